@@ -1,0 +1,85 @@
+package handshake
+
+import (
+	"fmt"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Alert is a TLS alert description (RFC 8446, section 6; RFC 5246, section
+// 7.2; RFC 6066, section 9; RFC 7301, section 3.2).
+type Alert uint8
+
+// AlertNone stands for "no alert". 255 is not assigned by IANA.
+const AlertNone Alert = 255
+
+// The alerts sslgate sends or explains.
+const (
+	AlertCloseNotify            Alert = 0
+	AlertUnexpectedMessage      Alert = 10
+	AlertBadRecordMAC           Alert = 20
+	AlertRecordOverflow         Alert = 22
+	AlertHandshakeFailure       Alert = 40
+	AlertNoCertificateSSL3      Alert = 41
+	AlertBadCertificate         Alert = 42
+	AlertUnsupportedCertificate Alert = 43
+	AlertCertificateRevoked     Alert = 44
+	AlertCertificateExpired     Alert = 45
+	AlertCertificateUnknown     Alert = 46
+	AlertIllegalParameter       Alert = 47
+	AlertUnknownCA              Alert = 48
+	AlertAccessDenied           Alert = 49
+	AlertDecodeError            Alert = 50
+	AlertDecryptError           Alert = 51
+	AlertProtocolVersion        Alert = 70
+	AlertInsufficientSecurity   Alert = 71
+	AlertInternalError          Alert = 80
+	AlertInappropriateFallback  Alert = 86
+	AlertUserCanceled           Alert = 90
+	AlertNoRenegotiation        Alert = 100
+	AlertMissingExtension       Alert = 109
+	AlertUnsupportedExtension   Alert = 110
+	AlertUnrecognizedName       Alert = 112
+	AlertBadCertificateStatus   Alert = 113
+	AlertUnknownPSKIdentity     Alert = 115
+	AlertCertificateRequired    Alert = 116
+	AlertNoApplicationProtocol  Alert = 120
+	AlertECHRequired            Alert = 121
+)
+
+var alertNames = map[Alert]string{
+	AlertCloseNotify: "close_notify", AlertUnexpectedMessage: "unexpected_message",
+	AlertBadRecordMAC: "bad_record_mac", AlertRecordOverflow: "record_overflow",
+	AlertHandshakeFailure: "handshake_failure", AlertNoCertificateSSL3: "no_certificate",
+	AlertBadCertificate: "bad_certificate", AlertUnsupportedCertificate: "unsupported_certificate",
+	AlertCertificateRevoked: "certificate_revoked", AlertCertificateExpired: "certificate_expired",
+	AlertCertificateUnknown: "certificate_unknown", AlertIllegalParameter: "illegal_parameter",
+	AlertUnknownCA: "unknown_ca", AlertAccessDenied: "access_denied", AlertDecodeError: "decode_error",
+	AlertDecryptError: "decrypt_error", AlertProtocolVersion: "protocol_version",
+	AlertInsufficientSecurity: "insufficient_security", AlertInternalError: "internal_error",
+	AlertInappropriateFallback: "inappropriate_fallback", AlertUserCanceled: "user_canceled",
+	AlertNoRenegotiation: "no_renegotiation", AlertMissingExtension: "missing_extension",
+	AlertUnsupportedExtension: "unsupported_extension", AlertUnrecognizedName: "unrecognized_name",
+	AlertBadCertificateStatus: "bad_certificate_status_response", AlertUnknownPSKIdentity: "unknown_psk_identity",
+	AlertCertificateRequired: "certificate_required", AlertNoApplicationProtocol: "no_application_protocol",
+	AlertECHRequired: "ech_required",
+}
+
+// String is the RFC's name and the number: "unknown_ca(48)"; "" for AlertNone.
+func (a Alert) String() string {
+	if a == AlertNone {
+		return ""
+	}
+	if n, ok := alertNames[a]; ok {
+		return fmt.Sprintf("%s(%d)", n, uint8(a))
+	}
+	return fmt.Sprintf("alert(%d)", uint8(a))
+}
+
+// AlertOf returns the alert that internal/reason lists for a code.
+func AlertOf(c reason.Code) Alert {
+	if n := reason.Alert(c); n != reason.NoAlert {
+		return Alert(n)
+	}
+	return AlertNone
+}

@@ -1,0 +1,11 @@
+// Package handshake reads, answers and records TLS handshakes: it is the SSL
+// server towards the intercepted client and the SSL client towards the
+// destination. What a handshake may be is decided by policy and arrives here
+// as Params; what happened is told by the Ledger in the words of the classic
+// nine steps.
+//
+// Where to look: clienthello.go parses step 1, peek.go reads it off the wire
+// before anything is sent, suites.go and profile.go resolve names, server.go
+// and client.go run the two legs on crypto/tls, verify.go judges certificate
+// chains (steps 3 and 6), tap.go and ledger.go watch the messages go by.
+package handshake

@@ -1,0 +1,60 @@
+package handshake
+
+import (
+	"context"
+	"net"
+)
+
+// CheckPeer is asked about the peer after its chain was verified and before
+// the handshake ends. It may refuse, with an *Error; it grants nothing, for
+// the peer is not proven yet. peer is nil where an optional certificate was
+// not shown, or none was asked for. It also runs on resumption.
+type CheckPeer func(peer *Peer, s *State) error
+
+// State is what the two sides agreed on.
+type State struct {
+	Version    uint16
+	Suite      uint16
+	Group      uint16 // 0 for RSA key transport
+	ALPN       string
+	ServerName string // SNI sent or received
+	Resumed    bool
+	HelloRetry bool
+}
+
+// Session is a finished handshake: step 9.
+type Session struct {
+	State
+	// Conn carries the application data. Its Read returns io.EOF only after a
+	// close_notify, and ErrTruncated after a FIN without one.
+	Conn Conn
+	// Peer is nil if the peer showed no certificate; else it is Proven.
+	Peer *Peer
+}
+
+// Conn is a connection whose sending side can be closed alone: with
+// close_notify for TLS, with FIN below it.
+type Conn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// Limit is one thing that an engine cannot keep of a Params.
+type Limit struct {
+	What string // the demand, in the words of the configuration
+	Why  string
+}
+
+// Engine does handshakes. Both methods return a *Error (through errors.As) if
+// the handshake did not end well; the connection is then useless and the
+// caller closes it. ctx carries the total deadline. Every message is noted in
+// the ledger, which must not be nil.
+type Engine interface {
+	// Server is sslgate towards the intercepted client. hello is what Peek
+	// read; conn replays it.
+	Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error)
+	// Client is sslgate towards the destination.
+	Client(ctx context.Context, conn net.Conn, p *Params, check CheckPeer, l *Ledger) (*Session, error)
+	// Cannot lists what the engine cannot keep of p, never silently widened.
+	Cannot(p *Params) []Limit
+}

@@ -1,0 +1,182 @@
+package reason
+
+// The codes. Each has its entry in All; a test keeps the two in step.
+const (
+	// Before the client hello: packets and SYN.
+
+	NoRule       Code = "no_rule"        // no rule's address selectors fit: default deny
+	RuleDeny     Code = "rule_deny"      // a rule with action deny fits
+	FlowLimit    Code = "flow_limit"     // limits.flows reached
+	ClientLimit  Code = "client_limit"   // limits.flows_per_client reached
+	BadPacket    Code = "bad_packet"     // LAND, multicast or otherwise impossible addresses
+	Draining     Code = "draining"       // no new flows while the gateway drains
+	AcceptFailed Code = "accept_failed"  // three-way handshake not completed by the client
+	Internal     Code = "internal_error" // a bug of ours; the flow is refused
+
+	// Step 1: the client hello.
+
+	HelloTimeout    Code = "hello_timeout"
+	HelloEOF        Code = "hello_eof"
+	HelloReset      Code = "hello_reset"
+	HelloTooLarge   Code = "hello_too_large"
+	HelloMalformed  Code = "hello_malformed"
+	PlainHTTP       Code = "plain_http"
+	NotTLS          Code = "not_tls"
+	BadCompression  Code = "bad_compression"
+	ProtocolVersion Code = "protocol_version"
+	NoCommonSuite   Code = "no_common_suite"
+	NoCommonGroup   Code = "no_common_group"
+	NoCommonSigAlg  Code = "no_common_signature_algorithm"
+	SNIMissing      Code = "sni_missing"
+	SNIUnknown      Code = "sni_unknown"
+	SNIInvalid      Code = "sni_invalid"
+	NoALPN          Code = "no_application_protocol"
+
+	// Steps 2 and 3: the server's answer, judged by the client.
+
+	ClientRefused    Code = "client_refused_server"
+	HandshakeTimeout Code = "handshake_timeout"
+	HandshakeEOF     Code = "handshake_eof"
+	HandshakeReset   Code = "handshake_reset"
+	HandshakeFailed  Code = "handshake_failed"
+
+	// Steps 5 and 6: the client's certificate.
+
+	NoCertificate     Code = "no_certificate"
+	BadCertificate    Code = "bad_certificate"
+	UnknownCA         Code = "unknown_ca"
+	Expired           Code = "certificate_expired"
+	NotYetValid       Code = "certificate_not_yet_valid"
+	WrongUsage        Code = "certificate_wrong_usage"
+	WeakKey           Code = "certificate_weak_key"
+	WeakSignature     Code = "certificate_weak_signature"
+	ChainTooLong      Code = "certificate_chain_too_long"
+	NameConstraint    Code = "certificate_name_constraint"
+	NotACA            Code = "certificate_issuer_not_ca"
+	UnknownCritical   Code = "certificate_unknown_critical_extension"
+	NoPossession      Code = "no_proof_of_possession"
+	AuthorityNotNamed Code = "authority_may_not_name"
+	NotAllowed        Code = "identity_not_allowed"
+
+	// Towards the destination.
+
+	DialForbidden     Code = "destination_forbidden"
+	DialRefused       Code = "destination_refused"
+	DialTimeout       Code = "destination_timeout"
+	DialUnreachable   Code = "destination_unreachable"
+	UpstreamUnknownCA Code = "destination_unknown_ca"
+	UpstreamExpired   Code = "destination_certificate_expired"
+	UpstreamName      Code = "destination_wrong_name"
+	UpstreamBadCert   Code = "destination_bad_certificate"
+	UpstreamCrypto    Code = "destination_weak_cryptography"
+	UpstreamRefusedUs Code = "destination_refused_us"
+	UpstreamALPN      Code = "destination_alpn_mismatch"
+	UpstreamFailed    Code = "destination_handshake_failed"
+	UpstreamTimeout   Code = "destination_handshake_timeout"
+
+	// Let through.
+
+	OK              Code = "verified"
+	OKNoCertificate Code = "allowed_without_certificate"
+	OKNotAsked      Code = "allowed_not_asked"
+	Bypassed        Code = "bypassed"
+
+	// How a flow that was let through ended.
+
+	EndClean            Code = "closed"
+	EndClientReset      Code = "client_reset"
+	EndDestinationReset Code = "destination_reset"
+	EndClientTrunc      Code = "client_truncated"
+	EndDestinationTrunc Code = "destination_truncated"
+	EndIdle             Code = "idle_timeout"
+	EndDrain            Code = "drain_deadline"
+	EndClientError      Code = "client_error"
+	EndDestinationError Code = "destination_error"
+	EndClientLost       Code = "client_unresponsive"
+	EndDestinationLost  Code = "destination_unresponsive"
+)
+
+// All returns every entry, in the order of a flow's life. The slice is the
+// caller's own.
+func All() []Entry {
+	return []Entry{
+		{NoRule, Refused, 0, 49, "no rule's addresses fit this connection; the default is to deny", "ask for a rule for this source and destination, or connect to a destination that has one"},
+		{RuleDeny, Refused, 0, 49, "a rule with action deny fits", "this destination is closed on purpose; ask the owner of the rule named in the record"},
+		{FlowLimit, Refused, 0, NoAlert, "the gateway already holds as many flows as limits.flows allows", "retry later; the gateway's operator should look at limits.flows and at who holds the flows"},
+		{ClientLimit, Refused, 0, NoAlert, "this client address already holds as many flows as limits.flows_per_client allows", "close connections that are not used, or ask for a higher limits.flows_per_client"},
+		{BadPacket, Refused, 0, NoAlert, "the packet's addresses cannot belong to a connection (LAND, multicast, unspecified, broadcast)", "look for a spoofing or misconfigured host on the client's side"},
+		{Draining, Refused, 0, NoAlert, "the gateway is draining and takes no new flows", "retry after the gateway has restarted"},
+		{AcceptFailed, Refused, 0, NoAlert, "the client did not complete the TCP handshake", "look for packet loss or a spoofed source address"},
+		{Internal, Failed, 0, 80, "a defect in sslgate; the flow was refused to be safe", "report it with the audit record and the log lines around it"},
+
+		{HelloTimeout, Refused, 1, NoAlert, "the client did not send a whole ClientHello within limits.handshake", "a client of a server-first protocol (SMTP, SSH, MySQL) cannot speak TLS here; otherwise look at the client's network"},
+		{HelloEOF, Refused, 1, NoAlert, "the client closed before it had sent a whole ClientHello", "a port scan or health check does this; point health checks at the gateway's own status"},
+		{HelloReset, Refused, 1, NoAlert, "the client reset the connection before it had sent a whole ClientHello", "a port scan or health check does this; point health checks at the gateway's own status"},
+		{HelloTooLarge, Refused, 1, 47, "the ClientHello is larger than limits.hello", "shorten the client's extensions, or raise limits.hello (at most 64KiB)"},
+		{HelloMalformed, Refused, 1, 50, "the ClientHello cannot be decoded", "look for a broken TLS library or a middlebox that rewrites the hello"},
+		{PlainHTTP, Refused, 1, NoAlert, "plain HTTP on a TLS port", "use https:// in the client's address"},
+		{NotTLS, Refused, 1, NoAlert, "the first bytes are not a TLS record", "switch the client to TLS, or ask for a bypass rule for this destination"},
+		{BadCompression, Refused, 1, 47, "the client's list of compression methods has no null method, or more than it where TLS 1.3 forbids that (RFC 8446, section 4.1.2)", "update the client's TLS library"},
+		{ProtocolVersion, Refused, 1, 70, "the client offers no protocol version that the rule's profile allows", "enable TLS 1.2 or 1.3 in the client"},
+		{NoCommonSuite, Refused, 1, 71, "the client offers no CipherSuite that the rule's profile allows", "enable one of the profile's CipherSuites in the client (ECDHE with AES-GCM or ChaCha20-Poly1305)"},
+		{NoCommonGroup, Refused, 1, 71, "the client offers no key exchange group that the rule's profile allows", "enable one of the profile's groups in the client (X25519, secp256r1, X25519MLKEM768)"},
+		{NoCommonSigAlg, Refused, 1, 40, "the client accepts no signature algorithm that fits the gateway's certificate", "allow ECDSA or RSA-PSS signatures in the client, or give the identity a certificate of the other kind"},
+		{SNIMissing, Refused, 1, 109, "the client sent no server name (SNI), and every rule for this destination asks for one", "connect by name instead of by IP address, or use a client that sends SNI"},
+		{SNIUnknown, Refused, 1, 112, "no rule for this destination knows the server name (SNI) that the client asked for", "check the name the client connects to, or ask for a rule for it"},
+		{SNIInvalid, Refused, 1, 47, "the server name (SNI) is not a DNS host name (RFC 6066, section 3)", "use a DNS name without port, spaces or address literal"},
+		{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule allows", "enable one of the rule's protocols in the client"},
+
+		{ClientRefused, Refused, 3, NoAlert, "the client did not accept the gateway's certificate or choice; its alert is in the record", "give the client the CA certificate of the gateway's identity"},
+		{HandshakeTimeout, Refused, 3, NoAlert, "the client stopped answering in the middle of the handshake", "look at the client's network, or at a client that waits for the user to pick a certificate"},
+		{HandshakeEOF, Refused, 3, NoAlert, "the client closed in the middle of the handshake without an alert", "look at the client's own log; often it did not accept the gateway's certificate"},
+		{HandshakeReset, Refused, 3, NoAlert, "the client reset the connection in the middle of the handshake", "look at the client's own log; often it did not accept the gateway's certificate"},
+		{HandshakeFailed, Refused, 3, 40, "the handshake failed; the record's detail says how", "look at the detail of the record; update the client's TLS library"},
+
+		{NoCertificate, Refused, 5, 116, "the client sent no certificate, and the rule requires one", "give the client a certificate of one of the CAs named in the record"},
+		{BadCertificate, Refused, 6, 42, "the client's certificate cannot be decoded or its signature is wrong", "issue the certificate anew"},
+		{UnknownCA, Refused, 6, 48, "the client's certificate leads to no authority that the rule trusts", "use a certificate of one of the CAs named in the record, and send the intermediate certificates with it"},
+		{Expired, Refused, 6, 45, "the client's certificate, or one of its issuers, has expired", "renew the certificate"},
+		{NotYetValid, Refused, 6, 45, "the client's certificate, or one of its issuers, is not valid yet", "check the clocks of the CA and of the gateway"},
+		{WrongUsage, Refused, 6, 43, "the client's certificate is not meant for client authentication (extended key usage)", "issue a certificate with the clientAuth extended key usage"},
+		{WeakKey, Refused, 6, 43, "a key in the client's certificate chain is too small or of a kind the profile does not allow", "issue a certificate with RSA of at least 2048 bits or ECDSA P-256 and above"},
+		{WeakSignature, Refused, 6, 43, "a certificate in the client's chain is signed with an algorithm that is not accepted (MD5, SHA-1)", "issue the chain anew with SHA-256 or better"},
+		{ChainTooLong, Refused, 6, 42, "the client's certificate chain is longer, or larger, than the limit", "send only the leaf and its intermediate certificates"},
+		{NameConstraint, Refused, 6, 42, "a name in the client's certificate is outside the name constraints of its issuer", "issue the certificate from a CA that may speak for the name"},
+		{NotACA, Refused, 6, 42, "an issuer in the client's chain is not a CA, or its path length does not allow it", "send the proper intermediate certificates"},
+		{UnknownCritical, Refused, 6, 43, "a certificate in the client's chain has a critical extension that is not understood", "issue the certificate without it"},
+		{NoPossession, Refused, 6, 51, "the client did not prove that it holds the key of the certificate it showed", "the key does not fit the certificate; if nobody configured that by mistake, somebody is trying a copied certificate"},
+		{AuthorityNotNamed, Refused, 6, 49, "the authority that signed the client's certificate may not speak for the name in it", "use a certificate of the authority that is responsible for this name"},
+		{NotAllowed, Refused, 6, 49, "the client is known, but none of the rule's allow entries fits it", "ask the owner of the rule to allow this identity"},
+
+		{DialForbidden, Failed, 9, 49, "the destination is the gateway's own, loopback, link-local, multicast or the TUN's address, and no rule names it", "connect to a real destination; a rule that names the address exactly lifts this"},
+		{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},
+		{DialTimeout, Failed, 9, 80, "the destination did not answer within dial.timeout", "look at the route and firewall between the gateway and the destination"},
+		{DialUnreachable, Failed, 9, 80, "there is no route from the gateway to the destination", "look at the gateway's routes"},
+		{UpstreamUnknownCA, Failed, 9, 80, "the destination's certificate leads to no authority that the rule trusts", "add the destination's CA to destination.authorities"},
+		{UpstreamExpired, Failed, 9, 80, "the destination's certificate has expired or is not valid yet", "renew the destination's certificate"},
+		{UpstreamName, Failed, 9, 80, "the destination's certificate is not for the name asked for", "set destination.name, or issue the certificate for the right name"},
+		{UpstreamBadCert, Failed, 9, 80, "the destination's certificate is not acceptable; the record's detail says why", "issue the destination's certificate anew"},
+		{UpstreamCrypto, Failed, 9, 80, "the destination offers or chose a version, CipherSuite or group that the rule's profile does not allow", "enable modern TLS at the destination, or give the rule's destination a profile of its own"},
+		{UpstreamRefusedUs, Failed, 9, 80, "the destination ended the handshake with an alert; it is in the record", "look at the destination's log; often it wants a client certificate (destination.identity)"},
+		{UpstreamALPN, Failed, 9, 80, "the destination agreed to another application protocol than the client's leg", "align the rule's alpn list with what the destination speaks"},
+		{UpstreamFailed, Failed, 9, 80, "the TLS handshake with the destination failed; the record's detail says how", "look whether the destination speaks TLS on this port"},
+		{UpstreamTimeout, Failed, 9, 80, "the destination stopped answering in the middle of the TLS handshake", "look at the destination's load, or whether it speaks TLS on this port"},
+
+		{OK, Allowed, 9, NoAlert, "the client proved a certificate that the rule allows", ""},
+		{OKNoCertificate, Allowed, 9, NoAlert, "the client sent no certificate where one is optional (the warning of step 5)", ""},
+		{OKNotAsked, Allowed, 9, NoAlert, "the rule does not ask for a client certificate", ""},
+		{Bypassed, Allowed, 0, NoAlert, "a rule with action bypass fits: relayed without looking inside", ""},
+
+		{EndClean, Ended, 9, NoAlert, "both sides closed in order", ""},
+		{EndClientReset, Ended, 9, NoAlert, "the client reset the connection", ""},
+		{EndDestinationReset, Ended, 9, NoAlert, "the destination reset the connection", ""},
+		{EndClientTrunc, Ended, 9, NoAlert, "the client closed without close_notify: the data may be cut short (RFC 8446, section 6.1)", ""},
+		{EndDestinationTrunc, Ended, 9, NoAlert, "the destination closed without close_notify: the data may be cut short (RFC 8446, section 6.1)", ""},
+		{EndIdle, Ended, 9, NoAlert, "nothing was sent either way for limits.idle", ""},
+		{EndDrain, Ended, 9, NoAlert, "the gateway stopped and the drain deadline passed", ""},
+		{EndClientError, Ended, 9, NoAlert, "the client broke the protocol or its connection failed; the record's detail says how", ""},
+		{EndDestinationError, Ended, 9, NoAlert, "the destination broke the protocol or its connection failed; the record's detail says how", ""},
+		{EndClientLost, Ended, 9, NoAlert, "the client stopped acknowledging packets", ""},
+		{EndDestinationLost, Ended, 9, NoAlert, "the destination stopped acknowledging packets", ""},
+	}
+}

@@ -1,0 +1,85 @@
+// Package policy decides flows: which rule a connection falls under, what
+// the client must show, and whether what it showed is enough. It is pure: no
+// files, sockets or clock; time comes in as a fact. It decides at three
+// moments (OnSYN, OnHello, OnPeer), and deny is the zero value of everything.
+package policy
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Identity is a loaded entry of identities.
+type Identity struct {
+	Name         string
+	Certificates []tls.Certificate
+}
+
+// Facts is what is known about a flow at the moment of a decision.
+type Facts struct {
+	Now   time.Time
+	Src   netip.AddrPort
+	Dst   netip.AddrPort         // the original destination
+	Hello *handshake.ClientHello // nil before OnHello
+	Peer  *handshake.Peer        // nil before OnPeer, and where no certificate was shown
+}
+
+// Action is what happens to a flow. The zero value denies, and so does every
+// value that is not listed.
+type Action uint8
+
+// The actions.
+const (
+	Deny Action = iota
+	Terminate
+	Bypass
+)
+
+// String is the word of the configuration.
+func (a Action) String() string {
+	switch a {
+	case Terminate:
+		return "terminate"
+	case Bypass:
+		return "bypass"
+	}
+	return "deny"
+}
+
+// Verdict is one decision. The zero value denies.
+type Verdict struct {
+	Action Action
+	Rule   string // name of the rule that decided; "" for the default
+	Reason reason.Code
+	Detail string // may quote the peer: escape where shown
+	Alert  handshake.Alert
+	Plan   *Plan  // set where Action is Terminate or Bypass
+	SetID  string // digest of the policy set that decided
+}
+
+// TLSMode says how the destination is spoken to.
+type TLSMode uint8
+
+// The modes. The zero value verifies.
+const (
+	TLSVerify TLSMode = iota
+	TLSPlain
+)
+
+// Plan is what a rule wants of one flow. Shared by many flows, never changed.
+type Plan struct {
+	Rule   string
+	Client *handshake.Params // towards the client; nil for bypass
+	// Destination handshake: nil unless Mode is TLSVerify. ServerName and
+	// VerifyName are left empty where they follow the flow; Destination fills
+	// them in.
+	Mode TLSMode
+	dest *handshake.Params
+	// NamesDestination: the rule names the destination address exactly, which
+	// lifts the ban on the gateway's own and other special addresses.
+	NamesDestination bool
+}

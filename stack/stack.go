@@ -1,0 +1,62 @@
+// Package stack is the userspace TCP/IP stack: packets of a Device go in,
+// accepted TCP flows come out, each with its original source and destination.
+// It is built on gVisor's netstack, and no gVisor type leaves it.
+package stack
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// VirtioHeaderLen is the length in bytes of the virtio-net header in front of
+// every packet of a Device (struct virtio_net_hdr without num_buffers).
+const VirtioHeaderLen = 10
+
+// Device is where packets come from and go to: tun.Device, or a
+// tuntest pair. Every packet is a list of byte slices (an iovec) whose first
+// slice has exactly VirtioHeaderLen bytes and holds the virtio-net header.
+type Device interface {
+	// ReadBatch blocks until at least one packet is there, scatters each over
+	// its iovec (bufs[i]) and notes its length, header included, in sizes[i].
+	// It returns how many packets it read; os.ErrClosed after Close.
+	ReadBatch(bufs [][][]byte, sizes []int) (int, error)
+	// WriteBatch writes the packets (pkts[i] is one iovec) and returns how many
+	// the device took. A packet the device refuses is counted by the device
+	// and does not stop the others.
+	WriteBatch(pkts [][][]byte) (int, error)
+	// MTU of the device in bytes, without the virtio-net header.
+	MTU() int
+	// Offload says whether the device takes and gives GSO super-packets and
+	// partial checksums (virtio-net header in use, TUN_F_CSUM, TSO4, TSO6).
+	Offload() bool
+	// Close ends the device and unblocks ReadBatch.
+	Close() error
+}
+
+// SYN is what is known of a connection before netstack has seen it.
+type SYN struct {
+	Src, Dst netip.AddrPort
+	At       time.Time
+}
+
+// SYNAnswer says what becomes of a SYN. The zero value resets.
+type SYNAnswer uint8
+
+// The answers.
+const (
+	SYNReset SYNAnswer = iota // answer RST
+	SYNDrop                   // no answer
+	SYNPass                   // give it to netstack
+)
+
+// Handler takes the flows.
+type Handler interface {
+	// OnSYN is asked about every SYN before netstack sees it, on the packet
+	// path: it must not block. It may be asked again about a retransmitted SYN.
+	OnSYN(SYN) SYNAnswer
+	// HandleFlow owns the flow from its three-way handshake to its end; it is
+	// called in a goroutine of its own, and the flow is aborted when it
+	// returns without having closed it. ctx ends when the stack stops.
+	HandleFlow(ctx context.Context, f *Flow)
+}
