@@ -1,0 +1,131 @@
+package audit
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+// maxNames bounds how many subject alternative names of one certificate are
+// written: a certificate may carry thousands, a record should stay below a
+// few KiB.
+const maxNames = 32
+
+type stringArray []string
+
+func (a stringArray) MarshalLogArray(enc zapcore.ArrayEncoder) error {
+	for i, s := range a {
+		if i == maxNames {
+			enc.AppendString(fmt.Sprintf("... %d more", len(a)-maxNames))
+			break
+		}
+		enc.AppendString(escape.String(s, 0))
+	}
+	return nil
+}
+
+type leg struct{ s *handshake.State }
+
+func (l leg) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("version", handshake.VersionName(l.s.Version))
+	enc.AddString("suite", handshake.SuiteName(l.s.Suite))
+	if l.s.Group != 0 {
+		enc.AddString("group", handshake.GroupName(l.s.Group))
+	}
+	if l.s.ALPN != "" {
+		enc.AddString("alpn", escape.String(l.s.ALPN, 0))
+	}
+	if l.s.ServerName != "" {
+		enc.AddString("server_name", escape.String(l.s.ServerName, 0))
+	}
+	if l.s.HelloRetry {
+		enc.AddBool("hello_retry", true)
+	}
+	if l.s.Resumed {
+		enc.AddBool("resumed", true)
+	}
+	return nil
+}
+
+type peer struct{ p *handshake.Peer }
+
+func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	// proven first: whoever reads the rest must know whether it is a claim.
+	enc.AddBool("proven", p.p.Proven)
+	c := p.p.Leaf()
+	enc.AddString("subject", escape.String(c.Subject.String(), 0))
+	enc.AddString("issuer", escape.String(c.Issuer.String(), 0))
+	if c.SerialNumber != nil {
+		enc.AddString("serial", escape.String(c.SerialNumber.Text(16), 0))
+	}
+	if names := SANs(c); len(names) > 0 {
+		if err := enc.AddArray("sans", stringArray(names)); err != nil {
+			return err
+		}
+	}
+	enc.AddString("spki", p.p.SPKI())
+	enc.AddString("not_after", c.NotAfter.UTC().Format(time.RFC3339))
+	if p.p.Authority != "" {
+		enc.AddString("authority", p.p.Authority)
+	}
+	if p.p.SignatureScheme != 0 {
+		enc.AddString("signature", handshake.SchemeName(p.p.SignatureScheme))
+	}
+	return nil
+}
+
+// SANs lists the subject alternative names of a certificate with their kind
+// in front: "dns:a.example", "uri:spiffe://corp/x", "email:x@y", "ip:192.0.2.1".
+func SANs(c *x509.Certificate) []string {
+	var names []string
+	for _, n := range c.DNSNames {
+		names = append(names, "dns:"+n)
+	}
+	for _, u := range c.URIs {
+		names = append(names, "uri:"+u.String())
+	}
+	for _, e := range c.EmailAddresses {
+		names = append(names, "email:"+e)
+	}
+	for _, ip := range c.IPAddresses {
+		names = append(names, "ip:"+ip.String())
+	}
+	return names
+}
+
+type entries []handshake.Entry
+
+func (a entries) MarshalLogArray(enc zapcore.ArrayEncoder) error {
+	for _, e := range a {
+		if err := enc.AppendObject(entry(e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type entry handshake.Entry
+
+func (e entry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddUint8("step", uint8(e.Step))
+	enc.AddString("from", e.From.String())
+	if e.Message != "" {
+		enc.AddString("message", escape.String(e.Message, 0))
+	}
+	enc.AddInt64("at_us", e.At.Microseconds())
+	if e.Size > 0 {
+		enc.AddInt("size", e.Size)
+	}
+	if e.Facts != "" {
+		enc.AddString("facts", escape.String(e.Facts, 0))
+	}
+	if e.Alert != handshake.AlertNone {
+		enc.AddString("alert", e.Alert.String())
+	}
+	return nil
+}

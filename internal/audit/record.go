@@ -1,0 +1,159 @@
+package audit
+
+import (
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Record is everything that is kept of one flow. Strings that come from a
+// peer are stored as they came; they are escaped and cut when the record is
+// written.
+type Record struct {
+	ID          string
+	Start       time.Time
+	Client      netip.AddrPort
+	Destination netip.AddrPort
+	SNI         string
+	ALPN        []string // offered by the client
+
+	Policy string // digest of the policy set
+	Rule   string
+	Action string // terminate, bypass, deny
+
+	Reason reason.Code
+	Detail string
+	Step   handshake.Step // the highest step that was reached
+
+	AlertWanted   handshake.Alert
+	AlertSent     handshake.Alert
+	AlertReceived handshake.Alert
+
+	ClientLeg      *handshake.State
+	DestinationLeg *handshake.State
+	Dialed         netip.AddrPort
+	Peer           *handshake.Peer // the client's certificate, proven or claimed
+	DestPeer       *handshake.Peer
+
+	Ledger     []handshake.Entry
+	DestLedger []handshake.Entry
+	LedgerLost int // entries over handshake.MaxEntries, both legs
+
+	BytesUp   int64 // from the client to the destination, without TLS
+	BytesDown int64
+	Setup     time.Duration // from the SYN to the first byte that could be relayed
+	Duration  time.Duration
+	End       reason.Code // how a flow that was let through ended
+	EndDetail string
+
+	// Suppressed counts refused SYNs that got no record of their own since the
+	// last one, because there were too many.
+	Suppressed int64
+}
+
+// NewRecord starts the record of a flow. The reason stands at internal_error
+// until something better is known, so that no path can forget it.
+func NewRecord(id string, start time.Time, client, destination netip.AddrPort) *Record {
+	return &Record{
+		ID: id, Start: start, Client: client, Destination: destination,
+		Action: "deny", Reason: reason.Internal,
+		AlertWanted: handshake.AlertNone, AlertSent: handshake.AlertNone, AlertReceived: handshake.AlertNone,
+	}
+}
+
+// Verdict is "allowed", "refused" or "failed", by the kind of the reason.
+func (r *Record) Verdict() string {
+	e, ok := reason.Lookup(r.Reason)
+	if !ok {
+		return reason.Refused.String()
+	}
+	return e.Kind.String()
+}
+
+// MarshalLogObject writes the record with the stable field names that
+// docs/audit.md lists. Fields without a value are left out.
+func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	str := func(key, v string) {
+		if v != "" {
+			enc.AddString(key, escape.String(v, 0))
+		}
+	}
+	str("id", r.ID)
+	enc.AddString("time", r.Start.UTC().Format("2006-01-02T15:04:05.000000Z07:00"))
+	enc.AddString("client", r.Client.String())
+	enc.AddString("destination", r.Destination.String())
+	str("sni", r.SNI)
+	if len(r.ALPN) > 0 {
+		if err := enc.AddArray("alpn_offered", stringArray(r.ALPN)); err != nil {
+			return err
+		}
+	}
+	str("policy", r.Policy)
+	str("rule", r.Rule)
+	str("action", r.Action)
+	enc.AddString("verdict", r.Verdict())
+	enc.AddString("reason", string(r.Reason))
+	str("detail", r.Detail)
+	enc.AddUint8("step", uint8(r.Step))
+	str("alert_wanted", r.AlertWanted.String())
+	str("alert_sent", r.AlertSent.String())
+	str("alert_received", r.AlertReceived.String())
+	if r.ClientLeg != nil {
+		if err := enc.AddObject("client_leg", leg{r.ClientLeg}); err != nil {
+			return err
+		}
+	}
+	if r.Peer != nil {
+		if err := enc.AddObject("peer", peer{r.Peer}); err != nil {
+			return err
+		}
+	}
+	if r.Dialed.IsValid() {
+		enc.AddString("dialed", r.Dialed.String())
+	}
+	if r.DestinationLeg != nil {
+		if err := enc.AddObject("destination_leg", leg{r.DestinationLeg}); err != nil {
+			return err
+		}
+	}
+	if r.DestPeer != nil {
+		if err := enc.AddObject("destination_peer", peer{r.DestPeer}); err != nil {
+			return err
+		}
+	}
+	if err := r.marshalEnd(enc, str); err != nil {
+		return err
+	}
+	if len(r.Ledger) > 0 {
+		if err := enc.AddArray("ledger", entries(r.Ledger)); err != nil {
+			return err
+		}
+	}
+	if len(r.DestLedger) > 0 {
+		return enc.AddArray("destination_ledger", entries(r.DestLedger))
+	}
+	return nil
+}
+
+func (r *Record) marshalEnd(enc zapcore.ObjectEncoder, str func(key, v string)) error {
+	enc.AddInt64("bytes_up", r.BytesUp)
+	enc.AddInt64("bytes_down", r.BytesDown)
+	if r.Setup > 0 {
+		enc.AddInt64("setup_us", r.Setup.Microseconds())
+	}
+	enc.AddInt64("duration_us", r.Duration.Microseconds())
+	str("end", string(r.End))
+	str("end_detail", r.EndDetail)
+	if r.LedgerLost > 0 {
+		enc.AddInt("ledger_lost", r.LedgerLost)
+	}
+	if r.Suppressed > 0 {
+		enc.AddInt64("suppressed", r.Suppressed)
+	}
+	return nil
+}

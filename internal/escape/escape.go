@@ -1,0 +1,61 @@
+// Package escape makes text from a peer safe to show: names in certificates,
+// server names and first bytes are the attacker's choice, and a terminal or a
+// log viewer obeys control characters, bidirectional overrides and line ends.
+package escape
+
+import (
+	"strconv"
+	"unicode/utf8"
+)
+
+// MaxString is the length in bytes a peer's string is cut to where no other
+// bound is given: longer than any DNS name (253) and most distinguished names.
+const MaxString = 512
+
+// String returns s with everything that is not printable ASCII or a printable
+// Unicode character written as a Go escape (\x00, \u202e), backslashes
+// doubled, and cut to at most max bytes with "..." at the cut. max <= 0 means
+// MaxString.
+func String(s string, max int) string {
+	if max <= 0 {
+		max = MaxString
+	}
+	if plain(s) && len(s) <= max {
+		return s
+	}
+	out := make([]byte, 0, min(len(s), max)+8)
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		mark := len(out)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			out = append(out, `\x`+hex2(s[0])...)
+		case r == '\\':
+			out = append(out, `\\`...)
+		case r == '"' || strconv.IsPrint(r):
+			out = append(out, s[:n]...)
+		default:
+			q := strconv.AppendQuoteRuneToASCII(nil, r)
+			out = append(out, q[1:len(q)-1]...)
+		}
+		if len(out) > max {
+			return string(out[:mark]) + "..."
+		}
+		s = s[n:]
+	}
+	return string(out)
+}
+
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+func hex2(b byte) string {
+	const digits = "0123456789abcdef"
+	return string([]byte{digits[b>>4], digits[b&15]})
+}
