@@ -2,6 +2,8 @@ package handshake
 
 import (
 	"fmt"
+	"net"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -82,4 +84,43 @@ func AlertOf(c reason.Code) Alert {
 		return Alert(n)
 	}
 	return AlertNone
+}
+
+// alertTimeout bounds the writing of an alert. Seven bytes fit every send
+// buffer that still moves, and a peer that stopped reading shall not hold us.
+const alertTimeout = time.Second
+
+// SendAlert writes one plaintext alert record (RFC 8446, section 6): the
+// answer to a ClientHello that is refused before ServerHello. Later it is a
+// protocol violation, for then records are encrypted. AlertNone sends nothing.
+//
+// recordVersion is the RecordVersion of the hello; for 0, where there is
+// none, and for what is no version of SSL 3.0 to TLS 1.2, the record says TLS
+// 1.0, as the first records of every client do (RFC 8446, section 5.1). The
+// write deadline of conn is set for the write and taken off after it. Closing
+// conn, in a way that lets the alert arrive, is the caller's part.
+func SendAlert(conn net.Conn, a Alert, recordVersion uint16) error {
+	if a == AlertNone {
+		return nil
+	}
+	if recordVersion < versionSSL30 || recordVersion > versionTLS12 {
+		recordVersion = versionTLS10
+	}
+	// RFC 8446, section 6: closure alerts are warnings, all others fatal.
+	const warning, fatal = 1, 2
+	level := byte(fatal)
+	if a == AlertCloseNotify || a == AlertUserCanceled {
+		level = warning
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(alertTimeout)); err != nil {
+		return fmt.Errorf("send alert: %w", err)
+	}
+	_, err := conn.Write([]byte{recordAlert, byte(recordVersion >> 8), byte(recordVersion), 0, 2, level, byte(a)})
+	if errDeadline := conn.SetWriteDeadline(time.Time{}); err == nil {
+		err = errDeadline
+	}
+	if err != nil {
+		return fmt.Errorf("send alert: %w", err)
+	}
+	return nil
 }

@@ -20,6 +20,9 @@ type Error struct {
 	Received Alert
 	Detail   string // for the record; may quote the peer, so it is escaped where it is shown
 	Err      error  // the cause, may be nil
+	// Peer is what the peer claimed to be, nil if it showed no certificate.
+	// It is never Proven: that needs a handshake that ended well.
+	Peer *Peer
 }
 
 // Error says the step, the reason and the detail.

@@ -71,15 +71,15 @@ const (
 )
 
 // Plan is what a rule wants of one flow. Shared by many flows, never changed.
+// It is only good for the Set that made it.
 type Plan struct {
 	Rule   string
 	Client *handshake.Params // towards the client; nil for bypass
-	// Destination handshake: nil unless Mode is TLSVerify. ServerName and
-	// VerifyName are left empty where they follow the flow; Destination fills
+	Mode   TLSMode           // towards the destination; TLSPlain for bypass
+	// dest is the handshake with the destination, nil unless Mode is
+	// TLSVerify. ServerName and VerifyName follow the flow: Destination fills
 	// them in.
-	Mode TLSMode
 	dest *handshake.Params
-	// NamesDestination: the rule names the destination address exactly, which
-	// lifts the ban on the gateway's own and other special addresses.
-	NamesDestination bool
+	rule *rule
+	set  *Set
 }

@@ -56,15 +56,17 @@ type TUN struct {
 type Capture struct {
 	// Interfaces that captured traffic comes in by. Required unless tun.attach.
 	Interfaces []string `yaml:"interfaces"`
+	// Exempt are interfaces whose forwarded traffic to the captured ports may pass uninspected. Default none: it is captured from capture.interfaces and dropped from all others, so that an interface that is renamed or made anew is no hole.
+	Exempt []string `yaml:"exempt"`
 	// Ports is the list of TCP destination ports captured, or "all". Required.
 	Ports Ports `yaml:"ports"`
-	// QUIC is what happens to UDP on the captured ports: "reject" (the default; clients fall back to TCP) or "ignore" (it is routed past the gateway).
+	// QUIC is what happens to UDP on the captured ports: "reject" (the default; clients fall back to TCP; with ports "all" it is port 443 alone) or "ignore" (it is routed past the gateway).
 	QUIC string `yaml:"quic"`
-	// Mark is the firewall mark put on captured packets. Default 0x5519.
+	// Mark is the firewall mark put on captured packets, not 0. Default 0x5519.
 	Mark uint32 `yaml:"mark"`
-	// Table is the number of the routing table that leads to the TUN. Default 5519.
+	// Table is the number of the routing table that leads to the TUN: 1 to 2147483647 without 253 to 255, which are the system's. Default 5519.
 	Table int `yaml:"table"`
-	// Preference of the `ip rule` that looks the table up. Default 5519.
+	// Preference of the `ip rule` that looks the table up, 1 to 32764; the one after it is used too. Default 5519.
 	Preference int `yaml:"preference"`
 }
 
@@ -94,9 +96,9 @@ type Identity struct {
 type Limits struct {
 	// Flows held at the same time. Default 20000, each costs about 100 KiB at most when idle.
 	Flows int `yaml:"flows"`
-	// FlowsPerClient held at the same time by one IPv4 address or one IPv6 /64. Default 512.
+	// FlowsPerClient held at the same time by one IPv4 address or one IPv6 /64. Default 512, or flows where that is less.
 	FlowsPerClient int `yaml:"flows_per_client"`
-	// Hello is the largest ClientHello taken, in bytes, at most 64KiB. Default 64KiB.
+	// Hello is the largest ClientHello taken, in bytes, 2KiB to 64KiB. Default 64KiB.
 	Hello Size `yaml:"hello"`
 	// Handshake is the time a client has for the whole handshake, hello included. Default 10s.
 	Handshake Duration `yaml:"handshake"`

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/config"
+)
+
+// newCheckCmd is `sslgate check`: everything that is wrong with a
+// configuration, at once.
+func newCheckCmd(stdout, stderr io.Writer) *cobra.Command {
+	var file string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Say everything that is wrong with a configuration",
+		Long: `Say everything that is wrong with a configuration, at once: each mistake with
+file, line and column, the line itself and, for a misspelt word, what may have
+been meant. The certificates, keys and other files it names are read too.
+Nothing is changed. What check refuses, run refuses.
+
+Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
+		Example: "  sslgate check -c sslgate.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			rt, found := config.Check(file, handshake.NewStdEngine())
+			if asJSON {
+				return checkJSON(stdout, found)
+			}
+			for _, f := range found {
+				fmt.Fprint(stdout, f.Format(isTerminal(stdout)))
+			}
+			fmt.Fprintf(stdout, "%s: %s\n", file, checkSummary(rt, found))
+			return checkResult(found)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration `FILE` (required)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a finding, and nothing if there is none")
+	if err := cmd.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+// checkFinding is the form of a finding in --json. The names are stable.
+type checkFinding struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Path    string `json:"path"`
+	Message string `json:"message"`
+	Warning bool   `json:"warning"`
+}
+
+func checkJSON(w io.Writer, found []config.Finding) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, f := range found {
+		if err := enc.Encode(checkFinding{f.File, f.Line, f.Col, f.Path, f.Msg, f.Warning}); err != nil {
+			return fmt.Errorf("write findings: %w", err)
+		}
+	}
+	return checkResult(found)
+}
+
+// checkSummary is the last line: "3 errors, 1 warning", or "ok (4 rules,
+// policy 1a2b3c4d5e6f)", with the warnings after it.
+func checkSummary(rt *config.Runtime, found []config.Finding) string {
+	errs, warnings := 0, 0
+	for _, f := range found {
+		if f.Warning {
+			warnings++
+		} else {
+			errs++
+		}
+	}
+	var parts []string
+	if rt != nil {
+		// Twelve hexadecimal digits tell policies apart at a glance.
+		id := rt.Set.ID()
+		parts = append(parts, fmt.Sprintf("ok (%s, policy %.12s)", count(len(rt.Config.Policy.Rules), "rule"), id))
+	}
+	if errs > 0 {
+		parts = append(parts, count(errs, "error"))
+	}
+	if warnings > 0 {
+		parts = append(parts, count(warnings, "warning"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func checkResult(found []config.Finding) error {
+	if config.Failed(found) {
+		return &exitError{code: 2}
+	}
+	return nil
+}
+
+// isTerminal says whether colours make sense on w (https://no-color.org).
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))
+}

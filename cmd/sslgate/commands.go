@@ -1,0 +1,25 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// addCommands is the list of what sslgate can do, in the order of its help.
+func addCommands(root *cobra.Command, stdin io.Reader, stdout, stderr io.Writer) {
+	root.AddGroup(
+		&cobra.Group{ID: "gateway", Title: "Run a gateway:"},
+		&cobra.Group{ID: "try", Title: "Try it out:"},
+		&cobra.Group{ID: "look", Title: "Look things up:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("gateway", newCheckCmd(stdout, stderr), newRunCmd(stdout, stderr), newGuardCmd(stdout, stderr), newReleaseCmd(stdin, stdout, stderr))
+	add("try", newDemoCmd(stdout, stderr), newLabCmd(stdout, stderr), newPKICmd(stdout, stderr))
+	add("look", newReasonCmd(stdout, stderr), newVersionCmd(stdout))
+}

@@ -1,0 +1,20 @@
+package main
+
+// exitError ends sslgate with an exit code: 1 means the answer is no, 2 wrong
+// usage or configuration. Without an error inside, everything was said already
+// and nothing more is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+// Error is the text of the error inside, "" without one.
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+// Unwrap returns the error inside.
+func (e *exitError) Unwrap() error { return e.err }

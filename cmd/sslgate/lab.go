@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sslgate/sslgate/internal/demo"
+	"github.com/sslgate/sslgate/internal/lab"
+)
+
+func newLabCmd(stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "Keep a client, a gateway and a server in namespaces to try things out",
+		Long: `Three network namespaces, client - gateway - server, that stay until "lab down",
+with certificates and a configuration to start from. docs/lab.md walks through
+it. Needs root.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newLabUpCmd(stdout), newLabServeCmd(stdout), newLabExecCmd(), newLabDownCmd(stdout))
+	return cmd
+}
+
+func newLabUpCmd(stdout io.Writer) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Make the namespaces, certificates and a configuration",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := filepath.Abs(dir)
+			if err != nil {
+				return &exitError{code: 2, err: err}
+			}
+			if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+				return &exitError{code: 2, err: fmt.Errorf("%s is not empty: remove it, or choose another --dir", dir)}
+			}
+			l, err := lab.New(lab.Options{Named: true, Servers: demo.LabServers})
+			if err != nil {
+				return &exitError{code: 1, err: plainHelp(err)}
+			}
+			if err := demo.WriteLab(dir); err != nil {
+				return &exitError{code: 1, err: errors.Join(err, l.Remove())}
+			}
+			if err := l.Close(); err != nil {
+				return &exitError{code: 1, err: err}
+			}
+			fmt.Fprint(stdout, demo.LabHelp(command(), dir))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "sslgate-lab", "where certificates and sslgate.yaml are written: a new or empty `DIR`")
+	return cmd
+}
+
+func newLabServeCmd(stdout io.Writer) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run destinations in the server namespace until interrupted",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := lab.Open("")
+			if err != nil {
+				return &exitError{code: 1, err: plainHelp(err)}
+			}
+			err = demo.ServeLab(cmd.Context(), l, dir, stdout)
+			if err = errors.Join(err, l.Close()); err != nil {
+				return &exitError{code: 1, err: err}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "sslgate-lab", "the `DIR` of lab up")
+	return cmd
+}
+
+func newLabExecCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "exec client|gateway|server COMMAND...",
+		Short:   "Run a command inside a namespace",
+		Example: "  sslgate lab exec gateway sslgate run -c sslgate-lab/sslgate.yaml\n  sslgate lab exec client curl https://...",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			ns := lab.NS(args[0])
+			if ns != lab.Client && ns != lab.Gateway && ns != lab.Server {
+				return &exitError{code: 2, err: fmt.Errorf("no namespace %q: client, gateway or server", args[0])}
+			}
+			l, err := lab.Open("")
+			if err != nil {
+				return &exitError{code: 1, err: plainHelp(err)}
+			}
+			// Does not return unless it fails: the command takes this
+			// process's place, so that signals and the terminal are its own.
+			err = l.Exec(ns, args[1:])
+			return &exitError{code: 1, err: errors.Join(err, l.Close())}
+		},
+	}
+	// What stands behind the namespace belongs to the command.
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+func newLabDownCmd(stdout io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Remove the namespaces, also after a crash",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			gone, err := lab.Down("")
+			if err != nil {
+				return &exitError{code: 1, err: err}
+			}
+			if len(gone) == 0 {
+				fmt.Fprintln(stdout, "no lab is up")
+				return nil
+			}
+			fmt.Fprintf(stdout, "removed %s; the files of `lab up` stay\n", strings.Join(gone, ", "))
+			return nil
+		},
+	}
+}
+
+// command is how this program was called, for commands that are printed to be
+// pasted.
+func command() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "sslgate"
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, self); err == nil && !strings.HasPrefix(rel, "..") {
+			return "./" + rel
+		}
+	}
+	return self
+}

@@ -1,0 +1,98 @@
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"slices"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Client is the handshake with the destination, sslgate as the SSL client:
+// step 3 is ours here. The chain is verified against p.Authorities alone, the
+// name against p.VerifyName, and what the destination chose against the
+// profile. A destination that speaks TLS 1.3 may refuse our identity after
+// this has returned well: see AlertError.
+func (*StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
+	t := newTap(l, false)
+	g := &leg{p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t}}
+	config, e := p.config(t)
+	if e == nil && p.VerifyName == "" {
+		e = ours("no name to verify the destination's certificate against")
+	}
+	if e != nil {
+		g.conn.detach()
+		return nil, e
+	}
+	config.ServerName = p.ServerName
+	// Only crypto/tls's own verification is skipped: verifyServer does it, with
+	// a reason for each fault, and VerifyConnection cannot be skipped.
+	config.InsecureSkipVerify = true
+	config.VerifyConnection = g.verifyServer
+	config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		for i := range p.Certificates {
+			if r.SupportsCertificate(&p.Certificates[i]) == nil {
+				l.Note(Entry{Step: StepClientCertificate, From: SideUs, Facts: "asked for a certificate: our identity is shown"})
+				return &p.Certificates[i], nil
+			}
+		}
+		facts := "asked for a certificate: none is configured"
+		if len(p.Certificates) > 0 {
+			facts = "asked for a certificate: none of ours is from an acceptable CA or fits the signature algorithms"
+		}
+		l.Note(Entry{Step: StepClientCertificate, From: SideUs, Facts: facts})
+		return &tls.Certificate{}, nil // the "no certificate" warning
+	}
+	tc := tls.Client(g.conn, config)
+	err := tc.HandshakeContext(ctx)
+	seen := g.conn.detach()
+	if err != nil {
+		return nil, g.fail(ctx, err, seen)
+	}
+	s := g.session(tc, seen)
+	s.ServerName = p.ServerName
+	// crypto/tls knows the group of TLS 1.2 only after VerifyConnection.
+	if what, ok := p.Profile.acceptable(s.Version, s.Suite, s.Group); !ok {
+		return nil, g.refuse(upstreamCrypto(what))
+	}
+	l.complete(StepKeyExchange, StepClientCertificate, StepClientVerified, StepClientFinished, StepServerFinished)
+	l.Decide(StepApplicationData, s.agreed())
+	return s, nil
+}
+
+// verifyServer is crypto/tls's VerifyConnection: step 3, ours.
+func (g *leg) verifyServer(cs tls.ConnectionState) error {
+	if what, ok := g.p.Profile.acceptable(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
+		return g.refuse(upstreamCrypto(what))
+	}
+	if len(cs.PeerCertificates) == 0 {
+		return g.refuse(Refuse(StepServerVerified, reason.UpstreamBadCert, "no certificate was shown"))
+	}
+	if len(g.p.ALPN) > 0 && cs.NegotiatedProtocol != "" && !slices.Contains(g.p.ALPN, cs.NegotiatedProtocol) {
+		return g.refuse(Refuse(StepServerVerified, reason.UpstreamALPN, "chosen: "+cs.NegotiatedProtocol))
+	}
+	if err := g.judge(&cs, StepServerVerified); err != nil {
+		return err
+	}
+	g.ledger.complete(StepServerVerified)
+	return nil
+}
+
+// verifyName checks the destination's name or address (RFC 9525): subject
+// alternative names only, a wildcard for one whole label.
+func (g *leg) verifyName() *Error {
+	if err := g.peer.Leaf().VerifyHostname(g.p.VerifyName); err != nil {
+		e := Refuse(StepServerVerified, reason.UpstreamName, "wanted "+g.p.VerifyName)
+		e.Wanted, e.Err = AlertBadCertificate, err
+		return e
+	}
+	return nil
+}
+
+// upstreamCrypto refuses what the destination chose.
+func upstreamCrypto(what string) *Error {
+	e := Refuse(StepServerVerified, reason.UpstreamCrypto, what+" was chosen, which the profile does not allow")
+	e.Wanted = AlertInsufficientSecurity
+	return e
+}

@@ -1,0 +1,288 @@
+package handshake
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// The extensions that are decoded (IANA "TLS ExtensionType Values").
+const (
+	extServerName           uint16 = 0
+	extStatusRequest        uint16 = 5
+	extSupportedGroups      uint16 = 10
+	extPointFormats         uint16 = 11
+	extSignatureAlgorithms  uint16 = 13
+	extALPN                 uint16 = 16
+	extSCT                  uint16 = 18
+	extExtendedMasterSecret uint16 = 23
+	extSessionTicket        uint16 = 35
+	extPreSharedKey         uint16 = 41
+	extEarlyData            uint16 = 42
+	extSupportedVersions    uint16 = 43
+	extCookie               uint16 = 44
+	extPSKModes             uint16 = 45
+	extSignatureAlgsCert    uint16 = 50
+	extKeyShare             uint16 = 51
+	extQUICParameters       uint16 = 57
+	extECH                  uint16 = 0xfe0d
+	extRenegotiationInfo    uint16 = 0xff01
+)
+
+// malformed is the refusal of a hello that breaks the protocol, with the
+// alert that the RFC names for it.
+func malformed(a Alert, format string, args ...any) *Error {
+	e := refusef(reason.HelloMalformed, format, args...)
+	e.Wanted = a
+	return e
+}
+
+// refusef is Refuse at step 1 with a formatted detail.
+func refusef(code reason.Code, format string, args ...any) *Error {
+	return Refuse(StepClientHello, code, fmt.Sprintf(format, args...))
+}
+
+// decode reads the content of one extension into its field. An extension that
+// is not decoded is fine whatever it holds.
+func (h *ClientHello) decode(ext Extension) *Error {
+	s := cryptobyte.String(ext.Data)
+	ok := true
+	switch ext.Type {
+	case extServerName:
+		return h.decodeServerName(s)
+	case extStatusRequest: // RFC 6066, section 8
+		var typ uint8
+		var responders, exts cryptobyte.String
+		ok = s.ReadUint8(&typ) && s.ReadUint16LengthPrefixed(&responders) && s.ReadUint16LengthPrefixed(&exts) && s.Empty()
+		h.StatusRequest = typ == 1
+	case extSupportedGroups: // RFC 8446, section 4.2.7
+		ok = readList16(s, &h.Groups)
+	case extPointFormats: // RFC 8422, section 5.1.2
+		var formats cryptobyte.String
+		ok = s.ReadUint8LengthPrefixed(&formats) && s.Empty() && !formats.Empty()
+		h.PointFormats = formats
+	case extSignatureAlgorithms: // RFC 8446, section 4.2.3
+		ok = readList16(s, &h.SignatureSchemes)
+	case extSignatureAlgsCert:
+		ok = readList16(s, &h.SignatureSchemesCert)
+	case extALPN:
+		ok = readALPN(s, &h.ALPN)
+	case extSCT: // RFC 6962, section 3.3.1
+		ok = s.Empty()
+	case extExtendedMasterSecret: // RFC 7627, section 5.1
+		ok, h.ExtendedMasterSecret = s.Empty(), true
+	case extSessionTicket: // RFC 5077, section 3.2
+		h.SessionTicket = true
+	case extPreSharedKey:
+		h.PreSharedKey = true
+		return decodePreSharedKey(s)
+	case extEarlyData: // RFC 8446, section 4.2.10
+		ok, h.EarlyData = s.Empty(), true
+	case extSupportedVersions: // RFC 8446, section 4.2.1
+		var versions cryptobyte.String
+		ok = s.ReadUint8LengthPrefixed(&versions) && s.Empty() && readUint16s(versions, &h.SupportedVersions)
+	case extCookie: // RFC 8446, section 4.2.2
+		var cookie cryptobyte.String
+		ok = s.ReadUint16LengthPrefixed(&cookie) && s.Empty() && !cookie.Empty()
+	case extPSKModes: // RFC 8446, section 4.2.9
+		var modes cryptobyte.String
+		ok = s.ReadUint8LengthPrefixed(&modes) && s.Empty() && !modes.Empty()
+	case extKeyShare:
+		return h.decodeKeyShare(s)
+	case extECH:
+		h.ECH = true
+		return decodeECH(s)
+	case extRenegotiationInfo:
+		h.SecureRenegotiation = true
+		return decodeRenegotiationInfo(s)
+	}
+	if !ok {
+		return badExtension(ext.Type)
+	}
+	return nil
+}
+
+func badExtension(typ uint16) *Error {
+	return malformed(AlertDecodeError, "extension %s", extensionName(typ))
+}
+
+// readALPN reads a ProtocolNameList (RFC 7301, section 3.1).
+func readALPN(s cryptobyte.String, out *[]string) bool {
+	var list cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() || list.Empty() {
+		return false
+	}
+	for !list.Empty() {
+		var name cryptobyte.String
+		if !list.ReadUint8LengthPrefixed(&name) || name.Empty() {
+			return false
+		}
+		*out = append(*out, string(name))
+	}
+	return true
+}
+
+// decodeKeyShare reads KeyShareClientHello (RFC 8446, section 4.2.8). An empty
+// list is legal: it asks for a HelloRetryRequest.
+func (h *ClientHello) decodeKeyShare(s cryptobyte.String) *Error {
+	var list cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() {
+		return badExtension(extKeyShare)
+	}
+	for !list.Empty() {
+		var group uint16
+		var share cryptobyte.String
+		if !list.ReadUint16(&group) || !list.ReadUint16LengthPrefixed(&share) || share.Empty() {
+			return badExtension(extKeyShare)
+		}
+		h.KeyShares = append(h.KeyShares, group)
+	}
+	return nil
+}
+
+// decodePreSharedKey checks OfferedPsks (RFC 8446, section 4.2.11).
+func decodePreSharedKey(s cryptobyte.String) *Error {
+	var identities, binders cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&identities) || !s.ReadUint16LengthPrefixed(&binders) || !s.Empty() ||
+		identities.Empty() || binders.Empty() {
+		return badExtension(extPreSharedKey)
+	}
+	offered, bound := 0, 0
+	for ; !identities.Empty(); offered++ {
+		var identity cryptobyte.String
+		var age uint32
+		if !identities.ReadUint16LengthPrefixed(&identity) || identity.Empty() || !identities.ReadUint32(&age) {
+			return badExtension(extPreSharedKey)
+		}
+	}
+	for ; !binders.Empty(); bound++ {
+		var binder cryptobyte.String
+		// PskBinderEntry<32..255>: no hash of TLS 1.3 is shorter.
+		if !binders.ReadUint8LengthPrefixed(&binder) || len(binder) < 32 {
+			return badExtension(extPreSharedKey)
+		}
+	}
+	if offered != bound {
+		return malformed(AlertIllegalParameter, "pre_shared_key has %d identities and %d binders", offered, bound)
+	}
+	return nil
+}
+
+// decodeECH checks ECHClientHello (RFC 9849, section 5): the content is not
+// ours to read, but its shape is, for crypto/tls checks it too.
+func decodeECH(s cryptobyte.String) *Error {
+	const outer, inner = 0, 1
+	var typ, config uint8
+	if !s.ReadUint8(&typ) {
+		return badExtension(extECH)
+	}
+	switch typ {
+	case inner:
+		if !s.Empty() {
+			return badExtension(extECH)
+		}
+	case outer:
+		var kdf, aead uint16
+		var enc, payload cryptobyte.String
+		if !s.ReadUint16(&kdf) || !s.ReadUint16(&aead) || !s.ReadUint8(&config) ||
+			!s.ReadUint16LengthPrefixed(&enc) || !s.ReadUint16LengthPrefixed(&payload) || !s.Empty() || payload.Empty() {
+			return badExtension(extECH)
+		}
+	default:
+		return malformed(AlertIllegalParameter, "encrypted_client_hello of type %d", typ)
+	}
+	return nil
+}
+
+// decodeRenegotiationInfo: the first hello of a connection has nothing to
+// renegotiate. RFC 5746, section 3.6, wants handshake_failure otherwise.
+func decodeRenegotiationInfo(s cryptobyte.String) *Error {
+	var info cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&info) || !s.Empty() {
+		return badExtension(extRenegotiationInfo)
+	}
+	if !info.Empty() {
+		return malformed(AlertHandshakeFailure, "renegotiation_info of a renegotiation in the first hello")
+	}
+	return nil
+}
+
+// checkTogether refuses extensions that contradict or lack one another.
+func (h *ClientHello) checkTogether() *Error {
+	has := func(typ uint16) bool {
+		return slices.ContainsFunc(h.Extensions, func(e Extension) bool { return e.Type == typ })
+	}
+	// RFC 8446, section 4.2.8: one share for a group, and only for groups of
+	// supported_groups.
+	for i, g := range h.KeyShares {
+		if slices.Contains(h.KeyShares[:i], g) {
+			return malformed(AlertIllegalParameter, "two key shares of %s", GroupName(g))
+		}
+		if h.Groups != nil && !slices.Contains(h.Groups, g) {
+			return malformed(AlertIllegalParameter, "a key share of %s, which supported_groups lacks", GroupName(g))
+		}
+	}
+	// RFC 8446, section 4.2.10.
+	if h.EarlyData && !h.PreSharedKey {
+		return malformed(AlertIllegalParameter, "early_data without pre_shared_key")
+	}
+	// RFC 8446, section 4.2.9.
+	if h.PreSharedKey && !has(extPSKModes) {
+		return malformed(AlertMissingExtension, "pre_shared_key without psk_key_exchange_modes")
+	}
+	if !h.offers13() {
+		// RFC 8422, section 5.1.2: the list must have the uncompressed format.
+		if h.PointFormats != nil && !slices.Contains(h.PointFormats, 0) {
+			return malformed(AlertIllegalParameter, "ec_point_formats without uncompressed")
+		}
+		return nil
+	}
+	// RFC 8446, section 9.2.
+	switch groups, shares := has(extSupportedGroups), has(extKeyShare); {
+	case !groups && shares:
+		return malformed(AlertMissingExtension, "key_share without supported_groups")
+	case groups && !shares:
+		return malformed(AlertMissingExtension, "supported_groups without key_share")
+	case !groups && !h.PreSharedKey:
+		return malformed(AlertMissingExtension, "TLS 1.3 without supported_groups")
+	case !has(extSignatureAlgorithms) && !h.PreSharedKey:
+		return malformed(AlertMissingExtension, "TLS 1.3 without signature_algorithms")
+	}
+	return nil
+}
+
+// readList16 reads a list of 16-bit values with a 16-bit length, not empty,
+// and nothing behind it.
+func readList16(s cryptobyte.String, out *[]uint16) bool {
+	var list cryptobyte.String
+	return s.ReadUint16LengthPrefixed(&list) && s.Empty() && readUint16s(list, out)
+}
+
+// readUint16s reads 16-bit values to the end of s. False for none, and for
+// half a value.
+func readUint16s(s cryptobyte.String, out *[]uint16) bool {
+	if s.Empty() || len(s)%2 != 0 {
+		return false
+	}
+	*out = make([]uint16, 0, len(s)/2)
+	for !s.Empty() {
+		var v uint16
+		if !s.ReadUint16(&v) {
+			return false
+		}
+		*out = append(*out, v)
+	}
+	return true
+}
+
+// hexList shows bytes of the peer, at most 16 of them.
+func hexList(b []byte) string {
+	if len(b) > 16 {
+		return fmt.Sprintf("%s... (%d)", hex.EncodeToString(b[:16]), len(b))
+	}
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,151 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+)
+
+func seedHellos(f *testing.F) [][]byte {
+	var out [][]byte
+	for _, c := range clientConfigs() {
+		out = append(out, recordedHello(f, c)[recordHeader:])
+	}
+	return append(out,
+		goodHello().bytes(), hello12().bytes(),
+		goodHello().with(extECH, []byte{0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8}).bytes(),
+		goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(2, 2)).bytes(),
+		[]byte{0x80, 0x2e, 1, 0, 2, 0, 3, 0, 0, 0, 16}, // SSLv2
+		[]byte{1, 0, 0, 0},
+		nil,
+	)
+}
+
+// Either an error and no hello, or a hello that marshals to the input and that
+// crypto/tls reads in the same way.
+func FuzzParseClientHello(f *testing.F) {
+	for _, msg := range seedHellos(f) {
+		f.Add(msg)
+	}
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		h, err := ParseClientHello(msg)
+		if err != nil {
+			if h != nil {
+				t.Error("a hello beside the error")
+			}
+			var e *Error
+			if !errors.As(err, &e) || e.Step != StepClientHello || e.Reason == "" || e.Wanted == AlertNone {
+				t.Errorf("not an *Error of step 1 with reason and alert: %v", err)
+			}
+			return
+		}
+		if got := h.Marshal(); !bytes.Equal(got, msg) {
+			t.Errorf("marshals to\n%x, was\n%x", got, msg)
+		}
+		for _, r := range h.Summary() {
+			if r < ' ' || r > '~' {
+				t.Errorf("the summary has the rune %U: %q", r, h.Summary())
+			}
+		}
+		compareWithCryptoTLS(t, h)
+	})
+}
+
+func compareWithCryptoTLS(t *testing.T, h *ClientHello) {
+	info, err := readByCryptoTLS(h.Raw)
+	if h.SNITrailingDot {
+		if err == nil {
+			t.Error("crypto/tls reads a name with a trailing dot: SNITrailingDot need not be refused any more")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("crypto/tls cannot read it: %v", err)
+	}
+	sent := h.SNISent
+	if info.ServerName != sent {
+		t.Errorf("crypto/tls reads the name %q, not %q", info.ServerName, sent)
+	}
+	if !slices.Equal(info.CipherSuites, h.CipherSuites) {
+		t.Errorf("CipherSuites %v, not %v", info.CipherSuites, h.CipherSuites)
+	}
+	if !slices.Equal(info.SupportedProtos, h.ALPN) {
+		t.Errorf("ALPN %q, not %q", info.SupportedProtos, h.ALPN)
+	}
+	if !slices.EqualFunc(info.SupportedCurves, h.Groups, func(a tls.CurveID, b uint16) bool { return uint16(a) == b }) {
+		t.Errorf("groups %v, not %v", info.SupportedCurves, h.Groups)
+	}
+	if !slices.EqualFunc(info.SignatureSchemes, h.SignatureSchemes, func(a tls.SignatureScheme, b uint16) bool { return uint16(a) == b }) {
+		t.Errorf("signature algorithms %v, not %v", info.SignatureSchemes, h.SignatureSchemes)
+	}
+	if !slices.EqualFunc(info.Extensions, h.Extensions, func(a uint16, b Extension) bool { return a == b.Type }) {
+		t.Errorf("extensions %v", info.Extensions)
+	}
+	if h.LegacyVersion <= versionTLS12 && !slices.Equal(info.SupportedVersions, h.SupportedVersions) {
+		t.Errorf("versions %v, not %v", info.SupportedVersions, h.SupportedVersions)
+	}
+}
+
+var errSeen = errors.New("seen")
+
+// readByCryptoTLS says what crypto/tls reads in a hello; an error if it cannot.
+func readByCryptoTLS(msg []byte) (*tls.ClientHelloInfo, error) {
+	var info *tls.ClientHelloInfo
+	//nolint:gosec // it ends in the callback, whatever the version
+	srv := tls.Server(&scriptedConn{in: inRecords(msg, maxFragment)}, &tls.Config{
+		GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
+			info = i
+			return nil, errSeen
+		},
+	})
+	if err := srv.Handshake(); !errors.Is(err, errSeen) {
+		return nil, err
+	}
+	return info, nil
+}
+
+// inRecords puts a message into records with at most size bytes each.
+func inRecords(msg []byte, size int) []byte {
+	var out []byte
+	for chunk := range slices.Chunk(msg, size) {
+		out = append(out, recordHandshake, 3, 1)
+		out = binary.BigEndian.AppendUint16(out, uint16(len(chunk)))
+		out = append(out, chunk...)
+	}
+	return out
+}
+
+// scriptedConn is a conn whose peer sends what is in in, in the segments that
+// cuts says, and then closes.
+type scriptedConn struct {
+	in   []byte
+	cuts []byte // lengths of the segments; what is left comes at once
+	out  bytes.Buffer
+}
+
+func (c *scriptedConn) Read(b []byte) (int, error) {
+	if len(c.in) == 0 {
+		return 0, io.EOF
+	}
+	n := len(c.in)
+	if len(c.cuts) > 0 {
+		n, c.cuts = min(n, int(c.cuts[0])), c.cuts[1:]
+	}
+	n = copy(b, c.in[:n])
+	c.in = c.in[n:]
+	return n, nil
+}
+
+func (c *scriptedConn) Write(b []byte) (int, error)      { return c.out.Write(b) }
+func (c *scriptedConn) Close() error                     { return nil }
+func (c *scriptedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *scriptedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *scriptedConn) SetDeadline(time.Time) error      { return nil }
+func (c *scriptedConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *scriptedConn) SetWriteDeadline(time.Time) error { return nil }

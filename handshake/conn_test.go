@@ -1,0 +1,167 @@
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// session makes a finished handshake and hands out both ends.
+func session(t *testing.T, version uint16) (*Session, *tls.Conn, *net.TCPConn, *Ledger) {
+	t.Helper()
+	cc, sc := tcpPair(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	type result struct {
+		s   *Session
+		err error
+	}
+	done := make(chan result, 1)
+	l := NewLedger(time.Now())
+	go func() {
+		s, err := NewStdEngine().Server(ctx, sc, nil, serverParams(), nil, l)
+		done <- result{s, err}
+	}()
+	tc := tls.Client(cc, clientConfig(version, fixtures().client.TLS()))
+	if err := tc.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	r := <-done
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	_ = r.s.Conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = tc.SetDeadline(time.Now().Add(5 * time.Second))
+	return r.s, tc, cc, l
+}
+
+// A FIN without close_notify is not an orderly end; one inside a record is not
+// either.
+func TestReadEnds(t *testing.T) {
+	for _, version := range bothVersions {
+		for name, tt := range map[string]struct {
+			end  func(*tls.Conn, *net.TCPConn)
+			want error
+		}{
+			"close_notify": {func(tc *tls.Conn, _ *net.TCPConn) { _ = tc.CloseWrite() }, io.EOF},
+			"close_notify and FIN": {func(tc *tls.Conn, raw *net.TCPConn) {
+				_ = tc.CloseWrite()
+				_ = raw.CloseWrite()
+			}, io.EOF},
+			"FIN": {func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.CloseWrite() }, ErrTruncated},
+			"FIN in a record": {func(_ *tls.Conn, raw *net.TCPConn) {
+				_, _ = raw.Write([]byte{recordAppData, 3, 3, 0, 100, 1, 2, 3})
+				_ = raw.CloseWrite()
+			}, ErrTruncated},
+		} {
+			s, tc, raw, _ := session(t, version)
+			if _, err := tc.Write([]byte("data")); err != nil {
+				t.Fatal(err)
+			}
+			tt.end(tc, raw)
+			var got []byte
+			var err error
+			for err == nil {
+				buf := make([]byte, 100)
+				var n int
+				n, err = s.Conn.Read(buf)
+				got = append(got, buf[:n]...)
+			}
+			if string(got) != "data" || !errors.Is(err, tt.want) {
+				t.Errorf("%s, %s: %q, %v", VersionName(version), name, got, err)
+			}
+			if _, again := s.Conn.Read(make([]byte, 1)); !errors.Is(again, tt.want) {
+				t.Errorf("%s, %s: second read %v", VersionName(version), name, again)
+			}
+		}
+	}
+}
+
+// eofWithData returns the last bytes together with io.EOF, as an io.Reader may.
+type eofWithData struct {
+	net.Conn
+	data []byte
+}
+
+func (c *eofWithData) Read(b []byte) (int, error) {
+	n := copy(b, c.data)
+	c.data = c.data[n:]
+	if len(c.data) == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// A connection below that returns its last data together with io.EOF does not
+// turn a close_notify into a truncation.
+func TestEOFWithData(t *testing.T) {
+	c := &tapConn{Conn: &eofWithData{data: []byte("abc")}, tap: newTap(NewLedger(time.Now()), true)}
+	c.detach()
+	if n, err := c.Read(make([]byte, 10)); n != 3 || err != nil || c.eof.Load() {
+		t.Fatalf("first read: %d, %v, eof %v", n, err, c.eof.Load())
+	}
+	if n, err := c.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) || !c.eof.Load() {
+		t.Fatalf("second read: %d, %v, eof %v", n, err, c.eof.Load())
+	}
+}
+
+// Half-close keeps the other direction open, and the peer sees close_notify
+// and then FIN.
+func TestCloseWrite(t *testing.T) {
+	for _, version := range bothVersions {
+		s, tc, raw, _ := session(t, version)
+		if err := s.Conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := io.ReadAll(tc); err != nil || len(data) != 0 {
+			t.Errorf("client read %q, %v", data, err)
+		}
+		if n, err := raw.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("no FIN: %d, %v", n, err)
+		}
+		if _, err := tc.Write([]byte("still here")); err != nil {
+			t.Fatal(err)
+		}
+		_ = tc.CloseWrite()
+		if data, err := io.ReadAll(s.Conn); err != nil || string(data) != "still here" {
+			t.Errorf("read %q, %v", data, err)
+		}
+	}
+}
+
+// An alert after the handshake arrives as an error with its number and in the
+// ledger.
+func TestAlertAfterHandshake(t *testing.T) {
+	for _, version := range bothVersions {
+		s, tc, _, l := session(t, version)
+		// A record that does not decrypt: the client answers bad_record_mac.
+		junk := append([]byte{recordAppData, 3, 3, 0, 64}, make([]byte, 64)...)
+		if _, err := s.Conn.(*sessionConn).NetConn().Write(junk); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tc.Read(make([]byte, 1)); err == nil {
+			t.Fatal("the client read junk")
+		}
+		_, err := s.Conn.Read(make([]byte, 1))
+		var ae *AlertError
+		if !errors.As(err, &ae) || ae.Alert != AlertBadRecordMAC || l.AlertReceived() != AlertBadRecordMAC {
+			t.Errorf("%s: %v, ledger %s", VersionName(version), err, l.AlertReceived())
+		}
+		if _, again := s.Conn.Read(make([]byte, 1)); !errors.As(again, &ae) {
+			t.Errorf("second read: %v", again)
+		}
+		alerts := 0
+		for _, e := range l.Entries() {
+			if e.Message == msgAlert {
+				alerts++
+			}
+		}
+		if alerts != 1 {
+			t.Errorf("%d alerts in the ledger", alerts)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package handshake
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"syscall"
+)
+
+// ErrTruncated is returned by the Read of a Session's Conn when the peer's
+// FIN came without a close_notify: what was read may be cut short by somebody
+// on the way (RFC 8446, section 6.1; RFC 5246, section 7.2.1). The connection
+// gives no more data.
+var ErrTruncated = errors.New("connection closed without close_notify")
+
+// AlertError is returned by the Read of a Session's Conn when the peer ended
+// the session with an alert. A TLS 1.3 destination that refuses our identity
+// certificate does so here, after our own handshake has ended well (RFC 8446,
+// section 4.4.2.4).
+type AlertError struct{ Alert Alert }
+
+// Error names the alert.
+func (e *AlertError) Error() string { return "peer sent alert " + e.Alert.String() }
+
+// remoteAlert returns the alert inside an error of crypto/tls that reports
+// one received from the peer: a *net.OpError with Op "remote error" around
+// crypto/tls's unexported uint8 type alert. Reflection is the only way to the
+// number without matching on text; TestRemoteAlert pins it.
+func remoteAlert(err error) (Alert, bool) {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
+		return AlertNone, false
+	}
+	v := reflect.ValueOf(op.Err)
+	if v.Kind() != reflect.Uint8 {
+		return AlertNone, false
+	}
+	return Alert(v.Uint()), true
+}
+
+// isTimeout says whether err is a passed deadline of the context or the
+// connection.
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.As(err, &ne) && ne.Timeout()
+}
+
+// isReset says whether err is a TCP RST from the peer. EPIPE is one that a
+// write met after it.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// isEOF says whether err is an end of the stream, in or between records.
+func isEOF(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}

@@ -1,0 +1,23 @@
+package handshake
+
+import (
+	"fmt"
+	"strings"
+)
+
+// agreed describes a State in one line, for the ledger.
+func (s *State) agreed() string {
+	f := []string{VersionName(s.Version), SuiteName(s.Suite)}
+	if s.Group != 0 {
+		f = append(f, GroupName(s.Group))
+	}
+	if s.ALPN != "" {
+		f = append(f, "ALPN "+s.ALPN)
+	}
+	return strings.Join(f, ", ")
+}
+
+// describePeer names the leaf and the authority, for the ledger.
+func describePeer(p *Peer) string {
+	return fmt.Sprintf("%s, authority %s", cut(p.Leaf().Subject.String(), maxNameLength), p.Authority)
+}

@@ -1,0 +1,186 @@
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// fail words what ended a handshake. In this order: our own refusal, an alert
+// of the peer, a refusal by crypto/tls (it has sent an alert), the clock, the
+// connection. Numbers and message names come from the tap and from types; text
+// is matched in one place, see badFinished.
+func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
+	e := &Error{Side: SidePeer, Wanted: AlertNone, Received: g.ledger.AlertReceived(), Err: err, Peer: g.peer}
+	if g.refused != nil {
+		g.refused.Received = e.Received
+		return g.refused
+	}
+	if a, ok := remoteAlert(err); ok && e.Received == AlertNone {
+		// Encrypted under TLS 1.2 keys, or the tap has stopped.
+		e.Received = a
+		g.ledger.NoteAlert(StepServerFinished, SidePeer, a)
+	}
+	sent := g.ledger.AlertSent()
+	raw := g.conn.rawErr()
+	_, remote := remoteAlert(err)
+	switch {
+	case remote, e.Received == AlertCloseNotify:
+		g.alerted(e, seen)
+	case sent != AlertNone:
+		e.Wanted = sent
+		if g.server {
+			g.serverRefused(e, seen)
+		} else {
+			g.clientRefused(e, seen)
+		}
+	case errors.Is(ctx.Err(), context.Canceled):
+		e.Side, e.Reason, e.Step = SideUs, g.pick(reason.Draining, reason.UpstreamFailed), g.step(seen)
+	case isTimeout(err), isTimeout(raw), ctx.Err() != nil:
+		e.Reason, e.Step = g.pick(reason.HandshakeTimeout, reason.UpstreamTimeout), g.step(seen)
+	case isReset(err), isReset(raw):
+		e.Reason, e.Step = g.pick(reason.HandshakeReset, reason.UpstreamFailed), g.step(seen)
+		e.Detail = "reset by the peer"
+	case isEOF(err), isEOF(raw):
+		e.Reason, e.Step = g.pick(reason.HandshakeEOF, reason.UpstreamFailed), g.step(seen)
+		e.Detail = "closed by the peer"
+	default:
+		e.Reason, e.Step = g.pick(reason.HandshakeFailed, reason.UpstreamFailed), g.step(seen)
+		if _, ok := errors.AsType[tls.RecordHeaderError](err); ok && seen.lastFromPeer == "" {
+			e.Detail = "the first bytes are not a TLS record"
+		}
+	}
+	return e
+}
+
+// pick is the reason for the leg.
+func (g *leg) pick(server, client reason.Code) reason.Code {
+	if g.server {
+		return server
+	}
+	return client
+}
+
+// step is where the handshake waited for the peer.
+func (g *leg) step(seen observed) Step {
+	if !g.server {
+		switch {
+		case seen.version == 0:
+			return StepServerHello
+		case seen.weFinishedFlight, seen.lastFromPeer == msgFinished:
+			return StepServerFinished
+		}
+		return StepServerHello
+	}
+	switch seen.lastFromPeer {
+	case "":
+		return StepClientHello
+	case msgClientHello:
+		if seen.retry && !seen.weFinishedFlight {
+			return StepClientHello
+		}
+		return StepServerVerified
+	case msgCertificate:
+		if seen.version < version13 {
+			return StepKeyExchange
+		}
+		if seen.peerCertificates == 0 {
+			return StepClientFinished
+		}
+		return StepClientCertificate
+	case "ClientKeyExchange":
+		if seen.peerCertificates > 0 {
+			return StepClientCertificate
+		}
+	}
+	return StepClientFinished
+}
+
+// alerted: the peer sent an alert.
+func (g *leg) alerted(e *Error, seen observed) {
+	e.Detail = "alert " + e.Received.String()
+	if g.server {
+		e.Step, e.Reason = StepServerVerified, reason.ClientRefused
+		switch seen.lastFromPeer {
+		case msgFinished:
+			e.Step, e.Reason = StepServerFinished, reason.HandshakeFailed
+		case msgCertificate, msgCertificateVerify, "ClientKeyExchange":
+			e.Step, e.Reason = StepClientCertificate, reason.HandshakeFailed
+		}
+		return
+	}
+	e.Step, e.Reason = StepClientVerified, reason.UpstreamRefusedUs
+	if seen.version == 0 {
+		e.Step = StepClientHello
+	}
+	switch e.Received {
+	case AlertProtocolVersion, AlertInsufficientSecurity:
+		e.Reason = reason.UpstreamCrypto
+	case AlertNoApplicationProtocol:
+		e.Reason = reason.UpstreamALPN
+	}
+}
+
+// serverRefused: crypto/tls refused something of the client's and sent the
+// alert that e.Wanted has.
+func (g *leg) serverRefused(e *Error, seen observed) {
+	e.Step, e.Reason = g.step(seen), reason.HandshakeFailed
+	switch {
+	case e.Wanted == AlertInternalError:
+		e.Side, e.Reason = SideUs, reason.Internal
+	case seen.lastFromPeer == "" || seen.lastFromPeer == msgClientHello && !seen.weFinishedFlight:
+		e.Step = StepClientHello
+		switch {
+		case e.Wanted == AlertProtocolVersion:
+			e.Reason = reason.ProtocolVersion
+		case e.Wanted == AlertNoApplicationProtocol:
+			e.Reason = reason.NoALPN
+		case e.Wanted == AlertDecodeError:
+			e.Reason = reason.HelloMalformed
+		case e.Wanted == AlertHandshakeFailure && g.hello != nil && len(g.hello.SignatureSchemes) == 0:
+			e.Reason = reason.NoCommonSigAlg
+		}
+	case seen.peerCertificates == 0 && g.p.ClientAuth == ClientAuthRequired:
+		e.Step, e.Reason = StepClientCertificate, reason.NoCertificate
+	case e.Wanted == AlertDecryptError && !badFinished(e.Err):
+		e.Step, e.Reason = StepClientVerified, reason.NoPossession
+	case seen.lastFromPeer == msgCertificate && g.peer == nil:
+		// VerifyConnection was not reached: it did not parse, or its key is of
+		// a kind or size that crypto/tls cannot use.
+		e.Step, e.Reason = StepClientVerified, reason.BadCertificate
+	case seen.lastFromPeer == msgCertificateVerify:
+		e.Step = StepClientVerified
+	case seen.lastFromPeer == msgFinished:
+		e.Step = StepClientFinished
+	}
+}
+
+// clientRefused: crypto/tls refused something of the destination's.
+func (g *leg) clientRefused(e *Error, seen observed) {
+	e.Step, e.Reason = StepServerVerified, reason.UpstreamFailed
+	what, ok := g.p.Profile.acceptable(seen.version, seen.suite, seen.group)
+	switch {
+	case seen.version == 0:
+		e.Step = StepServerHello
+	case e.Wanted == AlertProtocolVersion, !ok:
+		e.Reason, e.Detail = reason.UpstreamCrypto, what+" was chosen, which the profile does not allow"
+	case e.Wanted == AlertDecryptError && !badFinished(e.Err),
+		seen.lastFromPeer == "ServerKeyExchange" && e.Wanted == AlertIllegalParameter:
+		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.NoPossession)
+	case seen.lastFromPeer == msgCertificate && g.peer == nil:
+		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.BadCertificate)
+	case seen.lastFromPeer == msgFinished:
+		e.Step = StepServerFinished
+	}
+}
+
+// badFinished tells a wrong Finished from a wrong CertificateVerify: in TLS
+// 1.3 both are decrypt_error, and both may stand in one record, so the tap
+// cannot tell which of them crypto/tls looked at. Its text is the only way;
+// TestBadFinished and TestThief pin it.
+func badFinished(err error) bool {
+	return err != nil && strings.Contains(strings.ToLower(err.Error()), "finished")
+}

@@ -1,0 +1,244 @@
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// A client that does not accept our certificate: step 3, with its alert.
+func TestClientRefuses(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		for name, tt := range map[string]struct {
+			config func(*tls.Config)
+			alert  Alert
+		}{
+			// Go's client sends bad_certificate whatever is wrong.
+			"unknown CA": {func(c *tls.Config) { c.RootCAs = f.other.Pool() }, AlertBadCertificate},
+			"wrong name": {func(c *tls.Config) { c.ServerName = "elsewhere.test" }, AlertBadCertificate},
+		} {
+			config := clientConfig(version, f.client.TLS())
+			tt.config(config)
+			o, _, err := withGo(t, serverParams(), config)
+			if err == nil || o.err == nil || o.err.Reason != reason.ClientRefused || o.err.Step != StepServerVerified {
+				t.Fatalf("%s, %s: client %v, server %v", VersionName(version), name, err, o.err)
+			}
+			if o.err.Received != tt.alert || o.l.AlertReceived() != tt.alert || o.l.AlertSent() != AlertNone {
+				t.Errorf("%s, %s: received %s, ledger %s", VersionName(version), name, o.err.Received, o.l.AlertReceived())
+			}
+			if o.l.Reached() != StepServerHello {
+				t.Errorf("%s, %s: reached %s", VersionName(version), name, o.l.Reached())
+			}
+			last := o.l.Entries()[len(o.l.Entries())-1]
+			if last.Message != msgAlert || last.Step != StepServerVerified || last.From != SidePeer {
+				t.Errorf("%s: last entry %+v", name, last)
+			}
+		}
+	}
+}
+
+// stopAfter lets a client send a number of bytes after its hello and then does
+// something else.
+type stopAfter struct {
+	net.Conn
+	writes, limit int
+	then          func()
+}
+
+func (c *stopAfter) Write(b []byte) (int, error) {
+	if c.writes++; c.writes > c.limit {
+		c.then()
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// The connection ends, or falls silent, after the client's hello.
+func TestServerInterrupted(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		for name, tt := range map[string]struct {
+			then func(*net.TCPConn)
+			want reason.Code
+		}{
+			"silent": {func(*net.TCPConn) {}, reason.HandshakeTimeout},
+			"FIN":    {func(c *net.TCPConn) { _ = c.CloseWrite() }, reason.HandshakeEOF},
+			"RST":    {func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() }, reason.HandshakeReset},
+		} {
+			cc, sc := tcpPair(t)
+			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			done := make(chan outcome, 1)
+			go func() { done <- serve(ctx, sc, serverParams(), nil) }()
+			tc := tls.Client(&stopAfter{Conn: cc, limit: 1, then: func() { tt.then(cc) }}, clientConfig(version, f.client.TLS()))
+			_ = cc.SetDeadline(time.Now().Add(time.Second))
+			_ = tc.Handshake()
+			_, _ = io.Copy(io.Discard, cc)
+			o := <-done
+			cancel()
+			if o.err == nil || o.err.Reason != tt.want || o.err.Step < StepServerVerified || o.err.Wanted != AlertNone {
+				t.Errorf("%s, %s: %v", VersionName(version), name, o.err)
+			}
+		}
+	}
+}
+
+// Somebody else ends the handshake: a drain.
+func TestServerCancelled(t *testing.T) {
+	cc, sc := tcpPair(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan outcome, 1)
+	go func() { done <- serve(ctx, sc, serverParams(), nil) }()
+	tc := tls.Client(&stopAfter{Conn: cc, limit: 1, then: cancel}, clientConfig(0))
+	_ = tc.Handshake()
+	if o := <-done; o.err == nil || o.err.Reason != reason.Draining || o.err.Side != SideUs {
+		t.Errorf("got %v", o.err)
+	}
+}
+
+// dripConn sends one byte at a time.
+type dripConn struct {
+	net.Conn
+	wait time.Duration
+}
+
+func (c *dripConn) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := c.Conn.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+		time.Sleep(c.wait)
+	}
+	return len(b), nil
+}
+
+// Any segmentation is read; but dripping does not outlast the deadline.
+func TestServerDrip(t *testing.T) {
+	f := fixtures()
+	var err error
+	o := handshakeWith(t, serverParams(), nil, func(c *net.TCPConn) {
+		err = goClient(clientConfig(tls.VersionTLS13, f.client.TLS()), nil)(&dripConn{c, 0})
+	})
+	if err != nil || o.err != nil {
+		t.Fatalf("client %v, server %v", err, o.err)
+	}
+	cc, sc := tcpPair(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	done := make(chan outcome, 1)
+	start := time.Now()
+	go func() { done <- serve(ctx, sc, serverParams(), nil) }()
+	slow := &dripConn{Conn: cc}
+	hello := true
+	tc := tls.Client(writeFunc{cc, func(b []byte) (int, error) {
+		if hello {
+			hello = false
+			return cc.Write(b)
+		}
+		slow.wait = 20 * time.Millisecond
+		return slow.Write(b)
+	}}, clientConfig(tls.VersionTLS13, f.client.TLS()))
+	_ = tc.Handshake()
+	_ = cc.Close()
+	o = <-done
+	if o.err == nil || o.err.Reason != reason.HandshakeTimeout {
+		t.Errorf("got %v", o.err)
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("took %s", d)
+	}
+}
+
+type writeFunc struct {
+	net.Conn
+	write func([]byte) (int, error)
+}
+
+func (c writeFunc) Write(b []byte) (int, error) { return c.write(b) }
+
+// A Finished that does not fit is not taken for a missing proof of possession,
+// although TLS 1.3 has the same alert for both.
+func TestBadFinished(t *testing.T) {
+	f := fixtures()
+	keys := newTap(NewLedger(time.Now()), false) // only to catch the client's secrets
+	config := clientConfig(tls.VersionTLS13, f.client.TLS())
+	config.KeyLogWriter = keys
+	config.CipherSuites = nil
+	var err error
+	o := handshakeWith(t, serverParams(), nil, func(c *net.TCPConn) {
+		forge := &forger{Conn: c, keys: keys}
+		tc := tls.Client(forge, config)
+		if err = tc.Handshake(); err == nil {
+			_, err = tc.Read(make([]byte, 1))
+		}
+	})
+	if o.err == nil || o.err.Reason != reason.HandshakeFailed || o.err.Step != StepClientFinished || o.err.Wanted != AlertDecryptError {
+		t.Fatalf("got %v", o.err)
+	}
+	if o.err.Peer == nil || o.err.Peer.Proven {
+		t.Errorf("peer %+v", o.err.Peer)
+	}
+	if got := alertSeen(t, err); got != AlertDecryptError {
+		t.Errorf("client saw %s", got)
+	}
+}
+
+// forger replaces the client's Finished by a wrong one under the right keys.
+type forger struct {
+	net.Conn
+	keys *tap
+}
+
+func (c *forger) Write(b []byte) (int, error) {
+	secret := c.keys.secrets[toServer][0]
+	if secret == nil {
+		return c.Conn.Write(b)
+	}
+	var out []byte
+	var o *opener
+	for rest := b; len(rest) >= recordHeader; {
+		n := recordHeader + recordLen(rest)
+		rec := append([]byte(nil), rest[:n]...)
+		rest = rest[n:]
+		if rec[0] != recordAppData {
+			out = append(out, rec...)
+			continue
+		}
+		if o == nil {
+			// The suite is the test's own; with 32 bytes of secret it is one with SHA-256.
+			o = newOpener(tls.TLS_AES_128_GCM_SHA256, secret)
+		}
+		seq := o.seq
+		content, typ, ok := o.open(rec[recordHeader:])
+		if ok && len(content) > 4 && content[0] == typeFinished {
+			content[len(content)-1] ^= 1
+			o.seq = seq
+			rec = o.aead.Seal(rec[:recordHeader:recordHeader], o.nonce(), append(content, typ), rec[:recordHeader])
+		}
+		out = append(out, rec...)
+	}
+	if _, err := c.Conn.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// Pins the reflection on crypto/tls's unexported alert type.
+func TestRemoteAlert(t *testing.T) {
+	cc, sc := tcpPair(t)
+	go func() { _ = SendAlert(sc, AlertAccessDenied, 0) }()
+	err := tls.Client(cc, &tls.Config{ServerName: "x"}).Handshake()
+	if a, ok := remoteAlert(err); !ok || a != AlertAccessDenied {
+		t.Errorf("got %s, %v of %v", a, ok, err)
+	}
+	for _, err := range []error{nil, io.EOF, &net.OpError{Op: "remote error"}, &net.OpError{Op: "read", Err: io.EOF}} {
+		if a, ok := remoteAlert(err); ok {
+			t.Errorf("%v is read as alert %s", err, a)
+		}
+	}
+}

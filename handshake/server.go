@@ -1,0 +1,214 @@
+package handshake
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Server is the handshake with an intercepted client:
+//
+//  1. a hello that cannot lead to a handshake within the profile is answered
+//     with the exact alert, before anything else is sent (step 1);
+//  2. crypto/tls sends our flight (step 2), with the authorities' names in the
+//     CertificateRequest;
+//  3. VerifyConnection judges the client's certificate (step 6). It also runs
+//     on resumption, which VerifyPeerCertificate does not;
+//  4. after Handshake has returned nil the client is proven (steps 6 to 8).
+//
+// The alert of a refusal at step 6 is crypto/tls's bad_certificate; the Error
+// has the one that says it best as Wanted, the ledger the one that was sent.
+// In TLS 1.3 the client meets it on its first read: its own handshake has
+// ended before. The caller must let it arrive: closing a connection with unread
+// data sends a RST, which makes the peer's kernel drop the alert.
+func (*StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
+	t := newTap(l, true)
+	g := &leg{server: true, p: p, hello: hello, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t}}
+	if hello != nil {
+		if !l.hasHello() {
+			l.NoteHello(hello)
+		}
+		if e := p.refuseHello(hello); e != nil {
+			defer g.conn.detach()
+			return nil, g.alertFirst(e)
+		}
+	}
+	config, e := p.config(t)
+	if e == nil && len(p.Certificates) == 0 {
+		e = ours("no certificate to show")
+	}
+	if e != nil {
+		defer g.conn.detach()
+		return nil, g.alertFirst(e)
+	}
+	config.Certificates = p.Certificates
+	config.VerifyConnection = g.verifyClient
+	switch p.ClientAuth {
+	case ClientAuthNone:
+		config.ClientAuth = tls.NoClientCert
+	case ClientAuthOptional:
+		config.ClientAuth = tls.RequestClientCert
+	default:
+		// Makes crypto/tls itself send the right alert for an absent one: 116
+		// in TLS 1.3, 40 in TLS 1.2, which has no certificate_required.
+		config.ClientAuth = tls.RequireAnyClientCert
+	}
+	if p.ClientAuth != ClientAuthNone {
+		config.ClientCAs = x509.NewCertPool()
+		for _, a := range p.Authorities {
+			for _, c := range a.Roots {
+				config.ClientCAs.AddCert(c) // only its subject is used: we verify ourselves
+			}
+		}
+	}
+	tc := tls.Server(g.conn, config)
+	err := tc.HandshakeContext(ctx)
+	seen := g.conn.detach()
+	if err != nil {
+		return nil, g.fail(ctx, err, seen)
+	}
+	s := g.session(tc, seen)
+	switch {
+	case s.Peer != nil:
+		l.Decide(StepClientVerified, "possession of the key proven: "+SchemeName(s.Peer.SignatureScheme))
+	case p.ClientAuth == ClientAuthNone:
+		l.Decide(StepClientVerified, "no certificate asked for")
+	default:
+		l.Decide(StepClientVerified, "no certificate shown, and none required")
+	}
+	l.complete(StepServerFinished)
+	l.Decide(StepApplicationData, s.agreed())
+	return s, nil
+}
+
+// verifyClient is crypto/tls's VerifyConnection.
+func (g *leg) verifyClient(cs tls.ConnectionState) error {
+	if what, ok := g.p.Profile.acceptable(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
+		return g.refuse(Refuse(StepServerHello, reason.NoCommonSuite, what+" was negotiated, which the profile does not allow"))
+	}
+	if len(cs.PeerCertificates) == 0 && g.p.ClientAuth != ClientAuthOptional && g.p.ClientAuth != ClientAuthNone {
+		return g.refuse(Refuse(StepClientCertificate, reason.NoCertificate, ""))
+	}
+	return g.judge(&cs, StepClientVerified)
+}
+
+// alertFirst answers a hello with a plaintext alert, before ServerHello.
+func (g *leg) alertFirst(e *Error) *Error {
+	if e.Wanted == AlertNone {
+		return e
+	}
+	var version uint16
+	if g.hello != nil {
+		version = g.hello.RecordVersion
+	}
+	if err := SendAlert(g.conn, e.Wanted, version); err != nil && e.Err == nil {
+		e.Err = err
+	}
+	return e
+}
+
+// refuseHello says why no handshake can come of a hello; nil if one may. To
+// what the profile demands it adds our certificate and ALPN. crypto/tls would
+// find most of it too, but has one alert (40) for suites, groups and
+// signatures, and lets a client that offers http/1.1 alone pass where only h2
+// is allowed.
+func (p *Params) refuseHello(h *ClientHello) *Error {
+	pr := &p.Profile
+	if e := h.Acceptable(*pr); e != nil {
+		return e
+	}
+	version := uint16(tls.VersionTLS12)
+	ecdhe := true
+	if pr.MaxVersion >= tls.VersionTLS13 && slices.Contains(h.SupportedVersions, tls.VersionTLS13) {
+		version = tls.VersionTLS13
+	} else {
+		usable := func(id uint16) bool {
+			return slices.Contains(pr.Suites12, id) && slices.Contains(h.CipherSuites, id) && p.signs(id)
+		}
+		if !slices.ContainsFunc(pr.Suites12, usable) {
+			e := h.noSuite(version)
+			e.Detail += "; none of the common ones fits the kind of our certificate"
+			return e
+		}
+		ecdhe = !slices.ContainsFunc(pr.Suites12, func(id uint16) bool { return usable(id) && !isECDHE(id) })
+	}
+	// RSA key transport signs nothing, and a client without the extension
+	// leaves the judgement to crypto/tls.
+	if ecdhe && len(h.SignatureSchemes) > 0 && !p.signsFor(version, h.SignatureSchemes) {
+		return refusef(reason.NoCommonSigAlg, "the client accepts %s", listed(h.SignatureSchemes, SchemeName))
+	}
+	if len(p.ALPN) > 0 && len(h.ALPN) > 0 && !slices.ContainsFunc(h.ALPN, func(a string) bool { return slices.Contains(p.ALPN, a) }) {
+		return refusef(reason.NoALPN, "the client offers %s", h.protocols())
+	}
+	return nil
+}
+
+// signs says whether one of our certificates fits a TLS 1.2 CipherSuite.
+func (p *Params) signs(suite uint16) bool {
+	wantEC := strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_")
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
+		_, isRSA := publicKey(&c).(*rsa.PublicKey)
+		return isRSA != wantEC
+	})
+}
+
+// signsFor says whether one of our certificates can sign with one of the
+// schemes (RFC 8446, section 4.2.3).
+func (p *Params) signsFor(version uint16, schemes []uint16) bool {
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
+		can := schemesOf(version, publicKey(&c))
+		return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
+	})
+}
+
+// schemesOf lists what a key can sign with; nil for a kind not known here, of
+// which crypto/tls must judge.
+func schemesOf(version uint16, key any) []tls.SignatureScheme {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		s := []tls.SignatureScheme{tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512}
+		if version < tls.VersionTLS13 {
+			s = append(s, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512)
+		}
+		return s
+	case ed25519.PublicKey:
+		return []tls.SignatureScheme{tls.Ed25519}
+	case *ecdsa.PublicKey:
+		all := []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512}
+		if version < tls.VersionTLS13 { // there the curve is not part of the scheme
+			return all
+		}
+		switch k.Params().BitSize {
+		case 256:
+			return all[:1]
+		case 384:
+			return all[1:2]
+		case 521:
+			return all[2:]
+		}
+	}
+	return nil
+}
+
+// publicKey is the key of one of our own certificates, nil if it has none.
+func publicKey(c *tls.Certificate) any {
+	if c.Leaf != nil {
+		return c.Leaf.PublicKey
+	}
+	if len(c.Certificate) == 0 {
+		return nil
+	}
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		return nil
+	}
+	return leaf.PublicKey
+}

@@ -1,0 +1,184 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sslgate/sslgate/internal/testneed"
+)
+
+func TestSuiteTable(t *testing.T) {
+	names := map[string]bool{}
+	for i, e := range suiteTable {
+		if i > 0 && suiteTable[i-1].id >= e.id {
+			t.Errorf("%#04x is out of order", e.id)
+		}
+		for _, n := range []string{e.name, e.openssl} {
+			if n != "" && names[strings.ToLower(n)] {
+				t.Errorf("%s stands for two CipherSuites", n)
+			}
+			names[strings.ToLower(n)] = true
+		}
+	}
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		e, ok := lookupSuite(s.ID)
+		if !ok || e.name != s.Name {
+			t.Errorf("%#04x is %q, crypto/tls calls it %s", s.ID, e.name, s.Name)
+			continue
+		}
+		for _, n := range []string{e.name, strings.ToLower(e.name), e.openssl} {
+			if n == "" {
+				continue
+			}
+			if id, err := SuiteByName(n); err != nil || id != s.ID {
+				t.Errorf("SuiteByName(%q) = %#04x, %v", n, id, err)
+			}
+		}
+		if e.openssl == "" && !IsTLS13Suite(s.ID) {
+			t.Errorf("%s has no OpenSSL name", e.name)
+		}
+	}
+}
+
+// OpenSSL's own list agrees with the table.
+func TestSuiteTableAgainstOpenSSL(t *testing.T) {
+	openssl := testneed.Tool(t, "openssl")
+	out, err := exec.Command(openssl, "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line) // 0xC0,0x2B - TLS_... - ECDHE-...
+		if len(f) < 5 {
+			continue
+		}
+		id, err := strconv.ParseUint(strings.NewReplacer("0x", "", ",", "").Replace(f[0]), 16, 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines++
+		e, ok := lookupSuite(uint16(id))
+		if !ok || e.name != f[2] || (e.openssl != f[4] && !IsTLS13Suite(e.id)) {
+			t.Errorf("%#04x is %+v, OpenSSL has %s, %s", id, e, f[2], f[4])
+		}
+	}
+	if lines < 20 {
+		t.Errorf("only %d lines of openssl ciphers were read", lines)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, c := range []struct {
+		got, want string
+	}{
+		{SuiteName(0x1301), "TLS_AES_128_GCM_SHA256"},
+		{SuiteName(0xc02b), "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
+		{SuiteName(0x009e), "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"},
+		{SuiteName(0xc0ac), "TLS_ECDHE_ECDSA_WITH_AES_128_CCM"},
+		{SuiteName(0x0088), "TLS_DHE_RSA_WITH_CAMELLIA_256_CBC_SHA"},
+		{SuiteName(0x00ff), "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"},
+		{SuiteName(0x5600), "TLS_FALLBACK_SCSV"},
+		{SuiteName(0x1a2b), "0x1a2b"},
+		{SuiteName(0x1a1a), "GREASE(0x1a1a)"},
+		{SuiteName(0xfafa), "GREASE(0xfafa)"},
+		{SuiteName(0x1a2a), "0x1a2a"},
+		{GroupName(0x11ec), "X25519MLKEM768"},
+		{GroupName(0x001d), "X25519"},
+		{GroupName(0x0017), "secp256r1"},
+		{GroupName(0x0100), "ffdhe2048"},
+		{GroupName(0x001e), "X448"},
+		{GroupName(0x0a0a), "GREASE(0x0a0a)"},
+		{GroupName(0x00fe), "0x00fe"},
+		{VersionName(0x0304), "TLS 1.3"},
+		{VersionName(0x0300), "SSL 3.0"},
+		{VersionName(0x0305), "0x0305"},
+		{SchemeName(0x0804), "rsa_pss_rsae_sha256"},
+		{SchemeName(0x0808), "ed448"},
+		{SchemeName(0xffff), "0xffff"},
+		{extensionName(0), "server_name(0)"},
+		{extensionName(0x7777), "0x7777"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}
+
+func TestResolvers(t *testing.T) {
+	type resolver = func(string) (uint16, error)
+	for _, c := range []struct {
+		resolve resolver
+		name    string
+		id      uint16
+		err     string
+	}{
+		{SuiteByName, "ECDHE-ECDSA-AES128-GCM-SHA256", 0xc02b, ""},
+		{SuiteByName, "tls_ecdhe_ecdsa_with_aes_128_gcm_sha256", 0xc02b, ""},
+		{SuiteByName, "TLS_CHACHA20_POLY1305_SHA256", 0x1303, ""},
+		{SuiteByName, "ECDHE-ECDSA-AES128-GCM-SHA265", 0, `unknown CipherSuite "ECDHE-ECDSA-AES128-GCM-SHA265" (did you mean "ECDHE-ECDSA-AES128-GCM-SHA256"?)`},
+		{SuiteByName, "DHE-RSA-AES128-GCM-SHA256", 0, "CipherSuite TLS_DHE_RSA_WITH_AES_128_GCM_SHA256 is not implemented by Go's crypto/tls"},
+		{SuiteByName, "TLS_FALLBACK_SCSV", 0, "CipherSuite TLS_FALLBACK_SCSV is not implemented by Go's crypto/tls"},
+		{SuiteByName, "", 0, `unknown CipherSuite ""`},
+		{GroupByName, "X25519MLKEM768", 0x11ec, ""},
+		{GroupByName, "SecP256r1MLKEM768", 0x11eb, ""},
+		{GroupByName, "SecP384r1MLKEM1024", 0x11ed, ""},
+		{GroupByName, "x25519", 0x1d, ""},
+		{GroupByName, "P-256", 0x17, ""},
+		{GroupByName, "prime256v1", 0x17, ""},
+		{GroupByName, "secp384r1", 0x18, ""},
+		{GroupByName, "P-521", 0x19, ""},
+		{GroupByName, "X25591", 0, `unknown group "X25591" (did you mean "X25519"?)`},
+		{GroupByName, "X448", 0, "group X448 is not implemented by Go's crypto/tls"},
+		{GroupByName, "MLKEM768", 0, "group MLKEM768 is not implemented by Go's crypto/tls"},
+		{VersionByName, "1.2", 0x0303, ""},
+		{VersionByName, "TLSv1.3", 0x0304, ""},
+		{VersionByName, "tls 1.1", 0x0302, ""},
+		{VersionByName, "TLSv1", 0x0301, ""},
+		{VersionByName, "1.4", 0, `unknown TLS version "1.4" (did you mean "1.0"?)`},
+		{VersionByName, "SSLv3", 0, "TLS version SSL 3.0 is not implemented by Go's crypto/tls"},
+		{SchemeByName, "ecdsa_secp256r1_sha256", 0x0403, ""},
+		{SchemeByName, "ed448", 0, "signature scheme ed448 is not implemented by Go's crypto/tls"},
+		{SchemeByName, "rsa_pss_rsae_sha257", 0, `unknown signature scheme "rsa_pss_rsae_sha257" (did you mean "rsa_pss_rsae_sha256"?)`},
+	} {
+		id, err := c.resolve(c.name)
+		if msg := ""; id != c.id || (err != nil && err.Error() != c.err) || (err == nil && c.err != msg) {
+			t.Errorf("%q: %#04x, %v; want %#04x, %s", c.name, id, err, c.id, c.err)
+		}
+	}
+}
+
+// The lists that crypto/tls has no function for are still what it offers.
+func TestImplementedIsWhatCryptoTLSOffers(t *testing.T) {
+	h, err := ParseClientHello(recordedHello(t, &tls.Config{InsecureSkipVerify: true})[recordHeader:]) //nolint:gosec // only its hello is read
+	if err != nil {
+		t.Fatal(err)
+	}
+	sorted := func(ids []uint16) []uint16 { return slices.Sorted(slices.Values(ids)) }
+	if !slices.Equal(sorted(h.Groups), sorted(groupsImplemented())) {
+		t.Errorf("groups %s", listed(h.Groups, GroupName))
+	}
+	for _, s := range h.SignatureSchemes {
+		if !schemeImplemented(s) {
+			t.Errorf("%s is offered, but taken as not implemented", SchemeName(s))
+		}
+	}
+	for _, s := range allSuites13() {
+		if !slices.Contains(h.CipherSuites, s) {
+			t.Errorf("%s is not offered", SuiteName(s))
+		}
+	}
+	for _, table := range [][]code{groupTable[:], schemeTable[:], versionTable[:], extensionTable[:]} {
+		ids, names := map[uint16]bool{}, map[string]bool{}
+		for _, c := range table {
+			if ids[c.id] || names[c.name] {
+				t.Errorf("%#04x %s stands twice", c.id, c.name)
+			}
+			ids[c.id], names[c.name] = true, true
+		}
+	}
+}

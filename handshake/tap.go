@@ -1,0 +1,373 @@
+package handshake
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The way of a handshake byte through this file:
+//
+//  1. crypto/tls reads and writes through tapConn; the bytes go by unchanged.
+//     It gets at most one record a Read, so that the ledger has a message just
+//     before crypto/tls acts on it and what we decide then stands in its place.
+//  2. tap.feed cuts each direction into records (RFC 8446, section 5.1).
+//  3. Plaintext records are read at once. Those of TLS 1.3 that are encrypted
+//     wait until crypto/tls has handed over the traffic secret (KeyLogWriter)
+//     and are then opened by tapkeys.go, in order.
+//  4. Their content is joined into handshake messages, and tapmsg.go notes
+//     each in the ledger.
+//
+// After the handshake the tap detaches: bulk data costs one atomic load.
+
+// Bounds of one tap. The peer decides what is in the records, so each is hard.
+const (
+	// recordHeader is type, version and length.
+	recordHeader = 5
+	// maxRecord is the largest fragment any version allows: 2^14 + 2048 bytes
+	// (TLSCiphertext, RFC 5246, section 6.2.3).
+	maxRecord = 1<<14 + 2048
+	// maxQueue bounds the records of one direction that wait for their
+	// secret, in bytes. A server's whole encrypted flight with a certificate
+	// message of 256 KiB fits.
+	maxQueue = 320 << 10
+	// maxMessage and maxCertMessage are the limits of crypto/tls, in bytes: a
+	// longer message ends the handshake there anyway.
+	maxMessage     = 64 << 10
+	maxCertMessage = 256 << 10
+)
+
+// Record content types (RFC 8446, section 5.1).
+const (
+	recordCCS       = 20
+	recordAlert     = 21
+	recordHandshake = 22
+	recordAppData   = 23
+)
+
+// The two directions.
+const (
+	toServer = iota
+	toClient
+)
+
+// tap watches one handshake. It never changes, delays or refuses a byte: what
+// it cannot read only stops it, and the ledger says so.
+type tap struct {
+	// mu because crypto/tls may write an alert while another goroutine reads.
+	mu     sync.Mutex
+	ledger *Ledger
+	server bool // we are the server
+
+	dirs    [2]direction
+	secrets [2][2][]byte // [direction][epochHandshake-1, epochApp-1], from the key log
+	seen    observed
+	stopped bool
+}
+
+// direction is the state of one way.
+type direction struct {
+	partial []byte   // of a record; less than recordHeader+maxRecord bytes
+	queue   []record // encrypted, their secret not there yet; maxQueue bytes
+	queued  int
+	message []byte // of a handshake message; at most maxCertMessage bytes
+	epoch   epoch
+	opener  *opener
+	ccs     bool // ChangeCipherSpec went by
+}
+
+type record struct {
+	typ  uint8
+	body []byte
+	at   time.Duration
+}
+
+// observed is what the engine wants to know after a failure.
+type observed struct {
+	version, suite, group uint16
+	retry                 bool   // a HelloRetryRequest went by
+	lastFromPeer          string // name of the last whole message
+	peerCertificates      int    // how many the peer showed, -1 before its Certificate
+	peerScheme            uint16 // of the peer's CertificateVerify or ServerKeyExchange
+	weFinishedFlight      bool   // server: ServerHelloDone or Finished was sent
+}
+
+func newTap(l *Ledger, server bool) *tap {
+	return &tap{ledger: l, server: server, seen: observed{peerCertificates: -1}}
+}
+
+// from says who sends in a direction.
+func (t *tap) from(dir int) Side {
+	if (dir == toServer) == t.server {
+		return SidePeer
+	}
+	return SideUs
+}
+
+// feed takes bytes of one direction.
+func (t *tap) feed(dir int, b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return
+	}
+	at := time.Since(t.ledger.start)
+	t.drain(toClient)
+	t.drain(toServer)
+	d := &t.dirs[dir]
+	for len(b) > 0 && !t.stopped {
+		if len(d.partial) == 0 && len(b) >= recordHeader {
+			if n := recordHeader + recordLen(b); n <= len(b) && n <= recordHeader+maxRecord {
+				t.record(dir, record{b[0], b[recordHeader:n], at})
+				b = b[n:]
+				continue
+			}
+		}
+		want := recordHeader
+		if len(d.partial) >= recordHeader {
+			want += recordLen(d.partial)
+		}
+		if want > recordHeader+maxRecord {
+			t.stop("a record is longer than the protocol allows")
+			return
+		}
+		n := min(want-len(d.partial), len(b))
+		d.partial = append(d.partial, b[:n]...)
+		b = b[n:]
+		if len(d.partial) >= recordHeader && len(d.partial) == recordHeader+recordLen(d.partial) {
+			whole := d.partial
+			d.partial = nil
+			t.record(dir, record{whole[0], whole[recordHeader:], at})
+		}
+	}
+}
+
+func recordLen(b []byte) int { return int(b[3])<<8 | int(b[4]) }
+
+// record takes one whole record; its body is only lent.
+func (t *tap) record(dir int, r record) {
+	d := &t.dirs[dir]
+	if len(d.queue) > 0 {
+		t.enqueue(d, r)
+		return
+	}
+	if !t.open(dir, r) {
+		t.enqueue(d, r)
+	}
+}
+
+// enqueue keeps a copy of a record until its secret is there.
+func (t *tap) enqueue(d *direction, r record) {
+	if d.queued += len(r.body) + recordHeader; d.queued > maxQueue {
+		t.stop("too much encrypted data before its key")
+		return
+	}
+	r.body = append([]byte(nil), r.body...)
+	d.queue = append(d.queue, r)
+}
+
+// drain opens what waited and can be opened now.
+func (t *tap) drain(dir int) {
+	d := &t.dirs[dir]
+	for len(d.queue) > 0 && !t.stopped {
+		r := d.queue[0]
+		if !t.open(dir, r) {
+			return
+		}
+		if len(d.queue) > 0 { // stop empties it
+			d.queue = d.queue[1:]
+			d.queued -= len(r.body) + recordHeader
+		}
+	}
+}
+
+// open reads one record; false means that its secret is not there yet.
+func (t *tap) open(dir int, r record) bool {
+	d := &t.dirs[dir]
+	v13 := t.seen.version >= version13
+	switch {
+	case r.typ == recordCCS:
+		// TLS 1.3 sends it for middleboxes only, without meaning (RFC 8446, appendix D.4).
+		if t.seen.version != 0 && !v13 {
+			d.ccs = true
+			t.changeCipherSpec(dir, r)
+		}
+	case r.typ == recordAlert && len(r.body) == 2:
+		// Plaintext; an encrypted alert is longer in every version.
+		t.alert(dir, r.body, r.at)
+	case r.typ == recordAppData && v13:
+		return t.open13(dir, r)
+	case d.ccs && r.typ == recordHandshake:
+		t.finished12(dir, r)
+	case r.typ == recordHandshake:
+		t.handshake(dir, r.body, r.at)
+	case d.ccs && (r.typ == recordAlert || r.typ == recordAppData):
+		// Encrypted under TLS 1.2 keys: of an alert crypto/tls tells the
+		// number (see remoteAlert), data is none of ours.
+	default:
+		t.stop("a record does not belong here")
+	}
+	return true
+}
+
+// handshake takes handshake bytes in the clear and cuts them into messages.
+func (t *tap) handshake(dir int, b []byte, at time.Duration) {
+	d := &t.dirs[dir]
+	d.message = append(d.message, b...)
+	for len(d.message) >= 4 && !t.stopped {
+		n := 4 + (int(d.message[1])<<16 | int(d.message[2])<<8 | int(d.message[3]))
+		limit := maxMessage
+		if d.message[0] == typeCertificate {
+			limit = maxCertMessage
+		}
+		if n > limit {
+			t.stop("a handshake message is longer than the limit")
+			return
+		}
+		if len(d.message) < n {
+			return
+		}
+		msg := d.message[:n]
+		d.message = d.message[n:]
+		t.noteMessage(dir, msg, at)
+	}
+	if len(d.message) == 0 {
+		d.message = nil
+	}
+}
+
+// room is how much of a buffer of n bytes the next Read may fill: up to the end
+// of the current header or record. Once the tap has stopped, all of it.
+func (t *tap) room(dir, n int) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return n
+	}
+	d := &t.dirs[dir]
+	want := recordHeader
+	if len(d.partial) >= recordHeader {
+		want += recordLen(d.partial)
+	}
+	return min(n, want-len(d.partial))
+}
+
+// stop ends the watching, not the traffic.
+func (t *tap) stop(why string) {
+	if t.stopped {
+		return
+	}
+	t.stopped = true
+	t.ledger.Note(Entry{From: SideUs, Facts: "ledger incomplete from here: " + why})
+	t.forget()
+}
+
+// forget drops secrets and buffers.
+func (t *tap) forget() {
+	for i := range t.secrets {
+		for j := range t.secrets[i] {
+			clear(t.secrets[i][j])
+			t.secrets[i][j] = nil
+		}
+	}
+	t.dirs = [2]direction{}
+}
+
+// finish opens what still waits and ends the watching. It returns what was
+// seen.
+func (t *tap) finish() observed {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.stopped {
+		t.drain(toClient)
+		t.drain(toServer)
+		t.stopped = true
+		t.forget()
+	}
+	return t.seen
+}
+
+// tapConn is the connection as crypto/tls sees it. It remembers how the raw
+// connection ended, which crypto/tls does not tell.
+type tapConn struct {
+	net.Conn
+	tap      *tap
+	detached atomic.Bool
+	// eof is set once the raw connection has given io.EOF: the peer's FIN.
+	// crypto/tls returns plain io.EOF for a FIN and for a close_notify.
+	eof atomic.Bool
+	// failed is the first error of the raw connection other than io.EOF.
+	failed atomic.Pointer[error]
+}
+
+func (c *tapConn) Read(b []byte) (int, error) {
+	if c.detached.Load() {
+		n, err := c.Conn.Read(b)
+		return c.ended(n, err)
+	}
+	dir := toClient
+	if c.tap.server {
+		dir = toServer
+	}
+	n, err := c.Conn.Read(b[:c.tap.room(dir, len(b))])
+	if n > 0 {
+		c.tap.feed(dir, b[:n])
+	}
+	return c.ended(n, err)
+}
+
+// ended remembers the end of the stream.
+func (c *tapConn) ended(n int, err error) (int, error) {
+	if err != nil {
+		if n > 0 && errors.Is(err, io.EOF) {
+			// Data first: a close_notify in it must not look like a FIN. The
+			// next Read meets the same end again.
+			return n, nil
+		}
+		c.remember(err)
+	}
+	return n, err
+}
+
+func (c *tapConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if n > 0 && !c.detached.Load() {
+		dir := toServer
+		if c.tap.server {
+			dir = toClient
+		}
+		c.tap.feed(dir, b[:n])
+	}
+	if err != nil {
+		c.remember(err)
+	}
+	return n, err
+}
+
+func (c *tapConn) remember(err error) {
+	if errors.Is(err, io.EOF) {
+		c.eof.Store(true)
+		return
+	}
+	c.failed.CompareAndSwap(nil, &err)
+}
+
+// rawErr returns how the raw connection failed, nil if it did not.
+func (c *tapConn) rawErr() error {
+	if p := c.failed.Load(); p != nil {
+		return *p
+	}
+	if c.eof.Load() {
+		return io.EOF
+	}
+	return nil
+}
+
+// detach ends the watching: from here bytes go straight through.
+func (c *tapConn) detach() observed {
+	c.detached.Store(true)
+	return c.tap.finish()
+}

@@ -1,0 +1,220 @@
+package handshake
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// The bounds of a peer's chain where Params has none.
+const (
+	defaultMaxChain      = 10
+	defaultMaxChainBytes = 64 << 10 // bytes
+)
+
+// Verify judges the certificates a peer showed, leaf first: step 6 for a
+// client, step 3 for the destination. It returns the peer, verified but not
+// proven, or a refusal whose Reason names the first cause a person would name:
+// too long, then no path to an authority, then a broken link in that path,
+// then time, critical extensions, usage, constraints, then the strength of
+// keys and signatures.
+//
+// The authorities are tried in order, and the first under which the chain
+// verifies completely wins. If there is none, the refusal is that of the
+// authority under which the chain got furthest.
+//
+// usage is clientAuth or serverAuth. A certificate without any extended key
+// usage may be used for everything (RFC 5280, section 4.2.1.12), so it passes.
+// Revocation and names are not looked at here.
+//
+// Both the Peer and a refusal's Peer carry what was shown; it is nil only if
+// nothing was. usage selects the codes too: those of step 6 for clients, the
+// destination's own for servers.
+func Verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
+	if len(shown) == 0 {
+		return nil, Refuse(StepClientCertificate, reason.NoCertificate, "")
+	}
+	peer := &Peer{Shown: shown}
+	v := verifier{shown: shown, usage: usage, now: p.now(), minRSA: p.Profile.MinRSABits, minEC: p.Profile.MinECBits}
+	if v.minRSA == 0 {
+		v.minRSA = 2048
+	}
+	if v.minEC == 0 {
+		v.minEC = 256
+	}
+	worst := v.bounds(p)
+	if worst == nil {
+		worst = &fault{code: reason.UnknownCA, detail: "no authority is trusted here"}
+		for i, a := range authorities {
+			chain, f := v.under(a)
+			if f == nil {
+				peer.Chain, peer.Authority = chain, a.Name
+				return peer, nil
+			}
+			if i == 0 || f.rank() > worst.rank() {
+				worst = f
+			}
+		}
+	}
+	e := worst.refusal(usage)
+	e.Peer = peer
+	return nil, e
+}
+
+// now is the clock of a handshake.
+func (p *Params) now() time.Time {
+	if p.Now != nil {
+		return p.Now()
+	}
+	return time.Now()
+}
+
+// verifier judges one shown chain.
+type verifier struct {
+	shown         []*x509.Certificate
+	usage         x509.ExtKeyUsage
+	now           time.Time
+	minRSA, minEC int // bits
+}
+
+// fault is why a chain does not verify under one authority.
+type fault struct {
+	code   reason.Code
+	detail string
+	err    error
+}
+
+// rank orders faults by how far the chain got: 0 led nowhere.
+func (f *fault) rank() int {
+	if f.code == reason.UnknownCA {
+		return 0
+	}
+	return 1
+}
+
+// refusal words a fault for the leg it happened on.
+func (f *fault) refusal(usage x509.ExtKeyUsage) *Error {
+	step, code, detail := StepClientVerified, f.code, f.detail
+	if usage == x509.ExtKeyUsageServerAuth {
+		step = StepServerVerified
+		switch f.code {
+		case reason.UnknownCA:
+			code = reason.UpstreamUnknownCA
+		case reason.Expired, reason.NotYetValid:
+			code = reason.UpstreamExpired
+		default:
+			code = reason.UpstreamBadCert
+		}
+		detail = string(f.code) + ": " + detail
+	}
+	e := Refuse(step, code, detail)
+	// The destination gets the alert of the fault itself; what the table has
+	// for the upstream codes is what the client gets to see.
+	e.Wanted = AlertOf(f.code)
+	e.Err = f.err
+	return e
+}
+
+// bounds come before any signature is checked.
+func (v *verifier) bounds(p *Params) *fault {
+	maxChain, maxBytes := p.MaxChain, p.MaxChainBytes
+	if maxChain == 0 {
+		maxChain = defaultMaxChain
+	}
+	if maxBytes == 0 {
+		maxBytes = defaultMaxChainBytes
+	}
+	size := 0
+	for _, c := range v.shown {
+		size += len(c.Raw)
+	}
+	switch {
+	case len(v.shown) > maxChain:
+		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d certificates, at most %d are allowed", len(v.shown), maxChain)}
+	case size > maxBytes:
+		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d bytes of certificates, at most %d are allowed", size, maxBytes)}
+	}
+	return nil
+}
+
+// under verifies the chain with one authority as the only trust.
+func (v *verifier) under(a *Authority) ([]*x509.Certificate, *fault) {
+	opts := x509.VerifyOptions{
+		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
+		CurrentTime: v.now, KeyUsages: []x509.ExtKeyUsage{v.usage},
+	}
+	for _, c := range a.Roots {
+		opts.Roots.AddCert(c)
+	}
+	for _, c := range v.shown[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	chains, err := v.shown[0].Verify(opts)
+	if err != nil {
+		if f := v.path(a); f != nil {
+			f.err = err
+			return nil, f
+		}
+		return nil, v.explain(a, err)
+	}
+	var first *fault
+	for _, chain := range chains {
+		f := v.strength(chain)
+		if f == nil {
+			return chain, nil
+		}
+		if first == nil {
+			first = f
+		}
+	}
+	return nil, first
+}
+
+// explain words an error of crypto/x509 about a chain that does lead to the
+// authority.
+func (v *verifier) explain(a *Authority, err error) *fault {
+	f := &fault{code: reason.BadCertificate, detail: v.about(v.shown[0]), err: err}
+	var invalid x509.CertificateInvalidError
+	var critical x509.UnhandledCriticalExtension
+	if errors.As(err, &critical) {
+		f.code = reason.UnknownCritical
+		for _, c := range append(v.shown[:len(v.shown):len(v.shown)], a.Roots...) {
+			if len(c.UnhandledCriticalExtensions) > 0 {
+				f.detail = fmt.Sprintf("%s: extension %s", v.about(c), c.UnhandledCriticalExtensions[0])
+				break
+			}
+		}
+		return f
+	}
+	if !errors.As(err, &invalid) {
+		return f
+	}
+	if invalid.Cert != nil {
+		f.detail = v.about(invalid.Cert)
+	}
+	switch invalid.Reason {
+	case x509.Expired:
+		f.code = reason.Expired
+		f.detail += ": not after " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
+		if v.now.Before(invalid.Cert.NotBefore) {
+			f.code = reason.NotYetValid
+			f.detail = v.about(invalid.Cert) + ": not before " + invalid.Cert.NotBefore.UTC().Format(time.RFC3339)
+		}
+	case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
+		f.code = reason.WrongUsage
+	case x509.TooManyIntermediates, x509.NotAuthorizedToSign:
+		f.code = reason.NotACA
+	case x509.CANotAuthorizedForThisName, x509.UnconstrainedName, x509.TooManyConstraints:
+		f.code = reason.NameConstraint
+		f.detail += ": " + cut(invalid.Detail, maxNameLength)
+	}
+	return f
+}
+
+// about names a certificate: subject and serial number.
+func (v *verifier) about(c *x509.Certificate) string {
+	return fmt.Sprintf("%q, serial %x", cut(c.Subject.String(), maxNameLength), c.SerialNumber)
+}

@@ -1,0 +1,232 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// maxHello is the most that limits.hello can be: two records of a ClientHello
+// spread over as many as it likes are never larger in practice, and a client
+// that has not shown anything yet should not hold more memory than this.
+const maxHello Size = 64 << 10
+
+// minHello leaves room for a ClientHello with an ML-KEM key share, about
+// 1.8 KiB.
+const minHello Size = 2 << 10
+
+// check adds a mistake unless it is an echo of an earlier one.
+func (f *File) check(ok bool, path, format string, args ...any) {
+	if !ok && !f.echo(path) {
+		f.findings = append(f.findings, f.Finding(path, fmt.Sprintf(format, args...)))
+	}
+}
+
+// word checks a value of a fixed set.
+func (f *File) word(path, value string, words ...string) {
+	f.check(slices.Contains(words, value), path, "wants %s, not %s%s",
+		oneOf(words), quote(value), fielderr.Suggest(value, words))
+}
+
+func oneOf(words []string) string {
+	if len(words) == 1 {
+		return strconv.Quote(words[0])
+	}
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strconv.Quote(w)
+	}
+	last := len(quoted) - 1
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+}
+
+// checkValues finds what is wrong with values by themselves and together,
+// without opening any file.
+func (f *File) checkValues() {
+	if !f.has("") {
+		return
+	}
+	c := &f.Config
+	if f.has("version") {
+		f.check(c.Version == 1, "version", "this sslgate reads version 1, not %d", c.Version)
+	} else {
+		f.check(false, "version", "is missing: begin the file with `version: 1`")
+	}
+	f.checkTUN(&c.TUN)
+	f.checkCapture(&c.Capture)
+	f.word("fail", c.Fail, "closed", "open")
+	f.atMost("dial.timeout", c.Dial.Timeout, 5*time.Minute)
+	f.checkNamed(c)
+	f.checkLimits(&c.Limits)
+	f.word("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	f.word("log.format", c.Log.Format, "console", "json")
+	f.check(f.has("policy"), "policy", "is missing: without rules everything would be denied")
+	f.checkZeros(c)
+}
+
+func (f *File) checkTUN(t *TUN) {
+	f.check(interfaceFault(t.Name) == "", "tun.name", "%s", interfaceFault(t.Name))
+	f.check(t.MTU >= 1280 && t.MTU <= 65535, "tun.mtu", "%d is out of range: 1280 (the least of IPv6, RFC 8200, section 5) to 65535", t.MTU)
+	f.word("tun.offload", t.Offload, "auto", "off")
+	for i, a := range t.Addresses {
+		p, err := netip.ParsePrefix(a)
+		path := indexPath("tun.addresses", i)
+		f.check(a == "" || err == nil, path, "%s is no address in CIDR form such as 10.99.0.1/30", quote(a))
+		f.check(err != nil || !p.Addr().Is4In6(), path, "write the IPv4 address as such: %s", quote(p.Addr().Unmap().String()))
+	}
+}
+
+// tunAddresses are the prefixes of tun.addresses.
+func (f *File) tunAddresses() []netip.Prefix {
+	var ps []netip.Prefix
+	for _, a := range f.Config.TUN.Addresses {
+		if p, err := netip.ParsePrefix(a); err == nil {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
+func (f *File) checkCapture(c *Capture) {
+	attach := f.Config.TUN.Attach
+	switch {
+	case attach && f.has("capture.interfaces"):
+		f.check(false, "capture.interfaces", "with tun.attach the device is routed by somebody else: take this out, or attach")
+	case !attach:
+		f.check(len(c.Interfaces) > 0 || f.has("capture.interfaces"), "capture.interfaces", "is missing: name the interfaces that captured traffic comes in by")
+	}
+	seen := map[string]bool{}
+	for i, name := range c.Interfaces {
+		path := indexPath("capture.interfaces", i)
+		fault := interfaceFault(name)
+		switch {
+		case fault != "":
+			f.check(false, path, "%s", fault)
+		case name == "lo":
+			f.check(false, path, "lo carries the gateway's own connections: they would be captured again")
+		case name == f.Config.TUN.Name:
+			f.check(false, path, "this is the TUN itself: its packets would go round in circles")
+		default:
+			f.check(!seen[name], path, "%s is listed twice", name)
+		}
+		seen[name] = true
+	}
+	for i, name := range c.Exempt {
+		path := indexPath("capture.exempt", i)
+		fault := interfaceFault(name)
+		switch {
+		case fault != "":
+			f.check(false, path, "%s", fault)
+		case slices.Contains(c.Interfaces, name):
+			f.check(false, path, "%s is in capture.interfaces: it is captured or exempt", name)
+		case name == f.Config.TUN.Name:
+			f.check(false, path, "this is the TUN itself: what comes from it passes anyway")
+		default:
+			f.check(!seen[name], path, "%s is listed twice", name)
+		}
+		seen[name] = true
+	}
+	f.check(c.Ports.All || len(c.Ports.List) > 0 || f.has("capture.ports"), "capture.ports", `is missing: name the TCP ports, for example [443], or "all"`)
+	f.word("capture.quic", c.QUIC, "reject", "ignore")
+	f.check(c.Mark != 0, "capture.mark", "0 is the mark of every packet that has none")
+	f.check(c.Table > 0 && int64(c.Table) <= 1<<31-1, "capture.table", "%d is out of range: 1 to 2147483647", c.Table)
+	f.check(c.Table < 253 || c.Table > 255, "capture.table", "%d is a table of the system (default 253, main 254, local 255)", c.Table)
+	f.check(c.Preference >= 1 && c.Preference <= 32764, "capture.preference",
+		"%d is out of range: 1 to 32764, so that the rule and the one after it come after local (0) and before main (32766)", c.Preference)
+	if !attach {
+		return
+	}
+	for _, path := range []string{"capture.exempt", "capture.quic", "capture.mark", "capture.table", "capture.preference"} {
+		if f.has(path) {
+			f.findings = append(f.findings, f.Warning(path, "has no effect with tun.attach"))
+		}
+	}
+}
+
+// interfaceFault says why the kernel takes no interface of this name
+// (dev_valid_name in net/core/dev.c); "" if it does. "%" would make the
+// kernel number it, and "*" is a wildcard of nftables.
+func interfaceFault(name string) string {
+	switch {
+	case name == "":
+		return "" // the decoder has said so
+	case len(name) > 15:
+		return fmt.Sprintf("%s has %d bytes: the name of an interface has at most 15", quote(name), len(name))
+	case name == "." || name == ".." || strings.ContainsAny(name, "/: \t%*\"\\"):
+		return quote(name) + " cannot be the name of an interface"
+	}
+	return ""
+}
+
+// checkNamed looks at authorities and identities without their files.
+func (f *File) checkNamed(c *Config) {
+	for _, name := range slices.Sorted(maps.Keys(c.Authorities)) {
+		a, path := c.Authorities[name], keyPath("authorities", name)
+		f.check(a.Roots != "", path+".roots", "is missing: the PEM file of the trust anchors")
+		if a.Permits == nil {
+			continue
+		}
+		for _, e := range policy.CheckPermits(a.Permits) {
+			f.locate(fielderr.Join(path, "permits"), e)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Identities)) {
+		id, path := c.Identities[name], keyPath("identities", name)
+		f.check(id.Certificate != "", path+".certificate", "is missing: the PEM file of the certificate")
+		f.check(id.Key != "", path+".key", "is missing: the PEM file of the private key")
+	}
+}
+
+// locate adds a mistake that another package found in a section.
+func (f *File) locate(section string, e *fielderr.Error) {
+	path := fielderr.Join(section, e.Path)
+	if f.echo(path) {
+		return
+	}
+	l := f.Finding(path, e.Msg)
+	l.Warning = e.Warning
+	f.findings = append(f.findings, l)
+}
+
+func (f *File) checkLimits(l *Limits) {
+	// The most flows that 2 TiB could hold; more is a slip of the keyboard.
+	const maxFlows = 20_000_000
+	f.check(l.Flows >= 1 && l.Flows <= maxFlows, "limits.flows", "%d is out of range: 1 to %d", l.Flows, maxFlows)
+	f.check(l.FlowsPerClient >= 1, "limits.flows_per_client", "must be at least 1, not %d", l.FlowsPerClient)
+	if !f.has("limits.flows_per_client") {
+		l.FlowsPerClient = min(l.FlowsPerClient, max(l.Flows, 1))
+	}
+	f.check(l.FlowsPerClient <= max(l.Flows, 1), "limits.flows_per_client", "%d is more than limits.flows (%d)", l.FlowsPerClient, l.Flows)
+	f.check(l.Hello >= minHello && l.Hello <= maxHello, "limits.hello", "%s is out of range: %s to %s", l.Hello, minHello, maxHello)
+	f.atMost("limits.handshake", l.Handshake, 5*time.Minute)
+	f.atMost("limits.idle", l.Idle, 30*24*time.Hour)
+	f.atMost("limits.drain", l.Drain, 24*time.Hour)
+}
+
+func (f *File) atMost(path string, d Duration, limit time.Duration) {
+	f.check(d.Std() <= limit, path, "%s is out of range: at most %s", d, limit)
+}
+
+// checkZeros refuses a 0 that is written where leaving the key out means the
+// default: a reader would take it for "no limit".
+func (f *File) checkZeros(c *Config) {
+	for name, p := range c.Profiles {
+		f.notZero(keyPath("profiles", name)+".min_rsa_bits", p.MinRSABits)
+	}
+	for i, r := range c.Policy.Rules {
+		for j, a := range r.Client.Allow {
+			f.notZero(indexPath(indexPath("policy.rules", i)+".client.allow", j)+".key_bits", a.KeyBits)
+		}
+	}
+}
+
+func (f *File) notZero(path string, n int) {
+	f.check(n > 0 || !f.has(path), path, "must be more than 0, not %d: take the key out for the default", n)
+}

@@ -1,0 +1,34 @@
+package config
+
+import "time"
+
+// Defaults that other packages name too.
+const (
+	DefaultMark       = 0x5519
+	DefaultTable      = 5519
+	DefaultPreference = 5519
+)
+
+// setDefaults fills in what the comments of config.go promise for keys that
+// are left out. The file is decoded over it. Defaults inside policy and
+// profiles belong to the packages that compile them.
+func setDefaults(c *Config) {
+	c.TUN.Name = "sslgate0"
+	c.TUN.MTU = 1500
+	c.TUN.Offload = "auto"
+	c.Capture.QUIC = "reject"
+	c.Capture.Mark = DefaultMark
+	c.Capture.Table = DefaultTable
+	c.Capture.Preference = DefaultPreference
+	c.Fail = "closed"
+	c.Dial.Timeout = Duration(5 * time.Second)
+	c.Limits.Flows = 20000
+	c.Limits.FlowsPerClient = 512
+	c.Limits.Hello = maxHello
+	c.Limits.Handshake = Duration(10 * time.Second)
+	c.Limits.Idle = Duration(10 * time.Minute)
+	c.Limits.Drain = Duration(30 * time.Second)
+	c.Audit.File = "-"
+	c.Log.Level = "info"
+	c.Log.Format = "console"
+}

@@ -1,0 +1,217 @@
+package config
+
+import (
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// minRSABits is the smallest RSA key shown or trusted: NIST SP 800-131A and
+// the CA/Browser Forum's baseline (section 6.1.5) take nothing smaller.
+const minRSABits = 2048
+
+// authority loads one entry of authorities into env.
+func (b *builder) authority(name string, env *policy.Environment) {
+	path := keyPath("authorities", name)
+	b.failed[path] = true
+	a := b.file.Config.Authorities[name]
+	if a.Roots == "" {
+		return
+	}
+	path += ".roots"
+	file := b.file.abs(a.Roots)
+	_, text, err := readPEM(file)
+	if err != nil {
+		b.add(path, err.Error())
+		return
+	}
+	certs, err := parseCertificates(file, text)
+	if err != nil {
+		b.add(path, err.Error())
+		return
+	}
+	if !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return b.now.Before(c.NotAfter) }) {
+		b.add(path, file+": expired, every certificate in it: nobody can be verified")
+		return
+	}
+	roots, good := make([]*x509.Certificate, 0, len(certs)), true
+	for i, c := range certs {
+		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		switch {
+		case slices.ContainsFunc(roots, c.Equal):
+			b.warn(path, what+" is there twice")
+			continue
+		case !c.BasicConstraintsValid || !c.IsCA:
+			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
+			good = false
+		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
+			b.add(path, what+" may not sign certificates (key usage, RFC 5280, section 4.2.1.3)")
+			good = false
+		case b.now.Before(c.NotBefore):
+			b.warn(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
+		case b.expiring(path, what, c):
+		}
+		roots = append(roots, c)
+	}
+	if !good {
+		return
+	}
+	if a.Permits != nil && slices.ContainsFunc(policy.CheckPermits(a.Permits), func(e *fielderr.Error) bool { return !e.Warning }) {
+		return // Load has said so
+	}
+	delete(b.failed, keyPath("authorities", name))
+	env.Authorities[name] = &handshake.Authority{Name: name, Roots: roots}
+	env.Permits[name] = a.Permits
+}
+
+// identity loads one entry of identities into env.
+func (b *builder) identity(name string, env *policy.Environment) {
+	path := keyPath("identities", name)
+	b.failed[path] = true
+	id := b.file.Config.Identities[name]
+	before := len(b.findings)
+	chain := b.chain(path+".certificate", id.Certificate)
+	if id.Key == "" {
+		return
+	}
+	file := b.file.abs(id.Key)
+	info, text, err := readPEM(file)
+	if err != nil {
+		b.add(path+".key", err.Error())
+		return
+	}
+	defer clear(text) // the parsed key stays, this copy need not
+	key, err := parseKey(file, text)
+	if err != nil {
+		b.add(path+".key", err.Error())
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		b.add(path+".key", fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
+	}
+	if chain == nil {
+		return
+	}
+	if !fits(key, chain[0]) {
+		b.add(path+".key", fmt.Sprintf("%s does not fit the certificate %s: the public keys differ", file, b.file.abs(id.Certificate)))
+	}
+	if Failed(b.findings[before:]) {
+		return
+	}
+	cert := tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	delete(b.failed, path)
+	env.Identities[name] = policy.Identity{Name: name, Certificates: []tls.Certificate{cert}}
+}
+
+// chain reads the certificates of an identity, leaf first. nil means that
+// there is none to go on with; the reason was added.
+func (b *builder) chain(path, name string) []*x509.Certificate {
+	if name == "" {
+		return nil
+	}
+	file := b.file.abs(name)
+	_, text, err := readPEM(file)
+	if err != nil {
+		b.add(path, err.Error())
+		return nil
+	}
+	certs, err := parseCertificates(file, text)
+	if err != nil {
+		b.add(path, err.Error())
+		return nil
+	}
+	leaf := certs[0]
+	if leaf.IsCA {
+		b.add(path, file+": the first certificate is a CA's: the leaf comes first, its intermediates after it (RFC 8446, section 4.4.2)")
+		return nil
+	}
+	if pub, ok := leaf.PublicKey.(*rsa.PublicKey); ok && pub.N.BitLen() < minRSABits {
+		b.add(path, fmt.Sprintf("%s: an RSA key of %d bits: at least %d, or better ECDSA P-256", file, pub.N.BitLen(), minRSABits))
+	}
+	if !forServers(leaf) {
+		b.add(path, file+": not for server authentication (extended key usage, RFC 5280, section 4.2.1.12): every client would refuse it")
+	}
+	if len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
+		b.warn(path, file+": no subject alternative name: clients that follow RFC 9525 refuse it")
+	}
+	for i, c := range certs {
+		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		switch {
+		case b.now.Before(c.NotBefore):
+			b.add(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
+		case !b.now.Before(c.NotAfter):
+			b.add(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC")
+		default:
+			b.expiring(path, what, c)
+		}
+		if i > 0 && string(certs[i-1].RawIssuer) != string(c.RawSubject) {
+			b.warn(path, what+fmt.Sprintf(" did not issue certificate %d: each certifies the one before it (RFC 5246, section 7.4.2)", i))
+		}
+	}
+	return certs
+}
+
+func forServers(c *x509.Certificate) bool {
+	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
+// expiring warns of a certificate that has expired or will within 30 days; of
+// one that lives less than 90 days, in the last third of its life. It says
+// whether it warned.
+func (b *builder) expiring(path, what string, c *x509.Certificate) bool {
+	left := c.NotAfter.Sub(b.now)
+	if left > min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3) {
+		return false
+	}
+	if left <= 0 {
+		b.warn(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC")
+		return true
+	}
+	b.warn(path, fmt.Sprintf("%s expires in %s, on %s UTC", what, roughly(left), c.NotAfter.UTC().Format(time.DateTime)))
+	return true
+}
+
+func roughly(d time.Duration) string {
+	if d < 48*time.Hour {
+		return d.Round(time.Minute).String()
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// audit checks that the record file can be written. It is not created here:
+// check changes nothing.
+func (b *builder) audit() {
+	name := b.file.Config.Audit.File
+	if name == "-" || name == "" {
+		return
+	}
+	file := b.file.abs(name)
+	var st unix.Stat_t
+	switch err := unix.Stat(file, &st); {
+	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		b.add("audit.file", file+" is a directory")
+	case err == nil:
+		if err := unix.Access(file, unix.W_OK); err != nil {
+			b.add("audit.file", fmt.Sprintf("%s cannot be written: %v", file, err))
+		}
+	default:
+		dir := filepath.Dir(file)
+		if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+			b.add("audit.file", fmt.Sprintf("%s cannot be made in %s: %v", filepath.Base(file), dir, err))
+		}
+	}
+}

@@ -1,0 +1,286 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// The bounds of a configuration file. A file is written by the operator, but
+// it may be generated, and a mistake in a generator must not take the memory.
+const (
+	maxFile  = 1 << 20 // bytes; ten thousand rules of 100 bytes
+	maxDepth = 32      // levels of mappings and lists; the deepest key of the schema has 7
+	maxNodes = 200_000 // values after aliases are followed; at about 200 bytes each that is 40 MB
+	// maxColumn bounds where an indented entry may begin. goccy/go-yaml recurses
+	// once a level, and a level of block style takes at least one column.
+	maxColumn   = 400
+	maxFindings = 200 // shown of one file
+)
+
+// File is a configuration file as it was read: the values, with defaults
+// filled in, and where each of them stands. It is not changed after Load.
+type File struct {
+	// Name of the file as the caller gave it.
+	Name string
+	// Config holds the values. Paths of files in it are as they are written:
+	// relative ones are relative to the directory of Name.
+	Config Config
+
+	src    *source
+	places places
+	// warnings of reading, and the paths that are known to be wrong: what
+	// other checks say about these is an echo and is dropped.
+	findings []Finding
+	tainted  []string
+}
+
+// Load reads a configuration file. The error holds every mistake that can be
+// seen without opening the files it names (Build finds those); it is Findings,
+// and the *File is nil then.
+func Load(path string) (*File, error) {
+	f := load(path)
+	if Failed(f.findings) {
+		return nil, Findings(f.findings)
+	}
+	return f, nil
+}
+
+// Parse is Load for text that is already there. name is used in messages and
+// to resolve relative paths.
+func Parse(name string, src []byte) (*File, error) {
+	f := parse(name, src)
+	if Failed(f.findings) {
+		return nil, Findings(f.findings)
+	}
+	return f, nil
+}
+
+// load never returns nil: with findings, the File is as complete as can be.
+func load(path string) *File {
+	text, err := readBounded(path, maxFile)
+	if err != nil {
+		f := &File{Name: path, src: newSource(path, nil)}
+		f.findings = []Finding{f.src.finding(place{}, "", err.Error())}
+		f.findings[0].Excerpt = ""
+		return f
+	}
+	return parse(path, text)
+}
+
+func parse(name string, text []byte) *File {
+	f := &File{Name: name, places: places{}}
+	setDefaults(&f.Config)
+	if len(text) > maxFile {
+		f.src = newSource(name, nil)
+		f.findings = []Finding{f.src.finding(place{}, "", fmt.Sprintf("larger than %d bytes", maxFile))}
+		return f
+	}
+	text = normalize(text)
+	f.src = newSource(name, text)
+	body, bad := f.readTree(text)
+	if bad != nil {
+		f.findings = []Finding{*bad}
+		return f
+	}
+	d := &decoder{src: f.src, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}}
+	d.document(body, &f.Config)
+	f.findings, f.tainted = d.findings, d.tainted
+	f.checkValues()
+	Sort(f.findings)
+	if n := len(f.findings); n > maxFindings {
+		f.findings = append(f.findings[:maxFindings:maxFindings],
+			f.src.finding(place{}, "", fmt.Sprintf("and %d more", n-maxFindings)))
+	}
+	return f
+}
+
+// readTree is the one call of the YAML library. What it says is located; a
+// panic of it is a syntax error like any other, for it never reads anything
+// but this file.
+func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
+	fail := func(t *token.Token, format string, args ...any) (ast.Node, *Finding) {
+		b := f.src.finding(f.src.at(t), "", fmt.Sprintf(format, args...))
+		return nil, &b
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			body, bad = fail(nil, "cannot be read as YAML: %.100v", r)
+		}
+	}()
+	if b := f.notText(text); b != nil {
+		return nil, b
+	}
+	tokens := lexer.Tokenize(string(text))
+	if t := tooDeep(tokens); t != nil {
+		return fail(t, "nested deeper than %d levels", maxDepth)
+	}
+	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		var y yaml.Error
+		if errors.As(err, &y) {
+			return fail(y.GetToken(), "%s", syntaxMessage(y.GetMessage()))
+		}
+		return fail(nil, "cannot be read as YAML: %v", err)
+	}
+	var docs []*ast.DocumentNode
+	for _, doc := range tree.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		switch doc.Body.(type) {
+		case *ast.DirectiveNode:
+			return fail(doc.Body.GetToken(), "YAML directives are not supported: remove the line")
+		case *ast.CommentGroupNode:
+			continue
+		}
+		docs = append(docs, doc)
+	}
+	switch len(docs) {
+	case 0:
+		return fail(nil, "the file is empty: it needs at least `version: 1`, `capture` and `policy`")
+	case 1:
+		return docs[0].Body, nil
+	}
+	t := docs[1].Start
+	if t == nil {
+		t = docs[1].Body.GetToken()
+	}
+	return fail(t, "a second YAML document: a configuration is one document")
+}
+
+// notText finds a byte that no YAML text has (YAML 1.2.2, sections 5.1 and 5.2).
+func (f *File) notText(text []byte) *Finding {
+	msg, i := "a NUL byte: this is no text file", bytes.IndexByte(text, 0)
+	if !utf8.Valid(text) {
+		msg = "not UTF-8: save the file in this encoding"
+		for i = 0; i < len(text); {
+			r, size := utf8.DecodeRune(text[i:])
+			if r == utf8.RuneError && size == 1 {
+				break
+			}
+			i += size
+		}
+	}
+	if i < 0 {
+		return nil
+	}
+	begin := bytes.LastIndexByte(text[:i], '\n') + 1
+	b := f.src.finding(place{line: bytes.Count(text[:i], []byte("\n")) + 1, col: utf8.RuneCount(text[begin:i]) + 1}, "", msg)
+	return &b
+}
+
+// tooDeep returns the first token that nests deeper than the library may be
+// asked to recurse. Flow style is counted; block style is bounded by its
+// indentation.
+func tooDeep(tokens token.Tokens) *token.Token {
+	depth := 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			if depth++; depth > maxDepth {
+				return t
+			}
+		case token.SequenceEndType, token.MappingEndType:
+			depth = max(0, depth-1)
+		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType, token.TagType, token.AnchorType:
+			if depth == 0 && t.Position.Column > maxColumn {
+				return t
+			}
+		}
+	}
+	return nil
+}
+
+// syntaxMessage adds what to do to the messages people meet most.
+func syntaxMessage(msg string) string {
+	switch {
+	case strings.Contains(msg, "'\t'"):
+		return "YAML syntax: a tab cannot begin a value: indent with spaces"
+	case strings.Contains(msg, "could not find end character"):
+		return "YAML syntax: " + msg + ": a quote is not closed"
+	}
+	return "YAML syntax: " + strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, msg)
+}
+
+// readBounded reads a whole file of at most limit bytes. A device or a pipe is
+// refused, so that the read ends.
+func readBounded(path string, limit int64) ([]byte, error) {
+	_, text, err := readFileInfo(path, limit)
+	return text, err
+}
+
+// readFileInfo is readBounded with the facts of the file that was read, not
+// of one that took its name in between.
+func readFileInfo(path string, limit int64) (os.FileInfo, []byte, error) {
+	fh, err := os.Open(path)
+	if err != nil {
+		return nil, nil, plainPathError(err)
+	}
+	defer func() { _ = fh.Close() }() // read only: nothing to lose
+	info, err := fh.Stat()
+	if err != nil {
+		return nil, nil, plainPathError(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(fh, limit+1))
+	if err != nil {
+		return nil, nil, plainPathError(err)
+	}
+	if int64(len(text)) > limit {
+		return nil, nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return info, text, nil
+}
+
+// plainPathError drops the name of the system call.
+func plainPathError(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", p.Path, p.Err)
+	}
+	return err
+}
+
+// abs resolves a path of the configuration against the directory of the file.
+func (f *File) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(f.Name), path)
+}
+
+// has says whether a path stands in the file (a default does not).
+func (f *File) has(path string) bool {
+	_, ok := f.places[path]
+	return ok
+}
+
+// echo says whether a finding at path only repeats a mistake already reported.
+func (f *File) echo(path string) bool {
+	for _, t := range f.tainted {
+		if within(t, path) {
+			return true
+		}
+	}
+	return false
+}

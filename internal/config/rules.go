@@ -1,0 +1,161 @@
+package config
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// profiles resolves the named profiles and those of the file.
+func (b *builder) profiles(env *policy.Environment) {
+	env.Profiles = map[string]handshake.Profile{}
+	for _, p := range handshake.NamedProfiles() {
+		env.Profiles[p.Name] = p
+	}
+	specs := b.file.Config.Profiles
+	for _, name := range slices.Sorted(maps.Keys(specs)) {
+		// One at a time, so that a mistake in one leaves the others.
+		resolved, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{name: specs[name]})
+		if err != nil {
+			b.failed[keyPath("profiles", name)] = true
+			b.located(fielderr.All(err), "profiles")
+			continue
+		}
+		env.Profiles[name] = resolved[name]
+	}
+}
+
+// located adds what another package found in a section.
+func (b *builder) located(errs []*fielderr.Error, section string) {
+	for _, e := range errs {
+		path := fielderr.Join(section, e.Path)
+		switch {
+		case b.namesFailed(path), b.seen(path, e.Msg):
+		case e.Warning:
+			b.warn(path, e.Msg)
+		default:
+			b.add(path, e.Msg)
+		}
+	}
+}
+
+// policy compiles the rules. A rule in which Load found a mistake would, half
+// read, seem to hide others: such rules are compiled apart, each alone, only
+// to find what else is wrong in them.
+func (b *builder) policy(env policy.Environment) *policy.Set {
+	if !b.file.has("policy") {
+		return nil // Load has said so
+	}
+	spec := b.file.Config.Policy
+	sound := policy.Spec{Default: spec.Default}
+	var index []int // of sound.Rules in the file
+	for i, r := range spec.Rules {
+		root := indexPath("policy.rules", i)
+		if !slices.ContainsFunc(b.file.tainted, func(t string) bool { return within(root, t) || within(t, root) }) {
+			sound.Rules, index = append(sound.Rules, r), append(index, i)
+			continue
+		}
+		alone := policy.Spec{Default: spec.Default, Rules: []policy.RuleSpec{r}}
+		_, errs := policy.Compile(alone, env)
+		b.compiled(errs, []int{i})
+	}
+	if len(sound.Rules) == 0 && len(spec.Rules) > 0 {
+		return nil
+	}
+	set, errs := policy.Compile(sound, env)
+	b.compiled(errs, index)
+	return set
+}
+
+// compiled locates what policy.Compile found. index tells which rule of the
+// file each compiled one is.
+func (b *builder) compiled(errs []*fielderr.Error, index []int) {
+	for _, e := range errs {
+		moved := *e
+		moved.Path = renumber(e.Path, index)
+		b.located([]*fielderr.Error{&moved}, "policy")
+	}
+}
+
+var rulePath = regexp.MustCompile(`^rules\[(\d+)\]`)
+
+func renumber(path string, index []int) string {
+	m := rulePath.FindStringSubmatchIndex(path)
+	if m == nil {
+		return path
+	}
+	i, err := strconv.Atoi(path[m[2]:m[3]])
+	if err != nil || i >= len(index) {
+		return path
+	}
+	return indexPath("rules", index[i]) + path[m[1]:]
+}
+
+// seen says whether this was found already: what is wrong outside of the
+// rules is found once a Compile.
+func (b *builder) seen(path, msg string) bool {
+	return slices.ContainsFunc(b.findings, func(f Finding) bool { return f.Path == path && f.Msg == msg })
+}
+
+// references lists what rule i refers to: the path of the reference and the
+// path of what it names.
+func references(i int, r policy.RuleSpec) map[string]string {
+	root, refs := indexPath("policy.rules", i), map[string]string{}
+	add := func(path, section, name string) {
+		if name != "" {
+			refs[root+path] = keyPath(section, name)
+		}
+	}
+	add(".identity", "identities", r.Identity)
+	add(".profile", "profiles", r.Profile)
+	add(".destination.profile", "profiles", r.Destination.Profile)
+	for j, name := range r.Client.Authorities {
+		add(indexPath(".client.authorities", j), "authorities", name)
+	}
+	for j, name := range r.Destination.Authorities {
+		add(indexPath(".destination.authorities", j), "authorities", name)
+	}
+	return refs
+}
+
+// namesFailed says whether path refers to something that is there but could
+// not be loaded, which was said where it stands.
+func (b *builder) namesFailed(path string) bool {
+	for i, r := range b.file.Config.Policy.Rules {
+		if target, ok := references(i, r)[path]; ok && (b.failed[target] || b.file.echo(target)) {
+			return true
+		}
+	}
+	return false
+}
+
+// unused warns of what no rule refers to. Where anything is wrong a reference
+// may be, and nothing is said.
+func (b *builder) unused() {
+	if Failed(b.file.findings) || Failed(b.findings) {
+		return
+	}
+	used := map[string]bool{}
+	for i, r := range b.file.Config.Policy.Rules {
+		for _, target := range references(i, r) {
+			used[target] = true
+		}
+	}
+	c := &b.file.Config
+	for section, names := range map[string][]string{
+		"authorities": slices.Sorted(maps.Keys(c.Authorities)),
+		"identities":  slices.Sorted(maps.Keys(c.Identities)),
+		"profiles":    slices.Sorted(maps.Keys(c.Profiles)),
+	} {
+		for _, name := range names {
+			if path := keyPath(section, name); !used[path] {
+				b.warn(path, "no rule uses it")
+			}
+		}
+	}
+}

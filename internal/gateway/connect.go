@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// clientConn is what the gateway needs of a connection from the stack.
+type clientConn interface {
+	net.Conn
+	CloseWrite() error // FIN
+	Reset()            // RST; Close does nothing after it
+}
+
+// handshakeConn is what Peek returns: the client's connection with the hello
+// still in front.
+type handshakeConn = net.Conn
+
+// destination is the far side of a flow.
+type destination struct {
+	handshake.Conn        // what is relayed to: TLS or plain
+	reset          func() // RST
+}
+
+// dial connects to the original destination, unless it is a forbidden one.
+func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, error) {
+	dst := fl.rec.Destination
+	why, err := fl.g.forbidden(dst.Addr(), plan.NamesDestination(fl.facts))
+	if err != nil {
+		return nil, err
+	}
+	if why != "" {
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialForbidden, why)
+	}
+	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	ctx, cancel := context.WithTimeout(ctx, fl.g.limits.Dial)
+	defer cancel()
+	conn, err := fl.g.dial(ctx, dst)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, errors.New("the dialler did not return a TCP connection")
+	}
+	fl.rec.Dialed = dst
+	return &destination{Conn: tcp, reset: func() {
+		_ = tcp.SetLinger(0) // fails only on a closed socket
+		_ = tcp.Close()
+	}}, nil
+}
+
+// connect dials and, where the rule asks for it, does the handshake as the
+// SSL client of the destination.
+func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *policy.Plan) (*destination, error) {
+	dest, err := fl.dial(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	params, err := plan.Destination(fl.facts)
+	switch {
+	case err != nil:
+		dest.reset()
+		return nil, err
+	case params == nil:
+		return dest, nil
+	}
+	// Only what the client's leg agreed on is offered.
+	params.ALPN = nil
+	if session.ALPN != "" {
+		params.ALPN = []string{session.ALPN}
+	}
+	check := func(peer *handshake.Peer, _ *handshake.State) error {
+		if v := fl.set.OnDestination(plan, fl.facts, peer); v.Action != policy.Terminate {
+			return handshake.Refuse(handshake.StepServerVerified, v.Reason, v.Detail)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fl.g.limits.Dial)
+	defer cancel()
+	ledger := handshake.NewLedger(fl.rec.Start)
+	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
+	fl.rec.DestLedger = ledger.Entries()
+	fl.rec.LedgerLost += ledger.Lost()
+	if err != nil {
+		dest.reset()
+		e := handshake.AsError(err)
+		fl.rec.DestPeer = e.Peer
+		if e.Received != handshake.AlertNone {
+			// alert_received is the client's; the destination's is in its ledger.
+			e.Detail = join(e.Detail, "the destination sent "+e.Received.String())
+			e.Received = handshake.AlertNone
+		}
+		return nil, e
+	}
+	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
+	if up.ALPN != session.ALPN {
+		dest.reset()
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.UpstreamALPN,
+			"client's leg "+quoteOrNone(session.ALPN)+", destination's leg "+quoteOrNone(up.ALPN))
+	}
+	return &destination{Conn: up.Conn, reset: dest.reset}, nil
+}
+
+func quoteOrNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return `"` + s + `"`
+}
+
+const (
+	// lingerFor is how long a refused client has to read its alert and close:
+	// a round trip or two over a bad line.
+	lingerFor = time.Second
+	// lingerBytes bounds what is read and thrown away meanwhile: what a client
+	// has typically sent already after its handshake (one request) fits.
+	lingerBytes = 64 << 10
+)
+
+// lingerClose ends a connection after an alert was sent: FIN, then what the
+// client still sends is thrown away for a while. Closing with unread data
+// would send a RST, and the client's stack would drop the alert unread.
+func lingerClose(c clientConn) {
+	if err := c.CloseWrite(); err != nil {
+		c.Reset()
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lingerFor)) // fails only on a closed connection
+	_, err := io.CopyN(io.Discard, c, lingerBytes)
+	if errors.Is(err, io.EOF) {
+		_ = c.Close()
+		return
+	}
+	c.Reset()
+}
+
+// isReset says whether the other side, or its kernel, has thrown the
+// connection away.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// isLost says whether the other side stopped answering.
+func isLost(err error) bool {
+	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, os.ErrDeadlineExceeded)
+}

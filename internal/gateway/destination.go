@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Dials leave by the OUTPUT hook and so skip the host's FORWARD firewall:
+// without this check a client could reach services that listen on the
+// gateway's own loopback or link-local addresses, through us.
+
+// forbidden says why a destination must not be dialled, "" if it may.
+// Addresses that are never a host are refused even where a rule names them.
+func (g *Gateway) forbidden(dst netip.Addr, named bool) (string, error) {
+	dst = dst.Unmap()
+	switch {
+	case dst.IsUnspecified(), dst.IsMulticast(), dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "not a unicast address", nil
+	case named:
+		return "", nil
+	case dst.IsLoopback():
+		return "loopback address", nil
+	case dst.IsLinkLocalUnicast():
+		return "link-local address", nil
+	}
+	for _, p := range g.refused {
+		if p.Contains(dst) {
+			return "an address of the TUN", nil
+		}
+	}
+	own, err := g.own.get()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range own {
+		if p.Addr() == dst {
+			return "the gateway's own address", nil
+		}
+	}
+	return "", nil
+}
+
+// ownAddrs caches the gateway's own addresses.
+type ownAddrs struct {
+	list func() ([]netip.Prefix, error)
+	now  func() time.Time
+
+	mu    sync.Mutex
+	addrs []netip.Prefix
+	until time.Time
+}
+
+// ownAddrsFor is how long the list is used: short, as addresses come and go;
+// asking for each flow would cost a netlink dump a connection.
+const ownAddrsFor = time.Second
+
+func (o *ownAddrs) get() ([]netip.Prefix, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	if now.Before(o.until) {
+		return o.addrs, nil
+	}
+	addrs, err := o.list()
+	if err != nil {
+		return nil, fmt.Errorf("list own addresses: %w", err)
+	}
+	o.addrs, o.until = addrs, now.Add(ownAddrsFor)
+	return addrs, nil
+}
+
+func hostAddrs() ([]netip.Prefix, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+func hostDial(timeout time.Duration) func(context.Context, netip.AddrPort) (net.Conn, error) {
+	// One address, so no Happy Eyeballs; TCP_NODELAY is Go's default and must
+	// stay: Nagle against delayed ACKs costs 40 ms a round trip.
+	d := &net.Dialer{Timeout: timeout, FallbackDelay: -1}
+	return func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", dst.String())
+	}
+}
+
+// dialError gives a failed dial its reason.
+func dialError(err error) *handshake.Error {
+	code := reason.DialUnreachable
+	var ne net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
+		code = reason.DialRefused
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, syscall.ETIMEDOUT), errors.As(err, &ne) && ne.Timeout():
+		code = reason.DialTimeout
+	}
+	e := handshake.Refuse(handshake.StepApplicationData, code, "")
+	e.Err = err
+	return e
+}

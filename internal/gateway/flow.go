@@ -1,0 +1,242 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+	"github.com/sslgate/sslgate/stack"
+)
+
+// The walk of one flow:
+//
+//  1. take a place in the registry (caps)
+//  2. policy.OnSYN: bypass, or go on
+//  3. handshake.Peek: read the client hello, send nothing
+//  4. policy.OnHello: pick the rule; a refusal leaves with its exact alert
+//  5. Engine.Server with policy.OnPeer inside, which may refuse
+//  6. policy.OnPeer again, now that the peer is proven: the verdict
+//  7. dial the destination, and Engine.Client where the rule asks for TLS
+//  8. relay until both sides are done
+//  9. one audit record
+
+// flow is one connection on its walk.
+type flow struct {
+	g      *Gateway
+	set    *policy.Set
+	client clientConn
+	rec    *audit.Record
+	facts  policy.Facts
+	ledger *handshake.Ledger
+}
+
+// HandleFlow walks one flow to its end. It implements stack.Handler.
+func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
+	g.handle(ctx, f.Conn, f.Src, f.Dst, f.At)
+}
+
+func (g *Gateway) handle(ctx context.Context, client clientConn, src, dst netip.AddrPort, at time.Time) {
+	fl := &flow{
+		g: g, set: g.policy.Load(), client: client,
+		rec:    audit.NewRecord(g.registry.nextID(), at, src, dst),
+		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
+		ledger: handshake.NewLedger(at),
+	}
+	defer fl.finish()
+	if code := g.registry.enter(src.Addr()); code != "" {
+		fl.refuse(handshake.Refuse(handshake.StepNone, code, ""))
+		client.Reset()
+		return
+	}
+	defer g.registry.leave(src.Addr())
+	fl.walk(ctx)
+}
+
+// finish writes the record, whatever happened. A panic ends this flow alone.
+func (fl *flow) finish() {
+	if p := recover(); p != nil {
+		fl.client.Reset()
+		fl.rec.Reason, fl.rec.Detail, fl.rec.End = reason.Internal, fmt.Sprint(p), ""
+		fl.g.log.Error("flow ended by a defect", zap.String("id", fl.rec.ID), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+	}
+	fl.rec.Duration = time.Since(fl.rec.Start)
+	fl.rec.Ledger = fl.ledger.Entries()
+	fl.rec.LedgerLost += fl.ledger.Lost()
+	if fl.rec.AlertSent == handshake.AlertNone {
+		fl.rec.AlertSent = fl.ledger.AlertSent()
+	}
+	if fl.rec.AlertReceived == handshake.AlertNone {
+		fl.rec.AlertReceived = fl.ledger.AlertReceived()
+	}
+	fl.g.write(fl.rec)
+}
+
+func (fl *flow) walk(ctx context.Context) {
+	v, decided := fl.set.OnSYN(fl.facts)
+	fl.rec.Policy = fl.set.ID()
+	if decided {
+		fl.note(v)
+		if v.Action != policy.Bypass {
+			fl.client.Reset()
+			return
+		}
+		fl.bypass(ctx, fl.client, v.Plan)
+		return
+	}
+
+	hctx, cancel := context.WithDeadline(ctx, fl.rec.Start.Add(fl.g.limits.Handshake))
+	defer cancel()
+	hello, conn, err := handshake.Peek(hctx, fl.client, fl.g.limits.Hello)
+	if err != nil {
+		fl.refuseHello(err, 0)
+		return
+	}
+	fl.facts.Hello = hello
+	fl.ledger.NoteHello(hello)
+	fl.rec.SNI, fl.rec.ALPN, fl.rec.Step = hello.ServerName, hello.ALPN, handshake.StepClientHello
+	v = fl.set.OnHello(fl.facts)
+	fl.note(v)
+	switch v.Action {
+	case policy.Bypass:
+		replay, ok := conn.(handshake.Conn)
+		if !ok {
+			fl.refuse(&handshake.Error{Reason: reason.Internal, Wanted: handshake.AlertInternalError, Received: handshake.AlertNone, Detail: "the hello cannot be replayed"})
+			fl.client.Reset()
+			return
+		}
+		fl.bypass(ctx, replay, v.Plan)
+	case policy.Terminate:
+		if session := fl.serve(hctx, hello, conn, v.Plan); session != nil {
+			cancel()
+			fl.deliver(ctx, session, v.Plan)
+		}
+	default:
+		e := handshake.Refuse(handshake.StepClientHello, v.Reason, v.Detail)
+		e.Wanted = v.Alert
+		fl.refuseHello(e, hello.RecordVersion)
+	}
+}
+
+// serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
+func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn handshakeConn, plan *policy.Plan) *handshake.Session {
+	check := func(peer *handshake.Peer, _ *handshake.State) error {
+		facts := fl.facts
+		facts.Peer = peer
+		v := fl.set.OnPeer(plan, facts)
+		if v.Action == policy.Terminate {
+			return nil
+		}
+		e := handshake.Refuse(handshake.StepClientVerified, v.Reason, v.Detail)
+		e.Wanted = v.Alert
+		return e
+	}
+	session, err := fl.g.engine.Server(ctx, conn, hello, plan.Client, check, fl.ledger)
+	if err != nil {
+		e := handshake.AsError(err)
+		fl.rec.Peer = e.Peer
+		fl.refuse(e)
+		lingerClose(fl.client)
+		return nil
+	}
+	fl.rec.ClientLeg = &session.State
+	fl.rec.Peer = session.Peer
+	fl.facts.Peer = session.Peer
+	if session.Peer != nil && !session.Peer.Proven {
+		fl.refuse(handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, ""))
+		fl.client.Reset()
+		return nil
+	}
+	v := fl.set.OnPeer(plan, fl.facts)
+	fl.note(v)
+	if v.Action != policy.Terminate {
+		fl.client.Reset()
+		return nil
+	}
+	fl.rec.Step = handshake.StepApplicationData
+	return session
+}
+
+// deliver connects a verified client to its destination and relays.
+func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *policy.Plan) {
+	dest, err := fl.connect(ctx, session, plan)
+	if err != nil {
+		fl.refuse(handshake.AsError(err))
+		// Without close_notify: the client must not take it for an orderly end.
+		fl.client.Reset()
+		return
+	}
+	fl.relay(ctx, session.Conn, dest)
+}
+
+// bypass relays without looking inside.
+func (fl *flow) bypass(ctx context.Context, client handshake.Conn, plan *policy.Plan) {
+	dest, err := fl.dial(ctx, plan)
+	if err != nil {
+		fl.refuse(handshake.AsError(err))
+		fl.client.Reset()
+		return
+	}
+	fl.relay(ctx, client, dest)
+}
+
+// refuseHello ends a flow to which nothing was sent yet: the wanted alert goes
+// out in plaintext.
+func (fl *flow) refuseHello(err error, recordVersion uint16) {
+	e := handshake.AsError(err)
+	fl.refuse(e)
+	if e.Wanted == handshake.AlertNone {
+		if e.Reason == reason.HelloEOF {
+			_ = fl.client.Close() // the client is gone already
+			return
+		}
+		fl.client.Reset()
+		return
+	}
+	if err := handshake.SendAlert(fl.client, e.Wanted, recordVersion); err != nil {
+		fl.rec.Detail = join(fl.rec.Detail, "alert not sent: "+err.Error())
+		fl.client.Reset()
+		return
+	}
+	fl.rec.AlertSent = e.Wanted
+	fl.ledger.NoteAlert(e.Step, handshake.SideUs, e.Wanted)
+	lingerClose(fl.client)
+}
+
+// note takes a verdict over into the record.
+func (fl *flow) note(v policy.Verdict) {
+	fl.rec.Rule, fl.rec.Action = v.Rule, v.Action.String()
+	fl.rec.Reason, fl.rec.Detail = v.Reason, v.Detail
+	fl.rec.AlertWanted = v.Alert
+	if v.Reason == "" {
+		// OnHello says Terminate without a reason yet; only the proven peer has one.
+		fl.rec.Reason, fl.rec.AlertWanted = reason.Internal, handshake.AlertNone
+	}
+}
+
+// refuse takes the end of a handshake over into the record.
+func (fl *flow) refuse(e *handshake.Error) {
+	fl.rec.Reason, fl.rec.Step = e.Reason, e.Step
+	fl.rec.AlertWanted = e.Wanted
+	if e.Received != handshake.AlertNone {
+		fl.rec.AlertReceived = e.Received
+	}
+	fl.rec.Detail = e.Detail
+	if e.Err != nil {
+		fl.rec.Detail = join(e.Detail, e.Err.Error())
+	}
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + ": " + b
+}

@@ -1,0 +1,132 @@
+// Package gateway is the only wiring: a flow from the stack goes through the
+// handshake and the policy to the relay. flow.go is the walk of one flow,
+// straight down.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/policy"
+	"github.com/sslgate/sslgate/stack"
+)
+
+// Limits bound what clients can make the gateway hold. Zero values mean the
+// defaults of internal/config.
+type Limits struct {
+	Flows          int           // live flows in total
+	FlowsPerClient int           // live flows of one IPv4 address or IPv6 /64
+	Hello          int           // bytes of a ClientHello
+	Handshake      time.Duration // the whole client handshake, hello included
+	Idle           time.Duration // a flow without data
+	Dial           time.Duration // connecting to the destination; its TLS handshake gets as long again
+}
+
+// Config is what a Gateway is made of. All but Dial, Own and Now are required.
+type Config struct {
+	Policy *policy.Set
+	Engine handshake.Engine
+	Audit  *audit.Log
+	Log    *zap.Logger
+	Limits Limits
+	// Dial connects to a destination; nil means the host's own sockets.
+	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	// Refused are networks no destination may lie in: those of the TUN.
+	Refused []netip.Prefix
+	// Own lists the gateway's own addresses; nil asks the host.
+	Own func() ([]netip.Prefix, error)
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Gateway decides and relays flows. It implements stack.Handler.
+type Gateway struct {
+	policy   atomic.Pointer[policy.Set]
+	engine   handshake.Engine
+	audit    *audit.Log
+	log      *zap.Logger
+	limits   Limits
+	dial     func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	own      *ownAddrs
+	refused  []netip.Prefix
+	now      func() time.Time
+	registry *registry
+	refusals *refusals
+	buffers  *bufferPool
+	draining atomic.Bool
+}
+
+// New builds a gateway. Run must be called for it to record refused SYNs.
+func New(c Config) (*Gateway, error) {
+	if c.Policy == nil || c.Engine == nil || c.Audit == nil || c.Log == nil {
+		return nil, errors.New("gateway: policy, engine, audit and log are required")
+	}
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	defT := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&c.Limits.Flows, 20000)
+	def(&c.Limits.FlowsPerClient, 512)
+	def(&c.Limits.Hello, 64<<10)
+	defT(&c.Limits.Handshake, 10*time.Second)
+	defT(&c.Limits.Idle, 10*time.Minute)
+	defT(&c.Limits.Dial, 5*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Own == nil {
+		c.Own = hostAddrs
+	}
+	g := &Gateway{
+		engine: c.Engine, audit: c.Audit, log: c.Log, limits: c.Limits, dial: c.Dial, now: c.Now,
+		refused:  c.Refused,
+		own:      &ownAddrs{list: c.Own, now: c.Now},
+		registry: newRegistry(c.Limits.Flows, c.Limits.FlowsPerClient),
+		buffers:  newBufferPool(),
+	}
+	if g.dial == nil {
+		g.dial = hostDial(c.Limits.Dial)
+	}
+	g.refusals = newRefusals(g.write)
+	g.policy.Store(c.Policy)
+	return g, nil
+}
+
+// Run records refused SYNs until ctx ends, then writes what is still queued.
+func (g *Gateway) Run(ctx context.Context) error {
+	g.refusals.run(ctx)
+	return nil
+}
+
+// Flows is the number of live flows.
+func (g *Gateway) Flows() int { return g.registry.count() }
+
+// Drain refuses new flows from now on and waits until the live ones have
+// ended or ctx has.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.draining.Store(true)
+	return g.registry.waitEmpty(ctx)
+}
+
+// write appends a record; a record that is lost is an error someone must act on.
+func (g *Gateway) write(r *audit.Record) {
+	if err := g.audit.Write(r); err != nil {
+		g.log.Error("audit record lost", zap.String("id", r.ID), zap.Error(err))
+	}
+}
+
+var _ stack.Handler = (*Gateway)(nil)

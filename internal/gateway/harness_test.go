@@ -1,0 +1,244 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/policy"
+	"github.com/sslgate/sslgate/stack"
+	"github.com/sslgate/sslgate/stack/stacktest"
+	"github.com/sslgate/sslgate/tun/tuntest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// house is a whole gateway in memory: a client's netstack on one end of a
+// device pair, stack and gateway on the other, an origin on the loopback
+// behind a dialler that counts.
+type house struct {
+	t       *testing.T
+	ca      *testpki.CA
+	gw      *Gateway
+	stack   *stack.Stack
+	client  *stacktest.Client
+	records *recordBuffer
+	dials   atomic.Int64
+	origin  string // address on the loopback
+	stop    func()
+}
+
+var (
+	client4 = netip.MustParseAddr("192.0.2.1")
+	client6 = netip.MustParseAddr("2001:db8::1")
+	server4 = netip.MustParseAddrPort("203.0.113.5:443")
+	server6 = netip.MustParseAddrPort("[2001:db8:5::5]:443")
+)
+
+type option func(*Config)
+
+// newHouse compiles rules and starts everything. serve handles connections at
+// the origin; nil means echo.
+func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
+	t.Helper()
+	h := &house{t: t, ca: testpki.Must(testpki.NewCA(testpki.Options{})), records: &recordBuffer{}}
+	srv := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "*.shop.example"}}))
+	profiles, err := handshake.ResolveProfiles(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, found := policy.Compile(spec, policy.Environment{
+		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
+		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{srv.TLS()}}},
+		Profiles:    profiles,
+	})
+	if set == nil {
+		t.Fatalf("policy: %v", found)
+	}
+	h.listen(serve)
+	cfg := Config{
+		Policy: set, Engine: handshake.NewStdEngine(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
+		Limits: Limits{Handshake: 3 * time.Second},
+		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+			h.dials.Add(1)
+			return (&net.Dialer{}).DialContext(ctx, "tcp", h.origin)
+		},
+		Own: func() ([]netip.Prefix, error) { return []netip.Prefix{netip.MustParsePrefix("203.0.113.1/24")}, nil },
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	if h.gw, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	near, far := tuntest.Pair(1500, true)
+	if h.client, err = stacktest.NewClient(near, client4, client6); err != nil {
+		t.Fatal(err)
+	}
+	h.stack, err = stack.New(stack.Config{Device: far, Handler: h.gw, Ports: []uint16{443}, MaxFlows: 20000, MaxFlowsPerClient: 20000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := h.stack.Run(ctx); err != nil {
+			t.Errorf("stack: %v", err)
+		}
+	})
+	wg.Go(func() {
+		if err := h.gw.Run(ctx); err != nil {
+			t.Errorf("gateway: %v", err)
+		}
+	})
+	h.stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		h.client.Close()
+		_ = near.Close()
+	})
+	t.Cleanup(func() {
+		h.stop()
+		if n := h.gw.Flows(); n != 0 {
+			t.Errorf("%d flows are still registered", n)
+		}
+	})
+	return h
+}
+
+func (h *house) listen(serve func(net.Conn)) {
+	h.t.Helper()
+	if serve == nil {
+		serve = func(c net.Conn) {
+			_, _ = io.Copy(c, c)
+			_ = c.(*net.TCPConn).CloseWrite()
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.origin = ln.Addr().String()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
+				serve(c)
+			})
+		}
+	})
+	h.t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
+}
+
+func (h *house) dial(dst netip.AddrPort) *stacktest.Conn {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := h.client.Dial(ctx, dst)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	return c
+}
+
+// tlsClient connects with the certificate, nil for none.
+func (h *house) tlsClient(dst netip.AddrPort, cert *tls.Certificate, change func(*tls.Config)) (*tls.Conn, error) {
+	h.t.Helper()
+	cfg := &tls.Config{RootCAs: h.ca.Pool(), ServerName: "pay.example"}
+	if cert != nil {
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+	}
+	if change != nil {
+		change(cfg)
+	}
+	raw := h.dial(dst)
+	conn := tls.Client(raw, cfg)
+	if err := conn.Handshake(); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (h *house) alice() *tls.Certificate {
+	h.t.Helper()
+	c := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}})).TLS()
+	return &c
+}
+
+// mtls is the rule most tests use.
+func mtls() policy.Spec {
+	return policy.Spec{Rules: []policy.RuleSpec{{
+		Name: "pay", To: []string{"203.0.113.0/24:443", "[2001:db8:5::]/48:443"}, Identity: "pay",
+		Client:      policy.ClientSpec{Certificate: "required", Authorities: []string{"staff"}},
+		Destination: policy.DestinationSpec{TLS: "plain"},
+	}}}
+}
+
+// recordBuffer collects the audit records.
+type recordBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *recordBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+type rec map[string]any
+
+func (r rec) str(k string) string { s, _ := r[k].(string); return s }
+
+func (b *recordBuffer) all(t *testing.T) []rec {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []rec
+	sc := bufio.NewScanner(bytes.NewReader(b.buf.Bytes()))
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		var r rec
+		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// record returns the n-th record (from 1) once it is there.
+func (h *house) record(n int) rec {
+	h.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if all := h.records.all(h.t); len(all) >= n {
+			return all[n-1]
+		}
+	}
+	h.t.Fatalf("no record %d: %v", n, h.records.all(h.t))
+	return nil
+}

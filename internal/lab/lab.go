@@ -1,0 +1,327 @@
+// Package lab makes a small network out of namespaces: a client, the gateway
+// and a server, joined by veth pairs. The demo, the `lab` command, end-to-end
+// tests and benchmarks all stand on this one.
+//
+//	client eth0 ---- lan0 gateway wan0 ---- eth0 server
+//	10.77.1.2/24   10.77.1.1   10.77.2.1    10.77.2.2/24 and further addresses
+//	fd77:1::2/64   fd77:1::1   fd77:2::1    fd77:2::2/64
+//
+// With Options.HopMTU a router stands between client and gateway, and its
+// route back to the client is that narrow. Nothing is ever made or changed
+// outside the namespaces, so that removing them removes everything.
+//
+// Where to look: lab.go makes and removes a lab, links.go its links and
+// routes, thread.go runs code, sockets and commands inside a namespace,
+// sniff.go and packet.go watch and forge packets, reexec.go is the way of a
+// normal user.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netns"
+)
+
+// NS names one of the namespaces of a lab.
+type NS string
+
+// The namespaces. Hop exists only with Options.HopMTU.
+const (
+	Client  NS = "client"
+	Gateway NS = "gateway"
+	Server  NS = "server"
+	Hop     NS = "hop"
+)
+
+// The interfaces inside the namespaces.
+const (
+	ClientIface = "eth0" // in Client
+	ServerIface = "eth0" // in Server
+	LANIface    = "lan0" // in Gateway, towards the client
+	WANIface    = "wan0" // in Gateway, towards the server
+)
+
+// MaxServers bounds Options.Servers: the last byte of the addresses is 10 and up.
+const MaxServers = 200
+
+// ErrHelp is inside the errors of New whose message is one sentence that says
+// what the user should do.
+var ErrHelp = errors.New("the lab cannot be made here")
+
+// Help is the one sentence of an error that wraps ErrHelp.
+func Help(err error) string {
+	return strings.TrimSuffix(err.Error(), ": "+ErrHelp.Error())
+}
+
+// Options say what lab New makes. The zero value is an ephemeral lab.
+type Options struct {
+	// Name is the prefix of named namespaces, at most 32 letters, digits and
+	// dashes. Default "sslgate".
+	Name string
+	// Named keeps the namespaces under /run/netns as NAME-client and so on,
+	// until Remove. The default is ephemeral: they are held by open
+	// descriptors only and vanish with the process, however it ends.
+	Named bool
+	// Servers is the number of further addresses of the server, so that each
+	// scenario has a destination of its own. At most MaxServers. Default 0.
+	Servers int
+	// ClientMTU and ServerMTU are those of the two links in bytes. Default 1500.
+	ClientMTU, ServerMTU int
+	// HopMTU, where not 0, puts a router between client and gateway whose
+	// route to the client has this MTU in bytes, at least 1280.
+	HopMTU int
+	// GRO turns generic receive offload on at the gateway's interfaces, as
+	// physical ones have it; veth has it off by default.
+	GRO bool
+}
+
+// Lab is a standing lab. All methods may be used from several goroutines.
+type Lab struct {
+	opt Options
+
+	mu     sync.Mutex
+	spaces map[NS]*space
+	cmds   map[*Cmd]struct{}
+	closed bool
+}
+
+// New makes the lab. The error of a machine or user that cannot have one
+// wraps ErrHelp and is one sentence that says what to do.
+func New(opt Options) (l *Lab, err error) {
+	if err := opt.fill(); err != nil {
+		return nil, err
+	}
+	if err := mayMake(); err != nil {
+		return nil, err
+	}
+	l = &Lab{opt: opt, spaces: map[NS]*space{}, cmds: map[*Cmd]struct{}{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Remove())
+			l = nil
+		}
+	}()
+	for _, ns := range opt.all() {
+		path := ""
+		if opt.Named {
+			path = opt.path(ns)
+		}
+		s, err := newSpace(path)
+		if err != nil {
+			return l, fmt.Errorf("make namespace %s: %w", ns, err)
+		}
+		l.spaces[ns] = s
+	}
+	if err := l.connect(); err != nil {
+		return l, err
+	}
+	return l, nil
+}
+
+// Open opens a named lab that New has made, in this process or in another.
+// Its Close leaves it standing.
+func Open(name string) (l *Lab, err error) {
+	opt := Options{Name: name, Named: true}
+	if err := opt.fill(); err != nil {
+		return nil, err
+	}
+	l = &Lab{opt: opt, spaces: map[NS]*space{}, cmds: map[*Cmd]struct{}{}}
+	for _, ns := range []NS{Client, Gateway, Server, Hop} {
+		h, err := netns.GetFromPath(opt.path(ns))
+		if errors.Is(err, os.ErrNotExist) && ns == Hop {
+			continue
+		}
+		if err == nil {
+			var s *space
+			if s, err = openSpace(h, opt.path(ns)); err == nil {
+				l.spaces[ns] = s
+				continue
+			}
+		}
+		_ = l.Close()
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("no lab %q is up: type `sslgate lab up` first: %w", opt.Name, ErrHelp)
+		}
+		if errors.Is(err, os.ErrPermission) {
+			return nil, fmt.Errorf("a lab can be entered by root only: use sudo: %w", ErrHelp)
+		}
+		return nil, fmt.Errorf("open namespace %s: %w", ns, err)
+	}
+	return l, nil
+}
+
+// Close ends the commands that are still running and, for an ephemeral lab,
+// takes the namespaces down. A named lab stays.
+func (l *Lab) Close() error {
+	if !l.opt.Named {
+		return l.Remove()
+	}
+	return l.release(false)
+}
+
+// Remove takes the lab down, a named one too, with everything that was made.
+func (l *Lab) Remove() error { return l.release(true) }
+
+func (l *Lab) release(remove bool) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	cmds := make([]*Cmd, 0, len(l.cmds))
+	for c := range l.cmds {
+		cmds = append(cmds, c)
+	}
+	l.mu.Unlock()
+	for _, c := range cmds {
+		_ = c.Process.Kill()
+		<-c.gone
+	}
+	var errs []error
+	if remove {
+		errs = append(errs, l.disconnect())
+	}
+	for _, s := range l.spaces {
+		errs = append(errs, s.close(remove))
+	}
+	return errors.Join(errs...)
+}
+
+// Down removes whatever is left of the named lab, also after a crash, and
+// returns the names of the namespaces it took away.
+func Down(name string) ([]string, error) {
+	opt := Options{Name: name, Named: true}
+	if err := opt.fill(); err != nil {
+		return nil, err
+	}
+	var gone []string
+	var errs []error
+	for _, ns := range []NS{Client, Gateway, Server, Hop} {
+		if _, err := os.Lstat(opt.path(ns)); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := unmountNamed(opt.path(ns)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		gone = append(gone, opt.Name+"-"+string(ns))
+	}
+	return gone, errors.Join(errs...)
+}
+
+// Names returns the namespaces of the lab, from the client to the server.
+func (l *Lab) Names() []NS {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []NS
+	for _, ns := range []NS{Client, Hop, Gateway, Server} {
+		if l.spaces[ns] != nil {
+			all = append(all, ns)
+		}
+	}
+	return all
+}
+
+// Path is the file that stands for the namespace: under /run/netns for a
+// named lab, of this process's descriptor otherwise (a child that inherits
+// nothing can open it as long as this process lives).
+func (l *Lab) Path(ns NS) string {
+	if l.opt.Named {
+		return l.opt.path(ns)
+	}
+	s, err := l.space(ns)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(s.handle))
+}
+
+func (l *Lab) space(ns NS) (*space, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.spaces[ns]
+	if s == nil {
+		return nil, fmt.Errorf("the lab has no namespace %q", ns)
+	}
+	if l.closed {
+		return nil, fmt.Errorf("namespace %s: the lab is closed", ns)
+	}
+	return s, nil
+}
+
+func (o *Options) fill() error {
+	if o.Name == "" {
+		o.Name = "sslgate"
+	}
+	if len(o.Name) > 32 {
+		return fmt.Errorf("lab name %q is longer than 32 bytes", o.Name)
+	}
+	for _, r := range o.Name {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' {
+			return fmt.Errorf("lab name %q: only letters, digits and dashes", o.Name)
+		}
+	}
+	if o.Servers < 0 || o.Servers > MaxServers {
+		return fmt.Errorf("%d further server addresses: 0 to %d are possible", o.Servers, MaxServers)
+	}
+	for _, mtu := range []*int{&o.ClientMTU, &o.ServerMTU} {
+		if *mtu == 0 {
+			*mtu = 1500
+		}
+		if *mtu < 1280 || *mtu > 65535 {
+			return fmt.Errorf("MTU %d: 1280 to 65535 are possible", *mtu)
+		}
+	}
+	if o.HopMTU != 0 && (o.HopMTU < 1280 || o.HopMTU > o.ClientMTU) {
+		return fmt.Errorf("hop MTU %d: 1280 to the client's %d are possible", o.HopMTU, o.ClientMTU)
+	}
+	return nil
+}
+
+func (o *Options) all() []NS {
+	if o.HopMTU != 0 {
+		return []NS{Client, Hop, Gateway, Server}
+	}
+	return []NS{Client, Gateway, Server}
+}
+
+func (o *Options) path(ns NS) string { return "/run/netns/" + o.Name + "-" + string(ns) }
+
+// ClientAddr is the client's address, IPv6 if six.
+func ClientAddr(six bool) netip.Addr {
+	if six {
+		return netip.MustParseAddr("fd77:1::2")
+	}
+	return netip.MustParseAddr("10.77.1.2")
+}
+
+// GatewayAddr is the gateway's address on the server's side, IPv6 if six: what
+// a destination sees as its client.
+func GatewayAddr(six bool) netip.Addr {
+	if six {
+		return netip.MustParseAddr("fd77:2::1")
+	}
+	return netip.MustParseAddr("10.77.2.1")
+}
+
+// ServerAddr is the server's address number i, IPv6 if six: 0 is its first,
+// 1 to Options.Servers are the further ones. i beyond MaxServers is the
+// address of nobody, in the server's network.
+func ServerAddr(i int, six bool) netip.Addr {
+	last := byte(2)
+	if i > 0 {
+		last = byte(min(9+i, 250))
+	}
+	if six {
+		a := netip.MustParseAddr("fd77:2::").As16()
+		a[15] = last
+		return netip.AddrFrom16(a)
+	}
+	return netip.AddrFrom4([4]byte{10, 77, 2, last})
+}

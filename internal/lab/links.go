@@ -1,0 +1,260 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// link is one veth pair and the addresses on its two ends.
+type link struct {
+	a, b         NS
+	aName, bName string
+	aAddr, bAddr []string
+	mtu          int
+}
+
+// connect makes the links, addresses and routes.
+func (l *Lab) connect() error {
+	for ns := range l.spaces {
+		// Duplicate address detection would keep IPv6 addresses unusable for
+		// about two seconds; there are no duplicates in a lab.
+		for _, key := range []string{"net.ipv6.conf.all.accept_dad", "net.ipv6.conf.default.accept_dad"} {
+			if err := l.Sysctl(ns, key, "0"); err != nil {
+				return err
+			}
+		}
+		if err := l.linkUp(ns, "lo"); err != nil {
+			return err
+		}
+	}
+	for _, k := range l.links() {
+		if err := l.addLink(k); err != nil {
+			return fmt.Errorf("link %s - %s: %w", k.a, k.b, err)
+		}
+	}
+	if err := l.routes(); err != nil {
+		return err
+	}
+	for _, ns := range []NS{Gateway, Hop} {
+		if l.spaces[ns] == nil {
+			continue
+		}
+		for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+			if err := l.Sysctl(ns, key, "1"); err != nil {
+				return err
+			}
+		}
+	}
+	if l.opt.GRO {
+		for _, name := range []string{LANIface, WANIface} {
+			if err := l.Do(Gateway, func() error { return setGRO(name) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Lab) links() []link {
+	server := []string{}
+	for i := range l.opt.Servers + 1 {
+		server = append(server, ServerAddr(i, false).String()+"/24", ServerAddr(i, true).String()+"/64")
+	}
+	client := []string{ClientAddr(false).String() + "/24", ClientAddr(true).String() + "/64"}
+	near := []string{"10.77.1.1/24", "fd77:1::1/64"}
+	all := []link{{
+		a: Gateway, aName: WANIface, aAddr: []string{GatewayAddr(false).String() + "/24", GatewayAddr(true).String() + "/64"},
+		b: Server, bName: ServerIface, bAddr: server, mtu: l.opt.ServerMTU,
+	}}
+	if l.opt.HopMTU == 0 {
+		return append(all, link{
+			a: Gateway, aName: LANIface, aAddr: near,
+			b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU,
+		})
+	}
+	return append(all,
+		link{
+			a: Gateway, aName: LANIface, aAddr: []string{"10.77.3.1/24", "fd77:3::1/64"},
+			b: Hop, bName: "up0", bAddr: []string{"10.77.3.2/24", "fd77:3::2/64"}, mtu: l.opt.ClientMTU,
+		},
+		link{
+			a: Hop, aName: "down0", aAddr: near,
+			b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU,
+		})
+}
+
+func (l *Lab) routes() error {
+	type route struct {
+		ns            NS
+		dst, via, dev string
+		mtu           int
+	}
+	all := []route{
+		{Client, "0.0.0.0/0", "10.77.1.1", ClientIface, 0}, {Client, "::/0", "fd77:1::1", ClientIface, 0},
+		{Server, "0.0.0.0/0", "10.77.2.1", ServerIface, 0}, {Server, "::/0", "fd77:2::1", ServerIface, 0},
+	}
+	if m := l.opt.HopMTU; m != 0 {
+		all = append(all,
+			route{Hop, "0.0.0.0/0", "10.77.3.1", "up0", 0}, route{Hop, "::/0", "fd77:3::1", "up0", 0},
+			// A locked MTU on the host route is what makes a forwarding
+			// kernel answer "too big" although the link itself is wider.
+			route{Hop, ClientAddr(false).String() + "/32", "", "down0", m},
+			route{Hop, ClientAddr(true).String() + "/128", "", "down0", m},
+			route{Gateway, "10.77.1.0/24", "10.77.3.2", LANIface, 0}, route{Gateway, "fd77:1::/64", "fd77:3::2", LANIface, 0})
+	}
+	for _, r := range all {
+		err := l.netlink(r.ns, func(h *netlink.Handle) error {
+			dev, err := h.LinkByName(r.dev)
+			if err != nil {
+				return err
+			}
+			_, dst, err := net.ParseCIDR(r.dst)
+			if err != nil {
+				return err
+			}
+			return h.RouteReplace(&netlink.Route{
+				LinkIndex: dev.Attrs().Index, Dst: dst, Gw: net.ParseIP(r.via), MTU: r.mtu, MTULock: r.mtu != 0,
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("route %s in %s: %w", r.dst, r.ns, err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) addLink(k link) error {
+	far, err := l.space(k.b)
+	if err != nil {
+		return err
+	}
+	err = l.netlink(k.a, func(h *netlink.Handle) error {
+		v := netlink.NewVeth(netlink.LinkAttrs{Name: k.aName, MTU: k.mtu, TxQLen: -1})
+		v.PeerName, v.PeerNamespace, v.PeerMTU = k.bName, netlink.NsFd(int(far.handle)), uint32(k.mtu)
+		return h.LinkAdd(v)
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.addAddrs(k.a, k.aName, k.aAddr); err != nil {
+		return err
+	}
+	return l.addAddrs(k.b, k.bName, k.bAddr)
+}
+
+func (l *Lab) addAddrs(ns NS, dev string, addrs []string) error {
+	return l.netlink(ns, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(dev)
+		if err != nil {
+			return err
+		}
+		for _, s := range addrs {
+			a, err := netlink.ParseAddr(s)
+			if err != nil {
+				return err
+			}
+			if strings.Contains(s, ":") {
+				a.Flags = unix.IFA_F_NODAD
+			} else {
+				a.Broadcast = nil
+			}
+			if err := h.AddrAdd(link, a); err != nil {
+				return fmt.Errorf("address %s: %w", s, err)
+			}
+		}
+		return h.LinkSetUp(link)
+	})
+}
+
+func (l *Lab) linkUp(ns NS, dev string) error {
+	return l.netlink(ns, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(dev)
+		if err != nil {
+			return fmt.Errorf("interface %s in %s: %w", dev, ns, err)
+		}
+		return h.LinkSetUp(link)
+	})
+}
+
+// disconnect removes the links at once; the kernel takes a namespace apart
+// some time after its last user is gone.
+func (l *Lab) disconnect() error {
+	var errs []error
+	for _, k := range l.links() {
+		s := l.spaces[k.a]
+		if s == nil {
+			continue
+		}
+		h, err := netlink.NewHandleAt(s.handle, unix.NETLINK_ROUTE)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if link, err := h.LinkByName(k.aName); err == nil {
+			errs = append(errs, h.LinkDel(link))
+		}
+		h.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// Netlink runs fn with a netlink handle of the namespace: for tests that
+// rename, add or remove links, routes and rules.
+func (l *Lab) Netlink(ns NS, fn func(*netlink.Handle) error) error { return l.netlink(ns, fn) }
+
+func (l *Lab) netlink(ns NS, fn func(*netlink.Handle) error) error {
+	s, err := l.space(ns)
+	if err != nil {
+		return err
+	}
+	h, err := netlink.NewHandleAt(s.handle, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink in %s: %w", ns, err)
+	}
+	defer h.Close()
+	return fn(h)
+}
+
+// Sysctl sets a network parameter of the namespace, for example
+// "net.ipv4.ip_forward".
+func (l *Lab) Sysctl(ns NS, key, value string) error {
+	if !strings.HasPrefix(key, "net.") {
+		return fmt.Errorf("sysctl %s: only net.* belongs to a namespace", key)
+	}
+	path := filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))
+	// /proc/sys/net shows the namespace of the thread that opens it.
+	return l.Do(ns, func() error {
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			return fmt.Errorf("sysctl %s in %s: %w", key, ns, err)
+		}
+		return nil
+	})
+}
+
+// setGRO turns generic receive offload on (ETHTOOL_SGRO, ethtool.h).
+func setGRO(dev string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	value := struct{ cmd, data uint32 }{unix.ETHTOOL_SGRO, 1}
+	req := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte // struct ifreq is 40 bytes
+	}{data: unsafe.Pointer(&value)}
+	copy(req.name[:unix.IFNAMSIZ-1], dev)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); errno != 0 {
+		return fmt.Errorf("turn GRO on at %s: %w", dev, errno)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package pki
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxPEM bounds what the parsers look at, in bytes: a thousand certificates
+// of 4 KiB in PEM form, far more than a bundle of public roots (about 220 KiB).
+const maxPEM = 6 << 20
+
+// The names of PEM blocks (RFC 7468; the older ones are OpenSSL's).
+const (
+	blockCert   = "CERTIFICATE"
+	blockCSR    = "CERTIFICATE REQUEST"
+	blockOldCSR = "NEW CERTIFICATE REQUEST"
+	blockCRL    = "X509 CRL"
+	blockPKCS8  = "PRIVATE KEY"
+	blockPKCS1  = "RSA PRIVATE KEY"
+	blockSEC1   = "EC PRIVATE KEY"
+	blockEnc    = "ENCRYPTED PRIVATE KEY"
+	blockParams = "EC PARAMETERS"
+)
+
+// ParseCertificates reads all certificates of a PEM file, in their order: at
+// least one. Text around the blocks is ignored, as RFC 7468, section 2, has
+// it. Errors say which block is bad and what to do about DER, a private key
+// or a request in the wrong place; they do not name the file.
+func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	err := blocks(data, func(n int, b *pem.Block) error {
+		switch {
+		case b.Type == blockCert:
+		case strings.HasSuffix(b.Type, blockPKCS8):
+			return fmt.Errorf("block %d is a private key (%s): certificates and keys belong into separate files, the key readable by its owner only", n, quote(b.Type))
+		case b.Type == blockCSR, b.Type == blockOldCSR:
+			return fmt.Errorf("block %d is a certificate request, not a certificate: have a CA sign it first", n)
+		case b.Type == blockParams:
+			return nil
+		default:
+			return fmt.Errorf("block %d is %s, not a certificate", n, quote(b.Type))
+		}
+		c, err := x509.ParseCertificate(b.Bytes)
+		if err != nil {
+			return fmt.Errorf("block %d: certificate cannot be decoded: %w", n, err)
+		}
+		certs = append(certs, c)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("contains no certificate (no block " + `"-----BEGIN CERTIFICATE-----")`)
+	}
+	return certs, nil
+}
+
+// LoadCertificates is ParseCertificates.
+func LoadCertificates(data []byte) ([]*x509.Certificate, error) { return ParseCertificates(data) }
+
+// ParseKey reads the one private key of a PEM file: PKCS#8, PKCS#1 (RSA) or
+// SEC 1 (EC). Certificates beside it are ignored. An encrypted key is an error
+// that tells the command to decrypt it.
+func ParseKey(data []byte) (crypto.Signer, error) {
+	var key crypto.Signer
+	certs := 0
+	err := blocks(data, func(n int, b *pem.Block) error {
+		switch {
+		case b.Type == blockCert:
+			certs++
+			return nil
+		case b.Type == blockParams:
+			return nil
+		case b.Type == blockEnc, strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED"):
+			return errors.New("the key is encrypted, and sslgate asks for no passphrase: decrypt it with `openssl pkey -in KEY -out NEWKEY && chmod 600 NEWKEY`")
+		case !strings.HasSuffix(b.Type, blockPKCS8):
+			return fmt.Errorf("block %d is %s, not a private key", n, quote(b.Type))
+		case key != nil:
+			return fmt.Errorf("block %d is a second private key: keep one key a file", n)
+		}
+		k, err := parseKeyDER(b.Type, b.Bytes)
+		if err != nil {
+			return fmt.Errorf("block %d: %w", n, err)
+		}
+		key = k
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case key == nil && certs > 0:
+		return nil, errors.New("contains a certificate, but no private key: are the two files mixed up?")
+	case key == nil:
+		return nil, errors.New(`contains no private key (no block "-----BEGIN PRIVATE KEY-----")`)
+	}
+	return key, nil
+}
+
+// CheckPair says whether a key belongs to a certificate.
+func CheckPair(cert *x509.Certificate, key crypto.Signer) error {
+	pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok {
+		return fmt.Errorf("cannot compare a key of type %T", key)
+	}
+	if !pub.Equal(cert.PublicKey) {
+		return fmt.Errorf("the key does not fit the certificate of %s: the certificate has an %s key, this is an %s key%s",
+			quote(subject(cert)), keyName(cert.PublicKey), keyName(key.Public()), sameKind(cert.PublicKey, key.Public()))
+	}
+	return nil
+}
+
+func sameKind(a, b crypto.PublicKey) string {
+	if keyName(a) == keyName(b) {
+		return ", but another one"
+	}
+	return ""
+}
+
+// parseKeyDER tries the block's own form first; OpenSSL itself takes a key
+// under the wrong name, so the others are tried too.
+func parseKeyDER(kind string, der []byte) (crypto.Signer, error) {
+	k8, err8 := x509.ParsePKCS8PrivateKey(der)
+	if err8 == nil {
+		switch k := k8.(type) {
+		case *rsa.PrivateKey:
+			return k, nil
+		case *ecdsa.PrivateKey:
+			return k, nil
+		case ed25519.PrivateKey:
+			return k, nil
+		}
+		return nil, fmt.Errorf("a key of type %T cannot sign a TLS handshake: use RSA, ECDSA or Ed25519", k8)
+	}
+	k1, err1 := x509.ParsePKCS1PrivateKey(der)
+	if err1 == nil {
+		return k1, nil
+	}
+	kec, errEC := x509.ParseECPrivateKey(der)
+	if errEC == nil {
+		return kec, nil
+	}
+	err := err8
+	switch kind {
+	case blockPKCS1:
+		err = err1
+	case blockSEC1:
+		err = errEC
+	}
+	return nil, fmt.Errorf("private key (%s) cannot be decoded: %w", quote(kind), err)
+}
+
+// blocks calls f for each PEM block, counted from 1. Data that is no PEM at
+// all is an error that says what it is.
+func blocks(data []byte, f func(n int, b *pem.Block) error) error {
+	if len(data) > maxPEM {
+		return fmt.Errorf("is %d bytes long; more than %d is not read", len(data), maxPEM)
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // editors on Windows put a byte order mark there
+	n := 0
+	for rest := data; ; {
+		var b *pem.Block
+		before := rest
+		b, rest = pem.Decode(rest)
+		// pem.Decode passes over a damaged block in silence; a certificate
+		// missing from a chain or a trust store must not go unseen.
+		skipped := before
+		if b != nil {
+			skipped = before[:len(before)-len(rest)]
+		}
+		begins := countBegins(skipped)
+		switch {
+		case b == nil && begins > 0, begins > 1:
+			return fmt.Errorf("block %d is damaged: its base64 text or its END line is broken", n+1)
+		case b == nil && n == 0:
+			return notPEM(data)
+		case b == nil:
+			return nil
+		}
+		n++
+		if err := f(n, b); err != nil {
+			return err
+		}
+	}
+}
+
+func countBegins(data []byte) int {
+	n := bytes.Count(data, []byte("\n-----BEGIN "))
+	if bytes.HasPrefix(data, []byte("-----BEGIN ")) {
+		n++
+	}
+	return n
+}
+
+// notPEM explains data without any PEM block.
+func notPEM(data []byte) error {
+	trimmed := bytes.TrimSpace(data)
+	if len(trimmed) == 0 {
+		return errors.New("is empty")
+	}
+	var seq asn1.RawValue
+	if rest, err := asn1.Unmarshal(data, &seq); err == nil && seq.Tag == asn1.TagSequence && len(rest) == 0 {
+		switch {
+		case isOK(x509.ParseCertificate(data)):
+			return errors.New("is a certificate in DER form, PEM is needed: convert it with `openssl x509 -inform DER -in FILE -out FILE.pem`")
+		case isOK(x509.ParseRevocationList(data)):
+			return errors.New("is a revocation list in DER form, PEM is needed: convert it with `openssl crl -inform DER -in FILE -out FILE.pem`")
+		case isOK(x509.ParseCertificateRequest(data)):
+			return errors.New("is a certificate request in DER form, PEM is needed: convert it with `openssl req -inform DER -in FILE -out FILE.pem`")
+		case isOK(parseKeyDER(blockPKCS8, data)):
+			return errors.New("is a private key in DER form, PEM is needed: convert it with `openssl pkey -inform DER -in FILE -out FILE.pem`")
+		case bytes.Contains(data[:min(len(data), 64)], []byte(oidPKCS7Signed)):
+			return errors.New("looks like PKCS#7 (.p7b), PEM is needed: convert it with `openssl pkcs7 -inform DER -in FILE -print_certs -out FILE.pem`")
+		case bytes.Contains(data[:min(len(data), 64)], []byte(oidPKCS7Data)):
+			return errors.New("looks like PKCS#12 (.p12, .pfx), PEM is needed: convert it with `openssl pkcs12 -in FILE -out FILE.pem`")
+		}
+		return errors.New("is DER of an unknown kind, PEM is needed")
+	}
+	return errors.New(`is no PEM file (no line begins with "-----BEGIN ")`)
+}
+
+// Object identifiers in DER, with tag and length (RFC 5652, sections 4 and 5.1).
+const (
+	oidPKCS7Data   = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01" // 1.2.840.113549.1.7.1
+	oidPKCS7Signed = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02" // 1.2.840.113549.1.7.2
+)
+
+func isOK[T any](_ T, err error) bool { return err == nil }

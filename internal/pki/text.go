@@ -1,0 +1,93 @@
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+// quote makes a name from a certificate or file fit for a terminal.
+func quote(s string) string { return escape.String(s, 0) }
+
+// subject is the subject as text, or the first alternative name where the
+// subject is empty. It is not quoted.
+func subject(c *x509.Certificate) string {
+	if s := c.Subject.String(); s != "" {
+		return s
+	}
+	if names := sans(c); len(names) > 0 {
+		return names[0]
+	}
+	return "(no subject)"
+}
+
+// keyName is the kind and size of a public key: "ECDSA P-256", "RSA 2048".
+func keyName(pub crypto.PublicKey) string {
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return fmt.Sprintf("unknown (%T)", pub)
+}
+
+// sans lists the subject alternative names with their kind: "DNS:a.example".
+// They are not quoted.
+func sans(c *x509.Certificate) []string {
+	return sanList(c.DNSNames, stringsOf(c.IPAddresses), c.EmailAddresses, stringsOf(c.URIs))
+}
+
+func sanList(dns, ips, emails, uris []string) []string {
+	var out []string
+	for _, g := range []struct {
+		kind  string
+		names []string
+	}{{"DNS:", dns}, {"IP:", ips}, {"email:", emails}, {"URI:", uris}} {
+		for _, n := range g.names {
+			out = append(out, g.kind+n)
+		}
+	}
+	return out
+}
+
+func stringsOf[T fmt.Stringer](in []T) []string {
+	var out []string
+	for _, v := range in {
+		out = append(out, v.String())
+	}
+	return out
+}
+
+// spkiHex is the lower-case hex SHA-256 of a SubjectPublicKeyInfo.
+func spkiHex(raw []byte) string {
+	h := sha256.Sum256(raw)
+	return hex.EncodeToString(h[:])
+}
+
+// ShellQuote writes a word so that a POSIX shell reads it back as it is: for
+// commands that are shown to be typed.
+func ShellQuote(s string) string {
+	plain := s != ""
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("/._-+:=@%,", r):
+		default:
+			plain = false
+		}
+	}
+	if plain {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,150 @@
+package policy
+
+import (
+	"fmt"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// maxRuleName bounds a rule's name, in bytes: it stands in every record.
+const maxRuleName = 64
+
+// Compile turns what is written into a Set. Everything wrong is found at
+// once; paths are relative to the policy section ("rules[2].sni[0]"), and what
+// is missing has the path where it would stand. The Set is nil if any finding
+// is more than a warning.
+func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
+	c := &compiler{env: env, set: &Set{alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{}}
+	for _, e := range reason.All() {
+		c.set.alerts[e.Code] = handshake.AlertOf(e.Code)
+	}
+	if spec.Default != "" && spec.Default != Deny.String() {
+		c.list.Addf("default", "%q is not possible: what no rule fits is denied, so write %q or leave it out", spec.Default, Deny)
+	}
+	if len(spec.Rules) == 0 {
+		c.list.Warnf("rules", "there is no rule, so every flow is denied")
+	}
+	for i := range spec.Rules {
+		c.rule(i, &spec.Rules[i])
+	}
+	c.neverMatch()
+	c.weakerDemands()
+	findings := fielderr.All(c.list.Err())
+	if c.list.Failed() {
+		return nil, findings
+	}
+	c.set.id = c.set.digest()
+	return c.set, findings
+}
+
+// compiler carries one Compile.
+type compiler struct {
+	env   Environment
+	set   *Set
+	list  fielderr.List
+	names map[string]bool // rule names taken
+	// whole says for every rule how far it could be read: what follows from a
+	// part that could not be is left unsaid.
+	whole []parts
+}
+
+// parts says which parts of a rule were read without a mistake.
+type parts struct{ selectors, demands bool }
+
+// rule compiles one rule and appends it to the set.
+func (c *compiler) rule(i int, spec *RuleSpec) {
+	r := &rule{name: spec.Name}
+	r.plan = Plan{Rule: r.name, Mode: TLSPlain, rule: r, set: c.set}
+	path := fmt.Sprintf("rules[%d]", i)
+
+	c.ruleName(newScope(&c.list, path), spec.Name)
+	selectors := newScope(&c.list, path)
+	r.selectors(selectors, spec)
+	demands := newScope(&c.list, path)
+	var known bool
+	if r.action, known = oneOf(demands, "action", spec.Action, Terminate, Bypass, Deny); known {
+		c.demands(demands, r, spec)
+	}
+	c.set.rules = append(c.set.rules, r)
+	c.whole = append(c.whole, parts{selectors: !*selectors.failed, demands: !*demands.failed})
+}
+
+func (c *compiler) ruleName(at scope, name string) {
+	if name == "" {
+		at.errorf("name", "the rule has no name")
+		return
+	}
+	for _, ch := range name {
+		if ch >= 0x80 || !isLetterOrDigit(byte(ch)) && ch != '-' && ch != '_' && ch != '.' {
+			at.errorf("name", `a rule's name is made of letters, digits, "-", "_" and "."; this one has %q`, ch)
+			return
+		}
+	}
+	if len(name) > maxRuleName {
+		at.errorf("name", "a rule's name has at most %d bytes", maxRuleName)
+	}
+	if c.names[name] {
+		at.errorf("name", "an earlier rule has the name %q too", name)
+	}
+	c.names[name] = true
+}
+
+// selectors compiles what a flow must fit.
+func (r *rule) selectors(at scope, spec *RuleSpec) {
+	r.from = parseList(at, "from", spec.From, parsePrefix)
+	if spec.To == nil {
+		at.errorf("to", `the rule has no "to": it must say which destinations it is for, "*:443" for any host`)
+	}
+	for _, entry := range parseList(at, "to", spec.To, parseEndpoints) {
+		r.to = append(r.to, entry...)
+	}
+	r.sni = parseList(at, "sni", spec.SNI, parseHostPattern)
+	r.alpn = parseList(at, "alpn", spec.ALPN, parseALPN)
+	if !*at.failed && !r.familiesMeet() {
+		at.errorf("", `the rule can never match: "from" and "to" have no address family in common`)
+	}
+}
+
+// parseALPN: a protocol name has 1 to 255 bytes (RFC 7301, section 3.1); those
+// in use are printable.
+func parseALPN(s string) (string, error) {
+	switch {
+	case s == "":
+		return "", fmt.Errorf("the protocol is empty")
+	case len(s) > 255:
+		return "", fmt.Errorf("a protocol has at most 255 bytes")
+	case !plainText(s):
+		return "", fmt.Errorf("a protocol is a printable word, such as \"h2\" or \"http/1.1\"")
+	}
+	return s, nil
+}
+
+// demands compiles what the rule does with a flow that fits.
+func (c *compiler) demands(at scope, r *rule, spec *RuleSpec) {
+	oneOf(at, "plaintext", spec.Plaintext, Deny)
+	if r.action != Terminate {
+		onlyForTerminate(at, r.action, spec)
+		return
+	}
+	c.terminate(at, r, spec)
+}
+
+// onlyForTerminate refuses demands that the action cannot keep: whoever wrote
+// them believes that they are kept.
+func onlyForTerminate(at scope, action Action, spec *RuleSpec) {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"identity", spec.Identity != ""},
+		{"profile", spec.Profile != ""},
+		{"client", spec.Client.Certificate != "" || spec.Client.Authorities != nil || spec.Client.Allow != nil},
+		{"destination", spec.Destination.TLS != "" || spec.Destination.Authorities != nil || spec.Destination.Name != "" || spec.Destination.Profile != ""},
+	} {
+		if f.set {
+			at.errorf(f.name, "with action %s nothing looks at this; it is for action terminate", action)
+		}
+	}
+}

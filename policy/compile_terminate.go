@@ -1,0 +1,218 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fielderr"
+)
+
+// DefaultProfile is the profile of a rule that names none.
+const DefaultProfile = "intermediate"
+
+// String is the word of the configuration.
+func (m TLSMode) String() string {
+	if m == TLSPlain {
+		return "plain"
+	}
+	return "verify"
+}
+
+// terminate compiles the demands of a rule that terminates.
+func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
+	client := &handshake.Params{ALPN: r.alpn, MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes}
+	if spec.Identity == "" {
+		at.errorf("identity", `action terminate needs an "identity": the certificate that is shown to the client`)
+	} else if id, ok := lookup(at, "identity", "identities", spec.Identity, c.env.Identities); ok {
+		if client.Certificates = id.Certificates; len(client.Certificates) == 0 {
+			at.errorf("identity", "the identity %q has no certificate", spec.Identity)
+		}
+	}
+	profile, haveProfile := c.profile(at, "profile", spec.Profile, DefaultProfile)
+	client.Profile = profile
+
+	c.client(at.in("client"), r, &spec.Client)
+	client.ClientAuth = r.auth
+	client.Authorities = handshakeAuthorities(r.authorities)
+	if haveProfile {
+		c.cannot(at, "profile", client, nil)
+	}
+	r.plan.Client = client
+
+	c.destination(at.in("destination"), r, &spec.Destination)
+}
+
+// profile resolves the name of a profile.
+func (c *compiler) profile(at scope, field, name, otherwise string) (handshake.Profile, bool) {
+	if name == "" {
+		name = otherwise
+	}
+	return lookup(at, field, "profiles", name, c.env.Profiles)
+}
+
+// cannot reports what the engine cannot keep of p: never silently widened.
+// What it cannot keep of said either was reported before.
+func (c *compiler) cannot(at scope, field string, p, said *handshake.Params) {
+	if c.env.Cannot == nil {
+		return
+	}
+	var before []handshake.Limit
+	if said != nil {
+		before = c.env.Cannot(said)
+	}
+	for _, limit := range c.env.Cannot(p) {
+		if slices.Contains(before, limit) {
+			continue
+		}
+		at.errorf(field, "profile %q: %s cannot be kept by this engine: %s", p.Profile.Name, limit.What, limit.Why)
+	}
+}
+
+// client compiles the demand on the client's certificate.
+func (c *compiler) client(at scope, r *rule, spec *ClientSpec) {
+	auth, ok := oneOf(at, "certificate", spec.Certificate,
+		handshake.ClientAuthRequired, handshake.ClientAuthOptional, handshake.ClientAuthNone)
+	r.auth = auth
+	r.authorities = c.authorities(at, spec.Authorities)
+	r.allow = compileAllow(at, spec.Allow)
+	switch {
+	case !ok:
+	case auth == handshake.ClientAuthNone:
+		if spec.Authorities != nil {
+			at.errorf("authorities", "certificate is none, so no client shows anything that these could vouch for")
+		}
+		if spec.Allow != nil {
+			at.errorf("allow", "certificate is none, so no client shows anything that could be allowed by this")
+		}
+	case spec.Authorities == nil:
+		at.errorf("authorities", `the client's certificate is %s, so "client.authorities" must say whose certificates are accepted`, auth)
+	}
+	c.sharedRoots(at, r.authorities)
+	if len(r.authorities) > 1 {
+		for i := range r.allow {
+			if r.allow[i].subjectAlone() {
+				at.warnf(fmt.Sprintf("allow[%d]", i), "this rests on the subject alone, and any of the %d authorities may put there what it likes; ask for a SAN or the issuer too", len(r.authorities))
+			}
+		}
+	}
+}
+
+// authorities resolves names of authorities.
+func (c *compiler) authorities(at scope, names []string) []authority {
+	entries := parseList(at, "authorities", names, func(s string) (string, error) {
+		if s == "" {
+			return "", errors.New("the name is empty")
+		}
+		return s, nil
+	})
+	var out []authority
+	for _, name := range entries {
+		field := fmt.Sprintf("authorities[%d]", slices.Index(names, name))
+		a, ok := lookup(at, field, "authorities", name, c.env.Authorities)
+		if !ok {
+			continue
+		}
+		if a == nil || len(a.Roots) == 0 {
+			at.errorf(field, "the authority %q has no trust anchors, so nothing could lead to it", name)
+			continue
+		}
+		if a.Name != name {
+			at.errorf(field, "the authority is loaded as %q, not as %q", a.Name, name)
+			continue
+		}
+		var list fielderr.List
+		permits := compilePermits(newScope(&list, ""), c.env.Permits[name])
+		if list.Failed() {
+			at.errorf(field, "the permits of %q cannot be read: %v", name, list.Err())
+			continue
+		}
+		out = append(out, authority{Authority: a, permits: permits})
+	}
+	return out
+}
+
+// sharedRoots warns where it is open which authority a chain leads to, and
+// with it which permits are asked.
+func (c *compiler) sharedRoots(at scope, list []authority) {
+	for i, a := range list {
+		for _, b := range list[:i] {
+			for _, root := range a.Roots {
+				if a.permits != nil || b.permits != nil {
+					if slices.ContainsFunc(b.Roots, root.Equal) {
+						at.warnf("authorities", "%q and %q share a trust anchor: a certificate below it counts for only one of them, and is refused if that one's permits do not fit", b.Name, a.Name)
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+func handshakeAuthorities(list []authority) []*handshake.Authority {
+	out := make([]*handshake.Authority, len(list))
+	for i, a := range list {
+		out[i] = a.Authority
+	}
+	return out
+}
+
+// destination compiles how the destination is spoken to.
+func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
+	if spec.TLS == "" {
+		at.errorf("tls", `action terminate needs "destination.tls": "verify", or "plain" for no TLS to the destination`)
+		return
+	}
+	mode, ok := oneOf(at, "tls", spec.TLS, TLSVerify, TLSPlain)
+	if !ok {
+		return
+	}
+	if mode == TLSPlain {
+		for _, f := range []struct {
+			name string
+			set  bool
+		}{{"authorities", spec.Authorities != nil}, {"name", spec.Name != ""}, {"profile", spec.Profile != ""}} {
+			if f.set {
+				at.errorf(f.name, "there is no TLS to the destination (tls: plain), so this cannot be kept")
+			}
+		}
+		return
+	}
+	r.destination = c.authorities(at, spec.Authorities)
+	if spec.Authorities == nil {
+		at.errorf("authorities", `"destination.authorities" must say from whom the destination's certificate may come`)
+	}
+	if spec.Name != "" {
+		name, err := parseVerifyName(spec.Name)
+		if err != nil {
+			at.errorf("name", "%q: %v", spec.Name, err)
+		}
+		r.destName = name
+	}
+	dest := &handshake.Params{
+		Authorities: handshakeAuthorities(r.destination), ALPN: r.alpn,
+		MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes,
+	}
+	if spec.Profile == "" {
+		dest.Profile = r.plan.Client.Profile
+		c.cannot(at, "tls", dest, r.plan.Client)
+	} else if profile, known := c.profile(at, "profile", spec.Profile, ""); known {
+		dest.Profile = profile
+		c.cannot(at, "profile", dest, nil)
+	}
+	r.plan.Mode, r.plan.dest = TLSVerify, dest
+}
+
+// parseVerifyName reads a DNS name without wildcard, or an address.
+func parseVerifyName(s string) (string, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		if a.Zone() != "" || a.Is4In6() {
+			return "", errors.New("write the address without a zone and not IPv4-mapped")
+		}
+		return a.String(), nil
+	}
+	name := lowerASCII(s)
+	return name, checkHost(name)
+}

@@ -1,0 +1,204 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// hostPattern is a DNS host name, or "*" and a name below which exactly one
+// label is free. Names are lower case and have no trailing dot.
+type hostPattern struct {
+	name string // with wild: from the dot after the "*" on, ".example.org"
+	wild bool
+}
+
+// parseHostPattern reads a pattern of the configuration or a dNSName of a
+// certificate: both have the same form, so that a certificate's "*.x" is
+// compared as what it is and not as a host.
+func parseHostPattern(s string) (hostPattern, error) {
+	name := lowerASCII(s)
+	if rest, ok := strings.CutPrefix(name, "*."); ok {
+		if err := checkHost(rest); err != nil {
+			return hostPattern{}, err
+		}
+		return hostPattern{name: name[1:], wild: true}, nil
+	}
+	if name == "*" {
+		return hostPattern{}, errors.New(`"*" alone would be any name of one label; leave the list out for any name, or write "*.example.org"`)
+	}
+	if err := checkHost(name); err != nil {
+		return hostPattern{}, err
+	}
+	return hostPattern{name: name}, nil
+}
+
+// String is the pattern as it is written.
+func (p hostPattern) String() string {
+	if p.wild {
+		return "*" + p.name
+	}
+	return p.name
+}
+
+// matches says whether a host name in lower case fits.
+func (p hostPattern) matches(name string) bool {
+	if !p.wild {
+		return p.name != "" && name == p.name
+	}
+	i := strings.IndexByte(name, '.')
+	return i > 0 && name[i:] == p.name
+}
+
+// covers says whether everything that fits q fits p.
+func (p hostPattern) covers(q hostPattern) bool {
+	if q.wild {
+		return p.wild && p.name == q.name
+	}
+	return p.matches(q.name)
+}
+
+// overlaps says whether some name fits both.
+func (p hostPattern) overlaps(q hostPattern) bool { return p.covers(q) || q.covers(p) }
+
+// checkHost says what is wrong with a host name in lower case: RFC 1123,
+// section 2.1, with the underscore that internal names use. 253 bytes and 63
+// a label are the limits of RFC 1035, section 2.3.4, without the root label.
+// A last label that is a number makes an address for some resolvers ("10.1",
+// "0x7f.1"), and no ClientHello with such a name gets here.
+func checkHost(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the name is empty")
+	case len(name) > 253:
+		return errors.New("the name is longer than 253 bytes")
+	case strings.HasSuffix(name, "."):
+		return errors.New("write the name without the trailing dot")
+	case strings.Contains(name, ":") || isAddr(name):
+		return errors.New("this is an address or has a port, not a DNS name")
+	}
+	if last := name[strings.LastIndexByte(name, '.')+1:]; last != "" && isNumber(last) {
+		return errors.New("the last label is a number, so this is no DNS name")
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		switch {
+		case label == "":
+			return errors.New("the name has an empty label")
+		case len(label) > 63:
+			return errors.New("a label of the name is longer than 63 bytes")
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return fmt.Errorf("the label %q begins or ends with a hyphen", label)
+		}
+		for i := range len(label) {
+			switch c := label[i]; {
+			case c == '*':
+				return errors.New(`"*" is only possible as the whole first label`)
+			case c >= 0x80:
+				return errors.New(`write the name in its ASCII form ("xn--...")`)
+			case !isAlnum(c) && c != '-' && c != '_':
+				return fmt.Errorf("a DNS name has no %q", rune(c))
+			}
+		}
+	}
+	return nil
+}
+
+// emailPattern is a mailbox, or "*" and a domain. The domain is compared
+// without case, the local part exactly (RFC 5280, section 7.5).
+type emailPattern struct {
+	local  string // "" is any local part
+	domain string
+}
+
+// String is the pattern as it is written.
+func (p emailPattern) String() string {
+	if p.local == "" {
+		return "*@" + p.domain
+	}
+	return p.local + "@" + p.domain
+}
+
+func parseEmailPattern(s string) (emailPattern, error) {
+	local, domain, err := splitEmail(s)
+	switch {
+	case err != nil:
+		return emailPattern{}, err
+	case local == "*":
+		return emailPattern{domain: domain}, nil
+	case strings.Contains(local, "*"):
+		return emailPattern{}, errors.New(`"*" is only possible as the whole local part, "*@example.org"`)
+	}
+	return emailPattern{local: local, domain: domain}, nil
+}
+
+// matches says whether the rfc822Name of a certificate fits; a hostile one
+// (quoted local part, a second "@", control characters) never does.
+func (p emailPattern) matches(s string) bool {
+	local, domain, err := splitEmail(s)
+	return err == nil && p.domain == domain && (p.local == "" || p.local == local)
+}
+
+// splitEmail takes a Mailbox apart (RFC 5321, section 4.1.2), of which the
+// quoted form is refused: nothing needs it, and it can hide an "@".
+func splitEmail(s string) (local, domain string, err error) {
+	local, domain, ok := strings.Cut(s, "@")
+	if !ok || local == "" {
+		return "", "", errors.New(`an e-mail address is "name@example.org"`)
+	}
+	for i := range len(local) {
+		if c := local[i]; !isLetterOrDigit(c) && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", rune(c)) {
+			return "", "", fmt.Errorf("the local part of an e-mail address has no %q here", rune(c))
+		}
+	}
+	domain = lowerASCII(domain)
+	if err := checkHost(domain); err != nil {
+		return "", "", fmt.Errorf("the domain: %w", err)
+	}
+	return local, domain, nil
+}
+
+// isAlnum says whether c is a lower-case letter or a digit.
+func isAlnum(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
+// lowerASCII lowers A-Z alone: strings.ToLower also folds letters like the
+// Kelvin sign into ASCII, and a certificate must not profit from that.
+func lowerASCII(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				if 'A' <= b[i] && b[i] <= 'Z' {
+					b[i] |= 0x20
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}
+
+// isNumber says whether a label is a decimal or a 0x number.
+func isNumber(label string) bool {
+	digits := "0123456789"
+	if rest, hex := strings.CutPrefix(label, "0x"); hex {
+		label, digits = rest, "0123456789abcdef"
+	}
+	return strings.Trim(label, digits) == ""
+}
+
+func isAddr(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// plainText says whether s is free of control characters and valid UTF-8: a
+// string of the configuration that is compared with certificates must be.
+func plainText(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f || r == '\uFFFD' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,163 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/fielderr"
+)
+
+// permits is what an authority may speak for. A kind without an entry may not
+// appear at all; the zero value permits no name.
+type permits struct {
+	spiffe []string // trust domains
+	dns    []string // exact names, or ".example.org" for those below
+	uri    []string // prefixes of other URIs, each with a host and a "/" at the end
+	email  []string // domains
+	ip     []netip.Prefix
+}
+
+// CheckPermits finds what is wrong in the permits of an authority; paths are
+// relative to permits ("dns[0]").
+func CheckPermits(spec *PermitsSpec) []*fielderr.Error {
+	var l fielderr.List
+	compilePermits(newScope(&l, ""), spec)
+	return fielderr.All(l.Err())
+}
+
+// compilePermits returns nil for a nil spec: any name.
+func compilePermits(at scope, spec *PermitsSpec) *permits {
+	if spec == nil {
+		return nil
+	}
+	return &permits{
+		spiffe: parseList(at, "spiffe", spec.SPIFFE, func(s string) (string, error) {
+			if rest, ok := strings.CutPrefix(s, spiffeScheme); ok {
+				return "", fmt.Errorf("write the trust domain alone: %q", strings.TrimRight(rest, "/*"))
+			}
+			return s, checkTrustDomain(s)
+		}),
+		dns:   parseList(at, "dns", spec.DNS, parsePermittedDNS),
+		uri:   parseList(at, "uri", spec.URI, parsePermittedURI),
+		email: parseList(at, "email", spec.Email, parsePermittedEmail),
+		ip:    parseList(at, "ip", spec.IP, parsePrefix),
+	}
+}
+
+func parsePermittedDNS(s string) (string, error) {
+	name := lowerASCII(s)
+	if rest, ok := strings.CutPrefix(name, "*."); ok {
+		return "", fmt.Errorf("write %q for every name below it", "."+rest)
+	}
+	return name, checkHost(strings.TrimPrefix(name, "."))
+}
+
+func parsePermittedURI(s string) (string, error) {
+	switch {
+	case isSPIFFE(s):
+		return "", errors.New("SPIFFE ids are permitted by their trust domain, under spiffe")
+	case strings.Contains(s, "*"):
+		return "", errors.New(`a prefix has no "*": end it with "/"`)
+	case !strings.HasSuffix(s, "/"):
+		return "", fmt.Errorf("a prefix ends with a slash: write %q", s+"/")
+	}
+	return s, checkURI(s, true)
+}
+
+func parsePermittedEmail(s string) (string, error) {
+	domain := lowerASCII(s)
+	if _, after, ok := strings.Cut(domain, "@"); ok {
+		return "", fmt.Errorf("write the domain alone: %q", after)
+	}
+	return domain, checkHost(domain)
+}
+
+// refusal names the first name of the certificate that the authority may not
+// speak for, "" if there is none. It may quote the peer.
+func (p *permits) refusal(n *altNames) string {
+	if p == nil {
+		return ""
+	}
+	for _, s := range n.dns {
+		if !p.permitsDNS(s) {
+			return "DNS " + clip(s)
+		}
+	}
+	for _, s := range n.uri {
+		if !p.permitsURI(s, n) {
+			return "URI " + clip(s)
+		}
+	}
+	for _, s := range n.email {
+		if _, domain, err := splitEmail(s); err != nil || !slices.Contains(p.email, domain) {
+			return "email " + clip(s)
+		}
+	}
+	for _, a := range n.ip {
+		if !p.permitsIP(a) {
+			return "IP " + a.String()
+		}
+	}
+	if n.other > 0 {
+		return fmt.Sprintf("%d name(s) of a kind that permits has no word for", n.other)
+	}
+	return ""
+}
+
+// permitsDNS judges a dNSName or a host name. A wildcard name lies below its
+// own suffix.
+func (p *permits) permitsDNS(s string) bool {
+	pattern, err := parseHostPattern(s)
+	if err != nil {
+		return false
+	}
+	name := pattern.String()
+	return slices.ContainsFunc(p.dns, func(permitted string) bool {
+		if permitted[0] == '.' {
+			return len(name) > len(permitted) && strings.HasSuffix(name, permitted)
+		}
+		return name == permitted
+	})
+}
+
+// permitsURI judges a URI. One with the SPIFFE scheme must be the SPIFFE id of
+// the certificate, of a permitted trust domain.
+func (p *permits) permitsURI(s string, n *altNames) bool {
+	if isSPIFFE(s) {
+		id, ok := n.spiffe()
+		domain, _, _ := strings.Cut(strings.TrimPrefix(id, spiffeScheme), "/")
+		return ok && slices.Contains(p.spiffe, domain)
+	}
+	return slices.ContainsFunc(p.uri, func(prefix string) bool {
+		rest, ok := strings.CutPrefix(s, prefix)
+		return ok && (rest == "" || plainSegments(rest))
+	})
+}
+
+func (p *permits) permitsIP(a netip.Addr) bool {
+	return slices.ContainsFunc(p.ip, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
+}
+
+// maxQuoted bounds what a detail quotes of one string of a peer, in bytes:
+// enough for a usual name, and a record stays short.
+const maxQuoted = 128
+
+// clip bounds a string of a peer.
+func clip(s string) string {
+	if len(s) <= maxQuoted {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxQuoted], "") + "..."
+}
+
+// permitsName judges the name a destination is verified for: a DNS name or an
+// address.
+func (p *permits) permitsName(name string) bool {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return p.permitsIP(a)
+	}
+	return p.permitsDNS(name)
+}

@@ -1,0 +1,154 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Config describes a Stack. The zero value of a field that has a default
+// means that default.
+type Config struct {
+	// Device the packets come from. Required. Run closes it when it ends.
+	Device Device
+	// Handler takes the flows. Required.
+	Handler Handler
+	// Ports are the TCP destination ports whose flows are taken, at most
+	// maxPorts of them, each by a listener with SYN cookies. A SYN for another
+	// port is answered RST. Required unless AllPorts.
+	Ports []uint16
+	// AllPorts takes flows to every TCP port. It has no SYN cookies: when
+	// MaxHalfOpen handshakes are under way, further SYNs are dropped.
+	AllPorts bool
+
+	// MaxFlows is how many flows are held at the same time. Default 20000.
+	// A SYN beyond it is answered RST. As many closed flows again may still
+	// be sending their last bytes (see LingerTimeout).
+	MaxFlows int
+	// MaxFlowsPerClient is how many of them one IPv4 address or one IPv6 /64
+	// may hold. Default 512.
+	MaxFlowsPerClient int
+	// MaxHalfOpen is the number of handshakes kept without cookies: for every
+	// port, or in all with AllPorts. Default 1024, about 3 KiB each.
+	MaxHalfOpen int
+
+	// HandshakeTimeout is how long a client may take to answer the SYN-ACK.
+	// Default 5s. Listeners round it up to the end of the SYN-ACK's backoff:
+	// 3s, 7s, 15s, 31s.
+	HandshakeTimeout time.Duration
+	// UserTimeout is how long sent data may stay unacknowledged until the flow
+	// ends with ETIMEDOUT (RFC 5482). Default 2m.
+	UserTimeout time.Duration
+	// KeepaliveIdle is how long a flow is silent before the client is probed
+	// (RFC 1122, section 4.2.3.6). Default 60s.
+	KeepaliveIdle time.Duration
+	// KeepaliveInterval lies between two probes; after four without an answer
+	// the flow ends with ETIMEDOUT. Default 15s.
+	KeepaliveInterval time.Duration
+	// LingerTimeout is how long a closed flow may take to deliver its last
+	// bytes and its FIN before it is reset. Default 30s.
+	LingerTimeout time.Duration
+	// TimeWait is how long the addresses and ports of a flow that we closed
+	// first are remembered. Default 5s: the 60 s of other stacks cost a
+	// kilobyte for each of the thousands of flows that end in a minute.
+	TimeWait time.Duration
+
+	// BufferSize is the receive and the send buffer a flow starts with, in
+	// bytes. Default 1 MiB. Only waiting data takes memory.
+	BufferSize int
+	// BufferMax is what each may grow to, in bytes. Default 4 MiB.
+	BufferMax int
+
+	// Log gets what a person should see of the stack itself. Default none.
+	Log *zap.Logger
+}
+
+const (
+	// maxPorts bounds Config.Ports: a listener costs a goroutine and about
+	// 20 KiB. For more there is AllPorts.
+	maxPorts = 1024
+	// minMTU is the smallest MTU an IPv6 link may have (RFC 8200, section 5).
+	minMTU = 1280
+	maxMTU = 65535
+	// keepaliveProbes without an answer end the flow.
+	keepaliveProbes = 4
+	// minBuffer is the smallest socket buffer in bytes: one segment of a
+	// 1500-byte link and its bookkeeping.
+	minBuffer = 4 << 10
+)
+
+// withDefaults returns the configuration with its defaults filled in, or what
+// is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if c.Device == nil {
+		bad("no device")
+	} else if mtu := c.Device.MTU(); mtu < minMTU || mtu > maxMTU {
+		bad("MTU of the device is %d bytes, must be %d to %d", mtu, minMTU, maxMTU)
+	}
+	if c.Handler == nil {
+		bad("no handler")
+	}
+	c.Ports = slices.Compact(slices.Sorted(slices.Values(c.Ports)))
+	switch {
+	case c.AllPorts && len(c.Ports) > 0:
+		bad("both a list of ports and all ports")
+	case !c.AllPorts && len(c.Ports) == 0:
+		bad("no ports")
+	case len(c.Ports) > maxPorts:
+		bad("%d ports, at most %d: take all ports instead", len(c.Ports), maxPorts)
+	case slices.Contains(c.Ports, 0):
+		bad("port 0 is not a port")
+	}
+
+	for _, f := range []struct {
+		name string
+		v    *int
+		def  int
+	}{
+		{"MaxFlows", &c.MaxFlows, 20000},
+		{"MaxFlowsPerClient", &c.MaxFlowsPerClient, 512},
+		{"MaxHalfOpen", &c.MaxHalfOpen, 1024},
+		{"BufferSize", &c.BufferSize, 1 << 20},
+		{"BufferMax", &c.BufferMax, 4 << 20},
+	} {
+		if *f.v < 0 {
+			bad("%s is negative", f.name)
+		} else if *f.v == 0 {
+			*f.v = f.def
+		}
+	}
+	if c.BufferSize < minBuffer {
+		bad("BufferSize is less than %d bytes", minBuffer)
+	}
+	if c.BufferMax < c.BufferSize {
+		bad("BufferMax is less than BufferSize")
+	}
+	for _, f := range []struct {
+		name string
+		v    *time.Duration
+		def  time.Duration
+	}{
+		{"HandshakeTimeout", &c.HandshakeTimeout, 5 * time.Second},
+		{"UserTimeout", &c.UserTimeout, 2 * time.Minute},
+		{"KeepaliveIdle", &c.KeepaliveIdle, time.Minute},
+		{"KeepaliveInterval", &c.KeepaliveInterval, 15 * time.Second},
+		{"LingerTimeout", &c.LingerTimeout, 30 * time.Second},
+		{"TimeWait", &c.TimeWait, 5 * time.Second},
+	} {
+		if *f.v < 0 {
+			bad("%s is negative", f.name)
+		} else if *f.v == 0 {
+			*f.v = f.def
+		}
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,261 @@
+package stack
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Conn is one accepted TCP connection. LocalAddr is the destination the client
+// meant, RemoteAddr is the client.
+//
+// Errors are *net.OpError and can be told apart by errors.Is:
+//
+//   - io.EOF (bare): the client sent FIN and everything before it was read;
+//   - syscall.ECONNRESET: the client sent RST;
+//   - syscall.ETIMEDOUT: the client no longer answers;
+//   - syscall.EPIPE: written after CloseWrite;
+//   - os.ErrDeadlineExceeded: the deadline has passed; the connection lives on;
+//   - net.ErrClosed: closed or reset on this side.
+//
+// Once an error other than the deadline's has ended the connection, every
+// later call returns it again. All methods may be called concurrently.
+type Conn struct {
+	ep       tcpip.Endpoint
+	wq       *waiter.Queue
+	src, dst netip.AddrPort
+
+	readable, writable           chan struct{} // hold one token each
+	readableEntry, writableEntry waiter.Entry
+
+	readMu  sync.Mutex        // one reader at a time; guards reading
+	reading tcpip.SliceWriter // here so that it is not allocated in every call
+	readDL  deadline
+
+	writeMu sync.Mutex   // one writer at a time; guards writing
+	writing bytes.Reader // as reading
+	writeDL deadline
+
+	writeClosed atomic.Bool
+	failure     atomic.Pointer[syscall.Errno] // the first error that ended the connection
+
+	endOnce sync.Once
+	ended   chan struct{}             // closed by the first Close or Reset
+	onEnd   func(c *Conn, reset bool) // called once, after that
+}
+
+func newConn(ep tcpip.Endpoint, wq *waiter.Queue, src, dst netip.AddrPort, onEnd func(*Conn, bool)) *Conn {
+	c := &Conn{ep: ep, wq: wq, src: src, dst: dst, ended: make(chan struct{}), onEnd: onEnd}
+	// Registered for the life of the connection and not for every call that
+	// blocks: a token that nobody waits for costs a failed try.
+	c.readableEntry, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr | waiter.EventRdHUp)
+	c.writableEntry, c.writable = waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
+	wq.EventRegister(&c.readableEntry)
+	wq.EventRegister(&c.writableEntry)
+	return c
+}
+
+// Read reads what has arrived, at least one byte.
+func (c *Conn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	defer func() { c.reading = nil }()
+	for {
+		if err := c.stopped(&c.readDL); err != nil {
+			return 0, c.opError("read", err)
+		}
+		c.reading = b
+		res, terr := c.ep.Read(&c.reading, tcpip.ReadOptions{})
+		switch terr.(type) {
+		case nil:
+			c.ep.ModerateRecvBuf(res.Count)
+			return res.Count, nil
+		case *tcpip.ErrWouldBlock:
+			c.wait(c.readable, &c.readDL)
+			continue
+		case *tcpip.ErrClosedForReceive:
+			if err := c.closedForReceive(); err != nil {
+				return 0, c.opError("read", err)
+			}
+			return 0, io.EOF
+		}
+		return 0, c.opError("read", c.fail(terr))
+	}
+}
+
+// closedForReceive says why nothing more will be received: nil is the peer's
+// FIN. Netstack gives an error to one call only and an orderly end to those
+// that follow; for us a reset stays a reset.
+func (c *Conn) closedForReceive() error {
+	if c.isEnded() {
+		return net.ErrClosed
+	}
+	if tcp.EndpointState(c.ep.State()) == tcp.StateError {
+		return c.fail(c.ep.LastError())
+	}
+	return nil
+}
+
+// Write queues all of b for sending; it blocks while the send buffer is full.
+// A large b makes large segments: do not cut it up.
+func (c *Conn) Write(b []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	defer c.writing.Reset(nil)
+	done := 0
+	for {
+		if err := c.stopped(&c.writeDL); err != nil {
+			return done, c.opError("write", err)
+		}
+		if c.writeClosed.Load() {
+			return done, c.opError("write", syscall.EPIPE)
+		}
+		if done == len(b) {
+			return done, nil
+		}
+		c.writing.Reset(b[done:])
+		n, terr := c.ep.Write(&c.writing, tcpip.WriteOptions{})
+		done += int(n)
+		switch terr.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			c.wait(c.writable, &c.writeDL)
+		case *tcpip.ErrClosedForSend:
+			if c.isEnded() || c.writeClosed.Load() {
+				continue // stopped on this side meanwhile: the next round says so
+			}
+			return done, c.opError("write", c.fail(c.ep.LastError()))
+		default:
+			return done, c.opError("write", c.fail(terr))
+		}
+	}
+}
+
+// CloseWrite sends FIN after what was written: the client reads EOF, and this
+// side reads on.
+func (c *Conn) CloseWrite() error {
+	if c.isEnded() {
+		return c.opError("close", net.ErrClosed)
+	}
+	if c.writeClosed.Swap(true) {
+		return nil
+	}
+	if terr := c.ep.Shutdown(tcpip.ShutdownWrite); terr != nil {
+		if c.isEnded() {
+			return c.opError("close", net.ErrClosed)
+		}
+		if _, gone := terr.(*tcpip.ErrNotConnected); gone {
+			terr = c.ep.LastError()
+		}
+		return c.opError("close", c.fail(terr))
+	}
+	return nil
+}
+
+// Close ends the connection in order: what was written is still sent, then
+// FIN. If received bytes were never read the client gets RST instead, as with
+// a kernel socket. Only the first Close or Reset has an effect.
+func (c *Conn) Close() error {
+	c.end(false)
+	return nil
+}
+
+// Reset ends the connection at once: the client gets RST, and what it has not
+// received yet is lost. Only the first Close or Reset has an effect.
+func (c *Conn) Reset() { c.end(true) }
+
+func (c *Conn) end(reset bool) {
+	c.endOnce.Do(func() {
+		close(c.ended)
+		c.wq.EventUnregister(&c.readableEntry)
+		c.wq.EventUnregister(&c.writableEntry)
+		c.readDL.set(time.Time{})
+		c.writeDL.set(time.Time{})
+		if reset {
+			c.ep.Abort()
+		}
+		c.ep.Close()
+		c.onEnd(c, reset)
+	})
+}
+
+// LocalAddr is the destination the client meant.
+func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.dst) }
+
+// RemoteAddr is the client.
+func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.src) }
+
+// SetDeadline sets both deadlines; the zero time takes them away.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets the deadline of Read, also of one that is blocked now.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadline(&c.readDL, t) }
+
+// SetWriteDeadline sets the deadline of Write, also of one that is blocked now.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.writeDL, t) }
+
+func (c *Conn) setDeadline(d *deadline, t time.Time) error {
+	if c.isEnded() {
+		return c.opError("set", net.ErrClosed)
+	}
+	d.set(t)
+	return nil
+}
+
+// stopped says why a call must not go on, nil if it may.
+func (c *Conn) stopped(d *deadline) error {
+	if c.isEnded() {
+		return net.ErrClosed
+	}
+	if d.passed() {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// wait blocks until something happened on the connection, or on this side.
+func (c *Conn) wait(event <-chan struct{}, d *deadline) {
+	select {
+	case <-event:
+	case <-d.wait():
+	case <-c.ended:
+	}
+}
+
+func (c *Conn) isEnded() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail remembers the error that ended the connection and returns the first.
+func (c *Conn) fail(terr tcpip.Error) error {
+	e := errno(terr)
+	c.failure.CompareAndSwap(nil, &e)
+	return *c.failure.Load()
+}
+
+func (c *Conn) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+var _ net.Conn = (*Conn)(nil)

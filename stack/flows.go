@@ -1,0 +1,168 @@
+package stack
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// Flow is one accepted connection.
+type Flow struct {
+	// Src is the client, Dst the destination it meant.
+	Src, Dst netip.AddrPort
+	// At is when the three-way handshake was complete.
+	At time.Time
+	// Conn is the connection to the client. It ends exactly once: by its
+	// first Close or Reset, at the latest when HandleFlow returns.
+	Conn *Conn
+}
+
+// flows are the connections we hold: live ones, and closed ones that netstack
+// still sends the last bytes of. Both are bounded by the same number.
+type flows struct {
+	max, maxPerClient int
+	lingerTimeout     time.Duration
+
+	mu        sync.Mutex
+	live      map[*Conn]struct{}
+	perClient map[netip.Addr]int // live ones, by client(); never holds a zero
+	lingering []lingerer         // oldest first
+	accepted  uint64
+	rejected  uint64
+}
+
+type lingerer struct {
+	conn  *Conn
+	until time.Time
+}
+
+func newFlows(cfg Config) *flows {
+	return &flows{
+		max:           cfg.MaxFlows,
+		maxPerClient:  cfg.MaxFlowsPerClient,
+		lingerTimeout: cfg.LingerTimeout,
+		live:          make(map[*Conn]struct{}),
+		perClient:     make(map[netip.Addr]int),
+	}
+}
+
+// client is what counts as one client: an IPv4 address, or an IPv6 /64, the
+// smallest net that one subscriber gets (RFC 6177).
+func client(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return a
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+// room says whether src may have another flow.
+func (f *flows) room(src netip.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.roomLocked(src)
+}
+
+func (f *flows) roomLocked(src netip.Addr) bool {
+	return len(f.live) < f.max && f.perClient[client(src)] < f.maxPerClient
+}
+
+// add takes a connection in; false if there is no room for it.
+func (f *flows) add(c *Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.roomLocked(c.src.Addr()) {
+		f.rejected++
+		return false
+	}
+	f.live[c] = struct{}{}
+	f.perClient[client(c.src.Addr())]++
+	f.accepted++
+	return true
+}
+
+// ended is told by a connection that it was closed or reset.
+func (f *flows) ended(c *Conn, reset bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.live[c]; !ok {
+		return // was rejected by add
+	}
+	delete(f.live, c)
+	key := client(c.src.Addr())
+	if f.perClient[key]--; f.perClient[key] <= 0 {
+		delete(f.perClient, key)
+	}
+	if reset || delivered(c) {
+		return
+	}
+	if len(f.lingering) >= f.max {
+		abort(f.lingering[0].conn)
+		f.lingering[0] = lingerer{}
+		f.lingering = f.lingering[1:]
+	}
+	f.lingering = append(f.lingering, lingerer{c, time.Now().Add(f.lingerTimeout)})
+}
+
+// sweep forgets the closed connections that have delivered everything and
+// resets those whose time is up.
+func (f *flows) sweep(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kept := f.lingering[:0]
+	for _, l := range f.lingering {
+		switch {
+		case delivered(l.conn):
+		case now.After(l.until):
+			abort(l.conn)
+		default:
+			kept = append(kept, l)
+		}
+	}
+	clear(f.lingering[len(kept):])
+	f.lingering = kept
+	if len(kept) == 0 {
+		f.lingering = nil
+	}
+}
+
+// delivered says whether netstack has nothing more to do for a closed
+// connection but to wait for TIME-WAIT to end.
+func delivered(c *Conn) bool {
+	switch tcp.EndpointState(c.ep.State()) {
+	case tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
+		return true
+	}
+	return false
+}
+
+func abort(c *Conn) {
+	if !delivered(c) {
+		c.ep.Abort()
+	}
+}
+
+// all returns the live connections.
+func (f *flows) all() []*Conn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cs := make([]*Conn, 0, len(f.live))
+	for c := range f.live {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+func (f *flows) stats(s *Stats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.FlowsLive = len(f.live)
+	s.FlowsLingering = len(f.lingering)
+	s.FlowsAccepted = f.accepted
+	s.FlowsRejected = f.rejected
+}

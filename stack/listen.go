@@ -1,0 +1,113 @@
+package stack
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// listener takes the connections to one port at any address, IPv4 and IPv6.
+type listener struct {
+	ep tcpip.Endpoint
+	wq waiter.Queue
+}
+
+// listen opens a listener. When backlog handshakes are under way, SYNs are
+// answered with cookies.
+func listen(ns *gstack.Stack, port uint16, backlog int) (*listener, error) {
+	l := new(listener)
+	ep, terr := ns.NewEndpoint(tcp.ProtocolNumber, ipv6.ProtocolNumber, &l.wq)
+	if terr != nil {
+		return nil, fmt.Errorf("listen on port %d: %s", port, terr)
+	}
+	ep.SocketOptions().SetV6Only(false)
+	if terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Port: port}); terr == nil {
+		terr = ep.Listen(backlog)
+	}
+	if terr != nil {
+		ep.Close()
+		return nil, fmt.Errorf("listen on port %d: %s", port, terr)
+	}
+	l.ep = ep
+	return l, nil
+}
+
+// serve hands accepted connections to accept, until stop is closed; what has
+// not been accepted by then is reset.
+func (l *listener) serve(stop <-chan struct{}, accept func(tcpip.Endpoint, *waiter.Queue)) {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
+	l.wq.EventRegister(&entry)
+	defer l.wq.EventUnregister(&entry)
+	defer l.ep.Close()
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		ep, wq, terr := l.ep.Accept(nil)
+		switch terr.(type) {
+		case nil:
+			accept(ep, wq)
+		case *tcpip.ErrWouldBlock:
+			select {
+			case <-ready:
+			case <-stop:
+			}
+		default:
+			return // no longer listening
+		}
+	}
+}
+
+// accept makes a flow of an established connection and starts its handler. It
+// is called by goroutines that Run waits for.
+func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
+	src, dst, ok := addresses(ep)
+	if !ok { // already ended by the client
+		ep.Abort()
+		ep.Close()
+		return
+	}
+	c := newConn(ep, wq, src, dst, s.flows.ended)
+	if err := setConnOptions(ep, s.cfg); err != nil {
+		s.cfg.Log.Warn("connection options not set", zap.Error(err))
+	}
+	if s.draining.Load() || !s.flows.add(c) {
+		c.Reset()
+		return
+	}
+	s.handlers.Add(1)
+	go func() {
+		defer s.handlers.Done()
+		defer c.Reset()
+		s.cfg.Handler.HandleFlow(s.flowCtx, &Flow{Src: src, Dst: dst, At: time.Now(), Conn: c})
+	}()
+}
+
+// addresses of the client and of the destination it meant.
+func addresses(ep tcpip.Endpoint) (src, dst netip.AddrPort, ok bool) {
+	remote, terr := ep.GetRemoteAddress()
+	if terr != nil {
+		return src, dst, false
+	}
+	local, terr := ep.GetLocalAddress()
+	if terr != nil {
+		return src, dst, false
+	}
+	src, okSrc := addrPort(remote)
+	dst, okDst := addrPort(local)
+	return src, dst, okSrc && okDst
+}
+
+func addrPort(a tcpip.FullAddress) (netip.AddrPort, bool) {
+	ip, ok := netip.AddrFromSlice(a.Addr.AsSlice())
+	return netip.AddrPortFrom(ip.Unmap(), a.Port), ok
+}

@@ -1,0 +1,100 @@
+package stack
+
+import (
+	"fmt"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// nicID is the number of the only network interface.
+const nicID tcpip.NICID = 1
+
+// newNetstack makes the TCP/IP stack on top of the link: it takes packets to
+// any address as its own and answers from that address.
+func newNetstack(cfg Config, l *link) (*gstack.Stack, error) {
+	ns := gstack.New(gstack.Options{
+		NetworkProtocols:   []gstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocol},
+	})
+	if err := setUp(ns, cfg, l); err != nil {
+		ns.Destroy()
+		return nil, err
+	}
+	return ns, nil
+}
+
+func setUp(ns *gstack.Stack, cfg Config, l *link) error {
+	for _, o := range tcpOptions(cfg) {
+		if terr := ns.SetTransportProtocolOption(tcp.ProtocolNumber, o); terr != nil {
+			return fmt.Errorf("set netstack's %T: %s", o, terr)
+		}
+	}
+	if terr := ns.CreateNIC(nicID, l); terr != nil {
+		return fmt.Errorf("make netstack's interface: %s", terr)
+	}
+	// Take packets to any address, and send from any.
+	if terr := ns.SetPromiscuousMode(nicID, true); terr != nil {
+		return fmt.Errorf("set promiscuous mode: %s", terr)
+	}
+	if terr := ns.SetSpoofing(nicID, true); terr != nil {
+		return fmt.Errorf("set spoofing: %s", terr)
+	}
+	ns.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	return nil
+}
+
+// tcpOptions are netstack's settings for TCP; the figures were measured on two
+// cores with a relay between a client and a server on the same machine.
+func tcpOptions(cfg Config) []tcpip.SettableTransportProtocolOption {
+	// Without RACK eight downloads ran 24 % faster at 30 % less CPU, and the
+	// stalls that others saw with it do not happen.
+	recovery := tcpip.TCPRecovery(0)
+	// SACK: without it every hole costs a round trip.
+	sack := tcpip.TCPSACKEnabled(true)
+	// Reno: cubic made 7.1 Gbit/s where Reno made 9.3, and its window has
+	// overflowed before.
+	congestion := tcpip.CongestionControlOption("reno")
+	// Minimum retransmission timeout: a hole in a large segment often ends in
+	// one. With 200 ms, 0.5 % loss left 0.2 to 0.3 Gbit/s of a download, with
+	// 20 ms 1.7.
+	minRTO := tcpip.TCPMinRTOOption(20 * time.Millisecond)
+	// The receive buffer grows with what the reader takes.
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: cfg.BufferSize, Max: cfg.BufferMax}
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: cfg.BufferSize, Max: cfg.BufferMax}
+	// Nagle's algorithm off: a relay must not hold back what it was given.
+	delay := tcpip.TCPDelayEnabled(false)
+	timeWait := tcpip.TCPTimeWaitTimeoutOption(cfg.TimeWait)
+	finWait2 := tcpip.TCPLingerTimeoutOption(cfg.LingerTimeout)
+	return []tcpip.SettableTransportProtocolOption{
+		&recovery, &sack, &congestion, &minRTO, &moderate, &rcv, &snd, &delay, &timeWait, &finWait2,
+	}
+}
+
+// setConnOptions sets what netstack keeps for each connection.
+func setConnOptions(ep tcpip.Endpoint, cfg Config) error {
+	so := ep.SocketOptions()
+	so.SetDelayOption(false)
+	so.SetKeepAlive(true)
+	idle := tcpip.KeepaliveIdleOption(cfg.KeepaliveIdle)
+	interval := tcpip.KeepaliveIntervalOption(cfg.KeepaliveInterval)
+	user := tcpip.TCPUserTimeoutOption(cfg.UserTimeout)
+	for _, o := range []tcpip.SettableSocketOption{&idle, &interval, &user} {
+		if terr := ep.SetSockOpt(o); terr != nil {
+			return fmt.Errorf("set %T: %s", o, terr)
+		}
+	}
+	if terr := ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveProbes); terr != nil {
+		return fmt.Errorf("set the number of keepalive probes: %s", terr)
+	}
+	return nil
+}

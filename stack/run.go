@@ -1,0 +1,193 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// Stack turns the packets of a Device into flows for a Handler.
+//
+// The way of a packet: Device.ReadBatch (rx.go) - gate (gate.go, packet.go) -
+// netstack (netstack.go) - listener or forwarder (listen.go, forward.go) -
+// Flow (flows.go) - Conn (conn.go). And back: Conn - netstack -
+// link.WritePackets (link.go) - Device.WriteBatch.
+type Stack struct {
+	cfg      Config
+	counters counters
+	flows    *flows
+	halfOpen *halfOpen
+
+	started  atomic.Bool
+	draining atomic.Bool
+	stopOnce sync.Once
+	noAccept chan struct{} // closed by StopAccepting
+
+	netstack atomic.Pointer[gstack.Stack] // set by Run
+	flowCtx  context.Context              // set by Run before the first flow
+	handlers sync.WaitGroup
+}
+
+// sweepInterval is how often what has run out of time is looked for.
+const sweepInterval = time.Second
+
+// New checks the configuration. Nothing runs and nothing is opened until Run.
+func New(cfg Config) (*Stack, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Stack{
+		cfg:      cfg,
+		flows:    newFlows(cfg),
+		halfOpen: &halfOpen{timeout: cfg.HandshakeTimeout},
+		noAccept: make(chan struct{}),
+	}, nil
+}
+
+// Run takes flows until ctx ends or the device fails. Then it aborts the live
+// flows with RST, closes the device, and returns when all its goroutines are
+// gone, those of HandleFlow too. The error is nil if ctx ended it, otherwise
+// the device's. Run may be called once.
+func (s *Stack) Run(ctx context.Context) error {
+	if s.started.Swap(true) {
+		return ErrRunTwice
+	}
+	defer func() { _ = s.cfg.Device.Close() }()
+
+	l := newLink(s.cfg.Device, &s.counters)
+	ns, err := newNetstack(s.cfg, l)
+	if err != nil {
+		return err
+	}
+	s.netstack.Store(ns)
+	flowCtx, cancelFlows := context.WithCancel(ctx)
+	defer cancelFlows()
+	s.flowCtx = flowCtx
+
+	stopAccept, err := s.startAccepting(ns)
+	if err != nil {
+		ns.Destroy()
+		return err
+	}
+	received := make(chan error, 1)
+	go func() { received <- l.receive(s.newGate(l)) }()
+	stopSweep := make(chan struct{})
+	var sweeper sync.WaitGroup
+	sweeper.Go(func() { s.sweep(ns, stopSweep) })
+
+	var failed error
+	gone := false
+	select {
+	case <-ctx.Done():
+	case failed = <-received:
+		gone = true
+		if !errors.Is(failed, os.ErrClosed) {
+			s.cfg.Log.Error("device failed, flows are aborted", zap.Error(failed))
+		}
+	}
+
+	// From here on, in this order: no new flows; the live ones are told and
+	// aborted; their handlers return; netstack resets what still lingers; only
+	// then the device goes, that the RSTs need.
+	s.StopAccepting()
+	stopAccept()
+	cancelFlows()
+	for _, c := range s.flows.all() {
+		c.Reset()
+	}
+	s.handlers.Wait()
+	close(stopSweep)
+	sweeper.Wait()
+	ns.Close()
+	_ = s.cfg.Device.Close()
+	if !gone {
+		<-received
+	}
+	ns.Wait()
+	return failed
+}
+
+// StopAccepting refuses new flows from now on: SYNs are answered RST, and
+// handshakes under way are reset. Live flows go on. It can be called at any
+// time, any number of times.
+func (s *Stack) StopAccepting() {
+	s.draining.Store(true)
+	s.stopOnce.Do(func() { close(s.noAccept) })
+}
+
+// Stats returns the counters as they are now. It can be called at any time.
+func (s *Stack) Stats() Stats {
+	st := s.counters.snapshot()
+	s.flows.stats(&st)
+	if ns := s.netstack.Load(); ns != nil {
+		st.addNetstack(ns)
+	}
+	return st
+}
+
+// startAccepting opens the listeners, or the forwarder. The function it
+// returns waits until no connection is accepted any more; StopAccepting must
+// have been called.
+func (s *Stack) startAccepting(ns *gstack.Stack) (wait func(), err error) {
+	if s.cfg.AllPorts {
+		return newForwarder(ns, s.cfg, &s.counters, s.accept).stop, nil
+	}
+	listeners := make([]*listener, 0, len(s.cfg.Ports))
+	for _, port := range s.cfg.Ports {
+		l, err := listen(ns, port, s.cfg.MaxHalfOpen)
+		if err != nil {
+			for _, l := range listeners {
+				l.ep.Close()
+			}
+			return nil, err
+		}
+		listeners = append(listeners, l)
+	}
+	var wg sync.WaitGroup
+	for _, l := range listeners {
+		wg.Go(func() { l.serve(s.noAccept, s.accept) })
+	}
+	return wg.Wait, nil
+}
+
+func (s *Stack) newGate(l *link) *gate {
+	g := &gate{
+		handler:  s.cfg.Handler,
+		allPorts: s.cfg.AllPorts,
+		draining: &s.draining,
+		flows:    s.flows,
+		halfOpen: s.halfOpen,
+		stats:    &s.counters,
+		now:      time.Now,
+		reply: func(pkt []byte) {
+			l.write([][][]byte{{make([]byte, VirtioHeaderLen), pkt}}, len(pkt))
+		},
+	}
+	for _, p := range s.cfg.Ports {
+		g.take(p)
+	}
+	return g
+}
+
+// sweep ends what has run out of time: handshakes, and closed connections
+// that cannot deliver their last bytes.
+func (s *Stack) sweep(ns *gstack.Stack, stop <-chan struct{}) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case now := <-tick.C:
+			s.flows.sweep(now)
+			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(ns, now)))
+		}
+	}
+}

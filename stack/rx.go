@@ -1,0 +1,109 @@
+package stack
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// rxBatch is how many packets are read at once; their buffers take 1 MiB.
+	rxBatch = 16
+	// rxBody is the room behind the head. A view of exactly 64 KiB comes from
+	// netstack's pool, a larger one from the heap.
+	rxBody = buffer.MaxChunkSize
+	// copyMax is the largest body that is copied into a view of its own size.
+	// Netstack counts the bytes of a segment, not of the 64 KiB that hold it:
+	// uncopied, small segments would take a multiple of the receive buffer.
+	copyMax = 32 << 10
+)
+
+// rxSlot is the room for one packet.
+type rxSlot struct {
+	vnet [VirtioHeaderLen]byte
+	head [headLen]byte
+	body *buffer.View // rxBody bytes
+}
+
+// receive reads packets from the device, lets the gate judge each and hands
+// those that pass to netstack, until the device is closed.
+func (l *link) receive(g *gate) error {
+	slots := make([]rxSlot, rxBatch)
+	bufs := make([][][]byte, rxBatch)
+	sizes := make([]int, rxBatch)
+	for i := range slots {
+		s := &slots[i]
+		s.body = buffer.NewViewSize(rxBody)
+		defer func() { s.body.Release() }()
+		bufs[i] = [][]byte{s.vnet[:], s.head[:], s.body.AsSlice()}
+	}
+	for {
+		n, err := l.dev.ReadBatch(bufs, sizes)
+		for i := range n {
+			if l.receiveOne(g, &slots[i], sizes[i]-VirtioHeaderLen) {
+				slots[i].body = buffer.NewViewSize(rxBody)
+				bufs[i][2] = slots[i].body.AsSlice()
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("read from the device: %w", err)
+		}
+	}
+}
+
+// receiveOne handles one packet of size bytes. It says whether netstack has
+// kept the body of the slot.
+func (l *link) receiveOne(g *gate, s *rxSlot, size int) (bodyKept bool) {
+	if size < 0 || size > headLen+rxBody {
+		l.stats.bad[badLength].Add(1)
+		return false
+	}
+	var h vnetHeader
+	if l.offload {
+		h = decodeVnet(s.vnet[:])
+	}
+	head := s.head[:min(size, headLen)]
+	rest := s.body.AsSlice()[:size-len(head)]
+	p, ok := g.admit(h, head, rest)
+	if !ok {
+		return false
+	}
+
+	proto := header.IPv4ProtocolNumber
+	if p.v6 {
+		proto = header.IPv6ProtocolNumber
+		if p.upper > ipv6HeaderLen {
+			head = withoutExtensions(p, head)
+		}
+	}
+	// The headers have a view of their own: netstack pulls them up, and from a
+	// shared view that would copy all of it.
+	payload := buffer.MakeWithView(buffer.NewViewWithData(head))
+	switch {
+	case len(rest) == 0:
+	case len(rest) <= copyMax:
+		payload.Append(buffer.NewViewWithData(rest))
+	default:
+		s.body.CapLength(len(rest))
+		payload.Append(s.body)
+		bodyKept = true
+	}
+	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: payload})
+	l.deliver(proto, pkt)
+	pkt.DecRef()
+	return bodyKept
+}
+
+// withoutExtensions returns head without the IPv6 extension headers that the
+// gate has read: netstack must not read them in another way than we did.
+func withoutExtensions(p packet, head []byte) []byte {
+	shift := p.upper - ipv6HeaderLen
+	copy(head[shift:p.upper], head[:ipv6HeaderLen])
+	head = head[shift:]
+	head[6] = p.proto
+	binary.BigEndian.PutUint16(head[4:], uint16(p.size-p.upper))
+	return head
+}

@@ -1,0 +1,101 @@
+package stack
+
+import (
+	"sync/atomic"
+
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// Stats is a snapshot of the counters of a Stack.
+type Stats struct {
+	PacketsIn, BytesIn   uint64 // read from the device
+	PacketsOut, BytesOut uint64 // written to the device
+	WriteErrors          uint64 // packets the device did not take
+
+	Bad     BadPackets
+	Ignored uint64 // well-formed, but neither TCP nor "packet too big"
+	TooBig  uint64 // ICMP "packet too big" handed to netstack
+
+	SYNPassed  uint64 // handed to netstack
+	SYNReset   uint64 // answered RST: the Handler said so, the port is not taken, or draining
+	SYNDropped uint64 // the Handler said so
+	SYNLimited uint64 // answered RST: MaxFlows or MaxFlowsPerClient is reached
+	// SYNOverflow counts those dropped because a queue was full: the accept
+	// queue of a listener, or MaxHalfOpen handshakes with AllPorts.
+	SYNOverflow uint64
+
+	SYNCookiesSent     uint64 // SYNs answered with a cookie
+	SYNCookiesAccepted uint64 // cookies that came back
+	SYNCookiesInvalid  uint64 // ACKs without a connection and without a valid cookie
+	HandshakesTimedOut uint64 // given up after HandshakeTimeout
+
+	Retransmits    uint64 // segments sent again
+	Timeouts       uint64 // retransmission timeouts
+	ResetsSent     uint64 // by netstack, without those for SYNs
+	ResetsReceived uint64
+
+	FlowsAccepted  uint64 // handed to the Handler
+	FlowsRejected  uint64 // handshake complete, but no room any more: reset
+	FlowsLive      int    // held by the Handler now
+	FlowsLingering int    // closed, last bytes not yet acknowledged
+}
+
+// BadPackets counts the packets that were dropped as malformed, by what was
+// wrong with them.
+type BadPackets struct {
+	Length         uint64 // too short, or the lengths do not fit each other
+	Version        uint64 // neither IPv4 nor IPv6
+	HeaderChecksum uint64 // of the IPv4 header
+	Options        uint64 // IPv4 options, or IPv6 extension headers we must not skip
+	Fragment       uint64 // the kernel reassembles what it steers in
+	Address        uint64 // source equals destination (LAND), multicast, broadcast, loopback, unspecified, v4-mapped
+	TCPHeader      uint64 // data offset, or a port is 0
+	Flags          uint64 // no sensible combination, or SYN+ACK: nothing here opens connections
+	Checksum       uint64 // of TCP
+	ICMP           uint64 // "packet too big" that cannot be true
+}
+
+// Total is the sum of all.
+func (b BadPackets) Total() uint64 {
+	return b.Length + b.Version + b.HeaderChecksum + b.Options + b.Fragment +
+		b.Address + b.TCPHeader + b.Flags + b.Checksum + b.ICMP
+}
+
+// counters are what Stats is made of, beside netstack's own.
+type counters struct {
+	packetsIn, bytesIn, packetsOut, bytesOut, writeErrors atomic.Uint64
+	bad                                                   [badKinds]atomic.Uint64
+	ignored, tooBig                                       atomic.Uint64
+	synPassed, synReset, synDropped, synLimited           atomic.Uint64
+	synOverflow, handshakesTimedOut                       atomic.Uint64
+}
+
+func (c *counters) snapshot() Stats {
+	bad := func(k badKind) uint64 { return c.bad[k].Load() }
+	return Stats{
+		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(),
+		PacketsOut: c.packetsOut.Load(), BytesOut: c.bytesOut.Load(),
+		WriteErrors: c.writeErrors.Load(),
+		Bad: BadPackets{
+			Length: bad(badLength), Version: bad(badVersion), HeaderChecksum: bad(badHeaderChecksum),
+			Options: bad(badOptions), Fragment: bad(badFragment), Address: bad(badAddress),
+			TCPHeader: bad(badTCPHeader), Flags: bad(badFlags), Checksum: bad(badChecksum), ICMP: bad(badICMP),
+		},
+		Ignored: c.ignored.Load(), TooBig: c.tooBig.Load(),
+		SYNPassed: c.synPassed.Load(), SYNReset: c.synReset.Load(),
+		SYNDropped: c.synDropped.Load(), SYNLimited: c.synLimited.Load(),
+		SYNOverflow: c.synOverflow.Load(), HandshakesTimedOut: c.handshakesTimedOut.Load(),
+	}
+}
+
+func (s *Stats) addNetstack(ns *gstack.Stack) {
+	t := ns.Stats().TCP
+	s.SYNOverflow += t.ListenOverflowSynDrop.Value() + t.ListenOverflowAckDrop.Value()
+	s.SYNCookiesSent = t.ListenOverflowSynCookieSent.Value()
+	s.SYNCookiesAccepted = t.ListenOverflowSynCookieRcvd.Value()
+	s.SYNCookiesInvalid = t.ListenOverflowInvalidSynCookieRcvd.Value()
+	s.Retransmits = t.Retransmits.Value()
+	s.Timeouts = t.Timeouts.Value()
+	s.ResetsSent = t.ResetsSent.Value()
+	s.ResetsReceived = t.ResetsReceived.Value()
+}

@@ -1,0 +1,170 @@
+// Package tun is where packets leave the kernel and come back: the TUN device,
+// and the steering (nftables, rules, routes) that leads captured traffic into
+// it and keeps that traffic from going anywhere else.
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// headerLen is the length in bytes of struct virtio_net_hdr (linux/virtio_net.h)
+// without num_buffers, the header in front of every packet.
+const headerLen = 10
+
+// MTU bounds in bytes. 1280 is the least an IPv6 link may have (RFC 8200,
+// section 5), 65535 the most an IPv4 packet can be long (RFC 791, section 3.1).
+const (
+	minMTU     = 1280
+	maxMTU     = 65535
+	defaultMTU = 1500
+)
+
+// Offload says whether segmentation and checksum offload are asked of the kernel.
+type Offload uint8
+
+// The choices.
+const (
+	OffloadAuto Offload = iota // where the kernel has it
+	OffloadOff                 // never: one packet of at most MTU bytes a call
+)
+
+// Config of a device.
+type Config struct {
+	// Name of the device, 1 to 15 bytes. Required.
+	Name string
+	// MTU in bytes, 1280 to 65535; 0 is 1500. Ignored if Attach.
+	MTU int
+	// Attach uses a device that somebody else made, as it is: neither its MTU
+	// nor its addresses, state or persistence are touched.
+	Attach bool
+	// Addresses of the device, none are needed. Must be empty if Attach.
+	Addresses []netip.Prefix
+	// Offload is OffloadAuto or OffloadOff.
+	Offload Offload
+}
+
+// Device is a TUN device. ReadBatch may be called by one goroutine at a time
+// and WriteBatch by another; the rest by anyone.
+type Device struct {
+	file    *os.File
+	raw     syscall.RawConn
+	name    string
+	index   int
+	mtu     int
+	attach  bool
+	offload bool
+	reason  string // why not offload
+	closed  atomic.Bool
+	close   sync.Once
+	stats   counters
+}
+
+type counters struct {
+	read, written, truncated, refused, down atomic.Uint64
+}
+
+// Stats counts packets since Open.
+type Stats struct {
+	Read      uint64 // given to ReadBatch's caller
+	Written   uint64 // taken by the kernel
+	Truncated uint64 // longer than the buffers they were read into, so thrown away
+	Refused   uint64 // not taken by the kernel: malformed in its eyes
+	Down      uint64 // not taken because the device was down
+}
+
+// ErrGone is returned by ReadBatch and WriteBatch once the device has been
+// deleted. It ends the Device; only Close may follow.
+var ErrGone = errors.New("the TUN device is gone")
+
+// ErrHeader is returned by WriteBatch, after it has written the other packets,
+// when one asks for segmentation or a checksum that the device cannot give.
+// It is a mistake of the caller, who has Offload to ask.
+var ErrHeader = errors.New("a packet needs offload that the TUN device does not have")
+
+// Open creates the device, or attaches to it, sets it up and returns it. Its
+// errors say what to type next.
+func Open(cfg Config) (*Device, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	d := &Device{name: cfg.Name, attach: cfg.Attach}
+	if err := d.open(&cfg); err != nil {
+		return nil, err
+	}
+	if err := d.configure(&cfg); err != nil {
+		_ = d.file.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (c *Config) check() error {
+	if err := checkName(c.Name); err != nil {
+		return err
+	}
+	if c.MTU == 0 {
+		c.MTU = defaultMTU
+	}
+	if c.MTU < minMTU || c.MTU > maxMTU {
+		return fmt.Errorf("MTU %d of %s is not within %d to %d", c.MTU, c.Name, minMTU, maxMTU)
+	}
+	if c.Attach && len(c.Addresses) > 0 {
+		return fmt.Errorf("%s is attached to: its addresses are its owner's to set", c.Name)
+	}
+	for _, a := range c.Addresses {
+		if !a.IsValid() || a.Addr().Is4In6() {
+			return fmt.Errorf("address %q of %s is not a prefix such as 10.0.0.1/24", a, c.Name)
+		}
+	}
+	return nil
+}
+
+// Name of the device.
+func (d *Device) Name() string { return d.name }
+
+// Index of the device's interface.
+func (d *Device) Index() int { return d.index }
+
+// MTU of the device in bytes, without the virtio-net header.
+func (d *Device) MTU() int { return d.mtu }
+
+// Offload says whether the device takes and gives GSO super-packets and
+// partial checksums (virtio-net header in use, TUN_F_CSUM, TSO4, TSO6).
+func (d *Device) Offload() bool { return d.offload }
+
+// OffloadReason says why there is no offload; empty if there is.
+func (d *Device) OffloadReason() string { return d.reason }
+
+// Stats of the device so far.
+func (d *Device) Stats() Stats {
+	return Stats{
+		Read:      d.stats.read.Load(),
+		Written:   d.stats.written.Load(),
+		Truncated: d.stats.truncated.Load(),
+		Refused:   d.stats.refused.Load(),
+		Down:      d.stats.down.Load(),
+	}
+}
+
+// Close ends the device and unblocks ReadBatch, which then returns
+// os.ErrClosed. A device that was not attached to disappears. Further calls do
+// nothing.
+func (d *Device) Close() error {
+	var err error
+	d.close.Do(func() {
+		if d.attach && d.offload {
+			// The features of a persistent device outlive us, and its next
+			// reader may not expect 64 KiB segments.
+			_ = d.setOffload(0)
+		}
+		d.closed.Store(true)
+		err = d.file.Close()
+	})
+	return err
+}

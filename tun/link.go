@@ -1,0 +1,89 @@
+package tun
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// configure sets MTU, sysctls and addresses and the link up; of an attached
+// device it only reads the MTU.
+func (d *Device) configure(cfg *Config) error {
+	link, err := netlink.LinkByName(d.name)
+	if err != nil {
+		return fmt.Errorf("look for device %s: %w", d.name, err)
+	}
+	d.index, d.mtu = link.Attrs().Index, link.Attrs().MTU
+	if cfg.Attach {
+		return nil
+	}
+	if err := netlink.LinkSetMTU(link, cfg.MTU); err != nil {
+		return fmt.Errorf("set the MTU of %s to %d: %w", d.name, cfg.MTU, err)
+	}
+	d.mtu = cfg.MTU
+	quiet(d.name)
+	for _, a := range addresses(cfg) {
+		if err := netlink.AddrAdd(link, a); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", a.IPNet, d.name, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", d.name, err)
+	}
+	return nil
+}
+
+// dummyAddress is the IPv4 dummy address (RFC 7600, section 4.8), for a device
+// that is given none: Linux throws away what comes in by a device without an
+// IPv4 address wherever rp_filter is on, be it loose
+// (__fib_validate_source). Its scope keeps it from being chosen as a source.
+var dummyAddress = netip.MustParsePrefix("192.0.0.8/32")
+
+func addresses(cfg *Config) []*netlink.Addr {
+	var all []*netlink.Addr
+	has4 := false
+	for _, p := range cfg.Addresses {
+		has4 = has4 || p.Addr().Is4()
+		a := &netlink.Addr{IPNet: ipNet(p)}
+		if p.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		all = append(all, a)
+	}
+	if !has4 {
+		all = append(all, &netlink.Addr{IPNet: ipNet(dummyAddress), Scope: unix.RT_SCOPE_LINK})
+	}
+	return all
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// quiet makes the kernel neither talk nor listen on the device for its own
+// sake. Best effort: where IPv6 is switched off half of it does not exist.
+//
+// rp_filter is set to 2, loose: the answers that sslgate writes come from the
+// destinations' addresses, whose route is elsewhere. The kernel takes the
+// greater of this and conf/all, and loose is the greatest.
+func quiet(name string) {
+	for _, s := range [][2]string{
+		{"ipv4/conf/%/rp_filter", "2"},
+		{"ipv4/conf/%/accept_redirects", "0"},
+		{"ipv6/conf/%/addr_gen_mode", "1"}, // none: no link-local address
+		{"ipv6/conf/%/accept_ra", "0"},
+		{"ipv6/conf/%/accept_redirects", "0"},
+		{"ipv6/conf/%/autoconf", "0"},
+		{"ipv6/conf/%/accept_dad", "0"},
+		{"ipv6/conf/%/dad_transmits", "0"},
+		{"ipv6/conf/%/router_solicitations", "0"},
+	} {
+		_ = os.WriteFile(filepath.Join("/proc/sys/net", strings.Replace(s[0], "%", name, 1)), []byte(s[1]), 0)
+	}
+}

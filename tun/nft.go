@@ -1,0 +1,289 @@
+package tun
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// tableName of our nft table, of family inet. Everything in it is ours.
+const tableName = "sslgate"
+
+// Priorities of our chains. Steering comes after the mangle chains of others
+// (-150), whose marks it overrules, and before destination NAT (-100), which
+// changes ports. The guard comes before the filter chains of others (0), where
+// a flow may be put into a flowtable and never come back.
+const (
+	steerPriority = -140
+	guardPriority = -10
+)
+
+// writeTable puts our table in place of whatever has its name, in one
+// transaction: packets see the old one or the new one. Without steer it is the
+// guard alone.
+func (s *Steering) writeTable(steer bool) error {
+	indexes, err := s.capturedIndexes()
+	if err != nil {
+		return err
+	}
+	b := &tableBuilder{cfg: &s.cfg, conn: s.nft, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+	b.conn.AddTable(b.table) // so that there is one to delete
+	b.conn.DelTable(b.table)
+	b.conn.AddTable(b.table)
+	if err := b.sets(indexes); err != nil {
+		return err
+	}
+	if steer {
+		b.steer()
+	}
+	b.guard()
+	if err := b.conn.Flush(); err != nil {
+		return fmt.Errorf("write the nft table inet %s: %w%s", tableName, err, nftHint(err))
+	}
+	s.indexes = indexes
+	if s.written, err = s.listTable(); err != nil {
+		return fmt.Errorf("read the nft table inet %s back: %w", tableName, err)
+	}
+	return nil
+}
+
+// removeTable deletes our table if there is one.
+func (s *Steering) removeTable() error {
+	t := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+	s.nft.AddTable(t) // so that there is one to delete
+	s.nft.DelTable(t)
+	if err := s.nft.Flush(); err != nil {
+		return fmt.Errorf("delete the nft table inet %s: %w%s", tableName, err, nftHint(err))
+	}
+	return nil
+}
+
+func nftHint(err error) string {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return ": CAP_NET_ADMIN is missing: run as root"
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOENT):
+		return ": the kernel lacks a part of nftables: `modprobe -a nf_tables nft_ct nft_reject_inet`"
+	}
+	return ""
+}
+
+// tableBuilder queues the parts of the table on conn.
+type tableBuilder struct {
+	cfg   *SteerConfig
+	conn  *nftables.Conn
+	table *nftables.Table
+
+	ports, names, indexes, exempt *nftables.Set
+}
+
+func (b *tableBuilder) sets(indexes []int) error {
+	var ports, names, idx, exempt [][]byte
+	for _, p := range b.cfg.Ports {
+		ports = append(ports, binary.BigEndian.AppendUint16(nil, p))
+	}
+	for _, n := range b.cfg.Interfaces {
+		names = append(names, ifname(n))
+	}
+	for _, n := range b.cfg.Exempt {
+		exempt = append(exempt, ifname(n))
+	}
+	for _, i := range indexes {
+		idx = append(idx, binary.NativeEndian.AppendUint32(nil, uint32(i)))
+	}
+	for i, def := range []struct {
+		at    **nftables.Set
+		name  string
+		kind  nftables.SetDatatype
+		order binaryutil.ByteOrder
+		keys  [][]byte
+	}{
+		{&b.ports, "ports", nftables.TypeInetService, binaryutil.BigEndian, ports},
+		{&b.names, "captured", nftables.TypeIFName, nil, names},
+		{&b.indexes, "captured_index", nftables.TypeIFIndex, binaryutil.NativeEndian, idx},
+		{&b.exempt, "exempt", nftables.TypeIFName, nil, exempt},
+	} {
+		// The ID is given because the library would count in a global without a lock.
+		set := &nftables.Set{Table: b.table, ID: uint32(i + 1), Name: def.name, KeyType: def.kind, KeyByteOrder: def.order}
+		if err := b.conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("nft set %s: %w", def.name, err)
+		}
+		// 1000 elements of at most 40 bytes: an attribute holds 65535 bytes.
+		for keys := range slices.Chunk(def.keys, 1000) {
+			elems := make([]nftables.SetElement, len(keys))
+			for j, k := range keys {
+				elems[j].Key = k
+			}
+			if err := b.conn.SetAddElements(set, elems); err != nil {
+				return fmt.Errorf("nft set %s: %w", def.name, err)
+			}
+		}
+		*def.at = set
+	}
+	return nil
+}
+
+// steer is the chain that marks.
+func (b *tableBuilder) steer() {
+	chain := b.base("steer", nftables.ChainHookPrerouting, steerPriority)
+	mark := &nftables.Chain{Name: "mark", Table: b.table}
+	b.conn.AddChain(mark)
+	b.ifCaptured(chain, mark)
+
+	set := func() []expr.Any {
+		return []expr.Any{
+			&expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+		}
+	}
+	b.rule(mark, b.tcp(), set())
+	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), set())
+	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), set())
+}
+
+// guard is the chain that drops. Its ICMP rules hold a ct expression, and so
+// connection tracking and defragmentation are on with the guard alone.
+func (b *tableBuilder) guard() {
+	chain := b.base("guard", nftables.ChainHookForward, guardPriority)
+	captured := &nftables.Chain{Name: "captured", Table: b.table}
+	b.conn.AddChain(captured)
+
+	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept)
+	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept)
+	b.rule(chain, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)), drop)
+	b.ifCaptured(chain, captured)
+	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept)
+	// A packet without connection tracking has no direction, so it is not
+	// accepted here.
+	b.rule(chain, ct(expr.CtKeyDIRECTION), equal([]byte{1}), accept)
+	b.rule(chain, b.tcp(), drop)
+	b.rule(chain, ipv6Fragment(), drop)
+
+	b.rule(captured, b.tcp(), drop)
+	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop)
+	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop)
+	b.rule(captured, ipv6Fragment(), drop)
+	if b.cfg.RejectUDP {
+		udp := concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
+		if b.cfg.AllPorts {
+			udp = concat(proto(unix.IPPROTO_UDP), port(2), equal([]byte{443 >> 8, 443 & 0xff}))
+		}
+		b.rule(captured, udp, []expr.Any{
+			&expr.Counter{},
+			&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH},
+		})
+	}
+}
+
+func (b *tableBuilder) base(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+	policy := nftables.ChainPolicyAccept
+	return b.conn.AddChain(&nftables.Chain{
+		Name: name, Table: b.table, Type: nftables.ChainTypeFilter,
+		Hooknum: hook, Priority: &priority, Policy: &policy,
+	})
+}
+
+func (b *tableBuilder) rule(chain *nftables.Chain, parts ...[]expr.Any) {
+	b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: concat(parts...)})
+}
+
+// ifCaptured jumps to the chain to if the packet came in by a captured
+// interface, by its name or by its index.
+func (b *tableBuilder) ifCaptured(from, to *nftables.Chain) {
+	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: to.Name}}
+	b.rule(from, load(expr.MetaKeyIIFNAME), in(b.names), jump)
+	b.rule(from, load(expr.MetaKeyIIF), in(b.indexes), jump)
+}
+
+// tcp matches TCP to a captured port. For IPv6 the kernel has walked the
+// extension headers by then (ipv6_find_hdr).
+func (b *tableBuilder) tcp() []expr.Any {
+	if b.cfg.AllPorts {
+		return proto(unix.IPPROTO_TCP)
+	}
+	return concat(proto(unix.IPPROTO_TCP), port(2), in(b.ports))
+}
+
+// icmpAboutCaptured matches the ICMP errors that a client's side sends about
+// packets of a captured connection: connection tracking relates them to one,
+// and the packet quoted in them is one of ours, TCP *from* a captured port.
+// What we write has no IP options and no extension headers, so the quoted TCP
+// header is at a fixed place behind the 8 bytes of the ICMP error.
+func (b *tableBuilder) icmpAboutCaptured(family byte) []expr.Any {
+	icmp, quotedProto, quotedTCP := byte(unix.IPPROTO_ICMP), uint32(8+9), uint32(8+20)
+	if family == unix.NFPROTO_IPV6 {
+		icmp, quotedProto, quotedTCP = unix.IPPROTO_ICMPV6, 8+6, 8+40
+	}
+	m := concat(
+		load(expr.MetaKeyNFPROTO), equal([]byte{family}),
+		proto(icmp),
+		ct(expr.CtKeySTATE), masked(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitRELATED)),
+		transport(quotedProto, 1), equal([]byte{unix.IPPROTO_TCP}),
+	)
+	if !b.cfg.AllPorts {
+		m = concat(m, transport(quotedTCP, 2), in(b.ports))
+	}
+	return m
+}
+
+// ipv6Fragment matches what is still a fragment although everything should
+// have been put together: somebody's rule took it out of connection tracking
+// before. Its TCP header may be in another fragment. (In IPv4 the first
+// fragment always has the ports, and dropping that one is enough.)
+func ipv6Fragment() []expr.Any {
+	return concat(
+		load(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV6}),
+		[]expr.Any{&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}},
+		masked([]byte{0xff, 0xf9}), // offset and M flag (RFC 8200, section 4.5)
+	)
+}
+
+var (
+	accept = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	drop   = []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+)
+
+func load(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: 1}} }
+func ct(key expr.CtKey) []expr.Any     { return []expr.Any{&expr.Ct{Key: key, Register: 1}} }
+func proto(p byte) []expr.Any          { return concat(load(expr.MetaKeyL4PROTO), equal([]byte{p})) }
+
+func name(key expr.MetaKey, ifc string) []expr.Any { return concat(load(key), equal(ifname(ifc))) }
+
+func port(offset uint32) []expr.Any { return transport(offset, 2) }
+
+// transport loads n bytes at offset in the transport header.
+func transport(offset, n uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: n}}
+}
+
+func equal(data []byte) []expr.Any {
+	return []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
+}
+
+// masked matches if a bit of mask is set in the register.
+func masked(mask []byte) []expr.Any {
+	none := make([]byte, len(mask))
+	return []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: none},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: none},
+	}
+}
+
+func in(set *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}
+}
+
+func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
+
+// ifname is a name as nft compares it: IFNAMSIZ bytes, the rest zero.
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}

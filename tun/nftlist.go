@@ -1,0 +1,106 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// listTable lists our table as text that changes when anything in it does that
+// matters to a packet: flags of the table (dormant!), chains, rules in their
+// order without counters, elements of sets. Empty if there is no table.
+func (s *Steering) listTable() (string, error) {
+	t, err := s.nft.ListTableOfFamily(tableName, nftables.TableFamilyINet)
+	if errors.Is(err, unix.ENOENT) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "table %s flags %d\n", t.Name, t.Flags)
+	if err := s.listSets(&text, t); err != nil {
+		return "", err
+	}
+	chains, err := s.nft.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return "", err
+	}
+	chains = slices.DeleteFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name != tableName })
+	slices.SortFunc(chains, func(a, b *nftables.Chain) int { return strings.Compare(a.Name, b.Name) })
+	for _, c := range chains {
+		fmt.Fprintf(&text, "chain %s %s %s %s %s\n", c.Name, c.Type, value(c.Hooknum), value(c.Priority), value(c.Policy))
+		rules, err := s.nft.GetRules(t, c)
+		if err != nil {
+			return "", err
+		}
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if _, counter := e.(*expr.Counter); !counter {
+					fmt.Fprintf(&text, " %T%s", e, value(e))
+				}
+			}
+			text.WriteByte('\n')
+		}
+	}
+	return text.String(), nil
+}
+
+func (s *Steering) listSets(text *strings.Builder, t *nftables.Table) error {
+	sets, err := s.nft.GetSets(t)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(sets, func(a, b *nftables.Set) int { return strings.Compare(a.Name, b.Name) })
+	for _, set := range sets {
+		elems, err := s.nft.GetSetElements(set)
+		if err != nil {
+			return err
+		}
+		keys := make([]string, len(elems))
+		for i, e := range elems {
+			keys[i] = fmt.Sprintf("%x", e.Key)
+		}
+		slices.Sort(keys)
+		fmt.Fprintf(text, "set %s %s\n", set.Name, strings.Join(keys, ","))
+	}
+	return nil
+}
+
+// value formats what a pointer points at.
+func value(p any) string {
+	v := reflect.ValueOf(p)
+	if v.Kind() != reflect.Pointer {
+		return fmt.Sprintf("%+v", p)
+	}
+	if v.IsNil() {
+		return "-"
+	}
+	return fmt.Sprintf("%+v", v.Elem().Interface())
+}
+
+// countDrops adds up what the guard has dropped and rejected.
+func (s *Steering) countDrops() (uint64, error) {
+	t := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+	var sum uint64
+	for _, chain := range []string{"guard", "captured"} {
+		rules, err := s.nft.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+		if err != nil {
+			return 0, fmt.Errorf("read the counters of the guard: %w", err)
+		}
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if c, ok := e.(*expr.Counter); ok {
+					sum += c.Packets
+				}
+			}
+		}
+	}
+	return sum, nil
+}

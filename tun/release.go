@@ -1,0 +1,95 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ours says whether a rule is ours: by its tag, or by being one that we want.
+func (s *Steering) ours(r *netlink.Rule) bool {
+	return r.Protocol == protocol || slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
+}
+
+// removeStale removes rules and routes of an earlier run with other numbers.
+func (s *Steering) removeStale() error {
+	return s.removeRouting(func(r *netlink.Rule) bool {
+		return slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
+	}, func(r *netlink.Route) bool {
+		return r.Table == s.cfg.Table && slices.ContainsFunc(s.wantedRoutes(r.Family), func(w *netlink.Route) bool { return sameRoute(r, w) })
+	})
+}
+
+// removeAll removes everything of ours. The guard goes last: as long as
+// anything is left, captured traffic goes nowhere.
+func (s *Steering) removeAll() error {
+	err := s.removeRouting(func(*netlink.Rule) bool { return false }, func(*netlink.Route) bool { return false })
+	if err != nil {
+		return err
+	}
+	return s.removeTable()
+}
+
+// removeRouting removes our rules, but for those to keep, and our routes from
+// our table and from the tables that our rules led to.
+func (s *Steering) removeRouting(keepRule func(*netlink.Rule) bool, keepRoute func(*netlink.Route) bool) error {
+	for _, family := range s.families() {
+		rules, err := s.rt.RuleList(family)
+		if err != nil {
+			return fmt.Errorf("list rules: %w", err)
+		}
+		tables := []int{s.cfg.Table}
+		for _, r := range rules {
+			r.Family = family
+			if !s.ours(&r) {
+				continue
+			}
+			if !slices.Contains(tables, r.Table) {
+				tables = append(tables, r.Table)
+			}
+			if keepRule(&r) {
+				continue
+			}
+			if err := s.rt.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("delete %s: %w", describeRule(&r), err)
+			}
+		}
+		for _, table := range tables {
+			if err := s.removeRoutes(family, table, keepRoute); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Steering) removeRoutes(family, table int, keep func(*netlink.Route) bool) error {
+	routes, err := s.tableRoutes(family, table)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Protocol != protocol || keep(&r) {
+			continue
+		}
+		if err := s.rt.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("delete %s: %w", s.describeRoute(&r), err)
+		}
+	}
+	return nil
+}
+
+// removeTUNRoutes removes the routes into the TUN and leaves the unreachable
+// ones, so that clients are told at once even while the device still exists.
+func (s *Steering) removeTUNRoutes() error {
+	for _, family := range s.families() {
+		err := s.removeRoutes(family, s.cfg.Table, func(r *netlink.Route) bool { return r.Type == unix.RTN_UNREACHABLE })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

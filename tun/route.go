@@ -1,0 +1,206 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// protocol tags our rules (FRA_PROTOCOL) and routes (rtm_protocol), so that
+// whichever process left them, they are known as ours. It is not assigned in
+// linux/rtnetlink.h or iproute2's rt_protos.
+const protocol = 155
+
+// unreachableMetric is worse than the metric of any route made without one
+// (IPv4: 0, IPv6: 1024), so that it only counts while the TUN is away.
+const unreachableMetric = 4096
+
+// maxPortRules bounds the rules without a mark: every packet of the host walks
+// along them. With more captured ranges of ports, times interfaces, there are none.
+const maxPortRules = 64
+
+func haveIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf/all")
+	return err == nil
+}
+
+func (s *Steering) families() []int {
+	if s.ipv6 {
+		return []int{unix.AF_INET, unix.AF_INET6}
+	}
+	return []int{unix.AF_INET}
+}
+
+// wantedRules of one family: by mark, and as a second line by interface and port.
+func (s *Steering) wantedRules(family int) []*netlink.Rule {
+	add := func(pref int) *netlink.Rule {
+		r := netlink.NewRule()
+		r.Family, r.Priority, r.Table, r.Protocol = family, pref, s.cfg.Table, protocol
+		return r
+	}
+	marked := add(s.cfg.Preference)
+	marked.Mark = s.cfg.Mark
+	all := []*netlink.Rule{marked}
+	ranges := portRanges(&s.cfg)
+	if len(ranges)*len(s.cfg.Interfaces) > maxPortRules {
+		return all
+	}
+	for _, ifc := range slices.Compact(slices.Sorted(slices.Values(s.cfg.Interfaces))) {
+		for _, r := range ranges {
+			plain := add(s.cfg.Preference + 1)
+			plain.IifName, plain.IPProto, plain.Dport = ifc, unix.IPPROTO_TCP, r
+			all = append(all, plain)
+		}
+	}
+	return all
+}
+
+// portRanges joins the captured ports that follow each other; one nil for all.
+func portRanges(c *SteerConfig) []*netlink.RulePortRange {
+	if c.AllPorts {
+		return []*netlink.RulePortRange{nil}
+	}
+	var all []*netlink.RulePortRange
+	for _, p := range c.Ports {
+		if n := len(all); n > 0 && int(all[n-1].End)+1 == int(p) {
+			all[n-1].End = p
+			continue
+		}
+		all = append(all, netlink.NewRulePortRange(p, p))
+	}
+	return all
+}
+
+// sameRule compares what decides: the tag is not a part of it.
+func sameRule(a, b *netlink.Rule) bool {
+	ports := func(r *netlink.Rule) netlink.RulePortRange {
+		if r.Dport == nil {
+			return netlink.RulePortRange{}
+		}
+		return *r.Dport
+	}
+	full := func(r *netlink.Rule) bool { return r.Mask == nil || *r.Mask == 0xffffffff || r.Mark == 0 }
+	plain := func(r *netlink.Rule) bool {
+		return !r.Invert && r.Src == nil && r.Dst == nil && r.OifName == "" && r.Sport == nil && r.UIDRange == nil &&
+			r.Tos == 0 && r.TunID == 0 && r.Goto <= 0 && full(r)
+	}
+	return a.Priority == b.Priority && a.Table == b.Table && a.Mark == b.Mark && a.IifName == b.IifName &&
+		a.IPProto == b.IPProto && ports(a) == ports(b) && plain(a) && plain(b)
+}
+
+// ensureRouting adds the rules and routes that are missing and says which.
+func (s *Steering) ensureRouting() ([]string, error) {
+	var done []string
+	for _, family := range s.families() {
+		// Routes before rules: no rule leads to an empty table.
+		routes, err := s.ensureRoutes(family)
+		done = append(done, routes...)
+		if err != nil {
+			return done, err
+		}
+		have, err := s.rt.RuleList(family)
+		if err != nil {
+			return done, fmt.Errorf("list rules: %w", err)
+		}
+		for _, want := range s.wantedRules(family) {
+			if slices.ContainsFunc(have, func(r netlink.Rule) bool { return sameRule(&r, want) }) {
+				continue
+			}
+			if err := s.rt.RuleAdd(want); err != nil && !errors.Is(err, unix.EEXIST) {
+				return done, fmt.Errorf("add %s: %w", describeRule(want), err)
+			}
+			done = append(done, describeRule(want))
+		}
+	}
+	return done, nil
+}
+
+func (s *Steering) wantedRoutes(family int) []*netlink.Route {
+	dst := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+	if family == unix.AF_INET6 {
+		dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	}
+	out := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: protocol, Type: unix.RTN_UNICAST, LinkIndex: s.tunIdx}
+	if family == unix.AF_INET {
+		out.Scope = unix.RT_SCOPE_LINK
+	}
+	none := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: protocol, Type: unix.RTN_UNREACHABLE, Priority: unreachableMetric}
+	return []*netlink.Route{none, out}
+}
+
+func sameRoute(have, want *netlink.Route) bool {
+	if have.Type != want.Type || have.Gw != nil || len(have.MultiPath) > 0 {
+		return false
+	}
+	if ones, _ := want.Dst.Mask.Size(); ones == 0 && have.Dst != nil {
+		if ones, _ := have.Dst.Mask.Size(); ones != 0 {
+			return false
+		}
+	}
+	if want.Type == unix.RTN_UNREACHABLE {
+		return have.Priority == want.Priority
+	}
+	return have.LinkIndex == want.LinkIndex
+}
+
+func (s *Steering) ensureRoutes(family int) ([]string, error) {
+	have, err := s.tableRoutes(family, s.cfg.Table)
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	for _, want := range s.wantedRoutes(family) {
+		if slices.ContainsFunc(have, func(r netlink.Route) bool { return sameRoute(&r, want) }) {
+			continue
+		}
+		if err := s.rt.RouteReplace(want); err != nil {
+			return done, fmt.Errorf("add %s: %w", s.describeRoute(want), err)
+		}
+		done = append(done, s.describeRoute(want))
+	}
+	return done, nil
+}
+
+// tableRoutes lists one table; the kernel picks it out, so it costs nothing
+// that the main table may have a million routes.
+func (s *Steering) tableRoutes(family, table int) ([]netlink.Route, error) {
+	routes, err := s.routes.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	if errors.Is(err, unix.ENOENT) { // no such table yet
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list routes of table %d: %w", table, err)
+	}
+	return routes, nil
+}
+
+func describeRule(r *netlink.Rule) string {
+	how := "ip rule"
+	if r.Family == unix.AF_INET6 {
+		how = "ip -6 rule"
+	}
+	if r.Mark != 0 {
+		return fmt.Sprintf("%s pref %d fwmark %#x lookup %d", how, r.Priority, r.Mark, r.Table)
+	}
+	ports := ""
+	if r.Dport != nil {
+		ports = fmt.Sprintf(" dport %d-%d", r.Dport.Start, r.Dport.End)
+	}
+	return fmt.Sprintf("%s pref %d iif %s ipproto tcp%s lookup %d", how, r.Priority, r.IifName, ports, r.Table)
+}
+
+func (s *Steering) describeRoute(r *netlink.Route) string {
+	how := "ip route"
+	if r.Family == unix.AF_INET6 {
+		how = "ip -6 route"
+	}
+	if r.Type == unix.RTN_UNREACHABLE {
+		return fmt.Sprintf("%s unreachable default metric %d table %d", how, r.Priority, r.Table)
+	}
+	return fmt.Sprintf("%s default dev %s table %d", how, s.cfg.TUN, r.Table)
+}

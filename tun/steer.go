@@ -1,0 +1,255 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// What is steered and guarded, in the order a packet meets it:
+//
+//  1. nft chain steer (prerouting): TCP to a captured port that came in by a
+//     captured interface is marked, and so are the ICMP errors about it.
+//     Connection tracking, which the chain needs, puts fragments together
+//     before, so there is no packet without a port.
+//  2. ip rule fwmark: what is marked looks its route up in our table, which has
+//     `default dev TUN` and, for the time without a TUN, `unreachable default`.
+//     A second rule without a mark (iif, ipproto, dport) does the same for
+//     plain packets while somebody else's `nft flush ruleset` is not yet
+//     repaired.
+//  3. nft chain guard (forward): whatever leaves by the TUN or comes from it
+//     passes; what is marked or captured and is about to leave by anything
+//     else is dropped. The guard stays when the process ends.
+//
+// Captured is decided by name and by index of the interface, so a renamed one
+// stays captured. And since an interface may appear under a name nobody has
+// announced (made anew, a swapped card), the guard drops forwarded TCP to
+// captured ports from *every* interface that is not in Exempt: what must be
+// listed is what may pass uninspected, never what may not. Answers of
+// connections that began elsewhere (connection tracking: direction reply) are
+// no traffic to a captured port, only of the same number, and pass.
+//
+// sslgate's own connections leave by OUTPUT and meet none of this.
+
+// SteerConfig says what is steered into the TUN. Guard, Steer and Release must
+// be given the same one.
+type SteerConfig struct {
+	// TUN is the name of the device; it need not exist for Guard and Release.
+	TUN string
+	// Interfaces that captured traffic comes in by, 1 to 64.
+	Interfaces []string
+	// Exempt are the interfaces from which forwarded traffic to the captured
+	// ports may pass uninspected, at most 64.
+	Exempt []string
+	// Ports are the TCP destination ports captured, unless AllPorts.
+	Ports []uint16
+	// AllPorts captures TCP to every port.
+	AllPorts bool
+	// RejectUDP answers UDP from the captured interfaces to the captured ports
+	// with ICMP port unreachable, so that QUIC falls back to TCP. With
+	// AllPorts it is port 443 alone, or there would be no DNS left.
+	RejectUDP bool
+	// Mark is the firewall mark of captured packets; not 0.
+	Mark uint32
+	// Table is the number of the routing table that is ours; not one of the
+	// kernel's (253 to 255).
+	Table int
+	// Preference of the ip rule; the one after it is used too. 1 to 32764.
+	Preference int
+}
+
+// maxInterfaces bounds the captured and the exempt interfaces: each captured
+// one costs an ip rule a range of ports and family.
+const maxInterfaces = 64
+
+func (c *SteerConfig) check() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	for _, name := range append(append([]string{c.TUN}, c.Interfaces...), c.Exempt...) {
+		if err := checkName(name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(c.Interfaces) == 0 || len(c.Interfaces) > maxInterfaces || len(c.Exempt) > maxInterfaces {
+		bad("%d captured and %d exempt interfaces: 1 to %d are captured, at most %d exempt", len(c.Interfaces), len(c.Exempt), maxInterfaces, maxInterfaces)
+	}
+	if slices.Contains(c.Interfaces, c.TUN) || slices.Contains(c.Exempt, c.TUN) {
+		bad("interface %s is the TUN itself", c.TUN)
+	}
+	for _, name := range c.Interfaces {
+		if slices.Contains(c.Exempt, name) {
+			bad("interface %s is captured and exempt at once", name)
+		}
+	}
+	if !c.AllPorts && (len(c.Ports) == 0 || slices.Contains(c.Ports, 0)) {
+		bad("the captured ports are empty or have a 0 among them")
+	}
+	if c.Mark == 0 {
+		bad("mark 0 is what every other packet has")
+	}
+	if c.Table < 1 || c.Table >= unix.RT_TABLE_DEFAULT && c.Table <= unix.RT_TABLE_LOCAL {
+		bad("routing table %d is the kernel's", c.Table)
+	}
+	if c.Preference < 1 || c.Preference > 32764 {
+		bad("preference %d of the ip rule is not within 1 to 32764, before the main table", c.Preference)
+	}
+	return errors.Join(errs...)
+}
+
+// Guard sets the guard alone, atomically in place of what was there: from then
+// on captured traffic goes nowhere. It is for the time before the first start
+// and needs neither the TUN nor the interfaces to exist.
+func Guard(cfg SteerConfig) error {
+	s, err := newSteering(cfg, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer s.closeSockets()
+	return s.writeTable(false)
+}
+
+// Release removes everything that Guard and Steer set, whichever process did:
+// guard, rules and routes. Captured traffic then passes uninspected.
+func Release(cfg SteerConfig) error {
+	s, err := newSteering(cfg, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer s.closeSockets()
+	return s.removeAll()
+}
+
+// Steering leads captured traffic into the TUN from Steer to Close.
+type Steering struct {
+	cfg     SteerConfig
+	log     *zap.Logger
+	ipv6    bool
+	tunIdx  int
+	events  [2]*events // rtnetlink, nfnetlink
+	limited *limiter
+
+	mu      sync.Mutex // over everything below
+	nft     *nftables.Conn
+	rt      *netlink.Handle
+	routes  *netlink.Handle // with strict checking: dumps one table only
+	written string          // our nft table as it was listed just after we wrote it
+	indexes []int           // of the captured interfaces, sorted, as written
+	repairs uint64
+	closed  bool
+}
+
+// Steer sets guard and steering; what an earlier run left behind is taken
+// over, and there is no instant in which captured traffic passes. The TUN must
+// exist and be up. Watch must be running from then on.
+func Steer(cfg SteerConfig, log *zap.Logger) (*Steering, error) {
+	s, err := newSteering(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(); err != nil {
+		s.closeSockets()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Steering) start() error {
+	link, err := s.rt.LinkByName(s.cfg.TUN)
+	if err != nil {
+		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
+	}
+	s.tunIdx = link.Attrs().Index
+	// The events first: what changes from here on is seen by Watch.
+	if err := s.openEvents(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// The guard before the routes: in between, captured traffic is dropped.
+	if err := s.writeTable(true); err != nil {
+		return err
+	}
+	if err := s.removeStale(); err != nil {
+		return err
+	}
+	_, err = s.ensureRouting()
+	return err
+}
+
+// Repairs counts what Watch has put back.
+func (s *Steering) Repairs() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repairs
+}
+
+// Close ends the steering. Unless open, captured traffic then goes nowhere:
+// guard, rules and the unreachable routes stay until Release or the next
+// Steer. If open, everything is removed and captured traffic is routed on.
+// Watch must have returned.
+func (s *Steering) Close(open bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	defer s.closeSockets()
+	if open {
+		return s.removeAll()
+	}
+	return s.removeTUNRoutes()
+}
+
+func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
+	cfg.Interfaces, cfg.Exempt, cfg.Ports = slices.Clone(cfg.Interfaces), slices.Clone(cfg.Exempt), slices.Clone(cfg.Ports)
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	slices.Sort(cfg.Ports)
+	cfg.Ports = slices.Compact(cfg.Ports)
+	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter()}
+	defer func() {
+		if err != nil {
+			s.closeSockets()
+		}
+	}()
+	// All sockets are opened here, in the caller's network namespace, and kept:
+	// Watch may run in a thread that is elsewhere.
+	if s.nft, err = nftables.New(nftables.AsLasting()); err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	if s.rt, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	if s.routes, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	if err = s.routes.SetStrictCheck(true); err != nil {
+		return nil, fmt.Errorf("open rtnetlink: strict checking (Linux 4.20): %w", err)
+	}
+	return s, nil
+}
+
+func (s *Steering) closeSockets() {
+	if s.nft != nil {
+		_ = s.nft.CloseLasting()
+	}
+	if s.rt != nil {
+		s.rt.Close()
+	}
+	if s.routes != nil {
+		s.routes.Close()
+	}
+	for _, e := range s.events {
+		if e != nil {
+			_ = e.file.Close()
+		}
+	}
+}

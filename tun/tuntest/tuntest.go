@@ -1,0 +1,212 @@
+// Package tuntest stands in for a TUN device in tests: two ends in memory,
+// where what is written to the one is read from the other.
+package tuntest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// HeaderLen is the length in bytes of the virtio-net header in front of every
+// packet.
+const HeaderLen = 10
+
+const (
+	// queueLen is how many packets wait to be read from one end: at most
+	// 64 MiB of the largest ones.
+	queueLen = 1024
+	// patience is how long a write waits for room in the queue before its
+	// packet is dropped. A device drops too when nobody reads; but a test
+	// should lose nothing only because the machine is busy.
+	patience = 200 * time.Millisecond
+	// maxPacket is the largest IP packet in bytes.
+	maxPacket = 65535
+)
+
+// Device is one end. It has the methods of a stack's Device; all may be called
+// concurrently.
+type Device struct {
+	mtu     int
+	offload bool
+	peer    *Device
+	queue   chan []byte // what is to be read here, virtio-net header first
+	filter  atomic.Pointer[func(pkt []byte) bool]
+
+	closeOnce sync.Once
+	closed    chan struct{}
+
+	refused, dropped atomic.Uint64
+}
+
+// Pair makes the two ends. mtu is in bytes, without the virtio-net header.
+// offload says whether both ends take and give partial checksums and GSO
+// packets; they then pass through unchanged.
+func Pair(mtu int, offload bool) (a, b *Device) {
+	a, b = newDevice(mtu, offload), newDevice(mtu, offload)
+	a.peer, b.peer = b, a
+	return a, b
+}
+
+func newDevice(mtu int, offload bool) *Device {
+	return &Device{mtu: mtu, offload: offload, queue: make(chan []byte, queueLen), closed: make(chan struct{})}
+}
+
+// SetFilter sees every packet that is written to this end, virtio-net header
+// first, and may change it in place. Where it returns false the packet is
+// lost. It is called by the writer and must not block; nil takes it away.
+func (d *Device) SetFilter(filter func(pkt []byte) (forward bool)) {
+	if filter == nil {
+		d.filter.Store(nil)
+		return
+	}
+	d.filter.Store(&filter)
+}
+
+// Inject makes the IP packet readable at this end, behind an empty virtio-net
+// header, as if the other end had sent it. No filter sees it and nothing is
+// checked. It says whether there was room.
+func (d *Device) Inject(ip []byte) bool {
+	return d.enqueue(append(make([]byte, HeaderLen), ip...))
+}
+
+// Refused is the number of packets that no device takes: longer than the MTU,
+// or with offloads that were not agreed on. A test wants it to be 0.
+func (d *Device) Refused() uint64 { return d.refused.Load() }
+
+// Dropped is the number of packets written to this end for which the other
+// one had no room.
+func (d *Device) Dropped() uint64 { return d.dropped.Load() }
+
+// ReadBatch blocks until a packet is there and scatters as many as are there
+// over the bufs. What does not fit into its iovec is cut off. It returns
+// os.ErrClosed after Close.
+func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
+	if len(bufs) == 0 || len(sizes) < len(bufs) {
+		return 0, fmt.Errorf("tuntest: %d buffers and %d sizes", len(bufs), len(sizes))
+	}
+	select { // closed goes first
+	case <-d.closed:
+		return 0, os.ErrClosed
+	default:
+	}
+	select {
+	case pkt := <-d.queue:
+		sizes[0] = scatter(bufs[0], pkt)
+	case <-d.closed:
+		return 0, os.ErrClosed
+	}
+	for n := 1; n < len(bufs); n++ {
+		select {
+		case pkt := <-d.queue:
+			sizes[n] = scatter(bufs[n], pkt)
+		default:
+			return n, nil
+		}
+	}
+	return len(bufs), nil
+}
+
+// WriteBatch sends the packets to the other end and returns how many of them
+// went; the others were refused, dropped, or lost by the filter (which counts
+// as sent).
+func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
+	sent := 0
+	for _, iov := range pkts {
+		select {
+		case <-d.closed:
+			return sent, os.ErrClosed
+		default:
+		}
+		pkt := gather(iov)
+		if err := d.check(iov, pkt); err != nil {
+			d.refused.Add(1)
+			continue
+		}
+		if f := d.filter.Load(); f != nil && !(*f)(pkt) {
+			sent++
+			continue
+		}
+		if !d.peer.enqueue(pkt) {
+			d.dropped.Add(1)
+			continue
+		}
+		sent++
+	}
+	return sent, nil
+}
+
+// MTU is the one given to Pair.
+func (d *Device) MTU() int { return d.mtu }
+
+// Offload is the one given to Pair.
+func (d *Device) Offload() bool { return d.offload }
+
+// Close ends this end: reads and writes return os.ErrClosed, what the other
+// end sends is lost. Closing again does nothing.
+func (d *Device) Close() error {
+	d.closeOnce.Do(func() { close(d.closed) })
+	return nil
+}
+
+// enqueue makes pkt readable at this end, unless it has no room for long.
+func (d *Device) enqueue(pkt []byte) bool {
+	select {
+	case d.queue <- pkt:
+		return true
+	case <-d.closed:
+		return false
+	default:
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case d.queue <- pkt:
+		return true
+	case <-d.closed:
+	case <-t.C:
+	}
+	return false
+}
+
+// check says why a device would not take the packet.
+func (d *Device) check(iov [][]byte, pkt []byte) error {
+	if len(iov) == 0 || len(iov[0]) != HeaderLen {
+		return errors.New("the first slice is not a virtio-net header")
+	}
+	size := len(pkt) - HeaderLen
+	if size < 1 || size > maxPacket {
+		return fmt.Errorf("packet of %d bytes", size)
+	}
+	flags, gsoType := pkt[0], pkt[1]
+	if !d.offload && (flags != 0 || gsoType != 0) {
+		return errors.New("offloads on a device without")
+	}
+	if gsoType == 0 && size > d.mtu {
+		return fmt.Errorf("packet of %d bytes, MTU is %d", size, d.mtu)
+	}
+	return nil
+}
+
+func gather(iov [][]byte) []byte {
+	n := 0
+	for _, s := range iov {
+		n += len(s)
+	}
+	pkt := make([]byte, 0, n)
+	for _, s := range iov {
+		pkt = append(pkt, s...)
+	}
+	return pkt
+}
+
+func scatter(iov [][]byte, pkt []byte) int {
+	n := 0
+	for _, s := range iov {
+		n += copy(s, pkt[n:])
+	}
+	return n
+}

@@ -1,0 +1,267 @@
+package tun
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+)
+
+// checkEvery is how often everything is looked at without an event: events can
+// be lost when the socket's buffer overflows.
+const checkEvery = time.Second
+
+// settle is the least time between two checks, so that somebody who undoes
+// every repair costs 50 checks a second and no more.
+const settle = 20 * time.Millisecond
+
+// ErrNoTUN is returned by Watch when the TUN was deleted. Captured traffic then
+// goes nowhere.
+var ErrNoTUN = errors.New("the TUN device was deleted")
+
+// Watch puts back what others change: rules, routes, nft table, the state of
+// the TUN, interfaces made anew. It returns nil when ctx ends, and ErrNoTUN.
+// A repair that fails is logged and tried again.
+func (s *Steering) Watch(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	kick := make(chan struct{}, 1)
+	for _, e := range s.events {
+		group.Go(func() error { return e.run(ctx, kick) })
+	}
+	group.Go(func() error {
+		tick := time.NewTicker(checkEvery)
+		defer tick.Stop()
+		for {
+			if err := s.check(); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(settle):
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			case <-kick:
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// check looks at everything once and repairs it.
+func (s *Steering) check() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	link, err := s.rt.LinkByIndex(s.tunIdx)
+	var notFound netlink.LinkNotFoundError
+	if errors.As(err, &notFound) {
+		return fmt.Errorf("%s: %w", s.cfg.TUN, ErrNoTUN)
+	}
+	if err != nil {
+		s.failed("look at the TUN", err)
+		return nil
+	}
+	s.repairTUN(link.Attrs())
+	s.repairTable()
+	done, err := s.ensureRouting()
+	for _, what := range done {
+		s.repaired(what)
+	}
+	if err != nil {
+		s.failed("repair rules and routes", err)
+	}
+	return nil
+}
+
+// repairTUN gives the TUN its name back, which the guard knows it by, and sets
+// it up.
+func (s *Steering) repairTUN(at *netlink.LinkAttrs) {
+	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: at.Index, Name: at.Name}}
+	if at.Name != s.cfg.TUN {
+		if err := s.rt.LinkSetName(link, s.cfg.TUN); err != nil {
+			s.failed("rename the TUN from "+at.Name, err)
+			return
+		}
+		s.repaired("name of the TUN, was " + at.Name)
+	}
+	if at.RawFlags&unix.IFF_UP == 0 {
+		if err := s.rt.LinkSetUp(link); err != nil {
+			s.failed("set the TUN up", err)
+			return
+		}
+		s.repaired("ip link set " + s.cfg.TUN + " up")
+	}
+}
+
+// repairTable writes the nft table anew if it is not as it was written, or if
+// a captured interface has appeared.
+func (s *Steering) repairTable() {
+	what := ""
+	switch now, err := s.listTable(); {
+	case err != nil: // also if somebody's rule in it cannot be read
+		what = "nft table inet sslgate, unreadable"
+	case now == "":
+		what = "nft table inet sslgate, was deleted"
+	case now != s.written:
+		what = "nft table inet sslgate, was changed"
+	default:
+		indexes, err := s.capturedIndexes()
+		if err != nil {
+			s.failed("list interfaces", err)
+			return
+		}
+		if slices.Equal(indexes, s.indexes) {
+			return
+		}
+		what = "captured interfaces of nft table inet sslgate"
+	}
+	if err := s.writeTable(true); err != nil {
+		s.failed("repair the nft table", err)
+		return
+	}
+	s.repaired(what)
+}
+
+// capturedIndexes are the indexes of the captured interfaces that exist, and
+// those of earlier ones that still do under another name.
+func (s *Steering) capturedIndexes() ([]int, error) {
+	links, err := s.rt.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	var all []int
+	for _, l := range links {
+		at := l.Attrs()
+		if slices.Contains(s.cfg.Interfaces, at.Name) || slices.Contains(s.indexes, at.Index) {
+			all = append(all, at.Index)
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+func (s *Steering) repaired(what string) {
+	s.repairs++
+	if n, ok := s.limited.allow(); ok {
+		s.log.Warn("steering repaired: somebody else changed it", zap.String("what", what), zap.Uint64("repairs", s.repairs), zap.Uint64("not_logged", n))
+	}
+}
+
+func (s *Steering) failed(what string, err error) {
+	if n, ok := s.limited.allow(); ok {
+		s.log.Error("steering not repaired: captured traffic may go nowhere", zap.String("what", what), zap.Error(err), zap.Uint64("not_logged", n))
+	}
+}
+
+// limiter bounds the log: 10 lines at once, then one a second.
+type limiter struct {
+	rate    *rate.Limiter
+	skipped uint64
+}
+
+func newLimiter() *limiter { return &limiter{rate: rate.NewLimiter(1, 10)} }
+
+// allow says whether to log, and how many lines were left out before.
+func (l *limiter) allow() (uint64, bool) {
+	if !l.rate.Allow() {
+		l.skipped++
+		return 0, false
+	}
+	n := l.skipped
+	l.skipped = 0
+	return n, true
+}
+
+// events is a socket of kernel notifications, and which of them concern us.
+type events struct {
+	file  *os.File
+	about func(packet []byte) bool
+}
+
+func (s *Steering) openEvents() error {
+	route := func(group int) uint32 { return 1 << (group - 1) }
+	groups := route(unix.RTNLGRP_LINK) | route(unix.RTNLGRP_IPV4_RULE) | route(unix.RTNLGRP_IPV6_RULE) |
+		route(unix.RTNLGRP_IPV4_ROUTE) | route(unix.RTNLGRP_IPV6_ROUTE)
+	for i, def := range []struct {
+		proto  int
+		groups uint32
+		about  func([]byte) bool
+	}{
+		{unix.NETLINK_ROUTE, groups, s.aboutRouting},
+		{unix.NETLINK_NETFILTER, route(unix.NFNLGRP_NFTABLES), aboutTable},
+	} {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, def.proto)
+		if err != nil {
+			return fmt.Errorf("watch netlink: %w", err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: def.groups}); err != nil {
+			_ = unix.Close(fd)
+			return fmt.Errorf("watch netlink: %w", err)
+		}
+		s.events[i] = &events{file: os.NewFile(uintptr(fd), "netlink"), about: def.about}
+	}
+	return nil
+}
+
+// run kicks for every packet that concerns us, until ctx ends.
+func (e *events) run(ctx context.Context, kick chan<- struct{}) error {
+	stop := context.AfterFunc(ctx, func() { _ = e.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 65536) // bytes; the kernel's packets have at most 32 KiB
+	for {
+		n, err := e.file.Read(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) { // ENOBUFS: some were lost
+			return fmt.Errorf("watch netlink: %w", err)
+		}
+		if err == nil && !e.about(buf[:n]) {
+			continue
+		}
+		select {
+		case kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// aboutTable: every message about a part of our table names the table.
+func aboutTable(packet []byte) bool { return bytes.Contains(packet, []byte(tableName+"\x00")) }
+
+// aboutRouting leaves out the routes of other tables: there may be thousands
+// of changes a second.
+func (s *Steering) aboutRouting(packet []byte) bool {
+	msgs, err := syscall.ParseNetlinkMessage(packet)
+	if err != nil {
+		return true
+	}
+	for _, m := range msgs {
+		if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE {
+			return true
+		}
+		attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+		if err != nil {
+			return true
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == unix.RTA_TABLE && len(a.Value) >= 4 && int(nativeUint32(a.Value)) == s.cfg.Table {
+				return true
+			}
+		}
+	}
+	return false
+}
