@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/reason"
@@ -75,6 +76,10 @@ func TestParseRefuses(t *testing.T) {
 		{"a renegotiation", ext(extRenegotiationInfo, 2, 1, 1), mal, AlertHandshakeFailure},
 		{"renegotiation_info cut", ext(extRenegotiationInfo), mal, AlertDecodeError},
 		{"key_share cut", ext(extKeyShare, 0, 4, 0, 29, 0, 1), mal, AlertDecodeError},
+		{"an extension longer than the block", append([]byte{1, 0, 0, 47, 3, 3}, append(make([]byte, 33), 0, 2, 0xc0, 0x2b, 1, 0, 0, 4, 0, 23, 0, 1)...), mal, AlertDecodeError},
+		{"40 compression methods without null", set(func(h *hello) { h.compression = bytes.Repeat([]byte{7}, 40) }), reason.BadCompression, AlertIllegalParameter},
+		{"bytes behind the shares", goodHello().with(extKeyShare, append(keyShares(29), 0)).bytes(), mal, AlertDecodeError},
+		{"a PSK identity cut", goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, append(prefixed(0, 9, 't'), pskData(0, 1)[2:]...)).bytes(), mal, AlertDecodeError},
 		{"an empty share", ext(extKeyShare, 0, 4, 0, 29, 0, 0), mal, AlertDecodeError},
 		{"two shares of a group", goodHello().with(extKeyShare, keyShares(29, 29)).bytes(), mal, AlertIllegalParameter},
 		{"a share of a group not offered", goodHello().with(extKeyShare, keyShares(29, 24)).bytes(), mal, AlertIllegalParameter},

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -269,12 +270,8 @@ func readUint16s(s cryptobyte.String, out *[]uint16) bool {
 		return false
 	}
 	*out = make([]uint16, 0, len(s)/2)
-	for !s.Empty() {
-		var v uint16
-		if !s.ReadUint16(&v) {
-			return false
-		}
-		*out = append(*out, v)
+	for i := 0; i < len(s); i += 2 {
+		*out = append(*out, binary.BigEndian.Uint16(s[i:]))
 	}
 	return true
 }

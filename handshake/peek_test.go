@@ -147,6 +147,8 @@ func TestPeekRefusesRecords(t *testing.T) {
 		{"nothing", nil, 0, reason.HelloEOF, AlertNone},
 		{"one byte", []byte{22}, 0, reason.HelloEOF, AlertNone},
 		{"a header", []byte{22, 3, 1, 0, 9}, 0, reason.HelloEOF, AlertNone},
+		{"half a handshake header", []byte{22, 3, 1, 0, 9, 1, 0}, 0, reason.HelloEOF, AlertNone},
+		{"half a record", inRecords(good, maxFragment)[:40], 0, reason.HelloEOF, AlertNone},
 		{"half a hello", half, 0, reason.HelloEOF, AlertNone},
 		{"an alert first", record(recordAlert, 2, 40), 0, reason.HelloMalformed, AlertNone},
 		{"an alert in between", join(half, record(recordAlert, 2, 40)), 0, reason.HelloMalformed, AlertNone},
@@ -160,6 +162,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 		{"a record too large", []byte{22, 3, 1, 0x40, 1, 1}, 0, reason.HelloMalformed, AlertRecordOverflow},
 		{"another message", record(recordHandshake, 2, 0, 0, 0), 0, reason.HelloMalformed, AlertUnexpectedMessage},
 		{"bytes behind the hello", record(recordHandshake, append(slices.Clone(good), 11, 0, 0, 0)...), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"bytes behind the hello in its second record", join(half, record(recordHandshake, append(slices.Clone(good[9:]), 0)...)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
 		{"a hello that does not decode", record(recordHandshake, 1, 0, 0, 1, 3), 0, reason.HelloMalformed, AlertDecodeError},
 		{"no body", record(recordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, AlertDecodeError},
 		{"larger than the limit, seen by its header", record(recordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, AlertIllegalParameter},
@@ -263,13 +266,17 @@ func TestPeekReset(t *testing.T) {
 
 // The abilities of the conn below stay within reach.
 func TestPeekConnPassesThrough(t *testing.T) {
-	_, server := tcpPair(t)
+	client, server := tcpPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, back, err := Peek(ctx, server, 0)
 	wantRefusal(t, err, reason.HelloTimeout, AlertNone)
-	if _, ok := back.(Conn); !ok {
+	if c, ok := back.(Conn); !ok {
 		t.Error("no CloseWrite over a TCP conn")
+	} else if err := c.CloseWrite(); err != nil {
+		t.Error(err)
+	} else if n, err := client.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("the client reads %d bytes, %v after CloseWrite", n, err)
 	}
 	if back.(interface{ NetConn() net.Conn }).NetConn() != net.Conn(server) {
 		t.Error("NetConn is another conn")

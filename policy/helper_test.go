@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -97,6 +96,14 @@ func compile(t testing.TB, text string) *Set {
 // realHello is what crypto/tls sends as a client.
 func realHello(t testing.TB, cfg *tls.Config) *handshake.ClientHello {
 	t.Helper()
+	h, err := captureHello(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func captureHello(cfg *tls.Config) (*handshake.ClientHello, error) {
 	client, server := net.Pipe()
 	defer server.Close()
 	done := make(chan struct{})
@@ -108,22 +115,18 @@ func realHello(t testing.TB, cfg *tls.Config) *handshake.ClientHello {
 	defer func() { server.Close(); <-done }()
 	header := make([]byte, 5)
 	if _, err := io.ReadFull(server, header); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	body := make([]byte, int(header[3])<<8|int(header[4]))
 	if _, err := io.ReadFull(server, body); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	hello, err := handshake.ParseClientHello(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return hello
+	return handshake.ParseClientHello(body)
 }
 
 var plainHello = sync.OnceValue(func() handshake.ClientHello {
-	var t testing.T
-	return *realHello(&t, &tls.Config{InsecureSkipVerify: true, ServerName: "127.0.0.1"}) // an address: no SNI is sent
+	// An address as the name: no SNI is sent.
+	return *testpki.Must(captureHello(&tls.Config{InsecureSkipVerify: true, ServerName: "127.0.0.1"}))
 })
 
 // hello is a sound one of TLS 1.3 with this SNI ("" for none) and ALPN.
@@ -136,7 +139,7 @@ func hello(sni string, alpn ...string) *handshake.ClientHello {
 // invalidSNI is a hello with a server name that is none.
 func invalidSNI() *handshake.ClientHello {
 	h := plainHello()
-	h.SNIPresent, h.SNIInvalid, h.SNISent = true, true, "10.0.0.1"
+	h.SNIPresent, h.SNIInvalid, h.SNISent, h.ServerName = true, true, "pay.internal:443", "pay.internal"
 	return &h
 }
 
@@ -156,5 +159,3 @@ func peerOf(authority string, ca *testpki.CA, cert *x509.Certificate) *handshake
 		Shown: []*x509.Certificate{cert}, Chain: []*x509.Certificate{cert, ca.Root}, Authority: authority,
 	}
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -166,7 +166,7 @@ func TestAllow(t *testing.T) {
 		{`subject_o: [Other, Example]`, nil, testLeafPay, ""},
 		{`subject_o: [Other]`, nil, testLeafPay, "allow[0]: subject_o (Example)"},
 		{`subject_ou: [IT]`, nil, testLeafPay, ""},
-		{`subject_ou: [HR]`, nil, testLeafPay, "allow[0]: subject_ou (Pay, IT)"},
+		{`subject_ou: [HR]`, nil, testLeafPay, "allow[0]: subject_ou (IT, Pay)"},
 		{`issuer: ['CN=Staff\, Inc. CA,O=Example']`, issuer, testLeafPay, ""},
 		{`issuer: ['O=Example,CN=Staff\, Inc. CA']`, issuer, testLeafPay, `allow[0]: issuer (CN=Staff\, Inc. CA,O=Example)`},
 		{`key_type: [ecdsa], key_bits: 256`, nil, testLeafPay, ""},

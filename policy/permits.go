@@ -117,7 +117,7 @@ func (p *permits) permitsDNS(s string) bool {
 	name := pattern.String()
 	return slices.ContainsFunc(p.dns, func(permitted string) bool {
 		if permitted[0] == '.' {
-			return len(name) > len(permitted) && strings.HasSuffix(name, permitted)
+			return strings.HasSuffix(name, permitted) // a name has something before its first dot
 		}
 		return name == permitted
 	})

@@ -33,16 +33,17 @@ const (
 // size is bounded by Params.MaxChainBytes.
 func readAltNames(cert *x509.Certificate) (altNames, error) {
 	var value []byte
+	found := false
 	for _, ext := range cert.Extensions {
 		if !ext.Id.Equal(oidSubjectAltName) {
 			continue
 		}
-		if value != nil {
+		if found {
 			return altNames{}, errors.New("two subjectAltName extensions")
 		}
-		value = ext.Value
+		value, found = ext.Value, true
 	}
-	if value == nil {
+	if !found {
 		return altNames{}, nil
 	}
 	var seq asn1.RawValue

@@ -35,6 +35,7 @@ rules:
     destination: {tls: plain}
   - {name: acme, to: ["10.50.0.1:443"], alpn: [acme-tls/1], action: bypass}
   - {name: only-denies, to: ["10.60.0.1:443"], sni: [x.example], action: deny}
+  - {name: denies-protocol, to: ["10.60.0.1:443"], alpn: [h2], action: deny}
 `
 
 func TestOnSYN(t *testing.T) {

@@ -32,12 +32,11 @@ type Config struct {
 	// may hold. Default 512.
 	MaxFlowsPerClient int
 	// MaxHalfOpen is the number of handshakes kept without cookies: for every
-	// port, or in all with AllPorts. Default 1024, about 3 KiB each.
+	// port, or in all with AllPorts. Default 1024, about 7 KiB each.
 	MaxHalfOpen int
 
 	// HandshakeTimeout is how long a client may take to answer the SYN-ACK.
-	// Default 5s. Listeners round it up to the end of the SYN-ACK's backoff:
-	// 3s, 7s, 15s, 31s.
+	// Default 5s. With listeners it may be a second longer.
 	HandshakeTimeout time.Duration
 	// UserTimeout is how long sent data may stay unacknowledged until the flow
 	// ends with ETIMEDOUT (RFC 5482). Default 2m.
@@ -52,8 +51,8 @@ type Config struct {
 	// bytes and its FIN before it is reset. Default 30s.
 	LingerTimeout time.Duration
 	// TimeWait is how long the addresses and ports of a flow that we closed
-	// first are remembered. Default 5s: the 60 s of other stacks cost a
-	// kilobyte for each of the thousands of flows that end in a minute.
+	// first are remembered. Default 5s: with the 60 s of other stacks they
+	// would outnumber the live ones.
 	TimeWait time.Duration
 
 	// BufferSize is the receive and the send buffer a flow starts with, in
@@ -67,8 +66,8 @@ type Config struct {
 }
 
 const (
-	// maxPorts bounds Config.Ports: a listener costs a goroutine and about
-	// 20 KiB. For more there is AllPorts.
+	// maxPorts bounds Config.Ports: a listener costs a goroutine and up to
+	// MaxHalfOpen handshakes. For more there is AllPorts.
 	maxPorts = 1024
 	// minMTU is the smallest MTU an IPv6 link may have (RFC 8200, section 5).
 	minMTU = 1280

@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -335,4 +336,29 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	l.eventually("no flow live", func() bool { return l.stack.Stats().FlowsLive == 0 })
+}
+
+// There are as many lingering flows as live ones at most: the oldest is reset.
+func TestLingeringIsBounded(t *testing.T) {
+	h, flows := given()
+	l := newLab(t, 1500, false, stack.Config{Handler: h, MaxFlows: 1})
+	for i := range 2 {
+		c := l.dial(server4)
+		f := get(t, flows)
+		// The cable is cut for this flow alone.
+		cut := f.Src.Port()
+		old := l.nearFilter
+		l.nearFilter = func(pkt []byte) bool {
+			return (old == nil || old(pkt)) && binary.BigEndian.Uint16(pkt[stack.VirtioHeaderLen+22:]) != cut
+		}
+		l.near.SetFilter(l.nearFilter)
+		if _, err := f.Conn.Write([]byte("last words")); err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Conn.Close()
+		if st := l.stack.Stats(); st.FlowsLive != 0 || st.FlowsLingering != 1 || st.ResetsSent != uint64(i) {
+			t.Errorf("after flow %d: %+v", i, st)
+		}
+		_ = c.Close()
+	}
 }

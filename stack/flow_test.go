@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -287,5 +288,33 @@ func TestAllPorts(t *testing.T) {
 				t.Errorf("stats: %+v", st)
 			}
 		})
+	}
+}
+
+// A handshake that was begun while there was room and ends when there is none
+// any more is reset.
+func TestNoRoomAfterHandshake(t *testing.T) {
+	h, flows := given()
+	l := newLab(t, 1500, false, stack.Config{Handler: h, MaxFlows: 1})
+	stranger := netip.MustParseAddrPort("10.5.5.5:5555")
+	answers := make(chan []byte, 16)
+	l.near.SetFilter(func(pkt []byte) bool {
+		ip := pkt[stack.VirtioHeaderLen:]
+		if netip.AddrFrom4([4]byte(ip[16:20])) == stranger.Addr() {
+			answers <- append([]byte(nil), ip...)
+		}
+		return true
+	})
+	l.near.Inject(seg{src: stranger, dst: server4, seq: 100, flags: syn}.ip())
+	synAck := <-answers
+	l.dial(server4)
+	get(t, flows)
+	l.near.Inject(seg{src: stranger, dst: server4, seq: 101, ack: binary.BigEndian.Uint32(synAck[24:]) + 1, flags: ack}.ip())
+	if got := <-answers; got[33]&rst == 0 {
+		t.Errorf("answer %x", got)
+	}
+	l.eventually("counted", func() bool { return l.stack.Stats().FlowsRejected == 1 })
+	if st := l.stack.Stats(); st.FlowsAccepted != 1 || st.FlowsLive != 1 {
+		t.Errorf("stats: %+v", st)
 	}
 }

@@ -88,10 +88,18 @@ func (f *flows) add(c *Conn) bool {
 
 // ended is told by a connection that it was closed or reset.
 func (f *flows) ended(c *Conn, reset bool) {
+	if oldest := f.remove(c, reset); oldest != nil {
+		abort(oldest) // without the lock: it writes to the device
+	}
+}
+
+// remove takes a connection out. If it lingers and there are too many that do,
+// the oldest of them is returned and forgotten.
+func (f *flows) remove(c *Conn, reset bool) (oldest *Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.live[c]; !ok {
-		return // was rejected by add
+		return nil // was rejected by add
 	}
 	delete(f.live, c)
 	key := client(c.src.Addr())
@@ -99,19 +107,28 @@ func (f *flows) ended(c *Conn, reset bool) {
 		delete(f.perClient, key)
 	}
 	if reset || delivered(c) {
-		return
+		return nil
 	}
 	if len(f.lingering) >= f.max {
-		abort(f.lingering[0].conn)
+		oldest = f.lingering[0].conn
 		f.lingering[0] = lingerer{}
 		f.lingering = f.lingering[1:]
 	}
 	f.lingering = append(f.lingering, lingerer{c, time.Now().Add(f.lingerTimeout)})
+	return oldest
 }
 
 // sweep forgets the closed connections that have delivered everything and
 // resets those whose time is up.
 func (f *flows) sweep(now time.Time) {
+	for _, c := range f.late(now) {
+		abort(c)
+	}
+}
+
+// late forgets the closed connections that have delivered everything, and
+// those whose time is up, which it returns.
+func (f *flows) late(now time.Time) (late []*Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	kept := f.lingering[:0]
@@ -119,7 +136,7 @@ func (f *flows) sweep(now time.Time) {
 		switch {
 		case delivered(l.conn):
 		case now.After(l.until):
-			abort(l.conn)
+			late = append(late, l.conn)
 		default:
 			kept = append(kept, l)
 		}
@@ -129,6 +146,7 @@ func (f *flows) sweep(now time.Time) {
 	if len(kept) == 0 {
 		f.lingering = nil
 	}
+	return late
 }
 
 // delivered says whether netstack has nothing more to do for a closed
@@ -141,6 +159,7 @@ func delivered(c *Conn) bool {
 	return false
 }
 
+// abort ends a closed connection that still has something to do.
 func abort(c *Conn) {
 	if !delivered(c) {
 		c.ep.Abort()

@@ -32,18 +32,20 @@ const patience = 30 * time.Second
 
 // lab is a stack, a device and a client.
 type lab struct {
-	t      *testing.T
+	t      testing.TB
 	stack  *stack.Stack
 	near   *tuntest.Device // the stack's end
 	far    *tuntest.Device // the client's end
 	client *stacktest.Client
+
+	nearFilter func(pkt []byte) bool // what a test has set at near, to add to it
 
 	cancel context.CancelFunc
 	ran    chan error
 }
 
 // newLab starts a stack with the given handler behind a device, and a client.
-func newLab(t *testing.T, mtu int, offload bool, cfg stack.Config) *lab {
+func newLab(t testing.TB, mtu int, offload bool, cfg stack.Config) *lab {
 	t.Helper()
 	l := &lab{t: t, ran: make(chan error, 1)}
 	l.near, l.far = tuntest.Pair(mtu, offload)

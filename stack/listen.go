@@ -29,7 +29,8 @@ func listen(ns *gstack.Stack, port uint16, backlog int) (*listener, error) {
 	}
 	ep.SocketOptions().SetV6Only(false)
 	if terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Port: port}); terr == nil {
-		terr = ep.Listen(backlog)
+		// Netstack starts with cookies one handshake before its backlog is full.
+		terr = ep.Listen(backlog + 1)
 	}
 	if terr != nil {
 		ep.Close()

@@ -105,9 +105,9 @@ func (b *tableBuilder) sets(indexes []int) error {
 		keys  [][]byte
 	}{
 		{&b.ports, "ports", nftables.TypeInetService, binaryutil.BigEndian, ports},
-		{&b.names, "captured", nftables.TypeIFName, nil, names},
+		{&b.names, "captured", nftables.TypeIFName, binaryutil.NativeEndian, names},
 		{&b.indexes, "captured_index", nftables.TypeIFIndex, binaryutil.NativeEndian, idx},
-		{&b.exempt, "exempt", nftables.TypeIFName, nil, exempt},
+		{&b.exempt, "exempt", nftables.TypeIFName, binaryutil.NativeEndian, exempt},
 	} {
 		// The ID is given because the library would count in a global without a lock.
 		set := &nftables.Set{Table: b.table, ID: uint32(i + 1), Name: def.name, KeyType: def.kind, KeyByteOrder: def.order}
@@ -163,11 +163,13 @@ func (b *tableBuilder) guard() {
 	// accepted here.
 	b.rule(chain, ct(expr.CtKeyDIRECTION), equal([]byte{1}), accept)
 	b.rule(chain, b.tcp(), drop)
+	b.rule(chain, ipv4Fragment(), drop)
 	b.rule(chain, ipv6Fragment(), drop)
 
 	b.rule(captured, b.tcp(), drop)
 	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop)
 	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop)
+	b.rule(captured, ipv4Fragment(), drop)
 	b.rule(captured, ipv6Fragment(), drop)
 	if b.cfg.RejectUDP {
 		udp := concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
@@ -232,10 +234,19 @@ func (b *tableBuilder) icmpAboutCaptured(family byte) []expr.Any {
 	return m
 }
 
-// ipv6Fragment matches what is still a fragment although everything should
-// have been put together: somebody's rule took it out of connection tracking
-// before. Its TCP header may be in another fragment. (In IPv4 the first
-// fragment always has the ports, and dropping that one is enough.)
+// ipv4Fragment and ipv6Fragment match what is still a fragment although
+// connection tracking should have put everything together: somebody's rule took
+// it out of that before, or it is an IPv6 first fragment without all headers,
+// which is forbidden (RFC 8200, section 4.5) and which Linux lets through
+// (nf_ct_frag6_gather). An IPv6 fragment may hide that it is TCP.
+func ipv4Fragment() []expr.Any {
+	return concat(
+		load(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV4}),
+		network(9, 1), equal([]byte{unix.IPPROTO_TCP}),
+		network(6, 2), masked([]byte{0x3f, 0xff}), // MF flag and offset (RFC 791, section 3.1)
+	)
+}
+
 func ipv6Fragment() []expr.Any {
 	return concat(
 		load(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV6}),
@@ -256,6 +267,10 @@ func proto(p byte) []expr.Any          { return concat(load(expr.MetaKeyL4PROTO)
 func name(key expr.MetaKey, ifc string) []expr.Any { return concat(load(key), equal(ifname(ifc))) }
 
 func port(offset uint32) []expr.Any { return transport(offset, 2) }
+
+func network(offset, n uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: n}}
+}
 
 // transport loads n bytes at offset in the transport header.
 func transport(offset, n uint32) []expr.Any {

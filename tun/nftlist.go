@@ -84,23 +84,3 @@ func value(p any) string {
 	}
 	return fmt.Sprintf("%+v", v.Elem().Interface())
 }
-
-// countDrops adds up what the guard has dropped and rejected.
-func (s *Steering) countDrops() (uint64, error) {
-	t := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
-	var sum uint64
-	for _, chain := range []string{"guard", "captured"} {
-		rules, err := s.nft.GetRules(t, &nftables.Chain{Name: chain, Table: t})
-		if err != nil {
-			return 0, fmt.Errorf("read the counters of the guard: %w", err)
-		}
-		for _, r := range rules {
-			for _, e := range r.Exprs {
-				if c, ok := e.(*expr.Counter); ok {
-					sum += c.Packets
-				}
-			}
-		}
-	}
-	return sum, nil
-}

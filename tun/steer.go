@@ -104,25 +104,50 @@ func (c *SteerConfig) check() error {
 
 // Guard sets the guard alone, atomically in place of what was there: from then
 // on captured traffic goes nowhere. It is for the time before the first start
-// and needs neither the TUN nor the interfaces to exist.
+// and needs neither the TUN nor the interfaces to exist. ErrRunning if a gateway
+// runs, which has set it.
 func Guard(cfg SteerConfig) error {
 	s, err := newSteering(cfg, zap.NewNop())
 	if err != nil {
 		return err
 	}
 	defer s.closeSockets()
+	if err := s.notRunning(); err != nil {
+		return err
+	}
 	return s.writeTable(false)
 }
 
 // Release removes everything that Guard and Steer set, whichever process did:
 // guard, rules and routes. Captured traffic then passes uninspected.
+// ErrRunning if a gateway runs, for it would put everything back.
 func Release(cfg SteerConfig) error {
 	s, err := newSteering(cfg, zap.NewNop())
 	if err != nil {
 		return err
 	}
 	defer s.closeSockets()
+	if err := s.notRunning(); err != nil {
+		return err
+	}
 	return s.removeAll()
+}
+
+// ErrRunning is returned by Guard and Release while a process has the TUN open.
+var ErrRunning = errors.New("the gateway is running")
+
+func (s *Steering) notRunning() error {
+	link, err := s.rt.LinkByName(s.cfg.TUN)
+	if err != nil {
+		return nil // no TUN, or none that we can see: then there is none to open
+	}
+	// A TUN that is not persistent exists as long as somebody has it open; one
+	// that is has a carrier then.
+	t, ok := link.(*netlink.Tuntap)
+	if ok && (t.NonPersist || t.RawFlags&unix.IFF_LOWER_UP != 0) {
+		return fmt.Errorf("%w: %s is in use%s", ErrRunning, s.cfg.TUN, holder(s.cfg.TUN))
+	}
+	return nil
 }
 
 // Steering leads captured traffic into the TUN from Steer to Close.

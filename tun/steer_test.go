@@ -83,11 +83,17 @@ func buffers(n, size int) ([][][]byte, []int) {
 	return bufs, make([]int, n)
 }
 
-// watch runs Watch for the length of the test.
+// watch runs Watch for the length of the test; its error is sent if it returns
+// before.
 func (g *gateway) watch(t testing.TB) <-chan error {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- g.steer.Watch(ctx) }()
+	failed, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := g.steer.Watch(ctx); err != nil {
+			failed <- err
+		}
+	}()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -96,7 +102,7 @@ func (g *gateway) watch(t testing.TB) <-chan error {
 			t.Error("Watch did not return")
 		}
 	})
-	return done
+	return failed
 }
 
 // syns are the ways to begin a connection to a captured port; each packet has
@@ -111,7 +117,7 @@ func syns(sport uint16) map[string]packet {
 		"v4 fragments":          with(v4, func(p *packet) { p.fragment = 8 }),
 		"v4 fragments, payload": with(v4, func(p *packet) { p.fragment, p.payload = 16, make([]byte, 200) }),
 		"v6":                    v6,
-		"v6 fragments":          with(v6, func(p *packet) { p.fragment = 8 }),
+		"v6 fragments":          with(v6, func(p *packet) { p.fragment, p.payload = 24, make([]byte, 200) }),
 		"v6 atomic fragment":    with(v6, func(p *packet) { p.ext = []byte{unix.IPPROTO_FRAGMENT} }),
 		"v6 hop-by-hop":         with(v6, func(p *packet) { p.ext = []byte{unix.IPPROTO_HOPOPTS} }),
 		"v6 destination opts":   with(v6, func(p *packet) { p.ext = []byte{unix.IPPROTO_DSTOPTS, unix.IPPROTO_DSTOPTS} }),
@@ -119,8 +125,17 @@ func syns(sport uint16) map[string]packet {
 		"v6 all of them": with(v6, func(p *packet) {
 			p.ext = []byte{unix.IPPROTO_HOPOPTS, unix.IPPROTO_DSTOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_DSTOPTS}
 		}),
-		"v6 TCP header in the second fragment": with(v6, func(p *packet) { p.ext, p.fragment = []byte{unix.IPPROTO_DSTOPTS}, 8 }),
 	}
+}
+
+// brokenSYNs are forbidden by RFC 8200, section 4.5 (all headers in the first
+// fragment). Linux neither puts them together nor drops the first fragment.
+func brokenSYNs(sport uint16) map[string]packet {
+	v6 := syns(sport)["v6"]
+	split, second := v6, v6
+	split.fragment = 8
+	second.ext, second.fragment = []byte{unix.IPPROTO_DSTOPTS}, 8
+	return map[string]packet{"TCP header split": split, "TCP header in the second fragment": second}
 }
 
 func TestSteer(t *testing.T) {
@@ -137,6 +152,35 @@ func TestSteer(t *testing.T) {
 				t.Errorf("more came out of the TUN: %v", describe(before))
 			}
 		})
+	}
+}
+
+func TestSteerBrokenFragments(t *testing.T) {
+	g := newGateway(t, testConfig())
+	for name, p := range brokenSYNs(50100) {
+		if got := g.leaked("g0", p.packets()...); len(got) > 0 {
+			t.Errorf("%s: reached the server: %v", name, got)
+		}
+	}
+}
+
+// TestFragmentsUntracked: even where somebody has switched connection tracking
+// off, and defragmentation with it.
+func TestFragmentsUntracked(t *testing.T) {
+	g := newGateway(t, testConfig())
+	g.gw.run("nft add table inet fast")
+	g.gw.run("nft add chain inet fast raw { type filter hook prerouting priority -500 ; }")
+	g.gw.run("nft add rule inet fast raw notrack")
+	sport := uint16(50200)
+	for name, p := range syns(sport) {
+		if got := g.leaked("g0", p.packets()...); len(got) > 0 {
+			t.Errorf("%s: reached the server: %v", name, got)
+		}
+	}
+	for name, p := range brokenSYNs(sport) {
+		if got := g.leaked("g0", p.packets()...); len(got) > 0 {
+			t.Errorf("%s: reached the server: %v", name, got)
+		}
 	}
 }
 

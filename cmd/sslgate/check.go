@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -61,10 +60,8 @@ type checkFinding struct {
 }
 
 func checkJSON(w io.Writer, found []config.Finding) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
 	for _, f := range found {
-		if err := enc.Encode(checkFinding{f.File, f.Line, f.Col, f.Path, f.Msg, f.Warning}); err != nil {
+		if err := writeJSON(w, checkFinding{f.File, f.Line, f.Col, f.Path, f.Msg, f.Warning}); err != nil {
 			return fmt.Errorf("write findings: %w", err)
 		}
 	}

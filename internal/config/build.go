@@ -62,6 +62,7 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Environment = env
 	rt.Set = b.policy(env)
+	b.keysFit(env)
 	b.unused()
 	fs := append(slices.Clone(f.findings), b.findings...)
 	Sort(fs)

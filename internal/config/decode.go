@@ -118,7 +118,7 @@ func (d *decoder) resolve(n ast.Node, path string, where place) (_ ast.Node, at 
 		case *ast.AliasNode:
 			target, known := d.aliases[t]
 			if !known {
-				d.addf(d.src.at(t.GetToken()), path, "no anchor &%s before this alias, or the alias is inside of it", nodeText(t.Value))
+				d.addf(d.src.at(t.GetToken()), path, "no anchor %s before this alias, or the alias is inside of it", quote(nodeText(t.Value)))
 				return nil, place{}, false
 			}
 			n = target
@@ -209,7 +209,8 @@ func (d *decoder) key(e entry, path string, seen map[string]place) (string, bool
 		default:
 			key := scalarText(k)
 			if first, twice := seen[key]; twice {
-				d.addf(at, keyPath(path, key), "the key is there twice: first in line %d", first.line)
+				// Not tainted: the first one counts, and is checked like any other.
+				d.findings = append(d.findings, d.src.finding(at, keyPath(path, key), fmt.Sprintf("the key is there twice: first in line %d", first.line)))
 				return "", false
 			}
 			seen[key] = at

@@ -74,7 +74,7 @@ func (d *decoder) text(n ast.Node, v reflect.Value, path string, at place) {
 	case s == "":
 		d.addf(at, path, "is empty: fill it, or take the key out")
 	case !printable(s):
-		d.addf(at, path, "has line breaks or control characters: %s", quote(s))
+		d.addf(at, path, "has line breaks or invisible characters: %s", quote(s))
 	default:
 		v.SetString(s)
 	}

@@ -53,6 +53,9 @@ func (d *decoder) placeOf(n ast.Node) place {
 	case nil:
 		return d.src.clamp(place{})
 	case *ast.LiteralNode:
+		if strings.TrimSpace(t.Value.Value) == "" {
+			return d.src.at(t.Start)
+		}
 		return d.src.blockScalar(t.Start)
 	case *ast.MappingValueNode:
 		return d.src.at(t.Key.GetToken())
@@ -113,10 +116,11 @@ func isQuoted(n ast.Node) bool {
 	return t != nil && (t.Type == token.SingleQuoteType || t.Type == token.DoubleQuoteType)
 }
 
-// printable says whether a text has no line breaks and control characters;
-// none of the configuration's values has a use for them.
+// printable says whether a text is fit for a terminal: no line breaks, no
+// control characters, none that turn the direction of writing. None of the
+// configuration's values has a use for these.
 func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // fieldsOf lists the keys of a struct in order of its fields.

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+	"golang.org/x/sys/unix"
 )
 
 // The bounds of a configuration file. A file is written by the operator, but
@@ -117,7 +118,7 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			body, bad = fail(nil, "cannot be read as YAML: %.100v", r)
+			body, bad = fail(nil, "cannot be read as YAML: %s", quote(fmt.Sprint(r)))
 		}
 	}()
 	if b := f.notText(text); b != nil {
@@ -133,7 +134,7 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 		if errors.As(err, &y) {
 			return fail(y.GetToken(), "%s", syntaxMessage(y.GetMessage()))
 		}
-		return fail(nil, "cannot be read as YAML: %v", err)
+		return fail(nil, "cannot be read as YAML: %s", quote(err.Error()))
 	}
 	var docs []*ast.DocumentNode
 	for _, doc := range tree.Docs {
@@ -213,7 +214,7 @@ func syntaxMessage(msg string) string {
 		return "YAML syntax: " + msg + ": a quote is not closed"
 	}
 	return "YAML syntax: " + strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
@@ -230,7 +231,8 @@ func readBounded(path string, limit int64) ([]byte, error) {
 // readFileInfo is readBounded with the facts of the file that was read, not
 // of one that took its name in between.
 func readFileInfo(path string, limit int64) (os.FileInfo, []byte, error) {
-	fh, err := os.Open(path)
+	// Without O_NONBLOCK, opening a named pipe waits for a writer.
+	fh, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, plainPathError(err)
 	}

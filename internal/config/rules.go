@@ -1,10 +1,15 @@
 package config
 
 import (
+	"cmp"
+	"crypto/rsa"
+	"crypto/tls"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
@@ -132,6 +137,27 @@ func (b *builder) namesFailed(path string) bool {
 		}
 	}
 	return false
+}
+
+// keysFit warns where the key of an identity fits none of the TLS 1.2
+// CipherSuites that its rule allows: each names the kind of key that signs
+// (RFC 5289, section 3), and every TLS 1.2 client would be refused.
+func (b *builder) keysFit(env policy.Environment) {
+	for i, r := range b.file.Config.Policy.Rules {
+		name := cmp.Or(r.Profile, policy.DefaultProfile)
+		profile, known := env.Profiles[name]
+		id := env.Identities[r.Identity]
+		if !known || len(id.Certificates) == 0 || profile.MinVersion > tls.VersionTLS12 {
+			continue
+		}
+		kind := "_ECDSA_" // Ed25519 keys go by it too (RFC 8422, section 5.10)
+		if _, isRSA := id.Certificates[0].Leaf.PublicKey.(*rsa.PublicKey); isRSA {
+			kind = "_RSA_"
+		}
+		if !slices.ContainsFunc(profile.Suites12, func(s uint16) bool { return strings.Contains(handshake.SuiteName(s), kind) }) {
+			b.warn(indexPath("policy.rules", i)+".identity", fmt.Sprintf("no TLS 1.2 CipherSuite of profile %q fits the key of %q: every TLS 1.2 client would be refused", name, r.Identity))
+		}
+	}
 }
 
 // unused warns of what no rule refers to. Where anything is wrong a reference

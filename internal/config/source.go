@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -10,10 +11,12 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// source is the text of one file, for excerpts.
+// source is the text of one file, for places and excerpts.
 type source struct {
-	name  string
-	lines []string
+	name string
+	// lines in characters, so that a column is an index: a file may well be one
+	// line of 1 MiB. At most 4 MiB.
+	lines [][]rune
 }
 
 // place is a stretch of one line. The zero value is the file as a whole.
@@ -33,13 +36,17 @@ func normalize(text []byte) []byte {
 }
 
 func newSource(name string, text []byte) *source {
-	return &source{name: name, lines: strings.Split(string(text), "\n")}
+	s := &source{name: name}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		s.lines = append(s.lines, []rune(line))
+	}
+	return s
 }
 
-// line returns line n (from 1), "" outside the file.
-func (s *source) line(n int) string {
+// line returns line n (from 1), nothing outside the file.
+func (s *source) line(n int) []rune {
 	if n < 1 || n > len(s.lines) {
-		return ""
+		return nil
 	}
 	return s.lines[n-1]
 }
@@ -47,7 +54,7 @@ func (s *source) line(n int) string {
 // clamp moves a place into the file.
 func (s *source) clamp(p place) place {
 	p.line = min(max(p.line, 1), len(s.lines))
-	p.col = min(max(p.col, 1), utf8.RuneCountInString(s.line(p.line))+1)
+	p.col = min(max(p.col, 1), len(s.line(p.line))+1)
 	p.width = max(p.width, 1)
 	return p
 }
@@ -61,25 +68,37 @@ func (s *source) at(t *token.Token) place {
 		return s.clamp(place{})
 	}
 	p := place{line: t.Position.Line, col: t.Position.Column}
-	word := firstLine(t.Origin)
-	p.width = utf8.RuneCountInString(word)
-	if word == "" {
+	word := []rune(firstLine(t.Origin))
+	p.width = len(word)
+	line := s.line(p.line)
+	if len(word) == 0 || p.col >= 1 && p.col <= len(line) && hasPrefix(line[p.col-1:], word) {
 		return s.clamp(p)
 	}
-	for n := p.line; n <= min(p.line+maxDrift, len(s.lines)); n++ {
+	for n := p.line; n <= p.line+maxDrift; n++ {
 		line := s.line(n)
-		if n == p.line && strings.HasPrefix(skipRunes(line, p.col-1), word) {
-			return s.clamp(p)
-		}
-		if i := strings.Index(line, word); i >= 0 {
-			return s.clamp(place{line: n, col: utf8.RuneCountInString(line[:i]) + 1, width: p.width})
+		for i := range line[:min(len(line), maxDriftLine)] {
+			if hasPrefix(line[i:], word) {
+				return s.clamp(place{line: n, col: i + 1, width: p.width})
+			}
 		}
 	}
 	return s.clamp(p)
 }
 
-// maxDrift is the number of lines that at searches.
-const maxDrift = 8
+// What at searches: so many lines, and so many characters of each.
+const (
+	maxDrift     = 8
+	maxDriftLine = 400
+)
+
+func hasPrefix(line, word []rune) bool {
+	return len(line) >= len(word) && slices.Equal(line[:len(word)], word)
+}
+
+func firstLine(origin string) string {
+	word, _, _ := strings.Cut(strings.TrimSpace(origin), "\n")
+	return strings.TrimSpace(word)
+}
 
 // blockScalar is the place of the text of a "|" or ">" scalar: its first line
 // that is not blank below the indicator. The token of the text itself has the
@@ -87,35 +106,12 @@ const maxDrift = 8
 func (s *source) blockScalar(indicator *token.Token) place {
 	p := s.at(indicator)
 	for n := p.line + 1; n <= len(s.lines); n++ {
-		line := strings.TrimRight(s.line(n), " \t")
-		text := strings.TrimLeft(line, " ")
-		if text == "" {
-			continue
+		line := strings.TrimRight(string(s.line(n)), " \t")
+		if text := strings.TrimLeft(line, " "); text != "" {
+			return s.clamp(place{line: n, col: len(line) - len(text) + 1, width: utf8.RuneCountInString(text)})
 		}
-		// A block scalar without text: the next line is less or equally
-		// indented and belongs to something else.
-		if len(line)-len(text) <= indentOf(s.line(p.line)) && p.line != 1 {
-			return p
-		}
-		return s.clamp(place{line: n, col: len(line) - len(text) + 1, width: utf8.RuneCountInString(text)})
 	}
 	return p
-}
-
-func indentOf(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
-
-func firstLine(origin string) string {
-	word, _, _ := strings.Cut(strings.TrimSpace(origin), "\n")
-	return strings.TrimSpace(word)
-}
-
-// skipRunes drops the first n characters.
-func skipRunes(s string, n int) string {
-	for ; n > 0 && s != ""; n-- {
-		_, size := utf8.DecodeRuneInString(s)
-		s = s[size:]
-	}
-	return s
 }
 
 func (s *source) finding(p place, path, msg string) Finding {
@@ -131,7 +127,7 @@ const maxExcerpt = 110
 // terminal would act on are shown as "?"; a tab as one space, so that the
 // caret stays below its place.
 func (s *source) excerpt(p place) string {
-	line := []rune(strings.ToValidUTF8(s.line(p.line), "?"))
+	line := slices.Clone(s.line(p.line))
 	for i, r := range line {
 		switch {
 		case r == '\t':

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -37,6 +38,10 @@ const (
 	foreignID     = "spiffe://elsewhere.test/pay/client"
 	helloDeadline = "2s"
 )
+
+// leafLife is how long the certificates of a lab that is left standing are
+// good: a day less than their CAs.
+const leafLife = 9 * 24 * time.Hour
 
 // PKI is the throw-away certificate authorities of the demo and of the lab.
 type PKI struct {
@@ -70,7 +75,7 @@ func (p *PKI) Write(dir, text string) (configFile string, err error) {
 			return "", err
 		}
 	}
-	id, err := p.Gateway.Issue(testpki.Leaf{CN: "sslgate", DNS: []string{"*.demo.test"}})
+	id, err := p.Gateway.Issue(testpki.Leaf{CN: "sslgate", DNS: []string{"*.demo.test"}, NotAfter: time.Now().Add(leafLife)})
 	if err != nil {
 		return "", err
 	}

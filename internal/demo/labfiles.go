@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -29,12 +30,14 @@ func WriteLab(dir string) error {
 	if _, err := p.Write(dir, labConfig); err != nil {
 		return err
 	}
+	pay := payLeaf()
+	pay.NotAfter = time.Now().Add(leafLife)
 	for name, c := range map[string]func() (*testpki.Cert, error){
-		"client":   func() (*testpki.Cert, error) { return p.Staff.Issue(payLeaf()) },
-		"stranger": func() (*testpki.Cert, error) { return p.Other.Issue(payLeaf()) },
+		"client":   func() (*testpki.Cert, error) { return p.Staff.Issue(pay) },
+		"stranger": func() (*testpki.Cert, error) { return p.Other.Issue(pay) },
 		"expired":  func() (*testpki.Cert, error) { return p.Staff.Expired(payLeaf()) },
 		"origin": func() (*testpki.Cert, error) {
-			return p.Origin.Issue(testpki.Leaf{CN: nameOrigin, DNS: []string{nameOrigin, nameBypass}})
+			return p.Origin.Issue(testpki.Leaf{CN: nameOrigin, DNS: []string{nameOrigin, nameBypass}, NotAfter: pay.NotAfter})
 		},
 	} {
 		cert, err := c()

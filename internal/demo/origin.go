@@ -81,7 +81,7 @@ func (o *origins) answer(raw net.Conn, name string, cfg *tls.Config) {
 	if cfg != nil {
 		conn = tls.Server(raw, cfg)
 	}
-	defer func() { _ = conn.Close() }()
+	defer func() { _ = raw.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	r := bufio.NewReader(io.LimitReader(conn, maxRequest))
 	request, err := r.ReadString('\n')
@@ -97,6 +97,11 @@ func (o *origins) answer(raw net.Conn, name string, cfg *tls.Config) {
 	from, _, _ := net.SplitHostPort(raw.RemoteAddr().String())
 	body := fmt.Sprintf("origin %s, asked by %s: %s\n", name, from, strings.TrimSpace(request))
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+	// Close in order: our half first, then wait for the other one.
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_, _ = io.Copy(io.Discard, r)
+	}
 }
 
 // Accepted is the number of connections that came in at an address so far.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/picture"
 )
 
 // reporter prints results: readable blocks and a table, or JSON lines.
@@ -22,10 +23,17 @@ func newReporter(w io.Writer, asJSON bool) *reporter { return &reporter{w: w, js
 func (p *reporter) scenario(r *Result) error {
 	p.results = append(p.results, r)
 	if p.json {
-		return json.NewEncoder(p.w).Encode(r)
+		return p.line(r)
 	}
 	_, err := io.WriteString(p.w, r.block())
 	return err
+}
+
+// line prints one JSON object.
+func (p *reporter) line(v any) error {
+	enc := json.NewEncoder(p.w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // end prints the table and the summary.
@@ -37,7 +45,7 @@ func (p *reporter) end(took time.Duration) error {
 		}
 	}
 	if p.json {
-		return json.NewEncoder(p.w).Encode(struct {
+		return p.line(struct {
 			Scenarios int `json:"scenarios"`
 			Failed    int `json:"failed"`
 		}{len(p.results), failed})
@@ -58,28 +66,26 @@ func (p *reporter) end(took time.Duration) error {
 			b.WriteString("    " + d + "\n")
 		}
 	}
-	fmt.Fprintf(&b, "\n%d scenarios, %d not as expected, in %.1f s\n", len(p.results), failed, took.Seconds())
+	fmt.Fprintf(&b, "\nscenarios: %d, not as expected: %d, in %.1f s\n", len(p.results), failed, took.Seconds())
 	_, err := io.WriteString(p.w, b.String())
 	return err
 }
 
 // summary is what must come, in 29 columns.
 func (w Want) summary() string {
-	if w.NoRecord {
-		return "nothing passes"
+	if w.Text != "" {
+		return w.Text
 	}
 	return string(w.Reason)
 }
 
 // summary is what came, in 29 columns.
 func (r *Result) summary() string {
-	if r.Record == nil {
-		for _, c := range r.checks {
-			if !c.OK {
-				return "see below"
-			}
-		}
-		return "nothing passed"
+	switch {
+	case r.Scenario.Want.Text != "" && r.OK:
+		return r.Scenario.Want.Text
+	case r.Record == nil:
+		return string(r.view.Seen)
 	}
 	return escape.String(r.Record.Reason, 29)
 }
@@ -94,7 +100,7 @@ func (r *Result) block() string {
 	} else {
 		fmt.Fprintf(&b, "%s -> %s\n", r.from, r.to)
 	}
-	line := func(name, text string) { fmt.Fprintf(&b, "%-13s%s\n", name, text) }
+	line := func(name, text string) { b.WriteString(picture.Field(name, text)) }
 	line("client saw", r.view.Text)
 	if r.view.Server != "" {
 		line("shown to it", r.view.Server)

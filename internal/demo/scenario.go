@@ -35,6 +35,9 @@ type Want struct {
 	Proven Proof
 	// NoRecord is set where no flow comes about that could have a record.
 	NoRecord bool
+	// Text says it in the table where the reason alone does not, at most 29
+	// bytes.
+	Text string
 }
 
 // Verdict is the word of the record that belongs to the reason.

@@ -15,6 +15,7 @@ import (
 type outcome struct {
 	from, to netip.AddrPort
 	view     View
+	dialled  int // connections that reached the destination meanwhile
 	checks   []Check
 }
 

@@ -97,11 +97,8 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 		dest.reset()
 		e := handshake.AsError(err)
 		fl.rec.DestPeer = e.Peer
-		if e.Received != handshake.AlertNone {
-			// alert_received is the client's; the destination's is in its ledger.
-			e.Detail = join(e.Detail, "the destination sent "+e.Received.String())
-			e.Received = handshake.AlertNone
-		}
+		// alert_received is the client's; the destination's is in its ledger.
+		e.Received = handshake.AlertNone
 		return nil, e
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer

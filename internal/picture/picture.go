@@ -190,7 +190,7 @@ func cut(s string, n int) string {
 }
 
 // wrap breaks s into at most rows lines of n columns: at a space, else behind
-// an underscore or a comma, else anywhere.
+// punctuation, else anywhere.
 func wrap(s string, n, rows int) []string {
 	var out []string
 	for rest := []rune(strings.TrimSpace(s)); len(rest) > 0; {
@@ -201,7 +201,7 @@ func wrap(s string, n, rows int) []string {
 			return append(out, cut(string(rest), n))
 		}
 		at := n
-		for _, sep := range []string{" ", "_,/"} {
+		for _, sep := range []string{" ", "_,/.-"} {
 			if i := lastAny(rest[:n+1], sep); i > n/2 {
 				at = min(i+1, n)
 				break

@@ -124,11 +124,11 @@ func AlertNumber(s string) handshake.Alert {
 // where, the picture, verdict, rule, reason and alerts.
 func (r *Record) Block() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s -> %s", r.Client, r.Destination)
+	head := r.Client + " -> " + r.Destination
 	if r.SNI != "" {
-		fmt.Fprintf(&b, "  (server name %s)", clean(r.SNI))
+		head += " (server name " + r.SNI + ")"
 	}
-	b.WriteString("\n\n")
+	b.WriteString(strings.Join(wrap(clean(head), width, 6), "\n") + "\n\n")
 	f := r.Flow()
 	if p := f.Draw(); p != "" {
 		b.WriteString(p + "\n")
@@ -137,7 +137,7 @@ func (r *Record) Block() string {
 		}
 	}
 	field(&b, "verdict", r.Verdict)
-	rule := clean(r.Rule)
+	rule := r.Rule
 	if rule == "" {
 		rule = "none: the default, deny"
 	}
@@ -148,7 +148,7 @@ func (r *Record) Block() string {
 	}
 	field(&b, "reason", text)
 	if r.Detail != "" {
-		field(&b, "detail", clean(r.Detail))
+		field(&b, "detail", r.Detail)
 	}
 	field(&b, "alert", r.alerts())
 	r.Peer.field(&b, "certificate")
@@ -182,9 +182,9 @@ func (s *Subject) field(b *strings.Builder, name string) {
 	if s == nil {
 		return
 	}
-	text := clean(s.Subject)
+	text := s.Subject
 	for _, n := range s.SANs {
-		text += ", " + clean(n)
+		text += ", " + n
 	}
 	if s.Proven {
 		field(b, name, "proven: "+text)
@@ -200,16 +200,23 @@ func (a *Agreed) field(b *strings.Builder, name string) {
 	parts := []string{}
 	for _, s := range []string{a.Version, a.Suite, a.Group, a.ALPN} {
 		if s != "" {
-			parts = append(parts, clean(s))
+			parts = append(parts, s)
 		}
 	}
 	field(b, name, strings.Join(parts, ", "))
 }
 
-// field writes "name   text", the text wrapped to 80 columns.
+// Field is "name   text" and a newline, the text escaped, cut to 512 bytes and
+// wrapped to 80 columns.
+func Field(name, text string) string {
+	var b strings.Builder
+	field(&b, name, text)
+	return b.String()
+}
+
 func field(b *strings.Builder, name, text string) {
 	const indent = 13
-	for i, part := range wrap(text, width-indent, 6) {
+	for i, part := range wrap(clean(text), width-indent, 8) {
 		if i > 0 {
 			name = ""
 		}

@@ -62,7 +62,8 @@ func Init(dir string, o InitOptions) (*InitResult, error) {
 	if len(o.Name) > 64 || len(o.Org) > 64 {
 		return nil, usagef("a name in a certificate's subject has at most 64 characters (RFC 5280, appendix A.1)")
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // certificates and CRL are for everyone; keys have mode 0600
+	// Certificates and revocation lists are for everyone; keys have mode 0600.
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	unlock, err := lock(dir, lockWait)

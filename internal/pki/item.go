@@ -154,6 +154,7 @@ func (it *Item) warnSignature(a x509.SignatureAlgorithm) {
 		it.warn("its signature algorithm is not understood")
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
 		it.warn("it is signed with %s, which is refused", a)
+	default:
 	}
 }
 

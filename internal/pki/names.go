@@ -199,7 +199,7 @@ func parseURI(s string) (*url.URL, error) {
 	}
 	for _, seg := range strings.Split(path, "/") {
 		if seg == "" || seg == "." || seg == ".." || strings.Trim(seg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "" {
-			return nil, fmt.Errorf("%q cannot be a path segment of a SPIFFE ID: letters, digits, dots, dashes and underscores, never empty, . or ..", seg)
+			return nil, fmt.Errorf("%q cannot be a path segment of a SPIFFE ID: letters, digits, dots, dashes and underscores, and neither . nor .. alone", seg)
 		}
 	}
 	return u, nil

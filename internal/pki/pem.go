@@ -29,6 +29,8 @@ const (
 	blockSEC1   = "EC PRIVATE KEY"
 	blockEnc    = "ENCRYPTED PRIVATE KEY"
 	blockParams = "EC PARAMETERS"
+
+	blockTrusted = "TRUSTED CERTIFICATE"
 )
 
 // ParseCertificates reads all certificates of a PEM file, in their order: at
@@ -44,6 +46,8 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 			return fmt.Errorf("block %d is a private key (%s): certificates and keys belong into separate files, the key readable by its owner only", n, quote(b.Type))
 		case b.Type == blockCSR, b.Type == blockOldCSR:
 			return fmt.Errorf("block %d is a certificate request, not a certificate: have a CA sign it first", n)
+		case b.Type == blockTrusted:
+			return fmt.Errorf("block %d is a TRUSTED CERTIFICATE, a form of OpenSSL's own: convert it with `openssl x509 -in FILE -out NEWFILE`", n)
 		case b.Type == blockParams:
 			return nil
 		default:
@@ -64,9 +68,6 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	}
 	return certs, nil
 }
-
-// LoadCertificates is ParseCertificates.
-func LoadCertificates(data []byte) ([]*x509.Certificate, error) { return ParseCertificates(data) }
 
 // ParseKey reads the one private key of a PEM file: PKCS#8, PKCS#1 (RSA) or
 // SEC 1 (EC). Certificates beside it are ignored. An encrypted key is an error

@@ -54,6 +54,7 @@ func TestParseCertificates(t *testing.T) {
 		"key after":          {chain + key, "block 3 is a private key"},
 		"CRL":                {string(testpki.CRLPEM(testpki.Must(ca.CRL(1, c.Cert.NotAfter)))), "block 1 is X509 CRL, not a certificate"},
 		"request":            {block("CERTIFICATE REQUEST", []byte{1}), "have a CA sign it"},
+		"OpenSSL's own":      {block("TRUSTED CERTIFICATE", []byte{1}), "openssl x509 -in FILE"},
 		"junk inside":        {chain + block("CERTIFICATE", []byte("junk")), "block 3: certificate cannot be decoded"},
 		"damaged first":      {lines[0] + "!!!!\n" + strings.Join(lines[1:], ""), "block 1 is damaged"},
 		"no END":             {strings.TrimSuffix(chain, lines[len(lines)-2]), "block 2 is damaged"},

@@ -159,6 +159,9 @@ func FuzzParseSerial(f *testing.F) {
 func TestOpenSSLAgrees(t *testing.T) {
 	openssl := testneed.Tool(t, "openssl")
 	for _, kind := range KeyKinds() {
+		if kind == "rsa-4096" {
+			continue // three such keys take ten seconds, and rsa-3072 shows the same
+		}
 		dir, ca := newCA(t, InitOptions{Key: kind})
 		good, _ := issue(t, dir, IssueOptions{Names: []string{"spiffe://corp/good"}, Key: kind})
 		bad, badCert := issue(t, dir, IssueOptions{Names: []string{"bad.example.org", "2001:db8::1"}, Client: true, Key: kind})

@@ -135,8 +135,10 @@ func (it Item) WriteText(w io.Writer) error {
 	}
 	b.WriteString(it.title() + "\n")
 	line("subject", it.Subject)
-	for i, n := range it.Names {
-		line(map[bool]string{true: "names"}[i == 0], n)
+	label := "names"
+	for _, n := range it.Names {
+		line(label, n)
+		label = ""
 	}
 	line("issuer", it.issuer())
 	line("serial", it.Serial)

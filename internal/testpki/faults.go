@@ -169,8 +169,9 @@ func (ca *CA) sha1() (x509.SignatureAlgorithm, error) {
 		return x509.SHA1WithRSA, nil
 	case x509.ECDSA:
 		return x509.ECDSAWithSHA1, nil
+	default:
+		return 0, fmt.Errorf("a CA with an %s key cannot sign with SHA-1", ca.Cert.PublicKeyAlgorithm)
 	}
-	return 0, fmt.Errorf("a CA with an %s key cannot sign with SHA-1", ca.Cert.PublicKeyAlgorithm)
 }
 
 // BadSignature decodes, but the issuer's signature over it is wrong: one bit

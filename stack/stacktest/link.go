@@ -35,6 +35,9 @@ func newLink(dev Device) *link {
 	return l
 }
 
+// GSOMaxSize is near what kernels make.
+func (*link) GSOMaxSize() uint32 { return 65000 }
+
 // WritePackets writes to the device.
 func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	for _, p := range list.AsSlice() {

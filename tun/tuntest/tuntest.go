@@ -70,8 +70,12 @@ func (d *Device) SetFilter(filter func(pkt []byte) (forward bool)) {
 // header, as if the other end had sent it. No filter sees it and nothing is
 // checked. It says whether there was room.
 func (d *Device) Inject(ip []byte) bool {
-	return d.enqueue(append(make([]byte, HeaderLen), ip...))
+	return d.InjectRaw(append(make([]byte, HeaderLen), ip...))
 }
+
+// InjectRaw is Inject with a virtio-net header of the caller's in front, which
+// may be wrong. The packet is kept.
+func (d *Device) InjectRaw(pkt []byte) bool { return d.enqueue(pkt) }
 
 // Refused is the number of packets that no device takes: longer than the MTU,
 // or with offloads that were not agreed on. A test wants it to be 0.

@@ -1,0 +1,30 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// LoadCapture reads a configuration file for the sake of its sections tun and
+// capture alone, without opening the files it names: what keeps captured
+// traffic from passing must not depend on a mistake in a rule. The Config is
+// nil if the mistake is in what it is read for, or the file cannot be read.
+func LoadCapture(path string) (*Config, []Finding) {
+	f := load(path)
+	if slices.ContainsFunc(f.findings, func(x Finding) bool { return !x.Warning && concernsCapture(x.Path) }) {
+		return nil, f.findings
+	}
+	// A misspelt "captur:" taints the section that was meant.
+	if slices.ContainsFunc(f.tainted, concernsCapture) {
+		return nil, f.findings
+	}
+	return &f.Config, f.findings
+}
+
+func concernsCapture(path string) bool {
+	section := path
+	if i := strings.IndexAny(path, ".["); i >= 0 {
+		section = path[:i]
+	}
+	return slices.Contains([]string{"", "version", "tun", "capture"}, section)
+}

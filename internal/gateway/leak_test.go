@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"io"
+	"net/netip"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/policy"
+)
+
+// Ten thousand flows opened and closed, good, refused and broken off, leave no
+// goroutine, no registry entry, and memory near where it began.
+func TestTenThousandFlowsLeaveNothing(t *testing.T) {
+	spec := mtls()
+	spec.Rules = append(spec.Rules, policy.RuleSpec{Name: "old", To: []string{"198.51.100.1:443"}, Action: "bypass"})
+	h := newHouse(t, spec, nil)
+	alice := h.alice()
+	bypass := netip.MustParseAddrPort("198.51.100.1:443")
+	one := func(i int) {
+		switch {
+		case i%20 == 0: // full mutual TLS
+			conn, err := h.tlsClient(server4, alice, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := conn.Write([]byte("x")); err == nil {
+				_, _ = io.ReadFull(conn, make([]byte, 1))
+			}
+			_ = conn.Close()
+		case i%20 == 1: // refused in the handshake
+			if conn, err := h.tlsClient(server4, nil, nil); err == nil {
+				_, _ = conn.Read(make([]byte, 1)) // the alert
+				_ = conn.Close()
+			}
+		case i%20 == 2: // broken off in the hello
+			c := h.dial(server4)
+			_, _ = c.Write([]byte{22, 3, 1})
+			c.Reset()
+		default:
+			c := h.dial(bypass)
+			_, _ = c.Write([]byte("x"))
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+			_ = c.Close()
+		}
+	}
+	run := func(n int) {
+		var wg sync.WaitGroup
+		work := make(chan int)
+		for range 16 {
+			wg.Go(func() {
+				for i := range work {
+					one(i)
+				}
+			})
+		}
+		for i := range n {
+			work <- i
+		}
+		close(work)
+		wg.Wait()
+	}
+	settle := func() (goroutines int, heap uint64) {
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			if st := h.stack.Stats(); h.gw.Flows() == 0 && st.FlowsLive == 0 && st.FlowsLingering == 0 {
+				break
+			}
+		}
+		time.Sleep(6 * time.Second) // TIME-WAIT
+		var m runtime.MemStats
+		for range 3 {
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return runtime.NumGoroutine(), m.HeapInuse
+	}
+	run(1000) // pools and tables take their size
+	goroutines, heap := settle()
+	h.records.reset()
+	run(10000)
+	after, heapAfter := settle()
+	h.records.reset()
+	if n := h.gw.Flows(); n != 0 {
+		t.Errorf("%d flows in the registry", n)
+	}
+	if after > goroutines+2 { // a pooled helper of netstack may come or go
+		buf := make([]byte, 1<<20)
+		t.Errorf("%d goroutines before, %d after\n%s", goroutines, after, buf[:runtime.Stack(buf, true)])
+	}
+	if heapAfter > heap+16<<20 {
+		t.Errorf("heap %d MiB before, %d MiB after", heap>>20, heapAfter>>20)
+	}
+	t.Logf("goroutines %d -> %d, heap %d KiB -> %d KiB", goroutines, after, heap>>10, heapAfter>>10)
+}
+
+func (b *recordBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Reset()
+}

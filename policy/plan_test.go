@@ -1,0 +1,185 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/testpki"
+)
+
+const destinationPolicy = `
+rules:
+  - {name: follow, to: ["10.0.0.0/24:443", "10.0.1.1:443", "[fd00::1]:443"], identity: pay, alpn: [h2, http/1.1], profile: modern,
+     client: {certificate: none}, destination: {tls: verify, authorities: [servers], profile: intermediate}}
+  - {name: named, to: ["10.0.2.0/24:443"], identity: pay, client: {certificate: none},
+     destination: {tls: verify, authorities: [servers], name: Backend.Internal}}
+  - {name: address, to: ["10.0.3.0/24:443"], identity: pay, client: {certificate: none},
+     destination: {tls: verify, authorities: [servers, staff], name: "fd00::0001"}}
+  - {name: plain, to: ["10.0.4.0/24:443"], identity: pay, client: {certificate: none}, destination: {tls: plain}}
+  - {name: through, to: ["10.0.5.1:443"], action: bypass}
+`
+
+func TestDestination(t *testing.T) {
+	set := compile(t, destinationPolicy)
+	for name, tt := range map[string]struct {
+		dst            string
+		hello          *handshake.ClientHello
+		sni, verify    string // both "" for no TLS
+		names          bool
+		profile, alpns string
+	}{
+		"the client's name":           {"10.0.0.1:443", hello("a.internal", "h2"), "a.internal", "a.internal", false, "intermediate", "h2,http/1.1"},
+		"no name":                     {"10.0.0.1:443", hello("", "h2"), "", "10.0.0.1", false, "intermediate", "h2,http/1.1"},
+		"host":                        {"10.0.1.1:443", hello("", "h2"), "", "10.0.1.1", true, "intermediate", "h2,http/1.1"},
+		"IPv4-mapped":                 {"[::ffff:10.0.1.1]:443", hello("", "h2"), "", "10.0.1.1", true, "intermediate", "h2,http/1.1"},
+		"IPv6":                        {"[fd00::1]:443", hello("", "h2"), "", "fd00::1", true, "intermediate", "h2,http/1.1"},
+		"a name of its own":           {"10.0.2.1:443", hello("a.internal"), "a.internal", "backend.internal", false, "intermediate", ""},
+		"a name of its own, no SNI":   {"10.0.2.1:443", hello(""), "backend.internal", "backend.internal", false, "intermediate", ""},
+		"unusable SNI is none":        {"10.0.2.1:443", invalidSNI(), "backend.internal", "backend.internal", false, "intermediate", ""},
+		"an address of its own":       {"10.0.3.1:443", hello(""), "", "fd00::1", false, "intermediate", ""},
+		"an address and the SNI":      {"10.0.3.1:443", hello("a.internal"), "a.internal", "fd00::1", false, "intermediate", ""},
+		"plain":                       {"10.0.4.1:443", hello("a.internal"), "", "", false, "", ""},
+		"bypass, the address exactly": {"10.0.5.1:443", hello("a.internal"), "", "", true, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := flow("10.1.1.1", tt.dst, tt.hello)
+			plan := set.OnHello(f).Plan
+			if plan == nil {
+				t.Fatal("no rule fits")
+			}
+			if got := plan.NamesDestination(f); got != tt.names {
+				t.Errorf("NamesDestination = %v", got)
+			}
+			params, err := plan.Destination(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.verify == "" {
+				if params != nil || plan.Mode != TLSPlain {
+					t.Fatalf("mode %v with params %+v", plan.Mode, params)
+				}
+				return
+			}
+			if params == nil || plan.Mode != TLSVerify {
+				t.Fatalf("mode %v without params", plan.Mode)
+			}
+			if params.ServerName != tt.sni || params.VerifyName != tt.verify || params.Profile.Name != tt.profile || strings.Join(params.ALPN, ",") != tt.alpns {
+				t.Errorf("got SNI %q, name %q, profile %q, ALPN %q", params.ServerName, params.VerifyName, params.Profile.Name, params.ALPN)
+			}
+			if len(params.Authorities) == 0 || params.Authorities[0].Name != "servers" || params.MaxChain != 5 || params.Certificates != nil {
+				t.Errorf("got %+v", params)
+			}
+			if plan.dest.VerifyName != "" || plan.dest.ServerName != "" {
+				t.Error("the plan, which other flows share, was changed")
+			}
+		})
+	}
+}
+
+func TestClientParams(t *testing.T) {
+	set := compile(t, `
+rules:
+  - {name: r, to: ["10.0.0.1:443"], alpn: [h2], identity: pay, profile: modern,
+     client: {certificate: optional, authorities: [staff, partner]}, destination: {tls: plain}}
+  - {name: d, to: ["10.0.0.2:443"], identity: pay, client: {certificate: none}, destination: {tls: plain}}
+`)
+	p := set.OnHello(flow("10.1.1.1", "10.0.0.1:443", hello("x", "h2"))).Plan.Client
+	if p.Profile.Name != "modern" || p.ClientAuth != handshake.ClientAuthOptional || len(p.Authorities) != 2 ||
+		p.Authorities[1].Name != "partner" || len(p.ALPN) != 1 || len(p.Certificates) != 1 || p.MaxChain != 5 {
+		t.Errorf("got %+v", p)
+	}
+	d := set.OnHello(flow("10.1.1.1", "10.0.0.2:443", hello("x", "h2"))).Plan.Client
+	if d.Profile.Name != DefaultProfile || d.ClientAuth != handshake.ClientAuthNone || len(d.Authorities) != 0 || d.ALPN != nil {
+		t.Errorf("got %+v", d)
+	}
+}
+
+func TestOnDestination(t *testing.T) {
+	p := testPKI()
+	set := compile(t, destinationPolicy)
+	good := peer("servers", p.servers, testpki.Leaf{DNS: []string{"a.internal", "a.example"}})
+	for name, tt := range map[string]struct {
+		dst, sni string
+		peer     *handshake.Peer
+		reason   reason.Code
+	}{
+		"permitted name":        {"10.0.0.1:443", "a.internal", good, reason.OK},
+		"name not permitted":    {"10.0.0.1:443", "a.example", good, reason.UpstreamUnknownCA},
+		"permitted address":     {"10.0.0.1:443", "", good, reason.OK},
+		"address not permitted": {"[fd00::1]:443", "", good, reason.UpstreamUnknownCA},
+		"no permits":            {"10.0.3.1:443", "", peer("staff", p.staff, testpki.Leaf{}), reason.OK},
+		"authority of others":   {"10.0.0.1:443", "a.internal", peer("staff", p.staff, testpki.Leaf{}), reason.UpstreamUnknownCA},
+		"nothing shown":         {"10.0.0.1:443", "a.internal", nil, reason.UpstreamBadCert},
+		"not verified":          {"10.0.0.1:443", "a.internal", &handshake.Peer{Shown: good.Shown, Authority: "servers"}, reason.Internal},
+		"no TLS there":          {"10.0.4.1:443", "a.internal", good, reason.Internal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := flow("10.1.1.1", tt.dst, hello(tt.sni, "h2"))
+			v := set.OnDestination(set.OnHello(f).Plan, f, tt.peer)
+			if v.Reason != tt.reason || (v.Action == Terminate) != (tt.reason == reason.OK) {
+				t.Errorf("got %+v", v)
+			}
+			checkVerdict(t, set, v)
+		})
+	}
+}
+
+// The digest changes with everything that decides, and with nothing else.
+func TestID(t *testing.T) {
+	const base = `
+rules:
+  - {name: a, from: ["10.1.0.0/16", "10.2.0.0/16"], to: ["10.0.0.1:443"], sni: [a.example], identity: pay,
+     client: {authorities: [staff, partner], allow: [{subject_o: [A, B]}, {subject_o: [C], issuer: ["CN=x"]}]}, destination: {tls: verify, authorities: [servers]}}
+  - {name: b, to: ["10.0.0.2:443"], action: deny}
+`
+	id := compile(t, base).ID()
+	if len(id) != 16 || strings.Trim(id, "0123456789abcdef") != "" {
+		t.Errorf("id %q", id)
+	}
+	for what, text := range map[string]string{
+		"the same again":      base,
+		"order of from":       strings.Replace(base, `"10.1.0.0/16", "10.2.0.0/16"`, `"10.2.0.0/16", "10.1.0.0/16"`, 1),
+		"spelling":            strings.Replace(base, "a.example", "A.Example", 1),
+		"the default profile": strings.Replace(base, "identity: pay", "profile: intermediate, identity: pay", 1),
+		"order of allow":      strings.Replace(base, "[A, B]", "[B, A]", 1),
+	} {
+		if got := compile(t, text).ID(); got != id {
+			t.Errorf("%s: %s, want %s", what, got, id)
+		}
+	}
+	ids := map[string]string{id: "base"}
+	other := func(what string, set *Set) {
+		t.Helper()
+		if before, same := ids[set.ID()]; same {
+			t.Errorf("%s has the id of %s", what, before)
+		}
+		ids[set.ID()] = what
+	}
+	for _, change := range [][2]string{
+		{"name: a,", "name: c,"}, {"10.1.0.0/16", "10.3.0.0/16"}, {"10.0.0.1:443", "10.0.0.1:*"}, {"a.example", "b.example"}, {"[a.example]", `["*.a.example"]`},
+		{"[staff, partner]", "[staff]"}, {"[A, B]", "[A]"}, {"authorities: [staff", "certificate: optional, authorities: [staff"},
+		{"identity: pay", "identity: pay, profile: modern"}, {"identity: pay", "identity: pay, alpn: [h2]"},
+		{"[servers]}", "[servers], name: x}"}, {"verify, authorities: [servers]", "plain"}, {"action: deny", "action: bypass"},
+	} {
+		other(change[1], compile(t, strings.Replace(base, change[0], change[1], 1)))
+	}
+	for what, change := range map[string]func(*Environment){
+		"permits":      func(e *Environment) { delete(e.Permits, "partner") },
+		"root":         func(e *Environment) { e.Authorities["staff"].Roots = e.Authorities["partner"].Roots },
+		"certificate":  func(e *Environment) { e.Identities["pay"].Certificates[0].Certificate = [][]byte{{1}} },
+		"chain length": func(e *Environment) { e.MaxChain = 6 },
+	} {
+		env := testEnv(t)
+		change(&env)
+		set, findings := Compile(readSpec(t, base), env)
+		if set == nil {
+			t.Fatal(findings)
+		}
+		other(what, set)
+	}
+	if (*Set)(nil).ID() != "" {
+		t.Error("a nil set has an id")
+	}
+}
