@@ -19,16 +19,19 @@ func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
 		g.refused.Received = e.Received
 		return g.refused
 	}
-	if a, ok := remoteAlert(err); ok && e.Received == AlertNone {
-		// Encrypted under TLS 1.2 keys, or the tap has stopped.
-		e.Received = a
-		g.ledger.NoteAlert(StepServerFinished, SidePeer, a)
-	}
 	sent := g.ledger.AlertSent()
 	raw := g.conn.rawErr()
-	_, remote := remoteAlert(err)
+	remote, isRemote := remoteAlert(err)
+	if isRemote && e.Received == AlertNone {
+		// Encrypted under TLS 1.2 keys, or the tap has stopped.
+		e.Received = remote
+		g.ledger.NoteAlert(StepServerFinished, SidePeer, remote)
+	}
 	switch {
-	case remote, e.Received == AlertCloseNotify:
+	// OpenSSL's client refuses our certificate with an alert in plaintext, in
+	// TLS 1.3 too. crypto/tls takes it for a record that does not decrypt and
+	// answers bad_record_mac; the tap knows better.
+	case isRemote, seen.peerEnded != AlertNone, e.Received == AlertCloseNotify:
 		g.alerted(e, seen)
 	case sent != AlertNone:
 		e.Wanted = sent

@@ -58,7 +58,7 @@ func TestLedgerOfServer(t *testing.T) {
 			"2 us EncryptedExtensions", "2 us CertificateRequest", "2 us Certificate", "2 us CertificateVerify", "8 us Finished",
 			"3 peer (accepted)",
 			"5 peer Certificate", "6 us (chain verified)", "5 peer CertificateVerify", "7 peer Finished",
-			"6 us (possession of the key proven)", "9 us (TLS 1.3, TLS_AES_128_GCM_SHA256, P-384)",
+			"6 us (possession of the key proven)", "9 us (TLS 1.3, TLS_AES_128_GCM_SHA256, secp384r1)",
 		}},
 		{"optional, none shown", func(p *Params) { p.ClientAuth = ClientAuthOptional }, clientConfig(tls.VersionTLS13), []string{
 			"1 peer ClientHello",

@@ -93,10 +93,12 @@ type observed struct {
 	peerCertificates      int    // how many the peer showed, -1 before its Certificate
 	peerScheme            uint16 // of the peer's CertificateVerify or ServerKeyExchange
 	weFinishedFlight      bool   // server: ServerHelloDone or Finished was sent
+	peerEnded             Alert  // the fatal alert with which the peer ended it before we did
+	weEnded               bool   // we sent a fatal alert
 }
 
 func newTap(l *Ledger, server bool) *tap {
-	return &tap{ledger: l, server: server, seen: observed{peerCertificates: -1}}
+	return &tap{ledger: l, server: server, seen: observed{peerCertificates: -1, peerEnded: AlertNone}}
 }
 
 // from says who sends in a direction.

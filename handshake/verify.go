@@ -85,14 +85,18 @@ type fault struct {
 	code   reason.Code
 	detail string
 	err    error
+	named  bool // the issuer has the name of one of the authority's CAs
 }
 
 // rank orders faults by how far the chain got: 0 led nowhere.
 func (f *fault) rank() int {
-	if f.code == reason.UnknownCA {
-		return 0
+	switch {
+	case f.code != reason.UnknownCA:
+		return 2
+	case f.named:
+		return 1
 	}
-	return 1
+	return 0
 }
 
 // refusal words a fault for the leg it happened on.

@@ -56,7 +56,7 @@ func TestVerifyBounds(t *testing.T) {
 	if _, e := Verify(nil, p.Authorities, clientAuth, p); e == nil || e.Reason != reason.NoCertificate {
 		t.Errorf("nothing shown: %v", e)
 	}
-	if _, e := Verify(f.client.Chain, nil, clientAuth, p); e == nil || e.Reason != reason.UnknownCA {
+	if _, e := Verify(f.client.Chain, nil, clientAuth, serverParams()); e == nil || e.Reason != reason.UnknownCA {
 		t.Errorf("no authority: %v", e)
 	}
 }

@@ -137,7 +137,7 @@ func (v *verifier) link(c, parent *x509.Certificate) *fault {
 		if len(c.AuthorityKeyId) > 0 && bytes.Equal(c.AuthorityKeyId, parent.SubjectKeyId) {
 			return &fault{code: reason.BadCertificate, detail: v.about(c) + ": its signature is wrong", err: err}
 		}
-		return &fault{code: reason.UnknownCA, detail: v.about(c) + ": issued by another CA of the same name as the authority's", err: err}
+		return &fault{code: reason.UnknownCA, named: true, detail: v.about(c) + ": issued by another CA of the same name as the authority's", err: err}
 	}
 	return nil
 }

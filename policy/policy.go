@@ -46,8 +46,9 @@ func (a Action) String() string {
 		return "terminate"
 	case Bypass:
 		return "bypass"
+	default:
+		return "deny"
 	}
-	return "deny"
 }
 
 // Verdict is one decision. The zero value denies.

@@ -54,6 +54,7 @@ func (s *Set) OnSYN(f Facts) (v Verdict, decided bool) {
 			return s.letOrDeny(r), true
 		case selHello:
 			return s.refuse("", reason.Internal, "not decided without the client hello"), false
+		default: // the addresses do not fit
 		}
 	}
 	return s.refuse("", reason.NoRule, ""), true
@@ -84,6 +85,7 @@ func (s *Set) OnHello(f Facts) Verdict {
 			bySNI = bySNI || r.action != Deny
 		case selALPN:
 			byALPN = byALPN || r.action != Deny
+		default: // the addresses do not fit
 		}
 	}
 	switch {
@@ -113,8 +115,9 @@ func (s *Set) OnPeer(p *Plan, f Facts) Verdict {
 			return s.allow(r, Terminate, reason.OKNoCertificate)
 		case handshake.ClientAuthNone:
 			return s.allow(r, Terminate, reason.OKNotAsked)
+		default:
+			return s.refuse(r.name, reason.NoCertificate, "")
 		}
-		return s.refuse(r.name, reason.NoCertificate, "")
 	}
 	if r.auth != handshake.ClientAuthRequired && r.auth != handshake.ClientAuthOptional {
 		return s.refuse(r.name, reason.Internal, "a certificate that the rule does not ask for")

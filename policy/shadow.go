@@ -180,10 +180,12 @@ func (r *rule) strength() int {
 			return 1
 		case handshake.ClientAuthOptional:
 			return 2
+		default:
+			return 3
 		}
-		return 3
+	default:
+		return 4
 	}
-	return 4
 }
 
 // weakerThan says whether r demands strictly less than o. Two rules for

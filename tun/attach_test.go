@@ -29,7 +29,7 @@ func TestAttach(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			n := newNS(t, "gateway")
 			n.run(c.add)
-			for _, line := range []string{"ip link set t0 mtu 1350", "ip addr add 192.0.2.1/24 dev t0", "ip link set t0 up"} {
+			for _, line := range []string{"sysctl -qw net.ipv6.conf.t0.addr_gen_mode=1", "ip link set t0 mtu 1350", "ip addr add 192.0.2.1/24 dev t0", "ip link set t0 up"} {
 				n.run(line)
 			}
 			before := n.run("ip -d addr show dev t0")
@@ -91,7 +91,7 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"exists", "ip tuntap add dev t0 mode tun", Config{Name: "t0"}, "`ip link delete t0`"},
 		{"is a TAP", "ip tuntap add dev t0 mode tap", Config{Name: "t0", Attach: true}, "another kind"},
-		{"is no tuntap", "ip link add t0 type dummy", Config{Name: "t0", Attach: true}, "another kind (dummy)"},
+		{"is no tuntap", "ip link add t0 type veth peer name t1", Config{Name: "t0", Attach: true}, "another kind (veth)"},
 		{"nothing to attach to", "true", Config{Name: "t0", Attach: true}, "`ip tuntap add dev t0 mode tun multi_queue`"},
 		{"name", "true", Config{Name: "t%d"}, "not the name of an interface"},
 		{"long name", "true", Config{Name: "sixteen-bytes-xx"}, "not the name of an interface"},

@@ -73,7 +73,7 @@ type counters struct {
 type Stats struct {
 	Read      uint64 // given to ReadBatch's caller
 	Written   uint64 // taken by the kernel
-	Truncated uint64 // longer than the buffers they were read into, so thrown away
+	Truncated uint64 // as long as the buffers they were read into or longer, so thrown away
 	Refused   uint64 // not taken by the kernel: malformed in its eyes
 	Down      uint64 // not taken because the device was down
 }

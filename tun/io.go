@@ -12,7 +12,10 @@ import (
 // iovec (bufs[i], whose first slice is the 10-byte virtio-net header and is
 // all zero without offload) and notes its length, header included, in
 // sizes[i]. It takes what is there without waiting for a full batch, and
-// returns how many packets it read. The error is os.ErrClosed after Close and
+// returns how many packets it read. The kernel does not say whether it cut a
+// packet to the space there was: one that fills its iovec to the last byte is
+// thrown away and counted as truncated, so give a byte more than the largest
+// packet has. The error is os.ErrClosed after Close and
 // ErrGone when the device was deleted; nothing can be read after either.
 func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
@@ -24,7 +27,7 @@ func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 		for n < len(bufs) {
 			size, err := d.readOne(int(fd), bufs[n])
 			switch {
-			case err == unix.EAGAIN:
+			case errors.Is(err, unix.EAGAIN):
 				return n > 0
 			case err != nil:
 				failed = err
@@ -60,14 +63,14 @@ func (d *Device) readOne(fd int, iov [][]byte) (int, error) {
 	}
 	for {
 		n, err := unix.Readv(fd, iov)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
 			return 0, err
 		}
 		n += off
-		if n > space { // the kernel reports the packet's length, not what it copied
+		if n >= space {
 			d.stats.truncated.Add(1)
 			return -1, nil
 		}
@@ -95,17 +98,16 @@ func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
 			if !d.offload {
 				pkt = pkt[1:]
 			}
-			_, err := unix.Writev(int(fd), pkt)
-			switch err {
-			case nil:
+			switch _, err := unix.Writev(int(fd), pkt); {
+			case err == nil:
 				taken++
-			case unix.EINTR:
+			case errors.Is(err, unix.EINTR):
 				continue
-			case unix.EAGAIN:
+			case errors.Is(err, unix.EAGAIN):
 				return false
-			case unix.EIO: // tun_get_user: the device is not IFF_UP
+			case errors.Is(err, unix.EIO): // tun_get_user: the device is not IFF_UP
 				d.stats.down.Add(1)
-			case unix.EBADFD, unix.ENXIO, unix.ENODEV:
+			case gone(err):
 				failed = err
 				return true
 			default:
@@ -137,14 +139,17 @@ func (d *Device) ioError(what string, failed, err error) error {
 	if d.closed.Load() {
 		return os.ErrClosed
 	}
-	for _, gone := range []error{unix.EBADFD, unix.ENXIO, unix.ENODEV, unix.EFAULT} {
-		// EFAULT: the receive side was shut down under a reader (tun_ring_recv).
-		if errors.Is(failed, gone) {
-			return fmt.Errorf("%s %s: %w", what, d.name, ErrGone)
-		}
+	// EFAULT: the receive side was shut down under a reader (tun_ring_recv).
+	if gone(failed) || errors.Is(failed, unix.EFAULT) {
+		return fmt.Errorf("%s %s: %w", what, d.name, ErrGone)
 	}
 	if failed == nil {
 		failed = err
 	}
 	return fmt.Errorf("%s %s: %w", what, d.name, failed)
+}
+
+// gone says whether the queue has lost its device.
+func gone(err error) bool {
+	return errors.Is(err, unix.EBADFD) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
 }

@@ -158,7 +158,13 @@ func (s *Steering) ensureRoutes(family int) ([]string, error) {
 		if slices.ContainsFunc(have, func(r netlink.Route) bool { return sameRoute(&r, want) }) {
 			continue
 		}
-		if err := s.rt.RouteReplace(want); err != nil {
+		err := s.rt.RouteReplace(want)
+		if errors.Is(err, unix.EACCES) && family == unix.AF_INET6 {
+			// disable_ipv6 is set on the TUN. The unreachable route stands, so
+			// captured IPv6 goes nowhere, and nobody is to be told every second.
+			continue
+		}
+		if err != nil {
 			return done, fmt.Errorf("add %s: %w", s.describeRoute(want), err)
 		}
 		done = append(done, s.describeRoute(want))

@@ -138,8 +138,12 @@ var ErrRunning = errors.New("the gateway is running")
 
 func (s *Steering) notRunning() error {
 	link, err := s.rt.LinkByName(s.cfg.TUN)
+	var notFound netlink.LinkNotFoundError
+	if errors.As(err, &notFound) {
+		return nil
+	}
 	if err != nil {
-		return nil // no TUN, or none that we can see: then there is none to open
+		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
 	}
 	// A TUN that is not persistent exists as long as somebody has it open; one
 	// that is has a carrier then.

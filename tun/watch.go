@@ -67,14 +67,14 @@ func (s *Steering) check() error {
 	defer s.mu.Unlock()
 	link, err := s.rt.LinkByIndex(s.tunIdx)
 	var notFound netlink.LinkNotFoundError
-	if errors.As(err, &notFound) {
+	switch {
+	case errors.As(err, &notFound):
 		return fmt.Errorf("%s: %w", s.cfg.TUN, ErrNoTUN)
-	}
-	if err != nil {
+	case err != nil:
 		s.failed("look at the TUN", err)
-		return nil
+	default:
+		s.repairTUN(link.Attrs())
 	}
-	s.repairTUN(link.Attrs())
 	s.repairTable()
 	done, err := s.ensureRouting()
 	for _, what := range done {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -35,9 +36,9 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		b.add(path, err.Error())
 		return
 	}
-	certs, err := parseCertificates(file, text)
+	certs, err := pki.ParseCertificates(text)
 	if err != nil {
-		b.add(path, err.Error())
+		b.add(path, file+": "+err.Error())
 		return
 	}
 	if !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return b.now.Before(c.NotAfter) }) {
@@ -59,7 +60,8 @@ func (b *builder) authority(name string, env *policy.Environment) {
 			good = false
 		case b.now.Before(c.NotBefore):
 			b.warn(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
-		case b.expiring(path, what, c):
+		default:
+			b.expiring(path, what, c)
 		}
 		roots = append(roots, c)
 	}
@@ -91,9 +93,9 @@ func (b *builder) identity(name string, env *policy.Environment) {
 		return
 	}
 	defer clear(text) // the parsed key stays, this copy need not
-	key, err := parseKey(file, text)
+	key, err := pki.ParseKey(text)
 	if err != nil {
-		b.add(path+".key", err.Error())
+		b.add(path+".key", file+": "+err.Error())
 		return
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
@@ -102,8 +104,8 @@ func (b *builder) identity(name string, env *policy.Environment) {
 	if chain == nil {
 		return
 	}
-	if !fits(key, chain[0]) {
-		b.add(path+".key", fmt.Sprintf("%s does not fit the certificate %s: the public keys differ", file, b.file.abs(id.Certificate)))
+	if err := pki.CheckPair(chain[0], key); err != nil {
+		b.add(path+".key", fmt.Sprintf("%s does not belong to %s: %v", file, b.file.abs(id.Certificate), err))
 	}
 	if Failed(b.findings[before:]) {
 		return
@@ -128,9 +130,9 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 		b.add(path, err.Error())
 		return nil
 	}
-	certs, err := parseCertificates(file, text)
+	certs, err := pki.ParseCertificates(text)
 	if err != nil {
-		b.add(path, err.Error())
+		b.add(path, file+": "+err.Error())
 		return nil
 	}
 	leaf := certs[0]
@@ -170,19 +172,15 @@ func forServers(c *x509.Certificate) bool {
 }
 
 // expiring warns of a certificate that has expired or will within 30 days; of
-// one that lives less than 90 days, in the last third of its life. It says
-// whether it warned.
-func (b *builder) expiring(path, what string, c *x509.Certificate) bool {
+// one that lives less than 90 days, in the last third of its life.
+func (b *builder) expiring(path, what string, c *x509.Certificate) {
 	left := c.NotAfter.Sub(b.now)
-	if left > min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3) {
-		return false
-	}
-	if left <= 0 {
+	switch {
+	case left <= 0:
 		b.warn(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC")
-		return true
+	case left <= min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3):
+		b.warn(path, fmt.Sprintf("%s expires in %s, on %s UTC", what, roughly(left), c.NotAfter.UTC().Format(time.DateTime)))
 	}
-	b.warn(path, fmt.Sprintf("%s expires in %s, on %s UTC", what, roughly(left), c.NotAfter.UTC().Format(time.DateTime)))
-	return true
 }
 
 func roughly(d time.Duration) string {

@@ -112,13 +112,13 @@ func parse(name string, text []byte) *File {
 // panic of it is a syntax error like any other, for it never reads anything
 // but this file.
 func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
-	fail := func(t *token.Token, format string, args ...any) (ast.Node, *Finding) {
+	fail := func(t *token.Token, format string, args ...any) *Finding {
 		b := f.src.finding(f.src.at(t), "", fmt.Sprintf(format, args...))
-		return nil, &b
+		return &b
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			body, bad = fail(nil, "cannot be read as YAML: %s", quote(fmt.Sprint(r)))
+			body, bad = nil, fail(nil, "cannot be read as YAML: %s", quote(fmt.Sprint(r)))
 		}
 	}()
 	if b := f.notText(text); b != nil {
@@ -126,15 +126,15 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 	}
 	tokens := lexer.Tokenize(string(text))
 	if t := tooDeep(tokens); t != nil {
-		return fail(t, "nested deeper than %d levels", maxDepth)
+		return nil, fail(t, "nested deeper than %d levels", maxDepth)
 	}
 	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		var y yaml.Error
 		if errors.As(err, &y) {
-			return fail(y.GetToken(), "%s", syntaxMessage(y.GetMessage()))
+			return nil, fail(y.GetToken(), "%s", syntaxMessage(y.GetMessage()))
 		}
-		return fail(nil, "cannot be read as YAML: %s", quote(err.Error()))
+		return nil, fail(nil, "cannot be read as YAML: %s", quote(err.Error()))
 	}
 	var docs []*ast.DocumentNode
 	for _, doc := range tree.Docs {
@@ -143,7 +143,7 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 		}
 		switch doc.Body.(type) {
 		case *ast.DirectiveNode:
-			return fail(doc.Body.GetToken(), "YAML directives are not supported: remove the line")
+			return nil, fail(doc.Body.GetToken(), "YAML directives are not supported: remove the line")
 		case *ast.CommentGroupNode:
 			continue
 		}
@@ -151,7 +151,7 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 	}
 	switch len(docs) {
 	case 0:
-		return fail(nil, "the file is empty: it needs at least `version: 1`, `capture` and `policy`")
+		return nil, fail(nil, "the file is empty: it needs at least `version: 1`, `capture` and `policy`")
 	case 1:
 		return docs[0].Body, nil
 	}
@@ -159,7 +159,7 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 	if t == nil {
 		t = docs[1].Body.GetToken()
 	}
-	return fail(t, "a second YAML document: a configuration is one document")
+	return nil, fail(t, "a second YAML document: a configuration is one document")
 }
 
 // notText finds a byte that no YAML text has (YAML 1.2.2, sections 5.1 and 5.2).
@@ -200,6 +200,7 @@ func tooDeep(tokens token.Tokens) *token.Token {
 			if depth == 0 && t.Position.Column > maxColumn {
 				return t
 			}
+		default: // no level
 		}
 	}
 	return nil

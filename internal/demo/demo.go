@@ -49,6 +49,8 @@ type env struct {
 	binary  string
 	config  string
 	records *records
+	// progress is where the gateway's log goes when a scenario could not run.
+	progress io.Writer
 	// leaks sees TCP packets that reach the server from the client itself:
 	// whatever the gateway lets through it dials on its own.
 	leaks *lab.Sniffer
@@ -63,20 +65,17 @@ func Run(ctx context.Context, opt Options) (ran, failed int, err error) {
 	}
 	start := time.Now()
 	fmt.Fprintln(opt.Progress, "making the namespaces client - gateway - server, certificates and the gateway ...")
-	e, err := setUp(ctx, opt.Binary)
+	e, err := setUp(ctx, opt)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, e.tearDown()) }()
 	report := newReporter(opt.Stdout, opt.JSON)
 	for i, s := range scenarios {
-		if err := ctx.Err(); err != nil {
-			return ran, failed, err
-		}
 		fmt.Fprintf(opt.Progress, "[%2d/%d] %s: %s\n", i+1, len(scenarios), s.Name, s.Title)
-		r, err := e.play(ctx, s, uint16(firstPort+i))
-		if err != nil {
-			return ran, failed, fmt.Errorf("scenario %s: %w", s.Name, err)
+		r := e.play(ctx, s, uint16(firstPort+i))
+		if err := ctx.Err(); err != nil {
+			return ran, failed, err // interrupted: what it says means nothing
 		}
 		ran++
 		if !r.OK {
@@ -89,35 +88,35 @@ func Run(ctx context.Context, opt Options) (ran, failed int, err error) {
 	return ran, failed, report.end(time.Since(start))
 }
 
-// play runs one scenario and judges it.
-func (e *env) play(ctx context.Context, s Scenario, port uint16) (*Result, error) {
+// play runs one scenario and judges it. What keeps it from running is a
+// difference like any other: the rest of the demo goes on.
+func (e *env) play(ctx context.Context, s Scenario, port uint16) *Result {
 	before := e.leaks.Count()
-	var o outcome
+	r := &Result{Scenario: s}
 	var err error
 	if s.special != nil {
-		o, err = s.special(ctx, e, port)
+		r.outcome, err = s.special(ctx, e, port)
 	} else {
-		o, err = e.connect(ctx, s.client, port)
+		r.outcome, err = e.connect(ctx, s.client, port)
+	}
+	if err == nil && !s.Want.NoRecord {
+		r.Record, r.raw, err = e.records.wait(ctx, r.from)
 	}
 	if err != nil {
-		return nil, err
-	}
-	r := &Result{Scenario: s, outcome: o}
-	if !s.Want.NoRecord {
-		r.Record, r.raw, err = e.records.wait(ctx, o.from)
-		if err != nil {
-			return nil, fmt.Errorf("%w; the gateway's log:\n%s", err, e.gateway.Log())
+		r.checks = append(r.checks, check("the scenario ran and left its record", false, "%v", err))
+		if e.gateway != nil {
+			fmt.Fprintf(e.progress, "the gateway's log:\n%s\n", e.gateway.Log())
 		}
 	}
 	if !s.Want.NoRecord && s.Want.Verdict() == reason.Refused.String() {
 		// A dial would show the gateway to a destination that this client
 		// may not reach.
-		r.checks = append(r.checks, check("the destination was not dialled", o.dialled == 0, "%d connections", o.dialled))
+		r.checks = append(r.checks, check("the destination was not dialled", r.dialled == 0, "%d connections", r.dialled))
 	}
 	leaked := e.leaks.Count() - before
 	r.checks = append(r.checks, check("nothing passed uninspected", leaked == 0, "%d packets of the client reached the server", leaked))
 	r.judge()
-	return r, nil
+	return r
 }
 
 // connect makes the connection of a client.
@@ -134,8 +133,8 @@ func (e *env) connect(ctx context.Context, c client, port uint16) (outcome, erro
 }
 
 // setUp makes everything that the scenarios run in.
-func setUp(ctx context.Context, binary string) (e *env, err error) {
-	e = &env{binary: binary}
+func setUp(ctx context.Context, opt Options) (e *env, err error) {
+	e = &env{binary: opt.Binary, progress: opt.Progress}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.tearDown())
@@ -167,7 +166,7 @@ func setUp(ctx context.Context, binary string) (e *env, err error) {
 	if err != nil {
 		return e, err
 	}
-	if e.gateway, err = StartGateway(ctx, e.lab, binary, e.config); err != nil {
+	if e.gateway, err = StartGateway(ctx, e.lab, e.binary, e.config); err != nil {
 		return e, err
 	}
 	e.records = newRecords(filepath.Join(dir, "audit.jsonl"))

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // build makes the real gateway, in a folder that every user may enter.
 func build(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sslgate-demo-test-")
+	dir, err := os.MkdirTemp("", "sslgate-demo-test-") // t.TempDir is for its owner only
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -102,6 +103,9 @@ func killed(ctx context.Context, e *env, port uint16) (outcome, error) {
 	to := netip.AddrPortFrom(lab.ServerAddr(destPay, false), 443)
 	o := outcome{from: netip.AddrPortFrom(lab.ClientAddr(false), port), to: to}
 	before := e.origins.Accepted(to)
+	if e.gateway == nil {
+		return o, errors.New("no gateway is running")
+	}
 
 	dialCtx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

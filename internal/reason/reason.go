@@ -3,7 +3,10 @@
 // alert on them. A code is never reused for something else.
 package reason
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Code is one stable word, lower case with underscores. The zero value "" is
 // never a reason: a record that carries it is a bug.
@@ -54,11 +57,15 @@ type Entry struct {
 	Advice string
 }
 
+// All returns every entry, in the order of a flow's life. The slice is the
+// caller's own.
+func All() []Entry { return slices.Clone(entries[:]) }
+
 // Lookup returns the entry of a code; false for a word that is not in the list.
 func Lookup(c Code) (Entry, bool) {
-	for _, e := range All() {
-		if e.Code == c {
-			return e, true
+	for i := range entries {
+		if entries[i].Code == c {
+			return entries[i], true
 		}
 	}
 	return Entry{}, false

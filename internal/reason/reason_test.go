@@ -57,7 +57,7 @@ func TestListIsClosed(t *testing.T) {
 	}
 	for c := range consts {
 		if !seen[c] {
-			t.Errorf("%s has no entry in All", c)
+			t.Errorf("%s has no entry", c)
 		}
 	}
 	if len(consts) == 0 {

@@ -1,0 +1,142 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/testpki"
+)
+
+// withOpenSSL runs the engine against `openssl s_client`.
+func withOpenSSL(t *testing.T, p *Params, args ...string) (outcome, string) {
+	t.Helper()
+	path := testneed.Tool(t, "openssl")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	done := make(chan outcome, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			done <- outcome{err: AsError(err)}
+			return
+		}
+		done <- serve(t.Context(), c.(*net.TCPConn), p, nil)
+	}()
+	cmd := exec.CommandContext(t.Context(), path, append([]string{
+		"s_client", "-quiet", "-no_ticket", "-connect", l.Addr().String(), "-servername", "gateway.test",
+	}, args...)...)
+	cmd.WaitDelay = 5 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	_ = cmd.Run() // its exit code says little; what it printed and what we saw says all
+	_ = l.Close()
+	return <-done, out.String()
+}
+
+func TestOpenSSLClients(t *testing.T) {
+	f := fixtures()
+	dir := t.TempDir()
+	caFile, _, err := f.ca.WritePEM(dir, "ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherFile, _, err := f.other.WritePEM(dir, "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := f.client.WritePEM(dir, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
+	good := []string{"-CAfile", caFile, "-verify_return_error", "-cert", cert, "-key", key}
+
+	for name, tt := range map[string]struct {
+		args   []string
+		params func(*Params)
+		check  func(*testing.T, *Session)
+	}{
+		"AES-128":  {args: []string{"-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"}},
+		"AES-256":  {args: []string{"-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"}},
+		"ChaCha20": {args: []string{"-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"}},
+		"TLS 1.2":  {args: []string{"-tls1_2"}},
+		"retry": {args: []string{"-groups", "P-256:P-384"}, params: func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }, check: func(t *testing.T, s *Session) {
+			if !s.HelloRetry {
+				t.Error("no HelloRetryRequest")
+			}
+		}},
+		// Step 4 as the classic text has it.
+		"RSA key transport": {args: []string{"-tls1_2", "-cipher", "AES128-GCM-SHA256"}, params: func(p *Params) {
+			p.Certificates = []tls.Certificate{rsa.TLS()}
+			p.Profile.Suites12 = []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}
+		}, check: func(t *testing.T, s *Session) {
+			if s.Suite != tls.TLS_RSA_WITH_AES_128_GCM_SHA256 || s.Group != 0 {
+				t.Errorf("state %+v", s.State)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := serverParams()
+			if tt.params != nil {
+				tt.params(p)
+			}
+			o, out := withOpenSSL(t, p, append(tt.args, good...)...)
+			if o.err != nil || !strings.Contains(out, "ok") {
+				t.Fatalf("server %v, openssl:\n%s", o.err, out)
+			}
+			if o.s.Peer == nil || !o.s.Peer.Proven || o.s.Peer.SignatureScheme == 0 {
+				t.Errorf("peer %+v", o.s.Peer)
+			}
+			if s := strings.Join(story(o.l), "; "); o.l.Reached() != StepApplicationData || !strings.Contains(s, "5 peer CertificateVerify; ") || strings.Contains(s, "incomplete") {
+				t.Errorf("reached %s: %s", o.l.Reached(), s)
+			}
+			if tt.check != nil {
+				tt.check(t, o.s)
+			}
+		})
+	}
+
+	expired := testpki.Must(f.ca.Expired(testpki.Leaf{DNS: []string{"gateway.test"}}))
+	for name, tt := range map[string]struct {
+		args   []string
+		params func(*Params)
+		reason reason.Code
+		step   Step
+		alert  Alert // received; or sent, where openssl names it
+		prints string
+	}{
+		"our CA is unknown to it": {args: []string{"-CAfile", otherFile, "-verify_return_error"}, reason: reason.ClientRefused, step: StepServerVerified, alert: AlertUnknownCA},
+		"our certificate expired": {args: []string{"-CAfile", caFile, "-verify_return_error"}, params: func(p *Params) { p.Certificates = []tls.Certificate{expired.TLS()} },
+			reason: reason.ClientRefused, step: StepServerVerified, alert: AlertCertificateExpired},
+		"no certificate": {args: []string{"-CAfile", caFile}, reason: reason.NoCertificate, step: StepClientCertificate, prints: "alert"},
+	} {
+		for _, version := range []string{"-tls1_2", "-tls1_3"} {
+			t.Run(name+version, func(t *testing.T) {
+				p := serverParams()
+				if tt.params != nil {
+					tt.params(p)
+				}
+				o, out := withOpenSSL(t, p, append(tt.args, version)...)
+				if o.err == nil || o.err.Reason != tt.reason || o.err.Step != tt.step {
+					t.Fatalf("server %v, openssl:\n%s", o.err, out)
+				}
+				if tt.alert != 0 && (o.err.Received != tt.alert || o.l.AlertReceived() != tt.alert) {
+					t.Errorf("received %s, ledger %s", o.err.Received, o.l.AlertReceived())
+				}
+				if !strings.Contains(out, tt.prints) {
+					t.Errorf("openssl:\n%s", out)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package handshake
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Bounds of what the ledger quotes: names a peer lists, and bytes of one name.
+const (
+	maxCANames    = 16
+	maxNameLength = 256
+)
+
+// retryRandom marks a ServerHello as HelloRetryRequest: the SHA-256 of that
+// word (RFC 8446, section 4.1.3).
+func retryRandom() [32]byte { return sha256.Sum256([]byte("HelloRetryRequest")) }
+
+func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
+	var legacy, suite uint16
+	var compression uint8
+	var random []byte
+	var sid cryptobyte.String
+	if !s.ReadUint16(&legacy) || !s.ReadBytes(&random, 32) || !s.ReadUint8LengthPrefixed(&sid) ||
+		!s.ReadUint16(&suite) || !s.ReadUint8(&compression) {
+		t.stop("a ServerHello does not decode")
+		return
+	}
+	retry := [32]byte(random) == retryRandom()
+	t.seen.version, t.seen.suite = legacy, suite
+	var alpn string
+	extensions(s, func(typ uint16, data cryptobyte.String) {
+		switch typ {
+		case 43: // supported_versions
+			data.ReadUint16(&t.seen.version)
+		case 51: // key_share
+			data.ReadUint16(&t.seen.group)
+		case 16: // application_layer_protocol_negotiation
+			alpn = alpnOf(data)
+		}
+	})
+	facts := []string{VersionName(t.seen.version), SuiteName(suite)}
+	if t.seen.group != 0 {
+		facts = append(facts, GroupName(t.seen.group))
+	}
+	facts = append(facts, fmt.Sprintf("session ID %d bytes", len(sid)))
+	if alpn != "" {
+		facts = append(facts, "ALPN "+alpn)
+	}
+	e.Facts = strings.Join(facts, ", ")
+	if retry {
+		e.Message, t.seen.retry = msgHelloRetryRequest, true
+	}
+}
+
+// serverKeyExchange reads the group and signature of ECDHE (RFC 8422, section
+// 5.4), the only kind crypto/tls has.
+func (t *tap) serverKeyExchange(s cryptobyte.String) string {
+	var curveType uint8
+	var group, scheme uint16
+	var point cryptobyte.String
+	if !s.ReadUint8(&curveType) || curveType != 3 || !s.ReadUint16(&group) ||
+		!s.ReadUint8LengthPrefixed(&point) || !s.ReadUint16(&scheme) {
+		return ""
+	}
+	t.seen.group = group
+	if !t.server {
+		t.seen.peerScheme = scheme
+	}
+	return GroupName(group) + ", " + SchemeName(scheme)
+}
+
+// certificateRequest reads both forms (RFC 5246, section 7.4.4; RFC 8446,
+// section 4.3.2).
+func (t *tap) certificateRequest(s cryptobyte.String) (string, []string) {
+	var types, schemes, names cryptobyte.String
+	if t.seen.version >= version13 {
+		var context cryptobyte.String
+		if !s.ReadUint8LengthPrefixed(&context) {
+			return "", nil
+		}
+		extensions(s, func(typ uint16, data cryptobyte.String) {
+			switch typ {
+			case 13: // signature_algorithms
+				data.ReadUint16LengthPrefixed(&schemes)
+			case 47: // certificate_authorities
+				data.ReadUint16LengthPrefixed(&names)
+			}
+		})
+	} else if !s.ReadUint8LengthPrefixed(&types) || !s.ReadUint16LengthPrefixed(&schemes) || !s.ReadUint16LengthPrefixed(&names) {
+		return "", nil
+	}
+	var list []string
+	count := 0
+	for !names.Empty() {
+		var dn cryptobyte.String
+		if !names.ReadUint16LengthPrefixed(&dn) {
+			break
+		}
+		if count++; count <= maxCANames {
+			list = append(list, dnString(dn))
+		}
+	}
+	var facts []string
+	if len(types) > 0 {
+		facts = append(facts, plural(len(types), "certificate type"))
+	}
+	facts = append(facts, plural(len(schemes)/2, "signature algorithm"), plural(count, "acceptable CA name"))
+	return strings.Join(facts, ", "), list
+}
+
+// dnString is a distinguished name as RFC 4514 writes it, bounded.
+func dnString(der []byte) string {
+	var rdn pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
+		return "(undecodable name)"
+	}
+	return cut(rdn.String(), maxNameLength)
+}
+
+// certificate reads both forms (RFC 5246, section 7.4.2; RFC 8446, section
+// 4.4.2) and counts.
+func (t *tap) certificate(s cryptobyte.String) (facts string, n int) {
+	var context, list cryptobyte.String
+	v13 := t.seen.version >= version13
+	if v13 && !s.ReadUint8LengthPrefixed(&context) || !s.ReadUint24LengthPrefixed(&list) {
+		return "does not decode", -1
+	}
+	var leaf []byte
+	for !list.Empty() {
+		var cert, ext cryptobyte.String
+		if !list.ReadUint24LengthPrefixed(&cert) || v13 && !list.ReadUint16LengthPrefixed(&ext) {
+			return "does not decode", -1
+		}
+		if n++; n == 1 {
+			leaf = cert
+		}
+	}
+	if n == 0 {
+		// The alert no_certificate(41) of SSL 3.0 became an empty Certificate
+		// message with TLS 1.0.
+		return `"no certificate" warning`, 0
+	}
+	facts = plural(n, "certificate")
+	if c, err := x509.ParseCertificate(slices.Clone(leaf)); err == nil {
+		facts += ": " + dnString(c.RawSubject)
+	}
+	return facts, n
+}
+
+// extensions calls f for each extension of a list with a 16-bit length.
+func extensions(s cryptobyte.String, f func(typ uint16, data cryptobyte.String)) {
+	var list cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) {
+		return
+	}
+	for !list.Empty() {
+		var typ uint16
+		var data cryptobyte.String
+		if !list.ReadUint16(&typ) || !list.ReadUint16LengthPrefixed(&data) {
+			return
+		}
+		f(typ, data)
+	}
+}
+
+// alpnFacts is the protocol chosen in EncryptedExtensions.
+func alpnFacts(s cryptobyte.String) string {
+	var facts string
+	extensions(s, func(typ uint16, data cryptobyte.String) {
+		if typ == 16 {
+			facts = "ALPN " + alpnOf(data)
+		}
+	})
+	return facts
+}
+
+func alpnOf(s cryptobyte.String) string {
+	var list, name cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&list) || !list.ReadUint8LengthPrefixed(&name) {
+		return ""
+	}
+	return string(name)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
