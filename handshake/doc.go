@@ -5,7 +5,8 @@
 // nine steps.
 //
 // Where to look: clienthello.go parses step 1, peek.go reads it off the wire
-// before anything is sent, suites.go and profile.go resolve names, server.go
-// and client.go run the two legs on crypto/tls, verify.go judges certificate
-// chains (steps 3 and 6), tap.go and ledger.go watch the messages go by.
+// before anything is sent, suites.go and profile.go resolve names, std.go,
+// server.go and client.go run the two legs on crypto/tls, verify.go judges
+// certificate chains (steps 3 and 6), fail.go says what ended a handshake,
+// conn.go is step 9, tap*.go and ledger.go watch the messages go by.
 package handshake

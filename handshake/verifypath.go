@@ -2,7 +2,6 @@ package handshake
 
 import (
 	"bytes"
-	"crypto/dsa" //nolint:staticcheck // only recognised, to refuse it
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -176,10 +175,8 @@ func (v *verifier) key(c *x509.Certificate) *fault {
 		kind, bits = "EC", k.Params().BitSize
 	case ed25519.PublicKey:
 		kind, bits = "Ed25519", 256 // the strength of a 256-bit curve (RFC 8032, section 8.5)
-	case *dsa.PublicKey:
-		return &fault{code: reason.WeakKey, detail: v.about(c) + ": DSA keys are not accepted"}
 	default:
-		return &fault{code: reason.WeakKey, detail: v.about(c) + ": its kind of key is not known"}
+		return &fault{code: reason.WeakKey, detail: v.about(c) + ": " + c.PublicKeyAlgorithm.String() + " keys are not accepted"}
 	}
 	if bits < least {
 		return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: %s key of %d bits, at least %d are demanded", v.about(c), kind, bits, least)}

@@ -94,7 +94,7 @@ func (g *gate) admitTCP(h vnetHeader, p packet, head, rest []byte) (bool, badKin
 	case SYNPass:
 		g.stats.synPassed.Add(1)
 		if !g.allPorts { // the forwarder has timers of its own
-			g.halfOpen.add(s.src, s.dst, now)
+			g.halfOpen.add(s, now)
 		}
 		return true, badNothing
 	case SYNDrop:

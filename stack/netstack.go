@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	gvlog "gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -18,6 +19,9 @@ const nicID tcpip.NICID = 1
 // newNetstack makes the TCP/IP stack on top of the link: it takes packets to
 // any address as its own and answers from that address.
 func newNetstack(cfg Config, l *link) (*gstack.Stack, error) {
+	// Netstack writes a line to standard error about packets it cannot use,
+	// as often as somebody sends them. The setting is one for the process.
+	gvlog.SetTarget(silent{})
 	ns := gstack.New(gstack.Options{
 		NetworkProtocols:   []gstack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []gstack.TransportProtocolFactory{tcp.NewProtocol},
@@ -98,3 +102,11 @@ func setConnOptions(ep tcpip.Endpoint, cfg Config) error {
 	}
 	return nil
 }
+
+// silent is a log that nobody reads.
+type silent struct{}
+
+// Emit does nothing.
+func (silent) Emit(int, gvlog.Level, time.Time, string, ...any) {}
+
+var _ gvlog.Emitter = silent{}

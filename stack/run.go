@@ -46,7 +46,7 @@ func New(cfg Config) (*Stack, error) {
 	return &Stack{
 		cfg:      cfg,
 		flows:    newFlows(cfg),
-		halfOpen: &halfOpen{timeout: cfg.HandshakeTimeout},
+		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
 		noAccept: make(chan struct{}),
 	}, nil
 }

@@ -154,23 +154,23 @@ func (b *tableBuilder) guard() {
 	captured := &nftables.Chain{Name: "captured", Table: b.table}
 	b.conn.AddChain(captured)
 
-	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept)
-	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept)
-	b.rule(chain, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)), drop)
+	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
+	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
+	b.rule(chain, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)), drop())
 	b.ifCaptured(chain, captured)
-	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept)
+	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
 	// A packet without connection tracking has no direction, so it is not
 	// accepted here.
-	b.rule(chain, ct(expr.CtKeyDIRECTION), equal([]byte{1}), accept)
-	b.rule(chain, b.tcp(), drop)
-	b.rule(chain, ipv4Fragment(), drop)
-	b.rule(chain, ipv6Fragment(), drop)
+	b.rule(chain, ct(expr.CtKeyDIRECTION), equal([]byte{1}), accept())
+	b.rule(chain, b.tcp(), drop())
+	b.rule(chain, ipv4Fragment(), drop())
+	b.rule(chain, ipv6Fragment(), drop())
 
-	b.rule(captured, b.tcp(), drop)
-	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop)
-	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop)
-	b.rule(captured, ipv4Fragment(), drop)
-	b.rule(captured, ipv6Fragment(), drop)
+	b.rule(captured, b.tcp(), drop())
+	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop())
+	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop())
+	b.rule(captured, ipv4Fragment(), drop())
+	b.rule(captured, ipv6Fragment(), drop())
 	if b.cfg.RejectUDP {
 		udp := concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
 		if b.cfg.AllPorts {
@@ -255,10 +255,10 @@ func ipv6Fragment() []expr.Any {
 	)
 }
 
-var (
-	accept = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
-	drop   = []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
-)
+func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+func drop() []expr.Any {
+	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+}
 
 func load(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: 1}} }
 func ct(key expr.CtKey) []expr.Any     { return []expr.Any{&expr.Ct{Key: key, Register: 1}} }

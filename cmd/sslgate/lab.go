@@ -24,7 +24,7 @@ it. Needs root.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLabUpCmd(stdout), newLabServeCmd(stdout), newLabExecCmd(), newLabDownCmd(stdout))
+	cmd.AddCommand(newLabUpCmd(stdout), newLabServeCmd(stdout, stderr), newLabExecCmd(), newLabDownCmd(stdout))
 	return cmd
 }
 
@@ -60,7 +60,7 @@ func newLabUpCmd(stdout io.Writer) *cobra.Command {
 	return cmd
 }
 
-func newLabServeCmd(stdout io.Writer) *cobra.Command {
+func newLabServeCmd(stdout, stderr io.Writer) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -71,6 +71,7 @@ func newLabServeCmd(stdout io.Writer) *cobra.Command {
 			if err != nil {
 				return &exitError{code: 1, err: plainHelp(err)}
 			}
+			fmt.Fprintln(stderr, "serving until Ctrl-C ...")
 			err = demo.ServeLab(cmd.Context(), l, dir, stdout)
 			if err = errors.Join(err, l.Close()); err != nil {
 				return &exitError{code: 1, err: err}

@@ -37,7 +37,7 @@ func StartGateway(ctx context.Context, l *lab.Lab, binary, configFile string) (*
 	case <-p.log.ready:
 		return p, nil
 	case <-p.cmd.Done():
-		return nil, fmt.Errorf("the gateway ended before it was ready (%v):\n%s", p.cmd.Wait(), p.log)
+		return nil, fmt.Errorf("the gateway ended before it was ready (%w):\n%s", p.cmd.Wait(), p.log)
 	case <-ctx.Done():
 		_ = p.Kill()
 		return nil, fmt.Errorf("the gateway did not become ready (%w):\n%s", ctx.Err(), p.log)

@@ -215,33 +215,6 @@ func Down(name string) ([]string, error) {
 	return gone, errors.Join(errs...)
 }
 
-// Names returns the namespaces of the lab, from the client to the server.
-func (l *Lab) Names() []NS {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var all []NS
-	for _, ns := range []NS{Client, Hop, Gateway, Server} {
-		if l.spaces[ns] != nil {
-			all = append(all, ns)
-		}
-	}
-	return all
-}
-
-// Path is the file that stands for the namespace: under /run/netns for a
-// named lab, of this process's descriptor otherwise (a child that inherits
-// nothing can open it as long as this process lives).
-func (l *Lab) Path(ns NS) string {
-	if l.opt.Named {
-		return l.opt.path(ns)
-	}
-	s, err := l.space(ns)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(s.handle))
-}
-
 func (l *Lab) space(ns NS) (*space, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

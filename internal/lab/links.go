@@ -111,7 +111,7 @@ func (l *Lab) routes() error {
 			route{Gateway, "10.77.1.0/24", "10.77.3.2", LANIface, 0}, route{Gateway, "fd77:1::/64", "fd77:3::2", LANIface, 0})
 	}
 	for _, r := range all {
-		err := l.netlink(r.ns, func(h *netlink.Handle) error {
+		err := l.Netlink(r.ns, func(h *netlink.Handle) error {
 			dev, err := h.LinkByName(r.dev)
 			if err != nil {
 				return err
@@ -136,7 +136,7 @@ func (l *Lab) addLink(k link) error {
 	if err != nil {
 		return err
 	}
-	err = l.netlink(k.a, func(h *netlink.Handle) error {
+	err = l.Netlink(k.a, func(h *netlink.Handle) error {
 		v := netlink.NewVeth(netlink.LinkAttrs{Name: k.aName, MTU: k.mtu, TxQLen: -1})
 		v.PeerName, v.PeerNamespace, v.PeerMTU = k.bName, netlink.NsFd(int(far.handle)), uint32(k.mtu)
 		return h.LinkAdd(v)
@@ -151,7 +151,7 @@ func (l *Lab) addLink(k link) error {
 }
 
 func (l *Lab) addAddrs(ns NS, dev string, addrs []string) error {
-	return l.netlink(ns, func(h *netlink.Handle) error {
+	return l.Netlink(ns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName(dev)
 		if err != nil {
 			return err
@@ -175,7 +175,7 @@ func (l *Lab) addAddrs(ns NS, dev string, addrs []string) error {
 }
 
 func (l *Lab) linkUp(ns NS, dev string) error {
-	return l.netlink(ns, func(h *netlink.Handle) error {
+	return l.Netlink(ns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName(dev)
 		if err != nil {
 			return fmt.Errorf("interface %s in %s: %w", dev, ns, err)
@@ -206,11 +206,9 @@ func (l *Lab) disconnect() error {
 	return errors.Join(errs...)
 }
 
-// Netlink runs fn with a netlink handle of the namespace: for tests that
-// rename, add or remove links, routes and rules.
-func (l *Lab) Netlink(ns NS, fn func(*netlink.Handle) error) error { return l.netlink(ns, fn) }
-
-func (l *Lab) netlink(ns NS, fn func(*netlink.Handle) error) error {
+// Netlink runs fn with a netlink handle of the namespace; tests rename, add
+// and remove links, routes and rules by it.
+func (l *Lab) Netlink(ns NS, fn func(*netlink.Handle) error) error {
 	s, err := l.space(ns)
 	if err != nil {
 		return err

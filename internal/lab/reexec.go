@@ -49,7 +49,7 @@ func Reexec(args []string, stdout, stderr io.Writer) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("normal users may not make user namespaces here (%v): use `sudo scripts/demo`: %w", err, ErrHelp)
+		return 0, fmt.Errorf("normal users may not make user namespaces here (%w): use `sudo scripts/demo`: %w", err, ErrHelp)
 	}
 	err = cmd.Wait()
 	var exit *exec.ExitError
@@ -82,12 +82,9 @@ func mayMake() error {
 		return fmt.Errorf("network namespaces can be made by root only: use sudo: %w", ErrHelp)
 	}
 	err := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends here
-		err <- unix.Unshare(unix.CLONE_NEWNET)
-	}()
+	go onThread(func() { err <- unix.Unshare(unix.CLONE_NEWNET) })
 	if err := <-err; err != nil {
-		return fmt.Errorf("this machine (a container?) does not let root make network namespaces (%v): run it on a real or virtual machine: %w", err, ErrHelp)
+		return fmt.Errorf("this machine (a container?) does not let root make network namespaces (%w): run it on a real or virtual machine: %w", err, ErrHelp)
 	}
 	return tunUsable()
 }
@@ -102,5 +99,5 @@ func tunUsable() error {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s is missing: type `sudo modprobe tun` (in a container, pass the device in): %w", tunDevice, ErrHelp)
 	}
-	return fmt.Errorf("%s cannot be used (%v): %w", tunDevice, err, ErrHelp)
+	return fmt.Errorf("%s cannot be used (%w): %w", tunDevice, err, ErrHelp)
 }

@@ -61,11 +61,8 @@ func openSpace(h netns.NsHandle, path string) (*space, error) {
 func startSpace(path string, enter func() (netns.NsHandle, error)) (*space, error) {
 	s := &space{path: path, work: make(chan func()), done: make(chan struct{})}
 	ready := make(chan error)
-	go func() {
+	go onThread(func() {
 		defer close(s.done)
-		// Never unlocked: the thread ends with the goroutine and no other one
-		// ever runs in the wrong namespace.
-		runtime.LockOSThread()
 		var err error
 		s.handle, err = enter()
 		ready <- err
@@ -75,12 +72,33 @@ func startSpace(path string, enter func() (netns.NsHandle, error)) (*space, erro
 		for f := range s.work {
 			f()
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		<-s.done
 		return nil, err
 	}
 	return s, nil
+}
+
+// onThread runs f on a thread that ends with it, so that nothing else ever
+// runs in the wrong namespace. It is never the process's first thread: that
+// one cannot end, and would hold the namespace for as long as the process
+// lives.
+func onThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f() // stays locked, so the thread ends with this goroutine
+		return
+	}
+	// While this goroutine waits on the first thread no other can.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		f()
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 // on runs f on the thread of the namespace.
@@ -143,16 +161,15 @@ func (l *Lab) Do(ns NS, fn func() error) error {
 		return err
 	}
 	res := make(chan error, 1)
-	go func() {
+	go onThread(func() {
 		left := errors.New("the function inside the namespace did not return")
 		defer func() { res <- left }()
-		runtime.LockOSThread() // never unlocked: the thread ends here
 		if err := netns.Set(s.handle); err != nil {
 			left = fmt.Errorf("enter namespace %s: %w", ns, err)
 			return
 		}
 		left = fn()
-	}()
+	})
 	return <-res
 }
 

@@ -38,7 +38,8 @@ const (
 	destCol     = 61
 	gap         = 27
 	factsWidth  = gap - 2
-	maxFactRows = 8 // of 25 columns; a peer's text must not fill the screen
+	factsWide   = 36 // while the destination has no lifeline yet
+	maxFactRows = 8  // a peer's text must not fill the screen
 )
 
 // Draw returns the picture, each line at most 80 columns and ended by a
@@ -114,7 +115,11 @@ func (f Flow) rows() []row {
 // draw returns the lines of one entry: the arrow, with the facts beside it in
 // the other leg's gap, and further lines where the facts are long.
 func (r row) draw(dest bool) []*line {
-	facts := wrap(clean(r.facts()), factsWidth, maxFactRows)
+	room := factsWidth
+	if !dest {
+		room = factsWide
+	}
+	facts := wrap(clean(r.facts()), room, maxFactRows)
 	left, factsCol := clientCol, gateCol+2
 	if r.dest {
 		left, factsCol = gateCol, clientCol+2
