@@ -253,8 +253,13 @@ func TestRunEndsWithTheDevice(t *testing.T) {
 
 // A handler that returns without having closed its flow has it reset.
 func TestHandlerReturns(t *testing.T) {
-	l := newLab(t, 1500, false, stack.Config{Handler: &handler{handle: func(context.Context, *stack.Flow) {}}})
+	l := newLab(t, 1500, false, stack.Config{Handler: &handler{handle: func(_ context.Context, f *stack.Flow) {
+		_, _ = f.Conn.Read(make([]byte, 1)) // or the reset may come before the client's connect has returned
+	}}})
 	c := l.dial(server4)
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("client: %v", err)
 	}

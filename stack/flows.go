@@ -61,22 +61,28 @@ func client(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-// room says whether src may have another flow.
-func (f *flows) room(src netip.Addr) bool {
+// full says which limit another flow of src would be over.
+func (f *flows) full(src netip.Addr) Full {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.roomLocked(src)
+	return f.fullLocked(src)
 }
 
-func (f *flows) roomLocked(src netip.Addr) bool {
-	return len(f.live) < f.max && f.perClient[client(src)] < f.maxPerClient
+func (f *flows) fullLocked(src netip.Addr) Full {
+	switch {
+	case len(f.live) >= f.max:
+		return FullTotal
+	case f.perClient[client(src)] >= f.maxPerClient:
+		return FullClient
+	}
+	return FullNot
 }
 
 // add takes a connection in; false if there is no room for it.
 func (f *flows) add(c *Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.roomLocked(c.src.Addr()) {
+	if f.fullLocked(c.src.Addr()) != FullNot {
 		f.rejected++
 		return false
 	}

@@ -84,13 +84,15 @@ func (g *gate) admitTCP(h vnetHeader, p packet, head, rest []byte) (bool, badKin
 		g.reset(s)
 		return false, badNothing
 	}
-	if !g.flows.room(s.src.Addr()) {
+	now := g.now()
+	full := g.flows.full(s.src.Addr())
+	answer := g.handler.OnSYN(SYN{Src: s.src, Dst: s.dst, At: now, Full: full})
+	if full != FullNot && answer != SYNDrop {
 		g.stats.synLimited.Add(1)
 		g.reset(s)
 		return false, badNothing
 	}
-	now := g.now()
-	switch g.handler.OnSYN(SYN{Src: s.src, Dst: s.dst, At: now}) {
+	switch answer {
 	case SYNPass:
 		g.stats.synPassed.Add(1)
 		if !g.allPorts { // the forwarder has timers of its own

@@ -39,7 +39,21 @@ type Device interface {
 type SYN struct {
 	Src, Dst netip.AddrPort
 	At       time.Time
+	// Full says that there is no room for the flow, whatever the Handler
+	// answers: SYNPass then counts as SYNReset. It is asked all the same, so
+	// that it can say why.
+	Full Full
 }
+
+// Full says which limit a SYN met.
+type Full uint8
+
+// The limits.
+const (
+	FullNot    Full = iota // there is room
+	FullTotal              // Config.MaxFlows
+	FullClient             // Config.MaxFlowsPerClient
+)
 
 // SYNAnswer says what becomes of a SYN. The zero value resets.
 type SYNAnswer uint8

@@ -109,9 +109,7 @@ func badHellos() []Scenario {
 
 func destinationsToo() []Scenario {
 	failed := func(rule string, code reason.Code) Want { return refused(rule, code, SeenReset, Proven) }
-	// Here the alert goes to the destination, where sslgate is the client.
 	name := failed("wrong-name", reason.UpstreamName)
-	name.Alert = handshake.AlertBadCertificate
 	// Refused on the SYN, before there is anything to carry an alert.
 	syn := refused("", reason.NoRule, SeenRefused, NotShown)
 	syn.Alert = handshake.AlertNone

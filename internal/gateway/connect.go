@@ -97,8 +97,6 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 		dest.reset()
 		e := handshake.AsError(err)
 		fl.rec.DestPeer = e.Peer
-		// alert_received is the client's; the destination's is in its ledger.
-		e.Received = handshake.AlertNone
 		return nil, e
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
@@ -146,7 +144,7 @@ func lingerClose(c clientConn) {
 // isReset says whether the other side, or its kernel, has thrown the
 // connection away.
 func isReset(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ENOTCONN)
 }
 
 // isLost says whether the other side stopped answering.

@@ -18,7 +18,7 @@ import (
 
 // The walk of one flow:
 //
-//  1. take a place in the registry (caps)
+//  1. enter the registry of live flows (the stack has looked at the caps)
 //  2. policy.OnSYN: bypass, or go on
 //  3. handshake.Peek: read the client hello, send nothing
 //  4. policy.OnHello: pick the rule; a refusal leaves with its exact alert
@@ -36,6 +36,7 @@ type flow struct {
 	rec    *audit.Record
 	facts  policy.Facts
 	ledger *handshake.Ledger
+	live   *Live
 }
 
 // HandleFlow walks one flow to its end. It implements stack.Handler.
@@ -50,13 +51,10 @@ func (g *Gateway) handle(ctx context.Context, client clientConn, src, dst netip.
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
 		ledger: handshake.NewLedger(at),
 	}
+	fl.live = &Live{ID: fl.rec.ID, Start: at, Client: src, Destination: dst, fl: fl}
 	defer fl.finish()
-	if code := g.registry.enter(src.Addr()); code != "" {
-		fl.refuse(handshake.Refuse(handshake.StepNone, code, ""))
-		client.Reset()
-		return
-	}
-	defer g.registry.leave(src.Addr())
+	g.registry.enter(fl.live)
+	defer g.registry.leave(fl.live)
 	fl.walk(ctx)
 }
 
@@ -66,6 +64,9 @@ func (fl *flow) finish() {
 		fl.client.Reset()
 		fl.rec.Reason, fl.rec.Detail, fl.rec.End = reason.Internal, fmt.Sprint(p), ""
 		fl.g.log.Error("flow ended by a defect", zap.String("id", fl.rec.ID), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+	}
+	if code := fl.live.endedBy(); code != "" && fl.rec.End == "" {
+		fl.rec.End = code
 	}
 	fl.rec.Duration = time.Since(fl.rec.Start)
 	fl.rec.Ledger = fl.ledger.Entries()
@@ -88,7 +89,7 @@ func (fl *flow) walk(ctx context.Context) {
 			fl.client.Reset()
 			return
 		}
-		fl.bypass(ctx, fl.client, v.Plan)
+		fl.bypass(ctx, fl.client, v)
 		return
 	}
 
@@ -112,7 +113,7 @@ func (fl *flow) walk(ctx context.Context) {
 			fl.client.Reset()
 			return
 		}
-		fl.bypass(ctx, replay, v.Plan)
+		fl.bypass(ctx, replay, v)
 	case policy.Terminate:
 		if session := fl.serve(hctx, hello, conn, v.Plan); session != nil {
 			cancel()
@@ -127,9 +128,9 @@ func (fl *flow) walk(ctx context.Context) {
 
 // serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
 func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn handshakeConn, plan *policy.Plan) *handshake.Session {
-	check := func(peer *handshake.Peer, _ *handshake.State) error {
+	check := func(peer *handshake.Peer, state *handshake.State) error {
 		facts := fl.facts
-		facts.Peer = peer
+		facts.Peer, facts.State = peer, state
 		v := fl.set.OnPeer(plan, facts)
 		if v.Action == policy.Terminate {
 			return nil
@@ -148,7 +149,7 @@ func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn ha
 	}
 	fl.rec.ClientLeg = &session.State
 	fl.rec.Peer = session.Peer
-	fl.facts.Peer = session.Peer
+	fl.facts.Peer, fl.facts.State = session.Peer, &session.State
 	if session.Peer != nil && !session.Peer.Proven {
 		fl.refuse(handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, ""))
 		fl.client.Reset()
@@ -160,6 +161,7 @@ func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn ha
 		fl.client.Reset()
 		return nil
 	}
+	fl.live.grant(v, fl.facts)
 	fl.rec.Step = handshake.StepApplicationData
 	return session
 }
@@ -168,7 +170,11 @@ func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn ha
 func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *policy.Plan) {
 	dest, err := fl.connect(ctx, session, plan)
 	if err != nil {
-		fl.refuse(handshake.AsError(err))
+		e := handshake.AsError(err)
+		// Step and alerts of the record are the client's; what happened on the
+		// destination's leg is in its own ledger.
+		e.Step, e.Wanted, e.Received = handshake.StepApplicationData, handshake.AlertOf(e.Reason), handshake.AlertNone
+		fl.refuse(e)
 		// Without close_notify: the client must not take it for an orderly end.
 		fl.client.Reset()
 		return
@@ -177,8 +183,9 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 }
 
 // bypass relays without looking inside.
-func (fl *flow) bypass(ctx context.Context, client handshake.Conn, plan *policy.Plan) {
-	dest, err := fl.dial(ctx, plan)
+func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verdict) {
+	fl.live.grant(v, fl.facts)
+	dest, err := fl.dial(ctx, v.Plan)
 	if err != nil {
 		fl.refuse(handshake.AsError(err))
 		fl.client.Reset()
@@ -229,8 +236,8 @@ func (fl *flow) refuse(e *handshake.Error) {
 		fl.rec.AlertReceived = e.Received
 	}
 	fl.rec.Detail = e.Detail
-	if e.Err != nil {
-		fl.rec.Detail = join(e.Detail, e.Err.Error())
+	if e.Detail == "" && e.Err != nil {
+		fl.rec.Detail = e.Err.Error()
 	}
 }
 

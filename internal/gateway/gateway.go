@@ -22,12 +22,10 @@ import (
 // Limits bound what clients can make the gateway hold. Zero values mean the
 // defaults of internal/config.
 type Limits struct {
-	Flows          int           // live flows in total
-	FlowsPerClient int           // live flows of one IPv4 address or IPv6 /64
-	Hello          int           // bytes of a ClientHello
-	Handshake      time.Duration // the whole client handshake, hello included
-	Idle           time.Duration // a flow without data
-	Dial           time.Duration // connecting to the destination; its TLS handshake gets as long again
+	Hello     int           // bytes of a ClientHello
+	Handshake time.Duration // the whole client handshake, hello included
+	Idle      time.Duration // a flow without data
+	Dial      time.Duration // connecting to the destination; its TLS handshake gets as long again
 }
 
 // Config is what a Gateway is made of. All but Dial, Own and Now are required.
@@ -69,22 +67,17 @@ func New(c Config) (*Gateway, error) {
 	if c.Policy == nil || c.Engine == nil || c.Audit == nil || c.Log == nil {
 		return nil, errors.New("gateway: policy, engine, audit and log are required")
 	}
-	def := func(v *int, d int) {
+	def := func(v *time.Duration, d time.Duration) {
 		if *v <= 0 {
 			*v = d
 		}
 	}
-	defT := func(v *time.Duration, d time.Duration) {
-		if *v <= 0 {
-			*v = d
-		}
+	if c.Limits.Hello <= 0 {
+		c.Limits.Hello = handshake.MaxHello
 	}
-	def(&c.Limits.Flows, 20000)
-	def(&c.Limits.FlowsPerClient, 512)
-	def(&c.Limits.Hello, 64<<10)
-	defT(&c.Limits.Handshake, 10*time.Second)
-	defT(&c.Limits.Idle, 10*time.Minute)
-	defT(&c.Limits.Dial, 5*time.Second)
+	def(&c.Limits.Handshake, 10*time.Second)
+	def(&c.Limits.Idle, 10*time.Minute)
+	def(&c.Limits.Dial, 5*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -95,7 +88,7 @@ func New(c Config) (*Gateway, error) {
 		engine: c.Engine, audit: c.Audit, log: c.Log, limits: c.Limits, dial: c.Dial, now: c.Now,
 		refused:  c.Refused,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
-		registry: newRegistry(c.Limits.Flows, c.Limits.FlowsPerClient),
+		registry: newRegistry(),
 		buffers:  newBufferPool(),
 	}
 	if g.dial == nil {
@@ -114,6 +107,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // Flows is the number of live flows.
 func (g *Gateway) Flows() int { return g.registry.count() }
+
+// Each calls f for every flow that is live now, in no particular order; f may
+// End it. It may have ended by itself meanwhile.
+func (g *Gateway) Each(f func(*Live)) {
+	for _, l := range g.registry.all() {
+		f(l)
+	}
+}
+
+// Lookup returns the live flow of that id, nil if there is none.
+func (g *Gateway) Lookup(id string) *Live { return g.registry.lookup(id) }
 
 // Drain refuses new flows from now on and waits until the live ones have
 // ended or ctx has.

@@ -4,61 +4,24 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
-
-	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// registry counts the live flows, in total and by client. It holds at most
-// limits.flows entries.
+// registry knows the live flows. It holds as many as the stack takes
+// (limits.flows): nothing enters it that the stack has not counted.
 type registry struct {
-	max, maxClient int
-	boot           uint32 // random, so that ids of two runs differ
+	boot uint32 // random, so that ids of two runs differ
 
-	mu     sync.Mutex
-	seq    uint64
-	live   int
-	client map[netip.Addr]int
-	empty  chan struct{} // closed while live == 0
+	mu    sync.Mutex
+	seq   uint64
+	live  map[string]*Live
+	empty chan struct{} // closed while there is no live flow
 }
 
-func newRegistry(max, maxClient int) *registry {
+func newRegistry() *registry {
 	empty := make(chan struct{})
 	close(empty)
-	return &registry{max: max, maxClient: maxClient, boot: rand.Uint32(), client: map[netip.Addr]int{}, empty: empty}
-}
-
-// clientKey is what limits.flows_per_client counts by: the IPv4 address, or
-// the IPv6 /64, as one host can take any address of it.
-func clientKey(a netip.Addr) netip.Addr {
-	a = a.Unmap()
-	if a.Is4() {
-		return a
-	}
-	p, err := a.WithZone("").Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
-}
-
-// full says whether one more flow of the client would be over a limit, and
-// which; "" means there is room.
-func (r *registry) full(client netip.Addr) reason.Code {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.fullLocked(clientKey(client))
-}
-
-func (r *registry) fullLocked(key netip.Addr) reason.Code {
-	switch {
-	case r.live >= r.max:
-		return reason.FlowLimit
-	case r.client[key] >= r.maxClient:
-		return reason.ClientLimit
-	}
-	return ""
+	return &registry{boot: rand.Uint32(), live: map[string]*Live{}, empty: empty}
 }
 
 // nextID names a flow: unique within a run, and very likely between runs.
@@ -69,31 +32,20 @@ func (r *registry) nextID() string {
 	return fmt.Sprintf("%08x-%x", r.boot, r.seq)
 }
 
-// enter takes a place; "" means it was given and leave must be called.
-func (r *registry) enter(client netip.Addr) reason.Code {
-	key := clientKey(client)
+func (r *registry) enter(l *Live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if code := r.fullLocked(key); code != "" {
-		return code
-	}
-	if r.live == 0 {
+	if len(r.live) == 0 {
 		r.empty = make(chan struct{})
 	}
-	r.live++
-	r.client[key]++
-	return ""
+	r.live[l.ID] = l
 }
 
-func (r *registry) leave(client netip.Addr) {
-	key := clientKey(client)
+func (r *registry) leave(l *Live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.live--
-	if r.client[key]--; r.client[key] <= 0 {
-		delete(r.client, key)
-	}
-	if r.live == 0 {
+	delete(r.live, l.ID)
+	if len(r.live) == 0 {
 		close(r.empty)
 	}
 }
@@ -101,7 +53,23 @@ func (r *registry) leave(client netip.Addr) {
 func (r *registry) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.live
+	return len(r.live)
+}
+
+func (r *registry) lookup(id string) *Live {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.live[id]
+}
+
+func (r *registry) all() []*Live {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*Live, 0, len(r.live))
+	for _, l := range r.live {
+		all = append(all, l)
+	}
+	return all
 }
 
 // waitEmpty returns nil once no flow is live, or ctx's error.

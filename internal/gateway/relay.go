@@ -27,7 +27,11 @@ func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destinat
 	r := &relay{
 		pool: fl.g.buffers, idle: fl.g.limits.Idle,
 		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
+		alert:  handshake.AlertNone,
 		dest:   relayEnd{dest.Conn, dest.reset, reason.EndDestinationReset, reason.EndDestinationTrunc, reason.EndDestinationLost, reason.EndDestinationError},
+	}
+	if code := fl.live.relaying(r); code != "" {
+		r.fail(code, nil)
 	}
 	r.run(ctx)
 	fl.rec.BytesUp, fl.rec.BytesDown = r.up.Load(), r.down.Load()
@@ -51,7 +55,6 @@ type relay struct {
 }
 
 func (r *relay) run(ctx context.Context) {
-	r.alert = handshake.AlertNone
 	r.last.Store(time.Now().UnixNano())
 	stop := context.AfterFunc(ctx, func() { r.fail(reason.EndDrain, nil) })
 	defer stop()
@@ -92,7 +95,9 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			if cerr := dst.CloseWrite(); cerr != nil {
+			// A side that has closed altogether cannot be half-closed any more.
+			// If that was a RST, its own reader says so.
+			if cerr := dst.CloseWrite(); cerr != nil && !isReset(cerr) {
 				r.failEnd(dst, cerr)
 			}
 			return

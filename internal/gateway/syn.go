@@ -14,15 +14,20 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// OnSYN is the first of the three moments: our caps, then policy. It runs on
+// OnSYN is the first of the three moments: the stack's caps, then policy. It runs on
 // the packet path and neither blocks nor writes; a refusal is queued for Run.
 func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 	if g.draining.Load() {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.Draining})
 		return stack.SYNReset
 	}
-	if code := g.registry.full(s.Src.Addr()); code != "" {
-		g.refuseSYN(s, policy.Verdict{Reason: code})
+	switch s.Full {
+	case stack.FullNot:
+	case stack.FullClient:
+		g.refuseSYN(s, policy.Verdict{Reason: reason.ClientLimit})
+		return stack.SYNReset
+	default:
+		g.refuseSYN(s, policy.Verdict{Reason: reason.FlowLimit})
 		return stack.SYNReset
 	}
 	set := g.policy.Load()

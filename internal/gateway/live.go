@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// Live is a flow that is on its walk. Its methods may be called by anyone at
+// any time.
+type Live struct {
+	ID                  string
+	Start               time.Time
+	Client, Destination netip.AddrPort
+
+	fl *flow
+
+	mu      sync.Mutex
+	relay   *relay // while data flows
+	granted *granted
+	ended   reason.Code // End was called before there was a relay
+}
+
+// granted is what a flow was let through with: enough to decide it anew.
+type granted struct {
+	verdict policy.Verdict
+	facts   policy.Facts
+}
+
+// Status is a flow as it stands at one moment.
+type Status struct {
+	ID                  string
+	Start               time.Time
+	Client, Destination netip.AddrPort
+	SNI                 string
+	Rule                string
+	Reason              reason.Code // "" until it is let through
+	Action              policy.Action
+	Step                handshake.Step
+	Peer                *handshake.Peer // proven; nil without certificate
+	BytesUp, BytesDown  int64
+	Ledger              []handshake.Entry
+}
+
+// Status returns how far the flow has come.
+func (l *Live) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := Status{
+		ID: l.ID, Start: l.Start, Client: l.Client, Destination: l.Destination,
+		Step: l.fl.ledger.Reached(), Ledger: l.fl.ledger.Entries(),
+	}
+	if g := l.granted; g != nil {
+		s.Rule, s.Reason, s.Action, s.Peer = g.verdict.Rule, g.verdict.Reason, g.verdict.Action, g.facts.Peer
+		if g.facts.Hello != nil {
+			s.SNI = g.facts.Hello.ServerName
+		}
+	}
+	if l.relay != nil {
+		s.BytesUp, s.BytesDown = l.relay.up.Load(), l.relay.down.Load()
+	}
+	return s
+}
+
+// Granted returns the facts and the verdict that the flow was let through
+// with; false while it is not decided yet.
+func (l *Live) Granted() (policy.Facts, policy.Verdict, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.granted == nil {
+		return policy.Facts{}, policy.Verdict{}, false
+	}
+	return l.granted.facts, l.granted.verdict, true
+}
+
+// End ends the flow with a RST to both sides; code stands in its record as
+// its end.
+func (l *Live) End(code reason.Code) {
+	l.mu.Lock()
+	r := l.relay
+	if r == nil && l.ended == "" {
+		l.ended = code
+	}
+	l.mu.Unlock()
+	if r != nil {
+		r.fail(code, nil)
+		return
+	}
+	l.fl.client.Reset()
+}
+
+// grant notes what the flow was let through with.
+func (l *Live) grant(v policy.Verdict, f policy.Facts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.granted = &granted{v, f}
+}
+
+// relaying notes that data flows from now on; a code means that somebody has
+// ended the flow already.
+func (l *Live) relaying(r *relay) reason.Code {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.relay = r
+	return l.ended
+}
+
+// endedBy is the code of an End that came before data flowed.
+func (l *Live) endedBy() reason.Code {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
