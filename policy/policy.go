@@ -26,6 +26,7 @@ type Facts struct {
 	Dst   netip.AddrPort         // the original destination
 	Hello *handshake.ClientHello // nil before OnHello
 	Peer  *handshake.Peer        // nil before OnPeer, and where no certificate was shown
+	State *handshake.State       // what the handshake agreed on; nil before OnPeer
 }
 
 // Action is what happens to a flow. The zero value denies, and so does every
