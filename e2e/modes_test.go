@@ -43,7 +43,7 @@ func TestAttachTouchesNothing(t *testing.T) {
 		echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter`)
 	look := func() string {
 		out, err := w.lab.Command(lab.Gateway, "sh", "-c",
-			"ip -d link show tap9 | sed 's/state [A-Z]*//; s/qdisc [a-z_]*//; s/<[^>]*>//'; ip addr show dev tap9 | grep inet; ip rule; ip -6 rule; ip route show table all; nft list ruleset").CombinedOutput()
+			"ip -d link show tap9 | sed 's/state [A-Z]*//; s/qdisc [a-z_]*//; s/<[^>]*>//; s/addrgenmode [a-z0-9]*//'; ip addr show dev tap9 | grep inet; ip rule; ip -6 rule; ip route show table all; nft list ruleset").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -161,6 +161,7 @@ func TestQUIC(t *testing.T) {
 				_ = c.Close()
 				cancel()
 			}
+			time.Sleep(100 * time.Millisecond) // for the sniffer
 			if want := map[string]int{"reject": 0, "ignore": 2}[quic]; s.Count() != want {
 				t.Errorf("%d datagrams reached the server, want %d", s.Count(), want)
 			}
