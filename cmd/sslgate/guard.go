@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/service"
 	"github.com/sslgate/sslgate/tun"
 )
 
@@ -31,7 +32,7 @@ and capture of the configuration are used.`,
 			if err != nil {
 				return err
 			}
-			switch err := tun.Guard(steerConfig(c)); {
+			switch err := tun.Guard(service.SteerConfig(c)); {
 			case errors.Is(err, tun.ErrRunning):
 				fmt.Fprintf(stdout, "the guard is set already: %v\n", err)
 				return nil
@@ -72,7 +73,7 @@ nothing while the gateway runs.`,
 					return &exitError{code: 1, err: errors.New("nothing was released")}
 				}
 			}
-			if err := tun.Release(steerConfig(c)); err != nil {
+			if err := tun.Release(service.SteerConfig(c)); err != nil {
 				return &exitError{code: 1, err: err}
 			}
 			fmt.Fprintf(stdout, "released: %s passes uninspected\n", captured(c))

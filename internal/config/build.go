@@ -22,6 +22,8 @@ type Runtime struct {
 	Set *policy.Set
 	// Environment is what the rules of Set refer to by name.
 	Environment policy.Environment
+	// Files are all files that were read: a change of one asks for a reload.
+	Files []string
 	// TUNAddresses are tun.addresses; destinations in them are refused.
 	TUNAddresses []netip.Prefix
 }
@@ -60,6 +62,7 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	b.profiles(&env)
 	b.audit()
 	rt.TUNAddresses = f.tunAddresses()
+	rt.Files = files(f.Name, rt.Config)
 	rt.Environment = env
 	rt.Set = b.policy(env)
 	b.keysFit(env)
@@ -70,6 +73,19 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 		return nil, fs
 	}
 	return rt, fs
+}
+
+// files lists what a runtime is read from; c has its paths resolved.
+func files(name string, c *Config) []string {
+	all := []string{name}
+	for _, a := range c.Authorities {
+		all = append(all, a.Roots)
+	}
+	for _, id := range c.Identities {
+		all = append(all, id.Certificate, id.Key)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // builder collects what Build finds.
@@ -110,6 +126,9 @@ func (b *builder) config() *Config {
 	}
 	if c.Audit.File != "-" {
 		c.Audit.File = b.file.abs(c.Audit.File)
+	}
+	if c.Admin.Socket != AdminOff {
+		c.Admin.Socket = b.file.abs(c.Admin.Socket)
 	}
 	return &c
 }

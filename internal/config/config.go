@@ -36,6 +36,10 @@ type Config struct {
 	Audit Audit `yaml:"audit"`
 	// Log is what the gateway says of itself, on standard error.
 	Log Log `yaml:"log"`
+	// Admin is the gateway's own door for status and reload.
+	Admin Admin `yaml:"admin"`
+	// Reload says what a changed configuration does to a running gateway.
+	Reload Reload `yaml:"reload"`
 }
 
 // TUN is the device the captured packets are read from.
@@ -121,6 +125,26 @@ type Log struct {
 	// Format is "console" (the default) or "json".
 	Format string `yaml:"format"`
 }
+
+// Admin is the gateway's own door for status and reload.
+type Admin struct {
+	// Socket is the path of a unix socket, which gets mode 0600, or "off". Default /run/sslgate/admin.sock; where that cannot be had the gateway runs without.
+	Socket string `yaml:"socket"`
+}
+
+// Reload says what a changed configuration does to a running gateway. SIGHUP and `sslgate reload` read it anew; all of it is put in place, or nothing.
+type Reload struct {
+	// Watch also reloads when the configuration or a file it names has changed; looked at every 5 seconds. Default false.
+	Watch bool `yaml:"watch"`
+	// Live is what becomes of live flows: "keep" (the default; they keep the policy they began with) or "reevaluate" (they are decided anew, and end where they are no longer allowed).
+	Live string `yaml:"live"`
+}
+
+// DefaultSocket is admin.socket where it is not set; AdminOff means none.
+const (
+	DefaultSocket = "/run/sslgate/admin.sock"
+	AdminOff      = "off"
+)
 
 // Ports is a list of TCP ports, or all of them.
 type Ports struct {

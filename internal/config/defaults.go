@@ -31,4 +31,6 @@ func setDefaults(c *Config) {
 	c.Audit.File = "-"
 	c.Log.Level = "info"
 	c.Log.Format = "console"
+	c.Admin.Socket = DefaultSocket
+	c.Reload.Live = "keep"
 }

@@ -57,8 +57,10 @@ func TestDefaults(t *testing.T) {
 			Flows: 20000, FlowsPerClient: 512, Hello: 65536, Handshake: Duration(10 * time.Second),
 			Idle: Duration(10 * time.Minute), Drain: Duration(30 * time.Second),
 		},
-		Audit: Audit{File: "-"},
-		Log:   Log{Level: "info", Format: "console"},
+		Audit:  Audit{File: "-"},
+		Admin:  Admin{Socket: "/run/sslgate/admin.sock"},
+		Reload: Reload{Live: "keep"},
+		Log:    Log{Level: "info", Format: "console"},
 	}
 	if d := cmp.Diff(want, c); d != "" {
 		t.Error(d)

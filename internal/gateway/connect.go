@@ -43,7 +43,7 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialForbidden, why)
 	}
 	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
-	ctx, cancel := context.WithTimeout(ctx, fl.g.limits.Dial)
+	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
 	conn, err := fl.g.dial(ctx, dst)
 	if err != nil {
@@ -87,7 +87,7 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, fl.g.limits.Dial)
+	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
 	ledger := handshake.NewLedger(fl.rec.Start)
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)

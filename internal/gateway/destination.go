@@ -93,13 +93,11 @@ func hostAddrs() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-func hostDial(timeout time.Duration) func(context.Context, netip.AddrPort) (net.Conn, error) {
+// hostDial connects by the host's own sockets, within ctx.
+func hostDial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	// One address, so no Happy Eyeballs; TCP_NODELAY is Go's default and must
 	// stay: Nagle against delayed ACKs costs 40 ms a round trip.
-	d := &net.Dialer{Timeout: timeout, FallbackDelay: -1}
-	return func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
-		return d.DialContext(ctx, "tcp", dst.String())
-	}
+	return (&net.Dialer{FallbackDelay: -1}).DialContext(ctx, "tcp", dst.String())
 }
 
 // dialError gives a failed dial its reason.

@@ -32,6 +32,7 @@ import (
 type flow struct {
 	g      *Gateway
 	set    *policy.Set
+	limits Limits
 	client clientConn
 	rec    *audit.Record
 	facts  policy.Facts
@@ -45,8 +46,9 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 }
 
 func (g *Gateway) handle(ctx context.Context, client clientConn, src, dst netip.AddrPort, at time.Time) {
+	now := g.current.Load()
 	fl := &flow{
-		g: g, set: g.policy.Load(), client: client,
+		g: g, set: now.set, limits: now.limits, client: client,
 		rec:    audit.NewRecord(g.registry.nextID(), at, src, dst),
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
 		ledger: handshake.NewLedger(at),
@@ -93,9 +95,9 @@ func (fl *flow) walk(ctx context.Context) {
 		return
 	}
 
-	hctx, cancel := context.WithDeadline(ctx, fl.rec.Start.Add(fl.g.limits.Handshake))
+	hctx, cancel := context.WithDeadline(ctx, fl.rec.Start.Add(fl.limits.Handshake))
 	defer cancel()
-	hello, conn, err := handshake.Peek(hctx, fl.client, fl.g.limits.Hello)
+	hello, conn, err := handshake.Peek(hctx, fl.client, fl.limits.Hello)
 	if err != nil {
 		fl.refuseHello(err, 0)
 		return

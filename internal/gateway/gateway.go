@@ -47,11 +47,10 @@ type Config struct {
 
 // Gateway decides and relays flows. It implements stack.Handler.
 type Gateway struct {
-	policy   atomic.Pointer[policy.Set]
+	current  atomic.Pointer[settings]
 	engine   handshake.Engine
 	audit    *audit.Log
 	log      *zap.Logger
-	limits   Limits
 	dial     func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	own      *ownAddrs
 	refused  []netip.Prefix
@@ -67,17 +66,6 @@ func New(c Config) (*Gateway, error) {
 	if c.Policy == nil || c.Engine == nil || c.Audit == nil || c.Log == nil {
 		return nil, errors.New("gateway: policy, engine, audit and log are required")
 	}
-	def := func(v *time.Duration, d time.Duration) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
-	if c.Limits.Hello <= 0 {
-		c.Limits.Hello = handshake.MaxHello
-	}
-	def(&c.Limits.Handshake, 10*time.Second)
-	def(&c.Limits.Idle, 10*time.Minute)
-	def(&c.Limits.Dial, 5*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -85,18 +73,46 @@ func New(c Config) (*Gateway, error) {
 		c.Own = hostAddrs
 	}
 	g := &Gateway{
-		engine: c.Engine, audit: c.Audit, log: c.Log, limits: c.Limits, dial: c.Dial, now: c.Now,
+		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, now: c.Now,
 		refused:  c.Refused,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
 	}
 	if g.dial == nil {
-		g.dial = hostDial(c.Limits.Dial)
+		g.dial = hostDial
 	}
 	g.refusals = newRefusals(g.write)
-	g.policy.Store(c.Policy)
+	g.SetPolicy(c.Policy, c.Limits)
 	return g, nil
+}
+
+// settings are what a reload changes; a flow keeps those it began with.
+type settings struct {
+	set    *policy.Set
+	limits Limits
+}
+
+// SetPolicy puts another policy and other limits in place for the flows that
+// begin from now on.
+func (g *Gateway) SetPolicy(set *policy.Set, limits Limits) {
+	g.current.Store(&settings{set, limits.withDefaults()})
+}
+
+// withDefaults fills in those of internal/config.
+func (l Limits) withDefaults() Limits {
+	if l.Hello <= 0 {
+		l.Hello = handshake.MaxHello
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&l.Handshake, 10 * time.Second}, {&l.Idle, 10 * time.Minute}, {&l.Dial, 5 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	return l
 }
 
 // Run records refused SYNs until ctx ends, then writes what is still queued.

@@ -25,7 +25,7 @@ type relayEnd struct {
 func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destination) {
 	fl.rec.Setup = time.Since(fl.rec.Start)
 	r := &relay{
-		pool: fl.g.buffers, idle: fl.g.limits.Idle,
+		pool: fl.g.buffers, idle: fl.limits.Idle,
 		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
 		alert:  handshake.AlertNone,
 		dest:   relayEnd{dest.Conn, dest.reset, reason.EndDestinationReset, reason.EndDestinationTrunc, reason.EndDestinationLost, reason.EndDestinationError},

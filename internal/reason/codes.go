@@ -5,6 +5,7 @@ const (
 	// Before the client hello: packets and SYN.
 
 	NoRule       Code = "no_rule"        // no rule's address selectors fit: default deny
+	OutsideTime  Code = "outside_time"   // a rule would let it through, but not at this time
 	RuleDeny     Code = "rule_deny"      // a rule with action deny fits
 	FlowLimit    Code = "flow_limit"     // limits.flows reached
 	ClientLimit  Code = "client_limit"   // limits.flows_per_client reached
@@ -31,6 +32,8 @@ const (
 	SNIUnknown      Code = "sni_unknown"
 	SNIInvalid      Code = "sni_invalid"
 	NoALPN          Code = "no_application_protocol"
+	// NoExtendedMasterSecret: RFC 7627, section 5.2.
+	NoExtendedMasterSecret Code = "no_extended_master_secret"
 
 	// Steps 2 and 3: the server's answer, judged by the client.
 
@@ -55,8 +58,12 @@ const (
 	NotACA            Code = "certificate_issuer_not_ca"
 	UnknownCritical   Code = "certificate_unknown_critical_extension"
 	NoPossession      Code = "no_proof_of_possession"
+	Revoked           Code = "certificate_revoked"
+	RevocationUnknown Code = "revocation_unknown"
 	AuthorityNotNamed Code = "authority_may_not_name"
 	NotAllowed        Code = "identity_not_allowed"
+	ConditionFailed   Code = "condition_failed"
+	ConditionError    Code = "condition_error"
 
 	// Towards the destination.
 
@@ -80,6 +87,7 @@ const (
 	OKNoCertificate Code = "allowed_without_certificate"
 	OKNotAsked      Code = "allowed_not_asked"
 	Bypassed        Code = "bypassed"
+	Observed        Code = "observed"
 
 	// How a flow that was let through ended.
 
@@ -92,13 +100,18 @@ const (
 	EndDrain            Code = "drain_deadline"
 	EndClientError      Code = "client_error"
 	EndDestinationError Code = "destination_error"
+	EndPolicy           Code = "no_longer_allowed"
+	EndOperator         Code = "ended_by_operator"
 	EndClientLost       Code = "client_unresponsive"
 	EndDestinationLost  Code = "destination_unresponsive"
+	EndRevoked          Code = "client_certificate_revoked"
+	EndExpired          Code = "client_certificate_expired"
 )
 
 // entries is the list, in the order of a flow's life. It is never changed.
 var entries = [...]Entry{
 	{NoRule, Refused, 0, 49, "no rule's addresses fit this connection; the default is to deny", "ask for a rule for this source and destination, or connect to a destination that has one"},
+	{OutsideTime, Refused, 0, 49, "a rule would let this connection through, but not at this time", "connect within the time that the rule names, or ask its owner for another"},
 	{RuleDeny, Refused, 0, 49, "a rule with action deny fits", "this destination is closed on purpose; ask the owner of the rule named in the record"},
 	{FlowLimit, Refused, 0, NoAlert, "the gateway already holds as many flows as limits.flows allows", "retry later; the gateway's operator should look at limits.flows and at who holds the flows"},
 	{ClientLimit, Refused, 0, NoAlert, "this client address already holds as many flows as limits.flows_per_client allows", "close connections that are not used, or ask for a higher limits.flows_per_client"},
@@ -122,6 +135,7 @@ var entries = [...]Entry{
 	{SNIMissing, Refused, 1, 109, "the client sent no server name (SNI), and every rule for this destination asks for one", "connect by name instead of by IP address, or use a client that sends SNI"},
 	{SNIUnknown, Refused, 1, 112, "no rule for this destination knows the server name (SNI) that the client asked for", "check the name the client connects to, or ask for a rule for it"},
 	{SNIInvalid, Refused, 1, 47, "the server name (SNI) is not a DNS host name (RFC 6066, section 3)", "use a DNS name without port, spaces or address literal"},
+	{NoExtendedMasterSecret, Refused, 1, 40, "the client offers TLS 1.2 without extended_master_secret (RFC 7627), which the rule's profile requires", "update the client's TLS library, or enable TLS 1.3 in it"},
 	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule allows", "enable one of the rule's protocols in the client"},
 
 	{ClientRefused, Refused, 3, NoAlert, "the client did not accept the gateway's certificate or choice; its alert is in the record", "give the client the CA certificate of the gateway's identity"},
@@ -143,8 +157,12 @@ var entries = [...]Entry{
 	{NotACA, Refused, 6, 42, "an issuer in the client's chain is not a CA, or its path length does not allow it", "send the proper intermediate certificates"},
 	{UnknownCritical, Refused, 6, 43, "a certificate in the client's chain has a critical extension that is not understood", "issue the certificate without it"},
 	{NoPossession, Refused, 6, 51, "the client did not prove that it holds the key of the certificate it showed", "the key does not fit the certificate; if nobody configured that by mistake, somebody is trying a copied certificate"},
+	{Revoked, Refused, 6, 44, "the client's certificate, or one of its issuers, was revoked", "issue a new certificate for a new key; the record's detail names the list or the answer that says so"},
+	{RevocationUnknown, Refused, 6, 46, "nothing fresh is known about the revocation of the client's certificate or of one of its issuers, and the authority's revocation is hard", "the client can do nothing: the gateway's operator looks at the authority's revocation lists and OCSP responder; the record's detail says which is missing or stale"},
 	{AuthorityNotNamed, Refused, 6, 49, "the authority that signed the client's certificate may not speak for the name in it", "use a certificate of the authority that is responsible for this name"},
 	{NotAllowed, Refused, 6, 49, "the client is known, but none of the rule's allow entries fits it", "ask the owner of the rule to allow this identity"},
+	{ConditionFailed, Refused, 6, 49, "the rule's condition (when) is not true for this client; it stands in the record's detail", "ask the owner of the rule what it demands; `sslgate explain` shows the values it saw"},
+	{ConditionError, Refused, 6, 49, "the rule's condition (when) could not be evaluated for this client, which denies; the record's detail says why", "tell the owner of the rule: a condition must hold its own for certificates without the field it asks for"},
 
 	{DialForbidden, Failed, 9, 49, "the destination is the gateway's own, loopback, link-local, multicast or the TUN's address, and no rule names it", "connect to a real destination; a rule that names the address exactly lifts this"},
 	{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},
@@ -164,6 +182,7 @@ var entries = [...]Entry{
 	{OKNoCertificate, Allowed, 9, NoAlert, "the client sent no certificate where one is optional (the warning of step 5)", ""},
 	{OKNotAsked, Allowed, 9, NoAlert, "the rule does not ask for a client certificate", ""},
 	{Bypassed, Allowed, 0, NoAlert, "a rule with action bypass fits: relayed without looking inside", ""},
+	{Observed, Allowed, 9, NoAlert, "let through because the rule, or the policy, is only observed; enforced, it would have been refused, and the record says why (would)", "look at the reason under would before the rule is enforced"},
 
 	{EndClean, Ended, 9, NoAlert, "both sides closed in order", ""},
 	{EndClientReset, Ended, 9, NoAlert, "the client reset the connection", ""},
@@ -174,6 +193,10 @@ var entries = [...]Entry{
 	{EndDrain, Ended, 9, NoAlert, "the gateway stopped and the drain deadline passed", ""},
 	{EndClientError, Ended, 9, NoAlert, "the client broke the protocol or its connection failed; the record's detail says how", ""},
 	{EndDestinationError, Ended, 9, NoAlert, "the destination broke the protocol or its connection failed; the record's detail says how", ""},
+	{EndPolicy, Ended, 9, NoAlert, "a reload brought a policy that no longer allows this flow, and reload.live is reevaluate", ""},
+	{EndOperator, Ended, 9, NoAlert, "somebody ended the flow through the admin socket", ""},
 	{EndClientLost, Ended, 9, NoAlert, "the client stopped acknowledging packets", ""},
 	{EndDestinationLost, Ended, 9, NoAlert, "the destination stopped acknowledging packets", ""},
+	{EndRevoked, Ended, 9, NoAlert, "the client's certificate, or one of its issuers, was revoked while data flowed", ""},
+	{EndExpired, Ended, 9, NoAlert, "the client's certificate, or one of its issuers, expired while data flowed", ""},
 }

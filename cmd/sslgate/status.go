@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+// socketFlag adds the flag that says where the gateway listens.
+func socketFlag(cmd *cobra.Command, socket *string) {
+	cmd.Flags().StringVar(socket, "socket", config.DefaultSocket, "admin `SOCKET` of the gateway")
+}
+
+func newStatusCmd(stdout io.Writer) *cobra.Command {
+	var socket string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the running gateway stands",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := admin.NewClient(socket).Status(cmd.Context())
+			if err != nil {
+				return &exitError{code: 1, err: err}
+			}
+			if asJSON {
+				return writeJSON(stdout, s)
+			}
+			return printStatus(stdout, s)
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func printStatus(w io.Writer, s admin.Status) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(tw, name+"\t"+format+"\n", args...) }
+	state := "running"
+	if s.Draining {
+		state = "draining"
+	}
+	row("state", "%s since %s (%s)", state, s.Started.Format(time.RFC3339), time.Since(s.Started).Round(time.Second))
+	row("version", "%s", s.Version)
+	row("config", "%s", escape.String(s.Config, 0))
+	row("policy", "%s, %s", s.Policy, count(s.Rules, "rule"))
+	row("flows", "%d of %d", s.Flows, s.FlowsMax)
+	row("tun", "%s, offload %v", s.TUN, s.Offload)
+	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
+	row("packets", "%d malformed", s.BadPackets)
+	row("repairs", "%d of rules, routes and nft table", s.Repairs)
+	row("reloads", "%d", s.Reloads)
+	if r := s.LastReload; r != nil {
+		what := "taken, policy " + r.Policy
+		if r.Error != "" {
+			what = "refused: " + escape.String(r.Error, 0)
+		}
+		row("last reload", "%s, %s", r.At.Format(time.RFC3339), what)
+	}
+	return tw.Flush()
+}
+
+func newReloadCmd(stdout, stderr io.Writer) *cobra.Command {
+	var socket string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Read the configuration anew: all of it is put in place, or nothing",
+		Long: `Make the running gateway read its configuration anew, with every certificate
+it names. If anything is wrong the old one stays, and the mistakes are printed
+with file, line and column. SIGHUP does the same without an answer.
+
+Exit code 0: it is in place. 1: the old one stays.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, taken, err := admin.NewClient(socket).Reload(cmd.Context())
+			switch {
+			case err != nil:
+				return &exitError{code: 1, err: err}
+			case asJSON:
+				err = writeJSON(stdout, res)
+			default:
+				err = printReload(stdout, stderr, res, taken)
+			}
+			if err == nil && !taken {
+				err = &exitError{code: 1}
+			}
+			return err
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func printReload(stdout, stderr io.Writer, res admin.ReloadResult, taken bool) error {
+	for _, f := range res.Findings {
+		fmt.Fprintln(stderr, escape.String(f, 2000))
+	}
+	if !taken {
+		fmt.Fprintf(stderr, "sslgate: %s\n", escape.String(res.Error, 0))
+		return nil
+	}
+	_, err := fmt.Fprintf(stdout, "reloaded: policy %s (before: %s), %s ended\n", res.Policy, res.Before, count(res.Ended, "live flow"))
+	return err
+}

@@ -1,0 +1,172 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"reflect"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// Reload reads the configuration and every file it names again, once, and
+// puts the whole in place, or nothing of it: if anything is wrong the old set
+// stays and the error says what. Flows keep the set they began with; with
+// `reload: {live: reevaluate}` the live ones are decided anew and those that
+// are no longer allowed end.
+func (s *Service) Reload() (*admin.ReloadResult, error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.mu.Lock()
+	old := s.rt
+	s.mu.Unlock()
+
+	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID()}
+	rt, found := config.Check(s.opt.File, s.engine)
+	for _, f := range found {
+		res.Findings = append(res.Findings, f.String())
+	}
+	err := errors.New("the configuration is not usable; the old one stays")
+	if rt != nil {
+		if err = sameBase(old.Config, rt.Config); err == nil {
+			s.gateway.SetPolicy(rt.Set, gatewayLimits(rt.Config))
+			res.Policy = rt.Set.ID()
+			if rt.Config.Reload.Live == "reevaluate" {
+				res.Ended = s.reevaluate(rt.Set)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = res
+	if err != nil {
+		res.Error = err.Error()
+		s.log.Error("reload refused, the old configuration stays", zap.Error(err), zap.Strings("findings", res.Findings))
+		return res, err
+	}
+	s.rt = rt
+	s.reloads++
+	s.log.Info("reloaded", zap.String("policy", res.Policy), zap.String("before", res.Before), zap.Int("ended", res.Ended))
+	return res, nil
+}
+
+// sameBase says which parts differ that only a restart can change.
+func sameBase(old, now *config.Config) error {
+	var differ []string
+	a, b := reflect.ValueOf(*old), reflect.ValueOf(*now)
+	for _, name := range []string{"TUN", "Capture", "Fail", "Audit", "Log", "Admin"} {
+		if !reflect.DeepEqual(a.FieldByName(name).Interface(), b.FieldByName(name).Interface()) {
+			differ = append(differ, strings.ToLower(name))
+		}
+	}
+	if old.Limits.Flows != now.Limits.Flows || old.Limits.FlowsPerClient != now.Limits.FlowsPerClient {
+		differ = append(differ, "limits.flows, limits.flows_per_client")
+	}
+	if len(differ) > 0 {
+		return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))
+	}
+	return nil
+}
+
+// reevaluate decides every live flow by the new set and ends those that are
+// no longer allowed; it returns how many.
+func (s *Service) reevaluate(set *policy.Set) int {
+	ended := 0
+	s.gateway.Each(func(l *gateway.Live) {
+		facts, was, ok := l.Granted()
+		if !ok {
+			return // still in its handshake: the set it began with decides
+		}
+		facts.Now = time.Now()
+		if !stillAllowed(set, facts, was.Action) {
+			l.End(reason.EndPolicy)
+			ended++
+		}
+	})
+	return ended
+}
+
+// stillAllowed says whether the set would let a flow with these facts go on
+// the way it goes. A flow that was terminated cannot become a bypass, nor the
+// other way round.
+func stillAllowed(set *policy.Set, f policy.Facts, was policy.Action) bool {
+	v, decided := set.OnSYN(f)
+	if !decided {
+		if f.Hello == nil {
+			return false // its rule now asks for what was never seen
+		}
+		v = set.OnHello(f)
+	}
+	if v.Action != was {
+		return false
+	}
+	if v.Action == policy.Terminate {
+		v = set.OnPeer(v.Plan, f)
+	}
+	return v.Action == was
+}
+
+// watchEvery is how often the files are looked at with `reload: {watch: true}`:
+// a stat of a few files, soon enough for a certificate renewal.
+const watchEvery = 5 * time.Second
+
+// watch reloads on SIGHUP and, where asked, when a file has changed.
+func (s *Service) watch(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	seen := s.stamps()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			_, _ = s.Reload() // logged there
+			seen = s.stamps()
+		case <-tick.C:
+			s.mu.Lock()
+			asked := s.rt.Config.Reload.Watch
+			s.mu.Unlock()
+			if now := s.stamps(); asked && now != seen {
+				seen = now
+				s.log.Info("a file of the configuration has changed")
+				_, _ = s.Reload() // logged there
+			}
+		}
+	}
+}
+
+// stamps is a text that changes when one of the configuration's files does.
+func (s *Service) stamps() string {
+	s.mu.Lock()
+	files := s.rt.Files
+	s.mu.Unlock()
+	var b strings.Builder
+	for _, name := range files {
+		st, err := os.Stat(name)
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", name, err)
+			continue
+		}
+		sys, _ := st.Sys().(*syscall.Stat_t)
+		var inode uint64
+		if sys != nil {
+			inode = sys.Ino
+		}
+		fmt.Fprintf(&b, "%s %d %d %d\n", name, st.Size(), st.ModTime().UnixNano(), inode)
+	}
+	return b.String()
+}

@@ -1,0 +1,216 @@
+// Package service is the life of a whole gateway: start, reload, drain, stop.
+// What happens to one flow is internal/gateway's.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/stack"
+	"github.com/sslgate/sslgate/tun"
+)
+
+// Options of Run. Log and Stdout are required.
+type Options struct {
+	File   string // of the configuration, read again by a reload
+	Stdout io.Writer
+	Log    *zap.Logger
+	// Version is what status says; may be empty.
+	Version string
+}
+
+// Service is a gateway with everything around it.
+type Service struct {
+	opt      Options
+	log      *zap.Logger
+	engine   handshake.Engine
+	gateway  *gateway.Gateway
+	stack    *stack.Stack
+	device   *tun.Device
+	steering *tun.Steering // nil: attached to somebody else's device
+	records  *audit.Log
+	admin    *admin.Server // nil: none
+	started  time.Time
+
+	reloading sync.Mutex // one reload at a time
+
+	mu       sync.Mutex // over what status tells
+	rt       *config.Runtime
+	draining bool
+	reloads  int
+	last     *admin.ReloadResult
+}
+
+// Run starts a gateway from rt and runs it until ctx ends (it then drains) or
+// something fails. From the first change of the host on, captured traffic
+// goes nowhere but through the gateway, also where Run returns an error.
+func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
+	s := &Service{opt: opt, log: opt.Log, engine: handshake.NewStdEngine(), rt: rt, started: time.Now()}
+	c := rt.Config
+	if s.records, err = audit.Open(c.Audit.File, opt.Stdout); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.records.Close()) }()
+	s.gateway, err = gateway.New(gateway.Config{
+		Policy: rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
+		Limits: gatewayLimits(c), Refused: rt.TUNAddresses,
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.openDevice(); err != nil {
+		return err
+	}
+	if err := s.openAdmin(); err != nil {
+		return errors.Join(err, s.device.Close())
+	}
+	if !c.TUN.Attach {
+		if s.steering, err = tun.Steer(SteerConfig(c), s.log); err != nil {
+			return errors.Join(fmt.Errorf("steer: %w", err), s.device.Close())
+		}
+	}
+	return s.supervise(ctx)
+}
+
+func gatewayLimits(c *config.Config) gateway.Limits {
+	return gateway.Limits{
+		Hello: int(c.Limits.Hello), Handshake: c.Limits.Handshake.Std(),
+		Idle: c.Limits.Idle.Std(), Dial: c.Dial.Timeout.Std(),
+	}
+}
+
+// openDevice sets the guard, opens the TUN and builds the stack on it.
+func (s *Service) openDevice() error {
+	c := s.rt.Config
+	// The guard first: from here on captured traffic goes nowhere, whatever
+	// else fails.
+	if !c.TUN.Attach {
+		if err := tun.CheckForwarding(c.Capture.Interfaces...); err != nil {
+			return fmt.Errorf("this host does not forward packets, so nothing would be captured: %w", err)
+		}
+		if err := tun.Guard(SteerConfig(c)); err != nil {
+			return fmt.Errorf("set the guard: %w", err)
+		}
+	}
+	dc := tun.Config{Name: c.TUN.Name, MTU: c.TUN.MTU, Attach: c.TUN.Attach, Addresses: s.rt.TUNAddresses}
+	if c.TUN.Offload == "off" {
+		dc.Offload = tun.OffloadOff
+	}
+	var err error
+	if s.device, err = tun.Open(dc); err != nil {
+		return err
+	}
+	if !s.device.Offload() && c.TUN.Offload != "off" {
+		s.log.Warn("TUN without offload: bulk transfers run at a fraction of the speed", zap.String("reason", s.device.OffloadReason()))
+	}
+	s.stack, err = stack.New(stack.Config{
+		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
+		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log,
+	})
+	if err != nil {
+		return errors.Join(err, s.device.Close())
+	}
+	return nil
+}
+
+// openAdmin listens on the admin socket. The default one is a convenience:
+// where it cannot be had, the gateway runs without.
+func (s *Service) openAdmin() error {
+	a := s.rt.Config.Admin
+	if a.Socket == config.AdminOff {
+		return nil
+	}
+	var err error
+	s.admin, err = admin.Listen(a.Socket, s, s.log)
+	if err != nil && a.Socket == config.DefaultSocket {
+		s.log.Warn("no admin socket: status and reload by command are off (SIGHUP works)", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
+// SteerConfig is what of a configuration run, guard and release agree on.
+func SteerConfig(c *config.Config) tun.SteerConfig {
+	return tun.SteerConfig{
+		TUN:        c.TUN.Name,
+		Interfaces: c.Capture.Interfaces,
+		Exempt:     c.Capture.Exempt,
+		Ports:      c.Capture.Ports.List,
+		AllPorts:   c.Capture.Ports.All,
+		RejectUDP:  c.Capture.QUIC != "ignore",
+		Mark:       c.Capture.Mark,
+		Table:      c.Capture.Table,
+		Preference: c.Capture.Preference,
+	}
+}
+
+// supervise runs the parts until the first fails, or until ctx has ended and
+// the flows are drained; then it takes everything down in order.
+func (s *Service) supervise(ctx context.Context) error {
+	// The parts do not end with ctx: they are needed while it drains.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, parts := errgroup.WithContext(parts)
+	group.Go(func() error { return s.gateway.Run(parts) })
+	group.Go(func() error { return s.stack.Run(parts) })
+	group.Go(func() error { return s.watch(parts) })
+	if s.steering != nil {
+		group.Go(func() error { return s.steering.Watch(parts) })
+	}
+	if s.admin != nil {
+		group.Go(func() error { return s.admin.Run(parts) })
+	}
+	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()),
+		zap.String("policy", s.rt.Set.ID()), zap.Int("rules", len(s.rt.Config.Policy.Rules)))
+
+	select {
+	case <-ctx.Done():
+		s.drain()
+	case <-parts.Done():
+	}
+	stop()
+	err := group.Wait()
+	if s.steering != nil {
+		open := s.rt.Config.Fail == "open" && err == nil
+		err = errors.Join(err, s.steering.Close(open))
+		if open {
+			s.log.Warn("fail is open: captured traffic is now routed on uninspected")
+		} else {
+			s.log.Info("captured traffic goes nowhere until the next start or `sslgate release`")
+		}
+	}
+	s.log.Info("stopped", zap.Int("flows", s.gateway.Flows()))
+	return err
+}
+
+// drain refuses new flows and waits for the live ones, at most limits.drain
+// or until a second signal.
+func (s *Service) drain() {
+	s.mu.Lock()
+	s.draining = true
+	deadline := s.rt.Config.Limits.Drain.Std()
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	s.log.Info("draining", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
+	if err := s.gateway.Drain(ctx); err != nil {
+		s.log.Warn("live flows are ended now", zap.Int("flows", s.gateway.Flows()))
+	}
+	s.stack.StopAccepting()
+}

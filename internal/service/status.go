@@ -1,0 +1,61 @@
+package service
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Status is how the gateway stands.
+func (s *Service) Status() admin.Status {
+	st := s.stack.Stats()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return admin.Status{
+		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(),
+		Policy: s.rt.Set.ID(), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
+		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,
+		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
+		Repairs: s.repairs(),
+	}
+}
+
+func (s *Service) repairs() uint64 {
+	if s.steering == nil {
+		return 0
+	}
+	return s.steering.Repairs()
+}
+
+// Flows lists the live flows.
+func (s *Service) Flows() []admin.Flow {
+	var all []admin.Flow
+	s.gateway.Each(func(l *gateway.Live) { all = append(all, toFlow(l.Status())) })
+	return all
+}
+
+// EndFlow ends one live flow.
+func (s *Service) EndFlow(id string) error {
+	l := s.gateway.Lookup(id)
+	if l == nil {
+		return errors.New("no live flow has this id")
+	}
+	l.End(reason.EndOperator)
+	return nil
+}
+
+func toFlow(st gateway.Status) admin.Flow {
+	f := admin.Flow{
+		ID: st.ID, Since: st.Start.UTC(), Age: time.Since(st.Start).Round(time.Millisecond).String(),
+		Client: st.Client.String(), Destination: st.Destination.String(), SNI: st.SNI, Rule: st.Rule,
+		Reason: string(st.Reason), Action: st.Action.String(), Step: int(st.Step), BytesUp: st.BytesUp, BytesDown: st.BytesDown,
+	}
+	if st.Peer != nil {
+		f.Subject, f.SANs = st.Peer.Leaf().Subject.String(), audit.SANs(st.Peer.Leaf())
+	}
+	return f
+}
