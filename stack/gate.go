@@ -9,7 +9,8 @@ import (
 
 // gate decides about every packet before netstack sees it:
 //
-//  1. a malformed packet is dropped (packet.go);
+//  1. a malformed packet is dropped (packet.go), a fragment waits for the
+//     others of its packet (reassemble.go);
 //  2. of everything that is not TCP only "packet too big" about a packet that
 //     we may have sent passes: no pings answered, no port-unreachables sent;
 //  3. a TCP checksum that the kernel does not vouch for is verified;
@@ -19,15 +20,16 @@ import (
 //
 // It is used by one goroutine.
 type gate struct {
-	handler  Handler
-	allPorts bool
-	ports    [1 << 16 / 64]uint64 // a bit for each port taken
-	draining *atomic.Bool
-	flows    *flows
-	halfOpen *halfOpen
-	stats    *counters
-	reply    func(pkt []byte) // sends a packet without virtio-net offloads
-	now      func() time.Time
+	handler   Handler
+	allPorts  bool
+	ports     [1 << 16 / 64]uint64 // a bit for each port taken
+	draining  *atomic.Bool
+	flows     *flows
+	halfOpen  *halfOpen
+	fragments *reassembler
+	stats     *counters
+	reply     func(pkt []byte) // sends a packet without virtio-net offloads
+	now       func() time.Time
 }
 
 // Smallest MTU a "packet too big" may report. Below, it only serves to make us
@@ -47,12 +49,13 @@ func (g *gate) taken(port uint16) bool {
 // admit says whether netstack may see the packet, which is head followed by
 // rest; head is all of it or headLen bytes.
 func (g *gate) admit(h vnetHeader, head, rest []byte) (packet, bool) {
-	g.stats.packetsIn.Add(1)
-	g.stats.bytesIn.Add(uint64(len(head) + len(rest)))
 	p, bad := parseIP(head, len(head)+len(rest))
 	pass := false
 	if bad == badNothing {
 		switch {
+		case p.frag.is:
+			// Nothing is decided before it is put together (rx.go).
+			return p, false
 		case p.proto == protoTCP:
 			pass, bad = g.admitTCP(h, p, head, rest)
 		case p.v6 && p.proto == protoICMPv6, !p.v6 && p.proto == protoICMP:
@@ -119,7 +122,7 @@ func (g *gate) admitICMP(p packet, head, rest []byte) (bool, badKind) {
 	icmp := head[p.upper:]
 	inner := icmp[icmpHeaderLen:]
 	if p.v6 {
-		if icmp[0] != 2 {
+		if !isTooBig(true, icmp) {
 			g.stats.ignored.Add(1)
 			return false, badNothing
 		}
@@ -128,7 +131,7 @@ func (g *gate) admitICMP(p packet, head, rest []byte) (bool, badKind) {
 			return false, badICMP
 		}
 	} else {
-		if icmp[0] != 3 || icmp[1] != 4 {
+		if !isTooBig(false, icmp) {
 			g.stats.ignored.Add(1)
 			return false, badNothing
 		}
@@ -140,6 +143,15 @@ func (g *gate) admitICMP(p packet, head, rest []byte) (bool, badKind) {
 	}
 	g.stats.tooBig.Add(1)
 	return true, badNothing
+}
+
+// isTooBig says whether the ICMP message is a "fragmentation needed" or a
+// "packet too big".
+func isTooBig(v6 bool, icmp []byte) bool {
+	if v6 {
+		return icmp[0] == 2
+	}
+	return icmp[0] == 3 && icmp[1] == 4
 }
 
 // inner4 and inner6 read protocol and source of a quoted header; ok is false

@@ -17,6 +17,7 @@ const (
 	badHeaderChecksum
 	badOptions
 	badFragment
+	badOverlap
 	badAddress
 	badTCPHeader
 	badFlags
@@ -55,6 +56,8 @@ const (
 	ipv6HeaderLen = 40
 	tcpHeaderLen  = 20
 	icmpHeaderLen = 8
+
+	fragmentHeaderLen = 8
 )
 
 // packet is what the gate knows of an IP packet. Its zero value is no packet.
@@ -64,6 +67,7 @@ type packet struct {
 	proto    uint8 // of the upper layer
 	upper    int   // where that starts, in bytes from the start of the packet
 	size     int   // of the whole packet, in bytes
+	frag     fragment
 }
 
 // parseIP reads the headers of an IP packet of size bytes up to the upper
@@ -106,19 +110,24 @@ func parseIPv4(head []byte, size int) (packet, badKind) {
 	if checksum.Checksum(head[:ipv4HeaderLen], 0) != 0xffff {
 		return packet{}, badHeaderChecksum
 	}
-	// More fragments, or an offset. Don't-fragment is fine; the evil bit is not ours.
-	if binary.BigEndian.Uint16(head[6:])&0x3fff != 0 {
-		return packet{}, badFragment
-	}
-	return packet{
+	p := packet{
 		src:   netip.AddrFrom4([4]byte(head[12:16])),
 		dst:   netip.AddrFrom4([4]byte(head[16:20])),
 		proto: head[9],
 		upper: ipv4HeaderLen,
-	}, badNothing
+	}
+	// More fragments, or an offset. Don't-fragment is fine; the evil bit is not ours.
+	if f := binary.BigEndian.Uint16(head[6:]); f&0x3fff != 0 {
+		p.frag = fragment{
+			is: true, next: p.proto, start: ipv4HeaderLen,
+			id: uint32(binary.BigEndian.Uint16(head[4:])), offset: f & 0x1fff << 3, more: f&0x2000 != 0,
+		}
+	}
+	return p, badNothing
 }
 
-// parseIPv6: RFC 8200, sections 3 and 4.
+// parseIPv6: RFC 8200, sections 3 and 4. Of a fragment that is not the first,
+// upper is where the fragment's data start.
 func parseIPv6(head []byte, size int) (packet, badKind) {
 	if len(head) < ipv6HeaderLen || ipv6HeaderLen+int(binary.BigEndian.Uint16(head[4:])) != size {
 		return packet{}, badLength
@@ -130,11 +139,32 @@ func parseIPv6(head []byte, size int) (packet, badKind) {
 		proto: head[6],
 		upper: ipv6HeaderLen,
 	}
+	fragmentHeader := false
 	for first := true; ; first = false {
 		switch p.proto {
 		case protoHopByHop, protoRouting, protoDestOpts:
 		case protoFragment:
-			return packet{}, badFragment
+			if fragmentHeader {
+				return packet{}, badFragment
+			}
+			fragmentHeader = true
+			rest := head[p.upper:]
+			if len(rest) < fragmentHeaderLen {
+				return packet{}, badLength
+			}
+			p.proto = rest[0]
+			p.upper += fragmentHeaderLen
+			// Neither an offset nor more fragments: a whole packet (RFC 6946).
+			if f := binary.BigEndian.Uint16(rest[2:]); f&0xfff9 != 0 {
+				p.frag = fragment{
+					is: true, next: p.proto, start: uint16(p.upper),
+					id: binary.BigEndian.Uint32(rest[4:]), offset: f & 0xfff8, more: f&1 != 0,
+				}
+				if p.frag.offset != 0 {
+					return p, badNothing // what follows is no header
+				}
+			}
+			continue
 		default:
 			return p, badNothing
 		}

@@ -14,15 +14,16 @@ import (
 
 // Stack turns the packets of a Device into flows for a Handler.
 //
-// The way of a packet: Device.ReadBatch (rx.go) - gate (gate.go, packet.go) -
-// netstack (netstack.go) - listener or forwarder (listen.go, forward.go) -
-// Flow (flows.go) - Conn (conn.go). And back: Conn - netstack -
-// link.WritePackets (link.go) - Device.WriteBatch.
+// The way of a packet: Device.ReadBatch (rx.go) - gate (gate.go, packet.go; a
+// fragment waits in reassemble.go) - netstack (netstack.go) - listener or
+// forwarder (listen.go, forward.go) - Flow (flows.go) - Conn (conn.go). And
+// back: Conn - netstack - link.WritePackets (link.go) - Device.WriteBatch.
 type Stack struct {
-	cfg      Config
-	counters counters
-	flows    *flows
-	halfOpen *halfOpen
+	cfg       Config
+	counters  counters
+	flows     *flows
+	halfOpen  *halfOpen
+	fragments *reassembler
 
 	started  atomic.Bool
 	draining atomic.Bool
@@ -43,12 +44,14 @@ func New(cfg Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stack{
+	s := &Stack{
 		cfg:      cfg,
 		flows:    newFlows(cfg),
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
 		noAccept: make(chan struct{}),
-	}, nil
+	}
+	s.fragments = newReassembler(&s.counters)
+	return s, nil
 }
 
 // Run takes flows until ctx ends or the device fails. Then it aborts the live
@@ -126,6 +129,7 @@ func (s *Stack) StopAccepting() {
 func (s *Stack) Stats() Stats {
 	st := s.counters.snapshot()
 	s.flows.stats(&st)
+	s.fragments.snapshot(&st)
 	if ns := s.netstack.Load(); ns != nil {
 		st.addNetstack(ns)
 	}
@@ -159,13 +163,14 @@ func (s *Stack) startAccepting(ns *gstack.Stack) (wait func(), err error) {
 
 func (s *Stack) newGate(l *link) *gate {
 	g := &gate{
-		handler:  s.cfg.Handler,
-		allPorts: s.cfg.AllPorts,
-		draining: &s.draining,
-		flows:    s.flows,
-		halfOpen: s.halfOpen,
-		stats:    &s.counters,
-		now:      time.Now,
+		handler:   s.cfg.Handler,
+		allPorts:  s.cfg.AllPorts,
+		draining:  &s.draining,
+		flows:     s.flows,
+		halfOpen:  s.halfOpen,
+		fragments: s.fragments,
+		stats:     &s.counters,
+		now:       time.Now,
 		reply: func(pkt []byte) {
 			l.write([][][]byte{{make([]byte, VirtioHeaderLen), pkt}}, len(pkt))
 		},
@@ -176,8 +181,8 @@ func (s *Stack) newGate(l *link) *gate {
 	return g
 }
 
-// sweep ends what has run out of time: handshakes, and closed connections
-// that cannot deliver their last bytes.
+// sweep ends what has run out of time: handshakes, closed connections that
+// cannot deliver their last bytes, and packets that fragments are missing of.
 func (s *Stack) sweep(ns *gstack.Stack, stop <-chan struct{}) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
@@ -187,6 +192,7 @@ func (s *Stack) sweep(ns *gstack.Stack, stop <-chan struct{}) {
 			return
 		case now := <-tick.C:
 			s.flows.sweep(now)
+			s.fragments.sweep(now)
 			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(ns, now)))
 		}
 	}

@@ -61,13 +61,31 @@ func (l *link) receiveOne(g *gate, s *rxSlot, size int) (bodyKept bool) {
 		l.stats.bad[badLength].Add(1)
 		return false
 	}
+	l.stats.packetsIn.Add(1)
+	l.stats.bytesIn.Add(uint64(size))
 	var h vnetHeader
 	if l.offload {
 		h = decodeVnet(s.vnet[:])
 	}
+	return l.receivePacket(g, s, h, size)
+}
+
+// receivePacket is receiveOne for a packet that may have been put together of
+// fragments.
+func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKept bool) {
 	head := s.head[:min(size, headLen)]
 	rest := s.body.AsSlice()[:size-len(head)]
 	p, ok := g.admit(h, head, rest)
+	if p.frag.is {
+		whole := g.fragments.add(p, head, rest, g.now())
+		if whole == nil {
+			return false
+		}
+		// It takes the place of the fragment that completed it. For its
+		// checksum nobody vouches. It is no fragment again: see checkFirst.
+		copy(s.body.AsSlice(), whole[copy(s.head[:], whole):])
+		return l.receivePacket(g, s, vnetHeader{}, len(whole))
+	}
 	if !ok {
 		return false
 	}

@@ -12,6 +12,14 @@ type Stats struct {
 	PacketsOut, BytesOut uint64 // written to the device
 	WriteErrors          uint64 // packets the device did not take
 
+	// A fragment is counted here, and again as Bad or Ignored if it is that.
+	Fragments         uint64 // IP fragments read from the device
+	Reassembled       uint64 // packets put together of them
+	FragmentsTimedOut uint64 // packets given up because a fragment did not come in time
+	FragmentsEvicted  uint64 // packets given up for newer ones: too many, or too large
+	FragmentPackets   int    // incomplete packets held now
+	FragmentBytes     int    // their memory in bytes
+
 	Bad     BadPackets
 	Ignored uint64 // well-formed, but neither TCP nor "packet too big"
 	TooBig  uint64 // ICMP "packet too big" handed to netstack
@@ -47,7 +55,8 @@ type BadPackets struct {
 	Version        uint64 // neither IPv4 nor IPv6
 	HeaderChecksum uint64 // of the IPv4 header
 	Options        uint64 // IPv4 options, or IPv6 extension headers we must not skip
-	Fragment       uint64 // the kernel reassembles what it steers in
+	Fragment       uint64 // lengths that do not fit, headers cut, too many of a packet, or ECN fields that contradict each other
+	Overlap        uint64 // fragment that overlaps another one or the packet's end, and all further ones of the packet
 	Address        uint64 // source equals destination (LAND), multicast, broadcast, loopback, unspecified, v4-mapped
 	TCPHeader      uint64 // data offset, or a port is 0
 	Flags          uint64 // no sensible combination, or SYN+ACK: nothing here opens connections
@@ -57,17 +66,18 @@ type BadPackets struct {
 
 // Total is the sum of all.
 func (b BadPackets) Total() uint64 {
-	return b.Length + b.Version + b.HeaderChecksum + b.Options + b.Fragment +
+	return b.Length + b.Version + b.HeaderChecksum + b.Options + b.Fragment + b.Overlap +
 		b.Address + b.TCPHeader + b.Flags + b.Checksum + b.ICMP
 }
 
 // counters are what Stats is made of, beside netstack's own.
 type counters struct {
-	packetsIn, bytesIn, packetsOut, bytesOut, writeErrors atomic.Uint64
-	bad                                                   [badKinds]atomic.Uint64
-	ignored, tooBig                                       atomic.Uint64
-	synPassed, synReset, synDropped, synLimited           atomic.Uint64
-	synOverflow, handshakesTimedOut                       atomic.Uint64
+	packetsIn, bytesIn, packetsOut, bytesOut, writeErrors       atomic.Uint64
+	bad                                                         [badKinds]atomic.Uint64
+	ignored, tooBig                                             atomic.Uint64
+	fragments, reassembled, fragmentsTimedOut, fragmentsEvicted atomic.Uint64
+	synPassed, synReset, synDropped, synLimited                 atomic.Uint64
+	synOverflow, handshakesTimedOut                             atomic.Uint64
 }
 
 func (c *counters) snapshot() Stats {
@@ -78,9 +88,11 @@ func (c *counters) snapshot() Stats {
 		WriteErrors: c.writeErrors.Load(),
 		Bad: BadPackets{
 			Length: bad(badLength), Version: bad(badVersion), HeaderChecksum: bad(badHeaderChecksum),
-			Options: bad(badOptions), Fragment: bad(badFragment), Address: bad(badAddress),
+			Options: bad(badOptions), Fragment: bad(badFragment), Overlap: bad(badOverlap), Address: bad(badAddress),
 			TCPHeader: bad(badTCPHeader), Flags: bad(badFlags), Checksum: bad(badChecksum), ICMP: bad(badICMP),
 		},
+		Fragments: c.fragments.Load(), Reassembled: c.reassembled.Load(),
+		FragmentsTimedOut: c.fragmentsTimedOut.Load(), FragmentsEvicted: c.fragmentsEvicted.Load(),
 		Ignored: c.ignored.Load(), TooBig: c.tooBig.Load(),
 		SYNPassed: c.synPassed.Load(), SYNReset: c.synReset.Load(),
 		SYNDropped: c.synDropped.Load(), SYNLimited: c.synLimited.Load(),
