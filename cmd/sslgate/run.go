@@ -35,7 +35,8 @@ nowhere after that, until the next start or "sslgate release".`,
 			if rt == nil {
 				return &exitError{code: 2, err: fmt.Errorf("%s is not usable; nothing was started or changed", file)}
 			}
-			opt := service.Options{File: file, Stdout: stdout, Log: newLogger(rt.Config.Log, stderr), Version: version()}
+			log, level := newLogger(rt.Config.Log, stderr)
+			opt := service.Options{File: file, Stdout: stdout, Log: log, Level: &level, Version: version()}
 			defer profileOnSignal(opt.Log)()
 			if err := service.Run(cmd.Context(), rt, opt); err != nil {
 				return &exitError{code: 1, err: err}
@@ -47,7 +48,8 @@ nowhere after that, until the next start or "sslgate release".`,
 	return cmd
 }
 
-func newLogger(c config.Log, w io.Writer) *zap.Logger {
+// newLogger also returns what changes its level while it runs.
+func newLogger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
 	ec := zap.NewProductionEncoderConfig()
 	ec.EncodeTime = zapcore.ISO8601TimeEncoder
 	ec.EncodeDuration = zapcore.StringDurationEncoder
@@ -59,5 +61,6 @@ func newLogger(c config.Log, w io.Writer) *zap.Logger {
 	if err != nil {
 		level = zapcore.InfoLevel // check has refused any other word
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), level))
+	atomic := zap.NewAtomicLevelAt(level)
+	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), atomic)), atomic
 }

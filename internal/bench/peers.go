@@ -1,0 +1,189 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/template"
+
+	"github.com/sslgate/sslgate/internal/lab"
+)
+
+// Peer names one of the gateways that are measured.
+type Peer string
+
+// The peers.
+const (
+	Direct  Peer = "direct"
+	Relay   Peer = "relay"
+	Go      Peer = "go"
+	HAProxy Peer = "haproxy"
+	SSLGate Peer = "sslgate"
+)
+
+// Peers returns all, in the order of the table.
+func Peers() []Peer { return []Peer{Direct, Relay, Go, HAProxy, SSLGate} }
+
+// does says whether a peer can do a mode.
+func (p Peer) does(m mode) bool {
+	switch p {
+	case Direct, Relay:
+		return m == modePlain
+	case Go:
+		return m != modePlain
+	case HAProxy, SSLGate:
+		return true
+	}
+	return false
+}
+
+// startGateway starts the peer and waits until it takes connections.
+func (s *site) startGateway(ctx context.Context) (err error) {
+	files := map[string]any{
+		"LAN": lab.LANIface, "Name": serverName, "Dir": s.dir,
+		"Plain": modePlain.port(), "TLS": modeTLS.port(), "ReTLS": modeReTLS.port(),
+		"PlainAt": modePlain.tproxyPort(), "TLSAt": modeTLS.tproxyPort(), "ReTLSAt": modeReTLS.tproxyPort(),
+	}
+	cpu := s.cpus.gateway
+	switch s.peer {
+	case Direct:
+	case Relay:
+		s.gateway, err = s.startRole(ctx, lab.Gateway, cpu, RoleReference, ReferenceJob{
+			Listen: []ReferenceListener{{Port: modePlain.tproxyPort()}},
+		})
+	case Go:
+		s.gateway, err = s.startRole(ctx, lab.Gateway, cpu, RoleReference, ReferenceJob{
+			Listen: []ReferenceListener{{Port: modeTLS.tproxyPort(), TLS: true}, {Port: modeReTLS.tproxyPort(), TLS: true, Reencrypt: true}},
+			Cert:   s.file("gateway.pem"), Key: s.file("gateway.key"),
+			Clients: s.file("client-ca.pem"), Origins: s.file("origin-ca.pem"),
+		})
+	case HAProxy:
+		if err := s.fill("haproxy.cfg", haproxyConfig, files); err != nil {
+			return err
+		}
+		s.gateway, err = s.start(ctx, lab.Gateway, cpu, "haproxy", nil, "haproxy", "-db", "-f", s.file("haproxy.cfg"))
+		if err == nil {
+			err = s.gateway.await(func() bool { return listening(s.gateway.pid(), modeReTLS.tproxyPort()) })
+		}
+	case SSLGate:
+		if err := s.fill("sslgate.yaml", sslgateConfig, files); err != nil {
+			return err
+		}
+		var env []string
+		if s.profile != "" {
+			env = append(env, "SSLGATE_PPROF="+s.profile)
+		}
+		s.gateway, err = s.start(ctx, lab.Gateway, cpu, "sslgate", env, s.binary, "run", "-c", s.file("sslgate.yaml"))
+		if err == nil {
+			err = s.gateway.await(func() bool { return s.gateway.logged(`"msg":"ready"`) })
+		}
+	default:
+		err = fmt.Errorf("no peer %q", s.peer)
+	}
+	return err
+}
+
+// stopGateway ends the peer, if it runs.
+func (s *site) stopGateway() error {
+	if s.gateway == nil {
+		return nil
+	}
+	g := s.gateway
+	s.gateway = nil
+	sig := syscall.Signal(0)
+	switch s.peer {
+	case SSLGate:
+		sig = syscall.SIGTERM
+	case HAProxy:
+		sig = syscall.SIGTERM // at once: SIGUSR1 would wait for the last connection
+	}
+	return g.stop(sig)
+}
+
+func (s *site) fill(name, text string, values any) error {
+	t, err := template.New(name).Parse(text)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, values); err != nil {
+		return err
+	}
+	return os.WriteFile(s.file(name), b.Bytes(), 0o600)
+}
+
+// listening says whether something listens on a TCP port over IPv4 in the
+// network namespace of a process (/proc/PID/net/tcp: state 0A).
+func listening(pid int, port uint16) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
+	if err != nil {
+		return false
+	}
+	want := ":" + strings.ToUpper(fmt.Sprintf("%04s", strconv.FormatUint(uint64(port), 16)))
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 3 && strings.HasSuffix(f[1], want) && f[3] == "0A" {
+			return true
+		}
+	}
+	return false
+}
+
+// sslgateConfig: ledger and audit record are always on.
+const sslgateConfig = `version: 1
+capture: {interfaces: [{{.LAN}}], ports: [{{.Plain}}, {{.TLS}}, {{.ReTLS}}]}
+authorities:
+  clients: {roots: client-ca.pem}
+  origins: {roots: origin-ca.pem}
+identities:
+  gateway: {certificate: gateway.pem, key: gateway.key}
+policy:
+  default: deny
+  rules:
+    - {name: plain, to: ["*:{{.Plain}}"], action: bypass}
+    - name: tls
+      to: ["*:{{.TLS}}"]
+      identity: gateway
+      profile: modern
+      client: {certificate: required, authorities: [clients]}
+      destination: {tls: plain}
+    - name: re-encrypted
+      to: ["*:{{.ReTLS}}"]
+      identity: gateway
+      profile: modern
+      client: {certificate: required, authorities: [clients]}
+      destination: {tls: verify, authorities: [origins]}
+# All clients have one address here.
+limits: {flows: 20000, flows_per_client: 20000, drain: 1s}
+audit: {file: audit.jsonl}
+log: {level: info, format: json}
+`
+
+// haproxyConfig: one thread for its one CPU, no log, splicing where it can. It
+// wants two and a half descriptors a connection, and a root in a container may
+// have no more than 20,000.
+const haproxyConfig = `global
+    maxconn 7000
+    nbthread 1
+    ssl-default-bind-options ssl-min-ver TLSv1.3
+    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
+    ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 10m
+    timeout server 10m
+    option splice-auto
+listen plain
+    bind 0.0.0.0:{{.PlainAt}} transparent
+    server origin 0.0.0.0
+listen tls
+    bind 0.0.0.0:{{.TLSAt}} transparent ssl crt {{.Dir}}/gateway-both.pem ca-file {{.Dir}}/client-ca.pem verify required
+    server origin 0.0.0.0
+listen re-encrypted
+    bind 0.0.0.0:{{.ReTLSAt}} transparent ssl crt {{.Dir}}/gateway-both.pem ca-file {{.Dir}}/client-ca.pem verify required
+    server origin 0.0.0.0 ssl verify required ca-file {{.Dir}}/origin-ca.pem verifyhost {{.Name}} sni str({{.Name}})
+`
