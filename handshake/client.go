@@ -2,7 +2,9 @@ package handshake
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"slices"
 
@@ -14,16 +16,16 @@ import (
 // name against p.VerifyName, and what the destination chose against the
 // profile. A destination that speaks TLS 1.3 may refuse our identity after
 // this has returned well: see AlertError.
-func (*StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
+func (e *StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
 	t := newTap(l, false)
-	g := &leg{p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t}}
-	config, e := p.config(t)
-	if e == nil && p.VerifyName == "" {
-		e = ours("no name to verify the destination's certificate against")
+	g := e.leg(p, check, l, conn, t)
+	config, fault := p.config(t)
+	if fault == nil && p.VerifyName == "" && !p.Insecure {
+		fault = ours("no name to verify the destination's certificate against")
 	}
-	if e != nil {
+	if fault != nil {
 		g.conn.detach()
-		return nil, e
+		return nil, fault
 	}
 	config.ServerName = p.ServerName
 	// Only crypto/tls's own verification is skipped: verifyServer does it, with
@@ -31,10 +33,11 @@ func (*StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check Ch
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = g.verifyServer
 	config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		for i := range p.Certificates {
-			if r.SupportsCertificate(&p.Certificates[i]) == nil {
+		own := p.identity()
+		for i := range own {
+			if r.SupportsCertificate(&own[i]) == nil {
 				l.Note(Entry{Step: StepClientCertificate, From: SideUs, Facts: "asked for a certificate: our identity is shown"})
-				return &p.Certificates[i], nil
+				return &own[i], nil
 			}
 		}
 		facts := "asked for a certificate: none is configured"
@@ -46,7 +49,7 @@ func (*StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check Ch
 	}
 	tc := tls.Client(g.conn, config)
 	err := tc.HandshakeContext(ctx)
-	seen := g.conn.detach()
+	seen, err := g.end(err)
 	if err != nil {
 		return nil, g.fail(ctx, err, seen)
 	}
@@ -72,6 +75,9 @@ func (g *leg) verifyServer(cs tls.ConnectionState) error {
 	if len(g.p.ALPN) > 0 && cs.NegotiatedProtocol != "" && !slices.Contains(g.p.ALPN, cs.NegotiatedProtocol) {
 		return g.refuse(Refuse(StepServerVerified, reason.UpstreamALPN, "chosen: "+cs.NegotiatedProtocol))
 	}
+	if g.p.Profile.RequireEMS && cs.Version < versionTLS13 && !g.conn.tap.agreedEMS() {
+		return g.refuse(upstreamCrypto("TLS 1.2 without extended_master_secret"))
+	}
 	if err := g.judge(&cs, StepServerVerified); err != nil {
 		return err
 	}
@@ -88,6 +94,29 @@ func (g *leg) verifyName() *Error {
 		return e
 	}
 	return nil
+}
+
+// verifyDestination is chain, name and pins, as far as they are asked for.
+func (g *leg) verifyDestination(shown []*x509.Certificate) (*Peer, *Error) {
+	peer := &Peer{Shown: shown}
+	if !g.p.Insecure {
+		verified, e := g.engine.chains.verify(shown, g.usage(), g.p)
+		if e == nil {
+			e = g.verifyName()
+		}
+		if e != nil {
+			return nil, e
+		}
+		peer = verified
+	} else if f := (&verifier{shown: shown}).bounds(g.p); f != nil {
+		return nil, f.refusal(g.usage())
+	}
+	if len(g.p.Pins) > 0 && !slices.Contains(g.p.Pins, sha256.Sum256(peer.Leaf().RawSubjectPublicKeyInfo)) {
+		e := Refuse(StepServerVerified, reason.UpstreamPin, "its key's pin is "+peer.SPKI())
+		e.Wanted = AlertBadCertificate
+		return nil, e
+	}
+	return peer, nil
 }
 
 // upstreamCrypto refuses what the destination chose.

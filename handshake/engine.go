@@ -20,6 +20,10 @@ type State struct {
 	ServerName string // SNI sent or received
 	Resumed    bool
 	HelloRetry bool
+	// Observed is what the client would have been refused for without
+	// Params.Observe, before CheckPeer is asked; nil if nothing. The Peer's
+	// chain is not verified then: Chain is nil and Authority is empty.
+	Observed *Error
 }
 
 // Session is a finished handshake: step 9.

@@ -88,13 +88,17 @@ type outcome struct {
 // serve runs Peek and Server on a connection. After success it writes "ok" and
 // closes in order; after a refusal it lets the alert arrive.
 func serve(ctx context.Context, raw *net.TCPConn, p *Params, check CheckPeer) outcome {
+	return serveBy(ctx, NewStdEngine(), raw, p, check)
+}
+
+func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *Params, check CheckPeer) outcome {
 	l := NewLedger(time.Now())
 	defer func() { _ = raw.Close() }()
 	hello, conn, err := Peek(ctx, raw, 0)
 	if err != nil {
 		return outcome{err: AsError(err), l: l}
 	}
-	s, err := NewStdEngine().Server(ctx, conn, hello, p, check, l)
+	s, err := engine.Server(ctx, conn, hello, p, check, l)
 	if err != nil {
 		_ = raw.CloseWrite()
 		_ = raw.SetReadDeadline(time.Now().Add(2 * time.Second))
@@ -119,6 +123,19 @@ func handshakeWith(t *testing.T, p *Params, check CheckPeer, client func(*net.TC
 	client(cc)
 	_ = cc.Close()
 	return <-done
+}
+
+// withEngine runs one engine for many handshakes against a crypto/tls client.
+func withEngine(t *testing.T, engine Engine, p *Params, config *tls.Config) (o outcome, err error) {
+	t.Helper()
+	cc, sc := tcpPair(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	done := make(chan outcome, 1)
+	go func() { done <- serveBy(ctx, engine, sc, p, nil) }()
+	err = goClient(config, nil)(cc)
+	_ = cc.Close()
+	return <-done, err
 }
 
 // goClient is a crypto/tls client that reads to the end. It returns the alert

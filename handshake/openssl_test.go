@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +33,11 @@ func withOpenSSL(t *testing.T, p *Params, args ...string) (outcome, string) {
 		}
 		done <- serve(t.Context(), c.(*net.TCPConn), p, nil)
 	}()
+	if !slices.Contains(args, "-sess_in") && !slices.Contains(args, "-sess_out") {
+		args = append(slices.Clone(args), "-no_ticket")
+	}
 	cmd := exec.CommandContext(t.Context(), path, append([]string{
-		"s_client", "-quiet", "-no_ticket", "-connect", l.Addr().String(), "-servername", "gateway.test",
+		"s_client", "-quiet", "-connect", l.Addr().String(), "-servername", "gateway.test",
 	}, args...)...)
 	cmd.WaitDelay = 5 * time.Second
 	var out bytes.Buffer

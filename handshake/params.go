@@ -1,8 +1,12 @@
 package handshake
 
 import (
+	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
+	"sync"
 	"time"
 )
 
@@ -29,10 +33,49 @@ func (c ClientAuth) String() string {
 }
 
 // Authority is a named set of trust anchors. Which names it may speak for is
-// policy's business, not the handshake's.
+// policy's business, not the handshake's. It must not change once it is used.
 type Authority struct {
 	Name  string
 	Roots []*x509.Certificate
+
+	once   sync.Once
+	pool   *x509.CertPool // of Roots
+	digest [32]byte       // of Name and Roots
+}
+
+// prepare makes what every handshake needs of an authority, once.
+func (a *Authority) prepare() {
+	a.once.Do(func() {
+		a.pool = x509.NewCertPool()
+		h := sha256.New()
+		_, _ = fmt.Fprintf(h, "%q %d\n", a.Name, len(a.Roots)) // a hash takes everything
+		for _, c := range a.Roots {
+			a.pool.AddCert(c)
+			sum := sha256.Sum256(c.Raw)
+			h.Write(sum[:])
+		}
+		h.Sum(a.digest[:0])
+	})
+}
+
+// LedgerMode says how much of the handshake a ledger holds.
+type LedgerMode uint8
+
+// The ledger modes.
+const (
+	// LedgerFull notes every message with its time, size and facts.
+	LedgerFull LedgerMode = iota
+	// LedgerSteps notes what was decided, alerts and how far the steps came,
+	// not the single messages: cheaper.
+	LedgerSteps
+)
+
+// String is the word of the configuration.
+func (m LedgerMode) String() string {
+	if m == LedgerSteps {
+		return "steps"
+	}
+	return "full"
 }
 
 // Params is the plan of one handshake: everything that policy decided about
@@ -44,12 +87,24 @@ type Params struct {
 	// Client side: the identity to answer a certificate request with, may be empty.
 	Certificates []tls.Certificate
 
+	// CertificateFor, where set, makes the certificates to show to one client,
+	// in place of Certificates, which then only say of what kind they will be:
+	// a hello is judged by them. Server side only. Its error ends the flow
+	// before anything is sent; a *Error keeps its reason and alert.
+	CertificateFor func(ctx context.Context, h *ClientHello) ([]tls.Certificate, error)
+
 	// ClientAuth is used by the server side only.
 	ClientAuth ClientAuth
 	// Authorities the peer's chain may lead to. Server side: those of client
 	// certificates, also announced as acceptable CA names. Client side: those
 	// of the destination. Empty trusts nobody.
 	Authorities []*Authority
+
+	// AcceptableCAs are the subjects (DER of a Name, RFC 5280, section 4.1.2.6)
+	// announced in the CertificateRequest. Server side only. nil means those of
+	// Authorities; an empty list announces none. What is trusted is Authorities
+	// alone.
+	AcceptableCAs [][]byte
 
 	// ALPN protocols in order of preference. Server side: nil means the
 	// client's list is ignored and none is chosen; no overlap is alert 120.
@@ -63,11 +118,55 @@ type Params struct {
 	// certificate must be for. Client side only. It must not be empty.
 	VerifyName string
 
+	// Pins are SHA-256 sums of the SubjectPublicKeyInfo that the destination's
+	// own certificate may have (RFC 7469, section 2.4), besides every other
+	// demand. Client side only; empty pins nothing.
+	Pins [][32]byte
+	// Insecure verifies neither chain nor name of the destination, only that it
+	// holds the key of the certificate it shows, and Pins. Client side only.
+	Insecure bool
+
 	// MaxChain bounds the number of certificates a peer may show, and
 	// MaxChainBytes their total size in bytes; checked before any signature
 	// is. Zero means 10 and 64 KiB: more than any real chain, little memory.
 	MaxChain      int
 	MaxChainBytes int
+
+	// Ticket allows resumption. Server side only; nil sends and takes no
+	// tickets. Under Observe there are none either.
+	Ticket *TicketRule
+
+	// Epoch changes whenever something changes that may make a certificate bad
+	// that was good before (a new CRL, another policy): chains verified under
+	// another epoch are verified again.
+	Epoch uint64
+
+	// Ledger is how much is noted. Where the profile has Signatures, the engine
+	// must read every message in any case.
+	Ledger LedgerMode
+
+	// Observe judges the peer as ever but refuses nothing that the handshake
+	// itself does not need. What an engine does with it:
+	//
+	//   - server side: a certificate is asked for as if ClientAuth were
+	//     ClientAuthOptional (RequestClientCert) unless it is ClientAuthNone,
+	//     and an absent one is no refusal: CheckPeer is called with a nil Peer;
+	//   - both sides: where Verify, or the check of VerifyName, refuses the
+	//     chain, the handshake goes on. CheckPeer is called with a Peer that
+	//     has Shown and Refusal, and neither Chain nor Authority;
+	//   - what CheckPeer returns still counts: policy returns nil for what is
+	//     only observed;
+	//   - still fatal, with the reason and alert as ever: a certificate that
+	//     crypto/x509 cannot parse, MaxChain and MaxChainBytes, a
+	//     CertificateVerify that does not fit (possession), and no version,
+	//     CipherSuite, group, signature algorithm or ALPN protocol in common.
+	//
+	// The Profile counts as it stands: it is policy that gives a flow whose
+	// hello does not fit the rule's a wider one. A peer that is not refused
+	// sees the same bytes with and without Observe, but for one thing: TLS 1.2
+	// and 1.3 have no bit on the wire that says whether a certificate is
+	// required, so the CertificateRequest is the same too.
+	Observe bool
 
 	// Now is the clock; nil means time.Now. Tests and `explain` set it.
 	Now func() time.Time

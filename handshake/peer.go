@@ -16,9 +16,17 @@ type Peer struct {
 	Chain []*x509.Certificate
 	// Authority is the name of the Authority the chain leads to.
 	Authority string
+	// Refusal is why the chain did not verify. It is set only where the
+	// handshake went on in spite of it (Params.Observe); Chain is nil and
+	// Authority "" then. Nobody is allowed anything by such a Peer.
+	Refusal *Error
 	// Proven is set by the engine, and only after the handshake proved
 	// possession of the leaf's key.
 	Proven bool
+	// OCSPStaple is the OCSP answer (RFC 6960, DER) that a TLS 1.3 client sent
+	// with its certificate (RFC 8446, section 4.4.2.1), nil if it sent none. It
+	// is not looked at by this package: a claim until somebody verified it.
+	OCSPStaple []byte
 	// SignatureScheme of the peer's CertificateVerify, 0 if not seen.
 	SignatureScheme uint16
 }

@@ -1,12 +1,14 @@
 package handshake
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
@@ -22,22 +24,78 @@ type Profile struct {
 	Groups     []uint16 // key exchange groups in our order of preference
 	MinRSABits int      // of every key in the peer's chain
 	MinECBits  int
+
+	// Order says whose order of TLS 1.2 CipherSuites and of groups decides.
+	Order Order
+	// Signatures are the signature schemes accepted of the peer: in its proof
+	// of possession (CertificateVerify, ServerKeyExchange) and, with
+	// rsa_pkcs1_* in every version, on the certificates of its chain (RFC 8446,
+	// section 4.2.3). nil means whatever crypto/tls takes, without SHA-1.
+	Signatures []uint16
+	// Curves are the groups whose curve an ECDSA key of the peer's chain may
+	// lie on. nil means any of at least MinECBits.
+	Curves []uint16
+	// RequireEMS refuses TLS 1.2 without extended_master_secret (RFC 7627).
+	RequireEMS bool
+	// Cap12 is the answer where the engine cannot keep Suites13: such a
+	// connection is held at TLS 1.2, where the list can be kept. False refuses.
+	Cap12 bool
+	// Lacks is what the document behind a named profile asks for and crypto/tls
+	// has not, for Engine.Cannot.
+	Lacks []string
+}
+
+// Order says whose preference decides among what both sides have. TLS 1.3
+// CipherSuites always go by crypto/tls's own, see Engine.Cannot.
+type Order uint8
+
+// The orders.
+const (
+	// OrderFast is crypto/tls's own: AES-GCM first with hardware for it, ML-KEM
+	// hybrids, then groups the client sent a key share of.
+	OrderFast Order = iota
+	// OrderServer is that of the profile's lists. A group that the client has
+	// but sent no share of costs a HelloRetryRequest.
+	OrderServer
+	// OrderClient is that of the client's lists.
+	OrderClient
+)
+
+// String is the word of the configuration.
+func (o Order) String() string {
+	switch o {
+	case OrderServer:
+		return "server"
+	case OrderClient:
+		return "client"
+	}
+	return "fast"
 }
 
 // ProfileSpec is how a profile is written in the configuration.
 type ProfileSpec struct {
-	// Base is the named profile to start from: modern or intermediate (Mozilla's names). Default intermediate.
+	// Base is the named profile to start from: modern, intermediate, cnsa1, cnsa2, fips, bsi or legacy-rsa (`sslgate profiles` shows them). Default intermediate.
 	Base string `yaml:"base"`
 	// Versions allowed, of "1.2" and "1.3". Default: those of the base.
 	Versions []string `yaml:"versions"`
 	// TLS12 is the list of TLS 1.2 CipherSuites allowed, by their IANA or OpenSSL names. Default: those of the base.
 	TLS12 []string `yaml:"tls12"`
-	// TLS13 is the list of TLS 1.3 CipherSuites allowed. Go's crypto/tls cannot restrict them, so any list but all three is refused by `check`.
+	// TLS13 is the list of TLS 1.3 CipherSuites allowed. Go's crypto/tls cannot restrict them, so any list but all three needs inexpressible: cap-1.2.
 	TLS13 []string `yaml:"tls13"`
 	// Groups is the list of key exchange groups allowed, for example X25519MLKEM768. Default: those of the base.
 	Groups []string `yaml:"groups"`
 	// MinRSABits is the smallest RSA key accepted anywhere in a peer's chain, in bits. Default 2048; less is refused.
 	MinRSABits int `yaml:"min_rsa_bits"`
+	// Curves is the list of curves an ECDSA key in a peer's chain may lie on: secp256r1, secp384r1, secp521r1. Default: those of the base, else any.
+	Curves []string `yaml:"curves"`
+	// Signatures is the list of signature schemes accepted of a peer, in its proof of possession and on the certificates of its chain, for example ecdsa_secp384r1_sha384; rsa_pkcs1_* stands for certificates and TLS 1.2. Default: those of the base, else all that crypto/tls has but SHA-1.
+	Signatures []string `yaml:"signatures"`
+	// Order decides among what both sides have, TLS 1.2 CipherSuites and groups: "fast" (crypto/tls's own: AES with hardware for it, ML-KEM hybrids, then what the client sent a key share of), "server" (that of the lists here; a group may cost a HelloRetryRequest) or "client". Default that of the base, else fast.
+	Order string `yaml:"order"`
+	// RequireEMS refuses TLS 1.2 without extended_master_secret (RFC 7627). Default that of the base.
+	RequireEMS bool `yaml:"require_ems"`
+	// Inexpressible is the answer where the engine cannot keep tls13: "refuse" (the default: `check` reports an error) or "cap-1.2" (a connection that would end up outside the list is held at TLS 1.2; a client with TLS 1.3 alone is refused then).
+	Inexpressible string `yaml:"inexpressible"`
 }
 
 // Key sizes in bits.
@@ -46,36 +104,6 @@ const (
 	maxRSABits = 8192 // crypto/tls verifies no larger key
 	minECBits  = 256
 )
-
-// The names of the named profiles.
-const (
-	profileModern       = "modern"
-	profileIntermediate = "intermediate"
-)
-
-// NamedProfiles returns the profiles that need no configuration, after Mozilla's
-// "Server Side TLS" 5.7: modern is TLS 1.3 alone; intermediate adds TLS 1.2
-// with those of its CipherSuites that crypto/tls has, which are all but DHE.
-// The ML-KEM hybrid comes first in both. The slices are the caller's own.
-func NamedProfiles() []Profile {
-	groups := func() []uint16 {
-		return mustNumbers(GroupByName, "X25519MLKEM768", "X25519", "secp256r1", "secp384r1")
-	}
-	return []Profile{
-		{
-			Name: profileModern, MinVersion: versionTLS13, MaxVersion: versionTLS13,
-			Groups: groups(), MinRSABits: minRSABits, MinECBits: minECBits,
-		},
-		{
-			Name: profileIntermediate, MinVersion: versionTLS12, MaxVersion: versionTLS13,
-			Suites12: mustNumbers(SuiteByName,
-				"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
-				"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
-				"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"),
-			Groups: groups(), MinRSABits: minRSABits, MinECBits: minECBits,
-		},
-	}
-}
 
 // mustNumbers resolves names of our own; a test proves that it does.
 func mustNumbers(resolve func(string) (uint16, error), names ...string) []uint16 {
@@ -146,14 +174,15 @@ func (s ProfileSpec) Resolve(name string) (Profile, error) {
 	}
 	p, ok := namedProfile(base)
 	if !ok {
-		list.Addf("base", "unknown profile %q%s: the base is one of the named profiles, modern or intermediate",
-			s.Base, fielderr.Suggest(s.Base, []string{profileModern, profileIntermediate}))
+		list.Addf("base", "unknown profile %q%s: the base is one of the named profiles, %s",
+			s.Base, fielderr.Suggest(s.Base, profileNames()), strings.Join(profileNames(), ", "))
 		p, _ = namedProfile(profileIntermediate) // so that the rest is judged too
 	}
 	p.Name = name
 	s.resolveVersions(&p, &list)
 	s.resolveSuites(&p, base, &list)
 	s.resolveGroups(&p, &list)
+	s.resolveStrength(&p, &list)
 	switch {
 	case s.MinRSABits == 0:
 	case s.MinRSABits < minRSABits:
@@ -186,6 +215,8 @@ func (s ProfileSpec) resolveSuites(p *Profile, base string, list *fielderr.List)
 		switch {
 		case IsTLS13Suite(id):
 			return fmt.Errorf("%s is a CipherSuite of TLS 1.3: it belongs in tls13", SuiteName(id))
+		case base == profileLegacyRSA && slices.Contains(keyTransport(), id):
+			return nil
 		case !isECDHE(id):
 			return fmt.Errorf("%s gives no forward secrecy: only ECDHE is allowed", SuiteName(id))
 		case !isAEAD(id):
@@ -212,8 +243,10 @@ func (s ProfileSpec) resolveSuites(p *Profile, base string, list *fielderr.List)
 	switch {
 	case p.MaxVersion < versionTLS13 && s.TLS13 != nil:
 		list.Addf("tls13", "has no effect, for the profile allows TLS 1.2 only: add \"1.3\" to versions, or leave the list out")
-	case len(suites13) < len(allSuites13()):
-		p.Suites13 = suites13 // a list of all three demands nothing, like none
+	case p.MaxVersion < versionTLS13, len(suites13) == len(allSuites13()):
+		p.Suites13 = nil // a list of all three demands nothing, like none
+	case s.TLS13 != nil:
+		p.Suites13 = suites13
 	}
 }
 
@@ -227,6 +260,46 @@ func (s ProfileSpec) resolveGroups(p *Profile, list *fielderr.List) {
 	if len(groups) == len(s.Groups) && len(groups) > 0 && p.MinVersion <= versionTLS12 &&
 		!slices.ContainsFunc(groups, func(g uint16) bool { return !groupOnly13(g) }) {
 		list.Addf("groups", "none of them exists in TLS 1.2, which the profile allows: add X25519 or secp256r1, or set versions: [\"1.3\"]")
+	}
+}
+
+// resolveStrength is what was added to the lists: curves, signatures, order and
+// the answer to what cannot be kept.
+func (s ProfileSpec) resolveStrength(p *Profile, list *fielderr.List) {
+	curves := numbers(list, "curves", s.Curves, GroupByName, func(id uint16) error {
+		if !slices.Contains([]uint16{uint16(tls.CurveP256), uint16(tls.CurveP384), uint16(tls.CurveP521)}, id) {
+			return fmt.Errorf("%s is no curve of ECDSA keys: secp256r1, secp384r1 and secp521r1 are", GroupName(id))
+		}
+		return nil
+	})
+	if s.Curves != nil {
+		p.Curves = curves
+	}
+	signatures := numbers(list, "signatures", s.Signatures, SchemeByName, func(id uint16) error {
+		if id == uint16(tls.PKCS1WithSHA1) || id == uint16(tls.ECDSAWithSHA1) {
+			return fmt.Errorf("%s rests on SHA-1, which is never accepted (RFC 9155)", SchemeName(id))
+		}
+		return nil
+	})
+	if s.Signatures != nil {
+		p.Signatures = signatures
+		p.Lacks = nil // who lists the signatures knows what is in the list
+	}
+	p.RequireEMS = p.RequireEMS || s.RequireEMS
+	orders := map[string]Order{"": p.Order, "fast": OrderFast, "server": OrderServer, "client": OrderClient}
+	order, ok := orders[s.Order]
+	if !ok {
+		list.Addf("order", "unknown order %q%s: fast, server or client", s.Order, fielderr.Suggest(s.Order, []string{"fast", "server", "client"}))
+	}
+	p.Order = order
+	switch s.Inexpressible {
+	case "":
+	case "refuse":
+		p.Cap12 = false
+	case "cap-1.2":
+		p.Cap12 = true
+	default:
+		list.Addf("inexpressible", "unknown answer %q%s: refuse or cap-1.2", s.Inexpressible, fielderr.Suggest(s.Inexpressible, []string{"refuse", "cap-1.2"}))
 	}
 }
 

@@ -24,59 +24,37 @@ import (
 //     on resumption, which VerifyPeerCertificate does not;
 //  4. after Handshake has returned nil the client is proven (steps 6 to 8).
 //
-// The alert of a refusal at step 6 is crypto/tls's bad_certificate; the Error
-// has the one that says it best as Wanted, the ledger the one that was sent.
-// In TLS 1.3 the client meets it on its first read: its own handshake has
+// The alert of a refusal at step 6 is the one of the Error: crypto/tls's own
+// bad_certificate is replaced (alertwire.go). Where that was not possible the
+// ledger has what was sent. In TLS 1.3 the client meets it on its first read: its own handshake has
 // ended before. The caller must let it arrive: closing a connection with unread
 // data sends a RST, which makes the peer's kernel drop the alert.
-func (*StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
+func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
 	t := newTap(l, true)
-	g := &leg{server: true, p: p, hello: hello, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t}}
-	if hello != nil {
-		if !l.hasHello() {
-			l.NoteHello(hello)
-		}
-		if e := p.refuseHello(hello); e != nil {
-			defer g.conn.detach()
-			return nil, g.alertFirst(e)
-		}
+	g := e.leg(p, check, l, conn, t)
+	g.server, g.hello = true, hello
+	if hello != nil && !l.hasHello() {
+		l.NoteHello(hello)
 	}
-	config, e := p.config(t)
-	if e == nil && len(p.Certificates) == 0 {
-		e = ours("no certificate to show")
+	fault := g.fetchIdentity(ctx)
+	var config *tls.Config
+	if fault == nil {
+		config, fault = g.serverConfig(t)
 	}
-	if e != nil {
+	if fault != nil {
 		defer g.conn.detach()
-		return nil, g.alertFirst(e)
-	}
-	config.Certificates = p.Certificates
-	config.VerifyConnection = g.verifyClient
-	switch p.ClientAuth {
-	case ClientAuthNone:
-		config.ClientAuth = tls.NoClientCert
-	case ClientAuthOptional:
-		config.ClientAuth = tls.RequestClientCert
-	default:
-		// Makes crypto/tls itself send the right alert for an absent one: 116
-		// in TLS 1.3, 40 in TLS 1.2, which has no certificate_required.
-		config.ClientAuth = tls.RequireAnyClientCert
-	}
-	if p.ClientAuth != ClientAuthNone {
-		config.ClientCAs = x509.NewCertPool()
-		for _, a := range p.Authorities {
-			for _, c := range a.Roots {
-				config.ClientCAs.AddCert(c) // only its subject is used: we verify ourselves
-			}
-		}
+		return nil, g.alertFirst(fault)
 	}
 	tc := tls.Server(g.conn, config)
 	err := tc.HandshakeContext(ctx)
-	seen := g.conn.detach()
+	seen, err := g.end(err)
 	if err != nil {
 		return nil, g.fail(ctx, err, seen)
 	}
 	s := g.session(tc, seen)
 	switch {
+	case s.Resumed:
+		// inherited has said so
 	case s.Peer != nil:
 		l.Decide(StepClientVerified, "possession of the key proven: "+SchemeName(s.Peer.SignatureScheme))
 	case p.ClientAuth == ClientAuthNone:
@@ -89,13 +67,92 @@ func (*StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello,
 	return s, nil
 }
 
+// fetchIdentity asks for the certificates of this one handshake.
+func (g *leg) fetchIdentity(ctx context.Context) *Error {
+	if g.p.CertificateFor == nil {
+		return nil
+	}
+	if g.hello == nil {
+		return ours("a certificate can be made only with the client's hello at hand")
+	}
+	if e := g.p.refusal(g.hello); e != nil {
+		return e
+	}
+	certs, err := g.p.CertificateFor(ctx, g.hello)
+	if err != nil {
+		e := AsError(err)
+		if e.Step == StepNone {
+			e.Step = StepServerHello
+		}
+		return e
+	}
+	p := *g.p
+	p.Certificates, p.CertificateFor = certs, nil
+	g.p = &p
+	return nil
+}
+
+// serverConfig is the tls.Config of this one handshake.
+func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
+	p, q := g.p, g.p
+	if len(p.Certificates) == 0 {
+		return nil, ours("no certificate to show")
+	}
+	if g.hello != nil {
+		var note string
+		var fault *Error
+		if q, note, fault = p.narrow(g.hello); fault != nil {
+			return nil, fault
+		}
+		if note != "" {
+			g.ledger.Note(Entry{Step: StepServerHello, From: SideUs, Facts: note})
+		}
+	} else if p.Profile.RequireEMS {
+		return nil, ours("the profile can be kept only with the client's hello at hand")
+	}
+	config, fault := q.config(t)
+	if fault != nil {
+		return nil, fault
+	}
+	if g.hello != nil && g.resumable(q.version(g.hello)) {
+		g.tickets(config)
+	}
+	config.Certificates = p.identity()
+	config.VerifyConnection = g.verifyClient
+	switch {
+	case p.ClientAuth == ClientAuthNone:
+		config.ClientAuth = tls.NoClientCert
+	case p.ClientAuth == ClientAuthOptional, p.Observe:
+		config.ClientAuth = tls.RequestClientCert
+	default:
+		// Makes crypto/tls itself send the right alert for an absent one: 116
+		// in TLS 1.3, 40 in TLS 1.2, which has no certificate_required.
+		config.ClientAuth = tls.RequireAnyClientCert
+	}
+	if p.ClientAuth != ClientAuthNone {
+		config.ClientCAs = g.engine.pools.of(p) // only the subjects are used: we verify ourselves
+	}
+	return config, nil
+}
+
 // verifyClient is crypto/tls's VerifyConnection.
 func (g *leg) verifyClient(cs tls.ConnectionState) error {
 	if what, ok := g.p.Profile.acceptable(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
 		return g.refuse(Refuse(StepServerHello, reason.NoCommonSuite, what+" was negotiated, which the profile does not allow"))
 	}
+	if cs.DidResume {
+		if e := g.inherited(&cs); e != nil {
+			return g.refuse(e)
+		}
+	} else {
+		g.origin = nil // a ticket that crypto/tls opened and then declined
+	}
 	if len(cs.PeerCertificates) == 0 && g.p.ClientAuth != ClientAuthOptional && g.p.ClientAuth != ClientAuthNone {
-		return g.refuse(Refuse(StepClientCertificate, reason.NoCertificate, ""))
+		e := Refuse(StepClientCertificate, reason.NoCertificate, "")
+		if !g.p.Observe {
+			return g.refuse(e)
+		}
+		g.observe(e)
 	}
 	return g.judge(&cs, StepClientVerified)
 }
@@ -164,9 +221,36 @@ func (p *Params) signs(suite uint16) bool {
 // schemes (RFC 8446, section 4.2.3).
 func (p *Params) signsFor(version uint16, schemes []uint16) bool {
 	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
-		can := schemesOf(version, publicKey(&c))
+		can := p.ours(schemesOf(version, publicKey(&c)))
 		return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
 	})
+}
+
+// ours leaves of our schemes those of the profile: what it demands of peers it
+// demands of us.
+func (p *Params) ours(schemes []tls.SignatureScheme) []tls.SignatureScheme {
+	if p.Profile.Signatures == nil || schemes == nil {
+		return schemes
+	}
+	out := make([]tls.SignatureScheme, 0, len(schemes))
+	for _, s := range schemes {
+		if slices.Contains(p.Profile.Signatures, uint16(s)) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// identity is Certificates, held to the profile's signature schemes.
+func (p *Params) identity() []tls.Certificate {
+	if p.Profile.Signatures == nil {
+		return p.Certificates
+	}
+	out := slices.Clone(p.Certificates)
+	for i := range out {
+		out[i].SupportedSignatureAlgorithms = p.ours(schemesOf(versionTLS12, publicKey(&out[i])))
+	}
+	return out
 }
 
 // schemesOf lists what a key can sign with; nil for a kind not known here, of

@@ -194,8 +194,7 @@ func TestServerCheck(t *testing.T) {
 		if asked == nil || asked.Proven || asked.Authority != "staff" || state.Version != version || no.Peer != asked {
 			t.Errorf("asked about %+v, %+v", asked, state)
 		}
-		// crypto/tls has one alert for what VerifyConnection refuses; the record has both.
-		if got := alertSeen(t, err); got != AlertBadCertificate || o.l.AlertSent() != got {
+		if got := alertSeen(t, err); got != AlertAccessDenied || o.l.AlertSent() != got {
 			t.Errorf("client saw %s, ledger %s", got, o.l.AlertSent())
 		}
 		if o.l.Reached() >= StepClientVerified {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -13,28 +14,47 @@ import (
 // StdEngine does handshakes with Go's crypto/tls. What it keeps of a Profile:
 //
 //   - versions: exactly;
-//   - TLS 1.2 CipherSuites and groups: as sets. Which of them is used follows
-//     crypto/tls's own preference (AEAD with hardware support first; hybrid
-//     ML-KEM groups, then groups with a key share), not the order of the lists;
+//   - TLS 1.2 CipherSuites and groups: exactly as sets, and on the server side
+//     in the order that the profile asks for (narrow.go);
 //   - TLS 1.3 CipherSuites: all three or nothing, see Cannot. A handshake that
-//     ends up outside Suites13 is refused, never accepted;
-//   - signature algorithms of a CertificateRequest: crypto/tls's fixed list.
+//     would end up outside Suites13 is held at TLS 1.2 where the profile says
+//     so, else refused, never accepted;
+//   - signature schemes: the CertificateRequest and the hello to a destination
+//     have crypto/tls's fixed list; what is then proven with another scheme
+//     than the profile's is refused.
 //
-// Session tickets are off, renegotiation is refused, early data is refused
-// with unsupported_extension.
-type StdEngine struct{}
+// Tickets: see TicketRule. Renegotiation is refused, early data is refused with
+// unsupported_extension. A StdEngine is safe for many goroutines; its state is
+// the caches of chaincache.go.
+type StdEngine struct {
+	chains chainCache
+	pools  caPools
+}
 
-// NewStdEngine returns the engine on crypto/tls. It has no state.
+// NewStdEngine returns the engine on crypto/tls.
 func NewStdEngine() *StdEngine { return &StdEngine{} }
 
 // Cannot lists what crypto/tls cannot keep of p.
 func (*StdEngine) Cannot(p *Params) []Limit {
 	var limits []Limit
-	if s := p.Profile.Suites13; s != nil && p.Profile.MaxVersion >= tls.VersionTLS13 && !containsAll(s, allSuites13()) {
-		limits = append(limits, Limit{
-			What: "a list of TLS 1.3 CipherSuites other than " + strings.Join(names(allSuites13(), SuiteName), ", "),
-			Why:  "crypto/tls always offers and accepts all three",
-		})
+	pr := &p.Profile
+	for _, what := range pr.Lacks {
+		limits = append(limits, Limit{What: what, Why: "crypto/tls does not implement it"})
+	}
+	if s := pr.Suites13; s != nil && pr.MaxVersion >= tls.VersionTLS13 && !containsAll(s, allSuites13()) {
+		all := strings.Join(names(allSuites13(), SuiteName), ", ")
+		switch {
+		case !pr.Cap12:
+			limits = append(limits, Limit{
+				What: "a list of TLS 1.3 CipherSuites other than " + all,
+				Why:  "crypto/tls always offers and accepts all three",
+			})
+		case pr.MinVersion > tls.VersionTLS12 || len(pr.Suites12) == 0:
+			limits = append(limits, Limit{
+				What: "a list of TLS 1.3 CipherSuites other than " + all + ", even with inexpressible: cap-1.2",
+				Why:  "the profile allows no TLS 1.2 to hold such connections at",
+			})
+		}
 	}
 	return limits
 }
@@ -121,8 +141,45 @@ type leg struct {
 	check   CheckPeer
 	ledger  *Ledger
 	conn    *tapConn
+	engine  *StdEngine
 	refused *Error // what verify said, if it refused
 	peer    *Peer  // claimed; nil if nothing was shown
+	// observed is what would have refused without Params.Observe.
+	observed *Error
+	origin   *origin // of the ticket that was opened last
+}
+
+// leg begins a handshake.
+func (e *StdEngine) leg(p *Params, check CheckPeer, l *Ledger, conn net.Conn, t *tap) *leg {
+	if t.brief = p.Ledger == LedgerSteps; !p.Observe {
+		t.schemes = p.Profile.Signatures
+	}
+	return &leg{engine: e, p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t}}
+}
+
+// end takes the tap off after crypto/tls has returned. What the tap refused
+// gets its alert from us, for crypto/tls has sent none. Where the profile asks
+// for a signature scheme, that it was seen is part of it.
+func (g *leg) end(err error) (observed, error) {
+	refusal := g.conn.tap.refusal()
+	if refusal != nil && err != nil && g.refused == nil {
+		_ = g.refuse(refusal)
+		g.conn.sendOwn(refusal.Wanted)
+	}
+	seen := g.conn.detach()
+	if err != nil || g.peer == nil || g.p.Profile.Signatures == nil || g.origin != nil || slices.Contains(g.p.Profile.Signatures, seen.peerScheme) {
+		return seen, err
+	}
+	// Seen too late, only observed, or not seen at all.
+	e := g.conn.tap.badScheme(seen.peerScheme)
+	if !g.p.Observe {
+		return seen, g.refuse(e)
+	}
+	if g.peer.Refusal == nil {
+		g.peer = &Peer{Shown: g.peer.Shown, Refusal: e, OCSPStaple: g.peer.OCSPStaple}
+		g.observe(e)
+	}
+	return seen, nil
 }
 
 func (g *leg) usage() x509.ExtKeyUsage {
@@ -132,13 +189,21 @@ func (g *leg) usage() x509.ExtKeyUsage {
 	return x509.ExtKeyUsageServerAuth
 }
 
-// refuse remembers a refusal, so that the caller gets the very same error.
+// refuse remembers a refusal, so that the caller gets the very same error, and
+// sees to its alert.
 func (g *leg) refuse(e *Error) error {
 	if e.Peer == nil {
 		e.Peer = g.peer
 	}
 	g.refused = e
+	g.conn.tap.want(e.Wanted)
 	return e
+}
+
+// observe notes what would have refused the peer.
+func (g *leg) observe(e *Error) {
+	g.observed = e
+	g.ledger.Note(Entry{Step: e.Step, From: SideUs, Facts: "observed, not enforced: " + string(e.Reason) + " " + e.Detail})
 }
 
 // judge verifies the chain that was shown and asks check. crypto/tls calls it
@@ -146,18 +211,21 @@ func (g *leg) refuse(e *Error) error {
 func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 	state := stateOf(cs)
 	if len(cs.PeerCertificates) > 0 {
-		g.peer = &Peer{Shown: cs.PeerCertificates}
-		verified, refusal := Verify(cs.PeerCertificates, g.p.Authorities, g.usage(), g.p)
-		if refusal != nil {
+		g.peer = &Peer{Shown: cs.PeerCertificates, OCSPStaple: cs.OCSPResponse}
+		verified, refusal := g.verifyChain(cs.PeerCertificates)
+		switch {
+		case refusal == nil:
+			verified.OCSPStaple = cs.OCSPResponse
+			g.peer = verified
+			g.peer.OCSPStaple = cs.OCSPResponse // only a TLS 1.3 client can send one
+		case g.p.Observe && (&verifier{shown: cs.PeerCertificates}).bounds(g.p) == nil:
+			g.peer.Refusal = refusal
+			g.observe(refusal)
+		default:
 			return g.refuse(refusal)
 		}
-		g.peer = verified
-		if !g.server {
-			if e := g.verifyName(); e != nil {
-				return g.refuse(e)
-			}
-		}
 	}
+	state.Observed = g.observed
 	if g.check != nil {
 		if err := g.check(g.peer, &state); err != nil {
 			e := AsError(err)
@@ -167,16 +235,25 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 			return g.refuse(e)
 		}
 	}
-	if g.peer != nil {
+	if g.peer != nil && g.peer.Chain != nil && g.p.Ledger == LedgerFull {
 		g.ledger.Note(Entry{Step: step, From: SideUs, Facts: "chain verified: " + describePeer(g.peer) + "; possession of the key not proven yet"})
 	}
 	return nil
 }
 
+func (g *leg) verifyChain(shown []*x509.Certificate) (*Peer, *Error) {
+	if !g.server {
+		return g.verifyDestination(shown)
+	}
+	return g.engine.chains.verify(shown, g.usage(), g.p)
+}
+
 // session ends a handshake that went well: only now is the peer proven.
 func (g *leg) session(tc *tls.Conn, seen observed) *Session {
 	cs := tc.ConnectionState()
-	s := &Session{State: stateOf(&cs), Conn: &sessionConn{Conn: tc, raw: g.conn, ledger: g.ledger}}
+	state := stateOf(&cs)
+	state.Observed = g.observed
+	s := &Session{State: state, Conn: &sessionConn{Conn: tc, raw: g.conn, ledger: g.ledger}}
 	if g.peer != nil {
 		proven := *g.peer
 		proven.Proven, proven.SignatureScheme = true, seen.peerScheme

@@ -1,11 +1,7 @@
 package handshake
 
 import (
-	"errors"
-	"io"
-	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -54,18 +50,24 @@ const (
 	toClient
 )
 
-// tap watches one handshake. It never changes, delays or refuses a byte: what
-// it cannot read only stops it, and the ledger says so.
+// tap watches one handshake. It changes nothing but an alert (alertwire.go) and
+// refuses nothing but a signature scheme: what it cannot read only stops it,
+// and the ledger says so.
 type tap struct {
 	// mu because crypto/tls may write an alert while another goroutine reads.
 	mu     sync.Mutex
 	ledger *Ledger
 	server bool // we are the server
+	brief  bool // LedgerSteps: messages are read, but not noted
+	// schemes are those accepted in the peer's proof of possession; nil is any.
+	schemes []uint16
 
 	dirs    [2]direction
 	secrets [2][2][]byte // [direction][epochHandshake-1, epochApp-1], from the key log
 	seen    observed
 	stopped bool
+	wanted  Alert  // what the next alert of crypto/tls shall say, see alertwire.go
+	refused *Error // the peer sent something that is not acceptable
 }
 
 // direction is the state of one way.
@@ -89,6 +91,8 @@ type record struct {
 type observed struct {
 	version, suite, group uint16
 	retry                 bool   // a HelloRetryRequest went by
+	resumed               bool   // TLS 1.3: the server took a pre-shared key
+	ems                   bool   // TLS 1.2: the server agreed to extended_master_secret
 	lastFromPeer          string // name of the last whole message
 	peerCertificates      int    // how many the peer showed, -1 before its Certificate
 	peerScheme            uint16 // of the peer's CertificateVerify or ServerKeyExchange
@@ -98,7 +102,7 @@ type observed struct {
 }
 
 func newTap(l *Ledger, server bool) *tap {
-	return &tap{ledger: l, server: server, seen: observed{peerCertificates: -1, peerEnded: AlertNone}}
+	return &tap{ledger: l, server: server, wanted: AlertNone, seen: observed{peerCertificates: -1, peerEnded: AlertNone}}
 }
 
 // from says who sends in a direction.
@@ -257,6 +261,20 @@ func (t *tap) room(dir, n int) int {
 	return min(n, want-len(d.partial))
 }
 
+// agreedEMS says whether the server agreed to extended_master_secret.
+func (t *tap) agreedEMS() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen.ems
+}
+
+// refusal is what the peer sent that is not acceptable, nil if nothing.
+func (t *tap) refusal() *Error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused
+}
+
 // stop ends the watching, not the traffic.
 func (t *tap) stop(why string) {
 	if t.stopped {
@@ -290,86 +308,4 @@ func (t *tap) finish() observed {
 		t.forget()
 	}
 	return t.seen
-}
-
-// tapConn is the connection as crypto/tls sees it. It remembers how the raw
-// connection ended, which crypto/tls does not tell.
-type tapConn struct {
-	net.Conn
-	tap      *tap
-	detached atomic.Bool
-	// eof is set once the raw connection has given io.EOF: the peer's FIN.
-	// crypto/tls returns plain io.EOF for a FIN and for a close_notify.
-	eof atomic.Bool
-	// failed is the first error of the raw connection other than io.EOF.
-	failed atomic.Pointer[error]
-}
-
-func (c *tapConn) Read(b []byte) (int, error) {
-	if c.detached.Load() {
-		n, err := c.Conn.Read(b)
-		return c.ended(n, err)
-	}
-	dir := toClient
-	if c.tap.server {
-		dir = toServer
-	}
-	n, err := c.Conn.Read(b[:c.tap.room(dir, len(b))])
-	if n > 0 {
-		c.tap.feed(dir, b[:n])
-	}
-	return c.ended(n, err)
-}
-
-// ended remembers the end of the stream.
-func (c *tapConn) ended(n int, err error) (int, error) {
-	if err != nil {
-		if n > 0 && errors.Is(err, io.EOF) {
-			// Data first: a close_notify in it must not look like a FIN. The
-			// next Read meets the same end again.
-			return n, nil
-		}
-		c.remember(err)
-	}
-	return n, err
-}
-
-func (c *tapConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if n > 0 && !c.detached.Load() {
-		dir := toServer
-		if c.tap.server {
-			dir = toClient
-		}
-		c.tap.feed(dir, b[:n])
-	}
-	if err != nil {
-		c.remember(err)
-	}
-	return n, err
-}
-
-func (c *tapConn) remember(err error) {
-	if errors.Is(err, io.EOF) {
-		c.eof.Store(true)
-		return
-	}
-	c.failed.CompareAndSwap(nil, &err)
-}
-
-// rawErr returns how the raw connection failed, nil if it did not.
-func (c *tapConn) rawErr() error {
-	if p := c.failed.Load(); p != nil {
-		return *p
-	}
-	if c.eof.Load() {
-		return io.EOF
-	}
-	return nil
-}
-
-// detach ends the watching: from here bytes go straight through.
-func (c *tapConn) detach() observed {
-	c.detached.Store(true)
-	return c.tap.finish()
 }

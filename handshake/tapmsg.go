@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // Handshake message types (RFC 8446, section 4; RFC 5246, section 7.4; RFC
@@ -78,7 +80,9 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	body := cryptobyte.String(msg[4:])
 	if t.server && dir == toServer && t.seen.weFinishedFlight {
 		t.seen.weFinishedFlight = false
-		t.ledger.Note(Entry{Step: StepServerVerified, From: SidePeer, At: at, Facts: "accepted: the client went on"})
+		if !t.brief {
+			t.ledger.Note(Entry{Step: StepServerVerified, From: SidePeer, At: at, Facts: "accepted: the client went on"})
+		}
 		t.ledger.complete(StepServerVerified)
 	}
 	fromServer := dir == toClient
@@ -90,7 +94,9 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 			t.received(e)
 			return
 		}
-		e.Facts = t.helloFacts(msg)
+		if !t.brief {
+			e.Facts = t.helloFacts(msg)
+		}
 	case typeServerHello:
 		e.Step = StepServerHello
 		t.serverHello(body, &e)
@@ -104,8 +110,9 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		e.Step, done = StepServerHello, []Step{StepServerHello}
 		t.seen.weFinishedFlight = true
 	case typeCertificateRequest:
-		e.Step = StepServerHello
-		e.Facts, e.CANames = t.certificateRequest(body)
+		if e.Step = StepServerHello; !t.brief {
+			e.Facts, e.CANames = t.certificateRequest(body)
+		}
 	case typeCertificate:
 		e.Step = StepClientCertificate
 		if fromServer {
@@ -128,7 +135,7 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		if body.ReadUint16(&scheme) {
 			e.Facts = SchemeName(scheme)
 			if e.From == SidePeer {
-				t.seen.peerScheme = scheme
+				t.peerSigned(scheme)
 			}
 		}
 	case typeClientKeyExchange:
@@ -144,8 +151,14 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		e.Step = StepApplicationData
 	}
 	t.received(e)
-	t.ledger.Note(e)
 	t.ledger.complete(done...)
+	if t.brief {
+		if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= version13 {
+			t.ledger.complete(StepKeyExchange)
+		}
+		return
+	}
+	t.ledger.Note(e)
 	if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= version13 {
 		// RFC 8446, section 4.2.8: both halves of step 4 stood in the hellos.
 		t.ledger.Note(Entry{
@@ -154,6 +167,28 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		})
 		t.ledger.complete(StepKeyExchange)
 	}
+}
+
+// peerSigned takes the scheme of the peer's proof of possession.
+func (t *tap) peerSigned(scheme uint16) {
+	t.seen.peerScheme = scheme
+	if t.schemes == nil || slices.Contains(t.schemes, scheme) {
+		return
+	}
+	t.refused = t.badScheme(scheme)
+}
+
+// badScheme refuses a proof of possession for its signature scheme; 0 is one
+// that was not seen.
+func (t *tap) badScheme(scheme uint16) *Error {
+	name := "an unknown scheme"
+	if scheme != 0 {
+		name = SchemeName(scheme)
+	}
+	if t.server {
+		return Refuse(StepClientCertificate, reason.WeakSignature, "proof of possession with "+name+", which the profile does not allow")
+	}
+	return upstreamCrypto("a signature with " + name)
 }
 
 // received remembers the last message of the peer.
@@ -168,7 +203,7 @@ func (t *tap) finished(dir int) (Step, []Step) {
 	t.nextEpoch(dir)
 	if dir == toClient {
 		if t.seen.version >= version13 {
-			t.seen.weFinishedFlight = true
+			t.seen.weFinishedFlight = !t.seen.resumed
 			return StepServerFinished, []Step{StepServerHello, StepServerFinished}
 		}
 		return StepServerFinished, []Step{StepServerFinished}
@@ -190,7 +225,9 @@ func (t *tap) helloFacts(msg []byte) string {
 
 // changeCipherSpec notes the CCS of TLS 1.2, part of steps 7 and 8.
 func (t *tap) changeCipherSpec(dir int, r record) {
-	t.ledger.Note(Entry{Step: finishedStep(dir), From: t.from(dir), Message: msgChangeCipherSpec, At: r.at, Size: len(r.body)})
+	if !t.brief {
+		t.ledger.Note(Entry{Step: finishedStep(dir), From: t.from(dir), Message: msgChangeCipherSpec, At: r.at, Size: len(r.body)})
+	}
 }
 
 // finished12 notes the encrypted Finished of TLS 1.2. Its size is fixed: 12
@@ -198,7 +235,9 @@ func (t *tap) changeCipherSpec(dir int, r record) {
 func (t *tap) finished12(dir int, r record) {
 	e := Entry{Step: finishedStep(dir), From: t.from(dir), Message: msgFinished, At: r.at, Size: 4 + 12}
 	t.received(e)
-	t.ledger.Note(e)
+	if !t.brief {
+		t.ledger.Note(e)
+	}
 	_, done := t.finished(dir)
 	t.ledger.complete(done...)
 }

@@ -2,14 +2,13 @@ package handshake
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
-	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Bounds of what the ledger quotes: names a peer lists, and bytes of one name.
@@ -43,8 +42,18 @@ func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
 			data.ReadUint16(&t.seen.group)
 		case 16: // application_layer_protocol_negotiation
 			alpn = alpnOf(data)
+		case 23: // extended_master_secret
+			t.seen.ems = true
+		case 41: // pre_shared_key
+			t.seen.resumed = true
 		}
 	})
+	if retry {
+		e.Message, t.seen.retry = msgHelloRetryRequest, true
+	}
+	if t.brief {
+		return
+	}
 	facts := []string{VersionName(t.seen.version), SuiteName(suite)}
 	if t.seen.group != 0 {
 		facts = append(facts, GroupName(t.seen.group))
@@ -54,9 +63,6 @@ func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
 		facts = append(facts, "ALPN "+alpn)
 	}
 	e.Facts = strings.Join(facts, ", ")
-	if retry {
-		e.Message, t.seen.retry = msgHelloRetryRequest, true
-	}
 }
 
 // serverKeyExchange reads the group and signature of ECDHE (RFC 8422, section
@@ -71,7 +77,7 @@ func (t *tap) serverKeyExchange(s cryptobyte.String) string {
 	}
 	t.seen.group = group
 	if !t.server {
-		t.seen.peerScheme = scheme
+		t.peerSigned(scheme)
 	}
 	return GroupName(group) + ", " + SchemeName(scheme)
 }
@@ -132,7 +138,7 @@ func (t *tap) certificate(s cryptobyte.String) (facts string, n int) {
 	if v13 && !s.ReadUint8LengthPrefixed(&context) || !s.ReadUint24LengthPrefixed(&list) {
 		return "does not decode", -1
 	}
-	var leaf []byte
+	var leaf cryptobyte.String
 	for !list.Empty() {
 		var cert, ext cryptobyte.String
 		if !list.ReadUint24LengthPrefixed(&cert) || v13 && !list.ReadUint16LengthPrefixed(&ext) {
@@ -147,11 +153,30 @@ func (t *tap) certificate(s cryptobyte.String) (facts string, n int) {
 		// message with TLS 1.0.
 		return `"no certificate" warning`, 0
 	}
+	if t.brief {
+		return "", n
+	}
 	facts = plural(n, "certificate")
-	if c, err := x509.ParseCertificate(slices.Clone(leaf)); err == nil {
-		facts += ": " + dnString(c.RawSubject)
+	if subject, ok := subjectOf(leaf); ok {
+		facts += ": " + dnString(subject)
 	}
 	return facts, n
+}
+
+// subjectOf finds the subject of a certificate (RFC 5280, section 4.1) without
+// reading the rest of it: crypto/tls parses it in full anyway.
+func subjectOf(der cryptobyte.String) (cryptobyte.String, bool) {
+	var cert, tbs, subject cryptobyte.String
+	if !der.ReadASN1(&cert, cbasn1.SEQUENCE) || !cert.ReadASN1(&tbs, cbasn1.SEQUENCE) ||
+		!tbs.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) || // version
+		!tbs.SkipASN1(cbasn1.INTEGER) || // serialNumber
+		!tbs.SkipASN1(cbasn1.SEQUENCE) || // signature
+		!tbs.SkipASN1(cbasn1.SEQUENCE) || // issuer
+		!tbs.SkipASN1(cbasn1.SEQUENCE) || // validity
+		!tbs.ReadASN1Element(&subject, cbasn1.SEQUENCE) {
+		return nil, false
+	}
+	return subject, true
 }
 
 // extensions calls f for each extension of a list with a 16-bit length.

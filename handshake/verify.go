@@ -38,7 +38,10 @@ func Verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtK
 		return nil, Refuse(StepClientCertificate, reason.NoCertificate, "")
 	}
 	peer := &Peer{Shown: shown}
-	v := verifier{shown: shown, usage: usage, now: p.now(), minRSA: p.Profile.MinRSABits, minEC: p.Profile.MinECBits}
+	v := verifier{
+		shown: shown, usage: usage, now: p.now(), minRSA: p.Profile.MinRSABits, minEC: p.Profile.MinECBits,
+		signatures: p.Profile.Signatures, curves: p.Profile.Curves,
+	}
 	if v.minRSA == 0 {
 		v.minRSA = 2048
 	}
@@ -78,6 +81,9 @@ type verifier struct {
 	usage         x509.ExtKeyUsage
 	now           time.Time
 	minRSA, minEC int // bits
+
+	signatures []uint16 // schemes; nil is any but SHA-1
+	curves     []uint16 // groups; nil is any
 }
 
 // fault is why a chain does not verify under one authority.
@@ -146,12 +152,10 @@ func (v *verifier) bounds(p *Params) *fault {
 
 // under verifies the chain with one authority as the only trust.
 func (v *verifier) under(a *Authority) ([]*x509.Certificate, *fault) {
+	a.prepare()
 	opts := x509.VerifyOptions{
-		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
+		Roots: a.pool, Intermediates: x509.NewCertPool(),
 		CurrentTime: v.now, KeyUsages: []x509.ExtKeyUsage{v.usage},
-	}
-	for _, c := range a.Roots {
-		opts.Roots.AddCert(c)
 	}
 	for _, c := range v.shown[1:] {
 		opts.Intermediates.AddCert(c)

@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -117,7 +119,7 @@ func contains(chain []*x509.Certificate, c *x509.Certificate) bool {
 
 // link says what is wrong between a certificate and the one that issued it.
 func (v *verifier) link(c, parent *x509.Certificate) *fault {
-	if weakSignature(c) {
+	if v.weak(c) {
 		return &fault{code: reason.WeakSignature, detail: v.about(c) + ": " + c.SignatureAlgorithm.String()}
 	}
 	if f := v.key(parent); f != nil {
@@ -148,9 +150,45 @@ func (v *verifier) strength(chain []*x509.Certificate) *fault {
 		if f := v.key(c); f != nil {
 			return f
 		}
-		if i < len(chain)-1 && weakSignature(c) {
+		if i < len(chain)-1 && v.weak(c) {
 			return &fault{code: reason.WeakSignature, detail: v.about(c) + ": " + c.SignatureAlgorithm.String()}
 		}
+	}
+	return nil
+}
+
+// weak says whether the signature on a certificate is not accepted.
+func (v *verifier) weak(c *x509.Certificate) bool {
+	return weakSignature(c) || v.signatures != nil && !slices.ContainsFunc(schemesOn(c.SignatureAlgorithm), func(s tls.SignatureScheme) bool {
+		return slices.Contains(v.signatures, uint16(s))
+	})
+}
+
+// schemesOn lists the signature schemes that stand for an algorithm of X.509
+// (RFC 8446, section 4.2.3). Of ECDSA the hash alone counts: which curve goes
+// with it is the key's part.
+func schemesOn(a x509.SignatureAlgorithm) []tls.SignatureScheme {
+	switch a {
+	case x509.SHA256WithRSA:
+		return []tls.SignatureScheme{tls.PKCS1WithSHA256}
+	case x509.SHA384WithRSA:
+		return []tls.SignatureScheme{tls.PKCS1WithSHA384}
+	case x509.SHA512WithRSA:
+		return []tls.SignatureScheme{tls.PKCS1WithSHA512}
+	case x509.SHA256WithRSAPSS:
+		return []tls.SignatureScheme{tls.PSSWithSHA256}
+	case x509.SHA384WithRSAPSS:
+		return []tls.SignatureScheme{tls.PSSWithSHA384}
+	case x509.SHA512WithRSAPSS:
+		return []tls.SignatureScheme{tls.PSSWithSHA512}
+	case x509.ECDSAWithSHA256:
+		return []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}
+	case x509.ECDSAWithSHA384:
+		return []tls.SignatureScheme{tls.ECDSAWithP384AndSHA384}
+	case x509.ECDSAWithSHA512:
+		return []tls.SignatureScheme{tls.ECDSAWithP521AndSHA512}
+	case x509.PureEd25519:
+		return []tls.SignatureScheme{tls.Ed25519}
 	}
 	return nil
 }
@@ -173,6 +211,9 @@ func (v *verifier) key(c *x509.Certificate) *fault {
 		kind, bits, least = "RSA", k.N.BitLen(), v.minRSA
 	case *ecdsa.PublicKey:
 		kind, bits = "EC", k.Params().BitSize
+		if v.curves != nil && !slices.Contains(v.curves, curveOf(k)) {
+			return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: EC key on %s, which the profile does not allow", v.about(c), k.Params().Name)}
+		}
 	case ed25519.PublicKey:
 		kind, bits = "Ed25519", 256 // the strength of a 256-bit curve (RFC 8032, section 8.5)
 	default:

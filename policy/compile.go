@@ -16,10 +16,7 @@ const maxRuleName = 64
 // is missing has the path where it would stand. The Set is nil if any finding
 // is more than a warning.
 func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
-	c := &compiler{env: env, set: &Set{alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{}}
-	for _, e := range reason.All() {
-		c.set.alerts[e.Code] = handshake.AlertOf(e.Code)
-	}
+	c := newCompiler(spec, env)
 	if spec.Default != "" && spec.Default != Deny.String() {
 		c.list.Addf("default", "%q is not possible: what no rule fits is denied, so write %q or leave it out", spec.Default, Deny)
 	}
@@ -29,13 +26,15 @@ func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
 	for i := range spec.Rules {
 		c.rule(i, &spec.Rules[i])
 	}
+	c.finish()
 	c.neverMatch()
 	c.weakerDemands()
+	c.sets.unused()
 	findings := fielderr.All(c.list.Err())
 	if c.list.Failed() {
 		return nil, findings
 	}
-	c.set.id = c.set.digest()
+	c.set.id = c.digest()
 	return c.set, findings
 }
 
@@ -44,10 +43,38 @@ type compiler struct {
 	env   Environment
 	set   *Set
 	list  fielderr.List
+	mode  Mode            // of rules that have none of their own
 	names map[string]bool // rule names taken
+	sets  *sets
+	when  conditions
 	// whole says for every rule how far it could be read: what follows from a
 	// part that could not be is left unsaid.
 	whole []parts
+}
+
+func newCompiler(spec Spec, env Environment) *compiler {
+	c := &compiler{env: env, set: &Set{alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{}}
+	for _, e := range reason.All() {
+		c.set.alerts[e.Code] = handshake.AlertOf(e.Code)
+	}
+	c.sets = newSets(&c.list, spec.Sets, &c.env)
+	c.when.done = map[string]*condition{}
+	c.mode, _ = oneOf(newScope(&c.list, ""), "mode", spec.Mode, Enforce, Observe)
+	if c.mode == Observe {
+		open := &rule{action: Bypass, observe: true}
+		open.plan = Plan{Mode: TLSPlain, Observed: true, rule: open, set: c.set}
+		c.set.open = open
+	}
+	return c
+}
+
+// finish makes what follows from all the rules together.
+func (c *compiler) finish() {
+	for _, r := range c.set.rules {
+		c.set.passes = c.set.passes || r.observe && r.action == Deny
+		c.set.timed = c.set.timed || r.window != nil
+	}
+	c.set.index = newRuleIndex(c.set.rules)
 }
 
 // parts says which parts of a rule were read without a mistake.
@@ -60,15 +87,35 @@ func (c *compiler) rule(i int, spec *RuleSpec) {
 	path := fmt.Sprintf("rules[%d]", i)
 
 	c.ruleName(newScope(&c.list, path), spec.Name)
-	selectors := newScope(&c.list, path)
-	r.selectors(selectors, spec)
-	demands := newScope(&c.list, path)
+	selectors := c.scope(path)
+	c.selectors(selectors, r, spec)
+	demands := c.scope(path)
+	r.observe = c.ruleMode(demands, spec.Mode) == Observe
 	var known bool
 	if r.action, known = oneOf(demands, "action", spec.Action, Terminate, Bypass, Deny); known {
 		c.demands(demands, r, spec)
 	}
+	if r.observe {
+		r.widen()
+	}
 	c.set.rules = append(c.set.rules, r)
 	c.whole = append(c.whole, parts{selectors: !*selectors.failed, demands: !*demands.failed})
+}
+
+// scope is a mapping of a rule, whose lists can name sets.
+func (c *compiler) scope(path string) scope {
+	s := newScope(&c.list, path)
+	s.sets = c.sets
+	return s
+}
+
+// ruleMode: a rule's own word counts, else the policy's.
+func (c *compiler) ruleMode(at scope, word string) Mode {
+	if word == "" {
+		return c.mode
+	}
+	mode, _ := oneOf(at, "mode", word, Enforce, Observe)
+	return mode
 }
 
 func (c *compiler) ruleName(at scope, name string) {
@@ -92,16 +139,15 @@ func (c *compiler) ruleName(at scope, name string) {
 }
 
 // selectors compiles what a flow must fit.
-func (r *rule) selectors(at scope, spec *RuleSpec) {
-	r.from = parseList(at, "from", spec.From, parsePrefix)
+func (c *compiler) selectors(at scope, r *rule, spec *RuleSpec) {
+	r.from = parseList(at, "from", spec.From, prefixKind)
 	if spec.To == nil {
 		at.errorf("to", `the rule has no "to": it must say which destinations it is for, "*:443" for any host`)
 	}
-	for _, entry := range parseList(at, "to", spec.To, parseEndpoints) {
-		r.to = append(r.to, entry...)
-	}
-	r.sni = parseList(at, "sni", spec.SNI, parseHostPattern)
-	r.alpn = parseList(at, "alpn", spec.ALPN, parseALPN)
+	r.to = parseList(at, "to", spec.To, endpointKind)
+	r.window = c.timeWindow(at, spec.Time)
+	r.sni = parseList(at, "sni", spec.SNI, hostKind)
+	r.alpn = parseItems(at, "alpn", spec.ALPN, parseALPN)
 	if !*at.failed && !r.familiesMeet() {
 		at.errorf("", `the rule can never match: "from" and "to" have no address family in common`)
 	}
@@ -125,6 +171,9 @@ func parseALPN(s string) (string, error) {
 func (c *compiler) demands(at scope, r *rule, spec *RuleSpec) {
 	oneOf(at, "plaintext", spec.Plaintext, Deny)
 	if r.action != Terminate {
+		if r.action == Bypass && spec.Mode == Observe.String() {
+			at.warnf("mode", "action bypass demands nothing, so there is nothing to observe")
+		}
 		onlyForTerminate(at, r.action, spec)
 		return
 	}
@@ -140,7 +189,7 @@ func onlyForTerminate(at scope, action Action, spec *RuleSpec) {
 	}{
 		{"identity", spec.Identity != ""},
 		{"profile", spec.Profile != ""},
-		{"client", spec.Client.Certificate != "" || spec.Client.Authorities != nil || spec.Client.Allow != nil},
+		{"client", spec.Client.Certificate != "" || spec.Client.Authorities != nil || spec.Client.Allow != nil || spec.Client.When != ""},
 		{"destination", spec.Destination.TLS != "" || spec.Destination.Authorities != nil || spec.Destination.Name != "" || spec.Destination.Profile != ""},
 	} {
 		if f.set {

@@ -1,13 +1,14 @@
 package policy
 
 import (
-	"encoding/hex"
-	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
-	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/handshake"
 )
 
 // compileAllow compiles the alternatives of a rule.
@@ -21,7 +22,7 @@ func compileAllow(at scope, list []AllowSpec) []alternative {
 		field := fmt.Sprintf("allow[%d]", i)
 		here := at.in(field)
 		a := compileAlternative(here, &list[i])
-		if a.empty(&list[i]) {
+		if reflect.ValueOf(list[i]).IsZero() {
 			here.errorf("", "this entry demands nothing, so it would allow every certificate of the authorities; leave allow out if that is meant")
 			continue
 		}
@@ -36,36 +37,126 @@ func compileAllow(at scope, list []AllowSpec) []alternative {
 	return out
 }
 
+// bySubject says whether a demand is made of the subject or the serial number,
+// which any authority may set as it likes.
+func (a *alternative) bySubject() bool {
+	return slices.ContainsFunc(a.demands, func(d demand) bool { return strings.HasPrefix(d.field, "subject") || d.field == "serial" })
+}
+
+// maker puts the demands of one alternative together.
+type maker struct {
+	at scope
+	a  alternative
+}
+
 func compileAlternative(at scope, spec *AllowSpec) alternative {
-	a := alternative{
-		dns:      parseList(at, "san_dns", spec.SANDNS, parseHostPattern),
-		uri:      parseList(at, "san_uri", spec.SANURI, parseURIPattern),
-		email:    parseList(at, "san_email", spec.SANEmail, parseEmailPattern),
-		ip:       parseList(at, "san_ip", spec.SANIP, parsePrefix),
-		cn:       parseList(at, "subject_cn", spec.SubjectCN, parseText),
-		o:        parseList(at, "subject_o", spec.SubjectO, parseText),
-		ou:       parseList(at, "subject_ou", spec.SubjectOU, parseText),
-		issuer:   parseList(at, "issuer", spec.Issuer, parseIssuer),
-		spki:     parseList(at, "spki", spec.SPKI, parseSPKI),
-		keyTypes: parseList(at, "key_type", spec.KeyType, parseKeyType),
-		keyBits:  spec.KeyBits,
+	m := &maker{at: at}
+	need(m, "san_dns", spec.SANDNS, hostKind, true, (*claims).dns, func(c *claims) []string { return c.names.dns })
+	need(m, "san_uri", spec.SANURI, uriKind, true, (*claims).uris, func(c *claims) []string { return c.names.uri })
+	m.words("spiffe_domain", spec.SPIFFEDomain, domainKind, false, func(c *claims) []string { return []string{c.trustDomain()} })
+	need(m, "san_email", spec.SANEmail, emailKind, true, emailsOf, emailsOf)
+	need(m, "san_ip", spec.SANIP, prefixKind, true, func(c *claims) addrs { return c.names.ip }, func(c *claims) []string { return texts(c.names.ip) })
+	m.words("san_dirname", spec.SANDirName, dnKind, true, func(c *claims) []string { return c.names.dirName })
+	m.words("san_rid", spec.SANRID, oidKind, true, func(c *claims) []string { return c.names.rid })
+	m.words("san_other", spec.SANOther, otherKind, true, func(c *claims) []string { return c.names.otherName })
+
+	m.words("subject", spec.Subject, dnKind, false, func(c *claims) []string { return []string{c.subject} })
+	m.words("subject_cn", spec.SubjectCN, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidCommonName)} })
+	m.words("subject_o", spec.SubjectO, textKind, false, func(c *claims) []string { return c.leaf.Subject.Organization })
+	m.words("subject_ou", spec.SubjectOU, textKind, false, func(c *claims) []string { return c.leaf.Subject.OrganizationalUnit })
+	m.words("subject_c", spec.SubjectC, textKind, false, func(c *claims) []string { return c.leaf.Subject.Country })
+	m.words("subject_serial", spec.SubjectSerial, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidSerialNumber)} })
+
+	m.words("issuer", spec.Issuer, dnKind, true, func(c *claims) []string { return []string{c.issuer} })
+	m.words("issuer_cn", spec.IssuerCN, textKind, true, func(c *claims) []string { return []string{only(c.leaf.Issuer, oidCommonName)} })
+	m.words("issuer_o", spec.IssuerO, textKind, true, func(c *claims) []string { return c.leaf.Issuer.Organization })
+	m.words("issuer_ou", spec.IssuerOU, textKind, true, func(c *claims) []string { return c.leaf.Issuer.OrganizationalUnit })
+	m.words("chain_subject", spec.ChainSubject, dnKind, true, (*claims).chainSubjects)
+	m.words("chain_spki", spec.ChainSPKI, spkiKind, true, (*claims).chainSPKI)
+	m.words("serial", spec.Serial, serialKind, false, func(c *claims) []string { return []string{c.serial} })
+	m.words("spki", spec.SPKI, spkiKind, true, func(c *claims) []string { return []string{c.peer.SPKI()} })
+	m.words("eku", spec.EKU, ekuKind, false, (*claims).usages)
+	m.words("policies", spec.Policies, oidKind, false, (*claims).policies)
+
+	m.words("key_type", spec.KeyType, keyKind, false, func(c *claims) []string { return []string{c.keyType} })
+	m.keyBits(spec)
+	m.span("valid_left", spec.ValidLeft, "at least ", func(c *claims, d time.Duration) (time.Duration, bool) {
+		left := c.leaf.NotAfter.Sub(c.now)
+		return left, left >= d
+	})
+	m.span("max_age", spec.MaxAge, "at most ", func(c *claims, d time.Duration) (time.Duration, bool) {
+		age := c.now.Sub(c.leaf.NotBefore)
+		return age, age <= d
+	})
+	m.codes("tls_version", spec.TLSVersion, handshake.VersionByName, handshake.VersionName, func(s *handshake.State) uint16 { return s.Version })
+	m.codes("tls_suite", spec.TLSSuite, handshake.SuiteByName, handshake.SuiteName, func(s *handshake.State) uint16 { return s.Suite })
+	m.codes("tls_group", spec.TLSGroup, handshake.GroupByName, handshake.GroupName, func(s *handshake.State) uint16 { return s.Group })
+	return m.a
+}
+
+// need adds a demand for one of a list. named says that it tells one owner
+// from another without resting on the subject.
+func need[T, V any, L ~[]V](m *maker, field string, entries []string, k *kind[T, V], named bool, have func(*claims) L, seen func(*claims) []string) {
+	if entries == nil {
+		return
 	}
-	switch most := a.mostBits(); {
-	case spec.KeyBits < 0:
-		at.errorf("key_bits", "%d is no size of a key", spec.KeyBits)
-	case spec.KeyBits > most:
-		at.errorf("key_bits", "no key that this entry accepts has %d bits; the largest has %d", spec.KeyBits, most)
+	l := parseList(m.at, field, entries, k)
+	m.a.named = m.a.named || named
+	m.a.demands = append(m.a.demands, demand{
+		field: field, wanted: l.words(), seen: seen, canonical: fmt.Sprintf("%q", l.canonical()),
+		met: func(c *claims) bool { return l.hasAny(have(c)) },
+	})
+}
+
+// words is need for what is compared as it is. An empty value is none.
+func (m *maker) words(field string, entries []string, k *kind[string, string], named bool, have func(*claims) []string) {
+	need(m, field, entries, k, named, func(c *claims) []string {
+		return slices.DeleteFunc(slices.Clone(have(c)), func(s string) bool { return s == "" })
+	}, have)
+}
+
+func emailsOf(c *claims) []string { return c.names.email }
+
+func (m *maker) codes(field string, entries []string, resolve func(string) (uint16, error), word func(uint16) string, of func(*handshake.State) uint16) {
+	have := func(c *claims) []uint16 {
+		if c.state == nil {
+			return nil
+		}
+		return []uint16{of(c.state)}
 	}
-	return a
+	need(m, field, entries, codeKind(field, resolve, word), false, have, func(c *claims) []string {
+		var out []string
+		for _, id := range have(c) {
+			out = append(out, word(id))
+		}
+		return out
+	})
 }
 
 // maxRSABits is the largest RSA key that crypto/tls verifies a signature of.
 const maxRSABits = 8192
 
+func (m *maker) keyBits(spec *AllowSpec) {
+	bits, most := spec.KeyBits, mostBits(spec.KeyType)
+	switch {
+	case bits == 0:
+		return
+	case bits < 0:
+		m.at.errorf("key_bits", "%d is no size of a key", bits)
+	case bits > most:
+		m.at.errorf("key_bits", "no key that this entry accepts has %d bits; the largest has %d", bits, most)
+	}
+	m.a.demands = append(m.a.demands, demand{
+		field: "key_bits", wanted: fmt.Sprintf("at least %d", bits), canonical: strconv.Itoa(bits),
+		met:  func(c *claims) bool { return c.keyBits >= bits },
+		seen: func(c *claims) []string { return []string{strconv.Itoa(c.keyBits)} },
+	})
+}
+
 // mostBits is the size of the largest key that can fit the key types.
-func (a *alternative) mostBits() int {
+func mostBits(types []string) int {
 	most := 0
-	for _, t := range a.keyTypes {
+	for _, t := range types {
 		most = max(most, map[string]int{keyRSA: maxRSABits, keyECDSA: maxECDSABits, keyEd25519: ed25519Bits}[t])
 	}
 	if most == 0 {
@@ -74,60 +165,26 @@ func (a *alternative) mostBits() int {
 	return most
 }
 
-// empty says whether nothing was written: an entry whose fields have mistakes
-// is not.
-func (a *alternative) empty(spec *AllowSpec) bool {
-	for _, list := range [][]string{
-		spec.SANDNS, spec.SANURI, spec.SANEmail, spec.SANIP, spec.SubjectCN, spec.SubjectO,
-		spec.SubjectOU, spec.Issuer, spec.SPKI, spec.KeyType,
-	} {
-		if list != nil {
-			return false
-		}
+// span adds a demand on a length of time. Without a time of its own a decision
+// meets none.
+func (m *maker) span(field, text, word string, ask func(*claims, time.Duration) (time.Duration, bool)) {
+	if text == "" {
+		return
 	}
-	return spec.KeyBits == 0
-}
-
-// subjectAlone says whether nothing but the subject tells one owner from
-// another.
-func (a *alternative) subjectAlone() bool {
-	named := a.dns != nil || a.uri != nil || a.email != nil || a.ip != nil || a.issuer != nil || a.spki != nil
-	return !named && (a.cn != nil || a.o != nil || a.ou != nil)
-}
-
-// parseText reads a string that is compared as it is.
-func parseText(s string) (string, error) {
-	if s == "" {
-		return "", errors.New("the text is empty")
+	d, err := parseSpan(text)
+	if err != nil {
+		m.at.errorf(field, "%q: %v", text, err)
+		return
 	}
-	if !plainText(s) {
-		return "", errors.New("the text has control characters or is not UTF-8")
-	}
-	return s, nil
-}
-
-func parseIssuer(s string) (string, error) {
-	if !strings.Contains(s, "=") {
-		return "", errors.New(`an issuer is a distinguished name in the form of RFC 4514, "CN=Staff CA,O=Example"`)
-	}
-	return parseText(s)
-}
-
-func parseSPKI(s string) (string, error) {
-	plain := strings.ReplaceAll(strings.ToLower(s), ":", "")
-	if b, err := hex.DecodeString(plain); err != nil || len(b) != 32 {
-		return "", errors.New("a pin is the SHA-256 of the SubjectPublicKeyInfo in 64 hex digits")
-	}
-	if plain != s {
-		return "", fmt.Errorf("write the pin in lower case without colons: %q", plain)
-	}
-	return s, nil
-}
-
-func parseKeyType(s string) (string, error) {
-	words := []string{keyRSA, keyECDSA, keyEd25519}
-	if slices.Contains(words, s) {
-		return s, nil
-	}
-	return "", fmt.Errorf("the kinds of keys are %s%s", orList(words), fielderr.Suggest(s, words))
+	m.a.demands = append(m.a.demands, demand{
+		field: field, wanted: word + spanText(d), canonical: d.String(),
+		met: func(c *claims) bool {
+			_, ok := ask(c, d)
+			return ok && !c.now.IsZero()
+		},
+		seen: func(c *claims) []string {
+			has, _ := ask(c, d)
+			return []string{spanText(has)}
+		},
+	})
 }

@@ -15,8 +15,11 @@ const DefaultProfile = "intermediate"
 
 // String is the word of the configuration.
 func (m TLSMode) String() string {
-	if m == TLSPlain {
+	switch m {
+	case TLSPlain:
 		return "plain"
+	case TLSInsecure:
+		return "insecure"
 	}
 	return "verify"
 }
@@ -30,7 +33,11 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 		if client.Certificates = id.Certificates; len(client.Certificates) == 0 {
 			at.errorf("identity", "the identity %q has no certificate", spec.Identity)
 		}
+		if id.Mint != nil {
+			client.CertificateFor, r.plan.minter = certificateFor(id.Mint), id.Mint
+		}
 	}
+	client.Ledger = ledgerMode(at, spec.Ledger)
 	profile, haveProfile := c.profile(at, "profile", spec.Profile, DefaultProfile)
 	client.Profile = profile
 
@@ -78,6 +85,8 @@ func (c *compiler) client(at scope, r *rule, spec *ClientSpec) {
 	r.auth = auth
 	r.authorities = c.authorities(at, spec.Authorities)
 	r.allow = compileAllow(at, spec.Allow)
+	r.when = c.when.compile(at, "when", spec.When)
+	r.onRevoked, _ = oneOf(at, "on_revoked", spec.OnRevoked, closeRevoked, keepRevoked)
 	switch {
 	case !ok:
 	case auth == handshake.ClientAuthNone:
@@ -87,13 +96,16 @@ func (c *compiler) client(at scope, r *rule, spec *ClientSpec) {
 		if spec.Allow != nil {
 			at.errorf("allow", "certificate is none, so no client shows anything that could be allowed by this")
 		}
+		if spec.OnRevoked != "" {
+			at.errorf("on_revoked", "certificate is none, so no client shows anything that could be revoked")
+		}
 	case spec.Authorities == nil:
 		at.errorf("authorities", `the client's certificate is %s, so "client.authorities" must say whose certificates are accepted`, auth)
 	}
 	c.sharedRoots(at, r.authorities)
 	if len(r.authorities) > 1 {
 		for i := range r.allow {
-			if r.allow[i].subjectAlone() {
+			if !r.allow[i].named && r.allow[i].bySubject() {
 				at.warnf(fmt.Sprintf("allow[%d]", i), "this rests on the subject alone, and any of the %d authorities may put there what it likes; ask for a SAN or the issuer too", len(r.authorities))
 			}
 		}
@@ -102,7 +114,7 @@ func (c *compiler) client(at scope, r *rule, spec *ClientSpec) {
 
 // authorities resolves names of authorities.
 func (c *compiler) authorities(at scope, names []string) []authority {
-	entries := parseList(at, "authorities", names, func(s string) (string, error) {
+	entries := parseItems(at, "authorities", names, func(s string) (string, error) {
 		if s == "" {
 			return "", errors.New("the name is empty")
 		}
@@ -165,7 +177,8 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 		at.errorf("tls", `action terminate needs "destination.tls": "verify", or "plain" for no TLS to the destination`)
 		return
 	}
-	mode, ok := oneOf(at, "tls", spec.TLS, TLSVerify, TLSPlain)
+	c.destinationLeg(at, r, spec)
+	mode, ok := oneOf(at, "tls", spec.TLS, TLSVerify, TLSPlain, TLSInsecure)
 	if !ok {
 		return
 	}
@@ -173,15 +186,26 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 		for _, f := range []struct {
 			name string
 			set  bool
-		}{{"authorities", spec.Authorities != nil}, {"name", spec.Name != ""}, {"profile", spec.Profile != ""}} {
+		}{{"authorities", spec.Authorities != nil}, {"name", spec.Name != ""}, {"profile", spec.Profile != ""}, {"identity", spec.Identity != ""}, {"pins", spec.Pins != nil}} {
 			if f.set {
 				at.errorf(f.name, "there is no TLS to the destination (tls: plain), so this cannot be kept")
 			}
 		}
 		return
 	}
+	if mode == TLSInsecure {
+		at.warnf("tls", "insecure: nobody knows who answers, and whoever does reads everything")
+		for _, f := range []struct {
+			name string
+			set  bool
+		}{{"authorities", spec.Authorities != nil}, {"name", spec.Name != ""}} {
+			if f.set {
+				at.errorf(f.name, "nothing is verified with tls: insecure, so this cannot be kept; tls: verify does")
+			}
+		}
+	}
 	r.destination = c.authorities(at, spec.Authorities)
-	if spec.Authorities == nil {
+	if spec.Authorities == nil && mode == TLSVerify {
 		at.errorf("authorities", `"destination.authorities" must say from whom the destination's certificate may come`)
 	}
 	if spec.Name != "" {
@@ -194,7 +218,9 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 	dest := &handshake.Params{
 		Authorities: handshakeAuthorities(r.destination), ALPN: r.alpn,
 		MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes,
+		Pins: pins(at, spec.Pins), Insecure: mode == TLSInsecure, Ledger: r.plan.Client.Ledger,
 	}
+	c.ownIdentity(at, spec, dest)
 	if spec.Profile == "" {
 		dest.Profile = r.plan.Client.Profile
 		c.cannot(at, "tls", dest, r.plan.Client)
@@ -202,7 +228,7 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 		dest.Profile = profile
 		c.cannot(at, "profile", dest, nil)
 	}
-	r.plan.Mode, r.plan.dest = TLSVerify, dest
+	r.plan.Mode, r.plan.dest = mode, dest
 }
 
 // parseVerifyName reads a DNS name without wildcard, or an address.

@@ -14,28 +14,42 @@ import (
 // to resist forgery) of the SHA-256 over a canonical form of the set:
 // everything that decides, with certificates by the hash of their DER form.
 // Lists whose order means nothing are sorted.
-func (s *Set) digest() string {
+func (c *compiler) digest() string {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
-	for _, r := range s.rules {
+	put := func(v any) {
 		// Encoding strings, numbers and slices of them into a hash cannot fail.
-		if err := enc.Encode(r.canonical()); err != nil {
+		if err := enc.Encode(v); err != nil {
 			panic("policy: canonical form: " + err.Error())
 		}
+	}
+	put(c.mode.String())
+	for _, name := range c.sets.names {
+		if c.sets.used[name] > 0 {
+			members := slices.Clone(c.sets.members[name])
+			slices.Sort(members)
+			put([]any{name, slices.Compact(members)})
+		}
+	}
+	for _, r := range c.set.rules {
+		put(r.canonical())
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // canonicalRule is what digest hashes of one rule.
 type canonicalRule struct {
-	Name, Action       string
+	Name, Action, Mode string
 	From, To, SNI      []string
+	Time               string
 	ALPN               []string // in order: it is our preference
 	Auth               string
 	Authorities        []canonicalAuthority
 	Allow              []string
+	When, OnRevoked    string
 	DestAuthorities    []canonicalAuthority
 	DestName, DestMode string
+	ProxyV2, DialFirst bool
 	Client, Dest       *canonicalParams
 }
 
@@ -50,27 +64,35 @@ type canonicalParams struct {
 	Certificates  [][]string
 	MaxChain      int
 	MaxChainBytes int
+	Pins          [][32]byte
+	Ledger        string
+	Minted        bool
 }
 
 func (r *rule) canonical() canonicalRule {
 	c := canonicalRule{
-		Name: r.name, Action: r.action.String(),
-		From: texts(r.from), To: texts(r.to), SNI: texts(r.sni), ALPN: r.alpn,
+		Name: r.name, Action: r.action.String(), Mode: r.mode().String(),
+		From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn,
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
-		DestMode: r.plan.Mode.String(), Auth: r.auth.String(),
+		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),
 		Client: canonicalOf(r.plan.Client), Dest: canonicalOf(r.plan.dest),
 	}
 	for i := range r.allow {
 		c.Allow = append(c.Allow, r.allow[i].canonical())
 	}
 	slices.Sort(c.Allow)
+	if r.when != nil {
+		c.When = r.when.text
+	}
 	return c
 }
 
-func (a *alternative) canonical() string {
-	return fmt.Sprintf("%q %q %q %q %q %q %q %q %q %q %d", texts(a.dns), texts(a.uri), texts(a.email), texts(a.ip),
-		texts(a.cn), texts(a.o), texts(a.ou), texts(a.issuer), texts(a.spki), texts(a.keyTypes), a.keyBits)
+func (r *rule) mode() Mode {
+	if r.observe {
+		return Observe
+	}
+	return Enforce
 }
 
 func canonicalAuthorities(list []authority) []canonicalAuthority {
@@ -100,7 +122,7 @@ func canonicalOf(p *handshake.Params) *canonicalParams {
 	if p == nil {
 		return nil
 	}
-	c := &canonicalParams{Profile: p.Profile, MaxChain: p.MaxChain, MaxChainBytes: p.MaxChainBytes}
+	c := &canonicalParams{Profile: p.Profile, MaxChain: p.MaxChain, MaxChainBytes: p.MaxChainBytes, Pins: p.Pins, Ledger: p.Ledger.String(), Minted: p.CertificateFor != nil}
 	for _, cert := range p.Certificates {
 		var chain []string
 		for _, der := range cert.Certificate {

@@ -34,16 +34,16 @@ func compilePermits(at scope, spec *PermitsSpec) *permits {
 		return nil
 	}
 	return &permits{
-		spiffe: parseList(at, "spiffe", spec.SPIFFE, func(s string) (string, error) {
+		spiffe: parseItems(at, "spiffe", spec.SPIFFE, func(s string) (string, error) {
 			if rest, ok := strings.CutPrefix(s, spiffeScheme); ok {
 				return "", fmt.Errorf("write the trust domain alone: %q", strings.TrimRight(rest, "/*"))
 			}
 			return s, checkTrustDomain(s)
 		}),
-		dns:   parseList(at, "dns", spec.DNS, parsePermittedDNS),
-		uri:   parseList(at, "uri", spec.URI, parsePermittedURI),
-		email: parseList(at, "email", spec.Email, parsePermittedEmail),
-		ip:    parseList(at, "ip", spec.IP, parsePrefix),
+		dns:   parseItems(at, "dns", spec.DNS, parsePermittedDNS),
+		uri:   parseItems(at, "uri", spec.URI, parsePermittedURI),
+		email: parseItems(at, "email", spec.Email, parsePermittedEmail),
+		ip:    parseItems(at, "ip", spec.IP, parsePrefix),
 	}
 }
 

@@ -14,7 +14,7 @@ func (p *Plan) NamesDestination(f Facts) bool {
 	if p == nil || p.rule == nil || !ok {
 		return false
 	}
-	for _, e := range p.rule.to {
+	for e := range p.rule.to.all() {
 		if e.prefix.IsSingleIP() && e.contains(dst.Addr(), dst.Port()) {
 			return true
 		}
@@ -53,7 +53,7 @@ func (p *Plan) Destination(f Facts) (*handshake.Params, error) {
 
 // verifyName is the name that the destination's certificate must be for.
 func (p *Plan) verifyName(f Facts) (string, error) {
-	if p.Mode != TLSVerify || p.dest == nil {
+	if p.Mode == TLSPlain || p.dest == nil {
 		return "", errors.New("the rule has no TLS with the destination")
 	}
 	if p.rule.destName != "" {

@@ -17,6 +17,9 @@ import (
 type Identity struct {
 	Name         string
 	Certificates []tls.Certificate
+	// Mint makes the certificates on demand; Certificates then only say of what
+	// kind they are. nil means that Certificates are shown.
+	Mint Minter
 }
 
 // Facts is what is known about a flow at the moment of a decision.
@@ -61,6 +64,18 @@ type Verdict struct {
 	Alert  handshake.Alert
 	Plan   *Plan  // set where Action is Terminate or Bypass
 	SetID  string // digest of the policy set that decided
+	// Would is what an observed rule, or policy, would have refused if it were
+	// enforced. The zero value is nothing.
+	Would Would
+}
+
+// Would is a refusal that was observed and not enforced.
+type Would struct {
+	Deny   bool
+	Rule   string // name of the rule that would deny; "" for the default
+	Reason reason.Code
+	Detail string // may quote the peer: escape where shown
+	Alert  handshake.Alert
 }
 
 // TLSMode says how the destination is spoken to.
@@ -70,6 +85,7 @@ type TLSMode uint8
 const (
 	TLSVerify TLSMode = iota
 	TLSPlain
+	TLSInsecure // TLS, but whoever answers will do
 )
 
 // Plan is what a rule wants of one flow. Shared by many flows, never changed.
@@ -77,9 +93,18 @@ const (
 type Plan struct {
 	Rule   string
 	Client *handshake.Params // towards the client; nil for bypass
-	Mode   TLSMode           // towards the destination; TLSPlain for bypass
-	// dest is the handshake with the destination, nil unless Mode is
-	// TLSVerify. ServerName and VerifyName follow the flow: Destination fills
+	// Observed says that the rule's demands refuse nobody (mode: observe).
+	Observed bool
+	// ProxyV2 says that the connection to the destination begins with a PROXY
+	// protocol header.
+	ProxyV2 bool
+	// DialFirst says that the destination is connected to before the client is
+	// verified.
+	DialFirst bool
+	minter    Minter  // nil unless the identity is made on demand
+	Mode      TLSMode // towards the destination; TLSPlain for bypass
+	// dest is the handshake with the destination, nil where Mode is
+	// TLSPlain. ServerName and VerifyName follow the flow: Destination fills
 	// them in.
 	dest *handshake.Params
 	rule *rule

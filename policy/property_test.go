@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -19,7 +20,12 @@ var (
 	somePorts   = []string{"443", "8443", "*"}
 	someNames   = []string{"a.example", "*.example", "b.a.example", "*.a.example", "c"}
 	someALPN    = []string{"h2", "http/1.1", "grpc"}
+	someTimes   = []*TimeSpec{nil, nil, nil, {Days: []string{"mon-fri"}}, {From: "08:00", To: "18:00"}, {From: "22:00", To: "06:00", Days: []string{"fri"}}}
+	someSets    = map[string]SetSpec{"nets": {Members: []string{"10.1.0.0/16", "fd00:1::/32"}}, "names": {Members: []string{"a.example", "*.a.example"}}, "hosts": {Members: []string{"10.0.0.1:443", "[fd00::1]:443"}}}
 )
+
+// someDay is a Friday.
+var someDay = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 
 func someOf(t *rapid.T, label string, from []string, least int) []string {
 	n := rapid.IntRange(least, 3).Draw(t, label+" count")
@@ -33,18 +39,39 @@ func drawRule(t *rapid.T, name string) RuleSpec {
 	r := RuleSpec{
 		Name: name, From: someOf(t, "from", someSources, 0), SNI: someOf(t, "sni", someNames, 0), ALPN: someOf(t, "alpn", someALPN, 0),
 		Action: rapid.SampledFrom([]string{"terminate", "bypass", "deny"}).Draw(t, "action"),
+		Time:   rapid.SampledFrom(someTimes).Draw(t, "time"), Mode: rapid.SampledFrom([]string{"", "", "", "enforce", "observe"}).Draw(t, "mode"),
 	}
 	for _, host := range someOf(t, "to", someHosts, 1) {
 		r.To = append(r.To, host+":"+rapid.SampledFrom(somePorts).Draw(t, "port"))
 	}
+	switch rapid.IntRange(0, 9).Draw(t, "set") {
+	case 0:
+		r.From = append(r.From, "@nets")
+	case 1:
+		r.SNI = append(r.SNI, "@names")
+	case 2:
+		r.To = append(r.To, "@hosts")
+	}
 	if r.Action == "terminate" {
-		r.Identity, r.Client.Certificate, r.Destination.TLS = "pay", "none", "plain"
+		r.Identity, r.Destination.TLS = "pay", "plain"
+		r.Profile = rapid.SampledFrom([]string{"", "modern"}).Draw(t, "profile")
+		switch r.Client.Certificate = rapid.SampledFrom([]string{"none", "none", "optional", "required"}).Draw(t, "certificate"); r.Client.Certificate {
+		case "none":
+		default:
+			r.Client.Authorities = []string{"staff"}
+			if rapid.Bool().Draw(t, "allow") {
+				r.Client.Allow = []AllowSpec{{SANDNS: []string{"a.staff"}}, {KeyType: []string{"rsa"}}}
+			}
+			if rapid.IntRange(0, 4).Draw(t, "when") == 0 {
+				r.Client.When = "cert.present && 'b.staff' in cert.san_dns"
+			}
+		}
 	}
 	return r
 }
 
 func drawRules(t *rapid.T) []RuleSpec {
-	rules := make([]RuleSpec, rapid.IntRange(0, 5).Draw(t, "rules"))
+	rules := make([]RuleSpec, rapid.OneOf(rapid.IntRange(0, 5), rapid.IntRange(minIndexed, 4*minIndexed)).Draw(t, "rules"))
 	for i := range rules {
 		rules[i] = drawRule(t, fmt.Sprintf("r%d", i))
 	}
@@ -63,6 +90,7 @@ func drawFlow(t *rapid.T) Facts {
 		h = invalidSNI()
 	}
 	return Facts{
+		Now: someDay.Add(time.Duration(rapid.IntRange(0, 7*24).Draw(t, "hour")) * time.Hour),
 		Src: netip.AddrPortFrom(src, 40000), Hello: h,
 		Dst: netip.AddrPortFrom(dst, rapid.SampledFrom([]uint16{443, 8443, 9}).Draw(t, "dport")),
 	}
@@ -72,10 +100,18 @@ func drawFlow(t *rapid.T) Facts {
 // rules that hide each other are just what the properties are about.
 func build(t rapid.TB, env Environment, rules []RuleSpec) *Set {
 	t.Helper()
-	c := &compiler{env: env, set: &Set{}, names: map[string]bool{}}
+	return buildSpec(t, env, Spec{Rules: rules})
+}
+
+func buildSpec(t rapid.TB, env Environment, spec Spec) *Set {
+	t.Helper()
+	spec.Sets = someSets
+	rules := spec.Rules
+	c := newCompiler(spec, env)
 	for i := range rules {
 		c.rule(i, &rules[i])
 	}
+	c.finish()
 	for i, w := range c.whole {
 		families := w.selectors || !c.set.rules[i].familiesMeet()
 		if !families || !w.demands {
@@ -90,7 +126,7 @@ func TestDenyInFrontNeverAllowsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawRules(t)
 		deny := drawRule(t, "deny")
-		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPN: deny.ALPN, Action: "deny"}
+		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPN: deny.ALPN, Time: deny.Time, Action: "deny"}
 		before, after := build(t, env, rules), build(t, env, append([]RuleSpec{deny}, rules...))
 		f := drawFlow(t)
 		was, is := before.OnHello(f), after.OnHello(f)
@@ -143,6 +179,10 @@ func TestOrderOfDisjointRulesIsFree(t *testing.T) {
 	})
 }
 
+func fits(r *rule, f Facts) bool {
+	return r.match(&subject{src: f.Src, dst: f.Dst, now: f.Now, hello: f.Hello}) == selNone
+}
+
 // A rule that Compile says is covered never gets a flow, and one flow that
 // fits two rules proves that they meet.
 func TestCoversAndMeets(t *testing.T) {
@@ -151,7 +191,7 @@ func TestCoversAndMeets(t *testing.T) {
 		set := build(t, env, []RuleSpec{drawRule(t, "a"), drawRule(t, "b")})
 		a, b := set.rules[0], set.rules[1]
 		f := drawFlow(t)
-		fitsA, fitsB := a.match(f.Src, f.Dst, f.Hello) == selNone, b.match(f.Src, f.Dst, f.Hello) == selNone
+		fitsA, fitsB := fits(a, f), fits(b, f)
 		if fitsB && !fitsA && a.covers(b) {
 			t.Fatal("covered, but the flow fits it alone")
 		}
@@ -201,8 +241,8 @@ func TestCompileAnything(t *testing.T) {
 			return
 		}
 		f := drawFlow(t)
-		fits := slices.ContainsFunc(set.rules, func(r *rule) bool { return r.match(f.Src, f.Dst, f.Hello) == selNone })
-		if v := set.OnHello(f); !fits && v.Action != Deny || len(set.ID()) != 16 {
+		some := slices.ContainsFunc(set.rules, func(r *rule) bool { return fits(r, f) })
+		if v := set.OnHello(f); !some && v.Action != Deny || len(set.ID()) != 16 {
 			t.Fatalf("no rule fits, and the answer is %+v", v)
 		}
 	})

@@ -3,29 +3,37 @@ package policy
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 )
 
 // rule is one compiled rule. Nothing changes it after Compile.
 type rule struct {
-	name   string
-	action Action
+	name    string
+	action  Action
+	observe bool // decided and recorded, not enforced
 
-	// Selectors; an empty list fits everything, but to, which fits nothing.
-	from []netip.Prefix
-	to   []endpoint
-	sni  []hostPattern
-	alpn []string
+	// Selectors; a nil list fits everything, but to, which fits nothing.
+	from   prefixes
+	to     endpoints
+	window *window // nil is any time
+	sni    hosts
+	alpn   []string // in our order of preference
 
 	// Demands of action terminate.
 	auth        handshake.ClientAuth
 	authorities []authority // of the client's certificate
 	allow       []alternative
+	when        *condition
+	onRevoked   onRevoked
 	destName    string // destination.name, "" where it follows the flow
 	destination []authority
 
 	plan Plan
+	// wide is the plan of an observed rule for a hello that its profile would
+	// refuse; its Client is nil where the rule is enforced.
+	wide Plan
 }
 
 // authority is an authority as a rule uses it; permits is nil for any name.
@@ -39,86 +47,55 @@ type selector uint8
 
 const (
 	selNone        selector = iota // every selector fits
-	selHello                       // the addresses fit; the rest needs a client hello
+	selHello                       // addresses and time fit; the rest needs a client hello
 	selSource                      // from
 	selDestination                 // to
+	selTime                        // time
 	selSNI                         // sni
 	selALPN                        // alpn
 )
 
+// subject is what selectors are held against: a flow with its addresses
+// unmapped. hello is nil while there is none.
+type subject struct {
+	src, dst netip.AddrPort
+	now      time.Time
+	hello    *handshake.ClientHello
+}
+
 // match holds a rule against a flow and returns the first selector that does
-// not fit. It is the one place where a selector is judged, whoever asks.
-// hello is nil while there is none. The addresses are unmapped.
-func (r *rule) match(src, dst netip.AddrPort, hello *handshake.ClientHello) selector {
+// not fit. It is the one place where a selector is judged, whoever asks. It
+// does not allocate.
+func (r *rule) match(f *subject) selector {
 	switch {
-	case !r.fitsSource(src.Addr()):
+	case r.from != nil && !r.from.has(f.src.Addr()):
 		return selSource
-	case !r.fitsDestination(dst):
+	case !r.to.has(f.dst):
 		return selDestination
+	case r.window != nil && !r.window.contains(f.now):
+		return selTime
 	case !r.needsHello():
 		return selNone
-	case hello == nil:
+	case f.hello == nil:
 		return selHello
-	case !r.fitsSNI(hello):
+	case r.sni != nil && !r.fitsSNI(f.hello):
 		return selSNI
-	case !r.fitsALPN(hello):
+	case r.alpn != nil && !slices.ContainsFunc(f.hello.ALPN, r.speaks):
 		return selALPN
 	}
 	return selNone
 }
 
-func (r *rule) needsHello() bool { return len(r.sni) > 0 || len(r.alpn) > 0 }
-
-func (r *rule) fitsSource(a netip.Addr) bool {
-	if len(r.from) == 0 {
-		return true
-	}
-	for _, p := range r.from {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *rule) fitsDestination(dst netip.AddrPort) bool {
-	for _, e := range r.to {
-		if e.contains(dst.Addr(), dst.Port()) {
-			return true
-		}
-	}
-	return false
-}
+func (r *rule) needsHello() bool { return r.sni != nil || r.alpn != nil }
 
 // fitsSNI: a name that is no host name fits no pattern.
 func (r *rule) fitsSNI(h *handshake.ClientHello) bool {
-	if len(r.sni) == 0 {
-		return true
-	}
 	name := sniOf(h)
-	if name == "" {
-		return false
-	}
-	for _, p := range r.sni {
-		if p.matches(name) {
-			return true
-		}
-	}
-	return false
+	return name != "" && r.sni.has(hostPattern{name: name})
 }
 
-// fitsALPN: one protocol offered is enough.
-func (r *rule) fitsALPN(h *handshake.ClientHello) bool {
-	if len(r.alpn) == 0 {
-		return true
-	}
-	for _, offered := range h.ALPN {
-		if slices.Contains(r.alpn, offered) {
-			return true
-		}
-	}
-	return false
-}
+// speaks: of the protocols a client offers, one is enough.
+func (r *rule) speaks(protocol string) bool { return slices.Contains(r.alpn, protocol) }
 
 // sniOf is the one reading of a hello's server name: "" where it is absent or
 // no host name. Under ECH it is the outer name.

@@ -16,17 +16,24 @@ type altNames struct {
 	email []string
 	uri   []string
 	ip    []netip.Addr // unmapped
-	other int          // names of kinds that policy has no word for: otherName, directoryName ...
+	other int          // names of kinds that permits has no word for: the three below, and undecodable or obsolete ones
+
+	otherName []string // "OID=text", of those that are text
+	dirName   []string // as RFC 4514 has them
+	rid       []string // OIDs
 }
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // GeneralName tags.
 const (
-	tagEmail = 1 // rfc822Name
-	tagDNS   = 2 // dNSName
-	tagURI   = 6 // uniformResourceIdentifier
-	tagIP    = 7 // iPAddress
+	tagOther   = 0 // otherName
+	tagEmail   = 1 // rfc822Name
+	tagDNS     = 2 // dNSName
+	tagDirName = 4 // directoryName
+	tagURI     = 6 // uniformResourceIdentifier
+	tagIP      = 7 // iPAddress
+	tagRID     = 8 // registeredID
 )
 
 // readAltNames reads the names of a certificate; none is not an error. The
@@ -80,8 +87,50 @@ func (n *altNames) add(name asn1.RawValue) error {
 		n.ip = append(n.ip, addr.Unmap())
 	default:
 		n.other++
+		n.addRare(name)
 	}
 	return nil
+}
+
+// addRare keeps what can be decoded of the kinds that are seldom met; the rest
+// fits no entry.
+func (n *altNames) addRare(name asn1.RawValue) {
+	switch name.Tag {
+	case tagDirName:
+		if dn := distinguishedName(name.Bytes); dn != "" {
+			n.dirName = append(n.dirName, dn)
+		}
+	case tagRID:
+		// An implicit tag: the content is that of an OBJECT IDENTIFIER, whose
+		// short form of length is all that one of a real name needs.
+		var oid asn1.ObjectIdentifier
+		if len(name.Bytes) < 0x80 {
+			der := append([]byte{asn1.TagOID, byte(len(name.Bytes))}, name.Bytes...)
+			if rest, err := asn1.Unmarshal(der, &oid); err == nil && len(rest) == 0 {
+				n.rid = append(n.rid, oid.String())
+			}
+		}
+	case tagOther:
+		// OtherName ::= SEQUENCE { type-id OBJECT IDENTIFIER, value [0] EXPLICIT ANY }
+		var oid asn1.ObjectIdentifier
+		rest, err := asn1.Unmarshal(name.Bytes, &oid)
+		if err != nil {
+			return
+		}
+		var value, text asn1.RawValue
+		if rest, err := asn1.Unmarshal(rest, &value); err != nil || len(rest) != 0 || value.Class != asn1.ClassContextSpecific || value.Tag != 0 {
+			return
+		}
+		if rest, err := asn1.Unmarshal(value.Bytes, &text); err != nil || len(rest) != 0 || text.Class != asn1.ClassUniversal {
+			return
+		}
+		switch text.Tag {
+		case asn1.TagUTF8String, asn1.TagIA5String, asn1.TagPrintableString:
+			if s := string(text.Bytes); plainText(s) {
+				n.otherName = append(n.otherName, oid.String()+"="+s)
+			}
+		}
+	}
 }
 
 // spiffe returns the SPIFFE id of the certificate. An X.509 SVID has exactly

@@ -15,6 +15,7 @@ type scope struct {
 	list   *fielderr.List
 	path   string
 	failed *bool
+	sets   *sets // nil where lists cannot name sets
 }
 
 func newScope(list *fielderr.List, path string) scope {
@@ -27,9 +28,18 @@ func (s scope) in(field string) scope {
 	return s
 }
 
+// broken notes that there is a mistake that was said elsewhere.
+func (s scope) broken() { *s.failed = true }
+
 func (s scope) errorf(field, format string, args ...any) {
 	*s.failed = true
 	s.list.Addf(fielderr.Join(s.path, field), format, args...)
+}
+
+// errorAt is errorf with the place inside the field's text, in characters.
+func (s scope) errorAt(field string, offset int, format string, args ...any) {
+	*s.failed = true
+	s.list.AddAt(fielderr.Join(s.path, field), offset, format, args...)
 }
 
 func (s scope) warnf(field, format string, args ...any) {
@@ -64,18 +74,63 @@ func lookup[T any](at scope, field, kind, name string, in map[string]T) (value T
 
 // parseList compiles a list of the configuration. A list that is there but
 // empty is a mistake: left out, it means "any", and whoever wrote it empty may
-// have meant "none". A repeated entry is worth a warning.
-func parseList[T any](at scope, field string, list []string, parse func(string) (T, error)) []T {
-	if list == nil {
+// have meant "none". A repeated entry is worth a warning. Where every entry is
+// wrong the list is not nil, for nil is "any".
+func parseList[T, V any](at scope, field string, entries []string, k *kind[T, V]) list[T, V] {
+	if entries == nil {
 		return nil
 	}
-	if len(list) == 0 {
+	out := list[T, V]{}
+	if len(entries) == 0 {
+		at.errorf(field, "the list is empty; it needs at least one entry")
+		return out
+	}
+	var items []T
+	seen := make(map[string]int, len(entries))
+	for i, s := range entries {
+		here := fmt.Sprintf("%s[%d]", field, i)
+		if name, isSet := strings.CutPrefix(s, setMark); isSet {
+			if first, twice := seen[s]; twice {
+				at.warnf(here, "%q says the same as entry %d of the list", s, first)
+				continue
+			}
+			seen[s] = i
+			if g := setOf(at, here, name, k); g != nil {
+				out = append(out, g)
+			}
+			continue
+		}
+		values, err := k.parse(s)
+		if err != nil {
+			at.errorf(here, "%q: %v", s, err)
+			continue
+		}
+		canonical := fmt.Sprint(values)
+		if first, twice := seen[canonical]; twice {
+			at.warnf(here, "%q says the same as entry %d of the list", s, first)
+			continue
+		}
+		seen[canonical] = i
+		items = append(items, values...)
+	}
+	if len(items) > 0 {
+		out = append(out, newGroup(k, "", items))
+	}
+	return out
+}
+
+// parseItems is parseList for a list that can name no sets and is short.
+func parseItems[T any](at scope, field string, entries []string, parse func(string) (T, error)) []T {
+	if entries == nil {
+		return nil
+	}
+	if len(entries) == 0 {
 		at.errorf(field, "the list is empty; it needs at least one entry")
 		return nil
 	}
-	out := make([]T, 0, len(list))
-	seen := make(map[string]int, len(list))
-	for i, s := range list {
+	out := make([]T, 0, len(entries))
+	seen := make(map[string]int, len(entries))
+	for i, s := range entries {
 		here := fmt.Sprintf("%s[%d]", field, i)
 		value, err := parse(s)
 		if err != nil {
@@ -91,6 +146,17 @@ func parseList[T any](at scope, field string, list []string, parse func(string) 
 		out = append(out, value)
 	}
 	return out
+}
+
+// one makes the parse function of a kind whose entries are one value each.
+func one[T any](parse func(string) (T, error)) func(string) ([]T, error) {
+	return func(s string) ([]T, error) {
+		v, err := parse(s)
+		if err != nil {
+			return nil, err
+		}
+		return []T{v}, nil
+	}
 }
 
 // orList is "a, b or c".

@@ -1,10 +1,6 @@
 package policy
 
 import (
-	"net/netip"
-	"slices"
-	"strconv"
-
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -15,16 +11,26 @@ import (
 //
 // The walk of one flow:
 //
-//  1. OnSYN goes down the rules by address alone and stops at the first that
-//     fits. Does that one ask for more than addresses, the answer is open.
+//  1. OnSYN goes down the rules by address and time and stops at the first
+//     that fits. Does that one ask for more, the answer is open.
 //  2. OnHello goes down them again, now with every selector, and the first
 //     that fits is the flow's rule: whatever comes after cannot change that.
 //  3. OnPeer and OnDestination judge certificates by that rule.
+//
+// An index spares most of the rules; the answer is that of asking each of them
+// in turn.
 type Set struct {
 	id    string
 	rules []*rule
+	index *ruleIndex // nil for few rules
 	// alerts is reason's list by code: the packet path refuses many SYNs.
 	alerts map[reason.Code]handshake.Alert
+	// open lets a flow that no rule fits go on, in an observed policy; nil in
+	// an enforced one.
+	open *rule
+	// passes says that there is an observed deny rule, timed that there is one
+	// with a time window.
+	passes, timed bool
 }
 
 // ID is the digest of everything compiled: 16 hex digits, "" for a nil Set.
@@ -36,184 +42,181 @@ func (s *Set) ID() string {
 	return s.id
 }
 
-// OnSYN decides on addresses alone. It is decided if the first rule whose
-// addresses fit needs nothing else to bypass or deny, or if none fits. Where
-// decided is false the answer depends on the client hello, and the Verdict is
-// a refusal for want of one. It does not block and does not allocate.
+// OnSYN decides on addresses and time alone. It is decided if the first rule
+// whose addresses fit needs nothing else to bypass or deny, or if none fits.
+// Where decided is false the answer depends on the client hello, and the
+// Verdict is a refusal for want of one. It does not block and does not allocate.
 func (s *Set) OnSYN(f Facts) (v Verdict, decided bool) {
-	src, dst, v, ok := s.addresses(f)
+	f.Hello = nil
+	flow, v, ok := s.subject(f)
 	if !ok {
 		return v, true
 	}
-	for _, r := range s.rules {
-		switch r.match(src, dst, nil) {
-		case selNone:
-			if r.action == Terminate {
-				return s.refuse("", reason.Internal, "not decided without the client hello"), false
-			}
-			return s.letOrDeny(r), true
-		case selHello:
-			return s.refuse("", reason.Internal, "not decided without the client hello"), false
-		default: // the addresses do not fit
-		}
+	r, sel, passed := s.first(&flow)
+	switch {
+	case r == nil:
+		return s.noRule(&flow, passed), true
+	case sel == selHello || r.action == Terminate:
+		return s.refuse("", reason.Internal, "not decided without the client hello"), false
 	}
-	return s.refuse("", reason.NoRule, ""), true
+	return s.letOrDeny(r, passed), true
 }
 
 // OnHello picks the rule: the first whose selectors fit. Terminate and Bypass
 // come with a Plan; Deny comes with the alert that can still be sent in
 // plaintext, and with the rule if it was the rule's profile that the hello
 // could not meet. The Reason of Terminate is empty, for nobody is verified
-// yet. It does not allocate unless it denies.
+// yet. It does not allocate unless it denies, or the rule is observed.
 func (s *Set) OnHello(f Facts) Verdict {
-	src, dst, v, ok := s.addresses(f)
+	flow, v, ok := s.subject(f)
 	if !ok {
 		return v
 	}
 	if f.Hello == nil {
 		return s.refuse("", reason.Internal, "no client hello")
 	}
-	var bySNI, byALPN bool // a rule that could let it through failed at this alone
-	for _, r := range s.rules {
-		switch r.match(src, dst, f.Hello) {
-		case selNone:
-			if r.action == Terminate {
-				return s.terminate(r, f.Hello)
-			}
-			return s.letOrDeny(r)
-		case selSNI:
-			bySNI = bySNI || r.action != Deny
-		case selALPN:
-			byALPN = byALPN || r.action != Deny
-		default: // the addresses do not fit
-		}
-	}
+	r, _, passed := s.first(&flow)
 	switch {
-	case byALPN:
-		return s.refuse("", reason.NoALPN, "offered"+quoted(f.Hello.ALPN))
-	case !bySNI:
-		return s.refuse("", reason.NoRule, "")
-	case !f.Hello.SNIPresent:
-		return s.refuse("", reason.SNIMissing, "")
-	case f.Hello.SNIInvalid:
-		return s.refuse("", reason.SNIInvalid, "")
+	case r == nil:
+		return s.noRule(&flow, passed)
+	case r.action == Terminate:
+		return s.terminate(r, f.Hello, passed)
 	}
-	return s.refuse("", reason.SNIUnknown, clip(f.Hello.ServerName))
+	return s.letOrDeny(r, passed)
 }
 
-// OnPeer judges the client's certificate (f.Peer, nil where none was shown)
-// by the rule that made p. Terminate means that the rule has no objection; it
-// grants nothing while the peer is not proven.
-func (s *Set) OnPeer(p *Plan, f Facts) Verdict {
-	if s == nil || p == nil || p.rule == nil || p.set != s || p.rule.action != Terminate {
-		return s.refuse("", reason.Internal, "no plan of this policy set")
-	}
-	r := p.rule
-	if f.Peer == nil {
-		switch r.auth {
-		case handshake.ClientAuthOptional:
-			return s.allow(r, Terminate, reason.OKNoCertificate)
-		case handshake.ClientAuthNone:
-			return s.allow(r, Terminate, reason.OKNotAsked)
-		default:
-			return s.refuse(r.name, reason.NoCertificate, "")
+// first finds the first rule that fits, with selNone, or that fits as far as
+// can be told without a hello, with selHello; nil if there is none. A deny
+// rule that is only observed is passed over; the first such one is passed.
+func (s *Set) first(f *subject) (r *rule, sel selector, passed *rule) {
+	w := s.walk(f)
+	for i := w.step(); i >= 0; i = w.step() {
+		r = s.rules[i]
+		switch sel = r.match(f); {
+		case sel == selNone && r.observe && r.action != Terminate && r.action != Bypass:
+			if passed == nil {
+				passed = r
+			}
+		case sel == selNone, sel == selHello:
+			return r, sel, passed
 		}
 	}
-	if r.auth != handshake.ClientAuthRequired && r.auth != handshake.ClientAuthOptional {
-		return s.refuse(r.name, reason.Internal, "a certificate that the rule does not ask for")
-	}
-	permits, v, ok := s.permitsOf(r, r.authorities, f.Peer, reason.UnknownCA)
-	if !ok {
-		return v
-	}
-	c, err := readClaims(f.Peer)
-	if err != nil {
-		return s.refuse(r.name, reason.BadCertificate, err.Error())
-	}
-	if name := permits.refusal(&c.names); name != "" {
-		return s.refuse(r.name, reason.AuthorityNotNamed, "authority "+f.Peer.Authority+" may not speak for "+name)
-	}
-	if len(r.allow) > 0 && !slices.ContainsFunc(r.allow, func(a alternative) bool { return a.refusal(c) == "" }) {
-		return s.refuse(r.name, reason.NotAllowed, refusals(r.allow, c))
-	}
-	return s.allow(r, Terminate, reason.OK)
+	return nil, selNone, passed
 }
 
-// OnDestination judges the destination's certificate: the authority it leads
-// to must be one of the rule's, and permitted to speak for the name that the
-// certificate was verified for. Terminate means that the rule has no objection.
-func (s *Set) OnDestination(p *Plan, f Facts, destination *handshake.Peer) Verdict {
-	if s == nil || p == nil || p.rule == nil || p.set != s || p.rule.action != Terminate {
-		return s.refuse("", reason.Internal, "no plan of this policy set")
+// walk begins a walk over the rules that the flow may fit.
+func (s *Set) walk(f *subject) walker {
+	if s.index == nil {
+		return walkAll(len(s.rules))
 	}
-	r := p.rule
-	name, err := p.verifyName(f)
-	if err != nil {
-		return s.refuse(r.name, reason.Internal, err.Error())
+	w := s.index.byAddress(f.src, f.dst)
+	if f.hello != nil {
+		w.add(s.index.byName(f.hello))
 	}
-	if destination == nil {
-		return s.refuse(r.name, reason.UpstreamBadCert, "the destination showed no certificate")
-	}
-	permits, v, ok := s.permitsOf(r, r.destination, destination, reason.UpstreamUnknownCA)
-	if !ok {
-		return v
-	}
-	if permits != nil && !permits.permitsName(name) {
-		return s.refuse(r.name, reason.UpstreamUnknownCA, "authority "+destination.Authority+" may not speak for "+clip(name))
-	}
-	return s.allow(r, Terminate, reason.OK)
+	return w
 }
 
-// permitsOf finds the authority of a verified peer among those of a rule.
-func (s *Set) permitsOf(r *rule, list []authority, peer *handshake.Peer, unknown reason.Code) (*permits, Verdict, bool) {
-	if len(peer.Shown) == 0 || peer.Shown[0] == nil || len(peer.Chain) == 0 {
-		return nil, s.refuse(r.name, reason.Internal, "a certificate whose chain was not verified"), false
+// noRule answers where no rule fits. The reason is the one that a client can do
+// something about: what a rule that would have let it through failed at alone.
+func (s *Set) noRule(f *subject, passed *rule) Verdict {
+	v := s.refuse("", reason.NoRule, "")
+	h := f.hello
+	switch {
+	case s.failsAt(f, selALPN):
+		v = s.refuse("", reason.NoALPN, "offered"+quoted(h.ALPN))
+	case !s.failsAt(f, selSNI):
+		if s.failsAt(f, selTime) {
+			v = s.refuse("", reason.OutsideTime, "")
+		}
+	case !h.SNIPresent:
+		v = s.refuse("", reason.SNIMissing, "")
+	case h.SNIInvalid:
+		v = s.refuse("", reason.SNIInvalid, "")
+	default:
+		v = s.refuse("", reason.SNIUnknown, clip(h.ServerName))
 	}
-	for _, a := range list {
-		if a.Name == peer.Authority {
-			return a.permits, Verdict{}, true
+	if s.open == nil {
+		return v
+	}
+	return s.observed(&s.open.plan, v, passed)
+}
+
+// failsAt says whether a rule that lets through fails at one selector, having
+// fitted those before it.
+func (s *Set) failsAt(f *subject, sel selector) bool {
+	w := walkAll(len(s.rules))
+	if x := s.index; x != nil {
+		w = x.byAddress(f.src, f.dst)
+		switch sel {
+		case selALPN:
+			if f.hello != nil {
+				w.add(x.byName(f.hello))
+			}
+			w.add(x.letsALPN)
+		case selSNI:
+			w.add(x.letsSNI)
+		case selTime:
+			w.add(x.letsTime)
 		}
 	}
-	return nil, s.refuse(r.name, unknown, "authority "+strconv.Quote(peer.Authority)+" is none of the rule's"), false
+	for i := w.step(); i >= 0; i = w.step() {
+		if r := s.rules[i]; r.action != Deny && r.match(f) == sel {
+			return true
+		}
+	}
+	return false
 }
 
-// addresses are those of the flow, unmapped; where it is not ok, v says why.
-func (s *Set) addresses(f Facts) (src, dst netip.AddrPort, v Verdict, ok bool) {
+// subject is the flow as selectors see it; where it is not ok, v says why.
+func (s *Set) subject(f Facts) (out subject, v Verdict, ok bool) {
 	if s == nil {
-		return src, dst, s.refuse("", reason.Internal, "no policy"), false
+		return out, s.refuse("", reason.Internal, "no policy"), false
 	}
 	src, ok1 := unmap(f.Src)
 	dst, ok2 := unmap(f.Dst)
 	if !ok1 || !ok2 {
-		return src, dst, s.refuse("", reason.BadPacket, "an address is missing or has a zone"), false
+		return out, s.refuse("", reason.BadPacket, "an address is missing or has a zone"), false
 	}
-	return src, dst, v, true
+	if s.timed && f.Now.IsZero() {
+		// A rule with a time would not fit, and one behind it might let through.
+		return out, s.refuse("", reason.Internal, "no time"), false
+	}
+	return subject{src: src, dst: dst, now: f.Now, hello: f.Hello}, v, true
 }
 
 // terminate checks that the hello can meet the rule's profile at all, while
 // every alert can still be sent.
-func (s *Set) terminate(r *rule, hello *handshake.ClientHello) Verdict {
-	if e := hello.Acceptable(r.plan.Client.Profile); e != nil {
-		return Verdict{Action: Deny, Rule: r.name, Reason: e.Reason, Detail: e.Detail, Alert: e.Wanted, SetID: s.id}
+func (s *Set) terminate(r *rule, hello *handshake.ClientHello, passed *rule) Verdict {
+	if r.observe {
+		return s.observeHello(r, hello, passed)
 	}
-	return s.allow(r, Terminate, "")
+	if e := hello.Acceptable(r.plan.Client.Profile); e != nil {
+		return s.refuseAs(r, e)
+	}
+	return s.note(s.allow(&r.plan, Terminate, ""), passed)
 }
 
 // letOrDeny answers for a rule that does not terminate. An action that is not
 // known denies.
-func (s *Set) letOrDeny(r *rule) Verdict {
+func (s *Set) letOrDeny(r, passed *rule) Verdict {
 	if r.action == Bypass {
-		return s.allow(r, Bypass, reason.Bypassed)
+		v := s.allow(&r.plan, Bypass, reason.Bypassed)
+		return s.note(v, passed)
 	}
 	return s.refuse(r.name, reason.RuleDeny, "")
 }
 
-func (s *Set) allow(r *rule, a Action, code reason.Code) Verdict {
-	return Verdict{Action: a, Rule: r.name, Reason: code, Alert: handshake.AlertNone, Plan: &r.plan, SetID: s.id}
+func (s *Set) allow(p *Plan, a Action, code reason.Code) Verdict {
+	return Verdict{Action: a, Rule: p.Rule, Reason: code, Alert: handshake.AlertNone, Plan: p, SetID: s.id}
 }
 
 func (s *Set) refuse(rule string, code reason.Code, detail string) Verdict {
 	return Verdict{Action: Deny, Rule: rule, Reason: code, Detail: detail, Alert: s.alert(code), SetID: s.ID()}
+}
+
+// refuseAs is a refusal with the words of the handshake.
+func (s *Set) refuseAs(r *rule, e *handshake.Error) Verdict {
+	return Verdict{Action: Deny, Rule: r.name, Reason: e.Reason, Detail: e.Detail, Alert: e.Wanted, SetID: s.id}
 }
 
 func (s *Set) alert(code reason.Code) handshake.Alert {
@@ -223,4 +226,12 @@ func (s *Set) alert(code reason.Code) handshake.Alert {
 		}
 	}
 	return handshake.AlertOf(code)
+}
+
+// ruleOf is the rule of a plan that this set made; nil for any other.
+func (s *Set) ruleOf(p *Plan) *rule {
+	if s == nil || p == nil || p.rule == nil || p.set != s || p.rule.action != Terminate {
+		return nil
+	}
+	return p.rule
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +19,12 @@ func (c *compiler) neverMatch() {
 		if !c.whole[i].selectors {
 			continue
 		}
-		for j, before := range c.set.rules[:i] {
+		w := c.mayCover(r)
+		for j := w.step(); j >= 0 && j < i; j = w.step() {
+			before := c.set.rules[j]
+			if before.observe && before.action == Deny {
+				continue // passed over
+			}
 			if c.whole[j].selectors && before.covers(r) {
 				c.list.Addf(fmt.Sprintf("rules[%d]", i), "rule %q can never match: rule %q before it takes everything it would", r.name, before.name)
 				break
@@ -27,113 +33,61 @@ func (c *compiler) neverMatch() {
 	}
 }
 
-// covers says whether every flow that fits o fits r: in each selector by
-// itself, what o takes is inside what r takes.
-func (r *rule) covers(o *rule) bool {
-	for _, p := range o.sources() {
-		if !coveredBy(p, r.sources()) {
-			return false
-		}
-	}
-	for _, e := range o.to {
-		if !coveredBy(e.prefix, r.prefixesFor(e.port)) {
-			return false
-		}
-	}
-	return coversList(r.sni, o.sni, hostPattern.covers) && coversList(r.alpn, o.alpn, equal)
-}
-
-// coversList says whether a list of patterns takes everything another does;
-// an empty one takes everything.
-func coversList[P any](outer, inner []P, covers func(P, P) bool) bool {
-	if len(outer) == 0 {
-		return true
-	}
-	if len(inner) == 0 {
-		return false
-	}
-	for _, in := range inner {
-		if !slices.ContainsFunc(outer, func(out P) bool { return covers(out, in) }) {
-			return false
-		}
-	}
-	return true
-}
-
-// sources is from, written out.
-func (r *rule) sources() []netip.Prefix {
-	if len(r.from) == 0 {
-		return []netip.Prefix{anyIPv4, anyIPv6}
-	}
-	return r.from
-}
-
-// prefixesFor lists the destinations whose entry takes the port; 0 is all ports.
-func (r *rule) prefixesFor(port uint16) []netip.Prefix {
-	var out []netip.Prefix
-	for _, e := range r.to {
-		if e.port == 0 || e.port == port {
-			out = append(out, e.prefix)
-		}
-	}
-	return out
-}
-
-// familiesMeet says whether a flow can fit from and to at once.
-func (r *rule) familiesMeet() bool {
-	for _, p := range r.sources() {
-		for _, e := range r.to {
-			if p.Addr().Is4() == e.prefix.Addr().Is4() {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// meets says whether some client can reach some destination by both rules, if
-// it may choose what its hello says.
-func (r *rule) meets(o *rule) bool {
-	for _, p := range r.sources() {
-		for _, q := range o.sources() {
-			if !p.Overlaps(q) {
-				continue
-			}
-			for _, e := range r.to {
-				if p.Addr().Is4() == e.prefix.Addr().Is4() && slices.ContainsFunc(o.to, e.overlaps) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
 // weakerDemands reports where the client's own word, its SNI or ALPN, decides
-// between a stronger and a weaker demand for the same destination.
+// between a stronger and a weaker demand for the same destination, and where
+// the end of a time window or an observed rule does. Rules are taken as if
+// they were enforced.
 func (c *compiler) weakerDemands() {
+	classes := c.classes()
 	for i, weak := range c.set.rules {
 		if !c.whole[i].selectors || !c.whole[i].demands || weak.action == Deny {
 			continue
 		}
-		var around []string
-		for j, strong := range c.set.rules {
-			if i != j && c.whole[j].selectors && c.whole[j].demands &&
-				c.evades(i, j) && weak.weakerThan(strong) && weak.meets(strong) {
+		var around, later, unheld []string
+		stronger := classes.stronger[classes.of[i]]
+		for j := range c.meeting(weak) {
+			strong := c.set.rules[j]
+			if i == j || !c.whole[j].selectors || !c.whole[j].demands || len(around)+len(later)+len(unheld) >= maxAround {
+				continue
+			}
+			byObserving := weak.observe && weak.action == Terminate && i < j && !strong.observe && strong.strength() > 0
+			if !byObserving && !stronger[classes.of[j]] || !weak.meets(strong) {
+				continue
+			}
+			switch {
+			case stronger[classes.of[j]] && c.evades(i, j):
 				around = append(around, strong.name)
+			case stronger[classes.of[j]] && strong.window != nil && j < i && !weak.window.within(strong.window):
+				later = append(later, strong.name)
+			}
+			if byObserving {
+				unheld = append(unheld, strong.name)
 			}
 		}
-		path := fmt.Sprintf("rules[%d]", i)
-		switch byHello := weak.action == Bypass && weak.needsHello(); {
-		case byHello && weak.anywhere():
-			c.list.Addf(path, "rule %q bypasses by what the client says alone (%s): whoever says it reaches every destination uninspected; name the destinations in \"to\"", weak.name, weak.helloSelectors())
-		case byHello && len(around) > 0:
-			c.list.Addf(path, "rule %q bypasses by what the client says (%s), and for the same destination %s more: whoever says it gets around that; let the bypass rest on addresses alone", weak.name, weak.helloSelectors(), demandsOf(around))
-		case byHello:
-			c.list.Warnf(path, "rule %q bypasses by what the client says (%s): what the client says inside is not seen, so this opens the whole destination; \"to\" alone would say that more clearly", weak.name, weak.helloSelectors())
-		case len(around) > 0:
-			c.list.Warnf(path, "rule %q asks for less than %s for the same destination, and it is the client that chooses between them by the name or protocol in its hello", weak.name, demandsOf(around))
-		}
+		c.reportWeak(i, around, later, unheld)
+	}
+}
+
+// maxAround bounds the rules that are counted for one that is weaker.
+const maxAround = 1000
+
+func (c *compiler) reportWeak(i int, around, later, unheld []string) {
+	weak, path := c.set.rules[i], fmt.Sprintf("rules[%d]", i)
+	switch byHello := weak.action == Bypass && weak.needsHello(); {
+	case byHello && weak.anywhere():
+		c.list.Addf(path, "rule %q bypasses by what the client says alone (%s): whoever says it reaches every destination uninspected; name the destinations in \"to\"", weak.name, weak.helloSelectors())
+	case byHello && len(around) > 0:
+		c.list.Addf(path, "rule %q bypasses by what the client says (%s), and for the same destination %s more: whoever says it gets around that; let the bypass rest on addresses alone", weak.name, weak.helloSelectors(), demandsOf(around))
+	case byHello:
+		c.list.Warnf(path, "rule %q bypasses by what the client says (%s): what the client says inside is not seen, so this opens the whole destination; \"to\" alone would say that more clearly", weak.name, weak.helloSelectors())
+	case len(around) > 0:
+		c.list.Warnf(path, "rule %q asks for less than %s for the same destination, and it is the client that chooses between them by the name or protocol in its hello", weak.name, demandsOf(around))
+	}
+	if len(later) > 0 {
+		c.list.Warnf(path, "rule %q asks for less than %s within a time, and outside of it takes what that leaves; put a deny rule between them if that is not meant", weak.name, demandsOf(later))
+	}
+	if len(unheld) > 0 {
+		c.list.Warnf(path, "rule %q is only observed, and it takes flows that %s something: these are held to nothing while it is observed", weak.name, demandsOf(unheld))
 	}
 }
 
@@ -148,10 +102,85 @@ func (c *compiler) evades(weak, strong int) bool {
 	return false
 }
 
+// meeting lists the rules whose destinations may have something in common with
+// those of r, in their order.
+func (c *compiler) meeting(r *rule) func(func(int) bool) {
+	n := len(c.set.rules)
+	x := c.set.index
+	if x == nil {
+		return func(yield func(int) bool) {
+			for i := 0; i < n && yield(i); i++ {
+			}
+		}
+	}
+	vector := make([]uint64, (n+63)/64)
+	add := func(b *bitmap) {
+		for k := range b.size() {
+			vector[b.place(k)] |= b.words[k]
+		}
+	}
+	seen := map[netip.Prefix]bool{}
+	for e := range r.to.all() {
+		if seen[e.prefix] {
+			continue
+		}
+		seen[e.prefix] = true
+		if above, ok := x.dest.LookupPrefix(e.prefix); ok {
+			add(above)
+		}
+		for _, below := range x.dest.Subnets(e.prefix) {
+			add(below)
+		}
+	}
+	return func(yield func(int) bool) {
+		w := walkIn(&bitmap{words: vector})
+		for i := w.step(); i >= 0 && yield(i); i = w.step() {
+		}
+	}
+}
+
+// classes puts rules together that demand the same as far as weakerThan sees.
+type classes struct {
+	of       []int          // by rule
+	stronger []map[int]bool // by class: the classes it is weaker than
+}
+
+func (c *compiler) classes() *classes {
+	out := &classes{of: make([]int, len(c.set.rules))}
+	byKey := map[string]int{}
+	var first []*rule
+	for i, r := range c.set.rules {
+		names := map[string]bool{}
+		for _, a := range r.authorities {
+			names[a.Name] = true
+		}
+		key := fmt.Sprintf("%d %d %t %q", r.action, r.auth, r.selective(), slices.Sorted(maps.Keys(names)))
+		class, ok := byKey[key]
+		if !ok {
+			class = len(first)
+			byKey[key], first = class, append(first, r)
+		}
+		out.of[i] = class
+	}
+	for _, weak := range first {
+		stronger := map[int]bool{}
+		for class, strong := range first {
+			if weak.weakerThan(strong) {
+				stronger[class] = true
+			}
+		}
+		out.stronger = append(out.stronger, stronger)
+	}
+	return out
+}
+
 // anywhere says whether the rule's destinations are all there are of a family.
 func (r *rule) anywhere() bool {
+	if r.to.len() > maxCompared {
+		return false
+	}
 	var all []netip.Prefix
-	for _, e := range r.to {
+	for e := range r.to.all() {
 		all = append(all, e.prefix)
 	}
 	return coveredBy(anyIPv4, all) || coveredBy(anyIPv6, all)
@@ -159,10 +188,10 @@ func (r *rule) anywhere() bool {
 
 func (r *rule) helloSelectors() string {
 	var parts []string
-	if len(r.sni) > 0 {
+	if r.sni != nil {
 		parts = append(parts, "sni")
 	}
-	if len(r.alpn) > 0 {
+	if r.alpn != nil {
 		parts = append(parts, "alpn")
 	}
 	return strings.Join(parts, ", ")
@@ -188,6 +217,9 @@ func (r *rule) strength() int {
 	}
 }
 
+// selective says whether the rule refuses some certificates of its authorities.
+func (r *rule) selective() bool { return len(r.allow) > 0 || r.when != nil }
+
 // weakerThan says whether r demands strictly less than o. Two rules for
 // different people (other authorities, other allow entries) are not
 // comparable: neither is weaker.
@@ -195,7 +227,7 @@ func (r *rule) weakerThan(o *rule) bool {
 	if r.strength() != o.strength() {
 		return r.strength() < o.strength()
 	}
-	if r.action != Terminate || r.auth == handshake.ClientAuthNone {
+	if r.action != Terminate || r.auth == handshake.ClientAuthNone || r.selective() {
 		return false
 	}
 	for _, a := range o.authorities {
@@ -203,7 +235,7 @@ func (r *rule) weakerThan(o *rule) bool {
 			return false
 		}
 	}
-	return len(r.allow) == 0 && (len(o.allow) > 0 || len(r.authorities) > len(o.authorities))
+	return o.selective() || len(r.authorities) > len(o.authorities)
 }
 
 // demandsOf names at most three rules: "rule "a" demands", "rules "a", "b" and

@@ -1,11 +1,19 @@
 package policy
 
-import "github.com/sslgate/sslgate/handshake"
+import (
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+)
 
 // Spec is the policy section of the configuration as it is written.
 type Spec struct {
 	// Default is the answer where no rule fits. Only "deny" is possible, and it is the default.
 	Default string `yaml:"default"`
+	// Mode of every rule that has none of its own, and of the default: "enforce" (the default) or "observe" (decide and record, but let the flow go on).
+	Mode string `yaml:"mode"`
+	// Sets are lists with a name, each written out or in a file with one member a line. A list of a rule names one as "@name"; what the members must look like follows from there.
+	Sets map[string]SetSpec `yaml:"sets"`
 	// Rules in order: the first whose selectors fit decides, with no falling through.
 	Rules []RuleSpec `yaml:"rules"`
 }
@@ -22,6 +30,10 @@ type RuleSpec struct {
 	SNI []string `yaml:"sni"`
 	// ALPN lists the application protocols the rule is for: one offered by the client is enough. Default: any, and none.
 	ALPN []string `yaml:"alpn"`
+	// Time is when the rule fits. Outside of it the rules behind it are asked, as if this one were not there. Default: always.
+	Time *TimeSpec `yaml:"time"`
+	// Mode is "enforce" (the default, or the policy's) or "observe": the rule decides and records as ever, but its demands refuse nobody; as a deny rule it is recorded and passed over.
+	Mode string `yaml:"mode"`
 	// Action is "terminate" (the default), "bypass" (relay without looking inside) or "deny".
 	Action string `yaml:"action"`
 	// Identity names the entry of identities whose certificate is shown to the client. Required for terminate.
@@ -30,10 +42,24 @@ type RuleSpec struct {
 	Profile string `yaml:"profile"`
 	// Plaintext is the answer to a client that does not speak TLS: "deny" is the default and the only one so far.
 	Plaintext string `yaml:"plaintext"`
+	// Ledger is "full" (the default: every handshake message is recorded) or "steps" (only what was decided and how far the nine steps came; a few microseconds cheaper).
+	Ledger string `yaml:"ledger"`
 	// Client says what the client must show.
 	Client ClientSpec `yaml:"client"`
 	// Destination says how the destination is spoken to.
 	Destination DestinationSpec `yaml:"destination"`
+}
+
+// TimeSpec is a time of the week.
+type TimeSpec struct {
+	// Days of the week: "mon", or a range such as "mon-fri" or "sat-sun". Default: every day.
+	Days []string `yaml:"days"`
+	// From is the first minute of the day that belongs to it, "08:00". Default: the whole day.
+	From string `yaml:"from"`
+	// To is the first minute that does not, "18:00"; "24:00" is the day's end. If it is before from, the window goes past midnight and belongs to the day it begins on.
+	To string `yaml:"to"`
+	// Zone is the time zone of the IANA database whose clock is meant, "Europe/Berlin". Default UTC.
+	Zone string `yaml:"zone"`
 }
 
 // ClientSpec is the demand on the client's certificate.
@@ -44,7 +70,14 @@ type ClientSpec struct {
 	Authorities []string `yaml:"authorities"`
 	// Allow is a list of alternatives: OR between the entries, AND between the fields of one. Default: every certificate of the authorities.
 	Allow []AllowSpec `yaml:"allow"`
+	// When is a condition in CEL that must be true besides, after allow. An error in it denies. The variables stand in policy.md. Default: none.
+	When Expression `yaml:"when"`
+	// OnRevoked is what happens to a live flow whose certificate is revoked or expires: "close" (the default; it ends within 5 s of that being known) or "keep".
+	OnRevoked string `yaml:"on_revoked"`
 }
+
+// Expression is a condition in CEL, of one or more lines.
+type Expression string
 
 // AllowSpec is one alternative. Within a field that is a list, one value that fits is enough.
 type AllowSpec struct {
@@ -56,25 +89,65 @@ type AllowSpec struct {
 	SANEmail []string `yaml:"san_email"`
 	// SANIP: an IP address in the certificate, or a CIDR prefix it must lie in.
 	SANIP []string `yaml:"san_ip"`
+	// SANDirName: a directoryName in the certificate, in the form of RFC 4514, exactly.
+	SANDirName []string `yaml:"san_dirname"`
+	// SANRID: a registeredID in the certificate, as an OID.
+	SANRID []string `yaml:"san_rid"`
+	// SANOther: an otherName in the certificate, as "OID=text"; "1.3.6.1.4.1.311.20.2.3=joe@corp.example" is a user principal name.
+	SANOther []string `yaml:"san_other"`
+	// SPIFFEDomain: the trust domain of the certificate's SPIFFE id.
+	SPIFFEDomain []string `yaml:"spiffe_domain"`
+	// Subject: the subject's distinguished name in the form of RFC 4514, exactly.
+	Subject []string `yaml:"subject"`
 	// SubjectCN: the subject's common name, exactly. Prefer a SAN: nobody verifies what a CA puts here.
 	SubjectCN []string `yaml:"subject_cn"`
 	// SubjectO: one of the subject's organizations, exactly.
 	SubjectO []string `yaml:"subject_o"`
 	// SubjectOU: one of the subject's organizational units, exactly.
 	SubjectOU []string `yaml:"subject_ou"`
+	// SubjectC: one of the subject's countries, exactly.
+	SubjectC []string `yaml:"subject_c"`
+	// SubjectSerial: the attribute serialNumber of the subject (a device's or a person's number, not the certificate's), exactly.
+	SubjectSerial []string `yaml:"subject_serial"`
 	// Issuer: the issuer's distinguished name in the form of RFC 4514, exactly.
 	Issuer []string `yaml:"issuer"`
+	// IssuerCN: the issuer's common name, exactly.
+	IssuerCN []string `yaml:"issuer_cn"`
+	// IssuerO: one of the issuer's organizations, exactly.
+	IssuerO []string `yaml:"issuer_o"`
+	// IssuerOU: one of the issuer's organizational units, exactly.
+	IssuerOU []string `yaml:"issuer_ou"`
+	// ChainSubject: the distinguished name of a CA on the verified chain, an intermediate or the root, in the form of RFC 4514, exactly.
+	ChainSubject []string `yaml:"chain_subject"`
+	// ChainSPKI: the lower-case hex SHA-256 of the SubjectPublicKeyInfo of a CA on the verified chain.
+	ChainSPKI []string `yaml:"chain_spki"`
+	// Serial: the certificate's serial number in lower-case hex without leading zeros. Unique only below one issuer.
+	Serial []string `yaml:"serial"`
 	// SPKI: the lower-case hex SHA-256 of the SubjectPublicKeyInfo (`sslgate pki show` prints it).
 	SPKI []string `yaml:"spki"`
+	// EKU: an extended key usage that the certificate names beside clientAuth: emailProtection, codeSigning and the like, or an OID.
+	EKU []string `yaml:"eku"`
+	// Policies: a certificate policy, as an OID, that the certificate asserts and its intermediates allow.
+	Policies []string `yaml:"policies"`
 	// KeyType: "rsa", "ecdsa" or "ed25519".
 	KeyType []string `yaml:"key_type"`
 	// KeyBits: the smallest size of the leaf's key, in bits.
 	KeyBits int `yaml:"key_bits"`
+	// ValidLeft: the least time the certificate must still be valid, "72h" or "30d".
+	ValidLeft string `yaml:"valid_left"`
+	// MaxAge: the most time that may have passed since the certificate's notBefore, "24h" or "30d".
+	MaxAge string `yaml:"max_age"`
+	// TLSVersion: the protocol version that was agreed on, "1.2" or "1.3".
+	TLSVersion []string `yaml:"tls_version"`
+	// TLSSuite: the CipherSuite that was agreed on, by its IANA or OpenSSL name.
+	TLSSuite []string `yaml:"tls_suite"`
+	// TLSGroup: the key exchange group that was agreed on, for example X25519MLKEM768.
+	TLSGroup []string `yaml:"tls_group"`
 }
 
 // DestinationSpec says how the destination is spoken to after the client was verified.
 type DestinationSpec struct {
-	// TLS is "plain" (no TLS to the destination) or "verify" (TLS with full verification of chain and name). Required for terminate.
+	// TLS is "verify" (TLS with full verification of chain and name), "plain" (no TLS to the destination) or "insecure" (TLS with whoever answers: nothing is verified but pins). Required for terminate.
 	TLS string `yaml:"tls"`
 	// Authorities names the entries of authorities that the destination's certificate may come from. Required for verify.
 	Authorities []string `yaml:"authorities"`
@@ -82,6 +155,14 @@ type DestinationSpec struct {
 	Name string `yaml:"name"`
 	// Profile towards the destination. Default: the rule's profile.
 	Profile string `yaml:"profile"`
+	// Identity names the entry of identities that is shown where the destination asks for a client certificate. Default: none is shown.
+	Identity string `yaml:"identity"`
+	// Pins lists the keys the destination's own certificate may have, each the hex SHA-256 of its SubjectPublicKeyInfo (`sslgate pki show` prints it), besides what tls demands. Default: any key.
+	Pins []string `yaml:"pins"`
+	// Dial is "verified" (the default: the destination is connected to after the client was verified) or "first" (before: its ALPN answer is carried back, a closed port looks closed, and a certificate made on demand has its names; it sees the gateway before anybody was verified).
+	Dial string `yaml:"dial"`
+	// ProxyProtocol is "v2" to begin the connection with a PROXY protocol header that says who was verified: addresses, TLS version and CipherSuite, common name, alternative names and SPIFFE id. Default: none. The destination must expect it.
+	ProxyProtocol string `yaml:"proxy_protocol"`
 }
 
 // AuthoritySpec is an entry of authorities as policy needs it.
@@ -110,6 +191,10 @@ type Environment struct {
 	Permits     map[string]*PermitsSpec // nil entry or absent: any name
 	Identities  map[string]Identity
 	Profiles    map[string]handshake.Profile // the named ones and those of the configuration
+	// Sets has the members of the sets that stand in files, by name.
+	Sets map[string][]string
+	// Zone finds a time zone of the IANA database; nil knows UTC alone.
+	Zone func(name string) (*time.Location, error)
 	// Cannot is the engine's answer to what it cannot keep; nil means it keeps everything.
 	Cannot func(*handshake.Params) []handshake.Limit
 	// Handshake bounds copied into every Params; zero means the default there.

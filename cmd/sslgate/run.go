@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -36,7 +38,10 @@ nowhere after that, until the next start or "sslgate release".`,
 				return &exitError{code: 2, err: fmt.Errorf("%s is not usable; nothing was started or changed", file)}
 			}
 			log, level := newLogger(rt.Config.Log, stderr)
-			opt := service.Options{File: file, Stdout: stdout, Log: log, Level: &level, Version: version()}
+			opt := service.Options{File: file, Stdout: stdout, Log: log, Level: &level, Version: version(), Sandbox: true}
+			if p := os.Getenv(profileEnv); p != "" {
+				opt.Writable = append(opt.Writable, filepath.Dir(p))
+			}
 			defer profileOnSignal(opt.Log)()
 			if err := service.Run(cmd.Context(), rt, opt); err != nil {
 				return &exitError{code: 1, err: err}

@@ -1,9 +1,16 @@
-// Package admin is the gateway's own door: a unix socket, mode 0600, that
-// speaks HTTP with JSON bodies. Paths begin with /v1; fields are only ever
-// added within a version.
+// Package admin is the gateway's own door: a unix socket, mode 0600, and where
+// asked for a listener on the loopback, that speak HTTP with JSON bodies. Paths
+// begin with /v1; fields are only ever added within a version. openapi.json
+// lists all of it, docs/admin.md explains it.
+//
+// routes.go is the list of what can be asked, hub.go what is remembered of
+// finished flows, board.go what the web page shows, guard.go who may ask.
 package admin
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Status is GET /v1/status.
 type Status struct {
@@ -23,6 +30,24 @@ type Status struct {
 	SYNsRefused uint64        `json:"syns_refused"`
 	BadPackets  uint64        `json:"bad_packets"`
 	Repairs     uint64        `json:"repairs"` // of rules, routes and nft table that others changed
+}
+
+// Health is GET /v1/health: that there is an answer is the answer.
+type Health struct {
+	Alive bool `json:"alive"`
+}
+
+// Readiness is GET /v1/ready: 200 where flows are taken and nothing is known
+// to be wrong, else 503.
+type Readiness struct {
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons"` // why not; also warnings while ready
+}
+
+// Version is GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	API     int    `json:"api"` // 1
 }
 
 // ReloadResult is the answer to POST /v1/reload: 200 where it was taken, 409
@@ -49,16 +74,125 @@ type Flow struct {
 	Action      string    `json:"action"`
 	Reason      string    `json:"reason,omitempty"` // "" while it is not let through yet
 	Step        int       `json:"step"`
+	Relaying    bool      `json:"relaying"` // data may flow
 	Subject     string    `json:"subject,omitempty"`
 	SANs        []string  `json:"sans,omitempty"`
 	BytesUp     int64     `json:"bytes_up"`
 	BytesDown   int64     `json:"bytes_down"`
 }
 
-// Backend is what the door leads to.
+// FlowDetail is GET /v1/flows/{id}: a live flow, or a finished one that is
+// still remembered.
+type FlowDetail struct {
+	// Flow is set while it is live, Record once it has ended; the fields of
+	// Record are those of the audit record.
+	Flow   *Flow           `json:"flow,omitempty"`
+	Record json.RawMessage `json:"record,omitempty"`
+	// Picture is what happened, drawn in 80 columns of escaped text.
+	Picture string `json:"picture"`
+}
+
+// TraceLine is one line of GET /v1/trace. A line without a record only says
+// that the stream is alive.
+type TraceLine struct {
+	// Lost counts the matching flows since the last line that were left out
+	// because the reader is too slow.
+	Lost   uint64          `json:"lost,omitempty"`
+	Record json.RawMessage `json:"record,omitempty"`
+}
+
+// Policy is GET /v1/policy.
+type Policy struct {
+	Digest string `json:"digest"`
+	Mode   string `json:"mode"`
+	Rules  []Rule `json:"rules"`
+	// Default counts the flows that no rule fitted.
+	Default Hits `json:"default"`
+}
+
+// Rule is one rule, in the order they are asked.
+type Rule struct {
+	Name   string         `json:"name"`
+	Action string         `json:"action"`
+	Mode   string         `json:"mode"`
+	Spec   map[string]any `json:"spec"` // as it is written, without what is not set
+	Hits   Hits           `json:"hits"`
+}
+
+// Hits counts finished flows since the start.
+type Hits struct {
+	Allowed uint64 `json:"allowed"`
+	Refused uint64 `json:"refused"`
+	Failed  uint64 `json:"failed"`
+}
+
+// Certificate is an entry of GET /v1/certificates: those that sslgate shows,
+// and the anchors it trusts. Keys are never part of it.
+type Certificate struct {
+	Kind      string    `json:"kind"` // identity or authority
+	Name      string    `json:"name"` // in the configuration
+	File      string    `json:"file"`
+	Subject   string    `json:"subject"`
+	Issuer    string    `json:"issuer"`
+	Serial    string    `json:"serial"`
+	SANs      []string  `json:"sans,omitempty"`
+	SPKI      string    `json:"spki"` // lower-case hex SHA-256
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	DaysLeft  float64   `json:"days_left"` // negative when it has ended
+}
+
+// LogLevel is GET and PUT /v1/log-level.
+type LogLevel struct {
+	Level string `json:"level"` // debug, info, warn or error
+}
+
+// Drain is the answer to POST /v1/drain.
+type Drain struct {
+	Draining bool      `json:"draining"`
+	Deadline time.Time `json:"deadline"` // live flows are ended then, and the gateway stops
+}
+
+// Ended is the answer to POST /v1/flows/{id}/end.
+type Ended struct {
+	Ended string `json:"ended"`
+}
+
+// Failure is the body of every answer that says no, unless it says otherwise.
+type Failure struct {
+	Error string `json:"error"`
+}
+
+// Live is a sample of the live flows.
+type Live struct {
+	// Steps counts the flows that are in their handshake by the step they
+	// have reached, 0 to 9.
+	Steps    [10]int
+	Relaying int
+	// Handshakes and Relays are the newest of both kinds, newest first.
+	Handshakes, Relays []Flow
+}
+
+// Backend is what the door leads to. Its methods are called by many
+// goroutines at a time.
 type Backend interface {
 	Status() Status
+	Readiness() Readiness
 	Reload() (*ReloadResult, error)
-	Flows() []Flow
+	// Flows lists at most limit live flows that pass the filter; 0 is all.
+	Flows(f Filter, limit int) []Flow
+	// Flow is one live flow with its picture.
+	Flow(id string) (*FlowDetail, bool)
 	EndFlow(id string) error
+	// Live samples at most n flows of each kind.
+	Live(n int) Live
+	// Config is the configuration as loaded, defaults filled in. It names key
+	// files and never holds what is in them.
+	Config() map[string]any
+	Policy() Policy
+	Certificates() []Certificate
+	LogLevel() string
+	SetLogLevel(string) error
+	// Drain begins what SIGTERM does and returns the deadline.
+	Drain() time.Time
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,10 +21,12 @@ type Client struct {
 	http *http.Client
 }
 
+// requestTimeout bounds a question: a reload reads every certificate and CRL.
+const requestTimeout = time.Minute
+
 // NewClient is a client of the gateway that listens on the socket.
 func NewClient(path string) *Client {
 	return &Client{path: path, http: &http.Client{
-		Timeout: time.Minute, // a reload reads every certificate and CRL
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -45,38 +48,93 @@ func (c *Client) Reload(ctx context.Context) (res ReloadResult, taken bool, err 
 	return res, code == http.StatusOK, err
 }
 
-// Flows lists the live flows.
-func (c *Client) Flows(ctx context.Context) (flows []Flow, err error) {
-	_, err = c.do(ctx, http.MethodGet, "/v1/flows", &flows)
+// Flows lists the live flows that pass the filter, the oldest first.
+func (c *Client) Flows(ctx context.Context, f Filter) (flows []Flow, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/flows?"+f.Query().Encode(), &flows)
 	return flows, err
+}
+
+// Flow is one flow with its picture; false where there is none of that id.
+func (c *Client) Flow(ctx context.Context, id string) (d FlowDetail, ok bool, err error) {
+	code, err := c.do(ctx, http.MethodGet, "/v1/flows/"+url.PathEscape(id), &d)
+	return d, code == http.StatusOK, err
 }
 
 // EndFlow ends a live flow; false where there is none of that id.
 func (c *Client) EndFlow(ctx context.Context, id string) (bool, error) {
-	var ignored map[string]string
+	var ignored Ended
 	code, err := c.do(ctx, http.MethodPost, "/v1/flows/"+url.PathEscape(id)+"/end", &ignored)
 	return code == http.StatusOK, err
+}
+
+// maxLine bounds one line of a trace, in bytes: a record with two full
+// ledgers is some 100 KiB at most.
+const maxLine = 1 << 20
+
+// Trace calls f for every flow that finishes and passes the filter, until ctx
+// ends, f returns an error, which it returns, or the gateway goes away, which
+// is io.EOF. Lines without a record are passed on too: the first says that
+// nothing is missed from then on.
+func (c *Client) Trace(ctx context.Context, filter Filter, f func(TraceLine) error) error {
+	resp, err := c.send(ctx, http.MethodGet, "/v1/trace?"+filter.Query().Encode())
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return failure(resp)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	for lines.Scan() {
+		var l TraceLine
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			return fmt.Errorf("trace: a line is not what this version understands: %w", err)
+		}
+		if err := f(l); err != nil {
+			return err
+		}
+	}
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil, errors.Is(err, io.ErrUnexpectedEOF):
+		return io.EOF
+	default:
+		return err
+	}
 }
 
 // maxAnswer bounds what is read of an answer, in bytes: 20,000 flows of about
 // half a KiB.
 const maxAnswer = 16 << 20
 
-func (c *Client) do(ctx context.Context, method, path string, into any) (int, error) {
+func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://sslgate"+path, nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return 0, fmt.Errorf("no gateway answers on %s: is it running? `sslgate run -c FILE` starts it", c.path)
+		return nil, fmt.Errorf("no gateway answers on %s: is it running? `sslgate run -c FILE` starts it", c.path)
 	case errors.Is(err, os.ErrPermission):
-		return 0, fmt.Errorf("may not open %s: it belongs to the user the gateway runs as; try sudo", c.path)
-	case err != nil:
+		return nil, fmt.Errorf("may not open %s: it belongs to the user the gateway runs as; try sudo", c.path)
+	}
+	return resp, err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, into any) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path)
+	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusBadRequest {
+		return resp.StatusCode, failure(resp)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return resp.StatusCode, err
@@ -85,4 +143,13 @@ func (c *Client) do(ctx context.Context, method, path string, into any) (int, er
 		return resp.StatusCode, fmt.Errorf("%s: answer %s is not what this version understands", path, resp.Status)
 	}
 	return resp.StatusCode, nil
+}
+
+// failure is the error that an answer carries.
+func failure(resp *http.Response) error {
+	var f Failure
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&f); err != nil || f.Error == "" {
+		return fmt.Errorf("the gateway answers %s", resp.Status)
+	}
+	return errors.New(f.Error)
 }

@@ -2,36 +2,67 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 )
 
-// Server answers on the admin socket.
-type Server struct {
-	path string
-	ln   net.Listener
-	http *http.Server
-	log  *zap.Logger
+// Options of New. All but Page are required.
+type Options struct {
+	Backend Backend
+	Hub     *Hub
+	Metrics http.Handler // GET /metrics
+	// Page serves the web page's files on the loopback; nil serves none.
+	Page http.Handler
+	Log  *zap.Logger
 }
 
-// Listen opens the socket, mode 0600, and makes its directory (0755) where it
-// is missing. A socket that a crash has left is replaced, one that somebody
-// answers on is not.
-func Listen(path string, b Backend, log *zap.Logger) (*Server, error) {
+// Server answers on the admin socket and, where asked, on the loopback.
+type Server struct {
+	opt    Options
+	mux    *http.ServeMux
+	path   string
+	ending context.Context // of streams
+	end    context.CancelFunc
+	doors  []door
+
+	boards  boards
+	readers chan struct{} // of boards
+}
+
+type door struct {
+	name string
+	ln   net.Listener
+	http *http.Server
+}
+
+// New makes a server without any listener.
+func New(opt Options) *Server {
+	s := &Server{opt: opt, boards: boards{backend: opt.Backend, hub: opt.Hub}, readers: make(chan struct{}, maxBoardReaders)}
+	s.ending, s.end = context.WithCancel(context.Background())
+	s.mux = s.routes()
+	return s
+}
+
+// ListenSocket opens the socket, mode 0600, and makes its directory (0755)
+// where it is missing. A socket that a crash has left is replaced, one that
+// somebody answers on is not.
+func (s *Server) ListenSocket(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
+		return fmt.Errorf("admin socket: %w", err)
 	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("admin socket %s is taken by a running gateway: set admin.socket to another path", path)
+		return fmt.Errorf("admin socket %s is taken by a running gateway: set admin.socket to another path", path)
 	}
 	// It is made under another name, so that there is no instant in which it
 	// stands at its place with a wider mode.
@@ -39,66 +70,125 @@ func Listen(path string, b Backend, log *zap.Logger) (*Server, error) {
 	_ = os.Remove(made) // of an earlier process with our number
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", made)
 	if err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
+		return fmt.Errorf("admin socket: %w", err)
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
 		_ = ln.Close()
 		_ = os.Remove(made)
-		return nil, fmt.Errorf("admin socket: %w", err)
+		return fmt.Errorf("admin socket: %w", err)
 	}
-	s := &Server{path: path, ln: ln, log: log}
-	s.http = &http.Server{
-		Handler: routes(b),
-		// The caller is local and ours; the bounds are against one that hangs.
+	s.path = path
+	s.add("admin socket", ln, s.mux)
+	return nil
+}
+
+// ListenHTTP listens on a loopback address and returns it, with its port where
+// that was 0. The token is asked for as guard says.
+func (s *Server) ListenHTTP(address, token string) (netip.AddrPort, error) {
+	a, err := ParseLoopback(address)
+	if err != nil {
+		return a, err
+	}
+	if len(token) < minToken {
+		return a, fmt.Errorf("admin.http needs a token of at least %d bytes", minToken)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", a.String())
+	if err != nil {
+		return a, fmt.Errorf("admin.http: %w", err)
+	}
+	a = ln.Addr().(*net.TCPAddr).AddrPort()
+	s.add("admin HTTP", ln, s.web(a, token))
+	return a, nil
+}
+
+// maxConns bounds the connections of one listener: each costs some 10 KiB.
+const maxConns = 128
+
+func (s *Server) add(name string, ln net.Listener, h http.Handler) {
+	s.doors = append(s.doors, door{name, &limited{Listener: ln, slots: make(chan struct{}, maxConns)}, &http.Server{
+		Handler: h,
+		// The callers are local; the bounds are against one that hangs.
+		// Streams and profiles set their own deadlines.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      time.Minute,
+		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-	}
-	return s, nil
+		ErrorLog:          zap.NewStdLog(s.opt.Log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+	}})
 }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() })
+	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
-	err := s.http.Serve(s.ln)
+	defer s.close()
+	var group errgroup.Group
+	for _, d := range s.doors {
+		group.Go(func() error {
+			if err := d.http.Serve(d.ln); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
+				// Without its door the gateway still does its work.
+				s.opt.Log.Error("admin listener failed", zap.String("listener", d.name), zap.Error(err))
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	if s.path == "" {
+		return err
+	}
 	if st, statErr := os.Stat(s.path); statErr == nil && st.Mode()&os.ModeSocket != 0 {
 		_ = os.Remove(s.path) // it may be gone already
 	}
-	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
-		return nil
+	return err
+}
+
+// Close ends a server that was never run.
+func (s *Server) Close() {
+	s.close()
+	for _, d := range s.doors {
+		_ = d.ln.Close()
 	}
-	// Without its door the gateway still does its work.
-	s.log.Error("admin socket failed", zap.Error(err))
-	return nil
+	if s.path != "" {
+		_ = os.Remove(s.path)
+	}
 }
 
-func routes(b Backend) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Status()) })
-	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
-		res, err := b.Reload()
-		code := http.StatusOK
-		if err != nil {
-			code = http.StatusConflict
-		}
-		answer(w, code, res)
-	})
-	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Flows()) })
-	mux.HandleFunc("POST /v1/flows/{id}/end", func(w http.ResponseWriter, r *http.Request) {
-		if err := b.EndFlow(r.PathValue("id")); err != nil {
-			answer(w, http.StatusNotFound, map[string]string{"error": err.Error()})
-			return
-		}
-		answer(w, http.StatusOK, map[string]string{"ended": r.PathValue("id")})
-	})
-	return mux
+func (s *Server) close() {
+	s.end()
+	for _, d := range s.doors {
+		_ = d.http.Close()
+	}
 }
 
-func answer(w http.ResponseWriter, code int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(v) // a caller that has gone hears nothing
+// limited bounds the connections of a listener: the next one is closed.
+type limited struct {
+	net.Listener
+	slots chan struct{}
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		_ = c.Close() // the caller finds it closed
+		return c, nil
+	}
+	return &limitedConn{c, sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+func (c *limitedConn) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
 }

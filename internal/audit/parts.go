@@ -79,6 +79,31 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	return nil
 }
 
+// Revocation is what was known of the revocation of a client's certificate.
+type Revocation struct {
+	Status string // good, revoked, unknown
+	Mode   string // hard, soft
+	Source string // crl, staple, ocsp; "" where there was none
+	Until  time.Time
+	Detail string
+}
+
+// MarshalLogObject writes the fields that docs/audit.md lists.
+func (r *Revocation) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("status", r.Status)
+	enc.AddString("mode", r.Mode)
+	if r.Source != "" {
+		enc.AddString("source", r.Source)
+	}
+	if !r.Until.IsZero() {
+		enc.AddString("until", r.Until.UTC().Format(time.RFC3339))
+	}
+	if r.Detail != "" {
+		enc.AddString("detail", escape.String(r.Detail, 0))
+	}
+	return nil
+}
+
 // SANs lists the subject alternative names of a certificate with their kind
 // in front: "dns:a.example", "uri:spiffe://corp/x", "email:x@y", "ip:192.0.2.1".
 func SANs(c *x509.Certificate) []string {

@@ -39,6 +39,7 @@ type Record struct {
 	Dialed         netip.AddrPort
 	Peer           *handshake.Peer // the client's certificate, proven or claimed
 	DestPeer       *handshake.Peer
+	Revocation     *Revocation // of the client's certificate; nil where nothing was checked
 
 	Ledger     []handshake.Entry
 	DestLedger []handshake.Entry
@@ -110,6 +111,11 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	if r.Peer != nil {
 		if err := enc.AddObject("peer", peer{r.Peer}); err != nil {
+			return err
+		}
+	}
+	if r.Revocation != nil {
+		if err := enc.AddObject("revocation", r.Revocation); err != nil {
 			return err
 		}
 	}

@@ -1,12 +1,14 @@
 package config
 
 import (
+	"crypto/x509"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -24,6 +26,11 @@ type Runtime struct {
 	Environment policy.Environment
 	// Files are all files that were read: a change of one asks for a reload.
 	Files []string
+	// Revocation is what the authorities say of revocation, with the lists that
+	// were read from files.
+	Revocation []revocation.Authority
+	// Tickets are nil where there are none.
+	Tickets *RuntimeTickets
 	// TUNAddresses are tun.addresses; destinations in them are refused.
 	TUNAddresses []netip.Prefix
 }
@@ -60,12 +67,16 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 		b.identity(name, &env)
 	}
 	b.profiles(&env)
+	b.sets(&env)
 	b.audit()
+	rt.Tickets = b.tickets()
+	rt.Revocation = b.authorities
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Files = files(f.Name, rt.Config)
 	rt.Environment = env
 	rt.Set = b.policy(env)
 	b.keysFit(env)
+	b.keysApart(env)
 	b.unused()
 	fs := append(slices.Clone(f.findings), b.findings...)
 	Sort(fs)
@@ -81,9 +92,21 @@ func files(name string, c *Config) []string {
 	for _, a := range c.Authorities {
 		all = append(all, a.Roots)
 	}
-	for _, id := range c.Identities {
-		all = append(all, id.Certificate, id.Key)
+	for _, s := range c.Policy.Sets {
+		if s.File != "" {
+			all = append(all, s.File)
+		}
 	}
+	if c.Tickets.Keys != "" {
+		all = append(all, c.Tickets.Keys)
+	}
+	for _, id := range c.Identities {
+		for _, p := range id.pairs() {
+			all = append(all, p.Certificate, p.Key, p.OCSP)
+		}
+		all = append(all, id.Issuer)
+	}
+	all = slices.DeleteFunc(all, func(name string) bool { return name == "" })
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -93,9 +116,14 @@ type builder struct {
 	file     *File
 	now      time.Time
 	findings []Finding
+	setFiles map[string]setFile // by name of the set
 	// failed has the paths of entries that could not be loaded, such as
 	// "authorities.staff": that a rule names them is no second mistake.
 	failed map[string]bool
+	// issuers are the CAs that make certificates on demand, by identity.
+	issuers map[string]*x509.Certificate
+	// authorities is what was loaded of their revocation.
+	authorities []revocation.Authority
 }
 
 // add reports a mistake unless it is an echo of one that Load reported.
@@ -117,18 +145,58 @@ func (b *builder) config() *Config {
 	c.Authorities = maps.Clone(c.Authorities)
 	for name, a := range c.Authorities {
 		a.Roots = b.file.abs(a.Roots)
+		if a.Intermediates != "" {
+			a.Intermediates = b.file.abs(a.Intermediates)
+		}
+		a.CRL = slices.Clone(a.CRL)
+		for i, place := range a.CRL {
+			if !revocation.IsURL(place) {
+				a.CRL[i] = b.file.abs(place)
+			}
+		}
 		c.Authorities[name] = a
+	}
+	c.Policy.Sets = maps.Clone(c.Policy.Sets)
+	for name, s := range c.Policy.Sets {
+		if s.File != "" {
+			s.File = b.file.abs(s.File)
+			c.Policy.Sets[name] = s
+		}
 	}
 	c.Identities = maps.Clone(c.Identities)
 	for name, id := range c.Identities {
-		id.Certificate, id.Key = b.file.abs(id.Certificate), b.file.abs(id.Key)
+		for _, name := range []*string{&id.Certificate, &id.Key, &id.OCSP, &id.Issuer} {
+			if *name != "" {
+				*name = b.file.abs(*name)
+			}
+		}
+		id.Also = slices.Clone(id.Also)
+		for i := range id.Also {
+			p := &id.Also[i]
+			p.Certificate, p.Key = b.file.abs(p.Certificate), b.file.abs(p.Key)
+			if p.OCSP != "" {
+				p.OCSP = b.file.abs(p.OCSP)
+			}
+		}
 		c.Identities[name] = id
+	}
+	if c.State != "" {
+		c.State = b.file.abs(c.State)
+	}
+	if c.Tickets.Keys != "" {
+		c.Tickets.Keys = b.file.abs(c.Tickets.Keys)
+	}
+	if c.Audit.Syslog != "" {
+		c.Audit.Syslog = b.file.abs(c.Audit.Syslog)
 	}
 	if c.Audit.File != "-" {
 		c.Audit.File = b.file.abs(c.Audit.File)
 	}
 	if c.Admin.Socket != AdminOff {
 		c.Admin.Socket = b.file.abs(c.Admin.Socket)
+	}
+	if c.Admin.TokenFile != "" {
+		c.Admin.TokenFile = b.file.abs(c.Admin.TokenFile)
 	}
 	return &c
 }

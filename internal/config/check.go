@@ -65,9 +65,12 @@ func (f *File) checkValues() {
 	f.word("reload.live", c.Reload.Live, "keep", "reevaluate")
 	// sun_path of a unix socket address has 108 bytes; the server adds its process number while it makes it.
 	f.check(c.Admin.Socket != "" && len(f.abs(c.Admin.Socket)) <= 96, "admin.socket", "a path of at most 96 bytes, or off")
+	f.checkAdminHTTP(&c.Admin)
 	f.atMost("dial.timeout", c.Dial.Timeout, 5*time.Minute)
 	f.checkNamed(c)
+	f.checkTickets(&c.Tickets)
 	f.checkLimits(&c.Limits)
+	f.checkAudit(&c.Audit)
 	f.word("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	f.word("log.format", c.Log.Format, "console", "json")
 	f.check(f.has("policy"), "policy", "is missing: without rules everything would be denied")
@@ -173,6 +176,7 @@ func (f *File) checkNamed(c *Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Authorities)) {
 		a, path := c.Authorities[name], keyPath("authorities", name)
 		f.check(a.Roots != "", path+".roots", "is missing: the PEM file of the trust anchors")
+		f.checkRevocation(path, &a)
 		if a.Permits == nil {
 			continue
 		}
@@ -182,8 +186,7 @@ func (f *File) checkNamed(c *Config) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Identities)) {
 		id, path := c.Identities[name], keyPath("identities", name)
-		f.check(id.Certificate != "", path+".certificate", "is missing: the PEM file of the certificate")
-		f.check(id.Key != "", path+".key", "is missing: the PEM file of the private key")
+		f.checkIdentity(path, &id)
 	}
 }
 

@@ -30,6 +30,10 @@ type Config struct {
 	Profiles map[string]handshake.ProfileSpec `yaml:"profiles"`
 	// Policy decides every flow.
 	Policy policy.Spec `yaml:"policy"`
+	// State is the directory where sslgate keeps what it must not forget over a restart: the last good copy of each revocation list that was fetched. Default: nothing is kept.
+	State string `yaml:"state"`
+	// Tickets say whether clients may resume sessions.
+	Tickets Tickets `yaml:"tickets"`
 	// Limits bound what clients can make the gateway hold.
 	Limits Limits `yaml:"limits"`
 	// Audit is the record of every flow.
@@ -86,14 +90,66 @@ type Authority struct {
 	Roots string `yaml:"roots"`
 	// Permits bounds the names this authority may speak for. Default: any name.
 	Permits *policy.PermitsSpec `yaml:"permits"`
+	// Revocation is what happens to a client of whose certificate, or of one of its issuers, nothing fresh is known: "hard" (refused), "soft" (let in, and the record says so) or "off" (nothing is checked). Who is known to be revoked is refused under hard and soft. Default hard if crl or ocsp is there, else off.
+	Revocation string `yaml:"revocation"`
+	// CRL lists where the revocation lists are: files (PEM, any number of lists in one, or DER) and http or https URLs. Each CA of the chains needs one, the roots too. Default none.
+	CRL []string `yaml:"crl"`
+	// CRLRefresh is how often the URLs of crl are asked at least; before a list expires they are asked more often. Default 1h.
+	CRLRefresh Duration `yaml:"crl_refresh"`
+	// Intermediates is the PEM file of the CAs below the roots whose lists crl names: a list is taken only if a CA known here has signed it. Default: the roots alone.
+	Intermediates string `yaml:"intermediates"`
+	// OCSP is a responder to ask where no revocation list has an answer. Default: none is asked, also none that a certificate names.
+	OCSP *OCSP `yaml:"ocsp"`
+}
+
+// OCSP is a responder to ask about certificates (RFC 6960).
+type OCSP struct {
+	// URL of the responder, http or https. Required.
+	URL string `yaml:"url"`
+	// Timeout of one question, less than limits.handshake. Default 2s.
+	Timeout Duration `yaml:"timeout"`
+	// MaxAge is how long an answer is used before it is asked for anew, even if it is good for longer. Default 5m.
+	MaxAge Duration `yaml:"max_age"`
+	// Nonce is "required" (the default: an answer without our nonce is refused), "optional" (an answer without one is taken, one with another is not) or "off" (none is sent, for responders whose answers are made beforehand).
+	Nonce string `yaml:"nonce"`
 }
 
 // Identity is a certificate with its key.
 type Identity struct {
+	// Certificate is the PEM file of the leaf and its intermediates. Required without issuer.
+	Certificate string `yaml:"certificate"`
+	// Key is the PEM file of the private key, readable by its owner (and group) only; with issuer that of the issuing CA. Required.
+	Key string `yaml:"key"`
+	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate. Default: none.
+	OCSP string `yaml:"ocsp"`
+	// Also lists further certificates for the same names with another kind of key, such as RSA beside ECDSA: the first that fits the client's signature algorithms is shown. Default: none.
+	Also []KeyPair `yaml:"also"`
+	// Issuer is the PEM file of a CA, and the CAs above it without the root, that makes certificates on demand for the name a client asks for (interception). Default: none; certificate is shown.
+	Issuer string `yaml:"issuer"`
+	// Names that certificates may be made for, within the issuer's own name constraints; "*" as the first label is exactly one label. Required with issuer.
+	Names []string `yaml:"names"`
+	// Lifetime of a certificate that is made, 1h to 168h. Default 24h.
+	Lifetime Duration `yaml:"lifetime"`
+}
+
+// KeyPair is one more certificate of an identity, of another kind of key.
+type KeyPair struct {
 	// Certificate is the PEM file of the leaf and its intermediates. Required.
 	Certificate string `yaml:"certificate"`
 	// Key is the PEM file of the private key, readable by its owner (and group) only. Required.
 	Key string `yaml:"key"`
+	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate. Default: none.
+	OCSP string `yaml:"ocsp"`
+}
+
+// Tickets say whether clients may resume sessions (RFC 5077; RFC 8446, section 4.6.1).
+type Tickets struct {
+	// Mode is "on" (the default) or "off". A ticket is bound to its rule, the policy, the state of revocation and the server name; the client's certificate is judged anew each time, and a ticket that does not fit any more leads to a full handshake.
+	Mode string `yaml:"mode"`
+	// Lifetime of a session since its full handshake, 1m to 24h. Default 1h.
+	Lifetime Duration `yaml:"lifetime"`
+	// Keys is a file of keys that several gateways share: one a line, 64 hexadecimal digits (`openssl rand -hex 32`), the first seals and all open; readable by its owner (and group) only. Default: keys that live in memory alone and change every hour.
+	Keys string `yaml:"keys"`
 }
 
 // Limits bound what clients can make the gateway hold.
@@ -112,10 +168,28 @@ type Limits struct {
 	Drain Duration `yaml:"drain"`
 }
 
-// Audit is the record of every flow.
+// Audit is the record of every flow. It goes to one of file, journal and syslog.
 type Audit struct {
 	// File the records are appended to, one JSON object a line; "-" is standard output, which is the default.
 	File string `yaml:"file"`
+	// Journal sends the records to systemd-journald. Default false.
+	Journal bool `yaml:"journal"`
+	// Syslog is the unix datagram socket the records are sent to by RFC 5424, such as /dev/log. Default none.
+	Syslog string `yaml:"syslog"`
+	// Rotate says when the file gives way to the next.
+	Rotate Rotate `yaml:"rotate"`
+	// Queue is the number of records that may wait to be written, about 3 KiB each, 1 to 65536. Default 4096.
+	Queue int `yaml:"queue"`
+	// OnFull is what happens while records cannot be written: "refuse" (the default; no new flow begins), "block" (flows wait once the queue is full) or "drop" (flows pass, and records that find no room are lost and counted).
+	OnFull string `yaml:"on_full"`
+}
+
+// Rotate says when the audit file gives way to the next: FILE becomes FILE.1, FILE.1 becomes FILE.2, and so on. Without it, move the file away yourself: it is made anew within a second, and at once by a reload.
+type Rotate struct {
+	// Size of the file, at least 64KiB. Default 0: never.
+	Size Size `yaml:"size"`
+	// Keep is how many old files stay, 1 to 1000. Default 7.
+	Keep int `yaml:"keep"`
 }
 
 // Log is what the gateway says of itself.
@@ -130,6 +204,10 @@ type Log struct {
 type Admin struct {
 	// Socket is the path of a unix socket, which gets mode 0600, or "off". Default /run/sslgate/admin.sock; where that cannot be had the gateway runs without.
 	Socket string `yaml:"socket"`
+	// HTTP is a loopback address such as 127.0.0.1:9440 that also serves the web page, the interface of the socket (with the token) and /metrics. Default none.
+	HTTP string `yaml:"http"`
+	// TokenFile holds the token that admin.http asks for, one word of at least 16 bytes; readable by its owner and group only. Required for admin.http.
+	TokenFile string `yaml:"token_file"`
 }
 
 // Reload says what a changed configuration does to a running gateway. SIGHUP and `sslgate reload` read it anew; all of it is put in place, or nothing.

@@ -21,6 +21,7 @@ type decoder struct {
 	findings []Finding
 	tainted  []string
 	aliases  map[*ast.AliasNode]ast.Node // what each alias stands for
+	texts    map[string]scalarAt         // expressions, by path
 	nodes    int                         // decoded so far, for maxNodes
 	depth    int
 	full     bool // maxNodes was reached and reported
@@ -68,6 +69,9 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string, where place) {
 		return
 	case Ports:
 		d.ports(n, v, path, at)
+		return
+	case policy.SetSpec:
+		d.set(n, v, path, at)
 		return
 	}
 	switch v.Kind() {

@@ -3,8 +3,11 @@ package config
 import (
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/sslgate/sslgate/policy"
 )
 
 // decodeScalar decodes a value whose text has a grammar of its own.
@@ -73,6 +76,9 @@ func (d *decoder) text(n ast.Node, v reflect.Value, path string, at place) {
 	switch {
 	case s == "":
 		d.addf(at, path, "is empty: fill it, or take the key out")
+	case v.Type() == reflect.TypeFor[policy.Expression]() && printable(strings.NewReplacer("\n", "", "\t", "").Replace(s)):
+		d.noteText(n, path, at, s)
+		v.SetString(s)
 	case !printable(s):
 		d.addf(at, path, "has line breaks or invisible characters: %s", quote(s))
 	default:

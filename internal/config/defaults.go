@@ -28,7 +28,12 @@ func setDefaults(c *Config) {
 	c.Limits.Handshake = Duration(10 * time.Second)
 	c.Limits.Idle = Duration(10 * time.Minute)
 	c.Limits.Drain = Duration(30 * time.Second)
+	c.Tickets.Mode = "on"
+	c.Tickets.Lifetime = Duration(time.Hour)
 	c.Audit.File = "-"
+	c.Audit.Queue = 4096
+	c.Audit.Rotate.Keep = 7
+	c.Audit.OnFull = "refuse"
 	c.Log.Level = "info"
 	c.Log.Format = "console"
 	c.Admin.Socket = DefaultSocket

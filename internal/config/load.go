@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/policy"
@@ -74,6 +76,8 @@ func (b *builder) authority(name string, env *policy.Environment) {
 	delete(b.failed, keyPath("authorities", name))
 	env.Authorities[name] = &handshake.Authority{Name: name, Roots: roots}
 	env.Permits[name] = a.Permits
+	rev := b.revocation(name, roots)
+	b.authorities = append(b.authorities, rev)
 }
 
 // identity loads one entry of identities into env.
@@ -82,40 +86,70 @@ func (b *builder) identity(name string, env *policy.Environment) {
 	b.failed[path] = true
 	id := b.file.Config.Identities[name]
 	before := len(b.findings)
-	chain := b.chain(path+".certificate", id.Certificate)
-	if id.Key == "" {
+	out := policy.Identity{Name: name}
+	if id.Issuer != "" {
+		var ok bool
+		if out, ok = b.minted(name, path, id); !ok {
+			return
+		}
+	} else {
+		for i, pair := range id.pairs() {
+			at := path
+			if i > 0 {
+				at = indexPath(path+".also", i-1)
+			}
+			if cert := b.pair(at, pair); cert != nil {
+				out.Certificates = append(out.Certificates, *cert)
+			}
+		}
+	}
+	if Failed(b.findings[before:]) || len(out.Certificates) == 0 {
 		return
 	}
-	file := b.file.abs(id.Key)
+	delete(b.failed, path)
+	env.Identities[name] = out
+}
+
+// pair loads a certificate with its key; nil means that there is none to go on
+// with, or that the two do not belong together.
+func (b *builder) pair(path string, p KeyPair) *tls.Certificate {
+	chain := b.chain(path+".certificate", p.Certificate)
+	key := b.privateKey(path+".key", p.Key)
+	if key == nil || chain == nil {
+		return nil
+	}
+	if err := pki.CheckPair(chain[0], key); err != nil {
+		b.add(path+".key", fmt.Sprintf("%s does not belong to %s: %v", b.file.abs(p.Key), b.file.abs(p.Certificate), err))
+		return nil
+	}
+	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0], OCSPStaple: b.staple(path+".ocsp", p.OCSP, chain)}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert
+}
+
+// privateKey reads a key; nil means that there is none, and why was added.
+func (b *builder) privateKey(path, name string) crypto.Signer {
+	if name == "" {
+		return nil
+	}
+	file := b.file.abs(name)
 	info, text, err := readPEM(file)
 	if err != nil {
-		b.add(path+".key", err.Error())
-		return
+		b.add(path, err.Error())
+		return nil
 	}
 	defer clear(text) // the parsed key stays, this copy need not
 	key, err := pki.ParseKey(text)
 	if err != nil {
-		b.add(path+".key", file+": "+err.Error())
-		return
+		b.add(path, file+": "+err.Error())
+		return nil
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		b.add(path+".key", fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
+		b.add(path, fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
 	}
-	if chain == nil {
-		return
-	}
-	if err := pki.CheckPair(chain[0], key); err != nil {
-		b.add(path+".key", fmt.Sprintf("%s does not belong to %s: %v", file, b.file.abs(id.Certificate), err))
-	}
-	if Failed(b.findings[before:]) {
-		return
-	}
-	cert := tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	delete(b.failed, path)
-	env.Identities[name] = policy.Identity{Name: name, Certificates: []tls.Certificate{cert}}
+	return key
 }
 
 // chain reads the certificates of an identity, leaf first. nil means that
@@ -143,7 +177,7 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 	if pub, ok := leaf.PublicKey.(*rsa.PublicKey); ok && pub.N.BitLen() < minRSABits {
 		b.add(path, fmt.Sprintf("%s: an RSA key of %d bits: at least %d, or better ECDSA P-256", file, pub.N.BitLen(), minRSABits))
 	}
-	if !forServers(leaf) {
+	if !forServers(leaf) && b.servesClients(path) {
 		b.add(path, file+": not for server authentication (extended key usage, RFC 5280, section 4.2.1.12): every client would refuse it")
 	}
 	if len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
@@ -190,10 +224,25 @@ func roughly(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
+// auditSocket checks that somebody may listen there. Whether he does is seen
+// at the start.
+func (b *builder) auditSocket(path, socket string) {
+	var st unix.Stat_t
+	if err := unix.Stat(socket, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		b.add(path, "there is no socket "+socket)
+	}
+}
+
 // audit checks that the record file can be written. It is not created here:
 // check changes nothing.
 func (b *builder) audit() {
 	name := b.file.Config.Audit.File
+	if b.file.Config.Audit.Journal {
+		b.auditSocket("audit.journal", audit.JournalSocket)
+	}
+	if s := b.file.Config.Audit.Syslog; s != "" {
+		b.auditSocket("audit.syslog", b.file.abs(s))
+	}
 	if name == "-" || name == "" {
 		return
 	}

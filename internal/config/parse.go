@@ -42,6 +42,7 @@ type File struct {
 
 	src    *source
 	places places
+	texts  map[string]scalarAt // expressions, by path
 	// warnings of reading, and the paths that are known to be wrong: what
 	// other checks say about these is an echo and is dropped.
 	findings []Finding
@@ -96,9 +97,9 @@ func parse(name string, text []byte) *File {
 		f.findings = []Finding{*bad}
 		return f
 	}
-	d := &decoder{src: f.src, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}}
+	d := &decoder{src: f.src, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}, texts: map[string]scalarAt{}}
 	d.document(body, &f.Config)
-	f.findings, f.tainted = d.findings, d.tainted
+	f.findings, f.tainted, f.texts = d.findings, d.tainted, d.texts
 	f.checkValues()
 	Sort(f.findings)
 	if n := len(f.findings); n > maxFindings {

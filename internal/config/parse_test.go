@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy"
 )
 
 // head is the least that a file needs.
@@ -50,14 +51,15 @@ func TestDefaults(t *testing.T) {
 			Interfaces: []string{"eth1"}, Ports: Ports{List: []uint16{443}}, QUIC: "reject",
 			Mark: 0x5519, Table: 5519, Preference: 5519,
 		},
-		Fail:   "closed",
-		Dial:   Dial{Timeout: Duration(5 * time.Second)},
-		Policy: c.Policy,
+		Fail:    "closed",
+		Dial:    Dial{Timeout: Duration(5 * time.Second)},
+		Policy:  c.Policy,
+		Tickets: Tickets{Mode: "on", Lifetime: Duration(time.Hour)},
 		Limits: Limits{
 			Flows: 20000, FlowsPerClient: 512, Hello: 65536, Handshake: Duration(10 * time.Second),
 			Idle: Duration(10 * time.Minute), Drain: Duration(30 * time.Second),
 		},
-		Audit:  Audit{File: "-"},
+		Audit:  Audit{File: "-", Queue: 4096, Rotate: Rotate{Keep: 7}, OnFull: "refuse"},
 		Admin:  Admin{Socket: "/run/sslgate/admin.sock"},
 		Reload: Reload{Live: "keep"},
 		Log:    Log{Level: "info", Format: "console"},
@@ -99,6 +101,10 @@ func writeValue(b *strings.Builder, t reflect.Type, indent string) {
 		b.WriteString("[7, 3]\n")
 		return
 	}
+	if t == reflect.TypeFor[policy.SetSpec]() {
+		b.WriteString("[x]\n")
+		return
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		writeValue(b, t.Elem(), indent)
@@ -130,7 +136,7 @@ func checkFilled(t *testing.T, v reflect.Value, path string) {
 	switch {
 	case v.IsZero():
 		t.Errorf("%s was not decoded", path)
-	case v.Type() == reflect.TypeFor[Ports]():
+	case v.Type() == reflect.TypeFor[Ports](), v.Type() == reflect.TypeFor[policy.SetSpec]():
 	case v.Kind() == reflect.Pointer:
 		checkFilled(t, v.Elem(), path)
 	case v.Kind() == reflect.Struct:

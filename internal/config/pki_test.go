@@ -53,6 +53,7 @@ func writePKI(t *testing.T, dir string) {
 	services := newCA("Services CA", testFrom, testTo)
 	put("staff-ca.pem", 0o644, staff.PEM())
 	put("services-ca.pem", 0o644, services.PEM())
+	writeCRLs(t, put, staff, services)
 	put("old-ca.pem", 0o644, newCA("Old CA", testFrom, testNow.AddDate(0, -1, 0)).PEM())
 	put("soon-ca.pem", 0o644, newCA("Soon CA", testFrom, testNow.AddDate(0, 0, 12)).PEM())
 

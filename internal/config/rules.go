@@ -39,12 +39,15 @@ func (b *builder) profiles(env *policy.Environment) {
 func (b *builder) located(errs []*fielderr.Error, section string) {
 	for _, e := range errs {
 		path := fielderr.Join(section, e.Path)
+		member, inFile := b.member(path, e.Msg)
 		switch {
-		case b.namesFailed(path), b.seen(path, e.Msg):
+		case b.namesFailed(path), b.seen(path, e.Msg), strings.HasPrefix(path, "policy.sets") && b.failed[path]:
+		case inFile:
+			b.findings = append(b.findings, member)
 		case e.Warning:
 			b.warn(path, e.Msg)
-		default:
-			b.add(path, e.Msg)
+		case !b.file.echo(path):
+			b.findings = append(b.findings, b.file.FindingAt(path, e.Offset, e.Msg))
 		}
 	}
 }
@@ -57,7 +60,7 @@ func (b *builder) policy(env policy.Environment) *policy.Set {
 		return nil // Load has said so
 	}
 	spec := b.file.Config.Policy
-	sound := policy.Spec{Default: spec.Default}
+	sound := policy.Spec{Default: spec.Default, Mode: spec.Mode, Sets: spec.Sets}
 	var index []int // of sound.Rules in the file
 	for i, r := range spec.Rules {
 		root := indexPath("policy.rules", i)
@@ -65,7 +68,7 @@ func (b *builder) policy(env policy.Environment) *policy.Set {
 			sound.Rules, index = append(sound.Rules, r), append(index, i)
 			continue
 		}
-		alone := policy.Spec{Default: spec.Default, Rules: []policy.RuleSpec{r}}
+		alone := policy.Spec{Default: spec.Default, Mode: spec.Mode, Sets: spec.Sets, Rules: []policy.RuleSpec{r}}
 		_, errs := policy.Compile(alone, env)
 		b.compiled(errs, []int{i})
 	}
@@ -81,6 +84,9 @@ func (b *builder) policy(env policy.Environment) *policy.Set {
 // file each compiled one is.
 func (b *builder) compiled(errs []*fielderr.Error, index []int) {
 	for _, e := range errs {
+		if e.Warning && strings.HasPrefix(e.Path, "sets") && len(index) != len(b.file.Config.Policy.Rules) {
+			continue // a rule that could not be read may use the set
+		}
 		moved := *e
 		moved.Path = renumber(e.Path, index)
 		b.located([]*fielderr.Error{&moved}, "policy")
@@ -117,6 +123,7 @@ func references(i int, r policy.RuleSpec) map[string]string {
 		}
 	}
 	add(".identity", "identities", r.Identity)
+	add(".destination.identity", "identities", r.Destination.Identity)
 	add(".profile", "profiles", r.Profile)
 	add(".destination.profile", "profiles", r.Destination.Profile)
 	for j, name := range r.Client.Authorities {
@@ -150,11 +157,14 @@ func (b *builder) keysFit(env policy.Environment) {
 		if !known || len(id.Certificates) == 0 || profile.MinVersion > tls.VersionTLS12 {
 			continue
 		}
-		kind := "_ECDSA_" // Ed25519 keys go by it too (RFC 8422, section 5.10)
-		if _, isRSA := id.Certificates[0].Leaf.PublicKey.(*rsa.PublicKey); isRSA {
-			kind = "_RSA_"
+		fits := func(s uint16) bool {
+			return slices.ContainsFunc(id.Certificates, func(c tls.Certificate) bool {
+				_, isRSA := c.Leaf.PublicKey.(*rsa.PublicKey)
+				// Ed25519 keys go by ECDSA too (RFC 8422, section 5.10).
+				return strings.Contains(handshake.SuiteName(s), map[bool]string{true: "_RSA_", false: "_ECDSA_"}[isRSA])
+			})
 		}
-		if !slices.ContainsFunc(profile.Suites12, func(s uint16) bool { return strings.Contains(handshake.SuiteName(s), kind) }) {
+		if !slices.ContainsFunc(profile.Suites12, fits) {
 			b.warn(indexPath("policy.rules", i)+".identity", fmt.Sprintf("no TLS 1.2 CipherSuite of profile %q fits the key of %q: every TLS 1.2 client would be refused", name, r.Identity))
 		}
 	}

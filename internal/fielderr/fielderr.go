@@ -15,6 +15,9 @@ type Error struct {
 	// "rules[2].client.allow[0].san_uri[1]". A mapping key that is not a plain
 	// word is written ["..."].
 	Path string
+	// Offset is where in the value the mistake is, in characters of its text
+	// as it was decoded; 0 is its begin, and the value as a whole.
+	Offset int
 	// Msg says what is wrong and, where one is known, what to write instead.
 	Msg string
 	// Warning marks what is worth saying but does not stop `run`.
@@ -32,6 +35,11 @@ func (l *List) Addf(path, format string, args ...any) {
 	l.errs = append(l.errs, &Error{Path: path, Msg: fmt.Sprintf(format, args...)})
 }
 
+// AddAt adds a mistake inside a text, at an offset in characters.
+func (l *List) AddAt(path string, offset int, format string, args ...any) {
+	l.errs = append(l.errs, &Error{Path: path, Offset: offset, Msg: fmt.Sprintf(format, args...)})
+}
+
 // Warnf adds a warning.
 func (l *List) Warnf(path, format string, args ...any) {
 	l.errs = append(l.errs, &Error{Path: path, Msg: fmt.Sprintf(format, args...), Warning: true})
@@ -41,7 +49,7 @@ func (l *List) Warnf(path, format string, args ...any) {
 // that is not an Error gets the prefix as its path.
 func (l *List) Add(prefix string, err error) {
 	for _, e := range All(err) {
-		l.errs = append(l.errs, &Error{Path: Join(prefix, e.Path), Msg: e.Msg, Warning: e.Warning})
+		l.errs = append(l.errs, &Error{Path: Join(prefix, e.Path), Offset: e.Offset, Msg: e.Msg, Warning: e.Warning})
 	}
 }
 

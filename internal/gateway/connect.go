@@ -62,30 +62,49 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 }
 
 // connect dials and, where the rule asks for it, does the handshake as the
-// SSL client of the destination.
+// SSL client of the destination, on behalf of a verified client.
 func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *policy.Plan) (*destination, error) {
+	// Only what the client's leg agreed on is offered.
+	var offer []string
+	if session.ALPN != "" {
+		offer = []string{session.ALPN}
+	}
+	dest, up, err := fl.reach(ctx, session, plan, offer)
+	if err == nil && up != nil && up.ALPN != session.ALPN {
+		dest.reset()
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.UpstreamALPN,
+			"client's leg "+quoteOrNone(session.ALPN)+", destination's leg "+quoteOrNone(up.ALPN))
+	}
+	return dest, err
+}
+
+// reach connects to the destination. session is the client's, nil where there
+// is none yet; what it returns is the destination's, nil without TLS there.
+func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *policy.Plan, offer []string) (*destination, *handshake.Session, error) {
 	dest, err := fl.dial(ctx, plan)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if plan.ProxyV2 {
+		if err := fl.writeProxyHeader(dest, session); err != nil {
+			dest.reset()
+			return nil, nil, err
+		}
 	}
 	params, err := plan.Destination(fl.facts)
 	switch {
 	case err != nil:
 		dest.reset()
-		return nil, err
+		return nil, nil, err
 	case params == nil:
-		return dest, nil
+		return dest, nil, nil
 	}
-	// Only what the client's leg agreed on is offered.
-	params.ALPN = nil
-	if session.ALPN != "" {
-		params.ALPN = []string{session.ALPN}
-	}
+	params.ALPN = offer
 	check := func(peer *handshake.Peer, _ *handshake.State) error {
 		if v := fl.set.OnDestination(plan, fl.facts, peer); v.Action != policy.Terminate {
 			return handshake.Refuse(handshake.StepServerVerified, v.Reason, v.Detail)
 		}
-		return nil
+		return fl.destinationRevoked(ctx, plan, peer)
 	}
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
@@ -97,15 +116,10 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 		dest.reset()
 		e := handshake.AsError(err)
 		fl.rec.DestPeer = e.Peer
-		return nil, e
+		return nil, nil, e
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
-	if up.ALPN != session.ALPN {
-		dest.reset()
-		return nil, handshake.Refuse(handshake.StepApplicationData, reason.UpstreamALPN,
-			"client's leg "+quoteOrNone(session.ALPN)+", destination's leg "+quoteOrNone(up.ALPN))
-	}
-	return &destination{Conn: up.Conn, reset: dest.reset}, nil
+	return &destination{Conn: up.Conn, reset: dest.reset}, up, nil
 }
 
 func quoteOrNone(s string) string {

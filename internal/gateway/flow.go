@@ -38,6 +38,8 @@ type flow struct {
 	facts  policy.Facts
 	ledger *handshake.Ledger
 	live   *Live
+
+	revocation revocationSeen
 }
 
 // HandleFlow walks one flow to its end. It implements stack.Handler.
@@ -82,7 +84,25 @@ func (fl *flow) finish() {
 	fl.g.write(fl.rec)
 }
 
+// recordable says whether a record of this flow will find its place, and ends
+// the flow if not.
+func (fl *flow) recordable(ctx context.Context) bool {
+	ctx, cancel := context.WithDeadline(ctx, fl.rec.Start.Add(fl.limits.Handshake))
+	defer cancel()
+	err := fl.g.audit.Admit(ctx)
+	if err == nil {
+		return true
+	}
+	fl.rec.Policy = fl.set.ID()
+	fl.refuse(&handshake.Error{Reason: reason.AuditUnavailable, Wanted: handshake.AlertNone, Received: handshake.AlertNone, Err: err})
+	fl.client.Reset()
+	return false
+}
+
 func (fl *flow) walk(ctx context.Context) {
+	if !fl.recordable(ctx) {
+		return
+	}
 	v, decided := fl.set.OnSYN(fl.facts)
 	fl.rec.Policy = fl.set.ID()
 	if decided {
@@ -117,7 +137,11 @@ func (fl *flow) walk(ctx context.Context) {
 		}
 		fl.bypass(ctx, replay, v)
 	case policy.Terminate:
-		if session := fl.serve(hctx, hello, conn, v.Plan); session != nil {
+		if v.Plan.DialFirst {
+			fl.dialFirst(ctx, hctx, conn, v.Plan)
+			return
+		}
+		if session := fl.serve(hctx, conn, v.Plan, fl.params(v.Plan)); session != nil {
 			cancel()
 			fl.deliver(ctx, session, v.Plan)
 		}
@@ -129,11 +153,11 @@ func (fl *flow) walk(ctx context.Context) {
 }
 
 // serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
-func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn handshakeConn, plan *policy.Plan) *handshake.Session {
+func (fl *flow) serve(ctx context.Context, conn handshakeConn, plan *policy.Plan, params *handshake.Params) *handshake.Session {
 	check := func(peer *handshake.Peer, state *handshake.State) error {
 		facts := fl.facts
 		facts.Peer, facts.State = peer, state
-		v := fl.set.OnPeer(plan, facts)
+		v := fl.withRevocation(ctx, plan, peer, fl.set.OnPeer(plan, facts))
 		if v.Action == policy.Terminate {
 			return nil
 		}
@@ -141,7 +165,7 @@ func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn ha
 		e.Wanted = v.Alert
 		return e
 	}
-	session, err := fl.g.engine.Server(ctx, conn, hello, plan.Client, check, fl.ledger)
+	session, err := fl.g.engine.Server(ctx, conn, fl.facts.Hello, params, check, fl.ledger)
 	if err != nil {
 		e := handshake.AsError(err)
 		fl.rec.Peer = e.Peer
@@ -157,7 +181,7 @@ func (fl *flow) serve(ctx context.Context, hello *handshake.ClientHello, conn ha
 		fl.client.Reset()
 		return nil
 	}
-	v := fl.set.OnPeer(plan, fl.facts)
+	v := fl.withRevocation(ctx, plan, session.Peer, fl.set.OnPeer(plan, fl.facts))
 	fl.note(v)
 	if v.Action != policy.Terminate {
 		fl.client.Reset()

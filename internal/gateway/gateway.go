@@ -43,6 +43,13 @@ type Config struct {
 	Own func() ([]netip.Prefix, error)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Revocation is asked about every client certificate that policy allows;
+	// nil asks nobody.
+	Revocation Revocation
+	// Finished is called once for every record, after it was handed to Audit and
+	// in the flow's own goroutine. It must neither block nor change the record.
+	// nil means nobody asks.
+	Finished func(*audit.Record)
 }
 
 // Gateway decides and relays flows. It implements stack.Handler.
@@ -59,6 +66,11 @@ type Gateway struct {
 	refusals *refusals
 	buffers  *bufferPool
 	draining atomic.Bool
+
+	tickets    atomic.Pointer[handshake.TicketRule] // nil: none
+	ticketKeys *handshake.TicketKeys                // of our own
+	revocation Revocation                           // nil: nobody is asked
+	finished   func(*audit.Record)
 }
 
 // New builds a gateway. Run must be called for it to record refused SYNs.
@@ -74,14 +86,16 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, now: c.Now,
-		refused:  c.Refused,
+		refused: c.Refused, revocation: c.Revocation,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
+		finished: c.Finished,
 	}
 	if g.dial == nil {
 		g.dial = hostDial
 	}
+	g.ticketKeys = handshake.NewTicketKeys(0)
 	g.refusals = newRefusals(g.write)
 	g.SetPolicy(c.Policy, c.Limits)
 	return g, nil
@@ -144,9 +158,21 @@ func (g *Gateway) Drain(ctx context.Context) error {
 
 // write appends a record; a record that is lost is an error someone must act on.
 func (g *Gateway) write(r *audit.Record) {
-	if err := g.audit.Write(r); err != nil {
+	err := g.audit.Write(r)
+	if err != nil && !errors.Is(err, audit.ErrLost) { // which the log has counted and said
 		g.log.Error("audit record lost", zap.String("id", r.ID), zap.Error(err))
 	}
+	if g.finished != nil {
+		g.finished(r)
+	}
 }
+
+// Queued is the number of refused SYNs that wait to be recorded, of
+// QueueSize at most; what finds the queue full is counted in the field
+// suppressed of a later record.
+func (g *Gateway) Queued() int { return len(g.refusals.queue) }
+
+// QueueSize bounds Queued.
+const QueueSize = refusalQueue
 
 var _ stack.Handler = (*Gateway)(nil)

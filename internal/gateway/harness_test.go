@@ -20,6 +20,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/mint"
 	"github.com/sslgate/sslgate/internal/testpki"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -42,6 +43,8 @@ type house struct {
 	dials   atomic.Int64
 	origin  string // address on the loopback
 	stop    func()
+	server  tls.Certificate
+	mint    *testpki.CA
 }
 
 var (
@@ -58,19 +61,9 @@ type option func(*Config)
 func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
 	t.Helper()
 	h := &house{t: t, ca: testpki.Must(testpki.NewCA(testpki.Options{})), records: &recordBuffer{}}
-	srv := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "*.shop.example"}}))
-	profiles, err := handshake.ResolveProfiles(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, found := policy.Compile(spec, policy.Environment{
-		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
-		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{srv.TLS()}}},
-		Profiles:    profiles,
-	})
-	if set == nil {
-		t.Fatalf("policy: %v", found)
-	}
+	h.server = testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "*.shop.example"}})).TLS()
+	h.mint = testpki.Must(testpki.NewCA(testpki.Options{CN: "Minting CA"}))
+	set := h.compile(spec)
 	h.listen(serve)
 	cfg := Config{
 		Policy: set, Engine: handshake.NewStdEngine(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
@@ -84,6 +77,7 @@ func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...opti
 	for _, o := range opts {
 		o(&cfg)
 	}
+	var err error
 	if h.gw, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +114,25 @@ func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...opti
 		}
 	})
 	return h
+}
+
+// compile makes a policy that trusts the house's CA.
+func (h *house) compile(spec policy.Spec) *policy.Set {
+	h.t.Helper()
+	profiles, err := handshake.ResolveProfiles(nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	minter := testpki.Must(mint.New(mint.Config{Chain: []*x509.Certificate{h.mint.Cert}, Key: h.mint.Key, Names: []string{"pay.example", "also.example"}}))
+	set, found := policy.Compile(spec, policy.Environment{
+		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
+		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{h.server}}, "mint": {Name: "mint", Certificates: []tls.Certificate{minter.Blank()}, Mint: minter}},
+		Profiles:    profiles,
+	})
+	if set == nil {
+		h.t.Fatalf("policy: %v", found)
+	}
+	return set
 }
 
 func (h *house) listen(serve func(net.Conn)) {

@@ -48,11 +48,28 @@ type Status struct {
 
 // Status returns how far the flow has come.
 func (l *Live) Status() Status {
+	s := l.Brief()
+	s.Ledger = l.fl.ledger.Entries()
+	return s
+}
+
+// Relaying says whether data flows already.
+func (l *Live) Relaying() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.relay != nil
+}
+
+// Step is the step the client's leg has reached.
+func (l *Live) Step() handshake.Step { return l.fl.ledger.Reached() }
+
+// Brief is Status without the ledger: cheap enough to ask of every flow.
+func (l *Live) Brief() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Status{
 		ID: l.ID, Start: l.Start, Client: l.Client, Destination: l.Destination,
-		Step: l.fl.ledger.Reached(), Ledger: l.fl.ledger.Entries(),
+		Step: l.fl.ledger.Reached(),
 	}
 	if g := l.granted; g != nil {
 		s.Rule, s.Reason, s.Action, s.Peer = g.verdict.Rule, g.verdict.Reason, g.verdict.Action, g.facts.Peer

@@ -30,6 +30,10 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.FlowLimit})
 		return stack.SYNReset
 	}
+	if g.audit.Refusing() {
+		g.refuseSYN(s, policy.Verdict{Reason: reason.AuditUnavailable})
+		return stack.SYNReset
+	}
 	set := g.current.Load().set
 	v, decided := set.OnSYN(policy.Facts{Now: s.At, Src: s.Src, Dst: s.Dst})
 	if !decided || v.Action == policy.Bypass {

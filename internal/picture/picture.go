@@ -27,6 +27,8 @@ type Leg struct {
 type Flow struct {
 	Client      Leg
 	Destination Leg
+	// NoClient leaves the client's lifeline out: sslgate came by itself.
+	NoClient bool
 }
 
 // The layout, in columns from 0. Between the lifelines are 27 columns each:
@@ -52,6 +54,9 @@ func (f Flow) Draw() string {
 	var b strings.Builder
 	head := blank()
 	head.put(0, "step client")
+	if f.NoClient {
+		head.put(5, "      ")
+	}
 	head.center(gateCol, "sslgate")
 	head.center(destCol, "destination")
 	head.right("ms")
@@ -63,6 +68,9 @@ func (f Flow) Draw() string {
 		for i, l := range r.draw(dest) {
 			if i == 0 && r.Step != handshake.StepNone && r.Step != step {
 				l.put(2, fmt.Sprint(uint8(r.Step)))
+			}
+			if f.NoClient && l.cells[clientCol] == '|' {
+				l.cells[clientCol] = ' '
 			}
 			b.WriteString(l.String())
 		}

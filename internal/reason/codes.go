@@ -4,15 +4,16 @@ package reason
 const (
 	// Before the client hello: packets and SYN.
 
-	NoRule       Code = "no_rule"        // no rule's address selectors fit: default deny
-	OutsideTime  Code = "outside_time"   // a rule would let it through, but not at this time
-	RuleDeny     Code = "rule_deny"      // a rule with action deny fits
-	FlowLimit    Code = "flow_limit"     // limits.flows reached
-	ClientLimit  Code = "client_limit"   // limits.flows_per_client reached
-	BadPacket    Code = "bad_packet"     // LAND, multicast or otherwise impossible addresses
-	Draining     Code = "draining"       // no new flows while the gateway drains
-	AcceptFailed Code = "accept_failed"  // three-way handshake not completed by the client
-	Internal     Code = "internal_error" // a bug of ours; the flow is refused
+	NoRule           Code = "no_rule"           // no rule's address selectors fit: default deny
+	OutsideTime      Code = "outside_time"      // a rule would let it through, but not at this time
+	RuleDeny         Code = "rule_deny"         // a rule with action deny fits
+	FlowLimit        Code = "flow_limit"        // limits.flows reached
+	ClientLimit      Code = "client_limit"      // limits.flows_per_client reached
+	BadPacket        Code = "bad_packet"        // LAND, multicast or otherwise impossible addresses
+	Draining         Code = "draining"          // no new flows while the gateway drains
+	AuditUnavailable Code = "audit_unavailable" // records cannot be written, and audit.on_full refuses or waited too long
+	AcceptFailed     Code = "accept_failed"     // three-way handshake not completed by the client
+	Internal         Code = "internal_error"    // a bug of ours; the flow is refused
 
 	// Step 1: the client hello.
 
@@ -75,6 +76,7 @@ const (
 	UpstreamExpired   Code = "destination_certificate_expired"
 	UpstreamName      Code = "destination_wrong_name"
 	UpstreamBadCert   Code = "destination_bad_certificate"
+	UpstreamPin       Code = "destination_wrong_key"
 	UpstreamCrypto    Code = "destination_weak_cryptography"
 	UpstreamRefusedUs Code = "destination_refused_us"
 	UpstreamALPN      Code = "destination_alpn_mismatch"
@@ -117,6 +119,7 @@ var entries = [...]Entry{
 	{ClientLimit, Refused, 0, NoAlert, "this client address already holds as many flows as limits.flows_per_client allows", "close connections that are not used, or ask for a higher limits.flows_per_client"},
 	{BadPacket, Refused, 0, NoAlert, "the packet's addresses cannot belong to a connection (LAND, multicast, unspecified, broadcast)", "look for a spoofing or misconfigured host on the client's side"},
 	{Draining, Refused, 0, NoAlert, "the gateway is draining and takes no new flows", "retry after the gateway has restarted"},
+	{AuditUnavailable, Failed, 0, NoAlert, "audit records cannot be written, and audit.on_full is not drop", "retry later; the gateway's operator should look at its log for why records cannot be written (disk full, file system read-only, no journald)"},
 	{AcceptFailed, Refused, 0, NoAlert, "the client did not complete the TCP handshake", "look for packet loss or a spoofed source address"},
 	{Internal, Failed, 0, 80, "a defect in sslgate; the flow was refused to be safe", "report it with the audit record and the log lines around it"},
 
@@ -172,6 +175,7 @@ var entries = [...]Entry{
 	{UpstreamExpired, Failed, 9, 80, "the destination's certificate has expired or is not valid yet", "renew the destination's certificate"},
 	{UpstreamName, Failed, 9, 80, "the destination's certificate is not for the name asked for", "set destination.name, or issue the certificate for the right name"},
 	{UpstreamBadCert, Failed, 9, 80, "the destination's certificate is not acceptable; the record's detail says why", "issue the destination's certificate anew"},
+	{UpstreamPin, Failed, 9, 80, "the destination's certificate has another key than the rule pins", "if the destination changed its key on purpose, put the pin of the detail into destination.pins; if not, somebody else answers"},
 	{UpstreamCrypto, Failed, 9, 80, "the destination offers or chose a version, CipherSuite or group that the rule's profile does not allow", "enable modern TLS at the destination, or give the rule's destination a profile of its own"},
 	{UpstreamRefusedUs, Failed, 9, 80, "the destination ended the handshake with an alert; it is in the record", "look at the destination's log; often it wants a client certificate (destination.identity)"},
 	{UpstreamALPN, Failed, 9, 80, "the destination agreed to another application protocol than the client's leg", "align the rule's alpn list with what the destination speaks"},

@@ -28,6 +28,9 @@ import (
 func (s *Service) Reload() (*admin.ReloadResult, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	s.notify.reloading()
+	defer func() { s.notify.ready("policy " + s.policyID()) }()
+	s.records.Reopen()
 	s.mu.Lock()
 	old := s.rt
 	s.mu.Unlock()
@@ -40,7 +43,9 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	err := errors.New("the configuration is not usable; the old one stays")
 	if rt != nil {
 		if err = sameBase(old.Config, rt.Config); err == nil {
+			s.revocation.Reload(rt.Revocation) // first: it knows every authority the new rules may name
 			s.gateway.SetPolicy(rt.Set, gatewayLimits(rt.Config))
+			s.gateway.SetTickets(gatewayTickets(rt))
 			res.Policy = rt.Set.ID()
 			if rt.Config.Reload.Live == "reevaluate" {
 				res.Ended = s.reevaluate(rt.Set)
@@ -50,6 +55,7 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = res
+	s.metrics.Reloaded(err == nil, res.At)
 	if err != nil {
 		res.Error = err.Error()
 		s.log.Error("reload refused, the old configuration stays", zap.Error(err), zap.Strings("findings", res.Findings))
@@ -61,11 +67,17 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	return res, nil
 }
 
+func (s *Service) policyID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rt.Set.ID()
+}
+
 // sameBase says which parts differ that only a restart can change.
 func sameBase(old, now *config.Config) error {
 	var differ []string
 	a, b := reflect.ValueOf(*old), reflect.ValueOf(*now)
-	for _, name := range []string{"TUN", "Capture", "Fail", "Audit", "Log", "Admin"} {
+	for _, name := range []string{"TUN", "Capture", "Fail", "Audit", "Log", "Admin", "State"} {
 		if !reflect.DeepEqual(a.FieldByName(name).Interface(), b.FieldByName(name).Interface()) {
 			differ = append(differ, strings.ToLower(name))
 		}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"os"
 	"os/signal"
 	"sync"
 	"syscall"
@@ -20,6 +22,8 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/tun"
 )
@@ -29,8 +33,21 @@ type Options struct {
 	File   string // of the configuration, read again by a reload
 	Stdout io.Writer
 	Log    *zap.Logger
+	// Level changes what Log writes; nil: it is fixed.
+	Level *zap.AtomicLevel
 	// Version is what status says; may be empty.
 	Version string
+	// Sandbox restricts the whole process, for good, once everything is open.
+	Sandbox bool
+	// Writable are directories that it must leave writable, beside those of
+	// the configuration.
+	Writable []string
+}
+
+// device is the TUN: a *tun.Device, or another one in tests.
+type device interface {
+	stack.Device
+	Name() string
 }
 
 // Service is a gateway with everything around it.
@@ -40,17 +57,27 @@ type Service struct {
 	engine   handshake.Engine
 	gateway  *gateway.Gateway
 	stack    *stack.Stack
-	device   *tun.Device
+	device   device
 	steering *tun.Steering // nil: attached to somebody else's device
 	records  *audit.Log
-	admin    *admin.Server // nil: none
+	admin    *admin.Server  // nil: none
+	web      netip.AddrPort // of the web page, where there is one
 	started  time.Time
+	notify   *notifier
+
+	hub      *admin.Hub       // what is remembered of finished flows
+	metrics  *metrics.Metrics // of the whole gateway
+	askDrain func()           // begins a drain; more than once is once
+	asked    chan struct{}    // closed by askDrain
+
+	revocation *revocation.Checker
 
 	reloading sync.Mutex // one reload at a time
 
 	mu       sync.Mutex // over what status tells
 	rt       *config.Runtime
 	draining bool
+	deadline time.Time // of the drain
 	reloads  int
 	last     *admin.ReloadResult
 }
@@ -59,19 +86,17 @@ type Service struct {
 // something fails. From the first change of the host on, captured traffic
 // goes nowhere but through the gateway, also where Run returns an error.
 func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
-	s := &Service{opt: opt, log: opt.Log, engine: handshake.NewStdEngine(), rt: rt, started: time.Now()}
-	c := rt.Config
-	if s.records, err = audit.Open(c.Audit.File, opt.Stdout); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.records.Close()) }()
-	s.gateway, err = gateway.New(gateway.Config{
-		Policy: rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
-		Limits: gatewayLimits(c), Refused: rt.TUNAddresses,
-	})
+	s, err := newService(ctx, rt, opt)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.records.Close()) }()
+	defer s.notify.close()
+	c := rt.Config
+	if s.gateway, err = gateway.New(s.gatewayConfig()); err != nil {
+		return err
+	}
+	s.gateway.SetTickets(gatewayTickets(rt))
 	if err := s.openDevice(); err != nil {
 		return err
 	}
@@ -86,11 +111,43 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	return s.supervise(ctx)
 }
 
+// newService makes the parts that touch neither packets nor the host's
+// network. The caller closes records and notify.
+func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
+	s := &Service{opt: opt, log: opt.Log, engine: handshake.NewStdEngine(), rt: rt, started: time.Now()}
+	s.hub, s.asked = admin.NewHub(), make(chan struct{})
+	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
+	var err error
+	if s.records, err = openRecords(&rt.Config.Audit, opt.Stdout, opt.Log); err != nil {
+		return nil, err
+	}
+	if s.revocation, err = openRevocation(ctx, rt, s.log); err != nil {
+		return nil, errors.Join(err, s.records.Close())
+	}
+	s.metrics = s.newMetrics()
+	s.notify = newNotifier(os.Getenv, s.log)
+	return s, nil
+}
+
+func (s *Service) gatewayConfig() gateway.Config {
+	return gateway.Config{
+		Policy: s.rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
+		Limits: gatewayLimits(s.rt.Config), Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
+	}
+}
+
 func gatewayLimits(c *config.Config) gateway.Limits {
 	return gateway.Limits{
 		Hello: int(c.Limits.Hello), Handshake: c.Limits.Handshake.Std(),
 		Idle: c.Limits.Idle.Std(), Dial: c.Dial.Timeout.Std(),
 	}
+}
+
+func gatewayTickets(rt *config.Runtime) *gateway.Tickets {
+	if rt.Tickets == nil {
+		return nil
+	}
+	return &gateway.Tickets{Lifetime: rt.Tickets.Lifetime, Keys: rt.Tickets.Keys}
 }
 
 // openDevice sets the guard, opens the TUN and builds the stack on it.
@@ -110,12 +167,13 @@ func (s *Service) openDevice() error {
 	if c.TUN.Offload == "off" {
 		dc.Offload = tun.OffloadOff
 	}
-	var err error
-	if s.device, err = tun.Open(dc); err != nil {
+	dev, err := tun.Open(dc)
+	if err != nil {
 		return err
 	}
-	if !s.device.Offload() && c.TUN.Offload != "off" {
-		s.log.Warn("TUN without offload: bulk transfers run at a fraction of the speed", zap.String("reason", s.device.OffloadReason()))
+	s.device = dev
+	if !dev.Offload() && c.TUN.Offload != "off" {
+		s.log.Warn("TUN without offload: bulk transfers run at a fraction of the speed", zap.String("reason", dev.OffloadReason()))
 	}
 	s.stack, err = stack.New(stack.Config{
 		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
@@ -125,22 +183,6 @@ func (s *Service) openDevice() error {
 		return errors.Join(err, s.device.Close())
 	}
 	return nil
-}
-
-// openAdmin listens on the admin socket. The default one is a convenience:
-// where it cannot be had, the gateway runs without.
-func (s *Service) openAdmin() error {
-	a := s.rt.Config.Admin
-	if a.Socket == config.AdminOff {
-		return nil
-	}
-	var err error
-	s.admin, err = admin.Listen(a.Socket, s, s.log)
-	if err != nil && a.Socket == config.DefaultSocket {
-		s.log.Warn("no admin socket: status and reload by command are off (SIGHUP works)", zap.Error(err))
-		return nil
-	}
-	return err
 }
 
 // SteerConfig is what of a configuration run, guard and release agree on.
@@ -167,21 +209,31 @@ func (s *Service) supervise(ctx context.Context) error {
 	group, parts := errgroup.WithContext(parts)
 	group.Go(func() error { return s.gateway.Run(parts) })
 	group.Go(func() error { return s.stack.Run(parts) })
+	group.Go(func() error { return s.revocation.Run(parts) })
+	group.Go(func() error { return s.sweep(parts) })
 	group.Go(func() error { return s.watch(parts) })
+	group.Go(func() error { return s.watchdog(parts) })
 	if s.steering != nil {
 		group.Go(func() error { return s.steering.Watch(parts) })
 	}
 	if s.admin != nil {
 		group.Go(func() error { return s.admin.Run(parts) })
 	}
+	if s.opt.Sandbox {
+		s.sandbox()
+	}
 	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()),
 		zap.String("policy", s.rt.Set.ID()), zap.Int("rules", len(s.rt.Config.Policy.Rules)))
+	s.notify.ready("policy " + s.rt.Set.ID())
 
 	select {
 	case <-ctx.Done():
 		s.drain()
+	case <-s.asked:
+		s.drain()
 	case <-parts.Done():
 	}
+	s.records.Release() // whoever still waits for room waits no longer
 	stop()
 	err := group.Wait()
 	if s.steering != nil {
@@ -203,11 +255,13 @@ func (s *Service) drain() {
 	s.mu.Lock()
 	s.draining = true
 	deadline := s.rt.Config.Limits.Drain.Std()
+	s.deadline = time.Now().Add(deadline)
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	s.notify.stopping(deadline)
 	s.log.Info("draining", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
 	if err := s.gateway.Drain(ctx); err != nil {
 		s.log.Warn("live flows are ended now", zap.Int("flows", s.gateway.Flows()))

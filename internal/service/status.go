@@ -31,13 +31,6 @@ func (s *Service) repairs() uint64 {
 	return s.steering.Repairs()
 }
 
-// Flows lists the live flows.
-func (s *Service) Flows() []admin.Flow {
-	var all []admin.Flow
-	s.gateway.Each(func(l *gateway.Live) { all = append(all, toFlow(l.Status())) })
-	return all
-}
-
 // EndFlow ends one live flow.
 func (s *Service) EndFlow(id string) error {
 	l := s.gateway.Lookup(id)
@@ -48,11 +41,11 @@ func (s *Service) EndFlow(id string) error {
 	return nil
 }
 
-func toFlow(st gateway.Status) admin.Flow {
+func toFlow(st gateway.Status, relaying bool) admin.Flow {
 	f := admin.Flow{
 		ID: st.ID, Since: st.Start.UTC(), Age: time.Since(st.Start).Round(time.Millisecond).String(),
 		Client: st.Client.String(), Destination: st.Destination.String(), SNI: st.SNI, Rule: st.Rule,
-		Reason: string(st.Reason), Action: st.Action.String(), Step: int(st.Step), BytesUp: st.BytesUp, BytesDown: st.BytesDown,
+		Reason: string(st.Reason), Action: st.Action.String(), Step: int(st.Step), Relaying: relaying, BytesUp: st.BytesUp, BytesDown: st.BytesDown,
 	}
 	if st.Peer != nil {
 		f.Subject, f.SANs = st.Peer.Leaf().Subject.String(), audit.SANs(st.Peer.Leaf())

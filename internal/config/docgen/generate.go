@@ -57,6 +57,7 @@ How values are written:
 | size | bytes: ` + "`64KiB`, `1MiB`" + `, or a plain number; more than 0 |
 | ports | a list of numbers, 1 to 65535, or the word ` + "`all`" + ` |
 | list of ... | ` + "`[a, b]`" + `, or one entry a line after "- "; also for a single entry |
+| expression | a condition in [CEL](policy.md#conditions-in-cel), best as a block: ` + "`when: >-`" + ` and the lines below it |
 | names | names of your own, each with keys below: letters, digits, "-", "_", ".", at most 64 |
 
 Unknown and repeated keys are mistakes, and so are keys without a value and empty lists that could be read as "any". Anchors
@@ -163,6 +164,7 @@ func (p *page) section(s section) error {
 // kinds names the types that are no structs to go into.
 var kinds = map[string]string{
 	"string": "text", "int": "number", "uint32": "number", "bool": "true or false",
+	"policy.SetSpec": "list of texts, or {file: FILE}", "policy.Expression": "expression",
 	".Duration": "duration", ".Size": "size", ".Ports": "ports",
 }
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/trial"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// explainFlags are the facts of a flow as they are typed.
+type explainFlags struct {
+	config, from, to, sni, cert, at string
+	alpn, tls                       []string
+	flow, audit                     string
+	syn, json                       bool
+}
+
+// newExplainCmd is `sslgate explain`: what a policy does with one flow, and why.
+func newExplainCmd(stdout io.Writer) *cobra.Command {
+	var f explainFlags
+	cmd := &cobra.Command{
+		Use:   "explain -c FILE --from ADDR --to ADDR:PORT",
+		Short: "Say what the policy does with a flow, and why",
+		Long: `Say what the policy does with a flow, and why: each rule that is tried with the
+first condition that did not fit, then the demands of the rule that does, the
+verdict with its reason and alert, and what would have to change.
+
+The flow is made of the flags, or taken from the audit log by its id. It is
+decided by the same functions that decide real ones. No private key is read,
+and nothing is sent. That the client holds the key of --cert is assumed. The
+audit log has no certificates: with --flow, give the client's with --cert, or
+the explanation ends where one is asked for.
+
+Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
+		Example: `  sslgate explain -c sslgate.yaml --from 10.1.0.7 --to 10.20.0.9:443 --sni pay.corp.example --cert client.pem
+  sslgate explain -c sslgate.yaml --flow 4f2a-17 --audit /var/log/sslgate/audit.jsonl`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return f.run(stdout) },
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.config, "config", "c", "", "configuration `FILE` (required)")
+	fl.StringVar(&f.from, "from", "", "client `ADDR`ess, perhaps with :PORT")
+	fl.StringVar(&f.to, "to", "", "original destination, `ADDR:PORT`")
+	fl.StringVar(&f.sni, "sni", "", "server `NAME` that the client asks for (default none)")
+	fl.StringSliceVar(&f.alpn, "alpn", nil, "application `PROTOCOL`s that the client offers")
+	fl.StringSliceVar(&f.tls, "tls", nil, "protocol `VERSION`s that the client offers (default 1.2,1.3)")
+	fl.StringVar(&f.cert, "cert", "", "the client's certificate, PEM `FILE` with its intermediates (default: it shows none)")
+	fl.StringVar(&f.at, "at", "", "`TIME` of the flow, 2026-11-23T10:00:00Z (default now)")
+	fl.StringVar(&f.flow, "flow", "", "`ID` of a flow in the audit log, in the place of the flags above")
+	fl.StringVar(&f.audit, "audit", "", "audit log `FILE` to look for the flow in")
+	fl.BoolVar(&f.syn, "syn", false, "what is decided by the first packet alone, without a client hello")
+	fl.BoolVar(&f.json, "json", false, "print JSON instead of text")
+	if err := cmd.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	cmd.MarkFlagsRequiredTogether("flow", "audit")
+	for _, name := range []string{"from", "to", "sni", "alpn", "tls", "at", "syn"} {
+		cmd.MarkFlagsMutuallyExclusive("flow", name)
+	}
+	return cmd
+}
+
+func (f *explainFlags) run(stdout io.Writer) error {
+	set, err := tryPolicy(f.config, nil)
+	if err != nil {
+		return err
+	}
+	facts, record, err := f.facts()
+	if err != nil {
+		return &exitError{2, err}
+	}
+	var chain []*x509.Certificate
+	if f.cert != "" {
+		if chain, err = readChain(f.cert); err != nil {
+			return &exitError{2, err}
+		}
+	}
+	why := trial.Ask(set, facts, chain)
+	if record != nil && record.Peer != nil && f.cert == "" && why.Moment == "peer" {
+		record.settle(why)
+	}
+	if f.json {
+		if err := explainJSON(stdout, facts, why, record); err != nil {
+			return err
+		}
+	} else {
+		explainText(stdout, facts, why, record)
+	}
+	if !why.Decided || why.Verdict.Action != policy.Deny {
+		return nil
+	}
+	return &exitError{code: 1}
+}
+
+// facts are those of the flags, or of a record.
+func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
+	if f.flow != "" {
+		record, err := findFlow(f.audit, f.flow)
+		if err != nil {
+			return policy.Facts{}, nil, err
+		}
+		facts, err := record.facts()
+		return facts, record, err
+	}
+	facts := policy.Facts{Now: time.Now()}
+	var err error
+	if facts.Src, err = trial.ParseSource(f.from); err != nil {
+		return facts, nil, fmt.Errorf("--from: %w", err)
+	}
+	if facts.Dst, err = netip.ParseAddrPort(f.to); err != nil {
+		return facts, nil, fmt.Errorf("--to: %q is no destination such as 10.20.0.9:443 or [fd00::1]:443", f.to)
+	}
+	if f.at != "" {
+		if facts.Now, err = time.Parse(time.RFC3339, f.at); err != nil {
+			return facts, nil, fmt.Errorf("--at: %q is no time such as 2026-11-23T10:00:00Z", f.at)
+		}
+	}
+	if f.syn {
+		return facts, nil, nil
+	}
+	facts.Hello, err = trial.Hello{SNI: f.sni, ALPN: f.alpn, Versions: f.tls}.ClientHello()
+	if err != nil {
+		return facts, nil, fmt.Errorf("such a client hello cannot be: %w", err)
+	}
+	return facts, nil, nil
+}
+
+// tryPolicy compiles the policy of a configuration without its private keys.
+// With stand-ins the files of authorities may be missing too.
+func tryPolicy(path string, stand *trial.StandIns) (*policy.Set, error) {
+	set, _, err := tryConfig(path, stand)
+	return set, err
+}
+
+func tryConfig(path string, stand *trial.StandIns) (*policy.Set, *config.File, error) {
+	file, err := config.Load(path)
+	if err != nil {
+		return nil, nil, &exitError{2, err}
+	}
+	ins := config.StandIns{}
+	if stand != nil {
+		ins.Authority = stand.Authority
+	} else {
+		stand = trial.NewStandIns()
+	}
+	if ins.Identity, err = stand.Identity(); err != nil {
+		return nil, nil, err
+	}
+	set, found := config.TryPolicy(file, handshake.NewStdEngine(), ins)
+	if set == nil {
+		var wrong config.Findings
+		for _, f := range found {
+			if !f.Warning {
+				wrong = append(wrong, f)
+			}
+		}
+		return nil, nil, &exitError{2, fmt.Errorf("the policy cannot be used; `sslgate check -c %s` says more:\n%w", path, wrong)}
+	}
+	return set, file, nil
+}
+
+// maxChainFile is the size of a client's certificate file in bytes.
+const maxChainFile = 1 << 20
+
+func readChain(path string) ([]*x509.Certificate, error) {
+	fh, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer fh.Close()
+	text, err := io.ReadAll(io.LimitReader(fh, maxChainFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxChainFile:
+		return nil, errors.New(path + " is too large for a certificate")
+	}
+	certs, err := pki.ParseCertificates(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return certs, nil
+}
+
+// wrap breaks a text into lines of at most width columns, at spaces; a word
+// that is longer stays whole, so that it can be copied.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) <= width:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/trial"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// explainWidth is the width of a terminal in columns.
+const explainWidth = 80
+
+// explainer prints an explanation; everything it is given is escaped.
+type explainer struct{ w io.Writer }
+
+// field prints "  name      text", the text wrapped.
+func (p explainer) field(name, text string) {
+	const indent = 12
+	for i, line := range wrap(escape.String(text, 0), explainWidth-indent) {
+		if i > 0 {
+			name = ""
+		}
+		fmt.Fprintf(p.w, "  %-*s%s\n", indent-2, name, line)
+	}
+}
+
+// under prints a text below something else, wrapped.
+func (p explainer) under(text string) {
+	for _, line := range wrap(escape.String(text, 0), explainWidth-8) {
+		fmt.Fprintf(p.w, "        %s\n", line)
+	}
+}
+
+func explainText(w io.Writer, f policy.Facts, e *policy.Explanation, record *auditLine) {
+	p := explainer{w}
+	fmt.Fprintln(w, "flow")
+	if record != nil {
+		p.field("id", record.ID)
+	}
+	p.field("from", f.Src.String())
+	p.field("to", f.Dst.String())
+	p.field("at", f.Now.UTC().Format(time.RFC3339))
+	if f.Hello != nil {
+		p.field("hello", f.Hello.Summary())
+	}
+	fmt.Fprintln(w, "rules tried")
+	if len(e.Rules) == 0 {
+		fmt.Fprintln(w, "  none")
+	}
+	for _, t := range e.Rules {
+		switch {
+		case t.Passed:
+			fmt.Fprintf(w, "  (-) %s: fits, and only observed: passed over\n", t.Rule)
+		case t.Fits:
+			fmt.Fprintf(w, "  [x] %s: fits\n", t.Rule)
+		default:
+			fmt.Fprintf(w, "  [ ] %s: %s does not fit\n", t.Rule, t.Condition)
+			p.under("seen " + t.Seen)
+			p.under("wanted " + t.Wanted)
+		}
+	}
+	if len(e.Demands) > 0 {
+		fmt.Fprintf(w, "what rule %s asks for\n", e.Demands[0].Rule)
+	}
+	for _, d := range e.Demands {
+		mark := "x"
+		if !d.Fits {
+			mark = " "
+		}
+		fmt.Fprintf(w, "  [%s] %s\n", mark, d.Condition)
+		p.under("seen " + d.Seen)
+		p.under("wanted " + d.Wanted)
+	}
+	explainVerdict(p, e)
+	if record != nil {
+		explainRecorded(p, record)
+	}
+}
+
+func explainVerdict(p explainer, e *policy.Explanation) {
+	v := e.Verdict
+	fmt.Fprintln(p.w, "verdict")
+	if !e.Decided {
+		p.field("verdict", "open: it depends on the client hello")
+		return
+	}
+	p.field("verdict", trial.Verdict(v))
+	rule := v.Rule
+	if rule == "" {
+		rule = "none: the default"
+	}
+	p.field("rule", rule)
+	p.field("reason", string(v.Reason))
+	if v.Would.Deny {
+		would := "deny, by rule " + v.Would.Rule
+		if v.Would.Rule == "" {
+			would = "deny, by the default"
+		}
+		p.field("would", would+": "+string(v.Would.Reason))
+	}
+	if e.Reason.Sentence != "" {
+		p.field("", e.Reason.Sentence)
+	}
+	detail, alert := v.Detail, v.Alert
+	if v.Would.Deny {
+		detail, alert = v.Would.Detail, v.Would.Alert
+	}
+	if detail != "" {
+		p.field("detail", detail)
+	}
+	if alert != handshake.AlertNone {
+		p.field("alert", alert.String())
+	}
+	if e.Reason.Advice != "" {
+		p.field("advice", e.Reason.Advice)
+	}
+	if len(e.Change) > 0 {
+		fmt.Fprintln(p.w, "to let it through")
+		for _, c := range e.Change {
+			for i, line := range wrap(escape.String(c, 0), explainWidth-4) {
+				fmt.Fprintf(p.w, "  %s %s\n", [2]string{"-", " "}[min(i, 1)], line)
+			}
+		}
+	}
+}
+
+func explainRecorded(p explainer, r *auditLine) {
+	fmt.Fprintln(p.w, "recorded")
+	p.field("verdict", r.Verdict)
+	p.field("rule", r.Rule)
+	p.field("reason", r.Reason)
+	if r.Detail != "" {
+		p.field("detail", r.Detail)
+	}
+	if r.Peer != nil {
+		p.field("client", strings.Join(append([]string{r.Peer.Subject}, r.Peer.SANs...), ", "))
+	}
+}
+
+// explainTrace is one rule or demand in --json. The names are stable.
+type explainTrace struct {
+	Rule      string `json:"rule"`
+	Fits      bool   `json:"fits"`
+	Passed    bool   `json:"passed_over,omitempty"`
+	Condition string `json:"condition,omitempty"`
+	Seen      string `json:"seen,omitempty"`
+	Wanted    string `json:"wanted,omitempty"`
+}
+
+func explainJSON(w io.Writer, f policy.Facts, e *policy.Explanation, record *auditLine) error {
+	traces := func(list []policy.Trace) []explainTrace {
+		out := []explainTrace{}
+		for _, t := range list {
+			out = append(out, explainTrace{t.Rule, t.Fits, t.Passed, t.Condition, t.Seen, t.Wanted})
+		}
+		return out
+	}
+	v := e.Verdict
+	out := map[string]any{
+		"client": f.Src.String(), "destination": f.Dst.String(), "time": f.Now.UTC().Format(time.RFC3339),
+		"moment": e.Moment, "decided": e.Decided, "rules": traces(e.Rules), "demands": traces(e.Demands),
+		"verdict": trial.Verdict(v), "rule": v.Rule, "reason": string(v.Reason), "policy": v.SetID,
+	}
+	if v.Detail != "" {
+		out["detail"] = v.Detail
+	}
+	if v.Alert != handshake.AlertNone {
+		out["alert"] = v.Alert.String()
+	}
+	if v.Would.Deny {
+		out["would"] = map[string]string{"verdict": "deny", "rule": v.Would.Rule, "reason": string(v.Would.Reason), "detail": v.Would.Detail, "alert": v.Would.Alert.String()}
+	}
+	if len(e.Change) > 0 {
+		out["change"] = e.Change
+	}
+	if record != nil {
+		out["recorded"] = record
+	}
+	return writeJSON(w, out)
+}

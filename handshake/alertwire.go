@@ -1,0 +1,156 @@
+package handshake
+
+import "time"
+
+// crypto/tls answers every refusal of VerifyConnection with bad_certificate,
+// and its alert cannot be chosen. So the one it writes is replaced on its way
+// out: in plaintext (TLS 1.2 before ChangeCipherSpec) by writing another
+// number; in TLS 1.3 by opening the record with the traffic secret that
+// sealed it and sealing the wanted alert in its place. crypto/tls's record
+// never leaves, so each nonce is still used once on the wire (RFC 8446,
+// section 5.3), and crypto/tls writes nothing after an alert.
+
+// alertRecord13 is the length of an encrypted alert without padding: level and
+// description, content type, tag (RFC 8446, section 5.2).
+const alertRecord13 = 2 + 1 + 16
+
+// maxAlertSeq bounds the search for the record's sequence number. Before an
+// alert of ours, one direction and epoch has at most seven records in it: our
+// flight of 256 KiB at 16 KiB a record would have more, but then the tap knows.
+const maxAlertSeq = 64
+
+// want makes the next alert that crypto/tls writes say a. AlertNone changes
+// nothing.
+func (t *tap) want(a Alert) {
+	t.mu.Lock()
+	t.wanted = a
+	t.mu.Unlock()
+}
+
+// rewrite returns b with the wanted alert in place of crypto/tls's; b itself if
+// there is nothing to replace. It never changes b.
+func (t *tap) rewrite(dir int, b []byte) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.wanted == AlertNone {
+		return b
+	}
+	for off := 0; len(b)-off >= recordHeader; {
+		n := recordHeader + recordLen(b[off:])
+		if n > len(b)-off {
+			break
+		}
+		rec := b[off : off+n]
+		if out, ok := t.otherAlert(dir, rec); ok {
+			t.wanted = AlertNone
+			return append(append(append(make([]byte, 0, len(b)), b[:off]...), out...), b[off+n:]...)
+		}
+		off += n
+	}
+	return b
+}
+
+// otherAlert makes the record that replaces rec, if rec is an alert that can be
+// replaced.
+func (t *tap) otherAlert(dir int, rec []byte) ([]byte, bool) {
+	body := rec[recordHeader:]
+	if rec[0] == recordAlert && len(body) == 2 {
+		return append(append([]byte{}, rec[:recordHeader]...), alertLevel(t.wanted), byte(t.wanted)), true
+	}
+	if rec[0] != recordAppData || len(body) != alertRecord13 || t.seen.version < version13 {
+		return nil, false
+	}
+	// The newest keys first; a trial with other keys or another number fails
+	// its authentication.
+	for i := len(t.secrets[dir]) - 1; i >= 0; i-- {
+		o := newOpener(t.seen.suite, t.secrets[dir][i])
+		if o == nil || t.secrets[dir][i] == nil {
+			continue
+		}
+		for seq := range uint64(maxAlertSeq) {
+			o.seq = seq
+			if content, typ, ok := o.open(body); ok {
+				if typ != recordAlert || len(content) != 2 {
+					return nil, false
+				}
+				o.seq = seq
+				return o.seal(recordAlert, []byte{alertLevel(t.wanted), byte(t.wanted)}), true
+			}
+		}
+	}
+	return nil, false
+}
+
+// ownAlert makes the record of an alert that crypto/tls has not sent and never
+// will, because its connection is given up: nil where that is not possible.
+// Nothing may be written after it.
+func (t *tap) ownAlert(dir int, a Alert) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped || a == AlertNone || t.seen.weEnded {
+		return nil
+	}
+	t.drain(dir)
+	d := &t.dirs[dir]
+	if len(d.queue) > 0 || t.stopped {
+		return nil
+	}
+	alert := []byte{alertLevel(a), byte(a)}
+	if t.seen.version < version13 {
+		if d.ccs {
+			return nil // encrypted under keys that crypto/tls alone has
+		}
+		return append([]byte{recordAlert, 3, 3, 0, 2}, alert...)
+	}
+	o := d.opener
+	if o == nil {
+		e := max(d.epoch, epochHandshake)
+		if t.secrets[dir][e-1] == nil {
+			return nil
+		}
+		if o = newOpener(t.seen.suite, t.secrets[dir][e-1]); o == nil {
+			return nil
+		}
+	}
+	next := *o // the tap itself reads the record again when it goes by
+	return next.seal(recordAlert, alert)
+}
+
+// seal makes the next record with a content that needs no padding.
+func (o *opener) seal(typ uint8, content []byte) []byte {
+	n := len(content) + 1 + o.aead.Overhead()
+	out := []byte{recordAppData, 3, 3, byte(n >> 8), byte(n)}
+	return o.aead.Seal(out, o.nonce(), append(append([]byte{}, content...), typ), out[:recordHeader:recordHeader])
+}
+
+// alertLevel: closure alerts are warnings, all others fatal (RFC 8446, section 6).
+func alertLevel(a Alert) byte {
+	if a == AlertCloseNotify || a == AlertUserCanceled {
+		return 1
+	}
+	return 2
+}
+
+// sendOwn sends an alert in crypto/tls's place, after its connection was given
+// up. It says whether it could.
+func (c *tapConn) sendOwn(a Alert) bool {
+	dir := toServer
+	if c.tap.server {
+		dir = toClient
+	}
+	record := c.tap.ownAlert(dir, a)
+	if record == nil {
+		return false
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(alertTimeout)) // where it fails, the write does too
+	_, err := c.Write(record)
+	_ = c.SetWriteDeadline(time.Time{})
+	return err == nil
+}
+
+// refusedByUs is what crypto/tls reads in place of a message that the tap has
+// found not acceptable: it gives the connection up without an alert of its own.
+type refusedByUs struct{ e *Error }
+
+// Error is that of the refusal.
+func (r *refusedByUs) Error() string { return r.e.Error() }

@@ -1,0 +1,153 @@
+package handshake
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// Bounds of the cache of verified chains.
+const (
+	// maxVerified is how many chains are remembered: at about 8 KiB each with
+	// their parsed certificates, 16 MiB.
+	maxVerified = 2048
+	// maxVerifiedAge bounds how long a chain counts as verified. A signature
+	// that was good stays good; the bound only keeps forgotten entries short.
+	maxVerifiedAge = 5 * time.Minute
+)
+
+// chainCache remembers chains that verified, so that a client that comes back
+// costs no second check of the signatures in its chain: half of the public-key
+// operations that its certificate costs. The key is everything that the answer
+// depends on: the whole chain as shown, usage, authorities, profile, bounds and
+// epoch. An entry ends with the first certificate of its chain to end. That the
+// peer holds the key is proven in every handshake; revocation, names and policy
+// are asked every time. Refusals are not remembered.
+type chainCache struct {
+	mu sync.Mutex
+	m  map[[32]byte]verifiedChain
+}
+
+type verifiedChain struct {
+	chain       []*x509.Certificate
+	authority   string
+	from, until time.Time
+}
+
+// verify is Verify with the cache in front.
+func (c *chainCache) verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
+	key, now := chainKey(shown, usage, p), p.now()
+	c.mu.Lock()
+	v, ok := c.m[key]
+	c.mu.Unlock()
+	if ok && !now.Before(v.from) && now.Before(v.until) {
+		return &Peer{Shown: shown, Chain: v.chain, Authority: v.authority}, nil
+	}
+	peer, e := Verify(shown, p.Authorities, usage, p)
+	if e == nil {
+		c.put(key, peer, now)
+	}
+	return peer, e
+}
+
+func chainKey(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) [32]byte {
+	h := sha256.New()
+	demands := p.demands(usage)
+	h.Write(demands[:])
+	for _, c := range shown {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(c.Raw)))
+		h.Write(n[:])
+		h.Write(c.Raw)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+func (c *chainCache) put(key [32]byte, peer *Peer, now time.Time) {
+	v := verifiedChain{chain: peer.Chain, authority: peer.Authority, from: now, until: now.Add(maxVerifiedAge)}
+	for _, cert := range peer.Chain {
+		if cert.NotAfter.Before(v.until) {
+			v.until = cert.NotAfter
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		c.m = map[[32]byte]verifiedChain{}
+	}
+	if len(c.m) >= maxVerified {
+		for k, old := range c.m {
+			if !now.Before(old.until) {
+				delete(c.m, k)
+			}
+		}
+		for k := range c.m { // any one: the order of a map is random
+			if len(c.m) < maxVerified {
+				break
+			}
+			delete(c.m, k)
+		}
+	}
+	c.m[key] = v
+}
+
+// caPools are the pools behind the acceptable CA names of a CertificateRequest,
+// which would otherwise be built, and every name in them hashed, for each
+// handshake.
+type caPools struct {
+	mu sync.Mutex
+	m  map[caKey]*x509.CertPool
+}
+
+// caKey is a list by its identity: Params are never changed. Holding the
+// pointer keeps the list, so that no other takes its place.
+type caKey struct {
+	authorities **Authority
+	names       *[]byte
+	n           int
+}
+
+// maxPools bounds the lists remembered; over it, all are forgotten.
+const maxPools = 512
+
+func (c *caPools) of(p *Params) *x509.CertPool {
+	var key caKey
+	switch {
+	case p.AcceptableCAs != nil:
+		if len(p.AcceptableCAs) == 0 {
+			return x509.NewCertPool()
+		}
+		key = caKey{names: &p.AcceptableCAs[0], n: len(p.AcceptableCAs)}
+	case len(p.Authorities) == 0:
+		return x509.NewCertPool()
+	case len(p.Authorities) == 1:
+		p.Authorities[0].prepare()
+		return p.Authorities[0].pool
+	default:
+		key = caKey{authorities: &p.Authorities[0], n: len(p.Authorities)}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if pool, ok := c.m[key]; ok {
+		return pool
+	}
+	pool := x509.NewCertPool()
+	for _, name := range p.AcceptableCAs {
+		// All that crypto/tls takes of it is the subject.
+		pool.AddCert(&x509.Certificate{Raw: name, RawSubject: name})
+	}
+	if p.AcceptableCAs == nil {
+		for _, a := range p.Authorities {
+			for _, root := range a.Roots {
+				pool.AddCert(root)
+			}
+		}
+	}
+	if c.m == nil || len(c.m) >= maxPools {
+		c.m = map[caKey]*x509.CertPool{}
+	}
+	c.m[key] = pool
+	return pool
+}

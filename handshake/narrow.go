@@ -1,0 +1,180 @@
+package handshake
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/cpu"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// crypto/tls has no order of TLS 1.2 CipherSuites and groups, and no choice of
+// TLS 1.3 CipherSuites. What it does have is a config for one connection: with
+// the client's hello at hand, the lists in it are narrowed to the one choice
+// that is wanted.
+
+// narrow returns a copy of the Params whose profile is that of this one
+// handshake, or says why no handshake can come of the hello. note is for the
+// ledger, "" if there is nothing to say.
+func (p *Params) narrow(h *ClientHello) (q *Params, note string, e *Error) {
+	if e := p.refuseHello(h); e != nil {
+		return nil, "", e
+	}
+	n := *p
+	q = &n
+	version := p.version(h)
+	if version >= versionTLS13 {
+		if suite := pick13(h.CipherSuites); p.Profile.Suites13 != nil && !slices.Contains(p.Profile.Suites13, suite) {
+			what := SuiteName(suite) + " would be chosen in TLS 1.3, which the profile does not allow"
+			if !p.Profile.Cap12 || p.Profile.MinVersion > versionTLS12 {
+				return nil, "", refusef(reason.NoCommonSuite, "%s", what)
+			}
+			version, note = versionTLS12, "held at TLS 1.2: "+what
+			q.Profile.MaxVersion = versionTLS12
+			if e := q.refuseHello(h); e != nil {
+				e.Detail = note + "; " + e.Detail
+				return nil, "", e
+			}
+		}
+	}
+	if version < versionTLS13 && p.Profile.RequireEMS && !h.ExtendedMasterSecret {
+		return nil, "", refusef(reason.NoExtendedMasterSecret, "")
+	}
+	if p.Profile.Order == OrderFast {
+		return q, note, nil
+	}
+	group, hasGroup := first(p.Profile.Order, p.Profile.Groups, h.Groups, func(id uint16) bool {
+		return version >= versionTLS13 || !groupOnly13(id)
+	})
+	if hasGroup {
+		q.Profile.Groups = []uint16{group}
+	}
+	if version >= versionTLS13 {
+		return q, note, nil
+	}
+	if suite, ok := first(p.Profile.Order, p.Profile.Suites12, h.CipherSuites, func(id uint16) bool {
+		return p.usable12(h, id, hasGroup)
+	}); ok {
+		q.Profile.Suites12 = []uint16{suite}
+	}
+	return q, note, nil
+}
+
+// refusal is narrow's alone.
+func (p *Params) refusal(h *ClientHello) *Error {
+	_, _, e := p.narrow(h)
+	return e
+}
+
+// version is the one that crypto/tls will choose: the highest in common.
+func (p *Params) version(h *ClientHello) uint16 {
+	if p.Profile.MaxVersion >= versionTLS13 && slices.Contains(h.SupportedVersions, versionTLS13) {
+		return versionTLS13
+	}
+	return versionTLS12
+}
+
+// first finds the first of what both sides have, in the order of one of them.
+func first(order Order, ours, theirs []uint16, ok func(uint16) bool) (uint16, bool) {
+	if order == OrderClient {
+		ours, theirs = theirs, ours
+	}
+	for _, id := range ours {
+		if slices.Contains(theirs, id) && ok(id) {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+// usable12 says whether crypto/tls can do a TLS 1.2 CipherSuite with one of
+// our certificates.
+func (p *Params) usable12(h *ClientHello, suite uint16, hasGroup bool) bool {
+	if !isECDHE(suite) {
+		return p.decrypts()
+	}
+	ecdsaSuite := strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_")
+	return hasGroup && slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
+		key := publicKey(&c)
+		if _, isRSA := key.(*rsa.PublicKey); isRSA == ecdsaSuite {
+			return false
+		}
+		if k, ok := key.(*ecdsa.PublicKey); ok && len(h.Groups) > 0 && !slices.Contains(h.Groups, curveOf(k)) {
+			return false // RFC 8422, section 5.1
+		}
+		can := schemesOf(versionTLS12, key)
+		return can == nil || len(h.SignatureSchemes) == 0 ||
+			slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(h.SignatureSchemes, uint16(s)) })
+	})
+}
+
+// decrypts says whether one of our certificates can do RSA key transport.
+func (p *Params) decrypts() bool {
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
+		_, isRSA := publicKey(&c).(*rsa.PublicKey)
+		_, can := c.PrivateKey.(crypto.Decrypter)
+		return isRSA && can
+	})
+}
+
+// curveOf is the number of the group that an ECDSA key's curve has; 0 for one
+// that TLS has no number of.
+func curveOf(k *ecdsa.PublicKey) uint16 {
+	switch k.Params().BitSize {
+	case 256:
+		return uint16(tls.CurveP256)
+	case 384:
+		return uint16(tls.CurveP384)
+	case 521:
+		return uint16(tls.CurveP521)
+	}
+	return 0
+}
+
+// pick13 foretells which TLS 1.3 CipherSuite crypto/tls chooses for a client's
+// list: AES-128, AES-256, ChaCha20, or ChaCha20 first unless there is hardware
+// for AES-GCM on both sides, which of the client its first known suite tells.
+// 0 if there is none in common. Should it be wrong, the handshake is refused
+// afterwards, for what was negotiated is held against the profile too.
+func pick13(offered []uint16) uint16 {
+	order := []uint16{tls.TLS_CHACHA20_POLY1305_SHA256, tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384}
+	if aesHardware() && prefersAES(offered) {
+		order = []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256}
+	}
+	for _, id := range order {
+		if slices.Contains(offered, id) {
+			return id
+		}
+	}
+	return 0
+}
+
+func prefersAES(offered []uint16) bool {
+	for _, id := range offered {
+		if slices.Contains(allSuites13(), id) || suiteImplemented(id) {
+			return strings.Contains(SuiteName(id), "_GCM_")
+		}
+	}
+	return false
+}
+
+// aesHardware is crypto/tls's hasAESGCMHardwareSupport.
+func aesHardware() bool {
+	switch runtime.GOARCH {
+	case "amd64":
+		return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ && cpu.X86.HasSSE41 && cpu.X86.HasSSSE3
+	case "arm64":
+		return cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
+	case "s390x":
+		return cpu.S390X.HasAES && cpu.S390X.HasAESCTR && cpu.S390X.HasAESGCM
+	case "ppc64", "ppc64le":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,297 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/testpki"
+)
+
+// crypto/tls by itself takes AES-128 and X25519 here, whatever the lists say.
+func TestOrder12(t *testing.T) {
+	f := fixtures()
+	const a128, a256 = tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+	for _, tt := range []struct {
+		order  Order
+		ours   []uint16
+		groups []tls.CurveID
+		suite  uint16
+		group  tls.CurveID
+	}{
+		{OrderFast, []uint16{a256, a128}, []tls.CurveID{tls.CurveP384, tls.X25519}, a128, 0},
+		{OrderServer, []uint16{a256, a128}, []tls.CurveID{tls.CurveP384, tls.X25519}, a256, tls.CurveP384},
+		{OrderServer, []uint16{a128, a256}, []tls.CurveID{tls.CurveP256, tls.X25519}, a128, tls.CurveP256},
+		// An RSA suite of ours comes first, but our certificate does not fit it.
+		{OrderServer, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, a256, a128}, []tls.CurveID{tls.X25519MLKEM768, tls.CurveP384}, a256, tls.CurveP384},
+	} {
+		p := serverParams(func(p *Params) {
+			p.Profile.Order, p.Profile.Suites12, p.Profile.Groups = tt.order, tt.ours, nil
+			for _, g := range tt.groups {
+				p.Profile.Groups = append(p.Profile.Groups, uint16(g))
+			}
+		})
+		o, _, err := withGo(t, p, clientConfig(tls.VersionTLS12, f.client.TLS()))
+		if err != nil || o.err != nil {
+			t.Fatalf("%v: client %v, server %v", tt, err, o.err)
+		}
+		if o.s.Suite != tt.suite || tt.group != 0 && o.s.Group != uint16(tt.group) {
+			t.Errorf("%s order: %s, %s", tt.order, SuiteName(o.s.Suite), GroupName(o.s.Group))
+		}
+	}
+}
+
+// The order of the client, which OpenSSL lets us choose.
+func TestOrderClient(t *testing.T) {
+	f := fixtures()
+	dir := t.TempDir()
+	cert, key, err := f.client.WritePEM(dir, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		ciphers, groups string
+		suite           uint16
+		group           tls.CurveID
+	}{
+		{"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256", "P-384:P-256", tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.CurveP384},
+		{"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384", "P-256:P-384", tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.CurveP256},
+	} {
+		p := serverParams(func(p *Params) { p.Profile.Order = OrderClient })
+		o, out := withOpenSSL(t, p, "-tls1_2", "-cipher", tt.ciphers, "-groups", tt.groups, "-cert", cert, "-key", key)
+		if o.err != nil || o.s.Suite != tt.suite || o.s.Group != uint16(tt.group) {
+			t.Errorf("%s %s: %v %+v\n%s", tt.ciphers, tt.groups, o.err, o.s, out)
+		}
+		p.Profile.Order = OrderServer
+		o, _ = withOpenSSL(t, p, "-tls1_2", "-cipher", tt.ciphers, "-groups", tt.groups, "-cert", cert, "-key", key)
+		if o.err != nil || o.s.Suite != p.Profile.Suites12[0] {
+			t.Errorf("the server's: %v %+v", o.err, o.s)
+		}
+	}
+}
+
+// A wanted group costs a HelloRetryRequest where the client sent another share.
+func TestOrder13Retry(t *testing.T) {
+	config := clientConfig(tls.VersionTLS13, fixtures().client.TLS())
+	config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP384}
+	for order, want := range map[Order]tls.CurveID{OrderFast: tls.X25519, OrderServer: tls.CurveP384, OrderClient: tls.X25519} {
+		o, _, err := withGo(t, serverParams(func(p *Params) {
+			p.Profile.Order, p.Profile.Groups = order, []uint16{uint16(tls.CurveP384), uint16(tls.X25519)}
+		}), config)
+		if err != nil || o.err != nil || o.s.Group != uint16(want) || o.s.HelloRetry != (want == tls.CurveP384) {
+			t.Errorf("%s: client %v, server %v, %+v", order, err, o.err, o.s)
+		}
+	}
+}
+
+// What the engine cannot keep is refused, or held at TLS 1.2 where asked for,
+// and a client that happens to lead to what is allowed stays at TLS 1.3.
+func TestCap12(t *testing.T) {
+	f := fixtures()
+	dir := t.TempDir()
+	cert, key, err := f.client.WritePEM(dir, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	only256 := func(p *Params) {
+		p.Profile.Suites13, p.Profile.Cap12 = []uint16{tls.TLS_AES_256_GCM_SHA384}, true
+		p.Profile.Suites12 = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}
+	}
+	p := serverParams(only256)
+	if l := NewStdEngine().Cannot(p); l != nil {
+		t.Errorf("cannot %v", l)
+	}
+	o, out := withOpenSSL(t, p, "-cert", cert, "-key", key)
+	if o.err != nil || o.s.Version != tls.VersionTLS12 || o.s.Suite != tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 {
+		t.Errorf("held at 1.2: %v %+v\n%s", o.err, o.s, out)
+	}
+	if s := facts(o.l); !strings.Contains(s, "held at TLS 1.2: TLS_AES_128_GCM_SHA256 would be chosen") && !strings.Contains(s, "held at TLS 1.2: TLS_CHACHA20_POLY1305_SHA256 would be chosen") {
+		t.Errorf("the ledger does not say so: %s", s)
+	}
+	o, out = withOpenSSL(t, p, "-ciphersuites", "TLS_AES_256_GCM_SHA384", "-cert", cert, "-key", key)
+	if o.err != nil || o.s.Version != tls.VersionTLS13 || o.s.Suite != tls.TLS_AES_256_GCM_SHA384 {
+		t.Errorf("stays at 1.3: %v %+v\n%s", o.err, o.s, out)
+	}
+	o, _ = withOpenSSL(t, p, "-tls1_3", "-cert", cert, "-key", key)
+	if o.err == nil || o.err.Reason != reason.ProtocolVersion || o.l.AlertSent() != AlertProtocolVersion {
+		t.Errorf("1.3 alone: %v, sent %s", o.err, o.l.AlertSent())
+	}
+	p = serverParams(only256, func(p *Params) { p.Profile.Cap12 = false })
+	if o, _ = withOpenSSL(t, p, "-cert", cert, "-key", key); o.err == nil || o.err.Reason != reason.NoCommonSuite || o.l.AlertSent() != AlertInsufficientSecurity {
+		t.Errorf("refused: %v, sent %s", o.err, o.l.AlertSent())
+	}
+	p = serverParams(only256, func(p *Params) { p.Profile.MinVersion = tls.VersionTLS13 })
+	if l := NewStdEngine().Cannot(p); len(l) != 1 {
+		t.Errorf("without TLS 1.2: %v", l)
+	}
+	if o, _ = withOpenSSL(t, p, "-cert", cert, "-key", key); o.err == nil || o.err.Reason != reason.NoCommonSuite {
+		t.Errorf("without TLS 1.2: %v", o.err)
+	}
+}
+
+// pick13 foretells what crypto/tls does.
+func TestPick13(t *testing.T) {
+	f := fixtures()
+	dir := t.TempDir()
+	cert, key, err := f.client.WritePEM(dir, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{
+		"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256",
+		"TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256",
+		"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
+		"TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384",
+		"TLS_AES_128_CCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256",
+	} {
+		var ids []uint16
+		for _, name := range strings.Split(list, ":") {
+			for _, e := range suiteTable {
+				if e.name == name {
+					ids = append(ids, e.id)
+				}
+			}
+		}
+		o, out := withOpenSSL(t, serverParams(), "-tls1_3", "-ciphersuites", list, "-cert", cert, "-key", key)
+		if o.err != nil || o.s.Suite != pick13(ids) {
+			t.Errorf("%s: %v, foretold %s, got %+v\n%s", list, o.err, SuiteName(pick13(ids)), o.s, out)
+		}
+	}
+}
+
+func TestRequireEMS(t *testing.T) {
+	f := fixtures()
+	require := func(p *Params) { p.Profile.RequireEMS = true }
+	for _, version := range bothVersions {
+		if o, _, err := withGo(t, serverParams(require), clientConfig(version, f.client.TLS())); err != nil || o.err != nil {
+			t.Errorf("%s with: client %v, server %v", VersionName(version), err, o.err)
+		}
+		if _, e, _, err := dialed(t, clientParams(require), serverConfig(version, f.gateway)); e != nil || err != nil {
+			t.Errorf("%s to a server with: %v, %v", VersionName(version), e, err)
+		}
+	}
+	h := hello12().without(extExtendedMasterSecret)
+	o := handshakeWith(t, serverParams(require), nil, func(c *net.TCPConn) { sendHello(t, c, h.bytes()) })
+	if o.err == nil || o.err.Reason != reason.NoExtendedMasterSecret || o.l.AlertSent() != AlertHandshakeFailure {
+		t.Errorf("without: %v", o.err)
+	}
+	// The control: not required, the same hello leads on.
+	o = handshakeWith(t, serverParams(), nil, func(c *net.TCPConn) { sendHello(t, c, h.bytes()) })
+	if o.err == nil || o.err.Reason == reason.NoExtendedMasterSecret || o.err.Step < StepServerVerified {
+		t.Errorf("not required: %v", o.err)
+	}
+}
+
+func sendHello(t *testing.T, c *net.TCPConn, msg []byte) {
+	t.Helper()
+	if _, err := c.Write(inRecords(msg, 1<<14)); err != nil {
+		t.Error(err)
+	}
+	_ = c.CloseWrite()
+	_, _ = c.Read(make([]byte, 1<<14))
+}
+
+// The demands on keys and signatures hold for the whole chain and for the
+// proof of possession, with the alert of an unsupported certificate.
+func TestStrength(t *testing.T) {
+	f := fixtures()
+	leaf := testpki.Leaf{CN: "bob"}
+	inter := testpki.Must(f.ca.Intermediate(testpki.Options{Key: testpki.RSA2048}))
+	keyed := func(k testpki.KeyKind) *testpki.Cert {
+		return testpki.Must(f.ca.Issue(testpki.Leaf{CN: "bob", Key: k}))
+	}
+	ed := keyed(testpki.Ed25519)
+	for name, tt := range map[string]struct {
+		cert   *testpki.Cert
+		params func(*Profile)
+		want   reason.Code
+	}{
+		"RSA size of an intermediate": {testpki.Must(inter.Issue(leaf)), func(p *Profile) { p.MinRSABits = 3072 }, reason.WeakKey},
+		"curve":                       {f.client, func(p *Profile) { p.Curves = []uint16{uint16(tls.CurveP384)} }, reason.WeakKey},
+		"EC size":                     {f.client, func(p *Profile) { p.MinECBits = 384 }, reason.WeakKey},
+		"signature of the chain":      {testpki.Must(inter.Issue(leaf)), func(p *Profile) { p.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} }, reason.WeakSignature},
+		// The chain is signed with ecdsa_secp256r1_sha256, the proof is not.
+		"Ed25519 proof": {ed, func(p *Profile) { p.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} }, reason.WeakSignature},
+		"RSA proof":     {keyed(testpki.RSA2048), func(p *Profile) { p.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} }, reason.WeakSignature},
+		"good": {f.client, func(p *Profile) {
+			p.Signatures, p.Curves = []uint16{uint16(tls.ECDSAWithP256AndSHA256)}, []uint16{uint16(tls.CurveP256)}
+		}, ""},
+		"Ed25519 allowed": {ed, func(p *Profile) { p.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256), uint16(tls.Ed25519)} }, ""},
+	} {
+		for _, version := range bothVersions {
+			for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
+				p := serverParams(func(p *Params) { tt.params(&p.Profile); p.Ledger = mode })
+				o, _, err := withGo(t, p, clientConfig(version, tt.cert.TLS()))
+				if tt.want == "" {
+					if o.err != nil || err != nil {
+						t.Errorf("%s %s: client %v, server %v", VersionName(version), name, err, o.err)
+					}
+					continue
+				}
+				if o.err == nil || o.err.Reason != tt.want {
+					t.Errorf("%s %s: %v", VersionName(version), name, o.err)
+					continue
+				}
+				if got := alertSeen(t, err); got != AlertUnsupportedCertificate || o.l.AlertSent() != got {
+					t.Errorf("%s %s: client saw %s, ledger %s", VersionName(version), name, got, o.l.AlertSent())
+				}
+			}
+		}
+	}
+}
+
+// The destination proves itself with an allowed scheme, too.
+func TestStrengthOfDestination(t *testing.T) {
+	f := fixtures()
+	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
+	for _, version := range bothVersions {
+		p := clientParams(func(p *Params) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} })
+		if _, e, _, err := dialed(t, p, serverConfig(version, f.gateway)); e != nil || err != nil {
+			t.Errorf("%s: %v, %v", VersionName(version), e, err)
+		}
+		_, e, l, err := dialed(t, p, serverConfig(version, rsa))
+		if e == nil || e.Reason != reason.UpstreamCrypto || err == nil || l.AlertSent() != AlertInsufficientSecurity {
+			t.Errorf("%s RSA: %v, server %v, sent %s", VersionName(version), e, err, l.AlertSent())
+		}
+	}
+}
+
+// The names announced are set apart from what is trusted.
+func TestAcceptableCAs(t *testing.T) {
+	f := fixtures()
+	two := []*Authority{authority("staff", f.ca), authority("other", f.other)}
+	for name, tt := range map[string]struct {
+		params func(*Params)
+		want   []string
+	}{
+		"of the authority":   {func(*Params) {}, []string{f.ca.Cert.Subject.String()}},
+		"of two authorities": {func(p *Params) { p.Authorities = two }, []string{f.ca.Cert.Subject.String(), f.other.Cert.Subject.String()}},
+		"others":             {func(p *Params) { p.AcceptableCAs = [][]byte{f.other.Cert.RawSubject} }, []string{f.other.Cert.Subject.String()}},
+		"none":               {func(p *Params) { p.AcceptableCAs = [][]byte{} }, nil},
+	} {
+		for _, version := range bothVersions {
+			p := serverParams(tt.params)
+			o, _, err := withGo(t, p, clientConfig(version, f.client.TLS()))
+			if err != nil || o.err != nil {
+				t.Fatalf("%s %s: client %v, server %v", VersionName(version), name, err, o.err)
+			}
+			if got := strings.Join(o.l.CANames(), "; "); got != strings.Join(tt.want, "; ") {
+				t.Errorf("%s %s: announced %q", VersionName(version), name, got)
+			}
+			foreign := testpki.Must(testpki.Must(testpki.NewCA(testpki.Options{CN: "Third"})).Issue(testpki.Leaf{}))
+			if o, _, err := withGo(t, p, clientConfig(version, foreign.TLS())); o.err == nil || o.err.Reason != reason.UnknownCA || err == nil {
+				t.Errorf("%s %s: a foreign certificate: %v", VersionName(version), name, o.err)
+			}
+		}
+	}
+}
+
+func facts(l *Ledger) string {
+	var list []string
+	for _, e := range l.Entries() {
+		list = append(list, e.Facts)
+	}
+	return strings.Join(list, "; ")
+}

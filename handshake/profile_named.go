@@ -1,0 +1,139 @@
+package handshake
+
+import "crypto/tls"
+
+// The names of the named profiles.
+const (
+	profileModern       = "modern"
+	profileIntermediate = "intermediate"
+	profileCNSA1        = "cnsa1"
+	profileCNSA2        = "cnsa2"
+	profileFIPS         = "fips"
+	profileBSI          = "bsi"
+	profileLegacyRSA    = "legacy-rsa"
+)
+
+// profileNames lists them in the order of NamedProfiles.
+func profileNames() []string {
+	return []string{profileModern, profileIntermediate, profileCNSA1, profileCNSA2, profileFIPS, profileBSI, profileLegacyRSA}
+}
+
+// ProfileSource says where the demands of a named profile are written, "" for
+// any other name.
+func ProfileSource(name string) string {
+	switch name {
+	case profileModern:
+		return `Mozilla, "Server Side TLS" 5.7, Modern compatibility`
+	case profileIntermediate:
+		return `Mozilla, "Server Side TLS" 5.7, Intermediate compatibility`
+	case profileCNSA1:
+		return "RFC 9151 (Commercial National Security Algorithm Suite 1.0), sections 4 to 6"
+	case profileCNSA2:
+		return "NSA, Commercial National Security Algorithm Suite 2.0; draft-becker-cnsa2-tls-profile, sections 3 to 6"
+	case profileFIPS:
+		return "NIST SP 800-52 Revision 2, sections 3.3 and 3.4; SP 800-131A; SP 800-56A Revision 3"
+	case profileBSI:
+		return "BSI TR-02102-2, sections 3.2 to 3.6"
+	case profileLegacyRSA:
+		return "intermediate, and the RSA key transport of RFC 5246, section 7.4.7.1, with AES-GCM (RFC 5288)"
+	}
+	return ""
+}
+
+// NamedProfiles returns the profiles that need no configuration. The slices are
+// the caller's own.
+//
+//   - modern and intermediate are Mozilla's: TLS 1.3 alone; and with TLS 1.2 and
+//     those of its CipherSuites that crypto/tls has, which are all but DHE. The
+//     ML-KEM hybrid comes first in both.
+//   - cnsa1, cnsa2, fips and bsi are what these documents allow of what
+//     crypto/tls has. What it has not is in Lacks, and Cannot reports it: a
+//     profile is never kept by half in silence.
+//   - legacy-rsa is for clients that have nothing but RSA key transport, step 4
+//     of the classic handshake. It has no forward secrecy.
+func NamedProfiles() []Profile {
+	groups := func() []uint16 {
+		return mustNumbers(GroupByName, "X25519MLKEM768", "X25519", "secp256r1", "secp384r1")
+	}
+	gcm := func() []uint16 {
+		return mustNumbers(SuiteByName,
+			"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+			"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256")
+	}
+	mozilla := func() []uint16 {
+		return mustNumbers(SuiteByName,
+			"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+			"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+			"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305")
+	}
+	nist := func() []uint16 { return mustNumbers(GroupByName, "secp256r1", "secp384r1", "secp521r1") }
+	sha2 := func() []uint16 {
+		return mustNumbers(SchemeByName,
+			"ecdsa_secp256r1_sha256", "ecdsa_secp384r1_sha384", "ecdsa_secp521r1_sha512",
+			"rsa_pss_rsae_sha256", "rsa_pss_rsae_sha384", "rsa_pss_rsae_sha512",
+			"rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512")
+	}
+	aes13 := func() []uint16 { return []uint16{tls.TLS_AES_256_GCM_SHA384, tls.TLS_AES_128_GCM_SHA256} }
+	return []Profile{
+		{
+			Name: profileModern, MinVersion: versionTLS13, MaxVersion: versionTLS13,
+			Groups: groups(), MinRSABits: minRSABits, MinECBits: minECBits,
+		},
+		{
+			Name: profileIntermediate, MinVersion: versionTLS12, MaxVersion: versionTLS13,
+			Suites12: mozilla(), Groups: groups(), MinRSABits: minRSABits, MinECBits: minECBits,
+		},
+		{
+			Name: profileCNSA1, MinVersion: versionTLS12, MaxVersion: versionTLS13,
+			Suites12: mustNumbers(SuiteByName, "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
+			Suites13: []uint16{tls.TLS_AES_256_GCM_SHA384},
+			Groups:   mustNumbers(GroupByName, "secp384r1"), Curves: mustNumbers(GroupByName, "secp384r1"),
+			Signatures: mustNumbers(SchemeByName, "ecdsa_secp384r1_sha384", "rsa_pss_rsae_sha384", "rsa_pkcs1_sha384"),
+			MinRSABits: 3072, MinECBits: 384, RequireEMS: true, Order: OrderServer,
+		},
+		{
+			Name: profileCNSA2, MinVersion: versionTLS13, MaxVersion: versionTLS13,
+			Suites13: []uint16{tls.TLS_AES_256_GCM_SHA384},
+			Groups:   mustNumbers(GroupByName, "SecP384r1MLKEM1024"), Curves: mustNumbers(GroupByName, "secp384r1"),
+			Signatures: mustNumbers(SchemeByName, "ecdsa_secp384r1_sha384"),
+			MinRSABits: 3072, MinECBits: 384, Order: OrderServer,
+			Lacks: []string{"ML-DSA-87 signatures (ECDSA P-384 in their place)", "the group MLKEM1024 alone (its hybrid SecP384r1MLKEM1024 in its place)"},
+		},
+		{
+			Name: profileFIPS, MinVersion: versionTLS12, MaxVersion: versionTLS13,
+			Suites12: gcm(), Suites13: aes13(),
+			Groups:     append(mustNumbers(GroupByName, "SecP256r1MLKEM768", "SecP384r1MLKEM1024"), nist()...),
+			Curves:     nist(),
+			Signatures: sha2(), MinRSABits: minRSABits, MinECBits: minECBits, RequireEMS: true,
+		},
+		{
+			Name: profileBSI, MinVersion: versionTLS12, MaxVersion: versionTLS13,
+			Suites12: gcm(), Suites13: aes13(), Groups: nist(), Curves: nist(),
+			Signatures: sha2(), MinRSABits: 3000, MinECBits: minECBits, RequireEMS: true,
+		},
+		{
+			Name: profileLegacyRSA, MinVersion: versionTLS12, MaxVersion: versionTLS13,
+			Suites12: append(mozilla(), keyTransport()...),
+			Groups:   groups(), MinRSABits: minRSABits, MinECBits: minECBits,
+		},
+	}
+}
+
+// keyTransport lists the CipherSuites of RSA key transport that may be asked
+// for: those with AES-GCM.
+func keyTransport() []uint16 {
+	return []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384}
+}
+
+// KeyTransport says whether the profile allows RSA key transport: step 4 of the
+// classic handshake, without forward secrecy, and with the RSA key of the
+// identity in it (Bleichenbacher's attack works on the key, so no other profile
+// may use the same one).
+func (p *Profile) KeyTransport() bool {
+	for _, id := range p.Suites12 {
+		if !isECDHE(id) && p.MinVersion <= versionTLS12 {
+			return true
+		}
+	}
+	return false
+}

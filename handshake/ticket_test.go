@@ -1,0 +1,318 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/testpki"
+)
+
+// resumer is a client that keeps its tickets.
+type resumer struct {
+	config *tls.Config
+}
+
+func newResumer(version uint16, cert *testpki.Cert) *resumer {
+	c := clientConfig(version)
+	if cert != nil {
+		c = clientConfig(version, cert.TLS())
+	}
+	c.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	return &resumer{c}
+}
+
+func (r *resumer) connect(t *testing.T, p *Params, check CheckPeer) (outcome, tls.ConnectionState, error) {
+	t.Helper()
+	var cs tls.ConnectionState
+	var err error
+	o := handshakeWith(t, p, check, func(c *net.TCPConn) { err = goClient(r.config, &cs)(c) })
+	return o, cs, err
+}
+
+func ticketParams(keys *TicketKeys, change ...func(*Params)) *Params {
+	return serverParams(append([]func(*Params){func(p *Params) {
+		p.Ticket = &TicketRule{Binding: []byte("rule 1, policy 1"), Keys: keys}
+	}}, change...)...)
+}
+
+// good connects and says whether the session was resumed.
+func (r *resumer) good(t *testing.T, what string, p *Params, resumed bool) outcome {
+	t.Helper()
+	o, cs, err := r.connect(t, p, nil)
+	if err != nil || o.err != nil {
+		t.Fatalf("%s: client %v, server %v", what, err, o.err)
+	}
+	if o.s.Resumed != resumed || cs.DidResume != resumed {
+		t.Errorf("%s: resumed %v, client %v, want %v", what, o.s.Resumed, cs.DidResume, resumed)
+	}
+	return o
+}
+
+func TestResume(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		for _, auth := range []ClientAuth{ClientAuthRequired, ClientAuthOptional, ClientAuthNone} {
+			for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
+				p := ticketParams(NewTicketKeys(0), func(p *Params) { p.ClientAuth, p.Ledger = auth, mode })
+				r := newResumer(version, f.client)
+				r.good(t, "first", p, false)
+				for range 3 { // each gives a new ticket
+					o := r.good(t, "again", p, true)
+					if (o.s.Peer == nil) != (auth == ClientAuthNone) {
+						t.Fatalf("%s: peer %v", auth, o.s.Peer)
+					}
+					if o.s.Peer != nil && (!o.s.Peer.Proven || o.s.Peer.Authority != "staff" || !o.s.Peer.Leaf().Equal(f.client.Cert) || len(o.s.Peer.Chain) != 2) {
+						t.Errorf("peer %+v", o.s.Peer)
+					}
+					if o.l.Reached() != StepApplicationData || strings.Count(facts(o.l), "inherited from session") < 3 {
+						t.Errorf("%s %s: reached %s: %s", VersionName(version), mode, o.l.Reached(), facts(o.l))
+					}
+					if s := strings.Join(story(o.l), ";"); mode == LedgerFull && (strings.Contains(s, "Certificate") || strings.Contains(facts(o.l), "went on") || strings.Contains(facts(o.l), "incomplete")) {
+						t.Errorf("%s: %s", VersionName(version), s)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A ticket is good under the very same demands only; under any others a full
+// handshake follows, in which what they demand is asked.
+func TestTicketIsBound(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		for name, change := range map[string]func(*Params){
+			"rule or policy": func(p *Params) { p.Ticket = &TicketRule{Binding: []byte("rule 2, policy 1"), Keys: p.Ticket.Keys} },
+			"epoch":          func(p *Params) { p.Epoch++ },
+			"authorities":    func(p *Params) { p.Authorities = []*Authority{authority("staff", f.ca, f.other)} },
+			"its name":       func(p *Params) { p.Authorities = []*Authority{authority("guests", f.ca)} },
+			"client auth":    func(p *Params) { p.ClientAuth = ClientAuthOptional },
+			"profile":        func(p *Params) { p.Profile.MinRSABits = 4096 },
+			"signatures":     func(p *Params) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} },
+			"keys":           func(p *Params) { p.Ticket = &TicketRule{Binding: p.Ticket.Binding, Keys: NewTicketKeys(0)} },
+			"no tickets":     func(p *Params) { p.Ticket = nil },
+			"observe":        func(p *Params) { p.Observe = true },
+			"lifetime": func(p *Params) {
+				p.Now = func() time.Time { return time.Now().Add(61 * time.Minute) }
+			},
+			"clock set back": func(p *Params) {
+				p.Now = func() time.Time { return time.Now().Add(-time.Minute) }
+			},
+		} {
+			keys := NewTicketKeys(0)
+			r := newResumer(version, f.client)
+			r.good(t, name, ticketParams(keys), false)
+			r.good(t, name, ticketParams(keys, change), false)
+		}
+		// Another SNI: crypto/tls's client keeps its tickets by name, so one
+		// that does not is made of a cache with one place.
+		keys := NewTicketKeys(0)
+		other := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test", "other.test"}}))
+		p := ticketParams(keys, func(p *Params) { p.Certificates = []tls.Certificate{other.TLS()} })
+		r := newResumer(version, f.client)
+		r.config.ClientSessionCache = &onePlace{}
+		r.good(t, "first name", p, false)
+		r.good(t, "first name", p, true)
+		r.config.ServerName = "other.test"
+		r.good(t, "other name", p, false)
+		r.good(t, "other name", p, true)
+	}
+}
+
+// onePlace is a session cache that shows its one ticket to everybody.
+type onePlace struct{ s *tls.ClientSessionState }
+
+func (c *onePlace) Get(string) (*tls.ClientSessionState, bool) { return c.s, c.s != nil }
+func (c *onePlace) Put(_ string, s *tls.ClientSessionState)    { c.s = s }
+
+// The rule of the lax name lets in without a certificate; its ticket is no way
+// round the strict one (the trap of verifying in VerifyPeerCertificate).
+func TestTicketOfLaxRule(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		keys := NewTicketKeys(0)
+		r := newResumer(version, nil)
+		r.good(t, "lax", ticketParams(keys, func(p *Params) { p.ClientAuth = ClientAuthOptional }), false)
+		o, _, err := r.connect(t, ticketParams(keys), nil)
+		if o.err == nil || o.err.Reason != reason.NoCertificate || err == nil {
+			t.Errorf("%s: client %v, server %v", VersionName(version), err, o.err)
+		}
+		// The same demands, but another rule with another list of identities.
+		r = newResumer(version, f.client)
+		r.good(t, "first", ticketParams(keys), false)
+		no := Refuse(StepClientVerified, reason.NotAllowed, "")
+		o, _, err = r.connect(t, ticketParams(keys, func(p *Params) { p.Ticket.Binding = []byte("rule 2") }), func(*Peer, *State) error { return no })
+		if o.err != no || err == nil {
+			t.Errorf("%s: client %v, server %v", VersionName(version), err, o.err)
+		}
+	}
+}
+
+// On resumption CheckPeer is asked again: what was revoked since, or is not
+// allowed any more, is refused with the exact alert even under the same epoch.
+func TestResumptionIsChecked(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		p := ticketParams(NewTicketKeys(0))
+		r := newResumer(version, f.client)
+		r.good(t, "first", p, false)
+		asked := false
+		o, _, err := r.connect(t, p, func(peer *Peer, s *State) error {
+			asked = s.Resumed && peer.Leaf().Equal(f.client.Cert) && peer.Authority == "staff"
+			return &Error{Step: StepClientVerified, Side: SidePeer, Reason: reason.NotAllowed, Wanted: AlertCertificateRevoked, Received: AlertNone}
+		})
+		if !asked || o.err == nil || o.err.Wanted != AlertCertificateRevoked {
+			t.Fatalf("%s: asked %v, server %v", VersionName(version), asked, o.err)
+		}
+		if got := alertSeen(t, err); got != AlertCertificateRevoked || o.l.AlertSent() != got {
+			t.Errorf("%s: client saw %s, ledger %s", VersionName(version), got, o.l.AlertSent())
+		}
+	}
+}
+
+// A chain that ended meanwhile, at its leaf or above: full handshake, refused
+// there.
+func TestTicketEndsWithChain(t *testing.T) {
+	f := fixtures()
+	soon := time.Now().Add(10 * time.Minute)
+	inter := testpki.Must(f.ca.Intermediate(testpki.Options{NotAfter: soon}))
+	for _, version := range bothVersions {
+		for name, cert := range map[string]*testpki.Cert{
+			"leaf":         testpki.Must(f.ca.Issue(testpki.Leaf{NotAfter: soon})),
+			"intermediate": testpki.Must(inter.Issue(testpki.Leaf{})),
+		} {
+			keys := NewTicketKeys(0)
+			r := newResumer(version, cert)
+			r.good(t, name, ticketParams(keys), false)
+			r.good(t, name, ticketParams(keys), true)
+			o, _, err := r.connect(t, ticketParams(keys, func(p *Params) {
+				p.Now = func() time.Time { return time.Now().Add(20 * time.Minute) }
+			}), nil)
+			if o.err == nil || o.err.Reason != reason.Expired || err == nil {
+				t.Errorf("%s %s: client %v, server %v", VersionName(version), name, err, o.err)
+			}
+			if alertSeen(t, err) != AlertCertificateExpired {
+				t.Errorf("%s: client saw %v", name, err)
+			}
+		}
+	}
+}
+
+// Resuming does not prolong a session.
+func TestLifetimeIsFromFullHandshake(t *testing.T) {
+	f := fixtures()
+	for _, version := range bothVersions {
+		keys, r := NewTicketKeys(0), newResumer(version, f.client)
+		at := func(d time.Duration) *Params {
+			return ticketParams(keys, func(p *Params) { p.Now = func() time.Time { return time.Now().Add(d) } })
+		}
+		r.good(t, "first", at(0), false)
+		r.good(t, "40 minutes", at(40*time.Minute), true)
+		r.good(t, "70 minutes", at(70*time.Minute), false)
+	}
+}
+
+// TLS 1.2 sessions without extended_master_secret get no ticket, and a chain
+// too large for one gets one that does not open.
+func TestTicketsNotForAll(t *testing.T) {
+	f := fixtures()
+	g := &leg{p: ticketParams(NewTicketKeys(0)), hello: &ClientHello{}}
+	if g.resumable(tls.VersionTLS12) || !g.resumable(tls.VersionTLS13) {
+		t.Error("a TLS 1.2 session without extended_master_secret is resumable")
+	}
+	big := testpki.Must(f.ca.Issue(testpki.Leaf{Mutate: func(c *x509.Certificate) { c.OCSPServer = []string{strings.Repeat("x", 20<<10)} }}))
+	for _, version := range bothVersions {
+		p, r := ticketParams(NewTicketKeys(0)), newResumer(version, big)
+		r.good(t, "big", p, false)
+		r.good(t, "big", p, false)
+	}
+}
+
+func TestResumeOpenSSL(t *testing.T) {
+	f := fixtures()
+	dir := t.TempDir()
+	cert, key, err := f.client.WritePEM(dir, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"-tls1_2", "-tls1_3"} {
+		p := ticketParams(NewTicketKeys(0))
+		file := dir + "/session" + version
+		for i, args := range [][]string{{"-sess_out", file}, {"-sess_in", file}} {
+			o, out := withOpenSSL(t, p, append(args, version, "-cert", cert, "-key", key)...)
+			if o.err != nil || !strings.Contains(out, "ok") || o.s.Resumed != (i == 1) {
+				t.Errorf("%s %v: %v %+v\n%s", version, args, o.err, o.s, out)
+			}
+		}
+	}
+}
+
+func TestTicketKeysRotate(t *testing.T) {
+	k, now, binding := NewTicketKeys(time.Minute), time.Now(), []byte("b")
+	seal := func(at time.Time) []byte { return testpki.Must(k.seal([]byte("state"), binding, at)) }
+	old := seal(now)
+	for i := range 200 {
+		now = now.Add(30 * time.Minute)
+		ticket := seal(now)
+		if string(k.open(ticket, binding, now)) != "state" || k.open(ticket, []byte("c"), now) != nil {
+			t.Fatal("does not open, or under another binding")
+		}
+		if want := i < 49; (k.open(old, binding, now) != nil) != want {
+			t.Errorf("after %d half hours the first opens: %v", i+1, !want)
+		}
+		if len(k.keys) > maxTicketKeys {
+			t.Fatalf("%d keys", len(k.keys))
+		}
+	}
+	if bytes.Equal(old[:8], seal(now)[:8]) {
+		t.Error("the key is still the first")
+	}
+}
+
+// Two gateways with the same file open each other's tickets.
+func TestParseTicketKeys(t *testing.T) {
+	a, b := strings.Repeat("01", 31)+"aa", strings.Repeat("02", 31)+"bb"
+	first := testpki.Must(ParseTicketKeys([]byte("# shared\n\n" + a + "\r\n")))
+	second := testpki.Must(ParseTicketKeys([]byte(b + "\n" + a)))
+	now := time.Now()
+	ticket := testpki.Must(first.seal([]byte("state"), nil, now))
+	if string(second.open(ticket, nil, now.Add(100*time.Hour))) != "state" {
+		t.Error("the second does not open the first's")
+	}
+	if first.open(testpki.Must(second.seal([]byte("state"), nil, now)), nil, now) != nil {
+		t.Error("the first opens with a key it does not have")
+	}
+	for _, bad := range []string{"", "# none\n", a[1:], a + "00", "zz" + a[2:], a + "\n" + a, strings.Repeat("00", 32), strings.Repeat(a+"\n", 30)} {
+		if k, err := ParseTicketKeys([]byte(bad)); err == nil || k != nil || len(a) > 8 && strings.Contains(err.Error(), a[:16]) {
+			t.Errorf("%q: %v, %v", bad, k, err)
+		}
+	}
+}
+
+// Nothing opens but what was sealed under the same binding, unchanged; and
+// what is no origin of ours is none.
+func FuzzTicket(f *testing.F) {
+	k, now, binding := NewTicketKeys(0), time.Unix(1e9, 0), []byte("binding")
+	good := testpki.Must(k.seal([]byte("state"), binding, now))
+	f.Add(good[:40], uint16(0), byte(1))
+	f.Add((&origin{born: now, until: now}).bytes(), uint16(9), byte(0))
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, flip byte) {
+		if k.open(b, binding, now) != nil {
+			t.Errorf("opens: % x", b)
+		}
+		changed := bytes.Clone(good)
+		changed[int(at)%len(changed)] ^= flip
+		if (k.open(changed, binding, now) != nil) != (flip == 0) || len(b) > 0 && k.open(append(changed, b...), binding, now) != nil {
+			t.Errorf("byte %d changed by %#x", at, flip)
+		}
+		if o, ok := parseOrigin([][]byte{b}); ok && !bytes.Equal(o.bytes(), b) {
+			t.Errorf("origin % x does not survive", b)
+		}
+	})
+}

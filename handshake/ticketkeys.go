@@ -1,0 +1,172 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// TicketKeys seal and open session tickets: XChaCha20-Poly1305, whose nonces
+// are long enough to be random, under the newest key. A ticket is
+//
+//	key ID (8 bytes) | nonce (24) | sealed session state | tag (16)
+//
+// Safe for many goroutines.
+type TicketKeys struct {
+	rotate time.Duration // 0: never, the keys come from outside
+
+	mu   sync.Mutex
+	keys []ticketKey // newest first; at most maxTicketKeys
+}
+
+type ticketKey struct {
+	id   [8]byte
+	aead cipher.AEAD
+	made time.Time
+}
+
+// maxTicketKeys bounds the keys held: one an hour for MaxTicketLifetime, and
+// the current one.
+const maxTicketKeys = 25
+
+// minTicketRotation keeps the keys of MaxTicketLifetime within maxTicketKeys.
+const minTicketRotation = time.Hour
+
+// NewTicketKeys makes keys that live in this process alone and change every so
+// often, which bounds what a stolen one opens. Less than an hour, and zero,
+// mean one hour. Older keys open tickets for MaxTicketLifetime.
+func NewTicketKeys(rotate time.Duration) *TicketKeys {
+	return &TicketKeys{rotate: max(rotate, minTicketRotation)}
+}
+
+// ParseTicketKeys reads keys that several gateways share: one a line, 64
+// hexadecimal digits (32 bytes, from a random source); the first seals, all of
+// them open, at most 25. Empty lines and those that begin with # are skipped.
+// The file is rotated from outside: put the new key second everywhere, then
+// first everywhere, then drop the oldest.
+func ParseTicketKeys(text []byte) (*TicketKeys, error) {
+	k := &TicketKeys{}
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		key := make([]byte, chacha20poly1305.KeySize)
+		// The line is a secret: the error does not quote it.
+		if len(line) != hex.EncodedLen(len(key)) {
+			return nil, fmt.Errorf("line %d: a key has %d hexadecimal digits, this line has %d bytes", n, hex.EncodedLen(len(key)), len(line))
+		}
+		if _, err := hex.Decode(key, line); err != nil {
+			return nil, fmt.Errorf("line %d: a key has hexadecimal digits only", n)
+		}
+		if bytes.Count(key, key[:1]) == len(key) {
+			return nil, fmt.Errorf("line %d: this is no random key", n)
+		}
+		t, err := newTicketKey(key, time.Time{})
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range k.keys {
+			if other.id == t.id {
+				return nil, fmt.Errorf("line %d: this key is there twice", n)
+			}
+		}
+		if k.keys = append(k.keys, t); len(k.keys) > maxTicketKeys {
+			return nil, fmt.Errorf("line %d: at most %d keys", n, maxTicketKeys)
+		}
+	}
+	if len(k.keys) == 0 {
+		return nil, errors.New("there is no key in it: one a line, 64 hexadecimal digits, as `openssl rand -hex 32` prints")
+	}
+	return k, nil
+}
+
+func newTicketKey(key []byte, made time.Time) (ticketKey, error) {
+	aead, err := chacha20poly1305.NewX(key)
+	if err != nil {
+		return ticketKey{}, err
+	}
+	sum := sha256.Sum256(append([]byte("sslgate ticket key ID\n"), key...))
+	return ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made}, nil
+}
+
+// current is the key that seals; it makes one where it is time.
+func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate {
+		return k.keys[0], nil
+	}
+	key, err := k.random(chacha20poly1305.KeySize)
+	if err != nil {
+		return ticketKey{}, err
+	}
+	t, err := newTicketKey(key, now)
+	if err != nil {
+		return ticketKey{}, err
+	}
+	keys := []ticketKey{t}
+	for _, old := range k.keys {
+		if now.Sub(old.made) < k.rotate+MaxTicketLifetime && len(keys) < maxTicketKeys {
+			keys = append(keys, old)
+		}
+	}
+	k.keys = keys
+	return t, nil
+}
+
+func (k *TicketKeys) seal(state, binding []byte, now time.Time) ([]byte, error) {
+	t, err := k.current(now)
+	if err != nil {
+		return nil, err
+	}
+	nonce, err := k.random(chacha20poly1305.NonceSizeX)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, len(t.id)+len(nonce)+len(state)+t.aead.Overhead())
+	out = append(append(out, t.id[:]...), nonce...)
+	return t.aead.Seal(out, nonce, state, binding), nil
+}
+
+// open returns nil for everything that seal has not made under one of the keys
+// and the same binding.
+func (k *TicketKeys) open(ticket, binding []byte, now time.Time) []byte {
+	const head = 8 + chacha20poly1305.NonceSizeX
+	if len(ticket) < head || len(ticket) > maxTicket+head+chacha20poly1305.Overhead {
+		return nil
+	}
+	k.mu.Lock()
+	keys := k.keys // replaced, never changed
+	k.mu.Unlock()
+	for _, t := range keys {
+		if t.id != [8]byte(ticket) || k.rotate > 0 && now.Sub(t.made) > k.rotate+MaxTicketLifetime {
+			continue
+		}
+		state, err := t.aead.Open(nil, ticket[8:head], ticket[head:], binding)
+		if err != nil {
+			return nil
+		}
+		return state
+	}
+	return nil
+}
+
+// junk is a ticket that opens nowhere.
+func (k *TicketKeys) junk() ([]byte, error) { return k.random(32) }
+
+func (*TicketKeys) random(n int) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := rand.Read(b)
+	return b, err
+}

@@ -1,0 +1,115 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+)
+
+// guard stands before the loopback listener. Any user and any web page of the
+// host can send requests there, so:
+//
+//   - Host must name the listener itself: another name is a page of somebody
+//     else whose DNS answer was changed to the loopback (DNS rebinding);
+//   - Origin and Sec-Fetch-Site, where a browser sends them, must be our own;
+//   - all but the page's files, health, readiness, version and metrics needs
+//     the token, in the header Authorization: a browser never adds that by
+//     itself, as it would a cookie.
+type guard struct {
+	hosts map[string]bool
+	token tokenSum
+	next  http.Handler
+	open  func(*http.Request) bool // needs no token
+}
+
+// tokenSum is a hashed token: comparing takes the same time for any length.
+type tokenSum [sha256.Size]byte
+
+func hashToken(token string) tokenSum { return sha256.Sum256([]byte(token)) }
+
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch origin := r.Header.Get("Origin"); {
+	case !g.hosts[strings.ToLower(r.Host)]:
+		fail(w, http.StatusMisdirectedRequest, "the header Host names somebody else")
+		return
+	case origin != "" && !g.hosts[strings.TrimPrefix(strings.ToLower(origin), "http://")]:
+		fail(w, http.StatusForbidden, "requests of other web pages are not answered")
+		return
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none": // none: typed in by the user
+	default:
+		fail(w, http.StatusForbidden, "requests of other web pages are not answered")
+		return
+	}
+	if !g.open(r) && !g.has(r) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="sslgate"`)
+		fail(w, http.StatusUnauthorized, "this needs the token of admin.token_file, as Authorization: Bearer TOKEN")
+		return
+	}
+	g.next.ServeHTTP(w, r)
+}
+
+func (g *guard) has(r *http.Request) bool {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	sum := hashToken(token)
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1
+}
+
+// hostsOf lists what a browser on this host may call the listener.
+func hostsOf(a netip.AddrPort) map[string]bool {
+	hosts := map[string]bool{}
+	names := []string{a.Addr().String(), "localhost"}
+	for _, n := range names {
+		hosts[net.JoinHostPort(n, fmt.Sprint(a.Port()))] = true
+		if a.Port() == 80 {
+			hosts[n] = true
+		}
+	}
+	return hosts
+}
+
+// minToken is the least length of a token, in bytes: 16 of hexadecimal digits
+// are 64 bits, more than anyone can try over HTTP.
+const minToken = 16
+
+// ReadToken reads the token file: one line, readable by its owner and group
+// only.
+func ReadToken(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	if !st.Mode().IsRegular() || st.Size() > 4<<10 {
+		return "", fmt.Errorf("admin token: %s is no file of one line", path)
+	}
+	if st.Mode().Perm()&0o027 != 0 {
+		return "", fmt.Errorf("admin token: %s has mode %04o, others may read or change it: chmod 0640 %s", path, st.Mode().Perm(), path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("admin token: %s must hold one word of at least %d bytes; `openssl rand -hex 32` makes one", path, minToken)
+	}
+	return token, nil
+}
+
+var errNotLoopback = errors.New("admin.http listens on loopback addresses only, such as 127.0.0.1:9440")
+
+// ParseLoopback reads the address of the HTTP listener.
+func ParseLoopback(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || !a.Addr().IsLoopback() || a.Addr().Is4In6() || a.Addr().Zone() != "" {
+		return netip.AddrPort{}, errNotLoopback
+	}
+	return a, nil
+}

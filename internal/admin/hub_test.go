@@ -1,0 +1,160 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+func record(id, rule string, code reason.Code) *audit.Record {
+	r := audit.NewRecord(id, time.Now(), netip.MustParseAddrPort("192.0.2.1:4242"), netip.MustParseAddrPort("203.0.113.5:443"))
+	r.Rule, r.Reason = rule, code
+	return r
+}
+
+// A reader that stands still loses records, knows how many, and holds up
+// nobody.
+func TestSlowReaderLosesAndIsTold(t *testing.T) {
+	h := NewHub()
+	slow, err := h.Subscribe(Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := h.Subscribe(Filter{Rule: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = traceQueue + 100
+	for i := range n {
+		h.Finished(record(fmt.Sprint(i), "a", reason.NoCertificate))
+	}
+	if got, lost := len(slow.C), slow.Lost(); got != traceQueue || lost != 100 {
+		t.Errorf("%d queued and %d lost of %d", got, lost, n)
+	}
+	if lost := slow.Lost(); lost != 0 {
+		t.Errorf("%d losses are told twice", lost)
+	}
+	if r := <-slow.C; r.ID != "0" {
+		t.Errorf("the first is %s", r.ID)
+	}
+	if len(other.C) != 0 || other.Lost() != 0 {
+		t.Error("records passed a filter that they do not fit")
+	}
+	h.Unsubscribe(slow)
+	for len(slow.C) > 0 {
+		<-slow.C
+	}
+	h.Finished(record("x", "a", reason.NoCertificate))
+	if len(slow.C) != 0 {
+		t.Error("who has gone is still told")
+	}
+}
+
+func TestSubscribersAreBounded(t *testing.T) {
+	h := NewHub()
+	var last *Subscription
+	for i := range maxSubscribers {
+		s, err := h.Subscribe(Filter{})
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		last = s
+	}
+	if _, err := h.Subscribe(Filter{}); err == nil {
+		t.Error("no bound")
+	}
+	h.Unsubscribe(last)
+	if _, err := h.Subscribe(Filter{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever rules and reasons come, memory has a bound, and the sums are right.
+func TestHubIsBounded(t *testing.T) {
+	h := NewHub()
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 2 * maxGroups {
+				h.Finished(record(fmt.Sprintf("%d-%d", w, i), fmt.Sprintf("rule-%d", i), reason.NoCertificate))
+				h.Finished(record(fmt.Sprintf("%d-%d+", w, i), "pay", reason.OK))
+			}
+		})
+	}
+	wg.Wait()
+	groups := 0
+	h.groups.Range(func(_, _ any) bool { groups++; return true })
+	if groups > maxGroups+4 { // as many over it as flows that finish at once
+		t.Errorf("%d groups", groups)
+	}
+	if all := h.Recent(Filter{}, 1<<20); len(all) != 2*ringSize {
+		t.Errorf("%d flows are remembered", len(all))
+	}
+	if n := h.verdicts[0].Load(); n != 8*maxGroups {
+		t.Errorf("%d refused", n)
+	}
+	if hits := h.Hits("pay"); hits.Allowed != 8*maxGroups || hits.Refused != 0 {
+		t.Errorf("pay %+v", hits)
+	}
+}
+
+// What a board says grows neither with the load nor with what peers send.
+func TestBoardIsBounded(t *testing.T) {
+	h := NewHub()
+	evil := strings.Repeat("\u202e<script>\x00", 1000)
+	for i := range 5000 {
+		r := record(fmt.Sprint(i), fmt.Sprintf("rule-%d", i), reason.NoCertificate)
+		r.SNI, r.Detail = evil, evil
+		h.Finished(r)
+	}
+	flows := make([]Flow, boardFlows)
+	for i := range flows {
+		flows[i] = Flow{SNI: evil, Subject: evil, SANs: []string{evil, evil, evil, evil, evil, evil}}
+	}
+	b := boards{hub: h, backend: fixed{live: Live{Handshakes: flows, Relays: flows}}}
+	out, err := b.get()
+	if err != nil || !json.Valid(out) {
+		t.Fatal(err)
+	}
+	if len(out) > 300<<10 {
+		t.Errorf("a board of %d bytes", len(out))
+	}
+	again, _ := b.get()
+	if &again[0] != &out[0] {
+		t.Error("each reader costs a board of its own")
+	}
+}
+
+// Telling of a flow costs little, whoever listens.
+func BenchmarkFinished(b *testing.B) {
+	h := NewHub()
+	for range 4 {
+		if _, err := h.Subscribe(Filter{Rule: "other"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	r := record("x", "pay", reason.OK)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			h.Finished(r)
+		}
+	})
+}
+
+// fixed is a backend with nothing behind it but a sample of flows.
+type fixed struct {
+	Backend
+	live Live
+}
+
+func (f fixed) Live(int) Live      { return f.live }
+func (fixed) Status() Status       { return Status{} }
+func (fixed) Readiness() Readiness { return Readiness{} }

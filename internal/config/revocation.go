@@ -1,0 +1,184 @@
+package config
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/revocation"
+)
+
+// checkRevocation looks at what an authority says of revocation, without
+// opening any file.
+func (f *File) checkRevocation(path string, a *Authority) {
+	if a.Revocation != "" {
+		f.word(path+".revocation", a.Revocation, revocation.Modes()...)
+	}
+	seen := map[string]bool{}
+	for i, place := range a.CRL {
+		p := indexPath(path+".crl", i)
+		if revocation.IsURL(place) {
+			err := revocation.CheckURL(place)
+			f.check(err == nil, p, "%s: %v", quote(place), err)
+		}
+		f.check(!seen[place], p, "%s is listed twice", quote(place))
+		seen[place] = true
+	}
+	f.check(a.CRLRefresh == 0 || a.CRLRefresh.Std() >= 10*time.Second, path+".crl_refresh", "%s is too often: at least 10s", a.CRLRefresh)
+	f.atMost(path+".crl_refresh", a.CRLRefresh, 7*24*time.Hour)
+	if o := a.OCSP; o != nil {
+		f.check(o.URL != "", path+".ocsp.url", "is missing: the address of the responder")
+		if o.URL != "" {
+			err := revocation.CheckURL(o.URL)
+			f.check(err == nil, path+".ocsp.url", "%s: %v", quote(o.URL), err)
+		}
+		if o.Nonce != "" {
+			f.word(path+".ocsp.nonce", o.Nonce, revocation.NonceWords()...)
+		}
+		f.check(cmp.Or(o.Timeout.Std(), revocation.DefaultOCSPTimeout) < f.Config.Limits.Handshake.Std(), path+".ocsp.timeout",
+			"%s is not less than limits.handshake (%s), within which the answer must be there", Duration(cmp.Or(o.Timeout.Std(), revocation.DefaultOCSPTimeout)), f.Config.Limits.Handshake)
+		f.atMost(path+".ocsp.max_age", o.MaxAge, 24*time.Hour)
+	}
+	f.check(a.CRLRefresh == 0 || slices.ContainsFunc(a.CRL, revocation.IsURL), path+".crl_refresh", "has no effect: crl has no URL, and files are looked at every second")
+	if a.Revocation == revocation.Off.String() && (a.CRL != nil || a.OCSP != nil) && !f.echo(path+".revocation") {
+		f.findings = append(f.findings, f.Warning(path+".revocation", "off, so crl and ocsp have no effect: revoked certificates are let in"))
+	}
+}
+
+// revocation loads what an authority says of revocation. Lists in files are
+// read here, once, and handed on as they were checked.
+func (b *builder) revocation(name string, roots []*x509.Certificate) revocation.Authority {
+	cfg := b.file.Config.Authorities[name]
+	path, before := keyPath("authorities", name), len(b.findings)
+	a := revocation.Authority{
+		Name: name, Mode: revocation.ParseMode(cfg.Revocation, len(cfg.CRL) > 0 || cfg.OCSP != nil),
+		Roots: roots, Refresh: time.Duration(cfg.CRLRefresh),
+	}
+	if cfg.OCSP != nil {
+		a.OCSP = &revocation.OCSP{
+			URL: cfg.OCSP.URL, Timeout: time.Duration(cfg.OCSP.Timeout), MaxAge: time.Duration(cfg.OCSP.MaxAge),
+			Nonce: revocation.ParseNonce(cfg.OCSP.Nonce),
+		}
+	}
+	if a.Mode == revocation.Hard && len(cfg.CRL) == 0 && cfg.OCSP == nil {
+		b.warn(path+".revocation", "hard without crl and ocsp: only clients that staple an OCSP answer get in, over TLS 1.3")
+	}
+	if a.OCSP == nil && a.Sources == nil && cfg.Intermediates != "" && len(cfg.CRL) == 0 {
+		b.warn(path+".intermediates", "has no effect without crl: chains are made of what clients send")
+	}
+	a.Intermediates = b.intermediates(path+".intermediates", cfg.Intermediates, roots)
+	cas := append(slices.Clone(roots), a.Intermediates...)
+	urls := false
+	for i, place := range cfg.CRL {
+		if revocation.IsURL(place) {
+			urls = true
+			a.Sources = append(a.Sources, revocation.Source{Location: place})
+			continue
+		}
+		a.Sources = append(a.Sources, b.lists(indexPath(path+".crl", i), place, cas))
+	}
+	if urls && b.file.Config.State == "" && a.Mode != revocation.Off {
+		b.warn(path+".crl", "without state nothing that was fetched outlives a restart: name a directory in `state`")
+	}
+	if !Failed(b.findings[before:]) {
+		b.noListOf(name, &a)
+	}
+	return a
+}
+
+// intermediates reads the CAs below the roots.
+func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []*x509.Certificate {
+	if name == "" {
+		return nil
+	}
+	file := b.file.abs(name)
+	_, text, err := readPEM(file)
+	if err != nil {
+		b.add(path, err.Error())
+		return nil
+	}
+	certs, err := pki.ParseCertificates(text)
+	if err != nil {
+		b.add(path, file+": "+err.Error())
+		return nil
+	}
+	for i, c := range certs {
+		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		switch {
+		case !c.BasicConstraintsValid || !c.IsCA:
+			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
+		case !leadsTo(c, certs, roots):
+			b.add(path, what+" is not signed by a root of this authority, or by one of these that is")
+		default:
+			b.expiring(path, what, c)
+		}
+	}
+	return certs
+}
+
+// leadsTo says whether signatures lead from c to a root. Each step takes a CA
+// out, so it ends.
+func leadsTo(c *x509.Certificate, others, roots []*x509.Certificate) bool {
+	if slices.ContainsFunc(roots, func(r *x509.Certificate) bool { return c.CheckSignatureFrom(r) == nil }) {
+		return true
+	}
+	rest := slices.DeleteFunc(slices.Clone(others), c.Equal)
+	return slices.ContainsFunc(rest, func(p *x509.Certificate) bool {
+		return string(c.RawIssuer) == string(p.RawSubject) && c.CheckSignatureFrom(p) == nil && leadsTo(p, rest, roots)
+	})
+}
+
+// lists reads a file of revocation lists. One that has expired is a warning:
+// what happens to its clients is the operator's choice (revocation), and the
+// clients of other authorities must not be kept out by it.
+func (b *builder) lists(path, name string, cas []*x509.Certificate) revocation.Source {
+	file := b.file.abs(name)
+	src, err := revocation.ReadFile(file, cas)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		b.add(path, fmt.Sprintf("%v%s", err, nearFile(file)))
+		return src
+	case errors.Is(err, revocation.ErrIssuer):
+		b.add(path, fmt.Sprintf("%s: %v; if it is a CA below the roots, name its certificate in intermediates", file, err))
+		return src
+	case err != nil:
+		b.add(path, fmt.Sprintf("%s: %v", file, err))
+		return src
+	}
+	for _, l := range src.Lists {
+		what := fmt.Sprintf("%s: %s", file, l)
+		left := l.NextUpdate.Sub(b.now)
+		switch {
+		case left <= 0:
+			b.warn(path, what+" expired on "+l.NextUpdate.UTC().Format(time.DateTime)+" UTC")
+		case !l.Fresh(b.now):
+			b.warn(path, what+" is not valid before "+l.ThisUpdate.UTC().Format(time.DateTime)+" UTC")
+		case l.Late(b.now):
+			b.warn(path, fmt.Sprintf("%s expires in %s, on %s UTC: get the next one", what, roughly(left), l.NextUpdate.UTC().Format(time.DateTime)))
+		}
+		if l.Number == nil {
+			b.warn(path, what+": that a list is older than the one before can only be seen by its date (RFC 5280, section 5.2.3)")
+		}
+	}
+	return src
+}
+
+// noListOf warns where lists are named in files, but none of one of the CAs.
+func (b *builder) noListOf(name string, a *revocation.Authority) {
+	if a.Mode != revocation.Hard || a.OCSP != nil || len(a.Sources) == 0 ||
+		slices.ContainsFunc(a.Sources, func(s revocation.Source) bool { return s.Lists == nil }) {
+		return
+	}
+	for _, ca := range append(slices.Clone(a.Roots), a.Intermediates...) {
+		if !slices.ContainsFunc(a.Sources, func(s revocation.Source) bool {
+			return slices.ContainsFunc(s.Lists, func(l *revocation.List) bool { return l.IssuedBy(ca) })
+		}) {
+			b.warn(keyPath("authorities", name)+".crl", fmt.Sprintf("no list of %s: what it has issued is refused (revocation: hard)", quote(ca.Subject.String())))
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+)
+
+// RuntimeTickets are Tickets with their keys loaded.
+type RuntimeTickets struct {
+	Lifetime time.Duration
+	Keys     *handshake.TicketKeys // nil: those of the gateway's own
+}
+
+func (f *File) checkTickets(t *Tickets) {
+	f.word("tickets.mode", t.Mode, "on", "off")
+	f.check(t.Lifetime.Std() >= time.Minute && t.Lifetime.Std() <= handshake.MaxTicketLifetime, "tickets.lifetime",
+		"%s is out of range: 1m to 24h", t.Lifetime.Std())
+	if t.Mode == "off" && f.has("tickets.keys") {
+		f.findings = append(f.findings, f.Warning("tickets.keys", "has no effect with mode: off"))
+	}
+}
+
+// tickets loads the keys; nil means that there are no tickets.
+func (b *builder) tickets() *RuntimeTickets {
+	t := b.file.Config.Tickets
+	if t.Mode != "on" {
+		return nil
+	}
+	rt := &RuntimeTickets{Lifetime: t.Lifetime.Std()}
+	if t.Keys == "" {
+		return rt
+	}
+	file := b.file.abs(t.Keys)
+	info, text, err := readPEM(file)
+	if err != nil {
+		b.add("tickets.keys", err.Error())
+		return nil
+	}
+	defer clear(text)
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		b.add("tickets.keys", fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
+	}
+	if rt.Keys, err = handshake.ParseTicketKeys(text); err != nil {
+		b.add("tickets.keys", file+": "+err.Error())
+		return nil
+	}
+	return rt
+}

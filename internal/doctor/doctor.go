@@ -1,0 +1,145 @@
+// Package doctor looks at the host a gateway is to run on and says, for each
+// thing that stands in the way, the command that mends it. It changes nothing.
+package doctor
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/config"
+)
+
+// Level says how a finding stands.
+type Level uint8
+
+// The levels. Fail is the zero value.
+const (
+	Fail Level = iota // the gateway cannot run, or captured traffic does not come through
+	Warn              // it runs, but worse than it could, or not for long
+	Good
+)
+
+// String is "fail", "warn" or "ok".
+func (l Level) String() string {
+	switch l {
+	case Good:
+		return "ok"
+	case Warn:
+		return "warn"
+	default:
+		return "fail"
+	}
+}
+
+// MarshalText is String, for --json.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	Check string `json:"check"` // a stable word: tun, forwarding, gro, ...
+	Level Level  `json:"level"`
+	Text  string `json:"text"`
+	// Fix is the shell command that mends it; "" where all is well, or where
+	// Text says what to do because no single command does.
+	Fix string `json:"fix,omitempty"`
+}
+
+// Options of Examine.
+type Options struct {
+	// File is the configuration's name, for the commands; Config is what it
+	// says. Without a Config only what every gateway needs is looked at.
+	File   string
+	Config *config.Config
+	// Now is the time of the host; zero means time.Now.
+	Now time.Time
+	// Built is when sslgate was built: a clock before it is wrong. Zero means
+	// that nobody knows.
+	Built time.Time
+	// Proc and TUNNode are /proc and /dev/net/tun; "" means those. Clock is
+	// adjtimex(2); nil means that.
+	Proc, TUNNode string
+	Clock         func(*unix.Timex) (int, error)
+}
+
+type doctor struct {
+	o     Options
+	found []Finding
+}
+
+// Examine looks at everything, in the network namespace of the caller.
+func Examine(o Options) []Finding {
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	if o.Proc == "" {
+		o.Proc = "/proc"
+	}
+	if o.TUNNode == "" {
+		o.TUNNode = "/dev/net/tun"
+	}
+	if o.Clock == nil {
+		o.Clock = unix.Adjtimex
+	}
+	d := &doctor{o: o}
+	d.tun()
+	d.capabilities()
+	d.nft()
+	d.forwarding()
+	d.reversePath()
+	d.interfaces()
+	d.rules()
+	d.foreignRoutes()
+	d.guard()
+	d.conntrack()
+	d.ports()
+	d.files()
+	d.socket()
+	d.clock()
+	return d.found
+}
+
+// Bad says whether any finding is not good.
+func Bad(found []Finding) bool {
+	for _, f := range found {
+		if f.Level != Good {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *doctor) good(check, format string, a ...any) {
+	d.found = append(d.found, Finding{Check: check, Level: Good, Text: fmt.Sprintf(format, a...)})
+}
+
+func (d *doctor) warn(check, fix, format string, a ...any) {
+	d.found = append(d.found, Finding{Check: check, Level: Warn, Text: fmt.Sprintf(format, a...), Fix: fix})
+}
+
+func (d *doctor) fail(check, fix, format string, a ...any) {
+	d.found = append(d.found, Finding{Check: check, Level: Fail, Text: fmt.Sprintf(format, a...), Fix: fix})
+}
+
+// steers says whether this gateway sets its own rules; with tun.attach
+// somebody else does.
+func (d *doctor) steers() bool { return d.o.Config != nil && !d.o.Config.TUN.Attach }
+
+// captured are the interfaces that are captured.
+func (d *doctor) captured() []string {
+	if !d.steers() {
+		return nil
+	}
+	return d.o.Config.Capture.Interfaces
+}
+
+// clean says whether check has found nothing bad yet.
+func (d *doctor) clean(check string) bool {
+	for _, f := range d.found {
+		if f.Check == check {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,206 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// forwarding: what is not forwarded never reaches the TUN.
+func (d *doctor) forwarding() {
+	need := func(key, effect string) {
+		if v, ok := d.sysctlInt(key); ok && v == 0 {
+			d.fail("forwarding", "sysctl -w net/"+key+"=1", "%s", effect)
+		}
+	}
+	need("ipv4/ip_forward", "IPv4 is not forwarded: nothing is captured")
+	need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
+	if d.clean("forwarding") {
+		for _, ifc := range d.captured() {
+			need("ipv4/conf/"+ifc+"/forwarding", "IPv4 from "+ifc+" is not forwarded")
+			need("ipv6/conf/"+ifc+"/forwarding", "IPv6 from "+ifc+" is not forwarded")
+		}
+	}
+	if d.clean("forwarding") {
+		d.good("forwarding", "packets are forwarded")
+	}
+}
+
+// reversePath: with src_valid_mark the reverse path of a captured packet is
+// looked up with its mark, which leads into the TUN: the strict filter then
+// drops it (Linux, Documentation/networking/ip-sysctl.rst).
+func (d *doctor) reversePath() {
+	all, _ := d.sysctlInt("ipv4/conf/all/rp_filter")
+	markAll, _ := d.sysctlInt("ipv4/conf/all/src_valid_mark")
+	for _, ifc := range d.captured() {
+		own, ok := d.sysctlInt("ipv4/conf/" + ifc + "/rp_filter")
+		mark, _ := d.sysctlInt("ipv4/conf/" + ifc + "/src_valid_mark")
+		if ok && max(all, own) == 1 && (markAll != 0 || mark != 0) {
+			d.fail("rp_filter", "sysctl -w net/ipv4/conf/"+ifc+"/rp_filter=2",
+				"%s has the strict reverse path filter and src_valid_mark: the kernel drops what is captured from it", ifc)
+		}
+	}
+	if d.clean("rp_filter") {
+		d.good("rp_filter", "the reverse path filter lets captured packets in")
+	}
+}
+
+// interfaces: what is captured must be there, and come in large pieces.
+func (d *doctor) interfaces() {
+	for _, name := range d.captured() {
+		link, err := netlink.LinkByName(name)
+		var none netlink.LinkNotFoundError
+		switch {
+		case errors.As(err, &none):
+			d.fail("interface", "ip -br link", "there is no interface %s: take its name from the list", name)
+			continue
+		case err != nil:
+			d.fail("interface", "", "look for interface %s: %v", name, err)
+			continue
+		}
+		a := link.Attrs()
+		if a.Flags&net.FlagUp == 0 {
+			d.fail("interface", "ip link set dev "+quote(name)+" up", "%s is down", name)
+		}
+		d.master(name, a.MasterIndex)
+		d.offloads(name)
+	}
+	if len(d.captured()) > 0 && d.clean("interface") {
+		d.good("interface", "the captured interfaces are there and up")
+	}
+	if len(d.captured()) > 0 && d.clean("gro") {
+		d.good("gro", "captured packets come in large pieces")
+	}
+}
+
+// master: packets of a bridge's port come in by the bridge.
+func (d *doctor) master(name string, index int) {
+	if index == 0 {
+		return
+	}
+	m, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return
+	}
+	if kind := m.Type(); kind == "bridge" || kind == "bond" || kind == "team" {
+		d.fail("interface", "ip link set dev "+quote(name)+" nomaster",
+			"%s belongs to the %s %s, by which its packets come in: capture that, or take it out", name, kind, m.Attrs().Name)
+	}
+}
+
+// offloads: one packet a system call at 1500 bytes is an eighth of the speed.
+func (d *doctor) offloads(name string) {
+	if on, err := ethtool(name, unix.ETHTOOL_GGRO); err == nil && !on {
+		d.warn("gro", "ethtool -K "+quote(name)+" gro on", "generic receive offload of %s is off: uploads run at a fraction of the speed", name)
+	}
+	if on, err := ethtool(name, unix.ETHTOOL_GTSO); err == nil && !on {
+		d.warn("gro", "ethtool -K "+quote(name)+" tx on sg on tso on", "segmentation offload of %s is off: downloads cost more than they must", name)
+	}
+}
+
+// ethtool asks for one value (linux/ethtool.h, struct ethtool_value).
+func ethtool(name string, cmd uint32) (bool, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	value := struct{ cmd, data uint32 }{cmd: cmd}
+	ifr := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte // of the union in struct ifreq
+	}{data: unsafe.Pointer(&value)}
+	copy(ifr.name[:unix.IFNAMSIZ-1], name)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifr))); errno != 0 {
+		return false, errno
+	}
+	return value.data != 0, nil
+}
+
+// ruleProtocol tags our rules and routes; see package tun.
+const ruleProtocol = 155
+
+var families = []struct {
+	number int
+	flag   string
+}{{unix.AF_INET, "-4"}, {unix.AF_INET6, "-6"}}
+
+// rules: one of somebody else before ours takes captured packets elsewhere,
+// where the guard drops them.
+func (d *doctor) rules() {
+	if !d.steers() {
+		return
+	}
+	c := &d.o.Config.Capture
+	for _, f := range families {
+		list, err := netlink.RuleList(f.number)
+		if err != nil {
+			d.fail("rules", "", "list the ip %s rules: %v", f.flag, err)
+			continue
+		}
+		for _, r := range list {
+			if r.Priority <= 0 || r.Priority >= c.Preference || r.Protocol == ruleProtocol || !fits(&r, c.Interfaces, c.Mark) {
+				continue
+			}
+			d.fail("rules", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
+				"ip %s rule %d (table %d) comes before ours (%d) and may take captured packets, which the guard then drops; delete it, or add it again after %d",
+				f.flag, r.Priority, r.Table, c.Preference, c.Preference+1)
+		}
+	}
+	if d.clean("rules") {
+		d.good("rules", "no rule of somebody else takes captured packets before ours")
+	}
+}
+
+// fits says whether a rule may match a captured packet; when in doubt it does.
+func fits(r *netlink.Rule, interfaces []string, mark uint32) bool {
+	if r.Invert {
+		return true
+	}
+	if r.IifName != "" && !slices.Contains(interfaces, r.IifName) || r.OifName != "" {
+		return false
+	}
+	if r.IPProto != 0 && r.IPProto != unix.IPPROTO_TCP {
+		return false
+	}
+	mask := uint32(0xffffffff)
+	if r.Mask != nil {
+		mask = *r.Mask
+	}
+	return r.Mark == 0 || mark&mask == r.Mark
+}
+
+// foreignRoutes: a route of somebody else in our table is preferred to the TUN.
+func (d *doctor) foreignRoutes() {
+	if !d.steers() {
+		return
+	}
+	table := d.o.Config.Capture.Table
+	for _, f := range families {
+		list, err := netlink.RouteListFiltered(f.number, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			d.fail("routes", "", "list table %d: %v", table, err)
+			continue
+		}
+		for _, r := range list {
+			if r.Protocol == ruleProtocol {
+				continue
+			}
+			dst := "default"
+			if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+				dst = r.Dst.String()
+			}
+			d.fail("routes", fmt.Sprintf("ip %s route del %s table %d proto %d", f.flag, dst, table, int(r.Protocol)),
+				"the route %s in our table %d is not ours: captured packets to it go nowhere", dst, table)
+		}
+	}
+	if d.clean("routes") {
+		d.good("routes", "table %d leads nowhere but to the TUN", table)
+	}
+}

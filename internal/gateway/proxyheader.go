@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	proxyproto "github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// TLVs of our own in the PROXY header, from the range that is free for
+// applications (PROXY protocol, section 2.2.8).
+const (
+	// tlvSPIFFE is the SPIFFE id of the verified client, ASCII.
+	tlvSPIFFE proxyproto.PP2Type = 0xE0
+	// tlvSAN is one subject alternative name of the verified client, with its
+	// kind: "dns:a.example", "uri:...", "email:...", "ip:...". May repeat.
+	tlvSAN proxyproto.PP2Type = 0xE1
+)
+
+const (
+	// maxHeaderSANs bounds the names in a header, maxHeaderText the bytes of each
+	// text in it: at most about 17 KiB, where the protocol has 64.
+	maxHeaderSANs = 32
+	maxHeaderText = 512
+	// headerTimeout bounds the writing of the header: it fits the send buffer of
+	// a connection that was just made.
+	headerTimeout = 5 * time.Second
+)
+
+// writeProxyHeader tells the destination who is behind the connection. Only
+// what was verified and proven is in it: of a client that showed no
+// certificate, or one that was only observed, it says so.
+func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) error {
+	if session == nil {
+		return handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a PROXY header before the client was verified")
+	}
+	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(fl.rec.Client), net.TCPAddrFromAddrPort(fl.rec.Destination))
+	tlvs, err := headerTLVs(session)
+	if err == nil {
+		err = h.SetTLVs(tlvs)
+	}
+	var raw []byte
+	if err == nil {
+		raw, err = h.Format()
+	}
+	if err == nil {
+		err = dest.SetWriteDeadline(time.Now().Add(headerTimeout))
+	}
+	if err == nil {
+		_, err = dest.Write(raw)
+	}
+	if err == nil {
+		err = dest.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		e := handshake.Refuse(handshake.StepApplicationData, reason.UpstreamFailed, "")
+		e.Err = fmt.Errorf("write PROXY header: %w", err)
+		return e
+	}
+	return nil
+}
+
+func headerTLVs(s *handshake.Session) ([]proxyproto.TLV, error) {
+	var tlvs []proxyproto.TLV
+	if s.ALPN != "" {
+		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_ALPN, Value: []byte(s.ALPN)})
+	}
+	if s.ServerName != "" {
+		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(s.ServerName)})
+	}
+	ssl := tlvparse.PP2SSL{
+		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
+		Verify: 1, // 0 means that a certificate was shown and is good
+		TLV: []proxyproto.TLV{
+			{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(strings.ReplaceAll(handshake.VersionName(s.Version), "TLS ", "TLSv"))},
+			{Type: proxyproto.PP2_SUBTYPE_SSL_CIPHER, Value: []byte(handshake.SuiteName(s.Suite))},
+		},
+	}
+	var names []proxyproto.TLV
+	if p := s.Peer; p != nil && p.Proven && p.Chain != nil && p.Refusal == nil {
+		ssl.Verify = 0
+		ssl.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
+		if !s.Resumed {
+			ssl.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN
+		}
+		if cn := p.Leaf().Subject.CommonName; plainText(cn) {
+			ssl.TLV = append(ssl.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(cn)})
+		}
+		names = nameTLVs(p.Leaf())
+	}
+	tlv, err := ssl.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return append(append(tlvs, tlv), names...), nil
+}
+
+// nameTLVs are the alternative names. A SPIFFE id is the only URI of its
+// certificate (SPIFFE X.509-SVID, section 2).
+func nameTLVs(c *x509.Certificate) []proxyproto.TLV {
+	var out []proxyproto.TLV
+	if len(c.URIs) == 1 && c.URIs[0].Scheme == "spiffe" && plainText(c.URIs[0].String()) {
+		out = append(out, proxyproto.TLV{Type: tlvSPIFFE, Value: []byte(c.URIs[0].String())})
+	}
+	n := 0
+	add := func(kind, name string) {
+		if n < maxHeaderSANs && plainText(name) {
+			out = append(out, proxyproto.TLV{Type: tlvSAN, Value: []byte(kind + ":" + name)})
+			n++
+		}
+	}
+	for _, v := range c.DNSNames {
+		add("dns", v)
+	}
+	for _, v := range c.URIs {
+		add("uri", v.String())
+	}
+	for _, v := range c.EmailAddresses {
+		add("email", v)
+	}
+	for _, v := range c.IPAddresses {
+		add("ip", v.String())
+	}
+	return out
+}
+
+// plainText says whether a text may stand in a header that applications print
+// and compare: not empty, not cut, no control characters.
+func plainText(s string) bool {
+	return s != "" && len(s) <= maxHeaderText && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })
+}

@@ -1,0 +1,73 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// Revocation says whether a verified chain is revoked: a *revocation.Checker.
+type Revocation interface {
+	Check(ctx context.Context, peer *handshake.Peer, now time.Time) revocation.Result
+	// Epoch grows with every change of what Check may answer.
+	Epoch() uint64
+}
+
+// revocationSeen is the last answer about the flow's peer.
+type revocationSeen struct {
+	asked  bool
+	epoch  uint64
+	result revocation.Result
+}
+
+// withRevocation takes a verdict back that lets a peer through which is revoked
+// or of which nothing fresh is known. It is asked inside the handshake, so that
+// the client sees an alert, and again for the verdict that counts; the second
+// answer is the first one unless something has changed meanwhile.
+func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *handshake.Peer, v policy.Verdict) policy.Verdict {
+	if fl.g.revocation == nil || v.Action != policy.Terminate || peer == nil || peer.Refusal != nil {
+		return v
+	}
+	epoch := fl.g.revocation.Epoch() // before the answer: a change during it is asked about again
+	if seen := &fl.revocation; !seen.asked || seen.epoch != epoch {
+		seen.result = fl.g.revocation.Check(ctx, peer, fl.g.now())
+		seen.asked, seen.epoch = true, epoch
+	}
+	r := &fl.revocation.result
+	if r.Mode != revocation.Off {
+		fl.rec.Revocation = &audit.Revocation{
+			Status: r.Status.String(), Mode: r.Mode.String(), Source: r.Source, Until: r.Until, Detail: r.Detail,
+		}
+	}
+	switch {
+	case r.Code == "":
+	case !plan.Observed:
+		v.Action, v.Reason, v.Detail, v.Alert = policy.Deny, r.Code, r.Detail, handshake.AlertOf(r.Code)
+	case !v.Would.Deny:
+		v.Would = policy.Would{Deny: true, Rule: v.Rule, Reason: r.Code, Detail: r.Detail, Alert: handshake.AlertOf(r.Code)}
+	}
+	return v
+}
+
+// destinationRevoked refuses a destination whose authority says that its
+// certificate is revoked, or has nothing fresh about it under hard. It returns
+// an error and not an *Error: a nil one of those is no nil error.
+func (fl *flow) destinationRevoked(ctx context.Context, plan *policy.Plan, peer *handshake.Peer) error {
+	if fl.g.revocation == nil || plan.Observed || peer == nil {
+		return nil
+	}
+	r := fl.g.revocation.Check(ctx, peer, fl.g.now())
+	if r.Code == "" {
+		return nil
+	}
+	e := handshake.Refuse(handshake.StepServerVerified, reason.UpstreamBadCert, string(r.Code)+": "+r.Detail)
+	e.Wanted = handshake.AlertOf(r.Code)
+	return e
+}
+
+var _ Revocation = (*revocation.Checker)(nil)

@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// Tickets let clients resume their sessions, see handshake.TicketRule.
+type Tickets struct {
+	// Lifetime of a session since its full handshake; zero means one hour.
+	Lifetime time.Duration
+	// Keys seal the tickets; nil means keys that live in the gateway alone and
+	// change every hour.
+	Keys *handshake.TicketKeys
+}
+
+// SetTickets puts other tickets in place for the flows that begin from now on;
+// nil means none, which is how a gateway begins. Keys of its own it keeps.
+func (g *Gateway) SetTickets(t *Tickets) {
+	if t == nil {
+		g.tickets.Store(nil)
+		return
+	}
+	rule := &handshake.TicketRule{Lifetime: t.Lifetime, Keys: t.Keys}
+	if rule.Keys == nil {
+		rule.Keys = g.ticketKeys
+	}
+	g.tickets.Store(rule)
+}
+
+// epocher is a Revocation whose answers have a number that grows whenever one
+// of them may have changed.
+type epocher interface{ Epoch() uint64 }
+
+// params are the rule's, with what may change from flow to flow: the epoch,
+// and the ticket rule, bound to the rule and to the policy as a whole.
+func (fl *flow) params(plan *policy.Plan) *handshake.Params {
+	p := *plan.Client
+	if r, ok := fl.g.revocation.(epocher); ok {
+		p.Epoch = r.Epoch()
+	}
+	if t := fl.g.tickets.Load(); t != nil {
+		rule := *t
+		// Neither a rule's name nor a digest has a NUL in it.
+		rule.Binding = []byte(fl.rec.Rule + "\x00" + fl.set.ID())
+		p.Ticket = &rule
+	}
+	return &p
+}

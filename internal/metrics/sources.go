@@ -1,0 +1,209 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/stack"
+)
+
+// Sources are read at each scrape. A nil function leaves its metrics out.
+type Sources struct {
+	Stack        func() stack.Stats
+	Gauges       func() Gauges
+	Audit        func() audit.Stats
+	Certificates func() []Certificate
+}
+
+// Gauges is how the gateway stands at one moment.
+type Gauges struct {
+	Flows, FlowsMax int
+	Draining        bool
+	Ready           bool
+	// Queues by name: how many wait, and how many fit.
+	Queues map[string][2]int
+	// Repairs of rules, routes and nft table that others changed.
+	Repairs uint64
+	// Memory in bytes by part, beside the Go runtime's own figures.
+	Memory map[string]uint64
+}
+
+// Certificate is one whose end matters.
+type Certificate struct {
+	Kind     string // identity or authority
+	Name     string // in the configuration
+	NotAfter time.Time
+}
+
+// stackMetric is one counter of stack.Stats.
+type stackMetric struct {
+	desc  *prometheus.Desc
+	label []string
+	value func(*stack.Stats) uint64
+}
+
+// sourceCollector reads Sources.
+type sourceCollector struct {
+	src                                                  Sources
+	stack                                                []stackMetric
+	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
+	queue, queueMax, memory, fragments, expiry           *prometheus.Desc
+	auditWritten, auditLost, auditBroken                 *prometheus.Desc
+}
+
+func newSourceCollector(src Sources) *sourceCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("sslgate_"+name, help, labels, nil)
+	}
+	return &sourceCollector{
+		src: src, stack: stackMetrics(desc),
+		flows:        desc("flows_live", "Flows held now."),
+		flowsMax:     desc("flows_limit", "limits.flows: no more are held at a time."),
+		lingering:    desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
+		draining:     desc("draining", "1 while no new flows are taken."),
+		ready:        desc("ready", "1 if the gateway takes flows and nothing is known to be wrong."),
+		repairs:      desc("steering_repairs_total", "Repairs of rules, routes and nft table that others changed."),
+		queue:        desc("queue_length", "Entries that wait, by queue.", "queue"),
+		queueMax:     desc("queue_capacity", "Entries that fit, by queue.", "queue"),
+		memory:       desc("memory_bytes", "Memory by part of the gateway.", "part"),
+		fragments:    desc("fragmented_packets", "Incomplete packets held now."),
+		auditWritten: desc("audit_records_written_total", "Audit records that were written."),
+		auditLost:    desc("audit_records_lost_total", "Audit records that could not be written and are lost."),
+		auditBroken:  desc("audit_broken", "1 while audit records cannot be written."),
+		expiry:       desc("certificate_expiry_timestamp_seconds", "When the certificate ends; of several of that name, the first.", "kind", "name"),
+	}
+}
+
+func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) []stackMetric {
+	var all []stackMetric
+	add := func(name, help, label string, values map[string]func(*stack.Stats) uint64) {
+		if label == "" {
+			all = append(all, stackMetric{desc: desc(name, help), value: values[""]})
+			return
+		}
+		d := desc(name, help, label)
+		for v, f := range values {
+			all = append(all, stackMetric{d, []string{v}, f})
+		}
+	}
+	type by = map[string]func(*stack.Stats) uint64
+	add("stack_packets_total", "Packets read from (in) and written to (out) the device; with offload each may be up to 64 KiB.", "direction", by{
+		"in":  func(s *stack.Stats) uint64 { return s.PacketsIn },
+		"out": func(s *stack.Stats) uint64 { return s.PacketsOut },
+	})
+	add("stack_bytes_total", "Bytes read from (in) and written to (out) the device.", "direction", by{
+		"in":  func(s *stack.Stats) uint64 { return s.BytesIn },
+		"out": func(s *stack.Stats) uint64 { return s.BytesOut },
+	})
+	add("stack_write_errors_total", "Packets that the device did not take.", "", by{"": func(s *stack.Stats) uint64 { return s.WriteErrors }})
+	add("stack_bad_packets_total", "Packets dropped as malformed, by what was wrong.", "kind", by{
+		"length":          func(s *stack.Stats) uint64 { return s.Bad.Length },
+		"version":         func(s *stack.Stats) uint64 { return s.Bad.Version },
+		"header_checksum": func(s *stack.Stats) uint64 { return s.Bad.HeaderChecksum },
+		"options":         func(s *stack.Stats) uint64 { return s.Bad.Options },
+		"fragment":        func(s *stack.Stats) uint64 { return s.Bad.Fragment },
+		"overlap":         func(s *stack.Stats) uint64 { return s.Bad.Overlap },
+		"address":         func(s *stack.Stats) uint64 { return s.Bad.Address },
+		"tcp_header":      func(s *stack.Stats) uint64 { return s.Bad.TCPHeader },
+		"flags":           func(s *stack.Stats) uint64 { return s.Bad.Flags },
+		"checksum":        func(s *stack.Stats) uint64 { return s.Bad.Checksum },
+		"icmp":            func(s *stack.Stats) uint64 { return s.Bad.ICMP },
+	})
+	add("stack_ignored_packets_total", "Well-formed packets that are neither TCP nor \"packet too big\".", "", by{"": func(s *stack.Stats) uint64 { return s.Ignored }})
+	add("stack_fragments_total", "IP fragments, by what became of them.", "event", by{
+		"received":    func(s *stack.Stats) uint64 { return s.Fragments },
+		"reassembled": func(s *stack.Stats) uint64 { return s.Reassembled },
+		"timed_out":   func(s *stack.Stats) uint64 { return s.FragmentsTimedOut },
+		"evicted":     func(s *stack.Stats) uint64 { return s.FragmentsEvicted },
+	})
+	add("stack_syns_total", "SYNs by answer; limited are those over limits.flows or limits.flows_per_client, overflow found a queue full.", "answer", by{
+		"passed":   func(s *stack.Stats) uint64 { return s.SYNPassed },
+		"reset":    func(s *stack.Stats) uint64 { return s.SYNReset },
+		"dropped":  func(s *stack.Stats) uint64 { return s.SYNDropped },
+		"limited":  func(s *stack.Stats) uint64 { return s.SYNLimited },
+		"overflow": func(s *stack.Stats) uint64 { return s.SYNOverflow },
+	})
+	add("stack_syn_cookies_total", "SYN cookies.", "event", by{
+		"sent":     func(s *stack.Stats) uint64 { return s.SYNCookiesSent },
+		"accepted": func(s *stack.Stats) uint64 { return s.SYNCookiesAccepted },
+		"invalid":  func(s *stack.Stats) uint64 { return s.SYNCookiesInvalid },
+	})
+	add("stack_handshakes_timed_out_total", "TCP handshakes that the client did not complete.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesTimedOut }})
+	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})
+	add("stack_retransmission_timeouts_total", "TCP retransmission timeouts.", "", by{"": func(s *stack.Stats) uint64 { return s.Timeouts }})
+	add("stack_resets_total", "TCP resets, without those that answer a SYN.", "direction", by{
+		"sent":     func(s *stack.Stats) uint64 { return s.ResetsSent },
+		"received": func(s *stack.Stats) uint64 { return s.ResetsReceived },
+	})
+	add("stack_flows_total", "Flows with a complete TCP handshake: accepted, or rejected for want of room.", "result", by{
+		"accepted": func(s *stack.Stats) uint64 { return s.FlowsAccepted },
+		"rejected": func(s *stack.Stats) uint64 { return s.FlowsRejected },
+	})
+	return all
+}
+
+// Describe sends nothing: what is there depends on Sources, and all of it is
+// named here and nowhere else.
+func (c *sourceCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the sources.
+func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	if c.src.Stack != nil {
+		st := c.src.Stack()
+		for _, m := range c.stack {
+			ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.value(&st)), m.label...)
+		}
+		gauge(c.lingering, float64(st.FlowsLingering))
+		gauge(c.fragments, float64(st.FragmentPackets))
+		gauge(c.memory, float64(st.FragmentBytes), "fragments")
+	}
+	if c.src.Gauges != nil {
+		g := c.src.Gauges()
+		gauge(c.flows, float64(g.Flows))
+		gauge(c.flowsMax, float64(g.FlowsMax))
+		gauge(c.draining, number(g.Draining))
+		gauge(c.ready, number(g.Ready))
+		ch <- prometheus.MustNewConstMetric(c.repairs, prometheus.CounterValue, float64(g.Repairs))
+		for name, q := range g.Queues {
+			gauge(c.queue, float64(q[0]), name)
+			gauge(c.queueMax, float64(q[1]), name)
+		}
+		for part, n := range g.Memory {
+			gauge(c.memory, float64(n), part)
+		}
+	}
+	if c.src.Audit != nil {
+		a := c.src.Audit()
+		ch <- prometheus.MustNewConstMetric(c.auditWritten, prometheus.CounterValue, float64(a.Written))
+		ch <- prometheus.MustNewConstMetric(c.auditLost, prometheus.CounterValue, float64(a.Lost))
+		gauge(c.auditBroken, number(a.Err != nil))
+		gauge(c.queue, float64(a.Queued), "audit")
+		gauge(c.queueMax, float64(a.Capacity), "audit")
+	}
+	if c.src.Certificates != nil {
+		first := map[[2]string]time.Time{}
+		for _, cert := range c.src.Certificates() {
+			key := [2]string{cert.Kind, cert.Name}
+			if t, ok := first[key]; !ok || cert.NotAfter.Before(t) {
+				first[key] = cert.NotAfter
+			}
+		}
+		for key, t := range first {
+			gauge(c.expiry, float64(t.Unix()), key[0], key[1])
+		}
+	}
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+var _ prometheus.Collector = (*sourceCollector)(nil)

@@ -1,0 +1,147 @@
+package probe
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+// rootFiles is where systems keep the certificates they trust: Debian, Fedora,
+// SUSE, Alpine and the BSDs. SSL_CERT_FILE in the environment comes first, as
+// in OpenSSL and Go.
+func rootFiles() []string {
+	files := []string{
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+	}
+	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
+		return []string{f}
+	}
+	return files
+}
+
+// systemRoots reads the first of rootFiles that is there. A system without
+// any trusts nobody; that is no error, the verdict will say so.
+func systemRoots() ([]*x509.Certificate, error) {
+	for _, f := range rootFiles() {
+		data, err := os.ReadFile(f)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the system's roots: %w", err)
+		}
+		var roots []*x509.Certificate
+		for b, rest := pem.Decode(data); b != nil; b, rest = pem.Decode(rest) {
+			// One that this Go cannot read does not make the others useless.
+			if c, err := x509.ParseCertificate(b.Bytes); err == nil {
+				roots = append(roots, c)
+			}
+		}
+		return roots, nil
+	}
+	return nil, nil
+}
+
+// addCertificate judges a chain once.
+func (p *prober) addCertificate(shown [][]byte) {
+	if len(shown) == 0 || p.seen[string(shown[0])] {
+		return
+	}
+	p.seen[string(shown[0])] = true
+	certs, err := parseChain(shown)
+	if err != nil {
+		p.r.Certificates = append(p.r.Certificates, Certificate{Verdict: "refused: " + escape.String(err.Error(), 0), shown: shown})
+		return
+	}
+	leaf := certs[0]
+	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	c := Certificate{
+		Subject: show(leaf.Subject.String()), Issuer: show(leaf.Issuer.String()), Names: sans(leaf), Key: keyName(leaf),
+		Signed: leaf.SignatureAlgorithm.String(), NotAfter: leaf.NotAfter.UTC(), SPKI: hex.EncodeToString(spki[:]), shown: shown,
+	}
+	for _, x := range certs[1:] {
+		c.Chain = append(c.Chain, show(x.Subject.String())+", "+keyName(x))
+	}
+	c.Trusted, c.Verdict = p.judge(certs, handshake.Profile{})
+	p.r.Certificates = append(p.r.Certificates, c)
+}
+
+// judge is step 3 by the same code as the gateway's: chain, time, usage,
+// strength, then the name.
+func (p *prober) judge(certs []*x509.Certificate, demands handshake.Profile) (bool, string) {
+	peer, e := handshake.Verify(certs, []*handshake.Authority{p.trust}, x509.ExtKeyUsageServerAuth, &handshake.Params{Profile: demands})
+	if e != nil {
+		return false, "refused: " + show(string(e.Reason)+": "+e.Detail)
+	}
+	if err := certs[0].VerifyHostname(p.name); err != nil {
+		return false, "refused: " + show(err.Error())
+	}
+	root := peer.Chain[len(peer.Chain)-1]
+	return true, fmt.Sprintf("verified, by %s (%s)", show(root.Subject.String()), p.trust.Name)
+}
+
+// judgeShown is judge for a chain as it was shown.
+func (p *prober) judgeShown(shown [][]byte, demands handshake.Profile) (bool, string) {
+	certs, err := parseChain(shown)
+	if err != nil {
+		return false, "refused: " + show(err.Error())
+	}
+	return p.judge(certs, demands)
+}
+
+func parseChain(shown [][]byte) ([]*x509.Certificate, error) {
+	out := make([]*x509.Certificate, len(shown))
+	for i, der := range shown {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", i+1, err)
+		}
+		out[i] = c
+	}
+	return out, nil
+}
+
+// maxNames bounds the names of a certificate that are shown.
+const maxNames = 50
+
+func sans(c *x509.Certificate) []string {
+	var out []string
+	for _, n := range c.DNSNames {
+		out = append(out, show(n))
+	}
+	for _, ip := range c.IPAddresses {
+		out = append(out, ip.String())
+	}
+	for _, u := range c.URIs {
+		out = append(out, show(u.String()))
+	}
+	if n := len(out) - maxNames; n > 0 {
+		out = append(out[:maxNames], fmt.Sprintf("and %d more", n))
+	}
+	return out
+}
+
+func keyName(c *x509.Certificate) string {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return c.PublicKeyAlgorithm.String()
+}
+
+func show(s string) string { return escape.String(s, 200) }

@@ -1,0 +1,247 @@
+package revocation
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// Check says whether anything in the peer's verified chain is revoked: each
+// certificate but the root, by the lists and the responder of its issuer. It
+// may ask the configured responder, within ctx; everything else is in memory.
+//
+//   - revoked anywhere, in a fresh list or a stale one: refused, in every mode
+//     but Off;
+//   - nothing fresh is known about one of them: refused under Hard, let
+//     through with Status Unknown under Soft;
+//   - an authority that the Checker does not know is refused.
+func (c *Checker) Check(ctx context.Context, peer *handshake.Peer, now time.Time) Result {
+	if peer == nil {
+		return Result{Mode: Off} // no certificate, nothing to revoke
+	}
+	v := c.data.Load().authorities[peer.Authority]
+	switch {
+	case v == nil:
+		return Result{Code: reason.RevocationUnknown, Detail: "nothing is configured about revocation for the authority " + quote(peer.Authority)}
+	case v.Mode == Off:
+		return Result{Mode: Off}
+	}
+	r := Result{Mode: v.Mode, Code: reason.RevocationUnknown, Detail: "the chain is not verified"}
+	if len(peer.Chain) > 0 {
+		r = v.check(ctx, c, peer, now)
+	}
+	v.counters.count(&r)
+	return r
+}
+
+func (v *view) check(ctx context.Context, c *Checker, peer *handshake.Peer, now time.Time) Result {
+	r := Result{Status: Good, Mode: v.Mode}
+	var missing *finding
+	for i, cert := range peer.Chain[:len(peer.Chain)-1] {
+		e := element{cert: cert, issuer: peer.Chain[i+1]}
+		if i == 0 {
+			e.staple = peer.OCSPStaple
+		}
+		f := v.element(ctx, c, e, now)
+		switch {
+		case f.status == Revoked:
+			return Result{Status: Revoked, Mode: v.Mode, Source: f.source, Detail: f.detail, Code: reason.Revoked}
+		case f.status == Good && i == 0:
+			r.Source, r.Until, r.Detail = f.source, f.until, f.detail
+		case f.status == Good:
+			if r.Until.IsZero() || f.until.Before(r.Until) {
+				r.Until = f.until
+			}
+		case missing == nil:
+			missing = &f
+		}
+	}
+	if missing == nil {
+		return r
+	}
+	r = Result{Status: Unknown, Mode: v.Mode, Source: missing.source, Detail: missing.detail}
+	if v.Mode != Soft {
+		r.Code = reason.RevocationUnknown
+	}
+	return r
+}
+
+// element is one certificate of a chain with its issuer.
+type element struct {
+	cert, issuer *x509.Certificate
+	staple       []byte
+}
+
+// finding is what is known of one element.
+type finding struct {
+	status Status
+	source string
+	until  time.Time
+	detail string
+}
+
+// element asks, in this order: the lists, the staple, the responder. A
+// revocation ends it; a good answer saves the next question.
+func (v *view) element(ctx context.Context, c *Checker, e element, now time.Time) finding {
+	f := v.byLists(e, now)
+	if f.status == Revoked {
+		return f
+	}
+	if len(e.staple) > 0 {
+		s := v.byStaple(e, now)
+		if s.status == Revoked || f.status != Good {
+			f = merge(f, s)
+		}
+	}
+	if f.status == Unknown && v.responder != nil {
+		f = merge(f, v.byResponder(ctx, c, e, now))
+	}
+	return f
+}
+
+// merge takes the better answer, and all the reasons where there is none.
+func merge(f, g finding) finding {
+	if g.status != Unknown {
+		return g
+	}
+	if f.detail != "" {
+		g.detail = f.detail + "; " + g.detail
+	}
+	return g
+}
+
+func about(c *x509.Certificate) string {
+	return fmt.Sprintf("%s, serial %x", quote(c.Subject.String()), c.SerialNumber)
+}
+
+func (v *view) byLists(e element, now time.Time) finding {
+	lists := v.of(e.issuer)
+	if len(lists) == 0 {
+		return finding{detail: "no revocation list of " + quote(e.issuer.Subject.String()) + " is known"}
+	}
+	f := finding{}
+	for _, l := range lists {
+		if l.Has(e.cert) {
+			return finding{status: Revoked, source: FromCRL, detail: about(e.cert) + " is in " + l.String()}
+		}
+		switch {
+		case !l.scope.covers(e.cert):
+			if f.status == Unknown && f.source == "" {
+				f.detail = l.String() + " does not cover " + about(e.cert)
+			}
+		case l.Fresh(now):
+			if f.status != Good || l.NextUpdate.After(f.until) {
+				f = finding{status: Good, source: FromCRL, until: l.NextUpdate, detail: l.String()}
+			}
+		case f.status != Good:
+			f.source, f.detail = FromCRL, l.String()+" expired on "+stamp(l.NextUpdate)
+			if now.Before(l.NextUpdate) {
+				f.detail = l.String() + " is not valid before " + stamp(l.ThisUpdate)
+			}
+		}
+	}
+	return f
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
+
+func (v *view) question(e element) (question, error) {
+	n, ok := serialOf(e.cert)
+	if !ok {
+		return question{}, errors.New("its serial number is longer than 20 octets")
+	}
+	return question{number: n, issuer: e.issuer, revoked: func(d *x509.Certificate) bool { return v.names(e.issuer, d) }}, nil
+}
+
+// names says whether a list of the issuer names the certificate.
+func (v *view) names(issuer, cert *x509.Certificate) bool {
+	return slices.ContainsFunc(v.of(issuer), func(l *List) bool { return l.Has(cert) })
+}
+
+// byStaple: the client brought the answer. It has no nonce of ours, so one
+// that is still fresh may have been made before a revocation; lists and
+// responder are believed over it where they say so.
+func (v *view) byStaple(e element, now time.Time) finding {
+	f := finding{source: FromStaple}
+	q, err := v.question(e)
+	var a *answer
+	if err == nil {
+		a, err = parseAnswer(e.staple)
+	}
+	if err == nil {
+		f.status, f.until, err = a.judge(q, now)
+	}
+	switch {
+	case err != nil:
+		v.counters.badStaples.Add(1)
+		f.detail = "staple: " + err.Error()
+	case f.status == Revoked:
+		f.detail = about(e.cert) + ": revoked, says the stapled OCSP answer"
+	default:
+		f.detail = "stapled OCSP answer"
+	}
+	return f
+}
+
+func (v *view) byResponder(ctx context.Context, c *Checker, e element, now time.Time) finding {
+	f := finding{source: FromOCSP}
+	q, err := v.question(e)
+	if err == nil {
+		var told bool
+		f.status, f.until, told, err = v.responder.ask(ctx, q, now)
+		if told {
+			c.epoch.Add(1)
+			c.changed()
+		}
+	}
+	switch {
+	case err != nil:
+		f.status, f.detail = Unknown, "OCSP: "+err.Error()
+	case f.status == Revoked:
+		f.detail = about(e.cert) + ": revoked, says the OCSP responder"
+	default:
+		f.detail = "OCSP responder"
+	}
+	return f
+}
+
+// Ended says whether a peer that was let through must go now: reason.EndRevoked
+// or reason.EndExpired, and what exactly; "" while it may stay. It asks nobody
+// and costs about a microsecond, so it can be put to every live flow every few
+// seconds. That nothing fresh is known any more ends no flow.
+//
+// It also keeps the OCSP answer of the peer in use: Run asks for it anew in
+// time, so that a revocation is known after ocsp.max_age.
+func (c *Checker) Ended(peer *handshake.Peer, now time.Time) (reason.Code, string) {
+	if peer == nil {
+		return "", ""
+	}
+	for _, cert := range peer.Chain {
+		if now.After(cert.NotAfter) {
+			return reason.EndExpired, about(cert) + " expired on " + stamp(cert.NotAfter)
+		}
+	}
+	v := c.data.Load().authorities[peer.Authority]
+	if v == nil || v.Mode == Off {
+		return "", ""
+	}
+	for i := range max(0, len(peer.Chain)-1) {
+		e := element{cert: peer.Chain[i], issuer: peer.Chain[i+1]}
+		if f := v.byLists(e, now); f.status == Revoked {
+			return reason.EndRevoked, f.detail
+		}
+		if v.responder == nil {
+			continue
+		}
+		if n, ok := serialOf(e.cert); ok && v.responder.known(n, e.issuer) == Revoked {
+			return reason.EndRevoked, about(e.cert) + ": revoked, says the OCSP responder"
+		}
+	}
+	return "", ""
+}

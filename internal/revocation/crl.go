@@ -1,0 +1,363 @@
+package revocation
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+// Bounds of one source.
+const (
+	// MaxListBytes is the largest file or answer with revocation lists. A
+	// million entries of 16 octets have about 38 MB in DER and 52 MB in PEM.
+	MaxListBytes = 256 << 20
+	// maxLists in one source: a file of all the shards of a large CA.
+	maxLists = 256
+	// maxMeta bounds a list without its entries, in bytes: names, times and
+	// extensions have a few hundred.
+	maxMeta = 64 << 10
+)
+
+// List is one verified revocation list, immutable. Of its entries only the
+// serial numbers are kept.
+type List struct {
+	Issuer     string   // distinguished name, RFC 4514; may hold anything: escape it where it is shown
+	Number     *big.Int // nil if the list has none
+	ThisUpdate time.Time
+	NextUpdate time.Time
+	Entries    int
+
+	rawIssuer []byte
+	spki      []byte // of the CA that signed it
+	sum       [32]byte
+	scope     scope
+	revoked   serials
+	text      string
+}
+
+// skew is how much the clock of a CA or responder may be ahead of ours.
+const skew = 5 * time.Minute
+
+// Fresh says whether the list speaks for now: not before thisUpdate (less a
+// little for clocks that disagree) and before nextUpdate.
+func (l *List) Fresh(now time.Time) bool {
+	return !now.Before(l.ThisUpdate.Add(-skew)) && now.Before(l.NextUpdate)
+}
+
+// Late says whether two thirds of the list's life have passed: the CA should
+// have issued the next one by now.
+func (l *List) Late(now time.Time) bool {
+	return !now.Before(l.NextUpdate.Add(-l.NextUpdate.Sub(l.ThisUpdate) / 3))
+}
+
+// Has says whether the list names the certificate's serial number. Whether it
+// is a list of the certificate's issuer is the caller's question.
+func (l *List) Has(c *x509.Certificate) bool {
+	s, ok := serialOf(c)
+	return ok && l.revoked.has(s)
+}
+
+// IssuedBy says whether the list is one of the CA's.
+func (l *List) IssuedBy(ca *x509.Certificate) bool {
+	return bytes.Equal(l.rawIssuer, ca.RawSubject) && bytes.Equal(l.spki, ca.RawSubjectPublicKeyInfo)
+}
+
+func serialOf(c *x509.Certificate) (serial, bool) {
+	if c.SerialNumber == nil || c.SerialNumber.Sign() < 0 || c.SerialNumber.BitLen() > 8*maxSerial {
+		return serial{}, false
+	}
+	var s serial
+	c.SerialNumber.FillBytes(s[:])
+	return s, true
+}
+
+// String names the list: number and issuer.
+func (l *List) String() string { return l.text }
+
+// quote makes a name from a list or a certificate fit to be shown.
+func quote(s string) string { return `"` + escape.String(s, 0) + `"` }
+
+// ParseLists reads one list in DER or any number of them in PEM, each signed
+// by one of cas. All are good or an error says which is not and why; it wraps
+// one of the Err values of this package. Time is not looked at, see Fresh.
+//
+// Memory: besides data, 20 bytes an entry while it runs, and as many as the
+// longest serial has for as long as the list is used.
+func ParseLists(data []byte, cas []*x509.Certificate) ([]*List, error) {
+	if len(data) > MaxListBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxListBytes)
+	}
+	// A list is longer than 127 bytes, so in DER its second byte is no text.
+	if len(data) < 2 || data[0] == 0x30 && data[1] >= 0x80 || !bytes.Contains(data, []byte("-----BEGIN ")) {
+		l, err := parseList(data, cas)
+		if err != nil {
+			return nil, err
+		}
+		return []*List{l}, nil
+	}
+	var lists []*List
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil {
+			if bytes.Contains(data, []byte("-----BEGIN ")) {
+				return nil, fmt.Errorf("%w: a PEM block that is damaged or cut short", ErrNotCRL)
+			}
+			break
+		}
+		data = rest
+		if block.Type != "X509 CRL" {
+			return nil, fmt.Errorf(`%w: a PEM block %s, wanted "X509 CRL"`, ErrNotCRL, quote(block.Type))
+		}
+		if len(lists) == maxLists {
+			return nil, fmt.Errorf("%w: more than %d lists", ErrTooLarge, maxLists)
+		}
+		l, err := parseList(block.Bytes, cas)
+		if err != nil {
+			return nil, fmt.Errorf("list %d: %w", len(lists)+1, err)
+		}
+		if slices.ContainsFunc(lists, func(o *List) bool { return o.sum == l.sum }) {
+			continue
+		}
+		lists = append(lists, l)
+	}
+	if len(lists) == 0 {
+		return nil, fmt.Errorf("%w: no PEM block in it", ErrNotCRL)
+	}
+	return lists, nil
+}
+
+// parseList reads one list in DER. crypto/x509 would make some 200 bytes and
+// six allocations of every entry, so it gets the list without its entries, and
+// those are walked here once the signature over all of it is known to be good.
+func parseList(der []byte, cas []*x509.Certificate) (*List, error) {
+	p, err := split(der)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := x509.ParseRevocationList(p.meta)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotCRL, err)
+	}
+	meta.RawTBSRevocationList = p.tbs
+	sc, err := scopeOf(meta)
+	if err != nil {
+		return nil, err
+	}
+	if meta.NextUpdate.IsZero() {
+		return nil, fmt.Errorf("%w: it has no nextUpdate (RFC 5280, section 5.1.2.5)", ErrNotCRL)
+	}
+	if !meta.NextUpdate.After(meta.ThisUpdate) {
+		return nil, fmt.Errorf("%w: nextUpdate is not after thisUpdate", ErrNotCRL)
+	}
+	signer, err := signerOf(meta, cas)
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := entries(p.entries)
+	if err != nil {
+		return nil, err
+	}
+	l := &List{
+		Issuer: meta.Issuer.String(), Number: meta.Number,
+		ThisUpdate: meta.ThisUpdate, NextUpdate: meta.NextUpdate,
+		rawIssuer: bytes.Clone(meta.RawIssuer), spki: signer.RawSubjectPublicKeyInfo,
+		scope: sc, sum: sha256Sum(der), revoked: revoked,
+	}
+	l.Entries = l.revoked.len()
+	number := "without a number"
+	if l.Number != nil {
+		number = "number " + l.Number.Text(10)
+	}
+	l.text = "revocation list " + number + " of " + quote(l.Issuer)
+	return l, nil
+}
+
+// parts of a CertificateList (RFC 5280, section 5.1).
+type parts struct {
+	tbs     []byte            // what is signed
+	entries cryptobyte.String // content of revokedCertificates, may be empty
+	meta    []byte            // the list as it would be without entries
+}
+
+func split(der []byte) (*parts, error) {
+	malformed := func(what string) error { return fmt.Errorf("%w: %s", ErrNotCRL, what) }
+	var list, tbs, tbsElement, tail cryptobyte.String
+	input := cryptobyte.String(der)
+	if !input.ReadASN1(&list, cbasn1.SEQUENCE) {
+		return nil, malformed("neither PEM nor DER")
+	}
+	if !input.Empty() {
+		return nil, malformed("bytes behind its end")
+	}
+	if !list.ReadASN1Element(&tbsElement, cbasn1.SEQUENCE) {
+		return nil, malformed("tbsCertList")
+	}
+	p := &parts{tbs: tbsElement}
+	tail = list
+	if rest := tail; !rest.SkipASN1(cbasn1.SEQUENCE) || !rest.SkipASN1(cbasn1.BIT_STRING) || !rest.Empty() {
+		return nil, malformed("signatureAlgorithm and signatureValue")
+	}
+	if tbs = tbsElement; !tbs.ReadASN1(&tbs, cbasn1.SEQUENCE) {
+		return nil, malformed("tbsCertList")
+	}
+	var head []byte
+	// version, signature, issuer, thisUpdate, nextUpdate
+	for _, tag := range []cbasn1.Tag{cbasn1.INTEGER, cbasn1.SEQUENCE, cbasn1.SEQUENCE, 0, 0} {
+		var e cryptobyte.String
+		switch {
+		case tag == cbasn1.INTEGER && !tbs.PeekASN1Tag(tag):
+			return nil, malformed("version 1, which has no extensions and no number: have the CA issue version 2 (RFC 5280, section 5.1.2.1)")
+		case tag != 0 && !tbs.ReadASN1Element(&e, tag):
+			return nil, malformed("its fields are not those of RFC 5280, section 5.1")
+		case tag == 0 && (tbs.PeekASN1Tag(cbasn1.UTCTime) || tbs.PeekASN1Tag(cbasn1.GeneralizedTime)):
+			var t cbasn1.Tag
+			if !tbs.ReadAnyASN1Element(&e, &t) {
+				return nil, malformed("a time")
+			}
+		}
+		head = append(head, e...)
+	}
+	if tbs.PeekASN1Tag(cbasn1.SEQUENCE) && !tbs.ReadASN1(&p.entries, cbasn1.SEQUENCE) {
+		return nil, malformed("revokedCertificates")
+	}
+	if rest := tbs; !rest.SkipOptionalASN1(cbasn1.Tag(0).ContextSpecific().Constructed()) || !rest.Empty() {
+		return nil, malformed("its fields are not those of RFC 5280, section 5.1")
+	}
+	if len(head)+len(tbs)+len(tail) > maxMeta {
+		return nil, fmt.Errorf("%w: %d bytes besides the entries, at most %d", ErrTooLarge, len(head)+len(tbs)+len(tail), maxMeta)
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddBytes(head)
+			b.AddBytes(tbs) // crlExtensions
+		})
+		b.AddBytes(tail)
+	})
+	meta, err := b.Bytes()
+	if err != nil {
+		return nil, malformed(err.Error())
+	}
+	p.meta = meta
+	return p, nil
+}
+
+// signerOf finds the CA that signed the list.
+func signerOf(meta *x509.RevocationList, cas []*x509.Certificate) (*x509.Certificate, error) {
+	switch meta.SignatureAlgorithm {
+	case x509.UnknownSignatureAlgorithm:
+		return nil, fmt.Errorf("%w: an algorithm that is not known", ErrSignature)
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
+		return nil, fmt.Errorf("%w: %s is too weak", ErrSignature, meta.SignatureAlgorithm)
+	}
+	issuer := "issuer " + quote(meta.Issuer.String())
+	named, mayNot, other := false, false, true
+	for _, ca := range cas {
+		if !bytes.Equal(ca.RawSubject, meta.RawIssuer) {
+			continue
+		}
+		named = true
+		if ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCRLSign == 0 {
+			mayNot = true
+			continue
+		}
+		if meta.CheckSignatureFrom(ca) == nil {
+			return ca, nil
+		}
+		// Without matching key identifiers (RFC 5280, section 5.2.1) this is
+		// another CA that bears the same name.
+		if len(meta.AuthorityKeyId) == 0 || bytes.Equal(meta.AuthorityKeyId, ca.SubjectKeyId) {
+			other = false
+		}
+	}
+	switch {
+	case !named:
+		return nil, fmt.Errorf("%w: %s", ErrIssuer, issuer)
+	case !other:
+		return nil, fmt.Errorf("%w: it is wrong; %s", ErrSignature, issuer)
+	case mayNot:
+		return nil, fmt.Errorf("%w: the key usage of the CA lacks cRLSign (RFC 5280, section 4.2.1.3); %s", ErrSignature, issuer)
+	}
+	return nil, fmt.Errorf("%w: signed by another CA of the same name; %s", ErrIssuer, issuer)
+}
+
+var (
+	oidCertificateIssuer = []byte{0x55, 0x1d, 0x1d} // 2.5.29.29
+	oidReasonCode        = []byte{0x55, 0x1d, 0x15} // 2.5.29.21
+	oidInvalidityDate    = []byte{0x55, 0x1d, 0x18} // 2.5.29.24
+	oidHoldInstruction   = []byte{0x55, 0x1d, 0x17} // 2.5.29.23
+)
+
+// entries walks revokedCertificates. A number no certificate can have is
+// passed over. certificateHold counts as revoked, and so does removeFromCRL,
+// which has no place in a complete list.
+func entries(in cryptobyte.String) (serials, error) {
+	// 25 bytes is a short entry: an upper bound that wastes little.
+	list := make([]serial, 0, min(len(in)/25+1, 1<<16))
+	for !in.Empty() {
+		var e, number, date, extensions cryptobyte.String
+		var present bool
+		var tag cbasn1.Tag
+		if !in.ReadASN1(&e, cbasn1.SEQUENCE) || !e.ReadASN1(&number, cbasn1.INTEGER) || !e.ReadAnyASN1(&date, &tag) ||
+			tag != cbasn1.UTCTime && tag != cbasn1.GeneralizedTime ||
+			!e.ReadOptionalASN1(&extensions, &present, cbasn1.SEQUENCE) || !e.Empty() || len(number) == 0 {
+			return serials{}, fmt.Errorf("%w: entry %d cannot be decoded", ErrNotCRL, len(list)+1)
+		}
+		if err := entryExtensions(extensions); err != nil {
+			return serials{}, fmt.Errorf("entry %d: %w", len(list)+1, err)
+		}
+		if s, ok := newSerial(number); ok {
+			list = append(list, s)
+		}
+	}
+	return newSerials(list), nil
+}
+
+func entryExtensions(in cryptobyte.String) error {
+	for !in.Empty() {
+		oid, _, critical, ok := readExtension(&in)
+		if !ok {
+			return fmt.Errorf("%w: an entry's extension cannot be decoded", ErrNotCRL)
+		}
+		switch {
+		case bytes.Equal(oid, oidCertificateIssuer):
+			return fmt.Errorf("%w: an entry names its own issuer (certificateIssuer)", ErrIndirect)
+		case bytes.Equal(oid, oidReasonCode), bytes.Equal(oid, oidInvalidityDate), bytes.Equal(oid, oidHoldInstruction):
+		case critical:
+			return fmt.Errorf("%w: %s, of an entry", ErrCritical, oidText(oid))
+		}
+	}
+	return nil
+}
+
+// readExtension reads one Extension (RFC 5280, section 4.1).
+func readExtension(in *cryptobyte.String) (oid, value cryptobyte.String, critical, ok bool) {
+	var ext cryptobyte.String
+	ok = in.ReadASN1(&ext, cbasn1.SEQUENCE) && ext.ReadASN1(&oid, cbasn1.OBJECT_IDENTIFIER) &&
+		(!ext.PeekASN1Tag(cbasn1.BOOLEAN) || ext.ReadASN1Boolean(&critical)) &&
+		ext.ReadASN1(&value, cbasn1.OCTET_STRING) && ext.Empty()
+	return oid, value, critical, ok
+}
+
+// oidText writes the content octets of an OBJECT IDENTIFIER in dots.
+func oidText(content []byte) string {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.OBJECT_IDENTIFIER, func(b *cryptobyte.Builder) { b.AddBytes(content) })
+	var oid asn1.ObjectIdentifier
+	if der, err := b.Bytes(); err == nil {
+		if in := cryptobyte.String(der); in.ReadASN1ObjectIdentifier(&oid) {
+			return oid.String()
+		}
+	}
+	return fmt.Sprintf("%x", content)
+}

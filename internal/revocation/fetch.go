@@ -1,0 +1,111 @@
+package revocation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// newClient is the HTTP client for lists and answers. What it leaves out, and
+// why: proxies of the environment (what the gateway trusts must not depend on
+// who started it), compression (a small answer that unpacks to a large one),
+// cookies, HTTP/2. It connects by the host's own sockets (OUTPUT), so nothing
+// of it is captured.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    10 * time.Second,
+			DisableCompression:     true,
+			MaxIdleConnsPerHost:    4,
+			MaxConnsPerHost:        maxQuestions,
+			IdleConnTimeout:        30 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: sameHost,
+	}
+}
+
+var errRedirect = errors.New("redirected to another place: name that place in the configuration")
+
+// sameHost lets a GET follow a redirect on the same host, scheme and port, at
+// most three. A POST, which is a question to a responder, follows none.
+func sameHost(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	if first.Method != http.MethodGet || req.URL.Scheme != first.URL.Scheme || req.URL.Host != first.URL.Host || len(via) > 3 {
+		return errRedirect
+	}
+	return nil
+}
+
+// CheckURL says what is wrong with a configured address; nil if nothing is.
+func CheckURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("not a URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("wants http:// or https://")
+	case u.Host == "" || u.Hostname() == "":
+		return errors.New("names no host")
+	case u.User != nil:
+		return errors.New("must not hold a password")
+	case u.Fragment != "":
+		return errors.New("has a fragment (#), which is never sent")
+	}
+	return nil
+}
+
+// tags are what makes the next fetch conditional (RFC 9110, section 13.1).
+type tags struct {
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"last_modified,omitempty"`
+}
+
+// errNotModified: 304, what is known is the newest.
+var errNotModified = errors.New("not modified")
+
+// fetch gets a URL once, within ctx and MaxListBytes.
+func (c *Checker) fetch(ctx context.Context, location string, t tags) ([]byte, tags, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.o.FetchTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	if err != nil {
+		return nil, tags{}, err
+	}
+	if t.ETag != "" {
+		req.Header.Set("If-None-Match", t.ETag)
+	}
+	if t.LastModified != "" {
+		req.Header.Set("If-Modified-Since", t.LastModified)
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return nil, tags{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch {
+	case resp.StatusCode == http.StatusNotModified && t != tags{}:
+		return nil, t, errNotModified
+	case resp.StatusCode != http.StatusOK:
+		return nil, tags{}, fmt.Errorf("HTTP status %d", resp.StatusCode)
+	}
+	data, err := readAll(resp.Body, resp.ContentLength, MaxListBytes)
+	if err != nil {
+		return nil, tags{}, err
+	}
+	return data, tags{ETag: short(resp.Header.Get("ETag")), LastModified: short(resp.Header.Get("Last-Modified"))}, nil
+}
+
+// short drops a tag that is longer than any sensible one: it is kept on disk
+// and sent back.
+func short(s string) string {
+	if len(s) > 512 {
+		return ""
+	}
+	return s
+}

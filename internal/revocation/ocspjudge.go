@@ -1,0 +1,175 @@
+package revocation
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/sha1" // for names only, see ocspanswer.go
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// question is a certificate that is asked about.
+type question struct {
+	number serial
+	issuer *x509.Certificate
+	// nonce that was sent, nil where none was. demanded: an answer without it
+	// is of no use.
+	nonce    []byte
+	demanded bool
+	// revoked says whether the issuer's lists name a certificate: its delegate
+	// may be revoked as well.
+	revoked func(*x509.Certificate) bool
+}
+
+// judge verifies an answer for one certificate (RFC 6960, section 3.2) and
+// returns what it says and until when. An error wraps ErrOCSP.
+func (a *answer) judge(q question, now time.Time) (st Status, until time.Time, err error) {
+	if err := a.signed(q, now); err != nil {
+		return Unknown, time.Time{}, err
+	}
+	switch {
+	case a.unknownExtension != "":
+		return Unknown, time.Time{}, useless("critical extension %s", a.unknownExtension)
+	case q.nonce != nil && a.hasNonce && !bytes.Equal(a.nonce, q.nonce):
+		return Unknown, time.Time{}, useless("its nonce is not the one that was sent")
+	case q.demanded && !a.hasNonce:
+		return Unknown, time.Time{}, useless("it has no nonce, and ocsp.nonce demands one")
+	case a.produced.After(now.Add(skew)):
+		return Unknown, time.Time{}, useless("produced in the future, at %s", a.produced.UTC().Format(time.RFC3339))
+	}
+	err = useless("it is not about this certificate")
+	for i := range a.singles {
+		s := &a.singles[i]
+		if !s.about(q) {
+			continue
+		}
+		if st, until, err = s.at(now); err == nil {
+			return st, until, nil
+		}
+	}
+	return Unknown, time.Time{}, err
+}
+
+// about says whether the single answer is for the certificate: its issuer by
+// name and key, and its number (RFC 6960, section 4.1.1).
+func (s *single) about(q question) bool {
+	number, ok := newSerial(s.number)
+	if !ok || number != q.number || s.hash == 0 {
+		return false
+	}
+	h := s.hash.New()
+	h.Write(q.issuer.RawSubject)
+	if !bytes.Equal(h.Sum(nil), s.nameHash) {
+		return false
+	}
+	key, ok := publicKeyBits(q.issuer.RawSubjectPublicKeyInfo)
+	if !ok {
+		return false
+	}
+	h.Reset()
+	h.Write(key)
+	return bytes.Equal(h.Sum(nil), s.keyHash)
+}
+
+// at says what the single answer says now. A revocation counts however old
+// the answer is: it is final.
+func (s *single) at(now time.Time) (Status, time.Time, error) {
+	until := s.next
+	if until.IsZero() {
+		until = s.this.Add(withoutNext)
+	}
+	switch {
+	case s.unknownExtension != "":
+		return Unknown, time.Time{}, useless("critical extension %s", s.unknownExtension)
+	case s.status == Revoked:
+		return Revoked, until, nil
+	case s.this.After(now.Add(skew)):
+		return Unknown, time.Time{}, useless("not valid before %s", s.this.UTC().Format(time.RFC3339))
+	case !now.Before(until):
+		return Unknown, time.Time{}, useless("stale since %s", until.UTC().Format(time.RFC3339))
+	case s.status == Good:
+		return Good, until, nil
+	}
+	return Unknown, time.Time{}, useless("the responder does not know the certificate")
+}
+
+// publicKeyBits are the bits of subjectPublicKey: what a key hash is over.
+func publicKeyBits(spki []byte) ([]byte, bool) {
+	in := cryptobyte.String(spki)
+	var seq, bits cryptobyte.String
+	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !seq.SkipASN1(cbasn1.SEQUENCE) || !seq.ReadASN1(&bits, cbasn1.BIT_STRING) || len(bits) < 1 {
+		return nil, false
+	}
+	return bits[1:], true
+}
+
+// isResponder says whether c is whom the answer names as its responder.
+func (a *answer) isResponder(c *x509.Certificate) bool {
+	if a.name != nil {
+		return bytes.Equal(a.name, c.RawSubject)
+	}
+	key, ok := publicKeyBits(c.RawSubjectPublicKeyInfo)
+	sum := sha1.Sum(key)
+	return ok && bytes.Equal(sum[:], a.keyHash)
+}
+
+// signed verifies who signed the answer: the issuer of the certificate itself,
+// or a delegate that it has certified for this, directly (RFC 6960, section
+// 4.2.2.2). crypto/x509 checks at most maxCerts+1 signatures for it.
+func (a *answer) signed(q question, now time.Time) error {
+	if a.algorithm == x509.UnknownSignatureAlgorithm {
+		return useless("signed with an algorithm that is weak or not known")
+	}
+	if a.isResponder(q.issuer) && q.issuer.CheckSignature(a.algorithm, a.tbs, a.signature) == nil {
+		return nil
+	}
+	err := useless("signed neither by the issuer of the certificate nor by a delegate of it")
+	for _, c := range a.certs {
+		if !a.isResponder(c) || !bytes.Equal(c.RawIssuer, q.issuer.RawSubject) {
+			continue
+		}
+		if why := delegateFault(c, q.issuer, now); why != "" {
+			err = useless("its signer %s %s", quote(c.Subject.String()), why)
+			continue
+		}
+		// Also with id-pkix-ocsp-nocheck: a list that names it is at hand.
+		if q.revoked != nil && q.revoked(c) {
+			err = useless("its signer %s is revoked", quote(c.Subject.String()))
+			continue
+		}
+		if c.CheckSignature(a.algorithm, a.tbs, a.signature) == nil {
+			return nil
+		}
+		err = useless("its signature is wrong")
+	}
+	return err
+}
+
+// delegateFault says why a certificate is none of a delegated responder; "" if
+// it is one.
+func delegateFault(c, issuer *x509.Certificate, now time.Time) string {
+	switch c.SignatureAlgorithm {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
+		return "has a certificate with a weak signature"
+	}
+	key, isRSA := c.PublicKey.(*rsa.PublicKey)
+	switch {
+	case !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+		return "is not certified for signing answers (extended key usage OCSPSigning)"
+	case now.Before(c.NotBefore) || now.After(c.NotAfter):
+		return "has a certificate that is not valid now"
+	case len(c.UnhandledCriticalExtensions) > 0:
+		return "has a certificate with a critical extension that is not understood"
+	case isRSA && key.N.BitLen() < 2048:
+		return "has an RSA key below 2048 bits"
+	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return "may not sign (key usage)"
+	case c.CheckSignatureFrom(issuer) != nil:
+		return "has a certificate that the issuer did not sign"
+	}
+	return ""
+}

@@ -1,0 +1,312 @@
+package revocation
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of one responder.
+const (
+	// maxCached answers: about 400 bytes each, 6 MB.
+	maxCached = 16384
+	// maxIssuers kept for asking anew: one each of the CAs below a root.
+	maxIssuers = 256
+	// maxQuestions at the same time; a flow over it waits for its turn.
+	maxQuestions = 32
+	// failedFor is how long a failure is remembered, so that a responder that
+	// is down costs one flow the timeout and not every flow.
+	failedFor = 5 * time.Second
+)
+
+// errLater is returned while a failure is remembered.
+var errLater = errors.New("the responder failed a moment ago")
+
+// errGone: whoever asked went away before the answer came.
+var errGone = errors.New("the question was given up")
+
+// responder asks one OCSP responder and remembers what it said.
+type responder struct {
+	cfg      OCSP
+	client   *http.Client
+	counters *counters
+	slots    chan struct{}
+
+	renewing atomic.Bool // a renew is under way
+
+	mu      sync.Mutex
+	cache   map[[32]byte]*cached
+	issuers map[[32]byte]*x509.Certificate
+	// downUntil is set by a failure of the responder itself (not by an answer
+	// about one certificate that is of no use).
+	downUntil time.Time
+}
+
+// cached is one certificate's answer. Guarded by responder.mu.
+type cached struct {
+	number   serial
+	issuer   *x509.Certificate
+	status   Status // Unknown: none was had yet
+	until    time.Time
+	renew    time.Time // when to ask anew
+	err      error     // of the last question
+	errUntil time.Time
+	used     bool          // since the last question
+	asking   chan struct{} // closed when the question under way is done; nil: none is
+}
+
+func newResponder(cfg OCSP, client *http.Client, n *counters) *responder {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultOCSPTimeout
+	}
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = DefaultOCSPMaxAge
+	}
+	return &responder{
+		cfg: cfg, client: client, counters: n, slots: make(chan struct{}, maxQuestions),
+		cache: map[[32]byte]*cached{}, issuers: map[[32]byte]*x509.Certificate{},
+	}
+}
+
+func cacheKey(number serial, issuer *x509.Certificate) [32]byte {
+	h := sha256.New()
+	h.Write(number[:])
+	h.Write(issuer.RawSubjectPublicKeyInfo)
+	h.Write(issuer.RawSubject)
+	return [32]byte(h.Sum(nil))
+}
+
+// known is what the cache says, without asking; a revocation is never stale.
+// The entry counts as used.
+func (r *responder) known(number serial, issuer *x509.Certificate) Status {
+	key := cacheKey(number, issuer)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.cache[key]
+	if e == nil {
+		return Unknown
+	}
+	e.used = true
+	return e.status
+}
+
+// ask returns what is known of the certificate: out of the cache while that is
+// young enough, else by asking. Two flows never ask the same at a time. told
+// says that a revocation was learned just now.
+func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Status, until time.Time, told bool, _ error) {
+	key := cacheKey(q.number, q.issuer)
+	for {
+		r.mu.Lock()
+		e := r.entryLocked(key, q, now)
+		e.used = true
+		if st, until, err, ok := e.answer(now, r.downUntil); ok {
+			r.mu.Unlock()
+			r.counters.askCached.Add(1)
+			return st, until, false, err
+		}
+		if asking := e.asking; asking != nil {
+			r.mu.Unlock()
+			select {
+			case <-asking:
+				// The clock of this check stands still; what was just answered
+				// is taken as it is.
+				r.mu.Lock()
+				st, until, err := e.status, e.until, e.err
+				r.mu.Unlock()
+				if !errors.Is(err, errGone) {
+					return st, until, false, err
+				}
+				continue // ask ourselves
+			case <-ctx.Done():
+				return Unknown, time.Time{}, false, ctx.Err()
+			}
+		}
+		e.asking = make(chan struct{})
+		r.mu.Unlock()
+		return r.lead(ctx, e, q, now)
+	}
+}
+
+// answer is what the entry has without asking; false if it must be asked.
+func (e *cached) answer(now, downUntil time.Time) (Status, time.Time, error, bool) {
+	switch {
+	case e.status == Revoked:
+		return Revoked, e.until, nil, true
+	case e.status == Good && now.Before(e.renew) && now.Before(e.until):
+		return Good, e.until, nil, true
+	case now.Before(e.errUntil), now.Before(downUntil):
+		if e.status == Good && now.Before(e.until) {
+			return Good, e.until, nil, true
+		}
+		err := e.err
+		if err == nil {
+			err = errLater
+		}
+		return Unknown, time.Time{}, err, true
+	}
+	return Unknown, time.Time{}, nil, false
+}
+
+// lead asks, and wakes those who wait for the same answer.
+func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Time) (Status, time.Time, bool, error) {
+	st, until, err := r.question(ctx, q, now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() { close(e.asking); e.asking = nil }()
+	e.used = false
+	if err == nil {
+		told := st == Revoked && e.status != Revoked
+		e.status, e.until, e.renew, e.err = st, until, now.Add(r.cfg.MaxAge), nil
+		return st, until, told, nil
+	}
+	if ctx.Err() != nil {
+		// The flow that asked has ended or run out of time; that says nothing
+		// of the responder.
+		e.err = errGone
+		return Unknown, time.Time{}, false, err
+	}
+	e.err = err
+	r.counters.askFailures.Add(1)
+	e.errUntil = now.Add(failedFor)
+	if !errors.Is(err, ErrOCSP) {
+		r.downUntil = now.Add(failedFor)
+	}
+	if e.status == Good && now.Before(e.until) {
+		// The last answer is still good, only older than max_age.
+		e.err = nil
+		return Good, e.until, false, nil
+	}
+	return Unknown, time.Time{}, false, err
+}
+
+// entryLocked finds or makes an entry. A full cache loses the one of a handful
+// that goes stale first; a revocation is kept longest.
+func (r *responder) entryLocked(key [32]byte, q question, now time.Time) *cached {
+	if e := r.cache[key]; e != nil {
+		return e
+	}
+	if len(r.cache) >= maxCached {
+		const handful = 16
+		var worst [32]byte
+		var when time.Time
+		n := 0
+		for k, e := range r.cache { // in random order
+			if e.asking == nil && (n == 0 || e.status != Revoked && e.until.Before(when)) {
+				if worst, when = k, e.until; e.status == Revoked {
+					when = now.AddDate(100, 0, 0)
+				}
+				n++
+			}
+			if n >= handful {
+				break
+			}
+		}
+		delete(r.cache, worst)
+	}
+	e := &cached{number: q.number, issuer: r.issuerLocked(q.issuer)}
+	r.cache[key] = e
+	return e
+}
+
+// issuerLocked returns one certificate for all entries of a CA: every flow has
+// a copy of its own.
+func (r *responder) issuerLocked(c *x509.Certificate) *x509.Certificate {
+	key := sha256Sum(c.Raw)
+	if same := r.issuers[key]; same != nil {
+		return same
+	}
+	if len(r.issuers) >= maxIssuers {
+		clear(r.issuers)
+	}
+	r.issuers[key] = c
+	return c
+}
+
+// question asks the responder once. Errors that are not ErrOCSP are the
+// responder's or the network's.
+func (r *responder) question(ctx context.Context, q question, now time.Time) (Status, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return Unknown, time.Time{}, fmt.Errorf("%d questions are under way: %w", maxQuestions, ctx.Err())
+	}
+	r.counters.asked.Add(1)
+	if r.cfg.Nonce != NonceOff {
+		q.nonce = make([]byte, nonceSize)
+		if _, err := rand.Read(q.nonce); err != nil {
+			return Unknown, time.Time{}, err
+		}
+		q.demanded = r.cfg.Nonce == NonceRequired
+	}
+	body, err := request(q.number, q.issuer, q.nonce)
+	if err != nil {
+		return Unknown, time.Time{}, useless("%w", err)
+	}
+	der, err := r.post(ctx, body)
+	if err != nil {
+		return Unknown, time.Time{}, err
+	}
+	a, err := parseAnswer(der)
+	if err != nil {
+		return Unknown, time.Time{}, err
+	}
+	return a.judge(q, now)
+}
+
+func (r *responder) post(ctx context.Context, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/ocsp-request")
+	req.Header.Set("Accept", "application/ocsp-response")
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("HTTP status %d", resp.StatusCode)
+	}
+	return readAll(resp.Body, -1, maxAnswer)
+}
+
+// renew asks anew what is used and due, one after the other, and forgets what
+// nobody has used since it went stale. told says that a revocation was learned.
+func (r *responder) renew(ctx context.Context, now time.Time, names func(issuer, c *x509.Certificate) bool) (told bool) {
+	var due []question
+	r.mu.Lock()
+	for key, e := range r.cache {
+		switch {
+		case e.asking != nil || e.status == Revoked:
+		case e.used && e.status == Good && !now.Before(e.renew) && !now.Before(e.errUntil):
+			due = append(due, question{number: e.number, issuer: e.issuer})
+		case !e.used && !now.Before(e.until) && !now.Before(e.errUntil):
+			delete(r.cache, key)
+		}
+	}
+	r.mu.Unlock()
+	for _, q := range due {
+		if ctx.Err() != nil {
+			break
+		}
+		q.revoked = func(d *x509.Certificate) bool { return names(q.issuer, d) }
+		_, _, changed, err := r.ask(ctx, q, now)
+		told = told || changed
+		if errors.Is(err, errLater) {
+			break
+		}
+	}
+	return told
+}

@@ -1,0 +1,245 @@
+package revocation
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// How failures are tried again: after firstRetry, then twice as long each
+// time, up to maxRetry. All times of fetching are spread by a tenth either way,
+// so that many gateways do not ask in step.
+const (
+	firstRetry = 10 * time.Second
+	maxRetry   = 15 * time.Minute
+	// lateRetry is the least between two questions for a list that is late.
+	lateRetry = time.Minute
+)
+
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*float64(d)/5)
+}
+
+// Run keeps the lists and answers up to date until ctx ends. A file is looked
+// at every Options.Poll and loaded when it has changed; a URL is asked every
+// Authority.Refresh, and again soon after a failure. It returns when all that
+// it started has ended.
+func (c *Checker) Run(ctx context.Context) error {
+	defer c.client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	tick := time.NewTicker(c.o.Poll)
+	defer tick.Stop()
+	for {
+		c.round(ctx, &wg)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Prime fetches what has nothing fresh yet, until all is tried or ctx ends: so
+// that under Hard the first clients after a start are not refused. Call it
+// before Run.
+func (c *Checker) Prime(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	now := c.o.Now()
+	for _, src := range c.claim(func(s *source) bool {
+		return IsURL(s.location) && !slices.ContainsFunc(s.lists, func(l *List) bool { return l.Fresh(now) })
+	}) {
+		wg.Go(func() { c.load(ctx, src) })
+	}
+}
+
+// claim marks the sources that f picks as being loaded.
+func (c *Checker) claim(f func(*source) bool) []*source {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []*source
+	for _, s := range c.sources {
+		if !s.busy && f(s) {
+			s.busy = true
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// round begins what is due.
+func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
+	now := c.o.Now()
+	for _, src := range c.claim(func(s *source) bool {
+		if IsURL(s.location) {
+			return !now.Before(s.due)
+		}
+		return s.isNew()
+	}) {
+		wg.Go(func() { c.load(ctx, src) })
+	}
+	c.age(now)
+	for _, v := range c.data.Load().authorities {
+		if v.responder == nil || !v.responder.renewing.CompareAndSwap(false, true) {
+			continue
+		}
+		wg.Go(func() {
+			defer v.responder.renewing.Store(false)
+			if v.responder.renew(ctx, now, v.names) {
+				c.epoch.Add(1)
+				c.changed()
+			}
+		})
+	}
+}
+
+// loaded is what one load of a source brought.
+type loaded struct {
+	lists []*List
+	file  fileID
+	tags  tags
+	data  []byte // what was fetched, nil of a file
+}
+
+// load reads one claimed source and takes its lists over if they are good.
+func (c *Checker) load(ctx context.Context, src *source) {
+	got, err := c.read(ctx, src)
+	now := c.o.Now()
+	c.mu.Lock()
+	if !IsURL(src.location) && got.file.info != nil {
+		src.file = got.file // also of one that is refused: read again when it changes
+	}
+	if err == nil {
+		err = older(src.lists, got.lists, got.data != nil)
+	}
+	n, changed := src.counters, false
+	switch {
+	case errors.Is(err, errNotModified):
+		n.notModified.Add(1)
+		err = nil
+	case err == nil:
+		src.tags = got.tags
+		if changed = !sameLists(src.lists, got.lists); changed {
+			n.loaded.Add(1)
+			src.lists = got.lists
+			// Not if a Reload took the source out meanwhile.
+			if changed = slices.Contains(c.sources, src); changed {
+				c.publishLocked()
+			}
+		}
+	case ctx.Err() == nil:
+		n.failures.Add(1)
+	}
+	news := err != nil && (src.err == nil || src.err.Error() != err.Error())
+	src.err, src.busy = err, false
+	src.schedule(now)
+	c.mu.Unlock()
+
+	switch {
+	case err != nil && ctx.Err() != nil: // stopped, nothing is wrong
+	case news:
+		c.complain(src, err)
+	case changed:
+		for _, l := range got.lists {
+			c.o.Log.Info("revocation list taken", zap.String("authority", src.authority.Name), zap.String("source", src.location),
+				zap.Stringer("list", l), zap.Int("entries", l.Entries), zap.Time("until", l.NextUpdate))
+		}
+		c.changed()
+	}
+	if err == nil && got.data != nil {
+		if err := c.keep(src, got.data, got.tags); err != nil {
+			c.o.Log.Warn("revocation list not kept: after a restart it is fetched anew", zap.String("source", src.location), zap.Error(err))
+		}
+	}
+}
+
+func sameLists(a, b []*List) bool {
+	return slices.EqualFunc(a, b, func(a, b *List) bool { return a.sum == b.sum })
+}
+
+// schedule says when a URL is asked next.
+func (s *source) schedule(now time.Time) {
+	wait := s.authority.Refresh
+	if wait <= 0 {
+		wait = DefaultRefresh
+	}
+	if s.err != nil {
+		wait = min(wait, maxRetry, firstRetry<<min(s.fails, 16))
+		s.fails++
+		s.due = now.Add(jitter(wait))
+		return
+	}
+	s.fails = 0
+	for _, l := range s.lists {
+		// As soon as the next list should be there, and then more and more often.
+		next := l.NextUpdate.Add(-l.NextUpdate.Sub(l.ThisUpdate) / 3).Sub(now)
+		if next <= 0 {
+			next = max(l.NextUpdate.Sub(now)/4, lateRetry)
+		}
+		wait = min(wait, next)
+	}
+	s.due = now.Add(jitter(wait))
+}
+
+// read gets the lists of a source.
+func (c *Checker) read(ctx context.Context, src *source) (got loaded, err error) {
+	select {
+	case c.loads <- struct{}{}:
+		defer func() { <-c.loads }()
+	case <-ctx.Done():
+		return got, ctx.Err()
+	}
+	cas := src.authority.cas()
+	if !IsURL(src.location) {
+		got.lists, got.file, err = readFile(src.location, cas)
+		return got, err
+	}
+	c.mu.Lock()
+	known := src.tags
+	c.mu.Unlock()
+	src.counters.fetches.Add(1)
+	if got.data, got.tags, err = c.fetch(ctx, src.location, known); err != nil {
+		return got, err
+	}
+	got.lists, err = ParseLists(got.data, cas)
+	return got, err
+}
+
+// age says, once for each stage, that a list goes stale; an expired one raises
+// the epoch, for what Check answers has changed.
+func (c *Checker) age(now time.Time) {
+	gone := false
+	c.mu.Lock()
+	for _, src := range c.sources {
+		stages := map[*List]stage{}
+		for _, l := range src.lists {
+			s := stageOf(l, now)
+			stages[l] = s
+			if s <= src.stage[l] {
+				continue
+			}
+			gone = gone || s == expired
+			f := []zap.Field{zap.String("authority", src.authority.Name), zap.String("source", src.location),
+				zap.Stringer("list", l), zap.Time("until", l.NextUpdate), zap.Stringer("revocation", src.authority.Mode)}
+			if s == expired {
+				c.o.Log.Error("revocation list expired", f...)
+			} else {
+				c.o.Log.Warn("revocation list expires soon and there is no newer one", append(f, zap.Duration("left", l.NextUpdate.Sub(now)))...)
+			}
+		}
+		src.stage = stages
+	}
+	if gone {
+		c.epoch.Add(1)
+	}
+	c.mu.Unlock()
+	if gone {
+		c.changed()
+	}
+}

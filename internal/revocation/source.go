@@ -1,0 +1,211 @@
+package revocation
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// source is one place with lists, and what is known of it. Its fields are
+// guarded by Checker.mu once it is in use. Only one goroutine loads it at a
+// time (busy).
+type source struct {
+	authority *Authority
+	counters  *counters
+	location  string
+
+	lists []*List
+	err   error           // of the last load, nil if it was good
+	stage map[*List]stage // what was logged of each list
+
+	busy  bool
+	due   time.Time // the next load
+	fails int       // in a row
+	file  fileID    // of the file that was read last
+	tags  tags      // of the copy that was fetched last
+}
+
+// fileID tells whether a file is the one that was read.
+type fileID struct {
+	size  int64
+	mtime time.Time
+	info  os.FileInfo // for os.SameFile; nil if it could not be opened
+}
+
+// same says whether o is the same source of the same authority, trusted alike.
+func (s *source) same(o *source) bool {
+	return s.authority.Name == o.authority.Name && s.location == o.location &&
+		slices.EqualFunc(s.authority.cas(), o.authority.cas(), func(a, b *x509.Certificate) bool { return a.Equal(b) })
+}
+
+// inherit takes over what an earlier configuration knew. What the new one has
+// read itself goes before it.
+func (s *source) inherit(o *source) {
+	switch err := older(o.lists, s.lists, false); {
+	case s.lists == nil:
+		s.lists, s.err, s.file = o.lists, o.err, o.file
+	case err != nil:
+		s.lists, s.err = o.lists, err
+	}
+	s.stage, s.due, s.fails, s.tags = o.stage, o.due, o.fails, o.tags
+}
+
+// begin gives a new source its first lists: those that were handed in, those
+// of its file, or the last good copy of what was fetched.
+func (c *Checker) begin(src *source) {
+	switch {
+	case src.lists != nil:
+		return
+	case IsURL(src.location):
+		lists, t, err := c.restore(src)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			src.counters.failures.Add(1)
+			c.o.Log.Warn("the copy of a revocation list is of no use; it is fetched anew",
+				zap.String("authority", src.authority.Name), zap.String("source", src.location), zap.Error(err))
+		}
+		src.lists, src.tags = lists, t
+	default:
+		lists, id, err := readFile(src.location, src.authority.cas())
+		src.lists, src.file, src.err = lists, id, err
+		if err != nil {
+			src.counters.failures.Add(1)
+			c.complain(src, err)
+		}
+	}
+}
+
+// complain logs that a source could not be loaded.
+func (c *Checker) complain(src *source, err error) {
+	known := "none"
+	if len(src.lists) > 0 {
+		known = "the last good one stays in use until " + stamp(src.lists[0].NextUpdate)
+	}
+	c.o.Log.Warn("revocation list not taken", zap.String("authority", src.authority.Name),
+		zap.String("source", src.location), zap.Error(err), zap.String("known", known))
+}
+
+// readFile reads and verifies a file.
+func readFile(path string, cas []*x509.Certificate) ([]*List, fileID, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileID{}, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fileID{}, err
+	}
+	id := fileID{size: info.Size(), mtime: info.ModTime(), info: info}
+	if !info.Mode().IsRegular() {
+		return nil, id, fmt.Errorf("%s is no regular file", path)
+	}
+	data, err := readAll(f, info.Size(), MaxListBytes)
+	if err != nil {
+		return nil, id, err
+	}
+	lists, err := ParseLists(data, cas)
+	return lists, id, err
+}
+
+// ReadFile reads and verifies the lists of a file once, for a Checker to use.
+func ReadFile(path string, cas []*x509.Certificate) (Source, error) {
+	lists, id, err := readFile(path, cas)
+	return Source{Location: path, Lists: lists, file: id}, err
+}
+
+// readAll reads at most limit bytes. size is what is expected, -1 if nothing is.
+func readAll(r io.Reader, size, limit int64) ([]byte, error) {
+	if size > limit {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
+	}
+	var b bytes.Buffer
+	if size > 0 {
+		b.Grow(int(size) + bytes.MinRead) // saves the doubling of a large list
+	}
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	return b.Bytes(), nil
+}
+
+// isNew says whether the file is another one than was read last.
+func (src *source) isNew() bool {
+	info, err := os.Stat(src.location)
+	if err != nil {
+		return src.err == nil // say once that it is gone
+	}
+	last := src.file.info
+	return last == nil || !os.SameFile(last, info) || info.Size() != src.file.size || !info.ModTime().Equal(src.file.mtime)
+}
+
+// older says whether a list in next goes back behind the one it replaces: by
+// its number (RFC 5280, section 5.2.3), or by its time where one has no number.
+// With complete, a list that is missing counts too.
+func older(known, next []*List, complete bool) error {
+	for _, k := range known {
+		found := false
+		for _, n := range next {
+			if !bytes.Equal(k.rawIssuer, n.rawIssuer) || !bytes.Equal(k.spki, n.spki) || k.scope.key() != n.scope.key() {
+				continue
+			}
+			found = true
+			switch {
+			case k.sum == n.sum:
+			case k.Number != nil && n.Number != nil && k.Number.Cmp(n.Number) > 0:
+				return fmt.Errorf("%w: number %s after number %s, of %s", ErrOlder, n.Number, k.Number, quote(n.Issuer))
+			case k.Number != nil && n.Number == nil:
+				return fmt.Errorf("%w: no number after number %s, of %s", ErrOlder, k.Number, quote(n.Issuer))
+			case (k.Number == nil || n.Number.Cmp(k.Number) == 0) && n.ThisUpdate.Before(k.ThisUpdate):
+				return fmt.Errorf("%w: of %s after one of %s, of %s", ErrOlder, stamp(n.ThisUpdate), stamp(k.ThisUpdate), quote(n.Issuer))
+			}
+		}
+		if !found && complete {
+			return fmt.Errorf("%w: the list of %s is missing in it", ErrOlder, quote(k.Issuer))
+		}
+	}
+	return nil
+}
+
+// stage is how far a list is in its life.
+type stage uint8
+
+const (
+	fresh   stage = iota
+	late          // two thirds are over
+	urgent        // and less than a day is left
+	expired       // or not valid yet
+)
+
+func (s stage) String() string {
+	switch s {
+	case fresh:
+		return "fresh"
+	case late, urgent:
+		return "late"
+	}
+	return "expired"
+}
+
+func stageOf(l *List, now time.Time) stage {
+	switch {
+	case !l.Fresh(now):
+		return expired
+	case !l.Late(now):
+		return fresh
+	case l.NextUpdate.Sub(now) <= 24*time.Hour:
+		return urgent
+	}
+	return late
+}

@@ -1,0 +1,100 @@
+package revocation
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The state directory holds two files for each URL of each authority: NAME.crl
+// as it was fetched and NAME.json about it, NAME being 32 hex digits of a
+// SHA-256 over authority and URL.
+
+// about is NAME.json. The digest ties it to NAME.crl: after a crash between
+// the two the tags would be those of another copy, and the server's "not
+// modified" would be taken for that one.
+type aboutCopy struct {
+	Authority string `json:"authority"`
+	URL       string `json:"url"`
+	SHA256    string `json:"sha256"`
+	tags
+}
+
+func (c *Checker) copyPath(src *source) string {
+	h := sha256.Sum256([]byte(src.authority.Name + "\x00" + src.location))
+	return filepath.Join(c.o.State, hex.EncodeToString(h[:16]))
+}
+
+// restore reads the last good copy, and verifies it anew: the directory is no
+// better proof than the network.
+func (c *Checker) restore(src *source) ([]*List, tags, error) {
+	if c.o.State == "" {
+		return nil, tags{}, fs.ErrNotExist
+	}
+	f, err := os.Open(c.copyPath(src) + ".crl")
+	if err != nil {
+		return nil, tags{}, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := readAll(f, -1, MaxListBytes)
+	if err != nil {
+		return nil, tags{}, err
+	}
+	lists, err := ParseLists(data, src.authority.cas())
+	if err != nil {
+		return nil, tags{}, err
+	}
+	var about aboutCopy
+	text, err := os.ReadFile(c.copyPath(src) + ".json")
+	if err != nil || json.Unmarshal(text, &about) != nil || about.SHA256 != hexSum(data) {
+		return lists, tags{}, nil // fetched whole the next time
+	}
+	return lists, about.tags, nil
+}
+
+func hexSum(data []byte) string {
+	h := sha256.Sum256(data)
+	return hex.EncodeToString(h[:])
+}
+
+// keep writes the copy.
+func (c *Checker) keep(src *source, data []byte, t tags) error {
+	if c.o.State == "" {
+		return nil
+	}
+	about, err := json.Marshal(aboutCopy{Authority: src.authority.Name, URL: src.location, SHA256: hexSum(data), tags: t})
+	if err != nil {
+		return err
+	}
+	return errors.Join(replaceFile(c.copyPath(src)+".crl", data), replaceFile(c.copyPath(src)+".json", append(about, '\n')))
+}
+
+// replaceFile leaves the old content or the new one after a crash, never half.
+func replaceFile(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("keep a copy: %w", err)
+		}
+	}()
+	if _, err = f.Write(data); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,287 @@
+package service
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/web"
+	"github.com/sslgate/sslgate/stack"
+)
+
+// openAdmin makes what is seen from outside: the socket, the loopback listener
+// with its page, metrics. The default socket is a convenience: where it cannot
+// be had, the gateway runs without.
+func (s *Service) openAdmin() error {
+	a := s.runtime().Config.Admin
+	if a.Socket == config.AdminOff && a.HTTP == "" {
+		return nil
+	}
+	s.admin = admin.New(admin.Options{Backend: s, Hub: s.hub, Metrics: s.metrics.Handler(), Page: web.Handler(), Log: s.log})
+	if a.Socket != config.AdminOff {
+		err := s.admin.ListenSocket(a.Socket)
+		if err != nil && a.Socket != config.DefaultSocket {
+			s.admin.Close()
+			return err
+		}
+		if err != nil {
+			s.log.Warn("no admin socket: status and reload by command are off (SIGHUP works)", zap.Error(err))
+		}
+	}
+	if a.HTTP == "" {
+		return nil
+	}
+	token, err := admin.ReadToken(a.TokenFile)
+	if err == nil {
+		s.web, err = s.admin.ListenHTTP(a.HTTP, token)
+	}
+	if err != nil {
+		s.admin.Close()
+		return err
+	}
+	s.log.Info("web page", zap.String("url", "http://"+s.web.String()+"/"), zap.String("token_file", a.TokenFile))
+	return nil
+}
+
+// newMetrics makes the metrics; nothing is read before the first scrape.
+func (s *Service) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Info{Version: s.opt.Version, Started: s.started}, metrics.Sources{
+		Stack: func() stack.Stats { return s.stack.Stats() },
+		Audit: s.records.Stats,
+		Gauges: func() metrics.Gauges {
+			s.mu.Lock()
+			limit, draining := s.rt.Config.Limits.Flows, s.draining
+			s.mu.Unlock()
+			return metrics.Gauges{
+				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: s.Readiness().Ready,
+				Queues: map[string][2]int{"refused_syns": {s.gateway.Queued(), gateway.QueueSize}}, Repairs: s.repairs(),
+			}
+		},
+		Certificates: func() []metrics.Certificate {
+			var all []metrics.Certificate
+			for _, c := range s.Certificates() {
+				all = append(all, metrics.Certificate{Kind: c.Kind, Name: c.Name, NotAfter: c.NotAfter})
+			}
+			return all
+		},
+	})
+}
+
+// finished is told of every flow's end.
+func (s *Service) finished(r *audit.Record) {
+	s.metrics.Finished(r)
+	s.hub.Finished(r)
+}
+
+func (s *Service) runtime() *config.Runtime {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rt
+}
+
+// warnBefore is how long before its end a certificate is spoken of.
+const warnBefore = 14 * 24 * time.Hour
+
+// Readiness says whether flows are taken; reasons while it is ready are
+// warnings.
+func (s *Service) Readiness() admin.Readiness {
+	s.mu.Lock()
+	draining, last, limit := s.draining, s.last, s.rt.Config.Limits.Flows
+	s.mu.Unlock()
+	r := admin.Readiness{Ready: true, Reasons: []string{}}
+	no := func(format string, args ...any) {
+		r.Ready = false
+		r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+	}
+	warn := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
+	if draining {
+		no("draining: no new flows are taken")
+	}
+	if n := s.gateway.Flows(); n >= limit {
+		no("limits.flows is reached: %d", n)
+	}
+	st := s.records.Stats()
+	if s.records.Refusing() {
+		no("audit records cannot be written and audit.on_full is refuse: %v", st.Err)
+	} else if st.Err != nil {
+		warn("audit records cannot be written: %v", st.Err)
+	}
+	if last != nil && last.Error != "" {
+		warn("the last reload was refused, the configuration before it is in place: %s", last.Error)
+	}
+	for _, c := range s.Certificates() {
+		left := time.Until(c.NotAfter)
+		switch {
+		case left <= 0 && c.Kind == kindIdentity:
+			no("the certificate of identity %s has ended", c.Name)
+		case left <= 0:
+			warn("a certificate of %s %s has ended", c.Kind, c.Name)
+		case left < warnBefore:
+			warn("a certificate of %s %s ends in %.1f days", c.Kind, c.Name, left.Hours()/24)
+		}
+	}
+	return r
+}
+
+// Flows lists the live flows, the oldest first.
+func (s *Service) Flows(f admin.Filter, limit int) []admin.Flow {
+	var all []admin.Flow
+	s.gateway.Each(func(l *gateway.Live) {
+		if flow := toFlow(l.Brief(), l.Relaying()); f.Live(&flow) {
+			all = append(all, flow)
+		}
+	})
+	slices.SortFunc(all, func(a, b admin.Flow) int { return a.Since.Compare(b.Since) })
+	if limit > 0 && limit < len(all) {
+		all = all[:limit]
+	}
+	return all
+}
+
+// Flow is one live flow with its picture.
+func (s *Service) Flow(id string) (*admin.FlowDetail, bool) {
+	l := s.gateway.Lookup(id)
+	if l == nil {
+		return nil, false
+	}
+	st := l.Status()
+	flow := toFlow(st, l.Relaying())
+	return &admin.FlowDetail{Flow: &flow, Picture: picture.Flow{Client: picture.Leg{Entries: st.Ledger}}.Draw()}, true
+}
+
+// Live samples the newest flows.
+func (s *Service) Live(n int) admin.Live {
+	var live admin.Live
+	var handshakes, relays []*gateway.Live
+	s.gateway.Each(func(l *gateway.Live) {
+		if l.Relaying() {
+			relays = append(relays, l)
+			return
+		}
+		live.Steps[min(l.Step(), handshake.StepApplicationData)]++
+		handshakes = append(handshakes, l)
+	})
+	live.Relaying = len(relays)
+	live.Handshakes, live.Relays = newest(handshakes, n), newest(relays, n)
+	return live
+}
+
+func newest(all []*gateway.Live, n int) []admin.Flow {
+	slices.SortFunc(all, func(a, b *gateway.Live) int { return b.Start.Compare(a.Start) })
+	flows := []admin.Flow{}
+	for _, l := range all[:min(n, len(all))] {
+		flows = append(flows, toFlow(l.Brief(), l.Relaying()))
+	}
+	return flows
+}
+
+// Config is the configuration as loaded.
+func (s *Service) Config() map[string]any { return config.View(*s.runtime().Config) }
+
+// Policy is what decides now, with what it has decided.
+func (s *Service) Policy() admin.Policy {
+	rt := s.runtime()
+	spec := rt.Config.Policy
+	or := func(v, def string) string {
+		if v == "" {
+			return def
+		}
+		return v
+	}
+	p := admin.Policy{Digest: rt.Set.ID(), Mode: or(spec.Mode, "enforce"), Rules: []admin.Rule{}, Default: s.hub.Hits("")}
+	for i := range spec.Rules {
+		r := &spec.Rules[i]
+		p.Rules = append(p.Rules, admin.Rule{
+			Name: r.Name, Action: or(r.Action, "terminate"), Mode: or(r.Mode, p.Mode), Spec: config.View(*r), Hits: s.hub.Hits(r.Name),
+		})
+	}
+	return p
+}
+
+// The kinds of certificates.
+const (
+	kindIdentity  = "identity"
+	kindAuthority = "authority"
+)
+
+// Certificates lists what the configuration names, the first to end first.
+func (s *Service) Certificates() []admin.Certificate {
+	rt := s.runtime()
+	all := []admin.Certificate{}
+	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Identities)) {
+		for _, pair := range rt.Environment.Identities[name].Certificates {
+			if leaf := pair.Leaf; leaf != nil {
+				all = append(all, toCertificate(kindIdentity, name, rt.Config.Identities[name].Certificate, leaf))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
+		for _, root := range rt.Environment.Authorities[name].Roots {
+			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+	return all
+}
+
+func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certificate {
+	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return admin.Certificate{
+		Kind: kind, Name: name, File: file, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
+		SANs: audit.SANs(c), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
+	}
+}
+
+// LogLevel is what is logged.
+func (s *Service) LogLevel() string {
+	if s.opt.Level == nil {
+		return s.log.Level().String()
+	}
+	return s.opt.Level.Level().String()
+}
+
+// SetLogLevel changes it until the next start.
+func (s *Service) SetLogLevel(word string) error {
+	words := []string{"debug", "info", "warn", "error"}
+	level, err := zapcore.ParseLevel(word)
+	switch {
+	case err != nil || !slices.Contains(words, word):
+		return fmt.Errorf("level is one of %s, not %q", strings.Join(words, ", "), word)
+	case s.opt.Level == nil:
+		return errors.New("this gateway's log has a fixed level")
+	}
+	before := s.opt.Level.Level()
+	s.log.Info("log level", zap.Stringer("before", before), zap.Stringer("now", level))
+	s.opt.Level.SetLevel(level)
+	return nil
+}
+
+// Drain begins what SIGTERM does.
+func (s *Service) Drain() time.Time {
+	s.askDrain()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.deadline.IsZero() { // it has not begun yet
+		return time.Now().Add(s.rt.Config.Limits.Drain.Std())
+	}
+	return s.deadline
+}
+
+var _ admin.Backend = (*Service)(nil)

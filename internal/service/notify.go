@@ -1,0 +1,81 @@
+package service
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// notifier tells systemd how the service stands (sd_notify(3)); without
+// systemd, or nil, it is silent. It keeps its socket: where paths are restricted later,
+// it still speaks.
+type notifier struct {
+	conn  *net.UnixConn // nil: nobody listens
+	every time.Duration // between two signs of life; 0: nobody waits for them
+	log   *zap.Logger
+}
+
+// newNotifier reads what systemd has put into the environment.
+func newNotifier(getenv func(string) string, log *zap.Logger) *notifier {
+	n := &notifier{log: log}
+	addr := getenv("NOTIFY_SOCKET")
+	if addr == "" {
+		return n
+	}
+	if rest, ok := strings.CutPrefix(addr, "@"); ok {
+		addr = "\x00" + rest // of the abstract namespace (unix(7))
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		log.Warn("systemd cannot be told how the service stands", zap.Error(err))
+		return n
+	}
+	n.conn = conn
+	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
+	pid := getenv("WATCHDOG_PID")
+	if err == nil && usec > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+		// Half of the time, as sd_watchdog_enabled(3) recommends.
+		n.every = time.Duration(usec) * time.Microsecond / 2
+	}
+	return n
+}
+
+func (n *notifier) send(state string) {
+	if n == nil || n.conn == nil {
+		return
+	}
+	if _, err := n.conn.Write([]byte(state)); err != nil {
+		n.log.Warn("systemd cannot be told how the service stands", zap.String("state", state), zap.Error(err))
+	}
+}
+
+func (n *notifier) ready(status string) { n.send("READY=1\nSTATUS=" + status) }
+
+// reloading must be followed by ready. The time is for Type=notify-reload.
+func (n *notifier) reloading() {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return
+	}
+	n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=reloading", now.Nano()/1000))
+}
+
+// stopping also gives the flows the time they may have to end: it goes on top
+// of the unit's TimeoutStopSec.
+func (n *notifier) stopping(drain time.Duration) {
+	n.send(fmt.Sprintf("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%d", (drain + 10*time.Second).Microseconds()))
+}
+
+func (n *notifier) alive() { n.send("WATCHDOG=1") }
+
+func (n *notifier) close() {
+	if n != nil && n.conn != nil {
+		_ = n.conn.Close()
+	}
+}

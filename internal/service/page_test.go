@@ -1,0 +1,222 @@
+package service
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/png"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+var adminAll admin.Filter
+
+// evil is what a hostile peer may put into a name.
+const evil = "<img src=x onerror=alert(1)>\u202e\x1b[31m</td><script>alert(2)</script>"
+
+// The page in a real browser, with real flows: it asks for the token, shows
+// live and refused flows, draws one, is used by keyboard alone, runs nothing
+// that a peer sent and takes its colours from the user.
+func TestPage(t *testing.T) {
+	h := newHouse(t)
+	b := newBrowser(t)
+	live := h.good()
+	defer live.Close()
+	h.bad()
+	h.bad()
+	h.finished(2)
+	h.s.finished(hostile("evil-1"))
+	b.look("light", 1280, 1400)
+	b.must("Page.navigate", map[string]any{"url": h.url + "/"}, nil)
+
+	// Without the token nothing is shown; a wrong one is told.
+	b.until(`document.activeElement.id === "token"`)
+	b.must("Input.insertText", map[string]any{"text": "not the token at all"}, nil)
+	b.key("Enter", "Enter", 13)
+	b.until(`document.getElementById("login-error").textContent.includes("not the gateway")`)
+	if b.eval(`document.getElementById("main").hidden`) != true {
+		t.Error("the page is open without a token")
+	}
+	b.must("Input.insertText", map[string]any{"text": h.token}, nil)
+	b.key("Enter", "Enter", 13)
+	b.until(`document.getElementById("state").textContent === "ready"`)
+	b.until(`document.querySelector("#refusals tbody").textContent.includes("no_certificate")`)
+	b.until(`document.querySelector("#relays tbody").textContent.includes("pay.example")`)
+	b.until(`document.querySelector("#policy tbody").textContent.includes("closed")`)
+	b.until(`document.querySelector("#certificates tbody").textContent.includes("Staff CA")`)
+	if n := b.eval(`document.querySelectorAll("#steps li").length`); n != 10.0 {
+		t.Errorf("%v steps", n)
+	}
+
+	// What the peer sent is text, and hidden characters are seen.
+	b.until(`document.querySelector("#refusals tbody").textContent.includes("onerror")`)
+	seen, _ := b.eval(`document.querySelector("#refusals tbody").textContent`).(string)
+	if !strings.Contains(seen, "<img src=x") || !strings.Contains(seen, `\u{202e}`) || strings.Contains(seen, "\u202e") {
+		t.Errorf("shown as %q", seen)
+	}
+	if n := b.eval(`document.querySelectorAll("main img, main script").length`); n != 0.0 {
+		t.Errorf("%v elements came from a peer", n)
+	}
+	// The policy of contents holds: inline scripts do not run.
+	b.eval(`(() => { const s = document.createElement("script"); try { s.textContent = "window.ran = 1"; } catch { return; } document.head.append(s); })()`)
+	if b.eval(`window.ran`) != nil {
+		t.Error("an inline script ran")
+	}
+
+	// By keyboard alone: to the flow in the refusals, into its picture, back.
+	b.eval(`document.querySelector("#refusals button").focus()`)
+	b.key("Enter", "Enter", 13)
+	b.until(`document.getElementById("picture").textContent.includes("ClientHello")`)
+	picture, _ := b.eval(`document.getElementById("picture").textContent`).(string)
+	for _, want := range []string{"no_certificate", "sslgate", "verdict"} {
+		if !strings.Contains(picture, want) {
+			t.Errorf("the picture lacks %q:\n%s", want, picture)
+		}
+	}
+	if b.eval(`document.activeElement.id`) != "h-detail" {
+		t.Errorf("the focus is on %v", b.eval(`document.activeElement.outerHTML`))
+	}
+	var light, dark []byte
+	light = b.shot()
+	b.look("dark", 1280, 1400)
+	dark = b.shot()
+	b.key("Escape", "Escape", 27)
+	b.until(`document.getElementById("detail").hidden && document.activeElement.dataset.flow`)
+	b.key("p", "KeyP", 80)
+	b.until(`document.getElementById("pause").getAttribute("aria-pressed") === "true"`)
+	b.key("p", "KeyP", 80)
+	if l, d := brightness(t, light), brightness(t, dark); l < 0.75 || d > 0.25 {
+		t.Errorf("brightness: light %.2f, dark %.2f", l, d)
+	}
+	keep(t, "light.png", light)
+	keep(t, "dark.png", dark)
+
+	// On a narrow screen nothing stands out over the side.
+	b.look("light", 480, 900)
+	b.until(`document.documentElement.scrollWidth <= 480`)
+	keep(t, "narrow.png", b.shot())
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, line := range b.console {
+		// The wrong token's 401, and the inline script that this test tried.
+		if !strings.Contains(line, "401") && !strings.Contains(line, "Trusted") && !strings.Contains(line, "Content Security Policy") {
+			t.Errorf("the page complains: %s", line)
+		}
+	}
+}
+
+// With 1,000 flows a second the page stays alive and the gateway sends it a
+// bounded number of bounded boards.
+func TestPageUnderLoad(t *testing.T) {
+	h := newHouse(t)
+	b := newBrowser(t)
+	b.look("light", 1280, 1400)
+	b.must("Page.navigate", map[string]any{"url": h.url + "/#token=" + h.token}, nil)
+	b.until(`document.getElementById("state").textContent === "ready"`)
+	if got, _ := b.eval(`location.href`).(string); strings.Contains(got, h.token) {
+		t.Error("the token stays in the address")
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var fed int
+	wg.Go(func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				for range 10 { // 1,000 a second
+					fed++
+					h.s.finished(many(fed))
+				}
+			}
+		}
+	})
+	b.eval(`(() => {
+		window.changes = 0; window.late = 0;
+		const cell = document.querySelector("#facts div:nth-child(4) dd");
+		new MutationObserver(() => window.changes++).observe(cell, { childList: true, characterData: true, subtree: true });
+		let last = performance.now();
+		setInterval(() => { const now = performance.now(); window.late = Math.max(window.late, now - last - 20); last = now; }, 20);
+	})()`)
+	const span = 4 * time.Second
+	time.Sleep(span)
+	changes, late := b.eval(`window.changes`).(float64), b.eval(`window.late`).(float64)
+	nodes := b.eval(`document.querySelectorAll("*").length`).(float64)
+	shot := b.shot()
+	close(stop)
+	wg.Wait()
+	if changes < 4 || changes > 5*span.Seconds() {
+		t.Errorf("%v updates in %v, want some and at most 5 a second", changes, span)
+	}
+	if late > 500 {
+		t.Errorf("the page stood still for %.0f ms", late)
+	}
+	if nodes > 3000 {
+		t.Errorf("%v elements", nodes)
+	}
+	resp, board := h.ask("GET", "/v1/board?once=true", "", nil)
+	if resp.StatusCode != 200 || len(board) > 300<<10 {
+		t.Errorf("%s, a board of %d bytes", resp.Status, len(board))
+	}
+	b.until(fmt.Sprintf(`document.querySelector("#facts div:nth-child(4) dd").textContent.replaceAll(",", "") >= %d`, fed/2))
+	t.Logf("%d flows, %v updates, %v elements, at most %.0f ms late, board %d bytes", fed, changes, nodes, late, len(board))
+	keep(t, "load.png", shot)
+}
+
+func hostile(id string) *audit.Record {
+	r := many(1)
+	r.ID, r.SNI, r.Detail, r.Rule, r.Reason = id, evil, evil, "pay", reason.SNIInvalid
+	return r
+}
+
+// many makes the records of a busy hour.
+func many(i int) *audit.Record {
+	codes := []reason.Code{reason.OK, reason.NoCertificate, reason.OK, reason.UnknownCA, reason.SNIUnknown, reason.Expired, reason.DialRefused}
+	r := audit.NewRecord(fmt.Sprintf("load-%x", i), time.Now(), netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), uint16(i)), houseServer)
+	r.Rule, r.Reason, r.SNI = "pay", codes[i%len(codes)], "pay.example"
+	r.Duration = 12 * time.Millisecond
+	return r
+}
+
+// brightness is the mean of a picture, 0 to 1.
+func brightness(t *testing.T, raw []byte) float64 {
+	t.Helper()
+	img, err := png.Decode(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum, n float64
+	r := img.Bounds()
+	for y := r.Min.Y; y < r.Max.Y; y += 5 {
+		for x := r.Min.X; x < r.Max.X; x += 5 {
+			p := image.NewUniform(img.At(x, y)).C
+			red, green, blue, _ := p.RGBA()
+			sum += float64(red+green+blue) / 3 / 0xffff
+			n++
+		}
+	}
+	return sum / n
+}
+
+// keep writes a screenshot where SSLGATE_SHOTS says, to be looked at.
+func keep(t *testing.T, name string, raw []byte) {
+	t.Helper()
+	if dir := os.Getenv("SSLGATE_SHOTS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package policy
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+)
+
+// claims is what a certificate says of its owner, taken apart once for all
+// alternatives, with what else they look at.
+type claims struct {
+	peer    *handshake.Peer
+	leaf    *x509.Certificate
+	state   *handshake.State // nil where it is not known
+	now     time.Time
+	names   altNames
+	subject string // distinguished names, as RFC 4514 has them; "" for undecodable
+	issuer  string
+	serial  string
+	keyType string // "" for a kind that has no word
+	keyBits int
+}
+
+// readClaims fails on names that cannot be decoded.
+func readClaims(f Facts) (*claims, error) {
+	leaf := f.Peer.Leaf()
+	names, err := readAltNames(leaf)
+	if err != nil {
+		return nil, err
+	}
+	c := &claims{
+		peer: f.Peer, leaf: leaf, state: f.State, now: f.Now, names: names,
+		subject: distinguishedName(leaf.RawSubject), issuer: distinguishedName(leaf.RawIssuer),
+	}
+	if leaf.SerialNumber != nil {
+		c.serial = leaf.SerialNumber.Text(16)
+	}
+	c.keyType, c.keyBits = keyOf(leaf)
+	return c, nil
+}
+
+// uris are the certificate's URIs as patterns are held against them.
+func (c *claims) uris() []uriClaim {
+	_, svid := c.names.spiffe()
+	out := make([]uriClaim, len(c.names.uri))
+	for i, u := range c.names.uri {
+		out[i] = uriClaim{u, svid}
+	}
+	return out
+}
+
+// dns are the certificate's DNS names that are legal; others fit nothing.
+func (c *claims) dns() []hostPattern {
+	var out []hostPattern
+	for _, s := range c.names.dns {
+		if p, err := parseHostPattern(s); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// trustDomain is that of the certificate's SPIFFE id, "" without one.
+func (c *claims) trustDomain() string {
+	id, ok := c.names.spiffe()
+	if !ok {
+		return ""
+	}
+	return domainOf(id)
+}
+
+// issuers are the CAs of the verified chain, from the one that signed the leaf
+// up to the trust anchor.
+func (c *claims) issuers() []*x509.Certificate {
+	if len(c.peer.Chain) < 2 {
+		return nil
+	}
+	return c.peer.Chain[1:]
+}
+
+func (c *claims) chainSubjects() []string {
+	var out []string
+	for _, ca := range c.issuers() {
+		out = append(out, distinguishedName(ca.RawSubject))
+	}
+	return out
+}
+
+func (c *claims) chainSPKI() []string {
+	var out []string
+	for _, ca := range c.issuers() {
+		sum := sha256.Sum256(ca.RawSubjectPublicKeyInfo)
+		out = append(out, hex.EncodeToString(sum[:]))
+	}
+	return out
+}
+
+// policies are the certificate policies that hold: those the leaf asserts
+// itself and every intermediate asserts too, or allows with anyPolicy (RFC
+// 5280, section 6.1, without policy mappings). The trust anchor has no say.
+func (c *claims) policies() []string {
+	const anyPolicy = "2.5.29.32.0"
+	var out []string
+	issuers := c.issuers()
+	for _, oid := range c.leaf.Policies {
+		held := true
+		for _, ca := range issuers[:max(0, len(issuers)-1)] {
+			held = held && slices.ContainsFunc(ca.Policies, func(o x509.OID) bool { return o.Equal(oid) || o.String() == anyPolicy })
+		}
+		if held && oid.String() != anyPolicy {
+			out = append(out, oid.String())
+		}
+	}
+	return out
+}
+
+var oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
+
+// usages are the extended key usages as OIDs.
+func (c *claims) usages() []string {
+	var out []string
+	for _, ext := range c.leaf.Extensions {
+		if !ext.Id.Equal(oidExtKeyUsage) {
+			continue
+		}
+		var ids []asn1.ObjectIdentifier
+		if rest, err := asn1.Unmarshal(ext.Value, &ids); err != nil || len(rest) != 0 {
+			return nil
+		}
+		for _, id := range ids {
+			out = append(out, id.String())
+		}
+	}
+	return out
+}
+
+var (
+	oidCommonName   = asn1.ObjectIdentifier{2, 5, 4, 3}
+	oidSerialNumber = asn1.ObjectIdentifier{2, 5, 4, 5}
+)
+
+// only returns an attribute of a name that has exactly one of its type: of
+// several, whoever reads the certificate may take another one.
+func only(name pkix.Name, attribute asn1.ObjectIdentifier) string {
+	value, n := "", 0
+	for _, attr := range name.Names {
+		if attr.Type.Equal(attribute) {
+			value, _ = attr.Value.(string)
+			n++
+		}
+	}
+	if n != 1 {
+		return ""
+	}
+	return value
+}
+
+// distinguishedName writes a name as RFC 4514 has it, from the bytes of the
+// certificate: pkix.Name would bring the attributes into an order of its own,
+// and other names into the same string.
+func distinguishedName(raw []byte) string {
+	var dn pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(raw, &dn); err != nil || len(rest) != 0 {
+		return ""
+	}
+	return dn.String()
+}
+
+// The words of key_type, with the largest size in bits of those that have one.
+const (
+	keyRSA     = "rsa"
+	keyECDSA   = "ecdsa"
+	keyEd25519 = "ed25519"
+
+	maxECDSABits = 521 // P-521
+	ed25519Bits  = 256
+)
+
+func keyOf(cert *x509.Certificate) (kind string, bits int) {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return keyRSA, key.N.BitLen()
+	case *ecdsa.PublicKey:
+		return keyECDSA, key.Curve.Params().BitSize
+	case ed25519.PublicKey:
+		return keyEd25519, ed25519Bits
+	}
+	return "", 0
+}

@@ -1,0 +1,124 @@
+package policy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/sslgate/sslgate/handshake"
+)
+
+// Minter makes certificates on demand, for interception.
+type Minter interface {
+	// For the name that a client asks for. The error is a *handshake.Error.
+	For(ctx context.Context, name string) (*tls.Certificate, error)
+	// Like makes one for the names of a server's certificate, which the caller
+	// has verified.
+	Like(ctx context.Context, server *x509.Certificate) (*tls.Certificate, error)
+}
+
+// certificateFor is a Minter as the engine asks it.
+func certificateFor(m Minter) func(context.Context, *handshake.ClientHello) ([]tls.Certificate, error) {
+	return func(ctx context.Context, h *handshake.ClientHello) ([]tls.Certificate, error) {
+		c, err := m.For(ctx, sniOf(h))
+		if err != nil {
+			return nil, err
+		}
+		return []tls.Certificate{*c}, nil
+	}
+}
+
+// MintLike gives params a certificate for the names of the destination's, which
+// has been verified, where the rule's identity is made on demand. Without such
+// an identity, or without a verified destination, it changes nothing.
+func (p *Plan) MintLike(params *handshake.Params, destination *handshake.Peer) {
+	if p.minter == nil || destination == nil || destination.Chain == nil || destination.Refusal != nil || !destination.Proven {
+		return
+	}
+	params.CertificateFor = func(ctx context.Context, _ *handshake.ClientHello) ([]tls.Certificate, error) {
+		c, err := p.minter.Like(ctx, destination.Leaf())
+		if err != nil {
+			return nil, err
+		}
+		return []tls.Certificate{*c}, nil
+	}
+}
+
+// destinationLeg compiles what does not depend on TLS with the destination.
+func (c *compiler) destinationLeg(at scope, r *rule, spec *DestinationSpec) {
+	switch spec.ProxyProtocol {
+	case "":
+	case "v2":
+		r.plan.ProxyV2 = true
+	default:
+		at.errorf("proxy_protocol", `unknown version %q: "v2" is the only one, for v1 cannot carry who was verified`, spec.ProxyProtocol)
+	}
+	switch spec.Dial {
+	case "", "verified":
+	case "first":
+		r.plan.DialFirst = true
+		at.warnf("dial", "the destination sees the gateway before the client is verified: whoever reaches the gateway can make it connect")
+		if r.plan.ProxyV2 {
+			at.errorf("proxy_protocol", "with dial: first the header would be sent before the client is verified: leave one of them out")
+		}
+	default:
+		at.errorf("dial", `unknown order %q: "verified" (the client first) or "first" (the destination first)`, spec.Dial)
+	}
+}
+
+// ownIdentity is the certificate that the destination may ask us for.
+func (c *compiler) ownIdentity(at scope, spec *DestinationSpec, dest *handshake.Params) {
+	if spec.Identity == "" {
+		return
+	}
+	id, ok := lookup(at, "identity", "identities", spec.Identity, c.env.Identities)
+	switch {
+	case !ok:
+	case id.Mint != nil:
+		at.errorf("identity", "the identity %q makes certificates for servers on demand: it cannot stand for us as a client", spec.Identity)
+	case len(id.Certificates) == 0:
+		at.errorf("identity", "the identity %q has no certificate", spec.Identity)
+	default:
+		dest.Certificates = id.Certificates
+		for i := range id.Certificates {
+			if leaf := id.Certificates[i].Leaf; leaf != nil && !forClients(leaf) {
+				at.warnf("identity", "the identity %q is not for client authentication (extended key usage): most servers will refuse it", spec.Identity)
+				break
+			}
+		}
+	}
+}
+
+func forClients(c *x509.Certificate) bool {
+	for _, u := range c.ExtKeyUsage {
+		if u == x509.ExtKeyUsageClientAuth || u == x509.ExtKeyUsageAny {
+			return true
+		}
+	}
+	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0
+}
+
+// pins reads the SPKI sums. A list that is there but empty would pin nothing.
+func pins(at scope, words []string) [][32]byte {
+	if words != nil && len(words) == 0 {
+		at.errorf("pins", "the list is empty; it needs at least one entry")
+	}
+	var out [][32]byte
+	for i, s := range words {
+		sum, err := hex.DecodeString(lowerASCII(s))
+		if err != nil || len(sum) != 32 {
+			at.errorf(fmt.Sprintf("pins[%d]", i), "%q is no pin: the SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits (`sslgate pki show` prints it)", s)
+			continue
+		}
+		out = append(out, [32]byte(sum))
+	}
+	return out
+}
+
+// ledgerMode reads the rule's ledger.
+func ledgerMode(at scope, word string) handshake.LedgerMode {
+	mode, _ := oneOf(at, "ledger", word, handshake.LedgerFull, handshake.LedgerSteps)
+	return mode
+}

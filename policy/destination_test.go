@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/sslgate/sslgate/handshake"
+)
+
+// fakeMinter answers with an error that shows what it was asked.
+type fakeMinter struct{}
+
+func (fakeMinter) For(_ context.Context, name string) (*tls.Certificate, error) {
+	return nil, errors.New("for " + name)
+}
+
+func (fakeMinter) Like(_ context.Context, server *x509.Certificate) (*tls.Certificate, error) {
+	return nil, errors.New("like " + strings.Join(server.DNSNames, " "))
+}
+
+// legSpec is a rule whose destination is spoken to in some way.
+func legSpec(d DestinationSpec) Spec {
+	return Spec{Rules: []RuleSpec{{
+		Name: "r", To: []string{"10.0.0.0/8:443"}, Identity: "pay", Ledger: "steps",
+		Client:      ClientSpec{Certificate: "none"},
+		Destination: d,
+	}}}
+}
+
+func legEnv(t *testing.T) Environment {
+	env := testEnv(t)
+	env.Identities["mint"] = Identity{Name: "mint", Certificates: env.Identities["pay"].Certificates, Mint: fakeMinter{}}
+	return env
+}
+
+func TestDestinationLeg(t *testing.T) {
+	pin := strings.Repeat("0A", 32)
+	for name, tt := range map[string]struct {
+		spec   DestinationSpec
+		check  func(*Plan) bool
+		errors []string // parts of the findings, in order
+	}{
+		"plain": {DestinationSpec{TLS: "plain"}, func(p *Plan) bool { return p.Mode == TLSPlain && p.dest == nil && !p.ProxyV2 && !p.DialFirst }, nil},
+		"all of it": {
+			DestinationSpec{TLS: "verify", Authorities: []string{"servers"}, Identity: "pay", Pins: []string{pin}, ProxyProtocol: "v2"},
+			func(p *Plan) bool {
+				return p.Mode == TLSVerify && len(p.dest.Certificates) == 1 && len(p.dest.Pins) == 1 && p.dest.Pins[0][31] == 10 &&
+					!p.dest.Insecure && p.ProxyV2 && p.dest.Ledger == handshake.LedgerSteps && p.Client.Ledger == handshake.LedgerSteps
+			}, nil,
+		},
+		"insecure": {
+			DestinationSpec{TLS: "insecure"}, func(p *Plan) bool {
+				return p.Mode == TLSInsecure && p.dest.Insecure && p.dest.Authorities == nil || len(p.dest.Authorities) == 0
+			},
+			[]string{"insecure: nobody knows who answers"},
+		},
+		"first":    {DestinationSpec{TLS: "plain", Dial: "first"}, func(p *Plan) bool { return p.DialFirst }, []string{"the destination sees the gateway before the client is verified"}},
+		"verified": {DestinationSpec{TLS: "plain", Dial: "verified"}, func(p *Plan) bool { return !p.DialFirst }, nil},
+
+		"insecure with authorities": {DestinationSpec{TLS: "insecure", Authorities: []string{"servers"}}, nil, []string{"nobody knows", "nothing is verified with tls: insecure"}},
+		"plain with pins":           {DestinationSpec{TLS: "plain", Pins: []string{pin}}, nil, []string{"there is no TLS to the destination"}},
+		"plain with identity":       {DestinationSpec{TLS: "plain", Identity: "pay"}, nil, []string{"there is no TLS to the destination"}},
+		"no authorities":            {DestinationSpec{TLS: "verify", Pins: []string{pin}}, nil, []string{"must say from whom"}},
+		"short pin":                 {DestinationSpec{TLS: "insecure", Pins: []string{"00"}}, nil, []string{"insecure", "is no pin"}},
+		"no pins":                   {DestinationSpec{TLS: "insecure", Pins: []string{}}, nil, []string{"insecure", "the list is empty"}},
+		"minted as a client":        {DestinationSpec{TLS: "insecure", Identity: "mint"}, nil, []string{"insecure", "cannot stand for us as a client"}},
+		"unknown identity":          {DestinationSpec{TLS: "insecure", Identity: "x"}, nil, []string{"insecure", `there is no "x" in identities`}},
+		"proxy v1":                  {DestinationSpec{TLS: "plain", ProxyProtocol: "v1"}, nil, []string{`unknown version "v1"`}},
+		"dial later":                {DestinationSpec{TLS: "plain", Dial: "later"}, nil, []string{`unknown order "later"`}},
+		"first with proxy":          {DestinationSpec{TLS: "plain", Dial: "first", ProxyProtocol: "v2"}, nil, []string{"before the client is verified", "leave one of them out"}},
+	} {
+		set, found := Compile(legSpec(tt.spec), legEnv(t))
+		for i, want := range tt.errors {
+			if i >= len(found) || !strings.Contains(found[i].Error(), want) {
+				t.Errorf("%s: %v, want %q", name, found, want)
+			}
+		}
+		if len(found) > len(tt.errors) || (set != nil) != (tt.check != nil) {
+			t.Errorf("%s: set %v, %v", name, set != nil, found)
+			continue
+		}
+		if set != nil && !tt.check(&set.rules[0].plan) {
+			t.Errorf("%s: %+v", name, set.rules[0].plan)
+		}
+	}
+}
+
+// Everything about the destination is part of the policy's digest.
+func TestDestinationDigest(t *testing.T) {
+	seen := map[string]string{}
+	for name, d := range map[string]DestinationSpec{
+		"plain": {TLS: "plain"}, "first": {TLS: "plain", Dial: "first"}, "proxy": {TLS: "plain", ProxyProtocol: "v2"},
+		"insecure": {TLS: "insecure"}, "pin": {TLS: "insecure", Pins: []string{strings.Repeat("0a", 32)}}, "identity": {TLS: "insecure", Identity: "pay"},
+	} {
+		set, found := Compile(legSpec(d), legEnv(t))
+		if set == nil {
+			t.Fatal(found)
+		}
+		if other, ok := seen[set.ID()]; ok {
+			t.Errorf("%s and %s have the same digest", name, other)
+		}
+		seen[set.ID()] = name
+	}
+}
+
+// A rule whose identity is made on demand asks for the name of the hello; and
+// for those of the destination only where that was verified and proven.
+func TestMintedIdentity(t *testing.T) {
+	spec := legSpec(DestinationSpec{TLS: "plain"})
+	spec.Rules[0].Identity = "mint"
+	set, found := Compile(spec, legEnv(t))
+	if set == nil {
+		t.Fatal(found)
+	}
+	p := &set.rules[0].plan
+	ask := func(params *handshake.Params) string {
+		_, err := params.CertificateFor(t.Context(), &handshake.ClientHello{SNIPresent: true, ServerName: "a.test"})
+		return err.Error()
+	}
+	if got := ask(p.Client); got != "for a.test" {
+		t.Error(got)
+	}
+	leaf := testPKI().gateway.Cert
+	good := &handshake.Peer{Shown: []*x509.Certificate{leaf}, Chain: []*x509.Certificate{leaf}, Proven: true}
+	for want, peer := range map[string]*handshake.Peer{"like pay.internal": good, "for a.test": {Shown: good.Shown, Proven: true}} {
+		params := *p.Client
+		p.MintLike(&params, peer)
+		if got := ask(&params); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	params := *p.Client
+	p.MintLike(&params, &handshake.Peer{Shown: good.Shown, Chain: good.Chain})
+	if got := ask(&params); got != "for a.test" {
+		t.Errorf("a destination that is not proven: %s", got)
+	}
+	// No other rule gets a certificate made.
+	other, found := Compile(legSpec(DestinationSpec{TLS: "plain"}), legEnv(t))
+	if other == nil || other.rules[0].plan.Client.CertificateFor != nil {
+		t.Errorf("not asked for: %v", found)
+	}
+}

@@ -1,0 +1,150 @@
+package policy
+
+import (
+	"net/netip"
+
+	"cel.dev/cel-go/cel"
+
+	"github.com/sslgate/sslgate/handshake"
+)
+
+// The variables of one kind share the beginning of their names.
+const (
+	certPrefix = "cert."
+	tlsPrefix  = "tls."
+)
+
+// Variable is one variable of `when`.
+type Variable struct {
+	Name string
+	Type string // as CEL writes it
+	Doc  string
+
+	kind *cel.Type
+	get  func(*activation) any
+}
+
+// Variables lists what a condition can speak of. What begins with "cert." is
+// missing, which denies, where no certificate was shown; only cert.present
+// never is.
+func Variables() []Variable {
+	out := append([]Variable(nil), variables[:]...)
+	for i := range out {
+		out[i].Type = out[i].kind.String()
+	}
+	return out
+}
+
+var listOfStrings = cel.ListType(cel.StringType)
+
+// variables never change.
+var variables = [...]Variable{
+	{Name: "now", Doc: "the time of the decision", kind: cel.TimestampType, get: func(a *activation) any { return a.facts.Now.UTC() }},
+	{Name: "source", Doc: "the client's address, IPv4 ones in their own form", kind: cel.StringType, get: func(a *activation) any { return addrOf(a.facts.Src) }},
+	{Name: "source_port", Doc: "the client's port", kind: cel.IntType, get: func(a *activation) any { return int64(a.facts.Src.Port()) }},
+	{Name: "destination", Doc: "the original destination address", kind: cel.StringType, get: func(a *activation) any { return addrOf(a.facts.Dst) }},
+	{Name: "port", Doc: "the original destination port", kind: cel.IntType, get: func(a *activation) any { return int64(a.facts.Dst.Port()) }},
+	{Name: "sni", Doc: `the server name in lower case; "" where none was sent or it is no host name`, kind: cel.StringType, get: func(a *activation) any { return sniOf(a.facts.Hello) }},
+	{Name: "alpn", Doc: "the application protocols that the client offers", kind: listOfStrings, get: func(a *activation) any {
+		if a.facts.Hello == nil {
+			return []string{}
+		}
+		return some(a.facts.Hello.ALPN)
+	}},
+
+	{Name: "tls.version", Doc: `the version agreed on: "TLS 1.2" or "TLS 1.3"`, kind: cel.StringType, get: ofState(func(s *handshake.State) any { return handshake.VersionName(s.Version) })},
+	{Name: "tls.suite", Doc: "the CipherSuite agreed on, by its IANA name", kind: cel.StringType, get: ofState(func(s *handshake.State) any { return handshake.SuiteName(s.Suite) })},
+	{Name: "tls.group", Doc: `the key exchange group agreed on, such as "X25519MLKEM768"; "" for RSA key transport`, kind: cel.StringType, get: ofState(func(s *handshake.State) any {
+		if s.Group == 0 {
+			return ""
+		}
+		return handshake.GroupName(s.Group)
+	})},
+	{Name: "tls.alpn", Doc: `the application protocol agreed on, "" for none`, kind: cel.StringType, get: ofState(func(s *handshake.State) any { return s.ALPN })},
+	{Name: "tls.resumed", Doc: "whether the session was resumed", kind: cel.BoolType, get: ofState(func(s *handshake.State) any { return s.Resumed })},
+
+	{Name: "cert.present", Doc: "whether the client showed a certificate", kind: cel.BoolType, get: func(a *activation) any { return a.claims != nil }},
+	{Name: "cert.authority", Doc: "the entry of authorities that the chain leads to", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.peer.Authority })},
+	{Name: "cert.subject", Doc: "the subject's distinguished name, RFC 4514", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.subject })},
+	{Name: "cert.subject_cn", Doc: `the subject's common name; "" where there is none, or more than one`, kind: cel.StringType, get: ofCert(func(c *claims) any { return only(c.leaf.Subject, oidCommonName) })},
+	{Name: "cert.subject_o", Doc: "the subject's organizations", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.leaf.Subject.Organization) })},
+	{Name: "cert.subject_ou", Doc: "the subject's organizational units", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.leaf.Subject.OrganizationalUnit) })},
+	{Name: "cert.subject_c", Doc: "the subject's countries", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.leaf.Subject.Country) })},
+	{Name: "cert.issuer", Doc: "the issuer's distinguished name, RFC 4514", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.issuer })},
+	{Name: "cert.issuer_cn", Doc: `the issuer's common name; "" where there is none, or more than one`, kind: cel.StringType, get: ofCert(func(c *claims) any { return only(c.leaf.Issuer, oidCommonName) })},
+	{Name: "cert.san_dns", Doc: "the DNS names of the certificate, as they stand there", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.dns) })},
+	{Name: "cert.san_uri", Doc: "the URIs of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.uri) })},
+	{Name: "cert.san_email", Doc: "the e-mail addresses of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.email) })},
+	{Name: "cert.san_ip", Doc: "the IP addresses of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(texts(c.names.ip)) })},
+	{Name: "cert.san_other", Doc: `the otherNames of the certificate that are text, as "OID=text"`, kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.otherName) })},
+	{Name: "cert.spiffe_id", Doc: `the certificate's SPIFFE id, "" where it has none`, kind: cel.StringType, get: ofCert(func(c *claims) any {
+		id, _ := c.names.spiffe()
+		return id
+	})},
+	{Name: "cert.spiffe_domain", Doc: `the trust domain of the SPIFFE id, "" where there is none`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.trustDomain() })},
+	{Name: "cert.serial", Doc: "the serial number in lower-case hex", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.serial })},
+	{Name: "cert.spki", Doc: "the lower-case hex SHA-256 of the SubjectPublicKeyInfo", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.peer.SPKI() })},
+	{Name: "cert.not_before", Doc: "the begin of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return c.leaf.NotBefore.UTC() })},
+	{Name: "cert.not_after", Doc: "the end of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return c.leaf.NotAfter.UTC() })},
+	{Name: "cert.key_type", Doc: `"rsa", "ecdsa", "ed25519", or "" for another kind`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.keyType })},
+	{Name: "cert.key_bits", Doc: "the size of the key in bits", kind: cel.IntType, get: ofCert(func(c *claims) any { return int64(c.keyBits) })},
+	{Name: "cert.eku", Doc: "the extended key usages, as OIDs", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.usages()) })},
+	{Name: "cert.policies", Doc: "the certificate policies that hold for the whole chain, as OIDs", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.policies()) })},
+	{Name: "cert.chain_subjects", Doc: "the distinguished names of the CAs on the verified chain, from the leaf's issuer up", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.chainSubjects()) })},
+	{Name: "cert.chain_spki", Doc: "the SPKI pins of the CAs on the verified chain", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.chainSPKI()) })},
+}
+
+// missing is the value of a variable that a flow does not have.
+type missing struct{}
+
+func ofCert(get func(*claims) any) func(*activation) any {
+	return func(a *activation) any {
+		if a.claims == nil {
+			return missing{}
+		}
+		return get(a.claims)
+	}
+}
+
+func ofState(get func(*handshake.State) any) func(*activation) any {
+	return func(a *activation) any {
+		if a.facts.State == nil {
+			return missing{}
+		}
+		return get(a.facts.State)
+	}
+}
+
+// some is a list that is there, if only empty.
+func some(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// addrOf is an address without a port, unmapped.
+func addrOf(a netip.AddrPort) string { return a.Addr().Unmap().String() }
+
+// activation gives a condition its variables, each only if it is asked for.
+type activation struct {
+	facts  Facts
+	claims *claims // nil without a certificate
+}
+
+// ResolveName implements cel.Activation.
+func (a *activation) ResolveName(name string) (any, bool) {
+	for i := range variables {
+		if variables[i].Name == name {
+			v := variables[i].get(a)
+			_, none := v.(missing)
+			return v, !none
+		}
+	}
+	return nil, false
+}
+
+// Parent implements cel.Activation.
+func (a *activation) Parent() cel.Activation { return nil }
+
+var _ cel.Activation = (*activation)(nil)
