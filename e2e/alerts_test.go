@@ -15,9 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/probe"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/testneed"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -344,7 +342,7 @@ func (w *world) goRefused(addr string, f refusal) string {
 var (
 	opensslError = regexp.MustCompile(`(?m)^[0-9A-F]+:error:[0-9A-F]+:[^:]*:[^:]*:([^:]*):.*?(SSL alert number \d+)?$`)
 	curlError    = regexp.MustCompile(`(?m)^curl: (.*)$`)
-	curlCode     = regexp.MustCompile(`(error:[0-9A-F]+:SSL routines|OpenSSL/[^:]*):[^:]*: ?`)
+	curlCode     = regexp.MustCompile(`(OpenSSL/[^:]*: )?error:[0-9A-F]+:SSL routines:[^:]*:`)
 	gnutlsAlert  = regexp.MustCompile(`(?m)^\*\*\* (Received alert .*)$`)
 	gnutlsFatal  = regexp.MustCompile(`(?m)^\*\*\* (Fatal error: .*)$`)
 )
@@ -400,46 +398,4 @@ func stableColumns(table string) []string {
 		}
 	}
 	return out
-}
-
-// The page speaks of code, reasons and profiles that there are.
-func TestHandshakeDoc(t *testing.T) {
-	page, err := os.ReadFile(alertDoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _, _ := strings.Cut(string(page), "## Profiles")
-	places := regexp.MustCompile("`([a-z0-9_/]+\\.go)`(?: ([A-Za-z0-9]+))?").FindAllStringSubmatch(text, -1)
-	if len(places) < 15 {
-		t.Errorf("only %d places in the code are named", len(places))
-	}
-	for _, m := range places {
-		src, err := os.ReadFile(filepath.Join("..", m[1]))
-		if err != nil {
-			t.Error(err)
-		} else if !regexp.MustCompile(`func (\([^)]*\) )?` + m[2]).Match(src) {
-			t.Errorf("%s has no func %s", m[1], m[2])
-		}
-	}
-	// Codes with an alert behind them: "`sni_missing` 109", "`a`, `b` 71".
-	for _, m := range regexp.MustCompile("((?:`[a-z_]+`, )*`[a-z_]+`) ([0-9]+)").FindAllStringSubmatch(text, -1) {
-		for _, code := range regexp.MustCompile("[a-z_]+").FindAllString(m[1], -1) {
-			e, ok := reason.Lookup(reason.Code(code))
-			if !ok || fmt.Sprint(e.Alert) != m[2] {
-				t.Errorf("%s with alert %s: the reason has %d (known: %v)", code, m[2], e.Alert, ok)
-			}
-		}
-	}
-	for _, p := range handshake.NamedProfiles() {
-		if !strings.Contains(string(page), "| `"+p.Name+"` |") {
-			t.Errorf("profile %s is not in the table", p.Name)
-		}
-	}
-	probed, err := os.ReadFile("../docs/probe.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(probed), fmt.Sprintf("at most %d of them", probe.MaxConnections)) {
-		t.Errorf("docs/probe.md does not say %d connections", probe.MaxConnections)
-	}
 }

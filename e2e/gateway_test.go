@@ -32,6 +32,13 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "sslgate")
+	if ready := os.Getenv("SSLGATE_BINARY"); ready != "" { // to measure, without the race detector
+		b, err := os.ReadFile(ready)
+		if err != nil {
+			return "", err
+		}
+		return path, os.WriteFile(path, b, 0o755)
+	}
 	out, err := exec.Command("go", "build", "-race", "-o", path, "github.com/sslgate/sslgate/cmd/sslgate").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)

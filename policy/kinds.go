@@ -13,10 +13,6 @@ type (
 	prefixes  = list[netip.Prefix, netip.Addr]
 	endpoints = list[endpoint, netip.AddrPort]
 	hosts     = list[hostPattern, hostPattern]
-	uris      = list[uriPattern, uriClaim]
-	emails    = list[emailPattern, string]
-	words     = list[string, string]
-	numbers   = list[codePoint, uint16]
 )
 
 // The kinds never change; they are variables because they hold functions.

@@ -59,9 +59,6 @@ func (p hostPattern) covers(q hostPattern) bool {
 	return p.matches(q.name)
 }
 
-// overlaps says whether some name fits both.
-func (p hostPattern) overlaps(q hostPattern) bool { return p.covers(q) || q.covers(p) }
-
 // checkHost says what is wrong with a host name in lower case: RFC 1123,
 // section 2.1, with the underscore that internal names use. 253 bytes and 63
 // a label are the limits of RFC 1035, section 2.3.4, without the root label.

@@ -158,7 +158,10 @@ func parseSpan(s string) (time.Duration, error) {
 func spanText(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + spanText(-d)
+		// time.Time.Sub ends at the least Duration, whose negative is itself.
+		return "-" + spanText(-max(d, -maxSpan))
+	case d >= maxSpan:
+		return "more than 100 years"
 	case d >= 2*day && d%day == 0:
 		return fmt.Sprintf("%dd", d/day)
 	case d >= 2*day:

@@ -157,7 +157,7 @@ func scalar(s string) string {
 		c := s[i]
 		plain = plain && (isLetterOrDigit(c) || c == '-' || c == '_' || c == '.' || c == '/')
 	}
-	if plain && strings.Trim(s, "0123456789.-_abcdefABCDEFxXoeE+") != "" {
+	if plain && strings.Trim(s, "0123456789.-_abcdefABCDEFxXoO") != "" {
 		return s
 	}
 	var b strings.Builder

@@ -91,7 +91,7 @@ func TestProbeCommand(t *testing.T) {
 	}{
 		"no address":        {nil, 2, "accepts 1 arg"},
 		"no port":           {[]string{"127.0.0.1"}, 2, "not HOST:PORT"},
-		"profile":           {[]string{addr, "--against", "moderm"}, 2, "modern"},
+		"profile":           {[]string{addr, "--against", "modernn"}, 2, "modern"},
 		"key without cert":  {[]string{addr, "--key", key}, 2, "belong together"},
 		"another's key":     {[]string{addr, "--cert", cert, "--key", otherKey}, 2, "alice.pem"},
 		"no such file":      {[]string{addr, "--ca", filepath.Join(dir, "none.pem")}, 2, "none.pem"},

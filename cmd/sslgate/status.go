@@ -26,14 +26,19 @@ func newStatusCmd(stdout io.Writer) *cobra.Command {
 		Short: "Say how the running gateway stands",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := admin.NewClient(socket).Status(cmd.Context())
+			c := admin.NewClient(socket)
+			s, err := c.Status(cmd.Context())
 			if err != nil {
 				return &exitError{code: 1, err: err}
 			}
 			if asJSON {
 				return writeJSON(stdout, s)
 			}
-			return printStatus(stdout, s)
+			ready, err := c.Ready(cmd.Context())
+			if err != nil {
+				return &exitError{code: 1, err: err}
+			}
+			return printStatus(stdout, s, ready)
 		},
 	}
 	socketFlag(cmd, &socket)
@@ -41,7 +46,7 @@ func newStatusCmd(stdout io.Writer) *cobra.Command {
 	return cmd
 }
 
-func printStatus(w io.Writer, s admin.Status) error {
+func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(tw, name+"\t"+format+"\n", args...) }
 	state := "running"
@@ -49,6 +54,16 @@ func printStatus(w io.Writer, s admin.Status) error {
 		state = "draining"
 	}
 	row("state", "%s since %s (%s)", state, s.Started.Format(time.RFC3339), time.Since(s.Started).Round(time.Second))
+	for i, reason := range ready.Reasons {
+		name := ""
+		switch {
+		case i == 0 && ready.Ready:
+			name = "warning"
+		case i == 0:
+			name = "not ready"
+		}
+		row(name, "%s", escape.String(reason, 0))
+	}
 	row("version", "%s", s.Version)
 	row("config", "%s", escape.String(s.Config, 0))
 	row("policy", "%s, %s", s.Policy, count(s.Rules, "rule"))

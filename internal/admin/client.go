@@ -42,6 +42,12 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
+// Ready asks whether flows are taken, and why not.
+func (c *Client) Ready(ctx context.Context) (r Readiness, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/ready", &r)
+	return r, err
+}
+
 // Reload asks for a reload; taken is false where the old configuration stays.
 func (c *Client) Reload(ctx context.Context) (res ReloadResult, taken bool, err error) {
 	code, err := c.do(ctx, http.MethodPost, "/v1/reload", &res)

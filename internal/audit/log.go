@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -68,6 +69,8 @@ type Log struct {
 	enc   zapcore.Encoder
 	queue *queue // nil: written at once
 	sink  Sink
+
+	direct sync.Mutex // over sink where there is no queue
 }
 
 // Sink is where lines go. One goroutine at a time calls it.
@@ -109,6 +112,8 @@ func (l *Log) Write(r *Record) error {
 	}
 	defer buf.Free()
 	if l.queue == nil {
+		l.direct.Lock()
+		defer l.direct.Unlock()
 		return l.sink.Write(buf.Bytes())
 	}
 	return l.queue.put(append([]byte(nil), buf.Bytes()...), r.Verdict() == "allowed")

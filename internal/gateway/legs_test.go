@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,12 +226,13 @@ func TestMinted(t *testing.T) {
 		spec := mtls()
 		spec.Rules[0].Identity = "mint"
 		spec.Rules[0].Destination = policy.DestinationSpec{TLS: "verify", Authorities: []string{"staff"}, Dial: order}
-		var server tls.Certificate
+		var server atomic.Pointer[tls.Certificate] // issued once the house has its CA
 		h := newHouse(t, spec, func(c net.Conn) {
-			tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{server}})
+			tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{*server.Load()}})
 			_, _ = io.Copy(tc, tc)
 		})
-		server = testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "also.example"}})).TLS()
+		cert := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "also.example"}})).TLS()
+		server.Store(&cert)
 		roots := x509.NewCertPool()
 		roots.AddCert(h.mint.Cert)
 		conn, err := h.tlsClient(server4, h.alice(), func(c *tls.Config) { c.RootCAs = roots })

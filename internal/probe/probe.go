@@ -4,9 +4,10 @@
 // how it says no, and whether all that fits a named profile.
 //
 // Where to look: probe.go is the walk, ask.go asks one question a connection,
-// hello.go builds the ClientHello of a question, flight.go and parse.go read
-// the plaintext answer, complete.go makes whole handshakes, certs.go judges
-// certificates, fit.go compares with a profile, text.go prints.
+// refuse.go the wrong ones, hello.go builds the ClientHello of a question,
+// flight.go and parse.go read the plaintext answer, complete.go makes whole
+// handshakes, certs.go judges certificates, fit.go compares with a profile,
+// text.go prints.
 package probe
 
 import (

@@ -44,6 +44,12 @@ func TestTextOfAHostileServer(t *testing.T) {
 			t.Errorf("%q is not in the text:\n%s", word, text)
 		}
 	}
+	// Nobody stands to the left of sslgate.
+	for line := range strings.Lines(r.Picture) {
+		if len(line) > 5 && line[5] == '|' || strings.Contains(line, " client ") && strings.Contains(line, "destination") {
+			t.Errorf("the picture has a client: %s", line)
+		}
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)

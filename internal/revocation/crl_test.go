@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	mrand "math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -216,5 +217,40 @@ func TestSerials(t *testing.T) {
 	}
 	if s, ok := newSerial([]byte{0, 0x80}); !ok || s[maxSerial-1] != 0x80 {
 		t.Error("the zero in front of a high bit")
+	}
+}
+
+// Sets with an index: random numbers, numbers in sequence, and numbers that
+// differ in the last octets alone.
+func TestLargeSets(t *testing.T) {
+	rng := mrand.New(mrand.NewPCG(3, 4))
+	for name, number := range map[string]func(i int) *big.Int{
+		"random":      func(int) *big.Int { return new(big.Int).Rsh(new(big.Int).SetUint64(rng.Uint64()), uint(rng.IntN(60))) },
+		"in sequence": func(i int) *big.Int { return big.NewInt(int64(1000 + 2*i)) },
+		"long, in sequence": func(i int) *big.Int {
+			return new(big.Int).Add(new(big.Int).Lsh(big.NewInt(0x7b), 150), big.NewInt(int64(3*i)))
+		},
+		"two octets": func(i int) *big.Int { return big.NewInt(int64(i * 13)) },
+	} {
+		in := map[serial]bool{}
+		var list []serial
+		for i := range indexFrom + 700 {
+			var s serial
+			number(i).FillBytes(s[:])
+			list, in[s] = append(list, s), true
+		}
+		set := newSerials(append([]serial(nil), list...))
+		if set.len() != len(in) || len(in) >= indexFrom && set.index == nil {
+			t.Fatalf("%s: %d numbers, want %d", name, set.len(), len(in))
+		}
+		for _, s := range list {
+			for _, at := range []int{0, maxSerial - 3, maxSerial - 2, maxSerial - 1} {
+				x := s
+				x[at]++
+				if !set.has(s) || set.has(x) != in[x] {
+					t.Fatalf("%s: %x %t, %x %t", name, s, set.has(s), x, set.has(x))
+				}
+			}
+		}
 	}
 }

@@ -31,6 +31,6 @@ var (
 	ErrTooLarge = errors.New("too large")
 )
 
-// ErrOCSP: an OCSP answer says nothing about the certificate, for the reason
-// it is wrapped with.
+// ErrOCSP is why an OCSP answer says nothing about the certificate; the error
+// it is wrapped in says what exactly.
 var ErrOCSP = errors.New("OCSP answer of no use")

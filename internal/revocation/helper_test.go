@@ -2,7 +2,6 @@ package revocation
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -190,7 +189,7 @@ func (w *world) staple(t testing.TB, ca *testpki.CA, c *x509.Certificate, r repl
 	if r.noNext {
 		tmpl.NextUpdate = time.Time{}
 	}
-	var key crypto.Signer = ca.Key
+	key := ca.Key
 	responder := ca.Cert
 	if r.signer != nil {
 		key, responder, tmpl.Certificate = r.signer.Key, r.signer.Cert, r.signer.Cert

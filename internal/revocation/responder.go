@@ -107,7 +107,7 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 		r.mu.Lock()
 		e := r.entryLocked(key, q, now)
 		e.used = true
-		if st, until, err, ok := e.answer(now, r.downUntil); ok {
+		if st, until, ok, err := e.answer(now, r.downUntil); ok {
 			r.mu.Unlock()
 			r.counters.askCached.Add(1)
 			return st, until, false, err
@@ -136,23 +136,23 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 }
 
 // answer is what the entry has without asking; false if it must be asked.
-func (e *cached) answer(now, downUntil time.Time) (Status, time.Time, error, bool) {
+func (e *cached) answer(now, downUntil time.Time) (_ Status, until time.Time, ok bool, _ error) {
 	switch {
 	case e.status == Revoked:
-		return Revoked, e.until, nil, true
+		return Revoked, e.until, true, nil
 	case e.status == Good && now.Before(e.renew) && now.Before(e.until):
-		return Good, e.until, nil, true
+		return Good, e.until, true, nil
 	case now.Before(e.errUntil), now.Before(downUntil):
 		if e.status == Good && now.Before(e.until) {
-			return Good, e.until, nil, true
+			return Good, e.until, true, nil
 		}
 		err := e.err
 		if err == nil {
 			err = errLater
 		}
-		return Unknown, time.Time{}, err, true
+		return Unknown, time.Time{}, true, err
 	}
-	return Unknown, time.Time{}, nil, false
+	return Unknown, time.Time{}, false, nil
 }
 
 // lead asks, and wakes those who wait for the same answer.

@@ -210,7 +210,9 @@ func TestOCSPCache(t *testing.T) {
 	at(61 * time.Second)
 	asked(2)
 	// Down: the answer stays in use, and the responder is left alone.
-	o.set(func() { o.handle = func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "no", 500) } })
+	o.set(func() {
+		o.handle = func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "no", http.StatusInternalServerError) }
+	})
 	if r := at(time.Hour); r.Status != Good {
 		t.Errorf("%+v", r)
 	}

@@ -33,7 +33,16 @@ func newSerial(content []byte) (s serial, ok bool) {
 type serials struct {
 	width int // octets of each, 0 for the empty set
 	flat  []byte
+
+	// index leads to the stretch of flat whose numbers share the two octets
+	// behind those that all have in common: a search in a large set would miss
+	// the cache twenty times without it. 256 KiB; nil for a small set.
+	index  []uint32
+	common int // octets that all have in common
 }
+
+// indexFrom is the size of a set from which on an index is worth its 256 KiB.
+const indexFrom = 4096
 
 // newSerials sorts list in place and drops repeated numbers.
 func newSerials(list []serial) serials {
@@ -51,11 +60,37 @@ func newSerials(list []serial) serials {
 	for i := range list {
 		s.flat = append(s.flat, list[i][maxSerial-s.width:]...)
 	}
+	if len(list) >= indexFrom {
+		s.makeIndex()
+	}
 	return s
 }
 
+// makeIndex fills index: entry k is the first number whose two octets are at
+// least k. A set of indexFrom numbers differs in two octets at the least.
+func (s *serials) makeIndex() {
+	first, last := s.at(0), s.at(s.len()-1)
+	for first[s.common] == last[s.common] && s.common < s.width-2 {
+		s.common++
+	}
+	s.index = make([]uint32, 1<<16+1)
+	next := 0
+	for i := range s.len() {
+		for k := s.key(s.at(i)); next <= k; next++ {
+			s.index[next] = uint32(i)
+		}
+	}
+	for ; next < len(s.index); next++ {
+		s.index[next] = uint32(s.len())
+	}
+}
+
+func (s *serials) at(i int) []byte { return s.flat[i*s.width : (i+1)*s.width] }
+
+func (s *serials) key(n []byte) int { return int(n[s.common])<<8 | int(n[s.common+1]) }
+
 // len is how many numbers there are.
-func (s serials) len() int {
+func (s *serials) len() int {
 	if s.width == 0 {
 		return 0
 	}
@@ -63,13 +98,23 @@ func (s serials) len() int {
 }
 
 // has says whether the number is in the set.
-func (s serials) has(n serial) bool {
+func (s *serials) has(n serial) bool {
+	if s.width == 0 {
+		return false
+	}
 	for _, b := range n[:maxSerial-s.width] {
 		if b != 0 {
 			return false
 		}
 	}
-	want := n[maxSerial-s.width:]
-	i := sort.Search(s.len(), func(i int) bool { return bytes.Compare(s.flat[i*s.width:(i+1)*s.width], want) >= 0 })
-	return i < s.len() && bytes.Equal(s.flat[i*s.width:(i+1)*s.width], want)
+	want, from, to := n[maxSerial-s.width:], 0, s.len()
+	if s.index != nil {
+		if !bytes.Equal(want[:s.common], s.at(0)[:s.common]) {
+			return false
+		}
+		k := s.key(want)
+		from, to = int(s.index[k]), int(s.index[k+1])
+	}
+	i := from + sort.Search(to-from, func(i int) bool { return bytes.Compare(s.at(from+i), want) >= 0 })
+	return i < to && bytes.Equal(s.at(i), want)
 }

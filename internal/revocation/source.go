@@ -141,13 +141,13 @@ func readAll(r io.Reader, size, limit int64) ([]byte, error) {
 }
 
 // isNew says whether the file is another one than was read last.
-func (src *source) isNew() bool {
-	info, err := os.Stat(src.location)
+func (s *source) isNew() bool {
+	info, err := os.Stat(s.location)
 	if err != nil {
-		return src.err == nil // say once that it is gone
+		return s.err == nil // say once that it is gone
 	}
-	last := src.file.info
-	return last == nil || !os.SameFile(last, info) || info.Size() != src.file.size || !info.ModTime().Equal(src.file.mtime)
+	last := s.file.info
+	return last == nil || !os.SameFile(last, info) || info.Size() != s.file.size || !info.ModTime().Equal(s.file.mtime)
 }
 
 // older says whether a list in next goes back behind the one it replaces: by

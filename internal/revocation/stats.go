@@ -89,7 +89,7 @@ func (c *Checker) Stats() Stats {
 		for _, l := range src.lists {
 			x := ListStats{
 				Source: src.location, Issuer: l.Issuer, ThisUpdate: l.ThisUpdate, NextUpdate: l.NextUpdate,
-				Entries: l.Entries, Bytes: len(l.revoked.flat), State: stageOf(l, now).String(), Error: failed,
+				Entries: l.Entries, Bytes: len(l.revoked.flat) + 4*len(l.revoked.index), State: stageOf(l, now).String(), Error: failed,
 			}
 			if l.Number != nil {
 				x.Number = l.Number.Text(10)

@@ -19,8 +19,19 @@ import (
 	"github.com/sslgate/sslgate/internal/picture"
 )
 
+// reply is the head of an answer whose body was read.
+type reply struct {
+	StatusCode         int
+	Status, Kind, Path string
+}
+
+func replyOf(r *http.Response) reply {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return reply{r.StatusCode, r.Status, kind, r.Request.URL.Path}
+}
+
 // ask sends a request to the loopback listener; change may be nil.
-func (h *house) ask(method, path string, body string, change func(*http.Request)) (*http.Response, []byte) {
+func (h *house) ask(method, path string, body string, change func(*http.Request)) (reply, []byte) {
 	h.t.Helper()
 	req, err := http.NewRequest(method, h.url+path, strings.NewReader(body))
 	if err != nil {
@@ -40,7 +51,7 @@ func (h *house) ask(method, path string, body string, change func(*http.Request)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return resp, out
+	return replyOf(resp), out
 }
 
 // A live flow is listed, drawn and ended; afterwards it is among the recent
@@ -231,7 +242,7 @@ func TestNoSecrets(t *testing.T) {
 	line := bytes.Split(key, []byte("\n"))[1]
 	for _, path := range []string{"/v1/config", "/v1/policy", "/v1/certificates", "/v1/status", "/v1/board?once=true", "/metrics"} {
 		resp, body := h.ask("GET", path, "", nil)
-		if resp.StatusCode != 200 || len(body) < 20 {
+		if resp.StatusCode != http.StatusOK || len(body) < 20 {
 			t.Errorf("%s: %s %s", path, resp.Status, body)
 		}
 		if bytes.Contains(body, line) || bytes.Contains(body, []byte(h.token)) || bytes.Contains(body, []byte("PRIVATE")) {

@@ -31,12 +31,12 @@ type browser struct {
 }
 
 type message struct {
-	ID        int             `json:"id,omitempty"`
-	Method    string          `json:"method,omitempty"`
-	Params    json.RawMessage `json:"params,omitempty"`
-	SessionID string          `json:"sessionId,omitempty"`
-	Result    json.RawMessage `json:"result,omitempty"`
-	Error     *struct{ Message string }
+	ID        int                       `json:"id,omitempty"`
+	Method    string                    `json:"method,omitempty"`
+	Params    json.RawMessage           `json:"params,omitempty"`
+	SessionID string                    `json:"sessionId,omitempty"`
+	Result    json.RawMessage           `json:"result,omitempty"`
+	Error     *struct{ Message string } `json:"error,omitempty"`
 }
 
 func newBrowser(t *testing.T) *browser {
@@ -191,7 +191,8 @@ func (b *browser) eval(expression string) any {
 func (b *browser) until(expression string) {
 	b.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if b.eval("!!("+expression+")") == true {
+		// A page that is still loading lacks its elements.
+		if b.eval("(() => { try { return !!("+expression+") } catch { return false } })()") == true {
 			return
 		}
 	}

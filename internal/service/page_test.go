@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -35,6 +36,11 @@ func TestPage(t *testing.T) {
 	h.bad()
 	h.finished(2)
 	h.s.finished(hostile("evil-1"))
+	silent, err := h.client.Dial(t.Context(), houseServer) // stays before its hello
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	b.look("light", 1280, 1400)
 	b.must("Page.navigate", map[string]any{"url": h.url + "/"}, nil)
 
@@ -50,9 +56,14 @@ func TestPage(t *testing.T) {
 	b.key("Enter", "Enter", 13)
 	b.until(`document.getElementById("state").textContent === "ready"`)
 	b.until(`document.querySelector("#refusals tbody").textContent.includes("no_certificate")`)
+	b.until(`document.querySelector("#handshakes tbody").textContent.includes("203.0.113.5")`)
+	b.until(`document.querySelector("#steps li .now").textContent === "1"`)
 	b.until(`document.querySelector("#relays tbody").textContent.includes("pay.example")`)
 	b.until(`document.querySelector("#policy tbody").textContent.includes("closed")`)
 	b.until(`document.querySelector("#certificates tbody").textContent.includes("Staff CA")`)
+	if b.eval(`document.getElementById("token").checkVisibility()`) != false {
+		t.Error("the token is still asked for")
+	}
 	if n := b.eval(`document.querySelectorAll("#steps li").length`); n != 10.0 {
 		t.Errorf("%v steps", n)
 	}
@@ -168,7 +179,7 @@ func TestPageUnderLoad(t *testing.T) {
 		t.Errorf("%v elements", nodes)
 	}
 	resp, board := h.ask("GET", "/v1/board?once=true", "", nil)
-	if resp.StatusCode != 200 || len(board) > 300<<10 {
+	if resp.StatusCode != http.StatusOK || len(board) > 300<<10 {
 		t.Errorf("%s, a board of %d bytes", resp.Status, len(board))
 	}
 	b.until(fmt.Sprintf(`document.querySelector("#facts div:nth-child(4) dd").textContent.replaceAll(",", "") >= %d`, fed/2))

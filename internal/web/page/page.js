@@ -157,15 +157,15 @@ function draw() {
     { text: age(f.since, at), cls: "num" }]), "none at this moment");
   rows("refusals", b.refusals.map((g) => {
     const e = g.example;
-    return [num(g.count), g.rule || "default", { text: g.reason, cls: kinds[g.verdict] }, e ? e.step : "", e ? e.alert : "",
-      e ? { text: e.client, open: e.id, cls: "tight" } : "", facts(e)];
+    return [num(g.count), g.rule || "default", { text: g.reason, cls: "tight " + kinds[g.verdict] }, e ? e.step : "", { text: e ? e.alert : "", cls: "tight" },
+      e ? { text: e.client, open: e.id, cls: "tight" } : "", { text: facts(e), cls: "wide" }];
   }), "nothing was refused since the start");
   rows("recent", b.recent.map((f) => [
-    { text: clock(f.at), cls: "tight" }, { text: f.verdict, cls: kinds[f.verdict] }, f.reason, { text: f.client, open: f.id, cls: "tight" }, f.sni || f.destination]),
+    { text: clock(f.at), cls: "tight" }, { text: f.verdict, cls: "tight " + kinds[f.verdict] }, { text: f.reason, cls: "tight" }, { text: f.client, open: f.id, cls: "tight" }, { text: f.sni || f.destination, cls: "wide" }]),
     "no flow has finished yet");
   text(document.querySelector("#h-relays .count"), "(" + number.format(b.relaying) + ")");
   rows("relays", b.relays.map((f) => [
-    { text: f.client, open: f.id, cls: "tight" }, f.sni || f.destination, f.rule || "-", { text: age(f.since, at), cls: "num" },
+    { text: f.client, open: f.id, cls: "tight" }, { text: f.sni || f.destination, cls: "wide" }, f.rule || "-", { text: age(f.since, at), cls: "num" },
     { text: bytes(f.bytes_up + f.bytes_down), cls: "num" }]), "no data flows now");
 }
 
@@ -275,7 +275,7 @@ async function slow() {
       ...policy.rules.map((r) => [r.name, r.action, { text: r.mode, cls: r.mode === "observe" ? "warn" : "" }, ...hits(r.hits)]),
       ["default", "deny", policy.mode, ...hits(policy.default)]], "");
     rows("certificates", certificates.slice(0, 50).map((c) => [
-      { text: c.days_left.toFixed(1), cls: "num " + (c.days_left < 0 ? "bad" : c.days_left < 14 ? "warn" : "") }, c.kind, c.name, c.subject]), "none");
+      { text: c.days_left.toFixed(1), cls: "num " + (c.days_left < 0 ? "bad" : c.days_left < 14 ? "warn" : "") }, c.kind, c.name, { text: c.subject, cls: "wide" }]), "none");
   } catch {
     // The stream says what is wrong.
   }

@@ -1,0 +1,161 @@
+package metrics
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/stack"
+)
+
+func full() *Metrics {
+	return New(Info{Version: "1", Started: time.Unix(1e9, 0)}, Sources{
+		Stack: func() stack.Stats {
+			return stack.Stats{PacketsIn: 7, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
+		},
+		Gauges: func() Gauges {
+			return Gauges{Flows: 1, FlowsMax: 2, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}}
+		},
+		Audit: func() audit.Stats { return audit.Stats{Written: 10, Lost: 2, Queued: 1, Capacity: 8} },
+		Certificates: func() []Certificate {
+			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}
+		},
+	})
+}
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func has(t *testing.T, text string, lines ...string) {
+	t.Helper()
+	for _, l := range lines {
+		if !strings.Contains(text, "\n"+l+"\n") {
+			t.Errorf("lacks %s", l)
+		}
+	}
+}
+
+func record(rule string, code reason.Code) *audit.Record {
+	r := audit.NewRecord("x", time.Now(), netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("203.0.113.5:443"))
+	r.Rule, r.Reason = rule, code
+	return r
+}
+
+func TestSources(t *testing.T) {
+	has(t, scrape(t, full()),
+		`sslgate_stack_packets_total{direction="in"} 7`,
+		`sslgate_stack_bad_packets_total{kind="checksum"} 3`,
+		`sslgate_memory_bytes{part="fragments"} 9`, `sslgate_memory_bytes{part="part"} 5`,
+		`sslgate_queue_length{queue="q"} 3`, `sslgate_queue_capacity{queue="audit"} 8`,
+		`sslgate_audit_records_lost_total 2`, `sslgate_audit_broken 0`, `sslgate_ready 0`,
+		`sslgate_certificate_expiry_timestamp_seconds{kind="identity",name="a"} 100`,
+		`sslgate_certificate_expiry_timestamp_seconds{kind="authority",name="a"} 300`,
+		`sslgate_config_last_reload_success_timestamp_seconds 1e+09`,
+	)
+}
+
+// A failed destination, an alert with a number of the peer's own, and what was
+// not recorded by itself.
+func TestFinished(t *testing.T) {
+	m := full()
+	r := record("pay", reason.DialRefused)
+	r.Step, r.Suppressed, r.AlertReceived = handshake.StepApplicationData, 41, 201
+	m.Finished(r)
+	r = record("", "made_up")
+	r.Step = 200
+	m.Finished(r)
+	m.Reloaded(false, time.Now())
+	m.Reloaded(true, time.Unix(2e9, 0))
+	has(t, scrape(t, m),
+		`sslgate_flows_total{reason="destination_refused",rule="pay",verdict="failed"} 1`,
+		`sslgate_flows_total{reason="other",rule="default",verdict="refused"} 1`,
+		`sslgate_upstream_total{result="destination_refused"} 1`,
+		`sslgate_tls_alerts_total{alert="other",direction="received"} 1`,
+		`sslgate_flow_steps_total{step="9"} 2`,
+		`sslgate_syns_unrecorded_total 41`,
+		`sslgate_config_reloads_total{result="taken"} 1`, `sslgate_config_reloads_total{result="refused"} 1`,
+		`sslgate_config_last_reload_successful 1`, `sslgate_config_last_reload_success_timestamp_seconds 2e+09`,
+	)
+}
+
+// Whatever reloads bring, the number of series has a bound.
+func TestRulesAreBounded(t *testing.T) {
+	m := full()
+	for i := range maxRules + 500 {
+		m.Finished(record(fmt.Sprintf("rule-%d", i), reason.NoCertificate))
+	}
+	out := scrape(t, m)
+	if n := strings.Count(out, "\nsslgate_flows_total{"); n != maxRules+1 {
+		t.Errorf("%d series", n)
+	}
+	has(t, out, `sslgate_flows_total{reason="no_certificate",rule="other",verdict="refused"} 500`)
+}
+
+// Every alert number a peer may send makes at most as many series as the RFCs
+// have alerts.
+func TestAlertLabels(t *testing.T) {
+	seen := map[string]bool{}
+	for a := range 255 {
+		seen[alertLabel(handshake.Alert(a))] = true
+	}
+	if len(seen) > 40 || !seen["unknown_ca"] || !seen["other"] || seen["alert"] {
+		t.Errorf("%d labels: %v", len(seen), seen)
+	}
+}
+
+func TestStepTimes(t *testing.T) {
+	ms := time.Millisecond
+	got := stepTimes([]handshake.Entry{
+		{Step: 1, At: 2 * ms}, {Step: 2, At: 5 * ms}, {Step: 8, At: 5 * ms}, {Step: 2, At: 6 * ms},
+		{Step: 5, At: 20 * ms},
+		{Step: 6, At: 19 * ms}, // a clock that went back costs nothing
+		{Step: 6, At: 25 * ms},
+		{Step: 6, At: 40 * ms, Message: "Alert"},
+		{Step: 9, At: time.Hour}, {Step: 77, At: time.Hour},
+	})
+	want := [...]time.Duration{-1, 2 * ms, 4 * ms, -1, -1, 14 * ms, 5 * ms, -1, 0}
+	if got[1] != want[1] || got[2] != want[2] || got[3] != want[3] || got[5] != want[5] || got[6] != want[6] || got[8] != want[8] || got[0] >= 0 {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// Nop takes everything and shows nothing.
+func TestNop(t *testing.T) {
+	m := Nop()
+	m.Finished(record("pay", reason.OK))
+	m.Reloaded(true, time.Now())
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Code != 404 {
+		t.Errorf("%d", w.Code)
+	}
+}
+
+func BenchmarkFinished(b *testing.B) {
+	m := full()
+	r := record("pay", reason.OK)
+	r.ClientLeg = &handshake.State{Version: 0x304, Suite: 0x1301, Group: 29}
+	for i := range 14 {
+		r.Ledger = append(r.Ledger, handshake.Entry{Step: handshake.Step(1 + i%8), At: time.Duration(i) * time.Millisecond})
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.Finished(r)
+		}
+	})
+}
