@@ -58,7 +58,7 @@ func doctorConfig(file string) (*config.Config, []doctor.Finding) {
 	rt, mistakes := config.Check(file, handshake.NewStdEngine())
 	var found []doctor.Finding
 	for _, m := range mistakes {
-		f := doctor.Finding{Check: "config", Level: doctor.Fail, Text: m.String(), Fix: "sslgate check -c " + file}
+		f := doctor.Finding{Check: "config", Level: doctor.Fail, Text: m.String(), Fix: "sslgate check -c " + doctor.Quote(file)}
 		if m.Warning {
 			f.Level = doctor.Warn
 		}

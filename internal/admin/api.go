@@ -142,6 +142,21 @@ type Certificate struct {
 	DaysLeft  float64   `json:"days_left"` // negative when it has ended
 }
 
+// RevocationList is an entry of GET /v1/revocation: a CRL in use, or a source
+// that has not given one.
+type RevocationList struct {
+	Authority  string    `json:"authority"` // in the configuration
+	Mode       string    `json:"mode"`      // hard, soft or off
+	Source     string    `json:"source"`
+	Issuer     string    `json:"issuer,omitempty"`
+	Number     string    `json:"number,omitempty"`
+	ThisUpdate time.Time `json:"this_update"`
+	NextUpdate time.Time `json:"next_update"`
+	Entries    int       `json:"entries"`
+	State      string    `json:"state"` // fresh, late or expired
+	Error      string    `json:"error,omitempty"`
+}
+
 // LogLevel is GET and PUT /v1/log-level.
 type LogLevel struct {
 	Level string `json:"level"` // debug, info, warn or error
@@ -191,6 +206,7 @@ type Backend interface {
 	Config() map[string]any
 	Policy() Policy
 	Certificates() []Certificate
+	Revocation() []RevocationList
 	LogLevel() string
 	SetLogLevel(string) error
 	// Drain begins what SIGTERM does and returns the deadline.

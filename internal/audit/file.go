@@ -61,7 +61,11 @@ func (s *File) open() error {
 		return errors.Join(fmt.Errorf("open audit file: %w", err), f.Close())
 	}
 	s.f, s.size, s.looked = f, st.Size(), time.Now()
-	return s.endLine()
+	if err := s.endLine(); err != nil {
+		s.shut()
+		return fmt.Errorf("end the last line of the audit file: %w", err)
+	}
+	return nil
 }
 
 // endLine ends a line that a crash has left half written, so that the next

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // maxNames bounds how many subject alternative names of one certificate are
@@ -153,4 +154,24 @@ func (e entry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("alert", e.Alert.String())
 	}
 	return nil
+}
+
+// Would is a refusal that was observed and not enforced (mode: observe).
+type Would struct {
+	Rule   string // "" for the default
+	Reason reason.Code
+	Detail string
+	Alert  handshake.Alert
+}
+
+// marshal writes the would fields; nil writes none.
+func (w *Would) marshal(str func(key, v string)) {
+	if w == nil {
+		return
+	}
+	str("would", "deny")
+	str("would_rule", w.Rule)
+	str("would_reason", string(w.Reason))
+	str("would_detail", w.Detail)
+	str("would_alert", w.Alert.String())
 }

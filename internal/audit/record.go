@@ -39,6 +39,7 @@ type Record struct {
 	Dialed         netip.AddrPort
 	Peer           *handshake.Peer // the client's certificate, proven or claimed
 	DestPeer       *handshake.Peer
+	Would          *Would      // what an observed rule or policy would have refused; nil for nothing
 	Revocation     *Revocation // of the client's certificate; nil where nothing was checked
 
 	Ledger     []handshake.Entry
@@ -100,6 +101,7 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("verdict", r.Verdict())
 	enc.AddString("reason", string(r.Reason))
 	str("detail", r.Detail)
+	r.Would.marshal(str)
 	enc.AddUint8("step", uint8(r.Step))
 	str("alert_wanted", r.AlertWanted.String())
 	str("alert_sent", r.AlertSent.String())

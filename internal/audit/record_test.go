@@ -56,6 +56,7 @@ func fullRecord(t *testing.T) *Record {
 	st := &handshake.State{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: uint16(tls.X25519), ALPN: "h2", ServerName: "pay.example", Resumed: true, HelloRetry: true}
 	r.ClientLeg, r.DestinationLeg, r.Dialed = st, st, netip.MustParseAddrPort("192.0.2.2:443")
 	r.Peer, r.DestPeer = testPeer(t, "client\x1b[31m\n\u202e"), testPeer(t, "server")
+	r.Would = &Would{Rule: "strict", Reason: reason.UnknownCA, Detail: "d", Alert: 48}
 	r.Revocation = &Revocation{Status: "good", Mode: "hard", Source: "crl", Until: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC), Detail: "list 7"}
 	r.Ledger = []handshake.Entry{{Step: 1, From: handshake.SidePeer, Message: "ClientHello", At: 5 * time.Microsecond, Size: 100, Facts: "f", Alert: handshake.AlertNone}}
 	r.DestLedger = []handshake.Entry{{Step: 6, Message: "Alert", Alert: 48}}
@@ -119,7 +120,7 @@ func TestRecordGolden(t *testing.T) {
 	for k, want := range map[string]any{
 		"msg": "flow", "time": "2026-01-02T03:04:05.000006Z", "client": "192.0.2.1:1234", "destination": "[2001:db8::1]:443",
 		"verdict": "allowed", "reason": "verified", "step": 9.0, "alert_wanted": "unknown_ca(48)", "alert_sent": "bad_certificate(42)",
-		"alert_received": "close_notify(0)", "setup_us": 3.0, "duration_us": 4.0,
+		"alert_received": "close_notify(0)", "would": "deny", "would_rule": "strict", "would_reason": "unknown_ca", "would_alert": "unknown_ca(48)", "setup_us": 3.0, "duration_us": 4.0,
 	} {
 		if m[k] != want {
 			t.Errorf("%s = %v, want %v", k, m[k], want)

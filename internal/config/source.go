@@ -15,7 +15,7 @@ import (
 type source struct {
 	name string
 	// lines in characters, so that a column is an index: a file may well be one
-	// line of 1 MiB. At most 4 MiB.
+	// line of 8 MiB. At most 32 MiB.
 	lines [][]rune
 }
 

@@ -58,7 +58,7 @@ func (d *doctor) capabilities() {
 	default:
 		again := "sudo sslgate doctor"
 		if d.o.File != "" {
-			again += " -c " + quote(d.o.File)
+			again += " -c " + Quote(d.o.File)
 		}
 		d.fail("capabilities", again, "this process has no CAP_NET_ADMIN: some checks below cannot see the truth, and run and guard would fail (the systemd unit gives it to the gateway)")
 	}
@@ -111,7 +111,7 @@ func (d *doctor) guard() {
 			return
 		}
 	}
-	d.warn("guard", "sslgate guard -c "+quote(d.o.File), "the guard is not set: until the gateway runs, captured traffic passes uninspected")
+	d.warn("guard", "sslgate guard -c "+Quote(d.o.File), "the guard is not set: until the gateway runs, captured traffic passes uninspected")
 }
 
 // conntrack: is its table large enough. A gateway's flow takes two entries,
@@ -192,9 +192,9 @@ func (d *doctor) socket() {
 	dir := filepath.Dir(path)
 	switch err := unix.Access(dir, unix.W_OK|unix.X_OK); {
 	case errors.Is(err, fs.ErrNotExist):
-		d.warn("socket", "install -d -m 0750 "+quote(dir), "there is no %s for the admin socket: no status, no reload by command (the systemd unit makes it)", dir)
+		d.warn("socket", "install -d -m 0750 "+Quote(dir), "there is no %s for the admin socket: no status, no reload by command (the systemd unit makes it)", dir)
 	case err != nil:
-		d.warn("socket", "chown $(id -u) "+quote(dir), "no admin socket can be made in %s: %v", dir, err)
+		d.warn("socket", "chown $(id -u) "+Quote(dir), "no admin socket can be made in %s: %v", dir, err)
 	default:
 		d.good("socket", "%s can be written", dir)
 	}
@@ -203,7 +203,7 @@ func (d *doctor) socket() {
 // clock: certificates are judged by it.
 func (d *doctor) clock() {
 	if d.o.Now.Before(d.o.Built) {
-		d.fail("clock", "date -u -s "+quote(d.o.Built.UTC().Format(time.DateTime))+" && timedatectl set-ntp true",
+		d.fail("clock", "date -u -s "+Quote(d.o.Built.UTC().Format(time.DateTime))+" && timedatectl set-ntp true",
 			"the clock says %s, which is before sslgate was built: certificates would be misjudged", d.o.Now.UTC().Format(time.DateTime))
 		return
 	}
@@ -219,8 +219,8 @@ func (d *doctor) clock() {
 	}
 }
 
-// quote makes a word of the shell.
-func quote(s string) string {
+// Quote makes a word of the shell.
+func Quote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:") == "" {
 		return s
 	}

@@ -65,7 +65,7 @@ func (d *doctor) interfaces() {
 		}
 		a := link.Attrs()
 		if a.Flags&net.FlagUp == 0 {
-			d.fail("interface", "ip link set dev "+quote(name)+" up", "%s is down", name)
+			d.fail("interface", "ip link set dev "+Quote(name)+" up", "%s is down", name)
 		}
 		d.master(name, a.MasterIndex)
 		d.offloads(name)
@@ -88,7 +88,7 @@ func (d *doctor) master(name string, index int) {
 		return
 	}
 	if kind := m.Type(); kind == "bridge" || kind == "bond" || kind == "team" {
-		d.fail("interface", "ip link set dev "+quote(name)+" nomaster",
+		d.fail("interface", "ip link set dev "+Quote(name)+" nomaster",
 			"%s belongs to the %s %s, by which its packets come in: capture that, or take it out", name, kind, m.Attrs().Name)
 	}
 }
@@ -96,10 +96,10 @@ func (d *doctor) master(name string, index int) {
 // offloads: one packet a system call at 1500 bytes is an eighth of the speed.
 func (d *doctor) offloads(name string) {
 	if on, err := ethtool(name, unix.ETHTOOL_GGRO); err == nil && !on {
-		d.warn("gro", "ethtool -K "+quote(name)+" gro on", "generic receive offload of %s is off: uploads run at a fraction of the speed", name)
+		d.warn("gro", "ethtool -K "+Quote(name)+" gro on", "generic receive offload of %s is off: uploads run at a fraction of the speed", name)
 	}
 	if on, err := ethtool(name, unix.ETHTOOL_GTSO); err == nil && !on {
-		d.warn("gro", "ethtool -K "+quote(name)+" tx on sg on tso on", "segmentation offload of %s is off: downloads cost more than they must", name)
+		d.warn("gro", "ethtool -K "+Quote(name)+" tx on sg on tso on", "segmentation offload of %s is off: downloads cost more than they must", name)
 	}
 }
 

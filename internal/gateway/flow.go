@@ -248,6 +248,11 @@ func (fl *flow) note(v policy.Verdict) {
 	fl.rec.Rule, fl.rec.Action = v.Rule, v.Action.String()
 	fl.rec.Reason, fl.rec.Detail = v.Reason, v.Detail
 	fl.rec.AlertWanted = v.Alert
+	if w := v.Would; w.Deny {
+		fl.rec.Would = &audit.Would{Rule: w.Rule, Reason: w.Reason, Detail: w.Detail, Alert: w.Alert}
+	} else {
+		fl.rec.Would = nil
+	}
 	if v.Reason == "" {
 		// OnHello says Terminate without a reason yet; only the proven peer has one.
 		fl.rec.Reason, fl.rec.AlertWanted = reason.Internal, handshake.AlertNone

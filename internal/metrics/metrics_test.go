@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -24,6 +25,15 @@ func full() *Metrics {
 			return Gauges{Flows: 1, FlowsMax: 2, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}}
 		},
 		Audit: func() audit.Stats { return audit.Stats{Written: 10, Lost: 2, Queued: 1, Capacity: 8} },
+		Revocation: func() revocation.Stats {
+			return revocation.Stats{Authorities: map[string]revocation.AuthorityStats{"staff": {
+				Good: 4, UnknownRefused: 1, Loaded: 2, OCSPCached: 3,
+				Lists: []revocation.ListStats{
+					{ThisUpdate: time.Unix(500, 0), NextUpdate: time.Unix(900, 0), Bytes: 10},
+					{ThisUpdate: time.Unix(400, 0), NextUpdate: time.Unix(1000, 0), Bytes: 5},
+				},
+			}, "new": {Lists: []revocation.ListStats{{State: "expired"}}}}}
+		},
 		Certificates: func() []Certificate {
 			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}
 		},
@@ -65,6 +75,12 @@ func TestSources(t *testing.T) {
 		`sslgate_certificate_expiry_timestamp_seconds{kind="identity",name="a"} 100`,
 		`sslgate_certificate_expiry_timestamp_seconds{kind="authority",name="a"} 300`,
 		`sslgate_config_last_reload_success_timestamp_seconds 1e+09`,
+		`sslgate_revocation_checks_total{authority="staff",result="good"} 4`,
+		`sslgate_crl_this_update_timestamp_seconds{authority="staff"} 400`,
+		`sslgate_crl_next_update_timestamp_seconds{authority="staff"} 900`,
+		`sslgate_crl_next_update_timestamp_seconds{authority="new"} 0`,
+		`sslgate_crl_memory_bytes{authority="staff"} 15`,
+		`sslgate_ocsp_requests_total{authority="staff",result="cached"} 3`,
 	)
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -14,6 +15,7 @@ type Sources struct {
 	Stack        func() stack.Stats
 	Gauges       func() Gauges
 	Audit        func() audit.Stats
+	Revocation   func() revocation.Stats
 	Certificates func() []Certificate
 }
 
@@ -47,6 +49,7 @@ type stackMetric struct {
 // sourceCollector reads Sources.
 type sourceCollector struct {
 	src                                                  Sources
+	revocation                                           revocationDescs
 	stack                                                []stackMetric
 	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
 	queue, queueMax, memory, fragments, expiry           *prometheus.Desc
@@ -58,7 +61,7 @@ func newSourceCollector(src Sources) *sourceCollector {
 		return prometheus.NewDesc("sslgate_"+name, help, labels, nil)
 	}
 	return &sourceCollector{
-		src: src, stack: stackMetrics(desc),
+		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc),
 		flows:        desc("flows_live", "Flows held now."),
 		flowsMax:     desc("flows_limit", "limits.flows: no more are held at a time."),
 		lingering:    desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
@@ -184,6 +187,9 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.auditBroken, number(a.Err != nil))
 		gauge(c.queue, float64(a.Queued), "audit")
 		gauge(c.queueMax, float64(a.Capacity), "audit")
+	}
+	if c.src.Revocation != nil {
+		c.revocation.collect(ch, c.src.Revocation())
 	}
 	if c.src.Certificates != nil {
 		first := map[[2]string]time.Time{}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -63,7 +64,7 @@ func (s *Service) openAdmin() error {
 func (s *Service) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Info{Version: s.opt.Version, Started: s.started}, metrics.Sources{
 		Stack: func() stack.Stats { return s.stack.Stats() },
-		Audit: s.records.Stats,
+		Audit: s.records.Stats, Revocation: s.revocation.Stats,
 		Gauges: func() metrics.Gauges {
 			s.mu.Lock()
 			limit, draining := s.rt.Config.Limits.Flows, s.draining
@@ -124,6 +125,14 @@ func (s *Service) Readiness() admin.Readiness {
 	}
 	if last != nil && last.Error != "" {
 		warn("the last reload was refused, the configuration before it is in place: %s", last.Error)
+	}
+	for _, l := range s.Revocation() {
+		switch {
+		case l.State == "expired" && l.Mode == "hard":
+			warn("no fresh revocation list of authority %s (%s): its certificates are refused", l.Authority, l.Source)
+		case l.State != "fresh":
+			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
+		}
 	}
 	for _, c := range s.Certificates() {
 		left := time.Until(c.NotAfter)
@@ -237,6 +246,24 @@ func (s *Service) Certificates() []admin.Certificate {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+	return all
+}
+
+// Revocation lists the CRLs in use and the sources without one, the first to
+// end first.
+func (s *Service) Revocation() []admin.RevocationList {
+	all := []admin.RevocationList{}
+	for name, a := range s.revocation.Stats().Authorities {
+		for _, l := range a.Lists {
+			all = append(all, admin.RevocationList{
+				Authority: name, Mode: a.Mode.String(), Source: l.Source, Issuer: l.Issuer, Number: l.Number,
+				ThisUpdate: l.ThisUpdate.UTC(), NextUpdate: l.NextUpdate.UTC(), Entries: l.Entries, State: l.State, Error: l.Error,
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b admin.RevocationList) int {
+		return cmp.Or(a.NextUpdate.Compare(b.NextUpdate), cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Source, b.Source))
+	})
 	return all
 }
 

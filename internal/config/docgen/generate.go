@@ -62,7 +62,7 @@ How values are written:
 
 Unknown and repeated keys are mistakes, and so are keys without a value and empty lists that could be read as "any". Anchors
 and aliases (` + "`&name`, `*name`" + `) work for whole values; merge keys (` + "`<<`" + `), tags and a second document are refused. A file has at most
-1 MiB and 32 levels. The path of a file that is relative begins at the directory of the configuration file.
+8 MiB and 32 levels. The path of a file that is relative begins at the directory of the configuration file.
 `
 
 // generate returns docs/config.md for the module at root.

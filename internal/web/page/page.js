@@ -268,7 +268,7 @@ async function slow() {
   slowTimer = setTimeout(slow, 3000);
   if (paused || !token) return;
   try {
-    const [policy, certificates] = await Promise.all(["/v1/policy", "/v1/certificates"].map(async (p) => (await ask(p)).json()));
+    const [policy, certificates, lists] = await Promise.all(["/v1/policy", "/v1/certificates", "/v1/revocation"].map(async (p) => (await ask(p)).json()));
     text(byId("digest"), policy.digest);
     const hits = (h) => [num(h.allowed), num(h.refused), num(h.failed)];
     rows("policy", [
@@ -276,6 +276,10 @@ async function slow() {
       ["default", "deny", policy.mode, ...hits(policy.default)]], "");
     rows("certificates", certificates.slice(0, 50).map((c) => [
       { text: c.days_left.toFixed(1), cls: "num " + (c.days_left < 0 ? "bad" : c.days_left < 14 ? "warn" : "") }, c.kind, c.name, { text: c.subject, cls: "wide" }]), "none");
+    rows("crls", lists.slice(0, 50).map((l) => [
+      { text: Date.parse(l.next_update) > 0 ? ((Date.parse(l.next_update) - Date.now()) / 3.6e6).toFixed(1) : "-", cls: "num" },
+      { text: l.state, cls: { fresh: "good", late: "warn" }[l.state] || "bad" }, l.authority, l.mode, num(l.entries),
+      { text: l.source + (l.error ? ": " + l.error : ""), cls: "wide" }]), "no authority has any");
   } catch {
     // The stream says what is wrong.
   }
