@@ -22,8 +22,8 @@ import (
 // The bounds of a configuration file. A file is written by the operator, but
 // it may be generated, and a mistake in a generator must not take the memory.
 const (
-	maxFile  = 8 << 20 // bytes; ten thousand rules of 800 bytes
-	maxDepth = 32      // levels of mappings and lists; the deepest key of the schema has 7
+	maxFile  = 8 << 20   // bytes; ten thousand rules of 800 bytes
+	maxDepth = 32        // levels of mappings and lists; the deepest key of the schema has 7
 	maxNodes = 1_000_000 // values after aliases are followed; at about 200 bytes each that is 200 MB, for a moment
 	// maxColumn bounds where an indented entry may begin. goccy/go-yaml recurses
 	// once a level, and a level of block style takes at least one column.

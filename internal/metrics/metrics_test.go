@@ -175,3 +175,27 @@ func BenchmarkFinished(b *testing.B) {
 		}
 	})
 }
+
+// Histograms are native where the scraper asks for it, with classic buckets
+// for those that do not.
+func TestNativeHistograms(t *testing.T) {
+	m := full()
+	r := record("pay", reason.OK)
+	r.Setup = 3 * time.Millisecond
+	m.Finished(r)
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "sslgate_flow_setup_seconds" {
+			continue
+		}
+		h := f.GetMetric()[0].GetHistogram()
+		if h.Schema == nil || len(h.GetPositiveSpan()) == 0 || len(h.GetBucket()) < 10 {
+			t.Errorf("histogram %v", h)
+		}
+		return
+	}
+	t.Error("no histogram")
+}

@@ -86,8 +86,6 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.put("ca.pem", 0o644, h.ca.PEM())
-	list := testpki.Must(h.ca.CRL(7, time.Now().Add(30*time.Hour)))
-	h.put("ca.crl", 0o644, testpki.CRLPEM(list))
 	h.put("staff.crl", 0o644, testpki.CRLPEM(testpki.Must(h.ca.CRL(1, time.Now().Add(time.Hour)))))
 	h.put("srv.pem", 0o644, chain)
 	h.put("srv.key", 0o600, key)
