@@ -71,6 +71,12 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("tun", "%s, offload %v", s.TUN, s.Offload)
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
 	row("packets", "%d malformed", s.BadPackets)
+	if sh := s.Shadow; sh != nil {
+		row("shadow", "policy %s, %d flows decided by both", sh.Policy, sh.Flows)
+		for _, d := range sh.Differences {
+			row("", "%s in %d flows: %s, the shadow says %s", d.Kind, d.Flows, ruleSays(d.EnforcedRule, d.EnforcedReason), ruleSays(d.ShadowRule, d.ShadowReason))
+		}
+	}
 	row("repairs", "%d of rules, routes and nft table", s.Repairs)
 	row("reloads", "%d", s.Reloads)
 	if r := s.LastReload; r != nil {
@@ -126,4 +132,15 @@ func printReload(stdout, stderr io.Writer, res admin.ReloadResult, taken bool) e
 	}
 	_, err := fmt.Fprintf(stdout, "reloaded: policy %s (before: %s), %s ended\n", res.Policy, res.Before, count(res.Ended, "live flow"))
 	return err
+}
+
+// ruleSays puts a rule and its reason in words.
+func ruleSays(rule, why string) string {
+	if rule == "" {
+		rule = "the default"
+	}
+	if why == "" {
+		return rule
+	}
+	return rule + " (" + why + ")"
 }

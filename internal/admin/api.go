@@ -30,6 +30,26 @@ type Status struct {
 	SYNsRefused uint64        `json:"syns_refused"`
 	BadPackets  uint64        `json:"bad_packets"`
 	Repairs     uint64        `json:"repairs"` // of rules, routes and nft table that others changed
+	Shadow      *Shadow       `json:"shadow,omitempty"`
+}
+
+// Shadow is what a second policy would have decided differently so far.
+type Shadow struct {
+	Policy      string       `json:"policy"` // digest
+	Flows       uint64       `json:"flows"`  // decided by both
+	Differences []Difference `json:"differences"`
+	Rest        uint64       `json:"rest"` // flows that differ in ways beyond the bound of the list
+}
+
+// Difference is one way in which the shadow differs. Kinds are those of the
+// audit record's field shadow.
+type Difference struct {
+	Kind           string `json:"kind"`
+	Flows          uint64 `json:"flows"`
+	EnforcedRule   string `json:"enforced_rule,omitempty"` // left out for the default
+	EnforcedReason string `json:"enforced_reason,omitempty"`
+	ShadowRule     string `json:"shadow_rule,omitempty"`
+	ShadowReason   string `json:"shadow_reason,omitempty"`
 }
 
 // Health is GET /v1/health: that there is an answer is the answer.

@@ -175,3 +175,27 @@ func (w *Would) marshal(str func(key, v string)) {
 	str("would_detail", w.Detail)
 	str("would_alert", w.Alert.String())
 }
+
+// Shadow is what a shadow policy says of a flow, where it differs from the
+// enforced one.
+type Shadow struct {
+	Policy string // digest of the shadow policy
+	Kind   string // which way it differs, a word of policy.DifferenceKind
+	Action string
+	Rule   string // "" for the default
+	Reason reason.Code
+	Detail string
+}
+
+// MarshalLogObject writes the fields that docs/audit.md lists.
+func (s *Shadow) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("kind", s.Kind)
+	enc.AddString("policy", s.Policy)
+	enc.AddString("action", s.Action)
+	for _, f := range [][2]string{{"rule", s.Rule}, {"reason", string(s.Reason)}, {"detail", s.Detail}} {
+		if f[1] != "" {
+			enc.AddString(f[0], escape.String(f[1], 0))
+		}
+	}
+	return nil
+}

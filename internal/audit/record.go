@@ -39,6 +39,7 @@ type Record struct {
 	Dialed         netip.AddrPort
 	Peer           *handshake.Peer // the client's certificate, proven or claimed
 	DestPeer       *handshake.Peer
+	Shadow         *Shadow     // what a shadow policy says, where it differs; nil where it agrees
 	Would          *Would      // what an observed rule or policy would have refused; nil for nothing
 	Revocation     *Revocation // of the client's certificate; nil where nothing was checked
 
@@ -113,6 +114,11 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	if r.Peer != nil {
 		if err := enc.AddObject("peer", peer{r.Peer}); err != nil {
+			return err
+		}
+	}
+	if r.Shadow != nil {
+		if err := enc.AddObject("shadow", r.Shadow); err != nil {
 			return err
 		}
 	}

@@ -56,6 +56,7 @@ func fullRecord(t *testing.T) *Record {
 	st := &handshake.State{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: uint16(tls.X25519), ALPN: "h2", ServerName: "pay.example", Resumed: true, HelloRetry: true}
 	r.ClientLeg, r.DestinationLeg, r.Dialed = st, st, netip.MustParseAddrPort("192.0.2.2:443")
 	r.Peer, r.DestPeer = testPeer(t, "client\x1b[31m\n\u202e"), testPeer(t, "server")
+	r.Shadow = &Shadow{Policy: "fedcba9876543210", Kind: "shadow_denies", Action: "deny", Rule: "next", Reason: reason.NotAllowed, Detail: "d"}
 	r.Would = &Would{Rule: "strict", Reason: reason.UnknownCA, Detail: "d", Alert: 48}
 	r.Revocation = &Revocation{Status: "good", Mode: "hard", Source: "crl", Until: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC), Detail: "list 7"}
 	r.Ledger = []handshake.Entry{{Step: 1, From: handshake.SidePeer, Message: "ClientHello", At: 5 * time.Microsecond, Size: 100, Facts: "f", Alert: handshake.AlertNone}}

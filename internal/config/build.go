@@ -31,6 +31,8 @@ type Runtime struct {
 	Revocation []revocation.Authority
 	// Tickets are nil where there are none.
 	Tickets *RuntimeTickets
+	// Shadow is the compiled policy of the file shadow; nil if there is none.
+	Shadow *policy.Set
 	// TUNAddresses are tun.addresses; destinations in them are refused.
 	TUNAddresses []netip.Prefix
 }
@@ -75,6 +77,7 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	rt.Files = files(f.Name, rt.Config)
 	rt.Environment = env
 	rt.Set = b.policy(env)
+	b.shadow(rt, eng)
 	b.keysFit(env)
 	b.keysApart(env)
 	b.unused()
@@ -84,6 +87,29 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 		return nil, fs
 	}
 	return rt, fs
+}
+
+// shadow compiles the policy that runs beside the enforced one. Its file is
+// held to the same rules as a configuration that is to be run.
+func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
+	path := rt.Config.Shadow
+	if path == "" {
+		return
+	}
+	if path == b.file.Name {
+		b.add("shadow", "a configuration cannot be its own shadow")
+		return
+	}
+	f := load(path)
+	f.Config.Shadow = "" // one shadow, not a row of them
+	other, found := build(f, eng, b.now)
+	b.findings = append(b.findings, found...)
+	if other == nil {
+		b.add("shadow", path+" is not usable")
+		return
+	}
+	rt.Shadow = other.Set
+	rt.Files = slices.Concat(rt.Files, other.Files)
 }
 
 // files lists what a runtime is read from; c has its paths resolved.
@@ -191,6 +217,9 @@ func (b *builder) config() *Config {
 	}
 	if c.Audit.File != "-" {
 		c.Audit.File = b.file.abs(c.Audit.File)
+	}
+	if c.Shadow != "" {
+		c.Shadow = b.file.abs(c.Shadow)
 	}
 	if c.Admin.Socket != AdminOff {
 		c.Admin.Socket = b.file.abs(c.Admin.Socket)

@@ -28,6 +28,8 @@ type Config struct {
 	Identities map[string]Identity `yaml:"identities"`
 	// Profiles are cryptographic profiles of your own, beside the named ones.
 	Profiles map[string]handshake.ProfileSpec `yaml:"profiles"`
+	// Shadow is another configuration file whose policy decides every flow beside the enforced one, and changes nothing: where the two differ is counted, listed by `sslgate status` and recorded. Of that file only authorities, identities, profiles and policy are used. Default none.
+	Shadow string `yaml:"shadow"`
 	// Policy decides every flow.
 	Policy policy.Spec `yaml:"policy"`
 	// State is the directory where sslgate keeps what it must not forget over a restart: the last good copy of each revocation list that was fetched. Default: nothing is kept.

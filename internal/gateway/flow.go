@@ -33,11 +33,15 @@ type flow struct {
 	g      *Gateway
 	set    *policy.Set
 	limits Limits
-	client clientConn
-	rec    *audit.Record
-	facts  policy.Facts
-	ledger *handshake.Ledger
-	live   *Live
+	shadow *policy.Shadow
+	// verdict is the last word of the enforced policy; Reason "" means that the
+	// flow ended without one.
+	verdict policy.Verdict
+	client  clientConn
+	rec     *audit.Record
+	facts   policy.Facts
+	ledger  *handshake.Ledger
+	live    *Live
 
 	revocation revocationSeen
 }
@@ -50,7 +54,7 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 func (g *Gateway) handle(ctx context.Context, client clientConn, src, dst netip.AddrPort, at time.Time) {
 	now := g.current.Load()
 	fl := &flow{
-		g: g, set: now.set, limits: now.limits, client: client,
+		g: g, set: now.set, limits: now.limits, shadow: now.shadow, client: client,
 		rec:    audit.NewRecord(g.registry.nextID(), at, src, dst),
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
 		ledger: handshake.NewLedger(at),
@@ -72,6 +76,7 @@ func (fl *flow) finish() {
 	if code := fl.live.endedBy(); code != "" && fl.rec.End == "" {
 		fl.rec.End = code
 	}
+	fl.rec.Shadow = judge(fl.shadow, fl.verdict, fl.facts)
 	fl.rec.Duration = time.Since(fl.rec.Start)
 	fl.rec.Ledger = fl.ledger.Entries()
 	fl.rec.LedgerLost += fl.ledger.Lost()
@@ -169,6 +174,9 @@ func (fl *flow) serve(ctx context.Context, conn handshakeConn, plan *policy.Plan
 	if err != nil {
 		e := handshake.AsError(err)
 		fl.rec.Peer = e.Peer
+		if r, ok := reason.Lookup(e.Reason); ok && (r.Step == int(handshake.StepClientCertificate) || r.Step == int(handshake.StepClientVerified)) {
+			fl.verdict, fl.facts.Peer = policy.Verdict{Rule: plan.Rule, Reason: e.Reason}, e.Peer
+		}
 		fl.refuse(e)
 		lingerClose(fl.client)
 		return nil
@@ -243,8 +251,22 @@ func (fl *flow) refuseHello(err error, recordVersion uint16) {
 	lingerClose(fl.client)
 }
 
+// judge asks the shadow policy about a flow on which the enforced one has said
+// its last word; nil where they agree, or there is none.
+func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Shadow {
+	if s == nil || enforced.Reason == "" {
+		return nil
+	}
+	d, v, differ := s.Judge(enforced, f)
+	if !differ {
+		return nil
+	}
+	return &audit.Shadow{Policy: s.SetID(), Kind: d.Kind.String(), Action: v.Action.String(), Rule: v.Rule, Reason: v.Reason, Detail: v.Detail}
+}
+
 // note takes a verdict over into the record.
 func (fl *flow) note(v policy.Verdict) {
+	fl.verdict = v
 	fl.rec.Rule, fl.rec.Action = v.Rule, v.Action.String()
 	fl.rec.Reason, fl.rec.Detail = v.Reason, v.Detail
 	fl.rec.AlertWanted = v.Alert

@@ -35,6 +35,9 @@ type Config struct {
 	Audit  *audit.Log
 	Log    *zap.Logger
 	Limits Limits
+	// Shadow is a second policy that decides every flow beside the first one
+	// and changes nothing; nil means none.
+	Shadow *policy.Shadow
 	// Dial connects to a destination; nil means the host's own sockets.
 	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	// Refused are networks no destination may lie in: those of the TUN.
@@ -97,7 +100,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g.ticketKeys = handshake.NewTicketKeys(0)
 	g.refusals = newRefusals(g.write)
-	g.SetPolicy(c.Policy, c.Limits)
+	g.SetPolicy(c.Policy, c.Shadow, c.Limits)
 	return g, nil
 }
 
@@ -105,13 +108,17 @@ func New(c Config) (*Gateway, error) {
 type settings struct {
 	set    *policy.Set
 	limits Limits
+	shadow *policy.Shadow
 }
 
-// SetPolicy puts another policy and other limits in place for the flows that
+// SetPolicy puts another policy, shadow and limits in place for the flows that
 // begin from now on.
-func (g *Gateway) SetPolicy(set *policy.Set, limits Limits) {
-	g.current.Store(&settings{set, limits.withDefaults()})
+func (g *Gateway) SetPolicy(set *policy.Set, shadow *policy.Shadow, limits Limits) {
+	g.current.Store(&settings{set, limits.withDefaults(), shadow})
 }
+
+// Shadow is the second policy with its counts; nil if there is none.
+func (g *Gateway) Shadow() *policy.Shadow { return g.current.Load().shadow }
 
 // withDefaults fills in those of internal/config.
 func (l Limits) withDefaults() Limits {

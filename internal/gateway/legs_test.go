@@ -61,11 +61,11 @@ func TestTickets(t *testing.T) {
 		old := h.gw.current.Load()
 		spec := mtls()
 		spec.Rules[0].Client.Allow = []policy.AllowSpec{{SANDNS: []string{"alice.example"}}}
-		h.gw.SetPolicy(h.compile(spec), old.limits)
+		h.gw.SetPolicy(h.compile(spec), nil, old.limits)
 		connect(false)
 		connect(true)
 		spec.Rules[0].Client.Allow = []policy.AllowSpec{{SANDNS: []string{"bob.example"}}}
-		h.gw.SetPolicy(h.compile(spec), old.limits)
+		h.gw.SetPolicy(h.compile(spec), nil, old.limits)
 		conn, err := h.tlsClient(server4, alice, func(c *tls.Config) {
 			c.ClientSessionCache, c.MinVersion, c.MaxVersion = cache, version, version
 		})
@@ -76,7 +76,7 @@ func TestTickets(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "access denied") {
 			t.Errorf("%s: not allowed any more: %v", tls.VersionName(version), err)
 		}
-		h.gw.SetPolicy(old.set, old.limits)
+		h.gw.SetPolicy(old.set, nil, old.limits)
 	}
 }
 

@@ -18,35 +18,37 @@ import (
 // the packet path and neither blocks nor writes; a refusal is queued for Run.
 func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 	if g.draining.Load() {
-		g.refuseSYN(s, policy.Verdict{Reason: reason.Draining})
+		g.refuseSYN(s, policy.Verdict{Reason: reason.Draining}, nil)
 		return stack.SYNReset
 	}
 	switch s.Full {
 	case stack.FullNot:
 	case stack.FullClient:
-		g.refuseSYN(s, policy.Verdict{Reason: reason.ClientLimit})
+		g.refuseSYN(s, policy.Verdict{Reason: reason.ClientLimit}, nil)
 		return stack.SYNReset
 	default:
-		g.refuseSYN(s, policy.Verdict{Reason: reason.FlowLimit})
+		g.refuseSYN(s, policy.Verdict{Reason: reason.FlowLimit}, nil)
 		return stack.SYNReset
 	}
 	if g.audit.Refusing() {
-		g.refuseSYN(s, policy.Verdict{Reason: reason.AuditUnavailable})
+		g.refuseSYN(s, policy.Verdict{Reason: reason.AuditUnavailable}, nil)
 		return stack.SYNReset
 	}
-	set := g.current.Load().set
-	v, decided := set.OnSYN(policy.Facts{Now: s.At, Src: s.Src, Dst: s.Dst})
+	now := g.current.Load()
+	facts := policy.Facts{Now: s.At, Src: s.Src, Dst: s.Dst}
+	v, decided := now.set.OnSYN(facts)
 	if !decided || v.Action == policy.Bypass {
 		return stack.SYNPass
 	}
-	g.refuseSYN(s, v)
+	g.refuseSYN(s, v, judge(now.shadow, v, facts))
 	return stack.SYNReset
 }
 
-func (g *Gateway) refuseSYN(s stack.SYN, v policy.Verdict) {
+func (g *Gateway) refuseSYN(s stack.SYN, v policy.Verdict, shadow *audit.Shadow) {
 	g.refusals.add(func() *audit.Record {
 		r := audit.NewRecord(g.registry.nextID(), s.At, s.Src, s.Dst)
 		r.Policy, r.Rule, r.Reason, r.Detail = v.SetID, v.Rule, v.Reason, v.Detail
+		r.Shadow = shadow
 		// The answer is a RST: no TLS was spoken, so no alert is wanted.
 		r.AlertWanted = handshake.AlertNone
 		return r

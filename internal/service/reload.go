@@ -44,7 +44,7 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	if rt != nil {
 		if err = sameBase(old.Config, rt.Config); err == nil {
 			s.revocation.Reload(rt.Revocation) // first: it knows every authority the new rules may name
-			s.gateway.SetPolicy(rt.Set, gatewayLimits(rt.Config))
+			s.gateway.SetPolicy(rt.Set, shadowOf(rt), gatewayLimits(rt.Config))
 			s.gateway.SetTickets(gatewayTickets(rt))
 			res.Policy = rt.Set.ID()
 			if rt.Config.Reload.Live == "reevaluate" {

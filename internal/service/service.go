@@ -133,6 +133,7 @@ func (s *Service) gatewayConfig() gateway.Config {
 	return gateway.Config{
 		Policy: s.rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
 		Limits: gatewayLimits(s.rt.Config), Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
+		Shadow: shadowOf(s.rt),
 	}
 }
 

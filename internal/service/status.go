@@ -6,8 +6,10 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
 )
 
 // Status is how the gateway stands.
@@ -20,8 +22,31 @@ func (s *Service) Status() admin.Status {
 		Policy: s.rt.Set.ID(), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
-		Repairs: s.repairs(),
+		Repairs: s.repairs(), Shadow: shadowStatus(s.gateway.Shadow()),
 	}
+}
+
+// shadowOf starts the shadow policy of a configuration; nil if it has none.
+func shadowOf(rt *config.Runtime) *policy.Shadow {
+	if rt.Shadow == nil {
+		return nil
+	}
+	return policy.NewShadow(rt.Shadow)
+}
+
+func shadowStatus(s *policy.Shadow) *admin.Shadow {
+	if s == nil {
+		return nil
+	}
+	counts, flows, rest := s.Report()
+	st := &admin.Shadow{Policy: s.SetID(), Flows: flows, Rest: rest, Differences: []admin.Difference{}}
+	for _, c := range counts {
+		st.Differences = append(st.Differences, admin.Difference{
+			Kind: c.Kind.String(), Flows: c.Flows,
+			EnforcedRule: c.EnforcedRule, EnforcedReason: string(c.EnforcedReason), ShadowRule: c.ShadowRule, ShadowReason: string(c.ShadowReason),
+		})
+	}
+	return st
 }
 
 func (s *Service) repairs() uint64 {
