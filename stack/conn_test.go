@@ -86,7 +86,7 @@ func TestClientReset(t *testing.T) {
 			if err := c.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := f.Conn.Read(make([]byte, 1)); err != io.EOF {
+			if _, err := f.Conn.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // a bare io.EOF: io.Copy compares
 				t.Fatalf("Read: %v", err)
 			}
 			c.Reset()

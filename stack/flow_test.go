@@ -98,7 +98,7 @@ func TestHalfClose(t *testing.T) {
 			if _, err := f.Conn.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
 				t.Errorf("Write after CloseWrite: %v", err)
 			}
-			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF { //nolint:errorlint // a bare io.EOF: io.Copy compares
 				t.Fatalf("client read %d, %v", n, err)
 			}
 			done := make(chan error, 1)

@@ -111,7 +111,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	ns.Close()
 	_ = s.cfg.Device.Close()
 	if !gone {
-		<-received
+		<-received //nolint:errcheck // os.ErrClosed: we have just closed the device
 	}
 	ns.Wait()
 	return failed

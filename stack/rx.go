@@ -100,13 +100,14 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	// The headers have a view of their own: netstack pulls them up, and from a
 	// shared view that would copy all of it.
 	payload := buffer.MakeWithView(buffer.NewViewWithData(head))
+	// Append fails only where the size overflows an int.
 	switch {
 	case len(rest) == 0:
 	case len(rest) <= copyMax:
-		payload.Append(buffer.NewViewWithData(rest))
+		_ = payload.Append(buffer.NewViewWithData(rest))
 	default:
 		s.body.CapLength(len(rest))
-		payload.Append(s.body)
+		_ = payload.Append(s.body)
 		bodyKept = true
 	}
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: payload})

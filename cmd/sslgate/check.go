@@ -15,7 +15,7 @@ import (
 
 // newCheckCmd is `sslgate check`: everything that is wrong with a
 // configuration, at once.
-func newCheckCmd(stdout, stderr io.Writer) *cobra.Command {
+func newCheckCmd(stdout io.Writer) *cobra.Command {
 	var file string
 	var asJSON bool
 	cmd := &cobra.Command{
