@@ -20,7 +20,7 @@ const readOnly = landlock.AccessFSSet(llsys.AccessFSReadFile | llsys.AccessFSRea
 // nothing.
 func (s *Service) sandbox() {
 	rules := []landlock.Rule{landlock.PathAccess(readOnly, "/")}
-	for _, dir := range append(writable(s.rt.Config), s.opt.Writable...) {
+	for _, dir := range append(writable(s.runtime().Config), s.opt.Writable...) {
 		rules = append(rules, landlock.RWDirs(dir).IgnoreIfMissing())
 	}
 	if err := landlock.V7.BestEffort().RestrictPaths(rules...); err != nil {

@@ -207,6 +207,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	// The parts do not end with ctx: they are needed while it drains.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	rt := s.rt // what it starts with: once the parts run, a reload may change s.rt
 	group, parts := errgroup.WithContext(parts)
 	group.Go(func() error { return s.gateway.Run(parts) })
 	group.Go(func() error { return s.stack.Run(parts) })
@@ -224,8 +225,8 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.sandbox()
 	}
 	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()),
-		zap.String("policy", s.rt.Set.ID()), zap.Int("rules", len(s.rt.Config.Policy.Rules)))
-	s.notify.ready("policy " + s.rt.Set.ID())
+		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)))
+	s.notify.ready("policy " + rt.Set.ID())
 
 	select {
 	case <-ctx.Done():
