@@ -111,7 +111,9 @@ var programs = []program{
 				"--ssl-version-max=tls" + version, "--ssl-version-min=tls" + version, "--timeout=15000", "--dump-dom",
 			}, "https://pay.example/")
 		},
-		sayNone: map[string]string{"1.2": `ERR_BAD_SSL_CLIENT_AUTH_CERT`, "1.3": `ERR_BAD_SSL_CLIENT_AUTH_CERT`},
+		// In TLS 1.3 the alert comes after Chromium's own handshake has ended; now
+		// and then it finds the socket closed before it has read it.
+		sayNone: map[string]string{"1.2": `ERR_BAD_SSL_CLIENT_AUTH_CERT`, "1.3": `ERR_BAD_SSL_CLIENT_AUTH_CERT|ERR_SOCKET_NOT_CONNECTED`},
 	},
 }
 
