@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/testneed"
 )
 
 // broken is a log of room for four on a disk that is full, with a record in
@@ -207,7 +209,7 @@ func TestCloseDoesNotHang(t *testing.T) {
 func TestDevFull(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip(err)
+		testneed.Missing(t, "needs /dev/full: %v", err)
 	}
 	defer func() { _ = f.Close() }()
 	log, logs := observed()

@@ -32,15 +32,8 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		return
 	}
 	path += ".roots"
-	file := b.file.abs(a.Roots)
-	_, text, err := readPEM(file)
-	if err != nil {
-		b.add(path, err.Error())
-		return
-	}
-	certs, err := pki.ParseCertificates(text)
-	if err != nil {
-		b.add(path, file+": "+err.Error())
+	file, certs := b.certificates(path, a.Roots)
+	if certs == nil {
 		return
 	}
 	if !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return b.now.Before(c.NotAfter) }) {
@@ -152,21 +145,30 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 	return key
 }
 
+// certificates reads a file of certificates and returns its resolved name with
+// them; nil means that there are none to go on with, and the reason was added.
+func (b *builder) certificates(path, name string) (file string, certs []*x509.Certificate) {
+	file = b.file.abs(name)
+	_, text, err := readPEM(file)
+	if err != nil {
+		b.add(path, err.Error())
+		return file, nil
+	}
+	if certs, err = pki.ParseCertificates(text); err != nil {
+		b.add(path, file+": "+err.Error())
+		return file, nil
+	}
+	return file, certs
+}
+
 // chain reads the certificates of an identity, leaf first. nil means that
 // there is none to go on with; the reason was added.
 func (b *builder) chain(path, name string) []*x509.Certificate {
 	if name == "" {
 		return nil
 	}
-	file := b.file.abs(name)
-	_, text, err := readPEM(file)
-	if err != nil {
-		b.add(path, err.Error())
-		return nil
-	}
-	certs, err := pki.ParseCertificates(text)
-	if err != nil {
-		b.add(path, file+": "+err.Error())
+	file, certs := b.certificates(path, name)
+	if certs == nil {
 		return nil
 	}
 	leaf := certs[0]

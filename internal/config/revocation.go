@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/revocation"
 )
 
@@ -96,15 +95,8 @@ func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []
 	if name == "" {
 		return nil
 	}
-	file := b.file.abs(name)
-	_, text, err := readPEM(file)
-	if err != nil {
-		b.add(path, err.Error())
-		return nil
-	}
-	certs, err := pki.ParseCertificates(text)
-	if err != nil {
-		b.add(path, file+": "+err.Error())
+	file, certs := b.certificates(path, name)
+	if certs == nil {
 		return nil
 	}
 	for i, c := range certs {

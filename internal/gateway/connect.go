@@ -22,10 +22,6 @@ type clientConn interface {
 	Reset()            // RST; Close does nothing after it
 }
 
-// handshakeConn is what Peek returns: the client's connection with the hello
-// still in front.
-type handshakeConn = net.Conn
-
 // destination is the far side of a flow.
 type destination struct {
 	handshake.Conn        // what is relayed to: TLS or plain

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net"
 	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -13,7 +14,7 @@ import (
 // reached before the client is answered, so that its ALPN answer can be carried
 // back, a closed port looks closed, and a certificate made on demand has its
 // names. Everything the client must show it must show still.
-func (fl *flow) dialFirst(ctx, hctx context.Context, conn handshakeConn, plan *policy.Plan) {
+func (fl *flow) dialFirst(ctx, hctx context.Context, conn net.Conn, plan *policy.Plan) {
 	params := fl.params(plan)
 	dest, up, err := fl.reach(hctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
 	if err != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -158,7 +159,7 @@ func (fl *flow) walk(ctx context.Context) {
 }
 
 // serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
-func (fl *flow) serve(ctx context.Context, conn handshakeConn, plan *policy.Plan, params *handshake.Params) *handshake.Session {
+func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, params *handshake.Params) *handshake.Session {
 	check := func(peer *handshake.Peer, state *handshake.State) error {
 		facts := fl.facts
 		facts.Peer, facts.State = peer, state

@@ -123,7 +123,7 @@ func TestSandbox(t *testing.T) {
 	cmd.Env = append(os.Environ(), "SSLGATE_TEST_SANDBOX="+dir)
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), "no Landlock") {
-		t.Skip("the kernel has no Landlock")
+		testneed.Missing(t, "the kernel has no Landlock")
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

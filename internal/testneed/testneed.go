@@ -9,7 +9,9 @@ import (
 	"testing"
 )
 
-func missing(t testing.TB, format string, args ...any) {
+// Missing skips the test, or fails it under CI=true, with what the machine
+// does not have.
+func Missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("under CI=true nothing may be skipped: "+format, args...)
@@ -21,7 +23,7 @@ func missing(t testing.TB, format string, args ...any) {
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "needs root: run scripts/test as root")
+		Missing(t, "needs root: run scripts/test as root")
 	}
 }
 
@@ -31,7 +33,7 @@ func TUN(t testing.TB) {
 	Root(t)
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {
-		missing(t, "needs the TUN driver: %v", err)
+		Missing(t, "needs the TUN driver: %v", err)
 		return
 	}
 	_ = f.Close()
@@ -42,7 +44,7 @@ func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, "needs %s: run scripts/test, it installs what the tests need", name)
+		Missing(t, "needs %s: run scripts/test, it installs what the tests need", name)
 	}
 	return path
 }
