@@ -140,7 +140,7 @@ func (s *Shadow) decide(enforced Verdict, f Facts) Verdict {
 		return v
 	}
 	v := s.set.OnHello(f)
-	asked := f.Peer != nil || enforced.Action == Terminate || enforced.Reason == reason.NoCertificate
+	asked := f.Peer != nil || enforced.Action == Terminate || answersAbsence(enforced.Reason)
 	if v.Action != Terminate || !asked {
 		// Nobody was asked for a certificate: the shadow's answer ends here.
 		return v
@@ -149,6 +149,12 @@ func (s *Shadow) decide(enforced Verdict, f Facts) Verdict {
 		f = s.set.Shown(f, f.Peer.Shown)
 	}
 	return s.set.OnPeer(v.Plan, f)
+}
+
+// answersAbsence says whether a refusal is one that follows only after a
+// certificate was asked for and none was shown.
+func answersAbsence(code reason.Code) bool {
+	return code == reason.NoCertificate || code == reason.ConditionFailed || code == reason.ConditionError
 }
 
 // Count is how often a difference was found.
