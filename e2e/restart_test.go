@@ -68,11 +68,19 @@ func TestRestartCost(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		sig  syscall.Signal
-	}{{"orderly, no live flow", syscall.SIGTERM}, {"killed", syscall.SIGKILL}} {
+		held int // live flows that do not end by themselves
+	}{{"orderly, no live flow", syscall.SIGTERM, 0}, {"orderly, live flows", syscall.SIGTERM, 20}, {"killed", syscall.SIGKILL, 0}} {
 		t.Run(c.name, func(t *testing.T) {
 			g := w.start(config)
 			s := w.leak()
 			done := w.tries()
+			for range c.held {
+				conn, err := w.dialTLS(false, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+			}
 			time.Sleep(500 * time.Millisecond)
 			g.stop(c.sig)
 			g = w.start(config)

@@ -52,6 +52,13 @@ func (c *chainCache) verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, p
 	return peer, e
 }
 
+// CachedChains is how many verified chains are remembered.
+func (e *StdEngine) CachedChains() int {
+	e.chains.mu.Lock()
+	defer e.chains.mu.Unlock()
+	return len(e.chains.m)
+}
+
 func chainKey(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) [32]byte {
 	h := sha256.New()
 	demands := p.demands(usage)

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync"
 )
 
 // sessionConn is step 9: a tls.Conn whose end is told exactly.
@@ -11,28 +12,73 @@ type sessionConn struct {
 	*tls.Conn
 	raw    *tapConn
 	ledger *Ledger
+	readMu sync.Mutex
+	failed error // of a record behind the ones that were returned first
 }
 
 // Read returns io.EOF only after a close_notify, ErrTruncated after a FIN
-// without one, *AlertError after an alert of the peer.
+// without one, *AlertError after an alert of the peer. It waits for one record,
+// and takes as many more as are there already and have room in b.
 func (c *sessionConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err == nil {
-		return n, nil
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if err := c.failed; err != nil {
+		c.failed = nil
+		return 0, err
 	}
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		return n, c.told(err)
+	}
+	in := c.raw.in
+	in.now = true
+	defer func() { in.now = false }()
+	for n > 0 && n < len(b) && in.whole() {
+		k, err := c.Conn.Read(b[n:])
+		n += k
+		if isNotNow(err) {
+			break // it held no data
+		}
+		if err != nil {
+			c.failed = c.told(err)
+			break
+		}
+	}
+	return n, nil
+}
+
+// told is how a Read of crypto/tls ended, in our words.
+func (c *sessionConn) told(err error) error {
 	if a, ok := remoteAlert(err); ok {
 		if c.ledger.AlertReceived() != a {
 			c.ledger.NoteAlert(StepApplicationData, SidePeer, a)
 		}
-		return n, &AlertError{Alert: a}
+		return &AlertError{Alert: a}
 	}
 	if isEOF(err) && c.raw.eof.Load() {
 		// crypto/tls asks the connection for more only as long as it has seen
 		// no close_notify, so a FIN it has met came without one.
-		return n, ErrTruncated
+		return ErrTruncated
+	}
+	return err
+}
+
+// Write sends more than one record's worth in pieces of many records.
+func (c *sessionConn) Write(b []byte) (int, error) {
+	if len(b) <= maxPlaintext {
+		return c.Conn.Write(b)
+	}
+	c.raw.out.cork()
+	n, err := c.Conn.Write(b)
+	if ferr := c.raw.uncork(); err == nil && ferr != nil {
+		return 0, ferr
 	}
 	return n, err
 }
+
+// maxPlaintext is what one record carries at most, in bytes (RFC 8446, section
+// 5.1).
+const maxPlaintext = 1 << 14
 
 // CloseWrite sends close_notify, and FIN after it where the connection below
 // can be half-closed: a peer that waits for either gets it. Reading goes on.

@@ -243,6 +243,44 @@ func TestStrength(t *testing.T) {
 }
 
 // The destination proves itself with an allowed scheme, too.
+// SHA-1 is refused in the proof of possession too, of both sides, also where
+// crypto/tls was told to take it.
+func TestSHA1IsRefused(t *testing.T) {
+	f := fixtures()
+	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{CN: "alice", DNS: []string{"gateway.test"}, Key: testpki.RSA2048})).TLS()
+	asked := func(version uint16) (schemes []tls.SignatureScheme) {
+		config := clientConfig(version)
+		config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			schemes = r.SignatureSchemes
+			return &rsa, nil
+		}
+		if o, _, err := withGo(t, serverParams(), config); err != nil || o.err != nil {
+			t.Errorf("%s: %v, %v", VersionName(version), err, o.err)
+		}
+		return schemes
+	}
+	for _, version := range bothVersions {
+		for _, s := range asked(version) {
+			if brokenScheme(uint16(s)) {
+				t.Errorf("%s asks for %s", VersionName(version), s)
+			}
+		}
+	}
+	t.Setenv("GODEBUG", "tlssha1=1")
+	sha1 := rsa
+	sha1.SupportedSignatureAlgorithms = []tls.SignatureScheme{tls.PKCS1WithSHA1}
+	for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
+		o, _, err := withGo(t, serverParams(func(p *Params) { p.Ledger = mode }), clientConfig(tls.VersionTLS12, sha1))
+		if o.err == nil || o.err.Reason != reason.WeakSignature || err == nil {
+			t.Errorf("client, %s: %v, server %v", mode, err, o.err)
+		}
+		_, e, _, err := dialed(t, clientParams(func(p *Params) { p.Ledger = mode }), &tls.Config{Certificates: []tls.Certificate{sha1}, MaxVersion: tls.VersionTLS12})
+		if e == nil || e.Reason != reason.UpstreamCrypto {
+			t.Errorf("destination, %s: %v, server %v", mode, e, err)
+		}
+	}
+}
+
 func TestStrengthOfDestination(t *testing.T) {
 	f := fixtures()
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))

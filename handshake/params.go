@@ -93,6 +93,10 @@ type Params struct {
 	// before anything is sent; a *Error keeps its reason and alert.
 	CertificateFor func(ctx context.Context, h *ClientHello) ([]tls.Certificate, error)
 
+	// Staples are the OCSP responses of Certificates, by index, in place of
+	// their OCSPStaple; nil leaves that as it is. Server side only.
+	Staples []*Staple
+
 	// ClientAuth is used by the server side only.
 	ClientAuth ClientAuth
 	// Authorities the peer's chain may lead to. Server side: those of client

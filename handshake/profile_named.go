@@ -23,19 +23,19 @@ func profileNames() []string {
 func ProfileSource(name string) string {
 	switch name {
 	case profileModern:
-		return `Mozilla, "Server Side TLS" 5.7, Modern compatibility`
+		return `Mozilla, SSL Configuration Generator, guidelines 6.0 (May 2026), "modern"`
 	case profileIntermediate:
-		return `Mozilla, "Server Side TLS" 5.7, Intermediate compatibility`
+		return `Mozilla, SSL Configuration Generator, guidelines 6.0 (May 2026), "intermediate"`
 	case profileCNSA1:
-		return "RFC 9151 (Commercial National Security Algorithm Suite 1.0), sections 4 to 6"
+		return "RFC 9151 (CNSA 1.0, April 2022), sections 4 and 5, for TLS 1.2 section 6, for TLS 1.3 section 7"
 	case profileCNSA2:
-		return "NSA, Commercial National Security Algorithm Suite 2.0; draft-becker-cnsa2-tls-profile, sections 3 to 6"
+		return "draft-becker-cnsa2-tls-profile-05 (CNSA 2.0, July 2026), section 4; ML-KEM-1024 and ML-DSA-87 also in draft-jenkins-cnsa2-pkix-profile-05, section 3"
 	case profileFIPS:
-		return "NIST SP 800-52 Revision 2, sections 3.3 and 3.4; SP 800-131A; SP 800-56A Revision 3"
+		return "FIPS 140-3 as Go's Cryptographic Module keeps it (crypto/tls, defaults_fips140.go), without CBC; NIST SP 800-52 Revision 2 (August 2019), section 3"
 	case profileBSI:
-		return "BSI TR-02102-2, sections 3.2 to 3.6"
+		return "BSI TR-02102-2, sections 3.2 (versions), 3.3 (TLS 1.2), 3.4 (TLS 1.3) and 3.6 (key lengths), with what ends in 2025 left out"
 	case profileLegacyRSA:
-		return "intermediate, and the RSA key transport of RFC 5246, section 7.4.7.1, with AES-GCM (RFC 5288)"
+		return "intermediate, and the RSA key transport of RFC 5246 (August 2008), section 7.4.7.1, with AES-GCM (RFC 5288, section 3)"
 	}
 	return ""
 }
@@ -43,9 +43,9 @@ func ProfileSource(name string) string {
 // NamedProfiles returns the profiles that need no configuration. The slices are
 // the caller's own.
 //
-//   - modern and intermediate are Mozilla's: TLS 1.3 alone; and with TLS 1.2 and
-//     those of its CipherSuites that crypto/tls has, which are all but DHE. The
-//     ML-KEM hybrid comes first in both.
+//   - modern and intermediate are Mozilla's: TLS 1.3 alone; and with TLS 1.2. The
+//     ML-KEM hybrid comes first in both. What Mozilla says of the server's own
+//     certificate (ECDSA alone under modern, its lifetime) is advice here.
 //   - cnsa1, cnsa2, fips and bsi are what these documents allow of what
 //     crypto/tls has. What it has not is in Lacks, and Cannot reports it: a
 //     profile is never kept by half in silence.
@@ -67,11 +67,12 @@ func NamedProfiles() []Profile {
 			"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305")
 	}
 	nist := func() []uint16 { return mustNumbers(GroupByName, "secp256r1", "secp384r1", "secp521r1") }
-	sha2 := func() []uint16 {
-		return mustNumbers(SchemeByName,
+	// sha2 is ECDSA and RSA-PSS with SHA-2.
+	sha2 := func(more ...string) []uint16 {
+		return mustNumbers(SchemeByName, append([]string{
 			"ecdsa_secp256r1_sha256", "ecdsa_secp384r1_sha384", "ecdsa_secp521r1_sha512",
 			"rsa_pss_rsae_sha256", "rsa_pss_rsae_sha384", "rsa_pss_rsae_sha512",
-			"rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512")
+		}, more...)...)
 	}
 	aes13 := func() []uint16 { return []uint16{tls.TLS_AES_256_GCM_SHA384, tls.TLS_AES_128_GCM_SHA256} }
 	return []Profile{
@@ -102,10 +103,14 @@ func NamedProfiles() []Profile {
 		{
 			Name: profileFIPS, MinVersion: versionTLS12, MaxVersion: versionTLS13,
 			Suites12: gcm(), Suites13: aes13(),
-			Groups:     append(mustNumbers(GroupByName, "SecP256r1MLKEM768", "SecP384r1MLKEM1024"), nist()...),
-			Curves:     nist(),
-			Signatures: sha2(), MinRSABits: minRSABits, MinECBits: minECBits, RequireEMS: true,
+			// X25519 alone is not approved; beside ML-KEM it may be (SP 800-56C Revision 2, section 2).
+			Groups: append(mustNumbers(GroupByName, "X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"), nist()...),
+			Curves: nist(),
+			// Ed25519 since FIPS 186-5.
+			Signatures: sha2("ed25519", "rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512"),
+			MinRSABits: minRSABits, MinECBits: minECBits, RequireEMS: true,
 		},
+		// RSASSA-PKCS1-v1_5 was recommended until 2025, also on certificates.
 		{
 			Name: profileBSI, MinVersion: versionTLS12, MaxVersion: versionTLS13,
 			Suites12: gcm(), Suites13: aes13(), Groups: nist(), Curves: nist(),

@@ -87,7 +87,7 @@ func (g *leg) fetchIdentity(ctx context.Context) *Error {
 		return e
 	}
 	p := *g.p
-	p.Certificates, p.CertificateFor = certs, nil
+	p.Certificates, p.CertificateFor, p.Staples = certs, nil, nil
 	g.p = &p
 	return nil
 }
@@ -243,10 +243,11 @@ func (p *Params) ours(schemes []tls.SignatureScheme) []tls.SignatureScheme {
 
 // identity is Certificates, held to the profile's signature schemes.
 func (p *Params) identity() []tls.Certificate {
+	certs := p.stapled(p.Certificates)
 	if p.Profile.Signatures == nil {
-		return p.Certificates
+		return certs
 	}
-	out := slices.Clone(p.Certificates)
+	out := slices.Clone(certs)
 	for i := range out {
 		out[i].SupportedSignatureAlgorithms = p.ours(schemesOf(versionTLS12, publicKey(&out[i])))
 	}

@@ -27,8 +27,10 @@ import (
 // unsupported_extension. A StdEngine is safe for many goroutines; its state is
 // the caches of chaincache.go.
 type StdEngine struct {
-	chains chainCache
-	pools  caPools
+	buffers recordBuffers
+	chains  chainCache
+	pools   caPools
+	names   nameTexts
 }
 
 // NewStdEngine returns the engine on crypto/tls.
@@ -151,10 +153,11 @@ type leg struct {
 
 // leg begins a handshake.
 func (e *StdEngine) leg(p *Params, check CheckPeer, l *Ledger, conn net.Conn, t *tap) *leg {
+	t.names = &e.names
 	if t.brief = p.Ledger == LedgerSteps; !p.Observe {
 		t.schemes = p.Profile.Signatures
 	}
-	return &leg{engine: e, p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t}}
+	return &leg{engine: e, p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t, buffers: &e.buffers}}
 }
 
 // end takes the tap off after crypto/tls has returned. What the tap refused

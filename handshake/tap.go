@@ -59,6 +59,7 @@ type tap struct {
 	ledger *Ledger
 	server bool // we are the server
 	brief  bool // LedgerSteps: messages are read, but not noted
+	names  *nameTexts
 	// schemes are those accepted in the peer's proof of possession; nil is any.
 	schemes []uint16
 
@@ -297,15 +298,21 @@ func (t *tap) forget() {
 }
 
 // finish opens what still waits and ends the watching. It returns what was
-// seen.
-func (t *tap) finish() observed {
+// seen, and whether the peer's bytes were read up to the end of a record and
+// no further.
+func (t *tap) finish() (seen observed, aligned bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	in := toClient
+	if t.server {
+		in = toServer
+	}
+	aligned = !t.stopped && len(t.dirs[in].partial) == 0
 	if !t.stopped {
 		t.drain(toClient)
 		t.drain(toServer)
 		t.stopped = true
 		t.forget()
 	}
-	return t.seen
+	return t.seen, aligned
 }

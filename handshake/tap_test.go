@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -255,7 +256,38 @@ func FuzzTap(f *testing.F) {
 		}
 		tp.finish()
 		checkBounds(t, tp.ledger)
+
+		// However the bytes are cut, the same was seen.
+		cut := newTap(NewLedger(time.Now()), server)
+		for _, c := range decode(b) {
+			if c.dir == keyLine {
+				_, _ = cut.Write(c.data)
+				continue
+			}
+			for piece := range slices.Chunk(c.data, 7) {
+				cut.feed(int(c.dir), piece)
+			}
+			cut.feed(int(c.dir), nil)
+		}
+		cut.finish()
+		if a, b := timeless(tp.ledger), timeless(cut.ledger); tp.seen != cut.seen || !slices.EqualFunc(a, b, sameEntry) {
+			t.Fatalf("in one piece %+v %v, in many %+v %v", tp.seen, a, cut.seen, b)
+		}
 	})
+}
+
+func timeless(l *Ledger) []Entry {
+	all := l.Entries()
+	for i := range all {
+		all[i].At = 0
+	}
+	return all
+}
+
+func sameEntry(a, b Entry) bool {
+	same := slices.Equal(a.CANames, b.CANames)
+	a.CANames, b.CANames = nil, nil
+	return same && reflect.DeepEqual(a, b)
 }
 
 // The same for handshake messages as they are inside the encryption, where the

@@ -12,24 +12,65 @@ import (
 type tapConn struct {
 	net.Conn
 	tap      *tap
+	buffers  *recordBuffers
 	detached atomic.Bool
+	in       *inbound // after the handshake
+	out      outbound
 	// eof is set once the raw connection has given io.EOF: the peer's FIN.
 	// crypto/tls returns plain io.EOF for a FIN and for a close_notify.
 	eof atomic.Bool
 	// failed is the first error of the raw connection other than io.EOF.
 	failed atomic.Pointer[error]
+
+	// ahead is what was read and not handed on yet, a part of store; late is
+	// the error that came with it. Only Read uses them, which crypto/tls never
+	// calls twice at a time.
+	ahead, store []byte
+	late         error
+}
+
+// readAhead is how much is read at a time while the tap hands on one record
+// after the other: a client's whole flight most often, so that a handshake
+// costs three reads of the connection below instead of a dozen.
+const readAhead = 2 << 10
+
+// read is Read of the connection below, of which something may be here already.
+func (c *tapConn) read(b []byte) (int, error) {
+	if len(c.ahead) == 0 && c.late == nil {
+		if c.detached.Load() {
+			c.ahead, c.store = nil, nil
+			return c.Conn.Read(b)
+		}
+		if c.store == nil {
+			c.store = make([]byte, readAhead)
+		}
+		var n int
+		n, c.late = c.Conn.Read(c.store)
+		c.ahead = c.store[:n]
+	}
+	n := copy(b, c.ahead)
+	c.ahead = c.ahead[n:]
+	if len(c.ahead) > 0 {
+		return n, nil
+	}
+	err := c.late
+	c.late = nil
+	return n, err
 }
 
 func (c *tapConn) Read(b []byte) (int, error) {
 	if c.detached.Load() {
-		n, err := c.Conn.Read(b)
+		n, err := c.in.read(b)
+		if isNotNow(err) {
+			return n, err
+		}
 		return c.ended(n, err)
 	}
 	dir := toClient
 	if c.tap.server {
 		dir = toServer
 	}
-	n, err := c.Conn.Read(b[:c.tap.room(dir, len(b))])
+	n, err := c.read(b[:c.tap.room(dir, len(b))])
 	if n > 0 {
 		c.tap.feed(dir, b[:n])
 		if e := c.tap.refusal(); e != nil {
@@ -54,7 +95,7 @@ func (c *tapConn) ended(n int, err error) (int, error) {
 
 func (c *tapConn) Write(b []byte) (int, error) {
 	if c.detached.Load() {
-		n, err := c.Conn.Write(b)
+		n, err := c.out.write(c.Conn, b)
 		if err != nil {
 			c.remember(err)
 		}
@@ -73,6 +114,15 @@ func (c *tapConn) Write(b []byte) (int, error) {
 		c.remember(err)
 	}
 	return n, err
+}
+
+// uncork sends what was gathered since out.cork.
+func (c *tapConn) uncork() error {
+	err := c.out.uncork(c.Conn)
+	if err != nil {
+		c.remember(err)
+	}
+	return err
 }
 
 func (c *tapConn) remember(err error) {
@@ -94,8 +144,13 @@ func (c *tapConn) rawErr() error {
 	return nil
 }
 
-// detach ends the watching: from here bytes go straight through.
+// detach ends the watching: from here records go through recordin.go and
+// recordout.go. Nobody reads or writes meanwhile.
 func (c *tapConn) detach() observed {
+	seen, aligned := c.tap.finish()
+	c.in = newInbound(c, c.buffers)
+	c.in.off = !aligned
+	c.out.pool = c.buffers
 	c.detached.Store(true)
-	return c.tap.finish()
+	return seen
 }

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto/tls"
 	"fmt"
 	"slices"
 	"time"
@@ -172,10 +173,16 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 // peerSigned takes the scheme of the peer's proof of possession.
 func (t *tap) peerSigned(scheme uint16) {
 	t.seen.peerScheme = scheme
-	if t.schemes == nil || slices.Contains(t.schemes, scheme) {
+	if !brokenScheme(scheme) && (t.schemes == nil || slices.Contains(t.schemes, scheme)) {
 		return
 	}
 	t.refused = t.badScheme(scheme)
+}
+
+// brokenScheme says whether a signature scheme rests on SHA-1 (RFC 9155), which
+// GODEBUG=tlssha1=1 would bring back into crypto/tls.
+func brokenScheme(id uint16) bool {
+	return id == uint16(tls.PKCS1WithSHA1) || id == uint16(tls.ECDSAWithSHA1)
 }
 
 // badScheme refuses a proof of possession for its signature scheme; 0 is one

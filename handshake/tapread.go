@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"strings"
+	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -110,7 +111,7 @@ func (t *tap) certificateRequest(s cryptobyte.String) (string, []string) {
 			break
 		}
 		if count++; count <= maxCANames {
-			list = append(list, dnString(dn))
+			list = append(list, t.names.of(dn))
 		}
 	}
 	var facts []string
@@ -119,6 +120,40 @@ func (t *tap) certificateRequest(s cryptobyte.String) (string, []string) {
 	}
 	facts = append(facts, plural(len(schemes)/2, "signature algorithm"), plural(count, "acceptable CA name"))
 	return strings.Join(facts, ", "), list
+}
+
+// nameTexts remembers how distinguished names are written: a gateway sees the
+// same ones in every handshake, and its own twice.
+type nameTexts struct {
+	mu sync.Mutex
+	m  map[string]string
+}
+
+// maxNameTexts bounds the names remembered, at less than 1 KiB each; over it,
+// all are forgotten. Longer ones than maxNameDER bytes are not remembered.
+const (
+	maxNameTexts = 1024
+	maxNameDER   = 512
+)
+
+func (c *nameTexts) of(der []byte) string {
+	if c == nil || len(der) > maxNameDER {
+		return dnString(der)
+	}
+	c.mu.Lock()
+	text, ok := c.m[string(der)]
+	c.mu.Unlock()
+	if ok {
+		return text
+	}
+	text = dnString(der)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= maxNameTexts {
+		c.m = map[string]string{}
+	}
+	c.m[string(der)] = text
+	return text
 }
 
 // dnString is a distinguished name as RFC 4514 writes it, bounded.
@@ -158,7 +193,7 @@ func (t *tap) certificate(s cryptobyte.String) (facts string, n int) {
 	}
 	facts = plural(n, "certificate")
 	if subject, ok := subjectOf(leaf); ok {
-		facts += ": " + dnString(subject)
+		facts += ": " + t.names.of(subject)
 	}
 	return facts, n
 }

@@ -295,6 +295,23 @@ func TestParseTicketKeys(t *testing.T) {
 	}
 }
 
+// Sessions of one gateway are resumed by another one with the same file of
+// keys, whichever of the keys is its first; not by one with a file of its own.
+func TestTicketsAcrossGateways(t *testing.T) {
+	a, b := strings.Repeat("01", 31)+"aa", strings.Repeat("02", 31)+"bb"
+	gateway := func(file string) *Params {
+		return ticketParams(testpki.Must(ParseTicketKeys([]byte(file))))
+	}
+	for _, version := range bothVersions {
+		r := newResumer(version, fixtures().client)
+		r.good(t, "the first gateway", gateway(a+"\n"), false)
+		r.good(t, "the second", gateway(b+"\n"+a+"\n"), true)
+		r.good(t, "the second again", gateway(b+"\n"+a+"\n"), true)
+		r.good(t, "one without its first key", gateway(a+"\n"), false)
+		r.good(t, "one with another file", gateway(strings.Repeat("03", 31)+"cc"), false)
+	}
+}
+
 // Nothing opens but what was sealed under the same binding, unchanged; and
 // what is no origin of ours is none.
 func FuzzTicket(f *testing.F) {

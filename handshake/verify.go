@@ -172,6 +172,9 @@ func (v *verifier) under(a *Authority) ([]*x509.Certificate, *fault) {
 	for _, chain := range chains {
 		f := v.strength(chain)
 		if f == nil {
+			f = v.constrained(chain)
+		}
+		if f == nil {
 			return chain, nil
 		}
 		if first == nil {

@@ -53,6 +53,14 @@ func TestVerifyBounds(t *testing.T) {
 	if _, e := Verify(f.client.Chain, p.Authorities, clientAuth, p); e == nil || e.Reason != reason.ChainTooLong {
 		t.Errorf("one byte too much: %v", e)
 	}
+	// Before any signature: the authority is not even looked at.
+	fresh := []*Authority{authority("fresh", f.ca)}
+	for _, bound := range []func(*Params){func(p *Params) { p.MaxChain = 1 }, func(p *Params) { p.MaxChainBytes = 100 }} {
+		p := serverParams(bound)
+		if _, e := Verify(c.Chain, fresh, clientAuth, p); e == nil || e.Reason != reason.ChainTooLong || fresh[0].pool != nil {
+			t.Errorf("beyond a bound: %v, authority looked at: %v", e, fresh[0].pool != nil)
+		}
+	}
 	if _, e := Verify(nil, p.Authorities, clientAuth, p); e == nil || e.Reason != reason.NoCertificate {
 		t.Errorf("nothing shown: %v", e)
 	}

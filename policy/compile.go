@@ -62,7 +62,7 @@ func newCompiler(spec Spec, env Environment) *compiler {
 	c.mode, _ = oneOf(newScope(&c.list, ""), "mode", spec.Mode, Enforce, Observe)
 	if c.mode == Observe {
 		open := &rule{action: Bypass, observe: true}
-		open.plan = Plan{Mode: TLSPlain, Observed: true, rule: open, set: c.set}
+		open.plan = Plan{Mode: TLSPlain, Observed: true, Source: env.Source, rule: open, set: c.set}
 		c.set.open = open
 	}
 	return c
@@ -83,7 +83,7 @@ type parts struct{ selectors, demands bool }
 // rule compiles one rule and appends it to the set.
 func (c *compiler) rule(i int, spec *RuleSpec) {
 	r := &rule{name: spec.Name}
-	r.plan = Plan{Rule: r.name, Mode: TLSPlain, rule: r, set: c.set}
+	r.plan = Plan{Rule: r.name, Mode: TLSPlain, Source: c.env.Source, rule: r, set: c.set}
 	path := fmt.Sprintf("rules[%d]", i)
 
 	c.ruleName(newScope(&c.list, path), spec.Name)
@@ -175,6 +175,9 @@ func (c *compiler) demands(at scope, r *rule, spec *RuleSpec) {
 			at.warnf("mode", "action bypass demands nothing, so there is nothing to observe")
 		}
 		onlyForTerminate(at, r.action, spec)
+		if r.action == Bypass {
+			c.source(at.in("destination"), r, &spec.Destination)
+		}
 		return
 	}
 	c.terminate(at, r, spec)
@@ -190,7 +193,7 @@ func onlyForTerminate(at scope, action Action, spec *RuleSpec) {
 		{"identity", spec.Identity != ""},
 		{"profile", spec.Profile != ""},
 		{"client", spec.Client.Certificate != "" || spec.Client.Authorities != nil || spec.Client.Allow != nil || spec.Client.When != ""},
-		{"destination", spec.Destination.TLS != "" || spec.Destination.Authorities != nil || spec.Destination.Name != "" || spec.Destination.Profile != ""},
+		{"destination", !forAction(action, spec.Destination).isZero()},
 	} {
 		if f.set {
 			at.errorf(f.name, "with action %s nothing looks at this; it is for action terminate", action)

@@ -33,6 +33,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 		if client.Certificates = id.Certificates; len(client.Certificates) == 0 {
 			at.errorf("identity", "the identity %q has no certificate", spec.Identity)
 		}
+		client.Staples = id.Staples
 		if id.Mint != nil {
 			client.CertificateFor, r.plan.minter = certificateFor(id.Mint), id.Mint
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 
 	"github.com/sslgate/sslgate/handshake"
 )
@@ -55,6 +56,7 @@ func (c *compiler) destinationLeg(at scope, r *rule, spec *DestinationSpec) {
 	default:
 		at.errorf("proxy_protocol", `unknown version %q: "v2" is the only one, for v1 cannot carry who was verified`, spec.ProxyProtocol)
 	}
+	c.source(at, r, spec)
 	switch spec.Dial {
 	case "", "verified":
 	case "first":
@@ -67,6 +69,23 @@ func (c *compiler) destinationLeg(at scope, r *rule, spec *DestinationSpec) {
 		at.errorf("dial", `unknown order %q: "verified" (the client first) or "first" (the destination first)`, spec.Dial)
 	}
 }
+
+// source compiles whose address the destination sees.
+func (c *compiler) source(at scope, r *rule, spec *DestinationSpec) {
+	if spec.Source != "" {
+		r.plan.Source, _ = oneOf(at, "source", spec.Source, SourceGateway, SourceClient)
+	}
+}
+
+// forAction leaves out what the action keeps although it is not terminate.
+func forAction(action Action, spec DestinationSpec) DestinationSpec {
+	if action == Bypass {
+		spec.Source = ""
+	}
+	return spec
+}
+
+func (s DestinationSpec) isZero() bool { return reflect.ValueOf(s).IsZero() }
 
 // ownIdentity is the certificate that the destination may ask us for.
 func (c *compiler) ownIdentity(at scope, spec *DestinationSpec, dest *handshake.Params) {

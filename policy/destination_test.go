@@ -58,8 +58,11 @@ func TestDestinationLeg(t *testing.T) {
 			},
 			[]string{"insecure: nobody knows who answers"},
 		},
-		"first":    {DestinationSpec{TLS: "plain", Dial: "first"}, func(p *Plan) bool { return p.DialFirst }, []string{"the destination sees the gateway before the client is verified"}},
-		"verified": {DestinationSpec{TLS: "plain", Dial: "verified"}, func(p *Plan) bool { return !p.DialFirst }, nil},
+		"first":      {DestinationSpec{TLS: "plain", Dial: "first"}, func(p *Plan) bool { return p.DialFirst }, []string{"the destination sees the gateway before the client is verified"}},
+		"as client":  {DestinationSpec{TLS: "plain", Source: "client"}, func(p *Plan) bool { return p.Source == SourceClient }, nil},
+		"as gateway": {DestinationSpec{TLS: "plain", Source: "gateway"}, func(p *Plan) bool { return p.Source == SourceGateway }, nil},
+		"as nobody":  {DestinationSpec{TLS: "plain", Source: "nobody"}, nil, []string{`unknown word "nobody": write "gateway" or "client"`}},
+		"verified":   {DestinationSpec{TLS: "plain", Dial: "verified"}, func(p *Plan) bool { return !p.DialFirst }, nil},
 
 		"insecure with authorities": {DestinationSpec{TLS: "insecure", Authorities: []string{"servers"}}, nil, []string{"nobody knows", "nothing is verified with tls: insecure"}},
 		"plain with pins":           {DestinationSpec{TLS: "plain", Pins: []string{pin}}, nil, []string{"there is no TLS to the destination"}},
@@ -94,7 +97,8 @@ func TestDestinationDigest(t *testing.T) {
 	seen := map[string]string{}
 	for name, d := range map[string]DestinationSpec{
 		"plain": {TLS: "plain"}, "first": {TLS: "plain", Dial: "first"}, "proxy": {TLS: "plain", ProxyProtocol: "v2"},
-		"insecure": {TLS: "insecure"}, "pin": {TLS: "insecure", Pins: []string{strings.Repeat("0a", 32)}}, "identity": {TLS: "insecure", Identity: "pay"},
+		"as client": {TLS: "plain", Source: "client"},
+		"insecure":  {TLS: "insecure"}, "pin": {TLS: "insecure", Pins: []string{strings.Repeat("0a", 32)}}, "identity": {TLS: "insecure", Identity: "pay"},
 	} {
 		set, found := Compile(legSpec(d), legEnv(t))
 		if set == nil {
@@ -104,6 +108,46 @@ func TestDestinationDigest(t *testing.T) {
 			t.Errorf("%s and %s have the same digest", name, other)
 		}
 		seen[set.ID()] = name
+	}
+}
+
+// Rules that do not say have the source of the environment, bypasses too; what
+// else destination says is nothing to a bypass.
+func TestSource(t *testing.T) {
+	spec := Spec{Mode: "observe", Rules: []RuleSpec{
+		{Name: "own", To: []string{"10.0.0.1:443"}, Action: "bypass", Destination: DestinationSpec{Source: "gateway"}},
+		{Name: "bypass", To: []string{"10.0.0.2:443"}, Action: "bypass"},
+		{Name: "terminate", To: []string{"10.0.0.3:443"}, Identity: "pay", Client: ClientSpec{Certificate: "none"}, Destination: DestinationSpec{TLS: "plain"}},
+	}}
+	ids := map[string]bool{}
+	for _, source := range []Source{SourceGateway, SourceClient} {
+		env := testEnv(t)
+		env.Source = source
+		set, found := Compile(spec, env)
+		if set == nil {
+			t.Fatal(found)
+		}
+		ids[set.ID()] = true
+		for i, want := range []Source{SourceGateway, source, source} {
+			if got := set.rules[i].plan.Source; got != want {
+				t.Errorf("%v, rule %s: %v", source, spec.Rules[i].Name, got)
+			}
+		}
+		if got := set.open.plan.Source; got != source {
+			t.Errorf("no rule, observed: %v", got)
+		}
+	}
+	if len(ids) != 2 {
+		t.Error("the digest does not know the source")
+	}
+	for _, d := range []DestinationSpec{{Source: "client", Identity: "pay"}, {ProxyProtocol: "v2"}, {Dial: "first"}, {Pins: []string{}}} {
+		bad := Spec{Rules: []RuleSpec{{Name: "b", To: []string{"10.0.0.1:443"}, Action: "bypass", Destination: d}}}
+		if set, found := Compile(bad, testEnv(t)); set != nil || !strings.Contains(found[0].Error(), "nothing looks at this") {
+			t.Errorf("%+v: %v", d, found)
+		}
+	}
+	if Source(7).String() != "unknown" {
+		t.Error("an unknown source has a name")
 	}
 }
 

@@ -24,6 +24,9 @@ func (c *compiler) digest() string {
 		}
 	}
 	put(c.mode.String())
+	if c.set.open != nil && c.set.open.plan.Source != SourceGateway {
+		put(c.set.open.plan.Source.String())
+	}
 	for _, name := range c.sets.names {
 		if c.sets.used[name] > 0 {
 			members := slices.Clone(c.sets.members[name])
@@ -50,6 +53,7 @@ type canonicalRule struct {
 	DestAuthorities    []canonicalAuthority
 	DestName, DestMode string
 	ProxyV2, DialFirst bool
+	Source             string `json:",omitempty"` // unless the gateway's: sets without it keep their digest
 	Client, Dest       *canonicalParams
 }
 
@@ -77,6 +81,9 @@ func (r *rule) canonical() canonicalRule {
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
 		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),
 		Client: canonicalOf(r.plan.Client), Dest: canonicalOf(r.plan.dest),
+	}
+	if r.plan.Source != SourceGateway && r.action != Deny {
+		c.Source = r.plan.Source.String()
 	}
 	for i := range r.allow {
 		c.Allow = append(c.Allow, r.allow[i].canonical())

@@ -17,6 +17,8 @@ import (
 type Identity struct {
 	Name         string
 	Certificates []tls.Certificate
+	// Staples are the OCSP responses of Certificates, see handshake.Params.
+	Staples []*handshake.Staple
 	// Mint makes the certificates on demand; Certificates then only say of what
 	// kind they are. nil means that Certificates are shown.
 	Mint Minter
@@ -88,6 +90,26 @@ const (
 	TLSInsecure // TLS, but whoever answers will do
 )
 
+// Source says whose address the destination sees.
+type Source uint8
+
+// The sources.
+const (
+	SourceGateway Source = iota
+	SourceClient         // or the flow ends
+)
+
+// String is the word of the configuration.
+func (s Source) String() string {
+	switch s {
+	case SourceGateway:
+		return "gateway"
+	case SourceClient:
+		return "client"
+	}
+	return "unknown"
+}
+
 // Plan is what a rule wants of one flow. Shared by many flows, never changed.
 // It is only good for the Set that made it.
 type Plan struct {
@@ -101,8 +123,10 @@ type Plan struct {
 	// DialFirst says that the destination is connected to before the client is
 	// verified.
 	DialFirst bool
-	minter    Minter  // nil unless the identity is made on demand
-	Mode      TLSMode // towards the destination; TLSPlain for bypass
+	// Source is whose address the destination sees.
+	Source Source
+	minter Minter  // nil unless the identity is made on demand
+	Mode   TLSMode // towards the destination; TLSPlain for bypass
 	// dest is the handshake with the destination, nil where Mode is
 	// TLSPlain. ServerName and VerifyName follow the flow: Destination fills
 	// them in.

@@ -161,6 +161,8 @@ type DestinationSpec struct {
 	Pins []string `yaml:"pins"`
 	// Dial is "verified" (the default: the destination is connected to after the client was verified) or "first" (before: its ALPN answer is carried back, a closed port looks closed, and a certificate made on demand has its names; it sees the gateway before anybody was verified).
 	Dial string `yaml:"dial"`
+	// Source is whose address the destination sees: "gateway" or "client" (or the flow ends: the destination must route its answers to clients through this host). The one part of destination that action bypass has too. Default: dial.source.
+	Source string `yaml:"source"`
 	// ProxyProtocol is "v2" to begin the connection with a PROXY protocol header that says who was verified: addresses, TLS version and CipherSuite, common name, alternative names and SPIFFE id. Default: none. The destination must expect it.
 	ProxyProtocol string `yaml:"proxy_protocol"`
 }
@@ -195,6 +197,8 @@ type Environment struct {
 	Sets map[string][]string
 	// Zone finds a time zone of the IANA database; nil knows UTC alone.
 	Zone func(name string) (*time.Location, error)
+	// Source is dial.source: for rules that do not say.
+	Source Source
 	// Cannot is the engine's answer to what it cannot keep; nil means it keeps everything.
 	Cannot func(*handshake.Params) []handshake.Limit
 	// Handshake bounds copied into every Params; zero means the default there.

@@ -61,6 +61,10 @@ type Config struct {
 	// BufferMax is what each may grow to, in bytes. Default 4 MiB.
 	BufferMax int
 
+	// Flooded is asked about every segment with data: true drops it, for want
+	// of memory; the client sends it again. It must not block. Default never.
+	Flooded func() bool
+
 	// Log gets what a person should see of the stack itself. Default none.
 	Log *zap.Logger
 }

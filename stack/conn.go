@@ -47,6 +47,7 @@ type Conn struct {
 	writing bytes.Reader // as reading
 	writeDL deadline
 
+	written     atomic.Uint64 // bytes
 	writeClosed atomic.Bool
 	failure     atomic.Pointer[syscall.Errno] // the first error that ended the connection
 
@@ -97,6 +98,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
+// Waiting is how many bytes can be read without waiting, as far as is known.
+func (c *Conn) Waiting() int {
+	n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	if terr != nil {
+		return 0
+	}
+	return n
+}
+
 // closedForReceive says why nothing more will be received: nil is the peer's
 // FIN. Netstack gives an error to one call only and an orderly end to those
 // that follow; for us a reset stays a reset.
@@ -130,6 +140,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 		c.writing.Reset(b[done:])
 		n, terr := c.ep.Write(&c.writing, tcpip.WriteOptions{})
 		done += int(n)
+		c.written.Add(uint64(n))
 		switch terr.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:

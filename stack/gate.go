@@ -16,7 +16,8 @@ import (
 //  3. a TCP checksum that the kernel does not vouch for is verified;
 //  4. a SYN is held against our limits, then the Handler is asked; what may not
 //     pass is dropped or answered RST (reset.go);
-//  5. every other segment passes: netstack finds its connection, or answers RST.
+//  5. every other segment passes, with data only while there is memory for it:
+//     netstack finds its connection, or answers RST.
 //
 // It is used by one goroutine.
 type gate struct {
@@ -29,6 +30,7 @@ type gate struct {
 	fragments *reassembler
 	stats     *counters
 	reply     func(pkt []byte) // sends a packet without virtio-net offloads
+	flooded   func() bool      // nil: never
 	now       func() time.Time
 }
 
@@ -80,6 +82,10 @@ func (g *gate) admitTCP(h vnetHeader, p packet, head, rest []byte) (bool, badKin
 		return false, badChecksum
 	}
 	if !s.isSYN() {
+		if s.payload > 0 && g.flooded != nil && g.flooded() {
+			g.stats.dataDropped.Add(1)
+			return false, badNothing
+		}
 		return true, badNothing
 	}
 	if g.draining.Load() || !g.taken(s.dst.Port()) {

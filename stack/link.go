@@ -8,11 +8,11 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// gsoMax is the largest segment handed to the device in one piece, in bytes.
-// 64 KiB is no faster without loss (8.5 and 8.6 Gbit/s) and with 0.5 % loss
-// each hole in such a segment costs more: 32 KiB with a 20 ms RTO made 1.7
-// Gbit/s where 64 KiB made 0.2.
-const gsoMax = 32 << 10
+// gsoMax makes the largest segment that is handed to the device in one piece:
+// netstack takes 129 bytes off for headers, and the rest are 45 segments of
+// 1448 bytes (MTU 1500, IPv4, timestamps), so that the last packet of each is
+// as full as the others. With 32 KiB downloads ran at 0.7 of the rate.
+const gsoMax = 45*1448 + header.TCPTotalHeaderMaximumSize + 1
 
 // link is netstack's network interface: it sends what netstack writes to the
 // device. What comes from the device takes the way of rx.go.
@@ -47,7 +47,9 @@ func newLink(dev Device, stats *counters) *link {
 }
 
 // WritePackets sends the packets in one batch. A packet that the device does
-// not take is lost, as on every network.
+// not take is lost, as on every network, and netstack must not see an error: it
+// would end the connection that the packet belongs to, where a lost packet is
+// only sent again.
 func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	pkts := list.AsSlice()
 	b := l.batches.Get().(*txBatch)
@@ -79,20 +81,18 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 		}
 		b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
 	}
-	return l.write(b.pkts, bytes), nil
+	l.write(b.pkts, bytes)
+	return len(pkts), nil
 }
 
 // write sends finished packets and counts them.
-func (l *link) write(pkts [][][]byte, bytes int) int {
+func (l *link) write(pkts [][][]byte, bytes int) {
 	n, err := l.dev.WriteBatch(pkts)
 	l.stats.packetsOut.Add(uint64(n))
 	l.stats.bytesOut.Add(uint64(bytes))
 	if err != nil || n < len(pkts) {
 		l.stats.writeErrors.Add(uint64(len(pkts) - n))
 	}
-	// Netstack must not see an error: it would end the connection that the
-	// packet belongs to, where a lost packet is only sent again.
-	return len(pkts)
 }
 
 // txHeader says to the device what netstack left for it to do.

@@ -72,7 +72,7 @@ func (l *listener) serve(stop <-chan struct{}, accept func(tcpip.Endpoint, *wait
 // is called by goroutines that Run waits for.
 func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 	src, dst, ok := addresses(ep)
-	if !ok { // already ended by the client
+	if !ok { // netstack has no address of it: never seen
 		ep.Abort()
 		ep.Close()
 		return
@@ -93,18 +93,16 @@ func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 	}()
 }
 
-// addresses of the client and of the destination it meant.
+// addresses of the client and of the destination it meant. Also those of a
+// connection that the client has reset already: it was established, and has
+// its record as any other.
 func addresses(ep tcpip.Endpoint) (src, dst netip.AddrPort, ok bool) {
-	remote, terr := ep.GetRemoteAddress()
-	if terr != nil {
+	info, ok := ep.Info().(*gstack.TransportEndpointInfo)
+	if !ok {
 		return src, dst, false
 	}
-	local, terr := ep.GetLocalAddress()
-	if terr != nil {
-		return src, dst, false
-	}
-	src, okSrc := addrPort(remote)
-	dst, okDst := addrPort(local)
+	src, okSrc := addrPort(tcpip.FullAddress{Addr: info.ID.RemoteAddress, Port: info.ID.RemotePort})
+	dst, okDst := addrPort(tcpip.FullAddress{Addr: info.ID.LocalAddress, Port: info.ID.LocalPort})
 	return src, dst, okSrc && okDst
 }
 

@@ -44,6 +44,9 @@ func New(cfg Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkNetstack(); err != nil {
+		return nil, err
+	}
 	s := &Stack{
 		cfg:      cfg,
 		flows:    newFlows(cfg),
@@ -170,6 +173,7 @@ func (s *Stack) newGate(l *link) *gate {
 		halfOpen:  s.halfOpen,
 		fragments: s.fragments,
 		stats:     &s.counters,
+		flooded:   s.cfg.Flooded,
 		now:       time.Now,
 		reply: func(pkt []byte) {
 			l.write([][][]byte{{make([]byte, VirtioHeaderLen), pkt}}, len(pkt))

@@ -32,6 +32,8 @@ type Stats struct {
 	// queue of a listener, or MaxHalfOpen handshakes with AllPorts.
 	SYNOverflow uint64
 
+	DataDropped uint64 // segments with data that there was no memory for
+
 	SYNCookiesSent     uint64 // SYNs answered with a cookie
 	SYNCookiesAccepted uint64 // cookies that came back
 	SYNCookiesInvalid  uint64 // ACKs without a connection and without a valid cookie
@@ -41,6 +43,7 @@ type Stats struct {
 	Timeouts       uint64 // retransmission timeouts
 	ResetsSent     uint64 // by netstack, without those for SYNs
 	ResetsReceived uint64
+	ACKsOutdated   uint64 // received together with a later one, so not looked at
 
 	FlowsAccepted  uint64 // handed to the Handler
 	FlowsRejected  uint64 // handshake complete, but no room any more: reset
@@ -77,7 +80,8 @@ type counters struct {
 	ignored, tooBig                                             atomic.Uint64
 	fragments, reassembled, fragmentsTimedOut, fragmentsEvicted atomic.Uint64
 	synPassed, synReset, synDropped, synLimited                 atomic.Uint64
-	synOverflow, handshakesTimedOut                             atomic.Uint64
+	synOverflow, handshakesTimedOut, dataDropped                atomic.Uint64
+	acksOutdated                                                atomic.Uint64
 }
 
 func (c *counters) snapshot() Stats {
@@ -96,7 +100,9 @@ func (c *counters) snapshot() Stats {
 		Ignored: c.ignored.Load(), TooBig: c.tooBig.Load(),
 		SYNPassed: c.synPassed.Load(), SYNReset: c.synReset.Load(),
 		SYNDropped: c.synDropped.Load(), SYNLimited: c.synLimited.Load(),
+		DataDropped: c.dataDropped.Load(),
 		SYNOverflow: c.synOverflow.Load(), HandshakesTimedOut: c.handshakesTimedOut.Load(),
+		ACKsOutdated: c.acksOutdated.Load(),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -36,11 +37,14 @@ func (s *Steering) writeTable(steer bool) error {
 	b.conn.AddTable(b.table) // so that there is one to delete
 	b.conn.DelTable(b.table)
 	b.conn.AddTable(b.table)
-	if err := b.sets(indexes); err != nil {
+	if err := b.sets(indexes, s.gro); err != nil {
 		return err
 	}
 	if steer {
 		b.steer()
+		if s.cfg.ClientSource {
+			b.source()
+		}
 	}
 	b.guard()
 	if err := b.conn.Flush(); err != nil {
@@ -49,6 +53,9 @@ func (s *Steering) writeTable(steer bool) error {
 	s.indexes = indexes
 	if s.written, err = s.listTable(); err != nil {
 		return fmt.Errorf("read the nft table inet %s back: %w", tableName, err)
+	}
+	if strings.Count(s.written, "\n") != b.lines+1 {
+		s.written = "" // somebody was in between: the next check writes it again
 	}
 	return nil
 }
@@ -69,7 +76,7 @@ func nftHint(err error) string {
 	case errors.Is(err, unix.EPERM):
 		return ": CAP_NET_ADMIN is missing: run as root"
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOENT):
-		return ": the kernel lacks a part of nftables: `modprobe -a nf_tables nft_ct nft_reject_inet`"
+		return ": the kernel lacks a part of nftables: `modprobe -a nf_tables nft_ct nft_reject_inet`, and for `source: client` `modprobe -a nft_socket nft_chain_nat nft_nat`"
 	}
 	return ""
 }
@@ -80,11 +87,13 @@ type tableBuilder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	ports, names, indexes, exempt *nftables.Set
+	ports, names, indexes, exempt, gro *nftables.Set
+
+	lines int // sets, chains and rules: what listTable gives a line each
 }
 
-func (b *tableBuilder) sets(indexes []int) error {
-	var ports, names, idx, exempt [][]byte
+func (b *tableBuilder) sets(indexes []int, gro []string) error {
+	var ports, names, idx, exempt, turned [][]byte
 	for _, p := range b.cfg.Ports {
 		ports = append(ports, binary.BigEndian.AppendUint16(nil, p))
 	}
@@ -93,6 +102,9 @@ func (b *tableBuilder) sets(indexes []int) error {
 	}
 	for _, n := range b.cfg.Exempt {
 		exempt = append(exempt, ifname(n))
+	}
+	for _, n := range gro {
+		turned = append(turned, ifname(n))
 	}
 	for _, i := range indexes {
 		idx = append(idx, binary.NativeEndian.AppendUint32(nil, uint32(i)))
@@ -108,12 +120,17 @@ func (b *tableBuilder) sets(indexes []int) error {
 		{&b.names, "captured", nftables.TypeIFName, binaryutil.NativeEndian, names},
 		{&b.indexes, "captured_index", nftables.TypeIFIndex, binaryutil.NativeEndian, idx},
 		{&b.exempt, "exempt", nftables.TypeIFName, binaryutil.NativeEndian, exempt},
+		{&b.gro, groSet, nftables.TypeIFName, binaryutil.NativeEndian, turned},
 	} {
+		if def.name == groSet && len(turned) == 0 {
+			continue
+		}
 		// The ID is given because the library would count in a global without a lock.
 		set := &nftables.Set{Table: b.table, ID: uint32(i + 1), Name: def.name, KeyType: def.kind, KeyByteOrder: def.order}
 		if err := b.conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("nft set %s: %w", def.name, err)
 		}
+		b.lines++
 		// 1000 elements of at most 40 bytes: an attribute holds 65535 bytes.
 		for keys := range slices.Chunk(def.keys, 1000) {
 			elems := make([]nftables.SetElement, len(keys))
@@ -132,8 +149,10 @@ func (b *tableBuilder) sets(indexes []int) error {
 // steer is the chain that marks.
 func (b *tableBuilder) steer() {
 	chain := b.base("steer", nftables.ChainHookPrerouting, steerPriority)
-	mark := &nftables.Chain{Name: "mark", Table: b.table}
-	b.conn.AddChain(mark)
+	mark := b.chain("mark")
+	if b.cfg.ClientSource {
+		b.markAnswers(chain)
+	}
 	b.ifCaptured(chain, mark)
 
 	set := func() []expr.Any {
@@ -151,12 +170,14 @@ func (b *tableBuilder) steer() {
 // connection tracking and defragmentation are on with the guard alone.
 func (b *tableBuilder) guard() {
 	chain := b.base("guard", nftables.ChainHookForward, guardPriority)
-	captured := &nftables.Chain{Name: "captured", Table: b.table}
-	b.conn.AddChain(captured)
+	captured := b.chain("captured")
 
 	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
 	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
 	b.rule(chain, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)), drop())
+	if b.cfg.ClientSource {
+		b.guardAnswers(chain)
+	}
 	b.ifCaptured(chain, captured)
 	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
 	// A packet without connection tracking has no direction, so it is not
@@ -184,14 +205,26 @@ func (b *tableBuilder) guard() {
 }
 
 func (b *tableBuilder) base(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+	return b.baseOf(nftables.ChainTypeFilter, name, hook, priority)
+}
+
+func (b *tableBuilder) baseOf(kind nftables.ChainType, name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
 	policy := nftables.ChainPolicyAccept
+	b.lines++
 	return b.conn.AddChain(&nftables.Chain{
-		Name: name, Table: b.table, Type: nftables.ChainTypeFilter,
+		Name: name, Table: b.table, Type: kind,
 		Hooknum: hook, Priority: &priority, Policy: &policy,
 	})
 }
 
+// chain adds one that others jump to.
+func (b *tableBuilder) chain(name string) *nftables.Chain {
+	b.lines++
+	return b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table})
+}
+
 func (b *tableBuilder) rule(chain *nftables.Chain, parts ...[]expr.Any) {
+	b.lines++
 	b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: concat(parts...)})
 }
 
@@ -218,18 +251,28 @@ func (b *tableBuilder) tcp() []expr.Any {
 // What we write has no IP options and no extension headers, so the quoted TCP
 // header is at a fixed place behind the 8 bytes of the ICMP error.
 func (b *tableBuilder) icmpAboutCaptured(family byte) []expr.Any {
-	icmp, quotedProto, quotedTCP := byte(unix.IPPROTO_ICMP), uint32(8+9), uint32(8+20)
+	icmp := byte(unix.IPPROTO_ICMP)
 	if family == unix.NFPROTO_IPV6 {
-		icmp, quotedProto, quotedTCP = unix.IPPROTO_ICMPV6, 8+6, 8+40
+		icmp = unix.IPPROTO_ICMPV6
 	}
-	m := concat(
+	return concat(
 		load(expr.MetaKeyNFPROTO), equal([]byte{family}),
 		proto(icmp),
 		ct(expr.CtKeySTATE), masked(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitRELATED)),
-		transport(quotedProto, 1), equal([]byte{unix.IPPROTO_TCP}),
+		b.quoted(family, 0),
 	)
+}
+
+// quoted matches an ICMP error whose quoted packet is TCP with a captured port:
+// at offset 0 of its header the source, at 2 the destination.
+func (b *tableBuilder) quoted(family byte, offset uint32) []expr.Any {
+	quotedProto, quotedTCP := uint32(8+9), uint32(8+20)
+	if family == unix.NFPROTO_IPV6 {
+		quotedProto, quotedTCP = 8+6, 8+40
+	}
+	m := concat(transport(quotedProto, 1), equal([]byte{unix.IPPROTO_TCP}))
 	if !b.cfg.AllPorts {
-		m = concat(m, transport(quotedTCP, 2), in(b.ports))
+		m = concat(m, transport(quotedTCP+offset, 2), in(b.ports))
 	}
 	return m
 }

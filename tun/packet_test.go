@@ -20,6 +20,7 @@ type packet struct {
 	icmpCode     byte
 	fragment     int  // bytes of payload a fragment, multiple of 8; 0: whole
 	synack       bool // TCP: SYN|ACK instead of SYN
+	icmpMTU      uint16
 }
 
 func (p packet) transport() []byte {
@@ -42,7 +43,7 @@ func (p packet) transport() []byte {
 		h = append(h, 0, 0)
 		sum = 6
 	default:
-		h = []byte{p.icmpType, p.icmpCode, 0, 0, 0, 0, 0, 0}
+		h = []byte{p.icmpType, p.icmpCode, 0, 0, 0, 0, byte(p.icmpMTU >> 8), byte(p.icmpMTU)}
 		sum = 2
 	}
 	h = append(h, p.payload...)

@@ -19,7 +19,7 @@ func (s *Steering) removeStale() error {
 	return s.removeRouting(func(r *netlink.Rule) bool {
 		return slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
 	}, func(r *netlink.Route) bool {
-		return r.Table == s.cfg.Table && slices.ContainsFunc(s.wantedRoutes(r.Family), func(w *netlink.Route) bool { return sameRoute(r, w) })
+		return slices.ContainsFunc(s.wantedRoutes(r.Family), func(w *netlink.Route) bool { return sameRoute(r, w) })
 	})
 }
 
@@ -30,6 +30,8 @@ func (s *Steering) removeAll() error {
 	if err != nil {
 		return err
 	}
+	s.turnGRO(s.gro, false)
+	s.gro = nil
 	return s.removeTable()
 }
 
@@ -42,6 +44,9 @@ func (s *Steering) removeRouting(keepRule func(*netlink.Rule) bool, keepRoute fu
 			return fmt.Errorf("list rules: %w", err)
 		}
 		tables := []int{s.cfg.Table}
+		if !systemTable(s.cfg.ReturnTable) {
+			tables = append(tables, s.cfg.ReturnTable)
+		}
 		for _, r := range rules {
 			r.Family = family
 			if !s.ours(&r) {

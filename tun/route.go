@@ -46,6 +46,12 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 	marked := add(s.cfg.Preference)
 	marked.Mark = s.cfg.Mark
 	all := []*netlink.Rule{marked}
+	if s.cfg.ClientSource {
+		// Before the port rules below: an answer may go to a captured port.
+		answers := add(s.cfg.Preference)
+		answers.Mark, answers.Table = s.cfg.ReturnMark, s.cfg.ReturnTable
+		all = append(all, answers)
+	}
 	ranges := portRanges(&s.cfg)
 	if len(ranges)*len(s.cfg.Interfaces) > maxPortRules {
 		return all
@@ -121,20 +127,27 @@ func (s *Steering) ensureRouting() ([]string, error) {
 }
 
 func (s *Steering) wantedRoutes(family int) []*netlink.Route {
-	dst := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
-	if family == unix.AF_INET6 {
-		dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
-	}
+	dst := anywhere(family)
 	out := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: protocol, Type: unix.RTN_UNICAST, LinkIndex: s.tunIdx}
 	if family == unix.AF_INET {
 		out.Scope = unix.RT_SCOPE_LINK
 	}
 	none := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: protocol, Type: unix.RTN_UNREACHABLE, Priority: unreachableMetric}
+	if s.cfg.ClientSource {
+		return []*netlink.Route{none, out, s.returnRoute(family)}
+	}
 	return []*netlink.Route{none, out}
 }
 
+func anywhere(family int) *net.IPNet {
+	if family == unix.AF_INET6 {
+		return &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	}
+	return &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+}
+
 func sameRoute(have, want *netlink.Route) bool {
-	if have.Type != want.Type || have.Gw != nil || len(have.MultiPath) > 0 {
+	if have.Table != want.Table || have.Type != want.Type || have.Gw != nil || len(have.MultiPath) > 0 {
 		return false
 	}
 	if ones, _ := want.Dst.Mask.Size(); ones == 0 && have.Dst != nil {
@@ -150,6 +163,11 @@ func sameRoute(have, want *netlink.Route) bool {
 
 func (s *Steering) ensureRoutes(family int) ([]string, error) {
 	have, err := s.tableRoutes(family, s.cfg.Table)
+	if err == nil && s.cfg.ClientSource {
+		var more []netlink.Route
+		more, err = s.tableRoutes(family, s.cfg.ReturnTable)
+		have = append(have, more...)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +183,7 @@ func (s *Steering) ensureRoutes(family int) ([]string, error) {
 			continue
 		}
 		if err != nil {
-			return done, fmt.Errorf("add %s: %w", s.describeRoute(want), err)
+			return done, fmt.Errorf("add %s: %w%s", s.describeRoute(want), err, routeHint(err, want))
 		}
 		done = append(done, s.describeRoute(want))
 	}
@@ -207,6 +225,9 @@ func (s *Steering) describeRoute(r *netlink.Route) string {
 	}
 	if r.Type == unix.RTN_UNREACHABLE {
 		return fmt.Sprintf("%s unreachable default metric %d table %d", how, r.Priority, r.Table)
+	}
+	if r.Type == unix.RTN_LOCAL {
+		return fmt.Sprintf("%s local default dev lo table %d", how, r.Table)
 	}
 	return fmt.Sprintf("%s default dev %s table %d", how, s.cfg.TUN, r.Table)
 }

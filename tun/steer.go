@@ -35,7 +35,8 @@ import (
 // connections that began elsewhere (connection tracking: direction reply) are
 // no traffic to a captured port, only of the same number, and pass.
 //
-// sslgate's own connections leave by OUTPUT and meet none of this.
+// sslgate's own connections leave by OUTPUT and meet none of this; those under
+// a client's address meet what source.go says.
 
 // SteerConfig says what is steered into the TUN. Guard, Steer and Release must
 // be given the same one.
@@ -62,6 +63,19 @@ type SteerConfig struct {
 	Table int
 	// Preference of the ip rule; the one after it is used too. 1 to 32764.
 	Preference int
+	// ClientSource leads the answers to connections that sslgate makes under a
+	// client's address back to their sockets, and drops what is left of such
+	// connections rather than forward it.
+	ClientSource bool
+	// ReturnMark is the firewall mark of those answers; the one after it is
+	// SocketMark. Neither is 0 or Mark. Required for ClientSource.
+	ReturnMark uint32
+	// ReturnTable is the number of the routing table that delivers them; not
+	// one of the kernel's, nor Table. Required for ClientSource.
+	ReturnTable int
+	// GRO switches generic receive offload on at captured interfaces that have it
+	// off. Release switches it off again where that was done.
+	GRO bool
 }
 
 // maxInterfaces bounds the captured and the exempt interfaces: each captured
@@ -93,11 +107,14 @@ func (c *SteerConfig) check() error {
 	if c.Mark == 0 {
 		bad("mark 0 is what every other packet has")
 	}
-	if c.Table < 1 || c.Table >= unix.RT_TABLE_DEFAULT && c.Table <= unix.RT_TABLE_LOCAL {
+	if systemTable(c.Table) {
 		bad("routing table %d is the kernel's", c.Table)
 	}
 	if c.Preference < 1 || c.Preference > 32764 {
 		bad("preference %d of the ip rule is not within 1 to 32764, before the main table", c.Preference)
+	}
+	if err := c.checkSource(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -169,8 +186,11 @@ type Steering struct {
 	routes  *netlink.Handle // with strict checking: dumps one table only
 	written string          // our nft table as it was listed just after we wrote it
 	indexes []int           // of the captured interfaces, sorted, as written
+	ingress map[string]string // state of the captured interfaces: up, down or missing
 	repairs uint64
 	closed  bool
+	gro     []string // interfaces whose GRO we have switched on, sorted
+	ethtool int      // a socket for ioctls; -1 once closed
 }
 
 // Steer sets guard and steering; what an earlier run left behind is taken
@@ -200,10 +220,12 @@ func (s *Steering) start() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	turn := s.planGRO()
 	// The guard before the routes: in between, captured traffic is dropped.
 	if err := s.writeTable(true); err != nil {
 		return err
 	}
+	s.turnGRO(turn, true)
 	if err := s.removeStale(); err != nil {
 		return err
 	}
@@ -243,7 +265,7 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	}
 	slices.Sort(cfg.Ports)
 	cfg.Ports = slices.Compact(cfg.Ports)
-	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter()}
+	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter(), ethtool: -1}
 	defer func() {
 		if err != nil {
 			s.closeSockets()
@@ -263,6 +285,10 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	if err = s.routes.SetStrictCheck(true); err != nil {
 		return nil, fmt.Errorf("open rtnetlink: strict checking (Linux 4.20): %w", err)
 	}
+	if s.ethtool, err = ethtoolSocket(); err != nil {
+		return nil, fmt.Errorf("open a socket for ethtool: %w", err)
+	}
+	s.gro = s.listGRO()
 	return s, nil
 }
 
@@ -275,6 +301,10 @@ func (s *Steering) closeSockets() {
 	}
 	if s.routes != nil {
 		s.routes.Close()
+	}
+	if s.ethtool >= 0 {
+		_ = unix.Close(s.ethtool)
+		s.ethtool = -1
 	}
 	for _, e := range s.events {
 		if e != nil {

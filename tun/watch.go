@@ -75,6 +75,7 @@ func (s *Steering) check() error {
 	default:
 		s.repairTUN(link.Attrs())
 	}
+	s.noteIngress()
 	s.repairTable()
 	done, err := s.ensureRouting()
 	for _, what := range done {
@@ -128,10 +129,12 @@ func (s *Steering) repairTable() {
 		}
 		what = "captured interfaces of nft table inet sslgate"
 	}
+	turn := s.planGRO()
 	if err := s.writeTable(true); err != nil {
 		s.failed("repair the nft table", err)
 		return
 	}
+	s.turnGRO(turn, true)
 	s.repaired(what)
 }
 
@@ -258,7 +261,10 @@ func (s *Steering) aboutRouting(packet []byte) bool {
 			return true
 		}
 		for _, a := range attrs {
-			if a.Attr.Type == unix.RTA_TABLE && len(a.Value) >= 4 && int(nativeUint32(a.Value)) == s.cfg.Table {
+			if a.Attr.Type != unix.RTA_TABLE || len(a.Value) < 4 {
+				continue
+			}
+			if table := int(nativeUint32(a.Value)); table == s.cfg.Table || table == s.cfg.ReturnTable {
 				return true
 			}
 		}

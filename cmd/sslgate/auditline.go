@@ -26,6 +26,7 @@ type auditLine struct {
 	SNI         string   `json:"sni,omitempty"`
 	ALPN        []string `json:"alpn_offered,omitempty"`
 	Policy      string   `json:"policy,omitempty"`
+	CRLs        string   `json:"crls,omitempty"`
 	Rule        string   `json:"rule,omitempty"`
 	Verdict     string   `json:"verdict"`
 	Reason      string   `json:"reason"`
@@ -38,6 +39,8 @@ type auditLine struct {
 		Subject string   `json:"subject"`
 		SANs    []string `json:"sans,omitempty"`
 	} `json:"peer,omitempty"`
+
+	place string // "line 3" of the log
 }
 
 // maxAuditLine bounds a line of the log in bytes: a record with its ledger is
@@ -53,41 +56,86 @@ func findFlow(path, id string) (*auditLine, error) {
 		return nil, err
 	}
 	defer fh.Close()
-	found, bad, badLine, err := scanFlow(fh, id)
+	found, bad, err := scanFlow(fh, id)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", path, err)
-	case found == nil && bad > 0:
-		return nil, fmt.Errorf("%s has no flow %q; %d lines are no records, the first is line %d", path, id, bad, badLine)
-	case found == nil:
-		return nil, fmt.Errorf("%s has no flow %q", path, id)
+	case found != nil:
+		found.place = path + ", " + found.place
+		return found, nil
+	case len(bad) > 0:
+		return nil, fmt.Errorf("%s has no flow %q; %s: %w", path, id, lines(bad), bad[0].err)
 	}
-	return found, nil
+	return nil, fmt.Errorf("%s has no flow %q", path, id)
 }
 
-func scanFlow(r io.Reader, id string) (found *auditLine, bad, firstBad int, err error) {
+// badLine is a line that is no record.
+type badLine struct {
+	n   int
+	err error // says where
+}
+
+// lines says how many there are.
+func lines(bad []badLine) string {
+	if len(bad) == 1 {
+		return "one line with that text is no record"
+	}
+	return fmt.Sprintf("%d lines with that text are no records, the first is", len(bad))
+}
+
+// maxBadLines are remembered at most; whoever gives another file by mistake
+// need not see more.
+const maxBadLines = 1000
+
+func scanFlow(r io.Reader, id string) (found *auditLine, bad []badLine, err error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxAuditLine)
-	for n := 1; s.Scan(); n++ {
+	n := 1
+	for ; s.Scan(); n++ {
 		// Most lines are of other flows and need not be read.
 		if !strings.Contains(s.Text(), id) {
 			continue
 		}
-		var line auditLine
-		if err := json.Unmarshal(s.Bytes(), &line); err != nil {
-			if bad++; bad == 1 {
-				firstBad = n
-			}
-			continue
-		}
-		if line.ID == id {
-			found = &line
+		line, err := parseAuditLine(s.Bytes())
+		switch {
+		case err != nil && len(bad) < maxBadLines:
+			bad = append(bad, badLine{n, fmt.Errorf("line %d, %w", n, err)})
+		case err == nil && line.ID == id:
+			line.place = fmt.Sprintf("line %d", n)
+			found = line
 		}
 	}
-	if errors.Is(s.Err(), bufio.ErrTooLong) {
-		return nil, 0, 0, errors.New("a line is longer than 1 MiB: this is no audit log")
+	switch {
+	case errors.Is(s.Err(), bufio.ErrTooLong):
+		return nil, nil, fmt.Errorf("line %d is longer than 1 MiB: this is no audit log", n)
+	case s.Err() != nil:
+		return nil, nil, fmt.Errorf("line %d: %w", n, s.Err())
 	}
-	return found, bad, firstBad, s.Err()
+	return found, bad, nil
+}
+
+// parseAuditLine reads one record; the error says at which column it is none.
+func parseAuditLine(text []byte) (*auditLine, error) {
+	line := &auditLine{}
+	err := json.Unmarshal(text, line)
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return line, nil
+	case errors.As(err, &syntax):
+		return nil, fmt.Errorf("column %d: %w", syntax.Offset, err)
+	case errors.As(err, &kind):
+		return nil, fmt.Errorf("column %d: %s is no %s", kind.Offset, field(kind.Field), kind.Type)
+	}
+	return nil, fmt.Errorf("column 1: %w", err)
+}
+
+func field(name string) string {
+	if name == "" {
+		return "the line"
+	}
+	return "field " + name
 }
 
 // settle ends an explanation at the certificate, of which the log has the
@@ -116,13 +164,13 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	var f policy.Facts
 	var err error
 	if f.Now, err = time.Parse(time.RFC3339Nano, a.Time); err != nil {
-		return f, fmt.Errorf("flow %s: the record has no time: %w", a.ID, err)
+		return f, fmt.Errorf("%s: flow %q: no time that can be read: %w", a.place, a.ID, err)
 	}
 	if f.Src, err = netip.ParseAddrPort(a.Client); err != nil {
-		return f, fmt.Errorf("flow %s: the record has no client: %w", a.ID, err)
+		return f, fmt.Errorf("%s: flow %q: no client that can be read: %w", a.place, a.ID, err)
 	}
 	if f.Dst, err = netip.ParseAddrPort(a.Destination); err != nil {
-		return f, fmt.Errorf("flow %s: the record has no destination: %w", a.ID, err)
+		return f, fmt.Errorf("%s: flow %q: no destination that can be read: %w", a.place, a.ID, err)
 	}
 	if a.Step == 0 {
 		return f, nil // decided by the first packet
@@ -132,7 +180,7 @@ func (a *auditLine) facts() (policy.Facts, error) {
 		h.Versions = []string{a.Leg.Version}
 	}
 	if f.Hello, err = h.ClientHello(); err != nil {
-		return f, fmt.Errorf("flow %s: its hello cannot be made again: %w", a.ID, err)
+		return f, fmt.Errorf("%s: flow %q: its hello cannot be made again: %w", a.place, a.ID, err)
 	}
 	return f, nil
 }

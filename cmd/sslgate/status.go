@@ -67,7 +67,9 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("version", "%s", s.Version)
 	row("config", "%s", escape.String(s.Config, 0))
 	row("policy", "%s, %s", s.Policy, count(s.Rules, "rule"))
+	printRevocation(row, s)
 	row("flows", "%d of %d", s.Flows, s.FlowsMax)
+	row("handshakes", "%d in flight, %d wait, %d refused for want of a turn", s.Handshakes, s.Waiting, s.Refused)
 	row("tun", "%s, offload %v", s.TUN, s.Offload)
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
 	row("packets", "%d malformed", s.BadPackets)
@@ -87,6 +89,45 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 		row("last reload", "%s, %s", r.At.Format(time.RFC3339), what)
 	}
 	return tw.Flush()
+}
+
+// printRevocation is a line for each authority that is checked, and one for
+// each thing that is wrong there.
+func printRevocation(row func(name, format string, args ...any), s admin.Status) {
+	if s.CRLs != "" {
+		row("lists", "%s", s.CRLs)
+	}
+	name := "revocation"
+	for _, a := range s.Revocation {
+		if a.Mode == "off" {
+			continue
+		}
+		text := a.Mode
+		if a.State != "" {
+			text += ", " + a.State
+		}
+		if a.NextUpdate != nil {
+			left := time.Until(*a.NextUpdate).Round(time.Minute)
+			if left >= 0 {
+				text += fmt.Sprintf(", next update in %s", left)
+			} else {
+				text += fmt.Sprintf(", next update was due %s ago", -left)
+			}
+		}
+		text += ", " + count(a.Lists, "list")
+		if a.Lists > 0 {
+			text += fmt.Sprintf(" with %d serials", a.Entries)
+		}
+		if a.OCSP != "" {
+			text += fmt.Sprintf(", OCSP asked %d times, %d failed", a.OCSPAsked, a.OCSPFailures)
+		}
+		text += fmt.Sprintf("; %d good, %d revoked, %d unknown", a.Good, a.Revoked, a.UnknownRefused+a.UnknownAllowed)
+		row(name, "%s: %s", escape.String(a.Authority, 0), text)
+		name = ""
+		for _, e := range a.Errors {
+			row("", "%s: %s", escape.String(a.Authority, 0), escape.String(e, 0))
+		}
+	}
 }
 
 func newReloadCmd(stdout, stderr io.Writer) *cobra.Command {

@@ -19,10 +19,14 @@ type Status struct {
 	Config      string        `json:"config"`
 	TUN         string        `json:"tun"`
 	Offload     bool          `json:"offload"`
-	Policy      string        `json:"policy"` // digest
+	Policy      string        `json:"policy"`         // digest
+	CRLs        string        `json:"crls,omitempty"` // digest of the revocation lists in force; left out where nothing is checked
 	Rules       int           `json:"rules"`
 	Flows       int           `json:"flows"` // live
 	FlowsMax    int           `json:"flows_max"`
+	Handshakes  int           `json:"handshakes"`         // with clients, in flight
+	Waiting     int           `json:"handshakes_waiting"` // for their turn
+	Refused     uint64        `json:"handshakes_refused"` // because too many waited, or too long
 	Draining    bool          `json:"draining"`
 	Reloads     int           `json:"reloads"` // that were taken
 	LastReload  *ReloadResult `json:"last_reload,omitempty"`
@@ -31,6 +35,48 @@ type Status struct {
 	BadPackets  uint64        `json:"bad_packets"`
 	Repairs     uint64        `json:"repairs"` // of rules, routes and nft table that others changed
 	Shadow      *Shadow       `json:"shadow,omitempty"`
+	// Revocation has each authority by its name, those with revocation off too.
+	Revocation []AuthorityRevocation `json:"revocation"`
+	Memory     *Memory               `json:"memory,omitempty"`
+}
+
+// Memory is where the process's memory is, and how near limits.memory.
+type Memory struct {
+	Ceiling  int64  `json:"ceiling,omitempty"` // bytes; left out where there is none, with the rest but parts
+	InUse    int64  `json:"in_use,omitempty"`  // bytes that no garbage collection would give back
+	Resident int64  `json:"resident,omitempty"`
+	Level    string `json:"level,omitempty"`   // calm, tight (buffers shrink), full (no flow is taken), over (flows are ended), flood (nothing is taken in)
+	Refused  uint64 `json:"refused,omitempty"` // flows
+	Shed     uint64 `json:"shed,omitempty"`    // flows ended
+	// Parts in bytes; they overlap, as socket buffers are on the heap.
+	Parts map[string]uint64 `json:"parts"`
+}
+
+// AuthorityRevocation is how one authority stands with its revocations.
+type AuthorityRevocation struct {
+	Authority string `json:"authority"`
+	Mode      string `json:"mode"` // hard, soft or off
+	// State is the worst of its lists: fresh, late (two thirds of a list's life
+	// are over) or expired, which a source without any list counts as too. Left
+	// out where no list is configured.
+	State string `json:"state,omitempty"`
+	// NextUpdate is when the first of its lists goes stale; left out where
+	// there is no list.
+	NextUpdate *time.Time `json:"next_update,omitempty"`
+	Lists      int        `json:"lists"`
+	Entries    int        `json:"entries"` // serial numbers in them
+	// Errors are why the last load of a source, or the last question to the
+	// responder, failed; each begins with its place.
+	Errors []string `json:"errors,omitempty"`
+	OCSP   string   `json:"ocsp,omitempty"` // URL of the responder
+
+	// Answers about certificates since the start.
+	Good           uint64 `json:"good"`
+	Revoked        uint64 `json:"revoked"`
+	UnknownRefused uint64 `json:"unknown_refused"` // hard, and nothing fresh was known
+	UnknownAllowed uint64 `json:"unknown_allowed"` // soft, and nothing fresh was known
+	OCSPAsked      uint64 `json:"ocsp_asked"`
+	OCSPFailures   uint64 `json:"ocsp_failures"`
 }
 
 // Shadow is what a second policy would have decided differently so far.
@@ -73,12 +119,15 @@ type Version struct {
 // ReloadResult is the answer to POST /v1/reload: 200 where it was taken, 409
 // where the old configuration stays.
 type ReloadResult struct {
-	At       time.Time `json:"at"`
-	Before   string    `json:"before"` // digest of the policy before
-	Policy   string    `json:"policy"` // digest of the policy now
-	Ended    int       `json:"ended"`  // live flows that are no longer allowed
-	Error    string    `json:"error,omitempty"`
-	Findings []string  `json:"findings,omitempty"` // with file:line:column
+	At     time.Time `json:"at"`
+	Before string    `json:"before"` // digest of the policy before
+	Policy string    `json:"policy"` // digest of the policy now
+	// The digests of the revocation lists in force before and now.
+	CRLsBefore string   `json:"crls_before,omitempty"`
+	CRLs       string   `json:"crls,omitempty"`
+	Ended      int      `json:"ended"` // live flows that are no longer allowed
+	Error      string   `json:"error,omitempty"`
+	Findings   []string `json:"findings,omitempty"` // with file:line:column
 }
 
 // Flow is a live flow, in GET /v1/flows. Texts of peers are as they came:
@@ -128,6 +177,17 @@ type Policy struct {
 	Rules  []Rule `json:"rules"`
 	// Default counts the flows that no rule fitted.
 	Default Hits `json:"default"`
+	// Would counts what would have been refused if it were enforced, the most
+	// frequent first.
+	Would []Would `json:"would"`
+}
+
+// Would counts the flows that one observed rule would have refused for one
+// reason. Fields are those of the audit record.
+type Would struct {
+	Rule   string `json:"would_rule,omitempty"` // left out for the default
+	Reason string `json:"would_reason"`
+	Flows  uint64 `json:"flows"`
 }
 
 // Rule is one rule, in the order they are asked.
@@ -144,6 +204,9 @@ type Hits struct {
 	Allowed uint64 `json:"allowed"`
 	Refused uint64 `json:"refused"`
 	Failed  uint64 `json:"failed"`
+	// Would counts those that an observed rule or policy let go on and would
+	// have refused; they are among the others too.
+	Would uint64 `json:"would"`
 }
 
 // Certificate is an entry of GET /v1/certificates: those that sslgate shows,

@@ -145,7 +145,7 @@ func (b *boards) make() Board {
 	live := b.backend.Live(boardFlows)
 	board := Board{
 		At: time.Now().UTC(), Status: b.backend.Status(), Ready: b.backend.Readiness(),
-		Totals:   Hits{Refused: b.hub.verdicts[0].Load(), Failed: b.hub.verdicts[1].Load(), Allowed: b.hub.verdicts[2].Load()},
+		Totals:   Hits{Refused: b.hub.verdicts[0].Load(), Failed: b.hub.verdicts[1].Load(), Allowed: b.hub.verdicts[2].Load(), Would: b.hub.wouldTotal.Load()},
 		Unlisted: b.hub.unrecorded.Load(),
 		Relaying: live.Relaying, Handshakes: shortFlows(live.Handshakes), Relays: shortFlows(live.Relays),
 		Refusals: b.groups(), Recent: []Finished{},

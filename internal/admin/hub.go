@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -27,6 +28,10 @@ type Hub struct {
 
 	groups     sync.Map // groupKey -> *group
 	groupCount atomic.Int64
+
+	wouldTotal atomic.Uint64
+	woulds     sync.Map // wouldKey -> *atomic.Uint64
+	wouldCount atomic.Int64
 
 	mu   sync.Mutex // over changes of subs
 	subs atomic.Pointer[[]*Subscription]
@@ -83,8 +88,9 @@ type groupKey struct {
 type group struct {
 	groupKey
 	count   atomic.Uint64
-	last    atomic.Int64 // unix milliseconds
-	changed atomic.Int64 // of example
+	would   atomic.Uint64 // those of count that were only observed
+	last    atomic.Int64  // unix milliseconds
+	changed atomic.Int64  // of example
 	example atomic.Pointer[audit.Record]
 }
 
@@ -103,6 +109,10 @@ func (h *Hub) Finished(r *audit.Record) {
 		h.reached[min(r.Step, handshake.StepApplicationData)].Add(1)
 	}
 	h.count(groupKey{r.Rule, kind, r.Reason}, r)
+	if w := r.Would; w != nil {
+		h.wouldTotal.Add(1)
+		h.countWould(wouldKey{w.Rule, w.Reason})
+	}
 	for _, s := range *h.subs.Load() {
 		s.offer(r)
 	}
@@ -120,11 +130,51 @@ func (h *Hub) count(key groupKey, r *audit.Record) {
 	}
 	g := v.(*group)
 	g.count.Add(1)
+	if r.Would != nil {
+		g.would.Add(1)
+	}
 	now := r.Start.Add(r.Duration).UnixMilli()
 	g.last.Store(now)
 	if old := g.changed.Load(); (old == 0 || now-old >= exampleEvery.Milliseconds()) && g.changed.CompareAndSwap(old, now) {
 		g.example.Store(r)
 	}
+}
+
+// wouldKey is what would have refused, and why.
+type wouldKey struct {
+	rule string
+	code reason.Code
+}
+
+// maxWoulds bounds the pairs that are counted apart; those after it count for
+// their rule alone.
+const maxWoulds = 256
+
+func (h *Hub) countWould(key wouldKey) {
+	v, ok := h.woulds.Load(key)
+	if !ok {
+		if h.wouldCount.Load() >= maxWoulds {
+			return
+		}
+		if v, ok = h.woulds.LoadOrStore(key, new(atomic.Uint64)); !ok {
+			h.wouldCount.Add(1)
+		}
+	}
+	v.(*atomic.Uint64).Add(1)
+}
+
+// Woulds lists what would have been refused, the most frequent first.
+func (h *Hub) Woulds() []Would {
+	all := []Would{}
+	h.woulds.Range(func(k, v any) bool {
+		key := k.(wouldKey)
+		all = append(all, Would{Rule: key.rule, Reason: string(key.code), Flows: v.(*atomic.Uint64).Load()})
+		return true
+	})
+	slices.SortFunc(all, func(a, b Would) int {
+		return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Reason, b.Reason))
+	})
+	return all
 }
 
 // Hits counts the flows that a rule decided; "" is the default.
@@ -134,6 +184,7 @@ func (h *Hub) Hits(rule string) (hits Hits) {
 		if g.rule != rule {
 			return true
 		}
+		hits.Would += g.would.Load()
 		switch n := g.count.Load(); g.kind {
 		case reason.Allowed:
 			hits.Allowed += n

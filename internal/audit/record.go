@@ -23,6 +23,7 @@ type Record struct {
 	ALPN        []string // offered by the client
 
 	Policy string // digest of the policy set
+	CRLs   string // digest of the revocation lists in force; "" where nothing is checked
 	Rule   string
 	Action string // terminate, bypass, deny
 
@@ -37,6 +38,7 @@ type Record struct {
 	ClientLeg      *handshake.State
 	DestinationLeg *handshake.State
 	Dialed         netip.AddrPort
+	DialedFrom     netip.AddrPort  // set where it is the client's address
 	Peer           *handshake.Peer // the client's certificate, proven or claimed
 	DestPeer       *handshake.Peer
 	Shadow         *Shadow     // what a shadow policy says, where it differs; nil where it agrees
@@ -97,6 +99,7 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		}
 	}
 	str("policy", r.Policy)
+	str("crls", r.CRLs)
 	str("rule", r.Rule)
 	str("action", r.Action)
 	enc.AddString("verdict", r.Verdict())
@@ -129,6 +132,9 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	if r.Dialed.IsValid() {
 		enc.AddString("dialed", r.Dialed.String())
+	}
+	if r.DialedFrom.IsValid() {
+		enc.AddString("dialed_from", r.DialedFrom.String())
 	}
 	if r.DestinationLeg != nil {
 		if err := enc.AddObject("destination_leg", leg{r.DestinationLeg}); err != nil {

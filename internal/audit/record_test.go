@@ -50,11 +50,12 @@ func testPeer(t *testing.T, cn string) *handshake.Peer {
 func fullRecord(t *testing.T) *Record {
 	r := NewRecord("00000001-1", time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
 		netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("[2001:db8::1]:443"))
-	r.SNI, r.ALPN, r.Policy, r.Rule, r.Action = "pay.example", []string{"h2"}, "0123456789abcdef", "pay", "terminate"
+	r.SNI, r.ALPN, r.Policy, r.CRLs, r.Rule, r.Action = "pay.example", []string{"h2"}, "0123456789abcdef", "00112233445566aa", "pay", "terminate"
 	r.Reason, r.Detail, r.Step = reason.OK, "detail", 9
 	r.AlertWanted, r.AlertSent, r.AlertReceived = 48, 42, 0
 	st := &handshake.State{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: uint16(tls.X25519), ALPN: "h2", ServerName: "pay.example", Resumed: true, HelloRetry: true}
 	r.ClientLeg, r.DestinationLeg, r.Dialed = st, st, netip.MustParseAddrPort("192.0.2.2:443")
+	r.DialedFrom = netip.MustParseAddrPort("192.0.2.1:40000")
 	r.Peer, r.DestPeer = testPeer(t, "client\x1b[31m\n\u202e"), testPeer(t, "server")
 	r.Shadow = &Shadow{Policy: "fedcba9876543210", Kind: "shadow_denies", Action: "deny", Rule: "next", Reason: reason.NotAllowed, Detail: "d"}
 	r.Would = &Would{Rule: "strict", Reason: reason.UnknownCA, Detail: "d", Alert: 48}

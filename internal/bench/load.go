@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -44,11 +45,15 @@ type LoadJob struct {
 	Bytes uint64
 	// Resume sessions: the handshake is done in full once a worker.
 	Resume bool
+	// As is who is asked for, and how; its zero value is as everywhere.
+	As variant
 }
 
 // LoadTLS is the client's side of TLS 1.3.
 type LoadTLS struct {
 	Name, Roots, Cert, Key string
+	// Max is the only version spoken; 0 is TLS 1.3.
+	Max uint16
 }
 
 // Outcome is what a load process has seen. Not every field is used by every
@@ -170,7 +175,7 @@ func (t *LoadTLS) config() (*tls.Config, error) {
 	return &tls.Config{
 		ServerName: t.Name, RootCAs: pool, InsecureSkipVerify: true,
 		Certificates: []tls.Certificate{pair},
-		MinVersion:   tls.VersionTLS13,
+		MinVersion:   cmp.Or(t.Max, tls.VersionTLS13), MaxVersion: cmp.Or(t.Max, tls.VersionTLS13),
 		// Every peer has it, so that all do the same arithmetic.
 		CurvePreferences:            []tls.CurveID{tls.X25519},
 		DynamicRecordSizingDisabled: true,

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -44,8 +45,9 @@ func (p Peer) does(m mode) bool {
 // startGateway starts the peer and waits until it takes connections.
 func (s *site) startGateway(ctx context.Context) (err error) {
 	files := map[string]any{
-		"LAN": lab.LANIface, "Name": serverName, "Dir": s.dir,
+		"LAN": lab.LANIface, "Limits": cmp.Or(s.limits, openLimits), "Name": serverName, "Dir": s.dir,
 		"Plain": modePlain.port(), "TLS": modeTLS.port(), "ReTLS": modeReTLS.port(),
+		"Steps": stepsName, "TLS12": tls12Name,
 		"PlainAt": modePlain.tproxyPort(), "TLSAt": modeTLS.tproxyPort(), "ReTLSAt": modeReTLS.tproxyPort(),
 	}
 	cpu := s.cpus.gateway
@@ -132,6 +134,9 @@ func listening(pid int, port uint16) bool {
 	return false
 }
 
+// openLimits lets one address have everything: all clients have it here.
+const openLimits = "limits: {flows: 20000, flows_per_client: 20000, handshakes: 20000, handshakes_per_client: 20000, handshakes_per_second: 1000000, drain: 1s}"
+
 // sslgateConfig: ledger and audit record are always on.
 const sslgateConfig = `version: 1
 capture: {interfaces: [{{.LAN}}], ports: [{{.Plain}}, {{.TLS}}, {{.ReTLS}}]}
@@ -144,6 +149,21 @@ policy:
   default: deny
   rules:
     - {name: plain, to: ["*:{{.Plain}}"], action: bypass}
+    - name: steps
+      to: ["*:{{.TLS}}"]
+      sni: ["{{.Steps}}"]
+      identity: gateway
+      profile: modern
+      ledger: steps
+      client: {certificate: required, authorities: [clients]}
+      destination: {tls: plain}
+    - name: tls12
+      to: ["*:{{.TLS}}"]
+      sni: ["{{.TLS12}}"]
+      identity: gateway
+      profile: intermediate
+      client: {certificate: required, authorities: [clients]}
+      destination: {tls: plain}
     - name: tls
       to: ["*:{{.TLS}}"]
       identity: gateway
@@ -156,8 +176,7 @@ policy:
       profile: modern
       client: {certificate: required, authorities: [clients]}
       destination: {tls: verify, authorities: [origins]}
-# All clients have one address here.
-limits: {flows: 20000, flows_per_client: 20000, drain: 1s}
+{{.Limits}}
 audit: {file: audit.jsonl}
 log: {level: info, format: json}
 `

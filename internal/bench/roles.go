@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"github.com/sslgate/sslgate/internal/assault"
 )
 
 // The roles in which this program starts itself inside the namespaces.
@@ -25,6 +27,8 @@ func Role(role, job string, in io.Reader, out io.Writer) error {
 		return decode(job, in, out, serveOrigin)
 	case RoleReference:
 		return decode(job, in, out, serveReference)
+	case RoleAssault:
+		return assault.Main(job, in, out)
 	case RoleFlood:
 		return decode(job, in, out, runFlood)
 	}

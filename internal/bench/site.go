@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,8 @@ type site struct {
 
 	origin  *child
 	gateway *child // nil for direct, and while it is stopped
+	// limits is the line of sslgate's configuration; "" is openLimits.
+	limits string
 	// profile is where sslgate writes a CPU profile when it is told to; "" if
 	// none is wanted.
 	profile string
@@ -104,7 +107,7 @@ func (s *site) file(name string) string { return filepath.Join(s.dir, name) }
 // root, so that no peer has a longer chain to verify.
 func (s *site) writeKeys() error {
 	for name, leaf := range map[string]testpki.Leaf{
-		"gateway": {CN: "gateway", DNS: []string{serverName}},
+		"gateway": {CN: "gateway", DNS: []string{serverName, stepsName, tls12Name}},
 		"client":  {CN: "client", DNS: []string{"client.bench.test"}},
 		"origin":  {CN: "origin", DNS: []string{serverName}},
 	} {
@@ -187,7 +190,7 @@ type measured struct {
 // its go to its end.
 func (s *site) run(ctx context.Context, job LoadJob, m mode) (r measured, err error) {
 	if m != modePlain {
-		job.TLS = &LoadTLS{Name: serverName, Roots: s.file("gateway-ca.pem"), Cert: s.file("client.pem"), Key: s.file("client.key")}
+		job.TLS = &LoadTLS{Name: cmp.Or(job.As.Name, serverName), Max: job.As.Max, Roots: s.file("gateway-ca.pem"), Cert: s.file("client.pem"), Key: s.file("client.key")}
 	}
 	job.Targets = s.targets(m)
 	l, err := s.startRole(ctx, lab.Client, s.cpus.load, RoleLoad, job)

@@ -17,6 +17,7 @@ type scale struct {
 	settle                time.Duration // before memory is read
 	idle                  int           // connections held open
 	check                 uint64        // bytes a flow compared by SHA-256
+	serials               int           // in the revocation list of revokedTest
 }
 
 // floodRate is the number of spoofed SYNs a second.
@@ -25,7 +26,7 @@ const floodRate = 3000
 func fullScale() scale {
 	return scale{
 		bulk: 2 * time.Second, rate: 2 * time.Second, rtt: 2 * time.Second, loss: 4 * time.Second,
-		quiet: 3 * time.Second, flood: 5 * time.Second, settle: 2 * time.Second, idle: 5000, check: 16 << 20,
+		quiet: 3 * time.Second, flood: 5 * time.Second, settle: 2 * time.Second, idle: 5000, check: 16 << 20, serials: 1_000_000,
 	}
 }
 
@@ -33,7 +34,7 @@ func fullScale() scale {
 func quickScale() scale {
 	return scale{
 		bulk: 350 * time.Millisecond, rate: 350 * time.Millisecond, rtt: 350 * time.Millisecond, loss: 600 * time.Millisecond,
-		quiet: 500 * time.Millisecond, flood: 800 * time.Millisecond, settle: 300 * time.Millisecond, idle: 500, check: 2 << 20,
+		quiet: 500 * time.Millisecond, flood: 800 * time.Millisecond, settle: 300 * time.Millisecond, idle: 500, check: 2 << 20, serials: 100_000,
 	}
 }
 
@@ -83,14 +84,16 @@ func allTests() []test {
 		all = append(all, test{name: p.prefix + "-conns", mode: p.mode, run: connsTest})
 		if p.mode == modeTLS {
 			all = append(all, test{name: "tls-resumed", mode: modeTLS, run: resumedTest})
+			all = append(all, handshakeTests()...)
 		}
 		all = append(all, test{name: p.prefix + "-rtt", mode: p.mode, run: rttTest})
 	}
-	return append(all,
+	return append(append(all, assaultTests()...),
 		test{name: "tls-memory", mode: modeTLS, run: memoryTest, restarts: true},
 		test{name: "plain-loss", mode: modePlain, run: lossTest},
 		test{name: "plain-synflood", mode: modePlain, run: floodTest},
 		test{name: "tls-synflood", mode: modeTLS, run: floodTest},
+		test{name: "revoked", mode: modeTLS, run: revokedTest, restarts: true}, // in this process: a profile of the gateway's would be empty
 	)
 }
 
@@ -232,7 +235,11 @@ func lossTest(ctx context.Context, s *site, m mode, sc scale) (all []value, err 
 	if err != nil {
 		return nil, err
 	}
-	return []value{{"", "Mbit/s", float64(r.Bytes) * 8 / 1e6 / r.Seconds}}, nil
+	all = []value{{"", "Mbit/s", float64(r.Bytes) * 8 / 1e6 / r.Seconds}}
+	if s.peer != Direct {
+		all = append(all, value{".cpu", "CPU s/GiB", r.cpu.Seconds() / (float64(r.Bytes) / (1 << 30))})
+	}
+	return all, nil
 }
 
 // floodTest is the rate of legitimate connections without and with spoofed

@@ -22,6 +22,9 @@ type Runtime struct {
 	Config *Config
 	// Set is the compiled policy.
 	Set *policy.Set
+	// Metrics are the terms of admin.metrics as a policy of one rule; nil where
+	// there is no such listener.
+	Metrics *policy.Set
 	// Environment is what the rules of Set refer to by name.
 	Environment policy.Environment
 	// Files are all files that were read: a change of one asks for a reload.
@@ -29,6 +32,8 @@ type Runtime struct {
 	// Revocation is what the authorities say of revocation, with the lists that
 	// were read from files.
 	Revocation []revocation.Authority
+	// Staples are the OCSP responses shown with identities.
+	Staples []*Staple
 	// Tickets are nil where there are none.
 	Tickets *RuntimeTickets
 	// Shadow is the compiled policy of the file shadow; nil if there is none.
@@ -61,6 +66,8 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
 		Cannot:      eng.Cannot,
+		Source:      f.Config.Dial.source(),
+		MaxChain:    f.Config.Limits.Chain, MaxChainBytes: int(f.Config.Limits.ChainBytes),
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Config.Authorities)) {
 		b.authority(name, &env)
@@ -72,11 +79,13 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	b.sets(&env)
 	b.audit()
 	rt.Tickets = b.tickets()
+	rt.Staples = b.staples
 	rt.Revocation = b.authorities
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Files = files(f.Name, rt.Config)
 	rt.Environment = env
 	rt.Set = b.policy(env)
+	rt.Metrics = b.metrics(env)
 	b.shadow(rt, eng)
 	b.keysFit(env)
 	b.keysApart(env)
@@ -148,6 +157,8 @@ type builder struct {
 	failed map[string]bool
 	// issuers are the CAs that make certificates on demand, by identity.
 	issuers map[string]*x509.Certificate
+	// staples are the OCSP responses that were loaded.
+	staples []*Staple
 	// authorities is what was loaded of their revocation.
 	authorities []revocation.Authority
 }

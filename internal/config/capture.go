@@ -18,13 +18,21 @@ func LoadCapture(path string) (*Config, []Finding) {
 	if slices.ContainsFunc(f.tainted, concernsCapture) {
 		return nil, f.findings
 	}
+	// What is wrong with section dial must not keep the guard away; without it
+	// nothing can connect under a client's address.
+	if slices.ContainsFunc(f.findings, func(x Finding) bool { return !x.Warning && section(x.Path) == "dial" }) || slices.Contains(f.tainted, "dial") {
+		f.Config.Dial = Dial{}
+	}
 	return &f.Config, f.findings
 }
 
 func concernsCapture(path string) bool {
-	section := path
+	return slices.Contains([]string{"", "version", "tun", "capture"}, section(path))
+}
+
+func section(path string) string {
 	if i := strings.IndexAny(path, ".["); i >= 0 {
-		section = path[:i]
+		return path[:i]
 	}
-	return slices.Contains([]string{"", "version", "tun", "capture"}, section)
+	return path
 }

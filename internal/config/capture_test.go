@@ -26,6 +26,8 @@ func TestLoadCapture(t *testing.T) {
 		{"misspelt tun", good + "tnu: {name: t0}\npolicy: {rules: []}\n", false, true},
 		{"capture twice", good + "capture: {interfaces: [eth2], ports: [443]}\npolicy: {rules: []}\n", false, true},
 		{"no YAML", "version: [\n", false, true},
+		{"mistake in dial", good + "dial: {source: cilent}\npolicy: {rules: []}\n", true, true},
+		{"misspelt in dial", good + "dial: {sorce: client}\npolicy: {rules: []}\n", true, true},
 		{"another version", "version: 2\ncapture: {interfaces: [eth1], ports: [443]}\npolicy: {rules: []}\n", false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -38,6 +40,15 @@ func TestLoadCapture(t *testing.T) {
 				t.Errorf("config %v, findings %v", cfg != nil, found)
 			}
 		})
+	}
+	// The answers' mark is that of captured packets: no guard would be possible
+	// with it, so it is left out.
+	file := filepath.Join(t.TempDir(), "sslgate.yaml")
+	if err := os.WriteFile(file, []byte(good+"dial: {source: client, mark: 0x5519}\npolicy: {rules: []}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if cfg, _ := LoadCapture(file); cfg == nil || cfg.ClientSource() {
+		t.Error("the mistake in section dial stands in the way of the guard")
 	}
 	if cfg, found := LoadCapture(filepath.Join(t.TempDir(), "none.yaml")); cfg != nil || !Failed(found) {
 		t.Error("a missing file was loaded")

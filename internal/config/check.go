@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -66,7 +67,8 @@ func (f *File) checkValues() {
 	// sun_path of a unix socket address has 108 bytes; the server adds its process number while it makes it.
 	f.check(c.Admin.Socket != "" && len(f.abs(c.Admin.Socket)) <= 96, "admin.socket", "a path of at most 96 bytes, or off")
 	f.checkAdminHTTP(&c.Admin)
-	f.atMost("dial.timeout", c.Dial.Timeout, 5*time.Minute)
+	f.checkMetrics(&c.Admin.Metrics)
+	f.checkDial(c)
 	f.checkNamed(c)
 	f.checkTickets(&c.Tickets)
 	f.checkLimits(&c.Limits)
@@ -141,6 +143,7 @@ func (f *File) checkCapture(c *Capture) {
 	}
 	f.check(c.Ports.All || len(c.Ports.List) > 0 || f.has("capture.ports"), "capture.ports", `is missing: name the TCP ports, for example [443], or "all"`)
 	f.word("capture.quic", c.QUIC, "reject", "ignore")
+	f.word("capture.gro", c.GRO, "keep", "auto")
 	f.check(c.Mark != 0, "capture.mark", "0 is the mark of every packet that has none")
 	f.check(c.Table > 0 && int64(c.Table) <= 1<<31-1, "capture.table", "%d is out of range: 1 to 2147483647", c.Table)
 	f.check(c.Table < 253 || c.Table > 255, "capture.table", "%d is a table of the system (default 253, main 254, local 255)", c.Table)
@@ -149,7 +152,7 @@ func (f *File) checkCapture(c *Capture) {
 	if !attach {
 		return
 	}
-	for _, path := range []string{"capture.exempt", "capture.quic", "capture.mark", "capture.table", "capture.preference"} {
+	for _, path := range []string{"capture.exempt", "capture.quic", "capture.gro", "capture.mark", "capture.table", "capture.preference"} {
 		if f.has(path) {
 			f.findings = append(f.findings, f.Warning(path, "has no effect with tun.attach"))
 		}
@@ -212,8 +215,26 @@ func (f *File) checkLimits(l *Limits) {
 	f.check(l.FlowsPerClient <= max(l.Flows, 1), "limits.flows_per_client", "%d is more than limits.flows (%d)", l.FlowsPerClient, l.Flows)
 	f.check(l.Hello >= minHello && l.Hello <= maxHello, "limits.hello", "%s is out of range: %s to %s", l.Hello, minHello, maxHello)
 	f.atMost("limits.handshake", l.Handshake, 5*time.Minute)
+	f.checkHandshakes(l)
+	f.check(l.Chain >= 1 && l.Chain <= 100, "limits.chain", "%d is out of range: 1 to 100", l.Chain)
+	// crypto/tls takes no larger message with certificates.
+	f.check(l.ChainBytes >= 1<<10 && l.ChainBytes <= 256<<10, "limits.chain_bytes", "%s is out of range: 1KiB to 256KiB", l.ChainBytes)
 	f.atMost("limits.idle", l.Idle, 30*24*time.Hour)
+	f.atMost("limits.stall", l.Stall, 24*time.Hour)
+	f.atMost("limits.half_closed", l.HalfClosed, 30*24*time.Hour)
+	f.check(l.Memory == 0 || l.Memory >= memory.MinCeiling, "limits.memory", "%s is too little: at least %s", l.Memory, Size(memory.MinCeiling))
 	f.atMost("limits.drain", l.Drain, 24*time.Hour)
+}
+
+func (f *File) checkHandshakes(l *Limits) {
+	f.check(l.Handshakes >= 1 && l.Handshakes <= 100_000, "limits.handshakes", "%d is out of range: 1 to 100000", l.Handshakes)
+	if !f.has("limits.handshakes_per_client") {
+		l.HandshakesPerClient = max(l.Handshakes/8, 1)
+	}
+	f.check(l.HandshakesPerClient >= 1 && l.HandshakesPerClient <= max(l.Handshakes, 1), "limits.handshakes_per_client",
+		"%d is out of range: 1 to limits.handshakes (%d)", l.HandshakesPerClient, l.Handshakes)
+	f.check(l.HandshakesPerSecond >= 1 && l.HandshakesPerSecond <= 1_000_000, "limits.handshakes_per_second",
+		"%d is out of range: 1 to 1000000", l.HandshakesPerSecond)
 }
 
 func (f *File) atMost(path string, d Duration, limit time.Duration) {

@@ -72,6 +72,8 @@ type Capture struct {
 	Ports Ports `yaml:"ports"`
 	// QUIC is what happens to UDP on the captured ports: "reject" (the default; clients fall back to TCP; with ports "all" it is port 443 alone) or "ignore" (it is routed past the gateway).
 	QUIC string `yaml:"quic"`
+	// GRO is "keep" (the default; generic receive offload of the interfaces stays as it is, and where it is off the log says what to type, for uploads then run at a fraction of the speed) or "auto" (it is switched on where it is off, and off again by `sslgate release`, with fail "open" at the stop, and at the first start that no longer asks for it).
+	GRO string `yaml:"gro"`
 	// Mark is the firewall mark put on captured packets, not 0. Default 0x5519.
 	Mark uint32 `yaml:"mark"`
 	// Table is the number of the routing table that leads to the TUN: 1 to 2147483647 without 253 to 255, which are the system's. Default 5519.
@@ -82,8 +84,14 @@ type Capture struct {
 
 // Dial says how destinations are reached.
 type Dial struct {
+	// Source is whose address destinations see, where a rule's destination.source does not say: "gateway" (the default) or "client". A connection that cannot be made under the client's address is not made, and the flow ends with reason destination_not_as_client; the destination must route its answers to clients through this host. Not with tun.attach.
+	Source string `yaml:"source"`
 	// Timeout of connecting, as a duration. Default 5s.
 	Timeout Duration `yaml:"timeout"`
+	// Mark is the firewall mark put on answers to connections under a client's address; the one after it is that of their sockets. Neither may be 0 or capture.mark. Default 0x551a.
+	Mark uint32 `yaml:"mark"`
+	// Table is the number of the routing table that delivers those answers: 1 to 2147483647 without capture.table and 253 to 255, which are the system's. Default 5520.
+	Table int `yaml:"table"`
 }
 
 // Authority is one certificate authority, or several that are trusted alike.
@@ -122,7 +130,7 @@ type Identity struct {
 	Certificate string `yaml:"certificate"`
 	// Key is the PEM file of the private key, readable by its owner (and group) only; with issuer that of the issuing CA. Required.
 	Key string `yaml:"key"`
-	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate. Default: none.
+	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate; it is read again, without a reload, when it changes, and shown until its nextUpdate. Default: none.
 	OCSP string `yaml:"ocsp"`
 	// Also lists further certificates for the same names with another kind of key, such as RSA beside ECDSA: the first that fits the client's signature algorithms is shown. Default: none.
 	Also []KeyPair `yaml:"also"`
@@ -164,8 +172,24 @@ type Limits struct {
 	Hello Size `yaml:"hello"`
 	// Handshake is the time a client has for the whole handshake, hello included. Default 10s.
 	Handshake Duration `yaml:"handshake"`
+	// Handshakes with clients in flight at the same time, 1 to 100000; the rest wait for their turn, which goes round between the clients that wait. At most four times as many wait; beyond that the client with the most waiting loses its newest. Default 1024, each costs about 100 KiB.
+	Handshakes int `yaml:"handshakes"`
+	// HandshakesPerClient in flight at the same time of one IPv4 address or one IPv6 /64; the rest of them wait. Default an eighth of handshakes, so that a client that is slow on purpose holds no other up.
+	HandshakesPerClient int `yaml:"handshakes_per_client"`
+	// HandshakesPerSecond is how many one IPv4 address or one IPv6 /64 may begin in a second, 1 to 1000000; as many may come at once after a second without any. The rest of them wait. Default 250: an eighth of a CPU. Raise it where many clients share one address.
+	HandshakesPerSecond int `yaml:"handshakes_per_second"`
+	// Chain is the number of certificates a client or a destination may show, 1 to 100; looked at before any signature is checked. Default 10.
+	Chain int `yaml:"chain"`
+	// ChainBytes is the size of those certificates together, 1KiB to 256KiB. Default 64KiB.
+	ChainBytes Size `yaml:"chain_bytes"`
 	// Idle is the time after which a flow without any data ends. Default 10m.
 	Idle Duration `yaml:"idle"`
+	// Stall is how long data may wait for a client or a destination that is there but does not read: within it, 16KiB or all that waits must be taken. Then the flow ends. Default 1m.
+	Stall Duration `yaml:"stall"`
+	// HalfClosed is the time after which a flow without any data ends once one side has closed. Default 1m.
+	HalfClosed Duration `yaml:"half_closed"`
+	// Memory is the most resident memory the process may take, at least 128MiB. Near it socket buffers shrink, then no flow is taken, then the flows end whose clients hold the most. Default: three quarters of what the machine, or the control group, has.
+	Memory Size `yaml:"memory"`
 	// Drain is the time live flows have to end after SIGTERM. Default 30s.
 	Drain Duration `yaml:"drain"`
 }
@@ -210,6 +234,22 @@ type Admin struct {
 	HTTP string `yaml:"http"`
 	// TokenFile holds the token that admin.http asks for, one word of at least 16 bytes; readable by its owner and group only. Required for admin.http.
 	TokenFile string `yaml:"token_file"`
+	// Metrics serves /metrics, and nothing else, off the host too. Default none.
+	Metrics Metrics `yaml:"metrics"`
+}
+
+// Metrics is a listener for /metrics with mutual TLS by the terms of a rule. Identity, authorities and revocation lists follow a reload; the address needs a restart.
+type Metrics struct {
+	// Listen is any address with a port, such as 0.0.0.0:9441 or [::]:9441. Required.
+	Listen string `yaml:"listen"`
+	// From lists the networks that may connect: CIDR prefixes or addresses. Default: any.
+	From []string `yaml:"from"`
+	// Identity names the entry of identities whose certificate is shown. Required.
+	Identity string `yaml:"identity"`
+	// Profile names the cryptographic profile: modern, intermediate, or one of profiles. Default intermediate.
+	Profile string `yaml:"profile"`
+	// Client says who may read, in the words of a rule; a certificate is always required.
+	Client policy.ClientSpec `yaml:"client"`
 }
 
 // Reload says what a changed configuration does to a running gateway. SIGHUP and `sslgate reload` read it anew; all of it is put in place, or nothing.

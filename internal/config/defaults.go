@@ -1,12 +1,18 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/sslgate/sslgate/policy"
+)
 
 // Defaults that other packages name too.
 const (
 	DefaultMark       = 0x5519
 	DefaultTable      = 5519
 	DefaultPreference = 5519
+	DefaultDialMark   = 0x551a
+	DefaultDialTable  = 5520
 )
 
 // setDefaults fills in what the comments of config.go promise for keys that
@@ -17,16 +23,26 @@ func setDefaults(c *Config) {
 	c.TUN.MTU = 1500
 	c.TUN.Offload = "auto"
 	c.Capture.QUIC = "reject"
+	c.Capture.GRO = "keep"
 	c.Capture.Mark = DefaultMark
 	c.Capture.Table = DefaultTable
 	c.Capture.Preference = DefaultPreference
 	c.Fail = "closed"
+	c.Dial.Source = policy.SourceGateway.String()
 	c.Dial.Timeout = Duration(5 * time.Second)
+	c.Dial.Mark = DefaultDialMark
+	c.Dial.Table = DefaultDialTable
 	c.Limits.Flows = 20000
 	c.Limits.FlowsPerClient = 512
 	c.Limits.Hello = maxHello
 	c.Limits.Handshake = Duration(10 * time.Second)
+	c.Limits.Handshakes = 1024
+	c.Limits.HandshakesPerSecond = 250
+	c.Limits.Chain = 10
+	c.Limits.ChainBytes = 64 << 10
 	c.Limits.Idle = Duration(10 * time.Minute)
+	c.Limits.Stall = Duration(time.Minute)
+	c.Limits.HalfClosed = Duration(time.Minute)
 	c.Limits.Drain = Duration(30 * time.Second)
 	c.Tickets.Mode = "on"
 	c.Tickets.Lifetime = Duration(time.Hour)

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/crypto/ocsp"
-
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/mint"
 	"github.com/sslgate/sslgate/internal/pki"
@@ -55,7 +53,13 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 		b.add(path+".issuer", err.Error())
 		return policy.Identity{}, false
 	}
-	b.expiring(path+".issuer", file+": the issuing CA", chain[0])
+	for i, c := range chain {
+		what := file + ": the issuing CA"
+		if i > 0 {
+			what = fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		}
+		b.expiring(path+".issuer", what, c)
+	}
 	key := b.privateKey(path+".key", id.Key)
 	if key == nil {
 		return policy.Identity{}, false
@@ -70,36 +74,6 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 	}
 	b.issuers[name] = chain[0]
 	return policy.Identity{Name: name, Certificates: []tls.Certificate{m.Blank()}, Mint: m}, true
-}
-
-// staple reads an OCSP response for a certificate. Whether the CA signed it is
-// looked at where the CA's certificate is in the chain.
-func (b *builder) staple(path, name string, chain []*x509.Certificate) []byte {
-	if name == "" {
-		return nil
-	}
-	file := b.file.abs(name)
-	_, der, err := readPEM(file)
-	if err != nil {
-		b.add(path, err.Error())
-		return nil
-	}
-	var issuer *x509.Certificate
-	if len(chain) > 1 {
-		issuer = chain[1]
-	}
-	r, err := ocsp.ParseResponseForCert(der, chain[0], issuer)
-	switch {
-	case err != nil:
-		b.add(path, fmt.Sprintf("%s: no OCSP response for this certificate: %v", file, err))
-	case r.Status != ocsp.Good:
-		b.add(path, file+": the response does not say that the certificate is good")
-	case !r.NextUpdate.IsZero() && !b.now.Before(r.NextUpdate):
-		b.warn(path, file+": the response ended on "+r.NextUpdate.UTC().Format("2006-01-02 15:04")+" UTC and is not stapled: fetch a new one")
-	default:
-		return der
-	}
-	return nil
 }
 
 // keysApart finds what keys must not be used for two things: that of a CA that

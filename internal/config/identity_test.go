@@ -19,9 +19,16 @@ import (
 // identityFiles makes what the configurations below name, in a directory.
 func identityFiles(t *testing.T) string {
 	t.Helper()
+	return filesUntil(t, time.Now().AddDate(0, 6, 0), time.Now().AddDate(0, 11, 0))
+}
+
+// filesUntil are the same, with these ends of the leaves and of the CAs.
+func filesUntil(t *testing.T, leafEnd, caEnd time.Time) string {
+	t.Helper()
 	dir := t.TempDir()
-	ca := testpki.Must(testpki.NewCA(testpki.Options{CN: "Gateway CA", NotAfter: time.Now().AddDate(1, 0, 0)}))
-	staff := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff CA", NotAfter: time.Now().AddDate(1, 0, 0)}))
+	begin := caEnd.AddDate(-1, 0, 0)
+	ca := testpki.Must(testpki.NewCA(testpki.Options{CN: "Gateway CA", NotBefore: begin, NotAfter: caEnd}))
+	staff := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff CA", NotBefore: begin, NotAfter: caEnd}))
 	put := func(name string, mode os.FileMode, data []byte) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, mode); err != nil {
 			t.Fatal(err)
@@ -35,7 +42,7 @@ func identityFiles(t *testing.T) string {
 		put(name+".pem", 0o644, cert)
 		put(name+".key", 0o600, key)
 	}
-	leaf := testpki.Leaf{DNS: []string{"pay.example"}, NotAfter: time.Now().AddDate(0, 6, 0)}
+	leaf := testpki.Leaf{DNS: []string{"pay.example"}, NotBefore: leafEnd.AddDate(-1, 0, 0), NotAfter: leafEnd}
 	for name, change := range map[string]func(*testpki.Leaf){
 		"ec": func(*testpki.Leaf) {}, "rsa": func(l *testpki.Leaf) { l.Key = testpki.RSA2048 },
 		"us": func(l *testpki.Leaf) { l.EKU = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
@@ -49,10 +56,12 @@ func identityFiles(t *testing.T) string {
 		}
 		put(name+".pem", 0o644, cert)
 		put(name+".key", 0o600, key)
-		for word, status := range map[string]int{"good": ocsp.Good, "revoked": ocsp.Revoked} {
-			put(name+"-"+word+".ocsp", 0o644, testpki.Must(ocsp.CreateResponse(staff.Cert, staff.Cert, ocsp.Response{
-				Status: status, SerialNumber: c.Cert.SerialNumber, ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour),
-			}, staff.Key)))
+		for word, answer := range map[string]ocsp.Response{
+			"good": {NextUpdate: time.Now().Add(time.Hour)}, "revoked": {Status: ocsp.Revoked, NextUpdate: time.Now().Add(time.Hour)},
+			"ending": {NextUpdate: time.Now().Add(10 * time.Minute)}, "ended": {NextUpdate: time.Now().Add(-time.Minute)}, "endless": {},
+		} {
+			answer.SerialNumber, answer.ThisUpdate = c.Cert.SerialNumber, time.Now().Add(-time.Hour)
+			put(name+"-"+word+".ocsp", 0o644, testpki.Must(ocsp.CreateResponse(staff.Cert, staff.Cert, answer, staff.Key)))
 		}
 	}
 	put("tickets.keys", 0o600, []byte(strings.Repeat("01", 31)+"aa\n"))
@@ -90,8 +99,11 @@ func TestIdentities(t *testing.T) {
 		want           []string // parts of the findings
 		fails          bool
 	}{
-		"two kinds, stapled": {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: ec-good.ocsp, also: [{certificate: rsa.pem, key: rsa.key}]}}", "identity: pay, " + plain, nil, false},
-		"minted":             {"identities: {mint: {issuer: mint.pem, key: mint.key, names: ['*.example.org'], lifetime: 12h}}", "identity: mint, " + plain, nil, false},
+		"two kinds, stapled":    {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: ec-good.ocsp, also: [{certificate: rsa.pem, key: rsa.key}]}}", "identity: pay, " + plain, []string{"identities.pay.also[0].certificate: " + dir + "/rsa.pem: an RSA key: each handshake costs about three times"}, false},
+		"a staple about to end": {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: ec-ending.ocsp}}", "identity: pay, " + plain, []string{"identities.pay.ocsp: " + dir + "/ec-ending.ocsp: the response ends in "}, false},
+		"a staple that ended":   {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: ec-ended.ocsp}}", "identity: pay, " + plain, []string{"and is not stapled: fetch a new one"}, false},
+		"a staple without end":  {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: ec-endless.ocsp}}", "identity: pay, " + plain, nil, false},
+		"minted":                {"identities: {mint: {issuer: mint.pem, key: mint.key, names: ['*.example.org'], lifetime: 12h}}", "identity: mint, " + plain, nil, false},
 		"our own as a client": {"identities: {pay: {certificate: ec.pem, key: ec.key}, us: {certificate: us.pem, key: us.key}}",
 			"identity: pay, destination: {tls: verify, authorities: [staff], identity: us}", nil, false},
 		"legacy-rsa": {"identities: {old: {certificate: rsa.pem, key: rsa.key}}", "identity: old, profile: legacy-rsa, " + plain, []string{"allows RSA key transport"}, false},
@@ -136,8 +148,8 @@ func TestIdentitiesLoaded(t *testing.T) {
 	if rt == nil {
 		t.Fatal(messages(found))
 	}
-	certs := rt.Environment.Identities["pay"].Certificates
-	if len(certs) != 2 || len(certs[0].OCSPStaple) == 0 || certs[1].OCSPStaple != nil || rt.Tickets == nil || rt.Tickets.Keys == nil || rt.Tickets.Lifetime != time.Hour {
+	certs, staples := rt.Environment.Identities["pay"].Certificates, rt.Environment.Identities["pay"].Staples
+	if len(certs) != 2 || len(staples) != 2 || len(staples[0].At(time.Now())) == 0 || staples[1] != nil || len(rt.Staples) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || rt.Tickets.Lifetime != time.Hour {
 		t.Errorf("%d certificates, tickets %+v", len(certs), rt.Tickets)
 	}
 	for _, name := range []string{"ec-good.ocsp", "rsa.pem", "rsa.key", "tickets.keys", "staff.pem"} {

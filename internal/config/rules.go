@@ -183,6 +183,11 @@ func (b *builder) unused() {
 		}
 	}
 	c := &b.file.Config
+	m := &c.Admin.Metrics
+	used[keyPath("identities", m.Identity)], used[keyPath("profiles", m.Profile)] = true, true
+	for _, name := range m.Client.Authorities {
+		used[keyPath("authorities", name)] = true
+	}
 	for section, names := range map[string][]string{
 		"authorities": slices.Sorted(maps.Keys(c.Authorities)),
 		"identities":  slices.Sorted(maps.Keys(c.Identities)),

@@ -35,6 +35,7 @@ func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (*policy.Set, []Fi
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
 		Cannot:      eng.Cannot,
+		MaxChain:    f.Config.Limits.Chain, MaxChainBytes: int(f.Config.Limits.ChainBytes),
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Config.Authorities)) {
 		b.standInAuthority(name, &env, stand)

@@ -91,6 +91,7 @@ func Examine(o Options) []Finding {
 	d.interfaces()
 	d.rules()
 	d.foreignRoutes()
+	d.source()
 	d.guard()
 	d.conntrack()
 	d.ports()

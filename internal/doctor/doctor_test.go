@@ -148,6 +148,60 @@ func TestFaultsAndTheirFixes(t *testing.T) {
 	}
 }
 
+// What stands in the way of connections under a client's address is found where
+// they are asked for, and the printed command mends it.
+func TestClientSource(t *testing.T) {
+	for _, c := range []struct{ name, fault, says string }{
+		{"src_valid_mark", "sysctl -qw net/ipv4/conf/all/src_valid_mark=1", "all has src_valid_mark"},
+		{"src_valid_mark of one", "sysctl -qw net/ipv4/conf/p0/src_valid_mark=1", "p0 has src_valid_mark"},
+		{"rule before ours", "ip rule add iif p0 pref 100 lookup 42", "may take answers"},
+		{"IPv6 rule before ours", "ip -6 rule add fwmark 0x2/0x2 pref 100 lookup 42", "ip -6 rule 100"},
+		{"foreign route", "ip route add 192.0.2.0/24 dev p0 table 5520", "table 5520 of answers"},
+		{"foreign IPv6 route", "ip -6 route add 2001:db8::/32 dev p0 table 5520", "2001:db8::/32"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inNamespace(t, func(t *testing.T) {
+				o := options(t)
+				o.Config.Dial = config.Dial{Source: "client", Mark: 0x551a, Table: 5520}
+				if b := bad(Examine(o), ""); len(b) > 0 {
+					t.Errorf("without a fault: %+v", b)
+				}
+				if !sh(t, c.fault) {
+					return
+				}
+				found := bad(Examine(o), "source")
+				if len(found) != 1 || !strings.Contains(found[0].Text, c.says) || found[0].Level != Fail {
+					t.Errorf("%+v", found)
+					return
+				}
+				o.Config.Dial.Source = "gateway"
+				if b := bad(Examine(o), "source"); len(b) > 0 {
+					t.Errorf("not asked for: %+v", b)
+				}
+				o.Config.Dial.Source = "client"
+				sh(t, found[0].Fix)
+				if left := bad(Examine(o), ""); len(left) > 0 {
+					t.Errorf("not mended: %+v", left)
+				}
+			})
+		})
+	}
+}
+
+// What the gateway switches on itself is no finding.
+func TestReceiveOffloadIsAuto(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		o := options(t)
+		o.Config.Capture.GRO = "auto"
+		if !sh(t, "ethtool -K c0 gro off") {
+			return
+		}
+		if b := bad(Examine(o), "gro"); len(b) > 0 {
+			t.Errorf("%+v", b)
+		}
+	})
+}
+
 // What does not concern captured packets is no finding.
 func TestHarmlessRules(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {

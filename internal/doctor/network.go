@@ -95,7 +95,8 @@ func (d *doctor) master(name string, index int) {
 
 // offloads: one packet a system call at 1500 bytes is an eighth of the speed.
 func (d *doctor) offloads(name string) {
-	if on, err := ethtool(name, unix.ETHTOOL_GGRO); err == nil && !on {
+	// With capture.gro auto the gateway switches it on itself.
+	if on, err := ethtool(name, unix.ETHTOOL_GGRO); err == nil && !on && d.o.Config.Capture.GRO != "auto" {
 		d.warn("gro", "ethtool -K "+Quote(name)+" gro on", "generic receive offload of %s is off: uploads run at a fraction of the speed", name)
 	}
 	if on, err := ethtool(name, unix.ETHTOOL_GTSO); err == nil && !on {
@@ -192,10 +193,7 @@ func (d *doctor) foreignRoutes() {
 			if r.Protocol == ruleProtocol {
 				continue
 			}
-			dst := "default"
-			if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-				dst = r.Dst.String()
-			}
+			dst := routeDst(&r)
 			d.fail("routes", fmt.Sprintf("ip %s route del %s table %d proto %d", f.flag, dst, table, int(r.Protocol)),
 				"the route %s in our table %d is not ours: captured packets to it go nowhere", dst, table)
 		}

@@ -26,6 +26,7 @@ type clientConn interface {
 type destination struct {
 	handshake.Conn        // what is relayed to: TLS or plain
 	reset          func() // RST
+	raw            *net.TCPConn
 }
 
 // dial connects to the original destination, unless it is a forbidden one.
@@ -41,9 +42,9 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
-	conn, err := fl.g.dial(ctx, dst)
+	conn, err := fl.connectTo(ctx, plan, dst)
 	if err != nil {
-		return nil, dialError(err)
+		return nil, err
 	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -51,7 +52,7 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 		return nil, errors.New("the dialler did not return a TCP connection")
 	}
 	fl.rec.Dialed = dst
-	return &destination{Conn: tcp, reset: func() {
+	return &destination{Conn: tcp, raw: tcp, reset: func() {
 		_ = tcp.SetLinger(0) // fails only on a closed socket
 		_ = tcp.Close()
 	}}, nil
@@ -97,9 +98,11 @@ func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *pol
 	}
 	params.ALPN = offer
 	check := func(peer *handshake.Peer, _ *handshake.State) error {
-		if v := fl.set.OnDestination(plan, fl.facts, peer); v.Action != policy.Terminate {
+		v := fl.set.OnDestination(plan, fl.facts, peer)
+		if v.Action != policy.Terminate {
 			return handshake.Refuse(handshake.StepServerVerified, v.Reason, v.Detail)
 		}
+		fl.observeDestination(v.Would)
 		return fl.destinationRevoked(ctx, plan, peer)
 	}
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
@@ -115,7 +118,7 @@ func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *pol
 		return nil, nil, e
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
-	return &destination{Conn: up.Conn, reset: dest.reset}, up, nil
+	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw}, up, nil
 }
 
 func quoteOrNone(s string) string {

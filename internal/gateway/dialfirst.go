@@ -18,6 +18,7 @@ func (fl *flow) dialFirst(ctx, hctx context.Context, conn net.Conn, plan *policy
 	params := fl.params(plan)
 	dest, up, err := fl.reach(hctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
 	if err != nil {
+		fl.endTurn()
 		e := handshake.AsError(err)
 		e.Step, e.Wanted, e.Received = handshake.StepApplicationData, handshake.AlertOf(e.Reason), handshake.AlertNone
 		if e.Reason == reason.DialRefused {

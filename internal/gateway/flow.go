@@ -45,6 +45,10 @@ type flow struct {
 	live    *Live
 
 	revocation revocationSeen
+	endTurn    func() // of the handshake in flight; may be called again
+	// destWould is a refusal of the destination that was only observed, where
+	// it is the first on the flow's way.
+	destWould *audit.Would
 }
 
 // HandleFlow walks one flow to its end. It implements stack.Handler.
@@ -60,6 +64,7 @@ func (g *Gateway) handle(ctx context.Context, client clientConn, src, dst netip.
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
 		ledger: handshake.NewLedger(at),
 	}
+	fl.rec.CRLs = g.crls()
 	fl.live = &Live{ID: fl.rec.ID, Start: at, Client: src, Destination: dst, fl: fl}
 	defer fl.finish()
 	g.registry.enter(fl.live)
@@ -106,6 +111,11 @@ func (fl *flow) recordable(ctx context.Context) bool {
 }
 
 func (fl *flow) walk(ctx context.Context) {
+	leave, ok := fl.admit()
+	if !ok {
+		return
+	}
+	defer leave()
 	if !fl.recordable(ctx) {
 		return
 	}
@@ -143,6 +153,10 @@ func (fl *flow) walk(ctx context.Context) {
 		}
 		fl.bypass(ctx, replay, v)
 	case policy.Terminate:
+		if !fl.takeTurn(hctx) {
+			return
+		}
+		defer fl.endTurn()
 		if v.Plan.DialFirst {
 			fl.dialFirst(ctx, hctx, conn, v.Plan)
 			return
@@ -172,6 +186,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		return e
 	}
 	session, err := fl.g.engine.Server(ctx, conn, fl.facts.Hello, params, check, fl.ledger)
+	fl.endTurn()
 	if err != nil {
 		e := handshake.AsError(err)
 		fl.rec.Peer = e.Peer
@@ -271,15 +286,33 @@ func (fl *flow) note(v policy.Verdict) {
 	fl.rec.Rule, fl.rec.Action = v.Rule, v.Action.String()
 	fl.rec.Reason, fl.rec.Detail = v.Reason, v.Detail
 	fl.rec.AlertWanted = v.Alert
-	if w := v.Would; w.Deny {
-		fl.rec.Would = &audit.Would{Rule: w.Rule, Reason: w.Reason, Detail: w.Detail, Alert: w.Alert}
-	} else {
-		fl.rec.Would = nil
+	fl.rec.Would = wouldOf(v.Would)
+	if fl.destWould != nil && v.Action == policy.Terminate {
+		fl.rec.Would, fl.rec.Reason = fl.destWould, reason.Observed
 	}
 	if v.Reason == "" {
 		// OnHello says Terminate without a reason yet; only the proven peer has one.
 		fl.rec.Reason, fl.rec.AlertWanted = reason.Internal, handshake.AlertNone
 	}
+}
+
+// observeDestination takes a refusal of the destination's certificate over
+// into the record where its rule is observed: unless the client, or the hello,
+// would have been refused before.
+func (fl *flow) observeDestination(w policy.Would) {
+	if !w.Deny || fl.rec.Would != nil {
+		return
+	}
+	fl.destWould = wouldOf(w)
+	fl.rec.Would, fl.rec.Reason = fl.destWould, reason.Observed
+}
+
+// wouldOf is a refusal that is only observed, as it is recorded; nil for none.
+func wouldOf(w policy.Would) *audit.Would {
+	if !w.Deny {
+		return nil
+	}
+	return &audit.Would{Rule: w.Rule, Reason: w.Reason, Detail: w.Detail, Alert: w.Alert}
 }
 
 // refuse takes the end of a handshake over into the record.

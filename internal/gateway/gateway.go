@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -25,10 +27,19 @@ type Limits struct {
 	Hello     int           // bytes of a ClientHello
 	Handshake time.Duration // the whole client handshake, hello included
 	Idle      time.Duration // a flow without data
-	Dial      time.Duration // connecting to the destination; its TLS handshake gets as long again
+	// Stall is how long data may wait for a peer that does not take it, and
+	// HalfClosed how long a flow without data lives once one side has closed.
+	Stall, HalfClosed time.Duration
+	Dial              time.Duration // connecting to the destination; its TLS handshake gets as long again
+
+	// Handshakes with clients in flight; the rest wait, at most four times as many.
+	Handshakes int
+	// HandshakesPerClient is how many of them are one client's, and
+	// HandshakesPerSecond how many it may begin.
+	HandshakesPerClient, HandshakesPerSecond int
 }
 
-// Config is what a Gateway is made of. All but Dial, Own and Now are required.
+// Config is what a Gateway is made of. All but Dial, DialAs, Own and Now are required.
 type Config struct {
 	Policy *policy.Set
 	Engine handshake.Engine
@@ -40,6 +51,10 @@ type Config struct {
 	Shadow *policy.Shadow
 	// Dial connects to a destination; nil means the host's own sockets.
 	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	// DialAs connects to a destination under a client's address, or fails; nil
+	// means the host's own sockets, with the mark SourceMark.
+	DialAs     func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
+	SourceMark uint32
 	// Refused are networks no destination may lie in: those of the TUN.
 	Refused []netip.Prefix
 	// Own lists the gateway's own addresses; nil asks the host.
@@ -49,6 +64,8 @@ type Config struct {
 	// Revocation is asked about every client certificate that policy allows;
 	// nil asks nobody.
 	Revocation Revocation
+	// Memory is asked for room for every flow; nil means there always is.
+	Memory Memory
 	// Finished is called once for every record, after it was handed to Audit and
 	// in the flow's own goroutine. It must neither block nor change the record.
 	// nil means nobody asks.
@@ -62,12 +79,17 @@ type Gateway struct {
 	audit    *audit.Log
 	log      *zap.Logger
 	dial     func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	dialAs   func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
 	own      *ownAddrs
 	refused  []netip.Prefix
 	now      func() time.Time
 	registry *registry
 	refusals *refusals
 	buffers  *bufferPool
+	turns    *turns.Queue
+	overload overload
+	memory   Memory
+	limitLog *limitLog
 	draining atomic.Bool
 
 	tickets    atomic.Pointer[handshake.TicketRule] // nil: none
@@ -88,16 +110,25 @@ func New(c Config) (*Gateway, error) {
 		c.Own = hostAddrs
 	}
 	g := &Gateway{
-		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, now: c.Now,
+		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now,
 		refused: c.Refused, revocation: c.Revocation,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
+		overload: overload{limit: rate.Sometimes{Interval: overloadEvery}},
 		finished: c.Finished,
 	}
 	if g.dial == nil {
 		g.dial = hostDial
 	}
+	if g.dialAs == nil {
+		g.dialAs = hostDialAs(c.SourceMark)
+	}
+	if g.memory = c.Memory; g.memory == nil {
+		g.memory = unmeasured{}
+	}
+	g.limitLog = newLimitLog(c.Log, time.Now)
+	g.turns = turns.New(c.Limits.withDefaults().turns(), nil)
 	g.ticketKeys = handshake.NewTicketKeys(0)
 	g.refusals = newRefusals(g.write)
 	g.SetPolicy(c.Policy, c.Shadow, c.Limits)
@@ -114,7 +145,9 @@ type settings struct {
 // SetPolicy puts another policy, shadow and limits in place for the flows that
 // begin from now on.
 func (g *Gateway) SetPolicy(set *policy.Set, shadow *policy.Shadow, limits Limits) {
-	g.current.Store(&settings{set, limits.withDefaults(), shadow})
+	limits = limits.withDefaults()
+	g.turns.SetLimits(limits.turns())
+	g.current.Store(&settings{set, limits, shadow})
 }
 
 // Shadow is the second policy with its counts; nil if there is none.
@@ -128,11 +161,12 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&l.Handshake, 10 * time.Second}, {&l.Idle, 10 * time.Minute}, {&l.Dial, 5 * time.Second}} {
+	}{{&l.Handshake, 10 * time.Second}, {&l.Idle, 10 * time.Minute}, {&l.Stall, time.Minute}, {&l.HalfClosed, time.Minute}, {&l.Dial, 5 * time.Second}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
 	}
+	l.handshakeDefaults()
 	return l
 }
 
@@ -169,6 +203,7 @@ func (g *Gateway) write(r *audit.Record) {
 	if err != nil && !errors.Is(err, audit.ErrLost) { // which the log has counted and said
 		g.log.Error("audit record lost", zap.String("id", r.ID), zap.Error(err))
 	}
+	g.limitLog.note(r)
 	if g.finished != nil {
 		g.finished(r)
 	}

@@ -202,6 +202,22 @@ func (h *house) alice() *tls.Certificate {
 	return &c
 }
 
+// try makes a flow with the certificate, nil for none, and returns how the
+// client saw it end.
+func (h *house) try(cert *tls.Certificate) error {
+	h.t.Helper()
+	conn, err := h.tlsClient(server4, cert, nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(conn, make([]byte, 1))
+	return err
+}
+
 // mtls is the rule most tests use.
 func mtls() policy.Spec {
 	return policy.Spec{Rules: []policy.RuleSpec{{

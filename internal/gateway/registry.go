@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
+
+	"github.com/sslgate/sslgate/internal/turns"
 )
 
 // registry knows the live flows. It holds as many as the stack takes
@@ -15,13 +18,14 @@ type registry struct {
 	mu    sync.Mutex
 	seq   uint64
 	live  map[string]*Live
+	flows map[netip.Prefix]int // live ones, by client; never holds a zero
 	empty chan struct{} // closed while there is no live flow
 }
 
 func newRegistry() *registry {
 	empty := make(chan struct{})
 	close(empty)
-	return &registry{boot: rand.Uint32(), live: map[string]*Live{}, empty: empty}
+	return &registry{boot: rand.Uint32(), live: map[string]*Live{}, flows: map[netip.Prefix]int{}, empty: empty}
 }
 
 // nextID names a flow: unique within a run, and very likely between runs.
@@ -39,15 +43,29 @@ func (r *registry) enter(l *Live) {
 		r.empty = make(chan struct{})
 	}
 	r.live[l.ID] = l
+	r.flows[turns.Key(l.Client.Addr())]++
 }
 
 func (r *registry) leave(l *Live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, l.ID)
+	key := turns.Key(l.Client.Addr())
+	if r.flows[key]--; r.flows[key] <= 0 {
+		delete(r.flows, key)
+	}
 	if len(r.live) == 0 {
 		close(r.empty)
 	}
+}
+
+// small says whether a client holds at most half as many flows as the others do
+// on average; less is how many of its own do not count.
+func (r *registry) small(a netip.Addr, less int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.flows[turns.Key(a)] - less
+	return n <= 0 || 2*n*len(r.flows) <= len(r.live)
 }
 
 func (r *registry) count() int {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/stack"
 )
 
 // relayEnd is one side of a relay with the words for how it may end the flow.
@@ -25,7 +26,8 @@ type relayEnd struct {
 func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destination) {
 	fl.rec.Setup = time.Since(fl.rec.Start)
 	r := &relay{
-		pool: fl.g.buffers, idle: fl.limits.Idle,
+		pool: fl.g.buffers, idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
+		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
 		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
 		alert:  handshake.AlertNone,
 		dest:   relayEnd{dest.Conn, dest.reset, reason.EndDestinationReset, reason.EndDestinationTrunc, reason.EndDestinationLost, reason.EndDestinationError},
@@ -44,9 +46,15 @@ func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destinat
 type relay struct {
 	pool         *bufferPool
 	idle         time.Duration
+	stall        time.Duration
+	halfClosed   time.Duration
 	client, dest relayEnd
 	up, down     atomic.Int64
-	last         atomic.Int64 // UnixNano of the last byte either way
+	began        time.Time    // by the monotonic clock: a wall clock that is set ends no flow
+	last         atomic.Int64 // nanoseconds from began to the last byte either way
+	half         atomic.Bool  // one side has sent all it had
+
+	clientProgress, destProgress func() (stack.Progress, bool) // watch.go; nil: nobody knows
 
 	mu     sync.Mutex
 	end    reason.Code // the first cause
@@ -55,10 +63,10 @@ type relay struct {
 }
 
 func (r *relay) run(ctx context.Context) {
-	r.last.Store(time.Now().UnixNano())
+	r.began = time.Now()
 	stop := context.AfterFunc(ctx, func() { r.fail(reason.EndDrain, nil) })
 	defer stop()
-	watch := newIdleWatch(r)
+	watch := newRelayWatch(r, time.Now())
 	defer watch.stop()
 
 	done := make(chan struct{})
@@ -84,7 +92,7 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 	for {
 		k, err := src.Read(*buf)
 		if k > 0 {
-			r.last.Store(time.Now().UnixNano())
+			r.last.Store(int64(time.Since(r.began)))
 			if _, werr := dst.Write((*buf)[:k]); werr != nil {
 				r.failEnd(dst, werr)
 				return
@@ -95,6 +103,7 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
+			r.half.Store(true)
 			// A side that has closed altogether cannot be half-closed any more.
 			// If that was a RST, its own reader says so.
 			if cerr := dst.CloseWrite(); cerr != nil && !isReset(cerr) {
@@ -138,87 +147,4 @@ func (r *relay) fail(code reason.Code, err error) {
 	r.mu.Unlock()
 	r.client.reset()
 	r.dest.reset()
-}
-
-// idleWatch ends a relay that nothing went through for its idle time.
-type idleWatch struct {
-	mu      sync.Mutex
-	timer   *time.Timer
-	stopped bool
-}
-
-func newIdleWatch(r *relay) *idleWatch {
-	w := &idleWatch{}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(r.idle, func() {
-		left := r.idle - time.Since(time.Unix(0, r.last.Load()))
-		if left <= 0 {
-			r.fail(reason.EndIdle, nil)
-			return
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if !w.stopped {
-			w.timer.Reset(left)
-		}
-	})
-	return w
-}
-
-func (w *idleWatch) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stopped = true
-	w.timer.Stop()
-}
-
-const (
-	// bufferSmall is what a direction holds while it is idle, in bytes: 10,000
-	// idle flows hold 80 MiB of them. bufferLarge is what it takes once it is
-	// busy: more than a TLS record (16 KiB) and one GSO packet.
-	bufferSmall = 4 << 10
-	bufferLarge = 64 << 10
-)
-
-// bufferPool lends the two sizes of relay buffer.
-type bufferPool struct{ small, large sync.Pool }
-
-func newBufferPool() *bufferPool {
-	p := &bufferPool{}
-	p.small.New = func() any { b := make([]byte, bufferSmall); return &b }
-	p.large.New = func() any { b := make([]byte, bufferLarge); return &b }
-	return p
-}
-
-func (p *bufferPool) get(size int) *[]byte {
-	if size == bufferLarge {
-		return p.large.Get().(*[]byte)
-	}
-	return p.small.Get().(*[]byte)
-}
-
-func (p *bufferPool) put(b *[]byte) {
-	if len(*b) == bufferLarge {
-		p.large.Put(b)
-		return
-	}
-	p.small.Put(b)
-}
-
-// fit changes the size after a read of k bytes: full means busy, a few bytes
-// means idle.
-func (p *bufferPool) fit(b *[]byte, k int) *[]byte {
-	want := len(*b)
-	switch {
-	case k == len(*b):
-		want = bufferLarge
-	case k <= bufferSmall/4:
-		want = bufferSmall
-	}
-	if want == len(*b) {
-		return b
-	}
-	p.put(b)
-	return p.get(want)
 }

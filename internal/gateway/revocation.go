@@ -16,6 +16,8 @@ type Revocation interface {
 	Check(ctx context.Context, peer *handshake.Peer, now time.Time) revocation.Result
 	// Epoch grows with every change of what Check may answer.
 	Epoch() uint64
+	// Digest names the lists that Check answers from; "" if there are none.
+	Digest() string
 }
 
 // revocationSeen is the last answer about the flow's peer.
@@ -39,6 +41,7 @@ func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *han
 		seen.asked, seen.epoch = true, epoch
 	}
 	r := &fl.revocation.result
+	fl.rec.CRLs = r.Digest
 	if r.Mode != revocation.Off {
 		fl.rec.Revocation = &audit.Revocation{
 			Status: r.Status.String(), Mode: r.Mode.String(), Source: r.Source, Until: r.Until, Detail: r.Detail,
@@ -55,19 +58,33 @@ func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *han
 }
 
 // destinationRevoked refuses a destination whose authority says that its
-// certificate is revoked, or has nothing fresh about it under hard. It returns
-// an error and not an *Error: a nil one of those is no nil error.
+// certificate is revoked, or has nothing fresh about it under hard; where the
+// rule is observed it notes that alone. It returns an error and not an *Error:
+// a nil one of those is no nil error.
 func (fl *flow) destinationRevoked(ctx context.Context, plan *policy.Plan, peer *handshake.Peer) error {
-	if fl.g.revocation == nil || plan.Observed || peer == nil {
+	if fl.g.revocation == nil || peer == nil || plan.Mode == policy.TLSInsecure {
 		return nil
 	}
 	r := fl.g.revocation.Check(ctx, peer, fl.g.now())
 	if r.Code == "" {
 		return nil
 	}
-	e := handshake.Refuse(handshake.StepServerVerified, reason.UpstreamBadCert, string(r.Code)+": "+r.Detail)
-	e.Wanted = handshake.AlertOf(r.Code)
+	detail, alert := string(r.Code)+": "+r.Detail, handshake.AlertOf(r.Code)
+	if plan.Observed {
+		fl.observeDestination(policy.Would{Deny: true, Rule: plan.Rule, Reason: reason.UpstreamBadCert, Detail: detail, Alert: alert})
+		return nil
+	}
+	e := handshake.Refuse(handshake.StepServerVerified, reason.UpstreamBadCert, detail)
+	e.Wanted = alert
 	return e
+}
+
+// crls names the revocation lists in force now.
+func (g *Gateway) crls() string {
+	if g.revocation == nil {
+		return ""
+	}
+	return g.revocation.Digest()
 }
 
 var _ Revocation = (*revocation.Checker)(nil)

@@ -38,6 +38,13 @@ func (l *lateChecker) Check(ctx context.Context, peer *handshake.Peer, now time.
 
 func (l *lateChecker) Epoch() uint64 { return l.get().Epoch() }
 
+func (l *lateChecker) Digest() string {
+	if c := l.get(); c != nil {
+		return c.Digest()
+	}
+	return ""
+}
+
 // checks gives the house a Checker over its CA.
 func (l *lateChecker) checks(t *testing.T, ca *testpki.CA, mode revocation.Mode, lists ...*x509.RevocationList) {
 	t.Helper()
@@ -180,6 +187,8 @@ func (c *changingChecker) Check(context.Context, *handshake.Peer, time.Time) rev
 }
 
 func (c *changingChecker) Epoch() uint64 { return uint64(c.asked) }
+
+func (c *changingChecker) Digest() string { return "" }
 
 // While nothing changes a flow is asked about once.
 func TestRevocationIsAskedOnce(t *testing.T) {

@@ -30,6 +30,10 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.FlowLimit}, nil)
 		return stack.SYNReset
 	}
+	if g.noMemoryFor(s.Src.Addr()) {
+		g.refuseSYN(s, policy.Verdict{Reason: reason.MemoryLimit}, nil)
+		return stack.SYNReset
+	}
 	if g.audit.Refusing() {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.AuditUnavailable}, nil)
 		return stack.SYNReset
@@ -48,7 +52,7 @@ func (g *Gateway) refuseSYN(s stack.SYN, v policy.Verdict, shadow *audit.Shadow)
 	g.refusals.add(func() *audit.Record {
 		r := audit.NewRecord(g.registry.nextID(), s.At, s.Src, s.Dst)
 		r.Policy, r.Rule, r.Reason, r.Detail = v.SetID, v.Rule, v.Reason, v.Detail
-		r.Shadow = shadow
+		r.CRLs, r.Shadow = g.crls(), shadow
 		// The answer is a RST: no TLS was spoken, so no alert is wanted.
 		r.AlertWanted = handshake.AlertNone
 		return r

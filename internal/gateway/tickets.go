@@ -43,8 +43,10 @@ func (fl *flow) params(plan *policy.Plan) *handshake.Params {
 	}
 	if t := fl.g.tickets.Load(); t != nil {
 		rule := *t
-		// Neither a rule's name nor a digest has a NUL in it.
-		rule.Binding = []byte(fl.rec.Rule + "\x00" + fl.set.ID())
+		// Neither a rule's name nor a digest has a NUL in it. The epoch is this
+		// process's own; the digest of the lists also tells the tickets of one
+		// that ran before, or beside, and had others.
+		rule.Binding = []byte(fl.rec.Rule + "\x00" + fl.set.ID() + "\x00" + fl.g.crls())
 		p.Ticket = &rule
 	}
 	return &p

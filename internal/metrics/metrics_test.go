@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -33,6 +34,12 @@ func full() *Metrics {
 					{ThisUpdate: time.Unix(400, 0), NextUpdate: time.Unix(1000, 0), Bytes: 5},
 				},
 			}, "new": {Lists: []revocation.ListStats{{State: "expired"}}}}}
+		},
+		Handshakes: func() turns.Stats {
+			return turns.Stats{Begun: 6, Waited: 2, Refused: 1, InFlight: 3, InFlightMax: 8, Waiting: 4, WaitingMax: 32, Clients: 5}
+		},
+		Staples: func() []Staple {
+			return []Staple{{"a", time.Unix(500, 0)}, {"a", time.Unix(400, 0)}}
 		},
 		Certificates: func() []Certificate {
 			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}
@@ -81,6 +88,10 @@ func TestSources(t *testing.T) {
 		`sslgate_crl_next_update_timestamp_seconds{authority="new"} 0`,
 		`sslgate_crl_memory_bytes{authority="staff"} 15`,
 		`sslgate_ocsp_requests_total{authority="staff",result="cached"} 3`,
+		`sslgate_handshakes_in_flight 3`, `sslgate_handshakes_limit 8`, `sslgate_handshake_clients 5`,
+		`sslgate_queue_length{queue="handshakes"} 4`, `sslgate_queue_capacity{queue="handshakes"} 32`,
+		`sslgate_handshake_turns_total{event="begun"} 6`, `sslgate_handshake_turns_total{event="refused"} 1`,
+		`sslgate_ocsp_staple_expiry_timestamp_seconds{name="a"} 400`,
 	)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -14,9 +15,12 @@ import (
 type Sources struct {
 	Stack        func() stack.Stats
 	Gauges       func() Gauges
+	Memory       func() *Memory
 	Audit        func() audit.Stats
 	Revocation   func() revocation.Stats
 	Certificates func() []Certificate
+	Handshakes   func() turns.Stats
+	Staples      func() []Staple
 }
 
 // Gauges is how the gateway stands at one moment.
@@ -30,6 +34,13 @@ type Gauges struct {
 	Repairs uint64
 	// Memory in bytes by part, beside the Go runtime's own figures.
 	Memory map[string]uint64
+}
+
+// Memory is how the process stands with limits.memory; bytes.
+type Memory struct {
+	Ceiling, Limit, InUse, Resident int64
+	Level                           int
+	Refused, Shed, ShedBytes        uint64
 }
 
 // Certificate is one whose end matters.
@@ -50,6 +61,8 @@ type stackMetric struct {
 type sourceCollector struct {
 	src                                                  Sources
 	revocation                                           revocationDescs
+	mem                                                  memoryDescs
+	handshakes                                           handshakeDescs
 	stack                                                []stackMetric
 	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
 	queue, queueMax, memory, fragments, expiry           *prometheus.Desc
@@ -61,7 +74,8 @@ func newSourceCollector(src Sources) *sourceCollector {
 		return prometheus.NewDesc("sslgate_"+name, help, labels, nil)
 	}
 	return &sourceCollector{
-		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc),
+		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc), mem: newMemoryDescs(desc),
+		handshakes:   newHandshakeDescs(desc),
 		flows:        desc("flows_live", "Flows held now."),
 		flowsMax:     desc("flows_limit", "limits.flows: no more are held at a time."),
 		lingering:    desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
@@ -128,6 +142,7 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"limited":  func(s *stack.Stats) uint64 { return s.SYNLimited },
 		"overflow": func(s *stack.Stats) uint64 { return s.SYNOverflow },
 	})
+	add("stack_data_dropped_total", "TCP segments with data that were dropped for want of memory; the client sends them again.", "", by{"": func(s *stack.Stats) uint64 { return s.DataDropped }})
 	add("stack_syn_cookies_total", "SYN cookies.", "event", by{
 		"sent":     func(s *stack.Stats) uint64 { return s.SYNCookiesSent },
 		"accepted": func(s *stack.Stats) uint64 { return s.SYNCookiesAccepted },
@@ -180,6 +195,9 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 			gauge(c.memory, float64(n), part)
 		}
 	}
+	if c.src.Memory != nil {
+		c.mem.collect(ch, c.src.Memory())
+	}
 	if c.src.Audit != nil {
 		a := c.src.Audit()
 		ch <- prometheus.MustNewConstMetric(c.auditWritten, prometheus.CounterValue, float64(a.Written))
@@ -190,6 +208,12 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.src.Revocation != nil {
 		c.revocation.collect(ch, c.src.Revocation())
+	}
+	if c.src.Handshakes != nil {
+		c.collectHandshakes(ch, c.src.Handshakes())
+	}
+	if c.src.Staples != nil {
+		c.collectStaples(ch, c.src.Staples())
 	}
 	if c.src.Certificates != nil {
 		first := map[[2]string]time.Time{}

@@ -193,6 +193,13 @@ func (m *Issuer) get(ctx context.Context, names []string) (*tls.Certificate, err
 	}
 }
 
+// Cached is how many leaves are kept.
+func (m *Issuer) Cached() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.leaves)
+}
+
 func (m *Issuer) cached(key string) *tls.Certificate {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -36,6 +36,7 @@ type Record struct {
 	Peer            *Subject `json:"peer"`
 	DestinationPeer *Subject `json:"destination_peer"`
 	Dialed          string   `json:"dialed"`
+	DialedFrom      string   `json:"dialed_from"`
 
 	BytesUp   int64  `json:"bytes_up"`
 	BytesDown int64  `json:"bytes_down"`
@@ -154,7 +155,11 @@ func (r *Record) Block() string {
 	r.Peer.field(&b, "certificate")
 	r.ClientLeg.field(&b, "client leg")
 	if r.Dialed != "" {
-		field(&b, "dialled", r.Dialed)
+		from := ""
+		if r.DialedFrom != "" {
+			from = " as " + r.DialedFrom
+		}
+		field(&b, "dialled", r.Dialed+from)
 	}
 	r.DestinationLeg.field(&b, "far leg")
 	if r.End != "" {

@@ -11,6 +11,7 @@ const (
 	ClientLimit      Code = "client_limit"      // limits.flows_per_client reached
 	BadPacket        Code = "bad_packet"        // LAND, multicast or otherwise impossible addresses
 	Draining         Code = "draining"          // no new flows while the gateway drains
+	MemoryLimit      Code = "memory_limit"      // limits.memory is near
 	AuditUnavailable Code = "audit_unavailable" // records cannot be written, and audit.on_full refuses or waited too long
 	AcceptFailed     Code = "accept_failed"     // three-way handshake not completed by the client
 	Internal         Code = "internal_error"    // a bug of ours; the flow is refused
@@ -33,6 +34,8 @@ const (
 	SNIUnknown      Code = "sni_unknown"
 	SNIInvalid      Code = "sni_invalid"
 	NoALPN          Code = "no_application_protocol"
+	// HandshakeLimit: limits.handshakes, handshakes_per_client, handshakes_per_second.
+	HandshakeLimit Code = "handshake_limit"
 	// NoExtendedMasterSecret: RFC 7627, section 5.2.
 	NoExtendedMasterSecret Code = "no_extended_master_secret"
 
@@ -72,6 +75,7 @@ const (
 	DialRefused       Code = "destination_refused"
 	DialTimeout       Code = "destination_timeout"
 	DialUnreachable   Code = "destination_unreachable"
+	DialSource        Code = "destination_not_as_client"
 	UpstreamUnknownCA Code = "destination_unknown_ca"
 	UpstreamExpired   Code = "destination_certificate_expired"
 	UpstreamName      Code = "destination_wrong_name"
@@ -99,6 +103,8 @@ const (
 	EndClientTrunc      Code = "client_truncated"
 	EndDestinationTrunc Code = "destination_truncated"
 	EndIdle             Code = "idle_timeout"
+	EndHalfClosed       Code = "half_closed_timeout"
+	EndMemory           Code = "memory_pressure"
 	EndDrain            Code = "drain_deadline"
 	EndClientError      Code = "client_error"
 	EndDestinationError Code = "destination_error"
@@ -106,8 +112,12 @@ const (
 	EndOperator         Code = "ended_by_operator"
 	EndClientLost       Code = "client_unresponsive"
 	EndDestinationLost  Code = "destination_unresponsive"
-	EndRevoked          Code = "client_certificate_revoked"
-	EndExpired          Code = "client_certificate_expired"
+	// The peers of these two are alive and do not read.
+	EndClientStalled      Code = "client_stalled"
+	EndDestinationStalled Code = "destination_stalled"
+
+	EndRevoked Code = "client_certificate_revoked"
+	EndExpired Code = "client_certificate_expired"
 )
 
 // entries is the list, in the order of a flow's life. It is never changed.
@@ -119,6 +129,7 @@ var entries = [...]Entry{
 	{ClientLimit, Refused, 0, NoAlert, "this client address already holds as many flows as limits.flows_per_client allows", "close connections that are not used, or ask for a higher limits.flows_per_client"},
 	{BadPacket, Refused, 0, NoAlert, "the packet's addresses cannot belong to a connection (LAND, multicast, unspecified, broadcast)", "look for a spoofing or misconfigured host on the client's side"},
 	{Draining, Refused, 0, NoAlert, "the gateway is draining and takes no new flows", "retry after the gateway has restarted"},
+	{MemoryLimit, Refused, 0, NoAlert, "the gateway has little memory left of limits.memory and takes no further flow", "retry later; the gateway's operator should look at limits.memory and at who holds the memory (sslgate_memory_bytes)"},
 	{AuditUnavailable, Failed, 0, NoAlert, "audit records cannot be written, and audit.on_full is not drop", "retry later; the gateway's operator should look at its log for why records cannot be written (disk full, file system read-only, no journald)"},
 	{AcceptFailed, Refused, 0, NoAlert, "the client did not complete the TCP handshake", "look for packet loss or a spoofed source address"},
 	{Internal, Failed, 0, 80, "a defect in sslgate; the flow was refused to be safe", "report it with the audit record and the log lines around it"},
@@ -139,6 +150,7 @@ var entries = [...]Entry{
 	{SNIUnknown, Refused, 1, 112, "no rule for this destination knows the server name (SNI) that the client asked for", "check the name the client connects to, or ask for a rule for it"},
 	{SNIInvalid, Refused, 1, 47, "the server name (SNI) is not a DNS host name (RFC 6066, section 3)", "use a DNS name without port, spaces or address literal"},
 	{NoExtendedMasterSecret, Refused, 1, 40, "the client offers TLS 1.2 without extended_master_secret (RFC 7627), which the rule's profile requires", "update the client's TLS library, or enable TLS 1.3 in it"},
+	{HandshakeLimit, Refused, 1, NoAlert, "too many handshakes wait for their turn, most of them this client's, or the turn did not come within limits.handshake", "keep connections open or resume sessions instead of making new ones, and retry later; the gateway's operator should look at limits.handshakes, handshakes_per_client and handshakes_per_second"},
 	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule allows", "enable one of the rule's protocols in the client"},
 
 	{ClientRefused, Refused, 3, NoAlert, "the client did not accept the gateway's certificate or choice; its alert is in the record", "give the client the CA certificate of the gateway's identity"},
@@ -171,6 +183,7 @@ var entries = [...]Entry{
 	{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},
 	{DialTimeout, Failed, 9, 80, "the destination did not answer within dial.timeout", "look at the route and firewall between the gateway and the destination"},
 	{DialUnreachable, Failed, 9, 80, "there is no route from the gateway to the destination", "look at the gateway's routes"},
+	{DialSource, Failed, 9, 80, "the rule says source: client, and no connection can be made under this client's address; none was made under the gateway's", "the record's detail says why: a destination on the gateway itself, an address that is not the client's alone, no port left, or CAP_NET_ADMIN missing"},
 	{UpstreamUnknownCA, Failed, 9, 80, "the destination's certificate leads to no authority that the rule trusts", "add the destination's CA to destination.authorities"},
 	{UpstreamExpired, Failed, 9, 80, "the destination's certificate has expired or is not valid yet", "renew the destination's certificate"},
 	{UpstreamName, Failed, 9, 80, "the destination's certificate is not for the name asked for", "set destination.name, or issue the certificate for the right name"},
@@ -194,6 +207,8 @@ var entries = [...]Entry{
 	{EndClientTrunc, Ended, 9, NoAlert, "the client closed without close_notify: the data may be cut short (RFC 8446, section 6.1)", ""},
 	{EndDestinationTrunc, Ended, 9, NoAlert, "the destination closed without close_notify: the data may be cut short (RFC 8446, section 6.1)", ""},
 	{EndIdle, Ended, 9, NoAlert, "nothing was sent either way for limits.idle", ""},
+	{EndHalfClosed, Ended, 9, NoAlert, "one side had closed, and nothing was sent either way for limits.half_closed", "raise limits.half_closed for clients that close and then wait long for the answer"},
+	{EndMemory, Ended, 9, NoAlert, "memory ran out (limits.memory), and this flow's client held the most data that nobody took", "look why the client or the destination does not read; otherwise raise limits.memory"},
 	{EndDrain, Ended, 9, NoAlert, "the gateway stopped and the drain deadline passed", ""},
 	{EndClientError, Ended, 9, NoAlert, "the client broke the protocol or its connection failed; the record's detail says how", ""},
 	{EndDestinationError, Ended, 9, NoAlert, "the destination broke the protocol or its connection failed; the record's detail says how", ""},
@@ -201,6 +216,8 @@ var entries = [...]Entry{
 	{EndOperator, Ended, 9, NoAlert, "somebody ended the flow through the admin socket", ""},
 	{EndClientLost, Ended, 9, NoAlert, "the client stopped acknowledging packets", ""},
 	{EndDestinationLost, Ended, 9, NoAlert, "the destination stopped acknowledging packets", ""},
+	{EndClientStalled, Ended, 9, NoAlert, "data waited for limits.stall, and the client, though alive, did not read it (window closed, or less than 16 KiB taken)", "look why the client does not read; raise limits.stall for clients that pause on purpose"},
+	{EndDestinationStalled, Ended, 9, NoAlert, "data waited for limits.stall, and the destination, though alive, did not read it (window closed, or less than 16 KiB taken)", "look at the destination's load; raise limits.stall for destinations that pause on purpose"},
 	{EndRevoked, Ended, 9, NoAlert, "the client's certificate, or one of its issuers, was revoked while data flowed", ""},
 	{EndExpired, Ended, 9, NoAlert, "the client's certificate, or one of its issuers, expired while data flowed", ""},
 }

@@ -165,6 +165,9 @@ type Result struct {
 	Until time.Time
 	// Detail is for a human; names in it are escaped.
 	Detail string
+	// Digest names the lists that were asked, see Checker.Digest; "" where there
+	// was no certificate.
+	Digest string
 	// Code is why the client is refused; "" lets it through. See
 	// reason.Revoked and reason.RevocationUnknown.
 	Code reason.Code

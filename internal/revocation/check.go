@@ -25,18 +25,20 @@ func (c *Checker) Check(ctx context.Context, peer *handshake.Peer, now time.Time
 	if peer == nil {
 		return Result{Mode: Off} // no certificate, nothing to revoke
 	}
-	v := c.data.Load().authorities[peer.Authority]
+	s := c.data.Load()
+	v := s.authorities[peer.Authority]
 	switch {
 	case v == nil:
-		return Result{Code: reason.RevocationUnknown, Detail: "nothing is configured about revocation for the authority " + quote(peer.Authority)}
+		return Result{Digest: s.digest, Code: reason.RevocationUnknown, Detail: "nothing is configured about revocation for the authority " + quote(peer.Authority)}
 	case v.Mode == Off:
-		return Result{Mode: Off}
+		return Result{Digest: s.digest, Mode: Off}
 	}
 	r := Result{Mode: v.Mode, Code: reason.RevocationUnknown, Detail: "the chain is not verified"}
 	if len(peer.Chain) > 0 {
 		r = v.check(ctx, c, peer, now)
 	}
 	v.counters.count(&r)
+	r.Digest = s.digest
 	return r
 }
 

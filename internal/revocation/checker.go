@@ -53,6 +53,7 @@ type Checker struct {
 // snapshot is everything Check reads of the lists. Immutable.
 type snapshot struct {
 	authorities map[string]*view
+	digest      string // see Checker.Digest
 }
 
 // view is one authority in a snapshot.
@@ -171,6 +172,7 @@ func (c *Checker) publishLocked() {
 			v.lists[string(l.rawIssuer)] = append(v.lists[string(l.rawIssuer)], l)
 		}
 	}
+	s.digest = digestOf(c.authorities, c.sources)
 	c.data.Store(s)
 	c.epoch.Add(1)
 }

@@ -48,6 +48,7 @@ type responder struct {
 	// downUntil is set by a failure of the responder itself (not by an answer
 	// about one certificate that is of no use).
 	downUntil time.Time
+	failure   error // of the last question; nil: it was answered
 }
 
 // cached is one certificate's answer. Guarded by responder.mu.
@@ -155,6 +156,16 @@ func (e *cached) answer(now, downUntil time.Time) (_ Status, until time.Time, ok
 	return Unknown, time.Time{}, false, nil
 }
 
+// lastFailure is why the last question got no answer of use, "" if it got one.
+func (r *responder) lastFailure() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failure == nil {
+		return ""
+	}
+	return r.failure.Error()
+}
+
 // lead asks, and wakes those who wait for the same answer.
 func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Time) (Status, time.Time, bool, error) {
 	st, until, err := r.question(ctx, q, now)
@@ -165,6 +176,7 @@ func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Ti
 	if err == nil {
 		told := st == Revoked && e.status != Revoked
 		e.status, e.until, e.renew, e.err = st, until, now.Add(r.cfg.MaxAge), nil
+		r.failure = nil
 		return st, until, told, nil
 	}
 	if ctx.Err() != nil {
@@ -173,7 +185,7 @@ func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Ti
 		e.err = errGone
 		return Unknown, time.Time{}, false, err
 	}
-	e.err = err
+	e.err, r.failure = err, err
 	r.counters.askFailures.Add(1)
 	e.errUntil = now.Add(failedFor)
 	if !errors.Is(err, ErrOCSP) {

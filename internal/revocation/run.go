@@ -138,13 +138,14 @@ func (c *Checker) load(ctx context.Context, src *source) {
 	}
 	news := err != nil && (src.err == nil || src.err.Error() != err.Error())
 	src.err, src.busy = err, false
+	inUse := src.lists // once it is not busy, the next load may change them
 	src.schedule(now)
 	c.mu.Unlock()
 
 	switch {
 	case err != nil && ctx.Err() != nil: // stopped, nothing is wrong
 	case news:
-		c.complain(src, err)
+		c.complain(src, inUse, err)
 	case changed:
 		for _, l := range got.lists {
 			c.o.Log.Info("revocation list taken", zap.String("authority", src.authority.Name), zap.String("source", src.location),

@@ -77,16 +77,16 @@ func (c *Checker) begin(src *source) {
 		src.lists, src.file, src.err = lists, id, err
 		if err != nil {
 			src.counters.failures.Add(1)
-			c.complain(src, err)
+			c.complain(src, nil, err)
 		}
 	}
 }
 
-// complain logs that a source could not be loaded.
-func (c *Checker) complain(src *source, err error) {
+// complain logs that a source could not be loaded; lists are what stays in use.
+func (c *Checker) complain(src *source, lists []*List, err error) {
 	known := "none"
-	if len(src.lists) > 0 {
-		known = "the last good one stays in use until " + stamp(src.lists[0].NextUpdate)
+	if len(lists) > 0 {
+		known = "the last good one stays in use until " + stamp(lists[0].NextUpdate)
 	}
 	c.o.Log.Warn("revocation list not taken", zap.String("authority", src.authority.Name),
 		zap.String("source", src.location), zap.Error(err), zap.String("known", known))

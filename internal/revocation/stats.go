@@ -29,6 +29,7 @@ func (n *counters) count(r *Result) {
 // Stats is a picture of one moment.
 type Stats struct {
 	Epoch       uint64
+	Digest      string // see Checker.Digest
 	Authorities map[string]AuthorityStats
 }
 
@@ -51,6 +52,8 @@ type AuthorityStats struct {
 
 	// The OCSP responder.
 	OCSPAsked, OCSPFailures, OCSPCached uint64
+	OCSP                                string // URL; "" where none is asked
+	OCSPError                           string // why the last question got no answer of use, "" if it got one
 
 	Lists []ListStats
 }
@@ -69,7 +72,7 @@ func (c *Checker) Stats() Stats {
 	now := c.o.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Stats{Epoch: c.epoch.Load(), Authorities: map[string]AuthorityStats{}}
+	s := Stats{Epoch: c.epoch.Load(), Digest: c.Digest(), Authorities: map[string]AuthorityStats{}}
 	for _, a := range c.authorities {
 		n := c.counters[a.Name]
 		s.Authorities[a.Name] = AuthorityStats{
@@ -79,6 +82,11 @@ func (c *Checker) Stats() Stats {
 			Fetches: n.fetches.Load(), NotModified: n.notModified.Load(), Loaded: n.loaded.Load(), Failures: n.failures.Load(),
 			OCSPAsked: n.asked.Load(), OCSPFailures: n.askFailures.Load(), OCSPCached: n.askCached.Load(),
 		}
+	}
+	for name, r := range c.responders {
+		a := s.Authorities[name]
+		a.OCSP, a.OCSPError = r.cfg.URL, r.lastFailure()
+		s.Authorities[name] = a
 	}
 	for _, src := range c.sources {
 		a := s.Authorities[src.authority.Name]

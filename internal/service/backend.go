@@ -22,6 +22,7 @@ import (
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/metrics"
 	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/internal/web"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -31,7 +32,7 @@ import (
 // be had, the gateway runs without.
 func (s *Service) openAdmin() error {
 	a := s.runtime().Config.Admin
-	if a.Socket == config.AdminOff && a.HTTP == "" {
+	if a.Socket == config.AdminOff && a.HTTP == "" && a.Metrics.Listen == "" {
 		return nil
 	}
 	s.admin = admin.New(admin.Options{Backend: s, Hub: s.hub, Metrics: s.metrics.Handler(), Page: web.Handler(), Log: s.log})
@@ -44,6 +45,13 @@ func (s *Service) openAdmin() error {
 		if err != nil {
 			s.log.Warn("no admin socket: status and reload by command are off (SIGHUP works)", zap.Error(err))
 		}
+	}
+	if a.Metrics.Listen != "" {
+		if err := s.openScrapes(a.Metrics.Listen); err != nil {
+			s.admin.Close()
+			return err
+		}
+		s.log.Info("metrics with mutual TLS", zap.Stringer("listen", s.scrapes))
 	}
 	if a.HTTP == "" {
 		return nil
@@ -71,9 +79,13 @@ func (s *Service) newMetrics() *metrics.Metrics {
 			s.mu.Unlock()
 			return metrics.Gauges{
 				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: s.Readiness().Ready,
+				Memory: s.memoryParts(),
 				Queues: map[string][2]int{"refused_syns": {s.gateway.Queued(), gateway.QueueSize}}, Repairs: s.repairs(),
 			}
 		},
+		Memory:     s.memoryGauges,
+		Handshakes: func() turns.Stats { return s.gateway.Handshakes() },
+		Staples:    s.stapleMetrics,
 		Certificates: func() []metrics.Certificate {
 			var all []metrics.Certificate
 			for _, c := range s.Certificates() {
@@ -133,6 +145,9 @@ func (s *Service) Readiness() admin.Readiness {
 		case l.State != "fresh":
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
 		}
+	}
+	for _, text := range s.staleStaples(time.Now()) {
+		warn("%s", text)
 	}
 	for _, c := range s.Certificates() {
 		left := time.Until(c.NotAfter)
@@ -213,7 +228,7 @@ func (s *Service) Policy() admin.Policy {
 		}
 		return v
 	}
-	p := admin.Policy{Digest: rt.Set.ID(), Mode: or(spec.Mode, "enforce"), Rules: []admin.Rule{}, Default: s.hub.Hits("")}
+	p := admin.Policy{Digest: rt.Set.ID(), Mode: or(spec.Mode, "enforce"), Rules: []admin.Rule{}, Default: s.hub.Hits(""), Would: s.hub.Woulds()}
 	for i := range spec.Rules {
 		r := &spec.Rules[i]
 		p.Rules = append(p.Rules, admin.Rule{

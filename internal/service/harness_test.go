@@ -70,7 +70,8 @@ policy:
       destination: {tls: plain}
 `
 
-func newHouse(t *testing.T) *house {
+// files are those of a house that nobody lives in yet.
+func files(t *testing.T) *house {
 	t.Helper()
 	// A short path: that of a socket has at most 108 bytes.
 	dir, err := os.MkdirTemp("", "sslgate")
@@ -91,12 +92,28 @@ func newHouse(t *testing.T) *house {
 	h.put("srv.key", 0o600, key)
 	h.put("token", 0o600, []byte(houseToken+"\n"))
 	h.put("sslgate.yaml", 0o644, []byte(houseConfig))
+	return h
+}
+
+// newHouse starts a service; change, where given, is called before its files
+// are read.
+func newHouse(t *testing.T, change ...func(*house)) *house {
+	t.Helper()
+	h := files(t)
+	for _, f := range change {
+		f(h)
+	}
+	dir := h.dir
 	rt, found := config.Check(filepath.Join(dir, "sslgate.yaml"), handshake.NewStdEngine())
 	if rt == nil {
 		t.Fatalf("%v", found)
 	}
 	rt.Config.Admin.HTTP = "127.0.0.1:0"
+	if rt.Config.Admin.Metrics.Listen != "" {
+		rt.Config.Admin.Metrics.Listen = "127.0.0.1:0"
+	}
 	log := zaptest.NewLogger(t, zaptest.Level(h.level))
+	var err error
 	h.s, err = newService(context.Background(), rt, Options{
 		File: filepath.Join(dir, "sslgate.yaml"), Stdout: io.Discard, Log: log, Level: &h.level, Version: "test",
 	})
@@ -190,9 +207,10 @@ func (h *house) origin() string {
 	return ln.Addr().String()
 }
 
-// connect does a handshake as alice, or without a certificate. The caller
-// closes the connection.
-func (h *house) connect(name string, withCert bool) (*tls.Conn, error) {
+// connect does a handshake as alice, or without a certificate, which is taken
+// for refused unless lax says that it is let in. The caller closes the
+// connection.
+func (h *house) connect(name string, withCert bool, lax ...bool) (*tls.Conn, error) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -207,7 +225,7 @@ func (h *house) connect(name string, withCert bool) (*tls.Conn, error) {
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	conn := tls.Client(raw, cfg)
-	if err = conn.Handshake(); err == nil && !withCert {
+	if err = conn.Handshake(); err == nil && !withCert && len(lax) == 0 {
 		_, err = conn.Read(make([]byte, 1)) // TLS 1.3: the refusal comes with the first read
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,6 +125,67 @@ func TestPage(t *testing.T) {
 		if !strings.Contains(line, "401") && !strings.Contains(line, "Trusted") && !strings.Contains(line, "Content Security Policy") {
 			t.Errorf("the page complains: %s", line)
 		}
+	}
+}
+
+// A rule that is only observed and a shadow policy: the page and the interface
+// say what either would have refused, by rule and reason.
+func TestPageShadowAndWould(t *testing.T) {
+	h := newHouse(t, func(h *house) {
+		observed := strings.Replace(houseConfig, "    - name: pay\n", "    - name: pay\n      mode: observe\n", 1)
+		h.put("sslgate.yaml", 0o644, []byte(observed+"shadow: shadow.yaml\n"))
+		h.put("shadow.yaml", 0o644, []byte(strings.Replace(houseConfig, "authorities: [staff]}", "authorities: [staff], allow: [{san_dns: [nobody.example]}]}", 1)))
+	})
+	b := newBrowser(t)
+	_ = h.good().Close()
+	for range 3 { // let through, and would be refused
+		c, err := h.connect("pay.example", false, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+	}
+	h.finished(4)
+	p := h.s.Policy()
+	if i := slices.IndexFunc(p.Rules, func(r admin.Rule) bool { return r.Name == "pay" }); p.Rules[i].Hits.Would != 3 || p.Rules[i].Hits.Allowed != 4 {
+		t.Errorf("hits of pay: %+v", p.Rules[i].Hits)
+	}
+	if len(p.Would) != 1 || p.Would[0] != (admin.Would{Rule: "pay", Reason: "no_certificate", Flows: 3}) {
+		t.Errorf("would: %+v", p.Would)
+	}
+	b.look("light", 1280, 1400)
+	b.must("Page.navigate", map[string]any{"url": h.url + "/#token=" + h.token}, nil)
+	cells := func(table string) string {
+		s, _ := b.eval(`[...document.querySelectorAll("#` + table + ` tbody tr")].map((r) => [...r.cells].map((c) => c.textContent).join("|")).join("\n")`).(string)
+		return s
+	}
+	b.until(`document.querySelector("#differences tbody tr td:nth-child(2)")`)
+	b.until(`document.querySelector("#would tbody").textContent.includes("no_certificate")`)
+	if got := cells("would"); got != "3|pay|no_certificate" {
+		t.Errorf("would: %q", got)
+	}
+	if got := cells("policy"); !strings.Contains(got, "pay|terminate|observe|4|0|0|3") {
+		t.Errorf("policy: %q", got)
+	}
+	got := cells("differences")
+	for _, want := range []string{"shadow_denies", "identity_not_allowed", "no_certificate"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("differences lack %s: %q", want, got)
+		}
+	}
+	if sum, _ := b.eval(`document.getElementById("shadow-sum").textContent`).(string); sum != "4 of 4 flows would have been decided differently." {
+		t.Errorf("sum: %q", sum)
+	}
+	b.eval(`document.getElementById("shadow").scrollIntoView()`)
+	keep(t, "shadow-light.png", b.shot())
+	b.look("dark", 1280, 1400)
+	keep(t, "shadow-dark.png", b.shot())
+	b.look("light", 480, 900)
+	b.until(`document.documentElement.scrollWidth <= 480`)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.console) > 0 {
+		t.Errorf("the page complains: %q", b.console)
 	}
 }
 

@@ -36,6 +36,7 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	s.mu.Unlock()
 
 	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID()}
+	res.CRLsBefore = s.revocation.Digest()
 	rt, found := config.Check(s.opt.File, s.engine)
 	for _, f := range found {
 		res.Findings = append(res.Findings, f.String())
@@ -43,6 +44,9 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	err := errors.New("the configuration is not usable; the old one stays")
 	if rt != nil {
 		if err = sameBase(old.Config, rt.Config); err == nil {
+			err = s.dialAs(rt.Config)
+		}
+		if err == nil {
 			s.revocation.Reload(rt.Revocation) // first: it knows every authority the new rules may name
 			s.gateway.SetPolicy(rt.Set, shadowOf(rt), gatewayLimits(rt.Config))
 			s.gateway.SetTickets(gatewayTickets(rt))
@@ -52,6 +56,7 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 			}
 		}
 	}
+	res.CRLs = s.revocation.Digest()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = res
@@ -82,8 +87,11 @@ func sameBase(old, now *config.Config) error {
 			differ = append(differ, strings.ToLower(name))
 		}
 	}
-	if old.Limits.Flows != now.Limits.Flows || old.Limits.FlowsPerClient != now.Limits.FlowsPerClient {
-		differ = append(differ, "limits.flows, limits.flows_per_client")
+	if a, b := old.Limits, now.Limits; a.Flows != b.Flows || a.FlowsPerClient != b.FlowsPerClient || a.Memory != b.Memory {
+		differ = append(differ, "limits.flows, limits.flows_per_client, limits.memory")
+	}
+	if old.Dial.Mark != now.Dial.Mark || old.Dial.Table != now.Dial.Table {
+		differ = append(differ, "dial.mark, dial.table")
 	}
 	if len(differ) > 0 {
 		return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/testpki"
 )
 
@@ -80,5 +82,87 @@ func TestLiveFlowEndsWhenRevoked(t *testing.T) {
 	}
 	if _, err := io.ReadFull(ofGood, make([]byte, 1)); err != nil {
 		t.Errorf("the flow of another one: %v", err)
+	}
+}
+
+// Status has each authority's freshness, and the digests of policy and lists:
+// a list that is exchanged changes the one, a reload of another policy the
+// other, and what a source brought last that is of no use is said.
+func TestStatusOfRevocation(t *testing.T) {
+	h := newHouse(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	status := func() (admin.Status, admin.AuthorityRevocation) {
+		t.Helper()
+		s, err := h.api.Status(ctx)
+		if err != nil || len(s.Revocation) != 1 {
+			t.Fatalf("%+v %v", s, err)
+		}
+		return s, s.Revocation[0]
+	}
+	until := func(what string, ok func(admin.Status, admin.AuthorityRevocation) bool) admin.Status {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			s, a := status()
+			if ok(s, a) {
+				return s
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, a)
+			}
+		}
+	}
+	exchange := func(text []byte) {
+		t.Helper()
+		h.put("staff.crl.new", 0o644, text)
+		if err := os.Rename(filepath.Join(h.dir, "staff.crl.new"), filepath.Join(h.dir, "staff.crl")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = h.good().Close()
+	h.finished(1)
+	first, a := status()
+	if left := time.Until(*a.NextUpdate); a.Authority != "staff" || a.Mode != "hard" || a.State != "fresh" || left < 50*time.Minute || left > time.Hour ||
+		a.Lists != 1 || a.Entries != 0 || len(a.Errors) != 0 || a.Good == 0 || a.Revoked != 0 || len(first.CRLs) != 16 {
+		t.Errorf("%s %+v", first.CRLs, a)
+	}
+
+	exchange([]byte("no list at all"))
+	broken := until("the error", func(_ admin.Status, a admin.AuthorityRevocation) bool { return len(a.Errors) == 1 })
+	if e := broken.Revocation[0].Errors[0]; !strings.Contains(e, "staff.crl: ") || !strings.Contains(e, "neither PEM nor DER") || broken.CRLs != first.CRLs {
+		t.Errorf("%q, lists %s", e, broken.CRLs)
+	}
+	bad := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "bad"}))
+	exchange(testpki.CRLPEM(testpki.Must(h.ca.CRL(2, time.Now().Add(2*time.Hour), bad.Cert))))
+	second := until("the second list", func(_ admin.Status, a admin.AuthorityRevocation) bool {
+		return a.Entries == 1 && len(a.Errors) == 0
+	})
+	if second.CRLs == first.CRLs || second.Policy != first.Policy {
+		t.Errorf("policy %s, lists %s; before %s, %s", second.Policy, second.CRLs, first.Policy, first.CRLs)
+	}
+	if _, err := h.flowOf(bad); err == nil {
+		t.Error("the revoked one is let through")
+	}
+	if _, a := status(); a.Revoked == 0 {
+		t.Errorf("not counted: %+v", a)
+	}
+
+	h.s.mu.Lock()
+	h.s.rt.Config.Admin.HTTP = "127.0.0.1:9440" // as in the file: a reload cannot change it
+	h.s.mu.Unlock()
+	// A reload with other modes changes the lists' digest and not the policy's.
+	h.put("sslgate.yaml", 0o644, []byte(strings.Replace(houseConfig, "crl: [staff.crl]}", "crl: [staff.crl], revocation: soft}", 1)))
+	res, taken, err := h.api.Reload(ctx)
+	if err != nil || !taken || res.Policy != res.Before || res.CRLsBefore != second.CRLs || res.CRLs == res.CRLsBefore || res.CRLs == "" {
+		t.Errorf("reload: %+v %v %v", res, taken, err)
+	}
+	if s, a := status(); a.Mode != "soft" || s.CRLs != res.CRLs {
+		t.Errorf("%s %+v", s.CRLs, a)
+	}
+	// And one with another rule the other way round.
+	h.put("sslgate.yaml", 0o644, []byte(strings.Replace(strings.Replace(houseConfig, "crl: [staff.crl]}", "crl: [staff.crl], revocation: soft}", 1), "203.0.113.99", "203.0.113.98", 1)))
+	again, taken, err := h.api.Reload(ctx)
+	if err != nil || !taken || again.Policy == again.Before || again.CRLs != res.CRLs {
+		t.Errorf("reload: %+v %v %v", again, taken, err)
 	}
 }

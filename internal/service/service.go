@@ -22,6 +22,7 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/metrics"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/stack"
@@ -62,6 +63,7 @@ type Service struct {
 	records  *audit.Log
 	admin    *admin.Server  // nil: none
 	web      netip.AddrPort // of the web page, where there is one
+	scrapes  netip.AddrPort // of admin.metrics, where there is one
 	started  time.Time
 	notify   *notifier
 
@@ -71,6 +73,9 @@ type Service struct {
 	asked    chan struct{}    // closed by askDrain
 
 	revocation *revocation.Checker
+
+	memory     *memory.Budget // nil: none
+	undoMemory func()
 
 	reloading sync.Mutex // one reload at a time
 
@@ -107,6 +112,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		if s.steering, err = tun.Steer(SteerConfig(c), s.log); err != nil {
 			return errors.Join(fmt.Errorf("steer: %w", err), s.device.Close())
 		}
+		s.warnGRO()
 	}
 	return s.supervise(ctx)
 }
@@ -124,23 +130,32 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service,
 	if s.revocation, err = openRevocation(ctx, rt, s.log); err != nil {
 		return nil, errors.Join(err, s.records.Close())
 	}
+	if err = s.openMemory(); err != nil {
+		return nil, errors.Join(err, s.records.Close())
+	}
 	s.metrics = s.newMetrics()
 	s.notify = newNotifier(os.Getenv, s.log)
 	return s, nil
 }
 
 func (s *Service) gatewayConfig() gateway.Config {
+	var room gateway.Memory
+	if s.memory != nil {
+		room = s.memory
+	}
 	return gateway.Config{
+		Memory: room,
 		Policy: s.rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
 		Limits: gatewayLimits(s.rt.Config), Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
-		Shadow: shadowOf(s.rt),
+		Shadow: shadowOf(s.rt), SourceMark: socketMark(s.rt.Config),
 	}
 }
 
 func gatewayLimits(c *config.Config) gateway.Limits {
 	return gateway.Limits{
 		Hello: int(c.Limits.Hello), Handshake: c.Limits.Handshake.Std(),
-		Idle: c.Limits.Idle.Std(), Dial: c.Dial.Timeout.Std(),
+		Idle: c.Limits.Idle.Std(), Stall: c.Limits.Stall.Std(), HalfClosed: c.Limits.HalfClosed.Std(), Dial: c.Dial.Timeout.Std(),
+		Handshakes: c.Limits.Handshakes, HandshakesPerClient: c.Limits.HandshakesPerClient, HandshakesPerSecond: c.Limits.HandshakesPerSecond,
 	}
 }
 
@@ -160,6 +175,9 @@ func (s *Service) openDevice() error {
 		if err := tun.CheckForwarding(c.Capture.Interfaces...); err != nil {
 			return fmt.Errorf("this host does not forward packets, so nothing would be captured: %w", err)
 		}
+		if err := s.mayDialAs(c); err != nil {
+			return err
+		}
 		if err := tun.Guard(SteerConfig(c)); err != nil {
 			return fmt.Errorf("set the guard: %w", err)
 		}
@@ -174,11 +192,12 @@ func (s *Service) openDevice() error {
 	}
 	s.device = dev
 	if !dev.Offload() && c.TUN.Offload != "off" {
-		s.log.Warn("TUN without offload: bulk transfers run at a fraction of the speed", zap.String("reason", dev.OffloadReason()))
+		s.log.Warn("TUN without offload: one packet a system call, bulk transfers run at 0.1 to 0.35 of the speed", zap.String("reason", dev.OffloadReason()))
 	}
 	s.stack, err = stack.New(stack.Config{
 		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
-		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log,
+		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
+		UserTimeout: userTimeout(c.Limits.Stall.Std()),
 	})
 	if err != nil {
 		return errors.Join(err, s.device.Close())
@@ -198,6 +217,11 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		Mark:       c.Capture.Mark,
 		Table:      c.Capture.Table,
 		Preference: c.Capture.Preference,
+
+		ClientSource: c.ClientSource(),
+		ReturnMark:   c.Dial.Mark,
+		ReturnTable:  c.Dial.Table,
+		GRO:          c.Capture.GRO == "auto",
 	}
 }
 
@@ -215,6 +239,8 @@ func (s *Service) supervise(ctx context.Context) error {
 	group.Go(func() error { return s.sweep(parts) })
 	group.Go(func() error { return s.watch(parts) })
 	group.Go(func() error { return s.watchdog(parts) })
+	group.Go(func() error { return s.runMemory(parts) })
+	group.Go(func() error { return s.watchStaples(parts) })
 	if s.steering != nil {
 		group.Go(func() error { return s.steering.Watch(parts) })
 	}

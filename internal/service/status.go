@@ -14,15 +14,17 @@ import (
 
 // Status is how the gateway stands.
 func (s *Service) Status() admin.Status {
-	st := s.stack.Stats()
+	turns := s.gateway.Handshakes()
+	st, mem := s.stack.Stats(), s.memoryStatus()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return admin.Status{
 		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(),
-		Policy: s.rt.Set.ID(), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
+		Policy: s.rt.Set.ID(), CRLs: s.revocation.Digest(), Revocation: authorityRevocations(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
+		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
-		Repairs: s.repairs(), Shadow: shadowStatus(s.gateway.Shadow()),
+		Repairs: s.repairs(), Shadow: shadowStatus(s.gateway.Shadow()), Memory: mem,
 	}
 }
 

@@ -163,10 +163,25 @@ function draw() {
   rows("recent", b.recent.map((f) => [
     { text: clock(f.at), cls: "tight" }, { text: f.verdict, cls: "tight " + kinds[f.verdict] }, { text: f.reason, cls: "tight" }, { text: f.client, open: f.id, cls: "tight" }, { text: f.sni || f.destination, cls: "wide" }]),
     "no flow has finished yet");
+  shadow(b.status.shadow);
   text(document.querySelector("#h-relays .count"), "(" + number.format(b.relaying) + ")");
   rows("relays", b.relays.map((f) => [
     { text: f.client, open: f.id, cls: "tight" }, { text: f.sni || f.destination, cls: "wide" }, f.rule || "-", { text: age(f.since, at), cls: "num" },
     { text: bytes(f.bytes_up + f.bytes_down), cls: "num" }]), "no data flows now");
+}
+
+// shadow shows what a second policy would have decided differently.
+function shadow(s) {
+  byId("shadow").hidden = !s;
+  if (!s) return;
+  text(byId("shadow-digest"), s.policy);
+  const differ = s.differences.reduce((n, d) => n + d.flows, s.rest);
+  text(byId("shadow-sum"), number.format(differ) + " of " + number.format(s.flows) + " flows would have been decided differently" + (s.rest ? ", " + number.format(s.rest) + " of them in further ways" : "") + ".");
+  const side = (rule, why) => (rule || "default") + (why ? ", " + why : "");
+  const bad = { shadow_denies: "bad", shadow_allows: "warn" };
+  rows("differences", s.differences.slice(0, 50).map((d) => [
+    num(d.flows), { text: d.kind, cls: "tight " + (bad[d.kind] || "") },
+    { text: side(d.enforced_rule, d.enforced_reason), cls: "wide" }, { text: side(d.shadow_rule, d.shadow_reason), cls: "wide" }]), "they agree so far");
 }
 
 function state(b) {
@@ -270,10 +285,12 @@ async function slow() {
   try {
     const [policy, certificates, lists] = await Promise.all(["/v1/policy", "/v1/certificates", "/v1/revocation"].map(async (p) => (await ask(p)).json()));
     text(byId("digest"), policy.digest);
-    const hits = (h) => [num(h.allowed), num(h.refused), num(h.failed)];
+    const hits = (h) => [num(h.allowed), num(h.refused), num(h.failed), { text: number.format(h.would), cls: "num " + (h.would ? "warn" : "") }];
     rows("policy", [
       ...policy.rules.map((r) => [r.name, r.action, { text: r.mode, cls: r.mode === "observe" ? "warn" : "" }, ...hits(r.hits)]),
       ["default", "deny", policy.mode, ...hits(policy.default)]], "");
+    byId("observed").hidden = policy.would.length === 0;
+    rows("would", policy.would.slice(0, 50).map((w) => [num(w.flows), w.would_rule || "default", { text: w.would_reason, cls: "wide" }]), "");
     rows("certificates", certificates.slice(0, 50).map((c) => [
       { text: c.days_left.toFixed(1), cls: "num " + (c.days_left < 0 ? "bad" : c.days_left < 14 ? "warn" : "") }, c.kind, c.name, { text: c.subject, cls: "wide" }]), "none");
     rows("crls", lists.slice(0, 50).map((l) => [

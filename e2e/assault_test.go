@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/sslgate/sslgate/internal/assault"
+	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// assaultEnv makes this program an attacker, in the client's namespace.
+const assaultEnv = "SSLGATE_E2E_ASSAULT"
+
+func assaultMain(job string) int {
+	if err := assault.Main(job, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// assaulting is an attack that goes on.
+type assaulting struct {
+	t   *testing.T
+	cmd *lab.Cmd
+	in  *os.File
+	out *bufio.Reader
+}
+
+// assault starts a process that attacks.
+func (w *world) assault(j assault.Job) *assaulting {
+	w.t.Helper()
+	text, err := json.Marshal(j)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a := &assaulting{t: w.t, cmd: w.lab.Command(lab.Client, self), in: inW, out: bufio.NewReader(outR)}
+	a.cmd.Env = append(os.Environ(), assaultEnv+"="+string(text))
+	a.cmd.Stdin, a.cmd.Stdout, a.cmd.Stderr = inR, outW, os.Stderr
+	if err := a.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = inR.Close()
+	_ = outW.Close()
+	w.t.Cleanup(func() {
+		_ = inW.Close()
+		select {
+		case <-a.cmd.Done():
+		case <-time.After(10 * time.Second):
+			_ = a.cmd.Process.Kill()
+			<-a.cmd.Done()
+		}
+		_ = outR.Close()
+	})
+	if line, err := a.out.ReadString('\n'); err != nil || line != "ready\n" {
+		w.t.Fatalf("attacker said %q, %v", line, err)
+	}
+	if _, err := io.WriteString(inW, "go\n"); err != nil {
+		w.t.Fatal(err)
+	}
+	return a
+}
+
+// stop ends the attack and says what came of it.
+func (a *assaulting) stop() assault.Done {
+	a.t.Helper()
+	_ = a.in.Close()
+	return a.wait()
+}
+
+// wait waits for its end.
+func (a *assaulting) wait() (d assault.Done) {
+	a.t.Helper()
+	line, err := a.out.ReadString('\n')
+	if err == nil {
+		err = json.Unmarshal([]byte(line), &d)
+	}
+	if err != nil {
+		a.t.Fatalf("attacker: %v", err)
+	}
+	return d
+}
+
+// addresses gives the client further ones and returns them.
+func (w *world) addresses(n int) []netip.Addr {
+	w.t.Helper()
+	var all []netip.Addr
+	err := w.lab.Netlink(lab.Client, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(lab.ClientIface)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			a := netip.AddrFrom4([4]byte{10, 77, 1, byte(100 + i)})
+			addr, err := netlink.ParseAddr(a.String() + "/24")
+			if err != nil {
+				return err
+			}
+			if err := h.AddrAdd(link, addr); err != nil {
+				return err
+			}
+			all = append(all, a)
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all
+}
+
+// limits is a whole sslgate.yaml with other limits than config's.
+func (w *world) limits(rules, limits string) string {
+	w.t.Helper()
+	text, err := os.ReadFile(w.config(rules, ""))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	before, after, ok := strings.Cut(string(text), "limits: {")
+	_, after, more := strings.Cut(after, "}")
+	if !ok || !more {
+		w.t.Fatalf("no limits in\n%s", text)
+	}
+	return w.pem("sslgate.yaml", []byte(before+"limits: "+limits+after))
+}
+
+// serveAsked echoes, or never stops talking to who says "more".
+func serveAsked(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+	_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(c, buf); err != nil {
+		return
+	}
+	if string(buf) == "more" {
+		block := make([]byte, 64<<10)
+		for {
+			if _, err := c.Write(block); err != nil {
+				return
+			}
+		}
+	}
+	_, _ = c.Write(buf)
+	_, _ = io.Copy(io.Discard, c)
+}
+
+// While one address attacks, others are served, the attacker meets the limit
+// that is meant for it and the record says which, and the log stays short. How
+// fast others are then is measured by scripts/bench (assault-*).
+func TestOneAddressAttacks(t *testing.T) {
+	for _, c := range []struct {
+		kind    assault.Kind
+		workers int
+		reasons []reason.Code // at least one of which is recorded
+		limit   string        // which the log names
+	}{
+		{assault.Connections, 200, []reason.Code{reason.ClientLimit}, "limits.flows_per_client"},
+		{assault.Hellos, 40, []reason.Code{reason.HandshakeTimeout}, "limits.handshake"},
+		{assault.Handshakes, 16, []reason.Code{reason.NoCertificate}, ""},
+		{assault.Windows, 20, []reason.Code{reason.EndClientStalled}, "limits.stall"},
+		{assault.Drips, 40, []reason.Code{reason.HelloTimeout}, "limits.handshake"},
+		{assault.Fragments, 20, nil, ""},
+	} {
+		t.Run(string(c.kind), func(t *testing.T) {
+			w := newWorld(t, lab.Options{})
+			w.origin(server(false), serveAsked)
+			from := w.addresses(3)
+			to := []netip.AddrPort{netip.MustParseAddrPort(server(false))}
+			g := w.start(w.limits(payRule, "{flows_per_client: 64, handshake: 3s, stall: 2s, drain: 1s}"))
+			cert, key := filepath.Join(w.dir, "alice.pem"), filepath.Join(w.dir, "alice.key")
+			job := assault.Job{
+				Kind: c.kind, From: from[:1], To: to, Name: "pay.example", Workers: c.workers, For: time.Minute, Say: []byte("more"),
+			}
+			if c.kind == assault.Windows { // it takes a certificate to come that far
+				job.Cert, job.Key = cert, key
+			}
+			attack := w.assault(job)
+			time.Sleep(time.Second)
+			served := w.assault(assault.Job{
+				Kind: assault.Clients, From: from[1:], To: to, Name: "pay.example", Cert: cert, Key: key,
+				Workers: 4, For: 6 * time.Second, Say: []byte("ping"),
+			}).wait()
+			did := attack.stop()
+			if served.Good < 10 || served.Ended+served.Refused > served.Good/100 {
+				t.Errorf("clients of other addresses: %+v", served)
+			}
+			if did.Made < int64(c.workers)/2 {
+				t.Errorf("that was no attack: %+v", did)
+			}
+			seen, others := map[string]int{}, map[string]int{}
+			for _, r := range w.records(1) {
+				code := r.str("reason")
+				if end := r.str("end"); end != "" && end != string(reason.EndClean) {
+					code = end
+				}
+				if strings.HasPrefix(r.str("client"), from[0].String()+":") {
+					seen[code]++
+				} else {
+					others[code]++
+				}
+			}
+			for _, code := range c.reasons {
+				if seen[string(code)] == 0 {
+					t.Errorf("no record of the attacker says %s: %v", code, seen)
+				}
+				if others[string(code)] > 0 {
+					t.Errorf("%d records of other clients say %s: %v", others[string(code)], code, others)
+				}
+			}
+			if lines := strings.Count(g.stderr.String(), "limit met"); lines > 12 {
+				t.Errorf("%d lines in the log about limits", lines)
+			} else if c.limit != "" && !strings.Contains(g.stderr.String(), c.limit) {
+				t.Errorf("the log does not name %s:\n%s", c.limit, g.stderr.String())
+			}
+			t.Logf("attacker %+v, of its flows %v; clients %+v, %v", did, seen, served, others)
+		})
+	}
+}

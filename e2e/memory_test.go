@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/assault"
+	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// peak is the most resident memory that a process has had, in bytes.
+func peak(t *testing.T, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatal("no VmHWM")
+	return 0
+}
+
+// Clients that ask for data and do not read it make the gateway hold it. With
+// limits.memory it stays below that at many times the load the ceiling was made
+// for, and others are served all the same; without, it passes it: so the test
+// is about what it says.
+func TestMemoryStaysBelowItsCeiling(t *testing.T) {
+	const ceiling = 192 << 20
+	// The race detector's own memory is several times the program's.
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sslgate")
+	if ready := os.Getenv("SSLGATE_BINARY"); ready != "" {
+		path = ready
+	} else if out, err := exec.Command("go", "build", "-o", path, "github.com/sslgate/sslgate/cmd/sslgate").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const rules = payRule + `
+    - {name: old, to: ["*:8443"], action: bypass}
+`
+	for _, c := range []struct {
+		name, memory string
+		bounded      bool
+	}{{"with limits.memory", ", memory: 192MiB", true}, {"control", "", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, lab.Options{})
+			w.origin(server(false), serveAsked)
+			plain := netip.AddrPortFrom(lab.ServerAddr(0, false), 8443)
+			w.origin(plain.String(), serveAsked)
+			from := w.addresses(6)
+			config := w.limits(rules, "{flows_per_client: 1000, handshake: 10s, drain: 1s, stall: 1m"+c.memory+"}")
+			g := &gateway{w: w, cmd: w.lab.Command(lab.Gateway, path, "run", "-c", config), stderr: newLogBuffer()}
+			g.cmd.Dir, g.cmd.Stderr, g.cmd.Stdout = w.dir, g.stderr, g.stderr
+			if err := g.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { g.stop(syscall.SIGTERM) })
+			if !g.stderr.wait("ready", 20*time.Second, g.cmd.Done()) {
+				t.Fatalf("not ready:\n%s", g.stderr.String())
+			}
+			pid := g.cmd.Process.Pid
+			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || filepath.Base(exe) != filepath.Base(path) {
+				t.Fatalf("process %d is %s, %v", pid, exe, err)
+			}
+			idle := peak(t, pid)
+			cert, key := filepath.Join(w.dir, "alice.pem"), filepath.Join(w.dir, "alice.key")
+			// About a megabyte each: 600 of them hold three times the ceiling.
+			attack := []*assaulting{
+				w.assault(assault.Job{
+					Kind: assault.Windows, From: from[:3], To: []netip.AddrPort{plain}, Plain: true, Say: []byte("more"), Workers: 450, For: time.Minute,
+				}),
+				w.assault(assault.Job{
+					Kind: assault.Windows, From: from[3:5], To: []netip.AddrPort{netip.MustParseAddrPort(server(false))}, Name: "pay.example",
+					Cert: cert, Key: key, Say: []byte("more"), Workers: 150, For: time.Minute,
+				}),
+			}
+			time.Sleep(3 * time.Second)
+			served := w.assault(assault.Job{
+				Kind: assault.Clients, From: from[5:], To: []netip.AddrPort{netip.MustParseAddrPort(server(false))}, Name: "pay.example",
+				Cert: cert, Key: key, Workers: 2, For: 8 * time.Second, Say: []byte("ping"),
+			}).wait()
+			most := peak(t, pid)
+			var did []assault.Done
+			for _, a := range attack {
+				did = append(did, a.stop())
+			}
+			t.Logf("idle %d MiB, at most %d of %d MiB; clients %+v; attackers %+v", idle>>20, most>>20, ceiling>>20, served, did)
+			if !c.bounded {
+				if most <= ceiling {
+					t.Errorf("without a limit it took %d MiB: the load is too small to prove anything", most>>20)
+				}
+				return
+			}
+			if most > ceiling {
+				t.Errorf("%d MiB resident, the ceiling is %d MiB\n%s", most>>20, ceiling>>20, g.stderr.String())
+			}
+			if served.Good == 0 {
+				t.Errorf("nobody else was served: %+v", served)
+			}
+			g.stop(syscall.SIGTERM)
+			ended, refused := 0, 0
+			for _, r := range w.records(1) {
+				switch {
+				case r.str("end") == string(reason.EndMemory):
+					ended++
+				case r.str("reason") == string(reason.MemoryLimit):
+					refused++
+				}
+			}
+			if ended == 0 {
+				t.Errorf("no flow was ended for want of memory (%d were refused)", refused)
+			}
+			if !strings.Contains(g.stderr.String(), "limits.memory") {
+				t.Error("the log does not name limits.memory")
+			}
+			t.Logf("%d flows were ended, %d refused", ended, refused)
+		})
+	}
+}

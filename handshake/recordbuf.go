@@ -1,0 +1,43 @@
+package handshake
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// segmentSize is what records are gathered to, in bytes: 45 full segments
+	// of 1448, one packet of segmentation offload (see stack's gsoMax).
+	segmentSize = 45 * 1448
+	// inboundSize is how much of a kernel socket is read at once while large
+	// records come: four of them and the beginning of the next.
+	inboundSize = 80 << 10
+	// buffersMax bounds what all connections of an engine together hold in
+	// these buffers, in bytes: some thousand of each. Those over it go without,
+	// a record at a time.
+	buffersMax = 128 << 20
+)
+
+// recordBuffers lends the buffers of step 9.
+type recordBuffers struct {
+	out, in sync.Pool
+	lent    atomic.Int64 // bytes
+}
+
+// take lends a buffer of exactly size bytes, nil if too much is lent already.
+func (r *recordBuffers) take(pool *sync.Pool, size int) *[]byte {
+	if r.lent.Add(int64(size)) > buffersMax {
+		r.lent.Add(-int64(size))
+		return nil
+	}
+	if b, ok := pool.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, size)
+	return &b
+}
+
+func (r *recordBuffers) giveBack(pool *sync.Pool, b *[]byte) {
+	r.lent.Add(-int64(len(*b)))
+	pool.Put(b)
+}

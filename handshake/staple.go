@@ -1,0 +1,52 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Staple is the OCSP response (RFC 6960) that is shown with a certificate
+// (RFC 6066, section 8; RFC 8446, section 4.4.2.1), as it stands at the
+// moment: it may be changed while handshakes go on. The zero value shows none.
+type Staple struct {
+	p atomic.Pointer[stapled]
+}
+
+type stapled struct {
+	der   []byte
+	until time.Time
+}
+
+// Set puts another response in place, DER, shown until the given time: a
+// client takes one past its nextUpdate for none, or for a failure.
+func (s *Staple) Set(der []byte, until time.Time) {
+	s.p.Store(&stapled{der, until})
+}
+
+// At is what is shown at a time; nil is nothing.
+func (s *Staple) At(now time.Time) []byte {
+	if s == nil {
+		return nil
+	}
+	v := s.p.Load()
+	if v == nil || !now.Before(v.until) {
+		return nil
+	}
+	return v.der
+}
+
+// stapled is certs with the responses that are good now.
+func (p *Params) stapled(certs []tls.Certificate) []tls.Certificate {
+	if len(p.Staples) == 0 {
+		return certs
+	}
+	out, now := slices.Clone(certs), p.now()
+	for i := range min(len(out), len(p.Staples)) {
+		if s := p.Staples[i]; s != nil {
+			out[i].OCSPStaple = s.At(now)
+		}
+	}
+	return out
+}

@@ -1,0 +1,147 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+)
+
+// Admit makes the handshake with a caller and returns the connection behind
+// it, or why the caller may not read. ctx carries the deadline.
+type Admit func(ctx context.Context, c net.Conn) (net.Conn, error)
+
+const (
+	// admitFor is how long a caller has for its handshake.
+	admitFor = 5 * time.Second
+	// maxCallers bounds the connections of the metrics listener, handshakes
+	// with them: each costs some 50 KiB.
+	maxCallers = 64
+)
+
+// ListenMetrics listens on any address for readers of /metrics, which is all
+// that is served there, and returns the address. Whoever admit does not return
+// a connection for is closed.
+func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, err error) {
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return a, fmt.Errorf("admin.metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.opt.Metrics)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.add("admin metrics", &admitting{
+		Listener: &limited{Listener: ln, slots: make(chan struct{}, maxCallers)}, admit: admit, log: s.opt.Log,
+		// One line in ten seconds: whoever can reach the port can be refused.
+		said: rate.NewLimiter(rate.Every(10*time.Second), 3), ctx: ctx, cancel: cancel, ready: make(chan net.Conn),
+	}, mux)
+	return ln.Addr().(*net.TCPAddr).AddrPort(), nil
+}
+
+// admitting hands out connections that have come through their handshake. One
+// that takes its time does not keep the others waiting.
+type admitting struct {
+	net.Listener
+	admit  Admit
+	log    *zap.Logger
+	said   *rate.Limiter
+	ctx    context.Context // of the handshakes
+	cancel context.CancelFunc
+	ready  chan net.Conn
+
+	begin sync.Once
+	wg    sync.WaitGroup
+
+	mu     sync.Mutex
+	failed error // why no more are accepted
+}
+
+// Accept waits for the next caller that was admitted.
+func (l *admitting) Accept() (net.Conn, error) {
+	l.begin.Do(func() { l.wg.Go(l.accept) })
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.failed != nil {
+			return nil, l.failed
+		}
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *admitting) accept() {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil && l.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+			select { // out of descriptors: wait for some to be closed
+			case <-time.After(5 * time.Millisecond):
+				continue
+			case <-l.ctx.Done():
+			}
+		}
+		if err != nil {
+			l.mu.Lock()
+			l.failed = err
+			l.mu.Unlock()
+			l.cancel()
+			return
+		}
+		l.wg.Go(func() { l.one(c) })
+	}
+}
+
+func (l *admitting) one(raw net.Conn) {
+	ctx, cancel := context.WithTimeout(l.ctx, admitFor)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	c, err := l.admit(ctx, raw)
+	if !stop() && err == nil {
+		err = ctx.Err() // its deadline is spoilt
+	}
+	if err != nil {
+		_ = raw.Close()
+		if l.said.Allow() {
+			l.log.Warn("a reader of /metrics was refused", zap.Stringer("client", raw.RemoteAddr()), zap.Error(err))
+		}
+		return
+	}
+	_ = raw.SetDeadline(time.Time{}) // http.Server sets its own
+	select {
+	case l.ready <- &admitted{c, raw}:
+	case <-l.ctx.Done():
+		_ = raw.Close()
+	}
+}
+
+// admitted closes the connection below as well, whose slot is counted.
+type admitted struct {
+	net.Conn
+	raw net.Conn
+}
+
+func (c *admitted) Close() error { return errors.Join(c.Conn.Close(), ignoreClosed(c.raw.Close())) }
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close ends the listener and every handshake under way.
+func (l *admitting) Close() error {
+	l.cancel()
+	err := l.Listener.Close()
+	l.wg.Wait()
+	return err
+}

@@ -1,0 +1,103 @@
+package config
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/sslgate/sslgate/handshake"
+)
+
+// Staple is the OCSP response of one of an identity's certificates. It is
+// fetched by somebody else, who replaces the file; Read is then asked again.
+type Staple struct {
+	Identity string
+	File     string
+	// Shown is what handshakes show.
+	Shown *handshake.Staple
+
+	leaf, issuer *x509.Certificate // issuer nil: it is not in the chain
+
+	mu         sync.Mutex
+	der        []byte
+	this, next time.Time
+}
+
+// stapleWithoutEnd is how long a response without nextUpdate is shown. It says
+// that newer information is there all the time (RFC 6960, section 4.2.2.1).
+const stapleWithoutEnd = 24 * time.Hour
+
+// Read reads the file again and says whether the response is another one. With
+// an error the one before stays, until it ends.
+func (s *Staple) Read(now time.Time) (changed bool, err error) {
+	_, der, err := readPEM(s.File)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if bytes.Equal(der, s.der) {
+		return false, nil
+	}
+	r, err := ocsp.ParseResponseForCert(der, s.leaf, s.issuer)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("%s: no OCSP response for this certificate: %w", s.File, err)
+	case r.Status != ocsp.Good:
+		return false, errors.New(s.File + ": the response does not say that the certificate is good")
+	case now.Before(r.ThisUpdate.Add(-time.Minute)): // clocks differ a little
+		return false, fmt.Errorf("%s: the response is not valid before %s UTC", s.File, r.ThisUpdate.UTC().Format(time.DateTime))
+	}
+	s.der, s.this, s.next = der, r.ThisUpdate, r.NextUpdate
+	if s.next.IsZero() {
+		s.next = s.this.Add(stapleWithoutEnd)
+	}
+	s.Shown.Set(der, s.next)
+	return true, nil
+}
+
+// Until is when the response ends; the zero time if there is none.
+func (s *Staple) Until() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
+}
+
+// Ending says whether less than a quarter of the response's time is left: who
+// fetches it should have done so at half of it.
+func (s *Staple) Ending(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next.Sub(now) < s.next.Sub(s.this)/4
+}
+
+// staple reads an OCSP response for a certificate. Whether the CA signed it is
+// looked at where the CA's certificate is in the chain.
+func (b *builder) staple(path, identity, name string, chain []*x509.Certificate) *handshake.Staple {
+	if name == "" {
+		return nil
+	}
+	s := &Staple{Identity: identity, File: b.file.abs(name), Shown: &handshake.Staple{}, leaf: chain[0]}
+	if len(chain) > 1 {
+		s.issuer = chain[1]
+	}
+	if _, err := s.Read(b.now); err != nil {
+		b.add(path, err.Error())
+		return nil
+	}
+	until := s.Until()
+	end := until.UTC().Format("2006-01-02 15:04") + " UTC"
+	switch {
+	case !b.now.Before(until):
+		b.warn(path, s.File+": the response ended on "+end+" and is not stapled: fetch a new one")
+	case s.Ending(b.now):
+		b.warn(path, fmt.Sprintf("%s: the response ends in %s, on %s, and is not stapled after that: fetch a new one", s.File, roughly(until.Sub(b.now)), end))
+	}
+	b.staples = append(b.staples, s)
+	return s.Shown
+}

@@ -1,0 +1,65 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// source: do answers to connections under a client's address come back to the
+// gateway. They may come in by any interface.
+func (d *doctor) source() {
+	if !d.steers() || !d.o.Config.ClientSource() {
+		return
+	}
+	keys, _ := filepath.Glob(filepath.Join(d.o.Proc, "sys/net/ipv4/conf/*"))
+	for _, dir := range keys {
+		ifc := filepath.Base(dir)
+		if v, ok := d.sysctlInt("ipv4/conf/" + ifc + "/src_valid_mark"); ok && v != 0 && ifc != "default" && ifc != "lo" {
+			d.fail("source", "sysctl -w net/ipv4/conf/"+ifc+"/src_valid_mark=0",
+				"%s has src_valid_mark: the kernel drops answers to connections under a client's address", ifc)
+		}
+	}
+	c := d.o.Config
+	for _, f := range families {
+		list, err := netlink.RuleList(f.number)
+		if err != nil {
+			return // said by rules
+		}
+		for _, r := range list {
+			if r.Priority <= 0 || r.Priority >= c.Capture.Preference || r.Protocol == ruleProtocol || r.IifName == "lo" ||
+				!fits(&r, []string{r.IifName}, c.Dial.Mark) || fits(&r, c.Capture.Interfaces, c.Capture.Mark) { // which rules has said
+				continue
+			}
+			d.fail("source", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
+				"ip %s rule %d (table %d) comes before ours (%d) and may take answers to connections under a client's address; delete it, or add it again after %d",
+				f.flag, r.Priority, r.Table, c.Capture.Preference, c.Capture.Preference+1)
+		}
+		d.answersRoutes(f.number, f.flag)
+	}
+	if d.clean("source") {
+		d.good("source", "answers to connections under a client's address come back to the gateway")
+	}
+}
+
+func (d *doctor) answersRoutes(family int, flag string) {
+	table := d.o.Config.Dial.Table
+	list, err := netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return // said by routes
+	}
+	for _, r := range slices.DeleteFunc(list, func(r netlink.Route) bool { return r.Protocol == ruleProtocol || r.Type == unix.RTN_LOCAL }) {
+		d.fail("source", fmt.Sprintf("ip %s route del %s table %d proto %d", flag, routeDst(&r), table, int(r.Protocol)),
+			"the route %s in our table %d of answers is not ours: answers to it leave for the client", routeDst(&r), table)
+	}
+}
+
+func routeDst(r *netlink.Route) string {
+	if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+		return r.Dst.String()
+	}
+	return "default"
+}

@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// The sizes of a relay buffer in bytes, by how busy its direction is.
+const (
+	// bufferSmall is for a direction that is idle or carries requests: 10,000
+	// idle flows hold 80 MiB of them.
+	bufferSmall = 4 << 10
+	// bufferMiddle and bufferLarge are one and four of the largest segments that
+	// the stack hands to the device in one piece (45 x 1448 bytes, see stack's
+	// gsoMax), less what four and sixteen TLS records of 29 bytes overhead add:
+	// a read that fills one becomes whole segments. Downloads through 64 KiB ran
+	// at half the rate.
+	bufferMiddle = 45*1448 - 4*29
+	bufferLarge  = 4*45*1448 - 16*29
+)
+
+// lentMax bounds what all flows together hold in middle and large buffers, in
+// bytes: a thousand busy directions. Those over it relay through small ones.
+const lentMax = 256 << 20
+
+// bufferPool lends relay buffers. Those that nobody has borrowed for two
+// garbage collections are freed.
+type bufferPool struct {
+	small, middle, large sync.Pool
+	lent                 atomic.Int64 // bytes
+}
+
+func newBufferPool() *bufferPool {
+	p := &bufferPool{}
+	p.small.New = func() any { b := make([]byte, bufferSmall); return &b }
+	p.middle.New = func() any { b := make([]byte, bufferMiddle); return &b }
+	p.large.New = func() any { b := make([]byte, bufferLarge); return &b }
+	return p
+}
+
+func (p *bufferPool) of(size int) *sync.Pool {
+	switch size {
+	case bufferLarge:
+		return &p.large
+	case bufferMiddle:
+		return &p.middle
+	}
+	return &p.small
+}
+
+func (p *bufferPool) get(size int) *[]byte {
+	p.lent.Add(int64(size))
+	return p.of(size).Get().(*[]byte)
+}
+
+func (p *bufferPool) put(b *[]byte) {
+	p.lent.Add(-int64(len(*b)))
+	p.of(len(*b)).Put(b)
+}
+
+// fit changes the size after a read of k bytes: full means busy, little means
+// idle. Between the two lies a factor of eight, so that sizes do not flap.
+func (p *bufferPool) fit(b *[]byte, k int) *[]byte {
+	size := len(*b)
+	want := size
+	switch {
+	case k == size && size == bufferSmall:
+		want = bufferMiddle
+	case k == size && size == bufferMiddle:
+		want = bufferLarge
+	case k <= bufferMiddle/8 && size == bufferLarge:
+		want = bufferMiddle
+	case k <= bufferSmall/4 && size == bufferMiddle:
+		want = bufferSmall
+	}
+	if want == size || want > size && p.lent.Load()+int64(want-size) > lentMax {
+		return b
+	}
+	p.put(b)
+	return p.get(want)
+}

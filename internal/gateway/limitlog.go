@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// limitEvery is how often at most the log says that one of the limits is met:
+// who attacks must not write the log. Every flow has its record all the same.
+const limitEvery = 10 * time.Second
+
+// limitOf names the setting behind a reason; "" where it is not a limit.
+func limitOf(c reason.Code) string {
+	switch c {
+	case reason.FlowLimit:
+		return "limits.flows"
+	case reason.ClientLimit:
+		return "limits.flows_per_client"
+	case reason.MemoryLimit, reason.EndMemory:
+		return "limits.memory"
+	case reason.HelloTooLarge:
+		return "limits.hello"
+	case reason.HelloTimeout, reason.HandshakeTimeout:
+		return "limits.handshake"
+	case reason.ChainTooLong:
+		return "limits.chain"
+	case reason.EndIdle:
+		return "limits.idle"
+	case reason.EndHalfClosed:
+		return "limits.half_closed"
+	case reason.EndClientStalled, reason.EndDestinationStalled:
+		return "limits.stall"
+	}
+	return ""
+}
+
+// limitLog says which limits are met, each at most every limitEvery.
+type limitLog struct {
+	log *zap.Logger
+	now func() time.Time
+
+	mu  sync.Mutex
+	met map[reason.Code]*limitMet // as many as limitOf knows
+}
+
+// limitMet is what was not said yet.
+type limitMet struct {
+	flows, unrecorded int
+	next              time.Time
+}
+
+func newLimitLog(log *zap.Logger, now func() time.Time) *limitLog {
+	return &limitLog{log: log, now: now, met: map[reason.Code]*limitMet{}}
+}
+
+// note looks at a finished flow or a refused SYN.
+func (l *limitLog) note(r *audit.Record) {
+	code := r.Reason
+	if r.End != "" {
+		code = r.End
+	}
+	limit := limitOf(code)
+	if limit == "" {
+		return
+	}
+	now := l.now()
+	l.mu.Lock()
+	m := l.met[code]
+	if m == nil {
+		m = &limitMet{}
+		l.met[code] = m
+	}
+	m.flows++
+	m.unrecorded += int(r.Suppressed)
+	if now.Before(m.next) {
+		l.mu.Unlock()
+		return
+	}
+	flows, unrecorded := m.flows, m.unrecorded
+	*m = limitMet{next: now.Add(limitEvery)}
+	l.mu.Unlock()
+	fields := []zap.Field{
+		zap.String("limit", limit), zap.String("reason", string(code)),
+		zap.Int("flows", flows), zap.Stringer("one_of_them", r.Client),
+	}
+	if unrecorded > 0 {
+		fields = append(fields, zap.Int("syns_without_record", unrecorded))
+	}
+	l.log.Warn("limit met", fields...)
+}

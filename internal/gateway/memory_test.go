@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// room is a Memory that a test opens and closes.
+type room struct {
+	full, closed atomic.Bool // no SYN, no flow
+	held         atomic.Int64
+}
+
+func (r *room) Refusing(bool) bool { return r.full.Load() }
+
+func (r *room) Admit(bool) (func(), bool) {
+	if r.closed.Load() {
+		return nil, false
+	}
+	r.held.Add(1)
+	return func() { r.held.Add(-1) }, true
+}
+
+// Without memory a SYN is refused, and so is a flow whose SYN was let through
+// before; who is let through gives his room back.
+func TestMemoryAdmission(t *testing.T) {
+	r := &room{}
+	h := newHouse(t, mtls(), nil, func(c *Config) { c.Memory = r })
+	if err := h.try(h.alice()); err != nil {
+		t.Fatal(err)
+	}
+	h.record(1)
+	if n := r.held.Load(); n != 0 {
+		t.Errorf("room for %d flows was not given back", n)
+	}
+	r.closed.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	// The TCP handshake is let through; the reset may come before Dial returns.
+	if c, err := h.client.Dial(ctx, server4); err == nil {
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("a flow without memory: %v", err)
+		}
+		_ = c.Close()
+	}
+	if got := h.record(2); got.str("reason") != string(reason.MemoryLimit) || got.str("verdict") != "refused" {
+		t.Errorf("%v", got)
+	}
+	r.full.Store(true)
+	if c, err := h.client.Dial(ctx, server4); err == nil {
+		_ = c.Close()
+		t.Error("a SYN passed without memory")
+	}
+	if got := h.record(3); got.str("reason") != string(reason.MemoryLimit) || got.str("step") == "1" {
+		t.Errorf("%v", got)
+	}
+	r.full.Store(false)
+	r.closed.Store(false)
+	if err := h.try(h.alice()); err != nil {
+		t.Errorf("with memory again: %v", err)
+	}
+}
+
+// Shedding ends the largest flows of who holds the most, and nobody else.
+func TestShedEndsTheLargest(t *testing.T) {
+	h := newHouse(t, mtls(), func(conn net.Conn) {
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(conn, b); err != nil {
+			return
+		}
+		if b[0] == 'f' {
+			flood(conn)
+			return
+		}
+		_, _ = conn.Write(b)
+		_, _ = io.Copy(conn, conn)
+	})
+	alice := h.alice()
+	// Eight that do not read, from one address, and two that do, from another.
+	for range 8 {
+		conn, err := h.tlsClient(server4, alice, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("f")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, err := h.tlsClient(server6, alice, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer good.Close()
+	echo := func() {
+		t.Helper()
+		if _, err := good.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(good, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	echo()
+	var held int64
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if now := h.stack.Held(); now.Sent == held && held > 4<<20 {
+			break
+		} else {
+			held = now.Sent
+		}
+	}
+	if held < 4<<20 {
+		t.Fatalf("the holders hold %d bytes", held)
+	}
+	freed, flows := h.gw.Shed(held / 4)
+	if flows < 1 || flows > 4 || freed < held/4 {
+		t.Errorf("%d flows with %d of %d bytes were ended", flows, freed, held)
+	}
+	for i := range flows {
+		if r := h.record(i + 1); r.str("end") != string(reason.EndMemory) || r.str("client") == "" {
+			t.Errorf("%v", r)
+		} else if a := netip.MustParseAddrPort(r.str("client")).Addr(); a != client4 {
+			t.Errorf("a flow of %s was ended", a)
+		}
+	}
+	echo()
+	if now := h.stack.Held().Sent; now > held-freed/2 {
+		t.Errorf("%d bytes are held after %d of %d were freed", now, freed, held)
+	}
+	// More than there is ends everything, and ends.
+	if _, n := h.gw.Shed(1 << 40); n != 9-flows {
+		t.Errorf("%d flows were ended, want the other %d", n, 9-flows)
+	}
+}
+
+// The log names a limit that is met once in a while, and counts the rest.
+func TestLimitLog(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	now := time.Unix(0, 0)
+	l := newLimitLog(zap.New(core), func() time.Time { return now })
+	record := func(code, end reason.Code, suppressed int64) {
+		l.note(&audit.Record{Reason: code, End: end, Suppressed: suppressed, Client: netip.MustParseAddrPort("192.0.2.1:1")})
+	}
+	record(reason.OK, reason.EndClean, 0)
+	for range 1000 {
+		record(reason.ClientLimit, "", 2)
+	}
+	record(reason.OK, reason.EndClientStalled, 0)
+	now = now.Add(limitEvery)
+	record(reason.ClientLimit, "", 2)
+	all := logs.All()
+	if len(all) != 3 {
+		t.Fatalf("%d lines: %v", len(all), all)
+	}
+	last := all[2].ContextMap()
+	if last["limit"] != "limits.flows_per_client" || last["flows"] != int64(1000) || last["syns_without_record"] != int64(2000) || last["one_of_them"] != "192.0.2.1:1" {
+		t.Errorf("%v", last)
+	}
+	if all[1].ContextMap()["limit"] != "limits.stall" {
+		t.Errorf("%v", all[1].ContextMap())
+	}
+}
+
+// Who holds little is told from who holds much; a client alone is not little.
+func TestSmallClients(t *testing.T) {
+	r := newRegistry()
+	enter := func(a string, n int) {
+		for range n {
+			l := &Live{ID: r.nextID(), Client: netip.AddrPortFrom(netip.MustParseAddr(a), 1)}
+			r.enter(l)
+			t.Cleanup(func() { r.leave(l) })
+		}
+	}
+	small := func(a string, less int) bool { return r.small(netip.MustParseAddr(a), less) }
+	enter("192.0.2.1", 10)
+	if small("192.0.2.1", 0) || !small("192.0.2.9", 0) {
+		t.Error("alone")
+	}
+	enter("192.0.2.2", 2)
+	enter("2001:db8::1", 1)
+	enter("2001:db8::2", 2)
+	for a, want := range map[string]bool{"192.0.2.1": false, "192.0.2.2": true, "2001:db8::77": false, "192.0.2.3": true} {
+		if got := small(a, 0); got != want {
+			t.Errorf("%s: %v", a, got)
+		}
+	}
+	if !small("2001:db8::77", 1) {
+		t.Error("a flow that is just being asked about counts")
+	}
+}

@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// Where a rule says `source: client`, the destination sees the client's address:
+// the socket is bound to an address that is not ours (IP_TRANSPARENT), and
+// package tun leads the answers back. What cannot be made so is not made at
+// all: there is no way from here to a connection under the gateway's address.
+
+// connectTo makes the TCP connection that the plan asks for.
+func (fl *flow) connectTo(ctx context.Context, plan *policy.Plan, dst netip.AddrPort) (net.Conn, error) {
+	switch plan.Source {
+	case policy.SourceGateway:
+		conn, err := fl.g.dial(ctx, dst)
+		if err != nil {
+			return nil, dialError(err)
+		}
+		return conn, nil
+	case policy.SourceClient:
+		return fl.connectAs(ctx, fl.rec.Client.Addr().Unmap(), dst)
+	default:
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a plan with an unknown source address")
+	}
+}
+
+func (fl *flow) connectAs(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+	why, err := fl.g.impossibleSource(src, dst.Addr())
+	if err != nil {
+		return nil, err
+	}
+	if why != "" {
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialSource, why)
+	}
+	conn, err := fl.g.dialAs(ctx, src, dst)
+	if err != nil {
+		return nil, dialAsError(err)
+	}
+	local, ok := conn.LocalAddr().(*net.TCPAddr)
+	if !ok || local.AddrPort().Addr().Unmap() != src {
+		_ = conn.Close()
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialSource, fmt.Sprintf("the connection came from %v", conn.LocalAddr()))
+	}
+	fl.rec.DialedFrom = netip.AddrPortFrom(src, local.AddrPort().Port())
+	return conn, nil
+}
+
+// impossibleSource says why no connection can be made under the client's
+// address src, "" if one can. Answers of a destination on this host would leave
+// for the real client; an address of this host says nothing of a client.
+func (g *Gateway) impossibleSource(src, dst netip.Addr) (string, error) {
+	if src.Is4() != dst.Is4() {
+		return "client and destination are of different address families", nil
+	}
+	if dst.IsLoopback() {
+		return "the destination is on the gateway itself", nil
+	}
+	if !src.IsGlobalUnicast() {
+		return "the client's address is of its own link alone", nil
+	}
+	own, err := g.own.get()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range own {
+		switch p.Addr() {
+		case dst:
+			return "the destination is on the gateway itself", nil
+		case src:
+			return "the client's address is the gateway's own", nil
+		}
+	}
+	return "", nil
+}
+
+// dialAsError gives a failed dial under the client's address its reason: what
+// the network answered has the reasons of every dial, what failed before has
+// its own.
+func dialAsError(err error) *handshake.Error {
+	var call *os.SyscallError
+	before := errors.As(err, &call) && (call.Syscall != "connect" || // bind, setsockopt
+		errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE) || // no port left
+		errors.Is(err, syscall.EINVAL)) // no such source can be routed
+	if before {
+		e := handshake.Refuse(handshake.StepApplicationData, reason.DialSource, "")
+		e.Err = err
+		return e
+	}
+	e := dialError(err)
+	if e.Reason == reason.DialTimeout {
+		e.Detail = err.Error() + "; dialled from the client's address: does the destination route its answers to clients through this host?"
+	}
+	return e
+}
+
+// hostDialAs connects by the host's own sockets under the address src. mark is
+// what package tun knows the connections by.
+func hostDialAs(mark uint32) func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+	return func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+		d := net.Dialer{
+			FallbackDelay: -1, // as in hostDial
+			LocalAddr:     net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0)),
+			Control: func(network, _ string, raw syscall.RawConn) error {
+				var err error
+				if cerr := raw.Control(func(fd uintptr) { err = transparent(int(fd), network == "tcp6", mark) }); cerr != nil {
+					return cerr
+				}
+				return err
+			},
+		}
+		return d.DialContext(ctx, "tcp", dst.String())
+	}
+}
+
+// transparent prepares a socket for an address that is not the host's (ip(7)).
+func transparent(fd int, six bool, mark uint32) error {
+	level, option := unix.SOL_IP, unix.IP_TRANSPARENT
+	if six {
+		level, option = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
+	}
+	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+		return os.NewSyscallError("setsockopt IP_TRANSPARENT", err)
+	}
+	// The port is chosen by connect, which knows the destination: without this,
+	// bind would hand out each port once for all destinations. IPv6 too.
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+		return os.NewSyscallError("setsockopt SO_MARK", err)
+	}
+	return nil
+}
+
+// CheckClientSource says whether this process may connect under the addresses of
+// clients: nil, or an error that says what is missing.
+func CheckClientSource() error {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			continue // a host without IPv6 has no such clients
+		}
+		if err != nil {
+			return fmt.Errorf("open a socket: %w", err)
+		}
+		err = transparent(fd, family == unix.AF_INET6, 1)
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("no connection can be made under a client's address: %w: CAP_NET_ADMIN is missing: run as root, or `setcap cap_net_admin+ep` the program", err)
+		}
+		if err != nil {
+			return fmt.Errorf("no connection can be made under a client's address: %w", err)
+		}
+	}
+	return nil
+}

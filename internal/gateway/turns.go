@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/turns"
+)
+
+// The limits of handshakes where Limits has none: those of internal/config.
+const (
+	defaultHandshakes          = 1024
+	defaultHandshakesPerSecond = 250
+	// waitingTimes bounds those that wait, as a multiple of those in flight:
+	// with 10 s for the whole handshake, who stands further back has no chance.
+	waitingTimes = 4
+)
+
+func (l *Limits) handshakeDefaults() {
+	if l.Handshakes <= 0 {
+		l.Handshakes = defaultHandshakes
+	}
+	if l.HandshakesPerClient <= 0 {
+		l.HandshakesPerClient = max(l.Handshakes/8, 1)
+	}
+	if l.HandshakesPerSecond <= 0 {
+		l.HandshakesPerSecond = defaultHandshakesPerSecond
+	}
+}
+
+func (l Limits) turns() turns.Limits {
+	return turns.Limits{
+		InFlight: l.Handshakes, InFlightPerClient: l.HandshakesPerClient,
+		PerSecond: l.HandshakesPerSecond, Waiting: waitingTimes * l.Handshakes,
+	}
+}
+
+// Handshakes tells how many are in flight and wait.
+func (g *Gateway) Handshakes() turns.Stats { return g.turns.Stats() }
+
+// takeTurn waits until this flow may begin the costly part of its handshake:
+// its hello is there, and a rule terminates it. ctx ends with the deadline of
+// the handshake, which counts from the accept. False means that the flow is
+// over: refused with a RST, for what is refused here should cost little.
+func (fl *flow) takeTurn(ctx context.Context) bool {
+	began := time.Now()
+	end, err := fl.g.turns.Begin(ctx, fl.rec.Client.Addr())
+	if err == nil {
+		fl.endTurn = end
+		if waited := time.Since(began); waited > time.Millisecond {
+			fl.ledger.Note(handshake.Entry{From: handshake.SideUs, Facts: fmt.Sprintf("waited %s for its turn", waited.Round(time.Millisecond))})
+		}
+		return true
+	}
+	e := handshake.Refuse(handshake.StepClientHello, reason.HandshakeLimit, "")
+	if errors.Is(err, turns.ErrFull) {
+		e.Detail = err.Error()
+	} else {
+		e.Detail = fmt.Sprintf("its turn did not come within %s", time.Since(began).Round(time.Millisecond))
+	}
+	e.Err = err
+	fl.g.overload.say(fl.g, fl.rec.Client.Addr().String())
+	fl.refuseHello(e, fl.facts.Hello.RecordVersion)
+	return false
+}
+
+// overloadEvery is how often at most the log says that handshakes are refused
+// because too many wait.
+const overloadEvery = 10 * time.Second
+
+// overload keeps the log's lines about it few.
+type overload struct {
+	limit  rate.Sometimes
+	unsaid atomic.Uint64
+}
+
+// say counts one, and logs now and then.
+func (o *overload) say(g *Gateway, client string) {
+	o.unsaid.Add(1)
+	o.limit.Do(func() {
+		s := g.turns.Stats()
+		g.log.Warn("handshakes are refused: too many wait for their turn",
+			zap.Uint64("refused", o.unsaid.Swap(0)), zap.String("one_of_them", client),
+			zap.Int("in_flight", s.InFlight), zap.Int("waiting", s.Waiting))
+	})
+}

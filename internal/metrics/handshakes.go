@@ -1,0 +1,56 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sslgate/sslgate/internal/turns"
+)
+
+// Staple is an OCSP response that is stapled to an identity's certificate.
+type Staple struct {
+	Name  string    // of the identity
+	Until time.Time // not served any more then
+}
+
+// handshakeDescs are the metrics of handshakes in flight, and of what they show.
+type handshakeDescs struct {
+	inFlight, inFlightMax, clients, turns, staple *prometheus.Desc
+}
+
+func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheus.Desc) handshakeDescs {
+	return handshakeDescs{
+		inFlight:    desc("handshakes_in_flight", "Handshakes with clients under way."),
+		inFlightMax: desc("handshakes_limit", "limits.handshakes: no more are under way at a time."),
+		clients:     desc("handshake_clients", "Clients that are remembered for limits.handshakes_per_client and handshakes_per_second."),
+		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited are those of them that had to wait; refused found too many waiting; expired had their deadline before their turn.", "event"),
+		staple:      desc("ocsp_staple_expiry_timestamp_seconds", "When the OCSP response of an identity ends, after which it is not stapled; of several of that name, the first.", "name"),
+	}
+}
+
+func (c *sourceCollector) collectHandshakes(ch chan<- prometheus.Metric, s turns.Stats) {
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	gauge(c.handshakes.inFlight, s.InFlight)
+	gauge(c.handshakes.inFlightMax, s.InFlightMax)
+	gauge(c.handshakes.clients, s.Clients)
+	gauge(c.queue, s.Waiting, "handshakes")
+	gauge(c.queueMax, s.WaitingMax, "handshakes")
+	for event, n := range map[string]uint64{"begun": s.Begun, "waited": s.Waited, "refused": s.Refused, "expired": s.Expired} {
+		ch <- prometheus.MustNewConstMetric(c.handshakes.turns, prometheus.CounterValue, float64(n), event)
+	}
+}
+
+func (c *sourceCollector) collectStaples(ch chan<- prometheus.Metric, all []Staple) {
+	first := map[string]time.Time{}
+	for _, s := range all {
+		if t, ok := first[s.Name]; !ok || s.Until.Before(t) {
+			first[s.Name] = s.Until
+		}
+	}
+	for name, t := range first {
+		ch <- prometheus.MustNewConstMetric(c.handshakes.staple, prometheus.GaugeValue, float64(t.Unix()), name)
+	}
+}

@@ -1,0 +1,53 @@
+package revocation
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+)
+
+// Digest names everything that Check answers from, OCSP answers apart: for
+// each authority whose revocation is not off, its mode, its CAs, its responder
+// and the lists in force. It changes with every list that is taken, and is the
+// same in every process that has the same lists: unlike Epoch it can be
+// recorded and compared. "" means that nothing is checked for any authority.
+//
+// It is the first 16 hex digits of a SHA-256, as a policy's digest is.
+func (c *Checker) Digest() string { return c.data.Load().digest }
+
+func digestOf(authorities []*Authority, sources []*source) string {
+	h := sha256.New()
+	any := false
+	byName := slices.SortedFunc(slices.Values(authorities), func(a, b *Authority) int { return cmp.Compare(a.Name, b.Name) })
+	for _, a := range byName {
+		if a.Mode == Off {
+			continue
+		}
+		any = true
+		var cas, lists []string
+		for _, ca := range a.cas() {
+			cas = append(cas, fmt.Sprintf("%x", sha256.Sum256(ca.Raw)))
+		}
+		for _, src := range sources {
+			if src.authority.Name == a.Name {
+				for _, l := range src.lists {
+					lists = append(lists, hex.EncodeToString(l.sum[:]))
+				}
+			}
+		}
+		for _, set := range []*[]string{&cas, &lists} { // neither order nor repetition decides anything
+			slices.Sort(*set)
+			*set = slices.Compact(*set)
+		}
+		_, _ = fmt.Fprintf(h, "%q %s %q %q\n", a.Name, a.Mode, cas, lists) // a hash takes everything
+		if o := a.OCSP; o != nil {
+			_, _ = fmt.Fprintf(h, "ocsp %q %s %d\n", o.URL, o.MaxAge, o.Nonce)
+		}
+	}
+	if !any {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}

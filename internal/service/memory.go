@@ -1,0 +1,125 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/memory"
+	"github.com/sslgate/sslgate/internal/metrics"
+)
+
+// openMemory makes the process keep to limits.memory. It is told what to do
+// about it only once the parts run (runMemory).
+func (s *Service) openMemory() error {
+	ceiling := int64(s.rt.Config.Limits.Memory)
+	if ceiling == 0 {
+		if ceiling = memory.DefaultCeiling(); ceiling < memory.MinCeiling {
+			s.log.Warn("memory has no bound: this machine's is not known, or too little", zap.Int64("three_quarters", ceiling))
+			return nil
+		}
+	}
+	var err error
+	s.memory, s.undoMemory, err = memory.Start(memory.Config{
+		Ceiling: ceiling, Log: s.log,
+		Actions: memory.Actions{Tighten: func(room int64) { s.stack.SetBufferRoom(room) }, Shed: s.shed},
+	})
+	if err != nil {
+		return err
+	}
+	// What is in use before any flow is there, with authorities and revocation
+	// lists, says whether the ceiling can work at all.
+	if st := s.memory.Stats(); st.Resident > st.Ceiling/2 {
+		s.log.Warn("limits.memory leaves little for flows", zap.Int64("ceiling", st.Ceiling), zap.Int64("resident", st.Resident))
+	}
+	return nil
+}
+
+// runMemory watches the memory until ctx ends.
+func (s *Service) runMemory(ctx context.Context) error {
+	if s.memory == nil {
+		<-ctx.Done()
+		return nil
+	}
+	defer s.undoMemory()
+	return s.memory.Run(ctx)
+}
+
+// flooded says that no data may be taken in.
+func (s *Service) flooded() bool { return s.memory != nil && s.memory.Flooded() }
+
+// userTimeout is how long the stack keeps a client that acknowledges nothing.
+// A closed window counts as that too, so it must be later than limits.stall,
+// which tells the two apart: looked at each quarter of it, it ends a flow after
+// one and a half at most.
+func userTimeout(stall time.Duration) time.Duration { return max(2*time.Minute, 2*stall) }
+
+// shed frees memory: first what closed flows still hold, then by ending live
+// ones.
+func (s *Service) shed(need int64) (freed int64, flows int) {
+	freed, flows = s.stack.DropLingering()
+	if freed < need {
+		more, n := s.gateway.Shed(need - freed)
+		freed, flows = freed+more, flows+n
+	}
+	return freed, flows
+}
+
+// The sizes of what is only counted, in bytes, as measured with benchmarks of
+// the packages that hold it: they are for the operator's eye, and nothing is
+// decided by them.
+const (
+	flowSize   = 8 << 10 // a live flow's record, ledger and facts
+	recordSize = 3 << 10 // an audit record that waits
+	chainSize  = 8 << 10 // a verified chain
+	leafSize   = 3 << 10 // a certificate made on demand
+)
+
+// memoryParts says where the memory is.
+func (s *Service) memoryParts() map[string]uint64 {
+	heap, held := memory.Read(), s.stack.Held()
+	parts := map[string]uint64{
+		"heap_live": heap.Live, "heap_garbage": heap.Garbage, "heap_unused": heap.Unused, "stacks": heap.Stacks, "runtime": heap.Runtime,
+		"socket_receive": uint64(held.Received), "socket_send": uint64(held.Sent), "socket_lingering": uint64(held.Lingering),
+		"relay_buffers": uint64(s.gateway.RelayBuffers()),
+		"flows":         uint64(s.gateway.Flows()) * flowSize,
+		"audit_queue":   uint64(s.records.Stats().Queued) * recordSize,
+	}
+	for _, a := range s.revocation.Stats().Authorities {
+		for _, l := range a.Lists {
+			parts["crl"] += uint64(l.Bytes)
+		}
+	}
+	if e, ok := s.engine.(interface{ CachedChains() int }); ok {
+		parts["chain_cache"] = uint64(e.CachedChains()) * chainSize
+	}
+	for _, id := range s.runtime().Environment.Identities {
+		if m, ok := id.Mint.(interface{ Cached() int }); ok {
+			parts["minted"] += uint64(m.Cached()) * leafSize
+		}
+	}
+	return parts
+}
+
+func (s *Service) memoryGauges() *metrics.Memory {
+	if s.memory == nil {
+		return nil
+	}
+	st := s.memory.Stats()
+	return &metrics.Memory{
+		Ceiling: st.Ceiling, Limit: st.Limit, InUse: st.InUse, Resident: st.Resident, Level: int(st.Level),
+		Refused: st.Refused, Shed: st.Shed, ShedBytes: st.ShedBytes,
+	}
+}
+
+func (s *Service) memoryStatus() *admin.Memory {
+	m := &admin.Memory{Parts: s.memoryParts()}
+	if s.memory != nil {
+		st := s.memory.Stats()
+		m.Ceiling, m.InUse, m.Resident, m.Level = st.Ceiling, st.InUse, st.Resident, st.Level.String()
+		m.Refused, m.Shed = st.Refused, st.Shed
+	}
+	return m
+}

@@ -1,0 +1,82 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// admitScraper is the walk of a flow for a reader of admin.metrics, as far as
+// it goes: the policy is that of the one rule that admin.metrics is, engine
+// and revocation are the gateway's own. There is no resumption, so each
+// connection is judged by what is known now.
+func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, error) {
+	set := s.runtime().Metrics // that of the last reload
+	facts := policy.Facts{Now: time.Now(), Src: addrOf(raw.RemoteAddr()), Dst: addrOf(raw.LocalAddr())}
+	if v, decided := set.OnSYN(facts); decided {
+		return nil, refusedBy(v)
+	}
+	hello, conn, err := handshake.Peek(ctx, raw, 0)
+	if err != nil {
+		e := handshake.AsError(err)
+		_ = handshake.SendAlert(raw, e.Wanted, 0) // where it fails, the caller has gone
+		return nil, err
+	}
+	facts.Hello = hello
+	v := set.OnHello(facts)
+	if v.Action != policy.Terminate {
+		_ = handshake.SendAlert(raw, v.Alert, hello.RecordVersion) // where it fails, the caller has gone
+		return nil, refusedBy(v)
+	}
+	plan, params := v.Plan, *v.Plan.Client
+	params.Epoch = s.revocation.Epoch()
+	judge := func(peer *handshake.Peer, state *handshake.State) error {
+		facts.Peer, facts.State = peer, state
+		if v := set.OnPeer(plan, facts); v.Action != policy.Terminate {
+			return refusedBy(v)
+		}
+		if r := s.revocation.Check(ctx, peer, facts.Now); r.Code != "" {
+			return refusedBy(policy.Verdict{Reason: r.Code, Detail: r.Detail, Alert: handshake.AlertOf(r.Code)})
+		}
+		return nil
+	}
+	session, err := s.engine.Server(ctx, conn, hello, &params, judge, handshake.NewLedger(facts.Now))
+	if err != nil {
+		return nil, err
+	}
+	if session.Peer == nil || !session.Peer.Proven {
+		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, "")
+	}
+	// What counts is the answer about the proven peer.
+	return session.Conn, judge(session.Peer, &session.State)
+}
+
+func refusedBy(v policy.Verdict) error {
+	e := handshake.Refuse(handshake.StepClientVerified, v.Reason, v.Detail)
+	e.Wanted = v.Alert
+	return e
+}
+
+func addrOf(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{} // which no policy lets through
+	}
+	at := tcp.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
+}
+
+// openScrapes opens admin.metrics.
+func (s *Service) openScrapes(listen string) (err error) {
+	if s.runtime().Metrics == nil {
+		return errors.New("admin.metrics has no policy")
+	}
+	s.scrapes, err = s.admin.ListenMetrics(listen, s.admitScraper)
+	return err
+}

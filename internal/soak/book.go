@@ -1,0 +1,281 @@
+package soak
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// key names a connection as the client and the audit record do. The ports of
+// clients are used again, so there may be several of one key, one after the
+// other.
+type key struct{ client, destination netip.AddrPort }
+
+func (k key) String() string { return k.client.String() + " -> " + k.destination.String() }
+
+// want is what must become of one connection, as its client says.
+type want struct {
+	key
+	kind string
+	// outcomes are the reasons, with "/" and how it ended where it was let
+	// through, one of which the record must have.
+	outcomes []string
+	begun    time.Time
+	// id is what the client asked an origin under.
+	id uint64
+	// sent and got are the bytes that the client has written and read, without
+	// TLS. exact says that the connection came to its end in order, so that all
+	// accounts must name the same numbers.
+	sent, got int64
+	exact     bool
+}
+
+// record is what is read of an audit record.
+type record struct {
+	Time        time.Time      `json:"time"`
+	Client      netip.AddrPort `json:"client"`
+	Destination netip.AddrPort `json:"destination"`
+	Rule        string         `json:"rule"`
+	Verdict     string         `json:"verdict"`
+	Reason      string         `json:"reason"`
+	Detail      string         `json:"detail"`
+	Dialed      string         `json:"dialed"`
+	Up          int64          `json:"bytes_up"`
+	Down        int64          `json:"bytes_down"`
+	End         string         `json:"end"`
+	EndDetail   string         `json:"end_detail"`
+	Suppressed  int64          `json:"suppressed"`
+}
+
+func (r *record) key() key {
+	unmap := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	return key{unmap(r.Client), unmap(r.Destination)}
+}
+
+func (r *record) outcome() string {
+	if r.End == "" {
+		return r.Reason
+	}
+	return r.Reason + "/" + r.End
+}
+
+// decided is what sslgate_flows_total counts by.
+type decided struct{ rule, verdict, reason string }
+
+// maxProblems bounds what is kept word for word; the rest is counted.
+const maxProblems = 50
+
+// book holds the four accounts together. Its methods may be called by anyone.
+type book struct {
+	mu       sync.Mutex
+	wants    map[key][]want
+	records  map[key][]record
+	origins  map[uint64]served
+	problems []string
+	more     int // problems beyond maxProblems
+
+	// Since the start:
+	kinds      map[string]int64  // connections by clients
+	begun      int64             // their sum
+	written    int64             // records
+	decisions  map[decided]int64 // by records
+	up, down   int64             // bytes by records
+	dialed     int64             // records of flows that reached a destination
+	connected  int64             // those of them that were let through, with a TLS handshake where there is one
+	steady     int64             // those of them whose destination is never restarted
+	exactBytes int64             // bytes that clients have compared
+	suppressed int64
+}
+
+func newBook() *book {
+	return &book{
+		wants: map[key][]want{}, records: map[key][]record{}, origins: map[uint64]served{},
+		kinds: map[string]int64{}, decisions: map[decided]int64{},
+	}
+}
+
+func (b *book) complain(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.note(format, args...)
+}
+
+func (b *book) note(format string, args ...any) {
+	if len(b.problems) >= maxProblems {
+		b.more++
+		return
+	}
+	b.problems = append(b.problems, fmt.Sprintf(format, args...))
+}
+
+func (b *book) failed() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.problems) + b.more
+}
+
+// client enters a finished connection.
+func (b *book) client(w want) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wants[w.key] = append(b.wants[w.key], w)
+	b.kinds[w.kind]++
+	b.begun++
+	if w.exact {
+		b.exactBytes += w.sent + w.got
+	}
+}
+
+// served enters what an origin has seen.
+func (b *book) served(id uint64, s served) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.origins[id]; ok {
+		b.note("an origin was reached twice by connection %d", id)
+	}
+	b.origins[id] = s
+}
+
+// record enters a line of the audit log.
+func (b *book) record(r record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := r.key()
+	b.records[k] = append(b.records[k], r)
+	b.written++
+	b.decisions[decided{orDefault(r.Rule), r.Verdict, r.Reason}]++
+	b.up += r.Up
+	b.down += r.Down
+	b.suppressed += r.Suppressed
+	if r.Dialed != "" {
+		b.dialed++
+		if r.Verdict == "allowed" {
+			b.connected++
+		}
+		if r.Rule != restartedRule {
+			b.steady++
+		}
+	}
+}
+
+// orDefault is what metrics call no rule.
+func orDefault(rule string) string {
+	if rule == "" {
+		return "default"
+	}
+	return rule
+}
+
+// even says whether there are as many records as connections.
+func (b *book) even() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.written == b.begun
+}
+
+// settle compares the accounts of every connection once nothing is under way,
+// and forgets them.
+func (b *book) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k, wants := range b.wants {
+		records := b.records[k]
+		slices.SortFunc(wants, func(a, b want) int { return a.begun.Compare(b.begun) })
+		slices.SortFunc(records, func(a, b record) int { return a.Time.Compare(b.Time) })
+		for i, w := range wants {
+			if i >= len(records) {
+				b.note("%s %s: a client's connection has no audit record", w.kind, k)
+				continue
+			}
+			b.compare(&w, &records[i])
+		}
+		for _, r := range records[min(len(wants), len(records)):] {
+			b.note("%s: an audit record (%s) of a connection that no client made", k, r.outcome())
+		}
+		delete(b.records, k)
+	}
+	for k, records := range b.records {
+		b.note("%s: %d audit records (%s) of a connection that no client made", k, len(records), records[0].outcome())
+	}
+	for id, s := range b.origins {
+		b.note("an origin was reached by connection %d (%d bytes in, %d out), which no client made", id, s.in, s.out)
+	}
+	clear(b.wants)
+	clear(b.records)
+	clear(b.origins)
+}
+
+// compare holds the three accounts of one connection together.
+func (b *book) compare(w *want, r *record) {
+	wrong := func(format string, args ...any) {
+		b.note("%s %s: %s", w.kind, w.key, fmt.Sprintf(format, args...))
+	}
+	if !slices.Contains(w.outcomes, r.outcome()) {
+		wrong("the audit record says %q (%s), want %s", r.outcome(), strings.TrimSpace(r.Detail+" "+r.EndDetail), strings.Join(w.outcomes, " or "))
+	}
+	s, reached := b.origins[w.id]
+	delete(b.origins, w.id)
+	switch {
+	case r.Verdict != "allowed":
+		if reached || r.Up != 0 || r.Down != 0 {
+			wrong("refused, and still %d bytes up and %d down, origin reached: %v", r.Up, r.Down, reached)
+		}
+	case w.exact:
+		if !reached || w.sent != r.Up || r.Up != s.in || w.got != r.Down || r.Down != s.out {
+			wrong("bytes up: client %d, record %d, origin %d; down: origin %d, record %d, client %d",
+				w.sent, r.Up, s.in, s.out, r.Down, w.got)
+		}
+	default: // cut off: what came through can only become less on the way
+		if w.sent < r.Up || r.Up < s.in || reached && s.out < r.Down || r.Down < w.got {
+			wrong("cut off, bytes up: client %d, record %d, origin %d; down: origin %d, record %d, client %d",
+				w.sent, r.Up, s.in, s.out, r.Down, w.got)
+		}
+	}
+}
+
+// againstMetrics compares the sums of the audit log with /metrics, and the
+// number of connections that the steady origins have accepted with both. A
+// connection to one that is just being killed may count on one side alone.
+func (b *book) againstMetrics(m samples, accepted int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	theirs := map[decided]int64{}
+	for _, s := range m["sslgate_flows_total"] {
+		theirs[decided{s.labels["rule"], s.labels["verdict"], s.labels["reason"]}] += int64(s.value)
+	}
+	for _, d := range slices.SortedFunc(maps.Keys(merge(theirs, b.decisions)), func(a, b decided) int {
+		return cmp.Or(cmp.Compare(a.rule, b.rule), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.reason, b.reason))
+	}) {
+		if theirs[d] != b.decisions[d] {
+			b.note("flows by rule %s, %s, %s: /metrics %d, audit log %d", d.rule, d.verdict, d.reason, theirs[d], b.decisions[d])
+		}
+	}
+	equal := func(what string, metrics, audit int64) {
+		if metrics != audit {
+			b.note("%s: %d, audit log %d", what, metrics, audit)
+		}
+	}
+	equal("bytes up by /metrics", int64(m.one("sslgate_flow_bytes_total", "direction", "up")), b.up)
+	equal("bytes down by /metrics", int64(m.one("sslgate_flow_bytes_total", "direction", "down")), b.down)
+	equal("records written by /metrics", int64(m.one("sslgate_audit_records_written_total")), b.written)
+	equal("destinations connected by /metrics", int64(m.one("sslgate_upstream_total", "result", "connected")), b.connected)
+	equal("connections accepted by origins", accepted, b.steady)
+	equal("refused SYNs without a record by /metrics", int64(m.one("sslgate_syns_unrecorded_total")), b.suppressed)
+	if lost := m.one("sslgate_audit_records_lost_total"); lost != 0 {
+		b.note("%v audit records were lost", lost)
+	}
+	if bad := m.one("sslgate_stack_bad_packets_total", "kind", "checksum"); bad != 0 {
+		b.note("%v packets with a wrong checksum on a path that makes no errors", bad)
+	}
+}
+
+func merge(a, b map[decided]int64) map[decided]int64 {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}

@@ -1,0 +1,201 @@
+package soak
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Sample is how the gateway's process stands while nothing is under way.
+type Sample struct {
+	Second     int   `json:"second"`     // since the start
+	RSS        int64 `json:"rss"`        // bytes
+	Heap       int64 `json:"heap"`       // bytes in use after a garbage collection
+	Goroutines int   `json:"goroutines"` // of Go's runtime
+	FDs        int   `json:"fds"`        // open file descriptors
+	Flows      int   `json:"flows"`      // in the registry
+	Lingering  int   `json:"lingering"`  // closed, with last bytes not acknowledged
+}
+
+// series is one line of /metrics.
+type series struct {
+	labels map[string]string
+	value  float64
+}
+
+type samples map[string][]series
+
+// one is the value of the series that has the label, 0 where there is none.
+func (m samples) one(name string, label ...string) float64 {
+	for _, s := range m[name] {
+		if len(label) == 0 || s.labels[label[0]] == label[1] {
+			return s.value
+		}
+	}
+	return 0
+}
+
+// adminTimeout bounds a question to the gateway.
+const adminTimeout = 30 * time.Second
+
+// admin asks the gateway by its socket.
+func (s *site) admin(ctx context.Context, method, path string) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", s.file("admin.sock"))
+	}}}
+	req, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	return res.StatusCode, b, err
+}
+
+// metrics reads /metrics: counters and gauges.
+func (s *site) metrics(ctx context.Context) (samples, error) {
+	code, b, err := s.admin(ctx, http.MethodGet, "/metrics")
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("/metrics answers %d", code)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseMetrics(string(b))
+}
+
+// parseMetrics reads Prometheus's text format as far as client_golang writes
+// it; comments say nothing that is needed here.
+func parseMetrics(text string) (samples, error) {
+	m := samples{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		i := strings.LastIndexByte(line, ' ')
+		if i < 0 {
+			return nil, fmt.Errorf("/metrics: no value in %q", line)
+		}
+		value, err := strconv.ParseFloat(line[i+1:], 64)
+		if err != nil {
+			return nil, fmt.Errorf("/metrics: %q: %w", line, err)
+		}
+		name, rest, _ := strings.Cut(line[:i], "{")
+		v := series{labels: map[string]string{}, value: value}
+		for rest != "" && rest != "}" {
+			label, after, ok := strings.Cut(rest, "=")
+			quoted, err := strconv.QuotedPrefix(after)
+			if !ok || err != nil {
+				return nil, fmt.Errorf("/metrics: labels of %q", line)
+			}
+			if v.labels[label], err = strconv.Unquote(quoted); err != nil {
+				return nil, fmt.Errorf("/metrics: labels of %q: %w", line, err)
+			}
+			rest = strings.TrimPrefix(after[len(quoted):], ",")
+		}
+		m[name] = append(m[name], v)
+	}
+	return m, nil
+}
+
+// look takes a sample.
+func (s *site) look(ctx context.Context, since time.Time) (x Sample, m samples, err error) {
+	// The profile is thrown away: making it collects garbage first. What lies
+	// in a sync.Pool is garbage at the second collection.
+	for range 2 {
+		if code, _, err := s.admin(ctx, http.MethodGet, "/debug/pprof/heap?gc=1"); err != nil || code != http.StatusOK {
+			return x, nil, errors.Join(err, fmt.Errorf("garbage collection: status %d", code))
+		}
+	}
+	if m, err = s.metrics(ctx); err != nil {
+		return x, nil, err
+	}
+	x = Sample{
+		Second: int(time.Since(since).Seconds()), Heap: int64(m.one("go_memstats_heap_alloc_bytes")),
+		Goroutines: int(m.one("go_goroutines")), Flows: int(m.one("sslgate_flows_live")), Lingering: int(m.one("sslgate_flows_lingering")),
+	}
+	x.RSS, x.FDs, err = process(s.gateway.Process.Pid)
+	return x, m, err
+}
+
+// process reads the resident memory in bytes and the number of descriptors of
+// a process (proc(5)).
+func process(pid int) (rss int64, fds int, err error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if kib, ok := strings.CutPrefix(sc.Text(), "VmRSS:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(kib, "kB")), 10, 64)
+			if err != nil {
+				return 0, 0, err
+			}
+			rss = n << 10
+		}
+	}
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return rss, len(all), err
+}
+
+// growth says what has grown from the first samples to the last, by more than
+// noise. A leak of one thing a flow shows at once: each quiet moment has
+// hundreds of flows more behind it than the one before. The first sample
+// after the start is left out by the caller: caches fill.
+func growth(all []Sample) []string {
+	if len(all) < 2 {
+		return nil
+	}
+	third := max(1, len(all)/3)
+	first, last := all[:third], all[len(all)-third:]
+	var grown []string
+	for _, c := range []struct {
+		what  string
+		of    func(Sample) int64
+		slack func(int64) int64 // over the middle of the first third
+	}{
+		// Connections of the admin socket and of CRLs come and go.
+		{"goroutines", func(s Sample) int64 { return int64(s.Goroutines) }, func(int64) int64 { return 6 }},
+		{"file descriptors", func(s Sample) int64 { return int64(s.FDs) }, func(int64) int64 { return 3 }},
+		// TIME_WAIT of the stack and rings of what is remembered fill for a
+		// minute or two: some megabytes.
+		{"heap", func(s Sample) int64 { return s.Heap }, func(n int64) int64 { return n/5 + 8<<20 }},
+		// What Go has given back is counted until the kernel takes it; with
+		// the race detector each byte has several of shadow.
+		{"resident memory", func(s Sample) int64 { return s.RSS }, func(n int64) int64 { return n/3 + 32<<20 }},
+	} {
+		values := func(all []Sample) (out []int64) {
+			for _, s := range all {
+				out = append(out, c.of(s))
+			}
+			return out
+		}
+		before, after := median(values(first)), median(values(last))
+		if after > before+c.slack(before) {
+			grown = append(grown, fmt.Sprintf("%s grew: %d in the first quiet moments, %d in the last", c.what, before, after))
+		}
+	}
+	return grown
+}
+
+func median(all []int64) int64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}

@@ -1,0 +1,108 @@
+package stack
+
+import (
+	"fmt"
+	"reflect"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// Progress is how a peer takes what is sent to it.
+type Progress struct {
+	// Waiting is how many bytes were written and are not acknowledged.
+	Waiting int
+	// Taken is how many bytes were acknowledged so far.
+	Taken uint64
+	// Sent and Heard grow with every segment to and from the peer, a bare
+	// acknowledgement too.
+	Sent, Heard uint64
+}
+
+// Progress says how the client takes what is sent to it.
+func (c *Conn) Progress() Progress {
+	// Before the queue is read: what is written in between only makes Taken
+	// less than it is, for the moment.
+	written := c.written.Load()
+	p := Progress{Waiting: sendQueue(c.ep)}
+	p.Taken = max(written, uint64(p.Waiting)) - uint64(p.Waiting)
+	if s, ok := c.ep.Stats().(*tcp.Stats); ok {
+		p.Sent, p.Heard = s.SegmentsSent.Value(), s.SegmentsReceived.Value()
+	}
+	return p
+}
+
+// Held is how many bytes of data the connection holds now: received and not
+// read, written and not acknowledged.
+func (c *Conn) Held() (received, sent int) {
+	received, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	if terr != nil {
+		received = 0 // ended
+	}
+	return received, sendQueue(c.ep)
+}
+
+// sndBufUsed is where a tcp.Endpoint counts the bytes of its send queue.
+// Netstack has no other way to ask for it (SIOCOUTQ): SendQueueSizeOption is
+// not implemented for TCP, and a TCPProbe would copy all of the state of every
+// connection for every segment.
+const (
+	sndQueueField = "sndQueueInfo"
+	sndUsedField  = "SndBufUsed"
+)
+
+// sendQueue returns the bytes in the send queue of an endpoint. The endpoint's
+// lock, which all that change the number hold, is held while it is read.
+func sendQueue(e tcpip.Endpoint) int {
+	ep, ok := e.(*tcp.Endpoint)
+	if !ok {
+		return 0
+	}
+	ep.LockUser()
+	defer ep.UnlockUser()
+	// Netstack takes off one for a FIN that is acknowledged, and never put it on.
+	return max(int(reflect.ValueOf(ep).Elem().FieldByIndex(sndUsedIndex).Int()), 0)
+}
+
+// sndUsedIndex is the field's place. That it is there is checked by New.
+var sndUsedIndex = findSndUsed()
+
+func findSndUsed() []int {
+	queue, ok := reflect.TypeFor[tcp.Endpoint]().FieldByName(sndQueueField)
+	if !ok {
+		return nil
+	}
+	used, ok := queue.Type.FieldByName(sndUsedField)
+	if !ok || used.Type.Kind() != reflect.Int {
+		return nil
+	}
+	return append(append([]int{}, queue.Index...), used.Index...)
+}
+
+// checkNetstack refuses a netstack whose send queue cannot be read.
+func checkNetstack() error {
+	if sndUsedIndex == nil {
+		return fmt.Errorf("this netstack has no %s.%s: another version of it needs another way to read its send queue", sndQueueField, sndUsedField)
+	}
+	return nil
+}
+
+// Held is what all connections hold, in bytes.
+type Held struct {
+	Received, Sent     int64 // of live flows: not read yet, not acknowledged yet
+	Lingering          int64 // of closed ones: not acknowledged yet
+	Flows, LingerFlows int
+}
+
+// Held sums up what the connections hold: about a microsecond for each.
+func (s *Stack) Held() Held {
+	var h Held
+	for _, c := range s.flows.all() {
+		r, w := c.Held()
+		h.Received, h.Sent, h.Flows = h.Received+int64(r), h.Sent+int64(w), h.Flows+1
+	}
+	for _, c := range s.flows.closing() {
+		h.Lingering, h.LingerFlows = h.Lingering+int64(sendQueue(c.ep)), h.LingerFlows+1
+	}
+	return h
+}

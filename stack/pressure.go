@@ -1,0 +1,85 @@
+package stack
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// leastBuffer is what SetBufferRoom leaves each flow and direction, in bytes:
+// one TLS record (RFC 8446, section 5.2). With less, one record takes several
+// round trips.
+const leastBuffer = 16 << 10
+
+// SetBufferRoom lets the socket buffers of all flows together take about room
+// bytes, in equal shares, from now on; 0 is the bounds of Config again. A
+// window that the client was told of stays open, so what it has been allowed
+// to send may still come; buffers grow again by themselves, with their use.
+func (s *Stack) SetBufferRoom(room int64) {
+	ns := s.netstack.Load()
+	if ns == nil {
+		return // not running yet
+	}
+	conns := s.flows.all()
+	most := s.cfg.BufferMax
+	if room > 0 {
+		share := room / 2 / int64(len(conns)+1)
+		most = int(min(max(share, leastBuffer), int64(s.cfg.BufferMax)))
+	}
+	s.setBufferMax(ns, most)
+	for _, c := range conns {
+		so := c.ep.SocketOptions()
+		// Without notification: with it, netstack would never let the buffer
+		// grow again.
+		if so.GetReceiveBufferSize() > int64(most) {
+			so.SetReceiveBufferSize(int64(most), false)
+		}
+		if so.GetSendBufferSize() > int64(most) {
+			so.SetSendBufferSize(int64(most), false)
+		}
+	}
+}
+
+// setBufferMax changes what new flows begin with and all may grow to.
+func (s *Stack) setBufferMax(ns *gstack.Stack, most int) {
+	begin := min(s.cfg.BufferSize, most)
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: begin, Max: most}
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: begin, Max: most}
+	// Neither fails on a range that is in order.
+	_ = ns.SetTransportProtocolOption(tcp.ProtocolNumber, &rcv)
+	_ = ns.SetTransportProtocolOption(tcp.ProtocolNumber, &snd)
+}
+
+// DropLingering resets the closed flows that still deliver their last bytes,
+// and returns how many bytes they held. For when memory runs out.
+func (s *Stack) DropLingering() (bytes int64, flows int) {
+	conns := s.flows.forgetClosing()
+	for _, c := range conns {
+		bytes += int64(sendQueue(c.ep))
+		abort(c)
+	}
+	return bytes, len(conns)
+}
+
+// closing returns the closed connections that still deliver.
+func (f *flows) closing() []*Conn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cs := make([]*Conn, 0, len(f.lingering))
+	for _, l := range f.lingering {
+		cs = append(cs, l.conn)
+	}
+	return cs
+}
+
+// forgetClosing returns them for the last time.
+func (f *flows) forgetClosing() []*Conn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cs := make([]*Conn, 0, len(f.lingering))
+	for _, l := range f.lingering {
+		cs = append(cs, l.conn)
+	}
+	f.lingering = nil
+	return cs
+}

@@ -1,0 +1,42 @@
+package tun
+
+import (
+	"errors"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// noteIngress says once that a captured interface has gone, or is down, and
+// once that it is there again. Nothing is repaired: somebody meant it. The guard
+// holds either way.
+func (s *Steering) noteIngress() {
+	for _, name := range s.cfg.Interfaces {
+		state := "up"
+		link, err := s.rt.LinkByName(name)
+		var notFound netlink.LinkNotFoundError
+		switch {
+		case errors.As(err, &notFound):
+			state = "missing"
+		case err != nil:
+			continue // the next look will tell
+		case link.Attrs().RawFlags&unix.IFF_UP == 0:
+			state = "down"
+		}
+		was, known := s.ingress[name]
+		if was == state {
+			continue
+		}
+		if s.ingress == nil {
+			s.ingress = map[string]string{}
+		}
+		s.ingress[name] = state
+		switch {
+		case state != "up":
+			s.log.Warn("a captured interface is "+state+": nothing comes in there", zap.String("interface", name))
+		case known:
+			s.log.Info("a captured interface is up again", zap.String("interface", name), zap.String("was", was))
+		}
+	}
+}

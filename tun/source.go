@@ -1,0 +1,202 @@
+package tun
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Connections that sslgate makes under a client's address (ClientSource), and
+// how their answers, which are addressed to the client, come to our sockets.
+// In the order the packets meet it:
+//
+//  1. nft chain own (output): what our sockets send has their mark and goes into
+//     a zone of connection tracking of its own. Its source port may be one that
+//     the client has in use towards the same destination; in one zone both
+//     would be the same connection.
+//  2. nft chain keep (postrouting, before the source NAT of others): the source
+//     address is bound to itself, so that a masquerade of this host does not
+//     put its own in the place.
+//  3. nft chain verify (postrouting, last): if somebody's NAT has come before
+//     and changed it all the same, the packet is dropped: the destination sees
+//     the client's address or nothing.
+//  4. nft chain answers (prerouting, before connection tracking): an answer is TCP
+//     from a captured port that a transparent socket waits for, or an ICMP error
+//     about one, and goes into the same zone.
+//  5. nft chain steer, first of all: the answer is marked with a mark of its own,
+//     and so never with that of captured traffic, whatever interface it came in
+//     by and whatever port it goes to.
+//  6. ip rule fwmark: a table with `local default dev lo` delivers it here.
+//  7. nft chain guard: what comes from a captured port and is about to be
+//     forwarded to a captured interface answers a connection of ours whose
+//     socket is gone (after a crash): no connection from there to that port
+//     was ever forwarded. It is dropped, and so is what has the answers' mark.
+
+// returnZone is the zone of connection tracking of our connections; any but 0,
+// which is everybody's. 16 bits.
+const returnZone = 0x551a
+
+// loopbackIndex is the index of lo in every namespace (LOOPBACK_IFINDEX in
+// include/net/flow.h).
+const loopbackIndex = 1
+
+// Priorities of the chains for connections under a client's address. Zones are
+// given before connection tracking (-200, NF_IP_PRI_CONNTRACK); a NAT chain
+// must come after that, and before everybody's source NAT (100).
+const (
+	zonePriority   = -300
+	keepPriority   = -190
+	verifyPriority = 250
+)
+
+// ipsSrcNAT is IPS_SRC_NAT of linux/netfilter/nf_conntrack_common.h: the source
+// was changed.
+const ipsSrcNAT = 1 << 4
+
+// SocketMark is the mark (SO_MARK) that a socket must have that connects under
+// a client's address: the one after ReturnMark.
+func (c *SteerConfig) SocketMark() uint32 { return c.ReturnMark + 1 }
+
+func (c *SteerConfig) checkSource() error {
+	switch {
+	case !c.ClientSource:
+		return nil
+	case c.ReturnMark == 0 || c.SocketMark() == 0 || c.ReturnMark == c.Mark || c.SocketMark() == c.Mark:
+		return fmt.Errorf("mark %#x of answers, and the one after it, must be neither 0 nor that of captured packets, %#x", c.ReturnMark, c.Mark)
+	case systemTable(c.ReturnTable) || c.ReturnTable == c.Table:
+		return fmt.Errorf("routing table %d of answers is the kernel's, or that of captured packets", c.ReturnTable)
+	}
+	return nil
+}
+
+func systemTable(n int) bool {
+	return n < 1 || n >= unix.RT_TABLE_DEFAULT && n <= unix.RT_TABLE_LOCAL
+}
+
+// SetClientSource prepares for connections under a client's address, where
+// Steer was not told to. It stays on: connections that need it may live on.
+func (s *Steering) SetClientSource() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.ClientSource {
+		return nil
+	}
+	s.cfg.ClientSource = true
+	err := s.cfg.checkSource()
+	if err == nil {
+		err = s.writeTable(true)
+	}
+	if err == nil {
+		_, err = s.ensureRouting()
+	}
+	if err != nil {
+		s.cfg.ClientSource = false
+		return errors.Join(err, s.writeTable(true))
+	}
+	return nil
+}
+
+// CheckClientSource says whether this host lets answers to connections under a
+// client's address in: nil, or an error with the command that mends it. The
+// kernel looks the way back to an answer's sender up; with src_valid_mark it
+// does so with the answer's mark, finds that the way leads to itself, and drops
+// the answer, whatever rp_filter says (fib_validate_source).
+func CheckClientSource() error {
+	const key = "ipv4/conf/all/src_valid_mark"
+	b, err := os.ReadFile("/proc/sys/net/" + key)
+	if err == nil && strings.TrimSpace(string(b)) != "0" {
+		return fmt.Errorf("connections under a client's address get no answers while src_valid_mark is set: `sysctl -w net/%s=0`", key)
+	}
+	return nil
+}
+
+// source builds the chains for connections under a client's address.
+func (b *tableBuilder) source() {
+	inZone := concat(ct(expr.CtKeyZONE), equal(zone()))
+	setZone := []expr.Any{
+		&expr.Immediate{Register: 1, Data: zone()},
+		&expr.Ct{Key: expr.CtKeyZONE, SourceRegister: true, Register: 1},
+	}
+	own := b.base("own", nftables.ChainHookOutput, zonePriority)
+	b.rule(own, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.SocketMark())), setZone)
+
+	keep := b.baseOf(nftables.ChainTypeNAT, "keep", nftables.ChainHookPostrouting, keepPriority)
+	for _, f := range []struct {
+		family      byte
+		offset, len uint32 // of the source address in the IP header
+	}{{unix.NFPROTO_IPV4, 12, 4}, {unix.NFPROTO_IPV6, 8, 16}} {
+		b.rule(keep, inZone, load(expr.MetaKeyNFPROTO), equal([]byte{f.family}), network(f.offset, f.len),
+			[]expr.Any{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f.family), RegAddrMin: 1}})
+	}
+
+	verify := b.base("verify", nftables.ChainHookPostrouting, verifyPriority)
+	b.rule(verify, inZone, ct(expr.CtKeySTATUS), masked(binary.NativeEndian.AppendUint32(nil, ipsSrcNAT)), drop())
+
+	answers := b.base("answers", nftables.ChainHookPrerouting, zonePriority)
+	b.answers(answers, setZone)
+}
+
+// markAnswers is the beginning of the chain steer.
+func (b *tableBuilder) markAnswers(steer *nftables.Chain) {
+	b.answers(steer, concat([]expr.Any{
+		&expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, b.cfg.ReturnMark)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}, accept()))
+}
+
+// guardAnswers is a part of the chain guard.
+func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
+	b.rule(guard, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.ReturnMark)), drop())
+	b.rule(guard, load(expr.MetaKeyOIFNAME), in(b.names), b.tcpFrom(), drop())
+	b.rule(guard, load(expr.MetaKeyOIF), in(b.indexes), b.tcpFrom(), drop())
+}
+
+// answers adds rules that do then for answers to our connections. A SYN alone is
+// no answer: it must never find somebody's transparent listener this way.
+func (b *tableBuilder) answers(chain *nftables.Chain, then []expr.Any) {
+	socket := concat([]expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}, equal([]byte{1}))
+	// RFC 9293, section 3.1: the flags are in byte 13, SYN is 2, ACK is 16.
+	noSYN := concat(transport(13, 1), []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x12}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0x02}},
+	})
+	b.rule(chain, b.tcpFrom(), noSYN, socket, then)
+	// The socket expression looks into ICMP errors by itself (nf_sk_lookup_slow_v4).
+	for _, f := range []struct{ family, icmp byte }{{unix.NFPROTO_IPV4, unix.IPPROTO_ICMP}, {unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6}} {
+		b.rule(chain, load(expr.MetaKeyNFPROTO), equal([]byte{f.family}), proto(f.icmp), b.quoted(f.family, 2), socket, then)
+	}
+}
+
+// tcpFrom matches TCP from a captured port.
+func (b *tableBuilder) tcpFrom() []expr.Any {
+	if b.cfg.AllPorts {
+		return proto(unix.IPPROTO_TCP)
+	}
+	return concat(proto(unix.IPPROTO_TCP), port(0), in(b.ports))
+}
+
+func zone() []byte { return binary.NativeEndian.AppendUint16(nil, returnZone) }
+
+// returnRoute delivers here what is marked as an answer.
+func (s *Steering) returnRoute(family int) *netlink.Route {
+	r := &netlink.Route{Family: family, Dst: anywhere(family), Table: s.cfg.ReturnTable, Protocol: protocol, Type: unix.RTN_LOCAL, LinkIndex: loopbackIndex}
+	if family == unix.AF_INET {
+		r.Scope = unix.RT_SCOPE_HOST
+	}
+	return r
+}
+
+// routeHint adds to an error of setting the returnRoute what to type next.
+func routeHint(err error, r *netlink.Route) string {
+	if r.Type == unix.RTN_LOCAL && errors.Is(err, unix.ENETDOWN) {
+		return ": `ip link set lo up`"
+	}
+	return ""
+}
