@@ -10,10 +10,11 @@ import (
 // sessionConn is step 9: a tls.Conn whose end is told exactly.
 type sessionConn struct {
 	*tls.Conn
-	raw    *tapConn
-	ledger *Ledger
-	readMu sync.Mutex
-	failed error // of a record behind the ones that were returned first
+	raw     *tapConn
+	ledger  *Ledger
+	readMu  sync.Mutex
+	failed  error      // of a record behind the ones that were returned first
+	writeMu sync.Mutex // from cork to uncork nothing else ends the sending
 }
 
 // Read returns io.EOF only after a close_notify, ErrTruncated after a FIN
@@ -47,6 +48,17 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// WaitRead waits until the next record has begun to come, or an end or an error
+// has: then Read will not wait for long. It is for callers that hold no buffer
+// meanwhile.
+func (c *sessionConn) WaitRead() {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.failed == nil {
+		c.raw.in.await()
+	}
+}
+
 // told is how a Read of crypto/tls ended, in our words.
 func (c *sessionConn) told(err error) error {
 	if a, ok := remoteAlert(err); ok {
@@ -68,6 +80,8 @@ func (c *sessionConn) Write(b []byte) (int, error) {
 	if len(b) <= maxPlaintext {
 		return c.Conn.Write(b)
 	}
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
 	c.raw.out.cork()
 	n, err := c.Conn.Write(b)
 	if ferr := c.raw.uncork(); err == nil && ferr != nil {
@@ -83,10 +97,22 @@ const maxPlaintext = 1 << 14
 // CloseWrite sends close_notify, and FIN after it where the connection below
 // can be half-closed: a peer that waits for either gets it. Reading goes on.
 func (c *sessionConn) CloseWrite() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
 	err := c.Conn.CloseWrite()
 	if w, ok := c.raw.Conn.(interface{ CloseWrite() error }); ok {
 		err = errors.Join(err, w.CloseWrite())
 	}
+	return err
+}
+
+// Close sends close_notify and closes the connection below. It also gives back
+// what was read ahead, so it is due after a reset too.
+func (c *sessionConn) Close() error {
+	err := c.Conn.Close()
+	c.readMu.Lock() // a Read under way has ended with the connection
+	defer c.readMu.Unlock()
+	c.raw.in.release()
 	return err
 }
 

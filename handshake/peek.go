@@ -273,6 +273,16 @@ func (c *replayConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// WaitRead waits like the conn below, once everything was replayed.
+func (c *replayConn) WaitRead() {
+	c.mu.Lock()
+	replay := c.left != nil
+	c.mu.Unlock()
+	if w, ok := c.Conn.(interface{ WaitRead() }); ok && !replay {
+		w.WaitRead()
+	}
+}
+
 // NetConn returns the conn below. A Read there misses what is still to be replayed.
 func (c *replayConn) NetConn() net.Conn { return c.Conn }
 

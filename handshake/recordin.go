@@ -64,18 +64,15 @@ func newInbound(conn *tapConn, pool *recordBuffers) *inbound {
 // read is Read for crypto/tls. What it returns never crosses the end of a
 // record.
 func (in *inbound) read(b []byte) (int, error) {
-	if in.off {
+	if in.off && in.gave == in.got {
 		return in.pull(b)
 	}
-	if in.body == 0 && in.gave == in.got {
+	if in.got < recordHeader && !in.off {
 		if in.now && !in.whole() {
 			return 0, errNotNow
 		}
 		if err := in.header(); err != nil {
-			if in.got == 0 {
-				return 0, err
-			}
-			in.off = true // within a header: what there is of it, then the error again
+			return 0, err // part of a header is kept: a deadline may be moved
 		}
 	}
 	n := 0
@@ -97,6 +94,14 @@ func (in *inbound) read(b []byte) (int, error) {
 	return n + k, err
 }
 
+// await waits for the header of the next record, unless one has begun already.
+// Errors are left to read, which meets them again.
+func (in *inbound) await() {
+	if !in.off && in.got < recordHeader {
+		_ = in.header() //nolint:errcheck // see above
+	}
+}
+
 // end is between two records once one has been handed out whole.
 func (in *inbound) end() {
 	if in.body == 0 && in.gave == recordHeader {
@@ -113,7 +118,6 @@ func (in *inbound) header() error {
 			return err
 		}
 	}
-	in.gave = 0
 	if in.body = recordLen(in.hdr[:]); in.body > maxRecord {
 		in.off = true // crypto/tls refuses it
 	}
@@ -122,7 +126,7 @@ func (in *inbound) header() error {
 
 // whole says whether a whole record waits.
 func (in *inbound) whole() bool {
-	if in.off || in.body != 0 || in.gave != 0 {
+	if in.off || in.gave != 0 {
 		return false
 	}
 	if in.got < recordHeader {

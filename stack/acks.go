@@ -28,8 +28,8 @@ func bareACK(b []byte) (off int, ok bool) {
 		return 0, false
 	}
 	tcp := b[off:]
-	if tcp[13] != flagACK || int(tcp[12]>>4)*4 != len(tcp) {
-		return 0, false
+	if tcp[13] != flagACK || tcp[12]&0xf != 0 || int(tcp[12]>>4)*4 != len(tcp) {
+		return 0, false // the low bits of byte 12 are flags too (RFC 9768)
 	}
 	return off, onlyTimestamps(tcp)
 }

@@ -98,6 +98,14 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
+// WaitRead waits until Read will return something: data, an end or an error.
+func (c *Conn) WaitRead() {
+	const some = waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr | waiter.EventRdHUp
+	for c.stopped(&c.readDL) == nil && c.ep.Readiness(some) == 0 {
+		c.wait(c.readable, &c.readDL)
+	}
+}
+
 // Waiting is how many bytes can be read without waiting, as far as is known.
 func (c *Conn) Waiting() int {
 	n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)

@@ -183,9 +183,9 @@ type Steering struct {
 	mu      sync.Mutex // over everything below
 	nft     *nftables.Conn
 	rt      *netlink.Handle
-	routes  *netlink.Handle // with strict checking: dumps one table only
-	written string          // our nft table as it was listed just after we wrote it
-	indexes []int           // of the captured interfaces, sorted, as written
+	routes  *netlink.Handle   // with strict checking: dumps one table only
+	written string            // our nft table as it was listed just after we wrote it
+	indexes []int             // of the captured interfaces, sorted, as written
 	ingress map[string]string // state of the captured interfaces: up, down or missing
 	repairs uint64
 	closed  bool

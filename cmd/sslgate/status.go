@@ -70,6 +70,10 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	printRevocation(row, s)
 	row("flows", "%d of %d", s.Flows, s.FlowsMax)
 	row("handshakes", "%d in flight, %d wait, %d refused for want of a turn", s.Handshakes, s.Waiting, s.Refused)
+	if m := s.Memory; m != nil && m.Ceiling > 0 {
+		row("memory", "%d MiB in use, %d MiB resident of %d MiB, %s; %d flows refused, %d ended for want of it",
+			m.InUse>>20, m.Resident>>20, m.Ceiling>>20, m.Level, m.Refused, m.Shed)
+	}
 	row("tun", "%s, offload %v", s.TUN, s.Offload)
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
 	row("packets", "%d malformed", s.BadPackets)

@@ -79,7 +79,7 @@ type Done struct {
 	Seconds float64
 	// P50 and P99 are how long the good flows of Clients took, in milliseconds.
 	P50, P99 float64
-	Error   string
+	Error    string
 }
 
 // maxSamples bounds the flows whose time is noted: half a megabyte.
@@ -104,9 +104,9 @@ type assault struct {
 	made, refused, ended, held, good atomic.Int64
 	next                             atomic.Uint64
 
-	mu   sync.Mutex
-	took []time.Duration // of good flows, at most maxSamples
-	failure                    atomic.Pointer[string]
+	mu      sync.Mutex
+	took    []time.Duration // of good flows, at most maxSamples
+	failure atomic.Pointer[string]
 }
 
 // Main reads a Job in JSON, says "ready", begins at the next line of in, and

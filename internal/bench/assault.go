@@ -41,7 +41,9 @@ func assaultTests() []test {
 	for _, k := range assault.Kinds() {
 		all = append(all, test{
 			name: "assault-" + string(k), mode: modeTLS, restarts: true,
-			run: func(ctx context.Context, s *site, m mode, sc scale) ([]value, error) { return assaultTest(ctx, s, m, sc, k) },
+			run: func(ctx context.Context, s *site, m mode, sc scale) ([]value, error) {
+				return assaultTest(ctx, s, m, sc, k)
+			},
 		})
 	}
 	return all

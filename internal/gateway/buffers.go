@@ -7,8 +7,8 @@ import (
 
 // The sizes of a relay buffer in bytes, by how busy its direction is.
 const (
-	// bufferSmall is for a direction that is idle or carries requests: 10,000
-	// idle flows hold 80 MiB of them.
+	// bufferSmall is for a direction that carries requests. One that waits holds
+	// none, where the connection can say that something has come.
 	bufferSmall = 4 << 10
 	// bufferMiddle and bufferLarge are one and four of the largest segments that
 	// the stack hands to the device in one piece (45 x 1448 bytes, see stack's
@@ -20,7 +20,8 @@ const (
 )
 
 // lentMax bounds what all flows together hold in middle and large buffers, in
-// bytes: a thousand busy directions. Those over it relay through small ones.
+// bytes: a thousand busy directions. Those over it relay through small ones,
+// of which no flow holds more than two.
 const lentMax = 256 << 20
 
 // bufferPool lends relay buffers. Those that nobody has borrowed for two
@@ -48,8 +49,13 @@ func (p *bufferPool) of(size int) *sync.Pool {
 	return &p.small
 }
 
+// get lends a buffer of size bytes, a small one where that is too much. Asked
+// at each loan: a flow remembers for long that it was busy.
 func (p *bufferPool) get(size int) *[]byte {
-	p.lent.Add(int64(size))
+	if p.lent.Add(int64(size)) > lentMax && size > bufferSmall {
+		p.lent.Add(int64(bufferSmall - size))
+		size = bufferSmall
+	}
 	return p.of(size).Get().(*[]byte)
 }
 
@@ -58,24 +64,19 @@ func (p *bufferPool) put(b *[]byte) {
 	p.of(len(*b)).Put(b)
 }
 
-// fit changes the size after a read of k bytes: full means busy, little means
-// idle. Between the two lies a factor of eight, so that sizes do not flap.
-func (p *bufferPool) fit(b *[]byte, k int) *[]byte {
-	size := len(*b)
-	want := size
+// fit is the size for the next read after one of k bytes into size: full means
+// busy, little means idle. Between the two lies a factor of eight, so that sizes
+// do not flap.
+func fit(size, k int) int {
 	switch {
 	case k == size && size == bufferSmall:
-		want = bufferMiddle
+		return bufferMiddle
 	case k == size && size == bufferMiddle:
-		want = bufferLarge
+		return bufferLarge
 	case k <= bufferMiddle/8 && size == bufferLarge:
-		want = bufferMiddle
+		return bufferMiddle
 	case k <= bufferSmall/4 && size == bufferMiddle:
-		want = bufferSmall
+		return bufferSmall
 	}
-	if want == size || want > size && p.lent.Load()+int64(want-size) > lentMax {
-		return b
-	}
-	p.put(b)
-	return p.get(want)
+	return size
 }

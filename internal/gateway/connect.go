@@ -52,7 +52,7 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 		return nil, errors.New("the dialler did not return a TCP connection")
 	}
 	fl.rec.Dialed = dst
-	return &destination{Conn: tcp, raw: tcp, reset: func() {
+	return &destination{Conn: newSocket(tcp), raw: tcp, reset: func() {
 		_ = tcp.SetLinger(0) // fails only on a closed socket
 		_ = tcp.Close()
 	}}, nil

@@ -19,7 +19,7 @@ type registry struct {
 	seq   uint64
 	live  map[string]*Live
 	flows map[netip.Prefix]int // live ones, by client; never holds a zero
-	empty chan struct{} // closed while there is no live flow
+	empty chan struct{}        // closed while there is no live flow
 }
 
 func newRegistry() *registry {

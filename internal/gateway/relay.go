@@ -80,26 +80,40 @@ func (r *relay) run(ctx context.Context) {
 	defer r.mu.Unlock()
 	if r.end == "" {
 		r.end = reason.EndClean
-		_ = r.client.Close() // both directions are closed; nothing is left to fail
-		_ = r.dest.Close()
 	}
+	// Both directions are closed and nothing is left to fail, or they were
+	// reset, and buffers are still to be given back.
+	_ = r.client.Close()
+	_ = r.dest.Close()
 }
 
-// copy moves one direction until its end.
+// readWaiter is a connection that can wait without a buffer: WaitRead returns
+// once Read will not wait for long, for data or for an error.
+type readWaiter interface{ WaitRead() }
+
+// copy moves one direction until its end. While it waits it holds no buffer.
 func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
-	buf := r.pool.get(bufferSmall)
-	defer func() { r.pool.put(buf) }()
-	for {
+	waiter, _ := src.Conn.(readWaiter)
+	for size, drained := bufferSmall, true; ; {
+		if drained && waiter != nil {
+			waiter.WaitRead()
+		}
+		buf := r.pool.get(size)
+		size = len(*buf) // less where too much is lent
 		k, err := src.Read(*buf)
+		var werr error
 		if k > 0 {
 			r.last.Store(int64(time.Since(r.began)))
-			if _, werr := dst.Write((*buf)[:k]); werr != nil {
-				r.failEnd(dst, werr)
-				return
-			}
-			n.Add(int64(k))
-			buf = r.pool.fit(buf, k)
+			_, werr = dst.Write((*buf)[:k])
 		}
+		r.pool.put(buf)
+		if werr != nil {
+			r.failEnd(dst, werr)
+			return
+		}
+		n.Add(int64(k))
+		drained = k < size
+		size = fit(size, k)
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -30,7 +32,7 @@ func silent(c net.Conn) {
 		}
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		_, err := c.Read(make([]byte, 1))
-		if ne, ok := err.(net.Error); err != nil && err != io.EOF && (!ok || !ne.Timeout()) {
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)

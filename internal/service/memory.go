@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,6 +40,9 @@ func (s *Service) openMemory() error {
 
 // runMemory watches the memory until ctx ends.
 func (s *Service) runMemory(ctx context.Context) error {
+	var keeper sync.WaitGroup
+	keeper.Go(func() { memory.Keep(ctx) })
+	defer keeper.Wait()
 	if s.memory == nil {
 		<-ctx.Done()
 		return nil
@@ -77,8 +81,28 @@ const (
 	leafSize   = 3 << 10 // a certificate made on demand
 )
 
+// partsFor is how long memoryParts is kept: every flow is asked for it, and the
+// page asks for a status each second.
+const partsFor = 2 * time.Second
+
+// partsCache keeps the last memoryParts.
+type partsCache struct {
+	mu    sync.Mutex
+	parts map[string]uint64 // never changed
+	until time.Time
+}
+
 // memoryParts says where the memory is.
 func (s *Service) memoryParts() map[string]uint64 {
+	s.parts.mu.Lock()
+	defer s.parts.mu.Unlock()
+	if now := time.Now(); now.After(s.parts.until) {
+		s.parts.parts, s.parts.until = s.sumMemory(), now.Add(partsFor)
+	}
+	return s.parts.parts
+}
+
+func (s *Service) sumMemory() map[string]uint64 {
 	heap, held := memory.Read(), s.stack.Held()
 	parts := map[string]uint64{
 		"heap_live": heap.Live, "heap_garbage": heap.Garbage, "heap_unused": heap.Unused, "stacks": heap.Stacks, "runtime": heap.Runtime,

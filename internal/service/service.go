@@ -76,6 +76,7 @@ type Service struct {
 
 	memory     *memory.Budget // nil: none
 	undoMemory func()
+	parts      partsCache
 
 	reloading sync.Mutex // one reload at a time
 

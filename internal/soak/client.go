@@ -106,7 +106,7 @@ func (t *try) ask(op byte, n uint64) error {
 	}
 	switch op {
 	case opUp:
-		_, sent, err := sendStream(t.c, req.seed, n)
+		sent, err := sendStream(t.c, req.seed, n)
 		if err != nil {
 			return fmt.Errorf("upload: %w", err)
 		}
@@ -124,7 +124,7 @@ func (t *try) ask(op byte, n uint64) error {
 		}
 		up := make(chan sent, 1)
 		go func() {
-			_, sum, err := sendStream(t.c, req.seed, n)
+			sum, err := sendStream(t.c, req.seed, n)
 			up <- sent{sum, err}
 		}()
 		err := t.download(req, n)
@@ -144,7 +144,7 @@ func (t *try) ask(op byte, n uint64) error {
 // download reads n bytes and their sum, and compares them with what must come:
 // the stream of the seed.
 func (t *try) download(req request, n uint64) error {
-	_, got, err := receiveStream(t.c, n)
+	got, err := receiveStream(t.c, n)
 	if err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
@@ -152,7 +152,7 @@ func (t *try) download(req request, n uint64) error {
 	if _, err := io.ReadFull(t.c, sum); err != nil {
 		return fmt.Errorf("sum of the download: %w", err)
 	}
-	_, want, err := receiveStream(stream(down(req.seed), n), n)
+	want, err := receiveStream(stream(down(req.seed), n), n)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (o *origin) serve(c *counted) {
 	defer func() { o.book.served(req.id, served{c.in.Load(), c.out.Load()}) }()
 	switch req.op {
 	case opUp:
-		_, sum, err := receiveStream(c, req.n)
+		sum, err := receiveStream(c, req.n)
 		if err == nil {
 			_, _ = c.Write(sum)
 		}
@@ -121,19 +121,19 @@ func (o *origin) serve(c *counted) {
 		if o.corrupt != nil && o.corrupt.CompareAndSwap(true, false) {
 			w = &flip{w: c}
 		}
-		if _, sum, err := sendStream(w, down(req.seed), req.n); err == nil {
+		if sum, err := sendStream(w, down(req.seed), req.n); err == nil {
 			_, _ = c.Write(sum)
 		}
 	case opBoth:
 		got := make(chan []byte, 1)
 		go func() {
-			_, sum, err := receiveStream(c, req.n)
+			sum, err := receiveStream(c, req.n)
 			if err != nil {
 				sum = nil
 			}
 			got <- sum
 		}()
-		_, sent, err := sendStream(c, down(req.seed), req.n)
+		sent, err := sendStream(c, down(req.seed), req.n)
 		sum := <-got
 		if err == nil && sum != nil {
 			_, _ = c.Write(append(sent, sum...))

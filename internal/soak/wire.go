@@ -79,23 +79,22 @@ func stream(seed, n uint64) io.Reader {
 // down is the seed of what an origin sends, other than what it gets.
 func down(seed uint64) uint64 { return ^seed }
 
-// sendStream writes the stream and returns how many bytes went and the SHA-256
-// of the whole of it.
-func sendStream(w io.Writer, seed, n uint64) (int64, []byte, error) {
+// sendStream writes the stream and returns the SHA-256 of the whole of it.
+func sendStream(w io.Writer, seed, n uint64) ([]byte, error) {
 	h := sha256.New()
-	sent, err := io.CopyBuffer(onlyWriter{w}, io.TeeReader(stream(seed, n), h), make([]byte, chunk))
-	return sent, h.Sum(nil), err
+	_, err := io.CopyBuffer(onlyWriter{w}, io.TeeReader(stream(seed, n), h), make([]byte, chunk))
+	return h.Sum(nil), err
 }
 
 // onlyWriter hides ReadFrom, which would take a buffer of its own.
 type onlyWriter struct{ io.Writer }
 
-// receiveStream reads n bytes and returns how many came and their SHA-256.
-func receiveStream(r io.Reader, n uint64) (int64, []byte, error) {
+// receiveStream reads n bytes and returns their SHA-256.
+func receiveStream(r io.Reader, n uint64) ([]byte, error) {
 	h := sha256.New()
 	got, err := io.CopyBuffer(h, io.LimitReader(r, int64(n)), make([]byte, chunk))
 	if err == nil && got < int64(n) {
 		err = io.ErrUnexpectedEOF
 	}
-	return got, h.Sum(nil), err
+	return h.Sum(nil), err
 }

@@ -1,0 +1,68 @@
+package memory
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	// keepInterval is how often a keeper looks: what it sees costs microseconds.
+	keepInterval = 500 * time.Millisecond
+	// smallHeap is the heap below which garbage is not collected, in bytes.
+	// Go's default collects at twice what lives: at a few MiB, as a gateway of
+	// short flows has them, that is twenty times a second.
+	smallHeap = 64 << 20
+	// maxPercent bounds the garbage for each byte that lives.
+	maxPercent = 400
+	// quietBytes of allocations in that time are little enough to collect meanwhile,
+	// and worthBytes of garbage are enough to be worth it.
+	quietBytes, worthBytes = 4 << 20, 16 << 20
+)
+
+// percentFor is the garbage that may come up for each byte of live heap, in
+// percent (GOGC).
+func percentFor(live uint64) int {
+	if live == 0 {
+		return maxPercent
+	}
+	return int(min(maxPercent, max(100, smallHeap*100/live)))
+}
+
+// Keep fits the garbage collector to a gateway until ctx ends: fewer
+// collections while the heap is small, and one when it is quiet after much was
+// allocated, so that memory goes back to the system. GOGC, if it is set, wins.
+func Keep(ctx context.Context) {
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	if before != 100 {
+		debug.SetGCPercent(before)
+		return
+	}
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
+	}
+	tick := time.NewTicker(keepInterval)
+	defer tick.Stop()
+	percent := 100
+	var allocated uint64 // by the last tick
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		metrics.Read(samples)
+		live, now, objects := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
+		if want := percentFor(live); want != percent {
+			percent = want
+			debug.SetGCPercent(percent)
+		}
+		quiet := now-allocated < quietBytes
+		allocated = now
+		if quiet && objects > live+max(worthBytes, live/4) {
+			debug.FreeOSMemory()
+		}
+	}
+}
