@@ -98,7 +98,7 @@ func (in *inbound) read(b []byte) (int, error) {
 // Errors are left to read, which meets them again.
 func (in *inbound) await() {
 	if !in.off && in.got < recordHeader {
-		_ = in.header() //nolint:errcheck // see above
+		_ = in.header()
 	}
 }
 

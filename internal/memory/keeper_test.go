@@ -30,6 +30,7 @@ func TestKeep(t *testing.T) {
 		kept = append(kept, make([]byte, 1<<20))
 	}
 	runtime.GC()
+	runtime.KeepAlive(kept)
 	kept = nil
 	for range 40 { // less than the live heap was: no collection of its own
 		kept = append(kept[:0], make([]byte, 1<<20))

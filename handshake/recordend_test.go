@@ -1,0 +1,294 @@
+package handshake
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rawClient writes records of TLS 1.3 that crypto/tls cannot: the keys are taken
+// from its client's key log, which has sent nothing yet.
+type rawClient struct {
+	o      *opener
+	suite  uint16
+	secret []byte
+}
+
+func newRawClient(t *testing.T, b *bulk) *rawClient {
+	t.Helper()
+	for sc := bufio.NewScanner(bytes.NewReader(b.secret.Bytes())); sc.Scan(); {
+		if f := strings.Fields(sc.Text()); len(f) == 3 && f[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			secret, err := hex.DecodeString(f[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			suite := b.peer.ConnectionState().CipherSuite
+			return &rawClient{o: newOpener(suite, secret), suite: suite, secret: secret}
+		}
+	}
+	t.Fatal("no secret in the key log")
+	return nil
+}
+
+func (c *rawClient) data(b []byte) []byte { return c.o.seal(recordAppData, b) }
+
+// keyUpdate changes the keys (RFC 8446, sections 4.6.3 and 7.2), and asks the
+// other side to do so too.
+func (c *rawClient) keyUpdate(t *testing.T) []byte {
+	t.Helper()
+	out := c.o.seal(recordHandshake, []byte{24, 0, 0, 1, 1})
+	h := sha256.New
+	if c.suite == tls.TLS_AES_256_GCM_SHA384 {
+		h = sha512.New384
+	}
+	next, err := expandLabel(h, c.secret, "traffic upd", len(c.secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.secret, c.o = next, newOpener(c.suite, next)
+	return out
+}
+
+// KeyUpdates, empty records and those of the maximum size stand between the
+// data, while we write in large pieces: the answers to the KeyUpdates fall
+// between these.
+func TestKeyUpdatesAmongBulk(t *testing.T) {
+	for seed := range uint64(4) {
+		ours, peers, _ := memPair(300_000, seed, seed%2 == 0)
+		b := newBulk(t, ours, peers, tls.VersionTLS13, true)
+		raw := newRawClient(t, b)
+		var stream []byte
+		want := sha256.New()
+		for i := range 60 {
+			// Not as the first of a stretch: crypto/tls takes 16 records without
+			// data in a row.
+			if i%3 == 2 {
+				stream = append(stream, raw.keyUpdate(t)...)
+				stream = append(stream, raw.data(nil)...)
+				stream = append(stream, raw.keyUpdate(t)...)
+			}
+			data := make([]byte, []int{1, maxPlaintext, 5000, maxPlaintext, 4096}[i%5])
+			_, _ = rand.Read(data)
+			want.Write(data)
+			stream = append(stream, raw.data(data)...)
+		}
+		wrote := make(chan error, 2)
+		go func() { _, err := peers.Write(stream); wrote <- err }()
+		downSum := make(chan [32]byte, 1)
+		go func() { sum, err := send(b.ours, 2<<20, seed); downSum <- sum; wrote <- err }()
+		read := make(chan error, 1)
+		go func() {
+			sum, n, err := receive(b.peer, seed) // it opens only if the answers stand where they belong
+			if err == nil && sum != <-downSum {
+				err = errors.New("other bytes arrived at the peer")
+			}
+			if n != 2<<20 {
+				err = errors.Join(err, io.ErrUnexpectedEOF)
+			}
+			read <- err
+		}()
+		got := sha256.New()
+		buf := make([]byte, 100_000)
+		for left := 12*(1+2*maxPlaintext+5000+4096); left > 0; {
+			n, err := b.ours.Read(buf)
+			if err != nil {
+				t.Fatalf("seed %d, %d bytes left: %v", seed, left, err)
+			}
+			got.Write(buf[:n])
+			left -= n
+		}
+		if !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
+			t.Fatalf("seed %d: other bytes arrived", seed)
+		}
+		if err := errors.Join(<-wrote, <-wrote, <-read); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		_ = b.ours.Close()
+		b.wantNothingLent(t)
+	}
+}
+
+// A record without data at the end of what waits does not make Read wait for
+// more: the data before it comes out, and so does what follows later.
+func TestNothingHeldBack(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		ours, peers, _ := memPair(1<<20, 0, told)
+		b := newBulk(t, ours, peers, tls.VersionTLS13, true)
+		raw := newRawClient(t, b)
+		big := make([]byte, maxPlaintext)
+		tails := map[string]func() []byte{
+			"KeyUpdate":    func() []byte { return raw.keyUpdate(t) },
+			"empty record": func() []byte { return raw.data(nil) },
+			"half a record": func() []byte {
+				return nil // see below
+			},
+		}
+		for name, tail := range tails {
+			stream := append(append(raw.data(big), raw.data([]byte("x"))...), tail()...)
+			late := raw.data(big)
+			if name == "half a record" {
+				stream, late = append(stream, late[:9000]...), late[9000:]
+			}
+			_, _ = peers.Write(stream)
+			done := make(chan error, 1)
+			go func() {
+				_, err := io.ReadFull(b.ours, make([]byte, maxPlaintext+1))
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(name, err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("told %t, %s: Read waits for more than it has", told, name)
+			}
+			_, _ = peers.Write(late)
+			if _, err := io.ReadFull(b.ours, make([]byte, maxPlaintext)); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+	}
+}
+
+// However a connection ends, what came before is read, the end is told once and
+// again, and every buffer goes back.
+func TestBulkEnds(t *testing.T) {
+	var ae *AlertError
+	isAlert := func(a Alert) func(error) bool {
+		return func(err error) bool { return errors.As(err, &ae) && ae.Alert == a }
+	}
+	is := func(want error) func(error) bool { return func(err error) bool { return errors.Is(err, want) } }
+	some := func(err error) bool { return err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrTruncated) }
+	junk := append([]byte{recordAppData, 3, 3, 0x20, 0}, make([]byte, 0x2000)...)
+	for name, tt := range map[string]struct {
+		tail  func(*rawClient) []byte
+		after func(*memConn)
+		want  func(error) bool
+	}{
+		"close_notify":               {func(c *rawClient) []byte { return c.o.seal(recordAlert, []byte{1, 0}) }, nil, is(io.EOF)},
+		"close_notify and data":      {func(c *rawClient) []byte { return append(c.o.seal(recordAlert, []byte{1, 0}), junk...) }, nil, is(io.EOF)},
+		"FIN":                        {nil, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
+		"FIN in a header":            {func(*rawClient) []byte { return junk[:3] }, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
+		"FIN after a header":         {func(*rawClient) []byte { return junk[:5] }, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
+		"FIN in a body":              {func(*rawClient) []byte { return junk[:5000] }, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
+		"alert":                      {func(c *rawClient) []byte { return append(c.o.seal(recordAlert, []byte{2, 80}), junk...) }, nil, isAlert(AlertInternalError)},
+		"does not decrypt":           {func(*rawClient) []byte { return append(append([]byte{}, junk...), junk...) }, nil, some},
+		"longer than any record":     {func(*rawClient) []byte { return append([]byte{recordAppData, 3, 3, 0xff, 0xff}, junk...) }, nil, some},
+		"longer than TLS 1.3 allows": {func(*rawClient) []byte { return append([]byte{recordAppData, 3, 3, 0x41, 1}, make([]byte, 0x5000)...) }, nil, some},
+		"of no type":                 {func(*rawClient) []byte { return append([]byte{99, 3, 3, 0x20, 0}, make([]byte, 0x5000)...) }, nil, some},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, told := range []bool{true, false} {
+				for seed := range uint64(3) {
+					ours, peers, _ := memPair(1<<20, seed, told)
+					b := newBulk(t, ours, peers, tls.VersionTLS13, true)
+					raw := newRawClient(t, b)
+					data := make([]byte, 100_000)
+					_, _ = rand.Read(data)
+					var stream []byte
+					for rest := data; len(rest) > 0; rest = rest[min(len(rest), maxPlaintext):] {
+						stream = append(stream, raw.data(rest[:min(len(rest), maxPlaintext)])...)
+					}
+					if tt.tail != nil {
+						stream = append(stream, tt.tail(raw)...)
+					}
+					_, _ = peers.Write(stream)
+					if tt.after != nil {
+						tt.after(peers)
+					}
+					var got []byte
+					var err error
+					for buf := make([]byte, 90_000); err == nil; {
+						b.ours.WaitRead()
+						var n int
+						n, err = b.ours.Read(buf)
+						got = append(got, buf[:n]...)
+					}
+					if !bytes.Equal(got, data) || !tt.want(err) {
+						t.Errorf("told %t: %d of %d bytes, then %v", told, len(got), len(data), err)
+					}
+					b.ours.WaitRead()
+					if n, again := b.ours.Read(make([]byte, 1)); n != 0 || !tt.want(again) {
+						t.Errorf("told %t, again: %d, %v", told, n, again)
+					}
+					_ = b.ours.Close()
+					b.wantNothingLent(t)
+				}
+			}
+		})
+	}
+}
+
+// A connection that is closed while a large Write is stuck, or while data waits
+// that nobody reads, gives its buffers back, and the Write an error.
+func TestCloseWhileCorked(t *testing.T) {
+	for _, how := range []string{"Close", "reset below"} {
+		ours, peers, mine := memPair(10_000, 0, false)
+		b := newBulk(t, ours, peers, tls.VersionTLS13, true)
+		raw := newRawClient(t, b)
+		go func() { _, _ = peers.Write(append(raw.data(make([]byte, 5000)), raw.data(make([]byte, 9000))...)) }()
+		if n, err := b.ours.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		wrote := make(chan error, 1)
+		go func() { _, err := b.ours.Write(make([]byte, 1<<20)); wrote <- err }()
+		for mine.out.waiting() < 10_000 {
+			time.Sleep(time.Millisecond)
+		}
+		if b.lent() == 0 {
+			t.Error("the Write is not gathered")
+		}
+		if how == "Close" {
+			_ = b.ours.Close()
+		} else {
+			_ = mine.Close()
+		}
+		select {
+		case err := <-wrote:
+			if err == nil {
+				t.Error("no error")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the Write is stuck")
+		}
+		_ = b.ours.Close()
+		b.wantNothingLent(t)
+		if _, err := b.ours.Write([]byte("more")); err == nil {
+			t.Error("written after the end")
+		}
+	}
+}
+
+// close_notify and FIN come after all that was written before, also where they
+// are asked for while a large Write is under way.
+func TestCloseWriteBehindWrite(t *testing.T) {
+	for range 20 {
+		ours, peers, mine := memPair(100_000, 0, false)
+		b := newBulk(t, ours, peers, tls.VersionTLS13, true)
+		const size = 400_000
+		wrote := make(chan error, 2)
+		go func() { _, err := b.ours.Write(make([]byte, size)); wrote <- err }()
+		for mine.out.waiting() < 50_000 {
+			time.Sleep(time.Millisecond)
+		}
+		go func() { wrote <- b.ours.CloseWrite() }()
+		n, err := io.Copy(io.Discard, b.peer)
+		if n != size || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		if err := errors.Join(<-wrote, <-wrote); err != nil {
+			t.Fatal(err)
+		}
+		b.wantNothingLent(t)
+	}
+}
