@@ -52,20 +52,26 @@ func (w *world) dialTLS(six bool, cfg *tls.Config) (*tls.Conn, error) {
 // where it needs the ICMP too-big of the hop to be heard.
 func TestBytesArriveUnchanged(t *testing.T) {
 	for _, c := range []struct {
-		name, more string
-		opt        lab.Options
+		name, mtu string
+		opt       lab.Options
 	}{
 		{"offload", "", lab.Options{}},
 		{"plain", "", lab.Options{}},
 		{"hop 1400", "", lab.Options{HopMTU: 1400}},
+		{"MTU 1280", "1280", lab.Options{ClientMTU: 1280, ServerMTU: 1280}},
+		{"MTU 9000", "9000", lab.Options{ClientMTU: 9000, ServerMTU: 9000}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, c.opt)
 			w.origin(server(false), serveEcho)
 			w.origin(server(true), serveEcho)
-			config := w.config(payRule, c.more)
+			config := w.config(payRule, "")
 			if c.name == "plain" {
 				text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0, offload: \"off\"}", 1)
+				config = w.pem("sslgate.yaml", []byte(text))
+			}
+			if c.mtu != "" {
+				text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0, mtu: "+c.mtu+"}", 1)
 				config = w.pem("sslgate.yaml", []byte(text))
 			}
 			w.start(config)

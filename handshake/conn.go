@@ -13,7 +13,7 @@ type sessionConn struct {
 	raw     *tapConn
 	ledger  *Ledger
 	readMu  sync.Mutex
-	failed  error      // of a record behind the ones that were returned first
+	failed  error      // how the reading ended, for every later Read
 	writeMu sync.Mutex // from cork to uncork nothing else ends the sending
 }
 
@@ -23,9 +23,8 @@ type sessionConn struct {
 func (c *sessionConn) Read(b []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	if err := c.failed; err != nil {
-		c.failed = nil
-		return 0, err
+	if c.failed != nil {
+		return 0, c.failed
 	}
 	n, err := c.Conn.Read(b)
 	if err != nil {
@@ -37,11 +36,8 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 	for n > 0 && n < len(b) && in.whole() {
 		k, err := c.Conn.Read(b[n:])
 		n += k
-		if isNotNow(err) {
-			break // it held no data
-		}
 		if err != nil {
-			c.failed = c.told(err)
+			_ = c.told(err) // the next Read returns it; notNow: the record held no data
 			break
 		}
 	}
@@ -59,8 +55,18 @@ func (c *sessionConn) WaitRead() {
 	}
 }
 
-// told is how a Read of crypto/tls ended, in our words.
+// told is how a Read of crypto/tls ended, in our words. It is kept unless the
+// reading can go on.
 func (c *sessionConn) told(err error) error {
+	var timeout net.Error
+	if isNotNow(err) || errors.As(err, &timeout) && timeout.Timeout() {
+		return err
+	}
+	c.failed = c.word(err)
+	return c.failed
+}
+
+func (c *sessionConn) word(err error) error {
 	if a, ok := remoteAlert(err); ok {
 		if c.ledger.AlertReceived() != a {
 			c.ledger.NoteAlert(StepApplicationData, SidePeer, a)

@@ -99,13 +99,15 @@ func (c *eofWithData) Read(b []byte) (int, error) {
 // A connection below that returns its last data together with io.EOF does not
 // turn a close_notify into a truncation.
 func TestEOFWithData(t *testing.T) {
-	c := &tapConn{Conn: &eofWithData{data: []byte("abc")}, tap: newTap(NewLedger(time.Now()), true)}
+	c := &tapConn{Conn: &eofWithData{data: []byte{recordAppData, 3, 3, 0, 3, 1, 2, 3}}, tap: newTap(NewLedger(time.Now()), true)}
 	c.detach()
-	if n, err := c.Read(make([]byte, 10)); n != 3 || err != nil || c.eof.Load() {
-		t.Fatalf("first read: %d, %v, eof %v", n, err, c.eof.Load())
+	for _, want := range []int{recordHeader, 3} {
+		if n, err := c.Read(make([]byte, 10)); n != want || err != nil || c.eof.Load() {
+			t.Fatalf("read: %d, %v, eof %v", n, err, c.eof.Load())
+		}
 	}
 	if n, err := c.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) || !c.eof.Load() {
-		t.Fatalf("second read: %d, %v, eof %v", n, err, c.eof.Load())
+		t.Fatalf("last read: %d, %v, eof %v", n, err, c.eof.Load())
 	}
 }
 

@@ -32,10 +32,10 @@ func newBulk(t *testing.T, ours, peers net.Conn, version uint16, server bool) *b
 	defer cancel()
 	if server {
 		cfg := clientConfig(version, fixtures().client.TLS())
-		cfg.KeyLogWriter = b.secret
+		cfg.KeyLogWriter, cfg.DynamicRecordSizingDisabled = b.secret, true
 		b.peer = tls.Client(peers, cfg)
 	} else {
-		b.peer = tls.Server(peers, &tls.Config{Certificates: []tls.Certificate{fixtures().gateway.TLS()}, MinVersion: version, MaxVersion: version})
+		b.peer = tls.Server(peers, &tls.Config{Certificates: []tls.Certificate{fixtures().gateway.TLS()}, MinVersion: version, MaxVersion: version, DynamicRecordSizingDisabled: true})
 	}
 	done := make(chan error, 1)
 	go func() { done <- b.peer.HandshakeContext(ctx) }()

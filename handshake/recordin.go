@@ -153,7 +153,7 @@ func (in *inbound) available() int {
 func (in *inbound) pull(b []byte) (int, error) {
 	if in.waiting == nil && in.r == in.w {
 		in.release()
-		if in.body >= largeRecord && len(b) >= in.body {
+		if in.body > 0 && len(b) >= in.body && recordLen(in.hdr[:]) >= largeRecord {
 			in.buf = in.pool.take(&in.pool.in, inboundSize)
 		}
 		if in.buf != nil {

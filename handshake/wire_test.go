@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -74,7 +75,7 @@ func (w *wire) end(err error) {
 	defer w.mu.Unlock()
 	if w.ended == nil {
 		w.ended = err
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			w.data = nil
 		}
 	}

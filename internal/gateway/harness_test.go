@@ -60,6 +60,12 @@ type option func(*Config)
 // the origin; nil means echo.
 func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
 	t.Helper()
+	return newHouseOn(t, 1500, true, spec, serve, opts...)
+}
+
+// newHouseOn is newHouse on a device of that MTU in bytes, with offload or not.
+func newHouseOn(t *testing.T, mtu int, offload bool, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
+	t.Helper()
 	h := &house{t: t, ca: testpki.Must(testpki.NewCA(testpki.Options{})), records: &recordBuffer{}}
 	h.server = testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "*.shop.example"}})).TLS()
 	h.mint = testpki.Must(testpki.NewCA(testpki.Options{CN: "Minting CA"}))
@@ -81,7 +87,7 @@ func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...opti
 	if h.gw, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	near, far := tuntest.Pair(1500, true)
+	near, far := tuntest.Pair(mtu, offload)
 	if h.client, err = stacktest.NewClient(near, client4, client6); err != nil {
 		t.Fatal(err)
 	}

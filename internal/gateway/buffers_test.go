@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"sync"
+	"testing"
+)
+
+// Buffers grow with full reads, one size at a time, shrink with small ones, and
+// do not flap in between.
+func TestBufferSizes(t *testing.T) {
+	for _, tt := range []struct{ size, k, want int }{
+		{bufferSmall, 0, bufferSmall}, {bufferSmall, bufferSmall - 1, bufferSmall}, {bufferSmall, bufferSmall, bufferMiddle},
+		{bufferMiddle, bufferMiddle, bufferLarge}, {bufferMiddle, bufferMiddle - 1, bufferMiddle},
+		{bufferMiddle, bufferSmall/4 + 1, bufferMiddle}, {bufferMiddle, bufferSmall / 4, bufferSmall}, {bufferMiddle, 0, bufferSmall},
+		{bufferLarge, bufferLarge, bufferLarge}, {bufferLarge, bufferMiddle/8 + 1, bufferLarge}, {bufferLarge, bufferMiddle / 8, bufferMiddle},
+	} {
+		if got := fit(tt.size, tt.k); got != tt.want {
+			t.Errorf("%d of %d: %d, want %d", tt.k, tt.size, got, tt.want)
+		}
+	}
+	// What grew one size does not shrink at once under the same load.
+	for _, size := range []int{bufferSmall, bufferMiddle} {
+		if bigger := fit(size, size); fit(bigger, size) < bigger {
+			t.Errorf("from %d it grows to %d and back", size, bigger)
+		}
+	}
+}
+
+// However many flows were busy once and want their large buffers at the same
+// time, the bound holds, and each still gets a small one.
+func TestBuffersAreBounded(t *testing.T) {
+	p := newBufferPool()
+	const flows = 2 * lentMax / bufferLarge
+	var wg sync.WaitGroup
+	got := make(chan *[]byte, flows)
+	for w := range 4 {
+		wg.Go(func() {
+			for range flows / 4 {
+				got <- p.get([]int{bufferMiddle, bufferLarge, bufferLarge, bufferLarge}[w])
+			}
+		})
+	}
+	wg.Wait()
+	close(got)
+	sum, large, small := 0, 0, 0
+	var all []*[]byte
+	for b := range got {
+		all = append(all, b)
+		sum += len(*b)
+		if len(*b) == bufferSmall {
+			small += len(*b)
+		} else {
+			large += len(*b)
+		}
+	}
+	if large > lentMax || large < lentMax*9/10 || small == 0 {
+		t.Errorf("%d bytes of large and middle buffers, %d of small ones, %d is the bound", large, small, lentMax)
+	}
+	if n := p.lent.Load(); n != int64(sum) {
+		t.Errorf("%d bytes counted of %d", n, sum)
+	}
+	for _, b := range all {
+		p.put(b)
+	}
+	if n := p.lent.Load(); n != 0 {
+		t.Errorf("%d bytes are still counted", n)
+	}
+}
