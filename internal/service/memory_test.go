@@ -26,7 +26,8 @@ func TestMemoryIsSeen(t *testing.T) {
 	}
 	parts := m.Parts
 	for _, name := range []string{"heap_live", "stacks", "runtime", "relay_buffers", "flows", "chain_cache", "crl"} {
-		if parts[name] == 0 && name != "crl" {
+		// An idle flow holds no buffer, and there are no lists here.
+		if parts[name] == 0 && name != "crl" && name != "relay_buffers" {
 			t.Errorf("part %s is nothing: %v", name, parts)
 		}
 		if _, ok := parts[name]; !ok {
