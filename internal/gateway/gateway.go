@@ -190,10 +190,13 @@ func (g *Gateway) Each(f func(*Live)) {
 // Lookup returns the live flow of that id, nil if there is none.
 func (g *Gateway) Lookup(id string) *Live { return g.registry.lookup(id) }
 
+// Refuse refuses new flows from now on; live ones go on.
+func (g *Gateway) Refuse() { g.draining.Store(true) }
+
 // Drain refuses new flows from now on and waits until the live ones have
 // ended or ctx has.
 func (g *Gateway) Drain(ctx context.Context) error {
-	g.draining.Store(true)
+	g.Refuse()
 	return g.registry.waitEmpty(ctx)
 }
 

@@ -49,6 +49,7 @@ type relay struct {
 	stall        time.Duration
 	halfClosed   time.Duration
 	client, dest relayEnd
+	ctx          context.Context // of the run
 	up, down     atomic.Int64
 	began        time.Time    // by the monotonic clock: a wall clock that is set ends no flow
 	last         atomic.Int64 // nanoseconds from began to the last byte either way
@@ -64,6 +65,7 @@ type relay struct {
 
 func (r *relay) run(ctx context.Context) {
 	r.began = time.Now()
+	r.ctx = ctx
 	stop := context.AfterFunc(ctx, func() { r.fail(reason.EndDrain, nil) })
 	defer stop()
 	watch := newRelayWatch(r, time.Now())
@@ -134,6 +136,10 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 // failEnd ends the flow because of an error on one side.
 func (r *relay) failEnd(e *relayEnd, err error) {
 	switch {
+	case r.ctx.Err() != nil:
+		// The stack goes at the same time, and what it does to the connection
+		// may be seen here first.
+		r.fail(reason.EndDrain, nil)
 	case errors.Is(err, handshake.ErrTruncated):
 		r.fail(e.onTrunc, nil)
 	case isReset(err):

@@ -290,6 +290,7 @@ func (s *Service) drain() {
 	defer cancel()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	s.gateway.Refuse() // before it is said: whoever reads it may rely on it
 	s.notify.stopping(deadline)
 	s.log.Info("draining", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
 	if err := s.gateway.Drain(ctx); err != nil {

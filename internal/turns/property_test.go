@@ -39,10 +39,10 @@ func (m *model) begin(n int) {
 		for _, c := range q.clients {
 			most = max(most, c.waiting.Len())
 		}
-		if q.most[0].waiting.Len() != most {
+		if q.most.first().waiting.Len() != most {
 			panic("the one that loses is not the one with the most waiting")
 		}
-		q.refuse(q.most[0])
+		q.refuse(q.most.first())
 	}
 	m.settle()
 }

@@ -56,8 +56,8 @@ type Queue struct {
 	now      func() time.Time
 	clients  map[netip.Prefix]*client
 	ready    list.List // of *client: the round of those that wait and may begin
-	starved  byTime    // those that wait for a token
-	most     byWaiting // those with the most waiting first
+	starved  clients   // those that wait for a token
+	most     clients   // those with the most waiting first
 	inFlight int
 	waiting  int
 	stats    Stats
@@ -66,8 +66,8 @@ type Queue struct {
 
 // Stats count since the start, and tell how it stands.
 type Stats struct {
-	Begun   uint64 // handshakes that got their turn
-	Waited  uint64 // of them, those that had to wait for it
+	Begun   uint64 // handshakes that got their turn and took it
+	Waited  uint64 // handshakes that did not get their turn at once
 	Refused uint64 // because too many wait
 	Expired uint64 // whose deadline came before their turn
 	Clients int    // in the table now
@@ -104,7 +104,7 @@ func New(l Limits, now func() time.Time) *Queue {
 	if now == nil {
 		now = time.Now
 	}
-	return &Queue{limits: l.atLeastOne(), now: now, clients: map[netip.Prefix]*client{}}
+	return &Queue{limits: l.atLeastOne(), now: now, clients: map[netip.Prefix]*client{}, starved: byTime(), most: byWaiting()}
 }
 
 // SetLimits changes the bounds. What is in flight stays, and what waits beyond
@@ -164,7 +164,7 @@ func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (end func(), err err
 	if !t.begun {
 		q.stats.Waited++
 		for q.waiting > q.limits.Waiting && t.place != nil {
-			q.refuse(q.most[0])
+			q.refuse(q.most.first())
 		}
 	}
 	q.mu.Unlock()
@@ -177,6 +177,7 @@ func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (end func(), err err
 	defer q.mu.Unlock()
 	switch {
 	case t.begun && ctx.Err() == nil:
+		q.stats.Begun++
 		return sync.OnceFunc(func() { q.end(c) }), nil
 	case t.begun: // both at once
 		q.release(c)
@@ -263,7 +264,7 @@ func (q *Queue) place(c *client) {
 // dispatch gives turns to those who wait, round after round, while there are
 // any to give.
 func (q *Queue) dispatch() {
-	for now := q.now(); len(q.starved) > 0 && !now.Before(q.starved[0].tokenAt); {
+	for now := q.now(); q.starved.Len() > 0 && !now.Before(q.starved.first().tokenAt); {
 		q.place(heap.Pop(&q.starved).(*client))
 	}
 	for q.inFlight < q.limits.InFlight && q.ready.Len() > 0 {
@@ -276,7 +277,6 @@ func (q *Queue) dispatch() {
 		c.tokens--
 		c.inFlight++
 		q.inFlight++
-		q.stats.Begun++
 		q.place(c)
 		close(t.done)
 	}
@@ -285,13 +285,13 @@ func (q *Queue) dispatch() {
 
 // wake sets the timer to the next token that somebody waits for.
 func (q *Queue) wake() {
-	if len(q.starved) == 0 || q.inFlight >= q.limits.InFlight { // who ends a handshake looks again
+	if q.starved.Len() == 0 || q.inFlight >= q.limits.InFlight { // who ends a handshake looks again
 		if q.timer != nil {
 			q.timer.Stop()
 		}
 		return
 	}
-	wait := max(q.starved[0].tokenAt.Sub(q.now()), 0)
+	wait := max(q.starved.first().tokenAt.Sub(q.now()), 0)
 	if q.timer == nil {
 		q.timer = time.AfterFunc(wait, func() {
 			q.mu.Lock()
