@@ -27,6 +27,7 @@ type gate struct {
 	draining  *atomic.Bool
 	flows     *flows
 	halfOpen  *halfOpen
+	early     *early
 	fragments *reassembler
 	stats     *counters
 	reply     func(pkt []byte) // sends a packet without virtio-net offloads
@@ -115,6 +116,16 @@ func (g *gate) admitTCP(h vnetHeader, p packet, head, rest []byte) (bool, badKin
 		g.reset(s)
 	}
 	return false, badNothing
+}
+
+// earlySegment returns the segment in p if it may have to wait for its
+// connection.
+func (g *gate) earlySegment(p packet, head []byte) (segment, bool) {
+	if p.proto != protoTCP || !g.early.wanted() {
+		return segment{}, false
+	}
+	s, bad := parseTCP(p, head)
+	return s, bad == badNothing && !s.isSYN()
 }
 
 // admitICMP lets "fragmentation needed" (RFC 792, RFC 1191) and "packet too

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -95,14 +93,7 @@ func (h *halfOpen) due(now time.Time, end func(synTuple) bool) int {
 // endHandshake ends the handshake of the tuple; false if it has none, because
 // it is over in either way, or was answered with a cookie.
 func endHandshake(ns *gstack.Stack, t synTuple) bool {
-	proto := header.IPv4ProtocolNumber
-	if t.src.Addr().Is6() {
-		proto = header.IPv6ProtocolNumber
-	}
-	ep, ok := ns.FindTransportEndpoint(proto, tcp.ProtocolNumber, gstack.TransportEndpointID{
-		LocalAddress: tcpip.AddrFromSlice(t.dst.Addr().AsSlice()), LocalPort: t.dst.Port(),
-		RemoteAddress: tcpip.AddrFromSlice(t.src.Addr().AsSlice()), RemotePort: t.src.Port(),
-	}, nicID).(*tcp.Endpoint)
+	ep, ok := ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
 	// The search also finds the listener, and the connection itself once the
 	// handshake is complete.
 	if !ok || ep.EndpointState() != tcp.StateSynRecv {

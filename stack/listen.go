@@ -86,6 +86,7 @@ func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 		return
 	}
 	s.handlers.Add(1)
+	s.early.release(synTuple{src, dst})
 	go func() {
 		defer s.handlers.Done()
 		defer c.Reset()

@@ -248,7 +248,7 @@ func parseTCP(p packet, head []byte) (segment, badKind) {
 	if len(tcp) < tcpHeaderLen {
 		return segment{}, badOptions // pushed out of the head by extension headers
 	}
-	offset := int(tcp[12]>>4) * 4
+	offset := tcpHeaderSize(tcp)
 	srcPort, dstPort := binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])
 	if offset < tcpHeaderLen || p.upper+offset > p.size || srcPort == 0 || dstPort == 0 {
 		return segment{}, badTCPHeader
@@ -272,6 +272,9 @@ func parseTCP(p packet, head []byte) (segment, badKind) {
 	}
 	return s, badNothing
 }
+
+// tcpHeaderSize is the data offset of a TCP header, in bytes.
+func tcpHeaderSize(tcp []byte) int { return int(tcp[12]>>4) * 4 }
 
 // isSYN says whether the segment opens a connection.
 func (s segment) isSYN() bool { return s.flags&flagSYN != 0 }

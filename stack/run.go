@@ -15,7 +15,8 @@ import (
 // Stack turns the packets of a Device into flows for a Handler.
 //
 // The way of a packet: Device.ReadBatch (rx.go) - gate (gate.go, packet.go; a
-// fragment waits in reassemble.go) - netstack (netstack.go) - listener or
+// fragment waits in reassemble.go; what is ahead of its connection, in
+// early.go) - netstack (netstack.go) - listener or
 // forwarder (listen.go, forward.go) - Flow (flows.go) - Conn (conn.go). And
 // back: Conn - netstack - link.WritePackets (link.go) - Device.WriteBatch.
 type Stack struct {
@@ -24,6 +25,7 @@ type Stack struct {
 	flows     *flows
 	halfOpen  *halfOpen
 	fragments *reassembler
+	early     *early
 
 	started  atomic.Bool
 	draining atomic.Bool
@@ -51,6 +53,7 @@ func New(cfg Config) (*Stack, error) {
 		cfg:      cfg,
 		flows:    newFlows(cfg),
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
+		early:    newEarly(),
 		noAccept: make(chan struct{}),
 	}
 	s.fragments = newReassembler(&s.counters)
@@ -77,6 +80,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	defer cancelFlows()
 	s.flowCtx = flowCtx
 
+	s.early.attach(ns, l)
 	stopAccept, err := s.startAccepting(ns)
 	if err != nil {
 		ns.Destroy()
@@ -116,6 +120,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	if !gone {
 		<-received //nolint:errcheck // os.ErrClosed: we have just closed the device
 	}
+	s.early.close()
 	ns.Wait()
 	return failed
 }
@@ -133,6 +138,7 @@ func (s *Stack) Stats() Stats {
 	st := s.counters.snapshot()
 	s.flows.stats(&st)
 	s.fragments.snapshot(&st)
+	s.early.snapshot(&st)
 	if ns := s.netstack.Load(); ns != nil {
 		st.addNetstack(ns)
 	}
@@ -171,6 +177,7 @@ func (s *Stack) newGate(l *link) *gate {
 		draining:  &s.draining,
 		flows:     s.flows,
 		halfOpen:  s.halfOpen,
+		early:     s.early,
 		fragments: s.fragments,
 		stats:     &s.counters,
 		flooded:   s.cfg.Flooded,
@@ -197,6 +204,7 @@ func (s *Stack) sweep(ns *gstack.Stack, stop <-chan struct{}) {
 		case now := <-tick.C:
 			s.flows.sweep(now)
 			s.fragments.sweep(now)
+			s.early.sweep(now)
 			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(ns, now)))
 		}
 	}

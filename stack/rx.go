@@ -111,6 +111,8 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 		return false
 	}
 
+	// Read before the extension headers go.
+	held, waits := g.earlySegment(p, head)
 	proto := header.IPv4ProtocolNumber
 	if p.v6 {
 		proto = header.IPv6ProtocolNumber
@@ -132,8 +134,20 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 		bodyKept = true
 	}
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: payload})
-	l.deliver(proto, pkt)
-	pkt.DecRef()
+	defer pkt.DecRef()
+	answer := earlyAll
+	if waits {
+		answer = g.early.take(held, pkt)
+	}
+	switch answer {
+	case earlyAll:
+		l.deliver(proto, pkt)
+	case earlyACK:
+		ack := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(withoutData(p.v6, head))})
+		l.deliver(proto, ack)
+		ack.DecRef()
+	case earlyNone:
+	}
 	return bodyKept
 }
 

@@ -39,6 +39,11 @@ type Stats struct {
 	SYNCookiesInvalid  uint64 // ACKs without a connection and without a valid cookie
 	HandshakesTimedOut uint64 // given up after HandshakeTimeout
 
+	// What came behind the ACK of a cookie, before its connection was made.
+	EarlyHeld    uint64 // packets that waited for it
+	EarlyDropped uint64 // packets that there was no room for
+	EarlyBytes   int    // memory of those that wait now
+
 	Retransmits    uint64 // segments sent again
 	Timeouts       uint64 // retransmission timeouts
 	ResetsSent     uint64 // by netstack, without those for SYNs

@@ -148,6 +148,10 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"accepted": func(s *stack.Stats) uint64 { return s.SYNCookiesAccepted },
 		"invalid":  func(s *stack.Stats) uint64 { return s.SYNCookiesInvalid },
 	})
+	add("stack_early_packets_total", "Packets that came behind the ACK of a SYN cookie before its connection was made: held until it was, or dropped for want of room, and then sent again by the client.", "event", by{
+		"held":    func(s *stack.Stats) uint64 { return s.EarlyHeld },
+		"dropped": func(s *stack.Stats) uint64 { return s.EarlyDropped },
+	})
 	add("stack_handshakes_timed_out_total", "TCP handshakes that the client did not complete.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesTimedOut }})
 	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})
 	add("stack_retransmission_timeouts_total", "TCP retransmission timeouts.", "", by{"": func(s *stack.Stats) uint64 { return s.Timeouts }})
@@ -179,6 +183,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.lingering, float64(st.FlowsLingering))
 		gauge(c.fragments, float64(st.FragmentPackets))
 		gauge(c.memory, float64(st.FragmentBytes), "fragments")
+		gauge(c.memory, float64(st.EarlyBytes), "early_data")
 	}
 	if c.src.Gauges != nil {
 		g := c.src.Gauges()

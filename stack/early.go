@@ -1,0 +1,239 @@
+package stack
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// early keeps from the listeners what clients send right behind the ACK of a
+// SYN cookie, until netstack has made a connection of that.
+//
+// Netstack would queue it to the listener, which passes it on to the
+// connection, but goes on counting it as its own memory: after a receive
+// buffer's worth (TestDataBehindCookie) the listener takes no segment with data
+// any more, and whoever comes by cookie is heard only after a retransmission.
+// So a listener is given one segment of a tuple at a time, and none with data.
+type early struct {
+	cookies func() uint64 // how many were sent so far
+	now     func() time.Time
+	deliver func(tcpip.NetworkProtocolNumber, *gstack.PacketBuffer)
+	known   func(synTuple) bool // it has a connection
+
+	// Of the goroutine that receives.
+	seen  uint64
+	until time.Time
+
+	mu    sync.Mutex
+	tuple map[synTuple]*earlyTuple
+	queue []*earlyTuple // oldest first
+	bytes int           // memory of all held packets
+
+	held, dropped uint64
+}
+
+type earlyTuple struct {
+	synTuple
+	at   time.Time
+	pkts []*gstack.PacketBuffer
+	gone bool // out of the table, but still in the queue
+}
+
+const (
+	// cookieLife is how long a cookie may come back: netstack takes those of
+	// this period of 64 s and of the two before.
+	cookieLife = 3 * 64 * time.Second
+	// earlyLife is how long a client's segments wait for the connection: less
+	// than the 200 ms after which Linux sends them again (TCP_RTO_MIN).
+	earlyLife = 150 * time.Millisecond
+	// earlyTuples bounds those that wait: 25,000 ACKs a second; about 1 MiB.
+	earlyTuples = 4096
+	// earlyPackets bounds what waits of one tuple: more than the first flight
+	// of ten segments (RFC 6928).
+	earlyPackets = 16
+	// earlyBytes bounds the memory of what waits.
+	earlyBytes = 4 << 20
+)
+
+func newEarly() *early {
+	return &early{now: time.Now, tuple: map[synTuple]*earlyTuple{}}
+}
+
+// attach must be called before anything but snapshot.
+func (e *early) attach(ns *gstack.Stack, l *link) {
+	e.cookies = ns.Stats().TCP.ListenOverflowSynCookieSent.Value
+	e.deliver = l.deliver
+	e.known = func(t synTuple) bool {
+		ep, ok := ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
+		return ok && ep.EndpointState() != tcp.StateListen
+	}
+}
+
+// wanted says whether cookies are about. It is called by the goroutine that
+// receives, for every segment but a SYN, and costs a load where there are none.
+func (e *early) wanted() bool {
+	if n := e.cookies(); n != e.seen {
+		e.seen, e.until = n, e.now().Add(cookieLife)
+		return true
+	}
+	return !e.until.IsZero() && e.now().Before(e.until)
+}
+
+// earlyAnswer is what netstack gets of a segment now.
+type earlyAnswer int
+
+const (
+	earlyNone earlyAnswer = iota // nothing: it waits, or is lost
+	earlyAll                     // the segment itself
+	earlyACK                     // only its acknowledgement: the rest waits
+)
+
+// take is given a segment other than a SYN, while cookies are about. What it
+// keeps of pkt it has a reference of its own to.
+func (e *early) take(s segment, pkt *gstack.PacketBuffer) earlyAnswer {
+	t := synTuple{s.src, s.dst}
+	now := e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// Under the lock: a connection that is made from here on finds in release
+	// what is added now.
+	if e.known(t) {
+		return earlyAll
+	}
+	e.expire(now)
+	w := e.tuple[t]
+	bare := s.payload == 0 && s.flags&flagFIN == 0
+	switch {
+	case w != nil:
+		e.hold(w, pkt)
+		return earlyNone
+	case s.flags&flagRST != 0:
+		return earlyAll // a listener does nothing with it
+	case len(e.tuple) >= earlyTuples:
+		if bare {
+			return earlyAll
+		}
+		e.dropped++
+		return earlyNone
+	}
+	w = &earlyTuple{synTuple: t, at: now}
+	e.tuple[t] = w
+	e.queue = append(e.queue, w)
+	if bare {
+		return earlyAll
+	}
+	e.hold(w, pkt)
+	return earlyACK
+}
+
+func (e *early) hold(w *earlyTuple, pkt *gstack.PacketBuffer) {
+	size := pkt.MemSize()
+	if len(w.pkts) >= earlyPackets || e.bytes+size > earlyBytes {
+		e.dropped++
+		return
+	}
+	e.held++
+	e.bytes += size
+	w.pkts = append(w.pkts, pkt.IncRef())
+}
+
+// release hands netstack what has waited for a connection that now is.
+func (e *early) release(t synTuple) {
+	e.mu.Lock()
+	w := e.tuple[t]
+	var pkts []*gstack.PacketBuffer
+	if w != nil {
+		pkts = e.remove(w)
+	}
+	e.mu.Unlock()
+	for _, p := range pkts { // without the lock: netstack may answer on the spot
+		e.deliver(t.proto(), p)
+		p.DecRef()
+	}
+}
+
+// sweep lets go of what has waited for too long.
+func (e *early) sweep(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.expire(now)
+}
+
+func (e *early) expire(now time.Time) {
+	n := 0
+	for _, w := range e.queue {
+		if !w.gone {
+			if now.Sub(w.at) < earlyLife {
+				break
+			}
+			for _, p := range e.remove(w) {
+				p.DecRef()
+			}
+		}
+		n++
+	}
+	e.queue = slices.Delete(e.queue, 0, n)
+}
+
+// remove takes a tuple out of the table and returns what has waited. Its place
+// in the queue passes by itself.
+func (e *early) remove(w *earlyTuple) []*gstack.PacketBuffer {
+	delete(e.tuple, w.synTuple)
+	w.gone = true
+	for _, p := range w.pkts {
+		e.bytes -= p.MemSize()
+	}
+	pkts := w.pkts
+	w.pkts = nil
+	return pkts
+}
+
+// close lets go of everything.
+func (e *early) close() { e.sweep(e.now().Add(time.Hour)) }
+
+// snapshot adds the counters.
+func (e *early) snapshot(s *Stats) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.EarlyHeld, s.EarlyDropped, s.EarlyBytes = e.held, e.dropped, e.bytes
+}
+
+// withoutData makes of a packet its acknowledgement without data. head is the
+// beginning of it up to the data, without IPv6 extension headers.
+func withoutData(v6 bool, head []byte) []byte {
+	if v6 {
+		b := slices.Clone(head[:ipv6HeaderLen+tcpHeaderSize(head[ipv6HeaderLen:])])
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-ipv6HeaderLen))
+		b[ipv6HeaderLen+13] = flagACK
+		return b
+	}
+	b := slices.Clone(head[:ipv4HeaderLen+tcpHeaderSize(head[ipv4HeaderLen:])])
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint16(b[10:], ^checksum.Checksum(b[:ipv4HeaderLen], 0))
+	b[ipv4HeaderLen+13] = flagACK
+	return b
+}
+
+// proto is the network protocol of the tuple.
+func (t synTuple) proto() tcpip.NetworkProtocolNumber {
+	if t.src.Addr().Is6() {
+		return header.IPv6ProtocolNumber
+	}
+	return header.IPv4ProtocolNumber
+}
+
+// id is the tuple in netstack's words, where the client is the remote side.
+func (t synTuple) id() gstack.TransportEndpointID {
+	return gstack.TransportEndpointID{
+		LocalAddress: tcpip.AddrFromSlice(t.dst.Addr().AsSlice()), LocalPort: t.dst.Port(),
+		RemoteAddress: tcpip.AddrFromSlice(t.src.Addr().AsSlice()), RemotePort: t.src.Port(),
+	}
+}
