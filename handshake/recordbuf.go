@@ -7,7 +7,8 @@ import (
 
 const (
 	// segmentSize is what records are gathered to, in bytes: 45 full segments
-	// of 1448, one packet of segmentation offload (see stack's gsoMax).
+	// of 1448, one packet of segmentation offload: stack.GSOPayload, which this
+	// package may not import.
 	segmentSize = 45 * 1448
 	// inboundSize is how much of a kernel socket is read at once while large
 	// records come: four of them and the beginning of the next.

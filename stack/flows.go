@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/sslgate/sslgate/internal/clientnet"
 )
 
 // Flow is one accepted connection.
@@ -27,8 +29,8 @@ type flows struct {
 
 	mu        sync.Mutex
 	live      map[*Conn]struct{}
-	perClient map[netip.Addr]int // live ones, by client(); never holds a zero
-	lingering []lingerer         // oldest first
+	perClient map[netip.Prefix]int // live ones, by clientnet.Of; never holds a zero
+	lingering []lingerer           // oldest first
 	accepted  uint64
 	rejected  uint64
 }
@@ -44,21 +46,8 @@ func newFlows(cfg Config) *flows {
 		maxPerClient:  cfg.MaxFlowsPerClient,
 		lingerTimeout: cfg.LingerTimeout,
 		live:          make(map[*Conn]struct{}),
-		perClient:     make(map[netip.Addr]int),
+		perClient:     make(map[netip.Prefix]int),
 	}
-}
-
-// client is what counts as one client: an IPv4 address, or an IPv6 /64, the
-// smallest net that one subscriber gets (RFC 6177).
-func client(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return a
-	}
-	p, err := a.WithZone("").Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
 }
 
 // full says which limit another flow of src would be over.
@@ -72,7 +61,7 @@ func (f *flows) fullLocked(src netip.Addr) Full {
 	switch {
 	case len(f.live) >= f.max:
 		return FullTotal
-	case f.perClient[client(src)] >= f.maxPerClient:
+	case f.perClient[clientnet.Of(src)] >= f.maxPerClient:
 		return FullClient
 	}
 	return FullNot
@@ -87,7 +76,7 @@ func (f *flows) add(c *Conn) bool {
 		return false
 	}
 	f.live[c] = struct{}{}
-	f.perClient[client(c.src.Addr())]++
+	f.perClient[clientnet.Of(c.src.Addr())]++
 	f.accepted++
 	return true
 }
@@ -108,7 +97,7 @@ func (f *flows) remove(c *Conn, reset bool) (oldest *Conn) {
 		return nil // was rejected by add
 	}
 	delete(f.live, c)
-	key := client(c.src.Addr())
+	key := clientnet.Of(c.src.Addr())
 	if f.perClient[key]--; f.perClient[key] <= 0 {
 		delete(f.perClient, key)
 	}

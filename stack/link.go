@@ -8,11 +8,14 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// gsoMax makes the largest segment that is handed to the device in one piece:
-// netstack takes 129 bytes off for headers, and the rest are 45 segments of
-// 1448 bytes (MTU 1500, IPv4, timestamps), so that the last packet of each is
-// as full as the others. With 32 KiB downloads ran at 0.7 of the rate.
-const gsoMax = 45*1448 + header.TCPTotalHeaderMaximumSize + 1
+// GSOPayload is the data of the largest segment that is handed to the device in
+// one piece, in bytes: 45 segments of 1448 (MTU 1500, IPv4, timestamps), so that
+// the last packet of each is as full as the others. With 32 KiB downloads ran at
+// 0.7 of the rate.
+const GSOPayload = 45 * 1448
+
+// gsoMax makes netstack make such segments: it takes 129 bytes off for headers.
+const gsoMax = GSOPayload + header.TCPTotalHeaderMaximumSize + 1
 
 // link is netstack's network interface: it sends what netstack writes to the
 // device. What comes from the device takes the way of rx.go.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+
+	"github.com/sslgate/sslgate/internal/clientnet"
 )
 
 // IP fragments are put together before the gate decides about the packet, so
@@ -75,9 +77,9 @@ type reassembler struct {
 
 	mu        sync.Mutex
 	held      map[fragmentKey]*list.Element
-	order     list.List          // of *incomplete, oldest first
-	perClient map[netip.Addr]int // of held, by client(); never holds a zero
-	bytes     int                // what held costs
+	order     list.List            // of *incomplete, oldest first
+	perClient map[netip.Prefix]int // of held, by clientnet.Of; never holds a zero
+	bytes     int                  // what held costs
 }
 
 // fragmentKey tells packets apart. Of IPv6 only the first fragment says the
@@ -92,7 +94,7 @@ type fragmentKey struct {
 // condemned and is remembered only to drop the rest of it.
 type incomplete struct {
 	key       fragmentKey
-	client    netip.Addr // client() of the source
+	client    netip.Prefix // clientnet.Of the source
 	since     time.Time
 	header    [ipv6HeaderLen]byte // of the first fragment
 	next      uint8               // of the first fragment
@@ -116,7 +118,7 @@ func newReassembler(stats *counters) *reassembler {
 	return &reassembler{
 		stats:     stats,
 		held:      make(map[fragmentKey]*list.Element),
-		perClient: make(map[netip.Addr]int),
+		perClient: make(map[netip.Prefix]int),
 	}
 }
 
@@ -225,7 +227,7 @@ func (r *reassembler) packetOf(p packet, now time.Time) *list.Element {
 	if e, ok := r.held[key]; ok {
 		return e
 	}
-	who := client(p.src)
+	who := clientnet.Of(p.src)
 	if r.perClient[who] >= fragmentPacketsPerClient {
 		for e := r.order.Front(); e != nil; e = e.Next() {
 			if e.Value.(*incomplete).client == who {

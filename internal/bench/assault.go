@@ -27,7 +27,8 @@ const (
 	// assaultEvery is how often each of the clients' makes a flow: about 200 a
 	// second, a third of what the CPU of load and origin can do.
 	assaultEvery = 150 * time.Millisecond
-	// assaultHead is how long an attack is under way before it is measured.
+	// assaultHead is how long an attack is under way before it is measured, at
+	// most as long as the quiet time.
 	assaultHead = time.Second
 )
 
@@ -98,7 +99,7 @@ func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind assault.Ki
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, attack.stop(0)) }()
-	if err := sleep(ctx, assaultHead); err != nil {
+	if err := sleep(ctx, min(assaultHead, sc.quiet)); err != nil {
 		return nil, err
 	}
 	clients.For = sc.flood

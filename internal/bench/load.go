@@ -172,12 +172,17 @@ func (t *LoadTLS) config() (*tls.Config, error) {
 	if !pool.AppendCertsFromPEM(roots) {
 		return nil, fmt.Errorf("%s holds no certificate", t.Roots)
 	}
+	// Every peer has it, so that all do the same arithmetic.
+	curves := []tls.CurveID{tls.X25519}
+	if t.Max == tls.VersionTLS12 {
+		// There the list also says which certificates the client can verify.
+		curves = append(curves, tls.CurveP256)
+	}
 	return &tls.Config{
 		ServerName: t.Name, RootCAs: pool, InsecureSkipVerify: true,
 		Certificates: []tls.Certificate{pair},
 		MinVersion:   cmp.Or(t.Max, tls.VersionTLS13), MaxVersion: cmp.Or(t.Max, tls.VersionTLS13),
-		// Every peer has it, so that all do the same arithmetic.
-		CurvePreferences:            []tls.CurveID{tls.X25519},
+		CurvePreferences:            curves,
 		DynamicRecordSizingDisabled: true,
 	}, nil
 }

@@ -187,7 +187,8 @@ log: {level: info, format: json}
 const haproxyConfig = `global
     maxconn 7000
     nbthread 1
-    ssl-default-bind-options ssl-min-ver TLSv1.3
+    ssl-default-bind-options ssl-min-ver TLSv1.2
+    ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256
     ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
     ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256
 defaults

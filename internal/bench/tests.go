@@ -30,11 +30,11 @@ func fullScale() scale {
 	}
 }
 
-// quickScale shows that everything works, in about 40 s; its figures are rough.
+// quickScale shows that everything works, in about 50 s; its figures are rough.
 func quickScale() scale {
 	return scale{
 		bulk: 350 * time.Millisecond, rate: 350 * time.Millisecond, rtt: 350 * time.Millisecond, loss: 600 * time.Millisecond,
-		quiet: 500 * time.Millisecond, flood: 800 * time.Millisecond, settle: 300 * time.Millisecond, idle: 500, check: 2 << 20, serials: 100_000,
+		quiet: 400 * time.Millisecond, flood: 600 * time.Millisecond, settle: 300 * time.Millisecond, idle: 500, check: 2 << 20, serials: 100_000,
 	}
 }
 

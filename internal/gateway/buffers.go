@@ -3,6 +3,8 @@ package gateway
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/sslgate/sslgate/stack"
 )
 
 // The sizes of a relay buffer in bytes, by how busy its direction is.
@@ -11,12 +13,11 @@ const (
 	// none, where the connection can say that something has come.
 	bufferSmall = 4 << 10
 	// bufferMiddle and bufferLarge are one and four of the largest segments that
-	// the stack hands to the device in one piece (45 x 1448 bytes, see stack's
-	// gsoMax), less what four and sixteen TLS records of 29 bytes overhead add:
+	// the stack hands to the device in one piece, less what four and sixteen TLS records of 29 bytes overhead add:
 	// a read that fills one becomes whole segments. Downloads through 64 KiB ran
 	// at half the rate.
-	bufferMiddle = 45*1448 - 4*29
-	bufferLarge  = 4*45*1448 - 16*29
+	bufferMiddle = stack.GSOPayload - 4*29
+	bufferLarge  = 4*stack.GSOPayload - 16*29
 )
 
 // lentMax bounds what all flows together hold in middle and large buffers, in

@@ -6,9 +6,9 @@ import (
 	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/clientnet"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/turns"
 )
 
 // Memory is asked for room; *memory.Budget is one.
@@ -67,7 +67,7 @@ func (g *Gateway) Shed(need int64) (freed int64, flows int) {
 			received, sent := c.Held()
 			h.bytes += int64(received + sent)
 		}
-		key := turns.Key(l.Client.Addr())
+		key := clientnet.Of(l.Client.Addr())
 		clients[key] = append(clients[key], h)
 		total[key] += h.bytes
 	}

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/clientnet"
 )
 
 // registry knows the live flows. It holds as many as the stack takes
@@ -43,14 +43,14 @@ func (r *registry) enter(l *Live) {
 		r.empty = make(chan struct{})
 	}
 	r.live[l.ID] = l
-	r.flows[turns.Key(l.Client.Addr())]++
+	r.flows[clientnet.Of(l.Client.Addr())]++
 }
 
 func (r *registry) leave(l *Live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, l.ID)
-	key := turns.Key(l.Client.Addr())
+	key := clientnet.Of(l.Client.Addr())
 	if r.flows[key]--; r.flows[key] <= 0 {
 		delete(r.flows, key)
 	}
@@ -64,7 +64,7 @@ func (r *registry) leave(l *Live) {
 func (r *registry) small(a netip.Addr, less int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.flows[turns.Key(a)] - less
+	n := r.flows[clientnet.Of(a)] - less
 	return n <= 0 || 2*n*len(r.flows) <= len(r.live)
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/sslgate/sslgate/internal/clientnet"
 )
 
 // model drives a queue without goroutines: the turns that a Begin would wait
@@ -26,7 +28,7 @@ type waiter struct {
 
 func (m *model) begin(n int) {
 	q := m.q
-	c := q.client(Key(addr(byte(n))))
+	c := q.client(clientnet.Of(addr(byte(n))))
 	t := &turn{done: make(chan struct{})}
 	t.place = c.waiting.PushBack(t)
 	q.waiting++

@@ -23,6 +23,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/clientnet"
 )
 
 // Limits are the bounds. A value below 1 is taken as 1.
@@ -132,21 +134,6 @@ func (q *Queue) Stats() Stats {
 	return s
 }
 
-// Key is the client that an address belongs to: an IPv4 address, or the /64 of
-// an IPv6 one (RFC 4291, section 2.5.1: the last 64 bits are the host's own).
-func Key(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{} // the zero address: all that have none are one client
-	}
-	return p
-}
-
 // Begin waits for the turn of one handshake of addr. end must be called once
 // when the handshake has ended. The error is ctx's own, or has ErrFull in it.
 func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (end func(), err error) {
@@ -154,7 +141,7 @@ func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (end func(), err err
 		return nil, err
 	}
 	q.mu.Lock()
-	c := q.client(Key(addr))
+	c := q.client(clientnet.Of(addr))
 	t := &turn{done: make(chan struct{})}
 	t.place = c.waiting.PushBack(t)
 	q.waiting++

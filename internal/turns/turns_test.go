@@ -16,23 +16,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func addr(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }
 
-func TestKey(t *testing.T) {
-	for _, tt := range []struct{ a, b string }{
-		{"192.0.2.1", "::ffff:192.0.2.1"},
-		{"2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"},
-		{"fe80::1%eth0", "fe80::2%eth1"},
-	} {
-		if a, b := Key(netip.MustParseAddr(tt.a)), Key(netip.MustParseAddr(tt.b)); a != b || !a.IsValid() {
-			t.Errorf("%s is client %s, %s is %s", tt.a, a, tt.b, b)
-		}
-	}
-	for _, tt := range []struct{ a, b string }{{"192.0.2.1", "192.0.2.2"}, {"2001:db8::1", "2001:db8:0:1::1"}} {
-		if a, b := Key(netip.MustParseAddr(tt.a)), Key(netip.MustParseAddr(tt.b)); a == b {
-			t.Errorf("%s and %s are one client: %s", tt.a, tt.b, a)
-		}
-	}
-}
-
 // A client that holds all it may is no hindrance to another one.
 func TestSlowClientHoldsNobodyUp(t *testing.T) {
 	q := New(Limits{InFlight: 10, InFlightPerClient: 4, PerSecond: 1000, Waiting: 100}, nil)
