@@ -77,7 +77,8 @@ type book struct {
 	records  map[key][]record
 	origins  map[uint64]served
 	problems []string
-	more     int // problems beyond maxProblems
+	more     int                  // problems beyond maxProblems
+	tell     func(problem string) // is told of each that is kept; nil: nobody
 
 	// Since the start:
 	kinds      map[string]int64  // connections by clients
@@ -110,7 +111,11 @@ func (b *book) note(format string, args ...any) {
 		b.more++
 		return
 	}
-	b.problems = append(b.problems, fmt.Sprintf(format, args...))
+	p := fmt.Sprintf(format, args...)
+	b.problems = append(b.problems, p)
+	if b.tell != nil {
+		b.tell(p)
+	}
 }
 
 func (b *book) failed() int {

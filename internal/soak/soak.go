@@ -57,6 +57,7 @@ type run struct {
 	site   *site
 	book   *book
 	log    io.Writer
+	saying sync.Mutex // guards log
 	start  time.Time
 	ports  ports
 	ids    atomic.Uint64
@@ -85,6 +86,7 @@ const (
 // Run makes the load and prints the report to stdout; progress goes to stderr.
 func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error) {
 	r := &run{opt: opt, book: newBook(), log: stderr, start: time.Now()}
+	r.book.tell = func(problem string) { r.say("PROBLEM  " + problem) }
 	if opt.For < minFor {
 		return fmt.Errorf("%w: %v is too short, at least %v", ErrUsage, opt.For, minFor)
 	}
@@ -367,7 +369,14 @@ func (r *run) line(ctx context.Context) {
 }
 
 func (r *run) progress(format string, args ...any) {
-	fmt.Fprintf(r.log, "[%5ds] round %d  %s\n", int(time.Since(r.start).Seconds()), r.rounds, fmt.Sprintf(format, args...))
+	r.say(fmt.Sprintf("round %d  %s", r.rounds, fmt.Sprintf(format, args...)))
+}
+
+// say may be called by anyone.
+func (r *run) say(line string) {
+	r.saying.Lock()
+	defer r.saying.Unlock()
+	fmt.Fprintf(r.log, "[%5ds] %s\n", int(time.Since(r.start).Seconds()), line)
 }
 
 // every calls f again and again until ctx ends or it fails.

@@ -49,6 +49,8 @@ func TestSoakFindsFaults(t *testing.T) {
 			switch {
 			case c.inject == "" && (err != nil || !r.OK || len(r.Problems) > 0):
 				t.Errorf("%v\n%s", err, strings.Join(r.Problems, "\n"))
+			case c.inject != "" && !strings.Contains(progress.String(), "] PROBLEM  "):
+				t.Errorf("the problem is told at the end only:\n%s", progress.String())
 			case c.inject != "" && (!errors.Is(err, ErrFailed) || r.OK || !found):
 				t.Errorf("%v, want a problem %q:\n%s", err, c.want, strings.Join(r.Problems, "\n"))
 			}
