@@ -80,14 +80,14 @@ func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 			}
 			idle := peak(t, pid)
 			cert, key := filepath.Join(w.dir, "alice.pem"), filepath.Join(w.dir, "alice.key")
-			// About a megabyte each: 600 of them hold three times the ceiling.
+			// About a megabyte each: 1200 of them hold six times the ceiling.
 			attack := []*assaulting{
 				w.assault(assault.Job{
-					Kind: assault.Windows, From: from[:3], To: []netip.AddrPort{plain}, Plain: true, Say: []byte("more"), Workers: 450, For: time.Minute,
+					Kind: assault.Windows, From: from[:3], To: []netip.AddrPort{plain}, Plain: true, Say: []byte("more"), Workers: 900, For: time.Minute,
 				}),
 				w.assault(assault.Job{
 					Kind: assault.Windows, From: from[3:5], To: []netip.AddrPort{netip.MustParseAddrPort(server(false))}, Name: "pay.example",
-					Cert: cert, Key: key, Say: []byte("more"), Workers: 150, For: time.Minute,
+					Cert: cert, Key: key, Say: []byte("more"), Workers: 300, For: time.Minute,
 				}),
 			}
 			time.Sleep(3 * time.Second)
@@ -123,8 +123,10 @@ func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 					refused++
 				}
 			}
-			if ended == 0 {
-				t.Errorf("no flow was ended for want of memory (%d were refused)", refused)
+			// Which of the two depends on who is faster: where buffers are short
+			// before they are filled, nobody has to be ended.
+			if ended+refused == 0 {
+				t.Error("no flow was ended or refused for want of memory")
 			}
 			if !strings.Contains(g.stderr.String(), "limits.memory") {
 				t.Error("the log does not name limits.memory")

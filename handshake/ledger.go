@@ -104,6 +104,14 @@ func (l *Ledger) NoteAlert(step Step, from Side, a Alert) {
 	l.Note(Entry{Step: step, From: from, Message: msgAlert, Alert: a, Facts: a.String(), Size: 2})
 }
 
+// Compact frees the room for entries that are not there: a flow that is relayed
+// may keep its ledger for days, and few are added.
+func (l *Ledger) Compact() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = slices.Clone(l.entries)
+}
+
 // Entries returns a copy, in the order things happened.
 func (l *Ledger) Entries() []Entry {
 	l.mu.Lock()

@@ -197,6 +197,31 @@ func TestRecordBuffersBound(t *testing.T) {
 	}
 }
 
+// A lower bound holds from the next loan on; what is lent is told.
+func TestRecordBufferRoom(t *testing.T) {
+	e := NewStdEngine()
+	r := &e.buffers
+	e.SetBufferRoom(2 * inboundSize)
+	a, b := r.take(&r.in, inboundSize), r.take(&r.in, inboundSize)
+	if a == nil || b == nil || r.take(&r.in, inboundSize) != nil || r.take(&r.out, segmentSize) != nil {
+		t.Error("two buffers were to be lent, and no third")
+	}
+	if n := e.RecordBuffers(); n != 2*inboundSize {
+		t.Errorf("%d bytes lent", n)
+	}
+	for _, room := range []int64{0, 1 << 40} {
+		e.SetBufferRoom(room)
+		if n := r.most(); n != buffersMax {
+			t.Errorf("room %d: the bound is %d", room, n)
+		}
+	}
+	r.giveBack(&r.in, a)
+	r.giveBack(&r.in, b)
+	if n := e.RecordBuffers(); n != 0 {
+		t.Errorf("%d bytes lent", n)
+	}
+}
+
 // One large Write makes few writes below, and one Read returns all that waits.
 func TestBulkIsGathered(t *testing.T) {
 	const size = 16 * maxPlaintext

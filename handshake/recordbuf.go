@@ -15,7 +15,8 @@ const (
 	inboundSize = 80 << 10
 	// buffersMax bounds what all connections of an engine together hold in
 	// these buffers, in bytes: some thousand of each. Those over it go without,
-	// a record at a time.
+	// a record at a time. Where memory is short the bound is lower, see
+	// SetBufferRoom.
 	buffersMax = 128 << 20
 )
 
@@ -23,11 +24,26 @@ const (
 type recordBuffers struct {
 	out, in sync.Pool
 	lent    atomic.Int64 // bytes
+	room    atomic.Int64 // bytes; 0 is buffersMax
+}
+
+// SetBufferRoom bounds what all record buffers together take, in bytes, from
+// the next loan on; 128 MiB, which 0 means too, is the most.
+func (e *StdEngine) SetBufferRoom(room int64) { e.buffers.room.Store(min(room, buffersMax)) }
+
+// RecordBuffers is what they take now, in bytes.
+func (e *StdEngine) RecordBuffers() int64 { return e.buffers.lent.Load() }
+
+func (r *recordBuffers) most() int64 {
+	if room := r.room.Load(); room > 0 {
+		return room
+	}
+	return buffersMax
 }
 
 // take lends a buffer of exactly size bytes, nil if too much is lent already.
 func (r *recordBuffers) take(pool *sync.Pool, size int) *[]byte {
-	if r.lent.Add(int64(size)) > buffersMax {
+	if r.lent.Add(int64(size)) > r.most() {
 		r.lent.Add(-int64(size))
 		return nil
 	}

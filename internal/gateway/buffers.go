@@ -22,18 +22,20 @@ const (
 
 // lentMax bounds what all flows together hold in middle and large buffers, in
 // bytes: a thousand busy directions. Those over it relay through small ones,
-// of which no flow holds more than two.
+// of which no flow holds more than two. Where memory is short the bound is
+// lower: see SetBufferRoom.
 const lentMax = 256 << 20
 
 // bufferPool lends relay buffers. Those that nobody has borrowed for two
 // garbage collections are freed.
 type bufferPool struct {
 	small, middle, large sync.Pool
-	lent                 atomic.Int64 // bytes
+	lent, most           atomic.Int64 // bytes
 }
 
 func newBufferPool() *bufferPool {
 	p := &bufferPool{}
+	p.most.Store(lentMax)
 	p.small.New = func() any { b := make([]byte, bufferSmall); return &b }
 	p.middle.New = func() any { b := make([]byte, bufferMiddle); return &b }
 	p.large.New = func() any { b := make([]byte, bufferLarge); return &b }
@@ -53,7 +55,7 @@ func (p *bufferPool) of(size int) *sync.Pool {
 // get lends a buffer of size bytes, a small one where that is too much. Asked
 // at each loan: a flow remembers for long that it was busy.
 func (p *bufferPool) get(size int) *[]byte {
-	if p.lent.Add(int64(size)) > lentMax && size > bufferSmall {
+	if p.lent.Add(int64(size)) > p.most.Load() && size > bufferSmall {
 		p.lent.Add(int64(bufferSmall - size))
 		size = bufferSmall
 	}

@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 	"testing"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // Buffers grow with full reads, one size at a time, shrink with small ones, and
@@ -64,5 +68,56 @@ func TestBuffersAreBounded(t *testing.T) {
 	}
 	if n := p.lent.Load(); n != 0 {
 		t.Errorf("%d bytes are still counted", n)
+	}
+}
+
+// cutConn is a side that gives one piece, and cannot be written to.
+type cutConn struct {
+	handshake.Conn
+	gives []byte
+}
+
+func (c *cutConn) Read(b []byte) (int, error) {
+	n := copy(b, c.gives)
+	c.gives = c.gives[n:]
+	return n, nil
+}
+
+func (*cutConn) Write([]byte) (int, error) { return 0, errors.New("cut off") }
+
+// Nobody knows how much of a write that failed has arrived: it counts as
+// relayed, so that no record says less than a peer has seen.
+func TestFailedWriteCounts(t *testing.T) {
+	side := func(gives []byte) relayEnd {
+		return relayEnd{Conn: &cutConn{gives: gives}, reset: func() {}, onErr: reason.EndClientError}
+	}
+	r := &relay{
+		pool: newBufferPool(), memory: unmeasured{}, over: make(chan struct{}), ctx: t.Context(),
+		client: side(nil), dest: side(make([]byte, 100)),
+	}
+	r.copy(&r.client, &r.dest, &r.down)
+	if n := r.down.Load(); n != 100 || r.end != reason.EndClientError {
+		t.Errorf("%d bytes, end %q", n, r.end)
+	}
+}
+
+// A lower bound holds from the next loan on, and can be taken back.
+func TestBufferRoom(t *testing.T) {
+	p := newBufferPool()
+	g := &Gateway{buffers: p}
+	g.SetBufferRoom(2 * bufferLarge)
+	var got []*[]byte
+	for range 3 {
+		got = append(got, p.get(bufferLarge))
+	}
+	if a, b, c := len(*got[0]), len(*got[1]), len(*got[2]); a != bufferLarge || b != bufferLarge || c != bufferSmall {
+		t.Errorf("%d, %d and %d bytes", a, b, c)
+	}
+	g.SetBufferRoom(1 << 40)
+	if n := p.most.Load(); n != lentMax {
+		t.Errorf("the bound is %d", n)
+	}
+	if b := p.get(bufferLarge); len(*b) != bufferLarge {
+		t.Errorf("%d bytes", len(*b))
 	}
 }

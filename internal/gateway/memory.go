@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/clientnet"
@@ -18,6 +20,9 @@ type Memory interface {
 	Admit(small bool) (leave func(), ok bool)
 	// Refusing says that Admit would say no, without a flow.
 	Refusing(small bool) bool
+	// Take asks to read n bytes for a client. It waits while there is no room
+	// for them, at most until done is closed.
+	Take(n int, done <-chan struct{})
 }
 
 // unmeasured is a Memory without bounds.
@@ -25,6 +30,7 @@ type unmeasured struct{}
 
 func (unmeasured) Admit(bool) (func(), bool) { return func() {}, true }
 func (unmeasured) Refusing(bool) bool        { return false }
+func (unmeasured) Take(int, <-chan struct{}) {}
 
 // noMemoryFor says whether there is none for another flow of a.
 func (g *Gateway) noMemoryFor(a netip.Addr) bool {
@@ -45,6 +51,10 @@ func (fl *flow) admit() (leave func(), ok bool) {
 // RelayBuffers is what the relay's buffers take now, in bytes.
 func (g *Gateway) RelayBuffers() int64 { return g.buffers.lent.Load() }
 
+// SetBufferRoom bounds what all middle and large relay buffers together take,
+// in bytes, from the next loan on; lentMax is the most.
+func (g *Gateway) SetBufferRoom(room int64) { g.buffers.most.Store(min(room, lentMax)) }
+
 // flowCost is what ending a flow gives back beside the data it holds, in
 // bytes: its goroutines, TLS state and relay buffers.
 const flowCost = 64 << 10
@@ -55,19 +65,39 @@ type held struct {
 	bytes int64
 }
 
+// askers is how many flows are asked at once for what they hold. Each answers
+// once it has sent what it is sending: with all processors busy one after the
+// other took ten seconds for four hundred.
+const askers = 64
+
+// holdings says what each of the flows holds.
+func holdings(all []*Live) []held {
+	out := make([]held, len(all))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(askers, len(all)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				out[i] = held{all[i], flowCost}
+				if c, ok := all[i].fl.client.(interface{ Held() (int, int) }); ok {
+					received, sent := c.Held()
+					out[i].bytes += int64(received + sent)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
 // Shed ends flows until they have held need bytes: of the client that holds
 // the most the largest, again and again. So who has little loses nothing while
 // others have more.
 func (g *Gateway) Shed(need int64) (freed int64, flows int) {
 	clients := map[netip.Prefix][]held{}
 	total := map[netip.Prefix]int64{}
-	for _, l := range g.registry.all() {
-		h := held{l, flowCost}
-		if c, ok := l.fl.client.(interface{ Held() (int, int) }); ok {
-			received, sent := c.Held()
-			h.bytes += int64(received + sent)
-		}
-		key := clientnet.Of(l.Client.Addr())
+	for _, h := range holdings(g.registry.all()) {
+		key := clientnet.Of(h.live.Client.Addr())
 		clients[key] = append(clients[key], h)
 		total[key] += h.bytes
 	}

@@ -21,10 +21,21 @@ import (
 // room is a Memory that a test opens and closes.
 type room struct {
 	full, closed atomic.Bool // no SYN, no flow
-	held         atomic.Int64
+	held, asked  atomic.Int64
+	shut         atomic.Pointer[chan struct{}] // nothing is read for clients until it is closed
 }
 
 func (r *room) Refusing(bool) bool { return r.full.Load() }
+
+func (r *room) Take(_ int, done <-chan struct{}) {
+	r.asked.Add(1)
+	if shut := r.shut.Load(); shut != nil {
+		select {
+		case <-*shut:
+		case <-done:
+		}
+	}
+}
 
 func (r *room) Admit(bool) (func(), bool) {
 	if r.closed.Load() {
@@ -72,6 +83,100 @@ func TestMemoryAdmission(t *testing.T) {
 	r.closed.Store(false)
 	if err := h.try(h.alice()); err != nil {
 		t.Errorf("with memory again: %v", err)
+	}
+}
+
+// Where memory says so nothing more is read for a client; what clients send goes
+// on, and a flow that waits can be ended.
+func TestIntakeWaits(t *testing.T) {
+	r := &room{}
+	var served atomic.Int64 // bytes from the client
+	var sent atomic.Int64   // bytes to it
+	h := newHouse(t, mtls(), func(conn net.Conn) {
+		go func() {
+			buf := make([]byte, 64<<10)
+			for {
+				n, err := conn.Read(buf)
+				served.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		}()
+		block := make([]byte, 64<<10)
+		for {
+			n, err := conn.Write(block)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}, func(c *Config) { c.Memory = r })
+	conn, err := h.tlsClient(server4, h.alice(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	read := func(n int) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.CopyN(io.Discard, conn, int64(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(8 << 20)
+	asked := r.asked.Load()
+	if asked == 0 {
+		t.Error("memory was not asked")
+	}
+	shut := make(chan struct{})
+	r.shut.Store(&shut)
+	// What was on its way comes, and then nothing.
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+	n, err := io.Copy(io.Discard, conn)
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() || n > 16<<20 {
+		t.Errorf("%d bytes came, %v", n, err)
+	}
+	was := sent.Load()
+	if n := h.gw.RelayBuffers(); n > 2*bufferLarge {
+		t.Errorf("%d bytes of relay buffers", n)
+	}
+	// The other way is open, and not counted.
+	asked, before := r.asked.Load(), served.Load()
+	if _, err := conn.Write(make([]byte, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); served.Load()-before < 4<<20; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 4 MiB arrived", served.Load()-before)
+		}
+	}
+	if now := r.asked.Load(); now != asked || sent.Load() != was {
+		t.Errorf("asked %d times meanwhile, %d bytes more were taken", now-asked, sent.Load()-was)
+	}
+	// And on it goes.
+	r.shut.Store(nil)
+	close(shut)
+	read(8 << 20)
+	// A flow that waits ends like any other.
+	shut = make(chan struct{})
+	r.shut.Store(&shut)
+	asked = r.asked.Load()
+	go func() { _, _ = io.Copy(io.Discard, conn) }()
+	for deadline := time.Now().Add(10 * time.Second); r.asked.Load() == asked; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("memory was not asked again")
+		}
+	}
+	if _, flows := h.gw.Shed(1); flows != 1 {
+		t.Errorf("%d flows were ended", flows)
+	}
+	if got := h.record(1); got.str("end") != string(reason.EndMemory) {
+		t.Errorf("%v", got)
+	}
+	if n := h.gw.RelayBuffers(); n != 0 {
+		t.Errorf("%d bytes of relay buffers are still lent", n)
 	}
 }
 

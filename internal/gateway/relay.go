@@ -25,8 +25,9 @@ type relayEnd struct {
 // a truncation or any other failure is passed on as a RST.
 func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destination) {
 	fl.rec.Setup = time.Since(fl.rec.Start)
+	fl.ledger.Compact()
 	r := &relay{
-		pool: fl.g.buffers, idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
+		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
 		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
 		alert:  handshake.AlertNone,
@@ -45,6 +46,8 @@ func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destinat
 
 type relay struct {
 	pool         *bufferPool
+	memory       Memory
+	over         chan struct{} // closed by the first fail
 	idle         time.Duration
 	stall        time.Duration
 	halfClosed   time.Duration
@@ -102,10 +105,17 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 		}
 		buf := r.pool.get(size)
 		size = len(*buf) // less where too much is lent
+		if src == &r.dest {
+			// What the client has sent is held already, and leaves by this.
+			r.memory.Take(size, r.over)
+		}
 		k, err := src.Read(*buf)
 		var werr error
 		if k > 0 {
 			r.last.Store(int64(time.Since(r.began)))
+			// Before it is written: of a write that fails nobody knows how much
+			// arrives, and nothing that does may be missing from the record.
+			n.Add(int64(k))
 			_, werr = dst.Write((*buf)[:k])
 		}
 		r.pool.put(buf)
@@ -113,7 +123,6 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 			r.failEnd(dst, werr)
 			return
 		}
-		n.Add(int64(k))
 		drained = k < size
 		size = fit(size, k)
 		switch {
@@ -156,6 +165,7 @@ func (r *relay) fail(code reason.Code, err error) {
 	r.mu.Lock()
 	if r.end == "" {
 		r.end = code
+		close(r.over)
 		if err != nil {
 			r.detail = err.Error()
 		}

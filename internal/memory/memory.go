@@ -8,8 +8,13 @@
 //	Tight   from half: socket buffers get shares of what is left
 //	Full    from three quarters: only clients that hold little are admitted
 //	Over    from 85 %: the flows that hold the most are ended
-//	Flood   resident memory in the last half of the reserve: nothing that
-//	        would be held is taken from the network either
+//	Flood   resident memory near the ceiling: nothing that would be held is
+//	        taken from the network either
+//
+// That follows what is in use, and nothing of it is immediate: ending flows may
+// take a second where all processors are busy. What makes the ceiling hold
+// meanwhile is the intake (Take): who reads data for a client asks first, and
+// waits while resident memory is over a line below the ceiling.
 //
 // What is in use is what the last garbage collection found alive, and what
 // cannot be collected; not the garbage since, of which there is always as much
@@ -18,11 +23,11 @@
 package memory
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,20 +83,6 @@ const (
 	shedTo = 65
 )
 
-const (
-	// Between two looks at what is in use lies the time in which the room that
-	// is left could be filled at fillRate, within these bounds. A look costs
-	// about 10 µs.
-	minInterval = 10 * time.Millisecond
-	maxInterval = 250 * time.Millisecond
-	fillRate    = 4 << 30 // bytes a second
-
-	// collectEvery bounds the collections made here; the runtime makes its own.
-	collectEvery = time.Second
-	// logEvery bounds the log's lines.
-	logEvery = 10 * time.Second
-)
-
 // Config of a Budget. All but Ceiling, Actions and Log are for tests.
 type Config struct {
 	// Ceiling of resident memory in bytes, at least MinCeiling.
@@ -103,6 +94,7 @@ type Config struct {
 
 	measure func() (usage, error)
 	collect func()
+	free    func() // collects, and gives back to the system
 	now     func() time.Time
 }
 
@@ -131,13 +123,21 @@ type Budget struct {
 	shed     atomic.Uint64
 	bytes    atomic.Uint64
 
+	intake intake
+
 	say rate.Sometimes
 
-	// Run's own.
+	mu       sync.Mutex // guards what follows; all but Actions and collections
+	last     usage
+	looked   time.Time // when that was
 	cycles   uint64    // collections so far
 	cycleAt  time.Time // when the last one was seen
-	room     int64     // as Tighten was last told
 	measured bool      // whether the last collection came after the last shedding
+
+	// act's own.
+	room    int64 // as Tighten was last told
+	freed   time.Time
+	freeing time.Duration // what that took
 }
 
 // Stats is how a Budget stands.
@@ -170,6 +170,9 @@ func Start(c Config) (b *Budget, undo func(), err error) {
 	if c.collect == nil {
 		c.collect = runtime.GC
 	}
+	if c.free == nil {
+		c.free = debug.FreeOSMemory
+	}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -180,6 +183,7 @@ func Start(c Config) (b *Budget, undo func(), err error) {
 	}
 	b = &Budget{cfg: c, limit: limitOf(c.Ceiling, u.file), measured: true, say: rate.Sometimes{Interval: logEvery}}
 	b.cycles, b.cycleAt = u.cycles, c.now()
+	b.note(u, b.cycleAt)
 	before := debug.SetMemoryLimit(b.limit)
 	return b, func() {
 		debug.SetMemoryLimit(before)
@@ -187,138 +191,17 @@ func Start(c Config) (b *Budget, undo func(), err error) {
 	}, nil
 }
 
-// limitOf is the ceiling less the program's own pages (file), and less an
-// eighth: what the collector needs to stop growth, for its limit is soft.
+// limitOf is the ceiling less the program's own pages (file), and less five
+// 32nds: what the collector needs to stop growth, for its limit is soft, and
+// room between its limit and the line of the intake.
 func limitOf(ceiling, file int64) int64 {
-	return ceiling - file - ceiling/8
+	return ceiling - file - ceiling/32*5
 }
 
-// Run watches until ctx ends.
-func (b *Budget) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		wait, err := b.look()
-		if err != nil {
-			return fmt.Errorf("memory: %w", err)
-		}
-		timer.Reset(wait)
-	}
-}
-
-// look measures, does what there is to do, and says when to look again.
-func (b *Budget) look() (time.Duration, error) {
-	u, err := b.cfg.measure()
-	if err != nil {
-		return 0, err
-	}
-	now := b.cfg.now()
-	if u.cycles != b.cycles {
-		b.collection(u, now)
-	}
-	// Much garbage, or much in use? Only a collection can tell.
-	near := u.total*100 >= b.limit*overAt || b.percent(u) >= fullAt
-	if near && now.Sub(b.cycleAt) >= collectEvery || !b.measured {
-		b.cfg.collect()
-		if u, err = b.cfg.measure(); err != nil {
-			return 0, err
-		}
-		b.collection(u, b.cfg.now())
-	}
-	b.inUse.Store(u.inUse())
-	b.resident.Store(u.resident)
-	level := b.judge(u)
-	b.change(level)
-	b.act(level)
-	room := max(b.cfg.Ceiling-max(u.resident, u.total+u.file), 0)
-	return min(max(time.Duration(float64(room)/fillRate*float64(time.Second)), minInterval), maxInterval), nil
-}
-
-// collection notes that one was made: all flows are in its figures.
-func (b *Budget) collection(u usage, at time.Time) {
-	b.cycles, b.cycleAt, b.measured = u.cycles, at, true
-	b.epoch.Add(1)
-	b.admitted.Store(0)
-}
-
-// percent of the limit that is in use or promised.
-func (b *Budget) percent(u usage) int64 {
-	return (u.inUse() + b.admitted.Load()*FlowReserve) * 100 / b.limit
-}
-
-// judge says which level a measurement means.
-func (b *Budget) judge(u usage) Level {
-	now := Level(b.level.Load())
-	percent := b.percent(u)
-	reach := func(l Level, at int64) bool {
-		if now >= l {
-			at -= leaveGap
-		}
-		return percent >= at
-	}
-	// The last half of the reserve.
-	if u.resident >= b.cfg.Ceiling-b.cfg.Ceiling/16 {
-		return Flood
-	}
-	switch {
-	case reach(Over, overAt):
-		return Over
-	case reach(Full, fullAt):
-		return Full
-	case reach(Tight, tightAt):
-		return Tight
-	}
-	return Calm
-}
-
-func (b *Budget) change(to Level) {
-	from := Level(b.level.Swap(int32(to)))
-	if max(from, to) < Full || from == to {
-		return
-	}
-	b.say.Do(func() {
-		say := b.cfg.Log.Warn
-		if to < Full {
-			say = b.cfg.Log.Info
-		}
-		s := b.Stats()
-		say("memory", zap.Stringer("level", to), zap.Int64("in_use", s.InUse), zap.Int64("resident", s.Resident),
-			zap.Int64("ceiling", s.Ceiling), zap.Uint64("refused", s.Refused), zap.Uint64("ended", s.Shed))
-	})
-}
-
-// act does what a level asks for.
-func (b *Budget) act(l Level) {
-	if tighten := b.cfg.Actions.Tighten; tighten != nil {
-		room := int64(0)
-		if l >= Tight {
-			// Half of what is left until nothing is admitted: the flows grow by
-			// more than their buffers.
-			room = max((b.limit*fullAt/100-b.inUse.Load())/2, 1)
-		}
-		// Not for every little change: every flow is told.
-		if room == 0 != (b.room == 0) || room*4 < b.room*3 || room*3 > b.room*4 {
-			b.room = room
-			tighten(room)
-		}
-	}
-	if l >= Over && b.cfg.Actions.Shed != nil {
-		need := b.inUse.Load() - b.limit*shedTo/100
-		if need <= 0 {
-			return // Flood, by garbage or by what the kernel still counts
-		}
-		freed, flows := b.cfg.Actions.Shed(need)
-		b.shed.Add(uint64(flows))
-		b.bytes.Add(uint64(freed))
-		// What was freed shows in the next collection only.
-		b.measured = flows == 0
-	}
-}
+// stopLine is the resident memory at which nothing more is read for clients,
+// floodLine that at which nothing is taken of what they send.
+func stopLine(ceiling int64) int64  { return ceiling - ceiling/8 }
+func floodLine(ceiling int64) int64 { return ceiling - ceiling/32*3 }
 
 // Admit asks for room for a flow that is there: leave must be called when it
 // ends. small is a client that holds little beside others. It is cheap and
@@ -331,6 +214,7 @@ func (b *Budget) Admit(small bool) (leave func(), ok bool) {
 	// Two at the same moment may both find the last room: the reserve has it.
 	epoch := b.epoch.Load()
 	b.admitted.Add(1)
+	b.intake.credit.Add(-FlowReserve)
 	return func() {
 		if b.epoch.Load() == epoch { // not in a measurement yet
 			b.admitted.Add(-1)
@@ -347,9 +231,6 @@ func (b *Budget) Refusing(small bool) bool {
 
 // Level is how near the ceiling is.
 func (b *Budget) Level() Level { return Level(b.level.Load()) }
-
-// Flooded says that nothing more may be taken in.
-func (b *Budget) Flooded() bool { return b.Level() >= Flood }
 
 // Stats returns how it stands.
 func (b *Budget) Stats() Stats {

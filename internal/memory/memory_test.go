@@ -25,6 +25,7 @@ type bench struct {
 	alive   int64 // what the next collection will find
 	now     time.Time
 	made    int // collections
+	freed   int // those that give memory back
 	rooms   []int64
 	asked   []int64 // of shed
 	held    int64   // what there is to shed, in flows of 1 MiB
@@ -36,7 +37,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	x := &bench{now: time.Unix(1000, 0), logged: logs, ceiling: 256 * mib}
-	x.u = usage{file: 24 * mib, total: 20 * mib, live: 10 * mib, resident: 30 * mib, cycles: 1}
+	x.u = usage{file: 16 * mib, total: 20 * mib, live: 10 * mib, resident: 30 * mib, cycles: 1}
 	x.alive = x.u.live
 	b, undo, err := Start(Config{
 		Ceiling: x.ceiling, Log: zap.New(core),
@@ -52,6 +53,7 @@ func newBench(t *testing.T) *bench {
 		},
 		measure: func() (usage, error) { return x.u, nil },
 		collect: func() { x.made++; x.u.cycles++; x.u.live = x.alive },
+		free:    func() { x.freed++; x.u.cycles++; x.u.live = x.alive },
 		now:     func() time.Time { return x.now },
 	})
 	if err != nil {
@@ -67,14 +69,17 @@ func (x *bench) look(t *testing.T) Level {
 	if _, err := x.b.look(); err != nil {
 		t.Fatal(err)
 	}
+	if err := x.b.act(); err != nil {
+		t.Fatal(err)
+	}
 	return x.b.Level()
 }
 
-// The collector's limit leaves room for the program and an eighth.
+// The collector's limit leaves room for the program and five 32nds.
 func TestLimitIsSetFromTheCeiling(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	x := newBench(t)
-	if want := int64(256-24-32) * mib; x.b.Stats().Limit != want || debug.SetMemoryLimit(-1) != want {
+	if want := int64(256-16-40) * mib; x.b.Stats().Limit != want || debug.SetMemoryLimit(-1) != want {
 		t.Errorf("limit %d, of the runtime %d, want %d", x.b.Stats().Limit, debug.SetMemoryLimit(-1), want)
 	}
 	t.Cleanup(func() {}) // undo runs after this
@@ -115,9 +120,9 @@ func TestLevels(t *testing.T) {
 			}
 		}
 	}
-	x.u.resident = x.ceiling - x.ceiling/16
+	x.u.resident = x.ceiling - x.ceiling/32*3
 	if got := x.look(t); got != Flood || !x.b.Flooded() {
-		t.Errorf("resident at 15/16 of the ceiling: %s", got)
+		t.Errorf("resident at 29/32 of the ceiling: %s", got)
 	}
 }
 
@@ -155,8 +160,8 @@ func TestReservations(t *testing.T) {
 		}
 		leave = append(leave, l)
 	}
-	// 85 % of 200 MiB, less the 0 of the first look (none was made yet).
-	if want := 170 * mib / FlowReserve; len(leave) != want {
+	// 85 % of 200 MiB, less the 10 in use.
+	if want := 160 * mib / FlowReserve; len(leave) != want {
 		t.Errorf("%d flows at once, want %d", len(leave), want)
 	}
 	if x.look(t) < Full {

@@ -25,7 +25,7 @@ func (s *Service) openMemory() error {
 	var err error
 	s.memory, s.undoMemory, err = memory.Start(memory.Config{
 		Ceiling: ceiling, Log: s.log,
-		Actions: memory.Actions{Tighten: func(room int64) { s.stack.SetBufferRoom(room) }, Shed: s.shed},
+		Actions: memory.Actions{Tighten: func(room int64) { s.setBufferRoom(ceiling, room) }, Shed: s.shed},
 	})
 	if err != nil {
 		return err
@@ -48,7 +48,24 @@ func (s *Service) runMemory(ctx context.Context) error {
 		return nil
 	}
 	defer s.undoMemory()
+	s.setBufferRoom(s.memory.Stats().Ceiling, 0)
 	return s.memory.Run(ctx)
+}
+
+// setBufferRoom shares room bytes out to the buffers of flows, 0 is as much as
+// the ceiling allows while memory is not short. A flow that cannot send on keeps
+// what is in its relay and record buffers, so those are never more than an
+// eighth and a sixteenth of the ceiling.
+func (s *Service) setBufferRoom(ceiling, room int64) {
+	relay, records := ceiling/8, ceiling/16
+	if room > 0 {
+		relay, records = min(relay, room/4), min(records, room/8)
+	}
+	s.stack.SetBufferRoom(room)
+	s.gateway.SetBufferRoom(relay)
+	if e, ok := s.engine.(interface{ SetBufferRoom(int64) }); ok {
+		e.SetBufferRoom(max(records, 1))
+	}
 }
 
 // flooded says that no data may be taken in.
@@ -115,6 +132,9 @@ func (s *Service) sumMemory() map[string]uint64 {
 		for _, l := range a.Lists {
 			parts["crl"] += uint64(l.Bytes)
 		}
+	}
+	if e, ok := s.engine.(interface{ RecordBuffers() int64 }); ok {
+		parts["record_buffers"] = uint64(e.RecordBuffers())
 	}
 	if e, ok := s.engine.(interface{ CachedChains() int }); ok {
 		parts["chain_cache"] = uint64(e.CachedChains()) * chainSize

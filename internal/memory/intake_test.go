@@ -1,0 +1,303 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// taking asks for n bytes and says when it got them.
+func (x *bench) taking(n int, done <-chan struct{}) <-chan struct{} {
+	got := make(chan struct{})
+	go func() {
+		defer close(got)
+		x.b.Take(n, done)
+	}()
+	return got
+}
+
+// queued waits until n are waiting.
+func (x *bench) queued(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		x.b.mu.Lock()
+		have := x.b.intake.waiting.Len()
+		x.b.mu.Unlock()
+		if have == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are waiting, want %d", have, n)
+		}
+	}
+}
+
+func within(t *testing.T, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(10 * time.Second):
+		t.Fatal(what)
+	}
+}
+
+func still(t *testing.T, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+		t.Fatal(what)
+	default:
+	}
+}
+
+// No more is let in than there was room for at the last look, less what was let
+// in a moment before it; who came first goes first.
+func TestIntake(t *testing.T) {
+	x := newBench(t) // resident 30 of 224 MiB up to the line
+	for range 194 {
+		x.b.Take(mib, nil)
+	}
+	first := x.taking(mib, nil)
+	x.queued(t, 1)
+	second := x.taking(mib, nil)
+	x.queued(t, 2)
+
+	// At the same moment nothing of it is in memory yet: it counts.
+	x.look(t)
+	still(t, "let in twice", first)
+	// It is now, and one place is free.
+	x.u.resident, x.now = 224*mib-10<<10, x.now.Add(time.Hour)
+	x.look(t)
+	within(t, "one place is free", first)
+	still(t, "there was one place", second)
+	x.now = x.now.Add(time.Hour)
+	x.u.resident = 230 * mib
+	x.look(t)
+	still(t, "over the line", second)
+	x.u.resident, x.now = 100*mib, x.now.Add(time.Hour)
+	x.look(t)
+	within(t, "there is room again", second)
+	x.queued(t, 0)
+
+	// Who gives up leaves no place behind.
+	x.u.resident, x.now = 230*mib, x.now.Add(time.Hour)
+	x.look(t)
+	done := make(chan struct{})
+	gone := x.taking(mib, done)
+	x.queued(t, 1)
+	close(done)
+	within(t, "gave up", gone)
+	x.queued(t, 0)
+}
+
+// Who finds nothing left looks by itself: it does not wait for the next look.
+func TestTakeLooks(t *testing.T) {
+	x := newBench(t)
+	x.b.Take(194*mib, nil)
+	x.now = x.now.Add(time.Second) // long ago, and nothing of it was kept
+	within(t, "it did not look", x.taking(mib, nil))
+	// So do segments of clients.
+	x.now, x.u.resident = x.now.Add(time.Second), 250*mib
+	flooded := false
+	for range 224 * mib / segmentMost {
+		flooded = flooded || x.b.Flooded()
+	}
+	if !flooded {
+		t.Error("not flooded after as many segments as there was room for")
+	}
+}
+
+// While memory is over the line it is given back, but not all of the time.
+func TestFree(t *testing.T) {
+	x := newBench(t)
+	x.now, x.u.resident = x.now.Add(time.Hour), 224*mib
+	for range 10 {
+		x.look(t)
+	}
+	if x.freed != 1 || x.made != 0 {
+		t.Errorf("given back %d times at once, %d collections", x.freed, x.made)
+	}
+	x.now = x.now.Add(freeEvery)
+	if x.look(t); x.freed != 2 {
+		t.Errorf("given back %d times", x.freed)
+	}
+	x.now, x.u.resident = x.now.Add(time.Hour), 223*mib
+	if x.look(t); x.freed != 2 {
+		t.Errorf("given back %d times, below the line", x.freed)
+	}
+}
+
+// However long an action takes, the intake opens and closes by what is measured.
+func TestLooksWhileItActs(t *testing.T) {
+	var resident atomic.Int64
+	resident.Store(100 * mib)
+	stuck, leave := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	b, undo, err := Start(Config{
+		Ceiling: 256 * mib, Log: zap.NewNop(),
+		Actions: Actions{Tighten: func(int64) { once.Do(func() { close(stuck) }); <-leave }},
+		measure: func() (usage, error) {
+			return usage{live: 190 * mib, total: 190 * mib, resident: resident.Load(), file: 16 * mib, cycles: 1}, nil
+		},
+		collect: func() {}, free: func() {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer undo()
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	x := &bench{b: b}
+	within(t, "nothing is tightened", stuck)
+	resident.Store(240 * mib)
+	x.reaches(t, Flood)
+	waits := x.taking(mib, nil)
+	x.queued(t, 1)
+	resident.Store(100 * mib)
+	within(t, "there is room", waits)
+	x.reaches(t, Over) // it lets in before it says so
+	// The end of Run keeps nobody.
+	resident.Store(240 * mib)
+	x.reaches(t, Flood)
+	waits = x.taking(mib, nil)
+	x.queued(t, 1)
+	close(leave)
+	cancel()
+	within(t, "kept after the end", waits)
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	within(t, "kept after the end", x.taking(1<<40, nil))
+}
+
+// onlyLook looks and does not act.
+func (x *bench) onlyLook(t *testing.T) {
+	t.Helper()
+	if _, err := x.b.look(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (x *bench) reaches(t *testing.T, l Level) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); x.b.Level() != l; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("level %s, want %s", x.b.Level(), l)
+		}
+	}
+}
+
+// While flows are being ended nothing is let in, whatever room there is.
+func TestClosedWhileItEnds(t *testing.T) {
+	x := newBench(t)
+	var during <-chan struct{}
+	shed := x.b.cfg.Actions.Shed
+	x.b.cfg.Actions.Shed = func(need int64) (int64, int) {
+		x.onlyLook(t)
+		during = x.taking(1, nil)
+		x.queued(t, 1)
+		return shed(need)
+	}
+	x.held = 150 * mib
+	x.u.live, x.alive = 180*mib, 180*mib
+	x.u.cycles++
+	x.look(t)
+	if during == nil {
+		t.Fatal("nothing was ended")
+	}
+	within(t, "it stays closed", during)
+}
+
+// A measurement that fails ends Run, the actor's too.
+func TestRunFails(t *testing.T) {
+	broken := errors.New("broken")
+	for _, after := range []int32{2, 3, 4} { // the first is Start's
+		var n atomic.Int32
+		b, undo, err := Start(Config{
+			Ceiling: 256 * mib, Log: zap.NewNop(),
+			measure: func() (usage, error) {
+				if n.Add(1) >= after {
+					return usage{}, broken
+				}
+				// Over the line: the actor measures too.
+				return usage{live: 10 * mib, total: 20 * mib, resident: 240 * mib, file: 16 * mib, cycles: 1}, nil
+			},
+			collect: func() {}, free: func() {},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Run(t.Context()); !errors.Is(err, broken) {
+			t.Errorf("%v", err)
+		}
+		undo()
+	}
+}
+
+// Many at once are let in no faster than looks find room.
+func TestIntakeHolds(t *testing.T) {
+	const line = 256*mib - 256*mib/8
+	var held, most atomic.Int64 // resident
+	held.Store(100 * mib)
+	b, undo, err := Start(Config{
+		Ceiling: 256 * mib, Log: zap.NewNop(),
+		measure: func() (usage, error) { return usage{live: mib, total: mib, resident: held.Load(), cycles: 1}, nil },
+		collect: func() {}, free: func() {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer undo()
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	const takers, size = 200, 256 << 10
+	var in sync.WaitGroup
+	over := make(chan struct{})
+	for range takers {
+		in.Go(func() {
+			for {
+				b.Take(size, over)
+				select {
+				case <-over:
+					return
+				default:
+				}
+				now := held.Add(size)
+				for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+				}
+			}
+		})
+	}
+	// Until nobody gets in any more.
+	x := &bench{b: b}
+	x.queued(t, takers)
+	if n := most.Load(); n > line+size || n < line-size {
+		t.Errorf("%d bytes were let in, want %d", n, int64(line))
+	}
+	close(over)
+	in.Wait()
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	m, undo, err := Start(Config{Ceiling: 1 << 60, Log: zap.NewNop()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer undo()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			m.Take(256<<10, nil)
+		}
+	})
+}
