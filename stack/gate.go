@@ -60,7 +60,7 @@ func (g *gate) admit(h vnetHeader, head, rest []byte) (packet, bool) {
 			// Nothing is decided before it is put together (rx.go).
 			return p, false
 		case p.proto == protoTCP:
-			pass, bad = g.admitTCP(h, p, head, rest)
+			pass, bad = g.admitTCP(h, &p, head, rest)
 		case p.v6 && p.proto == protoICMPv6, !p.v6 && p.proto == protoICMP:
 			pass, bad = g.admitICMP(p, head, rest)
 		default:
@@ -74,12 +74,13 @@ func (g *gate) admit(h vnetHeader, head, rest []byte) (packet, bool) {
 	return p, pass
 }
 
-func (g *gate) admitTCP(h vnetHeader, p packet, head, rest []byte) (bool, badKind) {
-	s, bad := parseTCP(p, head)
+func (g *gate) admitTCP(h vnetHeader, p *packet, head, rest []byte) (bool, badKind) {
+	s, bad := parseTCP(*p, head)
 	if bad != badNothing {
 		return false, bad
 	}
-	if h.flags&(vnetNeedsCsum|vnetDataValid) == 0 && !checksumRight(p, head, rest) {
+	p.tcp = s
+	if h.flags&(vnetNeedsCsum|vnetDataValid) == 0 && !checksumRight(*p, head, rest) {
 		return false, badChecksum
 	}
 	if !s.isSYN() {
@@ -116,16 +117,6 @@ func (g *gate) admitTCP(h vnetHeader, p packet, head, rest []byte) (bool, badKin
 		g.reset(s)
 	}
 	return false, badNothing
-}
-
-// earlySegment returns the segment in p if it may have to wait for its
-// connection.
-func (g *gate) earlySegment(p packet, head []byte) (segment, bool) {
-	if p.proto != protoTCP || !g.early.wanted() {
-		return segment{}, false
-	}
-	s, bad := parseTCP(p, head)
-	return s, bad == badNothing && !s.isSYN()
 }
 
 // admitICMP lets "fragmentation needed" (RFC 792, RFC 1191) and "packet too

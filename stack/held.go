@@ -3,7 +3,9 @@ package stack
 import (
 	"fmt"
 	"reflect"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
@@ -94,15 +96,37 @@ type Held struct {
 	Flows, LingerFlows int
 }
 
-// Held sums up what the connections hold: about a microsecond for each.
+// askers is how many connections are asked at once for what they hold. Each
+// answers once it has sent what it is sending: with all processors busy one
+// after the other took ten seconds for four hundred.
+const askers = 64
+
+// Ask calls ask for 0 to n-1, askers of them at once, and returns when all have
+// answered: about a microsecond for each that is not busy.
+func Ask(n int, ask func(i int)) {
+	var g errgroup.Group
+	g.SetLimit(askers)
+	for i := range n {
+		g.Go(func() error {
+			ask(i)
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
+}
+
+// Held sums up what the connections hold.
 func (s *Stack) Held() Held {
-	var h Held
-	for _, c := range s.flows.all() {
-		r, w := c.Held()
-		h.Received, h.Sent, h.Flows = h.Received+int64(r), h.Sent+int64(w), h.Flows+1
+	live, closing := s.flows.all(), s.flows.closing()
+	var received, sent, lingering atomic.Int64
+	Ask(len(live), func(i int) {
+		r, w := live[i].Held()
+		received.Add(int64(r))
+		sent.Add(int64(w))
+	})
+	Ask(len(closing), func(i int) { lingering.Add(int64(sendQueue(closing[i].ep))) })
+	return Held{
+		Received: received.Load(), Sent: sent.Load(), Lingering: lingering.Load(),
+		Flows: len(live), LingerFlows: len(closing),
 	}
-	for _, c := range s.flows.closing() {
-		h.Lingering, h.LingerFlows = h.Lingering+int64(sendQueue(c.ep)), h.LingerFlows+1
-	}
-	return h
 }

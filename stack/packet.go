@@ -68,6 +68,7 @@ type packet struct {
 	upper    int   // where that starts, in bytes from the start of the packet
 	size     int   // of the whole packet, in bytes
 	frag     fragment
+	tcp      segment // where proto is protoTCP and the gate has passed it
 }
 
 // parseIP reads the headers of an IP packet of size bytes up to the upper

@@ -65,21 +65,22 @@ func (s *Stack) DropLingering() (bytes int64, flows int) {
 func (f *flows) closing() []*Conn {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	cs := make([]*Conn, 0, len(f.lingering))
-	for _, l := range f.lingering {
-		cs = append(cs, l.conn)
-	}
-	return cs
+	return f.closingLocked()
 }
 
 // forgetClosing returns them for the last time.
 func (f *flows) forgetClosing() []*Conn {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	cs := f.closingLocked()
+	f.lingering = nil
+	return cs
+}
+
+func (f *flows) closingLocked() []*Conn {
 	cs := make([]*Conn, 0, len(f.lingering))
 	for _, l := range f.lingering {
 		cs = append(cs, l.conn)
 	}
-	f.lingering = nil
 	return cs
 }

@@ -111,8 +111,6 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 		return false
 	}
 
-	// Read before the extension headers go.
-	held, waits := g.earlySegment(p, head)
 	proto := header.IPv4ProtocolNumber
 	if p.v6 {
 		proto = header.IPv6ProtocolNumber
@@ -136,8 +134,8 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: payload})
 	defer pkt.DecRef()
 	answer := earlyAll
-	if waits {
-		answer = g.early.take(held, pkt)
+	if p.proto == protoTCP && !p.tcp.isSYN() && g.early.wanted() {
+		answer = g.early.take(p.tcp, pkt)
 	}
 	switch answer {
 	case earlyAll:

@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/clientnet"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/stack"
 )
 
 // Memory is asked for room; *memory.Budget is one.
@@ -65,28 +64,16 @@ type held struct {
 	bytes int64
 }
 
-// askers is how many flows are asked at once for what they hold. Each answers
-// once it has sent what it is sending: with all processors busy one after the
-// other took ten seconds for four hundred.
-const askers = 64
-
 // holdings says what each of the flows holds.
 func holdings(all []*Live) []held {
 	out := make([]held, len(all))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(askers, len(all)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
-				out[i] = held{all[i], flowCost}
-				if c, ok := all[i].fl.client.(interface{ Held() (int, int) }); ok {
-					received, sent := c.Held()
-					out[i].bytes += int64(received + sent)
-				}
-			}
-		})
-	}
-	wg.Wait()
+	stack.Ask(len(all), func(i int) {
+		out[i] = held{all[i], flowCost}
+		if c, ok := all[i].fl.client.(interface{ Held() (int, int) }); ok {
+			received, sent := c.Held()
+			out[i].bytes += int64(received + sent)
+		}
+	})
 	return out
 }
 

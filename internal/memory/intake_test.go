@@ -132,28 +132,39 @@ func TestFree(t *testing.T) {
 	}
 }
 
+// running runs a budget of 256 MiB until end.
+func running(t *testing.T, cfg Config) (x *bench, end func()) {
+	t.Helper()
+	cfg.Ceiling, cfg.Log = 256*mib, zap.NewNop()
+	cfg.collect, cfg.free = func() {}, func() {}
+	b, undo, err := Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(undo)
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	return &bench{b: b}, func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // However long an action takes, the intake opens and closes by what is measured.
 func TestLooksWhileItActs(t *testing.T) {
 	var resident atomic.Int64
 	resident.Store(100 * mib)
 	stuck, leave := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	b, undo, err := Start(Config{
-		Ceiling: 256 * mib, Log: zap.NewNop(),
+	x, end := running(t, Config{
 		Actions: Actions{Tighten: func(int64) { once.Do(func() { close(stuck) }); <-leave }},
 		measure: func() (usage, error) {
 			return usage{live: 190 * mib, total: 190 * mib, resident: resident.Load(), file: 16 * mib, cycles: 1}, nil
 		},
-		collect: func() {}, free: func() {},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer undo()
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- b.Run(ctx) }()
-	x := &bench{b: b}
 	within(t, "nothing is tightened", stuck)
 	resident.Store(240 * mib)
 	x.reaches(t, Flood)
@@ -168,11 +179,8 @@ func TestLooksWhileItActs(t *testing.T) {
 	waits = x.taking(mib, nil)
 	x.queued(t, 1)
 	close(leave)
-	cancel()
+	end()
 	within(t, "kept after the end", waits)
-	if err := <-ran; err != nil {
-		t.Error(err)
-	}
 	within(t, "kept after the end", x.taking(1<<40, nil))
 }
 
@@ -245,25 +253,16 @@ func TestIntakeHolds(t *testing.T) {
 	const line = 256*mib - 256*mib/8
 	var held, most atomic.Int64 // resident
 	held.Store(100 * mib)
-	b, undo, err := Start(Config{
-		Ceiling: 256 * mib, Log: zap.NewNop(),
+	x, end := running(t, Config{
 		measure: func() (usage, error) { return usage{live: mib, total: mib, resident: held.Load(), cycles: 1}, nil },
-		collect: func() {}, free: func() {},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer undo()
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- b.Run(ctx) }()
 	const takers, size = 200, 256 << 10
 	var in sync.WaitGroup
 	over := make(chan struct{})
 	for range takers {
 		in.Go(func() {
 			for {
-				b.Take(size, over)
+				x.b.Take(size, over)
 				select {
 				case <-over:
 					return
@@ -276,17 +275,13 @@ func TestIntakeHolds(t *testing.T) {
 		})
 	}
 	// Until nobody gets in any more.
-	x := &bench{b: b}
 	x.queued(t, takers)
 	if n := most.Load(); n > line+size || n < line-size {
 		t.Errorf("%d bytes were let in, want %d", n, int64(line))
 	}
 	close(over)
 	in.Wait()
-	cancel()
-	if err := <-ran; err != nil {
-		t.Error(err)
-	}
+	end()
 }
 
 func BenchmarkTake(b *testing.B) {

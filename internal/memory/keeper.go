@@ -17,7 +17,7 @@ const (
 	// maxPercent bounds the garbage for each byte that lives.
 	maxPercent = 400
 	// quietBytes of allocations in that time are little enough to collect meanwhile,
-	// and worthBytes of garbage are enough to be worth it.
+	// and worthBytes of allocations since the last time are enough to be worth it.
 	quietBytes, worthBytes = 4 << 20, 16 << 20
 )
 
@@ -40,13 +40,11 @@ func Keep(ctx context.Context) {
 		debug.SetGCPercent(before)
 		return
 	}
-	samples := []metrics.Sample{
-		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
-	}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
 	percent := 100
-	var allocated uint64 // by the last tick
+	var allocated, collected uint64 // by the last tick, and when it was collected here
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,15 +52,18 @@ func Keep(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		live, now, objects := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
+		live, now := samples[0].Value.Uint64(), samples[1].Value.Uint64()
 		if want := percentFor(live); want != percent {
 			percent = want
 			debug.SetGCPercent(percent)
 		}
 		quiet := now-allocated < quietBytes
 		allocated = now
-		if quiet && objects > live+max(worthBytes, live/4) {
+		// Not by how much garbage there is beside what lives: what lived at the
+		// last collection in a burst is garbage too when the burst is over.
+		if quiet && now-collected > max(worthBytes, live/4) {
 			debug.FreeOSMemory()
+			collected = now
 		}
 	}
 }
