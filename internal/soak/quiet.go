@@ -19,7 +19,8 @@ import (
 type Sample struct {
 	Second     int   `json:"second"`     // since the start
 	RSS        int64 `json:"rss"`        // bytes
-	Heap       int64 `json:"heap"`       // bytes in use after a garbage collection
+	Runtime    int64 `json:"runtime"`    // of it what Go's runtime has of the system, in bytes
+	Heap       int64 `json:"heap"`       // of that what is in use after a garbage collection, in bytes
 	Goroutines int   `json:"goroutines"` // of Go's runtime
 	FDs        int   `json:"fds"`        // open file descriptors
 	Flows      int   `json:"flows"`      // in the registry
@@ -130,6 +131,9 @@ func (s *site) look(ctx context.Context, since time.Time) (x Sample, m samples, 
 		Second: int(time.Since(since).Seconds()), Heap: int64(m.one("go_memstats_heap_alloc_bytes")),
 		Goroutines: int(m.one("go_goroutines")), Flows: int(m.one("sslgate_flows_live")), Lingering: int(m.one("sslgate_flows_lingering")),
 	}
+	for _, part := range []string{"heap_live", "heap_garbage", "heap_unused", "stacks", "runtime"} {
+		x.Runtime += int64(m.one("sslgate_memory_bytes", "part", part))
+	}
 	x.RSS, x.FDs, err = process(s.gateway.Process.Pid)
 	return x, m, err
 }
@@ -158,8 +162,11 @@ func process(pid int) (rss int64, fds int, err error) {
 // growth says what has grown from the first samples to the last, by more than
 // noise. A leak of one thing a flow shows at once: each quiet moment has
 // hundreds of flows more behind it than the one before. The first sample
-// after the start is left out by the caller: caches fill.
-func growth(all []Sample) []string {
+// after the start is left out by the caller: caches fill. Of a binary with the
+// race detector resident memory says nothing: the detector's own, outside of
+// Go's runtime and of the shadow, grows with the goroutines that ever were, a
+// third of a kilobyte each.
+func growth(all []Sample, race bool) []string {
 	if len(all) < 2 {
 		return nil
 	}
@@ -177,10 +184,13 @@ func growth(all []Sample) []string {
 		// TIME_WAIT of the stack and rings of what is remembered fill for a
 		// minute or two: some megabytes.
 		{"heap", func(s Sample) int64 { return s.Heap }, func(n int64) int64 { return n/5 + 8<<20 }},
-		// What Go has given back is counted until the kernel takes it; with
-		// the race detector each byte has several of shadow.
+		{"memory of Go's runtime", func(s Sample) int64 { return s.Runtime }, func(n int64) int64 { return n/3 + 32<<20 }},
+		// What Go has given back is counted until the kernel takes it.
 		{"resident memory", func(s Sample) int64 { return s.RSS }, func(n int64) int64 { return n/3 + 32<<20 }},
 	} {
+		if race && c.what == "resident memory" {
+			continue
+		}
 		values := func(all []Sample) (out []int64) {
 			for _, s := range all {
 				out = append(out, c.of(s))

@@ -43,7 +43,7 @@ func (b *book) counts() counts {
 
 func (r *run) report() *Report {
 	b := r.book
-	for _, g := range growth(r.grownUp()) {
+	for _, g := range growth(r.grownUp(), r.opt.Race) {
 		b.complain("%s", g)
 	}
 	c := b.counts()
@@ -90,9 +90,9 @@ func (p *Report) write(w io.Writer) {
 	}
 	table("clients", p.Kinds)
 	table("audit log", p.Outcomes)
-	fmt.Fprintf(t, "\nquiet after\theap\trss\tgoroutines\tfds\tflows\n")
+	fmt.Fprintf(t, "\nquiet after\theap\truntime\trss\tgoroutines\tfds\tflows\n")
 	for _, s := range p.Quiet {
-		fmt.Fprintf(t, "%ds\t%s\t%s\t%d\t%d\t%d\n", s.Second, size(s.Heap), size(s.RSS), s.Goroutines, s.FDs, s.Flows+s.Lingering)
+		fmt.Fprintf(t, "%ds\t%s\t%s\t%s\t%d\t%d\t%d\n", s.Second, size(s.Heap), size(s.Runtime), size(s.RSS), s.Goroutines, s.FDs, s.Flows+s.Lingering)
 	}
 	_ = t.Flush() // to a terminal or a buffer
 	fmt.Fprintf(w, "\n%d s, %d rounds, %d reloads, %d CRLs: %d flows by clients, %d by the audit log, %d reached an origin; %s compared\n",

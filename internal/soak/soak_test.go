@@ -173,7 +173,7 @@ sslgate_upstream_total{result="connected"} 1
 }
 
 func TestGrowth(t *testing.T) {
-	steady := Sample{RSS: 100 << 20, Heap: 20 << 20, Goroutines: 30, FDs: 18}
+	steady := Sample{RSS: 100 << 20, Runtime: 50 << 20, Heap: 20 << 20, Goroutines: 30, FDs: 18}
 	many := func(n int, f func(i int, s *Sample)) (all []Sample) {
 		for i := range n {
 			s := steady
@@ -185,18 +185,25 @@ func TestGrowth(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		all  []Sample
-		want string
+		want string // with the race detector too, but for resident memory
 	}{
 		{"steady", many(9, func(i int, s *Sample) { s.Heap += int64(i%3) << 20; s.Goroutines += i % 4 }), ""},
 		{"goroutines", many(9, func(i int, s *Sample) { s.Goroutines += 3 * i }), "goroutines"},
 		{"descriptors", many(9, func(i int, s *Sample) { s.FDs += i }), "file descriptors"},
 		{"heap", many(9, func(i int, s *Sample) { s.Heap += int64(i) * 3 << 20 }), "heap"},
+		{"runtime", many(9, func(i int, s *Sample) { s.Runtime += int64(i) * 10 << 20 }), "memory of Go's runtime"},
 		{"memory", many(9, func(i int, s *Sample) { s.RSS += int64(i) * 15 << 20 }), "resident memory"},
 		{"one", many(1, func(int, *Sample) {}), ""},
 	} {
-		got := strings.Join(growth(c.all), "; ")
-		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		for _, race := range []bool{false, true} {
+			want := c.want
+			if race && c.name == "memory" {
+				want = ""
+			}
+			got := strings.Join(growth(c.all, race), "; ")
+			if (want == "") != (got == "") || !strings.Contains(got, want) {
+				t.Errorf("%s, race %t: %q, want %q", c.name, race, got, want)
+			}
 		}
 	}
 }
