@@ -87,11 +87,13 @@ func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 	}
 	s.handlers.Add(1)
 	s.early.release(synTuple{src, dst})
-	go func() {
-		defer s.handlers.Done()
-		defer c.Reset()
-		s.cfg.Handler.HandleFlow(s.flowCtx, &Flow{Src: src, Dst: dst, At: time.Now(), Conn: c})
-	}()
+	go s.handle(&Flow{Src: src, Dst: dst, At: time.Now(), Conn: c})
+}
+
+func (s *Stack) handle(f *Flow) {
+	defer s.handlers.Done()
+	defer f.Conn.Reset()
+	s.cfg.Handler.HandleFlow(s.flowCtx, f)
 }
 
 // addresses of the client and of the destination it meant. Also those of a

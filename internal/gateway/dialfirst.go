@@ -14,9 +14,9 @@ import (
 // reached before the client is answered, so that its ALPN answer can be carried
 // back, a closed port looks closed, and a certificate made on demand has its
 // names. Everything the client must show it must show still.
-func (fl *flow) dialFirst(ctx, hctx context.Context, conn net.Conn, plan *policy.Plan) {
+func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan) *relay {
 	params := fl.params(plan)
-	dest, up, err := fl.reach(hctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
+	dest, up, err := fl.reach(ctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
 	if err != nil {
 		fl.endTurn()
 		e := handshake.AsError(err)
@@ -25,7 +25,7 @@ func (fl *flow) dialFirst(ctx, hctx context.Context, conn net.Conn, plan *policy
 			e.Wanted = handshake.AlertNone // RST, as the destination itself answers
 		}
 		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
-		return
+		return nil
 	}
 	if up != nil {
 		if params.ALPN = nil; up.ALPN != "" {
@@ -33,12 +33,12 @@ func (fl *flow) dialFirst(ctx, hctx context.Context, conn net.Conn, plan *policy
 		}
 		plan.MintLike(params, up.Peer)
 	}
-	session := fl.serve(hctx, conn, plan, params)
+	session := fl.serve(ctx, conn, plan, params)
 	if session == nil {
 		dest.reset()
-		return
+		return nil
 	}
-	fl.relay(ctx, session.Conn, dest)
+	return fl.relay(session.Conn, dest)
 }
 
 // maxOffered bounds the protocols passed on to a destination.

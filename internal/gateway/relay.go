@@ -20,10 +20,8 @@ type relayEnd struct {
 	onReset, onTrunc, onLost, onErr reason.Code
 }
 
-// relay moves bytes both ways until both sides are done. A FIN (or
-// close_notify) is passed on as such and the other direction goes on; a RST,
-// a truncation or any other failure is passed on as a RST.
-func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destination) {
+// relay is both sides, connected.
+func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	fl.rec.Setup = time.Since(fl.rec.Start)
 	fl.ledger.Compact()
 	r := &relay{
@@ -36,7 +34,11 @@ func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destinat
 	if code := fl.live.relaying(r); code != "" {
 		r.fail(code, nil)
 	}
-	r.run(ctx)
+	return r
+}
+
+// relayed takes the end of a relay over into the record.
+func (fl *flow) relayed(r *relay) {
 	fl.rec.BytesUp, fl.rec.BytesDown = r.up.Load(), r.down.Load()
 	fl.rec.End, fl.rec.EndDetail = r.end, r.detail
 	if r.alert != handshake.AlertNone {
@@ -44,6 +46,9 @@ func (fl *flow) relay(ctx context.Context, client handshake.Conn, dest *destinat
 	}
 }
 
+// relay moves bytes both ways until both sides are done. A FIN (or
+// close_notify) is passed on as such and the other direction goes on; a RST,
+// a truncation or any other failure is passed on as a RST.
 type relay struct {
 	pool         *bufferPool
 	memory       Memory

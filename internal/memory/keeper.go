@@ -19,6 +19,9 @@ const (
 	// quietBytes of allocations in that time are little enough to collect meanwhile,
 	// and worthBytes of allocations since the last time are enough to be worth it.
 	quietBytes, worthBytes = 4 << 20, 16 << 20
+	// collections of what a burst has left: each halves the stacks that have
+	// grown, and what lies in a sync.Pool goes with the second.
+	collections = 3
 )
 
 // percentFor is the garbage that may come up for each byte of live heap, in
@@ -44,7 +47,8 @@ func Keep(ctx context.Context) {
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
 	percent := 100
-	var allocated, collected uint64 // by the last tick, and when it was collected here
+	var allocated, collected uint64 // by the last tick, and by the last collection here
+	more := 0                       // collections to come
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,9 +65,13 @@ func Keep(ctx context.Context) {
 		allocated = now
 		// Not by how much garbage there is beside what lives: what lived at the
 		// last collection in a burst is garbage too when the burst is over.
-		if quiet && now-collected > max(worthBytes, live/4) {
+		if now-collected > max(worthBytes, live/4) {
+			more = collections
+		}
+		if quiet && more > 0 {
 			debug.FreeOSMemory()
 			collected = now
+			more--
 		}
 	}
 }
