@@ -18,17 +18,34 @@ import (
 // claims is what a certificate says of its owner, taken apart once for all
 // alternatives, with what else they look at.
 type claims struct {
-	peer    *handshake.Peer
-	leaf    *x509.Certificate
-	state   *handshake.State // nil where it is not known
-	now     time.Time
-	names   altNames
-	subject string // distinguished names, as RFC 4514 has them; "" for undecodable
-	issuer  string
-	serial  string
-	keyType string // "" for a kind that has no word
-	keyBits int
+	peer  *handshake.Peer
+	leaf  *x509.Certificate
+	state *handshake.State // nil where it is not known
+	now   time.Time
+	names altNames
+	// Read when a condition asks for them: most policies do not, and it costs
+	// more than the rest of a decision.
+	subjectDN, issuerDN dn
+	serial              string
+	keyType             string // "" for a kind that has no word
+	keyBits             int
 }
+
+// dn is a distinguished name as RFC 4514 has it; "" for an undecodable one.
+type dn struct {
+	text string
+	read bool
+}
+
+func (d *dn) of(raw []byte) string {
+	if !d.read {
+		d.text, d.read = distinguishedName(raw), true
+	}
+	return d.text
+}
+
+func (c *claims) subject() string { return c.subjectDN.of(c.leaf.RawSubject) }
+func (c *claims) issuer() string  { return c.issuerDN.of(c.leaf.RawIssuer) }
 
 // readClaims fails on names that cannot be decoded.
 func readClaims(f Facts) (*claims, error) {
@@ -37,10 +54,7 @@ func readClaims(f Facts) (*claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &claims{
-		peer: f.Peer, leaf: leaf, state: f.State, now: f.Now, names: names,
-		subject: distinguishedName(leaf.RawSubject), issuer: distinguishedName(leaf.RawIssuer),
-	}
+	c := &claims{peer: f.Peer, leaf: leaf, state: f.State, now: f.Now, names: names}
 	if leaf.SerialNumber != nil {
 		c.serial = leaf.SerialNumber.Text(16)
 	}

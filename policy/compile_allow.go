@@ -60,14 +60,14 @@ func compileAlternative(at scope, spec *AllowSpec) alternative {
 	m.words("san_rid", spec.SANRID, oidKind, true, func(c *claims) []string { return c.names.rid })
 	m.words("san_other", spec.SANOther, otherKind, true, func(c *claims) []string { return c.names.otherName })
 
-	m.words("subject", spec.Subject, dnKind, false, func(c *claims) []string { return []string{c.subject} })
+	m.words("subject", spec.Subject, dnKind, false, func(c *claims) []string { return []string{c.subject()} })
 	m.words("subject_cn", spec.SubjectCN, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidCommonName)} })
 	m.words("subject_o", spec.SubjectO, textKind, false, func(c *claims) []string { return c.leaf.Subject.Organization })
 	m.words("subject_ou", spec.SubjectOU, textKind, false, func(c *claims) []string { return c.leaf.Subject.OrganizationalUnit })
 	m.words("subject_c", spec.SubjectC, textKind, false, func(c *claims) []string { return c.leaf.Subject.Country })
 	m.words("subject_serial", spec.SubjectSerial, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidSerialNumber)} })
 
-	m.words("issuer", spec.Issuer, dnKind, true, func(c *claims) []string { return []string{c.issuer} })
+	m.words("issuer", spec.Issuer, dnKind, true, func(c *claims) []string { return []string{c.issuer()} })
 	m.words("issuer_cn", spec.IssuerCN, textKind, true, func(c *claims) []string { return []string{only(c.leaf.Issuer, oidCommonName)} })
 	m.words("issuer_o", spec.IssuerO, textKind, true, func(c *claims) []string { return c.leaf.Issuer.Organization })
 	m.words("issuer_ou", spec.IssuerOU, textKind, true, func(c *claims) []string { return c.leaf.Issuer.OrganizationalUnit })
