@@ -62,7 +62,7 @@ func (d *Device) readOne(fd int, iov [][]byte) (int, error) {
 		iov, off = iov[1:], headerLen
 	}
 	for {
-		n, err := unix.Readv(fd, iov)
+		n, err := transfer(unix.SYS_READV, fd, iov)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -98,7 +98,7 @@ func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
 			if !d.offload {
 				pkt = pkt[1:]
 			}
-			switch _, err := unix.Writev(int(fd), pkt); {
+			switch _, err := transfer(unix.SYS_WRITEV, int(fd), pkt); {
 			case err == nil:
 				taken++
 			case errors.Is(err, unix.EINTR):

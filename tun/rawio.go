@@ -1,0 +1,41 @@
+package tun
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxIovec bounds the pieces of a packet that go into one system call; no packet
+// has more than a dozen, and one that had would be refused (EMSGSIZE).
+const maxIovec = 64
+
+// transfer is readv or writev on a descriptor that never blocks, without word
+// to Go's scheduler (entersyscall). A write takes the time that the kernel takes
+// to forward the packet, often more than the 20 µs after which the scheduler
+// gives the processor of a goroutine in a system call to another thread: then
+// two threads change places for each packet.
+func transfer(trap uintptr, fd int, pieces [][]byte) (int, error) {
+	if len(pieces) > maxIovec {
+		return 0, unix.EMSGSIZE
+	}
+	var room [maxIovec]unix.Iovec
+	iov := room[:0]
+	for _, p := range pieces {
+		if len(p) == 0 {
+			continue
+		}
+		v := unix.Iovec{Base: &p[0]}
+		v.SetLen(len(p))
+		iov = append(iov, v)
+	}
+	if len(iov) == 0 {
+		return 0, unix.EINVAL
+	}
+	n, _, e := syscall.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
