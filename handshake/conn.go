@@ -13,7 +13,10 @@ type sessionConn struct {
 	raw     *tapConn
 	ledger  *Ledger
 	readMu  sync.Mutex
-	failed  error      // how the reading ended, for every later Read
+	failed  error // how the reading ended, for every later Read
+	full    bool  // the last Read filled its buffer: crypto/tls may hold more
+	peeked  bool  // peek holds a byte for the next Read
+	peek    [1]byte
 	writeMu sync.Mutex // from cork to uncork nothing else ends the sending
 }
 
@@ -26,13 +29,29 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 	if c.failed != nil {
 		return 0, c.failed
 	}
-	n, err := c.Conn.Read(b)
-	if err != nil {
-		return n, c.told(err)
+	if len(b) == 0 {
+		return 0, nil
 	}
 	in := c.raw.in
-	in.now = true
 	defer func() { in.now = false }()
+	var n int
+	if c.peeked {
+		c.peeked, n, in.now = false, copy(b, c.peek[:]), true
+		if n == len(b) {
+			return n, nil // full as before
+		}
+	}
+	k, err := c.Conn.Read(b[n:])
+	n += k
+	c.full = n == len(b)
+	switch {
+	case err != nil && !in.now:
+		return n, c.told(err)
+	case err != nil: // behind the byte
+		_ = c.told(err)
+		return n, nil
+	}
+	in.now = true
 	for n > 0 && n < len(b) && in.whole() {
 		k, err := c.Conn.Read(b[n:])
 		n += k
@@ -41,18 +60,34 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 			break
 		}
 	}
+	c.full = n == len(b)
 	return n, nil
 }
 
-// WaitRead waits until the next record has begun to come, or an end or an error
-// has: then Read will not wait for long. It is for callers that hold no buffer
-// meanwhile.
+// WaitRead waits until Read will return something: part of a record that it has
+// left, the next one (see inbound.await), an end or an error. It is for callers
+// that hold no buffer meanwhile.
 func (c *sessionConn) WaitRead() {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	if c.failed == nil {
-		c.raw.in.await()
+	if c.failed != nil || c.peeked {
+		return
 	}
+	if c.full {
+		// Only crypto/tls knows whether it has a rest.
+		c.full = false
+		in := c.raw.in
+		in.now = true
+		n, err := c.Conn.Read(c.peek[:])
+		in.now = false
+		if c.peeked = n > 0; c.peeked || err != nil && !isNotNow(err) {
+			if err != nil {
+				_ = c.told(err)
+			}
+			return
+		}
+	}
+	c.raw.in.await()
 }
 
 // told is how a Read of crypto/tls ended, in our words. It is kept unless the

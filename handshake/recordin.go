@@ -17,6 +17,7 @@ type inbound struct {
 	conn    *tapConn
 	pool    *recordBuffers
 	waiting func() int // of the connection below the tap; nil: not known
+	waitFor func(int)  // until so much waits; nil: the connection cannot
 
 	off bool // the alignment is lost: bytes go straight through
 	now bool // only what is there already, see errNotNow
@@ -51,6 +52,9 @@ func newInbound(conn *tapConn, pool *recordBuffers) *inbound {
 	for {
 		if w, ok := below.(interface{ Waiting() int }); ok {
 			in.waiting = w.Waiting
+			if w, ok := below.(interface{ WaitFor(n int) }); ok {
+				in.waitFor = w.WaitFor
+			}
 			return in
 		}
 		n, ok := below.(interface{ NetConn() net.Conn })
@@ -94,11 +98,15 @@ func (in *inbound) read(b []byte) (int, error) {
 	return n + k, err
 }
 
-// await waits for the header of the next record, unless one has begun already.
-// Errors are left to read, which meets them again.
+// await waits for the next record: for all of it where the connection can tell,
+// for its header where not. Errors are left to read, which meets them again.
 func (in *inbound) await() {
-	if !in.off && in.got < recordHeader {
-		_ = in.header()
+	if in.off || in.got < recordHeader && in.header() != nil || in.off {
+		return
+	}
+	if in.waitFor != nil && in.gave == 0 && in.available() < in.body {
+		in.waitFor(in.body - len(in.conn.ahead))
+		in.ready = 0 // asked anew
 	}
 }
 

@@ -106,6 +106,16 @@ func (c *Conn) WaitRead() {
 	}
 }
 
+// WaitFor waits until n bytes can be read without waiting, or a quarter of the
+// receive buffer, which always has room for that; or an end, or an error.
+func (c *Conn) WaitFor(n int) {
+	const ended = waiter.EventHUp | waiter.EventErr | waiter.EventRdHUp
+	n = min(n, int(c.ep.SocketOptions().GetReceiveBufferSize()/4))
+	for c.stopped(&c.readDL) == nil && c.Waiting() < n && c.ep.Readiness(ended) == 0 {
+		c.wait(c.readable, &c.readDL)
+	}
+}
+
 // Waiting is how many bytes can be read without waiting, as far as is known.
 func (c *Conn) Waiting() int {
 	n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)

@@ -228,9 +228,10 @@ func TestDeadlines(t *testing.T) {
 	}
 
 	// A write says how much went, and the connection lives on.
-	_ = f.Conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	const size = 16 << 20
-	n, err := f.Conn.Write(make([]byte, size))
+	much := make([]byte, size)
+	_ = f.Conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	n, err := f.Conn.Write(much)
 	wantDeadline("Write", err)
 	if n <= 0 || n >= size {
 		t.Errorf("wrote %d", n)

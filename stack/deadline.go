@@ -6,8 +6,11 @@ import (
 )
 
 // deadline is a point in time that can be moved. The zero value never comes.
+// Most are set and taken back without anybody having waited: a timer is made
+// only when somebody does.
 type deadline struct {
 	mu    sync.Mutex
+	at    time.Time // zero: never
 	timer *time.Timer
 	over  chan struct{} // closed when the time has come; made on first use
 	gen   uint64        // which set the timer belongs to: a stopped timer may still fire
@@ -21,6 +24,9 @@ func (d *deadline) wait() <-chan struct{} {
 	if d.over == nil {
 		d.over = make(chan struct{})
 	}
+	if d.timer == nil {
+		d.arm()
+	}
 	return d.over
 }
 
@@ -28,16 +34,7 @@ func (d *deadline) wait() <-chan struct{} {
 func (d *deadline) passed() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.passedLocked()
-}
-
-func (d *deadline) passedLocked() bool {
-	select {
-	case <-d.over:
-		return true
-	default:
-		return false
-	}
+	return !d.at.IsZero() && time.Until(d.at) <= 0
 }
 
 // set moves the deadline; the zero time means never.
@@ -49,15 +46,26 @@ func (d *deadline) set(t time.Time) {
 		d.timer.Stop()
 		d.timer = nil
 	}
-	if d.over == nil || d.passedLocked() {
-		d.over = make(chan struct{})
+	d.at = t
+	if d.over == nil {
+		return // nobody has waited yet
 	}
-	if t.IsZero() {
+	select {
+	case <-d.over:
+		d.over = make(chan struct{})
+	default:
+	}
+	d.arm()
+}
+
+// arm sees to it that over is closed in time.
+func (d *deadline) arm() {
+	if d.at.IsZero() {
 		return
 	}
-	left := time.Until(t)
+	left := time.Until(d.at)
 	if left <= 0 {
-		close(d.over)
+		d.come()
 		return
 	}
 	gen := d.gen
@@ -65,7 +73,15 @@ func (d *deadline) set(t time.Time) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.gen == gen {
-			close(d.over)
+			d.come()
 		}
 	})
+}
+
+func (d *deadline) come() {
+	select {
+	case <-d.over:
+	default:
+		close(d.over)
+	}
 }

@@ -99,6 +99,9 @@ const (
 // keeps of pkt it has a reference of its own to.
 func (e *early) take(s segment, pkt *gstack.PacketBuffer) earlyAnswer {
 	t := synTuple{s.src, s.dst}
+	if e.known(t) {
+		return earlyAll // as most are
+	}
 	now := e.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/crew"
 )
 
 // Flow is one accepted connection.
@@ -19,6 +20,18 @@ type Flow struct {
 	// Conn is the connection to the client. It ends exactly once: by its
 	// first Close or Reset, at the latest when HandleFlow returns.
 	Conn *Conn
+
+	helpers *crew.Crew // nil: none are kept
+}
+
+// Go runs fn in a goroutine, one that has done such work before where there is
+// one. HandleFlow must not return before fn has.
+func (f *Flow) Go(fn func()) {
+	if f.helpers == nil {
+		go fn()
+		return
+	}
+	f.helpers.Go(fn)
 }
 
 // flows are the connections we hold: live ones, and closed ones that netstack

@@ -10,7 +10,8 @@ import (
 )
 
 // halfOpenMax bounds the SYNs whose handshake is watched: about 16 MiB when
-// full. The handshake of an unwatched one ends by itself, after 127 s.
+// full. The oldest gives way, and its handshake ends then: unwatched it would
+// end after 127 s.
 const halfOpenMax = 1 << 16
 
 // halfOpen remembers the SYNs that netstack was given, to end the handshakes
@@ -19,8 +20,10 @@ const halfOpenMax = 1 << 16
 // gets a cookie and with it a connection without window scaling.
 type halfOpen struct {
 	timeout time.Duration
+	end     func(synTuple) bool // ends a handshake; false: there was none to end
 
 	mu    sync.Mutex
+	early int                  // handshakes ended for want of room, since the last sweep
 	queue []pendingSYN         // oldest first
 	last  map[synTuple]lastSYN // the newest in queue of each tuple
 }
@@ -41,46 +44,44 @@ func newHalfOpen(timeout time.Duration) *halfOpen {
 	return &halfOpen{timeout: timeout, last: make(map[synTuple]lastSYN)}
 }
 
+// attach must be called before anything else.
+func (h *halfOpen) attach(ns *gstack.Stack) {
+	h.end = func(t synTuple) bool { return endHandshake(ns, t) }
+}
+
 // add is told of a SYN before netstack gets it. One that was sent again does
 // not begin a new handshake.
 func (h *halfOpen) add(s segment, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := synTuple{s.src, s.dst}
-	if l, known := h.last[t]; known && l.seq == s.seq || len(h.queue) >= halfOpenMax {
+	if l, known := h.last[t]; known && l.seq == s.seq {
 		return
+	}
+	if len(h.queue) >= halfOpenMax && h.oldest() {
+		h.early++
 	}
 	h.queue = append(h.queue, pendingSYN{t, at})
 	h.last[t] = lastSYN{s.seq, at}
 }
 
-// sweep ends the handshakes whose time is up and returns how many those were.
-func (h *halfOpen) sweep(ns *gstack.Stack, now time.Time) int {
-	return h.due(now, func(t synTuple) bool { return endHandshake(ns, t) })
-}
-
-// due calls end for the SYNs whose time is up and returns how often that was
-// true. A tuple that has been used again meanwhile is left alone: its
-// handshake is a younger one. The lock is held around end, so that such a SYN
-// gets to netstack either before end was asked or after it has returned.
-func (h *halfOpen) due(now time.Time, end func(synTuple) bool) int {
+// sweep ends the handshakes whose time is up and returns how many were ended
+// since it was called last. The lock is held around each end, so that a SYN of
+// the same tuple gets to netstack either before end was asked or after it has
+// returned.
+func (h *halfOpen) sweep(now time.Time) int {
 	ended := 0
 	for {
 		more := func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
+			ended += h.early
+			h.early = 0
 			if len(h.queue) == 0 || now.Sub(h.queue[0].at) < h.timeout {
 				return false
 			}
-			p := h.queue[0]
-			if h.queue = h.queue[1:]; len(h.queue) == 0 {
-				h.queue = nil
-			}
-			if h.last[p.synTuple].at == p.at {
-				delete(h.last, p.synTuple)
-				if end(p.synTuple) {
-					ended++
-				}
+			if h.oldest() {
+				ended++
 			}
 			return true
 		}()
@@ -88,6 +89,21 @@ func (h *halfOpen) due(now time.Time, end func(synTuple) bool) int {
 			return ended
 		}
 	}
+}
+
+// oldest takes the oldest SYN out and ends its handshake, unless the tuple has
+// been used again meanwhile: its handshake is a younger one. It says whether
+// there was one to end.
+func (h *halfOpen) oldest() bool {
+	p := h.queue[0]
+	if h.queue = h.queue[1:]; len(h.queue) == 0 {
+		h.queue = nil
+	}
+	if h.last[p.synTuple].at != p.at {
+		return false
+	}
+	delete(h.last, p.synTuple)
+	return h.end(p.synTuple)
 }
 
 // endHandshake ends the handshake of the tuple; false if it has none, because

@@ -27,10 +27,11 @@ func TestHalfOpenTells(t *testing.T) {
 	syn(1, 200, 4*time.Second) // used again
 	var ended []string
 	for s := range 12 {
-		n := h.due(start.Add(time.Duration(s)*time.Second), func(t synTuple) bool {
+		h.end = func(t synTuple) bool {
 			ended = append(ended, fmt.Sprintf("%d after %d s", t.src.Port(), s))
 			return t.src.Port() != 3
-		})
+		}
+		n := h.sweep(start.Add(time.Duration(s) * time.Second))
 		if want := map[int]int{6: 1, 9: 1}[s]; n != want {
 			t.Errorf("after %d s %d were ended, want %d", s, n, want)
 		}
@@ -43,14 +44,27 @@ func TestHalfOpenTells(t *testing.T) {
 	}
 }
 
+// Where there is no room the oldest handshake ends, and every one that goes on
+// is watched.
 func TestHalfOpenIsBounded(t *testing.T) {
 	h := newHalfOpen(time.Second)
 	now := time.Now()
+	ended := 0
+	h.end = func(s synTuple) bool {
+		if want := netip.AddrFrom4([4]byte{10, byte(ended >> 16), byte(ended >> 8), byte(ended)}); s.src.Addr() != want {
+			t.Fatalf("%v was ended, want %v", s.src, want)
+		}
+		ended++
+		return ended%2 == 0
+	}
 	for i := range halfOpenMax + 1000 {
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)
 		h.add(segment{src: src, dst: src}, now)
 	}
 	if len(h.queue) != halfOpenMax || len(h.last) != halfOpenMax {
 		t.Errorf("%d queued, %d tuples", len(h.queue), len(h.last))
+	}
+	if n := h.sweep(now); ended != 1000 || n != 500 {
+		t.Errorf("%d were asked about, %d told", ended, n)
 	}
 }

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"slices"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -36,7 +37,9 @@ type link struct {
 type txBatch struct {
 	pkts   [][][]byte
 	slices [][]byte
-	vnet   []byte
+	vnet   []*[VirtioHeaderLen]byte
+	used   int // of vnet
+	bytes  int
 }
 
 func newLink(dev Device, stats *counters) *link {
@@ -45,7 +48,6 @@ func newLink(dev Device, stats *counters) *link {
 		mtu:     uint32(dev.MTU()),
 		offload: dev.Offload(),
 		stats:   stats,
-		batches: sync.Pool{New: func() any { return new(txBatch) }},
 	}
 }
 
@@ -55,37 +57,79 @@ func newLink(dev Device, stats *counters) *link {
 // only sent again.
 func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	pkts := list.AsSlice()
-	b := l.batches.Get().(*txBatch)
-	defer l.putBatch(b)
-
-	// Sized before anything points into it.
-	slices := 0
+	b := l.batch()
 	for _, p := range pkts {
-		slices += 1 + viewCount(p)
+		l.add(b, p)
 	}
-	b.grow(len(pkts), slices)
-
-	bytes := 0
-	for i, p := range pkts {
-		vnet := b.vnet[i*VirtioHeaderLen : (i+1)*VirtioHeaderLen : (i+1)*VirtioHeaderLen]
-		l.txHeader(p).encode(vnet)
-		first := len(b.slices)
-		b.slices = append(b.slices, vnet)
-		views, offset := p.AsViewList()
-		for v := views.Front(); v != nil; v = v.Next() {
-			s := v.AsSlice()
-			if offset >= len(s) {
-				offset -= len(s)
-				continue
-			}
-			b.slices = append(b.slices, s[offset:])
-			bytes += len(s) - offset
-			offset = 0
-		}
-		b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
-	}
-	l.write(b.pkts, bytes)
+	l.send(b)
 	return len(pkts), nil
+}
+
+// WritePacket is WritePackets for one packet, as netstack's queueing discipline:
+// the one that netstack has makes a list for each.
+func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
+	b := l.batch()
+	l.add(b, p)
+	l.send(b)
+	return nil
+}
+
+// maxPieces bounds the slices of one packet. Netstack merges what was written in
+// many small pieces while the window was closed, a view for each: the kernel
+// takes no more than 1024 (UIO_MAXIOV), and far fewer are quicker copied.
+const maxPieces = 16
+
+func (l *link) batch() *txBatch {
+	b, ok := l.batches.Get().(*txBatch)
+	if !ok {
+		b = new(txBatch)
+	}
+	return b
+}
+
+// add puts a packet into the batch.
+func (l *link) add(b *txBatch, p *gstack.PacketBuffer) {
+	first := len(b.slices)
+	b.slices = append(b.slices, b.header(l.txHeader(p)))
+	views, offset := p.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		s := v.AsSlice()
+		if offset >= len(s) {
+			offset -= len(s)
+			continue
+		}
+		b.slices = append(b.slices, s[offset:])
+		b.bytes += len(s) - offset
+		offset = 0
+	}
+	if len(b.slices)-first > maxPieces {
+		pieces := b.slices[first+1:]
+		whole := slices.Concat(pieces...)
+		clear(pieces)
+		b.slices = append(b.slices[:first+1], whole)
+	}
+	// Growing has moved what earlier packets point into, not what they hold.
+	b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
+}
+
+// send writes the batch and gives it back.
+func (l *link) send(b *txBatch) {
+	l.write(b.pkts, b.bytes)
+	clear(b.pkts)
+	clear(b.slices)
+	b.pkts, b.slices, b.used, b.bytes = b.pkts[:0], b.slices[:0], 0, 0
+	l.batches.Put(b)
+}
+
+// header takes the next virtio-net header of the batch.
+func (b *txBatch) header(h vnetHeader) []byte {
+	if b.used == len(b.vnet) {
+		b.vnet = append(b.vnet, new([VirtioHeaderLen]byte))
+	}
+	at := b.vnet[b.used]
+	b.used++
+	h.encode(at[:])
+	return at[:]
 }
 
 // write sends finished packets and counts them.
@@ -117,35 +161,6 @@ func (l *link) txHeader(p *gstack.PacketBuffer) vnetHeader {
 		h.gsoSize = p.GSOOptions.MSS
 	}
 	return h
-}
-
-func viewCount(p *gstack.PacketBuffer) int {
-	views, _ := p.AsViewList()
-	n := 0
-	for v := views.Front(); v != nil; v = v.Next() {
-		n++
-	}
-	return n
-}
-
-func (b *txBatch) grow(pkts, slices int) {
-	if cap(b.pkts) < pkts {
-		b.pkts = make([][][]byte, 0, pkts)
-	}
-	if cap(b.slices) < slices {
-		b.slices = make([][]byte, 0, slices)
-	}
-	if cap(b.vnet) < pkts*VirtioHeaderLen {
-		b.vnet = make([]byte, pkts*VirtioHeaderLen)
-	}
-	b.vnet = b.vnet[:cap(b.vnet)]
-}
-
-func (l *link) putBatch(b *txBatch) {
-	clear(b.pkts)
-	clear(b.slices)
-	b.pkts, b.slices = b.pkts[:0], b.slices[:0]
-	l.batches.Put(b)
 }
 
 // deliver hands a packet to netstack.
@@ -202,6 +217,7 @@ func (*link) Close()                                     {}
 func (*link) SetOnCloseAction(func())                    {}
 
 var (
-	_ gstack.LinkEndpoint = (*link)(nil)
-	_ gstack.GSOEndpoint  = (*link)(nil)
+	_ gstack.LinkEndpoint       = (*link)(nil)
+	_ gstack.GSOEndpoint        = (*link)(nil)
+	_ gstack.QueueingDiscipline = (*link)(nil)
 )

@@ -85,13 +85,12 @@ func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 		c.Reset()
 		return
 	}
-	s.handlers.Add(1)
 	s.early.release(synTuple{src, dst})
-	go s.handle(&Flow{Src: src, Dst: dst, At: time.Now(), Conn: c})
+	f := &Flow{Src: src, Dst: dst, At: time.Now(), Conn: c, helpers: &s.helpers}
+	s.handlers.Go(func() { s.handle(f) })
 }
 
 func (s *Stack) handle(f *Flow) {
-	defer s.handlers.Done()
 	defer f.Conn.Reset()
 	s.cfg.Handler.HandleFlow(s.flowCtx, f)
 }

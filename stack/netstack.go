@@ -39,7 +39,7 @@ func setUp(ns *gstack.Stack, cfg Config, l *link) error {
 			return fmt.Errorf("set netstack's %T: %s", o, terr)
 		}
 	}
-	if terr := ns.CreateNIC(nicID, l); terr != nil {
+	if terr := ns.CreateNICWithOptions(nicID, l, gstack.NICOptions{QDisc: l}); terr != nil {
 		return fmt.Errorf("make netstack's interface: %s", terr)
 	}
 	// Take packets to any address, and send from any.
@@ -88,7 +88,6 @@ func tcpOptions(cfg Config) []tcpip.SettableTransportProtocolOption {
 func setConnOptions(ep tcpip.Endpoint, cfg Config) error {
 	so := ep.SocketOptions()
 	so.SetDelayOption(false)
-	so.SetKeepAlive(true)
 	idle := tcpip.KeepaliveIdleOption(cfg.KeepaliveIdle)
 	interval := tcpip.KeepaliveIntervalOption(cfg.KeepaliveInterval)
 	user := tcpip.TCPUserTimeoutOption(cfg.UserTimeout)
@@ -100,6 +99,7 @@ func setConnOptions(ep tcpip.Endpoint, cfg Config) error {
 	if terr := ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveProbes); terr != nil {
 		return fmt.Errorf("set the number of keepalive probes: %s", terr)
 	}
+	so.SetKeepAlive(true) // last: each of these would start its timer anew
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/sslgate/sslgate/internal/crew"
 )
 
 // Stack turns the packets of a Device into flows for a Handler.
@@ -34,7 +36,8 @@ type Stack struct {
 
 	netstack atomic.Pointer[gstack.Stack] // set by Run
 	flowCtx  context.Context              // set by Run before the first flow
-	handlers sync.WaitGroup
+	handlers crew.Crew // of HandleFlow: their stacks have grown by a handshake
+	helpers  crew.Crew // of Flow.Go
 }
 
 // sweepInterval is how often what has run out of time is looked for.
@@ -81,6 +84,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	s.flowCtx = flowCtx
 
 	s.early.attach(ns, l)
+	s.halfOpen.attach(ns)
 	stopAccept, err := s.startAccepting(ns)
 	if err != nil {
 		ns.Destroy()
@@ -90,7 +94,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	go func() { received <- l.receive(s.newGate(l)) }()
 	stopSweep := make(chan struct{})
 	var sweeper sync.WaitGroup
-	sweeper.Go(func() { s.sweep(ns, stopSweep) })
+	sweeper.Go(func() { s.sweep(stopSweep) })
 
 	var failed error
 	gone := false
@@ -113,6 +117,7 @@ func (s *Stack) Run(ctx context.Context) error {
 		c.Reset()
 	}
 	s.handlers.Wait()
+	s.helpers.Wait()
 	close(stopSweep)
 	sweeper.Wait()
 	ns.Close()
@@ -194,7 +199,7 @@ func (s *Stack) newGate(l *link) *gate {
 
 // sweep ends what has run out of time: handshakes, closed connections that
 // cannot deliver their last bytes, and packets that fragments are missing of.
-func (s *Stack) sweep(ns *gstack.Stack, stop <-chan struct{}) {
+func (s *Stack) sweep(stop <-chan struct{}) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -205,7 +210,7 @@ func (s *Stack) sweep(ns *gstack.Stack, stop <-chan struct{}) {
 			s.flows.sweep(now)
 			s.fragments.sweep(now)
 			s.early.sweep(now)
-			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(ns, now)))
+			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(now)))
 		}
 	}
 }

@@ -24,7 +24,8 @@ type Device interface {
 	// WriteBatch writes the packets (pkts[i] is one iovec) and returns how many
 	// the device took. A packet the device refuses is counted by the device
 	// and does not stop the others. It is called from several goroutines at
-	// once, and must not keep the slices after it has returned.
+	// once, and must not keep the slices after it has returned. No packet has
+	// more than 17 slices.
 	WriteBatch(pkts [][][]byte) (int, error)
 	// MTU of the device in bytes, without the virtio-net header.
 	MTU() int

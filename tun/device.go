@@ -49,8 +49,8 @@ type Config struct {
 	Offload Offload
 }
 
-// Device is a TUN device. ReadBatch may be called by one goroutine at a time
-// and WriteBatch by another; the rest by anyone.
+// Device is a TUN device. ReadBatch may be called by one goroutine at a time,
+// the rest by anyone.
 type Device struct {
 	file    *os.File
 	raw     syscall.RawConn
@@ -63,6 +63,8 @@ type Device struct {
 	closed  atomic.Bool
 	close   sync.Once
 	stats   counters
+	reading readState
+	writes  sync.Pool // of *writeState
 }
 
 type counters struct {
@@ -94,6 +96,7 @@ func Open(cfg Config) (*Device, error) {
 		return nil, err
 	}
 	d := &Device{name: cfg.Name, attach: cfg.Attach}
+	d.reading.d, d.reading.attempt = d, d.reading.try
 	if err := d.open(&cfg); err != nil {
 		return nil, err
 	}

@@ -21,30 +21,46 @@ func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
 		return 0, fmt.Errorf("read from %s: %d buffers and %d sizes", d.name, len(bufs), len(sizes))
 	}
-	n := 0
-	var failed error
-	err := d.raw.Read(func(fd uintptr) bool {
-		for n < len(bufs) {
-			size, err := d.readOne(int(fd), bufs[n])
-			switch {
-			case errors.Is(err, unix.EAGAIN):
-				return n > 0
-			case err != nil:
-				failed = err
-				return true
-			case size < 0: // thrown away
-			default:
-				sizes[n] = size
-				n++
-			}
-		}
-		return true
-	})
+	r := &d.reading
+	r.bufs, r.sizes, r.n, r.failed = bufs, sizes, 0, nil
+	err := d.raw.Read(r.attempt)
+	n, failed := r.n, r.failed
+	r.bufs, r.sizes, r.failed = nil, nil, nil
 	d.stats.read.Add(uint64(n))
 	if n > 0 {
 		return n, nil // what failed then fails again at the next call
 	}
 	return 0, d.ioError("read from", failed, err)
+}
+
+// readState is what one ReadBatch works on: in the Device, so that a call
+// allocates nothing.
+type readState struct {
+	d       *Device
+	bufs    [][][]byte
+	sizes   []int
+	n       int
+	failed  error
+	attempt func(fd uintptr) bool // is try
+}
+
+// try reads what is there; false: nothing is, wait for it.
+func (r *readState) try(fd uintptr) bool {
+	for r.n < len(r.bufs) {
+		size, err := r.d.readOne(int(fd), r.bufs[r.n])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return r.n > 0
+		case err != nil:
+			r.failed = err
+			return true
+		case size < 0: // thrown away
+		default:
+			r.sizes[r.n] = size
+			r.n++
+		}
+	}
+	return true
 }
 
 // readOne reads one packet; -1 without an error means it did not fit.
@@ -78,50 +94,83 @@ func (d *Device) readOne(fd int, iov [][]byte) (int, error) {
 	}
 }
 
-// WriteBatch writes the packets (pkts[i] is one iovec, its first slice the
+// WriteBatch writes the packets (pkts[i] is one iovec of at most 32 slices, the
+// first the
 // virtio-net header) and returns how many the kernel took. A packet it refuses
 // is counted in Stats and does not stop the others, nor does a device that is
 // down. The error is os.ErrClosed after Close, ErrGone when the device was
-// deleted, and ErrHeader.
+// deleted, and ErrHeader. Any number of goroutines may write at once.
 func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
-	next, taken := 0, 0
-	var failed, header error
-	err := d.raw.Write(func(fd uintptr) bool {
-		for next < len(pkts) {
-			pkt := pkts[next]
-			if len(pkt) < 2 || len(pkt[0]) != headerLen || !d.offload && !zero(pkt[0]) {
-				header = ErrHeader
-				d.stats.refused.Add(1)
-				next++
-				continue
-			}
-			if !d.offload {
-				pkt = pkt[1:]
-			}
-			switch _, err := transfer(unix.SYS_WRITEV, int(fd), pkt); {
-			case err == nil:
-				taken++
-			case errors.Is(err, unix.EINTR):
-				continue
-			case errors.Is(err, unix.EAGAIN):
-				return false
-			case errors.Is(err, unix.EIO): // tun_get_user: the device is not IFF_UP
-				d.stats.down.Add(1)
-			case gone(err):
-				failed = err
-				return true
-			default:
-				d.stats.refused.Add(1)
-			}
-			next++
-		}
-		return true
-	})
+	w, ok := d.writes.Get().(*writeState)
+	if !ok {
+		w = newWriteState(d)
+	}
+	w.pkts = pkts
+	// Several goroutines may write at once: the kernel takes packets from all
+	// of them. Only where it takes none is the descriptor waited for, in turn.
+	err := d.raw.Control(w.attempt)
+	if err == nil && w.full {
+		err = d.raw.Write(w.again)
+	}
+	taken, failed, header := w.taken, w.failed, w.header
+	w.pkts, w.next, w.taken, w.full, w.failed, w.header = nil, 0, 0, false, nil, nil
+	d.writes.Put(w)
 	d.stats.written.Add(uint64(taken))
 	if failed != nil || err != nil {
 		return taken, d.ioError("write to", failed, err)
 	}
 	return taken, header
+}
+
+// writeState is what one WriteBatch works on; it is kept for the next, so that a
+// call allocates nothing.
+type writeState struct {
+	d              *Device
+	pkts           [][][]byte
+	next, taken    int
+	full           bool // the kernel takes nothing now
+	failed, header error
+	attempt        func(fd uintptr)      // is try
+	again          func(fd uintptr) bool // is try too, false while full
+}
+
+func newWriteState(d *Device) *writeState {
+	w := &writeState{d: d}
+	w.attempt = w.try
+	w.again = func(fd uintptr) bool { w.try(fd); return !w.full }
+	return w
+}
+
+func (w *writeState) try(fd uintptr) {
+	for w.full = false; w.next < len(w.pkts); w.next++ {
+		pkt := w.pkts[w.next]
+		if len(pkt) < 2 || len(pkt[0]) != headerLen || !w.d.offload && !zero(pkt[0]) {
+			w.header = ErrHeader
+			w.d.stats.refused.Add(1)
+			continue
+		}
+		if !w.d.offload {
+			pkt = pkt[1:]
+		}
+		_, err := transfer(unix.SYS_WRITEV, int(fd), pkt)
+		for errors.Is(err, unix.EINTR) {
+			_, err = transfer(unix.SYS_WRITEV, int(fd), pkt)
+		}
+		switch {
+		case err == nil:
+			w.taken++
+		case errors.Is(err, unix.EAGAIN):
+			w.full = true
+			return
+		case errors.Is(err, unix.EIO): // tun_get_user: the device is not IFF_UP
+			w.d.stats.down.Add(1)
+		case gone(err):
+			w.failed = err
+			return
+		default:
+			w.d.stats.refused.Add(1)
+		}
+	}
 }
 
 func zero(b []byte) bool {

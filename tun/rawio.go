@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxIovec bounds the pieces of a packet that go into one system call; no packet
-// has more than a dozen, and one that had would be refused (EMSGSIZE).
-const maxIovec = 64
+// maxIovec bounds the pieces of a packet, which go into one system call; one of
+// more is refused (EMSGSIZE).
+const maxIovec = 32
 
 // transfer is readv or writev on a descriptor that never blocks, without word
 // to Go's scheduler (entersyscall). A write takes the time that the kernel takes

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -101,13 +102,41 @@ func (s *File) Write(line []byte) error {
 			return fmt.Errorf("write audit file: %w", err)
 		}
 		s.size += int64(n)
-		var st unix.Stat_t
-		if err := unix.Fstat(int(s.f.Fd()), &st); err != nil || st.Nlink > 0 || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return nil //nolint:nilerr // it was written, and whether the file has a name is not known
+		if !s.nameless() {
+			return nil
 		}
 		s.shut()
 	}
 	return fmt.Errorf("write audit file: %s is removed again and again", s.path)
+}
+
+// WriteLines appends the lines in one write, where they all fit into the file.
+func (s *File) WriteLines(lines [][]byte) (int, error) {
+	all := slices.Concat(lines...)
+	if s.rotate.Size <= 0 || s.size+int64(len(all)) <= s.rotate.Size {
+		if err := s.Write(all); err != nil {
+			return 0, err
+		}
+		return len(lines), nil
+	}
+	for i, line := range lines {
+		if err := s.Write(line); err != nil {
+			return i, err
+		}
+	}
+	return len(lines), nil
+}
+
+// nameless says whether the open file was removed; false where that is not
+// known. Not by Fd, which makes the writes to a pipe block a thread.
+func (s *File) nameless() bool {
+	var st unix.Stat_t
+	err := unix.EBADF
+	raw, cerr := s.f.SyscallConn()
+	if cerr == nil {
+		cerr = raw.Control(func(fd uintptr) { err, _ = unix.Fstat(int(fd), &st).(unix.Errno) })
+	}
+	return cerr == nil && err == 0 && st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // ready opens the file where it must be and rotates where it is time.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -83,6 +84,12 @@ type Sink interface {
 	Close() error
 }
 
+// linesSink is a Sink that can write several lines at once. It says how many
+// were written; the others come again.
+type linesSink interface {
+	WriteLines(lines [][]byte) (int, error)
+}
+
 // New writes to w at once, and never closes it.
 func New(w io.Writer) *Log { return &Log{enc: newEncoder(), sink: &stream{w: w}} }
 
@@ -91,12 +98,12 @@ func newEncoder() zapcore.Encoder {
 }
 
 // Admit says whether a new flow may begin, nil means it may. With Block it
-// waits until there is room for a record or ctx ends.
-func (l *Log) Admit(ctx context.Context) error {
+// waits until there is room for a record, the deadline has come or ctx ends.
+func (l *Log) Admit(ctx context.Context, deadline time.Time) error {
 	if l.queue == nil {
 		return nil
 	}
-	return l.queue.admit(ctx)
+	return l.queue.admit(ctx, deadline)
 }
 
 // Refusing says whether new flows are to be refused now. It never blocks.

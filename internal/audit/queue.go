@@ -32,6 +32,12 @@ const (
 	// complainEvery bounds the messages about a broken sink and lost records.
 	complainEvery = 10 * time.Second
 
+	// gatherFor is how long a record waits for others while many come: 200
+	// writes a second at most. That much is lost if the process is killed.
+	gatherFor = 5 * time.Millisecond
+	// gatherBytes bounds what is written at once: some twenty records.
+	gatherBytes = 64 << 10
+
 	// closeWait is how long Close waits for a sink that neither writes nor
 	// fails (a pipe nobody reads).
 	closeWait = 3 * time.Second
@@ -73,7 +79,8 @@ type queue struct {
 	failing       atomic.Pointer[error]
 	told          atomic.Bool  // that it is broken
 	complained    atomic.Int64 // nanoseconds since 1970
-	pending       atomic.Int32 // 1 while the writer holds a record
+	pending       atomic.Int32 // records that the writer holds
+	last          time.Time    // when the writer was done last; its own
 }
 
 // Start begins to write to c.Sink. Close must be called.
@@ -96,13 +103,18 @@ func (q *queue) refusing() bool {
 	return q.c.OnFull == Refuse && (q.failing.Load() != nil || q.full())
 }
 
-func (q *queue) admit(ctx context.Context) error {
+func (q *queue) admit(ctx context.Context, deadline time.Time) error {
 	switch q.c.OnFull {
 	case Drop:
 		return nil
 	case Block:
 		// Polled: it happens only while the sink is broken, and a flow may wait
 		// a few milliseconds longer than it must.
+		if !q.full() {
+			return nil
+		}
+		ctx, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
 		for q.full() {
 			select {
 			case <-ctx.Done():
@@ -203,19 +215,56 @@ func (q *queue) run() {
 	for {
 		select {
 		case line := <-q.ch:
-			q.write(line)
+			q.gather(line)
 		case <-q.reopen:
 			q.doReopen()
 		case <-q.closing:
 			for {
 				select {
 				case line := <-q.ch:
+					q.pending.Store(1)
 					q.write(line)
 				default:
 					return
 				}
 			}
 		}
+	}
+}
+
+// gather writes a line: at once after a while without any, otherwise with those
+// that come within gatherFor, in one system call.
+func (q *queue) gather(line []byte) {
+	defer func() { q.last = time.Now() }()
+	q.pending.Store(1)
+	sink, ok := q.c.Sink.(linesSink)
+	if !ok || time.Since(q.last) >= gatherFor {
+		q.write(line)
+		return
+	}
+	select {
+	case <-time.After(gatherFor):
+	case <-q.closing:
+	}
+	lines := [][]byte{line}
+	for size, more := len(line), true; more && size < gatherBytes; {
+		select {
+		case line := <-q.ch:
+			lines = append(lines, line)
+			size += len(line)
+			q.pending.Store(int32(len(lines)))
+		default:
+			more = false
+		}
+	}
+	n, err := sink.WriteLines(lines)
+	q.written.Add(uint64(n))
+	q.pending.Add(int32(-n))
+	if err == nil {
+		q.mended()
+	}
+	for _, line := range lines[n:] {
+		q.write(line)
 	}
 }
 
@@ -228,8 +277,7 @@ func (q *queue) doReopen() {
 // write writes one line, again and again until it succeeds or the log closes,
 // where one last try is made.
 func (q *queue) write(line []byte) {
-	q.pending.Store(1)
-	defer q.pending.Store(0)
+	defer q.pending.Add(-1)
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		err := q.c.Sink.Write(line)
 		if err == nil {

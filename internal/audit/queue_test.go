@@ -38,17 +38,11 @@ func broken(t *testing.T, d *smallDisk, o OnFull, log *zap.Logger) (*Log, string
 	return l, path
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 func TestDiskFullDrop(t *testing.T) {
 	d := newSmallDisk(t)
 	log, logs := observed()
 	l, path := broken(t, d, Drop, log)
-	if l.Refusing() || l.Admit(context.Background()) != nil {
+	if l.Refusing() || l.Admit(context.Background(), time.Now().Add(time.Minute)) != nil {
 		t.Error("a flow is refused")
 	}
 	for range 100 {
@@ -90,7 +84,7 @@ func TestDiskFullRefuse(t *testing.T) {
 	if !l.Refusing() {
 		t.Error("new flows are not refused")
 	}
-	if err := l.Admit(context.Background()); !errors.Is(err, ErrUnavailable) {
+	if err := l.Admit(context.Background(), time.Now().Add(time.Minute)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Admit: %v", err)
 	}
 	// The record of a refused flow does not wait ...
@@ -110,7 +104,7 @@ func TestDiskFullRefuse(t *testing.T) {
 		t.Error(err)
 	}
 	until(t, "mended", func() bool { return !l.Refusing() })
-	if err := l.Admit(context.Background()); err != nil {
+	if err := l.Admit(context.Background(), time.Now().Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
 	if err := l.Close(); err != nil {
@@ -128,11 +122,11 @@ func TestDiskFullBlock(t *testing.T) {
 	if l.Refusing() {
 		t.Error("SYNs are refused")
 	}
-	if err := l.Admit(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
+	if err := l.Admit(context.Background(), time.Now().Add(50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Admit: %v", err)
 	}
 	begun, wrote := make(chan error, 1), make(chan error, 1)
-	go func() { begun <- l.Admit(within(t, time.Minute)) }()
+	go func() { begun <- l.Admit(context.Background(), time.Now().Add(time.Minute)) }()
 	go func() { wrote <- l.Write(rec("waited", false)) }()
 	select {
 	case err := <-begun:
@@ -260,5 +254,63 @@ func TestOnFullWords(t *testing.T) {
 	}
 	if OnFull(9).String() != "refuse" || (OnFull)(0) != Refuse {
 		t.Error("the zero value and unknown ones must refuse")
+	}
+}
+
+// counted counts how it is written to.
+type counted struct {
+	*File
+	calls int
+}
+
+func (c *counted) Write(line []byte) error { c.calls++; return c.File.Write(line) }
+
+func (c *counted) WriteLines(lines [][]byte) (int, error) {
+	c.calls++
+	return c.File.WriteLines(lines)
+}
+
+// Many records at once take few writes: all of them, in order, and no file
+// becomes larger than it may.
+func TestGathered(t *testing.T) {
+	for _, size := range []int64{0, 4 << 10} {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		f, err := OpenFile(path, Rotate{Size: size, Keep: MaxKeep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, _ := observed()
+		sink := &counted{File: f}
+		l := Start(Config{Sink: sink, Name: f.String(), Log: log})
+		const n = 2000
+		var want []string
+		for i := range n {
+			want = append(want, fmt.Sprint("r", i))
+			if err := l.Write(rec(want[i], true)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		until(t, "all are written", func() bool { s := l.Stats(); return s.Written == n && s.Queued == 0 })
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		paths := []string{path}
+		for i := 1; exists(fmt.Sprint(path, ".", i)); i++ {
+			paths = append([]string{fmt.Sprint(path, ".", i)}, paths...)
+		}
+		if got := ids(t, paths...); !slices.Equal(got, want) {
+			t.Errorf("size %d: %d records, the first %q", size, len(got), got[:min(3, len(got))])
+		}
+		if sink.calls >= n {
+			t.Errorf("size %d: %d writes of %d records", size, sink.calls, n)
+		}
+		for _, p := range paths {
+			if st, err := os.Stat(p); err != nil || size > 0 && st.Size() > size {
+				t.Errorf("%s: %v %d bytes", p, err, st.Size())
+			}
+		}
+		if (len(paths) > 1) != (size > 0) {
+			t.Errorf("size %d: %d files", size, len(paths))
+		}
 	}
 }

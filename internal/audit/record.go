@@ -51,7 +51,7 @@ type Record struct {
 
 	BytesUp   int64 // from the client to the destination, without TLS
 	BytesDown int64
-	Setup     time.Duration // from the SYN to the first byte that could be relayed
+	Setup     time.Duration // from the accepted connection to the first byte that could be relayed
 	Duration  time.Duration
 	End       reason.Code // how a flow that was let through ended
 	EndDetail string

@@ -95,9 +95,24 @@ func hostAddrs() ([]netip.Prefix, error) {
 
 // hostDial connects by the host's own sockets, within ctx.
 func hostDial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
-	// One address, so no Happy Eyeballs; TCP_NODELAY is Go's default and must
-	// stay: Nagle against delayed ACKs costs 40 ms a round trip.
-	return (&net.Dialer{FallbackDelay: -1}).DialContext(ctx, "tcp", dst.String())
+	// TCP_NODELAY is Go's default and must stay: Nagle against delayed ACKs costs
+	// 40 ms a round trip.
+	d := net.Dialer{KeepAlive: keepAliveLater}
+	conn, err := d.DialTCP(ctx, "tcp", netip.AddrPort{}, dst)
+	if err != nil {
+		return nil, err // not a nil *TCPConn in an interface
+	}
+	return conn, nil
+}
+
+// keepAliveLater is for net.Dialer: keepalive is four system calls that a short
+// flow need not make. keepAlive makes them.
+const keepAliveLater = -1
+
+// keepAlive has the kernel ask whether a silent destination is still there: the
+// figures are Go's own.
+func keepAlive(c *net.TCPConn) {
+	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true}) // fails only on a closed socket
 }
 
 // dialError gives a failed dial its reason.

@@ -45,8 +45,9 @@ type flow struct {
 	live    *Live
 
 	revocation revocationSeen
-	endTurn    func() // of the handshake in flight; may be called again
-	leave      func() // gives the memory back that was admitted
+	spawn      func(func()) // runs a function in another goroutine
+	endTurn    func()       // of the handshake in flight; may be called again
+	leave      func()       // gives the memory back that was admitted
 	// destWould is a refusal of the destination that was only observed, where
 	// it is the first on the flow's way.
 	destWould *audit.Would
@@ -54,7 +55,9 @@ type flow struct {
 
 // HandleFlow walks one flow to its end. It implements stack.Handler.
 func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
-	g.handle(ctx, g.newFlow(f.Conn, f.Src, f.Dst, f.At))
+	fl := g.newFlow(f.Conn, f.Src, f.Dst, f.At)
+	fl.spawn = f.Go
+	g.handle(ctx, fl)
 }
 
 func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Time) *flow {
@@ -116,9 +119,7 @@ func (fl *flow) finish() {
 // recordable says whether a record of this flow will find its place, and ends
 // the flow if not.
 func (fl *flow) recordable(ctx context.Context) bool {
-	ctx, cancel := context.WithDeadline(ctx, fl.rec.Start.Add(fl.limits.Handshake))
-	defer cancel()
-	err := fl.g.audit.Admit(ctx)
+	err := fl.g.audit.Admit(ctx, fl.rec.Start.Add(fl.limits.Handshake))
 	if err == nil {
 		return true
 	}

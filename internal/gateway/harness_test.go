@@ -34,7 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // device pair, stack and gateway on the other, an origin on the loopback
 // behind a dialler that counts.
 type house struct {
-	t       *testing.T
+	t       testing.TB
 	ca      *testpki.CA
 	gw      *Gateway
 	stack   *stack.Stack
@@ -58,13 +58,13 @@ type option func(*Config)
 
 // newHouse compiles rules and starts everything. serve handles connections at
 // the origin; nil means echo.
-func newHouse(t *testing.T, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
+func newHouse(t testing.TB, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
 	t.Helper()
 	return newHouseOn(t, 1500, true, spec, serve, opts...)
 }
 
 // newHouseOn is newHouse on a device of that MTU in bytes, with offload or not.
-func newHouseOn(t *testing.T, mtu int, offload bool, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
+func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve func(net.Conn), opts ...option) *house {
 	t.Helper()
 	h := &house{t: t, ca: testpki.Must(testpki.NewCA(testpki.Options{})), records: &recordBuffer{}}
 	h.server = testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example", "*.shop.example"}})).TLS()
@@ -249,7 +249,7 @@ type rec map[string]any
 
 func (r rec) str(k string) string { s, _ := r[k].(string); return s }
 
-func (b *recordBuffer) all(t *testing.T) []rec {
+func (b *recordBuffer) all(t testing.TB) []rec {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,6 +25,7 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	fl.rec.Setup = time.Since(fl.rec.Start)
 	fl.ledger.Compact()
 	r := &relay{
+		spawn: fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
 		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
 		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
@@ -50,6 +51,8 @@ func (fl *flow) relayed(r *relay) {
 // close_notify) is passed on as such and the other direction goes on; a RST,
 // a truncation or any other failure is passed on as a RST.
 type relay struct {
+	spawn        func(func()) // runs a function in another goroutine
+	keepAlive    func()       // of the destination; nil where there is none
 	pool         *bufferPool
 	memory       Memory
 	over         chan struct{} // closed by the first fail
@@ -80,10 +83,10 @@ func (r *relay) run(ctx context.Context) {
 	defer watch.stop()
 
 	done := make(chan struct{})
-	go func() {
+	r.spawn(func() {
 		defer close(done)
 		r.copy(&r.dest, &r.client, &r.up)
-	}()
+	})
 	r.copy(&r.client, &r.dest, &r.down)
 	<-done
 	r.mu.Lock()
@@ -98,14 +101,15 @@ func (r *relay) run(ctx context.Context) {
 }
 
 // readWaiter is a connection that can wait without a buffer: WaitRead returns
-// once Read will not wait for long, for data or for an error.
+// once Read will not wait for long, for data or for an error. It returns at once
+// while something is held that Read has left.
 type readWaiter interface{ WaitRead() }
 
 // copy moves one direction until its end. While it waits it holds no buffer.
 func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 	waiter, _ := src.Conn.(readWaiter)
-	for size, drained := bufferSmall, true; ; {
-		if drained && waiter != nil {
+	for size := bufferSmall; ; {
+		if waiter != nil {
 			waiter.WaitRead()
 		}
 		buf := r.pool.get(size)
@@ -128,7 +132,6 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 			r.failEnd(dst, werr)
 			return
 		}
-		drained = k < size
 		size = fit(size, k)
 		switch {
 		case err == nil:

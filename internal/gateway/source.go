@@ -111,7 +111,8 @@ func dialAsError(err error) *handshake.Error {
 func hostDialAs(mark uint32) func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
 	return func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
 		d := net.Dialer{
-			FallbackDelay: -1, // as in hostDial
+			FallbackDelay: -1, // one address: no Happy Eyeballs
+			KeepAlive:     keepAliveLater,
 			LocalAddr:     net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0)),
 			Control: func(network, _ string, raw syscall.RawConn) error {
 				var err error

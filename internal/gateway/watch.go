@@ -29,6 +29,8 @@ type relayWatch struct {
 	r            *relay
 	client, dest *stall
 
+	keepAlive func() // of the destination, at the first look
+
 	mu      sync.Mutex
 	timer   *time.Timer
 	stopped bool
@@ -40,6 +42,7 @@ func newRelayWatch(r *relay, now time.Time) *relayWatch {
 		client: newStall(r.clientProgress, now),
 		dest:   newStall(r.destProgress, now),
 	}
+	w.keepAlive = r.keepAlive
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.next(r.idle), w.look)
@@ -53,6 +56,10 @@ func (w *relayWatch) next(left time.Duration) time.Duration {
 
 func (w *relayWatch) look() {
 	now := time.Now()
+	if w.keepAlive != nil {
+		w.keepAlive()
+		w.keepAlive = nil
+	}
 	quiet := now.Sub(w.r.began) - time.Duration(w.r.last.Load())
 	switch {
 	case quiet >= w.r.idle:

@@ -19,6 +19,8 @@ const (
 	// quietBytes of allocations in that time are little enough to collect meanwhile,
 	// and worthBytes of allocations since the last time are enough to be worth it.
 	quietBytes, worthBytes = 4 << 20, 16 << 20
+	// stillBytes of allocations in that time are no work worth waiting for.
+	stillBytes = 256 << 10
 	// collections of what a burst has left: each halves the stacks that have
 	// grown, and what lies in a sync.Pool goes with the second.
 	collections = 3
@@ -49,6 +51,7 @@ func Keep(ctx context.Context) {
 	percent := 100
 	var allocated, collected uint64 // by the last tick, and by the last collection here
 	more := 0                       // collections to come
+	burst := false                  // it was not quiet since the last of them
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,12 +64,14 @@ func Keep(ctx context.Context) {
 			percent = want
 			debug.SetGCPercent(percent)
 		}
-		quiet := now-allocated < quietBytes
+		quiet, still := now-allocated < quietBytes, now-allocated < stillBytes
 		allocated = now
+		burst = burst || !quiet
 		// Not by how much garbage there is beside what lives: what lived at the
-		// last collection in a burst is garbage too when the burst is over.
-		if now-collected > max(worthBytes, live/4) {
-			more = collections
+		// last collection in a burst is garbage too when the burst is over. A
+		// trickle is for Go's own collector.
+		if (burst || still) && now-collected > max(worthBytes, live/4) {
+			more, burst = collections, false
 		}
 		if quiet && more > 0 {
 			debug.FreeOSMemory()

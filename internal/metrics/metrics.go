@@ -97,7 +97,7 @@ func handles() *Metrics {
 		handshakes: counter("handshakes_total", "Handshakes that were completed, by leg and what was agreed on.", "leg", "version", "suite", "group", "resumed"),
 		reached:    counter("flow_steps_total", "Finished flows by the highest of the nine steps they reached; 0 is before the client hello.", "step"),
 		steps:      prometheus.NewHistogramVec(histogram("handshake_step_seconds", "Time that the messages and decisions of one of the nine steps took, by leg.", wait), []string{"leg", "step"}),
-		setup:      prometheus.NewHistogramVec(histogram("flow_setup_seconds", "Time from the SYN until data could be relayed.", wait), []string{"action"}),
+		setup:      prometheus.NewHistogramVec(histogram("flow_setup_seconds", "Time from the three-way handshake until data could be relayed.", wait), []string{"action"}),
 		duration:   prometheus.NewHistogram(histogram("flow_duration_seconds", "Life of the flows that were let through.", []float64{.01, .1, 1, 10, 60, 600, 3600, 36000})),
 		alerts:     counter("tls_alerts_total", "TLS alerts on the client's leg; what is not listed by an RFC is counted as other.", "direction", "alert"),
 		upstream:   counter("upstream_total", "Attempts to reach a destination: connected, or the reason code of the failure.", "result"),

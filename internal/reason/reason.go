@@ -63,13 +63,21 @@ func All() []Entry { return slices.Clone(entries[:]) }
 
 // Lookup returns the entry of a code; false for a word that is not in the list.
 func Lookup(c Code) (Entry, bool) {
-	for i := range entries {
-		if entries[i].Code == c {
-			return entries[i], true
-		}
+	i, ok := byCode[c]
+	if !ok {
+		return Entry{}, false
 	}
-	return Entry{}, false
+	return entries[i], true
 }
+
+// byCode are the places in entries.
+var byCode = func() map[Code]int {
+	m := make(map[Code]int, len(entries))
+	for i, e := range entries {
+		m[e.Code] = i
+	}
+	return m
+}()
 
 // Alert returns the alert wanted for a code: NoAlert where none is, and
 // internal_error (80) for a code that is not in the list.
