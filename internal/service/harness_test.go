@@ -264,7 +264,7 @@ func (h *house) bad() {
 func (h *house) finished(n uint64) {
 	h.t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		p := h.s.Policy()
+		p := h.s.Policy(0)
 		sum := p.Default.Refused + p.Default.Failed
 		for _, r := range p.Rules {
 			sum += r.Hits.Allowed + r.Hits.Refused + r.Hits.Failed
@@ -273,5 +273,5 @@ func (h *house) finished(n uint64) {
 			return
 		}
 	}
-	h.t.Fatalf("no %d flows have finished: %+v", n, h.s.Policy())
+	h.t.Fatalf("no %d flows have finished: %+v", n, h.s.Policy(0))
 }

@@ -146,7 +146,7 @@ func TestPageShadowAndWould(t *testing.T) {
 		_ = c.Close()
 	}
 	h.finished(4)
-	p := h.s.Policy()
+	p := h.s.Policy(0)
 	if i := slices.IndexFunc(p.Rules, func(r admin.Rule) bool { return r.Name == "pay" }); p.Rules[i].Hits.Would != 3 || p.Rules[i].Hits.Allowed != 4 {
 		t.Errorf("hits of pay: %+v", p.Rules[i].Hits)
 	}
@@ -187,6 +187,40 @@ func TestPageShadowAndWould(t *testing.T) {
 	if len(b.console) > 0 {
 		t.Errorf("the page complains: %q", b.console)
 	}
+}
+
+// Of many rules the page draws those with flows and says how many it leaves
+// out; the interface gives all of them, or as many as it is asked for.
+func TestPageManyRules(t *testing.T) {
+	const rules = 400
+	h := newHouse(t, func(h *house) {
+		var b strings.Builder
+		for i := range rules {
+			fmt.Fprintf(&b, "    - {name: many-%d, to: [\"203.0.113.98:443\"], sni: [m%d.example], action: deny}\n", i, i)
+		}
+		h.put("sslgate.yaml", 0o644, []byte(strings.Replace(houseConfig, "    - name: pay\n", b.String()+"    - name: pay\n", 1)))
+	})
+	b := newBrowser(t)
+	for _, i := range []int{7, 399} {
+		r := many(1)
+		r.Rule = fmt.Sprintf("many-%d", i)
+		h.s.finished(r)
+	}
+	all := h.s.Policy(0)
+	if len(all.Rules) < rules || all.More != 0 {
+		t.Fatalf("%d rules and %d more", len(all.Rules), all.More)
+	}
+	two := h.s.Policy(2)
+	if len(two.Rules) != 2 || two.More != len(all.Rules)-2 || two.Rules[0].Name != "many-7" || two.Rules[1].Name != "many-399" {
+		t.Errorf("the two with flows: %+v", two)
+	}
+	b.look("light", 1280, 1400)
+	b.must("Page.navigate", map[string]any{"url": h.url + "/#token=" + h.token}, nil)
+	b.until(`document.querySelector("#policy tbody").textContent.includes("many-399")`)
+	if n := b.eval(`document.querySelectorAll("#policy tbody tr").length`); n != 101.0 { // and the default
+		t.Errorf("%v rows", n)
+	}
+	b.until(fmt.Sprintf(`document.getElementById("more").checkVisibility() && document.getElementById("more").textContent.includes("%d more")`, len(all.Rules)-100))
 }
 
 // With 1,000 flows a second the page stays alive and the gateway sends it a
