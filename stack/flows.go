@@ -33,6 +33,7 @@ type flows struct {
 	lingering []lingerer           // oldest first
 	accepted  uint64
 	rejected  uint64
+	gaveUp    uint64 // of lingering
 }
 
 type lingerer struct {
@@ -108,6 +109,7 @@ func (f *flows) remove(c *Conn, reset bool) (oldest *Conn) {
 		oldest = f.lingering[0].conn
 		f.lingering[0] = lingerer{}
 		f.lingering = f.lingering[1:]
+		f.gaveUp++
 	}
 	f.lingering = append(f.lingering, lingerer{c, time.Now().Add(f.lingerTimeout)})
 	return oldest
@@ -132,6 +134,7 @@ func (f *flows) late(now time.Time) (late []*Conn) {
 		case delivered(l.conn):
 		case now.After(l.until):
 			late = append(late, l.conn)
+			f.gaveUp++
 		default:
 			kept = append(kept, l)
 		}
@@ -179,4 +182,5 @@ func (f *flows) stats(s *Stats) {
 	s.FlowsLingering = len(f.lingering)
 	s.FlowsAccepted = f.accepted
 	s.FlowsRejected = f.rejected
+	s.LingeringReset = f.gaveUp
 }

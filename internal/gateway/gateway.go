@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
@@ -87,7 +86,6 @@ type Gateway struct {
 	refusals *refusals
 	buffers  *bufferPool
 	turns    *turns.Queue
-	overload overload
 	memory   Memory
 	limitLog *limitLog
 	draining atomic.Bool
@@ -115,7 +113,6 @@ func New(c Config) (*Gateway, error) {
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
-		overload: overload{limit: rate.Sometimes{Interval: overloadEvery}},
 		finished: c.Finished,
 	}
 	if g.dial == nil {

@@ -159,6 +159,7 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"sent":     func(s *stack.Stats) uint64 { return s.ResetsSent },
 		"received": func(s *stack.Stats) uint64 { return s.ResetsReceived },
 	})
+	add("stack_lingering_resets_total", "Closed flows that were reset because their last bytes were not acknowledged in time, or too many of them lingered.", "", by{"": func(s *stack.Stats) uint64 { return s.LingeringReset }})
 	add("stack_flows_total", "Flows with a complete TCP handshake: accepted, or rejected for want of room.", "result", by{
 		"accepted": func(s *stack.Stats) uint64 { return s.FlowsAccepted },
 		"rejected": func(s *stack.Stats) uint64 { return s.FlowsRejected },
