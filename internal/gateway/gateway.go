@@ -176,6 +176,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 // Flows is the number of live flows.
 func (g *Gateway) Flows() int { return g.registry.count() }
 
+// Relayed is the number of bytes that all flows since the start have relayed,
+// live ones so far.
+func (g *Gateway) Relayed() (up, down int64) { return g.registry.relayed() }
+
 // Each calls f for every flow that is live now, in no particular order; f may
 // End it. It may have ended by itself meanwhile.
 func (g *Gateway) Each(f func(*Live)) {

@@ -77,7 +77,9 @@ func (s *Service) newMetrics() *metrics.Metrics {
 			s.mu.Lock()
 			limit, draining := s.rt.Config.Limits.Flows, s.draining
 			s.mu.Unlock()
+			up, down := s.gateway.Relayed()
 			return metrics.Gauges{
+				BytesUp: up, BytesDown: down,
 				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: s.Readiness().Ready,
 				Memory: s.memoryParts(),
 				Queues: map[string][2]int{"refused_syns": {s.gateway.Queued(), gateway.QueueSize}}, Repairs: s.repairs(),
