@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/assault"
 	"github.com/sslgate/sslgate/internal/lab"
@@ -148,10 +150,12 @@ func (w *world) limits(rules, limits string) string {
 	return w.pem("sslgate.yaml", []byte(before+"limits: "+limits+after))
 }
 
-// serveAsked echoes, or never stops talking to who says "more".
+// serveAsked echoes, or never stops talking to who says "more", or never reads
+// on from who says "push".
 func serveAsked(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
 	buf := make([]byte, 4)
 	if _, err := io.ReadFull(c, buf); err != nil {
 		return
@@ -164,8 +168,34 @@ func serveAsked(c net.Conn) {
 			}
 		}
 	}
+	if string(buf) == "push" {
+		for { // until it is reset: a write of nothing would not tell
+			if state, err := tcpState(c); err != nil || state != tcpEstablished {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
 	_, _ = c.Write(buf)
 	_, _ = io.Copy(io.Discard, c)
+}
+
+// tcpEstablished is the kernel's word for a connection with both directions
+// open (include/net/tcp_states.h).
+const tcpEstablished = 1
+
+func tcpState(c net.Conn) (uint8, error) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	var asked error
+	err = raw.Control(func(fd uintptr) { info, asked = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if err = errors.Join(err, asked); err != nil {
+		return 0, err
+	}
+	return info.State, nil
 }
 
 // While one address attacks, others are served, the attacker meets the limit
@@ -182,6 +212,7 @@ func TestOneAddressAttacks(t *testing.T) {
 		{assault.Hellos, 40, []reason.Code{reason.HandshakeTimeout}, "limits.handshake"},
 		{assault.Handshakes, 16, []reason.Code{reason.NoCertificate}, ""},
 		{assault.Windows, 20, []reason.Code{reason.EndClientStalled}, "limits.stall"},
+		{assault.Uploads, 20, []reason.Code{reason.EndDestinationStalled}, "limits.stall"},
 		{assault.Drips, 40, []reason.Code{reason.HelloTimeout}, "limits.handshake"},
 		{assault.Fragments, 20, nil, ""},
 	} {
@@ -195,8 +226,12 @@ func TestOneAddressAttacks(t *testing.T) {
 			job := assault.Job{
 				Kind: c.kind, From: from[:1], To: to, Name: "pay.example", Workers: c.workers, For: time.Minute, Say: []byte("more"),
 			}
-			if c.kind == assault.Windows { // it takes a certificate to come that far
+			switch c.kind {
+			case assault.Windows, assault.Uploads: // it takes a certificate to come that far
 				job.Cert, job.Key = cert, key
+			}
+			if c.kind == assault.Uploads {
+				job.Say = []byte("push")
 			}
 			attack := w.assault(job)
 			time.Sleep(time.Second)

@@ -28,6 +28,7 @@ const (
 	Hellos      Kind = "hellos"      // a valid ClientHello, and then nothing
 	Handshakes  Kind = "handshakes"  // whole handshakes without a certificate, as fast as can be
 	Windows     Kind = "windows"     // ask for data and read none of it: the window closes
+	Uploads     Kind = "uploads"     // send without end to a destination that does not read
 	Drips       Kind = "drips"       // a ClientHello, one byte at a time
 	Fragments   Kind = "fragments"   // first fragments of packets that never become whole
 
@@ -37,7 +38,9 @@ const (
 )
 
 // Kinds returns all attacks.
-func Kinds() []Kind { return []Kind{Connections, Hellos, Handshakes, Windows, Drips, Fragments} }
+func Kinds() []Kind {
+	return []Kind{Connections, Hellos, Handshakes, Windows, Uploads, Drips, Fragments}
+}
 
 // Job says what to do.
 type Job struct {
@@ -48,12 +51,12 @@ type Job struct {
 	To   []netip.AddrPort
 	// Name is the SNI.
 	Name string
-	// Cert and Key, PEM files, are what Windows and Clients show; "" for none.
+	// Cert and Key, PEM files, are what Windows, Uploads and Clients show; "" for none.
 	// Plain makes them speak TCP alone.
 	Cert, Key string
 	Plain     bool
-	// Say is what Windows sends to make the destination talk, and Clients, who
-	// then expect as many bytes.
+	// Say is what Windows sends to make the destination talk, Uploads to make it
+	// stop reading, and Clients, who then expect as many bytes.
 	Say []byte
 	// Workers attack at the same time; for Fragments they are packets a
 	// hundredth of a second.
@@ -187,7 +190,7 @@ func (a *assault) run(ctx context.Context) Done {
 		a.fragments(ctx)
 	} else {
 		one := map[Kind]func(context.Context, net.Conn, time.Time){
-			Connections: a.silent, Hellos: a.greet, Handshakes: a.shake, Windows: a.hold, Drips: a.drip, Clients: a.visit,
+			Connections: a.silent, Hellos: a.greet, Handshakes: a.shake, Windows: a.hold, Uploads: a.push, Drips: a.drip, Clients: a.visit,
 		}[a.job.Kind]
 		if one == nil {
 			return Done{Error: fmt.Sprintf("no kind %q", a.job.Kind)}
@@ -334,6 +337,33 @@ func (a *assault) shake(ctx context.Context, c net.Conn, _ time.Time) {
 	t := tls.Client(c, a.tls)
 	if err := t.HandshakeContext(ctx); err == nil {
 		_, _ = t.Read(make([]byte, 1)) // in TLS 1.3 the refusal comes now
+	}
+	a.count(ctx)
+}
+
+// pushBuffer bounds what the attacker's own kernel holds of an upload, in bytes:
+// what counts is what the gateway does.
+const pushBuffer = 64 << 10
+
+// push sends until nobody takes any more, and stays.
+func (a *assault) push(ctx context.Context, c net.Conn, _ time.Time) {
+	_ = c.(*net.TCPConn).SetWriteBuffer(pushBuffer)
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if !a.job.Plain {
+		t := tls.Client(c, a.tls)
+		hctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
+		err := t.HandshakeContext(hctx)
+		cancel()
+		if err != nil {
+			a.count(ctx)
+			return
+		}
+		c = t
+	}
+	block := make([]byte, 16<<10)
+	for _, err := c.Write(a.job.Say); err == nil; {
+		_, err = c.Write(block)
 	}
 	a.count(ctx)
 }
