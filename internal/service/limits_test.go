@@ -27,6 +27,7 @@ import (
 func TestLimitsAreToldOf(t *testing.T) {
 	for _, c := range []struct {
 		name, limits, log, metric string
+		keys                      string // that lines of the log have, besides
 		meet                      func(*house)
 		serve                     func(*house, net.Conn)
 	}{
@@ -74,7 +75,7 @@ func TestLimitsAreToldOf(t *testing.T) {
 		{name: "time for the handshake", limits: "handshake: 300ms", log: "limits.handshake", metric: `sslgate_flows_total{reason="handshake_timeout",.*} 1`, meet: func(h *house) {
 			h.halfHello("pay.example")
 		}},
-		{name: "handshakes", limits: "handshakes: 1, handshake: 3s", log: "limits.handshakes", metric: `sslgate_handshake_turns_total{event="refused"} 2`, meet: func(h *house) {
+		{name: "handshakes", limits: "handshakes: 1, handshake: 3s", log: "limits.handshakes", keys: "reason waited", metric: `sslgate_handshake_turns_total{event="refused"} 2`, meet: func(h *house) {
 			for range 1 + 4 + 2 {
 				h.halfHello("pay.example")
 			}
@@ -109,8 +110,14 @@ func TestLimitsAreToldOf(t *testing.T) {
 			c.meet(h)
 			h.metric(c.metric)
 			h.stop() // the counters are looked at for the last time
-			if h.met(c.log) == 0 {
+			lines := h.met(c.log)
+			if len(lines) == 0 {
 				t.Errorf("the log does not say that %s is met: %v", c.log, h.seen.All())
+			}
+			for _, key := range strings.Fields(c.keys) {
+				if !slices.ContainsFunc(lines, func(l map[string]any) bool { return l[key] != nil }) {
+					t.Errorf("no line about %s has %s: %v", c.log, key, lines)
+				}
 			}
 		})
 	}
@@ -139,14 +146,14 @@ func TestLimitWatch(t *testing.T) {
 	}
 }
 
-// met is how many lines of the log say that the limit is.
-func (h *house) met(limit string) (n int) {
+// met are the lines of the log which say that the limit is.
+func (h *house) met(limit string) (lines []map[string]any) {
 	for _, e := range h.seen.FilterMessage("limit met").All() {
-		if e.ContextMap()["limit"] == limit {
-			n++
+		if fields := e.ContextMap(); fields["limit"] == limit {
+			lines = append(lines, fields)
 		}
 	}
-	return n
+	return lines
 }
 
 // metric waits until a line of /metrics matches.
