@@ -40,10 +40,14 @@ func TestCitedTestsExist(t *testing.T) {
 					t.Errorf("%s:%d cites %s of %s; it is in %v", name, i+1, m[2], m[1], tests[m[2]])
 				}
 			}
-			for _, m := range cited.FindAllStringSubmatchIndex(line, -1) {
-				test := line[m[2]:m[3]]
+			all := cited.FindAllStringSubmatchIndex(line, -1)
+			for k, m := range all {
+				test, rest := line[m[2]:m[3]], line[m[1]:]
+				if k+1 < len(all) {
+					rest = line[m[1]:all[k+1][0]]
+				}
 				cases := []string{line[m[4]:m[5]]}
-				for _, f := range further.FindAllStringSubmatch(line[m[1]:], -1) {
+				for _, f := range further.FindAllStringSubmatch(rest, -1) {
 					cases = append(cases, f[1])
 				}
 				for _, c := range cases {
