@@ -18,7 +18,7 @@ import (
 func TestCitedTestsExist(t *testing.T) {
 	const root = "../.."
 	tests := testFuncs(t, root)
-	cited := regexp.MustCompile("\\b(Test[A-Z][A-Za-z0-9_]*)((?:/[A-Za-z0-9_-]+)?)")
+	cited := regexp.MustCompile(`\b(Test[A-Z][A-Za-z0-9_]*)((?:/[A-Za-z0-9_-]+)?)`)
 	bare := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z][A-Za-z0-9_]*`)
 	housed := regexp.MustCompile("`([a-z0-9/]+)` ((?:Test|Fuzz)[A-Z][A-Za-z0-9_]*)") // a package and a test of it
 	further := regexp.MustCompile("`(/[a-z][^`]*)`")                                 // of the test before it

@@ -3,6 +3,7 @@ package metrics
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,7 +42,7 @@ func TestNativeHistograms(t *testing.T) {
 	histograms := map[string]*dto.Histogram{}
 	for body := bufio.NewReader(w.Body); ; {
 		var f dto.MetricFamily
-		if err := protodelim.UnmarshalFrom(body, &f); err == io.EOF {
+		if err := protodelim.UnmarshalFrom(body, &f); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)

@@ -32,11 +32,13 @@ func TestLimitsAreToldOf(t *testing.T) {
 		serve                     func(*house, net.Conn)
 	}{
 		{name: "flows", limits: "flows: 1", log: "limits.flows", metric: `sslgate_flows_total{reason="flow_limit",.*} 1`, meet: func(h *house) {
-			defer h.good().Close()
+			c := h.good()
+			defer c.Close()
 			h.refusedSYN()
 		}},
 		{name: "flows of a client", limits: "flows_per_client: 1", log: "limits.flows_per_client", metric: `sslgate_flows_total{reason="client_limit",.*} 1`, meet: func(h *house) {
-			defer h.good().Close()
+			c := h.good()
+			defer c.Close()
 			h.refusedSYN()
 		}},
 		{name: "half-open handshakes", log: "half-open handshakes", metric: `sslgate_stack_syn_cookies_total{event="sent"} [1-9]`, meet: (*house).synFlood},
