@@ -219,6 +219,8 @@ func TestPageManyRules(t *testing.T) {
 		t.Errorf("%v rows", n)
 	}
 	b.until(fmt.Sprintf(`document.getElementById("more").checkVisibility() && document.getElementById("more").textContent.includes("%d more")`, len(all.Rules)-100))
+	b.eval(`document.getElementById("more").scrollIntoView()`)
+	keep(t, "rules.png", b.shot())
 }
 
 func hostile(id string) *audit.Record {

@@ -44,9 +44,10 @@ func TestPageUnderLoad(t *testing.T) {
 	const rate, span = 1000, 4 * time.Second
 	start := time.Now()
 	fed := 0
-	for want := 0; fed < rate*int(span.Seconds()); time.Sleep(5 * time.Millisecond) {
+	for fed < rate*int(span.Seconds()) {
+		time.Sleep(5 * time.Millisecond)
 		// What a sleep that took long left out is made good.
-		for want = int(time.Since(start).Seconds() * rate); fed < want; fed++ {
+		for due := int(time.Since(start).Seconds() * rate); fed < due; fed++ {
 			h.s.finished(many(fed))
 		}
 	}
