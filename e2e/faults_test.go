@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -181,7 +182,10 @@ func TestUpstreamBlackHoled(t *testing.T) {
 	testneed.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
-	g := w.start(w.config(payRule, "dial: {timeout: 1s}\n"))
+	const silent = `
+    - {name: silent, to: ["*:8443"], identity: pay, client: {certificate: required, authorities: [staff]}, destination: {tls: verify, authorities: [staff], name: pay.example}}
+`
+	g := w.start(w.config(payRule+silent, "dial: {timeout: 1s}\n"))
 	w.echo("at first")
 	hole := w.lab.Command(lab.Server, "nft", "add table inet hole; add chain inet hole in { type filter hook input priority 0; }; add rule inet hole in tcp dport 443 drop")
 	if out, err := hole.CombinedOutput(); err != nil {
@@ -205,6 +209,29 @@ func TestUpstreamBlackHoled(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	w.echo("the hole is closed")
+
+	heard := make(chan int, 1)
+	at := netip.AddrPortFrom(lab.ServerAddr(0, false), 8443).String()
+	w.origin(at, func(c net.Conn) { // reads the hello and all that comes, and says nothing
+		n, _ := io.Copy(io.Discard, c)
+		heard <- int(n)
+	})
+	begin = time.Now()
+	if c, err = w.dialTLSTo(at, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the destination is silent in its handshake: the client sees %d bytes, %v, want a reset", n, err)
+	}
+	if took := time.Since(begin); took < 900*time.Millisecond || took > 4*time.Second {
+		t.Errorf("after %v, dial.timeout is 1s", took)
+	}
+	if n := <-heard; n == 0 {
+		t.Error("no hello reached the destination")
+	}
+	if r := w.last(4); r.str("reason") != "destination_handshake_timeout" || r.str("verdict") != "failed" {
+		t.Errorf("record: %s %s", r.str("verdict"), r.str("reason"))
+	}
 	if strings.Contains(g.stderr.String(), "\terror\t") {
 		t.Errorf("a destination's failure is no error of the gateway:\n%s", g.stderr.String())
 	}
@@ -270,29 +297,94 @@ func TestIngressGoesAndComes(t *testing.T) {
 		w.echo(when + ", a new flow")
 	}
 	goesOn("at first")
-	for _, c := range []struct{ name, said, down, up string }{
-		{"down and up", "down", "ip link set lan0 down", "ip link set lan0 up"},
-		{"renamed and back", "missing", "ip link set lan0 down; ip link set lan0 name other0; ip link set other0 up",
-			"ip link set other0 down; ip link set other0 name lan0; ip link set lan0 up"},
+	sh := func(line string) func() { return func() { w.sh(line) } }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name, said string
+		down, up   func()
+	}{
+		{"down and up", "down", sh("ip link set lan0 down"), sh("ip link set lan0 up")},
+		{
+			"renamed and back", "missing", sh("ip link set lan0 down; ip link set lan0 name other0; ip link set other0 up"),
+			sh("ip link set other0 down; ip link set other0 name lan0; ip link set lan0 up"),
+		},
+		{
+			"deleted and made anew", "missing", func() { must(w.lab.Unlink(lab.LANIface)) },
+			func() { must(w.lab.Relink(lab.LANIface)) },
+		},
 	} {
-		w.sh(c.down)
-		w.knock(43000)
+		said := strings.Count(g.stderr.String(), "a captured interface is "+c.said)
+		c.down()
+		if c.name != "deleted and made anew" { // then the client has no interface either
+			w.knock(43000)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-		if conn, err := w.lab.Dial(ctx, lab.Client, "tcp", server(false)); err == nil && c.name == "down and up" {
+		if conn, err := w.lab.Dial(ctx, lab.Client, "tcp", server(false)); err == nil && c.name != "renamed and back" {
 			_ = conn.Close()
-			t.Errorf("%s: connected over an interface that is down", c.name)
+			t.Errorf("%s: connected over an interface that is not there", c.name)
 		}
 		cancel()
-		if !g.stderr.wait("a captured interface is "+c.said, 5*time.Second, g.cmd.Done()) {
-			t.Errorf("%s: the log does not say so:\n%s", c.name, g.stderr.String())
-		}
-		w.sh(c.up)
+		w.until(c.name+": the log says so", func() bool {
+			return strings.Count(g.stderr.String(), "a captured interface is "+c.said) > said
+		})
+		c.up()
 		goesOn(c.name)
+		w.knock(43001)
 		w.nothingLeaked(s, c.name)
 	}
 	if !g.stderr.wait("a captured interface is up again", 5*time.Second, g.cmd.Done()) {
 		t.Errorf("the log does not say that it is back:\n%s", g.stderr.String())
 	}
+	select {
+	case <-g.cmd.Done():
+		t.Errorf("the gateway ended:\n%s", g.stderr.String())
+	default:
+	}
+}
+
+// The interface towards the destinations goes down and comes up: live flows go
+// on where TCP can wait for it, new ones are told that there is no way, and are
+// taken again at once when there is one.
+func TestEgressGoesAndComes(t *testing.T) {
+	testneed.Tool(t, "ip")
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	g := w.start(w.config(payRule, "dial: {timeout: 1s}\n"))
+	s := w.leak()
+	live, err := w.dialTLS(false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	w.echo("at first")
+	w.sh("ip link set " + lab.WANIface + " down")
+	if _, err := live.Write([]byte("sent while it is down")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := w.dialTLS(false, nil)
+	if err != nil {
+		t.Fatal(err) // the client's handshake comes first
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client sees %d bytes, %v, want a reset", n, err)
+	}
+	_ = c.Close()
+	if r := w.last(2); r.str("reason") != "destination_unreachable" || r.str("verdict") != "failed" {
+		t.Errorf("record: %s %s, %s", r.str("verdict"), r.str("reason"), r.str("detail"))
+	}
+	w.sh("ip link set " + lab.WANIface + " up")
+	w.echo("it is up")
+	_ = live.SetReadDeadline(time.Now().Add(20 * time.Second))
+	back := make([]byte, len("sent while it is down"))
+	if _, err := io.ReadFull(live, back); err != nil || string(back) != "sent while it is down" {
+		t.Errorf("the live flow: %q, %v", back, err)
+	}
+	w.nothingLeaked(s, "the interface was down")
 	select {
 	case <-g.cmd.Done():
 		t.Errorf("the gateway ended:\n%s", g.stderr.String())

@@ -20,9 +20,15 @@ import (
 // dialTLS connects as alice from the client's namespace.
 func (w *world) dialTLS(six bool, cfg *tls.Config) (*tls.Conn, error) {
 	w.t.Helper()
+	return w.dialTLSTo(server(six), cfg)
+}
+
+// dialTLSTo is dialTLS to another destination.
+func (w *world) dialTLSTo(to string, cfg *tls.Config) (*tls.Conn, error) {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	raw, err := w.lab.Dial(ctx, lab.Client, "tcp", server(six))
+	raw, err := w.lab.Dial(ctx, lab.Client, "tcp", to)
 	if err != nil {
 		return nil, err
 	}

@@ -297,7 +297,8 @@ func TestLingerTimeout(t *testing.T) {
 		t.Errorf("stats: %+v", st)
 	}
 	l.eventually("nothing lingers", func() bool { return l.stack.Stats().FlowsLingering == 0 })
-	if st := l.stack.Stats(); st.ResetsSent != 1 {
+	l.eventually("reset", func() bool { return l.stack.Stats().ResetsSent > 0 })
+	if st := l.stack.Stats(); st.ResetsSent != 1 || st.LingeringReset != 1 {
 		t.Errorf("stats: %+v", st)
 	}
 }

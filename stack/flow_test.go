@@ -164,7 +164,7 @@ func TestLimits(t *testing.T) {
 	if _, err := l.tryDial(server4, patience); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("third flow of a client: %v", err)
 	}
-	// All addresses of a /64 are one client, whose limit is its own.
+	// Another client has a limit of its own.
 	l.dial(server6)
 	get(t, flows)
 	if _, err := l.client.DialFrom(context.Background(), other, server4); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -180,6 +180,38 @@ func TestLimits(t *testing.T) {
 	}
 	_ = c.Close()
 	get(t, flows)
+}
+
+// All addresses of an IPv6 /64 are one client, those of the next one another.
+func TestLimitOfASlash64(t *testing.T) {
+	h, flows := given()
+	l := newLab(t, 1500, false, stack.Config{Handler: h, MaxFlowsPerClient: 2})
+	from := func(a string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		c, err := l.client.DialFrom(ctx, netip.AddrPortFrom(netip.MustParseAddr(a), 0), server6)
+		if err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+			get(t, flows)
+		}
+		return err
+	}
+	for _, a := range []string{"2001:db8:1:2::1", "2001:db8:1:2:ffff::2"} {
+		if err := from(a); err != nil {
+			t.Fatalf("%s: %v", a, err)
+		}
+	}
+	for _, a := range []string{"2001:db8:1:2::1", "2001:db8:1:2:8000::3"} {
+		if err := from(a); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s, the third flow of its /64: %v", a, err)
+		}
+	}
+	if err := from("2001:db8:1:3::1"); err != nil {
+		t.Errorf("of the next /64: %v", err)
+	}
+	if st := l.stack.Stats(); st.SYNLimited != 2 || st.FlowsLive != 3 {
+		t.Errorf("stats: %+v", st)
+	}
 }
 
 func TestStopAccepting(t *testing.T) {

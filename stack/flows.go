@@ -46,6 +46,7 @@ type flows struct {
 	lingering []lingerer           // oldest first
 	accepted  uint64
 	rejected  uint64
+	gaveUp    uint64 // of lingering
 }
 
 type lingerer struct {
@@ -121,6 +122,7 @@ func (f *flows) remove(c *Conn, reset bool) (oldest *Conn) {
 		oldest = f.lingering[0].conn
 		f.lingering[0] = lingerer{}
 		f.lingering = f.lingering[1:]
+		f.gaveUp++
 	}
 	f.lingering = append(f.lingering, lingerer{c, time.Now().Add(f.lingerTimeout)})
 	return oldest
@@ -145,6 +147,7 @@ func (f *flows) late(now time.Time) (late []*Conn) {
 		case delivered(l.conn):
 		case now.After(l.until):
 			late = append(late, l.conn)
+			f.gaveUp++
 		default:
 			kept = append(kept, l)
 		}
@@ -192,4 +195,5 @@ func (f *flows) stats(s *Stats) {
 	s.FlowsLingering = len(f.lingering)
 	s.FlowsAccepted = f.accepted
 	s.FlowsRejected = f.rejected
+	s.LingeringReset = f.gaveUp
 }

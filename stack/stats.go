@@ -54,6 +54,7 @@ type Stats struct {
 	FlowsRejected  uint64 // handshake complete, but no room any more: reset
 	FlowsLive      int    // held by the Handler now
 	FlowsLingering int    // closed, last bytes not yet acknowledged
+	LingeringReset uint64 // of those, reset: LingerTimeout was over, or there were too many
 }
 
 // BadPackets counts the packets that were dropped as malformed, by what was

@@ -66,20 +66,20 @@ func TestManPage(t *testing.T) {
 
 // The shells read what completion writes for them.
 func TestCompletions(t *testing.T) {
-	for shell, check := range map[string][]string{"bash": {"bash", "-n"}, "zsh": {"zsh", "-n"}, "fish": {"fish", "-n"}} {
-		var out, errs bytes.Buffer
-		if code := run(t.Context(), []string{"completion", shell}, nil, &out, &errs); code != 0 || !strings.Contains(out.String(), "sslgate") {
-			t.Errorf("%s: %d: %s", shell, code, errs.String())
-		}
-		if _, err := exec.LookPath(check[0]); err != nil {
-			continue // that shell is not here; its script is made by cobra
-		}
-		file := filepath.Join(t.TempDir(), shell)
-		if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if said, err := exec.Command(check[0], append(check[1:], file)...).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", shell, err, said)
-		}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		t.Run(shell, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), []string{"completion", shell}, nil, &out, &errs); code != 0 || !strings.Contains(out.String(), "sslgate") {
+				t.Fatalf("%d: %s", code, errs.String())
+			}
+			path := testneed.Tool(t, shell)
+			file := filepath.Join(t.TempDir(), shell)
+			if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if said, err := exec.Command(path, "-n", file).CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, said)
+			}
+		})
 	}
 }

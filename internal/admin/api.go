@@ -175,6 +175,8 @@ type Policy struct {
 	Digest string `json:"digest"`
 	Mode   string `json:"mode"`
 	Rules  []Rule `json:"rules"`
+	// More counts the rules that limit left out.
+	More int `json:"more,omitempty"`
 	// Default counts the flows that no rule fitted.
 	Default Hits `json:"default"`
 	// Would counts what would have been refused if it were enforced, the most
@@ -183,9 +185,11 @@ type Policy struct {
 }
 
 // Would counts the flows that one observed rule would have refused for one
-// reason. Fields are those of the audit record.
+// reason. Fields are those of the audit record. With others it is every rule
+// together that is not counted apart.
 type Would struct {
 	Rule   string `json:"would_rule,omitempty"` // left out for the default
+	Others bool   `json:"others,omitempty"`
 	Reason string `json:"would_reason"`
 	Flows  uint64 `json:"flows"`
 }
@@ -199,7 +203,8 @@ type Rule struct {
 	Hits   Hits           `json:"hits"`
 }
 
-// Hits counts finished flows since the start.
+// Hits counts finished flows since the start, or since a reload brought the
+// rule.
 type Hits struct {
 	Allowed uint64 `json:"allowed"`
 	Refused uint64 `json:"refused"`
@@ -287,7 +292,8 @@ type Backend interface {
 	// Config is the configuration as loaded, defaults filled in. It names key
 	// files and never holds what is in them.
 	Config() map[string]any
-	Policy() Policy
+	// Policy has at most limit rules, those with the most flows; 0 is all.
+	Policy(limit int) Policy
 	Certificates() []Certificate
 	Revocation() []RevocationList
 	LogLevel() string

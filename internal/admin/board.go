@@ -37,8 +37,10 @@ type Step struct {
 }
 
 // Group counts the flows that one rule did not let through for one reason.
+// With others it is every rule together that has no group of its own.
 type Group struct {
 	Rule    string    `json:"rule"`
+	Others  bool      `json:"others,omitempty"`
 	Verdict string    `json:"verdict"`
 	Reason  string    `json:"reason"`
 	Count   uint64    `json:"count"`
@@ -175,9 +177,8 @@ func (b *boards) groups() []Group {
 	}
 	var all []counted
 	b.hub.groups.Range(func(_, v any) bool {
-		if g := v.(*group); g.kind.String() != "allowed" {
-			all = append(all, counted{g, g.count.Load()})
-		}
+		g := v.(*group)
+		all = append(all, counted{g, g.count.Load()})
 		return true
 	})
 	slices.SortFunc(all, func(a, b counted) int {
@@ -186,7 +187,7 @@ func (b *boards) groups() []Group {
 	out := []Group{}
 	for _, c := range all[:min(len(all), boardGroups)] {
 		g := Group{
-			Rule: c.g.rule, Verdict: c.g.kind.String(), Reason: string(c.g.code), Count: c.n,
+			Rule: c.g.rule, Others: c.g.others, Verdict: c.g.kind.String(), Reason: string(c.g.code), Count: c.n,
 			Last: time.UnixMilli(c.g.last.Load()).UTC(),
 		}
 		if r := c.g.example.Load(); r != nil {

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -26,6 +25,8 @@ type Hub struct {
 	verdicts        [3]atomic.Uint64                                 // by kind
 	unrecorded      atomic.Int64
 
+	rules sync.Map // name -> *ruleHits, see Keep
+
 	groups     sync.Map // groupKey -> *group
 	groupCount atomic.Int64
 
@@ -41,16 +42,10 @@ const (
 	// ringSize is how many finished flows are remembered, let through and not
 	// each; at most about 20 KiB with two full ledgers, so 5 MiB both.
 	ringSize = 128
-	// maxGroups bounds the pairs of rule and reason that are counted apart;
-	// each keeps one record. Those after it count for their verdict alone.
-	maxGroups = 1024
 	// maxSubscribers bounds the readers of the trace. Each has a queue of
 	// traceQueue records, shared between them: the queue is pointers.
 	maxSubscribers = 16
 	traceQueue     = 512
-	// exampleEvery is how often the example of a group changes at most, so
-	// that it can be looked at.
-	exampleEvery = 2 * time.Second
 )
 
 // NewHub returns an empty one.
@@ -78,22 +73,6 @@ func (r *ring) newest(f func(*audit.Record) bool) {
 	}
 }
 
-type groupKey struct {
-	rule string
-	kind reason.Kind
-	code reason.Code
-}
-
-// group counts the flows with the same rule and reason, and keeps one.
-type group struct {
-	groupKey
-	count   atomic.Uint64
-	would   atomic.Uint64 // those of count that were only observed
-	last    atomic.Int64  // unix milliseconds
-	changed atomic.Int64  // of example
-	example atomic.Pointer[audit.Record]
-}
-
 // Finished takes a record. It does not block.
 func (h *Hub) Finished(r *audit.Record) {
 	kind := reason.Refused
@@ -102,100 +81,21 @@ func (h *Hub) Finished(r *audit.Record) {
 	}
 	h.verdicts[min(int(kind), len(h.verdicts)-1)].Add(1)
 	h.unrecorded.Add(r.Suppressed)
+	h.hit(r, kind)
 	if kind == reason.Allowed {
 		h.allowed.add(r)
 	} else {
 		h.denied.add(r)
 		h.reached[min(r.Step, handshake.StepApplicationData)].Add(1)
+		h.count(groupKey{rule: r.Rule, kind: kind, code: r.Reason}, r)
 	}
-	h.count(groupKey{r.Rule, kind, r.Reason}, r)
 	if w := r.Would; w != nil {
 		h.wouldTotal.Add(1)
-		h.countWould(wouldKey{w.Rule, w.Reason})
+		h.countWould(wouldKey{rule: w.Rule, code: w.Reason})
 	}
 	for _, s := range *h.subs.Load() {
 		s.offer(r)
 	}
-}
-
-func (h *Hub) count(key groupKey, r *audit.Record) {
-	v, ok := h.groups.Load(key)
-	if !ok {
-		if h.groupCount.Load() >= maxGroups {
-			return
-		}
-		if v, ok = h.groups.LoadOrStore(key, &group{groupKey: key}); !ok {
-			h.groupCount.Add(1)
-		}
-	}
-	g := v.(*group)
-	g.count.Add(1)
-	if r.Would != nil {
-		g.would.Add(1)
-	}
-	now := r.Start.Add(r.Duration).UnixMilli()
-	g.last.Store(now)
-	if old := g.changed.Load(); (old == 0 || now-old >= exampleEvery.Milliseconds()) && g.changed.CompareAndSwap(old, now) {
-		g.example.Store(r)
-	}
-}
-
-// wouldKey is what would have refused, and why.
-type wouldKey struct {
-	rule string
-	code reason.Code
-}
-
-// maxWoulds bounds the pairs that are counted apart; those after it count for
-// their rule alone.
-const maxWoulds = 256
-
-func (h *Hub) countWould(key wouldKey) {
-	v, ok := h.woulds.Load(key)
-	if !ok {
-		if h.wouldCount.Load() >= maxWoulds {
-			return
-		}
-		if v, ok = h.woulds.LoadOrStore(key, new(atomic.Uint64)); !ok {
-			h.wouldCount.Add(1)
-		}
-	}
-	v.(*atomic.Uint64).Add(1)
-}
-
-// Woulds lists what would have been refused, the most frequent first.
-func (h *Hub) Woulds() []Would {
-	all := []Would{}
-	h.woulds.Range(func(k, v any) bool {
-		key := k.(wouldKey)
-		all = append(all, Would{Rule: key.rule, Reason: string(key.code), Flows: v.(*atomic.Uint64).Load()})
-		return true
-	})
-	slices.SortFunc(all, func(a, b Would) int {
-		return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Reason, b.Reason))
-	})
-	return all
-}
-
-// Hits counts the flows that a rule decided; "" is the default.
-func (h *Hub) Hits(rule string) (hits Hits) {
-	h.groups.Range(func(_, v any) bool {
-		g := v.(*group)
-		if g.rule != rule {
-			return true
-		}
-		hits.Would += g.would.Load()
-		switch n := g.count.Load(); g.kind {
-		case reason.Allowed:
-			hits.Allowed += n
-		case reason.Failed:
-			hits.Failed += n
-		default:
-			hits.Refused += n
-		}
-		return true
-	})
-	return hits
 }
 
 // Recent returns at most limit finished flows that pass the filter, the newest

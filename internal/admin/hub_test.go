@@ -91,7 +91,7 @@ func TestHubIsBounded(t *testing.T) {
 	wg.Wait()
 	groups := 0
 	h.groups.Range(func(_, _ any) bool { groups++; return true })
-	if groups > maxGroups+4 { // as many over it as flows that finish at once
+	if groups > maxGroups+4+1 { // as many over it as flows that finish at once, and the others
 		t.Errorf("%d groups", groups)
 	}
 	if all := h.Recent(Filter{}, 1<<20); len(all) != 2*ringSize {
@@ -102,6 +102,85 @@ func TestHubIsBounded(t *testing.T) {
 	}
 	if hits := h.Hits("pay"); hits.Allowed != 8*maxGroups || hits.Refused != 0 {
 		t.Errorf("pay %+v", hits)
+	}
+}
+
+// As many rules as docs/policy.md speaks of: the hits of each are right, and
+// what is not counted apart is said to belong to others.
+func TestHitsOfManyRules(t *testing.T) {
+	const rules = 10_000
+	h := NewHub()
+	refusals := []reason.Code{reason.NoCertificate, reason.Expired, reason.UnknownCA}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := w; i < rules; i += 4 {
+				name := fmt.Sprintf("rule-%d", i)
+				for _, code := range refusals {
+					r := record("x", name, code)
+					r.Would = &audit.Would{Rule: name, Reason: code}
+					h.Finished(r)
+				}
+				h.Finished(record("x", name, reason.OK))
+			}
+		})
+	}
+	wg.Wait()
+	for i := range rules {
+		if got, want := h.Hits(fmt.Sprintf("rule-%d", i)), (Hits{Allowed: 1, Refused: 3, Would: 3}); got != want {
+			t.Fatalf("rule %d of %d: %+v, want %+v", i, rules, got, want)
+		}
+	}
+	var sum, others uint64
+	h.groups.Range(func(_, v any) bool {
+		g := v.(*group)
+		sum += g.count.Load()
+		if g.others {
+			others++
+		}
+		return true
+	})
+	if sum != 3*rules || others != 3 {
+		t.Errorf("groups count %d refusals of %d, others have %d reasons of 3", sum, 3*rules, others)
+	}
+	b := boards{hub: h, backend: fixed{}}
+	refused := b.groups()
+	for i, g := range refused[:3] { // the most frequent
+		if !g.Others || g.Rule != "" || g.Count < 2*maxGroups || g.Example == nil {
+			t.Errorf("group %d: %+v", i, g)
+		}
+	}
+	if g := refused[3]; g.Others || g.Count != 1 {
+		t.Errorf("group of one rule: %+v", g)
+	}
+	sum = 0
+	woulds := h.Woulds()
+	for _, w := range woulds {
+		sum += w.Flows
+	}
+	if sum != 3*rules || !woulds[0].Others || len(woulds) > maxWoulds+4+3 {
+		t.Errorf("%d would have been refused, want %d, in %d lines; first %+v", sum, 3*rules, len(woulds), woulds[0])
+	}
+
+	// A reload that brings other rules ends the memory of the old ones.
+	h.Finished(record("x", "", reason.NoRule))
+	h.Keep([]string{"rule-7"})
+	if a, b, c := h.Hits("rule-7"), h.Hits("rule-8"), h.Hits(""); a.Flows() != 4 || b.Flows() != 0 || c.Flows() != 1 {
+		t.Errorf("after a reload: kept %+v, gone %+v, default %+v", a, b, c)
+	}
+	left := 0
+	h.rules.Range(func(_, _ any) bool { left++; return true })
+	if left != 2 {
+		t.Errorf("%d rules are remembered", left)
+	}
+}
+
+func TestMostHit(t *testing.T) {
+	hits := []Hits{{}, {Allowed: 5}, {}, {Refused: 9}, {Failed: 1}}
+	for limit, want := range map[int]string{0: "[0 1 2 3 4]", 1: "[3]", 2: "[1 3]", 4: "[0 1 3 4]", 9: "[0 1 2 3 4]"} {
+		if got := fmt.Sprint(MostHit(hits, limit)); got != want {
+			t.Errorf("limit %d: %s, want %s", limit, got, want)
+		}
 	}
 }
 

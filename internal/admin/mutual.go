@@ -24,6 +24,10 @@ const (
 	// maxCallers bounds the connections of the metrics listener, handshakes
 	// with them: each costs some 50 KiB.
 	maxCallers = 64
+	// maxCallersOfOne bounds those of one client: Prometheus keeps one, and a
+	// pair of them behind one address, each reloading, has four. Who says
+	// nothing from one address keeps nobody out from another.
+	maxCallersOfOne = 8
 )
 
 // ListenMetrics listens on any address for readers of /metrics, which is all
@@ -38,7 +42,7 @@ func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, e
 	mux.Handle("GET /metrics", s.opt.Metrics)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.add("admin metrics", &admitting{
-		Listener: &limited{Listener: ln, slots: make(chan struct{}, maxCallers)}, admit: admit, log: s.opt.Log,
+		Listener: newLimited(ln, maxCallers, maxCallersOfOne), admit: admit, log: s.opt.Log,
 		// One line in ten seconds: whoever can reach the port can be refused.
 		said: rate.NewLimiter(rate.Every(10*time.Second), 3), ctx: ctx, cancel: cancel, ready: make(chan net.Conn),
 	}, mux)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -91,8 +92,8 @@ func (s *Server) list() []route {
 			answers: []says{ok("configuration", map[string]any{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Config()) }},
 		{method: "GET", path: "/v1/policy", summary: "Digest and rules, with the flows each has decided",
-			answers: []says{ok("policy", Policy{})},
-			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Policy()) }},
+			query:   []param{{"limit", "integer", "no more rules than so many, those with the most flows"}},
+			answers: []says{ok("policy", Policy{}), bad}, handle: s.policy},
 		{method: "GET", path: "/v1/certificates", summary: "Certificates of identities and authorities, the first to end first",
 			answers: []says{ok("certificates", []Certificate{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Certificates()) }},
@@ -212,6 +213,15 @@ func (s *Server) flows(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, flows)
 }
 
+func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
+	n, err := atMost(r.URL.Query(), 0)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	answer(w, http.StatusOK, s.opt.Backend.Policy(n))
+}
+
 // picked reads the filter and the limit.
 func picked(r *http.Request, limit int) (Filter, int, error) {
 	q := r.URL.Query()
@@ -219,12 +229,20 @@ func picked(r *http.Request, limit int) (Filter, int, error) {
 	if err != nil {
 		return f, 0, err
 	}
-	if s := q.Get("limit"); s != "" {
-		if limit, err = strconv.Atoi(s); err != nil || limit < 1 {
-			return f, 0, errors.New("limit is a number from 1")
-		}
+	limit, err = atMost(q, limit)
+	return f, limit, err
+}
+
+func atMost(q url.Values, limit int) (int, error) {
+	s := q.Get("limit")
+	if s == "" {
+		return limit, nil
 	}
-	return f, limit, nil
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, errors.New("limit is a number from 1")
+	}
+	return n, nil
 }
 
 func (s *Server) flow(w http.ResponseWriter, r *http.Request) {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -106,7 +105,7 @@ func (s *Server) ListenHTTP(address, token string) (netip.AddrPort, error) {
 const maxConns = 128
 
 func (s *Server) add(name string, ln net.Listener, h http.Handler) {
-	s.doors = append(s.doors, door{name, &limited{Listener: ln, slots: make(chan struct{}, maxConns)}, &http.Server{
+	s.doors = append(s.doors, door{name, newLimited(ln, maxConns, maxConns), &http.Server{
 		Handler: h,
 		// The callers are local; the bounds are against one that hangs.
 		// Streams and profiles set their own deadlines.
@@ -160,35 +159,4 @@ func (s *Server) close() {
 	for _, d := range s.doors {
 		_ = d.http.Close()
 	}
-}
-
-// limited bounds the connections of a listener: the next one is closed.
-type limited struct {
-	net.Listener
-	slots chan struct{}
-}
-
-type limitedConn struct {
-	net.Conn
-	release func()
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case l.slots <- struct{}{}:
-	default:
-		_ = c.Close() // the caller finds it closed
-		return c, nil
-	}
-	return &limitedConn{c, sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (c *limitedConn) Close() error {
-	err := c.Conn.Close()
-	c.release()
-	return err
 }

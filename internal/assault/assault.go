@@ -15,8 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Kind of an attack.
@@ -28,6 +26,7 @@ const (
 	Hellos      Kind = "hellos"      // a valid ClientHello, and then nothing
 	Handshakes  Kind = "handshakes"  // whole handshakes without a certificate, as fast as can be
 	Windows     Kind = "windows"     // ask for data and read none of it: the window closes
+	Uploads     Kind = "uploads"     // send without end to a destination that does not read
 	Drips       Kind = "drips"       // a ClientHello, one byte at a time
 	Fragments   Kind = "fragments"   // first fragments of packets that never become whole
 
@@ -37,7 +36,9 @@ const (
 )
 
 // Kinds returns all attacks.
-func Kinds() []Kind { return []Kind{Connections, Hellos, Handshakes, Windows, Drips, Fragments} }
+func Kinds() []Kind {
+	return []Kind{Connections, Hellos, Handshakes, Windows, Uploads, Drips, Fragments}
+}
 
 // Job says what to do.
 type Job struct {
@@ -48,12 +49,12 @@ type Job struct {
 	To   []netip.AddrPort
 	// Name is the SNI.
 	Name string
-	// Cert and Key, PEM files, are what Windows and Clients show; "" for none.
+	// Cert and Key, PEM files, are what Windows, Uploads and Clients show; "" for none.
 	// Plain makes them speak TCP alone.
 	Cert, Key string
 	Plain     bool
-	// Say is what Windows sends to make the destination talk, and Clients, who
-	// then expect as many bytes.
+	// Say is what Windows sends to make the destination talk, Uploads to make it
+	// stop reading, and Clients, who then expect as many bytes.
 	Say []byte
 	// Workers attack at the same time; for Fragments they are packets a
 	// hundredth of a second.
@@ -187,7 +188,7 @@ func (a *assault) run(ctx context.Context) Done {
 		a.fragments(ctx)
 	} else {
 		one := map[Kind]func(context.Context, net.Conn, time.Time){
-			Connections: a.silent, Hellos: a.greet, Handshakes: a.shake, Windows: a.hold, Drips: a.drip, Clients: a.visit,
+			Connections: a.silent, Hellos: a.greet, Handshakes: a.shake, Windows: a.hold, Uploads: a.push, Drips: a.drip, Clients: a.visit,
 		}[a.job.Kind]
 		if one == nil {
 			return Done{Error: fmt.Sprintf("no kind %q", a.job.Kind)}
@@ -336,44 +337,4 @@ func (a *assault) shake(ctx context.Context, c net.Conn, _ time.Time) {
 		_, _ = t.Read(make([]byte, 1)) // in TLS 1.3 the refusal comes now
 	}
 	a.count(ctx)
-}
-
-// hold asks for data and reads none of it.
-func (a *assault) hold(ctx context.Context, c net.Conn, _ time.Time) {
-	raw := c.(*net.TCPConn)
-	_ = c.SetDeadline(time.Now().Add(2 * dialTimeout))
-	if !a.job.Plain {
-		t := tls.Client(c, a.tls)
-		if err := t.HandshakeContext(ctx); err != nil {
-			a.count(ctx)
-			return
-		}
-		c = t
-	}
-	if _, err := c.Write(a.job.Say); err != nil {
-		a.count(ctx)
-		return
-	}
-	for ctx.Err() == nil && established(raw) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	a.count(ctx)
-}
-
-// established asks the kernel: reading would open the window.
-func established(c *net.TCPConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	const stateEstablished = 1 // include/net/tcp_states.h
-	up := false
-	err = raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		up = err == nil && info.State == stateEstablished
-	})
-	return err == nil && up
 }

@@ -90,7 +90,7 @@ func TestKinds(t *testing.T) {
 				t.Fatalf("%q: %v", out.String(), err)
 			}
 			switch kind {
-			case Connections, Drips, Windows, Hellos:
+			case Connections, Drips, Windows, Uploads, Hellos:
 				if d.Made != 2 || d.Held != 2 {
 					t.Errorf("%+v", d)
 				}

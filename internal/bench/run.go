@@ -36,6 +36,8 @@ type Options struct {
 	Profile string
 	// JSON and Markdown are ways to print the rows, instead of a table.
 	JSON, Markdown bool
+	// Hold makes it an error that a stated reach is missed: see notHeld.
+	Hold bool
 }
 
 // ErrUsage is inside the errors that are wrong options or a machine on which
@@ -301,10 +303,16 @@ func (r *run) print(stdout io.Writer, about string) error {
 		fmt.Fprintf(stdout, "\n%s\nmedian of %d rounds (lowest-highest); /peer is sslgate's figure by that peer's\n\n", about, r.opt.Rounds)
 		newTable(rows).write(stdout)
 	}
+	var err error
 	if len(r.failed) > 0 {
-		return fmt.Errorf("%w:\n  %s", ErrPartial, strings.Join(r.failed, "\n  "))
+		err = fmt.Errorf("%w:\n  %s", ErrPartial, strings.Join(r.failed, "\n  "))
 	}
-	return nil
+	if r.opt.Hold {
+		if missed := notHeld(rows); len(missed) > 0 {
+			err = errors.Join(err, fmt.Errorf("%w:\n  %s", ErrNotHeld, strings.Join(missed, "\n  ")))
+		}
+	}
+	return err
 }
 
 func (r *run) progress(format string, args ...any) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
@@ -87,7 +86,6 @@ type Gateway struct {
 	refusals *refusals
 	buffers  *bufferPool
 	turns    *turns.Queue
-	overload overload
 	memory   Memory
 	limitLog *limitLog
 	draining atomic.Bool
@@ -115,7 +113,6 @@ func New(c Config) (*Gateway, error) {
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
-		overload: overload{limit: rate.Sometimes{Interval: overloadEvery}},
 		finished: c.Finished,
 	}
 	if g.dial == nil {
@@ -178,6 +175,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // Flows is the number of live flows.
 func (g *Gateway) Flows() int { return g.registry.count() }
+
+// Relayed is the number of bytes that all flows since the start have relayed,
+// live ones so far.
+func (g *Gateway) Relayed() (up, down int64) { return g.registry.relayed() }
 
 // Each calls f for every flow that is live now, in no particular order; f may
 // End it. It may have ended by itself meanwhile.

@@ -7,12 +7,16 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // limitEvery is how often at most the log says that one of the limits is met:
 // who attacks must not write the log. Every flow has its record all the same.
 const limitEvery = 10 * time.Second
+
+// detailBytes bounds the detail in such a line.
+const detailBytes = 200
 
 // limitOf names the setting behind a reason; "" where it is not a limit.
 func limitOf(c reason.Code) string {
@@ -27,8 +31,10 @@ func limitOf(c reason.Code) string {
 		return "limits.hello"
 	case reason.HelloTimeout, reason.HandshakeTimeout:
 		return "limits.handshake"
+	case reason.HandshakeLimit:
+		return "limits.handshakes"
 	case reason.ChainTooLong:
-		return "limits.chain"
+		return "limits.chain, limits.chain_bytes" // the detail says which
 	case reason.EndIdle:
 		return "limits.idle"
 	case reason.EndHalfClosed:
@@ -39,7 +45,8 @@ func limitOf(c reason.Code) string {
 	return ""
 }
 
-// limitLog says which limits are met, each at most every limitEvery.
+// limitLog says which limits are met, each at most every limitEvery. Those of
+// the stack, which end no flow, are looked after by package service.
 type limitLog struct {
 	log *zap.Logger
 	now func() time.Time
@@ -87,6 +94,9 @@ func (l *limitLog) note(r *audit.Record) {
 	fields := []zap.Field{
 		zap.String("limit", limit), zap.String("reason", string(code)),
 		zap.Int("flows", flows), zap.Stringer("one_of_them", r.Client),
+	}
+	if r.Detail != "" {
+		fields = append(fields, zap.String("detail", escape.String(r.Detail, detailBytes)))
 	}
 	if unrecorded > 0 {
 		fields = append(fields, zap.Int("syns_without_record", unrecorded))

@@ -11,10 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -250,34 +246,6 @@ func TestShedEndsTheLargest(t *testing.T) {
 	// More than there is ends everything, and ends.
 	if _, n := h.gw.Shed(1 << 40); n != 9-flows {
 		t.Errorf("%d flows were ended, want the other %d", n, 9-flows)
-	}
-}
-
-// The log names a limit that is met once in a while, and counts the rest.
-func TestLimitLog(t *testing.T) {
-	core, logs := observer.New(zap.InfoLevel)
-	now := time.Unix(0, 0)
-	l := newLimitLog(zap.New(core), func() time.Time { return now })
-	record := func(code, end reason.Code, suppressed int64) {
-		l.note(&audit.Record{Reason: code, End: end, Suppressed: suppressed, Client: netip.MustParseAddrPort("192.0.2.1:1")})
-	}
-	record(reason.OK, reason.EndClean, 0)
-	for range 1000 {
-		record(reason.ClientLimit, "", 2)
-	}
-	record(reason.OK, reason.EndClientStalled, 0)
-	now = now.Add(limitEvery)
-	record(reason.ClientLimit, "", 2)
-	all := logs.All()
-	if len(all) != 3 {
-		t.Fatalf("%d lines: %v", len(all), all)
-	}
-	last := all[2].ContextMap()
-	if last["limit"] != "limits.flows_per_client" || last["flows"] != int64(1000) || last["syns_without_record"] != int64(2000) || last["one_of_them"] != "192.0.2.1:1" {
-		t.Errorf("%v", last)
-	}
-	if all[1].ContextMap()["limit"] != "limits.stall" {
-		t.Errorf("%v", all[1].ContextMap())
 	}
 }
 

@@ -20,6 +20,8 @@ type registry struct {
 	live  map[string]*Live
 	flows map[netip.Prefix]int // live ones, by client; never holds a zero
 	empty chan struct{}        // closed while there is no live flow
+
+	up, down int64 // bytes relayed by flows that have left
 }
 
 func newRegistry() *registry {
@@ -50,6 +52,8 @@ func (r *registry) leave(l *Live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.live, l.ID)
+	up, down := l.moved()
+	r.up, r.down = r.up+up, r.down+down
 	key := clientnet.Of(l.Client.Addr())
 	if r.flows[key]--; r.flows[key] <= 0 {
 		delete(r.flows, key)
@@ -57,6 +61,29 @@ func (r *registry) leave(l *Live) {
 	if len(r.live) == 0 {
 		close(r.empty)
 	}
+}
+
+// relayed sums the bytes of all flows up, live ones included: each byte counts
+// once, whether its flow leaves at this moment or not.
+func (r *registry) relayed() (up, down int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	up, down = r.up, r.down
+	for _, l := range r.live {
+		u, d := l.moved()
+		up, down = up+u, down+d
+	}
+	return up, down
+}
+
+// moved is what the flow has relayed so far. The registry's lock may be held.
+func (l *Live) moved() (up, down int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.relay == nil {
+		return 0, 0
+	}
+	return l.relay.up.Load(), l.relay.down.Load()
 }
 
 // small says whether a client holds at most half as many flows as the others do

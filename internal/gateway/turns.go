@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -67,28 +63,6 @@ func (fl *flow) takeTurn(ctx context.Context) bool {
 		e.Detail = fmt.Sprintf("its turn did not come within %s", time.Since(began).Round(time.Millisecond))
 	}
 	e.Err = err
-	fl.g.overload.say(fl.g, fl.rec.Client.Addr().String())
 	fl.refuseHello(e, fl.facts.Hello.RecordVersion)
 	return false
-}
-
-// overloadEvery is how often at most the log says that handshakes are refused
-// because too many wait.
-const overloadEvery = 10 * time.Second
-
-// overload keeps the log's lines about it few.
-type overload struct {
-	limit  rate.Sometimes
-	unsaid atomic.Uint64
-}
-
-// say counts one, and logs now and then.
-func (o *overload) say(g *Gateway, client string) {
-	o.unsaid.Add(1)
-	o.limit.Do(func() {
-		s := g.turns.Stats()
-		g.log.Warn("handshakes are refused: too many wait for their turn",
-			zap.Uint64("refused", o.unsaid.Swap(0)), zap.String("one_of_them", client),
-			zap.Int("in_flight", s.InFlight), zap.Int("waiting", s.Waiting))
-	})
 }

@@ -150,6 +150,31 @@ func (l *Lab) addLink(k link) error {
 	return l.addAddrs(k.b, k.bName, k.bAddr)
 }
 
+// Unlink deletes an interface of the gateway, and with it the other end of the
+// pair; Relink makes both anew, with their addresses and routes.
+func (l *Lab) Unlink(dev string) error {
+	return l.Netlink(Gateway, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(dev)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", dev, err)
+		}
+		return h.LinkDel(link)
+	})
+}
+
+// Relink is told of in Unlink.
+func (l *Lab) Relink(dev string) error {
+	for _, k := range l.links() {
+		if k.a == Gateway && k.aName == dev {
+			if err := l.addLink(k); err != nil {
+				return fmt.Errorf("link %s - %s: %w", k.a, k.b, err)
+			}
+			return l.routes()
+		}
+	}
+	return fmt.Errorf("the lab has no interface %s in its gateway", dev)
+}
+
 func (l *Lab) addAddrs(ns NS, dev string, addrs []string) error {
 	return l.Netlink(ns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName(dev)

@@ -32,6 +32,59 @@ func TestAlertRules(t *testing.T) {
 	promtool(t, filepath.Join(dist, "alerts"), "", "test", "rules", "sslgate.test.yml")
 }
 
+// Every alert is shown to fire, and not to fire.
+func TestAlertsAreTested(t *testing.T) {
+	read := func(name string, into any) {
+		t.Helper()
+		raw, err := os.ReadFile(filepath.Join(dist, "alerts", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Alert string `yaml:"alert"`
+			} `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	var tests struct {
+		Tests []struct {
+			Alerts []struct {
+				Name   string `yaml:"alertname"`
+				Expect []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		} `yaml:"tests"`
+	}
+	read("sslgate.rules.yml", &rules)
+	read("sslgate.test.yml", &tests)
+	fires, silent := map[string]bool{}, map[string]bool{}
+	for _, set := range tests.Tests {
+		for _, a := range set.Alerts {
+			if len(a.Expect) > 0 {
+				fires[a.Name] = true
+			} else {
+				silent[a.Name] = true
+			}
+		}
+	}
+	n := 0
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			n++
+			if !fires[r.Alert] || !silent[r.Alert] {
+				t.Errorf("%s: shown to fire: %t, not to: %t", r.Alert, fires[r.Alert], silent[r.Alert])
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("only %d alerts were found", n)
+	}
+}
+
 // Prometheus' own linter has nothing to say.
 func TestPromtoolLint(t *testing.T) {
 	m := full()
@@ -123,8 +176,12 @@ func TestNamesExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ruleTests, err := os.ReadFile(filepath.Join(dist, "alerts", "sslgate.test.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := regexp.MustCompile(`sslgate_[a-z0-9_]+`)
-	for where, text := range map[string]string{"docs/metrics.md": string(doc), "the rules": string(rules), "the dashboard": strings.Join(dashboard(t), "\n")} {
+	for where, text := range map[string]string{"docs/metrics.md": string(doc), "the rules": string(rules), "their tests": string(ruleTests), "the dashboard": strings.Join(dashboard(t), "\n")} {
 		for _, name := range names.FindAllString(text, -1) {
 			if !exist[name] && !exist[strings.TrimSuffix(name, "_bucket")] {
 				t.Errorf("%s: there is no %s", where, name)

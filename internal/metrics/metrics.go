@@ -35,7 +35,6 @@ type Metrics struct {
 	alerts     *prometheus.CounterVec
 	upstream   *prometheus.CounterVec
 	ended      *prometheus.CounterVec
-	bytes      *prometheus.CounterVec
 	unrecorded prometheus.Counter
 	reloads    *prometheus.CounterVec
 	reloadOK   prometheus.Gauge
@@ -61,7 +60,7 @@ func New(info Info, src Sources) *Metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		build, m.flows, m.handshakes, m.reached, m.steps, m.setup, m.duration, m.alerts, m.upstream, m.ended, m.bytes,
+		build, m.flows, m.handshakes, m.reached, m.steps, m.setup, m.duration, m.alerts, m.upstream, m.ended,
 		m.unrecorded, m.reloads, m.reloadOK, m.reloadAt,
 		newSourceCollector(src),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -99,16 +98,21 @@ func handles() *Metrics {
 		steps:      prometheus.NewHistogramVec(histogram("handshake_step_seconds", "Time that the messages and decisions of one of the nine steps took, by leg.", wait), []string{"leg", "step"}),
 		setup:      prometheus.NewHistogramVec(histogram("flow_setup_seconds", "Time from the three-way handshake until data could be relayed.", wait), []string{"action"}),
 		duration:   prometheus.NewHistogram(histogram("flow_duration_seconds", "Life of the flows that were let through.", []float64{.01, .1, 1, 10, 60, 600, 3600, 36000})),
-		alerts:     counter("tls_alerts_total", "TLS alerts on the client's leg; what is not listed by an RFC is counted as other.", "direction", "alert"),
+		alerts:     counter("tls_alerts_total", "TLS alerts by leg, the last of each direction of a flow; what is not listed by an RFC is counted as other.", "leg", "direction", "alert"),
 		upstream:   counter("upstream_total", "Attempts to reach a destination: connected, or the reason code of the failure.", "result"),
 		ended:      counter("flow_ends_total", "How flows that were let through ended.", "end"),
-		bytes:      counter("flow_bytes_total", "Bytes relayed by finished flows, without TLS; up is from client to destination.", "direction"),
 		unrecorded: prometheus.NewCounter(prometheus.CounterOpts{Name: "sslgate_syns_unrecorded_total", Help: "Refused SYNs without a record of their own, because there were too many."}),
 		reloads:    counter("config_reloads_total", "Reloads: taken, or refused, with which the old configuration stays.", "result"),
 		reloadOK:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "sslgate_config_last_reload_successful", Help: "1 if the last reload, or the start, was taken."}),
 		reloadAt:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "sslgate_config_last_reload_success_timestamp_seconds", Help: "When a configuration was last taken."}),
 	}
 }
+
+// The values of the label leg.
+const (
+	legClient      = "client"
+	legDestination = "destination"
+)
 
 // Finished counts one record.
 func (m *Metrics) Finished(r *audit.Record) {
@@ -121,22 +125,17 @@ func (m *Metrics) Finished(r *audit.Record) {
 	verdict := r.Verdict()
 	m.flows.WithLabelValues(m.rules.bound(r.Rule), verdict, known(r.Reason)).Inc()
 	m.reached.WithLabelValues(stepLabel(r.Step)).Inc()
-	if r.AlertSent != handshake.AlertNone {
-		m.alerts.WithLabelValues("sent", alertLabel(r.AlertSent)).Inc()
+	for _, a := range alertsOf(r) {
+		m.alerts.WithLabelValues(a.leg, a.direction, alertLabel(a.alert)).Inc()
 	}
-	if r.AlertReceived != handshake.AlertNone {
-		m.alerts.WithLabelValues("received", alertLabel(r.AlertReceived)).Inc()
-	}
-	m.leg("client", r.ClientLeg, r.Ledger)
-	m.leg("destination", r.DestinationLeg, r.DestLedger)
+	m.leg(legClient, r.ClientLeg, r.Ledger)
+	m.leg(legDestination, r.DestinationLeg, r.DestLedger)
 	switch {
 	case verdict == reason.Allowed.String():
 		m.upstream.WithLabelValues("connected").Inc()
 		m.setup.WithLabelValues(r.Action).Observe(r.Setup.Seconds())
 		m.duration.Observe(r.Duration.Seconds())
 		m.ended.WithLabelValues(known(r.End)).Inc()
-		m.bytes.WithLabelValues("up").Add(float64(r.BytesUp))
-		m.bytes.WithLabelValues("down").Add(float64(r.BytesDown))
 	case verdict == reason.Failed.String() && r.Step == handshake.StepApplicationData:
 		m.upstream.WithLabelValues(known(r.Reason)).Inc()
 	}
@@ -237,15 +236,4 @@ func known(c reason.Code) string {
 
 func stepLabel(s handshake.Step) string {
 	return strconv.Itoa(int(min(s, handshake.StepApplicationData)))
-}
-
-// alertLabel: the number is the peer's choice, so only listed names count.
-func alertLabel(a handshake.Alert) string {
-	name := a.String()
-	for i, c := range name {
-		if c == '(' && name[:i] != "alert" {
-			return name[:i]
-		}
-	}
-	return "other"
 }

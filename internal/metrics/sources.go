@@ -28,6 +28,9 @@ type Gauges struct {
 	Flows, FlowsMax int
 	Draining        bool
 	Ready           bool
+	// BytesUp and BytesDown are relayed by all flows since the start, live ones
+	// so far; up is from client to destination.
+	BytesUp, BytesDown int64
 	// Queues by name: how many wait, and how many fit.
 	Queues map[string][2]int
 	// Repairs of rules, routes and nft table that others changed.
@@ -65,7 +68,7 @@ type sourceCollector struct {
 	handshakes                                           handshakeDescs
 	stack                                                []stackMetric
 	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
-	queue, queueMax, memory, fragments, expiry           *prometheus.Desc
+	queue, queueMax, memory, fragments, expiry, relayed  *prometheus.Desc
 	auditWritten, auditLost, auditBroken                 *prometheus.Desc
 }
 
@@ -77,6 +80,7 @@ func newSourceCollector(src Sources) *sourceCollector {
 		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc), mem: newMemoryDescs(desc),
 		handshakes:   newHandshakeDescs(desc),
 		flows:        desc("flows_live", "Flows held now."),
+		relayed:      desc("flow_bytes_total", "Bytes relayed, by live flows too, without TLS; up is from client to destination.", "direction"),
 		flowsMax:     desc("flows_limit", "limits.flows: no more are held at a time."),
 		lingering:    desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
 		draining:     desc("draining", "1 while no new flows are taken."),
@@ -159,6 +163,7 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"sent":     func(s *stack.Stats) uint64 { return s.ResetsSent },
 		"received": func(s *stack.Stats) uint64 { return s.ResetsReceived },
 	})
+	add("stack_lingering_resets_total", "Closed flows that were reset because their last bytes were not acknowledged in time, or too many of them lingered.", "", by{"": func(s *stack.Stats) uint64 { return s.LingeringReset }})
 	add("stack_flows_total", "Flows with a complete TCP handshake: accepted, or rejected for want of room.", "result", by{
 		"accepted": func(s *stack.Stats) uint64 { return s.FlowsAccepted },
 		"rejected": func(s *stack.Stats) uint64 { return s.FlowsRejected },
@@ -189,6 +194,8 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		g := c.src.Gauges()
 		gauge(c.flows, float64(g.Flows))
 		gauge(c.flowsMax, float64(g.FlowsMax))
+		ch <- prometheus.MustNewConstMetric(c.relayed, prometheus.CounterValue, float64(g.BytesUp), "up")
+		ch <- prometheus.MustNewConstMetric(c.relayed, prometheus.CounterValue, float64(g.BytesDown), "down")
 		gauge(c.draining, number(g.Draining))
 		gauge(c.ready, number(g.Ready))
 		ch <- prometheus.MustNewConstMetric(c.repairs, prometheus.CounterValue, float64(g.Repairs))

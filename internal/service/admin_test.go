@@ -343,7 +343,7 @@ func TestMetrics(t *testing.T) {
 		`sslgate_flows_total{reason="verified",rule="pay",verdict="allowed"} 1`,
 		`sslgate_flows_total{reason="no_certificate",rule="pay",verdict="refused"} 1`,
 		`sslgate_flow_steps_total{step="9"} 1`,
-		`sslgate_tls_alerts_total{alert="certificate_required",direction="sent"} 1`,
+		`sslgate_tls_alerts_total{alert="certificate_required",direction="sent",leg="client"} 1`,
 		`sslgate_upstream_total{result="connected"} 1`,
 		`sslgate_flow_bytes_total{direction="up"} 5`,
 		`sslgate_flow_ends_total{end="closed"} 1`,

@@ -77,7 +77,9 @@ func (s *Service) newMetrics() *metrics.Metrics {
 			s.mu.Lock()
 			limit, draining := s.rt.Config.Limits.Flows, s.draining
 			s.mu.Unlock()
+			up, down := s.gateway.Relayed()
 			return metrics.Gauges{
+				BytesUp: up, BytesDown: down,
 				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: s.Readiness().Ready,
 				Memory: s.memoryParts(),
 				Queues: map[string][2]int{"refused_syns": {s.gateway.Queued(), gateway.QueueSize}}, Repairs: s.repairs(),
@@ -217,26 +219,6 @@ func newest(all []*gateway.Live, n int) []admin.Flow {
 
 // Config is the configuration as loaded.
 func (s *Service) Config() map[string]any { return config.View(*s.runtime().Config) }
-
-// Policy is what decides now, with what it has decided.
-func (s *Service) Policy() admin.Policy {
-	rt := s.runtime()
-	spec := rt.Config.Policy
-	or := func(v, def string) string {
-		if v == "" {
-			return def
-		}
-		return v
-	}
-	p := admin.Policy{Digest: rt.Set.ID(), Mode: or(spec.Mode, "enforce"), Rules: []admin.Rule{}, Default: s.hub.Hits(""), Would: s.hub.Woulds()}
-	for i := range spec.Rules {
-		r := &spec.Rules[i]
-		p.Rules = append(p.Rules, admin.Rule{
-			Name: r.Name, Action: or(r.Action, "terminate"), Mode: or(r.Mode, p.Mode), Spec: config.View(*r), Hits: s.hub.Hits(r.Name),
-		})
-	}
-	return p
-}
 
 // The kinds of certificates.
 const (

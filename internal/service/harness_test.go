@@ -14,7 +14,9 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
@@ -40,7 +42,11 @@ type house struct {
 	token  string
 	url    string // of the loopback listener
 	api    *admin.Client
-	ended  chan struct{} // closed when the service has ended
+	far    *tuntest.Device        // the gateway's end
+	seen   *observer.ObservedLogs // what was logged
+	serve  func(*house, net.Conn) // the origin; nil echoes
+	stop   func()                 // ends the service
+	ended  chan struct{}          // closed when the service has ended
 }
 
 const houseToken = "0123456789abcdef-secret-token"
@@ -112,7 +118,11 @@ func newHouse(t *testing.T, change ...func(*house)) *house {
 	if rt.Config.Admin.Metrics.Listen != "" {
 		rt.Config.Admin.Metrics.Listen = "127.0.0.1:0"
 	}
-	log := zaptest.NewLogger(t, zaptest.Level(h.level))
+	var core zapcore.Core
+	core, h.seen = observer.New(h.level)
+	log := zaptest.NewLogger(t, zaptest.Level(h.level), zaptest.WrapOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewTee(c, core)
+	})))
 	var err error
 	h.s, err = newService(context.Background(), rt, Options{
 		File: filepath.Join(dir, "sslgate.yaml"), Stdout: io.Discard, Log: log, Level: &h.level, Version: "test",
@@ -151,9 +161,8 @@ func (h *house) start(rt *config.Runtime) {
 	if h.client, err = stacktest.NewClient(near, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")); err != nil {
 		t.Fatal(err)
 	}
-	h.s.device = named{far}
-	h.s.stack, err = stack.New(stack.Config{Device: far, Handler: h.s.gateway, Ports: []uint16{443}, MaxFlows: 1000, MaxFlowsPerClient: 1000})
-	if err != nil {
+	h.far, h.s.device = far, named{far}
+	if h.s.stack, err = stack.New(h.s.stackConfig()); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.s.openAdmin(); err != nil {
@@ -168,9 +177,12 @@ func (h *house) start(rt *config.Runtime) {
 			t.Errorf("service: %v", err)
 		}
 	}()
-	t.Cleanup(func() {
+	h.stop = func() {
 		cancel()
 		<-h.ended
+	}
+	t.Cleanup(func() {
+		h.stop()
 		h.client.Close()
 		_ = near.Close()
 		if err := h.s.records.Close(); err != nil {
@@ -199,6 +211,10 @@ func (h *house) origin() string {
 			}
 			wg.Go(func() {
 				defer c.Close()
+				if h.serve != nil {
+					h.serve(h, c)
+					return
+				}
 				_, _ = io.Copy(c, c)
 			})
 		}
@@ -264,7 +280,7 @@ func (h *house) bad() {
 func (h *house) finished(n uint64) {
 	h.t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		p := h.s.Policy()
+		p := h.s.Policy(0)
 		sum := p.Default.Refused + p.Default.Failed
 		for _, r := range p.Rules {
 			sum += r.Hits.Allowed + r.Hits.Refused + r.Hits.Failed
@@ -273,5 +289,5 @@ func (h *house) finished(n uint64) {
 			return
 		}
 	}
-	h.t.Fatalf("no %d flows have finished: %+v", n, h.s.Policy())
+	h.t.Fatalf("no %d flows have finished: %+v", n, h.s.Policy(0))
 }

@@ -50,6 +50,7 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 			s.revocation.Reload(rt.Revocation) // first: it knows every authority the new rules may name
 			s.gateway.SetPolicy(rt.Set, shadowOf(rt), gatewayLimits(rt.Config))
 			s.gateway.SetTickets(gatewayTickets(rt))
+			s.hub.Keep(ruleNames(rt.Config))
 			res.Policy = rt.Set.ID()
 			if rt.Config.Reload.Live == "reevaluate" {
 				res.Ended = s.reevaluate(rt.Set)

@@ -171,30 +171,67 @@ func TestMetricsWithCurlAndOpenSSL(t *testing.T) {
 	}
 }
 
-// Whoever says nothing holds a place for five seconds and keeps nobody out;
-// more than there are places are closed at once.
+// Whoever says nothing holds a place for five seconds. From one address that is
+// eight places, and others are not kept out; from many it is all there are, and
+// those beyond it are closed at once.
 func TestMetricsSilentCallers(t *testing.T) {
 	h := scraped(t)
-	var held []net.Conn
-	defer func() {
-		for _, c := range held {
-			_ = c.Close()
-		}
-	}()
-	for range 20 {
-		c, err := net.Dial("tcp", h.s.scrapes.String())
+	port := h.s.scrapes.Port()
+	silent := func(host byte) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, host)}}
+		c, err := d.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, c)
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	closed := func(c net.Conn) bool {
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second)) // less than the five
+		_, err := c.Read(make([]byte, 1))
+		return !errors.Is(err, os.ErrDeadlineExceeded)
 	}
 	good := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"prometheus.example"}})).TLS()
-	if code, _, err := fetch(h.reader(t, &good, nil), "https://"+h.s.scrapes.String()+"/metrics"); err != nil || code != http.StatusOK {
-		t.Errorf("beside silent callers: %d %v", code, err)
+	reads := func() error {
+		code, _, err := fetch(h.reader(t, &good, nil), "https://"+h.s.scrapes.String()+"/metrics")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("status %d", code)
+		}
+		return err
 	}
-	_ = held[0].SetReadDeadline(time.Now().Add(8 * time.Second))
-	if _, err := held[0].Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+	first := silent(1)
+	for range 7 {
+		silent(1)
+	}
+	for range 64 {
+		if !closed(silent(1)) {
+			t.Fatal("one address holds more than eight places")
+		}
+	}
+	if err := reads(); err != nil {
+		t.Errorf("beside a silent address: %v", err)
+	}
+	_ = first.SetReadDeadline(time.Now().Add(8 * time.Second))
+	if _, err := first.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a silent caller is kept for longer than 5 s")
+	}
+	for host := range byte(8) {
+		for range 8 {
+			silent(10 + host)
+		}
+	}
+	if !closed(silent(99)) {
+		t.Error("there are more than 64 places")
+	}
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		err := reads()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after the silent ones were thrown out: %v", err)
+		}
 	}
 }
 

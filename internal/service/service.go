@@ -195,15 +195,19 @@ func (s *Service) openDevice() error {
 	if !dev.Offload() && c.TUN.Offload != "off" {
 		s.log.Warn("TUN without offload: one packet a system call, bulk transfers run at 0.1 to 0.35 of the speed", zap.String("reason", dev.OffloadReason()))
 	}
-	s.stack, err = stack.New(stack.Config{
-		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
-		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
-		UserTimeout: userTimeout(c.Limits.Stall.Std()),
-	})
-	if err != nil {
+	if s.stack, err = stack.New(s.stackConfig()); err != nil {
 		return errors.Join(err, s.device.Close())
 	}
 	return nil
+}
+
+func (s *Service) stackConfig() stack.Config {
+	c := s.rt.Config
+	return stack.Config{
+		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
+		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
+		UserTimeout: userTimeout(c.Limits.Stall.Std()),
+	}
 }
 
 // SteerConfig is what of a configuration run, guard and release agree on.
@@ -242,6 +246,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	group.Go(func() error { return s.watchdog(parts) })
 	group.Go(func() error { return s.runMemory(parts) })
 	group.Go(func() error { return s.watchStaples(parts) })
+	group.Go(func() error { return s.watchLimits(parts) })
 	if s.steering != nil {
 		group.Go(func() error { return s.steering.Watch(parts) })
 	}

@@ -25,7 +25,7 @@ func main() {
 }
 
 // run is main without a process: 0 is good, 1 means that something was not
-// measured, 2 wrong usage.
+// measured or, with -hold, did not hold, 2 wrong usage.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 && strings.HasPrefix(args[0], "role-") {
 		return role(args, stdin, stdout, stderr)
@@ -63,6 +63,7 @@ func options(args []string, stderr io.Writer) (opt bench.Options, err error) {
 	f.IntVar(&opt.Rounds, "rounds", 0, "`number` of rounds (default 3, with -quick 1)")
 	f.StringVar(&opt.Profile, "profile", "", "write a CPU profile of sslgate for every test into `DIR`")
 	f.BoolVar(&opt.JSON, "json", false, "print one JSON object a row")
+	f.BoolVar(&opt.Hold, "hold", false, "exit with 1 where clients keep less than 0.8 of their rate, or one of their connections fails, while one address attacks (assault-...)")
 	f.BoolVar(&opt.Markdown, "markdown", false, "print the table as Markdown")
 	f.Func("only", "`TESTS` separated by commas, or how their names begin", func(s string) error {
 		opt.Only = append(opt.Only, strings.Split(s, ",")...)

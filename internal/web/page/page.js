@@ -157,7 +157,7 @@ function draw() {
     { text: age(f.since, at), cls: "num" }]), "none at this moment");
   rows("refusals", b.refusals.map((g) => {
     const e = g.example;
-    return [num(g.count), g.rule || "default", { text: g.reason, cls: "tight " + kinds[g.verdict] }, e ? e.step : "", { text: e ? e.alert : "", cls: "tight" },
+    return [num(g.count), g.others ? "(other rules)" : g.rule || "default", { text: g.reason, cls: "tight " + kinds[g.verdict] }, e ? e.step : "", { text: e ? e.alert : "", cls: "tight" },
       e ? { text: e.client, open: e.id, cls: "tight" } : "", { text: facts(e), cls: "wide" }];
   }), "nothing was refused since the start");
   rows("recent", b.recent.map((f) => [
@@ -276,6 +276,9 @@ async function run() {
   }
 }
 
+// maxRules is how many rules are drawn: those with the most flows.
+const maxRules = 100;
+
 // slow asks for what changes seldom.
 let slowTimer = 0;
 async function slow() {
@@ -283,14 +286,16 @@ async function slow() {
   slowTimer = setTimeout(slow, 3000);
   if (paused || !token) return;
   try {
-    const [policy, certificates, lists] = await Promise.all(["/v1/policy", "/v1/certificates", "/v1/revocation"].map(async (p) => (await ask(p)).json()));
+    const [policy, certificates, lists] = await Promise.all(["/v1/policy?limit=" + maxRules, "/v1/certificates", "/v1/revocation"].map(async (p) => (await ask(p)).json()));
     text(byId("digest"), policy.digest);
     const hits = (h) => [num(h.allowed), num(h.refused), num(h.failed), { text: number.format(h.would), cls: "num " + (h.would ? "warn" : "") }];
     rows("policy", [
       ...policy.rules.map((r) => [r.name, r.action, { text: r.mode, cls: r.mode === "observe" ? "warn" : "" }, ...hits(r.hits)]),
       ["default", "deny", policy.mode, ...hits(policy.default)]], "");
+    byId("more").hidden = !policy.more;
+    text(byId("more"), "The " + number.format(policy.rules.length) + " rules with the most flows; " + number.format(policy.more || 0) + " more are not shown.");
     byId("observed").hidden = policy.would.length === 0;
-    rows("would", policy.would.slice(0, 50).map((w) => [num(w.flows), w.would_rule || "default", { text: w.would_reason, cls: "wide" }]), "");
+    rows("would", policy.would.slice(0, 50).map((w) => [num(w.flows), w.others ? "(other rules)" : w.would_rule || "default", { text: w.would_reason, cls: "wide" }]), "");
     rows("certificates", certificates.slice(0, 50).map((c) => [
       { text: c.days_left.toFixed(1), cls: "num " + (c.days_left < 0 ? "bad" : c.days_left < 14 ? "warn" : "") }, c.kind, c.name, { text: c.subject, cls: "wide" }]), "none");
     rows("crls", lists.slice(0, 50).map((l) => [

@@ -1,0 +1,41 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNotHeld is the error of a run with Options.Hold in which a stated reach
+// was missed.
+var ErrNotHeld = errors.New("what is promised did not hold")
+
+// keptAtLeast is the share of their rate that clients of other addresses keep
+// while one address attacks; none of their connections fails.
+const keptAtLeast = 0.8
+
+// notHeld says which of the rows of assault-… miss that. Of the rounds the
+// median counts for the rate, and every one for failures.
+func notHeld(rows []Row) []string {
+	var all []string
+	judged := 0
+	for _, row := range rows {
+		if !strings.HasPrefix(row.Test, "assault-") {
+			continue
+		}
+		switch {
+		case strings.HasSuffix(row.Test, ".kept"):
+			if judged++; row.Value < keptAtLeast {
+				all = append(all, fmt.Sprintf("%s is %s, want at least %v", row.Test, row.Value.text(3), keptAtLeast))
+			}
+		case strings.HasSuffix(row.Test, ".failed"):
+			if judged++; row.Spread[1] > 0 {
+				all = append(all, fmt.Sprintf("%s is %s in a round, want none", row.Test, row.Spread[1].text(3)))
+			}
+		}
+	}
+	if judged == 0 {
+		all = append(all, "no row of assault-... was measured, and nothing else is judged")
+	}
+	return all
+}

@@ -1,0 +1,79 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/stack"
+)
+
+// limitEvery is how often the counters of limits are looked at, and so how
+// often at most the log names one of them: who attacks must not write the log.
+const limitEvery = 10 * time.Second
+
+// limitCounts are the limits that end no flow, so that no record tells of
+// them: the packet path only counts, and the log follows the counters.
+type limitCounts struct {
+	stack stack.Stats
+	turns turns.Stats
+}
+
+// counted is one of them.
+type counted struct {
+	limit, what string // what became of those counted
+	level       zapcore.Level
+	count       func(*limitCounts) uint64
+}
+
+func countedLimits() []counted {
+	warn, info := zapcore.WarnLevel, zapcore.InfoLevel
+	return []counted{
+		{"half-open handshakes", "answered_with_syn_cookie", warn, func(c *limitCounts) uint64 { return c.stack.SYNCookiesSent }},
+		{"half-open handshakes", "dropped", warn, func(c *limitCounts) uint64 { return c.stack.SYNOverflow }},
+		{"segments behind a SYN cookie", "dropped", warn, func(c *limitCounts) uint64 { return c.stack.EarlyDropped }},
+		{"fragments", "evicted", warn, func(c *limitCounts) uint64 { return c.stack.FragmentsEvicted }},
+		{"fragments", "timed_out", warn, func(c *limitCounts) uint64 { return c.stack.FragmentsTimedOut }},
+		{"lingering flows", "reset", warn, func(c *limitCounts) uint64 { return c.stack.LingeringReset }},
+		// Waiting harms nobody yet, and clients may do so every day.
+		{"limits.handshakes", "waited", info, func(c *limitCounts) uint64 { return c.turns.Waited }},
+	}
+}
+
+// limitWatch says which of them were met since it last looked.
+type limitWatch struct {
+	log  *zap.Logger
+	last limitCounts
+}
+
+func (w *limitWatch) look(now limitCounts) {
+	for _, c := range countedLimits() {
+		if n := c.count(&now) - c.count(&w.last); n > 0 {
+			w.log.Log(c.level, "limit met", zap.String("limit", c.limit), zap.Uint64(c.what, n))
+		}
+	}
+	w.last = now
+}
+
+// watchLimits looks until ctx ends, and then for the last time.
+func (s *Service) watchLimits(ctx context.Context) error {
+	w := limitWatch{log: s.log}
+	tick := time.NewTicker(limitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			w.look(s.limitCounts())
+		case <-ctx.Done():
+			w.look(s.limitCounts())
+			return nil
+		}
+	}
+}
+
+func (s *Service) limitCounts() limitCounts {
+	return limitCounts{stack: s.stack.Stats(), turns: s.gateway.Handshakes()}
+}
