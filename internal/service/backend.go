@@ -2,12 +2,8 @@ package service
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -238,32 +234,6 @@ func (s *Service) Policy() admin.Policy {
 	return p
 }
 
-// The kinds of certificates.
-const (
-	kindIdentity  = "identity"
-	kindAuthority = "authority"
-)
-
-// Certificates lists what the configuration names, the first to end first.
-func (s *Service) Certificates() []admin.Certificate {
-	rt := s.runtime()
-	all := []admin.Certificate{}
-	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Identities)) {
-		for _, pair := range rt.Environment.Identities[name].Certificates {
-			if leaf := pair.Leaf; leaf != nil {
-				all = append(all, toCertificate(kindIdentity, name, rt.Config.Identities[name].Certificate, leaf))
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
-		for _, root := range rt.Environment.Authorities[name].Roots {
-			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
-		}
-	}
-	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-	return all
-}
-
 // Revocation lists the CRLs in use and the sources without one, the first to
 // end first.
 func (s *Service) Revocation() []admin.RevocationList {
@@ -280,15 +250,6 @@ func (s *Service) Revocation() []admin.RevocationList {
 		return cmp.Or(a.NextUpdate.Compare(b.NextUpdate), cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Source, b.Source))
 	})
 	return all
-}
-
-func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certificate {
-	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return admin.Certificate{
-		Kind: kind, Name: name, File: file, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
-		SANs: audit.SANs(c), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
-	}
 }
 
 // LogLevel is what is logged.
