@@ -19,7 +19,8 @@ import (
 // door is a gateway's admin socket with fixed live flows behind it.
 type door struct {
 	admin.Backend
-	flows []admin.Flow
+	flows   []admin.Flow
+	drained bool
 }
 
 func (d *door) Flows(f admin.Filter, _ int) []admin.Flow {

@@ -54,6 +54,12 @@ func (c *Client) Reload(ctx context.Context) (res ReloadResult, taken bool, err 
 	return res, code == http.StatusOK, err
 }
 
+// Drain asks for a drain, after which the gateway stops.
+func (c *Client) Drain(ctx context.Context) (d Drain, err error) {
+	_, err = c.do(ctx, http.MethodPost, "/v1/drain", &d)
+	return d, err
+}
+
 // Flows lists the live flows that pass the filter, the oldest first.
 func (c *Client) Flows(ctx context.Context, f Filter) (flows []Flow, err error) {
 	_, err = c.do(ctx, http.MethodGet, "/v1/flows?"+f.Query().Encode(), &flows)

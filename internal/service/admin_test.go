@@ -321,7 +321,10 @@ func TestReloadReadinessDrain(t *testing.T) {
 	select {
 	case <-h.ended:
 	case <-time.After(10 * time.Second):
-		t.Error("the gateway does not stop when it is drained")
+		t.Fatal("the gateway does not stop when it is drained")
+	}
+	if !h.asked.Load() {
+		t.Error("it does not say that it was asked to: it would be started again")
 	}
 }
 

@@ -88,8 +88,12 @@ type Service struct {
 	last     *admin.ReloadResult
 }
 
-// Run starts a gateway from rt and runs it until ctx ends (it then drains) or
-// something fails. From the first change of the host on, captured traffic
+// ErrDrained is why Run returns where a drain was asked for on the admin
+// interface: whoever starts it again after every other end leaves it then.
+var ErrDrained = errors.New("drained, as the admin interface was asked to")
+
+// Run starts a gateway from rt and runs it until ctx ends (it then drains), a
+// drain was asked for, or something fails. From the first change of the host on, captured traffic
 // goes nowhere but through the gateway, also where Run returns an error.
 func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	s, err := newService(ctx, rt, opt)
@@ -255,10 +259,12 @@ func (s *Service) supervise(ctx context.Context) error {
 		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)))
 	s.notify.ready("policy " + rt.Set.ID())
 
+	var why error
 	select {
 	case <-ctx.Done():
 		s.drain()
 	case <-s.asked:
+		why = ErrDrained
 		s.drain()
 	case <-parts.Done():
 	}
@@ -275,7 +281,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		}
 	}
 	s.log.Info("stopped", zap.Int("flows", s.gateway.Flows()))
-	return err
+	return errors.Join(why, err)
 }
 
 // drain refuses new flows and waits for the live ones, at most limits.drain
