@@ -256,7 +256,8 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.sandbox()
 	}
 	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()),
-		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)))
+		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)),
+		zap.Duration("took", time.Since(s.started).Round(time.Millisecond)))
 	s.notify.ready("policy " + rt.Set.ID())
 
 	var why error
