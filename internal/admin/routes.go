@@ -159,7 +159,7 @@ func (s *Server) routes() *http.ServeMux {
 
 // web is what the loopback has: without what is for the socket alone, with
 // the page, and behind a guard.
-func (s *Server) web(a netip.AddrPort, token string) http.Handler {
+func (s *Server) web(a netip.AddrPort) http.Handler {
 	mux := http.NewServeMux()
 	open := map[string]bool{}
 	for _, r := range s.list() {
@@ -176,7 +176,7 @@ func (s *Server) web(a netip.AddrPort, token string) http.Handler {
 		mux.Handle("/", s.opt.Page)
 	}
 	return &guard{
-		hosts: hostsOf(a), token: hashToken(token), next: mux,
+		hosts: hostsOf(a), token: &s.token, next: mux,
 		open: func(r *http.Request) bool {
 			if r.Method != http.MethodGet && r.Method != http.MethodHead {
 				return false

@@ -52,7 +52,7 @@ func (s *Service) openAdmin() error {
 	if a.HTTP == "" {
 		return nil
 	}
-	token, err := admin.ReadToken(a.TokenFile)
+	token, err := webToken(&a)
 	if err == nil {
 		s.web, err = s.admin.ListenHTTP(a.HTTP, token)
 	}
@@ -62,6 +62,14 @@ func (s *Service) openAdmin() error {
 	}
 	s.log.Info("web page", zap.String("url", "http://"+s.web.String()+"/"), zap.String("token_file", a.TokenFile))
 	return nil
+}
+
+// webToken is what admin.http asks for, "" where there is no such listener.
+func webToken(a *config.Admin) (string, error) {
+	if a.HTTP == "" {
+		return "", nil
+	}
+	return admin.ReadToken(a.TokenFile)
 }
 
 // newMetrics makes the metrics; nothing is read before the first scrape.

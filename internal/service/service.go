@@ -236,7 +236,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	// The parts do not end with ctx: they are needed while it drains.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	rt := s.rt // what it starts with: once the parts run, a reload may change s.rt
+	rt := s.runtime() // what it starts with: once the parts run, a reload may change it
 	group, parts := errgroup.WithContext(parts)
 	group.Go(func() error { return s.gateway.Run(parts) })
 	group.Go(func() error { return s.stack.Run(parts) })
@@ -273,7 +273,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	stop()
 	err := group.Wait()
 	if s.steering != nil {
-		open := s.rt.Config.Fail == "open" && err == nil
+		open := s.runtime().Config.Fail == "open" && err == nil
 		err = errors.Join(err, s.steering.Close(open))
 		if open {
 			s.log.Warn("fail is open: captured traffic is now routed on uninspected")
