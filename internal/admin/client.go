@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -87,10 +88,44 @@ func (c *Client) Drain(ctx context.Context) (d Drain, err error) {
 	return d, err
 }
 
-// Flows lists the live flows that pass the filter, the oldest first.
-func (c *Client) Flows(ctx context.Context, f Filter) (flows []Flow, err error) {
-	_, err = c.do(ctx, http.MethodGet, "/v1/flows?"+f.Query().Encode(), &flows)
-	return flows, err
+// Flows lists at most limit of the live flows that pass the filter, the oldest
+// first, and says how many there are; 0 lists all.
+func (c *Client) Flows(ctx context.Context, f Filter, limit int) (flows []Flow, all int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	q := f.Query()
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	resp, err := c.send(ctx, http.MethodGet, "/v1/flows?"+q.Encode())
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, 0, failure(resp)
+	}
+	// One by one: with long names in certificates all of them are many MiB.
+	in := json.NewDecoder(resp.Body)
+	if _, err = in.Token(); err == nil {
+		for in.More() {
+			var one Flow
+			if err = in.Decode(&one); err != nil {
+				break
+			}
+			flows = append(flows, one)
+		}
+	}
+	if err == nil {
+		_, err = in.Token()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("flows: the answer is not what this version understands: %w", err)
+	}
+	if all, err = strconv.Atoi(resp.Header.Get(totalHeader)); err != nil {
+		all = len(flows) // of a gateway that does not say
+	}
+	return flows, all, nil
 }
 
 // Flow is one flow with its picture; false where there is none of that id.
@@ -144,8 +179,8 @@ func (c *Client) Trace(ctx context.Context, filter Filter, f func(TraceLine) err
 	}
 }
 
-// maxAnswer bounds what is read of an answer, in bytes: 20,000 flows of about
-// half a KiB.
+// maxAnswer bounds what is read of an answer that is no list of flows, in
+// bytes: a policy of 10,000 rules of a KiB.
 const maxAnswer = 16 << 20
 
 func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {

@@ -100,7 +100,7 @@ func (s *Server) list() []route {
 			answers: []says{ok("lists", []RevocationList{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Revocation()) }},
 		{method: "GET", path: "/v1/flows", summary: "Live flows", query: append(filterParams(false), limit),
-			answers: []says{ok("flows, the oldest first", []Flow{}), bad}, handle: s.flows},
+			answers: []says{ok("flows, the oldest first; the header Sslgate-Total says how many fit, beyond the limit too", []Flow{}), bad}, handle: s.flows},
 		{method: "GET", path: "/v1/flows/{id}", summary: "One flow with its picture, live or just finished",
 			answers: []says{ok("flow", FlowDetail{}), gone}, handle: s.flow},
 		{method: "POST", path: "/v1/flows/{id}/end", summary: "End a live flow with a reset to both sides",
@@ -118,7 +118,7 @@ func (s *Server) list() []route {
 			answers: []says{{http.StatusOK, "lines until the reader goes", TraceLine{}, ndjson}, bad, busy}, handle: s.trace},
 		{method: "GET", path: "/v1/board", summary: "What the web page shows, at most four times a second",
 			query:   []param{{"once", "boolean", "one board instead of a stream"}},
-			answers: []says{{http.StatusOK, "one board a line", Board{}, ndjson}, busy}, handle: s.board},
+			answers: []says{{http.StatusOK, "one board a line", Board{}, ndjson}, {http.StatusOK, "with once, one board", Board{}, ""}, busy}, handle: s.board},
 		{method: "POST", path: "/v1/reload", summary: "Read the configuration anew: all of it is put in place, or nothing",
 			answers: []says{ok("taken", ReloadResult{}), {http.StatusConflict, "the old one stays", ReloadResult{}, ""}},
 			handle: func(w http.ResponseWriter, _ *http.Request) {
@@ -199,16 +199,20 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	answer(w, code, r)
 }
 
+// totalHeader is how many live flows pass the filter, whatever the limit is.
+const totalHeader = "Sslgate-Total"
+
 func (s *Server) flows(w http.ResponseWriter, r *http.Request) {
 	f, n, err := picked(r, 0)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	flows := s.opt.Backend.Flows(f, n)
+	flows, all := s.opt.Backend.Flows(f, n)
 	if flows == nil {
 		flows = []Flow{}
 	}
+	w.Header().Set(totalHeader, strconv.Itoa(all))
 	answer(w, http.StatusOK, flows)
 }
 

@@ -168,18 +168,24 @@ func (s *Service) Readiness() admin.Readiness {
 }
 
 // Flows lists the live flows, the oldest first.
-func (s *Service) Flows(f admin.Filter, limit int) []admin.Flow {
-	var all []admin.Flow
-	s.gateway.Each(func(l *gateway.Live) {
-		if flow := toFlow(l.Brief(), l.Relaying()); f.Live(&flow) {
-			all = append(all, flow)
+func (s *Service) Flows(f admin.Filter, limit int) (flows []admin.Flow, all int) {
+	var live []*gateway.Live
+	s.gateway.Each(func(l *gateway.Live) { live = append(live, l) })
+	slices.SortFunc(live, func(a, b *gateway.Live) int { return a.Start.Compare(b.Start) })
+	for _, l := range live {
+		full := limit > 0 && len(flows) == limit
+		if full && f == (admin.Filter{}) {
+			return flows, len(live)
 		}
-	})
-	slices.SortFunc(all, func(a, b admin.Flow) int { return a.Since.Compare(b.Since) })
-	if limit > 0 && limit < len(all) {
-		all = all[:limit]
+		flow := toFlow(l.Brief(), l.Relaying())
+		if !f.Live(&flow) {
+			continue
+		}
+		if all++; !full {
+			flows = append(flows, flow)
+		}
 	}
-	return all
+	return flows, all
 }
 
 // Flow is one live flow with its picture.
@@ -190,7 +196,13 @@ func (s *Service) Flow(id string) (*admin.FlowDetail, bool) {
 	}
 	st := l.Status()
 	flow := toFlow(st, l.Relaying())
-	return &admin.FlowDetail{Flow: &flow, Picture: picture.Flow{Client: picture.Leg{Entries: st.Ledger}}.Draw()}, true
+	drawn := picture.Flow{
+		Client:      picture.Leg{Entries: st.Ledger, Lost: st.LedgerLost},
+		Destination: picture.Leg{Entries: st.DestLedger, Lost: st.DestLedgerLost},
+	}
+	return &admin.FlowDetail{
+		Flow: &flow, Ledger: toLedger(st.Ledger), DestinationLedger: toLedger(st.DestLedger), Picture: drawn.Draw(),
+	}, true
 }
 
 // Live samples the newest flows.
