@@ -22,6 +22,7 @@ type door struct {
 	admin.Backend
 	flows   []admin.Flow
 	drained bool
+	lists   []admin.RevocationList
 }
 
 func (d *door) Flows(f admin.Filter, limit int) (out []admin.Flow, all int) {

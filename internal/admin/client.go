@@ -76,6 +76,12 @@ func (c *Client) Ready(ctx context.Context) (r Readiness, err error) {
 	return r, err
 }
 
+// Revocation lists the CRLs in use and the sources without one.
+func (c *Client) Revocation(ctx context.Context) (lists []RevocationList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/revocation", &lists)
+	return lists, err
+}
+
 // Reload asks for a reload; taken is false where the old configuration stays.
 func (c *Client) Reload(ctx context.Context) (res ReloadResult, taken bool, err error) {
 	code, err := c.do(ctx, http.MethodPost, "/v1/reload", &res)
