@@ -88,10 +88,13 @@ func TestReloadOfTheToken(t *testing.T) {
 	tr := &http.Transport{}
 	defer tr.CloseIdleConnections()
 	stream, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Do(req)
-	if err != nil || stream.StatusCode != http.StatusOK {
-		t.Fatal(stream, err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer stream.Body.Close()
+	if stream.StatusCode != http.StatusOK {
+		t.Fatal(stream.Status)
+	}
 	ended := make(chan error, 1)
 	go func() {
 		var err error
@@ -116,7 +119,10 @@ func TestReloadOfTheToken(t *testing.T) {
 		t.Errorf("the old token: %d, the new one: %d", a, b)
 	}
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err == nil {
+			t.Error("the stream has no end")
+		}
 	case <-time.After(10 * time.Second):
 		t.Error("who had the old token reads on")
 	}
