@@ -119,7 +119,11 @@ func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
 			}
 		}
 		if !known {
-			add(doctor.Warn, "sslgate reload", "the running gateway does not fetch the list of authority %s at %s yet", u[0], u[1])
+			fix := "sslgate reload"
+			if socket := rt.Config.Admin.Socket; socket != config.DefaultSocket {
+				fix += " --socket " + doctor.Quote(socket)
+			}
+			add(doctor.Warn, fix, "the running gateway does not fetch the list of authority %s at %s yet", u[0], u[1])
 		}
 	}
 	if found == nil {

@@ -94,7 +94,7 @@ func TestDoctorOfFetchedLists(t *testing.T) {
 		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "fresh"}}, level: doctor.Good, text: "all fresh"},
 		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "late"}}, level: doctor.Warn, text: "is late: the CA must publish"},
 		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "expired", Error: "404"}}, level: doctor.Warn, text: "was not taken: 404", fix: "curl -fsSo /dev/null " + url},
-		{lists: []admin.RevocationList{}, level: doctor.Warn, text: "does not fetch", fix: "sslgate reload"},
+		{lists: []admin.RevocationList{}, level: doctor.Warn, text: "does not fetch", fix: "sslgate reload --socket " + socket},
 		{noneListen: true, level: doctor.Good, text: "none answers"},
 	} {
 		d.lists = c.lists

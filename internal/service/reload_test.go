@@ -50,7 +50,9 @@ func TestReloadOfMetrics(t *testing.T) {
   metrics: {listen: "`+listen+`", from: [`+from+`], identity: pay, profile: `+profile+`,
     client: {authorities: [staff], allow: [{san_dns: [`+name+`]}]}}}`, 1)))
 	}
-	if err := as("prometheus.example"); err != nil {
+	cert := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"prometheus.example"}})).TLS()
+	same := h.reader(t, &cert, nil)
+	if _, _, err := fetch(same, "https://"+h.s.scrapes.String()+"/metrics"); err != nil {
 		t.Fatal(err)
 	}
 	text("0.0.0.0:9441", "127.0.0.0/8", "intermediate", "victoria.example")
@@ -59,7 +61,10 @@ func TestReloadOfMetrics(t *testing.T) {
 		t.Error(err)
 	}
 	if err := as("prometheus.example"); err == nil {
-		t.Error("who is allowed no longer reads on")
+		t.Error("who is allowed no longer still reads")
+	}
+	if _, _, err := fetch(same, "https://"+h.s.scrapes.String()+"/metrics"); err == nil {
+		t.Error("who is allowed no longer reads on, on a connection that was kept")
 	}
 	text("0.0.0.0:9441", "192.0.2.0/24", "modern", "victoria.example")
 	h.reload(true, "")
