@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -185,6 +186,26 @@ func TestTUNDeleted(t *testing.T) {
 			// The client is told at once that there is no way (RFC 792, type 3).
 			waitICMP(t, back.got, unix.IPPROTO_ICMP, 3)
 		})
+	}
+}
+
+// TestDeviceGoesWithTheStop: when Watch is to end the device may be closed
+// already; that is neither an error nor worth a line.
+func TestDeviceGoesWithTheStop(t *testing.T) {
+	g := newGateway(t, testConfig())
+	if err := g.dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.steer.Watch(ctx); err != nil {
+		t.Errorf("Watch: %v", err)
+	}
+	g.steer.mu.Lock()
+	g.steer.failed("repair", errors.New("no such device"))
+	g.steer.mu.Unlock()
+	if bad := g.logs.FilterLevelExact(zap.ErrorLevel).All(); len(bad) > 0 {
+		t.Errorf("logged: %v", bad)
 	}
 }
 

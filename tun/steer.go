@@ -189,8 +189,9 @@ type Steering struct {
 	ingress map[string]string // state of the captured interfaces: up, down or missing
 	repairs uint64
 	closed  bool
-	gro     []string // interfaces whose GRO we have switched on, sorted
-	ethtool int      // a socket for ioctls; -1 once closed
+	ending  func() error // not nil: Watch is to end, and the device goes with it
+	gro     []string     // interfaces whose GRO we have switched on, sorted
+	ethtool int          // a socket for ioctls; -1 once closed
 }
 
 // Steer sets guard and steering; what an earlier run left behind is taken

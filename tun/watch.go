@@ -33,6 +33,10 @@ var ErrNoTUN = errors.New("the TUN device was deleted")
 // the TUN, interfaces made anew. It returns nil when ctx ends, and ErrNoTUN.
 // A repair that fails is logged and tried again.
 func (s *Steering) Watch(ctx context.Context) error {
+	s.mu.Lock()
+	s.ending = ctx.Err
+	s.mu.Unlock()
+	end := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	kick := make(chan struct{}, 1)
 	for _, e := range s.events {
@@ -42,7 +46,11 @@ func (s *Steering) Watch(ctx context.Context) error {
 		tick := time.NewTicker(checkEvery)
 		defer tick.Stop()
 		for {
-			if err := s.check(); err != nil {
+			err := s.check()
+			if end.Err() != nil {
+				return nil // at a stop the device is closed: that it has gone is no fault
+			}
+			if err != nil {
 				return err
 			}
 			select {
@@ -164,6 +172,9 @@ func (s *Steering) repaired(what string) {
 }
 
 func (s *Steering) failed(what string, err error) {
+	if s.ending != nil && s.ending() != nil {
+		return
+	}
 	if n, ok := s.limited.allow(); ok {
 		s.log.Error("steering not repaired: captured traffic may go nowhere", zap.String("what", what), zap.Error(err), zap.Uint64("not_logged", n))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -9,9 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/doctor"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/revocation"
 )
 
 // newDoctorCmd is `sslgate doctor`.
@@ -24,18 +27,19 @@ func newDoctorCmd(stdout io.Writer) *cobra.Command {
 		Long: `Look at the host: TUN, capabilities, nftables, forwarding, reverse path filter,
 receive and segmentation offload of the captured interfaces, rules and routes
 that lead captured traffic elsewhere, guard, connection tracking, ports, file
-limits, admin socket, clock; with -c also at the configuration and at
-certificates near their end. For each finding the command that mends it is
-printed. Nothing is changed. Run it as root: some of it cannot be seen otherwise.
+limits, admin socket, clock; with -c also at the configuration, at certificates
+and revocation lists near their end, and at what a running gateway says of lists
+that it fetches. For each finding the command that mends it is printed, or what
+to do where no command does. Nothing is changed. Run it as root: some of it cannot be seen otherwise.
 
 Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 		Example: "  sudo sslgate doctor -c sslgate.yaml",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := doctor.Options{File: file, Built: built()}
 			var found []doctor.Finding
 			if file != "" {
-				o.Config, found = doctorConfig(file)
+				o.Config, found = doctorConfig(cmd.Context(), file)
 			}
 			found = append(doctor.Examine(o), found...)
 			if err := printFindings(stdout, found, asJSON); err != nil {
@@ -54,7 +58,7 @@ Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 
 // doctorConfig reads the configuration; its mistakes and warnings, such as
 // certificates near their end, are findings too.
-func doctorConfig(file string) (*config.Config, []doctor.Finding) {
+func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Finding) {
 	rt, mistakes := config.Check(file, handshake.NewStdEngine())
 	var found []doctor.Finding
 	for _, m := range mistakes {
@@ -62,16 +66,70 @@ func doctorConfig(file string) (*config.Config, []doctor.Finding) {
 		if m.Warning {
 			f.Level = doctor.Warn
 		}
+		if m.Mend != "" { // check says the same again and mends nothing
+			f.Text, f.Fix = f.Text+"; "+m.Mend, ""
+		}
 		found = append(found, f)
 	}
 	if rt != nil {
 		if len(found) == 0 {
 			found = append(found, doctor.Finding{Check: "config", Level: doctor.Good, Text: file + " can be used, no certificate is near its end"})
 		}
-		return rt.Config, found
+		return rt.Config, append(found, doctorLists(ctx, rt)...)
 	}
 	c, _ := config.LoadCapture(file) // nil where even that cannot be read
 	return c, found
+}
+
+// doctorLists is how the lists stand that are fetched by URL: what is in them
+// only a running gateway knows.
+func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
+	var found []doctor.Finding
+	add := func(level doctor.Level, fix, format string, args ...any) {
+		found = append(found, doctor.Finding{Check: "lists", Level: level, Text: fmt.Sprintf(format, args...), Fix: fix})
+	}
+	var urls [][2]string // authority, URL
+	for _, a := range rt.Revocation {
+		for _, s := range a.Sources {
+			if revocation.IsURL(s.Location) && a.Mode != revocation.Off {
+				urls = append(urls, [2]string{a.Name, s.Location})
+			}
+		}
+	}
+	if urls == nil {
+		return nil
+	}
+	lists, err := admin.NewClient(rt.Config.Admin.Socket).Revocation(ctx)
+	if err != nil {
+		add(doctor.Good, "", "%s fetched by URL: looked at while the gateway runs, and none answers", count(len(urls), "revocation list"))
+		return found
+	}
+	for _, u := range urls {
+		known := false
+		for _, l := range lists {
+			if l.Authority != u[0] || l.Source != u[1] {
+				continue
+			}
+			known = true
+			switch {
+			case l.Error != "":
+				add(doctor.Warn, "curl -fsSo /dev/null "+doctor.Quote(l.Source), "the list of authority %s at %s is %s, and was not taken: %s", l.Authority, l.Source, l.State, l.Error)
+			case l.State != "fresh":
+				add(doctor.Warn, "", "the list of authority %s at %s is %s: the CA must publish the next one there", l.Authority, l.Source, l.State)
+			}
+		}
+		if !known {
+			fix := "sslgate reload"
+			if socket := rt.Config.Admin.Socket; socket != config.DefaultSocket {
+				fix += " --socket " + doctor.Quote(socket)
+			}
+			add(doctor.Warn, fix, "the running gateway does not fetch the list of authority %s at %s yet", u[0], u[1])
+		}
+	}
+	if found == nil {
+		add(doctor.Good, "", "%s fetched by URL, all fresh", count(len(urls), "revocation list"))
+	}
+	return found
 }
 
 func printFindings(w io.Writer, found []doctor.Finding, asJSON bool) error {

@@ -1,7 +1,7 @@
 package main
 
 // exitError ends sslgate with an exit code: 1 means the answer is no, 2 wrong
-// usage or configuration. Without an error inside, everything was said already
+// usage or configuration, 3 exitDrained. Without an error inside, everything was said already
 // and nothing more is printed.
 type exitError struct {
 	code int

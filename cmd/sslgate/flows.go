@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -42,43 +43,53 @@ func (f *filterFlags) filter() (admin.Filter, error) {
 	return filter, nil
 }
 
-func newFlowsCmd(stdout io.Writer) *cobra.Command {
+// defaultFlows is how many flows are listed: more than anyone reads.
+const defaultFlows = 1000
+
+func newFlowsCmd(stdout, stderr io.Writer) *cobra.Command {
 	var socket string
 	var asJSON, watch bool
+	var limit int
 	var flags filterFlags
 	cmd := &cobra.Command{
-		Use:   "flows",
-		Short: "List the live flows; `sslgate flows end ID` ends one",
+		Use:   "flows [ID]",
+		Short: "List the live flows, or draw one; `sslgate flows end ID` ends one",
 		Long: `List the live flows of the running gateway, the oldest first. On a terminal the
 table keeps to 80 columns; anywhere else nothing is cut. STEP is the step of
-the handshake that was reached, "relay" once data may flow.`,
-		Example: "  sslgate flows --rule pay --watch\n  sslgate flows end 5f1c22ab-3e",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+the handshake that was reached, "relay" once data may flow.
+
+With an ID that flow alone is drawn, both of its handshakes, while it lives and
+as long as it is remembered afterwards. Exit code 1: nobody knows it.`,
+		Example: "  sslgate flows --rule pay --watch\n  sslgate flows 5f1c22ab-3e\n  sslgate flows end 5f1c22ab-3e",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, ids []string) error {
 			filter, err := flags.filter()
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case limit < 0:
+				return &exitError{code: 2, err: fmt.Errorf("--limit is a number of flows, or 0 for all, not %d", limit)}
+			case len(ids) > 0 && (filter != admin.Filter{} || cmd.Flags().Changed("limit")):
+				return &exitError{code: 2, err: errors.New("an ID is one flow: no other flag picks flows then")}
 			}
 			c := admin.NewClient(socket)
 			for {
-				flows, err := c.Flows(cmd.Context(), filter)
+				var show func() error
+				if len(ids) > 0 {
+					show, err = oneFlow(cmd.Context(), c, ids[0], stdout, asJSON)
+				} else {
+					show, err = allFlows(cmd.Context(), c, filter, limit, stdout, stderr, asJSON)
+				}
 				switch {
 				case cmd.Context().Err() != nil && watch:
 					return nil
 				case err != nil:
 					return &exitError{code: 1, err: err}
-				case asJSON:
-					if flows == nil {
-						flows = []admin.Flow{}
-					}
-					err = writeJSON(stdout, flows)
-				default:
-					if watch && isTerminal(stdout) {
-						fmt.Fprint(stdout, "\x1b[H\x1b[2J") // home and clear: ECMA-48, CUP and ED
-					}
-					err = printFlows(stdout, flows, isTerminal(stdout))
 				}
-				if err != nil || !watch || !pause(cmd.Context(), time.Second) {
+				if watch && !asJSON && isTerminal(stdout) {
+					fmt.Fprint(stdout, "\x1b[H\x1b[2J") // home and clear: ECMA-48, CUP and ED
+				}
+				if err := show(); err != nil || !watch || !pause(cmd.Context(), time.Second) {
 					return err
 				}
 				if !asJSON && !isTerminal(stdout) {
@@ -89,10 +100,34 @@ the handshake that was reached, "relay" once data may flow.`,
 	}
 	socketFlag(cmd, &socket)
 	flags.add(cmd, false)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array; with --watch one a second")
+	cmd.Flags().IntVarP(&limit, "limit", "n", defaultFlows, "list so many flows at most, the `NUMBER` 0 is all")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array, of one flow an object; with --watch one a second")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "look again each second until interrupted")
 	cmd.AddCommand(newFlowsEndCmd(stdout))
 	return cmd
+}
+
+// allFlows asks for the list and returns what shows it.
+func allFlows(ctx context.Context, c *admin.Client, filter admin.Filter, limit int, stdout, stderr io.Writer, asJSON bool) (func() error, error) {
+	flows, all, err := c.Flows(ctx, filter, limit)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if flows == nil {
+			flows = []admin.Flow{}
+		}
+		var err error
+		if asJSON {
+			err = writeJSON(stdout, flows)
+		} else {
+			err = printFlows(stdout, flows, isTerminal(stdout))
+		}
+		if err == nil && all > len(flows) {
+			_, err = fmt.Fprintf(stderr, "sslgate: these are the oldest %d of %s; --limit 0 lists all\n", len(flows), count(all, "flow"))
+		}
+		return err
+	}, nil
 }
 
 func newFlowsEndCmd(stdout io.Writer) *cobra.Command {

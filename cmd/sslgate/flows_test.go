@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,17 +20,30 @@ import (
 // door is a gateway's admin socket with fixed live flows behind it.
 type door struct {
 	admin.Backend
-	flows []admin.Flow
+	flows   []admin.Flow
+	drained bool
+	lists   []admin.RevocationList
 }
 
-func (d *door) Flows(f admin.Filter, _ int) []admin.Flow {
-	var out []admin.Flow
+func (d *door) Flows(f admin.Filter, limit int) (out []admin.Flow, all int) {
 	for _, flow := range d.flows {
-		if f.Live(&flow) {
+		if !f.Live(&flow) {
+			continue
+		}
+		if all++; limit == 0 || len(out) < limit {
 			out = append(out, flow)
 		}
 	}
-	return out
+	return out, all
+}
+
+func (d *door) Flow(id string) (*admin.FlowDetail, bool) {
+	for _, f := range d.flows {
+		if f.ID == id {
+			return &admin.FlowDetail{Flow: &f, Picture: "the picture\n", Ledger: []admin.LedgerEntry{{Step: 1, From: "peer", Message: "ClientHello"}}}, true
+		}
+	}
+	return nil, false
 }
 
 func (d *door) EndFlow(id string) error {
@@ -122,6 +136,60 @@ func TestFlowsCommand(t *testing.T) {
 	}
 	if code, _, errs = called("flows", "--socket", socket+"x"); code != 1 || !strings.Contains(errs, "no gateway answers") {
 		t.Errorf("no gateway: %d %q", code, errs)
+	}
+}
+
+// One flow is drawn, with what a peer sent escaped.
+func TestOneFlow(t *testing.T) {
+	socket := openDoor(t, &door{flows: someFlows}, admin.NewHub())
+	code, out, errs := called("flows", "--socket", socket, "5f1c22ab-3e")
+	if code != 0 || errs != "" || strings.Contains(out, "\x1b") {
+		t.Errorf("%d %q %q", code, out, errs)
+	}
+	for _, want := range []string{"the picture\n", `example.org\x1b[31m`, "123456789 bytes up, 5 down", "payments-of-the-north", "verified"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it lacks %s:\n%s", want, out)
+		}
+	}
+	if _, out, _ = called("flows", "--socket", socket, "5f1c22ab-3f"); !strings.Contains(out, "step 2 of the handshake") || !strings.Contains(out, "not decided yet") {
+		t.Errorf("in its handshake: %s", out)
+	}
+	code, out, _ = called("flows", "--socket", socket, "--json", "5f1c22ab-3e")
+	var d admin.FlowDetail
+	if err := json.Unmarshal([]byte(out), &d); code != 0 || err != nil || d.Flow == nil || d.Flow.ID != "5f1c22ab-3e" || len(d.Ledger) != 1 {
+		t.Errorf("%d %v %q", code, err, out)
+	}
+	if code, _, errs = called("flows", "--socket", socket, "x\x1b"); code != 1 || !strings.Contains(errs, `x\x1b`) {
+		t.Errorf("unknown: %d %q", code, errs)
+	}
+	for _, bad := range [][]string{{"5f1c22ab-3e", "5f1c22ab-3f"}, {"5f1c22ab-3e", "--rule", "pay"}, {"5f1c22ab-3e", "--limit", "1"}, {"--limit", "-1"}} {
+		if code, _, errs := called(append([]string{"flows", "--socket", socket}, bad...)...); code != 2 || errs == "" {
+			t.Errorf("%v: %d %q", bad, code, errs)
+		}
+	}
+}
+
+// More flows than are asked for are counted, and so many that their list is
+// larger than any other answer are read all the same.
+func TestManyFlows(t *testing.T) {
+	d := &door{}
+	sans := strings.Split(strings.Repeat("dns:"+strings.Repeat("a", 250)+" ", 100), " ")
+	for i := range 1500 {
+		d.flows = append(d.flows, admin.Flow{ID: fmt.Sprintf("1-%x", i), Client: "192.0.2.7:1000", SANs: sans})
+	}
+	socket := openDoor(t, d, admin.NewHub())
+	code, out, errs := called("flows", "--socket", socket)
+	if n := strings.Count(out, "\n"); code != 0 || n != defaultFlows+1 || !strings.Contains(errs, "the oldest 1000 of 1500 flows") {
+		t.Errorf("%d, %d lines, %q", code, n, errs)
+	}
+	code, out, errs = called("flows", "--socket", socket, "--limit", "0")
+	if n := strings.Count(out, "\n"); code != 0 || n != 1501 || errs != "" {
+		t.Errorf("all: %d, %d lines, %q", code, n, errs)
+	}
+	code, out, errs = called("flows", "--socket", socket, "--json", "-n", "2")
+	var got []admin.Flow
+	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || len(got) != 2 || !strings.Contains(errs, "2 of 1500") {
+		t.Errorf("%d %v %q", code, err, errs)
 	}
 }
 

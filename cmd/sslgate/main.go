@@ -24,7 +24,7 @@ func main() {
 }
 
 // run is main without a process: 0 is good, 1 means the answer is no, 2 means
-// wrong usage or configuration.
+// wrong usage or configuration, 3 is exitDrained.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCmd(stdin, stdout, stderr)
 	root.SetArgs(args)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,10 @@ captured flow, write one audit record for each.
 SIGHUP reloads the configuration, all of it or nothing. SIGTERM or SIGINT
 drains: no new flows are taken and the live ones have limits.drain to end; a
 second signal ends them at once. Unless fail is "open", captured traffic goes
-nowhere after that, until the next start or "sslgate release".`,
+nowhere after that, until the next start or "sslgate release".
+
+Exit code 0: it was stopped by a signal. 1: it failed. 2: the configuration is
+not usable. 3: "sslgate drain" was asked for, and nothing should start it again.`,
 		Example: "  sslgate run -c sslgate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,14 +47,26 @@ nowhere after that, until the next start or "sslgate release".`,
 				opt.Writable = append(opt.Writable, filepath.Dir(p))
 			}
 			defer profileOnSignal(opt.Log)()
-			if err := service.Run(cmd.Context(), rt, opt); err != nil {
-				return &exitError{code: 1, err: err}
-			}
-			return nil
+			return ranUntil(service.Run(cmd.Context(), rt, opt))
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
+}
+
+// exitDrained is what dist/systemd/sslgate.service does not start again after.
+const exitDrained = 3
+
+// ranUntil is the exit code for why the gateway has ended.
+func ranUntil(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, service.ErrDrained):
+		return &exitError{code: exitDrained, err: err}
+	default:
+		return &exitError{code: 1, err: err}
+	}
 }
 
 // newLogger also returns what changes its level while it runs.

@@ -134,51 +134,6 @@ func printRevocation(row func(name, format string, args ...any), s admin.Status)
 	}
 }
 
-func newReloadCmd(stdout, stderr io.Writer) *cobra.Command {
-	var socket string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "reload",
-		Short: "Read the configuration anew: all of it is put in place, or nothing",
-		Long: `Make the running gateway read its configuration anew, with every certificate
-it names. If anything is wrong the old one stays, and the mistakes are printed
-with file, line and column. SIGHUP does the same without an answer.
-
-Exit code 0: it is in place. 1: the old one stays.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			res, taken, err := admin.NewClient(socket).Reload(cmd.Context())
-			switch {
-			case err != nil:
-				return &exitError{code: 1, err: err}
-			case asJSON:
-				err = writeJSON(stdout, res)
-			default:
-				err = printReload(stdout, stderr, res, taken)
-			}
-			if err == nil && !taken {
-				err = &exitError{code: 1}
-			}
-			return err
-		},
-	}
-	socketFlag(cmd, &socket)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
-}
-
-func printReload(stdout, stderr io.Writer, res admin.ReloadResult, taken bool) error {
-	for _, f := range res.Findings {
-		fmt.Fprintln(stderr, escape.String(f, 2000))
-	}
-	if !taken {
-		fmt.Fprintf(stderr, "sslgate: %s\n", escape.String(res.Error, 0))
-		return nil
-	}
-	_, err := fmt.Fprintf(stdout, "reloaded: policy %s (before: %s), %s ended\n", res.Policy, res.Before, count(res.Ended, "live flow"))
-	return err
-}
-
 // ruleSays puts a rule and its reason in words.
 func ruleSays(rule, why string) string {
 	if rule == "" {

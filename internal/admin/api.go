@@ -157,8 +157,23 @@ type FlowDetail struct {
 	// Record are those of the audit record.
 	Flow   *Flow           `json:"flow,omitempty"`
 	Record json.RawMessage `json:"record,omitempty"`
+	// The ledgers of a live flow so far, as they will stand in its record.
+	Ledger            []LedgerEntry `json:"ledger,omitempty"`
+	DestinationLedger []LedgerEntry `json:"destination_ledger,omitempty"`
 	// Picture is what happened, drawn in 80 columns of escaped text.
 	Picture string `json:"picture"`
+}
+
+// LedgerEntry is a message, an alert or a decision in one of the handshakes.
+// The fields are those of the audit record; texts of peers are escaped.
+type LedgerEntry struct {
+	Step    int    `json:"step"`
+	From    string `json:"from"` // us or peer
+	Message string `json:"message,omitempty"`
+	AtUS    int64  `json:"at_us"` // microseconds since the flow began
+	Size    int    `json:"size,omitempty"`
+	Facts   string `json:"facts,omitempty"`
+	Alert   string `json:"alert,omitempty"`
 }
 
 // TraceLine is one line of GET /v1/trace. A line without a record only says
@@ -282,8 +297,9 @@ type Backend interface {
 	Status() Status
 	Readiness() Readiness
 	Reload() (*ReloadResult, error)
-	// Flows lists at most limit live flows that pass the filter; 0 is all.
-	Flows(f Filter, limit int) []Flow
+	// Flows lists at most limit live flows that pass the filter, 0 is all, and
+	// says how many pass it.
+	Flows(f Filter, limit int) (flows []Flow, all int)
 	// Flow is one live flow with its picture.
 	Flow(id string) (*FlowDetail, bool)
 	EndFlow(id string) error

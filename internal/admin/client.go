@@ -11,8 +11,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Client talks to a running gateway.
@@ -36,6 +39,31 @@ func NewClient(path string) *Client {
 	}}
 }
 
+// Process is the number of the process that listens on the socket, 0 where it
+// is not of this process's namespace.
+func (c *Client) Process(ctx context.Context) (int, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if credErr != nil {
+		return 0, credErr
+	}
+	return int(cred.Pid), nil
+}
+
 // Status asks how the gateway stands.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	_, err = c.do(ctx, http.MethodGet, "/v1/status", &s)
@@ -48,16 +76,62 @@ func (c *Client) Ready(ctx context.Context) (r Readiness, err error) {
 	return r, err
 }
 
+// Revocation lists the CRLs in use and the sources without one.
+func (c *Client) Revocation(ctx context.Context) (lists []RevocationList, err error) {
+	_, err = c.do(ctx, http.MethodGet, "/v1/revocation", &lists)
+	return lists, err
+}
+
 // Reload asks for a reload; taken is false where the old configuration stays.
 func (c *Client) Reload(ctx context.Context) (res ReloadResult, taken bool, err error) {
 	code, err := c.do(ctx, http.MethodPost, "/v1/reload", &res)
 	return res, code == http.StatusOK, err
 }
 
-// Flows lists the live flows that pass the filter, the oldest first.
-func (c *Client) Flows(ctx context.Context, f Filter) (flows []Flow, err error) {
-	_, err = c.do(ctx, http.MethodGet, "/v1/flows?"+f.Query().Encode(), &flows)
-	return flows, err
+// Drain asks for a drain, after which the gateway stops.
+func (c *Client) Drain(ctx context.Context) (d Drain, err error) {
+	_, err = c.do(ctx, http.MethodPost, "/v1/drain", &d)
+	return d, err
+}
+
+// Flows lists at most limit of the live flows that pass the filter, the oldest
+// first, and says how many there are; 0 lists all.
+func (c *Client) Flows(ctx context.Context, f Filter, limit int) (flows []Flow, all int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	q := f.Query()
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	resp, err := c.send(ctx, http.MethodGet, "/v1/flows?"+q.Encode())
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, 0, failure(resp)
+	}
+	// One by one: with long names in certificates all of them are many MiB.
+	in := json.NewDecoder(resp.Body)
+	if _, err = in.Token(); err == nil {
+		for in.More() {
+			var one Flow
+			if err = in.Decode(&one); err != nil {
+				break
+			}
+			flows = append(flows, one)
+		}
+	}
+	if err == nil {
+		_, err = in.Token()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("flows: the answer is not what this version understands: %w", err)
+	}
+	if all, err = strconv.Atoi(resp.Header.Get(totalHeader)); err != nil {
+		all = len(flows) // of a gateway that does not say
+	}
+	return flows, all, nil
 }
 
 // Flow is one flow with its picture; false where there is none of that id.
@@ -111,8 +185,8 @@ func (c *Client) Trace(ctx context.Context, filter Filter, f func(TraceLine) err
 	}
 }
 
-// maxAnswer bounds what is read of an answer, in bytes: 20,000 flows of about
-// half a KiB.
+// maxAnswer bounds what is read of an answer that is no list of flows, in
+// bytes: a policy of 10,000 rules of a KiB.
 const maxAnswer = 16 << 20
 
 func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {

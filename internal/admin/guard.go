@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 )
 
 // guard stands before the loopback listener. Any user and any web page of the
@@ -23,9 +25,32 @@ import (
 //     itself, as it would a cookie.
 type guard struct {
 	hosts map[string]bool
-	token tokenSum
+	token *atomic.Pointer[validToken]
 	next  http.Handler
 	open  func(*http.Request) bool // needs no token
+}
+
+// validToken is the token of the moment. gone ends when another takes its
+// place, and with it every answer that is still given to who had it.
+type validToken struct {
+	sum  tokenSum
+	gone context.Context
+	end  context.CancelFunc
+}
+
+// SetToken puts another token in place of the one that ListenHTTP was given.
+// The same one changes nothing.
+func (s *Server) SetToken(token string) {
+	now := &validToken{sum: hashToken(token)}
+	old := s.token.Load()
+	if old != nil && old.sum == now.sum {
+		return
+	}
+	now.gone, now.end = context.WithCancel(s.ending)
+	s.token.Store(now)
+	if old != nil {
+		old.end()
+	}
 }
 
 // tokenSum is a hashed token: comparing takes the same time for any length.
@@ -48,18 +73,27 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusForbidden, "requests of other web pages are not answered")
 		return
 	}
-	if !g.open(r) && !g.has(r) {
+	if g.open(r) {
+		g.next.ServeHTTP(w, r)
+		return
+	}
+	token := g.token.Load()
+	if !token.sum.of(r) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="sslgate"`)
 		fail(w, http.StatusUnauthorized, "this needs the token of admin.token_file, as Authorization: Bearer TOKEN")
 		return
 	}
-	g.next.ServeHTTP(w, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(token.gone, cancel)()
+	g.next.ServeHTTP(w, r.WithContext(ctx))
 }
 
-func (g *guard) has(r *http.Request) bool {
+// of says whether a request has the token.
+func (t *tokenSum) of(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	sum := hashToken(token)
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], t[:]) == 1
 }
 
 // hostsOf lists what a browser on this host may call the listener.

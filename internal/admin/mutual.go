@@ -46,6 +46,9 @@ func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, e
 		// One line in ten seconds: whoever can reach the port can be refused.
 		said: rate.NewLimiter(rate.Every(10*time.Second), 3), ctx: ctx, cancel: cancel, ready: make(chan net.Conn),
 	}, mux)
+	// A reader comes every few seconds: kept connections would never be judged
+	// again, whatever is reloaded or revoked.
+	s.doors[len(s.doors)-1].http.SetKeepAlivesEnabled(false)
 	return ln.Addr().(*net.TCPAddr).AddrPort(), nil
 }
 

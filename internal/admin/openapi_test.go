@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"reflect"
@@ -109,7 +110,16 @@ func responses(r route, schemas object) object {
 		if kind == "" {
 			kind = "application/json"
 		}
-		all[fmt.Sprint(a.code)] = object{"description": a.doc, "content": content(kind, a.body, schemas)}
+		made := object{"description": a.doc, "content": content(kind, a.body, schemas)}
+		if before, ok := all[fmt.Sprint(a.code)].(object); ok { // the same in another form
+			made["description"] = before["description"].(string) + "; " + a.doc
+			maps.Copy(made["content"].(object), before["content"].(object))
+		}
+		all[fmt.Sprint(a.code)] = made
+	}
+	if !r.socketOnly {
+		all["403"] = object{"description": "a request of another web page (loopback only)", "content": content("application/json", Failure{}, schemas)}
+		all["421"] = object{"description": "the header Host names somebody else (loopback only)", "content": content("application/json", Failure{}, schemas)}
 	}
 	if !r.open && !r.socketOnly {
 		all["401"] = object{"description": "no token, or a wrong one (loopback only)", "content": content("application/json", Failure{}, schemas)}

@@ -101,7 +101,7 @@ func (s *Server) list() []route {
 			answers: []says{ok("lists", []RevocationList{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, b.Revocation()) }},
 		{method: "GET", path: "/v1/flows", summary: "Live flows", query: append(filterParams(false), limit),
-			answers: []says{ok("flows, the oldest first", []Flow{}), bad}, handle: s.flows},
+			answers: []says{ok("flows, the oldest first; the header Sslgate-Total says how many fit, beyond the limit too", []Flow{}), bad}, handle: s.flows},
 		{method: "GET", path: "/v1/flows/{id}", summary: "One flow with its picture, live or just finished",
 			answers: []says{ok("flow", FlowDetail{}), gone}, handle: s.flow},
 		{method: "POST", path: "/v1/flows/{id}/end", summary: "End a live flow with a reset to both sides",
@@ -119,7 +119,7 @@ func (s *Server) list() []route {
 			answers: []says{{http.StatusOK, "lines until the reader goes", TraceLine{}, ndjson}, bad, busy}, handle: s.trace},
 		{method: "GET", path: "/v1/board", summary: "What the web page shows, at most four times a second",
 			query:   []param{{"once", "boolean", "one board instead of a stream"}},
-			answers: []says{{http.StatusOK, "one board a line", Board{}, ndjson}, busy}, handle: s.board},
+			answers: []says{{http.StatusOK, "one board a line", Board{}, ndjson}, {http.StatusOK, "with once, one board", Board{}, ""}, busy}, handle: s.board},
 		{method: "POST", path: "/v1/reload", summary: "Read the configuration anew: all of it is put in place, or nothing",
 			answers: []says{ok("taken", ReloadResult{}), {http.StatusConflict, "the old one stays", ReloadResult{}, ""}},
 			handle: func(w http.ResponseWriter, _ *http.Request) {
@@ -160,7 +160,7 @@ func (s *Server) routes() *http.ServeMux {
 
 // web is what the loopback has: without what is for the socket alone, with
 // the page, and behind a guard.
-func (s *Server) web(a netip.AddrPort, token string) http.Handler {
+func (s *Server) web(a netip.AddrPort) http.Handler {
 	mux := http.NewServeMux()
 	open := map[string]bool{}
 	for _, r := range s.list() {
@@ -177,7 +177,7 @@ func (s *Server) web(a netip.AddrPort, token string) http.Handler {
 		mux.Handle("/", s.opt.Page)
 	}
 	return &guard{
-		hosts: hostsOf(a), token: hashToken(token), next: mux,
+		hosts: hostsOf(a), token: &s.token, next: mux,
 		open: func(r *http.Request) bool {
 			if r.Method != http.MethodGet && r.Method != http.MethodHead {
 				return false
@@ -200,16 +200,20 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	answer(w, code, r)
 }
 
+// totalHeader is how many live flows pass the filter, whatever the limit is.
+const totalHeader = "Sslgate-Total"
+
 func (s *Server) flows(w http.ResponseWriter, r *http.Request) {
 	f, n, err := picked(r, 0)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	flows := s.opt.Backend.Flows(f, n)
+	flows, all := s.opt.Backend.Flows(f, n)
 	if flows == nil {
 		flows = []Flow{}
 	}
+	w.Header().Set(totalHeader, strconv.Itoa(all))
 	answer(w, http.StatusOK, flows)
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +34,7 @@ type Server struct {
 	ending context.Context // of streams
 	end    context.CancelFunc
 	doors  []door
+	token  atomic.Pointer[validToken] // of the loopback
 
 	boards  boards
 	readers chan struct{} // of boards
@@ -97,7 +99,8 @@ func (s *Server) ListenHTTP(address, token string) (netip.AddrPort, error) {
 		return a, fmt.Errorf("admin.http: %w", err)
 	}
 	a = ln.Addr().(*net.TCPAddr).AddrPort()
-	s.add("admin HTTP", ln, s.web(a, token))
+	s.SetToken(token)
+	s.add("admin HTTP", ln, s.web(a))
 	return a, nil
 }
 

@@ -125,16 +125,14 @@ func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
 func files(name string, c *Config) []string {
 	all := []string{name}
 	for _, a := range c.Authorities {
-		all = append(all, a.Roots)
+		all = append(all, a.Roots, a.Intermediates)
 	}
 	for _, s := range c.Policy.Sets {
 		if s.File != "" {
 			all = append(all, s.File)
 		}
 	}
-	if c.Tickets.Keys != "" {
-		all = append(all, c.Tickets.Keys)
-	}
+	all = append(all, c.Tickets.Keys, c.Admin.TokenFile)
 	for _, id := range c.Identities {
 		for _, p := range id.pairs() {
 			all = append(all, p.Certificate, p.Key, p.OCSP)

@@ -232,13 +232,13 @@ type Admin struct {
 	Socket string `yaml:"socket"`
 	// HTTP is a loopback address such as 127.0.0.1:9440 that also serves the web page, the interface of the socket (with the token) and /metrics. Default none.
 	HTTP string `yaml:"http"`
-	// TokenFile holds the token that admin.http asks for, one word of at least 16 bytes; readable by its owner and group only. Required for admin.http.
+	// TokenFile holds the token that admin.http asks for, one word of at least 16 bytes; readable by its owner and group only. A reload reads it anew. Required for admin.http.
 	TokenFile string `yaml:"token_file"`
 	// Metrics serves /metrics, and nothing else, off the host too. Default none.
 	Metrics Metrics `yaml:"metrics"`
 }
 
-// Metrics is a listener for /metrics with mutual TLS by the terms of a rule. Identity, authorities and revocation lists follow a reload; the address needs a restart.
+// Metrics is a listener for /metrics with mutual TLS by the terms of a rule. A reload changes all but the address, which needs a restart.
 type Metrics struct {
 	// Listen is any address with a port, such as 0.0.0.0:9441 or [::]:9441. Required.
 	Listen string `yaml:"listen"`

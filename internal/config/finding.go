@@ -20,6 +20,9 @@ type Finding struct {
 	// Excerpt is the source line with its number and a line below it with a
 	// caret under the place. "" where there is no line to show.
 	Excerpt string
+	// Mend says what to do where the configuration is right, but what a file
+	// holds ends or has ended; "" elsewhere.
+	Mend string
 	// Warning marks what is worth saying but does not stop `run`.
 	Warning bool
 }

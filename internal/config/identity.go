@@ -58,7 +58,7 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 		if i > 0 {
 			what = fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
 		}
-		b.expiring(path+".issuer", what, c)
+		b.expiring(path+".issuer", file, what, c)
 	}
 	key := b.privateKey(path+".key", id.Key)
 	if key == nil {

@@ -37,7 +37,7 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		return
 	}
 	if !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return b.now.Before(c.NotAfter) }) {
-		b.add(path, file+": expired, every certificate in it: nobody can be verified")
+		b.ending(path, file+": expired, every certificate in it: nobody can be verified", renewed(file), false)
 		return
 	}
 	roots, good := make([]*x509.Certificate, 0, len(certs)), true
@@ -56,7 +56,7 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		case b.now.Before(c.NotBefore):
 			b.warn(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
 		default:
-			b.expiring(path, what, c)
+			b.expiring(path, file, what, c)
 		}
 		roots = append(roots, c)
 	}
@@ -194,9 +194,9 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 		case b.now.Before(c.NotBefore):
 			b.add(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
 		case !b.now.Before(c.NotAfter):
-			b.add(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC")
+			b.ending(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC", renewed(file), false)
 		default:
-			b.expiring(path, what, c)
+			b.expiring(path, file, what, c)
 		}
 		if i > 0 && string(certs[i-1].RawIssuer) != string(c.RawSubject) {
 			b.warn(path, what+fmt.Sprintf(" did not issue certificate %d: each certifies the one before it (RFC 5246, section 7.4.2)", i))
@@ -212,14 +212,33 @@ func forServers(c *x509.Certificate) bool {
 
 // expiring warns of a certificate that has expired or will within 30 days; of
 // one that lives less than 90 days, in the last third of its life.
-func (b *builder) expiring(path, what string, c *x509.Certificate) {
+func (b *builder) expiring(path, file, what string, c *x509.Certificate) {
 	left := c.NotAfter.Sub(b.now)
 	switch {
 	case left <= 0:
-		b.warn(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC")
+		b.ending(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC", renewed(file), true)
 	case left <= min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3):
-		b.warn(path, fmt.Sprintf("%s expires in %s, on %s UTC", what, roughly(left), c.NotAfter.UTC().Format(time.DateTime)))
+		b.ending(path, fmt.Sprintf("%s expires in %s, on %s UTC", what, roughly(left), c.NotAfter.UTC().Format(time.DateTime)), renewed(file), true)
 	}
+}
+
+// ending reports what no change of the configuration mends.
+func (b *builder) ending(path, msg, mend string, warning bool) {
+	if b.file.echo(path) {
+		return
+	}
+	f := b.file.Finding(path, msg)
+	f.Mend, f.Warning = mend, warning
+	b.findings = append(b.findings, f)
+}
+
+func renewed(file string) string {
+	return "renew it, put the new one into " + file + ", then `sslgate reload`"
+}
+
+// replaced is for what the gateway reads again by itself.
+func replaced(file string) string {
+	return "put the next one into " + file + ", which is read without a reload"
 }
 
 func roughly(d time.Duration) string {

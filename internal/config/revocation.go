@@ -107,7 +107,7 @@ func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []
 		case !leadsTo(c, certs, roots):
 			b.add(path, what+" is not signed by a root of this authority, or by one of these that is")
 		default:
-			b.expiring(path, what, c)
+			b.expiring(path, file, what, c)
 		}
 	}
 	return certs
@@ -147,11 +147,11 @@ func (b *builder) lists(path, name string, cas []*x509.Certificate) revocation.S
 		left := l.NextUpdate.Sub(b.now)
 		switch {
 		case left <= 0:
-			b.warn(path, what+" expired on "+l.NextUpdate.UTC().Format(time.DateTime)+" UTC")
+			b.ending(path, what+" expired on "+l.NextUpdate.UTC().Format(time.DateTime)+" UTC", replaced(file), true)
 		case !l.Fresh(b.now):
 			b.warn(path, what+" is not valid before "+l.ThisUpdate.UTC().Format(time.DateTime)+" UTC")
 		case l.Late(b.now):
-			b.warn(path, fmt.Sprintf("%s expires in %s, on %s UTC: get the next one", what, roughly(left), l.NextUpdate.UTC().Format(time.DateTime)))
+			b.ending(path, fmt.Sprintf("%s expires in %s, on %s UTC: get the next one", what, roughly(left), l.NextUpdate.UTC().Format(time.DateTime)), replaced(file), true)
 		}
 		if l.Number == nil {
 			b.warn(path, what+": that a list is older than the one before can only be seen by its date (RFC 5280, section 5.2.3)")

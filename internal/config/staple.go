@@ -94,9 +94,9 @@ func (b *builder) staple(path, identity, name string, chain []*x509.Certificate)
 	end := until.UTC().Format("2006-01-02 15:04") + " UTC"
 	switch {
 	case !b.now.Before(until):
-		b.warn(path, s.File+": the response ended on "+end+" and is not stapled: fetch a new one")
+		b.ending(path, s.File+": the response ended on "+end+" and is not stapled: fetch a new one", replaced(s.File), true)
 	case s.Ending(b.now):
-		b.warn(path, fmt.Sprintf("%s: the response ends in %s, on %s, and is not stapled after that: fetch a new one", s.File, roughly(until.Sub(b.now)), end))
+		b.ending(path, fmt.Sprintf("%s: the response ends in %s, on %s, and is not stapled after that: fetch a new one", s.File, roughly(until.Sub(b.now)), end), replaced(s.File), true)
 	}
 	b.staples = append(b.staples, s)
 	return s.Shown

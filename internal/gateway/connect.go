@@ -108,9 +108,11 @@ func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *pol
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
 	ledger := handshake.NewLedger(fl.rec.Start)
+	fl.live.reaching(ledger)
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
 	fl.rec.DestLedger = ledger.Entries()
 	fl.rec.LedgerLost += ledger.Lost()
+	fl.live.done(fl.rec.DestLedger, ledger.Lost())
 	if err != nil {
 		dest.reset()
 		e := handshake.AsError(err)

@@ -158,6 +158,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	fl.rec.SNI, fl.rec.ALPN, fl.rec.Step = hello.ServerName, hello.ALPN, handshake.StepClientHello
 	v = fl.set.OnHello(fl.facts)
 	fl.note(v)
+	fl.live.picked(hello, v)
 	switch v.Action {
 	case policy.Bypass:
 		replay, ok := conn.(handshake.Conn)

@@ -20,9 +20,20 @@ type Live struct {
 	fl *flow
 
 	mu      sync.Mutex
-	relay   *relay // while data flows
+	hello   *handshake.ClientHello // once it was read
+	rule    string                 // of the hello
+	action  policy.Action          // of that rule
+	dest    *handshake.Ledger      // of the handshake with the destination, while it lasts
+	reached leg                    // what it was, afterwards
+	relay   *relay                 // while data flows
 	granted *granted
 	ended   reason.Code // End was called before there was a relay
+}
+
+// leg is a ledger that is complete.
+type leg struct {
+	entries []handshake.Entry
+	lost    int
 }
 
 // granted is what a flow was let through with: enough to decide it anew.
@@ -43,13 +54,22 @@ type Status struct {
 	Step                handshake.Step
 	Peer                *handshake.Peer // proven; nil without certificate
 	BytesUp, BytesDown  int64
-	Ledger              []handshake.Entry
+	// Of both handshakes, and how many entries had no room; only from Status.
+	Ledger, DestLedger         []handshake.Entry
+	LedgerLost, DestLedgerLost int
 }
 
 // Status returns how far the flow has come.
 func (l *Live) Status() Status {
 	s := l.Brief()
-	s.Ledger = l.fl.ledger.Entries()
+	s.Ledger, s.LedgerLost = l.fl.ledger.Entries(), l.fl.ledger.Lost()
+	l.mu.Lock()
+	dest := l.dest
+	s.DestLedger, s.DestLedgerLost = l.reached.entries, l.reached.lost
+	l.mu.Unlock()
+	if dest != nil {
+		s.DestLedger, s.DestLedgerLost = dest.Entries(), dest.Lost()
+	}
 	return s
 }
 
@@ -63,19 +83,19 @@ func (l *Live) Relaying() bool {
 // Step is the step the client's leg has reached.
 func (l *Live) Step() handshake.Step { return l.fl.ledger.Reached() }
 
-// Brief is Status without the ledger: cheap enough to ask of every flow.
+// Brief is Status without the ledgers: cheap enough to ask of every flow.
 func (l *Live) Brief() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Status{
 		ID: l.ID, Start: l.Start, Client: l.Client, Destination: l.Destination,
-		Step: l.fl.ledger.Reached(),
+		Step: l.fl.ledger.Reached(), Rule: l.rule, Action: l.action,
+	}
+	if l.hello != nil {
+		s.SNI = l.hello.ServerName
 	}
 	if g := l.granted; g != nil {
 		s.Rule, s.Reason, s.Action, s.Peer = g.verdict.Rule, g.verdict.Reason, g.verdict.Action, g.facts.Peer
-		if g.facts.Hello != nil {
-			s.SNI = g.facts.Hello.ServerName
-		}
 	}
 	if l.relay != nil {
 		s.BytesUp, s.BytesDown = l.relay.up.Load(), l.relay.down.Load()
@@ -108,6 +128,27 @@ func (l *Live) End(code reason.Code) {
 		return
 	}
 	l.fl.client.Reset()
+}
+
+// picked notes the rule that the client's hello leads to.
+func (l *Live) picked(h *handshake.ClientHello, v policy.Verdict) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hello, l.rule, l.action = h, v.Rule, v.Action
+}
+
+// reaching notes that the handshake with the destination begins, and done that
+// it has ended and what is left of its ledger.
+func (l *Live) reaching(dest *handshake.Ledger) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dest = dest
+}
+
+func (l *Live) done(entries []handshake.Entry, lost int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dest, l.reached = nil, leg{entries, lost}
 }
 
 // grant notes what the flow was let through with.

@@ -128,6 +128,10 @@ func New(c Config) (*Issuer, error) {
 // can be judged before the real one is there. It is never shown.
 func (m *Issuer) Blank() tls.Certificate { return m.blank }
 
+// Chain is the issuing CA and those above it: no leaf outlives any of them. The
+// caller does not change it.
+func (m *Issuer) Chain() []*x509.Certificate { return m.c.Chain }
+
 // For returns a certificate for the name that a client asks for. The error is a
 // *handshake.Error: no name, a name outside of those allowed, or one outside of
 // the issuer's name constraints.

@@ -61,11 +61,11 @@ func TestFlowsLiveAndEnded(t *testing.T) {
 	ctx := context.Background()
 	c := h.good()
 	defer c.Close()
-	flows, err := h.api.Flows(ctx, admin.Filter{Rule: "pay"})
+	flows, _, err := h.api.Flows(ctx, admin.Filter{Rule: "pay"}, 0)
 	// Bytes are counted after they were written on: the echo may be quicker.
 	for i := 0; i < 500 && err == nil && len(flows) == 1 && flows[0].BytesUp+flows[0].BytesDown < 10; i++ {
 		time.Sleep(5 * time.Millisecond)
-		flows, err = h.api.Flows(ctx, admin.Filter{Rule: "pay"})
+		flows, _, err = h.api.Flows(ctx, admin.Filter{Rule: "pay"}, 0)
 	}
 	if err != nil || len(flows) != 1 {
 		t.Fatalf("%v %v", flows, err)
@@ -74,11 +74,14 @@ func TestFlowsLiveAndEnded(t *testing.T) {
 	if !f.Relaying || f.Step != 9 || f.SNI != "pay.example" || f.BytesUp != 5 || f.BytesDown != 5 || f.Action != "terminate" || !strings.Contains(f.Subject, "alice") {
 		t.Errorf("flow %+v", f)
 	}
-	if none, err := h.api.Flows(ctx, admin.Filter{Rule: "other"}); err != nil || len(none) != 0 {
+	if none, _, err := h.api.Flows(ctx, admin.Filter{Rule: "other"}, 0); err != nil || len(none) != 0 {
 		t.Errorf("another rule's flows: %v %v", none, err)
 	}
+	if two, all, err := h.api.Flows(ctx, admin.Filter{Rule: "pay"}, 1); err != nil || len(two) != 1 || all != 1 {
+		t.Errorf("with a limit: %v %d %v", two, all, err)
+	}
 	d, ok, err := h.api.Flow(ctx, f.ID)
-	if err != nil || !ok || d.Flow == nil || !strings.Contains(d.Picture, "ClientHello") {
+	if err != nil || !ok || d.Flow == nil || !strings.Contains(d.Picture, "ClientHello") || len(d.Ledger) < 5 || d.Ledger[0].Message != "ClientHello" {
 		t.Errorf("detail %+v %v %v", d, ok, err)
 	}
 	if ok, err := h.api.EndFlow(ctx, f.ID); !ok || err != nil {
@@ -321,7 +324,10 @@ func TestReloadReadinessDrain(t *testing.T) {
 	select {
 	case <-h.ended:
 	case <-time.After(10 * time.Second):
-		t.Error("the gateway does not stop when it is drained")
+		t.Fatal("the gateway does not stop when it is drained")
+	}
+	if !h.asked.Load() {
+		t.Error("it does not say that it was asked to: it would be started again")
 	}
 }
 

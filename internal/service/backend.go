@@ -2,12 +2,8 @@ package service
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +52,7 @@ func (s *Service) openAdmin() error {
 	if a.HTTP == "" {
 		return nil
 	}
-	token, err := admin.ReadToken(a.TokenFile)
+	token, err := webToken(&a)
 	if err == nil {
 		s.web, err = s.admin.ListenHTTP(a.HTTP, token)
 	}
@@ -66,6 +62,14 @@ func (s *Service) openAdmin() error {
 	}
 	s.log.Info("web page", zap.String("url", "http://"+s.web.String()+"/"), zap.String("token_file", a.TokenFile))
 	return nil
+}
+
+// webToken is what admin.http asks for, "" where there is no such listener.
+func webToken(a *config.Admin) (string, error) {
+	if a.HTTP == "" {
+		return "", nil
+	}
+	return admin.ReadToken(a.TokenFile)
 }
 
 // newMetrics makes the metrics; nothing is read before the first scrape.
@@ -166,18 +170,24 @@ func (s *Service) Readiness() admin.Readiness {
 }
 
 // Flows lists the live flows, the oldest first.
-func (s *Service) Flows(f admin.Filter, limit int) []admin.Flow {
-	var all []admin.Flow
-	s.gateway.Each(func(l *gateway.Live) {
-		if flow := toFlow(l.Brief(), l.Relaying()); f.Live(&flow) {
-			all = append(all, flow)
+func (s *Service) Flows(f admin.Filter, limit int) (flows []admin.Flow, all int) {
+	var live []*gateway.Live
+	s.gateway.Each(func(l *gateway.Live) { live = append(live, l) })
+	slices.SortFunc(live, func(a, b *gateway.Live) int { return a.Start.Compare(b.Start) })
+	for _, l := range live {
+		full := limit > 0 && len(flows) == limit
+		if full && f == (admin.Filter{}) {
+			return flows, len(live)
 		}
-	})
-	slices.SortFunc(all, func(a, b admin.Flow) int { return a.Since.Compare(b.Since) })
-	if limit > 0 && limit < len(all) {
-		all = all[:limit]
+		flow := toFlow(l.Brief(), l.Relaying())
+		if !f.Live(&flow) {
+			continue
+		}
+		if all++; !full {
+			flows = append(flows, flow)
+		}
 	}
-	return all
+	return flows, all
 }
 
 // Flow is one live flow with its picture.
@@ -188,7 +198,13 @@ func (s *Service) Flow(id string) (*admin.FlowDetail, bool) {
 	}
 	st := l.Status()
 	flow := toFlow(st, l.Relaying())
-	return &admin.FlowDetail{Flow: &flow, Picture: picture.Flow{Client: picture.Leg{Entries: st.Ledger}}.Draw()}, true
+	drawn := picture.Flow{
+		Client:      picture.Leg{Entries: st.Ledger, Lost: st.LedgerLost},
+		Destination: picture.Leg{Entries: st.DestLedger, Lost: st.DestLedgerLost},
+	}
+	return &admin.FlowDetail{
+		Flow: &flow, Ledger: toLedger(st.Ledger), DestinationLedger: toLedger(st.DestLedger), Picture: drawn.Draw(),
+	}, true
 }
 
 // Live samples the newest flows.
@@ -220,32 +236,6 @@ func newest(all []*gateway.Live, n int) []admin.Flow {
 // Config is the configuration as loaded.
 func (s *Service) Config() map[string]any { return config.View(*s.runtime().Config) }
 
-// The kinds of certificates.
-const (
-	kindIdentity  = "identity"
-	kindAuthority = "authority"
-)
-
-// Certificates lists what the configuration names, the first to end first.
-func (s *Service) Certificates() []admin.Certificate {
-	rt := s.runtime()
-	all := []admin.Certificate{}
-	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Identities)) {
-		for _, pair := range rt.Environment.Identities[name].Certificates {
-			if leaf := pair.Leaf; leaf != nil {
-				all = append(all, toCertificate(kindIdentity, name, rt.Config.Identities[name].Certificate, leaf))
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
-		for _, root := range rt.Environment.Authorities[name].Roots {
-			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
-		}
-	}
-	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-	return all
-}
-
 // Revocation lists the CRLs in use and the sources without one, the first to
 // end first.
 func (s *Service) Revocation() []admin.RevocationList {
@@ -262,15 +252,6 @@ func (s *Service) Revocation() []admin.RevocationList {
 		return cmp.Or(a.NextUpdate.Compare(b.NextUpdate), cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Source, b.Source))
 	})
 	return all
-}
-
-func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certificate {
-	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return admin.Certificate{
-		Kind: kind, Name: name, File: file, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
-		SANs: audit.SANs(c), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
-	}
 }
 
 // LogLevel is what is logged.

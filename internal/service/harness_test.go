@@ -3,12 +3,14 @@ package service
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +49,7 @@ type house struct {
 	serve  func(*house, net.Conn) // the origin; nil echoes
 	stop   func()                 // ends the service
 	ended  chan struct{}          // closed when the service has ended
+	asked  atomic.Bool            // it ended because a drain was asked for
 }
 
 const houseToken = "0123456789abcdef-secret-token"
@@ -173,7 +176,9 @@ func (h *house) start(rt *config.Runtime) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer close(h.ended)
-		if err := h.s.supervise(ctx); err != nil {
+		err := h.s.supervise(ctx)
+		h.asked.Store(errors.Is(err, ErrDrained))
+		if err != nil && !h.asked.Load() {
 			t.Errorf("service: %v", err)
 		}
 	}()

@@ -147,7 +147,8 @@ func TestServerIsAsDescribed(t *testing.T) {
 		t.Fatalf("%d paths", len(api.Paths))
 	}
 	recent := h.s.hub.Recent(adminAll, 1)
-	ids := []string{h.s.Flows(adminAll, 0)[0].ID, recent[0].ID, "nobody"}
+	flows, _ := h.s.Flows(adminAll, 0)
+	ids := []string{flows[0].ID, recent[0].ID, "nobody"}
 	for _, path := range slices.Sorted(maps.Keys(api.Paths)) {
 		for method, op := range api.Paths[path] {
 			if path == "/v1/drain" {
@@ -162,7 +163,7 @@ func TestServerIsAsDescribed(t *testing.T) {
 			case strings.Contains(path, "{profile}"):
 				asked = []string{strings.ReplaceAll(path, "{profile}", "goroutine"), strings.ReplaceAll(path, "{profile}", "")}
 			default:
-				asked = []string{path, path + "?limit=x", path + "?limit=1"}
+				asked = []string{path, path + "?limit=x", path + "?limit=1", path + "?once=true"}
 			}
 			body := ""
 			if op.RequestBody != nil {
@@ -172,6 +173,30 @@ func TestServerIsAsDescribed(t *testing.T) {
 				resp, out := do(strings.ToUpper(method), p, body)
 				if err := api.answers(op.Responses, resp, out); err != nil {
 					t.Errorf("%s %s: %v: %.300s", method, p, err, out)
+				}
+			}
+		}
+	}
+	// What only the loopback answers: a wrong token, another page, another name.
+	refused := map[string]func(*http.Request){
+		"401": func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") },
+		"403": func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
+		"421": func(r *http.Request) { r.Host = "evil.example" },
+	}
+	for path, ops := range api.Paths {
+		for method, op := range ops {
+			for code, change := range refused {
+				_, known := op.Responses[code]
+				open := code == "401" && op.Security != nil
+				if only := strings.HasPrefix(path, "/debug/"); known == (open || only) {
+					t.Errorf("%s %s: %s is described: %v", method, path, code, known)
+				}
+				if !known {
+					continue
+				}
+				resp, out := h.ask(strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "nobody"), "", change)
+				if err := api.answers(op.Responses, resp, out); err != nil || fmt.Sprint(resp.StatusCode) != code {
+					t.Errorf("%s %s: %s, want %s: %v: %.300s", method, path, resp.Status, code, err, out)
 				}
 			}
 		}

@@ -43,7 +43,11 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	}
 	err := errors.New("the configuration is not usable; the old one stays")
 	if rt != nil {
+		var token string
 		if err = sameBase(old.Config, rt.Config); err == nil {
+			token, err = webToken(&rt.Config.Admin)
+		}
+		if err == nil {
 			err = s.dialAs(rt.Config)
 		}
 		if err == nil {
@@ -51,6 +55,9 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 			s.gateway.SetPolicy(rt.Set, shadowOf(rt), gatewayLimits(rt.Config))
 			s.gateway.SetTickets(gatewayTickets(rt))
 			s.hub.Keep(ruleNames(rt.Config))
+			if token != "" {
+				s.admin.SetToken(token)
+			}
 			res.Policy = rt.Set.ID()
 			if rt.Config.Reload.Live == "reevaluate" {
 				res.Ended = s.reevaluate(rt.Set)
@@ -83,10 +90,13 @@ func (s *Service) policyID() string {
 func sameBase(old, now *config.Config) error {
 	var differ []string
 	a, b := reflect.ValueOf(*old), reflect.ValueOf(*now)
-	for _, name := range []string{"TUN", "Capture", "Fail", "Audit", "Log", "Admin", "State"} {
+	for _, name := range []string{"TUN", "Capture", "Fail", "Audit", "Log", "State"} {
 		if !reflect.DeepEqual(a.FieldByName(name).Interface(), b.FieldByName(name).Interface()) {
 			differ = append(differ, strings.ToLower(name))
 		}
+	}
+	if a, b := old.Admin, now.Admin; a.Socket != b.Socket || a.HTTP != b.HTTP || a.Metrics.Listen != b.Metrics.Listen {
+		differ = append(differ, "admin.socket, admin.http, admin.metrics.listen")
 	}
 	if a, b := old.Limits, now.Limits; a.Flows != b.Flows || a.FlowsPerClient != b.FlowsPerClient || a.Memory != b.Memory {
 		differ = append(differ, "limits.flows, limits.flows_per_client, limits.memory")

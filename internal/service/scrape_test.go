@@ -76,7 +76,7 @@ func TestMetricsWithMutualTLS(t *testing.T) {
 	prometheus := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "prometheus", DNS: []string{"prometheus.example"}}))
 	good := prometheus.TLS()
 	c := h.reader(t, &good, nil)
-	for range 3 { // on one connection, as Prometheus does
+	for range 3 {
 		code, body, err := fetch(c, url+"/metrics")
 		if err != nil || code != http.StatusOK || !strings.Contains(body, "sslgate_build_info") {
 			t.Fatalf("%d %v\n%.300s", code, err, body)

@@ -88,8 +88,12 @@ type Service struct {
 	last     *admin.ReloadResult
 }
 
-// Run starts a gateway from rt and runs it until ctx ends (it then drains) or
-// something fails. From the first change of the host on, captured traffic
+// ErrDrained is why Run returns where a drain was asked for on the admin
+// interface: whoever starts it again after every other end leaves it then.
+var ErrDrained = errors.New("drained, as the admin interface was asked to")
+
+// Run starts a gateway from rt and runs it until ctx ends (it then drains), a
+// drain was asked for, or something fails. From the first change of the host on, captured traffic
 // goes nowhere but through the gateway, also where Run returns an error.
 func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	s, err := newService(ctx, rt, opt)
@@ -236,7 +240,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	// The parts do not end with ctx: they are needed while it drains.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	rt := s.rt // what it starts with: once the parts run, a reload may change s.rt
+	rt := s.runtime() // what it starts with: once the parts run, a reload may change it
 	group, parts := errgroup.WithContext(parts)
 	group.Go(func() error { return s.gateway.Run(parts) })
 	group.Go(func() error { return s.stack.Run(parts) })
@@ -257,13 +261,16 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.sandbox()
 	}
 	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()),
-		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)))
+		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)),
+		zap.Duration("took", time.Since(s.started).Round(time.Millisecond)))
 	s.notify.ready("policy " + rt.Set.ID())
 
+	var why error
 	select {
 	case <-ctx.Done():
 		s.drain()
 	case <-s.asked:
+		why = ErrDrained
 		s.drain()
 	case <-parts.Done():
 	}
@@ -271,7 +278,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	stop()
 	err := group.Wait()
 	if s.steering != nil {
-		open := s.rt.Config.Fail == "open" && err == nil
+		open := s.runtime().Config.Fail == "open" && err == nil
 		err = errors.Join(err, s.steering.Close(open))
 		if open {
 			s.log.Warn("fail is open: captured traffic is now routed on uninspected")
@@ -280,7 +287,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		}
 	}
 	s.log.Info("stopped", zap.Int("flows", s.gateway.Flows()))
-	return err
+	return errors.Join(why, err)
 }
 
 // drain refuses new flows and waits for the live ones, at most limits.drain

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
@@ -66,6 +68,17 @@ func (s *Service) EndFlow(id string) error {
 	}
 	l.End(reason.EndOperator)
 	return nil
+}
+
+func toLedger(entries []handshake.Entry) []admin.LedgerEntry {
+	var all []admin.LedgerEntry
+	for _, e := range entries {
+		all = append(all, admin.LedgerEntry{
+			Step: int(e.Step), From: e.From.String(), Message: escape.String(e.Message, 0), AtUS: e.At.Microseconds(),
+			Size: e.Size, Facts: escape.String(e.Facts, 0), Alert: e.Alert.String(),
+		})
+	}
+	return all
 }
 
 func toFlow(st gateway.Status, relaying bool) admin.Flow {

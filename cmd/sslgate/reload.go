@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+func newReloadCmd(stdout, stderr io.Writer) *cobra.Command {
+	var socket string
+	var pid int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Read the configuration anew: all of it is put in place, or nothing",
+		Long: `Make the running gateway read its configuration anew, with every certificate
+it names. If anything is wrong the old one stays, and the mistakes are printed
+with file, line and column. SIGHUP does the same without an answer.
+
+With --pid that very process is meant: where another one or none answers on the
+socket (admin.socket is "off", or elsewhere) it gets SIGHUP, and its log has the
+answer. The systemd unit does this.
+
+Exit code 0: it is in place, or SIGHUP was sent. 1: the old one stays.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := admin.NewClient(socket)
+			if pid > 0 {
+				if p, err := c.Process(cmd.Context()); err != nil || p != pid {
+					return hangUp(stdout, pid)
+				}
+			}
+			res, taken, err := c.Reload(cmd.Context())
+			switch {
+			case err != nil:
+				return &exitError{code: 1, err: err}
+			case asJSON:
+				err = writeJSON(stdout, res)
+			default:
+				err = printReload(stdout, stderr, res, taken)
+			}
+			if err == nil && !taken {
+				err = &exitError{code: 1}
+			}
+			return err
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().IntVar(&pid, "pid", 0, "the process `ID` of the gateway that is meant")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// hangUp is a reload without an answer.
+func hangUp(stdout io.Writer, pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		return &exitError{code: 1, err: fmt.Errorf("SIGHUP to process %d: %w", pid, err)}
+	}
+	_, err := fmt.Fprintf(stdout, "process %d does not listen on the socket: it was sent SIGHUP, its log has the answer\n", pid)
+	return err
+}
+
+func printReload(stdout, stderr io.Writer, res admin.ReloadResult, taken bool) error {
+	for _, f := range res.Findings {
+		fmt.Fprintln(stderr, escape.String(f, 2000))
+	}
+	if !taken {
+		fmt.Fprintf(stderr, "sslgate: %s\n", escape.String(res.Error, 0))
+		return nil
+	}
+	_, err := fmt.Fprintf(stdout, "reloaded: policy %s (before: %s), %s ended\n", res.Policy, res.Before, count(res.Ended, "live flow"))
+	return err
+}

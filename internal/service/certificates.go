@@ -1,0 +1,70 @@
+package service
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// The kinds of certificates.
+const (
+	kindIdentity  = "identity"
+	kindAuthority = "authority"
+)
+
+// Certificates lists what the configuration names, the first to end first.
+func (s *Service) Certificates() []admin.Certificate {
+	rt := s.runtime()
+	all := []admin.Certificate{}
+	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Identities)) {
+		all = append(all, identityCertificates(name, rt.Config.Identities[name], rt.Environment.Identities[name])...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
+		for _, root := range rt.Environment.Authorities[name].Roots {
+			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+	return all
+}
+
+// identityCertificates are those whose end ends the identity. Where they are
+// made on demand that is the issuer and the CAs above it, not what it makes.
+func identityCertificates(name string, c config.Identity, id policy.Identity) []admin.Certificate {
+	var all []admin.Certificate
+	if id.Mint != nil {
+		if m, ok := id.Mint.(interface{ Chain() []*x509.Certificate }); ok {
+			for _, ca := range m.Chain() {
+				all = append(all, toCertificate(kindIdentity, name, c.Issuer, ca))
+			}
+		}
+		return all
+	}
+	for i, pair := range id.Certificates {
+		file := c.Certificate
+		if i > 0 && i <= len(c.Also) {
+			file = c.Also[i-1].Certificate
+		}
+		if leaf := pair.Leaf; leaf != nil {
+			all = append(all, toCertificate(kindIdentity, name, file, leaf))
+		}
+	}
+	return all
+}
+
+func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certificate {
+	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return admin.Certificate{
+		Kind: kind, Name: name, File: file, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
+		SANs: audit.SANs(c), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
+	}
+}
