@@ -24,7 +24,7 @@ func (e *StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check 
 		fault = ours("no name to verify the destination's certificate against")
 	}
 	if fault != nil {
-		g.conn.detach()
+		g.conn.detach(true)
 		return nil, fault
 	}
 	config.ServerName = p.ServerName

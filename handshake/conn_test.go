@@ -100,7 +100,7 @@ func (c *eofWithData) Read(b []byte) (int, error) {
 // turn a close_notify into a truncation.
 func TestEOFWithData(t *testing.T) {
 	c := &tapConn{Conn: &eofWithData{data: []byte{recordAppData, 3, 3, 0, 3, 1, 2, 3}}, tap: newTap(NewLedger(time.Now()), true)}
-	c.detach()
+	c.detach(false)
 	for _, want := range []int{recordHeader, 3} {
 		if n, err := c.Read(make([]byte, 10)); n != want || err != nil || c.eof.Load() {
 			t.Fatalf("read: %d, %v, eof %v", n, err, c.eof.Load())

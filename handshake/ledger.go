@@ -53,6 +53,10 @@ type Ledger struct {
 // bytes each that is 6.4 KB a leg.
 const MaxEntries = 64
 
+// usualEntries are those of a TLS 1.3 handshake with a client certificate, and
+// the alerts at its end: room that need not grow.
+const usualEntries = 20
+
 // maxFacts bounds the facts of one entry, in bytes: one long subject fits.
 const maxFacts = 512
 
@@ -82,6 +86,9 @@ func (l *Ledger) Note(e Entry) {
 		return
 	}
 	e.Facts = cut(e.Facts, maxFacts)
+	if l.entries == nil {
+		l.entries = make([]Entry, 0, usualEntries)
+	}
 	l.entries = append(l.entries, e)
 }
 
@@ -109,7 +116,17 @@ func (l *Ledger) NoteAlert(step Step, from Side, a Alert) {
 func (l *Ledger) Compact() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries = slices.Clone(l.entries)
+	if cap(l.entries)-len(l.entries) > usualEntries/4 {
+		l.entries = slices.Clone(l.entries)
+	}
+}
+
+// Final returns the entries of a ledger to which no more are added, in the order
+// things happened.
+func (l *Ledger) Final() []Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entries[:len(l.entries):len(l.entries)]
 }
 
 // Entries returns a copy, in the order things happened.

@@ -70,7 +70,7 @@ func FuzzInbound(f *testing.F) {
 		early = min(max(early, 0), readAhead, len(data))
 		tc.ahead = bytes.Clone(data[:early])
 		c.at, c.there = early, early
-		tc.detach()
+		tc.detach(false)
 		in := tc.in
 
 		// Where records end, and from where on that means nothing any more.

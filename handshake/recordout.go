@@ -3,6 +3,7 @@ package handshake
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // outbound is the sending side of step 9. crypto/tls hands over every record
@@ -14,6 +15,56 @@ type outbound struct {
 	buf  *[]byte // nil unless corked
 	n    int     // bytes in it
 	err  error   // of a gathered write: no later one may follow it
+
+	held  []byte      // of the handshake, in front of what is written next
+	timer *time.Timer // sends it otherwise
+}
+
+const (
+	// heldMax bounds what of a handshake is held, in bytes: session tickets.
+	heldMax = 4 << 10
+	// heldFor is how long it waits for something to go with. Who wants a ticket
+	// has it soon enough, and most often the first answer takes it along: a
+	// packet less, and the client wakes up once.
+	heldFor = 5 * time.Millisecond
+)
+
+// hold keeps bytes back.
+func (o *outbound) hold(b []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = append(o.held, b...)
+}
+
+// release sends what is held.
+func (o *outbound) release(conn net.Conn) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.held) > 0 && o.err == nil {
+		_, o.err = conn.Write(o.held)
+	}
+	o.held = nil
+	return o.err
+}
+
+// releaseLater sends what is held, if it still is then.
+func (o *outbound) releaseLater(conn net.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.held) > 0 {
+		o.timer = time.AfterFunc(heldFor, func() { _ = o.release(conn) }) // the next write meets its error
+	}
+}
+
+// take is what is held, for a write that takes it along.
+func (o *outbound) take() []byte {
+	if o.timer != nil {
+		o.timer.Stop()
+		o.timer = nil
+	}
+	held := o.held
+	o.held = nil
+	return held
 }
 
 func (o *outbound) write(conn net.Conn, b []byte) (int, error) {
@@ -22,9 +73,18 @@ func (o *outbound) write(conn net.Conn, b []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
+	held := o.take()
 	if o.buf == nil {
-		return conn.Write(b)
+		if held == nil {
+			return conn.Write(b)
+		}
+		n, err := conn.Write(append(held, b...))
+		if err != nil {
+			o.err = err
+		}
+		return max(0, n-len(held)), err
 	}
+	o.n += copy((*o.buf)[o.n:], held) // a large write has just begun: there is room
 	for done := 0; done < len(b); {
 		k := copy((*o.buf)[o.n:], b[done:])
 		o.n += k

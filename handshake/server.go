@@ -42,7 +42,7 @@ func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHell
 		config, fault = g.serverConfig(t)
 	}
 	if fault != nil {
-		defer g.conn.detach()
+		defer g.conn.detach(true)
 		return nil, g.alertFirst(fault)
 	}
 	tc := tls.Server(g.conn, config)

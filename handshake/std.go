@@ -169,7 +169,7 @@ func (g *leg) end(err error) (observed, error) {
 		_ = g.refuse(refusal)
 		g.conn.sendOwn(refusal.Wanted)
 	}
-	seen := g.conn.detach()
+	seen := g.conn.detach(err != nil)
 	if err != nil || g.peer == nil || g.p.Profile.Signatures == nil || g.origin != nil || slices.Contains(g.p.Profile.Signatures, seen.peerScheme) {
 		return seen, err
 	}

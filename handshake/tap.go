@@ -262,6 +262,16 @@ func (t *tap) room(dir, n int) int {
 	return min(n, want-len(d.partial))
 }
 
+// ticketing says whether what our side of the connection writes now can only be
+// session tickets, or an alert: a TLS 1.3 server whose client has shown its
+// certificate (RFC 8446, section 4.6.1).
+func (t *tap) ticketing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.server && !t.stopped && t.seen.version >= version13 &&
+		(t.seen.lastFromPeer == msgCertificateVerify || t.seen.lastFromPeer == msgFinished) // in one record with it
+}
+
 // agreedEMS says whether the server agreed to extended_master_secret.
 func (t *tap) agreedEMS() bool {
 	t.mu.Lock()

@@ -106,7 +106,12 @@ func (c *tapConn) Write(b []byte) (int, error) {
 		dir = toClient
 	}
 	b = c.tap.rewrite(dir, b)
-	n, err := c.Conn.Write(b)
+	if c.tap.ticketing() && len(b) <= heldMax {
+		c.tap.feed(dir, b)
+		c.out.hold(b)
+		return len(b), nil
+	}
+	n, err := c.out.write(c.Conn, b)
 	if n > 0 {
 		c.tap.feed(dir, b[:n])
 	}
@@ -146,11 +151,19 @@ func (c *tapConn) rawErr() error {
 
 // detach ends the watching: from here records go through recordin.go and
 // recordout.go. Nobody reads or writes meanwhile.
-func (c *tapConn) detach() observed {
+// What is held goes out after a while, at once where the handshake has failed.
+func (c *tapConn) detach(failed bool) observed {
 	seen, aligned := c.tap.finish()
 	c.in = newInbound(c, c.buffers)
 	c.in.off = !aligned
 	c.out.pool = c.buffers
 	c.detached.Store(true)
+	if failed {
+		if err := c.out.release(c.Conn); err != nil {
+			c.remember(err)
+		}
+	} else {
+		c.out.releaseLater(c.Conn)
+	}
 	return seen
 }

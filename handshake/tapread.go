@@ -20,7 +20,7 @@ const (
 
 // retryRandom marks a ServerHello as HelloRetryRequest: the SHA-256 of that
 // word (RFC 8446, section 4.1.3).
-func retryRandom() [32]byte { return sha256.Sum256([]byte("HelloRetryRequest")) }
+var retryRandom = sha256.Sum256([]byte("HelloRetryRequest"))
 
 func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
 	var legacy, suite uint16
@@ -32,7 +32,7 @@ func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
 		t.stop("a ServerHello does not decode")
 		return
 	}
-	retry := [32]byte(random) == retryRandom()
+	retry := [32]byte(random) == retryRandom
 	t.seen.version, t.seen.suite = legacy, suite
 	var alpn string
 	extensions(s, func(typ uint16, data cryptobyte.String) {

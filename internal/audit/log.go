@@ -113,7 +113,8 @@ func (l *Log) Refusing() bool { return l.queue != nil && l.queue.refusing() }
 // for room, unless the log may drop it. ErrLost, or another error of a log
 // without a queue, means that the record is lost.
 func (l *Log) Write(r *Record) error {
-	buf, err := l.enc.Clone().EncodeEntry(zapcore.Entry{Message: "flow"}, []zapcore.Field{zap.Inline(r)})
+	// Not of a Clone, whose buffer nobody gives back.
+	buf, err := l.enc.EncodeEntry(zapcore.Entry{Message: "flow"}, []zapcore.Field{zap.Inline(r)})
 	if err != nil {
 		return fmt.Errorf("encode audit record: %w", err)
 	}

@@ -105,7 +105,7 @@ func (fl *flow) finish() {
 	}
 	fl.rec.Shadow = judge(fl.shadow, fl.verdict, fl.facts)
 	fl.rec.Duration = time.Since(fl.rec.Start)
-	fl.rec.Ledger = fl.ledger.Entries()
+	fl.rec.Ledger = fl.ledger.Final()
 	fl.rec.LedgerLost += fl.ledger.Lost()
 	if fl.rec.AlertSent == handshake.AlertNone {
 		fl.rec.AlertSent = fl.ledger.AlertSent()

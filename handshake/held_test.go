@@ -1,0 +1,96 @@
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// writes counts the writes of a connection.
+type writes struct {
+	net.Conn
+	mu   sync.Mutex
+	n    int
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	w.n++
+	w.mu.Unlock()
+	return w.Conn.Write(b)
+}
+
+func (w *writes) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.n
+}
+
+// Session tickets go out with the first answer, in one write; without an answer
+// a moment later; and with whatever ends the connection. The client can use
+// them in each case.
+func TestTicketsAreHeld(t *testing.T) {
+	f := fixtures()
+	for _, c := range []struct {
+		name   string
+		answer func(s *Session) error
+	}{
+		{"answer", func(s *Session) error { _, err := s.Conn.Write([]byte("answer")); return err }},
+		{"large answer", func(s *Session) error { _, err := s.Conn.Write(make([]byte, 3*maxPlaintext)); return err }},
+		{"silence", func(*Session) error { return nil }},
+		{"end", func(s *Session) error { return s.Conn.CloseWrite() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cc, sc := tcpPair(t)
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			got := make(chan string, 1)
+			config := clientConfig(tls.VersionTLS13, f.client.TLS())
+			config.ClientSessionCache = &told{tls.NewLRUClientSessionCache(1), got}
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cc.Close()
+			wg.Go(func() { _, _ = io.Copy(io.Discard, tls.Client(cc, config)) })
+			hello, conn, err := Peek(ctx, sc, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &writes{Conn: conn}
+			p := serverParams(func(p *Params) { p.Ticket = &TicketRule{Binding: []byte("rule"), Keys: NewTicketKeys(0)} })
+			s, err := NewStdEngine().Server(ctx, w, hello, p, nil, NewLedger(time.Now()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Conn.Close()
+			before := w.count()
+			if err := c.answer(s); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-got:
+			case <-ctx.Done():
+				t.Fatal("the client has no ticket")
+			}
+			if n := w.count() - before; n != 1 {
+				t.Errorf("%d writes since the handshake, want 1", n)
+			}
+		})
+	}
+}
+
+// told is a session cache that tells of each session it gets.
+type told struct {
+	tls.ClientSessionCache
+	got chan string
+}
+
+func (c *told) Put(key string, s *tls.ClientSessionState) {
+	c.ClientSessionCache.Put(key, s)
+	if s != nil {
+		c.got <- key
+	}
+}
