@@ -22,7 +22,7 @@ func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 		return 0, fmt.Errorf("read from %s: %d buffers and %d sizes", d.name, len(bufs), len(sizes))
 	}
 	r := &d.reading
-	r.bufs, r.sizes, r.n, r.failed = bufs, sizes, 0, nil
+	r.bufs, r.sizes, r.n, r.waited, r.failed = bufs, sizes, 0, false, nil
 	err := d.raw.Read(r.attempt)
 	n, failed := r.n, r.failed
 	r.bufs, r.sizes, r.failed = nil, nil, nil
@@ -40,16 +40,24 @@ type readState struct {
 	bufs    [][][]byte
 	sizes   []int
 	n       int
+	waited  bool // nothing was there at first
 	failed  error
 	attempt func(fd uintptr) bool // is try
 }
 
-// try reads what is there; false: nothing is, wait for it.
+// try reads what is there; false: nothing is, wait for it. Of a device that was
+// waited for it takes one packet: most often there is no other yet, and to look
+// would cost a system call; if there is, the next call finds it.
 func (r *readState) try(fd uintptr) bool {
-	for r.n < len(r.bufs) {
+	most := len(r.bufs)
+	if r.waited {
+		most = 1
+	}
+	for r.n < most {
 		size, err := r.d.readOne(int(fd), r.bufs[r.n])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
+			r.waited = true
 			return r.n > 0
 		case err != nil:
 			r.failed = err
