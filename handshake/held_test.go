@@ -13,8 +13,8 @@ import (
 // writes counts the writes of a connection.
 type writes struct {
 	net.Conn
-	mu   sync.Mutex
-	n    int
+	mu sync.Mutex
+	n  int
 }
 
 func (w *writes) Write(b []byte) (int, error) {

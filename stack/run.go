@@ -36,8 +36,8 @@ type Stack struct {
 
 	netstack atomic.Pointer[gstack.Stack] // set by Run
 	flowCtx  context.Context              // set by Run before the first flow
-	handlers crew.Crew // of HandleFlow: their stacks have grown by a handshake
-	helpers  crew.Crew // of Flow.Go
+	handlers crew.Crew                    // of HandleFlow: their stacks have grown by a handshake
+	helpers  crew.Crew                    // of Flow.Go
 }
 
 // sweepInterval is how often what has run out of time is looked for.

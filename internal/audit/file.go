@@ -130,13 +130,14 @@ func (s *File) WriteLines(lines [][]byte) (int, error) {
 // nameless says whether the open file was removed; false where that is not
 // known. Not by Fd, which makes the writes to a pipe block a thread.
 func (s *File) nameless() bool {
-	var st unix.Stat_t
-	err := unix.EBADF
-	raw, cerr := s.f.SyscallConn()
-	if cerr == nil {
-		cerr = raw.Control(func(fd uintptr) { err, _ = unix.Fstat(int(fd), &st).(unix.Errno) })
+	raw, err := s.f.SyscallConn()
+	if err != nil {
+		return false
 	}
-	return cerr == nil && err == 0 && st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG
+	var st unix.Stat_t
+	known := false
+	err = raw.Control(func(fd uintptr) { known = unix.Fstat(int(fd), &st) == nil })
+	return err == nil && known && st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // ready opens the file where it must be and rotates where it is time.

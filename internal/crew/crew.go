@@ -53,14 +53,14 @@ func (c *Crew) Go(f func()) {
 
 func (c *Crew) serve(f func()) {
 	defer c.all.Done()
+	f()
 	h := &hand{work: make(chan func(), 1)}
-	for ok := true; ok; {
-		f()
-		f = nil // not kept alive while waiting
-		if !c.wait(h) {
+	for c.wait(h) {
+		f, ok := <-h.work
+		if !ok {
 			return
 		}
-		f, ok = <-h.work
+		f()
 	}
 }
 
