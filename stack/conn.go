@@ -45,6 +45,7 @@ type Conn struct {
 
 	writeMu sync.Mutex   // one writer at a time; guards writing
 	writing bytes.Reader // as reading
+	pieces  pieces
 	writeDL deadline
 
 	written     atomic.Uint64 // bytes
@@ -145,6 +146,11 @@ func (c *Conn) Write(b []byte) (int, error) {
 	defer c.writeMu.Unlock()
 	defer c.writing.Reset(nil)
 	done := 0
+	if len(b) < smallWrite {
+		if err := c.countPiece(); err != nil {
+			return 0, c.opError("write", err)
+		}
+	}
 	for {
 		if err := c.stopped(&c.writeDL); err != nil {
 			return done, c.opError("write", err)

@@ -1,0 +1,75 @@
+package stack_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/stack"
+)
+
+// Of small writes beside a client that does not read no more wait than there is
+// memory for, whatever few bytes they are. When it reads, all arrives; when the
+// connection ends meanwhile, the write does.
+func TestSmallWritesAreBounded(t *testing.T) {
+	const pending = 16*512 + 512 // stack.maxPending, and those after the last mark
+	for _, end := range []string{"read", "reset", "deadline"} {
+		t.Run(end, func(t *testing.T) {
+			h, flows := given()
+			l := newLab(t, 1500, true, stack.Config{Handler: h})
+			c := l.dial(server4)
+			f := get(t, flows)
+			written := make(chan int, 1)
+			failed := make(chan error, 1)
+			const most = 1 << 17
+			go func() {
+				n, err := 0, error(nil)
+				for ; n < most && err == nil; n++ {
+					_, err = f.Conn.Write([]byte{byte(n)})
+				}
+				if err != nil {
+					n--
+				}
+				written <- n
+				failed <- errors.Join(err, f.Conn.CloseWrite())
+			}()
+			// It has stopped when nothing changes for half a second.
+			last, since := stack.Progress{}, time.Now()
+			for time.Since(since) < 500*time.Millisecond {
+				if p := f.Conn.Progress(); p != last {
+					last, since = p, time.Now()
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if last.Waiting == 0 || last.Waiting > pending {
+				t.Errorf("%d writes of one byte wait, %d is the bound", last.Waiting, pending)
+			}
+			select {
+			case n := <-written:
+				t.Fatalf("the writer was not stopped: %d", n)
+			default:
+			}
+			switch end {
+			case "read":
+				if n, err := io.Copy(io.Discard, struct{ io.Reader }{c}); n != most || err != nil {
+					t.Errorf("%d bytes arrived, %v", n, err)
+				}
+				if err := <-failed; err != nil {
+					t.Error(err)
+				}
+			case "reset":
+				f.Conn.Reset()
+				if err := <-failed; err == nil {
+					t.Error("a reset ends no write")
+				}
+			case "deadline":
+				_ = f.Conn.SetWriteDeadline(time.Now())
+				if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
