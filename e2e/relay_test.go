@@ -58,28 +58,34 @@ func (w *world) dialTLSTo(to string, cfg *tls.Config) (*tls.Conn, error) {
 // where it needs the ICMP too-big of the hop to be heard.
 func TestBytesArriveUnchanged(t *testing.T) {
 	for _, c := range []struct {
-		name, mtu string
-		opt       lab.Options
+		name string
+		tun  string // what is said of it beside its name
+		gro  bool   // the gateway receives segments put together
+		opt  lab.Options
 	}{
-		{"offload", "", lab.Options{}},
-		{"plain", "", lab.Options{}},
-		{"hop 1400", "", lab.Options{HopMTU: 1400}},
-		{"MTU 1280", "1280", lab.Options{ClientMTU: 1280, ServerMTU: 1280}},
-		{"MTU 9000", "9000", lab.Options{ClientMTU: 9000, ServerMTU: 9000}},
+		{"offload", "", false, lab.Options{}},
+		{"offload, GRO", "", true, lab.Options{}},
+		{"plain", `, offload: "off"`, false, lab.Options{}},
+		{"plain, GRO", `, offload: "off"`, true, lab.Options{}},
+		{"hop 1400", "", false, lab.Options{HopMTU: 1400}},
+		{"MTU 1280", ", mtu: 1280", true, lab.Options{ClientMTU: 1280, ServerMTU: 1280}},
+		{"MTU 1280, plain", `, mtu: 1280, offload: "off"`, false, lab.Options{ClientMTU: 1280, ServerMTU: 1280}},
+		{"MTU 9000", ", mtu: 9000", true, lab.Options{ClientMTU: 9000, ServerMTU: 9000}},
+		{"MTU 9000, plain", `, mtu: 9000, offload: "off"`, false, lab.Options{ClientMTU: 9000, ServerMTU: 9000}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, c.opt)
 			w.origin(server(false), serveEcho)
 			w.origin(server(true), serveEcho)
 			config := w.config(payRule, "")
-			if c.name == "plain" {
-				text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0, offload: \"off\"}", 1)
-				config = w.pem("sslgate.yaml", []byte(text))
+			text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0"+c.tun+"}", 1)
+			if c.gro {
+				text = strings.Replace(text, "capture: {", "capture: {gro: auto, ", 1)
 			}
-			if c.mtu != "" {
-				text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0, mtu: "+c.mtu+"}", 1)
-				config = w.pem("sslgate.yaml", []byte(text))
+			if !strings.Contains(text, "sslgate0"+c.tun+"}") || c.gro != strings.Contains(text, "gro: auto") {
+				t.Fatalf("the configuration is another one:\n%s", text)
 			}
+			config = w.pem("sslgate.yaml", []byte(text))
 			w.start(config)
 			for _, six := range []bool{false, true} {
 				for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
