@@ -26,19 +26,20 @@ type sessionConn struct {
 func (c *sessionConn) Read(b []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	if c.failed != nil {
-		return 0, c.failed
-	}
 	if len(b) == 0 {
 		return 0, nil
+	}
+	if c.failed != nil && !c.peeked {
+		return 0, c.failed
 	}
 	in := c.raw.in
 	defer func() { in.now = false }()
 	var n int
 	if c.peeked {
 		c.peeked, n, in.now = false, copy(b, c.peek[:]), true
-		if n == len(b) {
-			return n, nil // full as before
+		if n == len(b) || c.failed != nil {
+			c.full = n == len(b)
+			return n, nil
 		}
 	}
 	k, err := c.Conn.Read(b[n:])
@@ -72,6 +73,9 @@ func (c *sessionConn) WaitRead() {
 	defer c.readMu.Unlock()
 	if c.failed != nil || c.peeked {
 		return
+	}
+	if c.full && c.raw.in.off {
+		return // nothing could keep it from waiting
 	}
 	if c.full {
 		// Only crypto/tls knows whether it has a rest.

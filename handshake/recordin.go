@@ -3,6 +3,7 @@ package handshake
 import (
 	"errors"
 	"net"
+	"os"
 )
 
 // inbound is the receiving side of step 9. It gives crypto/tls at most one
@@ -99,9 +100,20 @@ func (in *inbound) read(b []byte) (int, error) {
 }
 
 // await waits for the next record: for all of it where the connection can tell,
-// for its header where not. Errors are left to read, which meets them again.
+// for its header where not. An error is left to read.
 func (in *inbound) await() {
-	if in.off || in.got < recordHeader && in.header() != nil || in.off {
+	if in.off {
+		return
+	}
+	if in.got < recordHeader {
+		if err := in.header(); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) { // which may be moved
+				in.conn.late = err // a kernel socket tells it once
+			}
+			return
+		}
+	}
+	if in.off {
 		return
 	}
 	if in.waitFor != nil && in.gave == 0 && in.available() < in.body {

@@ -107,14 +107,39 @@ func (c *Conn) WaitRead() {
 	}
 }
 
-// WaitFor waits until n bytes can be read without waiting, or a quarter of the
-// receive buffer, which always has room for that; or an end, or an error.
+const (
+	// roomy is the receive buffer, in bytes, that surely has room for what is
+	// waited for (n of WaitFor is a TLS record at most): netstack counts some
+	// 500 bytes for each segment beside its data, and drops what is over.
+	roomy = 256 << 10
+	// roomyLook is how often a wait looks whether the buffer still is: it is made
+	// smaller when memory is short.
+	roomyLook = time.Second
+)
+
+// WaitFor waits until n bytes can be read without waiting; or an end, or an
+// error. It does not wait where the receive buffer may have no room for them.
 func (c *Conn) WaitFor(n int) {
-	const ended = waiter.EventHUp | waiter.EventErr | waiter.EventRdHUp
-	n = min(n, int(c.ep.SocketOptions().GetReceiveBufferSize()/4))
-	for c.stopped(&c.readDL) == nil && c.Waiting() < n && c.ep.Readiness(ended) == 0 {
-		c.wait(c.readable, &c.readDL)
+	for c.stopped(&c.readDL) == nil && c.Waiting() < n && c.receives() && c.ep.SocketOptions().GetReceiveBufferSize() >= roomy {
+		look := time.NewTimer(roomyLook)
+		select {
+		case <-c.readable:
+		case <-c.readDL.wait():
+		case <-c.ended:
+		case <-look.C:
+		}
+		look.Stop()
 	}
+}
+
+// receives says whether more can come: no FIN has, and no RST. Not by netstack's
+// Readiness, which forgets the peer's FIN while our own is under way.
+func (c *Conn) receives() bool {
+	switch tcp.EndpointState(c.ep.State()) {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2:
+		return true
+	}
+	return false
 }
 
 // Waiting is how many bytes can be read without waiting, as far as is known.

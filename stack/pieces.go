@@ -20,9 +20,9 @@ const (
 	maxPending = maxMarks * perMark
 	maxMarks   = 16
 	perMark    = 512
-	// pendingPoll is how long a write waits between two looks: netstack tells
-	// only of a send buffer that was full.
-	pendingPoll = 5 * time.Millisecond
+	// pendingPoll is how long a write waits for its first look, and pendingMost for
+	// a later one, at most: netstack tells only of a send buffer that was full.
+	pendingPoll, pendingMost = 5 * time.Millisecond, 160 * time.Millisecond
 )
 
 // pieces counts the small writes of a connection that are not acknowledged,
@@ -50,7 +50,7 @@ func (c *Conn) countPiece() error {
 	if p.since++; p.since < perMark {
 		return nil
 	}
-	for {
+	for poll := pendingPoll; ; poll = min(2*poll, pendingMost) {
 		acked := c.Progress().Taken
 		for p.n > 0 && p.marks[p.first] <= acked {
 			p.first, p.n = (p.first+1)%maxMarks, p.n-1
@@ -65,7 +65,7 @@ func (c *Conn) countPiece() error {
 		case <-c.ended:
 			return net.ErrClosed
 		case <-c.writeDL.wait():
-		case <-time.After(pendingPoll):
+		case <-time.After(poll):
 		}
 	}
 	p.since = 0

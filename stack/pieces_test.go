@@ -73,3 +73,47 @@ func TestSmallWritesAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// A wait for more than there is room for ends when the buffer becomes small, or
+// the client has sent all.
+func TestWaitForEnds(t *testing.T) {
+	for _, end := range []string{"small buffer", "FIN", "enough", "deadline"} {
+		t.Run(end, func(t *testing.T) {
+			h, flows := given()
+			l := newLab(t, 1500, true, stack.Config{Handler: h})
+			c := l.dial(server4)
+			f := get(t, flows)
+			if _, err := c.Write(make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				f.Conn.WaitFor(16 << 10)
+			}()
+			select {
+			case <-done:
+				t.Fatal("did not wait")
+			case <-time.After(20 * time.Millisecond):
+			}
+			switch end {
+			case "small buffer":
+				l.stack.SetBufferRoom(64 << 10)
+			case "FIN":
+				_ = f.Conn.CloseWrite()
+				_ = c.CloseWrite()
+			case "enough":
+				if _, err := c.Write(make([]byte, 16<<10)); err != nil {
+					t.Fatal(err)
+				}
+			case "deadline":
+				_ = f.Conn.SetReadDeadline(time.Now())
+			}
+			select {
+			case <-done:
+			case <-time.After(patience):
+				t.Fatal("waits on")
+			}
+		})
+	}
+}

@@ -32,8 +32,8 @@ const (
 	// complainEvery bounds the messages about a broken sink and lost records.
 	complainEvery = 10 * time.Second
 
-	// gatherFor is how long a record waits for others while many come: 200
-	// writes a second at most. That much is lost if the process is killed.
+	// gatherFor is how long a record waits for others while many come, unless
+	// gatherBytes are there before. That much is lost if the process is killed.
 	gatherFor = 5 * time.Millisecond
 	// gatherBytes bounds what is written at once: some twenty records.
 	gatherBytes = 64 << 10
@@ -96,6 +96,9 @@ func Start(c Config) *Log {
 	go q.run()
 	return &Log{enc: newEncoder(), queue: q, sink: c.Sink}
 }
+
+// waiting is how many records are not written yet.
+func (q *queue) waiting() int { return len(q.ch) + int(q.pending.Load()) }
 
 func (q *queue) full() bool { return len(q.ch) == cap(q.ch) }
 
@@ -175,7 +178,7 @@ func (q *queue) complain(f func()) {
 }
 
 func (q *queue) stats() Stats {
-	s := Stats{Written: q.written.Load(), Lost: q.lost.Load(), Queued: len(q.ch) + int(q.pending.Load()), Capacity: cap(q.ch)}
+	s := Stats{Written: q.written.Load(), Lost: q.lost.Load(), Queued: q.waiting(), Capacity: cap(q.ch)}
 	if e := q.failing.Load(); e != nil {
 		s.Err = *e
 	}
@@ -200,7 +203,7 @@ func (q *queue) close() error {
 	case <-time.After(closeWait):
 		// The goroutine hangs in a write that nothing ends; it goes with the
 		// process.
-		return fmt.Errorf("%s does not take the last %d audit records", q.c.Name, len(q.ch)+1)
+		return fmt.Errorf("%s does not take the last %d audit records", q.c.Name, q.waiting())
 	}
 	err := q.c.Sink.Close()
 	if n := q.lost.Load() - before; n > 0 {
@@ -242,18 +245,18 @@ func (q *queue) gather(line []byte) {
 		q.write(line)
 		return
 	}
-	select {
-	case <-time.After(gatherFor):
-	case <-q.closing:
-	}
 	lines := [][]byte{line}
+	enough := time.NewTimer(gatherFor)
+	defer enough.Stop()
 	for size, more := len(line), true; more && size < gatherBytes; {
 		select {
 		case line := <-q.ch:
 			lines = append(lines, line)
 			size += len(line)
 			q.pending.Store(int32(len(lines)))
-		default:
+		case <-enough.C:
+			more = false
+		case <-q.closing:
 			more = false
 		}
 	}
@@ -311,7 +314,7 @@ func (q *queue) broke(err error) {
 	q.complain(func() {
 		q.told.Store(true)
 		q.c.Log.Error("audit records cannot be written", zap.String("sink", q.c.Name), zap.Error(err),
-			zap.Stringer("on_full", q.c.OnFull), zap.Int("queued", len(q.ch)+1), zap.Int("queue", cap(q.ch)), zap.Uint64("lost", q.lost.Load()))
+			zap.Stringer("on_full", q.c.OnFull), zap.Int("queued", q.waiting()), zap.Int("queue", cap(q.ch)), zap.Uint64("lost", q.lost.Load()))
 	})
 }
 

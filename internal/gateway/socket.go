@@ -10,10 +10,9 @@ import (
 // socket is a kernel connection that can wait for data without a buffer.
 type socket struct {
 	*net.TCPConn
-	raw   syscall.RawConn // nil where there is none
-	poll  [1]unix.PollFd
-	slept bool // some has said no, and is asked again because something has come
-	some  func(fd uintptr) bool
+	raw  syscall.RawConn // nil where there is none
+	poll [1]unix.PollFd
+	some func(fd uintptr) bool
 }
 
 func newSocket(c *net.TCPConn) *socket {
@@ -24,17 +23,13 @@ func newSocket(c *net.TCPConn) *socket {
 	}
 	s.raw = raw
 	s.some = func(fd uintptr) bool {
-		if s.slept {
-			return true
-		}
 		// Not a read that leaves the data: it would take an error away.
 		s.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 		n, err := unix.Poll(s.poll[:], 0)
 		for err == unix.EINTR { // what has come is not told again
 			n, err = unix.Poll(s.poll[:], 0)
 		}
-		s.slept = n == 0
-		return !s.slept
+		return n != 0
 	}
 	return s
 }
@@ -43,7 +38,6 @@ func newSocket(c *net.TCPConn) *socket {
 // One goroutine may wait at a time.
 func (s *socket) WaitRead() {
 	if s.raw != nil {
-		s.slept = false
 		_ = s.raw.Read(s.some) // its error is Read's too
 	}
 }
