@@ -77,7 +77,7 @@ func TestBytesArriveUnchanged(t *testing.T) {
 			w := newWorld(t, c.opt)
 			w.origin(server(false), serveEcho)
 			w.origin(server(true), serveEcho)
-			config := w.config(payRule, "")
+			w.config(payRule, "")
 			text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0"+c.tun+"}", 1)
 			if c.gro {
 				text = strings.Replace(text, "capture: {", "capture: {gro: auto, ", 1)
@@ -85,7 +85,7 @@ func TestBytesArriveUnchanged(t *testing.T) {
 			if !strings.Contains(text, "sslgate0"+c.tun+"}") || c.gro != strings.Contains(text, "gro: auto") {
 				t.Fatalf("the configuration is another one:\n%s", text)
 			}
-			config = w.pem("sslgate.yaml", []byte(text))
+			config := w.pem("sslgate.yaml", []byte(text))
 			w.start(config)
 			for _, six := range []bool{false, true} {
 				for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
