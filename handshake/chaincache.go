@@ -16,6 +16,8 @@ const (
 	// maxVerifiedAge bounds how long a chain counts as verified. A signature
 	// that was good stays good; the bound only keeps forgotten entries short.
 	maxVerifiedAge = 5 * time.Minute
+	// lookAtEach is how many entries are looked at for each new one.
+	lookAtEach = 8
 )
 
 // chainCache remembers chains that verified, so that a client that comes back
@@ -83,6 +85,17 @@ func (c *chainCache) put(key [32]byte, peer *Peer, now time.Time) {
 	defer c.mu.Unlock()
 	if c.m == nil {
 		c.m = map[[32]byte]verifiedChain{}
+	}
+	// A few at each new one, so that the entries of before a reload, whose keys
+	// nobody has any more, go when their time is over.
+	looked := 0
+	for k, old := range c.m { // the order of a map is random
+		if looked++; looked > lookAtEach {
+			break
+		}
+		if !now.Before(old.until) {
+			delete(c.m, k)
+		}
 	}
 	if len(c.m) >= maxVerified {
 		for k, old := range c.m {
