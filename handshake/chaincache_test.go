@@ -82,7 +82,7 @@ func TestChainCacheIsBounded(t *testing.T) {
 		t.Errorf("%d entries", len(c.m))
 	}
 	// Those that have ended go while others come, full or not.
-	const later = 2 * maxVerified / lookAtEach
+	const later = maxVerified / 2
 	for i := range later {
 		c.put([32]byte{byte(i), byte(i >> 8), 1}, &Peer{Authority: "a"}, now.Add(time.Hour))
 	}
