@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,9 +124,18 @@ func (s *Server) add(name string, ln net.Listener, h http.Handler) {
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, s.close)
-	defer stop()
-	defer s.close()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		s.close()
+	})
+	defer func() {
+		if stop() {
+			s.close()
+			return
+		}
+		<-closed
+	}()
 	var group errgroup.Group
 	for _, d := range s.doors {
 		group.Go(func() error {
@@ -157,9 +167,21 @@ func (s *Server) Close() {
 	}
 }
 
+// answerMost is how long requests have to be answered at the end: the one that
+// asked for a drain is one of them. Streams end at once.
+const answerMost = time.Second
+
 func (s *Server) close() {
 	s.end()
+	ctx, cancel := context.WithTimeout(context.Background(), answerMost)
+	defer cancel()
+	var doors sync.WaitGroup
 	for _, d := range s.doors {
-		_ = d.http.Close()
+		doors.Go(func() {
+			if err := d.http.Shutdown(ctx); err != nil {
+				_ = d.http.Close()
+			}
+		})
 	}
+	doors.Wait()
 }
