@@ -286,6 +286,14 @@ func (c *replayConn) WaitRead() {
 // NetConn returns the conn below. A Read there misses what is still to be replayed.
 func (c *replayConn) NetConn() net.Conn { return c.Conn }
 
+// Replayed returns the conn below once everything was replayed: from then on it
+// is as good.
+func (c *replayConn) Replayed() (net.Conn, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Conn, c.left == nil
+}
+
 // CloseWrite closes the sending side of the conn below.
 func (c *replayCloser) CloseWrite() error { return c.below.CloseWrite() }
 

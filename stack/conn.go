@@ -39,8 +39,9 @@ type Conn struct {
 	readable, writable           chan struct{} // hold one token each
 	readableEntry, writableEntry waiter.Entry
 
-	readMu  sync.Mutex        // one reader at a time; guards reading
+	readMu  sync.Mutex        // one reader at a time; guards reading, gather
 	reading tcpip.SliceWriter // here so that it is not allocated in every call
+	gather  *gather           // of ReadTo, from the first on
 	readDL  deadline
 
 	writeMu sync.Mutex   // one writer at a time; guards writing
@@ -76,15 +77,24 @@ func (c *Conn) Read(b []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	defer func() { c.reading = nil }()
+	c.reading = b
+	n, err := c.receive(&c.reading, tcpip.ReadOptions{})
+	if err == nil {
+		c.ep.ModerateRecvBuf(n)
+	}
+	return n, err
+}
+
+// receive waits until something has arrived and has netstack write it to dst.
+// readMu is held.
+func (c *Conn) receive(dst io.Writer, opts tcpip.ReadOptions) (int, error) {
 	for {
 		if err := c.stopped(&c.readDL); err != nil {
 			return 0, c.opError("read", err)
 		}
-		c.reading = b
-		res, terr := c.ep.Read(&c.reading, tcpip.ReadOptions{})
+		res, terr := c.ep.Read(dst, opts)
 		switch terr.(type) {
 		case nil:
-			c.ep.ModerateRecvBuf(res.Count)
 			return res.Count, nil
 		case *tcpip.ErrWouldBlock:
 			c.wait(c.readable, &c.readDL)

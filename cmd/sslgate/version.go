@@ -21,8 +21,15 @@ func newVersionCmd(stdout io.Writer) *cobra.Command {
 	}
 }
 
-// version is the module's version and, where the build noted it, the commit.
+// packaged is the package's version: scripts/package has the linker write it.
+var packaged string
+
+// version is the package's or the module's version and, where the build noted it,
+// the commit.
 func version() string {
+	if packaged != "" {
+		return packaged
+	}
 	v := "(devel)"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,56 +97,6 @@ func (r *relay) run(ctx context.Context) {
 	// reset, and buffers are still to be given back.
 	_ = r.client.Close()
 	_ = r.dest.Close()
-}
-
-// readWaiter is a connection that can wait without a buffer: WaitRead returns
-// once Read will not wait for long, for data or for an error. It returns at once
-// while something is held that Read has left.
-type readWaiter interface{ WaitRead() }
-
-// copy moves one direction until its end. While it waits it holds no buffer.
-func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
-	waiter, _ := src.Conn.(readWaiter)
-	for size := bufferSmall; ; {
-		if waiter != nil {
-			waiter.WaitRead()
-		}
-		buf := r.pool.get(size)
-		size = len(*buf) // less where too much is lent
-		if src == &r.dest {
-			// What the client has sent is held already, and leaves by this.
-			r.memory.Take(size, r.over)
-		}
-		k, err := src.Read(*buf)
-		var werr error
-		if k > 0 {
-			r.last.Store(int64(time.Since(r.began)))
-			// Before it is written: of a write that fails nobody knows how much
-			// arrives, and nothing that does may be missing from the record.
-			n.Add(int64(k))
-			_, werr = dst.Write((*buf)[:k])
-		}
-		r.pool.put(buf)
-		if werr != nil {
-			r.failEnd(dst, werr)
-			return
-		}
-		size = fit(size, k)
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			r.half.Store(true)
-			// A side that has closed altogether cannot be half-closed any more.
-			// If that was a RST, its own reader says so.
-			if cerr := dst.CloseWrite(); cerr != nil && !isReset(cerr) {
-				r.failEnd(dst, cerr)
-			}
-			return
-		default:
-			r.failEnd(src, err)
-			return
-		}
-	}
 }
 
 // failEnd ends the flow because of an error on one side.

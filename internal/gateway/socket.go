@@ -1,18 +1,46 @@
 package gateway
 
 import (
+	"errors"
 	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// socket is a kernel connection that can wait for data without a buffer.
+// socket is a kernel connection that can wait without a buffer, and be written
+// to without waiting. One goroutine may read at a time, and one write.
 type socket struct {
 	*net.TCPConn
-	raw  syscall.RawConn // nil where there is none
+	raw     syscall.RawConn // nil where there is none
+	in, out ready
+
+	offering offering
+}
+
+// ready says whether a socket is; it is kept so that to ask allocates nothing.
+type ready struct {
 	poll [1]unix.PollFd
-	some func(fd uintptr) bool
+	is   func(fd uintptr) bool
+}
+
+func (r *ready) of(event int16) {
+	r.is = func(fd uintptr) bool {
+		r.poll[0] = unix.PollFd{Fd: int32(fd), Events: event}
+		n, err := unix.Poll(r.poll[:], 0)
+		for err == unix.EINTR { // what has come is not told again
+			n, err = unix.Poll(r.poll[:], 0)
+		}
+		return n != 0
+	}
+}
+
+// offering is the state of one Offer.
+type offering struct {
+	pieces [][]byte
+	taken  int
+	err    error
+	try    func(fd uintptr)
 }
 
 func newSocket(c *net.TCPConn) *socket {
@@ -22,22 +50,51 @@ func newSocket(c *net.TCPConn) *socket {
 		return s
 	}
 	s.raw = raw
-	s.some = func(fd uintptr) bool {
-		// Not a read that leaves the data: it would take an error away.
-		s.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-		n, err := unix.Poll(s.poll[:], 0)
-		for err == unix.EINTR { // what has come is not told again
-			n, err = unix.Poll(s.poll[:], 0)
-		}
-		return n != 0
-	}
+	s.in.of(unix.POLLIN) // not a read that leaves the data: it would take an error away
 	return s
 }
 
 // WaitRead waits until Read will return something: data, an end or an error.
-// One goroutine may wait at a time.
 func (s *socket) WaitRead() {
 	if s.raw != nil {
-		_ = s.raw.Read(s.some) // its error is Read's too
+		_ = s.raw.Read(s.in.is) // its error is Read's too
 	}
+}
+
+// WaitWrite waits until Offer will take something, or fail.
+func (s *socket) WaitWrite() error {
+	if s.out.is == nil {
+		s.out.of(unix.POLLOUT)
+	}
+	return s.raw.Write(s.out.is)
+}
+
+// Offer writes what the kernel has room for now, and says how much that was. It
+// never waits. raw is not nil.
+func (s *socket) Offer(pieces [][]byte) (int, error) {
+	o := &s.offering
+	if o.try == nil {
+		o.try = func(fd uintptr) {
+			for {
+				o.taken, o.err = unix.Writev(int(fd), o.pieces)
+				if !errors.Is(o.err, unix.EINTR) {
+					return
+				}
+			}
+		}
+	}
+	o.pieces = pieces
+	err := s.raw.Control(o.try)
+	taken := max(o.taken, 0)
+	if err == nil {
+		err = o.err
+	}
+	o.pieces, o.taken, o.err = nil, 0, nil
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return 0, nil
+	case err != nil:
+		return taken, &net.OpError{Op: "write", Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: err}
+	}
+	return taken, nil
 }

@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/sslgate/sslgate/stack"
+)
+
+// readWaiter is a connection that can wait without a buffer: WaitRead returns
+// once Read will not wait for long, for data or for an error. It returns at once
+// while something is held that Read has left.
+type readWaiter interface{ WaitRead() }
+
+// direction is one direction of a relay.
+type direction struct {
+	r        *relay
+	dst, src *relayEnd
+	n        *atomic.Int64 // bytes
+	size     int           // of the buffer for the next turn
+
+	// Of a busy direction that needs no buffer, see straight.
+	from *stack.Conn
+	to   *socket
+	sink stack.Sink
+}
+
+// copy moves one direction until its end. While it waits it holds no buffer.
+func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
+	d := &direction{r: r, dst: dst, src: src, n: n, size: bufferSmall}
+	waiter, _ := src.Conn.(readWaiter)
+	for {
+		if waiter != nil {
+			waiter.WaitRead()
+		}
+		k, err, werr := d.turn()
+		if werr != nil {
+			r.failEnd(dst, werr)
+			return
+		}
+		d.size = fit(d.size, k)
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			r.half.Store(true)
+			// A side that has closed altogether cannot be half-closed any more.
+			// If that was a RST, its own reader says so.
+			if cerr := dst.CloseWrite(); cerr != nil && !isReset(cerr) {
+				r.failEnd(dst, cerr)
+			}
+			return
+		default:
+			r.failEnd(src, err)
+			return
+		}
+	}
+}
+
+// turn moves what is there, once.
+func (d *direction) turn() (n int, readErr, writeErr error) {
+	if d.size > bufferSmall && d.straight() {
+		return d.hand()
+	}
+	buf := d.r.pool.get(d.size)
+	defer d.r.pool.put(buf)
+	d.size = len(*buf) // less where too much is lent
+	d.take(d.size)
+	n, readErr = d.src.Read(*buf)
+	if n > 0 {
+		d.moved(n)
+		_, writeErr = d.dst.Write((*buf)[:n])
+	}
+	return n, readErr, writeErr
+}
+
+// take asks for room for n bytes that are to be read.
+func (d *direction) take(n int) {
+	if d.src == &d.r.dest {
+		// What the client has sent is held already, and leaves by this.
+		d.r.memory.Take(n, d.r.over)
+	}
+}
+
+// moved counts n bytes. A buffer's before they are written: of a write that fails
+// nobody knows how much arrives, and nothing that does may be missing from the record.
+func (d *direction) moved(n int) {
+	d.r.last.Store(int64(time.Since(d.r.began)))
+	d.n.Add(int64(n))
+}
+
+// straight says whether the direction can do without a buffer: from a connection
+// of the stack into a kernel socket, where neither has TLS. The other way a buffer
+// is quicker: what fits into netstack must be known before it is read, and so less
+// is read at once.
+func (d *direction) straight() bool {
+	if d.from != nil {
+		return true
+	}
+	from, ok := bare(d.src.Conn).(*stack.Conn)
+	if !ok {
+		return false
+	}
+	to, ok := d.dst.Conn.(*socket)
+	if !ok || to.raw == nil {
+		return false
+	}
+	d.from, d.to = from, to
+	d.sink = func(pieces [][]byte) (int, error) {
+		n, err := to.Offer(pieces)
+		if n > 0 {
+			d.moved(n)
+		}
+		return n, err
+	}
+	return true
+}
+
+// hand moves what is there without a buffer.
+func (d *direction) hand() (n int, readErr, writeErr error) {
+	for {
+		n, writeErr, readErr = d.from.ReadTo(d.sink)
+		if n > 0 || readErr != nil || writeErr != nil {
+			return n, readErr, writeErr
+		}
+		if writeErr = d.to.WaitWrite(); writeErr != nil {
+			return 0, nil, writeErr
+		}
+	}
+}
+
+// bare is the connection below one that has replayed what was read of it.
+func bare(c net.Conn) net.Conn {
+	if r, ok := c.(interface{ Replayed() (net.Conn, bool) }); ok {
+		if below, ok := r.Replayed(); ok {
+			return below
+		}
+	}
+	return c
+}
