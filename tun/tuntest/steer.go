@@ -48,7 +48,7 @@ func (d *Device) steer(pkt []byte) int {
 		return 0
 	}
 	if n, known := d.steered.Load(t); known {
-		return n.(int) //nolint:errcheck // nothing else is stored
+		return n.(int)
 	}
 	return int(maphash.Comparable(d.seed, t) % uint64(len(d.queues)))
 }
