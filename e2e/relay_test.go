@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -109,6 +110,12 @@ func TestBytesArriveUnchanged(t *testing.T) {
 // echo sends n random bytes, half-closes, and wants the same back.
 func echo(t *testing.T, conn *tls.Conn, n int64) {
 	t.Helper()
+	if err := tryEcho(conn, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tryEcho(conn *tls.Conn, n int64) error {
 	sent := sha256.New()
 	errc := make(chan error, 1)
 	go func() {
@@ -118,11 +125,12 @@ func echo(t *testing.T, conn *tls.Conn, n int64) {
 	got := sha256.New()
 	m, err := io.Copy(got, conn)
 	if err := errors.Join(err, <-errc); err != nil {
-		t.Fatalf("after %d bytes: %v", m, err)
+		return fmt.Errorf("after %d bytes: %w", m, err)
 	}
 	if m != n || !bytes.Equal(got.Sum(nil), sent.Sum(nil)) {
-		t.Fatalf("%d bytes came back of %d, or others than were sent", m, n)
+		return fmt.Errorf("%d bytes came back of %d, or others than were sent", m, n)
 	}
+	return nil
 }
 
 // A client that closes without close_notify has been cut off, perhaps by an

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -27,9 +28,8 @@ type early struct {
 	deliver func(tcpip.NetworkProtocolNumber, *gstack.PacketBuffer)
 	known   func(synTuple) bool // it has a connection
 
-	// Of the goroutine that receives.
-	seen  uint64
-	until time.Time
+	seen  atomic.Uint64             // of cookies
+	until atomic.Pointer[time.Time] // nil: there were none
 
 	mu    sync.Mutex
 	tuple map[synTuple]*earlyTuple
@@ -76,14 +76,17 @@ func (e *early) attach(ns *gstack.Stack, l *link) {
 	}
 }
 
-// wanted says whether cookies are about. It is called by the goroutine that
-// receives, for every segment but a SYN, and costs a load where there are none.
+// wanted says whether cookies are about. It is called by the goroutines that
+// receive, for every segment but a SYN, and costs a few loads where there are none.
 func (e *early) wanted() bool {
-	if n := e.cookies(); n != e.seen {
-		e.seen, e.until = n, e.now().Add(cookieLife)
+	if n := e.cookies(); n != e.seen.Load() {
+		until := e.now().Add(cookieLife)
+		e.until.Store(&until)
+		e.seen.Store(n) // after until: who finds no new cookie must find that
 		return true
 	}
-	return !e.until.IsZero() && e.now().Before(e.until)
+	until := e.until.Load()
+	return until != nil && e.now().Before(*until)
 }
 
 // earlyAnswer is what netstack gets of a segment now.

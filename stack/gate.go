@@ -19,7 +19,7 @@ import (
 //  5. every other segment passes, with data only while there is memory for it:
 //     netstack finds its connection, or answers RST.
 //
-// It is used by one goroutine.
+// All goroutines that receive use the same one; nothing in it changes.
 type gate struct {
 	handler   Handler
 	allPorts  bool

@@ -47,9 +47,16 @@ type lab struct {
 // newLab starts a stack with the given handler behind a device, and a client.
 func newLab(t testing.TB, mtu int, offload bool, cfg stack.Config) *lab {
 	t.Helper()
-	l := &lab{t: t, ran: make(chan error, 1)}
-	l.near, l.far = tuntest.Pair(mtu, offload)
-	cfg.Device = l.near
+	near, far := tuntest.Pair(mtu, offload)
+	cfg.Device = near
+	return newLabOn(t, near, far, cfg)
+}
+
+// newLabOn is newLab on a device of the caller's: near, or one around it that
+// is cfg.Device.
+func newLabOn(t testing.TB, near, far *tuntest.Device, cfg stack.Config) *lab {
+	t.Helper()
+	l := &lab{t: t, ran: make(chan error, 1), near: near, far: far}
 	if cfg.Ports == nil && !cfg.AllPorts {
 		cfg.Ports = []uint16{443}
 	}

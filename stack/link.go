@@ -21,7 +21,7 @@ const gsoMax = GSOPayload + header.TCPTotalHeaderMaximumSize + 1
 // link is netstack's network interface: it sends what netstack writes to the
 // device. What comes from the device takes the way of rx.go.
 type link struct {
-	dev     Device
+	queues  []deviceQueue // of the device, at least one
 	mtu     uint32
 	offload bool
 	stats   *counters
@@ -44,7 +44,7 @@ type txBatch struct {
 
 func newLink(dev Device, stats *counters) *link {
 	return &link{
-		dev:     dev,
+		queues:  queuesOf(dev),
 		mtu:     uint32(dev.MTU()),
 		offload: dev.Offload(),
 		stats:   stats,
@@ -57,6 +57,12 @@ func newLink(dev Device, stats *counters) *link {
 // only sent again.
 func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	pkts := list.AsSlice()
+	if len(l.queues) > 1 { // each has its own
+		for _, p := range pkts {
+			_ = l.WritePacket(p)
+		}
+		return len(pkts), nil
+	}
 	b := l.batch()
 	for _, p := range pkts {
 		l.add(b, p)
@@ -112,9 +118,11 @@ func (l *link) add(b *txBatch, p *gstack.PacketBuffer) {
 	b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
 }
 
-// send writes the batch and gives it back.
+// send writes the batch, to the queue of its first packet, and gives it back.
 func (l *link) send(b *txBatch) {
-	l.write(b.pkts, b.bytes)
+	if len(b.pkts) > 0 {
+		l.write(b.pkts, b.bytes)
+	}
 	clear(b.pkts)
 	clear(b.slices)
 	b.pkts, b.slices, b.used, b.bytes = b.pkts[:0], b.slices[:0], 0, 0
@@ -132,9 +140,10 @@ func (b *txBatch) header(h vnetHeader) []byte {
 	return at[:]
 }
 
-// write sends finished packets and counts them.
+// write sends finished packets and counts them. They are of one flow where there
+// are several queues.
 func (l *link) write(pkts [][][]byte, bytes int) {
-	n, err := l.dev.WriteBatch(pkts)
+	n, err := l.queueOf(pkts[0][1]).WriteBatch(pkts)
 	l.stats.packetsOut.Add(uint64(n))
 	l.stats.bytesOut.Add(uint64(bytes))
 	if err != nil || n < len(pkts) {

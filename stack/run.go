@@ -16,9 +16,9 @@ import (
 
 // Stack turns the packets of a Device into flows for a Handler.
 //
-// The way of a packet: Device.ReadBatch (rx.go) - gate (gate.go, packet.go; a
-// fragment waits in reassemble.go; what is ahead of its connection, in
-// early.go) - netstack (netstack.go) - listener or
+// The way of a packet: Device.ReadBatch, of each queue (rx.go, queues.go) - gate
+// (gate.go, packet.go; a fragment waits in reassemble.go; what is ahead of its
+// connection, in early.go) - netstack (netstack.go) - listener or
 // forwarder (listen.go, forward.go) - Flow (flows.go) - Conn (conn.go). And
 // back: Conn - netstack - link.WritePackets (link.go) - Device.WriteBatch.
 type Stack struct {
@@ -28,6 +28,7 @@ type Stack struct {
 	halfOpen  *halfOpen
 	fragments *reassembler
 	early     *early
+	read      []atomic.Uint64 // packets, by queue of the device
 
 	started  atomic.Bool
 	draining atomic.Bool
@@ -57,6 +58,7 @@ func New(cfg Config) (*Stack, error) {
 		flows:    newFlows(cfg),
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
 		early:    newEarly(),
+		read:     make([]atomic.Uint64, Queues(cfg.Device)),
 		noAccept: make(chan struct{}),
 	}
 	s.fragments = newReassembler(&s.counters)
@@ -90,18 +92,21 @@ func (s *Stack) Run(ctx context.Context) error {
 		ns.Destroy()
 		return err
 	}
-	received := make(chan error, 1)
-	go func() { received <- l.receive(s.newGate(l)) }()
+	g := s.newGate(l)
+	received := make(chan error, len(l.queues))
+	for i, q := range l.queues {
+		go func() { received <- l.receive(g, q, &s.read[i]) }()
+	}
+	receiving := len(l.queues)
 	stopSweep := make(chan struct{})
 	var sweeper sync.WaitGroup
 	sweeper.Go(func() { s.sweep(stopSweep) })
 
 	var failed error
-	gone := false
 	select {
 	case <-ctx.Done():
-	case failed = <-received:
-		gone = true
+	case failed = <-received: // the first queue to fail: the others end with the device
+		receiving--
 		if !errors.Is(failed, os.ErrClosed) {
 			s.cfg.Log.Error("device failed, flows are aborted", zap.Error(failed))
 		}
@@ -122,7 +127,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	sweeper.Wait()
 	ns.Close()
 	_ = s.cfg.Device.Close()
-	if !gone {
+	for range receiving {
 		<-received //nolint:errcheck // os.ErrClosed: we have just closed the device
 	}
 	s.early.close()
@@ -144,6 +149,9 @@ func (s *Stack) Stats() Stats {
 	s.flows.stats(&st)
 	s.fragments.snapshot(&st)
 	s.early.snapshot(&st)
+	for i := range s.read {
+		st.QueuePackets = append(st.QueuePackets, s.read[i].Load())
+	}
 	if ns := s.netstack.Load(); ns != nil {
 		st.addNetstack(ns)
 	}

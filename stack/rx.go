@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -10,7 +11,8 @@ import (
 )
 
 const (
-	// rxBatch is how many packets are read at once; their buffers take 2 MiB.
+	// rxBatch is how many packets are read at once; their buffers take 2 MiB
+	// for each queue.
 	rxBatch = 32
 	// rxBody is the room behind the head. A view of exactly 64 KiB comes from
 	// netstack's pool, a larger one from the heap.
@@ -28,9 +30,9 @@ type rxSlot struct {
 	body *buffer.View // rxBody bytes
 }
 
-// receive reads packets from the device, lets the gate judge each and hands
-// those that pass to netstack, until the device is closed.
-func (l *link) receive(g *gate) error {
+// receive reads packets from the queue, lets the gate judge each and hands
+// those that pass to netstack, until the device is closed. read counts them.
+func (l *link) receive(g *gate, q deviceQueue, read *atomic.Uint64) error {
 	slots := make([]rxSlot, rxBatch)
 	bufs := make([][][]byte, rxBatch)
 	sizes := make([]int, rxBatch)
@@ -41,7 +43,8 @@ func (l *link) receive(g *gate) error {
 		bufs[i] = [][]byte{s.vnet[:], s.head[:], s.body.AsSlice()}
 	}
 	for {
-		n, err := l.dev.ReadBatch(bufs, sizes)
+		n, err := q.ReadBatch(bufs, sizes)
+		read.Add(uint64(n))
 		for i := range n {
 			if i+1 < n && l.thinned(slots[i:n], sizes[i:n]) {
 				continue

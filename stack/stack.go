@@ -36,6 +36,28 @@ type Device interface {
 	Close() error
 }
 
+// MultiQueue is a Device of several queues: each is read by a goroutine of its
+// own, and a flow's packets are all written to the same queue, which a TUN takes
+// as the wish to have the flow's packets there. Without it, or with one queue,
+// ReadBatch and WriteBatch are all that is used.
+type MultiQueue interface {
+	Device
+	// Queues is how many there are, at least one; it never changes.
+	Queues() int
+	// ReadQueue is ReadBatch of one queue, from 0 on.
+	ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error)
+	// WriteQueue is WriteBatch of one queue.
+	WriteQueue(n int, pkts [][][]byte) (int, error)
+}
+
+// Queues is how many queues a Device has.
+func Queues(d Device) int {
+	if m, ok := d.(MultiQueue); ok {
+		return max(1, m.Queues())
+	}
+	return 1
+}
+
 // SYN is what is known of a connection before netstack has seen it.
 type SYN struct {
 	Src, Dst netip.AddrPort
@@ -69,7 +91,8 @@ const (
 // Handler takes the flows.
 type Handler interface {
 	// OnSYN is asked about every SYN before netstack sees it, on the packet
-	// path: it must not block. It may be asked again about a retransmitted SYN.
+	// path: it must not block. It may be asked again about a retransmitted SYN,
+	// and about several at once where the Device has several queues.
 	OnSYN(SYN) SYNAnswer
 	// HandleFlow owns the flow from its three-way handshake to its end; it is
 	// called in a goroutine of its own, and the flow is aborted when it

@@ -8,9 +8,10 @@ import (
 
 // Stats is a snapshot of the counters of a Stack.
 type Stats struct {
-	PacketsIn, BytesIn   uint64 // read from the device
-	PacketsOut, BytesOut uint64 // written to the device
-	WriteErrors          uint64 // packets the device did not take
+	PacketsIn, BytesIn   uint64   // read from the device
+	PacketsOut, BytesOut uint64   // written to the device
+	WriteErrors          uint64   // packets the device did not take
+	QueuePackets         []uint64 // of PacketsIn, by queue of the device
 
 	// A fragment is counted here, and again as Bad or Ignored if it is that.
 	Fragments         uint64 // IP fragments read from the device

@@ -25,6 +25,10 @@ const (
 	defaultMTU = 1500
 )
 
+// maxQueues bounds Config.Queues: each has a reader with buffers of its own, and
+// more than there are processors are of no use.
+const maxQueues = 16
+
 // Offload says whether segmentation and checksum offload are asked of the kernel.
 type Offload uint8
 
@@ -47,24 +51,33 @@ type Config struct {
 	Addresses []netip.Prefix
 	// Offload is OffloadAuto or OffloadOff.
 	Offload Offload
+	// Queues of the device, 1 to 16; 0 is 1. Where there cannot be more than
+	// one there is one: Device.Queues and Device.QueuesReason tell.
+	Queues int
 }
 
-// Device is a TUN device. ReadBatch may be called by one goroutine at a time,
-// the rest by anyone.
+// Device is a TUN device. Of each queue, ReadQueue may be called by one
+// goroutine at a time, the rest by anyone.
 type Device struct {
-	file    *os.File
-	raw     syscall.RawConn
+	queues  []*queue // at least one
 	name    string
 	index   int
 	mtu     int
 	attach  bool
 	offload bool
 	reason  string // why not offload
+	single  string // why not as many queues as were asked for
 	closed  atomic.Bool
 	close   sync.Once
 	stats   counters
-	reading readState
 	writes  sync.Pool // of *writeState
+}
+
+// queue is one of the ways packets take out of the device and into it.
+type queue struct {
+	file    *os.File
+	raw     syscall.RawConn
+	reading readState
 }
 
 type counters struct {
@@ -96,12 +109,11 @@ func Open(cfg Config) (*Device, error) {
 		return nil, err
 	}
 	d := &Device{name: cfg.Name, attach: cfg.Attach}
-	d.reading.d, d.reading.attempt = d, d.reading.try
 	if err := d.open(&cfg); err != nil {
 		return nil, err
 	}
 	if err := d.configure(&cfg); err != nil {
-		_ = d.file.Close()
+		_ = d.closeQueues(0)
 		return nil, err
 	}
 	return d, nil
@@ -116,6 +128,9 @@ func (c *Config) check() error {
 	}
 	if c.MTU < minMTU || c.MTU > maxMTU {
 		return fmt.Errorf("MTU %d of %s is not within %d to %d", c.MTU, c.Name, minMTU, maxMTU)
+	}
+	if c.Queues < 0 || c.Queues > maxQueues {
+		return fmt.Errorf("%d queues of %s are not within 1 to %d", c.Queues, c.Name, maxQueues)
 	}
 	if c.Attach && len(c.Addresses) > 0 {
 		return fmt.Errorf("%s is attached to: its addresses are its owner's to set", c.Name)
@@ -144,6 +159,13 @@ func (d *Device) Offload() bool { return d.offload }
 // OffloadReason says why there is no offload; empty if there is.
 func (d *Device) OffloadReason() string { return d.reason }
 
+// Queues is how many queues there are, each to be read.
+func (d *Device) Queues() int { return len(d.queues) }
+
+// QueuesReason says why there is only one queue though more were asked for, and
+// what to type; empty if there are as many.
+func (d *Device) QueuesReason() string { return d.single }
+
 // Stats of the device so far.
 func (d *Device) Stats() Stats {
 	return Stats{
@@ -155,7 +177,7 @@ func (d *Device) Stats() Stats {
 	}
 }
 
-// Close ends the device and unblocks ReadBatch, which then returns
+// Close ends the device and unblocks the readers of all queues, who then get
 // os.ErrClosed. A device that was not attached to disappears. Further calls do
 // nothing.
 func (d *Device) Close() error {
@@ -167,7 +189,20 @@ func (d *Device) Close() error {
 			_ = d.setOffload(0)
 		}
 		d.closed.Store(true)
-		err = d.file.Close()
+		err = d.closeQueues(0)
 	})
 	return err
+}
+
+// closeQueues closes those from the given one on. Those that are left keep
+// their numbers; the device goes with the last.
+func (d *Device) closeQueues(from int) error {
+	var errs []error
+	for _, q := range d.queues[from:] {
+		errs = append(errs, q.file.Close())
+	}
+	if from > 0 { // without any, d.queues is still what a late caller finds closed
+		d.queues = d.queues[:from]
+	}
+	return errors.Join(errs...)
 }

@@ -8,7 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadBatch blocks until at least one packet is there, scatters each over its
+// ReadBatch is ReadQueue of the first queue.
+func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
+	return d.ReadQueue(0, bufs, sizes)
+}
+
+// ReadQueue blocks until at least one packet is there, scatters each over its
 // iovec (bufs[i], whose first slice is the 10-byte virtio-net header and is
 // all zero without offload) and notes its length, header included, in
 // sizes[i]. It takes what is there without waiting for a full batch, and
@@ -17,23 +22,24 @@ import (
 // thrown away and counted as truncated, so give a byte more than the largest
 // packet has. The error is os.ErrClosed after Close and
 // ErrGone when the device was deleted; nothing can be read after either.
-func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
+func (d *Device) ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error) {
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
 		return 0, fmt.Errorf("read from %s: %d buffers and %d sizes", d.name, len(bufs), len(sizes))
 	}
-	r := &d.reading
+	q := d.queues[n]
+	r := &q.reading
 	r.bufs, r.sizes, r.n, r.waited, r.failed = bufs, sizes, 0, false, nil
-	err := d.raw.Read(r.attempt)
-	n, failed := r.n, r.failed
+	err := q.raw.Read(r.attempt)
+	got, failed := r.n, r.failed
 	r.bufs, r.sizes, r.failed = nil, nil, nil
-	d.stats.read.Add(uint64(n))
-	if n > 0 {
-		return n, nil // what failed then fails again at the next call
+	d.stats.read.Add(uint64(got))
+	if got > 0 {
+		return got, nil // what failed then fails again at the next call
 	}
 	return 0, d.ioError("read from", failed, err)
 }
 
-// readState is what one ReadBatch works on: in the Device, so that a call
+// readState is what one ReadQueue works on: in the queue, so that a call
 // allocates nothing.
 type readState struct {
 	d       *Device
@@ -102,13 +108,20 @@ func (d *Device) readOne(fd int, iov [][]byte) (int, error) {
 	}
 }
 
-// WriteBatch writes the packets (pkts[i] is one iovec of at most 32 slices, the
+// WriteBatch is WriteQueue of the first queue.
+func (d *Device) WriteBatch(pkts [][][]byte) (int, error) { return d.WriteQueue(0, pkts) }
+
+// WriteQueue writes the packets (pkts[i] is one iovec of at most 32 slices, the
 // first the
 // virtio-net header) and returns how many the kernel took. A packet it refuses
 // is counted in Stats and does not stop the others, nor does a device that is
 // down. The error is os.ErrClosed after Close, ErrGone when the device was
 // deleted, and ErrHeader. Any number of goroutines may write at once.
-func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
+//
+// From then on the kernel puts what comes of a packet's flow into the queue n
+// (tun_flow_update), until nothing was written of it for three seconds; what it
+// does not know it spreads over all queues by a hash of its own.
+func (d *Device) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	w, ok := d.writes.Get().(*writeState)
 	if !ok {
 		w = newWriteState(d)
@@ -116,9 +129,10 @@ func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
 	w.pkts = pkts
 	// Several goroutines may write at once: the kernel takes packets from all
 	// of them. Only where it takes none is the descriptor waited for, in turn.
-	err := d.raw.Control(w.attempt)
+	raw := d.queues[n].raw
+	err := raw.Control(w.attempt)
 	if err == nil && w.full {
-		err = d.raw.Write(w.again)
+		err = raw.Write(w.again)
 	}
 	taken, failed, header := w.taken, w.failed, w.header
 	w.pkts, w.next, w.taken, w.full, w.failed, w.header = nil, 0, 0, false, nil, nil
@@ -130,7 +144,7 @@ func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
 	return taken, header
 }
 
-// writeState is what one WriteBatch works on; it is kept for the next, so that a
+// writeState is what one WriteQueue works on; it is kept for the next, so that a
 // call allocates nothing.
 type writeState struct {
 	d              *Device

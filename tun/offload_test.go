@@ -16,7 +16,7 @@ import (
 func TestOffloadFlags(t *testing.T) {
 	n := newNS(t, "gateway")
 	d := openIn(t, n, Config{Name: "t0"})
-	flags, err := d.flags()
+	flags, err := d.queues[0].flags(d.name)
 	if want := uint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_MULTI_QUEUE | unix.IFF_VNET_HDR); err != nil || flags&want != want {
 		t.Errorf("flags %#x, want %#x: %v", flags, want, err)
 	}

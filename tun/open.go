@@ -21,13 +21,22 @@ const tunNode = "/dev/net/tun"
 //  2. Plainly, by water alone: no header, packets of at most MTU bytes.
 //
 // Whatever stands against the first leads to the second and is kept as the
-// reason, unless it stands against both.
+// reason, unless it stands against both. Further queues follow (queues.go).
 func (d *Device) open(cfg *Config) error {
 	existing, err := d.find(cfg)
 	if err != nil {
 		return err
 	}
 	multi := existing == nil || existing.Flags&netlink.TUNTAP_MULTI_QUEUE != 0
+	if multi, err = d.openFirst(cfg, existing, multi); err != nil {
+		return err
+	}
+	d.openFurther(cfg, existing, multi)
+	return nil
+}
+
+// openFirst opens the first queue. It says whether the device can have more.
+func (d *Device) openFirst(cfg *Config, existing *netlink.Tuntap, multi bool) (bool, error) {
 	switch {
 	case cfg.Offload == OffloadOff:
 		d.reason = "it is switched off"
@@ -38,12 +47,12 @@ func (d *Device) open(cfg *Config) error {
 	default:
 		err := d.openOffloaded(cfg, existing)
 		if err == nil {
-			return nil
+			return true, nil
 		}
 		d.reason = err.Error()
 	}
 	if existing == nil {
-		multi = false
+		multi = cfg.Queues > 1
 	}
 	return d.openPlain(cfg, existing, multi)
 }
@@ -93,10 +102,11 @@ func (d *Device) openOffloaded(cfg *Config, existing *netlink.Tuntap) (err error
 	}
 	defer func() {
 		if err != nil {
-			_ = d.file.Close()
+			_ = d.closeQueues(0)
+			d.queues = nil
 		}
 	}()
-	got, err := d.flags()
+	got, err := d.queues[0].flags(d.name)
 	if err != nil {
 		return err
 	}
@@ -110,26 +120,27 @@ func (d *Device) openOffloaded(cfg *Config, existing *netlink.Tuntap) (err error
 	return nil
 }
 
-func (d *Device) openPlain(cfg *Config, existing *netlink.Tuntap, multi bool) error {
+func (d *Device) openPlain(cfg *Config, existing *netlink.Tuntap, multi bool) (bool, error) {
 	err := d.openWater(cfg, existing, multi)
-	if errors.Is(err, unix.EINVAL) && existing != nil { // somebody made it anew meanwhile
-		err = d.openWater(cfg, existing, !multi)
+	if errors.Is(err, unix.EINVAL) && (existing != nil || multi) { // somebody made it anew meanwhile, or the kernel has no queues
+		multi = !multi
+		err = d.openWater(cfg, existing, multi)
 	}
 	if err != nil {
-		return hint(cfg.Name, err)
+		return false, hint(cfg.Name, err)
 	}
-	got, err := d.flags()
+	got, err := d.queues[0].flags(d.name)
 	if err == nil && got&unix.IFF_VNET_HDR != 0 {
 		// Another queue is open with the header, and ours cannot be without.
 		err = fmt.Errorf("%s is in use with a virtio-net header%s", cfg.Name, holder(cfg.Name))
 	}
 	if err != nil {
-		_ = d.file.Close()
+		_ = d.closeQueues(0)
 	}
-	return err
+	return multi, err
 }
 
-// openWater opens one queue. water clears the persist flag unless it is told
+// openWater opens one more queue. water clears the persist flag unless it is told
 // to set it, which for an attached device is its owner's choice: what it was
 // is put back.
 func (d *Device) openWater(cfg *Config, existing *netlink.Tuntap, multi bool) error {
@@ -154,33 +165,36 @@ func (d *Device) openWater(cfg *Config, existing *netlink.Tuntap, multi bool) er
 		_ = file.Close()
 		return err
 	}
-	d.file, d.raw = file, raw
+	q := &queue{file: file, raw: raw}
+	q.reading.d, q.reading.attempt = d, q.reading.try
 	if existing != nil && existing.NonPersist {
-		if err := d.ioctl(func(fd int) error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 0) }); err != nil {
+		if err := q.ioctl(func(fd int) error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 0) }); err != nil {
 			_ = file.Close()
 			return fmt.Errorf("give %s back its persist flag: %w", cfg.Name, err)
 		}
 	}
+	d.queues = append(d.queues, q)
 	return nil
 }
 
-// flags are the IFF_ flags of the queue.
-func (d *Device) flags() (uint16, error) {
-	ifr, err := unix.NewIfreq(d.name)
+// flags are the IFF_ flags of the queue, which belongs to the device of that name.
+func (q *queue) flags(name string) (uint16, error) {
+	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		return 0, err
 	}
-	err = d.ioctl(func(fd int) error { return unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr) })
+	err = q.ioctl(func(fd int) error { return unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr) })
 	return ifr.Uint16(), err
 }
 
+// setOffload is for all queues: the features are the device's.
 func (d *Device) setOffload(features int) error {
-	return d.ioctl(func(fd int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, features) })
+	return d.queues[0].ioctl(func(fd int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, features) })
 }
 
-func (d *Device) ioctl(f func(fd int) error) error {
+func (q *queue) ioctl(f func(fd int) error) error {
 	var err error
-	if cerr := d.raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+	if cerr := q.raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
 		return cerr
 	}
 	return err

@@ -74,7 +74,7 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 		row("memory", "%d MiB in use, %d MiB resident of %d MiB, %s; %d flows refused, %d ended for want of it",
 			m.InUse>>20, m.Resident>>20, m.Ceiling>>20, m.Level, m.Refused, m.Shed)
 	}
-	row("tun", "%s, offload %v", s.TUN, s.Offload)
+	row("tun", "%s, offload %v, %s", s.TUN, s.Offload, count(s.Queues, "queue"))
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
 	row("packets", "%d malformed", s.BadPackets)
 	if sh := s.Shadow; sh != nil {

@@ -19,6 +19,7 @@ type Status struct {
 	Config      string        `json:"config"`
 	TUN         string        `json:"tun"`
 	Offload     bool          `json:"offload"`
+	Queues      int           `json:"queues"`         // of the TUN
 	Policy      string        `json:"policy"`         // digest
 	CRLs        string        `json:"crls,omitempty"` // digest of the revocation lists in force; left out where nothing is checked
 	Rules       int           `json:"rules"`

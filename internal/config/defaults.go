@@ -22,6 +22,7 @@ func setDefaults(c *Config) {
 	c.TUN.Name = "sslgate0"
 	c.TUN.MTU = 1500
 	c.TUN.Offload = "auto"
+	c.TUN.Queues = 1
 	c.Capture.QUIC = "reject"
 	c.Capture.GRO = "keep"
 	c.Capture.Mark = DefaultMark

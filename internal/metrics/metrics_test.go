@@ -20,7 +20,7 @@ import (
 func full() *Metrics {
 	return New(Info{Version: "1", Started: time.Unix(1e9, 0)}, Sources{
 		Stack: func() stack.Stats {
-			return stack.Stats{PacketsIn: 7, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
+			return stack.Stats{PacketsIn: 7, QueuePackets: []uint64{3, 4}, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
 		},
 		Gauges: func() Gauges {
 			return Gauges{Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}}
@@ -77,7 +77,7 @@ func record(rule string, code reason.Code) *audit.Record {
 
 func TestSources(t *testing.T) {
 	has(t, scrape(t, full()),
-		`sslgate_stack_packets_total{direction="in"} 7`,
+		`sslgate_stack_packets_total{direction="in"} 7`, `sslgate_stack_queue_packets_total{queue="0"} 3`, `sslgate_stack_queue_packets_total{queue="1"} 4`,
 		`sslgate_stack_bad_packets_total{kind="checksum"} 3`,
 		`sslgate_memory_bytes{part="fragments"} 9`, `sslgate_memory_bytes{part="part"} 5`,
 		`sslgate_flow_bytes_total{direction="up"} 11`, `sslgate_flow_bytes_total{direction="down"} 12`,

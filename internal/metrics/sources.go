@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,7 +70,7 @@ type sourceCollector struct {
 	stack                                                []stackMetric
 	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
 	queue, queueMax, memory, fragments, expiry, relayed  *prometheus.Desc
-	auditWritten, auditLost, auditBroken                 *prometheus.Desc
+	auditWritten, auditLost, auditBroken, queuePackets   *prometheus.Desc
 }
 
 func newSourceCollector(src Sources) *sourceCollector {
@@ -87,6 +88,7 @@ func newSourceCollector(src Sources) *sourceCollector {
 		ready:        desc("ready", "1 if the gateway takes flows and nothing is known to be wrong."),
 		repairs:      desc("steering_repairs_total", "Repairs of rules, routes and nft table that others changed."),
 		queue:        desc("queue_length", "Entries that wait, by queue.", "queue"),
+		queuePackets: desc("stack_queue_packets_total", "Packets read from each queue of the device.", "queue"),
 		queueMax:     desc("queue_capacity", "Entries that fit, by queue.", "queue"),
 		memory:       desc("memory_bytes", "Memory by part of the gateway.", "part"),
 		fragments:    desc("fragmented_packets", "Incomplete packets held now."),
@@ -184,6 +186,9 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		st := c.src.Stack()
 		for _, m := range c.stack {
 			ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.value(&st)), m.label...)
+		}
+		for i, n := range st.QueuePackets {
+			ch <- prometheus.MustNewConstMetric(c.queuePackets, prometheus.CounterValue, float64(n), strconv.Itoa(i))
 		}
 		gauge(c.lingering, float64(st.FlowsLingering))
 		gauge(c.fragments, float64(st.FragmentPackets))

@@ -187,7 +187,7 @@ func (s *Service) openDevice() error {
 			return fmt.Errorf("set the guard: %w", err)
 		}
 	}
-	dc := tun.Config{Name: c.TUN.Name, MTU: c.TUN.MTU, Attach: c.TUN.Attach, Addresses: s.rt.TUNAddresses}
+	dc := tun.Config{Name: c.TUN.Name, MTU: c.TUN.MTU, Attach: c.TUN.Attach, Addresses: s.rt.TUNAddresses, Queues: c.TUN.Queues}
 	if c.TUN.Offload == "off" {
 		dc.Offload = tun.OffloadOff
 	}
@@ -198,6 +198,9 @@ func (s *Service) openDevice() error {
 	s.device = dev
 	if !dev.Offload() && c.TUN.Offload != "off" {
 		s.log.Warn("TUN without offload: one packet a system call, bulk transfers run at 0.1 to 0.35 of the speed", zap.String("reason", dev.OffloadReason()))
+	}
+	if why := dev.QueuesReason(); why != "" {
+		s.log.Warn("TUN with one queue only: one processor at a time receives from clients", zap.Int("wanted", c.TUN.Queues), zap.String("reason", why))
 	}
 	if s.stack, err = stack.New(s.stackConfig()); err != nil {
 		return errors.Join(err, s.device.Close())
@@ -260,7 +263,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	if s.opt.Sandbox {
 		s.sandbox()
 	}
-	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()),
+	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()), zap.Int("queues", stack.Queues(s.device)),
 		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)),
 		zap.Duration("took", time.Since(s.started).Round(time.Millisecond)))
 	s.notify.ready("policy " + rt.Set.ID())

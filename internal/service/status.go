@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
+	"github.com/sslgate/sslgate/stack"
 )
 
 // Status is how the gateway stands.
@@ -21,7 +22,7 @@ func (s *Service) Status() admin.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return admin.Status{
-		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(),
+		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device),
 		Policy: s.rt.Set.ID(), CRLs: s.revocation.Digest(), Revocation: authorityRevocations(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,

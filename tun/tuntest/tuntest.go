@@ -5,6 +5,7 @@ package tuntest
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -33,26 +34,36 @@ type Device struct {
 	mtu     int
 	offload bool
 	peer    *Device
-	queue   chan []byte // what is to be read here, virtio-net header first
+	queues  []chan []byte // what is to be read here, virtio-net header first
+	steered sync.Map      // queue (int) by flow, where it was written to last
+	seed    maphash.Seed
 	filter  atomic.Pointer[func(pkt []byte) bool]
 
 	closeOnce sync.Once
 	closed    chan struct{}
 
-	refused, dropped atomic.Uint64
+	refused, dropped, moved atomic.Uint64
 }
 
 // Pair makes the two ends. mtu is in bytes, without the virtio-net header.
 // offload says whether both ends take and give partial checksums and GSO
 // packets; they then pass through unchanged.
-func Pair(mtu int, offload bool) (a, b *Device) {
-	a, b = newDevice(mtu, offload), newDevice(mtu, offload)
+func Pair(mtu int, offload bool) (a, b *Device) { return PairOf(1, mtu, offload) }
+
+// PairOf makes two ends of which a has several queues: what b writes is read
+// from one of them (steer.go).
+func PairOf(queues, mtu int, offload bool) (a, b *Device) {
+	a, b = newDevice(queues, mtu, offload), newDevice(1, mtu, offload)
 	a.peer, b.peer = b, a
 	return a, b
 }
 
-func newDevice(mtu int, offload bool) *Device {
-	return &Device{mtu: mtu, offload: offload, queue: make(chan []byte, queueLen), closed: make(chan struct{})}
+func newDevice(queues, mtu int, offload bool) *Device {
+	d := &Device{mtu: mtu, offload: offload, seed: maphash.MakeSeed(), closed: make(chan struct{})}
+	for range queues {
+		d.queues = append(d.queues, make(chan []byte, queueLen))
+	}
+	return d
 }
 
 // SetFilter sees every packet that is written to this end, virtio-net header
@@ -75,7 +86,12 @@ func (d *Device) Inject(ip []byte) bool {
 
 // InjectRaw is Inject with a virtio-net header of the caller's in front, which
 // may be wrong. The packet is kept.
-func (d *Device) InjectRaw(pkt []byte) bool { return d.enqueue(pkt) }
+func (d *Device) InjectRaw(pkt []byte) bool { return d.enqueue(d.steer(pkt), pkt) }
+
+// InjectQueue is Inject into the queue n.
+func (d *Device) InjectQueue(n int, ip []byte) bool {
+	return d.enqueue(n, append(make([]byte, HeaderLen), ip...))
+}
 
 // Refused is the number of packets that no device takes: longer than the MTU,
 // or with offloads that were not agreed on. A test wants it to be 0.
@@ -85,10 +101,16 @@ func (d *Device) Refused() uint64 { return d.refused.Load() }
 // one had no room.
 func (d *Device) Dropped() uint64 { return d.dropped.Load() }
 
-// ReadBatch blocks until a packet is there and scatters as many as are there
+// ReadBatch is ReadQueue of the first queue.
+func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
+	return d.ReadQueue(0, bufs, sizes)
+}
+
+// ReadQueue blocks until a packet is there and scatters as many as are there
 // over the bufs. What does not fit into its iovec is cut off. It returns
 // os.ErrClosed after Close.
-func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
+func (d *Device) ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error) {
+	queue := d.queues[n]
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
 		return 0, fmt.Errorf("tuntest: %d buffers and %d sizes", len(bufs), len(sizes))
 	}
@@ -98,26 +120,29 @@ func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 	default:
 	}
 	select {
-	case pkt := <-d.queue:
+	case pkt := <-queue:
 		sizes[0] = scatter(bufs[0], pkt)
 	case <-d.closed:
 		return 0, os.ErrClosed
 	}
-	for n := 1; n < len(bufs); n++ {
+	for i := 1; i < len(bufs); i++ {
 		select {
-		case pkt := <-d.queue:
-			sizes[n] = scatter(bufs[n], pkt)
+		case pkt := <-queue:
+			sizes[i] = scatter(bufs[i], pkt)
 		default:
-			return n, nil
+			return i, nil
 		}
 	}
 	return len(bufs), nil
 }
 
-// WriteBatch sends the packets to the other end and returns how many of them
+// WriteBatch is WriteQueue of the first queue.
+func (d *Device) WriteBatch(pkts [][][]byte) (int, error) { return d.WriteQueue(0, pkts) }
+
+// WriteQueue sends the packets to the other end and returns how many of them
 // went; the others were refused, dropped, or lost by the filter (which counts
 // as sent).
-func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
+func (d *Device) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	sent := 0
 	for _, iov := range pkts {
 		select {
@@ -134,7 +159,8 @@ func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
 			sent++
 			continue
 		}
-		if !d.peer.enqueue(pkt) {
+		d.note(n, pkt)
+		if !d.peer.enqueue(d.peer.steer(pkt), pkt) {
 			d.dropped.Add(1)
 			continue
 		}
@@ -142,6 +168,9 @@ func (d *Device) WriteBatch(pkts [][][]byte) (int, error) {
 	}
 	return sent, nil
 }
+
+// Queues is how many queues there are.
+func (d *Device) Queues() int { return len(d.queues) }
 
 // MTU is the one given to Pair.
 func (d *Device) MTU() int { return d.mtu }
@@ -156,10 +185,12 @@ func (d *Device) Close() error {
 	return nil
 }
 
-// enqueue makes pkt readable at this end, unless it has no room for long.
-func (d *Device) enqueue(pkt []byte) bool {
+// enqueue makes pkt readable in a queue of this end, unless it has no room for
+// long.
+func (d *Device) enqueue(n int, pkt []byte) bool {
+	queue := d.queues[n]
 	select {
-	case d.queue <- pkt:
+	case queue <- pkt:
 		return true
 	case <-d.closed:
 		return false
@@ -168,7 +199,7 @@ func (d *Device) enqueue(pkt []byte) bool {
 	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
-	case d.queue <- pkt:
+	case queue <- pkt:
 		return true
 	case <-d.closed:
 	case <-t.C:

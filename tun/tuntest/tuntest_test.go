@@ -154,3 +154,44 @@ func TestFullQueueDropsAfterAWhile(t *testing.T) {
 		t.Errorf("room in time: sent %d, %v", n, err)
 	}
 }
+
+// An end of several queues: what comes of a flow is where it was written to last,
+// and is where it was before until then.
+func TestQueues(t *testing.T) {
+	a, b := PairOf(3, 1500, false)
+	defer func() { _, _ = a.Close(), b.Close() }()
+	// A UDP packet of 28 bytes, from 10.0.0.1:1 to 10.0.0.2:2, and its answer.
+	there := append(make([]byte, HeaderLen), 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 8, 0, 0)
+	back := append(make([]byte, HeaderLen), 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1, 0, 2, 0, 1, 0, 8, 0, 0)
+	came := func() int {
+		t.Helper()
+		if n, err := b.WriteBatch([][][]byte{{there[:HeaderLen], there[HeaderLen:]}}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		for q := range a.Queues() {
+			if len(a.queues[q]) == 1 {
+				buf := make([]byte, 100)
+				if _, err := a.ReadQueue(q, [][][]byte{{buf}}, make([]int, 1)); err != nil || !bytes.Equal(buf[:len(there)], there) {
+					t.Fatalf("%x, %v", buf, err)
+				}
+				return q
+			}
+		}
+		t.Fatal("nothing came")
+		return -1
+	}
+	if first := came(); came() != first {
+		t.Error("the queue changes by itself")
+	}
+	for q := range a.Queues() {
+		if n, err := a.WriteQueue(q, [][][]byte{{back[:HeaderLen], back[HeaderLen:]}}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if got := came(); got != q {
+			t.Errorf("written to %d, came by %d", q, got)
+		}
+	}
+	if a.Moved() != 2 {
+		t.Errorf("moved %d times", a.Moved())
+	}
+}
