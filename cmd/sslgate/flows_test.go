@@ -86,7 +86,7 @@ func called(args ...string) (int, string, string) {
 }
 
 var someFlows = []admin.Flow{
-	{ID: "5f1c22ab-3e", Since: time.Now().Add(-90 * time.Second), Client: "[2001:db8:1234:5678:9abc:def0:1234:5678]:50000", Destination: "203.0.113.5:443",
+	{ID: "5f1c22ab-3e", Since: time.Now().Add(-90 * time.Hour), Client: "[2001:db8:1234:5678:9abc:def0:1234:5678]:50000", Destination: "203.0.113.5:443",
 		SNI: "a-very-long-name.department.example.org\x1b[31m", Rule: "payments-of-the-north", Step: 9, Relaying: true, BytesUp: 123456789, BytesDown: 5, Action: "terminate", Reason: "verified"},
 	{ID: "5f1c22ab-3f", Since: time.Now(), Client: "192.0.2.7:1000", Destination: "203.0.113.5:443", Step: 2, Action: "deny"},
 }
@@ -98,7 +98,7 @@ func TestFlowsCommand(t *testing.T) {
 	if code != 0 || errs != "" || len(lines) != 3 {
 		t.Fatalf("%d %q %q", code, out, errs)
 	}
-	for _, want := range []string{"2001:db8:1234:5678:9abc:def0:1234:5678", `a-very-long-name.department.example.org\x1b[31m`, "relay", "118M", "90s"} {
+	for _, want := range []string{"2001:db8:1234:5678:9abc:def0:1234:5678", `a-very-long-name.department.example.org\x1b[31m`, "relay", "118M", "90h"} {
 		if !strings.Contains(lines[1], want) {
 			t.Errorf("piped, the line lacks %s: %q", want, lines[1])
 		}
