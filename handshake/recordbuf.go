@@ -11,10 +11,11 @@ const (
 	// package may not import.
 	segmentSize = 45 * 1448
 	// inboundSize is how much of a kernel socket is read at once while large
-	// records come: four of them and the beginning of the next.
-	inboundSize = 80 << 10
+	// records come, in bytes: sixteen of them and the beginning of the next. With
+	// four it was 0.95 of the rate.
+	inboundSize = 272 << 10
 	// buffersMax bounds what all connections of an engine together hold in
-	// these buffers, in bytes: some thousand of each. Those over it go without,
+	// these buffers, in bytes: 2000 that send, or 480 that receive. Those over it go without,
 	// a record at a time. Where memory is short the bound is lower, see
 	// SetBufferRoom.
 	buffersMax = 128 << 20

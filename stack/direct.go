@@ -18,8 +18,9 @@ type Sink func(pieces [][]byte) (int, error)
 
 const (
 	// directMost is how much one ReadTo hands over at most, in bytes; what
-	// arrives meanwhile waits that long.
-	directMost = 4 * GSOPayload
+	// arrives meanwhile waits that long. With a quarter of it eight uploads ran
+	// at 0.93 of the rate.
+	directMost = 16 * GSOPayload
 	// directPieces is the most slices it comes in: enough for directMost in
 	// packets that were not merged, half of what writev takes (UIO_MAXIOV).
 	directPieces = 512

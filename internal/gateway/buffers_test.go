@@ -16,15 +16,19 @@ func TestBufferSizes(t *testing.T) {
 		{bufferSmall, 0, bufferSmall}, {bufferSmall, bufferSmall - 1, bufferSmall}, {bufferSmall, bufferSmall, bufferMiddle},
 		{bufferMiddle, bufferMiddle, bufferLarge}, {bufferMiddle, bufferMiddle - 1, bufferMiddle},
 		{bufferMiddle, bufferSmall/4 + 1, bufferMiddle}, {bufferMiddle, bufferSmall / 4, bufferSmall}, {bufferMiddle, 0, bufferSmall},
-		{bufferLarge, bufferLarge, bufferLarge}, {bufferLarge, bufferMiddle/8 + 1, bufferLarge}, {bufferLarge, bufferMiddle / 8, bufferMiddle},
+		{bufferLarge, bufferLarge, bufferHuge}, {bufferHuge, bufferHuge, bufferHuge},
+		{bufferHuge, bufferLarge/8 + 1, bufferHuge}, {bufferHuge, bufferLarge / 8, bufferLarge}, {bufferLarge, bufferMiddle/8 + 1, bufferLarge}, {bufferLarge, bufferMiddle / 8, bufferMiddle},
 	} {
-		if got := fit(tt.size, tt.k); got != tt.want {
+		if got := fit(tt.size, tt.k, bufferHuge); got != tt.want {
 			t.Errorf("%d of %d: %d, want %d", tt.k, tt.size, got, tt.want)
+		}
+		if got := fit(tt.size, tt.k, bufferLarge); got != min(tt.want, bufferLarge) {
+			t.Errorf("%d of %d, large at most: %d", tt.k, tt.size, got)
 		}
 	}
 	// What grew one size does not shrink at once under the same load.
-	for _, size := range []int{bufferSmall, bufferMiddle} {
-		if bigger := fit(size, size); fit(bigger, size) < bigger {
+	for _, size := range []int{bufferSmall, bufferMiddle, bufferLarge} {
+		if bigger := fit(size, size, bufferHuge); fit(bigger, size, bufferHuge) < bigger {
 			t.Errorf("from %d it grows to %d and back", size, bigger)
 		}
 	}
@@ -68,6 +72,53 @@ func TestBuffersAreBounded(t *testing.T) {
 	}
 	if n := p.lent.Load(); n != 0 {
 		t.Errorf("%d bytes are still counted", n)
+	}
+}
+
+// Huge buffers take a quarter at most; then there are large ones.
+func TestHugeBuffersAreBounded(t *testing.T) {
+	p := newBufferPool()
+	const most = 40 << 20
+	p.most.Store(most)
+	var all []*[]byte
+	sizes := map[int]int{}
+	for range 40 {
+		b := p.get(bufferHuge)
+		all = append(all, b)
+		sizes[len(*b)]++
+	}
+	if sizes[bufferHuge] != most/4/bufferHuge || sizes[bufferHuge]+sizes[bufferLarge] != 40 {
+		t.Errorf("lent: %v", sizes)
+	}
+	p.most.Store(0)
+	if b := p.get(bufferHuge); len(*b) != bufferSmall {
+		t.Errorf("without room: %d bytes", len(*b))
+	} else {
+		p.put(b)
+	}
+	for _, b := range all {
+		p.put(b)
+	}
+	if n, huge := p.lent.Load(), p.lentHuge.Load(); n != 0 || huge != 0 {
+		t.Errorf("%d bytes are still counted, %d of huge ones", n, huge)
+	}
+	p.most.Store(bufferHuge - 1) // a quarter has room for none
+	b := p.get(bufferHuge)
+	if len(*b) != bufferLarge {
+		t.Errorf("little room: %d bytes", len(*b))
+	}
+	p.put(b)
+}
+
+// Only a plain socket whose data is taken quickly is read into huge buffers.
+func TestMostBuffer(t *testing.T) {
+	for _, tt := range []struct {
+		plain, slow bool
+		want        int
+	}{{false, false, bufferLarge}, {true, false, bufferHuge}, {true, true, bufferLarge}, {false, true, bufferLarge}} {
+		if got := (&direction{plain: tt.plain, slow: tt.slow}).most(); got != tt.want {
+			t.Errorf("%+v: %d", tt, got)
+		}
 	}
 }
 

@@ -152,9 +152,9 @@ func (h *house) wantNothingLent() {
 // heldMax is what one direction may hold of a sender whose receiver has
 // stopped, in bytes: stack's receive and send buffer of 4 MiB each
 // (stack.Config.BufferMax; one of the two is on the client's side, either way),
-// one large relay buffer, and 8 MiB of the kernel's and the client's own
+// one huge relay buffer, and 8 MiB of the kernel's and the client's own
 // buffers on both ends (net.ipv4.tcp_rmem and tcp_wmem).
-const heldMax = 4<<20 + bufferLarge + 2*(6<<20) + 8<<20
+const heldMax = 4<<20 + bufferHuge + 2*(6<<20) + 8<<20
 
 // A receiver that stops stops the sender, on either side, plain or TLS, and
 // holds a bounded number of bytes meanwhile. When it goes on, all arrives.
@@ -217,7 +217,7 @@ func TestBackPressure(t *testing.T) {
 				if held.Received > 6<<20 || held.Sent > 6<<20 {
 					t.Errorf("netstack holds %d and %d bytes", held.Received, held.Sent)
 				}
-				if n := h.gw.RelayBuffers(); n > 2*bufferLarge {
+				if n := h.gw.RelayBuffers(); n > bufferLarge+bufferHuge {
 					t.Errorf("%d bytes of relay buffers", n)
 				}
 				if n, err := io.Copy(io.Discard, struct{ io.Reader }{receiver}); n != size || err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,8 @@ type direction struct {
 	dst, src *relayEnd
 	n        *atomic.Int64 // bytes
 	size     int           // of the buffer for the next turn
+	plain    bool          // src is a kernel socket without TLS
+	slow     bool          // the last write took longer than slowWrite
 
 	// Of a busy direction that needs no buffer, see straight.
 	from *stack.Conn
@@ -32,6 +35,7 @@ type direction struct {
 func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 	d := &direction{r: r, dst: dst, src: src, n: n, size: bufferSmall}
 	waiter, _ := src.Conn.(readWaiter)
+	_, d.plain = src.Conn.(*socket)
 	for {
 		if waiter != nil {
 			waiter.WaitRead()
@@ -41,7 +45,7 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 			r.failEnd(dst, werr)
 			return
 		}
-		d.size = fit(d.size, k)
+		d.size = fit(d.size, k, d.most())
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
@@ -59,6 +63,14 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 	}
 }
 
+// most is the largest buffer that is of use.
+func (d *direction) most() int {
+	if d.plain && !d.slow {
+		return bufferHuge
+	}
+	return bufferLarge
+}
+
 // turn moves what is there, once.
 func (d *direction) turn() (n int, readErr, writeErr error) {
 	if d.size > bufferSmall && d.straight() {
@@ -71,9 +83,25 @@ func (d *direction) turn() (n int, readErr, writeErr error) {
 	n, readErr = d.src.Read(*buf)
 	if n > 0 {
 		d.moved(n)
-		_, writeErr = d.dst.Write((*buf)[:n])
+		writeErr = d.write((*buf)[:n])
 	}
 	return n, readErr, writeErr
+}
+
+// write writes b, in pieces, and notes whether that took long.
+func (d *direction) write(b []byte) error {
+	began := time.Now()
+	for {
+		k := min(len(b), bufferLarge)
+		if _, err := d.dst.Write(b[:k]); err != nil {
+			return err
+		}
+		if b = b[k:]; len(b) == 0 {
+			d.slow = time.Since(began) > slowWrite
+			return nil
+		}
+		runtime.Gosched() // the turn of others
+	}
 }
 
 // take asks for room for n bytes that are to be read.
