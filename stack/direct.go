@@ -24,6 +24,9 @@ const (
 	// directPieces is the most slices it comes in: enough for directMost in
 	// packets that were not merged, half of what writev takes (UIO_MAXIOV).
 	directPieces = 512
+	// keptPieces is how many there is room for between two calls: 1.5 KiB of a
+	// connection that has become idle.
+	keptPieces = 64
 )
 
 // gather collects what netstack shows of a receive queue and hands it to sink.
@@ -32,6 +35,7 @@ type gather struct {
 	want   int // bytes
 	have   int
 	pieces [][]byte
+	handed bool // to sink
 	taken  int
 	err    error
 	drop   discard
@@ -47,6 +51,7 @@ func (g *gather) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	g.taken, g.err = g.sink(g.pieces)
+	g.handed = true
 	return len(b), errEnough
 }
 
@@ -75,20 +80,22 @@ func (c *Conn) ReadTo(sink Sink) (n int, sinkErr, err error) {
 	defer func() {
 		clear(g.pieces)
 		*g = gather{pieces: g.pieces[:0]}
+		if cap(g.pieces) > keptPieces {
+			c.gather = nil
+		}
 	}()
 	g.sink = sink
-	for {
-		c.WaitRead()
-		// More may have come until it is read, less not: no other reads.
-		g.want, g.have = min(c.Waiting(), directMost), 0
+	c.WaitRead()
+	// More may have come until it is read; less not, for no other reads.
+	g.want = min(c.Waiting(), directMost)
+	for !g.handed {
 		if _, err := c.receive(g, tcpip.ReadOptions{Peek: true}); err != nil {
 			return 0, nil, err
 		}
-		if g.have >= g.want || len(g.pieces) == directPieces {
-			break
+		if !g.handed {
+			clear(g.pieces)
+			g.want, g.have, g.pieces = 1, 0, g.pieces[:0] // whatever there is
 		}
-		clear(g.pieces)
-		g.pieces = g.pieces[:0]
 	}
 	if g.taken > 0 {
 		g.drop.left = g.taken
