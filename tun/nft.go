@@ -54,7 +54,7 @@ func (s *Steering) writeTable(steer bool) error {
 	if s.written, err = s.listTable(); err != nil {
 		return fmt.Errorf("read the nft table inet %s back: %w", tableName, err)
 	}
-	if strings.Count(s.written, "\n") != b.lines+1 {
+	if !b.made(s.written) {
 		s.written = "" // somebody was in between: the next check writes it again
 	}
 	return nil
@@ -89,7 +89,19 @@ type tableBuilder struct {
 
 	ports, names, indexes, exempt, gro *nftables.Set
 
-	lines int // sets, chains and rules: what listTable gives a line each
+	lines int      // sets, chains and rules: what listTable gives a line each
+	full  []string // the lines of the sets
+}
+
+// made says whether a listing may be that of what was built: it has as many lines,
+// and what is captured is in its sets.
+func (b *tableBuilder) made(listing string) bool {
+	for _, line := range b.full {
+		if !strings.Contains(listing, line) {
+			return false
+		}
+	}
+	return strings.Count(listing, "\n") == b.lines+1
 }
 
 func (b *tableBuilder) sets(indexes []int, gro []string) error {
@@ -131,6 +143,7 @@ func (b *tableBuilder) sets(indexes []int, gro []string) error {
 			return fmt.Errorf("nft set %s: %w", def.name, err)
 		}
 		b.lines++
+		b.full = append(b.full, setLine(def.name, def.keys))
 		// 1000 elements of at most 40 bytes: an attribute holds 65535 bytes.
 		for keys := range slices.Chunk(def.keys, 1000) {
 			elems := make([]nftables.SetElement, len(keys))

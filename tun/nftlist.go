@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -63,14 +64,21 @@ func (s *Steering) listSets(text *strings.Builder, t *nftables.Table) error {
 		if err != nil {
 			return err
 		}
-		keys := make([]string, len(elems))
+		keys := make([][]byte, len(elems))
 		for i, e := range elems {
-			keys[i] = fmt.Sprintf("%x", e.Key)
+			keys[i] = e.Key
 		}
-		slices.Sort(keys)
-		fmt.Fprintf(text, "set %s %s\n", set.Name, strings.Join(keys, ","))
+		text.WriteString(setLine(set.Name, keys))
 	}
 	return nil
+}
+
+// setLine is a set of these elements as it is listed.
+func setLine(name string, keys [][]byte) string {
+	keys = slices.Clone(keys)
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal)
+	return fmt.Sprintf("set %s %x\n", name, keys)
 }
 
 // value formats what a pointer points at.

@@ -1,0 +1,54 @@
+package tun
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/nftables"
+)
+
+// A table that somebody has changed before it was read back is not taken for ours,
+// and what was written is.
+func TestReadBack(t *testing.T) {
+	g := newGateway(t, testConfig())
+	for _, line := range []string{
+		"nft flush set inet sslgate captured", "nft flush set inet sslgate captured_index", "nft flush set inet sslgate ports",
+		"nft flush chain inet sslgate steer", "nft delete table inet sslgate",
+	} {
+		var before, after string
+		var made, still bool
+		g.gw.do(func() error {
+			s := g.steer
+			if err := s.writeTable(true); err != nil {
+				return err
+			}
+			before = s.written
+			return nil
+		})
+		g.gw.run(line)
+		g.gw.do(func() (err error) {
+			s := g.steer
+			indexes, err := s.capturedIndexes()
+			if err != nil {
+				return err
+			}
+			conn, err := nftables.New() // nothing of it is sent
+			if err != nil {
+				return err
+			}
+			b := &tableBuilder{cfg: &s.cfg, conn: conn, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+			if err := b.sets(indexes, s.gro); err != nil {
+				return err
+			}
+			b.lines = strings.Count(before, "\n") - 1
+			if after, err = s.listTable(); err != nil {
+				return err
+			}
+			made, still = b.made(before), b.made(after)
+			return nil
+		})
+		if before == "" || !made || still {
+			t.Errorf("%s: ours %t, changed one %t\n%s\n%s", line, made, still, before, after)
+		}
+	}
+}
