@@ -64,9 +64,7 @@ func TestPlainModeIsSaid(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.config(payRule, "")
-	w.rewrite("tun: {name: sslgate0}", "tun: {name: tap9, attach: true}")
-	config := w.rewrite("interfaces: ["+lab.LANIface+"], ", "")
-	w.sh("ip tuntap add dev tap9 mode tun && ip link set tap9 up && ip route add default dev tap9 table 77 && ip rule add iif " + lab.LANIface + " ipproto tcp dport 443 lookup 77")
+	config := w.attached("")
 	g := w.start(config)
 	for _, want := range []string{"TUN without offload", "0.1 to 0.35 of the speed", "ip tuntap add dev tap9 mode tun multi_queue"} {
 		if said := g.stderr.String(); !strings.Contains(said, want) {

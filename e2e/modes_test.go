@@ -28,6 +28,15 @@ func (w *world) rewrite(old, replacement string) string {
 	return w.pem("sslgate.yaml", []byte(strings.Replace(string(text), old, replacement, 1)))
 }
 
+// attached has sslgate attach to a device of one queue that is routed to, with
+// these options more, and returns its configuration.
+func (w *world) attached(options string) string {
+	w.t.Helper()
+	w.rewrite("tun: {name: sslgate0}", "tun: {name: tap9, attach: true"+options+"}")
+	w.sh("ip tuntap add dev tap9 mode tun && ip link set tap9 up && ip route add default dev tap9 table 77 && ip rule add iif " + lab.LANIface + " ipproto tcp dport 443 lookup 77")
+	return w.rewrite("interfaces: ["+lab.LANIface+"], ", "")
+}
+
 // attach: somebody else makes the device and routes to it; sslgate serves it
 // and leaves device, rules and firewall as they were, before and after.
 func TestAttachTouchesNothing(t *testing.T) {

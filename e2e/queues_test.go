@@ -92,9 +92,7 @@ func TestTooManyQueuesAreSaid(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.config(payRule, "admin: {socket: admin.sock}")
-	w.rewrite("tun: {name: sslgate0}", "tun: {name: tap9, attach: true, queues: 4}")
-	config := w.rewrite("interfaces: ["+lab.LANIface+"], ", "")
-	w.sh("ip tuntap add dev tap9 mode tun && ip link set tap9 up && ip route add default dev tap9 table 77 && ip rule add iif " + lab.LANIface + " ipproto tcp dport 443 lookup 77")
+	config := w.attached(", queues: 4")
 	g := w.start(config)
 	for _, want := range []string{"TUN with one queue only", `"wanted": 4`, "ip tuntap add dev tap9 mode tun multi_queue", `"queues": 1`} {
 		if said := g.stderr.String(); !strings.Contains(said, want) {

@@ -36,7 +36,7 @@ func TestReadBack(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			b := &tableBuilder{cfg: &s.cfg, conn: conn, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+			b := s.builder(conn)
 			if err := b.sets(indexes, s.gro); err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ func (s *Steering) writeTable(steer bool) error {
 	if err != nil {
 		return err
 	}
-	b := &tableBuilder{cfg: &s.cfg, conn: s.nft, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+	b := s.builder(s.nft)
 	b.conn.AddTable(b.table) // so that there is one to delete
 	b.conn.DelTable(b.table)
 	b.conn.AddTable(b.table)
@@ -91,6 +91,10 @@ type tableBuilder struct {
 
 	lines int      // sets, chains and rules: what listTable gives a line each
 	full  []string // the lines of the sets
+}
+
+func (s *Steering) builder(conn *nftables.Conn) *tableBuilder {
+	return &tableBuilder{cfg: &s.cfg, conn: conn, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
 }
 
 // made says whether a listing may be that of what was built: it has as many lines,

@@ -77,15 +77,24 @@ func (n *ns) try(f func() error) error {
 // run runs a command line in the namespace and returns its output.
 func (n *ns) run(line string) string {
 	n.t.Helper()
+	out, err := n.command(line)
+	if err != nil {
+		n.t.Fatalf("in %s: %v", n.name, err)
+	}
+	return out
+}
+
+// command is run for a line that may fail.
+func (n *ns) command(line string) (string, error) {
 	var out []byte
-	n.do(func() (err error) {
+	err := n.try(func() (err error) {
 		words := strings.Fields(line)
 		if out, err = exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 			err = fmt.Errorf("%s: %w\n%s", line, err, out)
 		}
 		return err
 	})
-	return string(out)
+	return string(out), err
 }
 
 // state is everything that steering may touch, as the tools list it.

@@ -21,7 +21,7 @@ const (
 	bufferLarge  = 4*stack.GSOPayload - 16*29
 	// bufferHuge is for data of a kernel socket that a quick client takes: the
 	// fewer reads, the fewer window updates, each of which may wake the sender.
-	// Eight downloads at once ran at 1.4 of the rate. It is written in pieces of
+	// Eight downloads at once ran at 1.3 of the rate. It is written in pieces of
 	// bufferLarge, so that other flows need not wait for all of it.
 	bufferHuge = 32*stack.GSOPayload - 128*29
 )
@@ -75,21 +75,24 @@ func (p *bufferPool) get(size int) *[]byte {
 		size = bufferLarge
 	}
 	if p.lent.Add(int64(size)) > most && size > bufferSmall {
-		p.lent.Add(int64(bufferSmall - size))
-		if size == bufferHuge {
-			p.lentHuge.Add(-bufferHuge)
-		}
+		p.back(size)
 		size = bufferSmall
+		p.lent.Add(bufferSmall)
 	}
 	return p.of(size).Get().(*[]byte)
 }
 
 func (p *bufferPool) put(b *[]byte) {
-	p.lent.Add(-int64(len(*b)))
-	if len(*b) == bufferHuge {
+	p.back(len(*b))
+	p.of(len(*b)).Put(b)
+}
+
+// back takes size bytes off what is lent.
+func (p *bufferPool) back(size int) {
+	p.lent.Add(-int64(size))
+	if size == bufferHuge {
 		p.lentHuge.Add(-bufferHuge)
 	}
-	p.of(len(*b)).Put(b)
 }
 
 // fit is the size for the next read after one of k bytes into size: full means
