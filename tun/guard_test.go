@@ -148,7 +148,7 @@ func TestCloseRemovesExactly(t *testing.T) {
 	})
 	t.Run("leftovers adopted", func(t *testing.T) {
 		old := testConfig()
-		old.Mark, old.Table, old.Preference = 0x77, 77, 77
+		old.Mark, old.Mask, old.Table, old.Preference = 0x77, 0xffffffff, 77, 77
 		steer(old) // and dies
 		steer(testConfig())
 		now := l.gw.state()

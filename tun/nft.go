@@ -172,15 +172,9 @@ func (b *tableBuilder) steer() {
 	}
 	b.ifCaptured(chain, mark)
 
-	set := func() []expr.Any {
-		return []expr.Any{
-			&expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)},
-			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
-		}
-	}
-	b.rule(mark, b.tcp(), set())
-	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), set())
-	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), set())
+	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))
+	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), b.setMark(b.cfg.Mark))
+	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), b.setMark(b.cfg.Mark))
 }
 
 // guard is the chain that drops. Its ICMP rules hold a ct expression, and so
@@ -191,7 +185,7 @@ func (b *tableBuilder) guard() {
 
 	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
 	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
-	b.rule(chain, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.Mark)), drop())
+	b.rule(chain, b.isMark(b.cfg.Mark), drop())
 	if b.cfg.ClientSource {
 		b.guardAnswers(chain)
 	}
@@ -275,7 +269,7 @@ func (b *tableBuilder) icmpAboutCaptured(family byte) []expr.Any {
 	return concat(
 		load(expr.MetaKeyNFPROTO), equal([]byte{family}),
 		proto(icmp),
-		ct(expr.CtKeySTATE), masked(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitRELATED)),
+		ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitRELATED)),
 		b.quoted(family, 0),
 	)
 }

@@ -44,12 +44,12 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 		return r
 	}
 	marked := add(s.cfg.Preference)
-	marked.Mark = s.cfg.Mark
+	marked.Mark, marked.Mask = s.cfg.Mark, &s.cfg.Mask
 	all := []*netlink.Rule{marked}
 	if s.cfg.ClientSource {
 		// Before the port rules below: an answer may go to a captured port.
 		answers := add(s.cfg.Preference)
-		answers.Mark, answers.Table = s.cfg.ReturnMark, s.cfg.ReturnTable
+		answers.Mark, answers.Mask, answers.Table = s.cfg.ReturnMark, &s.cfg.Mask, s.cfg.ReturnTable
 		all = append(all, answers)
 	}
 	ranges := portRanges(&s.cfg)
@@ -90,12 +90,21 @@ func sameRule(a, b *netlink.Rule) bool {
 		}
 		return *r.Dport
 	}
-	full := func(r *netlink.Rule) bool { return r.Mask == nil || *r.Mask == 0xffffffff || r.Mark == 0 }
+	// Without a mark the kernel reports no mask, or one that matches nothing but 0.
+	mask := func(r *netlink.Rule) uint32 {
+		switch {
+		case r.Mark == 0 && (r.Mask == nil || *r.Mask == 0):
+			return 0
+		case r.Mask == nil:
+			return 0xffffffff
+		}
+		return *r.Mask
+	}
 	plain := func(r *netlink.Rule) bool {
 		return !r.Invert && r.Src == nil && r.Dst == nil && r.OifName == "" && r.Sport == nil && r.UIDRange == nil &&
-			r.Tos == 0 && r.TunID == 0 && r.Goto <= 0 && full(r)
+			r.Tos == 0 && r.TunID == 0 && r.Goto <= 0
 	}
-	return a.Priority == b.Priority && a.Table == b.Table && a.Mark == b.Mark && a.IifName == b.IifName &&
+	return a.Priority == b.Priority && a.Table == b.Table && a.Mark == b.Mark && mask(a) == mask(b) && a.IifName == b.IifName &&
 		a.IPProto == b.IPProto && ports(a) == ports(b) && plain(a) && plain(b)
 }
 
@@ -209,7 +218,11 @@ func describeRule(r *netlink.Rule) string {
 		how = "ip -6 rule"
 	}
 	if r.Mark != 0 {
-		return fmt.Sprintf("%s pref %d fwmark %#x lookup %d", how, r.Priority, r.Mark, r.Table)
+		mask := uint32(0xffffffff)
+		if r.Mask != nil {
+			mask = *r.Mask
+		}
+		return fmt.Sprintf("%s pref %d fwmark %#x/%#x lookup %d", how, r.Priority, r.Mark, mask, r.Table)
 	}
 	ports := ""
 	if r.Dport != nil {

@@ -60,16 +60,14 @@ const (
 // was changed.
 const ipsSrcNAT = 1 << 4
 
-// SocketMark is the mark (SO_MARK) that a socket must have that connects under
-// a client's address: the one after ReturnMark.
-func (c *SteerConfig) SocketMark() uint32 { return c.ReturnMark + 1 }
-
 func (c *SteerConfig) checkSource() error {
 	switch {
 	case !c.ClientSource:
 		return nil
 	case c.ReturnMark == 0 || c.SocketMark() == 0 || c.ReturnMark == c.Mark || c.SocketMark() == c.Mark:
-		return fmt.Errorf("mark %#x of answers, and the one after it, must be neither 0 nor that of captured packets, %#x", c.ReturnMark, c.Mark)
+		return fmt.Errorf("mark %#x of answers, and the one after it within the mask %#x, must be neither 0 nor that of captured packets, %#x", c.ReturnMark, c.Mask, c.Mark)
+	case c.ReturnMark&^c.Mask != 0:
+		return fmt.Errorf("mark %#x of answers has bits outside of the mask %#x", c.ReturnMark, c.Mask)
 	case systemTable(c.ReturnTable) || c.ReturnTable == c.Table:
 		return fmt.Errorf("routing table %d of answers is the kernel's, or that of captured packets", c.ReturnTable)
 	}
@@ -125,7 +123,7 @@ func (b *tableBuilder) source() {
 		&expr.Ct{Key: expr.CtKeyZONE, SourceRegister: true, Register: 1},
 	}
 	own := b.base("own", nftables.ChainHookOutput, zonePriority)
-	b.rule(own, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.SocketMark())), setZone)
+	b.rule(own, b.isMark(b.cfg.SocketMark()), setZone)
 
 	keep := b.baseOf(nftables.ChainTypeNAT, "keep", nftables.ChainHookPostrouting, keepPriority)
 	for _, f := range []struct {
@@ -137,7 +135,7 @@ func (b *tableBuilder) source() {
 	}
 
 	verify := b.base("verify", nftables.ChainHookPostrouting, verifyPriority)
-	b.rule(verify, inZone, ct(expr.CtKeySTATUS), masked(binary.NativeEndian.AppendUint32(nil, ipsSrcNAT)), drop())
+	b.rule(verify, inZone, ct(expr.CtKeySTATUS), masked(native32(ipsSrcNAT)), drop())
 
 	answers := b.base("answers", nftables.ChainHookPrerouting, zonePriority)
 	b.answers(answers, setZone)
@@ -145,15 +143,12 @@ func (b *tableBuilder) source() {
 
 // markAnswers is the beginning of the chain steer.
 func (b *tableBuilder) markAnswers(steer *nftables.Chain) {
-	b.answers(steer, concat([]expr.Any{
-		&expr.Immediate{Register: 1, Data: binary.NativeEndian.AppendUint32(nil, b.cfg.ReturnMark)},
-		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
-	}, accept()))
+	b.answers(steer, concat(b.setMark(b.cfg.ReturnMark), accept()))
 }
 
 // guardAnswers is a part of the chain guard.
 func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
-	b.rule(guard, load(expr.MetaKeyMARK), equal(binary.NativeEndian.AppendUint32(nil, b.cfg.ReturnMark)), drop())
+	b.rule(guard, b.isMark(b.cfg.ReturnMark), drop())
 	b.rule(guard, load(expr.MetaKeyOIFNAME), in(b.names), b.tcpFrom(), drop())
 	b.rule(guard, load(expr.MetaKeyOIF), in(b.indexes), b.tcpFrom(), drop())
 }

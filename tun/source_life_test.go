@@ -34,7 +34,7 @@ func TestClientSourceRepairedAndReleased(t *testing.T) {
 	g.watch(t)
 	want := normal(l.gw.state())
 	for _, lines := range [][]string{
-		{"ip rule del fwmark 0x551a lookup 5520", "ip -6 rule del fwmark 0x551a lookup 5520"},
+		{"ip rule del fwmark 0x20/0x70 lookup 5520", "ip -6 rule del fwmark 0x20/0x70 lookup 5520"},
 		{"ip route flush table 5520", "ip -6 route flush table 5520"},
 		{"nft flush chain inet sslgate answers"},
 		{"nft flush chain inet sslgate verify", "nft flush chain inet sslgate keep"},
@@ -56,9 +56,9 @@ func TestClientSourceRepairedAndReleased(t *testing.T) {
 	_ = g.steer.Close(false)
 	_ = g.dev.Close()
 	g.open(t)
-	cfg.ClientSource, cfg.ReturnMark, cfg.ReturnTable = true, 0x771a, 7720
+	cfg.ClientSource, cfg.ReturnMark, cfg.ReturnTable = true, 0x40, 7720
 	l.gw.do(func() (err error) { g.steer, err = Steer(cfg, zap.NewNop()); return err })
-	if s := l.gw.state(); strings.Contains(s, "551a lookup") || strings.Contains(s, "table 5520") || !strings.Contains(s, "7720") {
+	if s := l.gw.state(); strings.Contains(s, "0x20/0x70 lookup") || strings.Contains(s, "table 5520") || !strings.Contains(s, "7720") {
 		t.Errorf("left of the run before:\n%s", s)
 	}
 	_ = g.steer.Close(false)
@@ -86,9 +86,9 @@ func TestCheckClientSource(t *testing.T) {
 func TestClientSourceConfig(t *testing.T) {
 	for name, change := range map[string]func(*SteerConfig){
 		"no mark":             func(c *SteerConfig) { c.ReturnMark = 0 },
-		"mark of the sockets": func(c *SteerConfig) { c.ReturnMark = 0xffffffff },
+		"mark of the sockets": func(c *SteerConfig) { c.ReturnMark = 0x70 },
 		"the captured one's":  func(c *SteerConfig) { c.ReturnMark = c.Mark },
-		"the one before":      func(c *SteerConfig) { c.ReturnMark = c.Mark - 1 },
+		"the one before":      func(c *SteerConfig) { c.Mark, c.ReturnMark = 0x40, 0x30 },
 		"no table":            func(c *SteerConfig) { c.ReturnTable = 0 },
 		"local":               func(c *SteerConfig) { c.ReturnTable = 255 },
 		"the captured table":  func(c *SteerConfig) { c.ReturnTable = c.Table },

@@ -22,7 +22,7 @@ import (
 
 func sourceConfig() SteerConfig {
 	cfg := testConfig()
-	cfg.ClientSource, cfg.ReturnMark, cfg.ReturnTable = true, 0x551a, 5520
+	cfg.ClientSource, cfg.ReturnMark, cfg.ReturnTable = true, 0x20, 5520
 	return cfg
 }
 

@@ -56,8 +56,11 @@ type SteerConfig struct {
 	// with ICMP port unreachable, so that QUIC falls back to TCP. With
 	// AllPorts it is port 443 alone, or there would be no DNS left.
 	RejectUDP bool
-	// Mark is the firewall mark of captured packets; not 0.
+	// Mark is the firewall mark of captured packets; not 0 and within Mask.
 	Mark uint32
+	// Mask has the bits of the firewall mark that are ours: no others are set,
+	// cleared or compared.
+	Mask uint32
 	// Table is the number of the routing table that is ours; not one of the
 	// kernel's (253 to 255).
 	Table int
@@ -67,8 +70,8 @@ type SteerConfig struct {
 	// client's address back to their sockets, and drops what is left of such
 	// connections rather than forward it.
 	ClientSource bool
-	// ReturnMark is the firewall mark of those answers; the one after it is
-	// SocketMark. Neither is 0 or Mark. Required for ClientSource.
+	// ReturnMark is the firewall mark of those answers; the one after it within
+	// Mask is SocketMark. Neither is 0 or Mark. Required for ClientSource.
 	ReturnMark uint32
 	// ReturnTable is the number of the routing table that delivers them; not
 	// one of the kernel's, nor Table. Required for ClientSource.
@@ -104,8 +107,8 @@ func (c *SteerConfig) check() error {
 	if !c.AllPorts && (len(c.Ports) == 0 || slices.Contains(c.Ports, 0)) {
 		bad("the captured ports are empty or have a 0 among them")
 	}
-	if c.Mark == 0 {
-		bad("mark 0 is what every other packet has")
+	if err := c.checkMark(); err != nil {
+		errs = append(errs, err)
 	}
 	if systemTable(c.Table) {
 		bad("routing table %d is the kernel's", c.Table)

@@ -14,7 +14,7 @@ import (
 )
 
 func testConfig() SteerConfig {
-	return SteerConfig{TUN: "t0", Interfaces: []string{"g0"}, Ports: []uint16{443, 8443}, RejectUDP: true, Mark: 0x5519, Table: 5519, Preference: 5519}
+	return SteerConfig{TUN: "t0", Interfaces: []string{"g0"}, Ports: []uint16{443, 8443}, RejectUDP: true, Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519}
 }
 
 // gateway is the gateway's side of a lab: device, steering and what comes out
@@ -353,6 +353,7 @@ func TestSteerConfigCheck(t *testing.T) {
 		"ports are empty":  func(c *SteerConfig) { c.Ports = nil },
 		"have a 0 among":   func(c *SteerConfig) { c.Ports = []uint16{0} },
 		"mark 0":           func(c *SteerConfig) { c.Mark = 0 },
+		"outside of the":   func(c *SteerConfig) { c.Mark = 0x4010 },
 		"table 254 is the": func(c *SteerConfig) { c.Table = 254 },
 		"preference 32765": func(c *SteerConfig) { c.Preference = 32765 },
 	} {

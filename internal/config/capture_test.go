@@ -44,7 +44,7 @@ func TestLoadCapture(t *testing.T) {
 	// The answers' mark is that of captured packets: no guard would be possible
 	// with it, so it is left out.
 	file := filepath.Join(t.TempDir(), "sslgate.yaml")
-	if err := os.WriteFile(file, []byte(good+"dial: {source: client, mark: 0x5519}\npolicy: {rules: []}\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(good+"dial: {source: client, mark: 0x10}\npolicy: {rules: []}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if cfg, _ := LoadCapture(file); cfg == nil || cfg.ClientSource() {

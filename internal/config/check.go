@@ -145,7 +145,7 @@ func (f *File) checkCapture(c *Capture) {
 	f.check(c.Ports.All || len(c.Ports.List) > 0 || f.has("capture.ports"), "capture.ports", `is missing: name the TCP ports, for example [443], or "all"`)
 	f.word("capture.quic", c.QUIC, "reject", "ignore")
 	f.word("capture.gro", c.GRO, "keep", "auto")
-	f.check(c.Mark != 0, "capture.mark", "0 is the mark of every packet that has none")
+	f.marks(c)
 	f.check(c.Table > 0 && int64(c.Table) <= 1<<31-1, "capture.table", "%d is out of range: 1 to 2147483647", c.Table)
 	f.check(c.Table < 253 || c.Table > 255, "capture.table", "%d is a table of the system (default 253, main 254, local 255)", c.Table)
 	f.check(c.Preference >= 1 && c.Preference <= 32764, "capture.preference",
@@ -153,7 +153,7 @@ func (f *File) checkCapture(c *Capture) {
 	if !attach {
 		return
 	}
-	for _, path := range []string{"capture.exempt", "capture.quic", "capture.gro", "capture.mark", "capture.table", "capture.preference"} {
+	for _, path := range []string{"capture.exempt", "capture.quic", "capture.gro", "capture.mark", "capture.mask", "capture.table", "capture.preference"} {
 		if f.has(path) {
 			f.findings = append(f.findings, f.Warning(path, "has no effect with tun.attach"))
 		}

@@ -76,8 +76,10 @@ type Capture struct {
 	QUIC string `yaml:"quic"`
 	// GRO is "keep" (the default; generic receive offload of the interfaces stays as it is, and where it is off the log says what to type, for uploads then run at a fraction of the speed) or "auto" (it is switched on where it is off, and off again by `sslgate release`, with fail "open" at the stop, and at the first start that no longer asks for it).
 	GRO string `yaml:"gro"`
-	// Mark is the firewall mark put on captured packets, not 0. Default 0x5519.
+	// Mark is the firewall mark put on captured packets, not 0 and within mask. Default 0x10.
 	Mark uint32 `yaml:"mark"`
+	// Mask has the bits of the firewall mark that are sslgate's: it sets and compares no others, so whoever shares the host keeps theirs. Default 0x70, which no well-known program has bits of; `check` warns of those of kube-proxy, Tailscale, mwan3, Calico and others.
+	Mask uint32 `yaml:"mask"`
 	// Table is the number of the routing table that leads to the TUN: 1 to 2147483647 without 253 to 255, which are the system's. Default 5519.
 	Table int `yaml:"table"`
 	// Preference of the `ip rule` that looks the table up, 1 to 32764; the one after it is used too. Default 5519.
@@ -90,7 +92,7 @@ type Dial struct {
 	Source string `yaml:"source"`
 	// Timeout of connecting, as a duration. Default 5s.
 	Timeout Duration `yaml:"timeout"`
-	// Mark is the firewall mark put on answers to connections under a client's address; the one after it is that of their sockets. Neither may be 0 or capture.mark. Default 0x551a.
+	// Mark is the firewall mark put on answers to connections under a client's address; the one after it within capture.mask is that of their sockets. Neither may be 0 or capture.mark. Default 0x20 (and 0x30).
 	Mark uint32 `yaml:"mark"`
 	// Table is the number of the routing table that delivers those answers: 1 to 2147483647 without capture.table and 253 to 255, which are the system's. Default 5520.
 	Table int `yaml:"table"`

@@ -8,10 +8,11 @@ import (
 
 // Defaults that other packages name too.
 const (
-	DefaultMark       = 0x5519
+	DefaultMark       = 0x10
+	DefaultMask       = 0x70
 	DefaultTable      = 5519
 	DefaultPreference = 5519
-	DefaultDialMark   = 0x551a
+	DefaultDialMark   = 0x20
 	DefaultDialTable  = 5520
 )
 
@@ -26,6 +27,7 @@ func setDefaults(c *Config) {
 	c.Capture.QUIC = "reject"
 	c.Capture.GRO = "keep"
 	c.Capture.Mark = DefaultMark
+	c.Capture.Mask = DefaultMask
 	c.Capture.Table = DefaultTable
 	c.Capture.Preference = DefaultPreference
 	c.Fail = "closed"

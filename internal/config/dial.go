@@ -36,7 +36,9 @@ func (f *File) checkDial(c *Config) {
 	d := &c.Dial
 	f.word("dial.source", d.Source, policy.SourceGateway.String(), policy.SourceClient.String())
 	f.atMost("dial.timeout", d.Timeout, 5*time.Minute)
-	f.check(d.Mark != 0 && d.Mark+1 != 0, "dial.mark", "%#x: neither it nor the one after it may be 0, the mark of every packet that has none", d.Mark)
+	next := c.DialSocketMark()
+	f.withinMask("dial.mark", d.Mark)
+	f.check(d.Mark != 0 && next != 0, "dial.mark", "%#x: neither it nor the one after it within capture.mask may be 0, the mark of every packet that has none", d.Mark)
 	f.check(d.Table > 0 && int64(d.Table) <= 1<<31-1, "dial.table", "%d is out of range: 1 to 2147483647", d.Table)
 	f.check(d.Table < 253 || d.Table > 255, "dial.table", "%d is a table of the system (default 253, main 254, local 255)", d.Table)
 	asked := c.clientSourceAt()
@@ -44,6 +46,6 @@ func (f *File) checkDial(c *Config) {
 		return
 	}
 	f.check(!c.TUN.Attach, asked, "client: with tun.attach this host is routed by somebody else, and the answers to such connections with it: use \"gateway\", or let sslgate make the device")
-	f.check(d.Mark != c.Capture.Mark && d.Mark+1 != c.Capture.Mark, "dial.mark", "%#x, or the one after it, is capture.mark", d.Mark)
+	f.check(d.Mark != c.Capture.Mark && next != c.Capture.Mark, "dial.mark", "%#x, or the one after it, %#x, is capture.mark", d.Mark, next)
 	f.check(d.Table != c.Capture.Table, "dial.table", "%d is capture.table", d.Table)
 }

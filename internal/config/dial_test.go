@@ -25,18 +25,22 @@ func TestClientSource(t *testing.T) {
 		"all but one":    {"dial: {source: client}\n" + strings.Replace(ruled, "source: client", "source: gateway", 1), true, ""},
 		"misspelt":       {"dial: {source: cilent}\n" + tail, false, `dial.source: wants "gateway" or "client", not "cilent"`},
 		"rule misspelt":  {strings.Replace(ruled, "source: client", "source: cilent", 1), false, "rules[1].destination.source"},
-		"captured mark":  {"dial: {source: client, mark: 0x5519}\n" + tail, false, "dial.mark: 0x5519, or the one after it, is capture.mark"},
-		"mark before":    {"dial: {source: client, mark: 0x5518}\n" + tail, false, "dial.mark"},
-		"last mark":      {"dial: {mark: 0xffffffff}\n" + tail, false, "dial.mark"},
+		"captured mark":  {"dial: {source: client, mark: 0x10}\n" + tail, false, "dial.mark: 0x10, or the one after it, 0x20, is capture.mark"},
+		"mark before":    {"capture: {interfaces: [eth1], ports: [443], mark: 0x40}\ndial: {source: client, mark: 0x30}\n" + tail, false, "dial.mark: 0x30, or the one after it, 0x40, is"},
+		"last mark":      {"dial: {mark: 0x70}\n" + tail, false, "dial.mark"},
 		"captured table": {"dial: {source: client, table: 5519}\n" + tail, false, "dial.table: 5519 is capture.table"},
 		"system table":   {"dial: {table: 254}\n" + tail, false, "dial.table"},
-		"unused clash":   {"dial: {mark: 0x5519, table: 5519}\n" + tail, false, ""},
+		"outside":        {"dial: {mark: 0x551a}\n" + tail, false, "dial.mark: 0x551a has bits outside of capture.mask, 0x70"},
+		"unused clash":   {"dial: {mark: 0x10, table: 5519}\n" + tail, false, ""},
 		"denied":         {strings.Replace(ruled, "action: bypass, destination", "action: deny, destination", 1), true, "rules[1].destination: with action deny"},
 		"more at bypass": {strings.Replace(ruled, "{source: client}", "{source: client, proxy_protocol: v2}", 1), true, "rules[1].destination: with action bypass"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "sslgate.yaml")
-			text := "version: 1\ncapture: {interfaces: [eth1], ports: [443]}\n" + c.text
+			text := "version: 1\n" + c.text
+			if !strings.HasPrefix(c.text, "capture:") {
+				text = "version: 1\ncapture: {interfaces: [eth1], ports: [443]}\n" + c.text
+			}
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

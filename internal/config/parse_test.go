@@ -49,10 +49,10 @@ func TestDefaults(t *testing.T) {
 		TUN:     TUN{Name: "sslgate0", MTU: 1500, Offload: "auto", Queues: 1},
 		Capture: Capture{
 			Interfaces: []string{"eth1"}, Ports: Ports{List: []uint16{443}}, QUIC: "reject", GRO: "keep",
-			Mark: 0x5519, Table: 5519, Preference: 5519,
+			Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519,
 		},
 		Fail:    "closed",
-		Dial:    Dial{Source: "gateway", Timeout: Duration(5 * time.Second), Mark: 0x551a, Table: 5520},
+		Dial:    Dial{Source: "gateway", Timeout: Duration(5 * time.Second), Mark: 0x20, Table: 5520},
 		Policy:  c.Policy,
 		Tickets: Tickets{Mode: "on", Lifetime: Duration(time.Hour)},
 		Limits: Limits{

@@ -61,7 +61,7 @@ func sh(t *testing.T, script string) bool {
 func options(t *testing.T) Options {
 	c := &config.Config{}
 	c.TUN.Name = "sslgate0"
-	c.Capture = config.Capture{Interfaces: []string{"c0"}, Ports: config.Ports{List: []uint16{443}}, Mark: 0x5519, Table: 5519, Preference: 5519}
+	c.Capture = config.Capture{Interfaces: []string{"c0"}, Ports: config.Ports{List: []uint16{443}}, Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519}
 	c.Limits.Flows = 100
 	c.Admin.Socket = filepath.Join(t.TempDir(), "admin.sock")
 	return Options{
@@ -118,7 +118,7 @@ func TestFaultsAndTheirFixes(t *testing.T) {
 		{"no segmentation offload", "gro", "ethtool -K c0 tso off", "segmentation offload of c0", Warn},
 		{"rule before ours", "rules", "ip rule add pref 100 lookup 42", "ip -4 rule 100 (table 42)", Fail},
 		{"IPv6 rule before ours", "rules", "ip -6 rule add iif c0 pref 200 lookup 42", "ip -6 rule 200", Fail},
-		{"rule whose mask takes our mark", "rules", "ip rule add fwmark 0x1/0x1 pref 100 lookup 42", "rule 100", Fail},
+		{"rule whose mask takes our mark", "rules", "ip rule add fwmark 0x10/0x10 pref 100 lookup 42", "rule 100", Fail},
 		{"foreign route", "routes", "ip route add 192.0.2.0/24 dev p0 table 5519", "192.0.2.0/24", Fail},
 		{"foreign IPv6 route", "routes", "ip -6 route add 2001:db8::/32 dev p0 table 5519", "2001:db8::/32", Fail},
 		{"few ports", "ports", "sysctl -qw net/ipv4/ip_local_port_range='40000 40050'", "51 local ports", Warn},
@@ -155,14 +155,14 @@ func TestClientSource(t *testing.T) {
 		{"src_valid_mark", "sysctl -qw net/ipv4/conf/all/src_valid_mark=1", "all has src_valid_mark"},
 		{"src_valid_mark of one", "sysctl -qw net/ipv4/conf/p0/src_valid_mark=1", "p0 has src_valid_mark"},
 		{"rule before ours", "ip rule add iif p0 pref 100 lookup 42", "may take answers"},
-		{"IPv6 rule before ours", "ip -6 rule add fwmark 0x2/0x2 pref 100 lookup 42", "ip -6 rule 100"},
+		{"IPv6 rule before ours", "ip -6 rule add fwmark 0x20/0x20 pref 100 lookup 42", "ip -6 rule 100"},
 		{"foreign route", "ip route add 192.0.2.0/24 dev p0 table 5520", "table 5520 of answers"},
 		{"foreign IPv6 route", "ip -6 route add 2001:db8::/32 dev p0 table 5520", "2001:db8::/32"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inNamespace(t, func(t *testing.T) {
 				o := options(t)
-				o.Config.Dial = config.Dial{Source: "client", Mark: 0x551a, Table: 5520}
+				o.Config.Dial = config.Dial{Source: "client", Mark: 0x20, Table: 5520}
 				if b := bad(Examine(o), ""); len(b) > 0 {
 					t.Errorf("without a fault: %+v", b)
 				}

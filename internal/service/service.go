@@ -227,6 +227,7 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		AllPorts:   c.Capture.Ports.All,
 		RejectUDP:  c.Capture.QUIC != "ignore",
 		Mark:       c.Capture.Mark,
+		Mask:       c.Capture.Mask,
 		Table:      c.Capture.Table,
 		Preference: c.Capture.Preference,
 
