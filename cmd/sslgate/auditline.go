@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/trial"
 	"github.com/sslgate/sslgate/policy"
@@ -51,7 +51,7 @@ const maxAuditLine = 1 << 20
 // line that is no record is passed over, and said if nothing is found: the
 // last line of a log is cut short while it is written.
 func findFlow(path, id string) (*auditLine, error) {
-	fh, err := os.Open(path)
+	fh, _, err := readfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -29,8 +30,11 @@ Nothing is changed. What check refuses, run refuses.
 Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
 		Example: "  sslgate check -c sslgate.yaml",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			rt, found := config.Check(file, handshake.NewStdEngine())
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			rt, found, err := checkUntilSignal(cmd.Context(), file)
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				return checkJSON(stdout, found)
 			}
@@ -47,6 +51,19 @@ Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
 		panic(err) // the flag is defined above
 	}
 	return cmd
+}
+
+// checkUntilSignal is config.Check until a signal comes.
+func checkUntilSignal(ctx context.Context, file string) (rt *config.Runtime, found []config.Finding, err error) {
+	type answer struct {
+		rt    *config.Runtime
+		found []config.Finding
+	}
+	a, err := untilSignal(ctx, func() answer {
+		rt, found := config.Check(file, handshake.NewStdEngine())
+		return answer{rt, found}
+	})
+	return a.rt, a.found, err
 }
 
 // checkFinding is the form of a finding in --json. The names are stable.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/doctor"
@@ -59,8 +58,11 @@ Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 // doctorConfig reads the configuration; its mistakes and warnings, such as
 // certificates near their end, are findings too.
 func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Finding) {
-	rt, mistakes := config.Check(file, handshake.NewStdEngine())
 	var found []doctor.Finding
+	rt, mistakes, err := checkUntilSignal(ctx, file)
+	if err != nil {
+		return nil, []doctor.Finding{{Check: "config", Level: doctor.Fail, Text: file + " was not read: " + err.Error()}}
+	}
 	for _, m := range mistakes {
 		f := doctor.Finding{Check: "config", Level: doctor.Fail, Text: m.String(), Fix: "sslgate check -c " + doctor.Quote(file)}
 		if m.Warning {

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/trial"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -47,7 +47,9 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 		Example: `  sslgate explain -c sslgate.yaml --from 10.1.0.7 --to 10.20.0.9:443 --sni pay.corp.example --cert client.pem
   sslgate explain -c sslgate.yaml --flow 4f2a-17 --audit /var/log/sslgate/audit.jsonl`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return f.run(stdout) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return orSignal(cmd.Context(), func() error { return f.run(stdout) })
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.config, "config", "c", "", "configuration `FILE` (required)")
@@ -175,17 +177,9 @@ func tryConfig(path string, stand *trial.StandIns) (*policy.Set, *config.File, e
 const maxChainFile = 1 << 20
 
 func readChain(path string) ([]*x509.Certificate, error) {
-	fh, err := os.Open(path)
+	_, text, err := readfile.All(context.Background(), path, maxChainFile, nil)
 	if err != nil {
 		return nil, err
-	}
-	defer fh.Close()
-	text, err := io.ReadAll(io.LimitReader(fh, maxChainFile+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > maxChainFile:
-		return nil, errors.New(path + " is too large for a certificate")
 	}
 	certs, err := pki.ParseCertificates(text)
 	if err != nil {

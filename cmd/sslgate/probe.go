@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/probe"
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // probeFlags are those of `sslgate probe`.
@@ -113,7 +113,7 @@ func (f *probeFlags) fill(o *probe.Options) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(f.key)
+	_, data, err := readfile.All(context.Background(), f.key, maxChainFile, nil)
 	if err != nil {
 		return err
 	}
@@ -132,8 +132,12 @@ func (f *probeFlags) fill(o *probe.Options) error {
 	return nil
 }
 
+// maxRootsFile bounds a file of trust anchors, in bytes; all public roots have
+// about 250 KiB.
+const maxRootsFile = 4 << 20
+
 func certificates(file string) ([]*x509.Certificate, error) {
-	data, err := os.ReadFile(file)
+	_, data, err := readfile.All(context.Background(), file, maxRootsFile, nil)
 	if err != nil {
 		return nil, err
 	}

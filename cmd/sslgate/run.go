@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/service"
 )
@@ -34,7 +33,10 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 		Example: "  sslgate run -c sslgate.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			rt, found := config.Check(file, handshake.NewStdEngine())
+			rt, found, err := checkUntilSignal(cmd.Context(), file)
+			if err != nil {
+				return err
+			}
 			for _, f := range found {
 				fmt.Fprint(stderr, f.Format(isTerminal(stderr)))
 			}

@@ -1,16 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/trial"
 )
 
@@ -33,8 +34,8 @@ docs/policy.md.`,
 		Example: `  sslgate test sslgate_test.yaml
   sslgate test --coverage -c sslgate.yaml tests/*.yaml`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return testPolicies(stdout, file, args, asJSON, coverage)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return orSignal(cmd.Context(), func() error { return testPolicies(stdout, file, args, asJSON, coverage) })
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration `FILE` (default: the one the test file names)")
@@ -66,9 +67,12 @@ func testPolicies(stdout io.Writer, configFile string, files []string, asJSON, c
 	return nil
 }
 
+// maxTestFile bounds a file of tests, in bytes.
+const maxTestFile = 8 << 20
+
 // testPolicy runs one file.
 func testPolicy(configFile, name string) (*trial.Report, error) {
-	text, err := os.ReadFile(name)
+	_, text, err := readfile.All(context.Background(), name, maxTestFile, nil)
 	if err != nil {
 		return nil, &exitError{2, err}
 	}

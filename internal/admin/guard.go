@@ -9,9 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"sync/atomic"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // guard stands before the loopback listener. Any user and any web page of the
@@ -116,19 +117,12 @@ const minToken = 16
 // ReadToken reads the token file: one line, readable by its owner and group
 // only.
 func ReadToken(path string) (string, error) {
-	st, err := os.Stat(path)
+	st, b, err := readfile.All(context.Background(), path, 4<<10, nil)
 	if err != nil {
 		return "", fmt.Errorf("admin token: %w", err)
-	}
-	if !st.Mode().IsRegular() || st.Size() > 4<<10 {
-		return "", fmt.Errorf("admin token: %s is no file of one line", path)
 	}
 	if st.Mode().Perm()&0o027 != 0 {
 		return "", fmt.Errorf("admin token: %s has mode %04o, others may read or change it: chmod 0640 %s", path, st.Mode().Perm(), path)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {

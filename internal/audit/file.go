@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // Rotate says when a file gives way to the next. The zero value: never.
@@ -53,7 +55,8 @@ func OpenFile(path string, rotate Rotate) (*File, error) {
 }
 
 func (s *File) open() error {
-	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	// Without O_NONBLOCK, a named pipe that nobody reads would be waited for.
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return fmt.Errorf("open audit file: %w", err)
 	}
@@ -75,9 +78,9 @@ func (s *File) endLine() error {
 	if s.size == 0 {
 		return nil
 	}
-	r, err := os.Open(s.path)
+	r, _, err := readfile.Open(s.path)
 	if err != nil {
-		return nil // a file we may append to but not read
+		return nil // a file we may append to but not read, or none of the plain ones
 	}
 	defer func() { _ = r.Close() }()
 	var last [1]byte

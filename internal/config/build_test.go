@@ -178,7 +178,7 @@ func TestOddFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, found = build(load(file), handshake.NewStdEngine(), testNow)
-	if len(found) != 1 || !strings.Contains(found[0].Msg, "larger than") {
+	if len(found) != 1 || !strings.Contains(found[0].Msg, "too large") {
 		t.Errorf("large: %v", Findings(found))
 	}
 }

@@ -2,10 +2,9 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -16,7 +15,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
-	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // The bounds of a configuration file. A file is written by the operator, but
@@ -223,46 +223,10 @@ func syntaxMessage(msg string) string {
 	}, msg)
 }
 
-// readBounded reads a whole file of at most limit bytes. A device or a pipe is
-// refused, so that the read ends.
+// readBounded reads a whole file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
-	_, text, err := readFileInfo(path, limit)
+	_, text, err := readfile.All(context.Background(), path, limit, nil)
 	return text, err
-}
-
-// readFileInfo is readBounded with the facts of the file that was read, not
-// of one that took its name in between.
-func readFileInfo(path string, limit int64) (os.FileInfo, []byte, error) {
-	// Without O_NONBLOCK, opening a named pipe waits for a writer.
-	fh, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, plainPathError(err)
-	}
-	defer func() { _ = fh.Close() }() // read only: nothing to lose
-	info, err := fh.Stat()
-	if err != nil {
-		return nil, nil, plainPathError(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(fh, limit+1))
-	if err != nil {
-		return nil, nil, plainPathError(err)
-	}
-	if int64(len(text)) > limit {
-		return nil, nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return info, text, nil
-}
-
-// plainPathError drops the name of the system call.
-func plainPathError(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return fmt.Errorf("%s: %w", p.Path, p.Err)
-	}
-	return err
 }
 
 // abs resolves a path of the configuration against the directory of the file.

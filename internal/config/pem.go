@@ -1,12 +1,14 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // maxPEM is the size of a certificate or key file in bytes; a bundle of all
@@ -15,7 +17,7 @@ const maxPEM = 4 << 20
 
 // readPEM reads a file, with a hint where it is missing.
 func readPEM(path string) (os.FileInfo, []byte, error) {
-	info, text, err := readFileInfo(path, maxPEM)
+	info, text, err := readfile.All(context.Background(), path, maxPEM, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%w%s", err, nearFile(path))
 	}
@@ -25,15 +27,5 @@ func readPEM(path string) (os.FileInfo, []byte, error) {
 // nearFile suggests another file of the same directory.
 func nearFile(path string) string {
 	dir, base := filepath.Split(path)
-	entries, err := os.ReadDir(filepath.Clean(dir))
-	if err != nil {
-		return ""
-	}
-	var names []string
-	for _, e := range entries[:min(len(entries), 1000)] {
-		if !e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	return fielderr.Suggest(base, names)
+	return fielderr.Suggest(base, readfile.Names(filepath.Clean(dir), 1000))
 }

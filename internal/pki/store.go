@@ -1,15 +1,17 @@
 package pki
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // lockWait is how long one command waits for another in the same directory;
@@ -102,19 +104,8 @@ func syncDir(dir string) error {
 
 // readFile reads a file of at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, nil
+	_, data, err := readfile.All(context.Background(), path, limit, nil)
+	return data, err
 }
 
 // exists says whether something is there, a dangling symbolic link included.

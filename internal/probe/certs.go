@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // rootFiles is where systems keep the certificates they trust: Debian, Fedora,
@@ -30,11 +32,14 @@ func rootFiles() []string {
 	return files
 }
 
+// maxSystemRoots bounds such a file, in bytes.
+const maxSystemRoots = 8 << 20
+
 // systemRoots reads the first of rootFiles that is there. A system without
 // any trusts nobody; that is no error, the verdict will say so.
 func systemRoots() ([]*x509.Certificate, error) {
 	for _, f := range rootFiles() {
-		data, err := os.ReadFile(f)
+		_, data, err := readfile.All(context.Background(), f, maxSystemRoots, nil)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -1,6 +1,10 @@
 package revocation
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/sslgate/sslgate/internal/readfile"
+)
 
 // What is wrong with a revocation list. ParseLists returns them wrapped, with
 // what exactly. A list with any of these is not used at all.
@@ -28,7 +32,7 @@ var (
 	// thisUpdate went backwards).
 	ErrOlder = errors.New("older than the revocation list that is known")
 	// ErrTooLarge: larger than the bound for a list or for an answer.
-	ErrTooLarge = errors.New("too large")
+	ErrTooLarge = readfile.ErrTooLarge
 )
 
 // ErrOCSP is why an OCSP answer says nothing about the certificate; the error

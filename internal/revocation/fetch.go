@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // newClient is the HTTP client for lists and answers. What it leaves out, and
@@ -94,7 +96,10 @@ func (c *Checker) fetch(ctx context.Context, location string, t tags) ([]byte, t
 	case resp.StatusCode != http.StatusOK:
 		return nil, tags{}, fmt.Errorf("HTTP status %d", resp.StatusCode)
 	}
-	data, err := readAll(resp.Body, resp.ContentLength, MaxListBytes)
+	if resp.ContentLength > MaxListBytes {
+		return nil, tags{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, resp.ContentLength, MaxListBytes)
+	}
+	data, err := readfile.From(ctx, resp.Body, MaxListBytes, nil)
 	if err != nil {
 		return nil, tags{}, err
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // Bounds of one responder.
@@ -291,7 +293,7 @@ func (r *responder) post(ctx context.Context, body []byte) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("HTTP status %d", resp.StatusCode)
 	}
-	return readAll(resp.Body, -1, maxAnswer)
+	return readfile.From(ctx, resp.Body, maxAnswer, nil)
 }
 
 // renew asks anew what is used and due, one after the other, and forgets what

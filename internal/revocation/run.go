@@ -198,7 +198,7 @@ func (c *Checker) read(ctx context.Context, src *source) (got loaded, err error)
 	}
 	cas := src.authority.cas()
 	if !IsURL(src.location) {
-		got.lists, got.file, err = readFile(src.location, cas)
+		got.lists, got.file, err = readFile(ctx, src.location, cas)
 		return got, err
 	}
 	c.mu.Lock()

@@ -2,16 +2,18 @@ package revocation
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // source is one place with lists, and what is known of it. Its fields are
@@ -65,7 +67,7 @@ func (c *Checker) begin(src *source) {
 	case src.lists != nil:
 		return
 	case IsURL(src.location):
-		lists, t, err := c.restore(src)
+		lists, t, err := c.restore(context.Background(), src)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			src.counters.failures.Add(1)
 			c.o.Log.Warn("the copy of a revocation list is of no use; it is fetched anew",
@@ -73,7 +75,7 @@ func (c *Checker) begin(src *source) {
 		}
 		src.lists, src.tags = lists, t
 	default:
-		lists, id, err := readFile(src.location, src.authority.cas())
+		lists, id, err := readFile(context.Background(), src.location, src.authority.cas())
 		src.lists, src.file, src.err = lists, id, err
 		if err != nil {
 			src.counters.failures.Add(1)
@@ -93,21 +95,12 @@ func (c *Checker) complain(src *source, lists []*List, err error) {
 }
 
 // readFile reads and verifies a file.
-func readFile(path string, cas []*x509.Certificate) ([]*List, fileID, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fileID{}, err
+func readFile(ctx context.Context, path string, cas []*x509.Certificate) ([]*List, fileID, error) {
+	info, data, err := readfile.All(ctx, path, MaxListBytes, nil)
+	id := fileID{info: info}
+	if info != nil {
+		id.size, id.mtime = info.Size(), info.ModTime()
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fileID{}, err
-	}
-	id := fileID{size: info.Size(), mtime: info.ModTime(), info: info}
-	if !info.Mode().IsRegular() {
-		return nil, id, fmt.Errorf("%s is no regular file", path)
-	}
-	data, err := readAll(f, info.Size(), MaxListBytes)
 	if err != nil {
 		return nil, id, err
 	}
@@ -117,27 +110,8 @@ func readFile(path string, cas []*x509.Certificate) ([]*List, fileID, error) {
 
 // ReadFile reads and verifies the lists of a file once, for a Checker to use.
 func ReadFile(path string, cas []*x509.Certificate) (Source, error) {
-	lists, id, err := readFile(path, cas)
+	lists, id, err := readFile(context.Background(), path, cas)
 	return Source{Location: path, Lists: lists, file: id}, err
-}
-
-// readAll reads at most limit bytes. size is what is expected, -1 if nothing is.
-func readAll(r io.Reader, size, limit int64) ([]byte, error) {
-	if size > limit {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, limit)
-	}
-	var b bytes.Buffer
-	if size > 0 {
-		b.Grow(int(size) + bytes.MinRead) // saves the doubling of a large list
-	}
-	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if n > limit {
-		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
-	}
-	return b.Bytes(), nil
 }
 
 // isNew says whether the file is another one than was read last.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -119,7 +120,7 @@ func TestFileIsWatched(t *testing.T) {
 
 func TestFileThatIsNone(t *testing.T) {
 	w := newWorld(t)
-	if _, err := ReadFile(t.TempDir(), w.cas()); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := ReadFile(t.TempDir(), w.cas()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a directory: %v", err)
 	}
 	sparse := filepath.Join(t.TempDir(), "huge.crl")
@@ -134,7 +135,7 @@ func TestFileThatIsNone(t *testing.T) {
 	if _, err := ReadFile(sparse, w.cas()); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a huge file: %v", err)
 	}
-	if _, err := readAll(zeros{}, -1, 100); !errors.Is(err, ErrTooLarge) {
+	if _, err := readfile.From(t.Context(), zeros{}, 100, nil); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("an answer without end: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // The state directory holds two files for each URL of each authority: NAME.crl
@@ -32,16 +35,11 @@ func (c *Checker) copyPath(src *source) string {
 
 // restore reads the last good copy, and verifies it anew: the directory is no
 // better proof than the network.
-func (c *Checker) restore(src *source) ([]*List, tags, error) {
+func (c *Checker) restore(ctx context.Context, src *source) ([]*List, tags, error) {
 	if c.o.State == "" {
 		return nil, tags{}, fs.ErrNotExist
 	}
-	f, err := os.Open(c.copyPath(src) + ".crl")
-	if err != nil {
-		return nil, tags{}, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := readAll(f, -1, MaxListBytes)
+	_, data, err := readfile.All(ctx, c.copyPath(src)+".crl", MaxListBytes, nil)
 	if err != nil {
 		return nil, tags{}, err
 	}
@@ -50,7 +48,7 @@ func (c *Checker) restore(src *source) ([]*List, tags, error) {
 		return nil, tags{}, err
 	}
 	var about aboutCopy
-	text, err := os.ReadFile(c.copyPath(src) + ".json")
+	_, text, err := readfile.All(ctx, c.copyPath(src)+".json", 64<<10, nil)
 	if err != nil || json.Unmarshal(text, &about) != nil || about.SHA256 != hexSum(data) {
 		return lists, tags{}, nil // fetched whole the next time
 	}
