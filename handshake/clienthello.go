@@ -83,7 +83,9 @@ type Extension struct {
 // The error is a *Error of step 1 with the alert that the RFC names:
 // decode_error for wrong lengths, illegal_parameter or missing_extension for
 // what can be read but may not be sent, protocol_version for SSL 3.0 and
-// older. The hello is nil then.
+// older. The hello is nil then. A list that is longer than its cap (see
+// maxCipherSuites) is refused before it is read: reading and judging a hello
+// cost no more than linear time in its bytes.
 func ParseClientHello(msg []byte) (*ClientHello, error) {
 	h, e := parseClientHello(msg)
 	if e != nil {
@@ -139,7 +141,13 @@ func (h *ClientHello) readFixed(s *cryptobyte.String) *Error {
 		return malformed(AlertDecodeError, "session ID")
 	}
 	// RFC 8446, section 4.1.2: cipher_suites<2..2^16-2>, compression_methods<1..2^8-1>.
-	if !s.ReadUint16LengthPrefixed(&suites) || !readUint16s(suites, &h.CipherSuites) {
+	if !s.ReadUint16LengthPrefixed(&suites) {
+		return malformed(AlertDecodeError, "list of CipherSuites")
+	}
+	if len(suites) > 2*maxCipherSuites {
+		return tooMany("CipherSuites", maxCipherSuites)
+	}
+	if !readUint16s(suites, &h.CipherSuites) {
 		return malformed(AlertDecodeError, "list of CipherSuites")
 	}
 	if !s.ReadUint8LengthPrefixed(&compression) || compression.Empty() {
@@ -160,13 +168,15 @@ func (h *ClientHello) readExtensions(s *cryptobyte.String) *Error {
 	if !s.ReadUint16LengthPrefixed(&block) || !s.Empty() {
 		return malformed(AlertDecodeError, "the length of the extensions does not fit the message")
 	}
-	// At most 16384 extensions of 4 bytes fit a hello, so the set is bounded.
 	seen := make(map[uint16]struct{}, 16)
 	for !block.Empty() {
 		var ext Extension
 		var data cryptobyte.String
 		if !block.ReadUint16(&ext.Type) || !block.ReadUint16LengthPrefixed(&data) {
 			return malformed(AlertDecodeError, "an extension is cut short")
+		}
+		if len(h.Extensions) == maxExtensions {
+			return tooMany("extensions", maxExtensions)
 		}
 		ext.Data = data
 		// RFC 8446, section 4.2: not more than one extension of a type.

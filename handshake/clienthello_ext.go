@@ -61,17 +61,25 @@ func (h *ClientHello) decode(ext Extension) *Error {
 		ok = s.ReadUint8(&typ) && s.ReadUint16LengthPrefixed(&responders) && s.ReadUint16LengthPrefixed(&exts) && s.Empty()
 		h.StatusRequest = typ == 1
 	case extSupportedGroups: // RFC 8446, section 4.2.7
+		if e := tooMany16(s, "groups", maxGroups); e != nil {
+			return e
+		}
 		ok = readList16(s, &h.Groups)
 	case extPointFormats: // RFC 8422, section 5.1.2
 		var formats cryptobyte.String
 		ok = s.ReadUint8LengthPrefixed(&formats) && s.Empty() && !formats.Empty()
 		h.PointFormats = formats
-	case extSignatureAlgorithms: // RFC 8446, section 4.2.3
-		ok = readList16(s, &h.SignatureSchemes)
-	case extSignatureAlgsCert:
-		ok = readList16(s, &h.SignatureSchemesCert)
+	case extSignatureAlgorithms, extSignatureAlgsCert: // RFC 8446, section 4.2.3
+		if e := tooMany16(s, "signature algorithms", maxSchemes); e != nil {
+			return e
+		}
+		into := &h.SignatureSchemes
+		if ext.Type == extSignatureAlgsCert {
+			into = &h.SignatureSchemesCert
+		}
+		ok = readList16(s, into)
 	case extALPN:
-		ok = readALPN(s, &h.ALPN)
+		return h.decodeALPN(s)
 	case extSCT: // RFC 6962, section 3.3.1
 		ok = s.Empty()
 	case extExtendedMasterSecret: // RFC 7627, section 5.1
@@ -111,20 +119,23 @@ func badExtension(typ uint16) *Error {
 	return malformed(AlertDecodeError, "extension %s", extensionName(typ))
 }
 
-// readALPN reads a ProtocolNameList (RFC 7301, section 3.1).
-func readALPN(s cryptobyte.String, out *[]string) bool {
+// decodeALPN reads a ProtocolNameList (RFC 7301, section 3.1).
+func (h *ClientHello) decodeALPN(s cryptobyte.String) *Error {
 	var list cryptobyte.String
 	if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() || list.Empty() {
-		return false
+		return badExtension(extALPN)
 	}
 	for !list.Empty() {
 		var name cryptobyte.String
 		if !list.ReadUint8LengthPrefixed(&name) || name.Empty() {
-			return false
+			return badExtension(extALPN)
 		}
-		*out = append(*out, string(name))
+		if len(h.ALPN) == maxALPN {
+			return tooMany("ALPN protocols", maxALPN)
+		}
+		h.ALPN = append(h.ALPN, string(name))
 	}
-	return true
+	return nil
 }
 
 // decodeKeyShare reads KeyShareClientHello (RFC 8446, section 4.2.8). An empty
@@ -139,6 +150,9 @@ func (h *ClientHello) decodeKeyShare(s cryptobyte.String) *Error {
 		var share cryptobyte.String
 		if !list.ReadUint16(&group) || !list.ReadUint16LengthPrefixed(&share) || share.Empty() {
 			return badExtension(extKeyShare)
+		}
+		if len(h.KeyShares) == maxKeyShares {
+			return tooMany("key shares", maxKeyShares)
 		}
 		h.KeyShares = append(h.KeyShares, group)
 	}
@@ -156,12 +170,18 @@ func decodePreSharedKey(s cryptobyte.String) *Error {
 	for ; !identities.Empty(); offered++ {
 		var identity cryptobyte.String
 		var age uint32
+		if offered == maxPSKs {
+			return tooMany("pre-shared keys", maxPSKs)
+		}
 		if !identities.ReadUint16LengthPrefixed(&identity) || identity.Empty() || !identities.ReadUint32(&age) {
 			return badExtension(extPreSharedKey)
 		}
 	}
 	for ; !binders.Empty(); bound++ {
 		var binder cryptobyte.String
+		if bound == maxPSKs {
+			return tooMany("binders of pre-shared keys", maxPSKs)
+		}
 		// PskBinderEntry<32..255>: no hash of TLS 1.3 is shorter.
 		if !binders.ReadUint8LengthPrefixed(&binder) || len(binder) < 32 {
 			return badExtension(extPreSharedKey)
@@ -218,7 +238,7 @@ func (h *ClientHello) checkTogether() *Error {
 		return slices.ContainsFunc(h.Extensions, func(e Extension) bool { return e.Type == typ })
 	}
 	// RFC 8446, section 4.2.8: one share for a group, and only for groups of
-	// supported_groups.
+	// supported_groups. Both lists are short (maxKeyShares, maxGroups).
 	for i, g := range h.KeyShares {
 		if slices.Contains(h.KeyShares[:i], g) {
 			return malformed(AlertIllegalParameter, "two key shares of %s", GroupName(g))

@@ -53,6 +53,9 @@ func FuzzParseClientHello(f *testing.F) {
 				t.Errorf("the summary has the rune %U: %q", r, h.Summary())
 			}
 		}
+		if what := overCap(h); what != "" {
+			t.Error(what)
+		}
 		compareWithCryptoTLS(t, h)
 	})
 }

@@ -22,6 +22,7 @@ const (
 	HelloEOF        Code = "hello_eof"
 	HelloReset      Code = "hello_reset"
 	HelloTooLarge   Code = "hello_too_large"
+	HelloTooMany    Code = "hello_too_many"
 	HelloMalformed  Code = "hello_malformed"
 	PlainHTTP       Code = "plain_http"
 	NotTLS          Code = "not_tls"
@@ -138,6 +139,7 @@ var entries = [...]Entry{
 	{HelloEOF, Refused, 1, NoAlert, "the client closed before it had sent a whole ClientHello", "a port scan or health check does this; point health checks at the gateway's own status"},
 	{HelloReset, Refused, 1, NoAlert, "the client reset the connection before it had sent a whole ClientHello", "a port scan or health check does this; point health checks at the gateway's own status"},
 	{HelloTooLarge, Refused, 1, 47, "the ClientHello is larger than limits.hello", "shorten the client's extensions, or raise limits.hello (at most 64KiB)"},
+	{HelloTooMany, Refused, 1, 47, "a list in the ClientHello has more entries than any real client sends; the record's detail says which", "find out what the client is: no browser or library comes near these numbers, a scanner or an attacker does"},
 	{HelloMalformed, Refused, 1, 50, "the ClientHello cannot be decoded", "look for a broken TLS library or a middlebox that rewrites the hello"},
 	{PlainHTTP, Refused, 1, 10, "plain HTTP on a TLS port", "use https:// in the client's address"},
 	{NotTLS, Refused, 1, 10, "the first bytes are not a TLS record", "switch the client to TLS, or ask for a bypass rule for this destination"},

@@ -1,0 +1,158 @@
+package handshake
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// ids are n numbers from first on.
+func ids(first, n int) []uint16 {
+	out := make([]uint16, n)
+	for i := range out {
+		out[i] = uint16(first + i)
+	}
+	return out
+}
+
+// shares are key shares of one byte each.
+func oneByteShares(groups []uint16) []byte {
+	var list []byte
+	for _, g := range groups {
+		list = append(list, byte(g>>8), byte(g), 0, 1, 0)
+	}
+	return prefixed(list...)
+}
+
+func alpnData(n int) []byte {
+	var list []byte
+	for i := range n {
+		list = append(list, 3, 'p', byte(i>>8), byte(i))
+	}
+	return prefixed(list...)
+}
+
+// emptyExtensions adds n extensions without content.
+func (h *hello) emptyExtensions(n int) *hello {
+	for i := range n {
+		h = h.with(uint16(0x4000+i), nil)
+	}
+	return h
+}
+
+// cappedLists makes a hello with n entries in one of its lists.
+var cappedLists = []struct {
+	name string
+	cap  int
+	most int // that fit a hello
+	make func(n int) *hello
+}{
+	{"CipherSuites", maxCipherSuites, 32000, func(n int) *hello {
+		h := goodHello()
+		h.suites = append(ids(0x4000, n-1), 0x1301)
+		return h
+	}},
+	{"extensions", maxExtensions, 16000, func(n int) *hello {
+		h := goodHello()
+		return h.emptyExtensions(n - len(h.exts))
+	}},
+	{"groups", maxGroups, 30000, func(n int) *hello {
+		return goodHello().with(extSupportedGroups, list16(append(ids(0x4000, n-1), 29)...))
+	}},
+	{"key shares", maxKeyShares, 9300, func(n int) *hello {
+		groups := ids(0x4000, n)
+		return goodHello().with(extSupportedGroups, list16(groups...)).with(extKeyShare, oneByteShares(groups))
+	}},
+	{"key shares, supported_groups after them", maxKeyShares, 9300, func(n int) *hello {
+		groups := ids(0x4000, n)
+		return goodHello().without(extSupportedGroups).without(extKeyShare).with(extKeyShare, oneByteShares(groups)).with(extSupportedGroups, list16(groups...))
+	}},
+	{"signature_algorithms", maxSchemes, 30000, func(n int) *hello {
+		return goodHello().with(extSignatureAlgorithms, list16(append(ids(0x4000, n-1), 0x0403)...))
+	}},
+	{"signature_algorithms_cert", maxSchemes, 30000, func(n int) *hello {
+		return goodHello().with(extSignatureAlgsCert, list16(ids(0x4000, n)...))
+	}},
+	{"ALPN", maxALPN, 16000, func(n int) *hello { return goodHello().with(extALPN, alpnData(n)) }},
+	{"pre-shared keys", maxPSKs, 1400, func(n int) *hello {
+		return goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(n, n))
+	}},
+	{"binders alone", maxPSKs, 1800, func(n int) *hello {
+		return goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(min(n, maxPSKs), n))
+	}},
+}
+
+// Every list may be as long as its cap and no longer, and what is longer is
+// refused before it is read: a hello of 64 KiB costs its own copy and little
+// more. Memory is counted, not time: a list that is not kept is not compared.
+func TestHelloCaps(t *testing.T) {
+	for _, c := range cappedLists {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := ParseClientHello(c.make(c.cap).bytes()); err != nil {
+				t.Errorf("%d: %v", c.cap, err)
+			}
+			for _, n := range []int{c.cap + 1, 2*c.cap + 3, c.most} {
+				if n > c.most {
+					continue
+				}
+				msg := c.make(n).bytes()
+				h, err := ParseClientHello(msg)
+				if h != nil {
+					t.Fatalf("%d: a hello", n)
+				}
+				wantRefusal(t, err, reason.HelloTooMany, AlertIllegalParameter)
+				if allocs := testing.AllocsPerRun(3, func() { _, _ = ParseClientHello(msg) }); allocs > 3*maxExtensions {
+					t.Errorf("%d: %v allocations", n, allocs)
+				}
+			}
+		})
+	}
+}
+
+// Whatever passes has only lists within their caps.
+func TestWhatPassesIsShort(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := cappedLists[rapid.IntRange(0, len(cappedLists)-1).Draw(t, "list")]
+		n := rapid.IntRange(c.cap/2, min(c.most, 3*c.cap)).Draw(t, "entries")
+		msg := c.make(n).bytes()
+		h, err := ParseClientHello(msg)
+		if (err == nil) != (n <= c.cap) {
+			t.Fatalf("%d %s: %v", n, c.name, err)
+		}
+		if err != nil {
+			return
+		}
+		if what := overCap(h); what != "" {
+			t.Fatal(what)
+		}
+		if !bytes.Equal(h.Marshal(), msg) {
+			t.Fatal("something of it is lost")
+		}
+	})
+}
+
+// overCap names a list that is longer than it may be.
+func overCap(h *ClientHello) string {
+	for _, l := range []struct {
+		name   string
+		n, cap int
+	}{
+		{"CipherSuites", len(h.CipherSuites), maxCipherSuites},
+		{"extensions", len(h.Extensions), maxExtensions},
+		{"groups", len(h.Groups), maxGroups},
+		{"key shares", len(h.KeyShares), maxKeyShares},
+		{"signature algorithms", len(h.SignatureSchemes), maxSchemes},
+		{"signature algorithms of certificates", len(h.SignatureSchemesCert), maxSchemes},
+		{"ALPN protocols", len(h.ALPN), maxALPN},
+		{"versions", len(h.SupportedVersions), 127},
+	} {
+		if l.n > l.cap {
+			return fmt.Sprintf("%d %s", l.n, l.name)
+		}
+	}
+	return ""
+}
