@@ -217,6 +217,8 @@ func (f *File) checkLimits(l *Limits) {
 	f.check(l.Hello >= minHello && l.Hello <= maxHello, "limits.hello", "%s is out of range: %s to %s", l.Hello, minHello, maxHello)
 	f.atMost("limits.handshake", l.Handshake, 5*time.Minute)
 	f.checkHandshakes(l)
+	f.check(l.DialsPerDestination >= 1 && l.DialsPerDestination <= 1_000_000, "limits.dials_per_destination",
+		"%d is out of range: 1 to 1000000", l.DialsPerDestination)
 	f.check(l.Chain >= 1 && l.Chain <= 100, "limits.chain", "%d is out of range: 1 to 100", l.Chain)
 	// crypto/tls takes no larger message with certificates.
 	f.check(l.ChainBytes >= 1<<10 && l.ChainBytes <= 256<<10, "limits.chain_bytes", "%s is out of range: 1KiB to 256KiB", l.ChainBytes)

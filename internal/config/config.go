@@ -176,12 +176,14 @@ type Limits struct {
 	Hello Size `yaml:"hello"`
 	// Handshake is the time a client has for the whole handshake, hello included. Default 10s.
 	Handshake Duration `yaml:"handshake"`
-	// Handshakes with clients in flight at the same time, 1 to 100000; the rest wait for their turn, which goes round between the clients that wait. At most four times as many wait; beyond that the client with the most waiting loses its newest. Default 1024, each costs about 100 KiB.
+	// Handshakes with clients that are worked at at the same time, 1 to 100000; one that waits for its client, a destination or a responder is not counted meanwhile. The rest wait for their turn, which goes round between the clients that wait. At most four times as many wait; beyond that the client with the most waiting loses its newest. Default 1024, each costs about 100 KiB.
 	Handshakes int `yaml:"handshakes"`
-	// HandshakesPerClient in flight at the same time of one IPv4 address or one IPv6 /64; the rest of them wait. Default an eighth of handshakes, so that a client that is slow on purpose holds no other up.
+	// HandshakesPerClient under way at the same time of one IPv4 address or one IPv6 /64, those that wait for the client included; the rest of them wait. Default an eighth of handshakes, so that a client that is slow on purpose holds no other up.
 	HandshakesPerClient int `yaml:"handshakes_per_client"`
 	// HandshakesPerSecond is how many one IPv4 address or one IPv6 /64 may begin in a second, 1 to 1000000; as many may come at once after a second without any. The rest of them wait. Default 250: an eighth of a CPU. Raise it where many clients share one address.
 	HandshakesPerSecond int `yaml:"handshakes_per_second"`
+	// DialsPerDestination is how many flows may wait at the same time for one IP address to answer, its TLS handshake included, 1 to 1000000. Beyond that the client with the most loses its newest, so that a destination that is dead holds no other up. Default 1024.
+	DialsPerDestination int `yaml:"dials_per_destination"`
 	// Chain is the number of certificates a client or a destination may show, 1 to 100; looked at before any signature is checked. Default 10.
 	Chain int `yaml:"chain"`
 	// ChainBytes is the size of those certificates together, 1KiB to 256KiB. Default 64KiB.

@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 		Tickets: Tickets{Mode: "on", Lifetime: Duration(time.Hour)},
 		Limits: Limits{
 			Flows: 20000, FlowsPerClient: 512, Hello: 65536, Handshake: Duration(10 * time.Second),
-			Handshakes: 1024, HandshakesPerClient: 128, HandshakesPerSecond: 250,
+			Handshakes: 1024, HandshakesPerClient: 128, HandshakesPerSecond: 250, DialsPerDestination: 1024,
 			Chain: 10, ChainBytes: 64 << 10, Stall: Duration(time.Minute), HalfClosed: Duration(time.Minute),
 			Idle: Duration(10 * time.Minute), Drain: Duration(30 * time.Second),
 		},

@@ -75,9 +75,32 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 	return dest, err
 }
 
+// waitFor runs connect, which waits for the destination, within the bound of those
+// that wait for it.
+func (fl *flow) waitFor(ctx context.Context, connect func(context.Context) error) error {
+	ctx, done, refusal := fl.g.dials.begin(ctx, fl.rec.Destination.Addr(), fl.rec.Client.Addr(), fl.limits.DialsPerDestination)
+	if refusal != nil {
+		return refusal
+	}
+	defer done()
+	err := connect(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errDestinationLimit) {
+		return destinationLimit(errDestinationLimit.Error())
+	}
+	return err
+}
+
 // reach connects to the destination. session is the client's, nil where there
 // is none yet; what it returns is the destination's, nil without TLS there.
-func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *policy.Plan, offer []string) (*destination, *handshake.Session, error) {
+func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *policy.Plan, offer []string) (dest *destination, up *handshake.Session, err error) {
+	err = fl.waitFor(ctx, func(ctx context.Context) (err error) {
+		dest, up, err = fl.reachNow(ctx, session, plan, offer)
+		return err
+	})
+	return dest, up, err
+}
+
+func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *policy.Plan, offer []string) (*destination, *handshake.Session, error) {
 	dest, err := fl.dial(ctx, plan)
 	if err != nil {
 		return nil, nil, err

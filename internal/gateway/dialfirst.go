@@ -16,13 +16,24 @@ import (
 // names. Everything the client must show it must show still.
 func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan) *relay {
 	params := fl.params(plan)
-	dest, up, err := fl.reach(ctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
+	var dest *destination
+	var up *handshake.Session
+	var err error
+	lost := fl.withoutTurn(ctx, func() {
+		dest, up, err = fl.reach(ctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
+	})
+	if err == nil && lost != nil {
+		dest.reset()
+		err = lost
+	}
 	if err != nil {
 		fl.endTurn()
 		e := handshake.AsError(err)
 		e.Step, e.Wanted, e.Received = handshake.StepApplicationData, handshake.AlertOf(e.Reason), handshake.AlertNone
-		if e.Reason == reason.DialRefused {
-			e.Wanted = handshake.AlertNone // RST, as the destination itself answers
+		switch e.Reason {
+		case reason.DialRefused, // RST, as the destination itself answers
+			reason.DestinationLimit, reason.HandshakeLimit: // what is refused here should cost little
+			e.Wanted = handshake.AlertNone
 		}
 		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
 		return nil

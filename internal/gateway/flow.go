@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -45,9 +46,10 @@ type flow struct {
 	live    *Live
 
 	revocation revocationSeen
-	spawn      func(func()) // runs a function in another goroutine
-	endTurn    func()       // of the handshake in flight; may be called again
-	leave      func()       // gives the memory back that was admitted
+	spawn      func(func())     // runs a function in another goroutine
+	turn       *turns.Turn      // of the handshake in flight; nil before
+	turnLost   *handshake.Error // there was none to go on with
+	leave      func()           // gives the memory back that was admitted
 	// destWould is a refusal of the destination that was only observed, where
 	// it is the first on the flow's way.
 	destWould *audit.Would
@@ -81,6 +83,9 @@ func (g *Gateway) handle(ctx context.Context, fl *flow) {
 	defer fl.finish()
 	g.registry.enter(fl.live)
 	defer fl.left()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	fl.live.waits(cancel)
 	if r := fl.walk(ctx); r != nil {
 		r.run(ctx)
 		fl.relayed(r)
@@ -201,8 +206,15 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		e.Wanted = v.Alert
 		return e
 	}
+	conn = fl.turnConn(ctx, conn)
 	session, err := fl.g.engine.Server(ctx, conn, fl.facts.Hello, params, check, fl.ledger)
 	fl.endTurn()
+	over(conn)
+	if fl.turnLost != nil {
+		fl.refuse(fl.turnLost)
+		fl.client.Reset()
+		return nil
+	}
 	if err != nil {
 		e := handshake.AsError(err)
 		fl.rec.Peer = e.Peer
@@ -251,7 +263,11 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 // bypass connects a client that nobody looks into.
 func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verdict) *relay {
 	fl.live.grant(v, fl.facts)
-	dest, err := fl.dial(ctx, v.Plan)
+	var dest *destination
+	err := fl.waitFor(ctx, func(ctx context.Context) (err error) {
+		dest, err = fl.dial(ctx, v.Plan)
+		return err
+	})
 	if err != nil {
 		fl.refuse(handshake.AsError(err))
 		fl.client.Reset()

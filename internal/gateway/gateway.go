@@ -31,11 +31,13 @@ type Limits struct {
 	Stall, HalfClosed time.Duration
 	Dial              time.Duration // connecting to the destination; its TLS handshake gets as long again
 
-	// Handshakes with clients in flight; the rest wait, at most four times as many.
+	// Handshakes with clients that are worked at; the rest wait, at most four times as many.
 	Handshakes int
-	// HandshakesPerClient is how many of them are one client's, and
+	// HandshakesPerClient is how many are one client's, those that wait for it too, and
 	// HandshakesPerSecond how many it may begin.
 	HandshakesPerClient, HandshakesPerSecond int
+	// DialsPerDestination is how many flows may wait for one destination.
+	DialsPerDestination int
 }
 
 // Config is what a Gateway is made of. All but Dial, DialAs, Own and Now are required.
@@ -86,6 +88,7 @@ type Gateway struct {
 	refusals *refusals
 	buffers  *bufferPool
 	turns    *turns.Queue
+	dials    *dialsUnderWay
 	memory   Memory
 	limitLog *limitLog
 	draining atomic.Bool
@@ -114,6 +117,7 @@ func New(c Config) (*Gateway, error) {
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
 		finished: c.Finished,
+		dials:    newDialsUnderWay(),
 	}
 	if g.dial == nil {
 		g.dial = hostDial
@@ -164,6 +168,9 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	l.handshakeDefaults()
+	if l.DialsPerDestination <= 0 {
+		l.DialsPerDestination = defaultDialsPerDestination
+	}
 	return l
 }
 

@@ -33,6 +33,8 @@ func limitOf(c reason.Code) string {
 		return "limits.handshake"
 	case reason.HandshakeLimit:
 		return "limits.handshakes"
+	case reason.DestinationLimit:
+		return "limits.dials_per_destination"
 	case reason.ChainTooLong:
 		return "limits.chain, limits.chain_bytes" // the detail says which
 	case reason.EndIdle:

@@ -28,6 +28,7 @@ type Live struct {
 	relay   *relay                 // while data flows
 	granted *granted
 	ended   reason.Code // End was called before there was a relay
+	cancel  func()      // ends what the flow waits for
 }
 
 // leg is a ledger that is complete.
@@ -122,12 +123,24 @@ func (l *Live) End(code reason.Code) {
 	if r == nil && l.ended == "" {
 		l.ended = code
 	}
+	cancel := l.cancel
 	l.mu.Unlock()
 	if r != nil {
 		r.fail(code, nil)
 		return
 	}
 	l.fl.client.Reset()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// waits notes what ends the waiting of a flow that has no relay yet: for a
+// destination, a responder, its turn.
+func (l *Live) waits(cancel func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel = cancel
 }
 
 // picked notes the rule that the client's hello leads to.

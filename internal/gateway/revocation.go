@@ -37,6 +37,9 @@ func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *han
 	}
 	epoch := fl.g.revocation.Epoch() // before the answer: a change during it is asked about again
 	if seen := &fl.revocation; !seen.asked || seen.epoch != epoch {
+		ctx = revocation.Waiting(ctx, func(ask func()) {
+			_ = fl.withoutTurn(ctx, ask) // turnLost has it
+		})
 		seen.result = fl.g.revocation.Check(ctx, peer, fl.g.now())
 		seen.asked, seen.epoch = true, epoch
 	}

@@ -48,21 +48,26 @@ func (g *Gateway) Handshakes() turns.Stats { return g.turns.Stats() }
 // over: refused with a RST, for what is refused here should cost little.
 func (fl *flow) takeTurn(ctx context.Context) bool {
 	began := time.Now()
-	end, err := fl.g.turns.Begin(ctx, fl.rec.Client.Addr())
+	turn, err := fl.g.turns.Begin(ctx, fl.rec.Client.Addr())
 	if err == nil {
-		fl.endTurn = end
+		fl.turn = turn
 		if waited := time.Since(began); waited > time.Millisecond {
 			fl.ledger.Note(handshake.Entry{From: handshake.SideUs, Facts: fmt.Sprintf("waited %s for its turn", waited.Round(time.Millisecond))})
 		}
 		return true
 	}
+	fl.refuseHello(noTurn(err, time.Since(began)), fl.facts.Hello.RecordVersion)
+	return false
+}
+
+// noTurn is the refusal of a handshake whose turn did not come within waited.
+func noTurn(err error, waited time.Duration) *handshake.Error {
 	e := handshake.Refuse(handshake.StepClientHello, reason.HandshakeLimit, "")
 	if errors.Is(err, turns.ErrFull) {
 		e.Detail = err.Error()
 	} else {
-		e.Detail = fmt.Sprintf("its turn did not come within %s", time.Since(began).Round(time.Millisecond))
+		e.Detail = fmt.Sprintf("its turn did not come within %s", waited.Round(time.Millisecond))
 	}
 	e.Err = err
-	fl.refuseHello(e, fl.facts.Hello.RecordVersion)
-	return false
+	return e
 }

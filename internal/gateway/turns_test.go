@@ -159,10 +159,10 @@ func TestHandshakesPerSecond(t *testing.T) {
 
 // A flow that is ended while it waits gives its place up.
 func TestEndWhileWaiting(t *testing.T) {
-	h := newHouse(t, mtls(), nil, limited(Limits{Handshakes: 1, HandshakesPerSecond: 1000}))
+	h := newHouse(t, mtls(), nil, limited(Limits{Handshakes: 1, HandshakesPerClient: 1, HandshakesPerSecond: 1000}))
 	defer h.slow(server4).Reset()
 	waitUntil(t, func() bool { return h.gw.Handshakes().InFlight == 1 })
-	_ = h.slow(server6)
+	_ = h.slow(server4)
 	waitUntil(t, func() bool { return h.gw.Handshakes().Waiting == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -76,6 +76,7 @@ const (
 	DialRefused       Code = "destination_refused"
 	DialTimeout       Code = "destination_timeout"
 	DialUnreachable   Code = "destination_unreachable"
+	DestinationLimit  Code = "destination_limit" // limits.dials_per_destination reached
 	DialSource        Code = "destination_not_as_client"
 	UpstreamUnknownCA Code = "destination_unknown_ca"
 	UpstreamExpired   Code = "destination_certificate_expired"
@@ -185,6 +186,7 @@ var entries = [...]Entry{
 	{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},
 	{DialTimeout, Failed, 9, 80, "the destination did not answer within dial.timeout", "look at the route and firewall between the gateway and the destination"},
 	{DialUnreachable, Failed, 9, 80, "there is no route from the gateway to the destination", "look at the gateway's routes"},
+	{DestinationLimit, Refused, 9, NoAlert, "as many flows as limits.dials_per_destination allows wait for this destination already, which does not answer as fast as they come", "look at why the destination answers slowly, or not at all; retry later"},
 	{DialSource, Failed, 9, 80, "the rule says source: client, and no connection can be made under this client's address; none was made under the gateway's", "the record's detail says why: a destination on the gateway itself, an address that is not the client's alone, no port left, or CAP_NET_ADMIN missing"},
 	{UpstreamUnknownCA, Failed, 9, 80, "the destination's certificate leads to no authority that the rule trusts", "add the destination's CA to destination.authorities"},
 	{UpstreamExpired, Failed, 9, 80, "the destination's certificate has expired or is not valid yet", "renew the destination's certificate"},

@@ -14,7 +14,8 @@ import (
 
 // Check says whether anything in the peer's verified chain is revoked: each
 // certificate but the root, by the lists and the responder of its issuer. It
-// may ask the configured responder, within ctx; everything else is in memory.
+// may ask the configured responder, within ctx (and Waiting); everything else is
+// in memory.
 //
 //   - revoked anywhere, in a fresh list or a stale one: refused, in every mode
 //     but Off;

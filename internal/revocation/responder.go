@@ -117,6 +117,12 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 		}
 		if asking := e.asking; asking != nil {
 			r.mu.Unlock()
+			waits(ctx, func() {
+				select {
+				case <-asking:
+				case <-ctx.Done():
+				}
+			})
 			select {
 			case <-asking:
 				// The clock of this check stands still; what was just answered
@@ -134,7 +140,11 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 		}
 		e.asking = make(chan struct{})
 		r.mu.Unlock()
-		return r.lead(ctx, e, q, now)
+		var st Status
+		var until time.Time
+		var err error
+		waits(ctx, func() { st, until, told, err = r.lead(ctx, e, q, now) })
+		return st, until, told, err
 	}
 }
 

@@ -161,6 +161,7 @@ func gatewayLimits(c *config.Config) gateway.Limits {
 		Hello: int(c.Limits.Hello), Handshake: c.Limits.Handshake.Std(),
 		Idle: c.Limits.Idle.Std(), Stall: c.Limits.Stall.Std(), HalfClosed: c.Limits.HalfClosed.Std(), Dial: c.Dial.Timeout.Std(),
 		Handshakes: c.Limits.Handshakes, HandshakesPerClient: c.Limits.HandshakesPerClient, HandshakesPerSecond: c.Limits.HandshakesPerSecond,
+		DialsPerDestination: c.Limits.DialsPerDestination,
 	}
 }
 

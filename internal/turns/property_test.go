@@ -14,29 +14,52 @@ import (
 type model struct {
 	q   *Queue
 	now time.Time
-	run []*client // one for each handshake in flight
+	run []*client // one for each handshake that is worked at
+	off []paused  // those that wait for somebody
 	all []*waiter
 	// since counts, for each client that could have begun all the while, the
 	// turns that others got since its own last one, or since it came to wait.
 	since map[*client]map[*client]int
 }
 
+type paused struct {
+	c       *client
+	counted bool // for its client
+}
+
 type waiter struct {
 	c *client
-	t *turn
+	t *place
 }
 
 func (m *model) begin(n int) {
 	q := m.q
 	c := q.client(clientnet.Of(addr(byte(n))))
-	t := &turn{done: make(chan struct{})}
-	t.place = c.waiting.PushBack(t)
+	t := &place{done: make(chan struct{})}
+	t.at = c.waiting.PushBack(t)
+	m.wait(c, t)
+}
+
+// resume has a paused handshake ask for its turn again.
+func (m *model) resume(p paused) {
+	c := p.c
+	if !p.counted {
+		c = m.q.client(c.key)
+	}
+	t := &place{done: make(chan struct{}), again: true, counted: p.counted}
+	t.at = c.waiting.PushFront(t)
+	m.wait(c, t)
+}
+
+// wait stands in the line.
+func (m *model) wait(c *client, t *place) {
+	q := m.q
 	q.waiting++
 	q.count(c, 1)
 	q.place(c)
 	m.all = append(m.all, &waiter{c, t})
 	m.dispatch()
-	for q.waiting > q.limits.Waiting && t.place != nil {
+	for q.waiting > q.limits.Waiting && t.at != nil {
 		most := 0
 		for _, c := range q.clients {
 			most = max(most, c.waiting.Len())
@@ -44,7 +67,9 @@ func (m *model) begin(n int) {
 		if q.most.first().waiting.Len() != most {
 			panic("the one that loses is not the one with the most waiting")
 		}
-		q.refuse(q.most.first())
+		lost := &waiter{q.most.first(), q.most.first().waiting.Back().Value.(*place)}
+		q.refuse(lost.c)
+		m.lost(lost)
 	}
 	m.settle()
 }
@@ -56,18 +81,18 @@ func (m *model) dispatch() {
 	for {
 		before := map[*client]int{}
 		for _, c := range q.clients {
-			before[c] = c.inFlight
+			before[c] = c.waiting.Len()
 		}
 		could := map[*client]bool{}
 		for _, c := range q.clients {
-			could[c] = c.waiting.Len() > 0 && c.inFlight < q.limits.InFlightPerClient && q.tokens(c) >= 1
+			could[c] = q.able(c) && (c.waiting.Front().Value.(*place).again || q.tokens(c) >= 1)
 		}
 		q.limits.InFlight = min(limit, q.inFlight+1) // one at a time
 		q.dispatch()
 		q.limits.InFlight = limit
 		var got *client
 		for c, n := range before {
-			if c.inFlight > n {
+			if c.waiting.Len() < n {
 				got = c
 			}
 		}
@@ -93,11 +118,49 @@ func (m *model) dispatch() {
 	}
 }
 
+// able says whether the first of a client that waits could begin or go on, but
+// for a token.
+func (q *Queue) able(c *client) bool {
+	return c.waiting.Len() > 0 && (c.inFlight < q.limits.InFlightPerClient || c.waiting.Front().Value.(*place).counted)
+}
+
+// lost is what wait does after a place was lost.
+func (m *model) lost(w *waiter) {
+	if w.t.counted {
+		w.c.inFlight--
+		m.q.place(w.c)
+		m.dispatch()
+	}
+}
+
+// pause takes a handshake out of the work, or one that is out of it in again.
+func (m *model) pause(t *rapid.T) {
+	if len(m.off) > 0 && rapid.Bool().Draw(t, "resumes") {
+		p := m.off[0]
+		m.off = m.off[1:]
+		m.resume(p)
+		return
+	}
+	if len(m.run) == 0 {
+		return
+	}
+	c := m.run[0]
+	m.run = m.run[1:]
+	counted := rapid.Bool().Draw(t, "for its client")
+	m.q.inFlight--
+	if !counted {
+		c.inFlight--
+		m.q.place(c)
+	}
+	m.off = append(m.off, paused{c, counted})
+	m.dispatch()
+}
+
 // settle takes out what waits no longer.
 func (m *model) settle() {
 	var left []*waiter
 	for _, w := range m.all {
-		if w.t.place != nil {
+		if w.t.at != nil {
 			left = append(left, w)
 		}
 	}
@@ -129,7 +192,7 @@ func TestFairness(t *testing.T) {
 		m.q.mu.Lock() // the timer is not to run: time is the model's
 		defer m.q.mu.Unlock()
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			switch rapid.IntRange(0, 11).Draw(t, "what") {
 			case 0, 1, 2, 3:
 				m.begin(rapid.IntRange(1, 5).Draw(t, "who"))
 			case 4, 5, 6:
@@ -146,7 +209,10 @@ func TestFairness(t *testing.T) {
 				if len(m.all) > 0 {
 					w := m.all[rapid.IntRange(0, len(m.all)-1).Draw(t, "gives up")]
 					m.q.drop(w.c, w.t)
+					m.lost(w)
 				}
+			case 8:
+				m.pause(t)
 			default:
 				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "ms")) * time.Millisecond)
 				m.dispatch()
@@ -178,7 +244,7 @@ func (m *model) check(t *rapid.T) {
 		if inRound[c] != (c.round != nil) || (c.mostAt >= 0) != (c.waiting.Len() > 0) {
 			t.Fatalf("client %s is not where it says", c.key)
 		}
-		able := c.waiting.Len() > 0 && c.inFlight < q.limits.InFlightPerClient
+		able := q.able(c)
 		if (c.round != nil || c.starvedAt >= 0) != able {
 			t.Fatalf("client %s could begin: %v, but it is in round: %v, starved: %v", c.key, able, c.round != nil, c.starvedAt >= 0)
 		}

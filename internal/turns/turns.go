@@ -10,6 +10,11 @@
 //   - so many a second of one client (token bucket), so that one client does
 //     not have all of the CPU.
 //
+// A turn is held only while the gateway itself is at work. While somebody else is
+// waited for it is given back (Turn.Pause): for the client, whose own bound it
+// still counts against, or for a destination or a responder, for which the client
+// can do nothing. So who is silent holds up nobody else, however many they are.
+//
 // Over a bound a handshake waits; only where too many wait it is refused, and
 // then it is the client with the most waiting that loses its newest.
 package turns
@@ -17,20 +22,17 @@ package turns
 import (
 	"container/heap"
 	"container/list"
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/sslgate/sslgate/internal/clientnet"
 )
 
 // Limits are the bounds. A value below 1 is taken as 1.
 type Limits struct {
-	InFlight          int // handshakes at the same time
-	InFlightPerClient int // of one client
+	InFlight          int // handshakes that are worked at, at the same time
+	InFlightPerClient int // of one client, those that wait for it too
 	PerSecond         int // handshakes of one client begun in a second, also the size of its bucket
 	Waiting           int // handshakes that wait for their turn
 }
@@ -61,6 +63,8 @@ type Queue struct {
 	starved  clients   // those that wait for a token
 	most     clients   // those with the most waiting first
 	inFlight int
+	forPeers int // paused, for their clients
+	forOther int // paused, for somebody else
 	waiting  int
 	stats    Stats
 	timer    *time.Timer // fires when the first of starved has its token
@@ -74,7 +78,11 @@ type Stats struct {
 	Expired uint64 // whose deadline came before their turn
 	Clients int    // in the table now
 
+	// InFlight are those that have begun and not ended: of them ForClient wait
+	// for their client and ForOthers for a destination or a responder. What is
+	// left is bounded by InFlightMax.
 	InFlight, InFlightMax int
+	ForClient, ForOthers  int
 	Waiting, WaitingMax   int
 }
 
@@ -82,7 +90,7 @@ type Stats struct {
 type client struct {
 	key      netip.Prefix
 	inFlight int
-	waiting  list.List // of *turn, the oldest first
+	waiting  list.List // of *place, the oldest first; those that go on before all others
 
 	tokens float64
 	at     time.Time // when tokens was right
@@ -93,12 +101,15 @@ type client struct {
 	tokenAt           time.Time // while in starved
 }
 
-// turn is one handshake that waits.
-type turn struct {
-	place *list.Element // in client.waiting, nil once it is out
+// place is one handshake that waits.
+type place struct {
+	at    *list.Element // in client.waiting, nil once it is out
 	done  chan struct{} // closed when it has its turn, or lost its place
 	begun bool
 	err   error
+	// again: it had its turn before, and paid for it. counted: it is among
+	// client.inFlight still.
+	again, counted bool
 }
 
 // New makes a queue. now is the clock; nil means time.Now.
@@ -129,59 +140,10 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
-	s.InFlight, s.InFlightMax = q.inFlight, q.limits.InFlight
+	s.InFlight, s.InFlightMax = q.inFlight+q.forPeers+q.forOther, q.limits.InFlight
+	s.ForClient, s.ForOthers = q.forPeers, q.forOther
 	s.Waiting, s.WaitingMax, s.Clients = q.waiting, q.limits.Waiting, len(q.clients)
 	return s
-}
-
-// Begin waits for the turn of one handshake of addr. end must be called once
-// when the handshake has ended. The error is ctx's own, or has ErrFull in it.
-func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (end func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	q.mu.Lock()
-	c := q.client(clientnet.Of(addr))
-	t := &turn{done: make(chan struct{})}
-	t.place = c.waiting.PushBack(t)
-	q.waiting++
-	q.count(c, 1)
-	q.place(c)
-	q.dispatch()
-	if !t.begun {
-		q.stats.Waited++
-		for q.waiting > q.limits.Waiting && t.place != nil {
-			q.refuse(q.most.first())
-		}
-	}
-	q.mu.Unlock()
-
-	select {
-	case <-t.done:
-	case <-ctx.Done():
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case t.begun && ctx.Err() == nil:
-		q.stats.Begun++
-		return sync.OnceFunc(func() { q.end(c) }), nil
-	case t.begun: // both at once
-		q.release(c)
-		q.stats.Expired++
-		return nil, ctx.Err()
-	case t.err != nil:
-		return nil, t.err
-	}
-	q.drop(c, t)
-	q.stats.Expired++
-	return nil, ctx.Err()
-}
-
-func (q *Queue) end(c *client) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.release(c)
 }
 
 // client finds or makes the entry of a client.
@@ -222,30 +184,32 @@ func (q *Queue) tokens(c *client) float64 {
 	return c.tokens
 }
 
-// place puts a client where it belongs: into the round if it may begin one,
-// among the starved if only a token is missing, else nowhere. Who is in the
-// round already keeps its place.
+// place puts a client where it belongs: into the round if it may begin one or go
+// on with one, among the starved if only a token is missing, else nowhere. Who is
+// in the round already keeps its place.
 func (q *Queue) place(c *client) {
-	if c.waiting.Len() == 0 || c.inFlight >= q.limits.InFlightPerClient {
-		if c.round != nil {
-			q.ready.Remove(c.round)
-			c.round = nil
-		}
-		if c.starvedAt >= 0 {
-			heap.Remove(&q.starved, c.starvedAt)
-		}
-		return
+	var first place
+	if front := c.waiting.Front(); front != nil {
+		first = *front.Value.(*place)
 	}
-	if c.round != nil || c.starvedAt >= 0 {
-		return
+	may := c.waiting.Len() > 0 && (first.counted || c.inFlight < q.limits.InFlightPerClient)
+	paid := may && (first.again || q.tokens(c) >= 1)
+	if c.round != nil && !paid {
+		q.ready.Remove(c.round)
+		c.round = nil
 	}
-	if have := q.tokens(c); have < 1 {
+	if c.starvedAt >= 0 && (paid || !may) {
+		heap.Remove(&q.starved, c.starvedAt)
+	}
+	switch {
+	case c.round != nil, c.starvedAt >= 0, !may:
+	case !paid:
 		// Never before there is a whole token, so that the timer finds one.
-		c.tokenAt = c.at.Add(time.Duration((1-have)/float64(q.limits.PerSecond)*float64(time.Second)) + time.Microsecond)
+		c.tokenAt = c.at.Add(time.Duration((1-c.tokens)/float64(q.limits.PerSecond)*float64(time.Second)) + time.Microsecond)
 		heap.Push(&q.starved, c)
-		return
+	default:
+		c.round = q.ready.PushBack(c)
 	}
-	c.round = q.ready.PushBack(c)
 }
 
 // dispatch gives turns to those who wait, round after round, while there are
@@ -257,12 +221,16 @@ func (q *Queue) dispatch() {
 	for q.inFlight < q.limits.InFlight && q.ready.Len() > 0 {
 		c := q.ready.Remove(q.ready.Front()).(*client)
 		c.round = nil
-		t := c.waiting.Front().Value.(*turn)
+		t := c.waiting.Front().Value.(*place)
 		q.leave(c, t)
 		t.begun = true
-		q.tokens(c)
-		c.tokens--
-		c.inFlight++
+		if !t.again {
+			q.tokens(c)
+			c.tokens--
+		}
+		if !t.counted {
+			c.inFlight++
+		}
 		q.inFlight++
 		q.place(c)
 		close(t.done)
@@ -298,27 +266,27 @@ func (q *Queue) release(c *client) {
 	q.dispatch()
 }
 
-// leave takes a turn out of the waiting ones.
-func (q *Queue) leave(c *client, t *turn) {
-	c.waiting.Remove(t.place)
-	t.place = nil
+// leave takes a place out of the waiting ones.
+func (q *Queue) leave(c *client, t *place) {
+	c.waiting.Remove(t.at)
+	t.at = nil
 	q.waiting--
 	q.count(c, -1)
 }
 
-// drop takes out a turn whose owner waits no longer.
-func (q *Queue) drop(c *client, t *turn) {
-	if t.place != nil {
+// drop takes out a place whose owner waits no longer.
+func (q *Queue) drop(c *client, t *place) {
+	if t.at != nil {
 		q.leave(c, t)
 		q.place(c)
 		q.wake()
 	}
 }
 
-// refuse takes the newest turn of a client from it.
+// refuse takes the newest place of a client from it.
 func (q *Queue) refuse(c *client) {
 	n := c.waiting.Len()
-	t := c.waiting.Back().Value.(*turn)
+	t := c.waiting.Back().Value.(*place)
 	q.leave(c, t)
 	q.stats.Refused++
 	t.err = fmt.Errorf("%w: %d, of them %d of this client", ErrFull, q.waiting+1, n)

@@ -28,7 +28,7 @@ func TestSlowClientHoldsNobodyUp(t *testing.T) {
 			if err == nil {
 				held.Add(1)
 				<-ctx.Done()
-				end()
+				end.End()
 			}
 		})
 	}
@@ -40,8 +40,8 @@ func TestSlowClientHoldsNobodyUp(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the other client waits: %v, %+v", err, q.Stats())
 		}
-		end()
-		end() // once more does nothing
+		end.End()
+		end.End() // once more does nothing
 	}
 	cancel()
 	wg.Wait()
@@ -60,7 +60,7 @@ func TestFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first()
+	defer first.End()
 	var wg sync.WaitGroup
 	begin := func(a netip.Addr) chan error {
 		result := make(chan error, 1)
@@ -68,7 +68,7 @@ func TestFull(t *testing.T) {
 		wg.Go(func() {
 			end, err := q.Begin(ctx, a)
 			if err == nil {
-				end()
+				end.End()
 			}
 			result <- err
 		})
@@ -102,7 +102,7 @@ func TestRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		end()
+		end.End()
 	}
 	start := time.Now()
 	for range 20 { // the bucket
@@ -139,7 +139,7 @@ func TestDeadline(t *testing.T) {
 	if _, err := q.Begin(ctx, addr(2)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
-	end()
+	end.End()
 	if s := q.Stats(); s.InFlight != 0 || s.Waiting != 0 || s.Expired != 1 {
 		t.Errorf("%+v", s)
 	}
@@ -151,12 +151,12 @@ func TestSetLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first()
+	defer first.End()
 	second := make(chan error)
 	go func() {
 		end, err := q.Begin(t.Context(), addr(1))
 		if err == nil {
-			end()
+			end.End()
 		}
 		second <- err
 	}()
@@ -180,7 +180,7 @@ func TestTableIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		end()
+		end.End()
 	}
 	for i := range maxClients + 1000 {
 		come(i)
@@ -214,6 +214,6 @@ func BenchmarkBegin(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		end()
+		end.End()
 	}
 }

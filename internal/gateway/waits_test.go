@@ -1,0 +1,301 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// deadAddr is a destination that never answers, quickAddr one that does.
+var (
+	deadAddr  = netip.MustParseAddrPort("203.0.113.66:443")
+	quickAddr = server6
+)
+
+// silentDest answers the TCP handshake of deadAddr and then nothing: what is sent
+// to it is read, or, with drip, answered with a byte now and then.
+type silentDest struct {
+	ln   net.Listener
+	stop chan struct{}
+	wg   sync.WaitGroup
+	seen chan struct{} // one for each connection
+}
+
+func newSilentDest(t *testing.T, drip bool) *silentDest {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &silentDest{ln: ln, stop: make(chan struct{}), seen: make(chan struct{}, 1000)}
+	s.wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s.seen <- struct{}{}
+			s.wg.Go(func() {
+				defer c.Close()
+				if !drip {
+					<-s.stop
+					return
+				}
+				// A record's header, and its body by the byte.
+				_, _ = c.Write([]byte{22, 3, 3, 0x40, 0})
+				tick := time.NewTicker(20 * time.Millisecond)
+				defer tick.Stop()
+				for {
+					select {
+					case <-tick.C:
+						if _, err := c.Write([]byte{2}); err != nil {
+							return
+						}
+					case <-s.stop:
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { close(s.stop); _ = ln.Close(); s.wg.Wait() })
+	return s
+}
+
+// dialsBy dials deadAddr by dead, everything else as the house does.
+func dialsBy(dead func(ctx context.Context) (net.Conn, error)) option {
+	return func(c *Config) {
+		usual := c.Dial
+		c.Dial = func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+			if dst == deadAddr {
+				return dead(ctx)
+			}
+			return usual(ctx, dst)
+		}
+	}
+}
+
+// waitRules lead to deadAddr with TLS there, and to the others in plain.
+func waitRules(first bool) policy.Spec {
+	spec := mtls()
+	dead := spec.Rules[0]
+	dead.Name, dead.To = "dead", []string{"203.0.113.66:443"}
+	dead.Destination = policy.DestinationSpec{TLS: "verify", Authorities: []string{"staff"}, Name: "pay.example"}
+	if first {
+		dead.Destination.Dial = "first"
+	}
+	spec.Rules = append([]policy.RuleSpec{dead}, spec.Rules...)
+	return spec
+}
+
+// Whoever is waited for, nobody else waits: with two turns in all, and dozens of
+// flows that wait for a destination, a responder or their client, another client
+// has its handshake at once.
+func TestNoTurnWhileAnotherIsWaitedFor(t *testing.T) {
+	const many = 24
+	swallow := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	responder := &hangingResponder{}
+	for _, c := range []struct {
+		name  string
+		first bool
+		// dest makes the dead destination; nil: none is needed
+		dest func(t *testing.T) func(context.Context) (net.Conn, error)
+		opt  option
+		// begin makes a flow that waits.
+		begin func(h *house, alice *tls.Certificate)
+		// waits counts them.
+		waits func(h *house) int
+	}{
+		{"dial: first, SYN swallowed", true, func(*testing.T) func(context.Context) (net.Conn, error) { return swallow }, nil, handshakes, dials},
+		{"dial: first, silent after accept", true, silently(false), nil, handshakes, dials},
+		{"dial: first, dripping TLS handshake", true, silently(true), nil, handshakes, dials},
+		{"dial: verified, silent after accept", false, silently(false), nil, handshakes, dials},
+		{"hard revocation, responder hangs", false, nil, func(c *Config) { c.Revocation = responder }, handshakes,
+			func(h *house) int { return h.gw.Handshakes().ForOthers }},
+		{"clients that stop after their hello", false, nil, nil, func(h *house, _ *tls.Certificate) { h.slow(deadAddr) },
+			func(h *house) int { return h.gw.Handshakes().ForClient }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			opts := []option{limited(Limits{Handshakes: 2, HandshakesPerClient: 2 * many, HandshakesPerSecond: 100_000, Dial: 3 * time.Second})}
+			if c.dest != nil {
+				opts = append(opts, dialsBy(c.dest(t)))
+			}
+			if c.opt != nil {
+				opts = append(opts, c.opt)
+			}
+			h := newHouse(t, waitRules(c.first), nil, opts...)
+			h.gw.SetPolicy(h.gw.current.Load().set, nil, longer(h))
+			responder.asksSilence(t, h.ca)
+			alice, bob := h.alice(), ptr(testpki.Must(h.ca.Issue(testpki.Leaf{CN: "bob"})).TLS())
+			for range many {
+				c.begin(h, alice)
+			}
+			waitUntil(t, func() bool { return c.waits(h) == many })
+			for range 3 {
+				conn, err := h.tlsClient(quickAddr, bob, nil)
+				if err != nil {
+					t.Fatalf("the other client: %v, %+v", err, h.gw.Handshakes())
+				}
+				if _, err := conn.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+			}
+			if n := c.waits(h); n != many {
+				t.Errorf("only %d of %d still waited: the other client may have waited for them", n, many)
+			}
+			h.gw.Each(func(l *Live) { l.End(reason.EndOperator) })
+			waitUntil(t, func() bool { return h.gw.Flows() == 0 })
+			waitUntil(t, func() bool { s := h.gw.Handshakes(); return s.InFlight == 0 && s.Waiting == 0 })
+			if n, _ := h.gw.Dials(); n != 0 {
+				t.Errorf("%d flows are still counted as dialling", n)
+			}
+		})
+	}
+}
+
+// longer are limits whose deadlines no test meets.
+func longer(h *house) Limits {
+	l := h.gw.current.Load().limits
+	l.Handshake, l.Dial = time.Minute, time.Minute
+	return l
+}
+
+func silently(drip bool) func(t *testing.T) func(context.Context) (net.Conn, error) {
+	return func(t *testing.T) func(context.Context) (net.Conn, error) {
+		d := newSilentDest(t, drip)
+		return func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", d.ln.Addr().String())
+		}
+	}
+}
+
+func dials(h *house) int { n, _ := h.gw.Dials(); return n }
+
+// handshakes makes a flow to deadAddr of a client with a certificate.
+func handshakes(h *house, alice *tls.Certificate) {
+	raw := h.dial(deadAddr)
+	conn := tls.Client(raw, &tls.Config{RootCAs: h.ca.Pool(), ServerName: "pay.example", Certificates: []tls.Certificate{*alice}})
+	go func() { _ = conn.Handshake() }() // ends with the connection
+}
+
+// hangingResponder has a Checker ask a responder that never answers about every
+// client but bob.
+type hangingResponder struct{ lateChecker }
+
+func (r *hangingResponder) Check(ctx context.Context, peer *handshake.Peer, now time.Time) revocation.Result {
+	if peer.Leaf().Subject.CommonName == "bob" {
+		return revocation.Result{Mode: revocation.Off}
+	}
+	return r.lateChecker.Check(ctx, peer, now)
+}
+
+// asksSilence gives the house a Checker that asks a silent responder.
+func (r *hangingResponder) asksSilence(t *testing.T, ca *testpki.CA) {
+	t.Helper()
+	c, err := revocation.New([]revocation.Authority{{
+		Name: "staff", Mode: revocation.Hard, Roots: []*x509.Certificate{ca.Root}, Intermediates: []*x509.Certificate{ca.Cert},
+		OCSP: &revocation.OCSP{URL: "http://" + newSilentDest(t, false).ln.Addr().String() + "/", Timeout: time.Minute},
+	}}, revocation.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.c = c
+}
+
+// One destination holds so many flows and no more, whoever they are of: over the
+// bound the client with the most loses its newest, and one that has none yet is
+// let in. Another destination does not feel it.
+func TestDialsPerDestination(t *testing.T) {
+	swallow := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	for _, first := range []bool{true, false} {
+		h := newHouse(t, waitRules(first), nil, limited(Limits{Dial: time.Minute, DialsPerDestination: 5}), dialsBy(func(ctx context.Context) (net.Conn, error) { return swallow(ctx) }))
+		h.gw.SetPolicy(h.gw.current.Load().set, nil, longer(h))
+		alice := h.alice()
+		for range 5 {
+			handshakes(h, alice)
+		}
+		waitUntil(t, func() bool { return dials(h) == 5 })
+		for range 2 { // the greedy client's own: refused
+			handshakes(h, alice)
+		}
+		for n := range 2 {
+			if r := h.record(n + 1); r.str("reason") != string(reason.DestinationLimit) || r.str("detail") == "" || r.str("verdict") != "refused" {
+				t.Errorf("dial first %v: %v", first, r)
+			}
+		}
+		conn, err := h.tlsClient(quickAddr, alice, nil)
+		if err != nil {
+			t.Fatalf("another destination: %v", err)
+		}
+		echo(t, conn)
+		_ = conn.Close()
+		h.gw.Each(func(l *Live) { l.End(reason.EndOperator) })
+		waitUntil(t, func() bool { return h.gw.Flows() == 0 })
+		if dials(h) != 0 {
+			t.Errorf("%d still counted", dials(h))
+		}
+	}
+}
+
+// Who has the most gives way to who has little; nobody gives way to one who
+// would then have as many.
+func TestDialsGiveWay(t *testing.T) {
+	d := newDialsUnderWay()
+	dst := netip.MustParseAddr("203.0.113.66")
+	greedy, other := netip.MustParseAddr("2001:db8:9::1"), netip.MustParseAddr("192.0.2.7")
+	var ctxs []context.Context
+	var dones []func()
+	begin := func(a netip.Addr) *handshake.Error {
+		ctx, done, e := d.begin(t.Context(), dst, a, 4)
+		if e == nil {
+			ctxs, dones = append(ctxs, ctx), append(dones, done)
+		}
+		return e
+	}
+	for i := range 4 {
+		a := greedy.As16()
+		a[15] = byte(i) // addresses of one /64 are one client
+		if e := begin(netip.AddrFrom16(a)); e != nil {
+			t.Fatal(e)
+		}
+	}
+	if e := begin(other); e != nil || context.Cause(ctxs[3]) != errDestinationLimit || ctxs[2].Err() != nil {
+		t.Errorf("the other's first: %v; the newest of the greedy: %v", e, context.Cause(ctxs[3]))
+	}
+	if e := begin(netip.AddrFrom4([4]byte{192, 0, 2, 8})); e != nil || ctxs[2].Err() == nil {
+		t.Errorf("a third client: %v", e)
+	}
+	if e := begin(other); e == nil || e.Reason != reason.DestinationLimit {
+		t.Errorf("the other's second, where the greedy has two: %v", e)
+	}
+	if ctx, done, e := d.begin(t.Context(), netip.MustParseAddr("203.0.113.67"), greedy, 4); e != nil {
+		t.Errorf("another destination: %v", e)
+	} else if done(); ctx.Err() == nil {
+		t.Error("what is done goes on")
+	}
+	for _, done := range dones {
+		done()
+		done()
+	}
+	if len(d.waiting) != 0 {
+		t.Errorf("%d destinations are left", len(d.waiting))
+	}
+}

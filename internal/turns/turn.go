@@ -1,0 +1,174 @@
+package turns
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/sslgate/sslgate/internal/clientnet"
+)
+
+// For says whom a handshake waits for.
+type For uint8
+
+// Whom one may wait for.
+const (
+	ForClient For = iota // counts against the client's bound all the while
+	ForOthers            // a destination, a responder: counts against nothing here
+)
+
+// turnState is what a Turn does; Queue.mu guards it.
+type turnState uint8
+
+const (
+	running turnState = iota
+	pausedForClient
+	pausedForOthers
+	ended
+)
+
+// Turn is the turn of one handshake. Its methods are for the handshake's own
+// goroutines, one at a time; End may be called from anywhere, and again.
+type Turn struct {
+	q     *Queue
+	c     *client
+	state turnState
+}
+
+// Begin waits for the turn of one handshake of addr. End must be called when the
+// handshake has ended. The error is ctx's own, or has ErrFull in it.
+func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (*Turn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := &Turn{q: q, c: q.client(clientnet.Of(addr))}
+	if err := q.wait(ctx, t.c, &place{}); err != nil {
+		return nil, err
+	}
+	q.stats.Begun++
+	return t, nil
+}
+
+// wait stands in the line until p has begun. The lock is held, and given away
+// meanwhile.
+func (q *Queue) wait(ctx context.Context, c *client, p *place) error {
+	p.done = make(chan struct{})
+	if p.again {
+		p.at = c.waiting.PushFront(p)
+	} else {
+		p.at = c.waiting.PushBack(p)
+	}
+	q.waiting++
+	q.count(c, 1)
+	q.place(c)
+	q.dispatch()
+	if !p.begun {
+		q.stats.Waited++
+		for q.waiting > q.limits.Waiting && p.at != nil {
+			q.refuse(q.most.first())
+		}
+	}
+	q.mu.Unlock()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	switch {
+	case p.begun && ctx.Err() == nil:
+		return nil
+	case p.begun: // both at once
+		q.inFlight--
+		if !p.counted {
+			c.inFlight--
+		}
+		q.place(c)
+		q.dispatch()
+		q.stats.Expired++
+		return ctx.Err()
+	case p.err != nil:
+		return p.err
+	}
+	q.drop(c, p)
+	q.stats.Expired++
+	return ctx.Err()
+}
+
+// Pause gives the turn back while somebody is waited for. It does nothing, and
+// says false, where the turn is paused already or has ended: then Resume must not
+// be called.
+func (t *Turn) Pause(whom For) bool {
+	q := t.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t.state != running {
+		return false
+	}
+	q.inFlight--
+	if whom == ForClient {
+		t.state = pausedForClient
+		q.forPeers++
+	} else {
+		t.state = pausedForOthers
+		q.forOther++
+		t.c.inFlight--
+		q.place(t.c)
+	}
+	q.dispatch()
+	return true
+}
+
+// Resume waits for the turn again, before those of the same client that have not
+// begun; it costs none of the handshakes a second. After an error, which is that
+// of Begin, the turn has ended.
+func (t *Turn) Resume(ctx context.Context) error {
+	q := t.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := &place{again: true}
+	switch t.state {
+	case pausedForClient:
+		p.counted = true
+		q.forPeers--
+	case pausedForOthers:
+		q.forOther--
+		t.c = q.client(t.c.key) // it may have been forgotten
+	case running:
+		return nil
+	default:
+		return context.Canceled // ended meanwhile
+	}
+	t.state = ended
+	err := q.wait(ctx, t.c, p)
+	if err == nil {
+		t.state = running
+		return nil
+	}
+	if p.counted {
+		t.c.inFlight--
+		q.place(t.c)
+		q.dispatch()
+	}
+	return err
+}
+
+// End ends the handshake, or what of it holds a turn.
+func (t *Turn) End() {
+	q := t.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch t.state {
+	case running:
+		q.release(t.c)
+	case pausedForClient:
+		q.forPeers--
+		t.c.inFlight--
+		q.place(t.c)
+		q.dispatch()
+	case pausedForOthers:
+		q.forOther--
+	case ended:
+	}
+	t.state = ended
+}
