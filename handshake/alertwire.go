@@ -29,10 +29,14 @@ func (t *tap) want(a Alert) {
 
 // rewrite returns b with the wanted alert in place of crypto/tls's; b itself if
 // there is nothing to replace. It never changes b.
-func (t *tap) rewrite(dir int, b []byte) []byte {
+//
+// back is how many records in front of b crypto/tls has sealed and nobody will
+// ever send: session tickets (ticketgate.go). An alert behind them is sealed
+// anew under the number that the peer waits for; nil where that is not possible.
+func (t *tap) rewrite(dir int, b []byte, back uint64) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.wanted == AlertNone {
+	if t.wanted == AlertNone && back == 0 {
 		return b
 	}
 	for off := 0; len(b)-off >= recordHeader; {
@@ -41,18 +45,21 @@ func (t *tap) rewrite(dir int, b []byte) []byte {
 			break
 		}
 		rec := b[off : off+n]
-		if out, ok := t.otherAlert(dir, rec); ok {
+		if out, ok := t.otherAlert(dir, rec, back); ok {
 			t.wanted = AlertNone
 			return append(append(append(make([]byte, 0, len(b)), b[:off]...), out...), b[off+n:]...)
 		}
 		off += n
+	}
+	if back > 0 {
+		return nil
 	}
 	return b
 }
 
 // otherAlert makes the record that replaces rec, if rec is an alert that can be
 // replaced.
-func (t *tap) otherAlert(dir int, rec []byte) ([]byte, bool) {
+func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 	body := rec[recordHeader:]
 	if rec[0] == recordAlert && len(body) == 2 {
 		return append(append([]byte{}, rec[:recordHeader]...), alertLevel(t.wanted), byte(t.wanted)), true
@@ -70,11 +77,18 @@ func (t *tap) otherAlert(dir int, rec []byte) ([]byte, bool) {
 		for seq := range uint64(maxAlertSeq) {
 			o.seq = seq
 			if content, typ, ok := o.open(body); ok {
-				if typ != recordAlert || len(content) != 2 {
+				if typ != recordAlert || len(content) != 2 || seq < back {
 					return nil, false
 				}
-				o.seq = seq
-				return o.seal(recordAlert, []byte{alertLevel(t.wanted), byte(t.wanted)}), true
+				alert := t.wanted
+				if alert == AlertNone {
+					alert = Alert(content[1])
+				}
+				if t.stopped { // nobody else notes it
+					t.ledger.NoteAlert(t.alertStep(SideUs), SideUs, alert)
+				}
+				o.seq = seq - back
+				return o.seal(recordAlert, []byte{alertLevel(alert), byte(alert)}), true
 			}
 		}
 	}
@@ -138,6 +152,7 @@ func (c *tapConn) sendOwn(a Alert) bool {
 	if c.tap.server {
 		dir = toClient
 	}
+	c.out.dropHeld()
 	record := c.tap.ownAlert(dir, a)
 	if record == nil {
 		return false

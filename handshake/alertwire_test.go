@@ -203,24 +203,24 @@ func TestExactAlertsOpenSSL(t *testing.T) {
 func TestRewriteLeavesTheRest(t *testing.T) {
 	tp := newTap(NewLedger(time.Now()), true)
 	plain := []byte{recordAlert, 3, 3, 0, 2, 2, 42}
-	if got := tp.rewrite(toClient, plain); !bytes.Equal(got, plain) {
+	if got := tp.rewrite(toClient, plain, 0); !bytes.Equal(got, plain) {
 		t.Errorf("nothing wanted: % x", got)
 	}
 	tp.want(AlertUnknownCA)
 	other := []byte{recordHandshake, 3, 3, 0, 2, 2, 42, recordAppData, 3, 3, 0, 1, 0}
-	if got := tp.rewrite(toClient, other); !bytes.Equal(got, other) {
+	if got := tp.rewrite(toClient, other, 0); !bytes.Equal(got, other) {
 		t.Errorf("no alert: % x", got)
 	}
 	cutShort := []byte{recordAlert, 3, 3, 0}
-	if got := tp.rewrite(toClient, cutShort); !bytes.Equal(got, cutShort) {
+	if got := tp.rewrite(toClient, cutShort, 0); !bytes.Equal(got, cutShort) {
 		t.Errorf("part of a record: % x", got)
 	}
 	both := append(slices.Clone(other), plain...)
-	got := tp.rewrite(toClient, both)
+	got := tp.rewrite(toClient, both, 0)
 	if want := append(slices.Clone(other), recordAlert, 3, 3, 0, 2, 2, 48); !bytes.Equal(got, want) {
 		t.Errorf("after others: % x", got)
 	}
-	if got := tp.rewrite(toClient, plain); !bytes.Equal(got, plain) {
+	if got := tp.rewrite(toClient, plain, 0); !bytes.Equal(got, plain) {
 		t.Errorf("once only: % x", got)
 	}
 }

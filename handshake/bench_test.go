@@ -84,6 +84,7 @@ func serveOnce(engine Engine, c net.Conn, p *Params) error {
 	if err != nil {
 		return err
 	}
+	s.Grant()
 	_, err = s.Conn.Write([]byte("ok"))
 	return err
 }

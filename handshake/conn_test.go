@@ -34,6 +34,7 @@ func session(t *testing.T, version uint16) (*Session, *tls.Conn, *net.TCPConn, *
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
+	r.s.Grant()
 	_ = r.s.Conn.SetDeadline(time.Now().Add(5 * time.Second))
 	_ = tc.SetDeadline(time.Now().Add(5 * time.Second))
 	return r.s, tc, cc, l

@@ -105,6 +105,7 @@ func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *Params, ch
 		_, _ = io.Copy(io.Discard, raw)
 		return outcome{err: AsError(err), l: l}
 	}
+	s.Grant()
 	_, _ = s.Conn.Write([]byte("ok"))
 	_ = s.Conn.CloseWrite()
 	_, _ = io.Copy(io.Discard, s.Conn)

@@ -66,6 +66,7 @@ func TestTicketsAreHeld(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Conn.Close()
+			s.Grant()
 			before := w.count()
 			if err := c.answer(s); err != nil {
 				t.Fatal(err)

@@ -49,6 +49,7 @@ func newBulk(t *testing.T, ours, peers net.Conn, version uint16, server bool) *b
 	if err = errors.Join(err, <-done); err != nil {
 		t.Fatal(err)
 	}
+	s.Grant()
 	b.ours = s.Conn.(*sessionConn)
 	t.Cleanup(func() { _ = ours.Close(); _ = peers.Close() })
 	return b

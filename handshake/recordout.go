@@ -16,25 +16,14 @@ type outbound struct {
 	n    int     // bytes in it
 	err  error   // of a gathered write: no later one may follow it
 
-	held  []byte      // of the handshake, in front of what is written next
-	timer *time.Timer // sends it otherwise
+	ticketGate
+	timer *time.Timer // sends what is held, where nothing else takes it along
 }
 
-const (
-	// heldMax bounds what of a handshake is held, in bytes: session tickets.
-	heldMax = 4 << 10
-	// heldFor is how long it waits for something to go with. Who wants a ticket
-	// has it soon enough, and most often the first answer takes it along: a
-	// packet less, and the client wakes up once.
-	heldFor = 5 * time.Millisecond
-)
-
-// hold keeps bytes back.
-func (o *outbound) hold(b []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.held = append(o.held, b...)
-}
+// heldFor is how long a ticket that may leave waits for something to go with.
+// Who wants it has it soon enough, and most often the first answer takes it
+// along: a packet less, and the client wakes up once.
+const heldFor = 5 * time.Millisecond
 
 // release sends what is held.
 func (o *outbound) release(conn net.Conn) error {
@@ -70,8 +59,11 @@ func (o *outbound) take() []byte {
 func (o *outbound) write(conn net.Conn, b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err != nil {
+	switch {
+	case o.err != nil:
 		return 0, o.err
+	case o.shut:
+		return 0, errNotGranted
 	}
 	held := o.take()
 	if o.buf == nil {

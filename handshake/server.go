@@ -26,13 +26,15 @@ import (
 //
 // The alert of a refusal at step 6 is the one of the Error: crypto/tls's own
 // bad_certificate is replaced (alertwire.go). Where that was not possible the
-// ledger has what was sent. In TLS 1.3 the client meets it on its first read: its own handshake has
+// ledger has what was sent. A session ticket is held until the caller has
+// granted the session (ticketgate.go). In TLS 1.3 the client meets it on its first read: its own handshake has
 // ended before. The caller must let it arrive: closing a connection with unread
 // data sends a RST, which makes the peer's kernel drop the alert.
 func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
 	t := newTap(l, true)
 	g := e.leg(p, check, l, conn, t)
 	g.server, g.hello = true, hello
+	g.conn.out.shut = true // until Session.Grant
 	if hello != nil && !l.hasHello() {
 		l.NoteHello(hello)
 	}

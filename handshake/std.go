@@ -170,7 +170,14 @@ func (g *leg) end(err error) (observed, error) {
 		g.conn.sendOwn(refusal.Wanted)
 	}
 	seen := g.conn.detach(err != nil)
-	if err != nil || g.peer == nil || g.p.Profile.Signatures == nil || g.origin != nil || slices.Contains(g.p.Profile.Signatures, seen.peerScheme) {
+	if g.origin != nil {
+		seen.peerScheme = g.origin.scheme
+	}
+	if err == nil && seen.unread != "" && !g.p.Observe {
+		// crypto/tls took what the tap cannot read, so nobody has judged it.
+		return seen, g.refuse(g.notRead(seen))
+	}
+	if err != nil || g.peer == nil || g.p.Profile.Signatures == nil || slices.Contains(g.p.Profile.Signatures, seen.peerScheme) {
 		return seen, err
 	}
 	// Seen too late, only observed, or not seen at all.
@@ -183,6 +190,13 @@ func (g *leg) end(err error) (observed, error) {
 		g.observe(e)
 	}
 	return seen, nil
+}
+
+// notRead refuses a handshake that the tap could not follow to its end.
+func (g *leg) notRead(seen observed) *Error {
+	e := Refuse(g.step(seen), g.pick(reason.HandshakeFailed, reason.UpstreamFailed), "the handshake cannot be followed: "+seen.unread)
+	e.Wanted = AlertNone // there is none to send any more
+	return e
 }
 
 func (g *leg) usage() x509.ExtKeyUsage {

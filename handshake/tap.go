@@ -30,11 +30,23 @@ const (
 	// secret, in bytes. A server's whole encrypted flight with a certificate
 	// message of 256 KiB fits.
 	maxQueue = 320 << 10
-	// maxMessage and maxCertMessage are the limits of crypto/tls, in bytes: a
-	// longer message ends the handshake there anyway.
+	// messageHeader is type and length of a handshake message (RFC 8446,
+	// section 4).
+	messageHeader = 4
+	// maxMessage and maxCertMessage are the limits of crypto/tls, in bytes and
+	// without messageHeader: a longer message ends the handshake there anyway.
 	maxMessage     = 64 << 10
 	maxCertMessage = 256 << 10
 )
+
+// tooLong says whether crypto/tls refuses a handshake message of n bytes, its
+// header not counted. TestMessageLimits holds it against crypto/tls itself.
+func tooLong(typ uint8, n int) bool {
+	if typ == typeCertificate {
+		return n > maxCertMessage
+	}
+	return n > maxMessage
+}
 
 // Record content types (RFC 8446, section 5.1).
 const (
@@ -67,6 +79,7 @@ type tap struct {
 	secrets [2][2][]byte // [direction][epochHandshake-1, epochApp-1], from the key log
 	seen    observed
 	stopped bool
+	unread  string // why the tap stopped before the handshake was over; "" if it did not
 	wanted  Alert  // what the next alert of crypto/tls shall say, see alertwire.go
 	refused *Error // the peer sent something that is not acceptable
 }
@@ -76,7 +89,7 @@ type direction struct {
 	partial []byte   // of a record; less than recordHeader+maxRecord bytes
 	queue   []record // encrypted, their secret not there yet; maxQueue bytes
 	queued  int
-	message []byte // of a handshake message; at most maxCertMessage bytes
+	message []byte // of a handshake message; at most messageHeader+maxCertMessage bytes, and a record more
 	epoch   epoch
 	opener  *opener
 	ccs     bool // ChangeCipherSpec went by
@@ -100,6 +113,7 @@ type observed struct {
 	weFinishedFlight      bool   // server: ServerHelloDone or Finished was sent
 	peerEnded             Alert  // the fatal alert with which the peer ended it before we did
 	weEnded               bool   // we sent a fatal alert
+	unread                string // why the tap did not read all of it; "" if it did
 }
 
 func newTap(l *Ledger, server bool) *tap {
@@ -224,17 +238,13 @@ func (t *tap) open(dir int, r record) bool {
 func (t *tap) handshake(dir int, b []byte, at time.Duration) {
 	d := &t.dirs[dir]
 	d.message = append(d.message, b...)
-	for len(d.message) >= 4 && !t.stopped {
-		n := 4 + (int(d.message[1])<<16 | int(d.message[2])<<8 | int(d.message[3]))
-		limit := maxMessage
-		if d.message[0] == typeCertificate {
-			limit = maxCertMessage
-		}
-		if n > limit {
+	for len(d.message) >= messageHeader && !t.stopped {
+		n := int(d.message[1])<<16 | int(d.message[2])<<8 | int(d.message[3])
+		if tooLong(d.message[0], n) {
 			t.stop("a handshake message is longer than the limit")
 			return
 		}
-		if len(d.message) < n {
+		if n += messageHeader; len(d.message) < n {
 			return
 		}
 		msg := d.message[:n]
@@ -262,14 +272,12 @@ func (t *tap) room(dir, n int) int {
 	return min(n, want-len(d.partial))
 }
 
-// ticketing says whether what our side of the connection writes now can only be
-// session tickets, or an alert: a TLS 1.3 server whose client has shown its
-// certificate (RFC 8446, section 4.6.1).
-func (t *tap) ticketing() bool {
+// proofScheme is the signature scheme of the peer's proof of possession, 0 if
+// the tap has not read it.
+func (t *tap) proofScheme() uint16 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.server && !t.stopped && t.seen.version >= version13 &&
-		(t.seen.lastFromPeer == msgCertificateVerify || t.seen.lastFromPeer == msgFinished) // in one record with it
+	return t.seen.peerScheme
 }
 
 // agreedEMS says whether the server agreed to extended_master_secret.
@@ -286,14 +294,16 @@ func (t *tap) refusal() *Error {
 	return t.refused
 }
 
-// stop ends the watching, not the traffic.
+// stop ends the watching, not the traffic. crypto/tls refuses what makes the
+// tap stop, with the alert that fits; where it does not, leg.end does: nobody
+// gets a session of a handshake that was not read to its end.
 func (t *tap) stop(why string) {
 	if t.stopped {
 		return
 	}
-	t.stopped = true
+	t.stopped, t.unread = true, why
 	t.ledger.Note(Entry{From: SideUs, Facts: "ledger incomplete from here: " + why})
-	t.forget()
+	t.dirs = [2]direction{} // the secrets stay: an alert may still have to be sealed
 }
 
 // forget drops secrets and buffers.
@@ -321,8 +331,9 @@ func (t *tap) finish() (seen observed, aligned bool) {
 	if !t.stopped {
 		t.drain(toClient)
 		t.drain(toServer)
-		t.stopped = true
-		t.forget()
 	}
+	t.stopped = true
+	t.forget()
+	t.seen.unread = t.unread
 	return t.seen, aligned
 }

@@ -105,20 +105,19 @@ func (c *tapConn) Write(b []byte) (int, error) {
 	if c.tap.server {
 		dir = toClient
 	}
-	b = c.tap.rewrite(dir, b)
-	if c.tap.ticketing() && len(b) <= heldMax {
-		c.tap.feed(dir, b)
-		c.out.hold(b)
+	now, back := c.out.sort(b)
+	if now = c.tap.rewrite(dir, now, back); len(now) == 0 {
 		return len(b), nil
 	}
-	n, err := c.out.write(c.Conn, b)
+	n, err := c.Conn.Write(now)
 	if n > 0 {
-		c.tap.feed(dir, b[:n])
+		c.tap.feed(dir, now[:n])
 	}
 	if err != nil {
 		c.remember(err)
+		return min(n, len(b)), err
 	}
-	return n, err
+	return len(b), nil
 }
 
 // uncork sends what was gathered since out.cork.
@@ -150,20 +149,19 @@ func (c *tapConn) rawErr() error {
 }
 
 // detach ends the watching: from here records go through recordin.go and
-// recordout.go. Nobody reads or writes meanwhile.
-// What is held goes out after a while, at once where the handshake has failed.
+// recordout.go. Nobody reads or writes meanwhile. What is held of a handshake
+// that failed never leaves.
 func (c *tapConn) detach(failed bool) observed {
+	switch held := c.out.pending(); {
+	case failed:
+		c.out.dropHeld()
+	case len(held) > 0:
+		c.tap.feed(toClient, held)
+	}
 	seen, aligned := c.tap.finish()
 	c.in = newInbound(c, c.buffers)
 	c.in.off = !aligned
 	c.out.pool = c.buffers
 	c.detached.Store(true)
-	if failed {
-		if err := c.out.release(c.Conn); err != nil {
-			c.remember(err)
-		}
-	} else {
-		c.out.releaseLater(c.Conn)
-	}
 	return seen
 }

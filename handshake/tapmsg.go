@@ -78,7 +78,7 @@ func messageName(typ uint8) string {
 // lent.
 func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	e := Entry{From: t.from(dir), Message: messageName(msg[0]), At: at, Size: len(msg)}
-	body := cryptobyte.String(msg[4:])
+	body := cryptobyte.String(msg[messageHeader:])
 	if t.server && dir == toServer && t.seen.weFinishedFlight {
 		t.seen.weFinishedFlight = false
 		if !t.brief {

@@ -1,11 +1,13 @@
 package handshake
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -50,33 +52,44 @@ func (r *TicketRule) lifetime() time.Duration {
 // origin is what a ticket remembers of the full handshake, in an entry of
 // tls.SessionState.Extra.
 type origin struct {
-	name  [8]byte   // of the session, random
-	born  time.Time // of the full handshake, in seconds
-	until time.Time // the earliest end of the client's verified chain; in seconds
-	leaf  [32]byte  // SHA-256 of the client's certificate, zero if it showed none
+	name   [8]byte   // of the session, random
+	born   time.Time // of the full handshake, in seconds
+	until  time.Time // the earliest end of the client's verified chain; in seconds
+	leaf   [32]byte  // SHA-256 of the client's certificate, zero if it showed none
+	scheme uint16    // of the client's proof of possession, 0 if it showed none
+	group  uint16    // of the key exchange, 0 for RSA key transport
+
+	sealed []byte // the ticket it was opened from; not part of it
 }
 
+// originSize is the length of an origin behind its prefix, in bytes.
+const originSize = 8 + 8 + 8 + 32 + 2 + 2
+
 // originPrefix marks our entry among those of others, as crypto/tls asks for.
-const originPrefix = "sslgate session 1:"
+const originPrefix = "sslgate session 2:"
 
 func (o *origin) bytes() []byte {
 	b := append([]byte(originPrefix), o.name[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(o.born.Unix()))
 	b = binary.BigEndian.AppendUint64(b, uint64(o.until.Unix()))
-	return append(b, o.leaf[:]...)
+	b = append(b, o.leaf[:]...)
+	b = binary.BigEndian.AppendUint16(b, o.scheme)
+	return binary.BigEndian.AppendUint16(b, o.group)
 }
 
 func parseOrigin(extra [][]byte) (*origin, bool) {
 	for _, b := range extra {
 		rest, ok := cutPrefix(b, originPrefix)
-		if !ok || len(rest) != 8+8+8+32 {
+		if !ok || len(rest) != originSize {
 			continue
 		}
 		return &origin{
-			name:  [8]byte(rest),
-			born:  time.Unix(int64(binary.BigEndian.Uint64(rest[8:])), 0),
-			until: time.Unix(int64(binary.BigEndian.Uint64(rest[16:])), 0),
-			leaf:  [32]byte(rest[24:]),
+			name:   [8]byte(rest),
+			born:   time.Unix(int64(binary.BigEndian.Uint64(rest[8:])), 0),
+			until:  time.Unix(int64(binary.BigEndian.Uint64(rest[16:])), 0),
+			leaf:   [32]byte(rest[24:]),
+			scheme: binary.BigEndian.Uint16(rest[56:]),
+			group:  binary.BigEndian.Uint16(rest[58:]),
 		}, true
 	}
 	return nil, false
@@ -116,49 +129,85 @@ func (g *leg) tickets(c *tls.Config) {
 	// Never used, as both hooks are set; only keeps crypto/tls from making keys.
 	c.SetSessionTicketKeys([][32]byte{{1}})
 	c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
-		o := g.origin
-		if !cs.DidResume || o == nil {
-			var err error
-			if o, err = g.newOrigin(&cs); err != nil {
-				return nil, err
-			}
+		ticket, err := g.wrap(&cs, ss, binding)
+		if err == nil && (cs.Version >= versionTLS13 || !cs.DidResume) {
+			g.conn.out.expect(cs.Version, len(ticket))
 		}
-		ss.Extra = append(ss.Extra, o.bytes())
-		state, err := ss.Bytes()
-		if err != nil {
-			return nil, err
-		}
-		if len(state) > maxTicket {
-			// An error would end the handshake, and none at all is not possible
-			// in TLS 1.3: a ticket that never opens.
-			return g.p.Ticket.Keys.junk()
-		}
-		return g.p.Ticket.Keys.seal(state, binding, g.p.now())
+		return ticket, err
 	}
 	c.UnwrapSession = func(ticket []byte, _ tls.ConnectionState) (*tls.SessionState, error) {
-		g.origin = nil
-		state := g.p.Ticket.Keys.open(ticket, binding, g.p.now())
-		if state == nil {
-			return nil, nil // a full handshake
-		}
-		ss, err := tls.ParseSessionState(state)
-		if err != nil {
-			return nil, nil //nolint:nilerr // a ticket that does not parse leads to a full handshake, not to a failure
-		}
-		o, ok := parseOrigin(ss.Extra)
-		now := g.p.now()
-		if !ok || now.After(o.born.Add(g.p.Ticket.lifetime())) || now.Before(o.born.Add(-time.Second)) || !now.Before(o.until) {
-			return nil, nil
-		}
-		// crypto/tls may still decline it; then DidResume stays false.
-		g.origin = o
-		ss.Extra = nil
-		return ss, nil
+		ss := g.unwrap(ticket, binding)
+		return ss, nil // nil leads to a full handshake
 	}
 }
 
+// wrap makes the ticket of a session. It leaves when the session is granted
+// (ticketgate.go), but for one: in TLS 1.2 a resumed client waits for a ticket
+// and the server's Finished before it sends its own, so it gets the very ticket
+// back that it came with.
+func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte) ([]byte, error) {
+	o := g.origin
+	if cs.DidResume && o != nil && cs.Version < versionTLS13 {
+		return o.sealed, nil
+	}
+	if !cs.DidResume || o == nil {
+		var err error
+		if o, err = g.newOrigin(cs); err != nil {
+			return nil, err
+		}
+	}
+	ss.Extra = append(ss.Extra, o.bytes())
+	state, err := ss.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	if len(state) > maxTicket || len(cs.PeerCertificates) > 0 && o.scheme == 0 {
+		// An error would end the handshake, and none at all is not possible
+		// in TLS 1.3: a ticket that never opens. Of a client whose proof was
+		// not read there is none either.
+		return g.p.Ticket.Keys.junk()
+	}
+	return g.p.Ticket.Keys.seal(state, binding, g.p.now())
+}
+
+// unwrap opens a ticket; nil leads to a full handshake. crypto/tls may still
+// decline what is returned; then DidResume stays false.
+func (g *leg) unwrap(ticket, binding []byte) *tls.SessionState {
+	g.origin = nil
+	state := g.p.Ticket.Keys.open(ticket, binding, g.p.now())
+	if state == nil {
+		return nil
+	}
+	ss, err := tls.ParseSessionState(state)
+	if err != nil {
+		return nil
+	}
+	o, ok := parseOrigin(ss.Extra)
+	now := g.p.now()
+	if !ok || now.After(o.born.Add(g.p.Ticket.lifetime())) || now.Before(o.born.Add(-time.Second)) || !now.Before(o.until) || !g.p.inheritable(o) {
+		return nil
+	}
+	o.sealed = bytes.Clone(ticket)
+	g.origin = o
+	ss.Extra = nil
+	return ss
+}
+
+// inheritable says whether what the full handshake used lies within the profile
+// as it is now. Version and CipherSuite are judged by verifyClient.
+func (p *Params) inheritable(o *origin) bool {
+	pr := &p.Profile
+	switch {
+	case o.leaf != [32]byte{} && (o.scheme == 0 || brokenScheme(o.scheme)),
+		o.scheme != 0 && pr.Signatures != nil && !slices.Contains(pr.Signatures, o.scheme),
+		o.group != 0 && !slices.Contains(pr.Groups, o.group):
+		return false
+	}
+	return true
+}
+
 func (g *leg) newOrigin(cs *tls.ConnectionState) (*origin, error) {
-	o := &origin{born: g.p.now(), until: g.p.now().Add(MaxTicketLifetime)}
+	o := &origin{born: g.p.now(), until: g.p.now().Add(MaxTicketLifetime), group: uint16(cs.CurveID)}
 	name, err := g.p.Ticket.Keys.random(len(o.name))
 	if err != nil {
 		return nil, err
@@ -173,6 +222,7 @@ func (g *leg) newOrigin(cs *tls.ConnectionState) (*origin, error) {
 	}
 	if len(cs.PeerCertificates) > 0 {
 		o.leaf = sha256.Sum256(cs.PeerCertificates[0].Raw)
+		o.scheme = g.conn.tap.proofScheme()
 	}
 	return o, nil
 }

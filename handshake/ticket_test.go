@@ -307,7 +307,8 @@ func TestTicketsAcrossGateways(t *testing.T) {
 		r.good(t, "the first gateway", gateway(a+"\n"), false)
 		r.good(t, "the second", gateway(b+"\n"+a+"\n"), true)
 		r.good(t, "the second again", gateway(b+"\n"+a+"\n"), true)
-		r.good(t, "one without its first key", gateway(a+"\n"), false)
+		// In TLS 1.2 a resumed client keeps the ticket of the full handshake.
+		r.good(t, "one without its first key", gateway(a+"\n"), version == tls.VersionTLS12)
 		r.good(t, "one with another file", gateway(strings.Repeat("03", 31)+"cc"), false)
 	}
 }

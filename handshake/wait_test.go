@@ -31,6 +31,7 @@ func established(t *testing.T, version uint16) (*sessionConn, *tls.Conn, *net.TC
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Grant()
 	t.Cleanup(func() { _ = s.Conn.Close() })
 	return s.Conn.(*sessionConn), client, cc
 }

@@ -239,6 +239,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		fl.client.Reset()
 		return nil
 	}
+	session.Grant()
 	fl.live.grant(v, fl.facts)
 	fl.rec.Step = handshake.StepApplicationData
 	return session

@@ -54,7 +54,11 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, "")
 	}
 	// What counts is the answer about the proven peer.
-	return session.Conn, judge(session.Peer, &session.State)
+	if err := judge(session.Peer, &session.State); err != nil {
+		return nil, err
+	}
+	session.Grant()
+	return session.Conn, nil
 }
 
 func refusedBy(v policy.Verdict) error {
