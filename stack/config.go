@@ -21,7 +21,8 @@ type Config struct {
 	// port is answered RST. Required unless AllPorts.
 	Ports []uint16
 	// AllPorts takes flows to every TCP port. It has no SYN cookies: when
-	// MaxHalfOpen handshakes are under way, further SYNs are dropped.
+	// MaxHalfOpen handshakes are under way, the next SYN ends the oldest one of
+	// the client (IPv4 address, IPv6 /64) that has the most.
 	AllPorts bool
 
 	// MaxFlows is how many flows are held at the same time. Default 20000.

@@ -76,7 +76,7 @@ func TestHandshakeTimeout(t *testing.T) {
 			l.flood(3*halfOpen, server4)
 			l.eventually("handshakes timed out", func() bool { return l.stack.Stats().HandshakesTimedOut == halfOpen })
 			st := l.stack.Stats()
-			if all && st.SYNOverflow != 2*halfOpen {
+			if all && st.SYNOverflow+st.HandshakesEvicted != 2*halfOpen {
 				t.Errorf("stats: %+v", st)
 			}
 			if !all && st.SYNCookiesSent != 2*halfOpen {
@@ -106,6 +106,79 @@ func TestRunEndsHandshakes(t *testing.T) {
 			}
 			if d := time.Since(start); d > 5*time.Second {
 				t.Errorf("took %v", d)
+			}
+		})
+	}
+}
+
+// With all ports, floods leave the clients beside them their handshakes: of one
+// address, of one /64 with an address for each SYN, of an address for each SYN,
+// and of one that sends its SYNs again.
+func TestAllPortsSYNFlood(t *testing.T) {
+	const halfOpen = 64
+	one := netip.MustParseAddr("172.16.0.9")
+	for _, c := range []struct {
+		name string
+		src  func(i int) netip.Addr
+		dst  func(i int) netip.AddrPort
+	}{
+		{"one address", func(int) netip.Addr { return one }, func(int) netip.AddrPort { return server4 }},
+		{"one address, every port", func(int) netip.Addr { return one }, func(i int) netip.AddrPort {
+			return netip.AddrPortFrom(server4.Addr(), uint16(1+i%60000))
+		}},
+		{"one /64", func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 0, 9, 0, 1, 9, 9, 9, 9, 9, byte(i >> 16), byte(i >> 8), byte(i)})
+		}, func(int) netip.AddrPort { return server6 }},
+		{"an address for each SYN", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 17 + byte(i>>16), byte(i >> 8), byte(i)}) },
+			func(int) netip.AddrPort { return server4 }},
+		{"twice each", func(i int) netip.Addr { return one }, func(i int) netip.AddrPort { return server4 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t, 1500, false, stack.Config{Handler: &handler{handle: echo}, AllPorts: true, MaxHalfOpen: halfOpen, HandshakeTimeout: time.Hour})
+			syn := func(i int) {
+				l.near.Inject(seg{src: netip.AddrPortFrom(c.src(i), uint16(1024+i%60000)), dst: c.dst(i), seq: uint32(i), flags: syn, opts: []byte{2, 4, 5, 0xb4}}.ip())
+			}
+			sent := 0
+			more := func(n int) {
+				for range n {
+					syn(sent)
+					sent++
+				}
+			}
+			more(3 * halfOpen)
+			l.eventually("the table is full", func() bool { st := l.stack.Stats(); return st.HandshakesEvicted+st.SYNOverflow >= 2*halfOpen })
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() { // goes on while clients come
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Millisecond):
+						more(2)
+					}
+				}
+			})
+			defer func() { close(stop); wg.Wait() }()
+			for i := range 5 {
+				dst := server4
+				if i%2 == 1 {
+					dst = server6
+				}
+				start := time.Now()
+				conn, err := l.tryDial(dst, patience)
+				if err != nil {
+					t.Fatalf("client %d: %v, %+v", i, err, l.stack.Stats())
+				}
+				if err := roundTrip(conn, 10_000, uint64(i)); err != nil {
+					t.Error(err)
+				}
+				// A SYN that was dropped would be sent again after a second.
+				t.Logf("client %d after %v", i, time.Since(start))
+				_ = conn.Close()
+			}
+			if st := l.stack.Stats(); st.HandshakesEvicted == 0 {
+				t.Errorf("nothing was evicted: %+v", st)
 			}
 		})
 	}

@@ -30,7 +30,8 @@ type Stats struct {
 	SYNDropped uint64 // the Handler said so
 	SYNLimited uint64 // answered RST: MaxFlows or MaxFlowsPerClient is reached
 	// SYNOverflow counts those dropped because a queue was full: the accept
-	// queue of a listener, or MaxHalfOpen handshakes with AllPorts.
+	// queue of a listener, or with AllPorts that of handshakes that were given up
+	// and have not ended yet.
 	SYNOverflow uint64
 
 	DataDropped uint64 // segments with data that there was no memory for
@@ -39,6 +40,7 @@ type Stats struct {
 	SYNCookiesAccepted uint64 // cookies that came back
 	SYNCookiesInvalid  uint64 // ACKs without a connection and without a valid cookie
 	HandshakesTimedOut uint64 // given up after HandshakeTimeout
+	HandshakesEvicted  uint64 // given up for a newer one, with AllPorts
 
 	// What came behind the ACK of a cookie, before its connection was made.
 	EarlyHeld    uint64 // packets that waited for it
@@ -88,6 +90,7 @@ type counters struct {
 	fragments, reassembled, fragmentsTimedOut, fragmentsEvicted atomic.Uint64
 	synPassed, synReset, synDropped, synLimited                 atomic.Uint64
 	synOverflow, handshakesTimedOut, dataDropped                atomic.Uint64
+	handshakesEvicted                                           atomic.Uint64
 	acksOutdated                                                atomic.Uint64
 }
 
@@ -109,7 +112,8 @@ func (c *counters) snapshot() Stats {
 		SYNDropped: c.synDropped.Load(), SYNLimited: c.synLimited.Load(),
 		DataDropped: c.dataDropped.Load(),
 		SYNOverflow: c.synOverflow.Load(), HandshakesTimedOut: c.handshakesTimedOut.Load(),
-		ACKsOutdated: c.acksOutdated.Load(),
+		HandshakesEvicted: c.handshakesEvicted.Load(),
+		ACKsOutdated:      c.acksOutdated.Load(),
 	}
 }
 

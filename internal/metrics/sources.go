@@ -158,6 +158,7 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"held":    func(s *stack.Stats) uint64 { return s.EarlyHeld },
 		"dropped": func(s *stack.Stats) uint64 { return s.EarlyDropped },
 	})
+	add("stack_handshakes_evicted_total", "TCP handshakes that gave way to a newer one, with capture.ports all.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesEvicted }})
 	add("stack_handshakes_timed_out_total", "TCP handshakes that the client did not complete.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesTimedOut }})
 	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})
 	add("stack_retransmission_timeouts_total", "TCP retransmission timeouts.", "", by{"": func(s *stack.Stats) uint64 { return s.Timeouts }})

@@ -33,6 +33,7 @@ func countedLimits() []counted {
 	warn, info := zapcore.WarnLevel, zapcore.InfoLevel
 	return []counted{
 		{"half-open handshakes", "answered_with_syn_cookie", warn, func(c *limitCounts) uint64 { return c.stack.SYNCookiesSent }},
+		{"half-open handshakes", "gave_way_to_newer_ones", warn, func(c *limitCounts) uint64 { return c.stack.HandshakesEvicted }},
 		{"half-open handshakes", "dropped", warn, func(c *limitCounts) uint64 { return c.stack.SYNOverflow }},
 		{"segments behind a SYN cookie", "dropped", warn, func(c *limitCounts) uint64 { return c.stack.EarlyDropped }},
 		{"fragments", "evicted", warn, func(c *limitCounts) uint64 { return c.stack.FragmentsEvicted }},
