@@ -45,6 +45,8 @@ func (s *Steering) writeTable(steer bool) error {
 		if s.cfg.ClientSource {
 			b.source()
 		}
+	} else {
+		b.origin(b.base("origin", nftables.ChainHookPrerouting, steerPriority))
 	}
 	b.guard()
 	if err := b.conn.Flush(); err != nil {
@@ -76,7 +78,7 @@ func nftHint(err error) string {
 	case errors.Is(err, unix.EPERM):
 		return ": CAP_NET_ADMIN is missing: run as root"
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOENT):
-		return ": the kernel lacks a part of nftables: `modprobe -a nf_tables nft_ct nft_reject_inet`, and for `source: client` `modprobe -a nft_socket nft_chain_nat nft_nat`"
+		return ": the kernel lacks a part of nftables: `modprobe -a nf_tables nft_ct nft_fib_inet nft_reject_inet`, and for `source: client` `modprobe -a nft_socket nft_chain_nat nft_nat`"
 	}
 	return ""
 }
@@ -87,7 +89,7 @@ type tableBuilder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	ports, names, indexes, exempt, gro *nftables.Set
+	ports, names, indexes, exempt, protocols, gro *nftables.Set
 
 	lines int      // sets, chains and rules: what listTable gives a line each
 	full  []string // the lines of the sets
@@ -109,7 +111,7 @@ func (b *tableBuilder) made(listing string) bool {
 }
 
 func (b *tableBuilder) sets(indexes []int, gro []string) error {
-	var ports, names, idx, exempt, turned [][]byte
+	var ports, names, idx, exempt, protocols, turned [][]byte
 	for _, p := range b.cfg.Ports {
 		ports = append(ports, binary.BigEndian.AppendUint16(nil, p))
 	}
@@ -121,6 +123,9 @@ func (b *tableBuilder) sets(indexes []int, gro []string) error {
 	}
 	for _, n := range gro {
 		turned = append(turned, ifname(n))
+	}
+	for _, p := range b.cfg.Protocols {
+		protocols = append(protocols, []byte{p})
 	}
 	for _, i := range indexes {
 		idx = append(idx, binary.NativeEndian.AppendUint32(nil, uint32(i)))
@@ -136,6 +141,7 @@ func (b *tableBuilder) sets(indexes []int, gro []string) error {
 		{&b.names, "captured", nftables.TypeIFName, binaryutil.NativeEndian, names},
 		{&b.indexes, "captured_index", nftables.TypeIFIndex, binaryutil.NativeEndian, idx},
 		{&b.exempt, "exempt", nftables.TypeIFName, binaryutil.NativeEndian, exempt},
+		{&b.protocols, "protocols", nftables.TypeInetProto, binaryutil.NativeEndian, protocols},
 		{&b.gro, groSet, nftables.TypeIFName, binaryutil.NativeEndian, turned},
 	} {
 		if def.name == groSet && len(turned) == 0 {
@@ -170,49 +176,12 @@ func (b *tableBuilder) steer() {
 	if b.cfg.ClientSource {
 		b.markAnswers(chain)
 	}
+	b.origin(chain)
 	b.ifCaptured(chain, mark)
 
 	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))
 	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), b.setMark(b.cfg.Mark))
 	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), b.setMark(b.cfg.Mark))
-}
-
-// guard is the chain that drops. Its ICMP rules hold a ct expression, and so
-// connection tracking and defragmentation are on with the guard alone.
-func (b *tableBuilder) guard() {
-	chain := b.base("guard", nftables.ChainHookForward, guardPriority)
-	captured := b.chain("captured")
-
-	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
-	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
-	b.rule(chain, b.isMark(b.cfg.Mark), drop())
-	if b.cfg.ClientSource {
-		b.guardAnswers(chain)
-	}
-	b.ifCaptured(chain, captured)
-	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
-	// A packet without connection tracking has no direction, so it is not
-	// accepted here.
-	b.rule(chain, ct(expr.CtKeyDIRECTION), equal([]byte{1}), accept())
-	b.rule(chain, b.tcp(), drop())
-	b.rule(chain, ipv4Fragment(), drop())
-	b.rule(chain, ipv6Fragment(), drop())
-
-	b.rule(captured, b.tcp(), drop())
-	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop())
-	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop())
-	b.rule(captured, ipv4Fragment(), drop())
-	b.rule(captured, ipv6Fragment(), drop())
-	if b.cfg.RejectUDP {
-		udp := concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
-		if b.cfg.AllPorts {
-			udp = concat(proto(unix.IPPROTO_UDP), port(2), equal([]byte{443 >> 8, 443 & 0xff}))
-		}
-		b.rule(captured, udp, []expr.Any{
-			&expr.Counter{},
-			&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH},
-		})
-	}
 }
 
 func (b *tableBuilder) base(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
@@ -261,16 +230,16 @@ func (b *tableBuilder) tcp() []expr.Any {
 // and the packet quoted in them is one of ours, TCP *from* a captured port.
 // What we write has no IP options and no extension headers, so the quoted TCP
 // header is at a fixed place behind the 8 bytes of the ICMP error.
-func (b *tableBuilder) icmpAboutCaptured(family byte) []expr.Any {
+func (b *tableBuilder) icmpAboutCaptured(of byte) []expr.Any {
 	icmp := byte(unix.IPPROTO_ICMP)
-	if family == unix.NFPROTO_IPV6 {
+	if of == unix.NFPROTO_IPV6 {
 		icmp = unix.IPPROTO_ICMPV6
 	}
 	return concat(
-		load(expr.MetaKeyNFPROTO), equal([]byte{family}),
+		family(of),
 		proto(icmp),
 		ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitRELATED)),
-		b.quoted(family, 0),
+		b.quoted(of, 0),
 	)
 }
 
@@ -286,73 +255,4 @@ func (b *tableBuilder) quoted(family byte, offset uint32) []expr.Any {
 		m = concat(m, transport(quotedTCP+offset, 2), in(b.ports))
 	}
 	return m
-}
-
-// ipv4Fragment and ipv6Fragment match what is still a fragment although
-// connection tracking should have put everything together: somebody's rule took
-// it out of that before, or it is an IPv6 first fragment without all headers,
-// which is forbidden (RFC 8200, section 4.5) and which Linux lets through
-// (nf_ct_frag6_gather). An IPv6 fragment may hide that it is TCP.
-func ipv4Fragment() []expr.Any {
-	return concat(
-		load(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV4}),
-		network(9, 1), equal([]byte{unix.IPPROTO_TCP}),
-		network(6, 2), masked([]byte{0x3f, 0xff}), // MF flag and offset (RFC 791, section 3.1)
-	)
-}
-
-func ipv6Fragment() []expr.Any {
-	return concat(
-		load(expr.MetaKeyNFPROTO), equal([]byte{unix.NFPROTO_IPV6}),
-		[]expr.Any{&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}},
-		masked([]byte{0xff, 0xf9}), // offset and M flag (RFC 8200, section 4.5)
-	)
-}
-
-func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
-func drop() []expr.Any {
-	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
-}
-
-func load(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: 1}} }
-func ct(key expr.CtKey) []expr.Any     { return []expr.Any{&expr.Ct{Key: key, Register: 1}} }
-func proto(p byte) []expr.Any          { return concat(load(expr.MetaKeyL4PROTO), equal([]byte{p})) }
-
-func name(key expr.MetaKey, ifc string) []expr.Any { return concat(load(key), equal(ifname(ifc))) }
-
-func port(offset uint32) []expr.Any { return transport(offset, 2) }
-
-func network(offset, n uint32) []expr.Any {
-	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: n}}
-}
-
-// transport loads n bytes at offset in the transport header.
-func transport(offset, n uint32) []expr.Any {
-	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: n}}
-}
-
-func equal(data []byte) []expr.Any {
-	return []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
-}
-
-// masked matches if a bit of mask is set in the register.
-func masked(mask []byte) []expr.Any {
-	none := make([]byte, len(mask))
-	return []expr.Any{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: none},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: none},
-	}
-}
-
-func in(set *nftables.Set) []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}
-}
-
-func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
-
-// ifname is a name as nft compares it: IFNAMSIZ bytes, the rest zero.
-func ifname(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
 }

@@ -20,6 +20,7 @@ type packet struct {
 	icmpCode     byte
 	fragment     int  // bytes of payload a fragment, multiple of 8; 0: whole
 	synack       bool // TCP: SYN|ACK instead of SYN
+	flags        byte // TCP: these instead, if not 0
 	icmpMTU      uint16
 }
 
@@ -31,6 +32,9 @@ func (p packet) transport() []byte {
 		flags := byte(0x02)
 		if p.synack {
 			flags = 0x12
+		}
+		if p.flags != 0 {
+			flags = p.flags
 		}
 		h = binary.BigEndian.AppendUint16(h, p.sport)
 		h = binary.BigEndian.AppendUint16(h, p.dport)

@@ -130,7 +130,7 @@ func (b *tableBuilder) source() {
 		family      byte
 		offset, len uint32 // of the source address in the IP header
 	}{{unix.NFPROTO_IPV4, 12, 4}, {unix.NFPROTO_IPV6, 8, 16}} {
-		b.rule(keep, inZone, load(expr.MetaKeyNFPROTO), equal([]byte{f.family}), network(f.offset, f.len),
+		b.rule(keep, inZone, family(f.family), network(f.offset, f.len),
 			[]expr.Any{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f.family), RegAddrMin: 1}})
 	}
 
@@ -157,15 +157,10 @@ func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
 // no answer: it must never find somebody's transparent listener this way.
 func (b *tableBuilder) answers(chain *nftables.Chain, then []expr.Any) {
 	socket := concat([]expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}, equal([]byte{1}))
-	// RFC 9293, section 3.1: the flags are in byte 13, SYN is 2, ACK is 16.
-	noSYN := concat(transport(13, 1), []expr.Any{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x12}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0x02}},
-	})
-	b.rule(chain, b.tcpFrom(), noSYN, socket, then)
+	b.rule(chain, b.tcpFrom(), noSYN(), socket, then)
 	// The socket expression looks into ICMP errors by itself (nf_sk_lookup_slow_v4).
 	for _, f := range []struct{ family, icmp byte }{{unix.NFPROTO_IPV4, unix.IPPROTO_ICMP}, {unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6}} {
-		b.rule(chain, load(expr.MetaKeyNFPROTO), equal([]byte{f.family}), proto(f.icmp), b.quoted(f.family, 2), socket, then)
+		b.rule(chain, family(f.family), proto(f.icmp), b.quoted(f.family, 2), socket, then)
 	}
 }
 

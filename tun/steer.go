@@ -56,6 +56,9 @@ type SteerConfig struct {
 	// with ICMP port unreachable, so that QUIC falls back to TCP. With
 	// AllPorts it is port 443 alone, or there would be no DNS left.
 	RejectUDP bool
+	// Protocols are numbers of IP protocols that may be forwarded uninspected from
+	// interfaces that are not exempt, besides TCP to other ports, UDP and ICMP.
+	Protocols []uint8
 	// Mark is the firewall mark of captured packets; not 0 and within Mask.
 	Mark uint32
 	// Mask has the bits of the firewall mark that are ours: no others are set,

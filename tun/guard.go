@@ -1,0 +1,145 @@
+package tun
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The guard drops what would be forwarded uninspected. It names what may pass
+// and drops the rest, whatever that is: a packet of which the kernel, and so
+// these rules, read something else than the destination reads in it is a way
+// round every rule that names what may not.
+//
+// So, but from interfaces that are exempt, these alone are forwarded by anything
+// but the TUN:
+//
+//   - TCP to a port that is not captured, and replies to one that is (see reply);
+//   - UDP; from captured interfaces not to captured ports (RejectUDP);
+//   - ICMP in IPv4 and ICMPv6 in IPv6;
+//   - the IP protocols of SteerConfig.Protocols.
+//
+// For IPv6 the protocol is the one behind the extension headers that the kernel
+// knows (ipv6_find_hdr: hop-by-hop, routing, fragment, authentication,
+// destination options). Other stacks skip others, such as 253 (RFC 4727), and
+// find TCP behind them. Tunnels in IP (4, 41, 47) and encrypted packets (50) may
+// hold anything, and are not forwarded either unless they are named.
+
+// guard is the chain that drops. Its ICMP rules hold a ct expression, and so
+// connection tracking and defragmentation are on with the guard alone.
+func (b *tableBuilder) guard() {
+	chain := b.base("guard", nftables.ChainHookForward, guardPriority)
+	captured := b.chain("captured")
+	known := b.chain("known")
+
+	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
+	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
+	b.rule(chain, b.isMark(b.cfg.Mark), drop())
+	if b.cfg.ClientSource {
+		b.guardAnswers(chain)
+	}
+	b.ifCaptured(chain, captured)
+	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
+	b.rule(chain, ipv4Fragment(), drop())
+	b.rule(chain, ipv6Fragment(), drop())
+	if b.cfg.AllPorts {
+		// Only what is exempt begins connections that are forwarded, and the replies
+		// go back there.
+		b.rule(chain, load(expr.MetaKeyOIFNAME), in(b.exempt), b.tcp(), reply(), accept())
+	} else {
+		b.rule(chain, b.tcp(), reply(), accept())
+	}
+	b.rule(chain, toKnown(known))
+
+	b.rule(captured, b.tcp(), drop())
+	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop())
+	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop())
+	b.rule(captured, ipv4Fragment(), drop())
+	b.rule(captured, ipv6Fragment(), drop())
+	if b.cfg.RejectUDP {
+		udp := concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
+		if b.cfg.AllPorts {
+			udp = concat(proto(unix.IPPROTO_UDP), port(2), equal([]byte{443 >> 8, 443 & 0xff}))
+		}
+		b.rule(captured, udp, []expr.Any{
+			&expr.Counter{},
+			&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH},
+		})
+	}
+	b.rule(captured, toKnown(known))
+	b.known(known)
+}
+
+// known is the end of the guard: it accepts what is known and drops the rest,
+// also a packet whose headers or ports cannot be read at all, for which no rule
+// that reads them matches.
+func (b *tableBuilder) known(chain *nftables.Chain) {
+	b.rule(chain, proto(unix.IPPROTO_UDP), port(2), notEqual([]byte{0, 0}), accept())
+	if !b.cfg.AllPorts {
+		b.rule(chain, proto(unix.IPPROTO_TCP), port(2), notIn(b.ports), accept())
+	}
+	b.rule(chain, family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), accept())
+	b.rule(chain, family(unix.NFPROTO_IPV6), proto(unix.IPPROTO_ICMPV6), accept())
+	b.rule(chain, load(expr.MetaKeyL4PROTO), in(b.protocols), accept())
+	b.rule(chain, drop())
+}
+
+func toKnown(known *nftables.Chain) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: known.Name}}
+}
+
+// reply matches TCP that answers a connection which began at the other side. A
+// SYN without ACK answers nothing: who opens his connection by one forged SYN
+// "from the destination" makes his own SYN a reply in the eyes of connection
+// tracking (a simultaneous open, RFC 9293, section 3.5), and no listener takes
+// a connection without it. A packet without connection tracking has no direction
+// and is no reply. See also origin.
+func reply() []expr.Any {
+	return concat(ct(expr.CtKeyDIRECTION), equal([]byte{1}), noSYN())
+}
+
+// noSYN matches TCP that does not begin a connection (RFC 9293, section 3.1: the
+// flags are in byte 13, SYN is 2, ACK is 16).
+func noSYN() []expr.Any {
+	return concat(transport(13, 1), []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x12}, Xor: []byte{0}},
+	}, notEqual([]byte{0x02}))
+}
+
+// origin drops in prerouting what begins a connection from a captured port and
+// came in by an interface to which the way back to its sender does not lead: the
+// replies to it would be packets to a captured port, see reply. It is a strict
+// rp_filter (RFC 3704, section 2.2) for these alone, whatever the host's is, and
+// of both families. What connection tracking has never seen before is new to it,
+// whatever its flags are. With AllPorts nothing but an exempt interface begins a
+// connection that is forwarded.
+func (b *tableBuilder) origin(chain *nftables.Chain) {
+	if b.cfg.AllPorts {
+		return
+	}
+	fromElsewhere := concat(load(expr.MetaKeyIIFNAME), notEqual(ifname(b.cfg.TUN)))
+	b.rule(chain, b.tcpFrom(), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)), fromElsewhere, []expr.Any{
+		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
+	}, equal(native32(0)), drop())
+}
+
+// ipv4Fragment and ipv6Fragment match what is still a fragment although
+// connection tracking should have put everything together: somebody's rule took
+// it out of that before, or it is an IPv6 first fragment without all headers,
+// which is forbidden (RFC 8200, section 4.5) and which Linux lets through
+// (nf_ct_frag6_gather). For IPv6 a Fragment header that is left is enough, also
+// one that takes nothing apart (an atomic fragment, RFC 6946): connection
+// tracking looks at the outermost only, and below it a fragment may be whose
+// beginning holds no TCP header.
+func ipv4Fragment() []expr.Any {
+	return concat(
+		family(unix.NFPROTO_IPV4),
+		network(6, 2), masked([]byte{0x3f, 0xff}), // MF flag and offset (RFC 791, section 3.1)
+	)
+}
+
+func ipv6Fragment() []expr.Any {
+	return concat(family(unix.NFPROTO_IPV6), []expr.Any{
+		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Len: 1, Op: expr.ExthdrOpIpv6, Flags: unix.NFT_EXTHDR_F_PRESENT},
+	}, equal([]byte{1}))
+}
