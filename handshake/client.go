@@ -2,9 +2,7 @@ package handshake
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"slices"
 
@@ -83,40 +81,6 @@ func (g *leg) verifyServer(cs tls.ConnectionState) error {
 	}
 	g.ledger.complete(StepServerVerified)
 	return nil
-}
-
-// verifyName checks the destination's name or address (RFC 9525): subject
-// alternative names only, a wildcard for one whole label.
-func (g *leg) verifyName() *Error {
-	if err := g.peer.Leaf().VerifyHostname(g.p.VerifyName); err != nil {
-		e := Refuse(StepServerVerified, reason.UpstreamName, "wanted "+g.p.VerifyName)
-		e.Wanted, e.Err = AlertBadCertificate, err
-		return e
-	}
-	return nil
-}
-
-// verifyDestination is chain, name and pins, as far as they are asked for.
-func (g *leg) verifyDestination(shown []*x509.Certificate) (*Peer, *Error) {
-	peer := &Peer{Shown: shown}
-	if !g.p.Insecure {
-		verified, e := g.engine.chains.verify(shown, g.usage(), g.p)
-		if e == nil {
-			e = g.verifyName()
-		}
-		if e != nil {
-			return nil, e
-		}
-		peer = verified
-	} else if f := (&verifier{shown: shown}).bounds(g.p); f != nil {
-		return nil, f.refusal(g.usage())
-	}
-	if len(g.p.Pins) > 0 && !slices.Contains(g.p.Pins, sha256.Sum256(peer.Leaf().RawSubjectPublicKeyInfo)) {
-		e := Refuse(StepServerVerified, reason.UpstreamPin, "its key's pin is "+peer.SPKI())
-		e.Wanted = AlertBadCertificate
-		return nil, e
-	}
-	return peer, nil
 }
 
 // upstreamCrypto refuses what the destination chose.

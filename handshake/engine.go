@@ -20,6 +20,9 @@ type State struct {
 	ServerName string // SNI sent or received
 	Resumed    bool
 	HelloRetry bool
+	// ExtendedMasterSecret says that the session is bound to its handshake (RFC
+	// 7627), as it always is in TLS 1.3; false until the handshake has ended.
+	ExtendedMasterSecret bool
 	// Observed is what the client would have been refused for without
 	// Params.Observe, before CheckPeer is asked; nil if nothing. The Peer's
 	// chain is not verified then: Chain is nil and Authority is empty.

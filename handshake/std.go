@@ -259,10 +259,13 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 }
 
 func (g *leg) verifyChain(shown []*x509.Certificate) (*Peer, *Error) {
-	if !g.server {
-		return g.verifyDestination(shown)
+	verify := func(shown []*x509.Certificate, _ []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
+		return g.engine.chains.verify(shown, usage, p)
 	}
-	return g.engine.chains.verify(shown, g.usage(), g.p)
+	if !g.server {
+		return g.p.verifyDestination(shown, verify)
+	}
+	return verify(shown, nil, g.usage(), g.p)
 }
 
 // session ends a handshake that went well: only now is the peer proven.
@@ -270,6 +273,7 @@ func (g *leg) session(tc *tls.Conn, seen observed) *Session {
 	cs := tc.ConnectionState()
 	state := stateOf(&cs)
 	state.Observed = g.observed
+	state.ExtendedMasterSecret = state.Version >= versionTLS13 || seen.ems
 	s := &Session{State: state, Conn: &sessionConn{Conn: tc, raw: g.conn, ledger: g.ledger}}
 	if g.peer != nil {
 		proven := *g.peer

@@ -105,8 +105,8 @@ func (s *Shadow) SetID() string {
 // Judge decides a flow by the shadow policy, at the moment at which the
 // enforced one has said its last word: facts hold what is known then. It
 // counts and returns the difference, and what the shadow says; false if they
-// agree. Facts.Peer was verified against the authorities of the enforced rule.
-// Where the shadow's rule trusts others, it is verified anew.
+// agree. Facts.Peer was verified against the authorities of the enforced rule:
+// it is verified anew.
 func (s *Shadow) Judge(enforced Verdict, f Facts) (Difference, Verdict, bool) {
 	if s == nil || s.set == nil {
 		return Difference{}, Verdict{}, false
@@ -128,27 +128,20 @@ func (s *Shadow) Judge(enforced Verdict, f Facts) (Difference, Verdict, bool) {
 	return d, v, true
 }
 
-// decide goes through the moments that the flow has gone through.
+// decide asks the shadow for the moments that the flow has gone through.
 func (s *Shadow) decide(enforced Verdict, f Facts) Verdict {
-	if f.Hello == nil {
-		v, decided := s.set.OnSYN(f)
-		if !decided && enforced.Action != Deny {
-			// The enforced policy bypassed without looking; what the shadow would
-			// have said of the hello is not known, only that it would have asked.
-			v.Action, v.Reason = Terminate, ""
-		}
-		return v
-	}
-	v := s.set.OnHello(f)
-	asked := f.Peer != nil || enforced.Action == Terminate || answersAbsence(enforced.Reason)
-	if v.Action != Terminate || !asked {
+	f.Upstream = nil // it was made by the enforced rule; the shadow's might make another
+	d := s.set.Redecide(f)
+	switch asked := f.Peer != nil || enforced.Action == Terminate || answersAbsence(enforced.Reason); {
+	case !d.Decided && enforced.Action != Deny:
+		// The enforced policy bypassed without looking; what the shadow would
+		// have said of the hello is not known, only that it would have asked.
+		d.Verdict.Action, d.Verdict.Reason = Terminate, ""
+	case d.Hello.Action == Terminate && !asked:
 		// Nobody was asked for a certificate: the shadow's answer ends here.
-		return v
+		return d.Hello
 	}
-	if f.Peer != nil {
-		f = s.set.Shown(f, f.Peer.Shown)
-	}
-	return s.set.OnPeer(v.Plan, f)
+	return d.Verdict
 }
 
 // answersAbsence says whether a refusal is one that follows only after a

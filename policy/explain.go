@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -30,7 +29,7 @@ type Trace struct {
 
 // Explanation is a decision with what led to it.
 type Explanation struct {
-	// Moment the decision was made at: "syn", "hello" or "peer".
+	// Moment the decision was made at: "syn", "hello", "peer" or "destination".
 	Moment string
 	// Rules that were tried, in order, up to and with the one that fits.
 	Rules []Trace
@@ -50,23 +49,12 @@ type Explanation struct {
 	Change []string
 }
 
-// Explain decides a flow as far as the facts go, with the same functions that
-// enforce, and says why: with a hello like OnHello, and where that terminates
-// like OnPeer; without one like OnSYN.
+// Explain decides a flow as far as the facts go, as Redecide does, and says why.
 func (s *Set) Explain(f Facts) *Explanation {
-	e := &Explanation{Moment: "syn", Decided: true}
-	switch {
-	case f.Hello == nil:
-		e.Verdict, e.Decided = s.OnSYN(f)
-	default:
-		e.Moment = "hello"
-		if e.Verdict = s.OnHello(f); e.Verdict.Action == Terminate {
-			e.Moment = "peer"
-			e.Verdict = s.OnPeer(e.Verdict.Plan, f)
-		}
-	}
+	d := s.Redecide(f)
+	e := &Explanation{Moment: d.Moment, Verdict: d.Verdict, Decided: d.Decided}
 	if flow, _, ok := s.subject(f); ok {
-		e.trace(s, &flow, f)
+		e.trace(s, &flow, d.Facts)
 	}
 	v := e.Verdict
 	code := v.Reason
@@ -80,24 +68,14 @@ func (s *Set) Explain(f Facts) *Explanation {
 	return e
 }
 
-// Shown adds a client's certificates to the facts of a flow, verified as the
-// engine would by the rule that the flow comes to: what Explain and tests of a
-// policy use in the place of a handshake. Possession of the key is assumed.
+// Shown adds a client's certificates to the facts of a flow, as if it had shown
+// them and proven its key: what tests of a policy use in the place of a
+// handshake. Redecide verifies them.
 func (s *Set) Shown(f Facts, chain []*x509.Certificate) Facts {
-	v := s.OnHello(f)
-	if v.Action != Terminate || len(chain) == 0 || v.Plan.Client.ClientAuth == handshake.ClientAuthNone {
-		f.Peer = nil
-		return f
+	f.Peer = nil
+	if v := s.OnHello(f); v.Action == Terminate && len(chain) > 0 && v.Plan.Client.ClientAuth != handshake.ClientAuthNone {
+		f.Peer = &handshake.Peer{Shown: chain, Proven: true}
 	}
-	params := *v.Plan.Client
-	params.Now = func() time.Time { return f.Now }
-	verified, refusal := handshake.Verify(chain, params.Authorities, x509.ExtKeyUsageClientAuth, &params)
-	if refusal != nil {
-		f.Peer = &handshake.Peer{Shown: chain, Refusal: refusal}
-		return f
-	}
-	verified.Proven = true
-	f.Peer = verified
 	return f
 }
 

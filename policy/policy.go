@@ -32,6 +32,8 @@ type Facts struct {
 	Hello *handshake.ClientHello // nil before OnHello
 	Peer  *handshake.Peer        // nil before OnPeer, and where no certificate was shown
 	State *handshake.State       // what the handshake agreed on; nil before OnPeer
+	// Upstream is the connection with the destination; nil while there is none.
+	Upstream *Upstream
 }
 
 // Action is what happens to a flow. The zero value denies, and so does every

@@ -262,7 +262,7 @@ type Metrics struct {
 type Reload struct {
 	// Watch also reloads when the configuration or a file it names has changed; looked at every 5 seconds. Default false.
 	Watch bool `yaml:"watch"`
-	// Live is what becomes of live flows: "keep" (the default; they keep the policy they began with) or "reevaluate" (they are decided anew, and end where they are no longer allowed).
+	// Live is what becomes of flows that relay already: "keep" (the default; they keep the policy they began with) or "reevaluate" (each is judged anew by the new policy, its certificates too, and ends where a new connection like it would be refused). Flows that do not relay yet are always judged by the new policy.
 	Live string `yaml:"live"`
 }
 

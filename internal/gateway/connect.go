@@ -117,6 +117,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 		dest.reset()
 		return nil, nil, err
 	case params == nil:
+		fl.facts.Upstream = upstream(plan, nil)
 		return dest, nil, nil
 	}
 	params.ALPN = offer
@@ -143,6 +144,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 		return nil, nil, e
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
+	fl.facts.Upstream = upstream(plan, up)
 	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw}, up, nil
 }
 

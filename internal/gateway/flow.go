@@ -33,7 +33,8 @@ import (
 // flow is one connection on its walk.
 type flow struct {
 	g      *Gateway
-	set    *policy.Set
+	set    *policy.Set // whose rule and parameters the flow has
+	judged *policy.Set // the last one that was asked whether it is let through
 	limits Limits
 	shadow *policy.Shadow
 	// verdict is the last word of the enforced policy; Reason "" means that the
@@ -65,7 +66,7 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Time) *flow {
 	now := g.current.Load()
 	fl := &flow{
-		g: g, set: now.set, limits: now.limits, shadow: now.shadow, client: client,
+		g: g, set: now.set, judged: now.set, limits: now.limits, shadow: now.shadow, client: client,
 		rec:    audit.NewRecord(g.registry.nextID(), at, src, dst),
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
 		ledger: handshake.NewLedger(at),
@@ -158,6 +159,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 		fl.refuseHello(err, 0)
 		return nil
 	}
+	fl.renew()
 	fl.facts.Hello = hello
 	fl.ledger.NoteHello(hello)
 	fl.rec.SNI, fl.rec.ALPN, fl.rec.Step = hello.ServerName, hello.ALPN, handshake.StepClientHello
@@ -196,9 +198,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 // serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
 func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, params *handshake.Params) *handshake.Session {
 	check := func(peer *handshake.Peer, state *handshake.State) error {
-		facts := fl.facts
-		facts.Peer, facts.State = peer, state
-		v := fl.withRevocation(ctx, plan, peer, fl.set.OnPeer(plan, facts))
+		v := fl.judgePeer(ctx, plan, peer, state)
 		if v.Action == policy.Terminate {
 			return nil
 		}
@@ -233,14 +233,16 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		fl.client.Reset()
 		return nil
 	}
-	v := fl.withRevocation(ctx, plan, session.Peer, fl.set.OnPeer(plan, fl.facts))
+	v := fl.judgePeer(ctx, plan, session.Peer, &session.State)
 	fl.note(v)
 	if v.Action != policy.Terminate {
 		fl.client.Reset()
 		return nil
 	}
+	if !fl.grant(ctx, v) {
+		return nil
+	}
 	session.Grant()
-	fl.live.grant(v, fl.facts)
 	fl.rec.Step = handshake.StepApplicationData
 	return session
 }
@@ -258,12 +260,18 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 		fl.client.Reset()
 		return nil
 	}
+	if !fl.connected(ctx) {
+		dest.reset()
+		return nil
+	}
 	return fl.relay(session.Conn, dest)
 }
 
 // bypass connects a client that nobody looks into.
 func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verdict) *relay {
-	fl.live.grant(v, fl.facts)
+	if !fl.grant(ctx, v) {
+		return nil
+	}
 	var dest *destination
 	err := fl.waitFor(ctx, func(ctx context.Context) (err error) {
 		dest, err = fl.dial(ctx, v.Plan)
@@ -272,6 +280,11 @@ func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verd
 	if err != nil {
 		fl.refuse(handshake.AsError(err))
 		fl.client.Reset()
+		return nil
+	}
+	fl.facts.Upstream = upstream(v.Plan, nil)
+	if !fl.connected(ctx) {
+		dest.reset()
 		return nil
 	}
 	return fl.relay(client, dest)

@@ -39,8 +39,9 @@ type leg struct {
 
 // granted is what a flow was let through with: enough to decide it anew.
 type granted struct {
-	verdict policy.Verdict
-	facts   policy.Facts
+	verdict policy.Verdict // the last one
+	facts   policy.Facts   // as they were verified for it
+	found   policy.Facts   // as the flow found them; what verdicts are made from
 }
 
 // Status is a flow as it stands at one moment.
@@ -115,6 +116,18 @@ func (l *Live) Granted() (policy.Facts, policy.Verdict, bool) {
 	return l.granted.facts, l.granted.verdict, true
 }
 
+// Found returns the facts that the flow found, to decide it anew; false while
+// it is not decided yet. Those of Granted have only what the last decision asked
+// for, verified by its authorities.
+func (l *Live) Found() (policy.Facts, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.granted == nil {
+		return policy.Facts{}, false
+	}
+	return l.granted.found, true
+}
+
 // End ends the flow with a RST to both sides; code stands in its record as
 // its end.
 func (l *Live) End(code reason.Code) {
@@ -168,7 +181,36 @@ func (l *Live) done(entries []handshake.Entry, lost int) {
 func (l *Live) grant(v policy.Verdict, f policy.Facts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.granted = &granted{v, f}
+	l.granted = &granted{v, f, f}
+}
+
+// takeBack undoes grant.
+func (l *Live) takeBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.granted = nil
+}
+
+// Regrant notes that the flow was decided anew and goes on: by which verdict,
+// and with which facts of policy.Decision. Nothing happens where it was not
+// granted.
+func (l *Live) Regrant(v policy.Verdict, f policy.Facts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.granted != nil {
+		l.granted = &granted{v, f, l.granted.found}
+	}
+}
+
+// connected adds the connection with the destination to the facts.
+func (l *Live) connected(up *policy.Upstream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.granted != nil {
+		g := *l.granted
+		g.facts.Upstream, g.found.Upstream = up, up
+		l.granted = &g
+	}
 }
 
 // relaying notes that data flows from now on; a code means that somebody has

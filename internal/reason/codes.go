@@ -69,6 +69,7 @@ const (
 	NotAllowed        Code = "identity_not_allowed"
 	ConditionFailed   Code = "condition_failed"
 	ConditionError    Code = "condition_error"
+	PolicyChanged     Code = "policy_changed"
 
 	// Towards the destination.
 
@@ -181,6 +182,7 @@ var entries = [...]Entry{
 	{NotAllowed, Refused, 6, 49, "the client is known, but none of the rule's allow entries fits it", "ask the owner of the rule to allow this identity"},
 	{ConditionFailed, Refused, 6, 49, "the rule's condition (when) is not true for this client; it stands in the record's detail", "ask the owner of the rule what it demands; `sslgate explain` shows the values it saw"},
 	{ConditionError, Refused, 6, 49, "the rule's condition (when) could not be evaluated for this client, which denies; the record's detail says why", "tell the owner of the rule: a condition must hold its own for certificates without the field it asks for"},
+	{PolicyChanged, Refused, 6, 49, "the policy was reloaded during this connection's handshake, and the new one would have the connection otherwise: bypassed or terminated, or another way to the destination", "connect again: the new policy decides then"},
 
 	{DialForbidden, Failed, 9, 49, "the destination is the gateway's own, loopback, link-local, multicast or the TUN's address, and no rule names it", "connect to a real destination; a rule that names the address exactly lifts this"},
 	{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},

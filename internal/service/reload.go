@@ -15,9 +15,6 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/gateway"
-	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/policy"
 )
 
 // Reload reads the configuration and every file it names again, once, and
@@ -108,44 +105,6 @@ func sameBase(old, now *config.Config) error {
 		return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))
 	}
 	return nil
-}
-
-// reevaluate decides every live flow by the new set and ends those that are
-// no longer allowed; it returns how many.
-func (s *Service) reevaluate(set *policy.Set) int {
-	ended := 0
-	s.gateway.Each(func(l *gateway.Live) {
-		facts, was, ok := l.Granted()
-		if !ok {
-			return // still in its handshake: the set it began with decides
-		}
-		facts.Now = time.Now()
-		if !stillAllowed(set, facts, was.Action) {
-			l.End(reason.EndPolicy)
-			ended++
-		}
-	})
-	return ended
-}
-
-// stillAllowed says whether the set would let a flow with these facts go on
-// the way it goes. A flow that was terminated cannot become a bypass, nor the
-// other way round.
-func stillAllowed(set *policy.Set, f policy.Facts, was policy.Action) bool {
-	v, decided := set.OnSYN(f)
-	if !decided {
-		if f.Hello == nil {
-			return false // its rule now asks for what was never seen
-		}
-		v = set.OnHello(f)
-	}
-	if v.Action != was {
-		return false
-	}
-	if v.Action == policy.Terminate {
-		v = set.OnPeer(v.Plan, f)
-	}
-	return v.Action == was
 }
 
 // watchEvery is how often the files are looked at with `reload: {watch: true}`:

@@ -53,9 +53,14 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	if session.Peer == nil || !session.Peer.Proven {
 		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, "")
 	}
-	// What counts is the answer about the proven peer.
+	// What counts is the answer about the proven peer, by the policy in force now.
 	if err := judge(session.Peer, &session.State); err != nil {
 		return nil, err
+	}
+	if now := s.runtime().Metrics; now != set {
+		if d := now.Redecide(facts); !d.Keeps(policy.Terminate) {
+			return nil, refusedBy(d.Verdict)
+		}
 	}
 	session.Grant()
 	return session.Conn, nil

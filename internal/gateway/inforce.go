@@ -1,0 +1,101 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// This file is what a flow does that meets a reload on its way. Until its hello
+// is read nothing is decided, and it takes the new settings over as a whole.
+// From then on it has the parameters of the rule that it came to; whether it is
+// let through is asked of both sets, and the new one's answer counts. So no flow
+// begins to relay by a policy that is no longer in force, whatever reload.live
+// says: that is about flows that relay already.
+
+// renew takes over what is in force now.
+func (fl *flow) renew() {
+	now := fl.g.current.Load()
+	fl.set, fl.judged, fl.limits, fl.shadow = now.set, now.set, now.limits, now.shadow
+	fl.rec.Policy = fl.set.ID()
+}
+
+// judgePeer judges the client's leg: by the flow's own set, and by the one in
+// force where that is another.
+func (fl *flow) judgePeer(ctx context.Context, plan *policy.Plan, peer *handshake.Peer, state *handshake.State) policy.Verdict {
+	facts := fl.facts
+	facts.Peer, facts.State = peer, state
+	v := fl.withRevocation(ctx, plan, peer, fl.set.OnPeer(plan, facts))
+	if now := fl.g.current.Load().set; v.Action == policy.Terminate && now != fl.set {
+		if d := fl.redecide(ctx, now, facts, v.Action); d.Verdict.Action != policy.Terminate {
+			fl.rec.Policy, fl.rec.Rule = d.Verdict.SetID, d.Verdict.Rule
+			return d.Verdict
+		}
+	}
+	return v
+}
+
+// redecide asks another set about a flow that is to go on as was. Where it must
+// not, the verdict is a refusal.
+func (fl *flow) redecide(ctx context.Context, set *policy.Set, facts policy.Facts, was policy.Action) policy.Decision {
+	facts.Now = fl.g.now()
+	d := set.Redecide(facts)
+	if d.Verdict.Action == policy.Terminate {
+		fl.revocation.asked = false // the chain may be another one
+		d.Verdict = fl.withRevocation(ctx, d.Verdict.Plan, d.Facts.Peer, d.Verdict)
+	}
+	if v := &d.Verdict; !d.Keeps(was) && v.Action != policy.Deny {
+		*v = policy.Verdict{
+			Rule: v.Rule, Reason: reason.PolicyChanged, Alert: handshake.AlertOf(reason.PolicyChanged), SetID: v.SetID,
+			Detail: "the new policy would " + v.Action.String() + " this connection",
+		}
+	}
+	return d
+}
+
+// grant lets the flow through, unless a reload has put another policy in force
+// which would not; then the flow has ended.
+func (fl *flow) grant(ctx context.Context, v policy.Verdict) bool {
+	fl.live.grant(v, fl.facts)
+	return fl.inForce(ctx)
+}
+
+// connected asks once more, now that the facts have the connection with the
+// destination.
+func (fl *flow) connected(ctx context.Context) bool {
+	fl.live.connected(fl.facts.Upstream)
+	return fl.inForce(ctx)
+}
+
+// inForce holds a flow that was granted against the policy in force, until that
+// is the one that was asked last. The order matters: a reload stores its set
+// and looks at what was granted afterwards, so one of the two sees the other.
+func (fl *flow) inForce(ctx context.Context) bool {
+	for {
+		now := fl.g.current.Load().set
+		if now == fl.judged {
+			return true
+		}
+		d := fl.redecide(ctx, now, fl.facts, fl.verdict.Action)
+		if d.Verdict.Action == policy.Deny {
+			fl.live.takeBack()
+			fl.note(d.Verdict)
+			fl.rec.Policy = d.Verdict.SetID
+			fl.client.Reset()
+			return false
+		}
+		fl.judged = now
+		fl.live.Regrant(d.Verdict, d.Facts)
+	}
+}
+
+// upstream is what the facts have of a connection made by a plan.
+func upstream(plan *policy.Plan, s *handshake.Session) *policy.Upstream {
+	up := &policy.Upstream{ProxyV2: plan.ProxyV2, Source: plan.Source}
+	if s != nil {
+		up.Peer, up.State = s.Peer, &s.State
+	}
+	return up
+}

@@ -1,0 +1,70 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// reevaluateFor bounds how long the OCSP responders may be asked about all live
+// flows together; then only what is known already counts.
+const reevaluateFor = 5 * time.Second
+
+// reevaluate decides every live flow by the new set, which is in force already,
+// and ends those that are no longer allowed; it returns how many. A flow that is
+// not granted yet asks the new set itself.
+func (s *Service) reevaluate(set *policy.Set) int {
+	ctx, cancel := context.WithTimeout(context.Background(), reevaluateFor)
+	defer cancel()
+	ended := 0
+	s.gateway.Each(func(l *gateway.Live) {
+		facts, ok := l.Found()
+		if !ok {
+			return
+		}
+		_, was, _ := l.Granted()
+		facts.Now = time.Now()
+		d := set.Redecide(facts)
+		code, detail := d.Verdict.Reason, d.Verdict.Detail
+		keeps := d.Keeps(was.Action)
+		if keeps {
+			code, detail = s.revokedNow(ctx, &d)
+			keeps = code == ""
+		}
+		if keeps {
+			l.Regrant(d.Verdict, d.Facts)
+			return
+		}
+		s.log.Info("live flow ended by a reload", zap.String("id", l.ID), zap.String("policy", set.ID()),
+			zap.String("rule", d.Verdict.Rule), zap.String("reason", string(code)), zap.String("detail", detail))
+		l.End(reason.EndPolicy)
+		ended++
+	})
+	return ended
+}
+
+// revokedNow says why a certificate of a flow that policy would keep ends it
+// all the same: revoked, or nothing fresh known of it under hard.
+func (s *Service) revokedNow(ctx context.Context, d *policy.Decision) (reason.Code, string) {
+	plan := d.Verdict.Plan
+	if plan == nil || plan.Observed {
+		return "", ""
+	}
+	if plan.EndsWhenRevoked() {
+		if r := s.revocation.Check(ctx, d.Facts.Peer, d.Facts.Now); r.Code != "" {
+			return r.Code, r.Detail
+		}
+	}
+	var destination *handshake.Peer
+	if up := d.Facts.Upstream; up != nil && plan.Mode == policy.TLSVerify {
+		destination = up.Peer
+	}
+	r := s.revocation.Check(ctx, destination, d.Facts.Now)
+	return r.Code, r.Detail
+}
