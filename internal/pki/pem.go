@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
 // maxPEM bounds what the parsers look at, in bytes: a thousand certificates
@@ -166,40 +168,18 @@ func blocks(data []byte, f func(n int, b *pem.Block) error) error {
 	if len(data) > maxPEM {
 		return fmt.Errorf("is %d bytes long; more than %d is not read", len(data), maxPEM)
 	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // editors on Windows put a byte order mark there
 	n := 0
-	for rest := data; ; {
-		var b *pem.Block
-		before := rest
-		b, rest = pem.Decode(rest)
-		// pem.Decode passes over a damaged block in silence; a certificate
-		// missing from a chain or a trust store must not go unseen.
-		skipped := before
-		if b != nil {
-			skipped = before[:len(before)-len(rest)]
-		}
-		begins := countBegins(skipped)
-		switch {
-		case b == nil && begins > 0, begins > 1:
-			return fmt.Errorf("block %d is damaged: its base64 text or its END line is broken", n+1)
-		case b == nil && n == 0:
-			return notPEM(data)
-		case b == nil:
-			return nil
-		}
+	err := pemfile.Each(data, func(b pemfile.Block) error {
 		n++
-		if err := f(n, b); err != nil {
-			return err
+		if err := f(n, &b.Block); err != nil {
+			return fmt.Errorf("line %d: %w", b.Line, err)
 		}
+		return nil
+	})
+	if errors.Is(err, pemfile.ErrNone) {
+		return notPEM(data)
 	}
-}
-
-func countBegins(data []byte) int {
-	n := bytes.Count(data, []byte("\n-----BEGIN "))
-	if bytes.HasPrefix(data, []byte("-----BEGIN ")) {
-		n++
-	}
-	return n
+	return err
 }
 
 // notPEM explains data without any PEM block.
@@ -226,7 +206,7 @@ func notPEM(data []byte) error {
 		}
 		return errors.New("is DER of an unknown kind, PEM is needed")
 	}
-	return errors.New(`is no PEM file (no line begins with "-----BEGIN ")`)
+	return pemfile.ErrNone
 }
 
 // Object identifiers in DER, with tag and length (RFC 5652, sections 4 and 5.1).

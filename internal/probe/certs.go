@@ -8,13 +8,13 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
@@ -47,11 +47,15 @@ func systemRoots() ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("read the system's roots: %w", err)
 		}
 		var roots []*x509.Certificate
-		for b, rest := pem.Decode(data); b != nil; b, rest = pem.Decode(rest) {
+		err = pemfile.Each(data, func(b pemfile.Block) error {
 			// One that this Go cannot read does not make the others useless.
 			if c, err := x509.ParseCertificate(b.Bytes); err == nil {
 				roots = append(roots, c)
 			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read the system's roots: %s: %w", f, err)
 		}
 		return roots, nil
 	}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -14,6 +14,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
 // Bounds of one source.
@@ -98,7 +99,7 @@ func ParseLists(data []byte, cas []*x509.Certificate) ([]*List, error) {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxListBytes)
 	}
 	// A list is longer than 127 bytes, so in DER its second byte is no text.
-	if len(data) < 2 || data[0] == 0x30 && data[1] >= 0x80 || !bytes.Contains(data, []byte("-----BEGIN ")) {
+	if len(data) >= 2 && data[0] == 0x30 && data[1] >= 0x80 {
 		l, err := parseList(data, cas)
 		if err != nil {
 			return nil, err
@@ -106,32 +107,30 @@ func ParseLists(data []byte, cas []*x509.Certificate) ([]*List, error) {
 		return []*List{l}, nil
 	}
 	var lists []*List
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			if bytes.Contains(data, []byte("-----BEGIN ")) {
-				return nil, fmt.Errorf("%w: a PEM block that is damaged or cut short", ErrNotCRL)
-			}
-			break
-		}
-		data = rest
+	err := pemfile.Each(data, func(block pemfile.Block) error {
 		if block.Type != "X509 CRL" {
-			return nil, fmt.Errorf(`%w: a PEM block %s, wanted "X509 CRL"`, ErrNotCRL, quote(block.Type))
+			return fmt.Errorf(`%w: line %d: a PEM block %s, wanted "X509 CRL"`, ErrNotCRL, block.Line, quote(block.Type))
 		}
 		if len(lists) == maxLists {
-			return nil, fmt.Errorf("%w: more than %d lists", ErrTooLarge, maxLists)
+			return fmt.Errorf("%w: more than %d lists", ErrTooLarge, maxLists)
 		}
 		l, err := parseList(block.Bytes, cas)
 		if err != nil {
-			return nil, fmt.Errorf("list %d: %w", len(lists)+1, err)
+			return fmt.Errorf("list %d, line %d: %w", len(lists)+1, block.Line, err)
 		}
-		if slices.ContainsFunc(lists, func(o *List) bool { return o.sum == l.sum }) {
-			continue
+		if !slices.ContainsFunc(lists, func(o *List) bool { return o.sum == l.sum }) {
+			lists = append(lists, l)
 		}
-		lists = append(lists, l)
-	}
-	if len(lists) == 0 {
-		return nil, fmt.Errorf("%w: no PEM block in it", ErrNotCRL)
+		return nil
+	})
+	var damaged *pemfile.Error
+	switch {
+	case errors.Is(err, pemfile.ErrNone):
+		return nil, fmt.Errorf("%w: neither PEM nor DER", ErrNotCRL)
+	case errors.As(err, &damaged), err != nil && lists == nil && len(bytes.TrimSpace(data)) == 0:
+		return nil, fmt.Errorf("%w: %w", ErrNotCRL, err)
+	case err != nil:
+		return nil, err
 	}
 	return lists, nil
 }
