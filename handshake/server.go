@@ -54,6 +54,7 @@ func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHell
 		return nil, g.fail(ctx, err, seen)
 	}
 	s := g.session(tc, seen)
+	g.hello = nil // tls.Conn keeps the leg, and nothing reads it any more
 	switch {
 	case s.Resumed:
 		// inherited has said so

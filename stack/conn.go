@@ -49,6 +49,7 @@ type Conn struct {
 	pieces  pieces
 	writeDL deadline
 
+	taken       atomic.Uint64 // by Read, in bytes
 	written     atomic.Uint64 // bytes
 	writeClosed atomic.Bool
 	failure     atomic.Pointer[syscall.Errno] // the first error that ended the connection
@@ -80,10 +81,14 @@ func (c *Conn) Read(b []byte) (int, error) {
 	c.reading = b
 	n, err := c.receive(&c.reading, tcpip.ReadOptions{})
 	if err == nil {
+		c.taken.Add(uint64(n))
 		c.ep.ModerateRecvBuf(n)
 	}
 	return n, err
 }
+
+// Taken is how many bytes Read has handed out.
+func (c *Conn) Taken() uint64 { return c.taken.Load() }
 
 // receive waits until something has arrived and has netstack write it to dst.
 // readMu is held.

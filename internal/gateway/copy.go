@@ -77,8 +77,12 @@ func (d *direction) turn() (n int, readErr, writeErr error) {
 		return d.hand()
 	}
 	buf := d.r.pool.get(d.size)
-	defer d.r.pool.put(buf)
 	d.size = len(*buf) // less where too much is lent
+	d.r.lent.Add(int64(d.size))
+	defer func(size int) {
+		d.r.lent.Add(-int64(size))
+		d.r.pool.put(buf)
+	}(d.size)
 	d.take(d.size)
 	n, readErr = d.src.Read(*buf)
 	if n > 0 {

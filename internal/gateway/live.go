@@ -177,6 +177,16 @@ func (l *Live) done(entries []handshake.Entry, lost int) {
 	l.dest, l.reached = nil, leg{entries, lost}
 }
 
+// compact puts a smaller hello in the place of the one that was read.
+func (l *Live) compact(h *handshake.ClientHello) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hello = h
+	if l.granted != nil {
+		l.granted.facts.Hello = h
+	}
+}
+
 // grant notes what the flow was let through with.
 func (l *Live) grant(v policy.Verdict, f policy.Facts) {
 	l.mu.Lock()
@@ -220,6 +230,14 @@ func (l *Live) relaying(r *relay) reason.Code {
 	defer l.mu.Unlock()
 	l.relay = r
 	return l.ended
+}
+
+// ending says whether somebody has ended the flow, which takes its time.
+func (l *Live) ending() bool {
+	l.mu.Lock()
+	r, ended := l.relay, l.ended != ""
+	l.mu.Unlock()
+	return ended || r != nil && r.ended()
 }
 
 // endedBy is the code of an End that came before data flowed.

@@ -56,21 +56,34 @@ func (g *Gateway) RelayBuffers() int64 { return g.buffers.lent.Load() }
 // in bytes, from the next loan on; lentMax is the most.
 func (g *Gateway) SetBufferRoom(room int64) { g.buffers.most.Store(min(room, lentMax)) }
 
-// flowCost is what ending a flow gives back beside the data it holds, in
-// bytes: its goroutines, TLS state and relay buffers.
-const flowCost = 64 << 10
+// What ending a flow gives back beside the data it holds, in bytes.
+const (
+	// flowCost is that of every flow: its goroutines, TLS state and small buffers.
+	flowCost = 64 << 10
+	// takenTimes is how often what a client has sent until it is let through is
+	// held, in one form or another: as it came, as a message, parsed, once more in
+	// crypto/tls. Certificates with thousands of names are the worst.
+	takenTimes = 4
+	// strangeCost is what a flow that is not let through yet may hold without
+	// being ended before all others: the handshakes of usual clients hold less.
+	strangeCost = 2 * flowCost
+)
 
 // held is what one flow holds.
 type held struct {
 	live  *Live
 	bytes int64
+	// strange is one that is not let through yet and holds more than the
+	// handshakes of usual clients.
+	strange bool
 }
 
 // holdings says what each of the flows holds.
 func holdings(all []*Live) []held {
 	out := make([]held, len(all))
 	stack.Ask(len(all), func(i int) {
-		out[i] = held{all[i], flowCost}
+		own, granted := all[i].held()
+		out[i] = held{all[i], own, !granted && own > strangeCost}
 		if c, ok := all[i].fl.client.(interface{ Held() (int, int) }); ok {
 			received, sent := c.Held()
 			out[i].bytes += int64(received + sent)
@@ -79,13 +92,61 @@ func holdings(all []*Live) []held {
 	return out
 }
 
-// Shed ends flows until they have held need bytes: of the client that holds
-// the most the largest, again and again. So who has little loses nothing while
-// others have more.
+// held is about what the flow holds in the heap, without the data that waits in
+// the stack, and whether it was let through.
+func (l *Live) held() (bytes int64, isGranted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := flowCost + l.fl.ledger.Held() + handshake.EntriesHeld(l.reached.entries)
+	if l.dest != nil {
+		n += l.dest.Held()
+	}
+	if l.relay != nil {
+		n += int(l.relay.lent.Load()) + l.relay.destHeld
+	}
+	if l.granted != nil {
+		return int64(n + l.granted.facts.Hello.Held() + l.granted.facts.Peer.Held()), true
+	}
+	if c, ok := l.fl.client.(interface{ Taken() uint64 }); ok {
+		n += takenTimes * int(min(c.Taken(), takenMost))
+	}
+	return int64(n), false
+}
+
+// takenMost is the most that a client can have sent before it is let through: its
+// hello and its certificates.
+const takenMost = 1 << 20
+
+// Shed ends flows until they have held need bytes: first those of strangers that
+// hold more than a handshake needs, then all others; of the client that holds the
+// most the largest, again and again. So who has little loses nothing while others
+// have more, and many hellos of a stranger go before the download of a client
+// that was let through.
 func (g *Gateway) Shed(need int64) (freed int64, flows int) {
+	var strangers, others []held
+	for _, h := range holdings(g.registry.all()) {
+		if h.live.ending() {
+			continue // what it held is on its way
+		}
+		if h.strange {
+			strangers = append(strangers, h)
+		} else {
+			others = append(others, h)
+		}
+	}
+	freed, flows = shed(strangers, need)
+	if freed < need {
+		more, n := shed(others, need-freed)
+		freed, flows = freed+more, flows+n
+	}
+	return freed, flows
+}
+
+// shed ends the largest of all, by client, until they have held need bytes.
+func shed(all []held, need int64) (freed int64, flows int) {
 	clients := map[netip.Prefix][]held{}
 	total := map[netip.Prefix]int64{}
-	for _, h := range holdings(g.registry.all()) {
+	for _, h := range all {
 		key := clientnet.Of(h.live.Client.Addr())
 		clients[key] = append(clients[key], h)
 		total[key] += h.bytes

@@ -240,8 +240,9 @@ func TestShedEndsTheLargest(t *testing.T) {
 		}
 	}
 	echo()
-	if now := h.stack.Held().Sent; now > held-freed/2 {
-		t.Errorf("%d bytes are held after %d of %d were freed", now, freed, held)
+	// What was freed is more: relay buffers too.
+	if now := h.stack.Held().Sent; now > held-int64(flows)*held/8/2 {
+		t.Errorf("%d bytes are held after %d flows of 8 with %d were ended", now, flows, held)
 	}
 	// More than there is ends everything, and ends.
 	if _, n := h.gw.Shed(1 << 40); n != 9-flows {

@@ -23,8 +23,13 @@ type relayEnd struct {
 func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	fl.rec.Setup = time.Since(fl.rec.Start)
 	fl.ledger.Compact()
+	if fl.facts.Hello != nil {
+		fl.facts.Hello = fl.facts.Hello.Compact() // of the rest there is no need any more
+		fl.live.compact(fl.facts.Hello)
+	}
 	r := &relay{
-		spawn: fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
+		destHeld: fl.rec.DestPeer.Held(),
+		spawn:    fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
 		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
 		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
@@ -61,6 +66,8 @@ type relay struct {
 	client, dest relayEnd
 	ctx          context.Context // of the run
 	up, down     atomic.Int64
+	lent         atomic.Int64 // bytes of buffers that it has now
+	destHeld     int          // bytes of the destination's certificates
 	began        time.Time    // by the monotonic clock: a wall clock that is set ends no flow
 	last         atomic.Int64 // nanoseconds from began to the last byte either way
 	half         atomic.Bool  // one side has sent all it had
@@ -97,6 +104,13 @@ func (r *relay) run(ctx context.Context) {
 	// reset, and buffers are still to be given back.
 	_ = r.client.Close()
 	_ = r.dest.Close()
+}
+
+// ended says whether the relay has failed.
+func (r *relay) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.end != ""
 }
 
 // failEnd ends the flow because of an error on one side.
