@@ -90,12 +90,15 @@ func (g *gate) admitTCP(h vnetHeader, p *packet, head, rest []byte) (bool, badKi
 		}
 		return true, badNothing
 	}
-	if g.draining.Load() || !g.taken(s.dst.Port()) {
+	now := g.now()
+	if taken := g.taken(s.dst.Port()); !taken || g.draining.Load() {
+		if !taken {
+			g.handler.OnSYN(SYN{Src: s.src, Dst: s.dst, At: now, NotTaken: true})
+		}
 		g.stats.synReset.Add(1)
 		g.reset(s)
 		return false, badNothing
 	}
-	now := g.now()
 	full := g.flows.full(s.src.Addr())
 	answer := g.handler.OnSYN(SYN{Src: s.src, Dst: s.dst, At: now, Full: full})
 	if full != FullNot && answer != SYNDrop {

@@ -66,6 +66,10 @@ type SYN struct {
 	// answers: SYNPass then counts as SYNReset. It is asked all the same, so
 	// that it can say why.
 	Full Full
+	// NotTaken says that the port is none of Config.Ports, whatever the Handler
+	// answers: the SYN is answered RST. It was led here by another port, which
+	// somebody changed on the way (DNAT).
+	NotTaken bool
 }
 
 // Full says which limit a SYN met.

@@ -142,6 +142,7 @@ func (f *File) checkCapture(c *Capture) {
 		}
 		seen[name] = true
 	}
+	f.protocols(c.Protocols)
 	f.check(c.Ports.All || len(c.Ports.List) > 0 || f.has("capture.ports"), "capture.ports", `is missing: name the TCP ports, for example [443], or "all"`)
 	f.word("capture.quic", c.QUIC, "reject", "ignore")
 	f.word("capture.gro", c.GRO, "keep", "auto")
@@ -153,7 +154,7 @@ func (f *File) checkCapture(c *Capture) {
 	if !attach {
 		return
 	}
-	for _, path := range []string{"capture.exempt", "capture.quic", "capture.gro", "capture.mark", "capture.mask", "capture.table", "capture.preference"} {
+	for _, path := range []string{"capture.exempt", "capture.protocols", "capture.quic", "capture.gro", "capture.mark", "capture.mask", "capture.table", "capture.preference"} {
 		if f.has(path) {
 			f.findings = append(f.findings, f.Warning(path, "has no effect with tun.attach"))
 		}

@@ -70,6 +70,8 @@ type Capture struct {
 	Interfaces []string `yaml:"interfaces"`
 	// Exempt are interfaces whose forwarded traffic to the captured ports may pass uninspected. Default none: it is captured from capture.interfaces and dropped from all others, so that an interface that is renamed or made anew is no hole.
 	Exempt []string `yaml:"exempt"`
+	// Protocols are numbers of IP protocols that may be forwarded uninspected from interfaces that are not exempt, besides TCP to ports that are not captured, UDP, ICMP and ICMPv6: 50 (ESP), 47 (GRE), 132 (SCTP). Default none: a tunnel may hold anything, also a connection to a captured port.
+	Protocols []int `yaml:"protocols"`
 	// Ports is the list of TCP destination ports captured, or "all". Required.
 	Ports Ports `yaml:"ports"`
 	// QUIC is what happens to UDP on the captured ports: "reject" (the default; clients fall back to TCP; with ports "all" it is port 443 alone) or "ignore" (it is routed past the gateway).

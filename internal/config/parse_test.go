@@ -123,6 +123,10 @@ func writeValue(b *strings.Builder, t reflect.Type, indent string) {
 			b.WriteString("[x]\n")
 			return
 		}
+		if t.Elem().Kind() == reflect.Int {
+			b.WriteString("[7]\n")
+			return
+		}
 		b.WriteString("\n" + indent + "  -")
 		writeValue(b, t.Elem(), indent+"  ")
 	case reflect.Bool:

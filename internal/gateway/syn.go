@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,11 @@ import (
 func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 	if g.draining.Load() {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.Draining}, nil)
+		return stack.SYNReset
+	}
+	if s.NotTaken {
+		detail := fmt.Sprintf("port %d is not in capture.ports: behind a DNAT both ports belong there, that which the client dials and that which it is changed to", s.Dst.Port())
+		g.refuseSYN(s, policy.Verdict{Reason: reason.PortNotCaptured, Detail: detail}, nil)
 		return stack.SYNReset
 	}
 	switch s.Full {

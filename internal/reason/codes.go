@@ -7,6 +7,7 @@ const (
 	NoRule           Code = "no_rule"           // no rule's address selectors fit: default deny
 	OutsideTime      Code = "outside_time"      // a rule would let it through, but not at this time
 	RuleDeny         Code = "rule_deny"         // a rule with action deny fits
+	PortNotCaptured  Code = "port_not_captured" // the destination's port is not in capture.ports: a DNAT on the way changed it
 	FlowLimit        Code = "flow_limit"        // limits.flows reached
 	ClientLimit      Code = "client_limit"      // limits.flows_per_client reached
 	BadPacket        Code = "bad_packet"        // LAND, multicast or otherwise impossible addresses
@@ -128,6 +129,7 @@ var entries = [...]Entry{
 	{NoRule, Refused, 0, 49, "no rule's addresses fit this connection; the default is to deny", "ask for a rule for this source and destination, or connect to a destination that has one"},
 	{OutsideTime, Refused, 0, 49, "a rule would let this connection through, but not at this time", "connect within the time that the rule names, or ask its owner for another"},
 	{RuleDeny, Refused, 0, 49, "a rule with action deny fits", "this destination is closed on purpose; ask the owner of the rule named in the record"},
+	{PortNotCaptured, Refused, 0, NoAlert, "the packets were led here by a captured port, but their destination has another one: a DNAT of this host changed it", "name both ports in capture.ports: that which clients dial and that which the DNAT changes it to"},
 	{FlowLimit, Refused, 0, NoAlert, "the gateway already holds as many flows as limits.flows allows", "retry later; the gateway's operator should look at limits.flows and at who holds the flows"},
 	{ClientLimit, Refused, 0, NoAlert, "this client address already holds as many flows as limits.flows_per_client allows", "close connections that are not used, or ask for a higher limits.flows_per_client"},
 	{BadPacket, Refused, 0, NoAlert, "the packet's addresses cannot belong to a connection (LAND, multicast, unspecified, broadcast)", "look for a spoofing or misconfigured host on the client's side"},

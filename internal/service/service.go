@@ -224,6 +224,7 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		TUN:        c.TUN.Name,
 		Interfaces: c.Capture.Interfaces,
 		Exempt:     c.Capture.Exempt,
+		Protocols:  bytesOf(c.Capture.Protocols),
 		Ports:      c.Capture.Ports.List,
 		AllPorts:   c.Capture.Ports.All,
 		RejectUDP:  c.Capture.QUIC != "ignore",
@@ -237,6 +238,15 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		ReturnTable:  c.Dial.Table,
 		GRO:          c.Capture.GRO == "auto",
 	}
+}
+
+// bytesOf are numbers that config has found to be within a byte.
+func bytesOf(numbers []int) []uint8 {
+	var all []uint8
+	for _, n := range numbers {
+		all = append(all, uint8(n))
+	}
+	return all
 }
 
 // supervise runs the parts until the first fails, or until ctx has ended and
