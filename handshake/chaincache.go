@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // Bounds of the cache of verified chains.
@@ -38,20 +40,20 @@ type verifiedChain struct {
 	from, until time.Time
 }
 
-// verify is Verify with the cache in front.
-func (c *chainCache) verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
+// verify is Verify with the cache in front. It says what it has cost.
+func (c *chainCache) verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) (*Peer, work.Units, *Error) {
 	key, now := chainKey(shown, usage, p), p.now()
 	c.mu.Lock()
 	v, ok := c.m[key]
 	c.mu.Unlock()
 	if ok && !now.Before(v.from) && now.Before(v.until) {
-		return &Peer{Shown: shown, Chain: v.chain, Authority: v.authority}, nil
+		return &Peer{Shown: shown, Chain: v.chain, Authority: v.authority}, 0, nil
 	}
-	peer, e := Verify(shown, p.Authorities, usage, p)
+	peer, spent, e := verify(shown, p.Authorities, usage, p)
 	if e == nil {
 		c.put(key, peer, now)
 	}
-	return peer, e
+	return peer, spent, e
 }
 
 // CachedChains is how many verified chains are remembered.

@@ -41,11 +41,11 @@ func TestChainCache(t *testing.T) {
 		"after the end": {short, at(70 * time.Second), client, false, reason.Expired},
 	} {
 		var c chainCache
-		first, e := c.verify(tt.cert.Chain, client, serverParams(at(0)))
+		first, _, e := c.verify(tt.cert.Chain, client, serverParams(at(0)))
 		if e != nil {
 			t.Fatal(e)
 		}
-		got, e := c.verify(tt.cert.Chain, tt.usage, serverParams(at(0), tt.change))
+		got, _, e := c.verify(tt.cert.Chain, tt.usage, serverParams(at(0), tt.change))
 		if tt.want != "" {
 			if e == nil || e.Reason != tt.want && tt.usage == client {
 				t.Errorf("%s: %v", name, e)

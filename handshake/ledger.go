@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // Entry is one line of the ledger: one handshake message, alert, or decision
@@ -46,6 +48,7 @@ type Ledger struct {
 	sent    Alert
 	recv    Alert
 	lost    int
+	spent   work.Units
 }
 
 // MaxEntries bounds a ledger: a full TLS 1.3 handshake with HelloRetryRequest
@@ -90,6 +93,20 @@ func (l *Ledger) Note(e Entry) {
 		l.entries = make([]Entry, 0, usualEntries)
 	}
 	l.entries = append(l.entries, e)
+}
+
+// Spend adds to what this leg has made us compute.
+func (l *Ledger) Spend(u work.Units) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spent += u
+}
+
+// Spent is what this leg has made us compute so far.
+func (l *Ledger) Spent() work.Units {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.spent
 }
 
 // Decide adds a decision of ours and completes its step.

@@ -39,23 +39,33 @@ type Authority struct {
 	Roots []*x509.Certificate
 
 	once   sync.Once
-	pool   *x509.CertPool // of Roots
-	digest [32]byte       // of Name and Roots
+	pool   *x509.CertPool                 // of Roots
+	byName map[string][]*x509.Certificate // Roots by RawSubject
+	digest [32]byte                       // of Name and Roots
 }
 
 // prepare makes what every handshake needs of an authority, once.
 func (a *Authority) prepare() {
 	a.once.Do(func() {
 		a.pool = x509.NewCertPool()
+		a.byName = map[string][]*x509.Certificate{}
 		h := sha256.New()
 		_, _ = fmt.Fprintf(h, "%q %d\n", a.Name, len(a.Roots)) // a hash takes everything
 		for _, c := range a.Roots {
 			a.pool.AddCert(c)
+			if !a.trusts(c) { // each once
+				a.byName[string(c.RawSubject)] = append(a.byName[string(c.RawSubject)], c)
+			}
 			sum := sha256.Sum256(c.Raw)
 			h.Write(sum[:])
 		}
 		h.Sum(a.digest[:0])
 	})
+}
+
+// trusts says whether a certificate is itself one of Roots. prepare was called.
+func (a *Authority) trusts(c *x509.Certificate) bool {
+	return contains(a.byName[string(c.RawSubject)], c)
 }
 
 // LedgerMode says how much of the handshake a ledger holds.

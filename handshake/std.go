@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // StdEngine does handshakes with Go's crypto/tls. What it keeps of a Profile:
@@ -157,6 +159,10 @@ func (e *StdEngine) leg(p *Params, check CheckPeer, l *Ledger, conn net.Conn, t 
 	if t.brief = p.Ledger == LedgerSteps; !p.Observe {
 		t.schemes = p.Profile.Signatures
 	}
+	if t.certBytes = p.MaxChainBytes; t.certBytes == 0 {
+		t.certBytes = defaultMaxChainBytes
+	}
+	t.certBytes += besidesChain
 	return &leg{engine: e, p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t, buffers: &e.buffers}}
 }
 
@@ -170,6 +176,7 @@ func (g *leg) end(err error) (observed, error) {
 		g.conn.sendOwn(refusal.Wanted)
 	}
 	seen := g.conn.detach(err != nil)
+	g.charge(seen)
 	if g.origin != nil {
 		seen.peerScheme = g.origin.scheme
 	}
@@ -197,6 +204,34 @@ func (g *leg) notRead(seen observed) *Error {
 	e := Refuse(g.step(seen), g.pick(reason.HandshakeFailed, reason.UpstreamFailed), "the handshake cannot be followed: "+seen.unread)
 	e.Wanted = AlertNone // there is none to send any more
 	return e
+}
+
+// besidesChain is the room in a Certificate message for what is not the
+// certificates: lengths, an OCSP answer and SCTs (RFC 8446, section 4.4.2.1),
+// each some KiB at most. In bytes.
+const besidesChain = 16 << 10
+
+// charge adds up what the messages that went by have cost us. What the peer's
+// chain has cost is in the ledger already, see verifyChain.
+func (g *leg) charge(seen observed) {
+	u := work.Bytes(seen.read)
+	var own crypto.PublicKey
+	for _, c := range g.p.Certificates {
+		// Which of them was shown is not known here: the dearest.
+		if k, ok := c.PrivateKey.(crypto.Signer); ok && work.Sign(k.Public()) > work.Sign(own) {
+			own = k.Public()
+		}
+	}
+	if seen.exchanged {
+		u += work.KeyExchange(tls.CurveID(seen.group), own)
+	}
+	if seen.weSigned {
+		u += work.Sign(own)
+	}
+	if seen.peerScheme != 0 && g.peer != nil {
+		u += work.Verify(g.peer.Leaf().PublicKey)
+	}
+	g.ledger.Spend(u)
 }
 
 func (g *leg) usage() x509.ExtKeyUsage {
@@ -260,7 +295,9 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 
 func (g *leg) verifyChain(shown []*x509.Certificate) (*Peer, *Error) {
 	verify := func(shown []*x509.Certificate, _ []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
-		return g.engine.chains.verify(shown, usage, p)
+		peer, spent, e := g.engine.chains.verify(shown, usage, p)
+		g.ledger.Spend(spent)
+		return peer, e
 	}
 	if !g.server {
 		return g.p.verifyDestination(shown, verify)

@@ -63,7 +63,8 @@ const (
 )
 
 // tap watches one handshake. It changes nothing but an alert (alertwire.go) and
-// refuses nothing but a signature scheme: what it cannot read only stops it,
+// refuses nothing but a
+// signature scheme and a Certificate message beyond its bound: what it cannot read only stops it,
 // and the ledger says so.
 type tap struct {
 	// mu because crypto/tls may write an alert while another goroutine reads.
@@ -74,6 +75,9 @@ type tap struct {
 	names  *nameTexts
 	// schemes are those accepted in the peer's proof of possession; nil is any.
 	schemes []uint16
+	// certBytes bounds the peer's Certificate message, in bytes; 0 is no bound
+	// but that of crypto/tls.
+	certBytes int
 
 	dirs    [2]direction
 	secrets [2][2][]byte // [direction][epochHandshake-1, epochApp-1], from the key log
@@ -114,6 +118,9 @@ type observed struct {
 	peerEnded             Alert  // the fatal alert with which the peer ended it before we did
 	weEnded               bool   // we sent a fatal alert
 	unread                string // why the tap did not read all of it; "" if it did
+	read                  int    // bytes of the peer's handshake messages
+	exchanged             bool   // both shares of the key exchange were there
+	weSigned              bool   // we have proved possession of our key
 }
 
 func newTap(l *Ledger, server bool) *tap {
@@ -242,6 +249,11 @@ func (t *tap) handshake(dir int, b []byte, at time.Duration) {
 		n := int(d.message[1])<<16 | int(d.message[2])<<8 | int(d.message[3])
 		if tooLong(d.message[0], n) {
 			t.stop("a handshake message is longer than the limit")
+			return
+		}
+		if t.from(dir) == SidePeer && d.message[0] == typeCertificate && t.certBytes > 0 && n > t.certBytes {
+			// Before crypto/tls decodes all of it.
+			t.refused = t.tooManyCertificates(n)
 			return
 		}
 		if n += messageHeader; len(d.message) < n {

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
@@ -101,12 +102,16 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	case typeServerHello:
 		e.Step = StepServerHello
 		t.serverHello(body, &e)
+		if e.Message != msgHelloRetryRequest && t.seen.version >= version13 && t.seen.group != 0 {
+			t.seen.exchanged = true
+		}
 	case typeEncryptedExtensions:
 		e.Step, e.Facts = StepServerHello, alpnFacts(body)
 	case typeCertificateStatus:
 		e.Step = StepServerHello
 	case typeServerKeyExchange:
 		e.Step, e.Facts = StepServerHello, t.serverKeyExchange(body)
+		t.seen.weSigned = t.server
 	case typeServerHelloDone:
 		e.Step, done = StepServerHello, []Step{StepServerHello}
 		t.seen.weFinishedFlight = true
@@ -132,6 +137,9 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		if fromServer {
 			e.Step, done = StepServerHello, []Step{StepServerHello}
 		}
+		if e.From == SideUs {
+			t.seen.weSigned = true
+		}
 		var scheme uint16
 		if body.ReadUint16(&scheme) {
 			e.Facts = SchemeName(scheme)
@@ -141,6 +149,7 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		}
 	case typeClientKeyExchange:
 		e.Step, done = StepKeyExchange, []Step{StepKeyExchange}
+		t.seen.exchanged = true
 	case typeFinished:
 		e.Step, done = t.finished(dir)
 	case typeNewSessionTicket:
@@ -198,10 +207,20 @@ func (t *tap) badScheme(scheme uint16) *Error {
 	return upstreamCrypto("a signature with " + name)
 }
 
+// tooManyCertificates refuses a Certificate message of n bytes.
+func (t *tap) tooManyCertificates(n int) *Error {
+	f := &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("a Certificate message of %d bytes, at most %d are read", n, t.certBytes)}
+	if t.server {
+		return f.refusal(x509.ExtKeyUsageClientAuth)
+	}
+	return f.refusal(x509.ExtKeyUsageServerAuth)
+}
+
 // received remembers the last message of the peer.
 func (t *tap) received(e Entry) {
 	if e.From == SidePeer {
 		t.seen.lastFromPeer = e.Message
+		t.seen.read += e.Size
 	}
 }
 

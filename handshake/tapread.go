@@ -158,6 +158,9 @@ func (c *nameTexts) of(der []byte) string {
 
 // dnString is a distinguished name as RFC 4514 writes it, bounded.
 func dnString(der []byte) string {
+	if len(der) > maxDN { // writing it takes time with the square of its length
+		return fmt.Sprintf("(a name of %d bytes)", len(der))
+	}
 	var rdn pkix.RDNSequence
 	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
 		return "(undecodable name)"

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // The bounds of a peer's chain where Params has none.
@@ -30,12 +31,21 @@ const (
 // usage may be used for everything (RFC 5280, section 4.2.1.12), so it passes.
 // Revocation and names are not looked at here.
 //
+// How many signatures are checked is bounded by about twice the length of what
+// was shown, over all authorities together: see verifysearch.go.
+//
 // Both the Peer and a refusal's Peer carry what was shown; it is nil only if
 // nothing was. usage selects the codes too: those of step 6 for clients, the
 // destination's own for servers.
 func Verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
+	peer, _, e := verify(shown, authorities, usage, p)
+	return peer, e
+}
+
+// verify is Verify, and says what it has cost.
+func verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, work.Units, *Error) {
 	if len(shown) == 0 {
-		return nil, Refuse(StepClientCertificate, reason.NoCertificate, "")
+		return nil, 0, Refuse(StepClientCertificate, reason.NoCertificate, "")
 	}
 	peer := &Peer{Shown: shown}
 	v := verifier{
@@ -48,14 +58,17 @@ func Verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtK
 	if v.minEC == 0 {
 		v.minEC = 256
 	}
+	var spent work.Units
 	worst := v.bounds(p)
 	if worst == nil {
 		worst = &fault{code: reason.UnknownCA, detail: "no authority is trusted here"}
+		search := v.search(authorities)
 		for i, a := range authorities {
-			chain, f := v.under(a)
+			chain, f := search.under(a)
+			spent = search.spent
 			if f == nil {
 				peer.Chain, peer.Authority = chain, a.Name
-				return peer, nil
+				return peer, spent, nil
 			}
 			if i == 0 || f.rank() > worst.rank() {
 				worst = f
@@ -64,7 +77,7 @@ func Verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtK
 	}
 	e := worst.refusal(usage)
 	e.Peer = peer
-	return nil, e
+	return nil, spent, e
 }
 
 // now is the clock of a handshake.
@@ -147,52 +160,23 @@ func (v *verifier) bounds(p *Params) *fault {
 	case size > maxBytes:
 		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d bytes of certificates, at most %d are allowed", size, maxBytes)}
 	}
+	for _, c := range v.shown {
+		if what := oversized(c); what != "" {
+			return &fault{code: reason.BadCertificate, detail: what}
+		}
+	}
 	return nil
 }
 
-// under verifies the chain with one authority as the only trust.
-func (v *verifier) under(a *Authority) ([]*x509.Certificate, *fault) {
-	a.prepare()
-	opts := x509.VerifyOptions{
-		Roots: a.pool, Intermediates: x509.NewCertPool(),
-		CurrentTime: v.now, KeyUsages: []x509.ExtKeyUsage{v.usage},
-	}
-	for _, c := range v.shown[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	chains, err := v.shown[0].Verify(opts)
-	if err != nil {
-		if f := v.path(a); f != nil {
-			f.err = err
-			return nil, f
-		}
-		return nil, v.explain(a, err)
-	}
-	var first *fault
-	for _, chain := range chains {
-		f := v.strength(chain)
-		if f == nil {
-			f = v.constrained(chain)
-		}
-		if f == nil {
-			return chain, nil
-		}
-		if first == nil {
-			first = f
-		}
-	}
-	return nil, first
-}
-
-// explain words an error of crypto/x509 about a chain that does lead to the
+// explain words an error of crypto/x509 about a path that does lead to the
 // authority.
-func (v *verifier) explain(a *Authority, err error) *fault {
+func (v *verifier) explain(path []*x509.Certificate, err error) *fault {
 	f := &fault{code: reason.BadCertificate, detail: v.about(v.shown[0]), err: err}
 	var invalid x509.CertificateInvalidError
 	var critical x509.UnhandledCriticalExtension
 	if errors.As(err, &critical) {
 		f.code = reason.UnknownCritical
-		for _, c := range append(v.shown[:len(v.shown):len(v.shown)], a.Roots...) {
+		for _, c := range path {
 			if len(c.UnhandledCriticalExtensions) > 0 {
 				f.detail = fmt.Sprintf("%s: extension %s", v.about(c), c.UnhandledCriticalExtensions[0])
 				break

@@ -53,6 +53,9 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
 			b.add(path, what+" may not sign certificates (key usage, RFC 5280, section 4.2.1.3)")
 			good = false
+		case hugeKey(c):
+			b.add(path, what+" has an RSA key of more than 8192 bits, with which nothing is verified: it takes too long. Use RSA of 2048 to 4096 bits, or ECDSA P-256")
+			good = false
 		case b.now.Before(c.NotBefore):
 			b.warn(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
 		default:

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -99,12 +101,13 @@ func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []
 	if certs == nil {
 		return nil
 	}
+	signed := leadingTo(roots, certs)
 	for i, c := range certs {
 		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
 		switch {
 		case !c.BasicConstraintsValid || !c.IsCA:
 			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
-		case !leadsTo(c, certs, roots):
+		case !signed[i]:
 			b.add(path, what+" is not signed by a root of this authority, or by one of these that is")
 		default:
 			b.expiring(path, file, what, c)
@@ -113,16 +116,32 @@ func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []
 	return certs
 }
 
-// leadsTo says whether signatures lead from c to a root. Each step takes a CA
-// out, so it ends.
-func leadsTo(c *x509.Certificate, others, roots []*x509.Certificate) bool {
-	if slices.ContainsFunc(roots, func(r *x509.Certificate) bool { return c.CheckSignatureFrom(r) == nil }) {
-		return true
+// leadingTo says which certificates signatures lead from to a root. Each
+// signature is checked once at most, however they have signed each other.
+func leadingTo(roots, certs []*x509.Certificate) []bool {
+	leads := make([]bool, len(certs))
+	for parents := roots; len(parents) > 0; {
+		var next []*x509.Certificate
+		for i, c := range certs {
+			if !leads[i] && slices.ContainsFunc(parents, func(p *x509.Certificate) bool { return issued(p, c) }) {
+				leads[i] = true
+				next = append(next, c)
+			}
+		}
+		parents = next
 	}
-	rest := slices.DeleteFunc(slices.Clone(others), c.Equal)
-	return slices.ContainsFunc(rest, func(p *x509.Certificate) bool {
-		return string(c.RawIssuer) == string(p.RawSubject) && c.CheckSignatureFrom(p) == nil && leadsTo(p, rest, roots)
-	})
+	return leads
+}
+
+func issued(parent, c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, parent.RawSubject) && !hugeKey(parent) && c.CheckSignatureFrom(parent) == nil
+}
+
+// hugeKey says whether a signature check with a key takes too long: what
+// crypto/tls and package handshake refuse too.
+func hugeKey(c *x509.Certificate) bool {
+	key, ok := c.PublicKey.(*rsa.PublicKey)
+	return ok && key.N.BitLen() > 8192
 }
 
 // lists reads a file of revocation lists. One that has expired is a warning:

@@ -1,0 +1,334 @@
+package handshake
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"fmt"
+	"slices"
+
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/work"
+)
+
+// How a path from the leaf to an authority is found (RFC 5280, section 6, says
+// what a path is and RFC 4158 how one looks for it):
+//
+//  1. Names alone say which certificates can be on a path: those that a root's
+//     name leads to and that lead to the leaf.
+//  2. One such path after the other is looked at, the best first: by key
+//     identifiers, a root before an intermediate, the shorter before the longer.
+//  3. Its signatures are checked from the root downwards. So the first key that
+//     is used is the authority's, then one that the authority has signed: who
+//     has no certificate of the authority never chooses the key of a check.
+//  4. A signature is checked once for all paths and all authorities. A path
+//     with a link that does not hold ends there, and every other path with it.
+//  5. Only a path whose signatures all hold is judged by crypto/x509: time,
+//     basic constraints, usage, names, policies (verifyjudge.go).
+//
+// crypto/x509 itself searches the other way round, from the leaf, and checks a
+// signature for each way it tries: up to 100 for each authority.
+
+// The bounds of one search. All are for one handshake, over all authorities.
+const (
+	// spareChecks is how many signature checks there may be besides two for
+	// each certificate shown and one for each root that shares a name with
+	// others: cross-signed CAs, CAs of one name, keys that were rolled over.
+	spareChecks = 8
+	// maxSteps bounds the comparisons of names while paths are tried: each is
+	// less than a microsecond. A chain of ten with one issuer each takes ten.
+	maxSteps = 1024
+	// maxJudged bounds the paths whose signatures hold and that are judged.
+	maxJudged = 16
+)
+
+// search is the state of one verification, over all authorities.
+type search struct {
+	v       *verifier
+	nodes   []*x509.Certificate // shown, each once, the leaf first
+	checked map[link]error
+	keys    map[string]int            // numbers of SubjectPublicKeyInfos
+	keyOf   map[*x509.Certificate]int // the same by certificate
+	checks  int                       // signatures that may still be checked
+	steps   int
+	judged  int
+	spent   work.Units
+	made    int // signatures that were checked
+}
+
+// link is a certificate and the key that may have signed it.
+type link struct {
+	child *x509.Certificate
+	key   int // of the issuer
+}
+
+// link of a certificate and who may have issued it.
+func (s *search) link(c, parent *x509.Certificate) link {
+	n, ok := s.keyOf[parent]
+	if !ok {
+		if n, ok = s.keys[string(parent.RawSubjectPublicKeyInfo)]; !ok {
+			n = len(s.keys)
+			s.keys[string(parent.RawSubjectPublicKeyInfo)] = n
+		}
+		s.keyOf[parent] = n
+	}
+	return link{c, n}
+}
+
+func (v *verifier) search(authorities []*Authority) *search {
+	s := &search{v: v, checked: map[link]error{}, keys: map[string]int{}, keyOf: map[*x509.Certificate]int{}, steps: maxSteps, judged: maxJudged}
+	for _, c := range v.shown {
+		if !contains(s.nodes, c) {
+			s.nodes = append(s.nodes, c)
+		}
+	}
+	s.checks = 2*len(s.nodes) + spareChecks + s.sharedNames(authorities)
+	return s
+}
+
+// sharedNames is how many roots, in all authorities together, have one of the
+// names that those shown call their issuer, besides the one that is meant.
+func (s *search) sharedNames(authorities []*Authority) int {
+	most := 1
+	for _, c := range s.nodes {
+		n := 0
+		for _, a := range authorities {
+			a.prepare()
+			n += len(a.byName[string(c.RawIssuer)])
+		}
+		most = max(most, n)
+	}
+	return most - 1
+}
+
+// under looks for a path to one authority.
+func (s *search) under(a *Authority) ([]*x509.Certificate, *fault) {
+	a.prepare()
+	leaf := s.nodes[0]
+	if a.trusts(leaf) {
+		path := []*x509.Certificate{leaf}
+		if f := s.v.judge(path); f != nil {
+			return nil, f
+		}
+		return path, nil
+	}
+	w := &walk{s: s, a: a}
+	w.measure()
+	if w.up([]*x509.Certificate{leaf}) {
+		return w.found, nil
+	}
+	switch {
+	case w.refused != nil:
+		return nil, w.refused
+	case w.broken != nil:
+		return nil, w.broken
+	}
+	return nil, &fault{
+		code:   reason.UnknownCA,
+		detail: fmt.Sprintf("the chain ends at issuer %q, which is not a CA of authority %q", cut(w.end().Issuer.String(), maxNameLength), a.Name),
+	}
+}
+
+// walk is the search under one authority.
+type walk struct {
+	s *search
+	a *Authority
+	// far is how many steps of issuers lie between a certificate and a root, by
+	// names and the links known not to hold; absent where no root is reached.
+	far     map[*x509.Certificate]int
+	found   []*x509.Certificate
+	broken  *fault // the first link, of the first path, that does not hold
+	refused *fault // why the first path whose links all hold is refused
+}
+
+// measure works out far, from the roots downwards.
+func (w *walk) measure() {
+	w.far = map[*x509.Certificate]int{}
+	for _, c := range w.s.nodes {
+		if slices.ContainsFunc(w.a.byName[string(c.RawIssuer)], func(r *x509.Certificate) bool { return w.may(c, r) }) {
+			w.far[c] = 0
+		}
+	}
+	for steps, more := 1, true; more; steps++ {
+		more = false
+		for _, c := range w.s.nodes {
+			if _, ok := w.far[c]; !ok && slices.ContainsFunc(w.s.nodes, func(p *x509.Certificate) bool {
+				n, ok := w.far[p]
+				return ok && n == steps-1 && w.may(c, p)
+			}) {
+				w.far[c], more = steps, true
+			}
+		}
+	}
+}
+
+// may says whether p may have issued c: it has the name, and nothing is known
+// against it.
+func (w *walk) may(c, p *x509.Certificate) bool {
+	return c != p && bytes.Equal(c.RawIssuer, p.RawSubject) && w.s.checked[w.s.link(c, p)] == nil
+}
+
+// issuers lists who may have issued c and leads to a root, the best first.
+func (w *walk) issuers(c *x509.Certificate) []*x509.Certificate {
+	type candidate struct {
+		cert         *x509.Certificate
+		keyID, steps int
+	}
+	var all []candidate
+	for _, r := range w.a.byName[string(c.RawIssuer)] {
+		if w.may(c, r) {
+			all = append(all, candidate{r, keyIDs(c, r), -1})
+		}
+	}
+	for _, p := range w.s.nodes[1:] {
+		if steps, ok := w.far[p]; ok && w.may(c, p) && !w.a.trusts(p) {
+			all = append(all, candidate{p, keyIDs(c, p), steps})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.keyID, b.keyID), cmp.Compare(a.steps, b.steps))
+	})
+	out := make([]*x509.Certificate, len(all))
+	for i, c := range all {
+		out[i] = c.cert
+	}
+	return out
+}
+
+// keyIDs says how the key identifiers of a certificate and of its issuer agree
+// (RFC 5280, section 4.2.1.1): 0 they do, 1 one of them is absent, 2 they differ.
+func keyIDs(c, p *x509.Certificate) int {
+	switch {
+	case bytes.Equal(c.AuthorityKeyId, p.SubjectKeyId):
+		return 0
+	case len(c.AuthorityKeyId) == 0 || len(p.SubjectKeyId) == 0:
+		return 1
+	}
+	return 2
+}
+
+// up goes on from the last of path, which leads to a root by names. It is true
+// once found is set, and false where nothing is left to try.
+func (w *walk) up(path []*x509.Certificate) bool {
+	for _, p := range w.issuers(path[len(path)-1]) {
+		if w.s.steps--; w.s.steps < 0 || w.s.judged <= 0 {
+			return false
+		}
+		if !w.may(path[len(path)-1], p) || again(path, p) {
+			continue
+		}
+		next := append(path[:len(path):len(path)], p)
+		if !w.a.trusts(p) {
+			if _, ok := w.far[p]; ok && w.up(next) {
+				return true
+			}
+			continue
+		}
+		if w.try(next) {
+			return true
+		}
+		// A link further down may have turned out not to hold.
+		if !w.holds(path) {
+			return false
+		}
+	}
+	return false
+}
+
+// again says whether an issuer of this name and key is in the path already. A
+// path with it twice has a shorter one inside it, to which the same signatures
+// lead, so nothing is lost.
+func again(path []*x509.Certificate, p *x509.Certificate) bool {
+	return slices.ContainsFunc(path, func(c *x509.Certificate) bool {
+		return bytes.Equal(c.RawSubject, p.RawSubject) && bytes.Equal(c.RawSubjectPublicKeyInfo, p.RawSubjectPublicKeyInfo)
+	})
+}
+
+// holds says whether no link of a path is known not to hold.
+func (w *walk) holds(path []*x509.Certificate) bool {
+	for i := range path[:len(path)-1] {
+		if !w.may(path[i], path[i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// try judges one whole path.
+func (w *walk) try(path []*x509.Certificate) bool {
+	for i := range path[:len(path)-1] { // what costs nothing comes first
+		if f := w.s.v.fits(path[i], path[i+1]); f != nil {
+			w.breaks(f)
+			return false
+		}
+	}
+	for i := len(path) - 2; i >= 0; i-- {
+		if f := w.s.signed(path[i], path[i+1]); f != nil {
+			w.breaks(f)
+			w.measure()
+			return false
+		}
+	}
+	w.s.judged--
+	f := w.s.v.judge(path)
+	if f == nil {
+		w.found = path
+		return true
+	}
+	if w.refused == nil {
+		w.refused = f
+	}
+	return false
+}
+
+func (w *walk) breaks(f *fault) {
+	if w.broken == nil {
+		w.broken = f
+	}
+}
+
+// signed checks one signature, if it was not checked before.
+func (s *search) signed(c, parent *x509.Certificate) *fault {
+	key := s.link(c, parent)
+	err, known := s.checked[key]
+	if !known {
+		if s.checks <= 0 {
+			s.steps = 0 // the end of it
+			return &fault{code: reason.BadCertificate, detail: fmt.Sprintf("no path to the authority was found within %d signature checks", s.made)}
+		}
+		s.checks--
+		s.made++
+		s.spent += work.Verify(parent.PublicKey)
+		err = c.CheckSignatureFrom(parent)
+		s.checked[key] = err
+	}
+	if err == nil {
+		return nil
+	}
+	// Without matching key identifiers (RFC 5280, section 4.2.1.1) this is
+	// another CA that bears the same name.
+	if len(c.AuthorityKeyId) > 0 && bytes.Equal(c.AuthorityKeyId, parent.SubjectKeyId) {
+		return &fault{code: reason.BadCertificate, detail: s.v.about(c) + ": its signature is wrong", err: err}
+	}
+	return &fault{code: reason.UnknownCA, named: true, detail: s.v.about(c) + ": issued by another CA of the same name as the authority's", err: err}
+}
+
+// end is where the way up from the leaf ends, by names: the first certificate
+// without an issuer among those shown.
+func (w *walk) end() *x509.Certificate {
+	c := w.s.nodes[0]
+	for range w.s.nodes {
+		i := slices.IndexFunc(w.s.nodes[1:], func(p *x509.Certificate) bool {
+			return c != p && bytes.Equal(c.RawIssuer, p.RawSubject) && !bytes.Equal(p.RawSubject, p.RawIssuer)
+		})
+		if i < 0 {
+			break
+		}
+		c = w.s.nodes[1+i]
+	}
+	return c
+}
+
+func contains(list []*x509.Certificate, c *x509.Certificate) bool {
+	return slices.ContainsFunc(list, c.Equal)
+}

@@ -1,0 +1,51 @@
+package work
+
+import "crypto/tls"
+
+// The weights, in microseconds: the least of the ns/op, divided by 1000, that
+//
+//	go test -run - -bench Weights -benchtime 10ms -count 12 ./internal/work
+//
+// printed with Go 1.26 on one core of an AMD EPYC of the Turin generation
+// (amd64, with the assembly of the standard library). fixed is half of the row
+// "handshake, both sides", less the parts of it that have rows of their own.
+// Whoever changes Go's version, or wants the proportions of another machine,
+// runs it again and writes the figures here; TestOrder holds the table against
+// the order that must hold everywhere.
+const (
+	fixed         Units = 300
+	perKiB        Units = 10 // parsing a certificate full of names, which costs most
+	verifyRSA2048 Units = 29
+	signRSA2048   Units = 838
+	verifyEd25519 Units = 54
+	signEd25519   Units = 23
+
+	verifyP256, verifyP384, verifyP521       Units = 59, 531, 2031
+	signP256, signP384, signP521             Units = 27, 196, 692
+	exchangeX25519, exchangeMLKEM            Units = 86, 71
+	exchangeP256, exchangeP384, exchangeP521 Units = 65, 599, 1928
+)
+
+// verifyEC and signEC are for curves of at most 256, at most 384 and more bits.
+func verifyEC(class int) Units { return [...]Units{verifyP256, verifyP384, verifyP521}[class] }
+func signEC(class int) Units   { return [...]Units{signP256, signP384, signP521}[class] }
+
+// exchange is what a group costs; what is not known here costs as much as the
+// dearest. ML-KEM-1024 is taken for twice ML-KEM-768.
+func exchange(group tls.CurveID) Units {
+	switch group {
+	case tls.X25519:
+		return exchangeX25519
+	case tls.X25519MLKEM768:
+		return exchangeX25519 + exchangeMLKEM
+	case tls.CurveP256:
+		return exchangeP256
+	case tls.SecP256r1MLKEM768:
+		return exchangeP256 + exchangeMLKEM
+	case tls.CurveP384:
+		return exchangeP384
+	case tls.SecP384r1MLKEM1024:
+		return exchangeP384 + 2*exchangeMLKEM
+	}
+	return exchangeP521
+}

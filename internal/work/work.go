@@ -1,0 +1,92 @@
+// Package work counts what a peer makes us compute, in units that do not
+// depend on the load of the machine: so many signatures of a kind, key
+// exchanges in a group, bytes read. What a client is charged with is counted
+// and not timed, for a busy machine would else charge everybody more.
+package work
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"math/bits"
+)
+
+// Units of work. One is a microsecond of the machine that the weights were
+// taken on (see weights.go); on another one the proportions are much the same,
+// and they are all that counts.
+type Units int64
+
+// Ordinary is what an ordinary handshake costs: TLS 1.3 or 1.2, key exchange in
+// X25519MLKEM768, our key on P-256, a client certificate on P-256 directly
+// below its CA, and the messages of that. It is the unit of
+// limits.handshakes_per_second.
+const Ordinary = fixed + exchangeX25519 + exchangeMLKEM + signP256 + 2*verifyP256 + 4*perKiB
+
+// Handshake is what every handshake costs besides what is counted one by one:
+// records, keys, hashes, memory, the record of it.
+func Handshake() Units { return fixed }
+
+// Bytes is what reading n bytes of handshake messages costs: decoding, hashing,
+// decrypting, certificates with all that is in them.
+func Bytes(n int) Units {
+	return Units((int64(max(n, 0))*int64(perKiB) + 1023) / 1024)
+}
+
+// Verify is what checking one signature with a key costs.
+func Verify(key crypto.PublicKey) Units {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return rsaVerify(k)
+	case *ecdsa.PublicKey:
+		return verifyEC(sizeEC(k))
+	case ed25519.PublicKey:
+		return verifyEd25519
+	}
+	return 0 // no signature of such a key is checked
+}
+
+// Sign is what making one signature with a key costs; nothing for no key.
+func Sign(key crypto.PublicKey) Units {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		// A private operation grows with the third power of the length.
+		n := Units(k.N.BitLen())
+		return max(signRSA2048*n/2048*n/2048*n/2048, 1)
+	case *ecdsa.PublicKey:
+		return signEC(sizeEC(k))
+	case ed25519.PublicKey:
+		return signEd25519
+	}
+	return 0
+}
+
+// KeyExchange is what one key exchange in a group costs us, both its halves: a
+// key made and a secret agreed on. Group 0 is RSA key transport.
+func KeyExchange(group tls.CurveID, own crypto.PublicKey) Units {
+	if group == 0 {
+		return Sign(own) // decrypting is the same operation
+	}
+	return exchange(group)
+}
+
+// rsaVerify: a public operation is one square for each bit of the exponent and
+// a product for each that is set, and each grows with the square of the length.
+func rsaVerify(k *rsa.PublicKey) Units {
+	const usual = 16 + 2 // of 65537
+	n, e := Units(k.N.BitLen()), uint(max(k.E, 1))
+	steps := Units(bits.Len(e) - 1 + bits.OnesCount(e))
+	return max(verifyRSA2048*steps/usual*n/2048*n/2048, 1)
+}
+
+// sizeEC is the size class of a curve.
+func sizeEC(k *ecdsa.PublicKey) int {
+	switch size := k.Params().BitSize; {
+	case size <= 256:
+		return 0
+	case size <= 384:
+		return 1
+	}
+	return 2
+}
