@@ -25,6 +25,7 @@ type Live struct {
 	action  policy.Action          // of that rule
 	dest    *handshake.Ledger      // of the handshake with the destination, while it lasts
 	reached leg                    // what it was, afterwards
+	met     *handshake.Peer        // the destination, proven; nil without TLS
 	relay   *relay                 // while data flows
 	granted *granted
 	ended   reason.Code // End was called before there was a relay
@@ -126,6 +127,21 @@ func (l *Live) Found() (policy.Facts, bool) {
 		return policy.Facts{}, false
 	}
 	return l.granted.found, true
+}
+
+// DestinationPeer is whom the flow reached, proven; nil while there is none, or
+// where the rule asks for no TLS.
+func (l *Live) DestinationPeer() *handshake.Peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.met
+}
+
+// meets notes the destination's proven peer.
+func (l *Live) meets(p *handshake.Peer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.met = p
 }
 
 // End ends the flow with a RST to both sides; code stands in its record as

@@ -122,6 +122,8 @@ const (
 
 	EndRevoked Code = "client_certificate_revoked"
 	EndExpired Code = "client_certificate_expired"
+
+	EndDestinationRevoked Code = "destination_certificate_revoked"
 )
 
 // entries is the list, in the order of a flow's life. It is never changed.
@@ -228,4 +230,5 @@ var entries = [...]Entry{
 	{EndDestinationStalled, Ended, 9, NoAlert, "data waited for limits.stall, and the destination, though alive, did not read it (window closed, or less than 16 KiB taken)", "look at the destination's load; raise limits.stall for destinations that pause on purpose"},
 	{EndRevoked, Ended, 9, NoAlert, "the client's certificate, or one of its issuers, was revoked while data flowed", ""},
 	{EndExpired, Ended, 9, NoAlert, "the client's certificate, or one of its issuers, expired while data flowed", ""},
+	{EndDestinationRevoked, Ended, 9, NoAlert, "the destination's certificate, or one of its issuers, was revoked while data flowed", "ask the owner of the destination for another certificate"},
 }

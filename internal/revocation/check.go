@@ -89,23 +89,56 @@ type finding struct {
 	detail string
 }
 
-// element asks, in this order: the lists, the staple, the responder. A
-// revocation ends it; a good answer saves the next question.
+// element asks, in this order: what is known to be revoked, the staple whether
+// it says so too, the responder, and the staple whether it is good. A revocation
+// ends it, wherever it stands; a good answer saves the next question. The staple
+// comes last, for the client chose which one to bring: an old one, say.
 func (v *view) element(ctx context.Context, c *Checker, e element, now time.Time) finding {
-	f := v.byLists(e, now)
+	f := v.known(e, now)
 	if f.status == Revoked {
 		return f
 	}
+	var staple finding
 	if len(e.staple) > 0 {
-		s := v.byStaple(e, now)
-		if s.status == Revoked || f.status != Good {
-			f = merge(f, s)
+		if staple = v.byStaple(c, e, now); staple.status == Revoked {
+			return staple
 		}
 	}
 	if f.status == Unknown && v.responder != nil {
 		f = merge(f, v.byResponder(ctx, c, e, now))
 	}
+	if f.status == Unknown && len(e.staple) > 0 {
+		f = merge(f, staple)
+	}
 	return f
+}
+
+// known is what is in memory, of lists and of answers that were had before;
+// nobody is asked. A revocation in it is final.
+func (v *view) known(e element, now time.Time) finding {
+	f := v.byLists(e, now)
+	if f.status == Revoked {
+		return f
+	}
+	n, ok := serialOf(e.cert)
+	if !ok {
+		return f
+	}
+	// The responder is asked in any case: the entry counts as used then.
+	cached := v.responder != nil && v.responder.known(n, e.issuer) == Revoked
+	if cached || v.taken.has(n, e.issuer) {
+		return finding{status: Revoked, source: FromOCSP, detail: about(e.cert) + ": revoked, an OCSP answer has said"}
+	}
+	return f
+}
+
+// takeBack remembers a revocation that an answer has told of, and has live flows
+// looked at anew if it is news.
+func (v *view) takeBack(c *Checker, q question) {
+	if v.taken.add(q.number, q.issuer) {
+		c.epoch.Add(1)
+		c.changed()
+	}
 }
 
 // merge takes the better answer, and all the reasons where there is none.
@@ -169,8 +202,8 @@ func (v *view) names(issuer, cert *x509.Certificate) bool {
 
 // byStaple: the client brought the answer. It has no nonce of ours, so one
 // that is still fresh may have been made before a revocation; lists and
-// responder are believed over it where they say so.
-func (v *view) byStaple(e element, now time.Time) finding {
+// responder are believed over it.
+func (v *view) byStaple(c *Checker, e element, now time.Time) finding {
 	f := finding{source: FromStaple}
 	q, err := v.question(e)
 	var a *answer
@@ -185,6 +218,7 @@ func (v *view) byStaple(e element, now time.Time) finding {
 		v.counters.badStaples.Add(1)
 		f.detail = "staple: " + err.Error()
 	case f.status == Revoked:
+		v.takeBack(c, q)
 		f.detail = about(e.cert) + ": revoked, says the stapled OCSP answer"
 	default:
 		f.detail = "stapled OCSP answer"
@@ -196,17 +230,13 @@ func (v *view) byResponder(ctx context.Context, c *Checker, e element, now time.
 	f := finding{source: FromOCSP}
 	q, err := v.question(e)
 	if err == nil {
-		var told bool
-		f.status, f.until, told, err = v.responder.ask(ctx, q, now)
-		if told {
-			c.epoch.Add(1)
-			c.changed()
-		}
+		f.status, f.until, err = v.responder.ask(ctx, q, now)
 	}
 	switch {
 	case err != nil:
 		f.status, f.detail = Unknown, "OCSP: "+err.Error()
 	case f.status == Revoked:
+		v.takeBack(c, q)
 		f.detail = about(e.cert) + ": revoked, says the OCSP responder"
 	default:
 		f.detail = "OCSP responder"
@@ -230,21 +260,27 @@ func (c *Checker) Ended(peer *handshake.Peer, now time.Time) (reason.Code, strin
 			return reason.EndExpired, about(cert) + " expired on " + stamp(cert.NotAfter)
 		}
 	}
+	if detail, revoked := c.KnownRevoked(peer, now); revoked {
+		return reason.EndRevoked, detail
+	}
+	return "", ""
+}
+
+// KnownRevoked says whether something in the peer's chain is known to be
+// revoked, and what. Like Ended, it asks nobody.
+func (c *Checker) KnownRevoked(peer *handshake.Peer, now time.Time) (detail string, revoked bool) {
+	if peer == nil {
+		return "", false
+	}
 	v := c.data.Load().authorities[peer.Authority]
 	if v == nil || v.Mode == Off {
-		return "", ""
+		return "", false
 	}
 	for i := range max(0, len(peer.Chain)-1) {
 		e := element{cert: peer.Chain[i], issuer: peer.Chain[i+1]}
-		if f := v.byLists(e, now); f.status == Revoked {
-			return reason.EndRevoked, f.detail
-		}
-		if v.responder == nil {
-			continue
-		}
-		if n, ok := serialOf(e.cert); ok && v.responder.known(n, e.issuer) == Revoked {
-			return reason.EndRevoked, about(e.cert) + ": revoked, says the OCSP responder"
+		if f := v.known(e, now); f.status == Revoked {
+			return f.detail, true
 		}
 	}
-	return "", ""
+	return "", false
 }

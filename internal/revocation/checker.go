@@ -46,6 +46,7 @@ type Checker struct {
 	sources     []*source
 	responders  map[string]*responder // by authority
 	counters    map[string]*counters  // by authority
+	takens      map[string]*taken     // by authority
 	subscribers map[int]func()
 	nextSub     int
 }
@@ -62,6 +63,7 @@ type view struct {
 	lists     map[string][]*List // by the issuer's RawSubject
 	responder *responder
 	counters  *counters
+	taken     *taken
 }
 
 // of returns the lists of an issuer: those signed with its very key.
@@ -115,12 +117,12 @@ func (c *Checker) Reload(authorities []Authority) {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
 	c.mu.Lock()
-	before, responders, counts := slices.Clone(c.sources), c.responders, c.counters
+	before, responders, counts, takens := slices.Clone(c.sources), c.responders, c.counters, c.takens
 	c.mu.Unlock()
 
 	var list []*Authority
 	var sources []*source
-	newResponders, newCounts := map[string]*responder{}, map[string]*counters{}
+	newResponders, newCounts, newTakens := map[string]*responder{}, map[string]*counters{}, map[string]*taken{}
 	for i := range authorities {
 		a := &authorities[i]
 		list = append(list, a)
@@ -129,6 +131,9 @@ func (c *Checker) Reload(authorities []Authority) {
 			n = &counters{}
 		}
 		newCounts[a.Name] = n
+		if newTakens[a.Name] = takens[a.Name]; newTakens[a.Name] == nil {
+			newTakens[a.Name] = &taken{}
+		}
 		if a.Mode == Off {
 			continue
 		}
@@ -154,7 +159,7 @@ func (c *Checker) Reload(authorities []Authority) {
 			src.inherit(c.sources[i])
 		}
 	}
-	c.authorities, c.sources, c.responders, c.counters = list, sources, newResponders, newCounts
+	c.authorities, c.sources, c.responders, c.counters, c.takens = list, sources, newResponders, newCounts, newTakens
 	c.publishLocked()
 	c.mu.Unlock()
 	c.changed()
@@ -164,7 +169,7 @@ func (c *Checker) Reload(authorities []Authority) {
 func (c *Checker) publishLocked() {
 	s := &snapshot{authorities: map[string]*view{}}
 	for _, a := range c.authorities {
-		s.authorities[a.Name] = &view{Authority: a, lists: map[string][]*List{}, responder: c.responders[a.Name], counters: c.counters[a.Name]}
+		s.authorities[a.Name] = &view{Authority: a, lists: map[string][]*List{}, responder: c.responders[a.Name], counters: c.counters[a.Name], taken: c.takens[a.Name]}
 	}
 	for _, src := range c.sources {
 		v := s.authorities[src.authority.Name]

@@ -11,8 +11,9 @@
 //  4. a new snapshot of everything replaces the old one in one atomic step, so
 //     that no flow waits for a list to load; the epoch goes up, and whoever
 //     subscribed by OnChange is told;
-//  5. Check holds each certificate of a verified chain against the snapshot,
-//     then against the staple, then asks the configured OCSP responder.
+//  5. Check holds each certificate of a verified chain against the snapshot and
+//     what OCSP answers have taken back before, then asks the configured OCSP
+//     responder, then looks at the staple. A revocation anywhere is final.
 //
 // Nothing is ever fetched from an address that a certificate names (AIA, CRL
 // distribution points): whoever shows a certificate could make the gateway

@@ -27,13 +27,25 @@ type question struct {
 
 // judge verifies an answer for one certificate (RFC 6960, section 3.2) and
 // returns what it says and until when. An error wraps ErrOCSP.
+//
+// A signed revocation counts whatever else stands in the answer, its age and its
+// nonce: both are there so that an old "good" cannot be played again, and a
+// revocation is final.
 func (a *answer) judge(q question, now time.Time) (st Status, until time.Time, err error) {
 	if err := a.signed(q, now); err != nil {
 		return Unknown, time.Time{}, err
 	}
-	switch {
-	case a.unknownExtension != "":
+	if a.unknownExtension != "" {
 		return Unknown, time.Time{}, useless("critical extension %s", a.unknownExtension)
+	}
+	for i := range a.singles {
+		if s := &a.singles[i]; s.status == Revoked && s.about(q) {
+			if st, until, err = s.at(now); err == nil {
+				return st, until, nil
+			}
+		}
+	}
+	switch {
 	case q.nonce != nil && a.hasNonce && !bytes.Equal(a.nonce, q.nonce):
 		return Unknown, time.Time{}, useless("its nonce is not the one that was sent")
 	case q.demanded && !a.hasNonce:

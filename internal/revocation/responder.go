@@ -102,9 +102,8 @@ func (r *responder) known(number serial, issuer *x509.Certificate) Status {
 }
 
 // ask returns what is known of the certificate: out of the cache while that is
-// young enough, else by asking. Two flows never ask the same at a time. told
-// says that a revocation was learned just now.
-func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Status, until time.Time, told bool, _ error) {
+// young enough, else by asking. Two flows never ask the same at a time.
+func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Status, until time.Time, _ error) {
 	key := cacheKey(q.number, q.issuer)
 	for {
 		r.mu.Lock()
@@ -113,7 +112,7 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 		if st, until, ok, err := e.answer(now, r.downUntil); ok {
 			r.mu.Unlock()
 			r.counters.askCached.Add(1)
-			return st, until, false, err
+			return st, until, err
 		}
 		if asking := e.asking; asking != nil {
 			r.mu.Unlock()
@@ -131,11 +130,11 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 				st, until, err := e.status, e.until, e.err
 				r.mu.Unlock()
 				if !errors.Is(err, errGone) {
-					return st, until, false, err
+					return st, until, err
 				}
 				continue // ask ourselves
 			case <-ctx.Done():
-				return Unknown, time.Time{}, false, ctx.Err()
+				return Unknown, time.Time{}, ctx.Err()
 			}
 		}
 		e.asking = make(chan struct{})
@@ -143,8 +142,8 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 		var st Status
 		var until time.Time
 		var err error
-		waits(ctx, func() { st, until, told, err = r.lead(ctx, e, q, now) })
-		return st, until, told, err
+		waits(ctx, func() { st, until, err = r.lead(ctx, e, q, now) })
+		return st, until, err
 	}
 }
 
@@ -179,23 +178,22 @@ func (r *responder) lastFailure() string {
 }
 
 // lead asks, and wakes those who wait for the same answer.
-func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Time) (Status, time.Time, bool, error) {
+func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Time) (Status, time.Time, error) {
 	st, until, err := r.question(ctx, q, now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer func() { close(e.asking); e.asking = nil }()
 	e.used = false
 	if err == nil {
-		told := st == Revoked && e.status != Revoked
 		e.status, e.until, e.renew, e.err = st, until, now.Add(r.cfg.MaxAge), nil
 		r.failure = nil
-		return st, until, told, nil
+		return st, until, nil
 	}
 	if ctx.Err() != nil {
 		// The flow that asked has ended or run out of time; that says nothing
 		// of the responder.
 		e.err = errGone
-		return Unknown, time.Time{}, false, err
+		return Unknown, time.Time{}, err
 	}
 	e.err, r.failure = err, err
 	r.counters.askFailures.Add(1)
@@ -206,9 +204,9 @@ func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Ti
 	if e.status == Good && now.Before(e.until) {
 		// The last answer is still good, only older than max_age.
 		e.err = nil
-		return Good, e.until, false, nil
+		return Good, e.until, nil
 	}
-	return Unknown, time.Time{}, false, err
+	return Unknown, time.Time{}, err
 }
 
 // entryLocked finds or makes an entry. A full cache loses the one of a handful
@@ -307,8 +305,9 @@ func (r *responder) post(ctx context.Context, body []byte) ([]byte, error) {
 }
 
 // renew asks anew what is used and due, one after the other, and forgets what
-// nobody has used since it went stale. told says that a revocation was learned.
-func (r *responder) renew(ctx context.Context, now time.Time, names func(issuer, c *x509.Certificate) bool) (told bool) {
+// nobody has used since it went stale. It returns the certificates of which it
+// learned that they are revoked.
+func (r *responder) renew(ctx context.Context, now time.Time, names func(issuer, c *x509.Certificate) bool) (revoked []question) {
 	var due []question
 	r.mu.Lock()
 	for key, e := range r.cache {
@@ -326,11 +325,13 @@ func (r *responder) renew(ctx context.Context, now time.Time, names func(issuer,
 			break
 		}
 		q.revoked = func(d *x509.Certificate) bool { return names(q.issuer, d) }
-		_, _, changed, err := r.ask(ctx, q, now)
-		told = told || changed
+		st, _, err := r.ask(ctx, q, now)
+		if st == Revoked {
+			revoked = append(revoked, q)
+		}
 		if errors.Is(err, errLater) {
 			break
 		}
 	}
-	return told
+	return revoked
 }

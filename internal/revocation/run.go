@@ -91,9 +91,8 @@ func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
 		}
 		wg.Go(func() {
 			defer v.responder.renewing.Store(false)
-			if v.responder.renew(ctx, now, v.names) {
-				c.epoch.Add(1)
-				c.changed()
+			for _, q := range v.responder.renew(ctx, now, v.names) {
+				v.takeBack(c, q)
 			}
 		})
 	}

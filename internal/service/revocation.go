@@ -11,7 +11,9 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/policy"
 )
 
 const (
@@ -63,10 +65,21 @@ func (s *Service) sweep(ctx context.Context) error {
 
 func (s *Service) endIfRevoked(l *gateway.Live) {
 	facts, v, ok := l.Granted()
-	if !ok || facts.Peer == nil || !v.Plan.EndsWhenRevoked() || v.Plan != nil && v.Plan.Observed {
+	if !ok || v.Plan != nil && v.Plan.Observed {
 		return
 	}
-	if code, detail := s.revocation.Ended(facts.Peer, time.Now()); code != "" {
+	var code reason.Code
+	var detail string
+	if facts.Peer != nil && v.Plan.EndsWhenRevoked() {
+		code, detail = s.revocation.Ended(facts.Peer, time.Now())
+	}
+	if code == "" && v.Plan != nil && v.Plan.Mode != policy.TLSInsecure {
+		var revoked bool
+		if detail, revoked = s.revocation.KnownRevoked(l.DestinationPeer(), time.Now()); revoked {
+			code = reason.EndDestinationRevoked
+		}
+	}
+	if code != "" {
 		s.log.Info("live flow ended", zap.String("id", l.ID), zap.String("reason", string(code)), zap.String("detail", detail))
 		l.End(code)
 	}

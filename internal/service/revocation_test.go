@@ -5,11 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -164,5 +167,39 @@ func TestStatusOfRevocation(t *testing.T) {
 	again, taken, err := h.api.Reload(ctx)
 	if err != nil || !taken || again.Policy == again.Before || again.CRLs != res.CRLs {
 		t.Errorf("reload: %+v %v %v", again, taken, err)
+	}
+}
+
+// A destination that is revoked while data flows ends the flow, with a reason of
+// its own; the client's certificate has nothing to do with it.
+func TestLiveFlowEndsWhenDestinationRevoked(t *testing.T) {
+	var origin *testpki.Cert
+	h := newHouse(t, func(h *house) {
+		origin = testpki.Must(h.ca.Issue(testpki.Leaf{CN: "origin", DNS: []string{"pay.example"}}))
+		h.put("sslgate.yaml", 0o644, []byte(strings.Replace(houseConfig, "{tls: plain}", "{tls: verify, authorities: [staff], name: pay.example}", 1)))
+		h.serve = func(_ *house, c net.Conn) {
+			tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{origin.TLS()}})
+			_, _ = io.Copy(tc, tc)
+		}
+	})
+	conn, err := h.flowOf(testpki.Must(h.ca.Issue(testpki.Leaf{CN: "good"})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	h.put("staff.crl.new", 0o644, testpki.CRLPEM(testpki.Must(h.ca.CRL(2, time.Now().Add(time.Hour), origin.Cert))))
+	if err := os.Rename(filepath.Join(h.dir, "staff.crl.new"), filepath.Join(h.dir, "staff.crl")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("the flow ended with %v, want a reset", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); h.seen.FilterField(zap.String("reason", "destination_certificate_revoked")).Len() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is logged of it")
+		}
+	}
+	if _, err := h.flowOf(testpki.Must(h.ca.Issue(testpki.Leaf{CN: "good"}))); err == nil {
+		t.Error("a new flow reaches the revoked destination")
 	}
 }
