@@ -27,7 +27,7 @@ func CheckForwarding(interfaces ...string) error {
 	need("ipv4/ip_forward", "IPv4 is not forwarded")
 	need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
 	if len(errs) == 0 {
-		for _, ifc := range interfaces {
+		for _, ifc := range OwnNames(interfaces...) {
 			need("ipv4/conf/"+ifc+"/forwarding", "IPv4 from "+ifc+" is not forwarded")
 			need("ipv6/conf/"+ifc+"/forwarding", "IPv6 from "+ifc+" is not forwarded")
 		}

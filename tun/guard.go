@@ -49,6 +49,9 @@ func (b *tableBuilder) guard() {
 	} else {
 		b.rule(chain, b.tcp(), reply(), accept())
 	}
+	if b.cfg.RejectUDP && b.missing { // it may be there by a name that nobody has announced
+		b.rule(chain, b.udp(), rejectUDP())
+	}
 	b.rule(chain, toKnown(known))
 
 	b.rule(captured, b.tcp(), drop())
@@ -57,17 +60,25 @@ func (b *tableBuilder) guard() {
 	b.rule(captured, ipv4Fragment(), drop())
 	b.rule(captured, ipv6Fragment(), drop())
 	if b.cfg.RejectUDP {
-		udp := concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
-		if b.cfg.AllPorts {
-			udp = concat(proto(unix.IPPROTO_UDP), port(2), equal([]byte{443 >> 8, 443 & 0xff}))
-		}
-		b.rule(captured, udp, []expr.Any{
-			&expr.Counter{},
-			&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH},
-		})
+		b.rule(captured, b.udp(), rejectUDP())
 	}
 	b.rule(captured, toKnown(known))
 	b.known(known)
+}
+
+// udp matches UDP that RejectUDP is about.
+func (b *tableBuilder) udp() []expr.Any {
+	if b.cfg.AllPorts {
+		return concat(proto(unix.IPPROTO_UDP), port(2), equal([]byte{443 >> 8, 443 & 0xff}))
+	}
+	return concat(proto(unix.IPPROTO_UDP), port(2), in(b.ports))
+}
+
+func rejectUDP() []expr.Any {
+	return []expr.Any{
+		&expr.Counter{},
+		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH},
+	}
 }
 
 // known is the end of the guard: it accepts what is known and drops the rest,

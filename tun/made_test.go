@@ -28,7 +28,7 @@ func TestReadBack(t *testing.T) {
 		g.gw.run(line)
 		g.gw.do(func() (err error) {
 			s := g.steer
-			indexes, err := s.capturedIndexes()
+			at, err := s.lookAtInterfaces()
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func TestReadBack(t *testing.T) {
 				return err
 			}
 			b := s.builder(conn)
-			if err := b.sets(indexes, s.gro); err != nil {
+			if err := b.sets(&at, s.gro); err != nil {
 				return err
 			}
 			b.lines = strings.Count(before, "\n") - 1

@@ -29,7 +29,7 @@ const (
 // transaction: packets see the old one or the new one. Without steer it is the
 // guard alone.
 func (s *Steering) writeTable(steer bool) error {
-	indexes, err := s.capturedIndexes()
+	at, err := s.lookAtInterfaces()
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (s *Steering) writeTable(steer bool) error {
 	b.conn.AddTable(b.table) // so that there is one to delete
 	b.conn.DelTable(b.table)
 	b.conn.AddTable(b.table)
-	if err := b.sets(indexes, s.gro); err != nil {
+	if err := b.sets(&at, s.gro); err != nil {
 		return err
 	}
 	if steer {
@@ -52,7 +52,8 @@ func (s *Steering) writeTable(steer bool) error {
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("write the nft table inet %s: %w%s", tableName, err, nftHint(err))
 	}
-	s.indexes = indexes
+	s.at = at
+	s.noteInterfaces()
 	if s.written, err = s.listTable(); err != nil {
 		return fmt.Errorf("read the nft table inet %s back: %w", tableName, err)
 	}
@@ -91,6 +92,8 @@ type tableBuilder struct {
 
 	ports, names, indexes, exempt, protocols, gro *nftables.Set
 
+	missing bool // a captured interface is not there
+
 	lines int      // sets, chains and rules: what listTable gives a line each
 	full  []string // the lines of the sets
 }
@@ -110,15 +113,16 @@ func (b *tableBuilder) made(listing string) bool {
 	return strings.Count(listing, "\n") == b.lines+1
 }
 
-func (b *tableBuilder) sets(indexes []int, gro []string) error {
+func (b *tableBuilder) sets(at *interfaces, gro []string) error {
+	b.missing = at.missing
 	var ports, names, idx, exempt, protocols, turned [][]byte
 	for _, p := range b.cfg.Ports {
 		ports = append(ports, binary.BigEndian.AppendUint16(nil, p))
 	}
-	for _, n := range b.cfg.Interfaces {
+	for _, n := range at.names {
 		names = append(names, ifname(n))
 	}
-	for _, n := range b.cfg.Exempt {
+	for _, n := range at.exempt {
 		exempt = append(exempt, ifname(n))
 	}
 	for _, n := range gro {
@@ -127,7 +131,7 @@ func (b *tableBuilder) sets(indexes []int, gro []string) error {
 	for _, p := range b.cfg.Protocols {
 		protocols = append(protocols, []byte{p})
 	}
-	for _, i := range indexes {
+	for _, i := range at.indexes {
 		idx = append(idx, binary.NativeEndian.AppendUint32(nil, uint32(i)))
 	}
 	for i, def := range []struct {

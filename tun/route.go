@@ -56,7 +56,7 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 	if len(ranges)*len(s.cfg.Interfaces) > maxPortRules {
 		return all
 	}
-	for _, ifc := range slices.Compact(slices.Sorted(slices.Values(s.cfg.Interfaces))) {
+	for _, ifc := range slices.Compact(slices.Sorted(slices.Values(s.ruleNames()))) {
 		for _, r := range ranges {
 			plain := add(s.cfg.Preference + 1)
 			plain.IifName, plain.IPProto, plain.Dport = ifc, unix.IPPROTO_TCP, r
@@ -64,6 +64,15 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 		}
 	}
 	return all
+}
+
+// ruleNames are the interfaces' own names: a rule by another name is lost when
+// its interface is renamed.
+func (s *Steering) ruleNames() []string {
+	if s.at.own != nil {
+		return s.at.own
+	}
+	return s.cfg.Interfaces
 }
 
 // portRanges joins the captured ports that follow each other; one nil for all.

@@ -191,7 +191,8 @@ type Steering struct {
 	rt      *netlink.Handle
 	routes  *netlink.Handle   // with strict checking: dumps one table only
 	written string            // our nft table as it was listed just after we wrote it
-	indexes []int             // of the captured interfaces, sorted, as written
+	at      interfaces        // what the names of the configuration mean, as written
+	noted   []string          // notes about interfaces that the log has
 	ingress map[string]string // state of the captured interfaces: up, down or missing
 	repairs uint64
 	closed  bool
@@ -227,6 +228,9 @@ func (s *Steering) start() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.refuseInterfaces(); err != nil {
+		return err
+	}
 	turn := s.planGRO()
 	// The guard before the routes: in between, captured traffic is dropped.
 	if err := s.writeTable(true); err != nil {

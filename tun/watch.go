@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -118,7 +117,7 @@ func (s *Steering) repairTUN(at *netlink.LinkAttrs) {
 // repairTable writes the nft table anew if it is not as it was written, or if
 // a captured interface has appeared.
 func (s *Steering) repairTable() {
-	what := ""
+	what, changed := "", false
 	switch now, err := s.listTable(); {
 	case err != nil: // also if somebody's rule in it cannot be read
 		what = "nft table inet sslgate, unreadable"
@@ -127,14 +126,15 @@ func (s *Steering) repairTable() {
 	case now != s.written:
 		what = "nft table inet sslgate, was changed"
 	default:
-		indexes, err := s.capturedIndexes()
+		at, err := s.lookAtInterfaces()
 		if err != nil {
 			s.failed("list interfaces", err)
 			return
 		}
-		if slices.Equal(indexes, s.indexes) {
+		if at.equal(&s.at) {
 			return
 		}
+		changed = true
 		what = "captured interfaces of nft table inet sslgate"
 	}
 	turn := s.planGRO()
@@ -143,25 +143,12 @@ func (s *Steering) repairTable() {
 		return
 	}
 	s.turnGRO(turn, true)
-	s.repaired(what)
-}
-
-// capturedIndexes are the indexes of the captured interfaces that exist, and
-// those of earlier ones that still do under another name.
-func (s *Steering) capturedIndexes() ([]int, error) {
-	links, err := s.rt.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	var all []int
-	for _, l := range links {
-		at := l.Attrs()
-		if slices.Contains(s.cfg.Interfaces, at.Name) || slices.Contains(s.indexes, at.Index) {
-			all = append(all, at.Index)
+	if changed { // rules of the names before
+		if err := s.removeStale(); err != nil {
+			s.failed("remove rules of earlier names", err)
 		}
 	}
-	slices.Sort(all)
-	return all, nil
+	s.repaired(what)
 }
 
 func (s *Steering) repaired(what string) {

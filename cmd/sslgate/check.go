@@ -61,6 +61,9 @@ func checkUntilSignal(ctx context.Context, file string) (rt *config.Runtime, fou
 	}
 	a, err := untilSignal(ctx, func() answer {
 		rt, found := config.Check(file, handshake.NewStdEngine())
+		if rt != nil {
+			found = append(found, hostFindings(rt)...)
+		}
 		return answer{rt, found}
 	})
 	return a.rt, a.found, err

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/tun"
 )
 
 // Level says how a finding stands.
@@ -127,12 +128,12 @@ func (d *doctor) fail(check, fix, format string, a ...any) {
 // somebody else does.
 func (d *doctor) steers() bool { return d.o.Config != nil && !d.o.Config.TUN.Attach }
 
-// captured are the interfaces that are captured.
+// captured are the own names of the interfaces that are captured.
 func (d *doctor) captured() []string {
 	if !d.steers() {
 		return nil
 	}
-	return d.o.Config.Capture.Interfaces
+	return tun.OwnNames(d.o.Config.Capture.Interfaces...)
 }
 
 // clean says whether check has found nothing bad yet.

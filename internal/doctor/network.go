@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun"
 )
 
 // forwarding: what is not forwarded never reaches the TUN.
@@ -67,9 +69,9 @@ func (d *doctor) interfaces() {
 		if a.Flags&net.FlagUp == 0 {
 			d.fail("interface", "ip link set dev "+Quote(name)+" up", "%s is down", name)
 		}
-		d.master(name, a.MasterIndex)
 		d.offloads(name)
 	}
+	d.names()
 	if len(d.captured()) > 0 && d.clean("interface") {
 		d.good("interface", "the captured interfaces are there and up")
 	}
@@ -78,18 +80,22 @@ func (d *doctor) interfaces() {
 	}
 }
 
-// master: packets of a bridge's port come in by the bridge.
-func (d *doctor) master(name string, index int) {
-	if index == 0 {
+// names: what the names mean, and whether packets come in by what they mean.
+func (d *doctor) names() {
+	if !d.steers() {
 		return
 	}
-	m, err := netlink.LinkByIndex(index)
+	c := d.o.Config
+	found, err := tun.CheckInterfaces(c.Capture.Interfaces, c.Capture.Exempt, c.TUN.Name)
 	if err != nil {
-		return
+		d.fail("interface", "", "%v", err)
 	}
-	if kind := m.Type(); kind == "bridge" || kind == "bond" || kind == "team" {
-		d.fail("interface", "ip link set dev "+Quote(name)+" nomaster",
-			"%s belongs to the %s %s, by which its packets come in: capture that, or take it out", name, kind, m.Attrs().Name)
+	for _, t := range found {
+		if t.Fatal {
+			d.fail("interface", t.Fix, "%s", t.Text)
+		} else {
+			d.warn("interface", t.Fix, "%s", t.Text)
+		}
 	}
 }
 
@@ -146,7 +152,7 @@ func (d *doctor) rules() {
 			continue
 		}
 		for _, r := range list {
-			if r.Priority <= 0 || r.Priority >= c.Preference || r.Protocol == ruleProtocol || !fits(&r, c.Interfaces, c.Mark) {
+			if r.Priority <= 0 || r.Priority >= c.Preference || r.Protocol == ruleProtocol || !fits(&r, d.captured(), c.Mark) {
 				continue
 			}
 			d.fail("rules", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
