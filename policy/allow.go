@@ -20,6 +20,10 @@ type demand struct {
 	wanted string                 // for a person
 	// canonical is what was written, for the digest and to find repeats.
 	canonical string
+	// To compare two demands of one field: the entries of a list, sorted, or the
+	// smallest or largest number that will do.
+	entries     []string
+	least, most int64
 }
 
 // unmet is the first demand that a certificate does not meet; nil if it meets
@@ -44,6 +48,16 @@ func (a *alternative) canonical() string {
 // allowed says whether one of the alternatives fits; none demands nothing.
 func allowed(allow []alternative, c *claims) bool {
 	return len(allow) == 0 || slices.ContainsFunc(allow, func(a alternative) bool { return a.unmet(c) == nil })
+}
+
+// allowText is equal for lists that say the same, in whatever order.
+func allowText(list []alternative) string {
+	texts := make([]string, len(list))
+	for i := range list {
+		texts[i] = list[i].canonical()
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, "\n")
 }
 
 func equal(a, b string) bool { return a == b }

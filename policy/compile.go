@@ -28,7 +28,9 @@ func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
 	}
 	c.finish()
 	c.neverMatch()
+	c.sameService(spec.Rules)
 	c.weakerDemands()
+	c.noHeader()
 	c.sets.unused()
 	findings := fielderr.All(c.list.Err())
 	if c.list.Failed() {

@@ -103,7 +103,7 @@ func need[T, V any, L ~[]V](m *maker, field string, entries []string, k *kind[T,
 	l := parseList(m.at, field, entries, k)
 	m.a.named = m.a.named || named
 	m.a.demands = append(m.a.demands, demand{
-		field: field, wanted: l.words(), seen: seen, canonical: fmt.Sprintf("%q", l.canonical()),
+		field: field, wanted: l.words(), seen: seen, canonical: fmt.Sprintf("%q", l.canonical()), entries: l.canonical(),
 		met: func(c *claims) bool { return l.hasAny(have(c)) },
 	})
 }
@@ -147,7 +147,7 @@ func (m *maker) keyBits(spec *AllowSpec) {
 		m.at.errorf("key_bits", "no key that this entry accepts has %d bits; the largest has %d", bits, most)
 	}
 	m.a.demands = append(m.a.demands, demand{
-		field: "key_bits", wanted: fmt.Sprintf("at least %d", bits), canonical: strconv.Itoa(bits),
+		field: "key_bits", wanted: fmt.Sprintf("at least %d", bits), canonical: strconv.Itoa(bits), least: int64(bits),
 		met:  func(c *claims) bool { return c.keyBits >= bits },
 		seen: func(c *claims) []string { return []string{strconv.Itoa(c.keyBits)} },
 	})
@@ -176,8 +176,12 @@ func (m *maker) span(field, text, word string, ask func(*claims, time.Duration) 
 		m.at.errorf(field, "%q: %v", text, err)
 		return
 	}
+	least, most := int64(d), int64(0)
+	if field == "max_age" {
+		least, most = 0, int64(d)
+	}
 	m.a.demands = append(m.a.demands, demand{
-		field: field, wanted: word + spanText(d), canonical: d.String(),
+		field: field, wanted: word + spanText(d), canonical: d.String(), least: least, most: most,
 		met: func(c *claims) bool {
 			_, ok := ask(c, d)
 			return ok && !c.now.IsZero()

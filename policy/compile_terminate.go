@@ -86,6 +86,7 @@ func (c *compiler) client(at scope, r *rule, spec *ClientSpec) {
 	r.auth = auth
 	r.authorities = c.authorities(at, spec.Authorities)
 	r.allow = compileAllow(at, spec.Allow)
+	r.allowText = allowText(r.allow)
 	r.when = c.when.compile(at, "when", spec.When)
 	r.onRevoked, _ = oneOf(at, "on_revoked", spec.OnRevoked, closeRevoked, keepRevoked)
 	switch {

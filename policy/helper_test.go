@@ -159,3 +159,12 @@ func peerOf(authority string, ca *testpki.CA, cert *x509.Certificate) *handshake
 		Shown: []*x509.Certificate{cert}, Chain: []*x509.Certificate{cert, ca.Root}, Authority: authority,
 	}
 }
+
+// readSpecIn is readSpec inside a property.
+func readSpecIn(t interface{ Fatalf(string, ...any) }, text string) Spec {
+	var spec Spec
+	if err := yaml.UnmarshalWithOptions([]byte(text), &spec, yaml.Strict()); err != nil {
+		t.Fatalf("the test's policy cannot be read: %v", err)
+	}
+	return spec
+}

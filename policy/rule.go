@@ -25,10 +25,14 @@ type rule struct {
 	auth        handshake.ClientAuth
 	authorities []authority // of the client's certificate
 	allow       []alternative
+	allowText   string // of allow, equal where it says the same
 	when        *condition
 	onRevoked   onRevoked
 	destName    string // destination.name, "" where it follows the flow
 	destination []authority
+
+	// accepted are the rules of same_service.
+	accepted map[string]bool
 
 	plan Plan
 	// wide is the plan of an observed rule for a hello that its profile would

@@ -43,52 +43,72 @@ func (c *compiler) weakerDemands() {
 		if !c.whole[i].selectors || !c.whole[i].demands || weak.action == Deny {
 			continue
 		}
-		var around, later, unheld []string
+		var around, beside, later, unheld []other
 		stronger := classes.stronger[classes.of[i]]
 		for j := range c.meeting(weak) {
 			strong := c.set.rules[j]
-			if i == j || !c.whole[j].selectors || !c.whole[j].demands || len(around)+len(later)+len(unheld) >= maxAround {
+			if i == j || !c.whole[j].selectors || !c.whole[j].demands || len(around)+len(beside)+len(later)+len(unheld) >= maxAround {
 				continue
 			}
 			byObserving := weak.observe && weak.action == Terminate && i < j && !strong.observe && strong.strength() > 0
-			if !byObserving && !stronger[classes.of[j]] || !weak.meets(strong) {
+			evades := c.evades(i, j)
+			if !byObserving && !evades && !stronger[classes.of[j]] || !weak.meets(strong) {
 				continue
 			}
+			accepted := weak.accepted[strong.name]
 			switch {
-			case stronger[classes.of[j]] && c.evades(i, j):
-				around = append(around, strong.name)
+			case accepted && (weak.action != Bypass || !weak.needsHello()):
+			case stronger[classes.of[j]] && evades:
+				around = append(around, other{j, strong.name, ""})
 			case stronger[classes.of[j]] && strong.window != nil && j < i && !weak.window.within(strong.window):
-				later = append(later, strong.name)
+				later = append(later, other{j, strong.name, ""})
+			case evades && !stronger[classes.of[j]]:
+				if field := weak.beyond(strong); field != "" {
+					beside = append(beside, other{j, strong.name, field})
+				}
 			}
 			if byObserving {
-				unheld = append(unheld, strong.name)
+				unheld = append(unheld, other{j, strong.name, ""})
 			}
 		}
 		c.reportWeak(i, around, later, unheld)
+		c.reportBeside(i, beside)
 	}
 }
 
 // maxAround bounds the rules that are counted for one that is weaker.
 const maxAround = 1000
 
-func (c *compiler) reportWeak(i int, around, later, unheld []string) {
+func (c *compiler) reportWeak(i int, around, later, unheld []other) {
 	weak, path := c.set.rules[i], fmt.Sprintf("rules[%d]", i)
 	switch byHello := weak.action == Bypass && weak.needsHello(); {
 	case byHello && weak.anywhere():
 		c.list.Addf(path, "rule %q bypasses by what the client says alone (%s): whoever says it reaches every destination uninspected; name the destinations in \"to\"", weak.name, weak.helloSelectors())
 	case byHello && len(around) > 0:
-		c.list.Addf(path, "rule %q bypasses by what the client says (%s), and for the same destination %s more: whoever says it gets around that; let the bypass rest on addresses alone", weak.name, weak.helloSelectors(), demandsOf(around))
+		c.list.Addf(path, "rule %q bypasses by what the client says (%s), and for the same destination %s more: whoever says it gets around that; let the bypass rest on addresses alone", weak.name, weak.helloSelectors(), demandsOf(namesOf(around)))
 	case byHello:
 		c.list.Warnf(path, "rule %q bypasses by what the client says (%s): what the client says inside is not seen, so this opens the whole destination; \"to\" alone would say that more clearly", weak.name, weak.helloSelectors())
 	case len(around) > 0:
-		c.list.Warnf(path, "rule %q asks for less than %s for the same destination, and it is the client that chooses between them by the name or protocol in its hello", weak.name, demandsOf(around))
+		c.list.WarnAlso(path, placesOf(around), "rule %q asks for less than %s for the same destination, and it is the client that chooses between them by the name or protocol in its hello: %s", weak.name, demandsOf(namesOf(around)), acceptHint(around))
 	}
 	if len(later) > 0 {
-		c.list.Warnf(path, "rule %q asks for less than %s within a time, and outside of it takes what that leaves; put a deny rule between them if that is not meant", weak.name, demandsOf(later))
+		c.list.Warnf(path, "rule %q asks for less than %s within a time, and outside of it takes what that leaves; put a deny rule between them if that is not meant", weak.name, demandsOf(namesOf(later)))
 	}
 	if len(unheld) > 0 {
-		c.list.Warnf(path, "rule %q is only observed, and it takes flows that %s something: these are held to nothing while it is observed", weak.name, demandsOf(unheld))
+		c.list.Warnf(path, "rule %q is only observed, and it takes flows that %s something: these are held to nothing while it is observed", weak.name, demandsOf(namesOf(unheld)))
 	}
+}
+
+// reportBeside reports rules that are for other people than those they can stand
+// in for.
+func (c *compiler) reportBeside(i int, beside []other) {
+	r := c.set.rules[i]
+	if len(beside) == 0 || r.action == Bypass && r.needsHello() {
+		return // of the latter more was said
+	}
+	c.list.WarnAlso(fmt.Sprintf("rules[%d]", i), placesOf(beside),
+		"rule %q lets in clients that %s may refuse (%s), for the same destination, and it is the client that chooses between them by the name or protocol in its hello: who is refused by one comes in by the other and asks for the first one's name inside (Host); %s",
+		r.name, rulesOf(namesOf(beside)), fieldsOf(beside), acceptHint(beside))
 }
 
 // evades says whether a flow that strong is meant for comes to weak if the
@@ -238,23 +258,29 @@ func (r *rule) weakerThan(o *rule) bool {
 	return o.selective() || len(r.authorities) > len(o.authorities)
 }
 
-// demandsOf names at most three rules: "rule "a" demands", "rules "a", "b" and
-// 2 more demand".
+// demandsOf names rules that demand something: "rule "a" demands".
 func demandsOf(names []string) string {
-	const most = 3
 	if len(names) == 1 {
-		return fmt.Sprintf("rule %q demands", names[0])
+		return rulesOf(names) + " demands"
+	}
+	return rulesOf(names) + " demand"
+}
+
+// rulesOf names at most maxNamed rules: "rule "a"", "rules "a", "b" and 2 more".
+func rulesOf(names []string) string {
+	if len(names) == 1 {
+		return fmt.Sprintf("rule %q", names[0])
 	}
 	var b strings.Builder
 	b.WriteString("rules ")
-	for i, name := range names[:min(most, len(names))] {
+	for i, name := range names[:min(maxNamed, len(names))] {
 		if i > 0 {
 			b.WriteString(", ")
 		}
 		fmt.Fprintf(&b, "%q", name)
 	}
-	if rest := len(names) - most; rest > 0 {
+	if rest := len(names) - maxNamed; rest > 0 {
 		fmt.Fprintf(&b, " and %d more", rest)
 	}
-	return b.String() + " demand"
+	return b.String()
 }

@@ -44,6 +44,8 @@ type RuleSpec struct {
 	Plaintext string `yaml:"plaintext"`
 	// Ledger is "full" (the default: every handshake message is recorded) or "steps" (only what was decided and how far the nine steps came; a few microseconds cheaper).
 	Ledger string `yaml:"ledger"`
+	// SameService names rules whose destinations this one's clients may reach with less than those demand: where two rules lead to the same address and the client's hello chooses between them, who is refused by one asks the other, with the first one's name inside (Host). It silences the warnings of `check` about that, and changes no decision. Default: none.
+	SameService []string `yaml:"same_service"`
 	// Client says what the client must show.
 	Client ClientSpec `yaml:"client"`
 	// Destination says how the destination is spoken to.

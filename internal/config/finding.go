@@ -117,6 +117,20 @@ func (f *File) Warning(path, msg string) Finding {
 	return w
 }
 
+// others says where the other places stand that a mistake in a section is about:
+// " (also gateway.yaml:17:7)"; "" for none.
+func (f *File) others(section string, e *fielderr.Error) string {
+	if len(e.Also) == 0 {
+		return ""
+	}
+	places := make([]string, len(e.Also))
+	for i, path := range e.Also {
+		at := f.Finding(fielderr.Join(section, path), "")
+		places[i] = fmt.Sprintf("%s:%d:%d", at.File, at.Line, at.Col)
+	}
+	return " (also " + strings.Join(places, ", ") + ")"
+}
+
 // Locate is Finding for every *fielderr.Error inside err, with section put
 // before each path. Any other error is located at the section.
 func (f *File) Locate(section string, err error) []Finding {

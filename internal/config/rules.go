@@ -39,15 +39,16 @@ func (b *builder) profiles(env *policy.Environment) {
 func (b *builder) located(errs []*fielderr.Error, section string) {
 	for _, e := range errs {
 		path := fielderr.Join(section, e.Path)
-		member, inFile := b.member(path, e.Msg)
+		msg := e.Msg + b.file.others(section, e)
+		member, inFile := b.member(path, msg)
 		switch {
-		case b.namesFailed(path), b.seen(path, e.Msg), strings.HasPrefix(path, "policy.sets") && b.failed[path]:
+		case b.namesFailed(path), b.seen(path, msg), strings.HasPrefix(path, "policy.sets") && b.failed[path]:
 		case inFile:
 			b.findings = append(b.findings, member)
 		case e.Warning:
-			b.warn(path, e.Msg)
+			b.warn(path, msg)
 		case !b.file.echo(path):
-			b.findings = append(b.findings, b.file.FindingAt(path, e.Offset, e.Msg))
+			b.findings = append(b.findings, b.file.FindingAt(path, e.Offset, msg))
 		}
 	}
 }
@@ -87,8 +88,14 @@ func (b *builder) compiled(errs []*fielderr.Error, index []int) {
 		if e.Warning && strings.HasPrefix(e.Path, "sets") && len(index) != len(b.file.Config.Policy.Rules) {
 			continue // a rule that could not be read may use the set
 		}
+		if strings.Contains(e.Path, "].same_service[") && len(index) != len(b.file.Config.Policy.Rules) {
+			continue // it may name a rule that could not be read
+		}
 		moved := *e
-		moved.Path = renumber(e.Path, index)
+		moved.Path, moved.Also = renumber(e.Path, index), slices.Clone(e.Also)
+		for i, path := range moved.Also {
+			moved.Also[i] = renumber(path, index)
+		}
 		b.located([]*fielderr.Error{&moved}, "policy")
 	}
 }

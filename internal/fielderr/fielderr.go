@@ -22,6 +22,9 @@ type Error struct {
 	Msg string
 	// Warning marks what is worth saying but does not stop `run`.
 	Warning bool
+	// Also are paths of other places that the mistake is about, such as the rule
+	// that a rule gets around; from the same root as Path.
+	Also []string
 }
 
 // Error is "path: msg".
@@ -45,11 +48,21 @@ func (l *List) Warnf(path, format string, args ...any) {
 	l.errs = append(l.errs, &Error{Path: path, Msg: fmt.Sprintf(format, args...), Warning: true})
 }
 
+// WarnAlso adds a warning that is about other places too.
+func (l *List) WarnAlso(path string, also []string, format string, args ...any) {
+	l.errs = append(l.errs, &Error{Path: path, Msg: fmt.Sprintf(format, args...), Warning: true, Also: also})
+}
+
 // Add adds all mistakes inside err with prefix before their path. An error
 // that is not an Error gets the prefix as its path.
 func (l *List) Add(prefix string, err error) {
 	for _, e := range All(err) {
-		l.errs = append(l.errs, &Error{Path: Join(prefix, e.Path), Offset: e.Offset, Msg: e.Msg, Warning: e.Warning})
+		moved := *e
+		moved.Path, moved.Also = Join(prefix, e.Path), make([]string, len(e.Also))
+		for i, path := range e.Also {
+			moved.Also[i] = Join(prefix, path)
+		}
+		l.errs = append(l.errs, &moved)
 	}
 }
 
