@@ -86,21 +86,7 @@ func TestShadowOfItself(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawRules(t)
 		set, shadow := build(t, env, rules), NewShadow(build(t, env, rules))
-		f := drawWhole(t)
-		// The certificate is verified again, for real, and what was agreed on is
-		// what this policy would agree on.
-		plan := set.OnHello(f).Plan
-		if f.Peer != nil {
-			f.Now = f.Peer.Leaf().NotBefore.Add(1)
-			f = set.Redecide(set.Shown(f, f.Peer.Shown)).Facts
-			plan = set.OnHello(f).Plan
-		}
-		if plan != nil && plan.Client != nil && f.State != nil && plan.Client.Holds(f.State, f.Hello) != nil {
-			f.State = nil
-		}
-		if plan.noCertificate() {
-			f.Peer = nil
-		}
+		f := asFound(set, drawWhole(t))
 		v := decide(set, f)
 		if d, s, differ := shadow.Judge(v, f); differ {
 			t.Fatalf("%+v: %+v and %+v", d, v, s)
