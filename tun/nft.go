@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,21 @@ const (
 // transaction: packets see the old one or the new one. Without steer it is the
 // guard alone.
 func (s *Steering) writeTable(steer bool) error {
+	err := s.tryTable(steer)
+	if steer && !s.cfg.ClientSource && !s.noNAT && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) {
+		s.noNAT = true
+		if again := s.tryTable(steer); again != nil {
+			s.noNAT = false
+			return err
+		}
+		s.log.Warn("the kernel has no NAT for nftables: where a rule of this host would change the source of captured packets they are dropped",
+			zap.String("fix", "modprobe -a nft_chain_nat nft_nat"))
+		return nil
+	}
+	return err
+}
+
+func (s *Steering) tryTable(steer bool) error {
 	at, err := s.lookAtInterfaces()
 	if err != nil {
 		return err
@@ -42,6 +58,7 @@ func (s *Steering) writeTable(steer bool) error {
 	}
 	if steer {
 		b.steer()
+		b.keepSource(!s.noNAT)
 		if s.cfg.ClientSource {
 			b.source()
 		}

@@ -66,17 +66,22 @@ func TestForgedReplies(t *testing.T) {
 	}
 }
 
+// mute keeps the namespace's kernel from ending connections that it does not know.
+func (n *ns) mute() {
+	n.t.Helper()
+	n.run("nft add table inet mute")
+	n.run("nft add chain inet mute out { type filter hook output priority 0 ; }")
+	n.run("nft add rule inet mute out meta l4proto tcp drop")
+}
+
 // A reply to a captured port passes where the connection did begin there, and no
 // new connection in its name.
 func TestTrueRepliesPass(t *testing.T) {
 	l := newLab(t)
 	l.gw.do(func() error { return Guard(testConfig()) })
 	l.warm()
-	for _, n := range []*ns{l.other, l.server} { // their kernels would end the connection
-		n.run("nft add table inet mute")
-		n.run("nft add chain inet mute out { type filter hook output priority 0 ; }")
-		n.run("nft add rule inet mute out meta l4proto tcp drop")
-	}
+	l.other.mute()
+	l.server.mute()
 	back := newSniffer(t, l.other, "x0")
 	for i, f := range []struct{ me, server string }{{"10.0.3.2", "10.0.2.2"}, {"fd00:3::2", "fd00:2::2"}} {
 		port := uint16(61000 + i)

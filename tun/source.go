@@ -21,20 +21,16 @@ import (
 //     a zone of connection tracking of its own. Its source port may be one that
 //     the client has in use towards the same destination; in one zone both
 //     would be the same connection.
-//  2. nft chain keep (postrouting, before the source NAT of others): the source
-//     address is bound to itself, so that a masquerade of this host does not
-//     put its own in the place.
-//  3. nft chain verify (postrouting, last): if somebody's NAT has come before
-//     and changed it all the same, the packet is dropped: the destination sees
-//     the client's address or nothing.
-//  4. nft chain answers (prerouting, before connection tracking): an answer is TCP
+//  2. nft chains keep and verify (postrouting, nat.go): the destination sees the
+//     client's address or nothing.
+//  3. nft chain answers (prerouting, before connection tracking): an answer is TCP
 //     from a captured port that a transparent socket waits for, or an ICMP error
 //     about one, and goes into the same zone.
-//  5. nft chain steer, first of all: the answer is marked with a mark of its own,
+//  4. nft chain steer, first of all: the answer is marked with a mark of its own,
 //     and so never with that of captured traffic, whatever interface it came in
 //     by and whatever port it goes to.
-//  6. ip rule fwmark: a table with `local default dev lo` delivers it here.
-//  7. nft chain guard: what comes from a captured port and is about to be
+//  5. ip rule fwmark: a table with `local default dev lo` delivers it here.
+//  6. nft chain guard: what comes from a captured port and is about to be
 //     forwarded to a captured interface answers a connection of ours whose
 //     socket is gone (after a crash): no connection from there to that port
 //     was ever forwarded. It is dropped, and so is what has the answers' mark.
@@ -47,18 +43,9 @@ const returnZone = 0x551a
 // include/net/flow.h).
 const loopbackIndex = 1
 
-// Priorities of the chains for connections under a client's address. Zones are
-// given before connection tracking (-200, NF_IP_PRI_CONNTRACK); a NAT chain
-// must come after that, and before everybody's source NAT (100).
-const (
-	zonePriority   = -300
-	keepPriority   = -190
-	verifyPriority = 250
-)
-
-// ipsSrcNAT is IPS_SRC_NAT of linux/netfilter/nf_conntrack_common.h: the source
-// was changed.
-const ipsSrcNAT = 1 << 4
+// zonePriority is that of the chains that give a zone: before connection tracking
+// (-200, NF_IP_PRI_CONNTRACK).
+const zonePriority = -300
 
 func (c *SteerConfig) checkSource() error {
 	switch {
@@ -117,25 +104,12 @@ func CheckClientSource() error {
 
 // source builds the chains for connections under a client's address.
 func (b *tableBuilder) source() {
-	inZone := concat(ct(expr.CtKeyZONE), equal(zone()))
 	setZone := []expr.Any{
 		&expr.Immediate{Register: 1, Data: zone()},
 		&expr.Ct{Key: expr.CtKeyZONE, SourceRegister: true, Register: 1},
 	}
 	own := b.base("own", nftables.ChainHookOutput, zonePriority)
 	b.rule(own, b.isMark(b.cfg.SocketMark()), setZone)
-
-	keep := b.baseOf(nftables.ChainTypeNAT, "keep", nftables.ChainHookPostrouting, keepPriority)
-	for _, f := range []struct {
-		family      byte
-		offset, len uint32 // of the source address in the IP header
-	}{{unix.NFPROTO_IPV4, 12, 4}, {unix.NFPROTO_IPV6, 8, 16}} {
-		b.rule(keep, inZone, family(f.family), network(f.offset, f.len),
-			[]expr.Any{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f.family), RegAddrMin: 1}})
-	}
-
-	verify := b.base("verify", nftables.ChainHookPostrouting, verifyPriority)
-	b.rule(verify, inZone, ct(expr.CtKeySTATUS), masked(native32(ipsSrcNAT)), drop())
 
 	answers := b.base("answers", nftables.ChainHookPrerouting, zonePriority)
 	b.answers(answers, setZone)

@@ -195,6 +195,7 @@ type Steering struct {
 	noted   []string          // notes about interfaces that the log has
 	ingress map[string]string // state of the captured interfaces: up, down or missing
 	repairs uint64
+	noNAT   bool // the kernel has none for nftables
 	closed  bool
 	ending  func() error // not nil: Watch is to end, and the device goes with it
 	gro     []string     // interfaces whose GRO we have switched on, sorted

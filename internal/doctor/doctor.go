@@ -93,6 +93,7 @@ func Examine(o Options) []Finding {
 	d.rules()
 	d.foreignRoutes()
 	d.source()
+	d.nat()
 	d.guard()
 	d.conntrack()
 	d.ports()

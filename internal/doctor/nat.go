@@ -1,0 +1,147 @@
+package doctor
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// keepPriority is that of the chain by which the gateway keeps the source of
+// captured packets; see package tun.
+const keepPriority = -190
+
+// sourceNAT is a rule of the host that changes sources, and the chain by which a
+// packet comes to it.
+type sourceNAT struct {
+	rule *nftables.Rule
+	base *nftables.Chain
+	how  string // masquerade, snat, ...
+}
+
+func (n sourceNAT) String() string {
+	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}[n.rule.Table.Family]
+	return fmt.Sprintf("%s in chain %s of table %s %s, handle %d", n.how, n.rule.Chain.Name, family, n.rule.Table.Name, n.rule.Handle)
+}
+
+// nat: a source NAT of the host that may take captured packets would put the
+// gateway's address in the place of the client's, which policy and record are
+// about. The gateway keeps it off them, unless it comes first.
+func (d *doctor) nat() {
+	if !d.steers() {
+		return
+	}
+	all, err := sourceNATs(d.o.Config.TUN.Name)
+	if err != nil {
+		return // said by nft
+	}
+	var kept []string
+	for _, n := range all {
+		if *n.base.Priority > keepPriority {
+			kept = append(kept, n.String())
+			continue
+		}
+		d.fail("nat", "", "%s would change the source of captured packets, which the gateway then drops: its chain %s has priority %d, and must come after %d (srcnat is 100); or give the rule an outgoing interface",
+			n, n.base.Name, *n.base.Priority, keepPriority)
+	}
+	switch {
+	case !d.clean("nat"):
+	case len(kept) > 0:
+		d.good("nat", "source NAT of this host that names no outgoing interface is kept off captured packets: %s", strings.Join(kept, "; "))
+	default:
+		d.good("nat", "no source NAT of this host would take captured packets")
+	}
+}
+
+// sourceNATs are the rules that may change the source of what leaves by the TUN:
+// in the chains for source NAT, and those that they lead to. Rules of iptables-nft
+// are among them.
+func sourceNATs(tunName string) ([]sourceNAT, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		return nil, err
+	}
+	var all []sourceNAT
+	for _, base := range chains {
+		if base.Type != nftables.ChainTypeNAT || base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookPostrouting || base.Priority == nil ||
+			base.Table.Name == "sslgate" && base.Table.Family == nftables.TableFamilyINet {
+			continue
+		}
+		// Each chain once: they cannot go round in circles, but may be many.
+		todo, seen := []string{base.Name}, map[string]bool{}
+		for len(todo) > 0 {
+			name := todo[0]
+			todo = todo[1:]
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			rules, err := conn.GetRules(base.Table, &nftables.Chain{Name: name, Table: base.Table})
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range rules {
+				if !mayLeaveBy(r.Exprs, tunName) {
+					continue
+				}
+				how, next := action(r.Exprs)
+				if how != "" {
+					all = append(all, sourceNAT{rule: r, base: base, how: how})
+				}
+				if next != "" {
+					todo = append(todo, next)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// action says what of a source NAT a rule does, and which chain it leads to.
+func action(exprs []expr.Any) (how, next string) {
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case *expr.Masq:
+			how = "masquerade"
+		case *expr.NAT:
+			if e.Type == expr.NATTypeSourceNAT {
+				how = "snat"
+			}
+		case *expr.Target:
+			if slices.Contains([]string{"MASQUERADE", "SNAT", "NETMAP"}, e.Name) {
+				how = strings.ToLower(e.Name)
+			}
+		case *expr.Verdict:
+			next = e.Chain
+		}
+	}
+	return how, next
+}
+
+// mayLeaveBy says whether a rule may match what leaves by the interface; when in
+// doubt it does.
+func mayLeaveBy(exprs []expr.Any, name string) bool {
+	for i, e := range exprs[:max(0, len(exprs)-1)] {
+		m, ok := e.(*expr.Meta)
+		c, cmp := exprs[i+1].(*expr.Cmp)
+		if !ok || !cmp || m.Key != expr.MetaKeyOIFNAME {
+			continue
+		}
+		// iptables' "eth+" has no final zero: a prefix.
+		same := bytes.HasPrefix(append([]byte(name), 0), bytes.TrimRight(c.Data, "\x00"))
+		if bytes.HasSuffix(c.Data, []byte{0}) {
+			same = name == string(bytes.TrimRight(c.Data, "\x00"))
+		}
+		if same != (c.Op == expr.CmpOpEq) {
+			return false
+		}
+	}
+	return true
+}

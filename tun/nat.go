@@ -1,0 +1,60 @@
+package tun
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The host's own source NAT. Two kinds of packets must have the client's address:
+// those that enter the TUN, for policy, record and limits are about their source;
+// and those of connections that sslgate makes under a client's address (source.go).
+// A masquerade of the host that names no outgoing interface, or one by a mark that
+// many packets have, would put the gateway's address in the place: a client that a
+// rule denies would be let in by the rule for everybody else.
+//
+//  1. nft chain keep (postrouting, before the source NAT of others): the source
+//     address is bound to itself. Connection tracking asks for this once, for the
+//     first packet of a connection, and holds to the answer.
+//  2. nft chain verify (postrouting, last): if somebody's NAT has come before and
+//     changed it all the same, or the connection began before keep was there, the
+//     packet is dropped: the client's address or nothing.
+//
+// A destination NAT is no business of theirs: what policy sees is the destination
+// behind it.
+
+// keepPriority must come after connection tracking (-200), and before everybody's
+// source NAT (100). verifyPriority comes after all of it.
+const (
+	keepPriority   = -190
+	verifyPriority = 250
+)
+
+// ipsSrcNAT is IPS_SRC_NAT of linux/netfilter/nf_conntrack_common.h: the source
+// was changed.
+const ipsSrcNAT = 1 << 4
+
+// keepSource builds the chains keep and verify. Without nat, on a kernel that has no
+// NAT for nftables, it is verify alone.
+func (b *tableBuilder) keepSource(nat bool) {
+	ours := [][]expr.Any{name(expr.MetaKeyOIFNAME, b.cfg.TUN)}
+	if b.cfg.ClientSource {
+		ours = append(ours, concat(ct(expr.CtKeyZONE), equal(zone())))
+	}
+	if nat {
+		keep := b.baseOf(nftables.ChainTypeNAT, "keep", nftables.ChainHookPostrouting, keepPriority)
+		for _, these := range ours {
+			for _, f := range []struct {
+				family      byte
+				offset, len uint32 // of the source address in the IP header
+			}{{unix.NFPROTO_IPV4, 12, 4}, {unix.NFPROTO_IPV6, 8, 16}} {
+				b.rule(keep, these, family(f.family), network(f.offset, f.len),
+					[]expr.Any{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f.family), RegAddrMin: 1}})
+			}
+		}
+	}
+	verify := b.base("verify", nftables.ChainHookPostrouting, verifyPriority)
+	for _, these := range ours {
+		b.rule(verify, these, ct(expr.CtKeySTATUS), masked(native32(ipsSrcNAT)), drop())
+	}
+}
