@@ -50,6 +50,9 @@ func (p *Params) Again(old *Peer, s *State, usage x509.ExtKeyUsage) *Peer {
 	var refusal *Error
 	if usage == x509.ExtKeyUsageServerAuth {
 		peer, refusal = p.verifyDestination(old.Shown, Verify)
+		if refusal == nil && s != nil && !p.Insecure {
+			refusal = transports(old.Leaf(), s.Version, s.Suite)
+		}
 	} else {
 		peer, refusal = Verify(old.Shown, p.Authorities, usage, p)
 	}

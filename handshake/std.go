@@ -264,7 +264,7 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 	state := stateOf(cs)
 	if len(cs.PeerCertificates) > 0 {
 		g.peer = &Peer{Shown: cs.PeerCertificates, OCSPStaple: cs.OCSPResponse}
-		verified, refusal := g.verifyChain(cs.PeerCertificates)
+		verified, refusal := g.verifyChain(cs)
 		switch {
 		case refusal == nil:
 			verified.OCSPStaple = cs.OCSPResponse
@@ -293,16 +293,21 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 	return nil
 }
 
-func (g *leg) verifyChain(shown []*x509.Certificate) (*Peer, *Error) {
+func (g *leg) verifyChain(cs *tls.ConnectionState) (*Peer, *Error) {
+	shown := cs.PeerCertificates
 	verify := func(shown []*x509.Certificate, _ []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
 		peer, spent, e := g.engine.chains.verify(shown, usage, p)
 		g.ledger.Spend(spent)
 		return peer, e
 	}
-	if !g.server {
-		return g.p.verifyDestination(shown, verify)
+	if g.server {
+		return verify(shown, nil, g.usage(), g.p)
 	}
-	return verify(shown, nil, g.usage(), g.p)
+	peer, e := g.p.verifyDestination(shown, verify)
+	if e == nil && !g.p.Insecure {
+		e = transports(shown[0], cs.Version, cs.CipherSuite)
+	}
+	return peer, e
 }
 
 // session ends a handshake that went well: only now is the peer proven.

@@ -18,6 +18,9 @@ func (v *verifier) judge(path []*x509.Certificate) *fault {
 	if err := v.byX509(path); err != nil {
 		return v.explain(path, err)
 	}
+	if f := v.usable(path[0]); f != nil {
+		return f
+	}
 	if f := v.strength(path); f != nil {
 		return f
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -25,7 +26,7 @@ func (v *verifier) fits(c, parent *x509.Certificate) *fault {
 	if parent.Version >= 3 && (!parent.BasicConstraintsValid || !parent.IsCA) {
 		return &fault{code: reason.NotACA, detail: v.about(parent) + ": basic constraints do not say CA"}
 	}
-	if parent.KeyUsage != 0 && parent.KeyUsage&x509.KeyUsageCertSign == 0 {
+	if !keyusage.Allows(parent, x509.KeyUsageCertSign) {
 		return &fault{code: reason.NotACA, detail: v.about(parent) + ": key usage lacks keyCertSign"}
 	}
 	return nil

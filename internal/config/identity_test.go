@@ -45,7 +45,10 @@ func filesUntil(t *testing.T, leafEnd, caEnd time.Time) string {
 	leaf := testpki.Leaf{DNS: []string{"pay.example"}, NotBefore: leafEnd.AddDate(-1, 0, 0), NotAfter: leafEnd}
 	for name, change := range map[string]func(*testpki.Leaf){
 		"ec": func(*testpki.Leaf) {}, "rsa": func(l *testpki.Leaf) { l.Key = testpki.RSA2048 },
-		"us": func(l *testpki.Leaf) { l.EKU = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
+		"rsa-transport": func(l *testpki.Leaf) { l.Key, l.Mutate = testpki.RSA2048, usage(x509.KeyUsageKeyEncipherment) },
+		"agree":         func(l *testpki.Leaf) { l.Mutate = usage(x509.KeyUsageKeyAgreement) },
+		"commit":        func(l *testpki.Leaf) { l.Mutate = usage(x509.KeyUsageContentCommitment) },
+		"us":            func(l *testpki.Leaf) { l.EKU = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
 	} {
 		l := leaf
 		change(&l)
@@ -68,6 +71,10 @@ func filesUntil(t *testing.T, leafEnd, caEnd time.Time) string {
 	put("open.keys", 0o644, []byte(strings.Repeat("01", 31)+"aa\n"))
 	put("bad.keys", 0o600, []byte("secret\n"))
 	return dir
+}
+
+func usage(u x509.KeyUsage) func(*x509.Certificate) {
+	return func(c *x509.Certificate) { c.KeyUsage = u }
 }
 
 // checked writes a configuration with these sections and rule lines, and
@@ -107,6 +114,12 @@ func TestIdentities(t *testing.T) {
 		"our own as a client": {"identities: {pay: {certificate: ec.pem, key: ec.key}, us: {certificate: us.pem, key: us.key}}",
 			"identity: pay, destination: {tls: verify, authorities: [staff], identity: us}", nil, false},
 		"legacy-rsa": {"identities: {old: {certificate: rsa.pem, key: rsa.key}}", "identity: old, profile: legacy-rsa, " + plain, []string{"allows RSA key transport"}, false},
+
+		"an identity for key agreement alone":      {"identities: {pay: {certificate: agree.pem, key: agree.key}}", "identity: pay, " + plain, []string{"agree.pem: its key usage lacks digitalSignature"}, true},
+		"a second one for contentCommitment alone": {"identities: {pay: {certificate: ec.pem, key: ec.key, also: [{certificate: commit.pem, key: commit.key}]}}", "identity: pay, " + plain, []string{"identities.pay.also[0].certificate", "commit.pem: its key usage lacks digitalSignature"}, true},
+		"one for RSA key transport alone":          {"identities: {old: {certificate: rsa-transport.pem, key: rsa-transport.key}}", "identity: old, profile: legacy-rsa, " + plain, []string{"it is good for RSA key transport alone"}, false},
+		"one that cannot sign towards destinations": {"identities: {pay: {certificate: ec.pem, key: ec.key}, us: {certificate: rsa-transport.pem, key: rsa-transport.key}}",
+			"identity: pay, destination: {tls: verify, authorities: [staff], identity: us}", []string{"rsa-transport.pem: its key usage lacks digitalSignature"}, true},
 
 		"a client's certificate shown to clients": {"identities: {us: {certificate: us.pem, key: us.key}}", "identity: us, " + plain, []string{"not for server authentication"}, true},
 		"the staple of another":                   {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: rsa-good.ocsp}}", "identity: pay, " + plain, []string{"no OCSP response for this certificate"}, true},

@@ -15,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -50,7 +51,7 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		case !c.BasicConstraintsValid || !c.IsCA:
 			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
 			good = false
-		case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
+		case !keyusage.Allows(c, x509.KeyUsageCertSign):
 			b.add(path, what+" may not sign certificates (key usage, RFC 5280, section 4.2.1.3)")
 			good = false
 		case hugeKey(c):
@@ -188,6 +189,7 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 	if !forServers(leaf) && b.servesClients(path) {
 		b.add(path, file+": not for server authentication (extended key usage, RFC 5280, section 4.2.1.12): every client would refuse it")
 	}
+	b.usable(path, file, leaf)
 	if len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
 		b.warn(path, file+": no subject alternative name: clients that follow RFC 9525 refuse it")
 	}
@@ -206,6 +208,19 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 		}
 	}
 	return certs
+}
+
+// usable finds an own certificate whose key usage does not fit: whoever it is
+// shown to must refuse it (RFC 5246, section 7.4.2; RFC 8446, section 4.4.2.2).
+func (b *builder) usable(path, file string, leaf *x509.Certificate) {
+	_, isRSA := leaf.PublicKey.(*rsa.PublicKey)
+	switch {
+	case keyusage.Allows(leaf, x509.KeyUsageDigitalSignature):
+	case isRSA && keyusage.Allows(leaf, x509.KeyUsageKeyEncipherment) && b.servesClients(path):
+		b.warn(path, file+": its key usage lacks digitalSignature: it is good for RSA key transport alone, and clients refuse it with every other CipherSuite. Have it issued with digitalSignature")
+	default:
+		b.add(path, file+": its key usage lacks digitalSignature (RFC 5280, section 4.2.1.3): whoever it is shown to refuses it. Have it issued with digitalSignature")
+	}
 }
 
 func forServers(c *x509.Certificate) bool {

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -85,7 +86,7 @@ func New(c Config) (*Issuer, error) {
 	switch {
 	case !ca.BasicConstraintsValid || !ca.IsCA:
 		return nil, errors.New("the certificate is not a CA's (basic constraints, RFC 5280, section 4.2.1.9)")
-	case ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCertSign == 0:
+	case !keyusage.Allows(ca, x509.KeyUsageCertSign):
 		return nil, errors.New("the CA's key usage lacks keyCertSign (RFC 5280, section 4.2.1.3)")
 	}
 	if pub, ok := c.Key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(ca.PublicKey) {

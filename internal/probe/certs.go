@@ -14,6 +14,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
@@ -95,6 +96,9 @@ func (p *prober) judge(certs []*x509.Certificate, demands handshake.Profile) (bo
 	}
 	if err := certs[0].VerifyHostname(p.name); err != nil {
 		return false, "refused: " + show(err.Error())
+	}
+	if demands.MaxVersion != 0 && !demands.KeyTransport() && !keyusage.Allows(certs[0], x509.KeyUsageDigitalSignature) {
+		return false, "refused: key usage lacks digitalSignature, which every CipherSuite of the profile needs"
 	}
 	root := peer.Chain[len(peer.Chain)-1]
 	return true, fmt.Sprintf("verified, by %s (%s)", show(root.Subject.String()), p.trust.Name)

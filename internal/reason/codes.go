@@ -172,7 +172,7 @@ var entries = [...]Entry{
 	{UnknownCA, Refused, 6, 48, "the client's certificate leads to no authority that the rule trusts", "use a certificate of one of the CAs named in the record, and send the intermediate certificates with it"},
 	{Expired, Refused, 6, 45, "the client's certificate, or one of its issuers, has expired", "renew the certificate"},
 	{NotYetValid, Refused, 6, 45, "the client's certificate, or one of its issuers, is not valid yet", "check the clocks of the CA and of the gateway"},
-	{WrongUsage, Refused, 6, 43, "the client's certificate is not meant for client authentication (extended key usage)", "issue a certificate with the clientAuth extended key usage"},
+	{WrongUsage, Refused, 6, 43, "the client's certificate is not meant for client authentication (extended key usage), or not for signing (key usage)", "issue a certificate with the clientAuth extended key usage, and digitalSignature where it has a key usage"},
 	{WeakKey, Refused, 6, 43, "a key in the client's certificate chain is too small or of a kind the profile does not allow", "issue a certificate with RSA of at least 2048 bits or ECDSA P-256 and above"},
 	{WeakSignature, Refused, 6, 43, "a certificate in the client's chain is signed with an algorithm that is not accepted (MD5, SHA-1)", "issue the chain anew with SHA-256 or better"},
 	{ChainTooLong, Refused, 6, 42, "the client's certificate chain is longer, or larger, than the limit", "send only the leaf and its intermediate certificates"},

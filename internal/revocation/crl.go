@@ -14,6 +14,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
@@ -266,7 +267,7 @@ func signerOf(meta *x509.RevocationList, cas []*x509.Certificate) (*x509.Certifi
 			continue
 		}
 		named = true
-		if ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCRLSign == 0 {
+		if !keyusage.Allows(ca, x509.KeyUsageCRLSign) {
 			mayNot = true
 			continue
 		}

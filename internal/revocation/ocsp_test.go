@@ -67,6 +67,12 @@ func TestAnswers(t *testing.T) {
 		{"by a delegate that may not sign", w.staple(t, w.inter, w.client.Cert, with(delegate(w.inter, func(c *x509.Certificate) {
 			c.KeyUsage = x509.KeyUsageKeyAgreement
 		}))), Unknown, "may not sign"},
+		{"by a delegate whose key usage has no bit", w.staple(t, w.inter, w.client.Cert, with(delegate(w.inter, func(c *x509.Certificate) {
+			c.KeyUsage, c.ExtraExtensions = 0, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Critical: true, Value: []byte{3, 1, 0}}}
+		}))), Unknown, "may not sign"},
+		{"by a delegate for lists", w.staple(t, w.inter, w.client.Cert, with(delegate(w.inter, func(c *x509.Certificate) {
+			c.KeyUsage = x509.KeyUsageCRLSign
+		}))), Unknown, "may not sign"},
 		{"by a delegate with a critical extension", w.staple(t, w.inter, w.client.Cert, with(delegate(w.inter, func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{unknownExt}
 		}))), Unknown, "critical extension"},

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/sslgate/sslgate/internal/keyusage"
 )
 
 // question is a certificate that is asked about.
@@ -183,7 +185,7 @@ func delegateFault(c, issuer *x509.Certificate, now time.Time) string {
 		return "has an RSA key below 2048 bits"
 	case isRSA && key.N.BitLen() > 8192: // as in crypto/tls
 		return "has an RSA key above 8192 bits"
-	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+	case !keyusage.Allows(c, x509.KeyUsageDigitalSignature):
 		return "may not sign (key usage)"
 	case c.CheckSignatureFrom(issuer) != nil:
 		return "has a certificate that the issuer did not sign"
