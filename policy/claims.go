@@ -125,13 +125,21 @@ func (c *claims) policies() []string {
 	const anyPolicy = "2.5.29.32.0"
 	var out []string
 	issuers := c.issuers()
-	for _, oid := range c.leaf.Policies {
-		held := true
-		for _, ca := range issuers[:max(0, len(issuers)-1)] {
-			held = held && slices.ContainsFunc(ca.Policies, func(o x509.OID) bool { return o.Equal(oid) || o.String() == anyPolicy })
+	// By their text, not each held against each: a certificate has thousands.
+	var allowed []map[string]bool
+	for _, ca := range issuers[:max(0, len(issuers)-1)] {
+		has := make(map[string]bool, len(ca.Policies))
+		for _, oid := range ca.Policies {
+			has[oid.String()] = true
 		}
-		if held && oid.String() != anyPolicy {
-			out = append(out, oid.String())
+		if !has[anyPolicy] {
+			allowed = append(allowed, has)
+		}
+	}
+	for _, oid := range c.leaf.Policies {
+		text := oid.String()
+		if text != anyPolicy && !slices.ContainsFunc(allowed, func(has map[string]bool) bool { return !has[text] }) {
+			out = append(out, text)
 		}
 	}
 	return out

@@ -13,11 +13,12 @@ import (
 )
 
 // The bounds of a condition. They hold whatever the certificate is: a hostile
-// one can make a condition fail, and with it its own flow, but not slow.
+// one can make a condition fail, and with it its own flow, but not slow. What
+// they rest on stands in whencost.go.
 const (
-	maxCondition = 4096    // characters
-	maxNesting   = 64      // levels of an expression
-	maxCost      = 200_000 // cost units of CEL, a few milliseconds at most
+	maxCondition = 4096   // characters
+	maxNesting   = 64     // levels of an expression
+	maxCost      = 10_000 // units of about 50 ns: half a millisecond
 )
 
 // condition is a compiled `when`: CEL, type-checked, its cost limited. It is
@@ -44,7 +45,11 @@ func (w *condition) values(a *activation) string {
 // holds evaluates the condition; c is nil where no certificate was shown. An
 // error is no answer: whoever asks denies.
 func (w *condition) holds(f Facts, c *claims) (bool, error) {
-	out, _, err := w.program.Eval(&activation{facts: f, claims: c})
+	a := &activation{facts: f, claims: c}
+	out, _, err := w.program.Eval(a)
+	if a.failed != nil {
+		return false, a.failed // whatever the rest says
+	}
 	if err != nil {
 		switch {
 		case c == nil && strings.Contains(err.Error(), "no such attribute(s): "+certPrefix):
@@ -75,6 +80,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.DefaultUTCTimeZone(true),
 		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals()),
 	}
+	opts = append(opts, bounded()...)
 	for _, v := range variables {
 		opts = append(opts, cel.Variable(v.Name, v.kind))
 	}
@@ -113,7 +119,16 @@ func (cs *conditions) compile(at scope, field string, expr Expression) *conditio
 		at.errorf(field, "the condition is of type %s; it must be true or false", t)
 		return nil
 	}
-	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	charge, sound := &costs{}, true
+	charge.regexes(ast, func(id int64, format string, args ...any) {
+		loc := ast.NativeRep().SourceInfo().GetStartLocation(id)
+		at.errorAt(field, offsetOf(text, loc.Line(), loc.Column()), format, args...)
+		sound = false
+	})
+	if !sound {
+		return nil
+	}
+	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(charge), cel.OptimizeRegex(charge.optimizations()...))
 	if err != nil {
 		at.errorf(field, "the condition cannot be compiled: %v", err)
 		return nil

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 
 	"cel.dev/cel-go/cel"
@@ -126,22 +127,60 @@ func some(list []string) []string {
 // addrOf is an address without a port, unmapped.
 func addrOf(a netip.AddrPort) string { return a.Addr().Unmap().String() }
 
-// activation gives a condition its variables, each only if it is asked for.
+// activation gives a condition its variables, each only if it is asked for, and
+// once. It is good for one evaluation.
 type activation struct {
 	facts  Facts
 	claims *claims // nil without a certificate
+
+	known  []known
+	size   int   // of what was given so far, as maxInput counts it
+	failed error // more was asked for than may be given
+}
+
+type known struct {
+	name  string
+	value any
 }
 
 // ResolveName implements cel.Activation.
 func (a *activation) ResolveName(name string) (any, bool) {
-	for i := range variables {
-		if variables[i].Name == name {
-			v := variables[i].get(a)
-			_, none := v.(missing)
-			return v, !none
+	for _, k := range a.known {
+		if k.name == name {
+			return k.value, true
 		}
 	}
+	for i := range variables {
+		if variables[i].Name != name {
+			continue
+		}
+		v := variables[i].get(a)
+		if _, none := v.(missing); none {
+			return nil, false
+		}
+		if a.size += inputSize(v); a.size > maxInput {
+			a.failed = fmt.Errorf("the peer's %s and what else the condition asks for is too much to be looked at: more than %d bytes, each entry of a list counted with %d more", name, maxInput, inputItem)
+			return nil, false
+		}
+		a.known = append(a.known, known{name, v})
+		return v, true
+	}
 	return nil, false
+}
+
+// inputSize is what a value counts.
+func inputSize(v any) int {
+	switch v := v.(type) {
+	case string:
+		return len(v)
+	case []string:
+		n := 0
+		for _, s := range v {
+			n += len(s) + inputItem
+		}
+		return n
+	}
+	return 0
 }
 
 // Parent implements cel.Activation.
