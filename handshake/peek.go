@@ -273,6 +273,13 @@ func (c *replayConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Pending is how many bytes are still to be replayed.
+func (c *replayConn) Pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.left)
+}
+
 // WaitRead waits like the conn below, once everything was replayed.
 func (c *replayConn) WaitRead() {
 	c.mu.Lock()

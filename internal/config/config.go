@@ -182,7 +182,7 @@ type Limits struct {
 	Handshakes int `yaml:"handshakes"`
 	// HandshakesPerClient under way at the same time of one IPv4 address or one IPv6 /64, those that wait for the client included; the rest of them wait. Default an eighth of handshakes, so that a client that is slow on purpose holds no other up.
 	HandshakesPerClient int `yaml:"handshakes_per_client"`
-	// HandshakesPerSecond is how many one IPv4 address or one IPv6 /64 may begin in a second, 1 to 1000000; as many may come at once after a second without any. The rest of them wait. Default 250: an eighth of a CPU. Raise it where many clients share one address.
+	// HandshakesPerSecond is how much work one IPv4 address or one IPv6 /64 may cause in a second, counted in ordinary handshakes, 1 to 1000000; as much may come at once after a second without any. The rest of them wait. An ordinary handshake has X25519MLKEM768 and P-256 keys; one with RSA-2048 for the gateway's own key counts as about two, a resumed one or a hello that is refused as less (docs/operating.md). Default 250: about a sixth of a CPU. Raise it where many clients share one address.
 	HandshakesPerSecond int `yaml:"handshakes_per_second"`
 	// DialsPerDestination is how many flows may wait at the same time for one IP address to answer, its TLS handshake included, 1 to 1000000. Beyond that the client with the most loses its newest, so that a destination that is dead holds no other up. Default 1024.
 	DialsPerDestination int `yaml:"dials_per_destination"`

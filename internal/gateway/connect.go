@@ -134,6 +134,8 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	ledger := handshake.NewLedger(fl.rec.Start)
 	fl.live.reaching(ledger)
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
+	// The destination has chosen what it costs, the client that it does.
+	fl.g.turns.Charge(fl.rec.Client.Addr(), ledger.Spent())
 	fl.rec.DestLedger = ledger.Entries()
 	fl.rec.LedgerLost += ledger.Lost()
 	fl.live.done(fl.rec.DestLedger, ledger.Lost())

@@ -156,13 +156,17 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	defer cancel()
 	hello, conn, err := handshake.Peek(hctx, fl.client, fl.limits.Hello)
 	if err != nil {
-		fl.refuseHello(err, 0)
+		fl.refuseUnread(hctx, conn, err)
 		return nil
 	}
-	fl.renew()
 	fl.facts.Hello = hello
 	fl.ledger.NoteHello(hello)
 	fl.rec.SNI, fl.rec.ALPN, fl.rec.Step = hello.ServerName, hello.ALPN, handshake.StepClientHello
+	if !fl.takeTurn(hctx) {
+		return nil
+	}
+	defer fl.endTurn()
+	fl.renew()
 	v = fl.set.OnHello(fl.facts)
 	fl.note(v)
 	fl.live.picked(hello, v)
@@ -174,12 +178,9 @@ func (fl *flow) walk(ctx context.Context) *relay {
 			fl.client.Reset()
 			return nil
 		}
+		fl.endTurn()
 		return fl.bypass(ctx, replay, v)
 	case policy.Terminate:
-		if !fl.takeTurn(hctx) {
-			return nil
-		}
-		defer fl.endTurn()
 		if v.Plan.DialFirst {
 			return fl.dialFirst(hctx, conn, v.Plan)
 		}
@@ -190,6 +191,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	default:
 		e := handshake.Refuse(handshake.StepClientHello, v.Reason, v.Detail)
 		e.Wanted = v.Alert
+		fl.endTurn()
 		fl.refuseHello(e, hello.RecordVersion)
 	}
 	return nil

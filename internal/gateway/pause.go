@@ -15,9 +15,11 @@ import (
 // is waited for without one: so what is silent holds nobody up, however many
 // flows wait for it. Each of these waits has a bound and a deadline of its own.
 
-// endTurn gives the turn of the handshake back for good; again it does nothing.
+// endTurn gives the turn of the handshake back for good, and settles what it has
+// cost; again it does nothing.
 func (fl *flow) endTurn() {
 	if fl.turn != nil {
+		fl.turn.Cost(fl.cost())
 		fl.turn.End()
 	}
 }
@@ -37,6 +39,7 @@ func (fl *flow) withoutTurn(ctx context.Context, wait func()) error {
 // noted in turnLost.
 func (fl *flow) resume(ctx context.Context) error {
 	began := time.Now()
+	fl.turn.Cost(fl.cost()) // where there is none any more, it is settled by this
 	err := fl.turn.Resume(ctx)
 	if err == nil {
 		return nil

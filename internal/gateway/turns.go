@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // The limits of handshakes where Limits has none: those of internal/config.
@@ -39,11 +41,15 @@ func (l Limits) turns() turns.Limits {
 	}
 }
 
+// Turns are the turns of handshakes, for who else makes some with strangers.
+func (g *Gateway) Turns() *turns.Queue { return g.turns }
+
 // Handshakes tells how many are in flight and wait.
 func (g *Gateway) Handshakes() turns.Stats { return g.turns.Stats() }
 
-// takeTurn waits until this flow may begin the costly part of its handshake:
-// its hello is there, and a rule terminates it. ctx ends with the deadline of
+// takeTurn waits until this flow may begin what costs more than its own bytes:
+// its hello is there and can be read; what the policy says of it comes behind
+// the turn, and so does the handshake. ctx ends with the deadline of
 // the handshake, which counts from the accept. False means that the flow is
 // over: refused with a RST, for what is refused here should cost little.
 func (fl *flow) takeTurn(ctx context.Context) bool {
@@ -58,6 +64,38 @@ func (fl *flow) takeTurn(ctx context.Context) bool {
 	}
 	fl.refuseHello(noTurn(err, time.Since(began)), fl.facts.Hello.RecordVersion)
 	return false
+}
+
+// cost is what the client's leg has cost so far: the hello and what was decided
+// about it, and the handshake if there was any.
+func (fl *flow) cost() work.Units {
+	u := work.Hello(len(fl.facts.Hello.Raw))
+	if spent := fl.ledger.Spent(); spent > 0 {
+		u += work.Handshake() + spent
+	}
+	return u
+}
+
+// refuseUnread ends a flow whose first bytes are no hello that can be read. What
+// has come is charged, and where there is somebody to answer, the answer and its
+// record wait for a turn: who sends plain HTTP, or hellos that are refused, as
+// fast as can be is answered no faster than others. Without a turn there is no
+// answer but a RST; the reason stays.
+func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
+	e := handshake.AsError(err)
+	cost := work.Hello(0)
+	if c, ok := conn.(interface{ Pending() int }); ok {
+		cost = work.Hello(c.Pending())
+	}
+	if e.Wanted == handshake.AlertNone { // gone, or too late
+		fl.g.turns.Charge(fl.rec.Client.Addr(), cost)
+	} else if turn, terr := fl.g.turns.Begin(ctx, fl.rec.Client.Addr()); terr == nil {
+		turn.Cost(cost)
+		turn.End()
+	} else {
+		e.Wanted = handshake.AlertNone
+	}
+	fl.refuseHello(e, 0)
 }
 
 // noTurn is the refusal of a handshake whose turn did not come within waited.

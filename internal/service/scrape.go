@@ -9,6 +9,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/work"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -23,6 +25,17 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		return nil, refusedBy(v)
 	}
 	hello, conn, err := handshake.Peek(ctx, raw, 0)
+	// Its handshake waits for a turn among those of the gateway's clients, by
+	// the same bounds, and what it costs is charged to it.
+	turn, terr := s.gateway.Turns().Begin(ctx, facts.Src.Addr())
+	if terr != nil {
+		return nil, terr
+	}
+	ledger := handshake.NewLedger(facts.Now)
+	defer func() {
+		turn.Cost(scrapeCost(hello, ledger))
+		turn.End()
+	}()
 	if err != nil {
 		e := handshake.AsError(err)
 		_ = handshake.SendAlert(raw, e.Wanted, 0) // where it fails, the caller has gone
@@ -41,12 +54,19 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		if v := set.OnPeer(plan, facts); v.Action != policy.Terminate {
 			return refusedBy(v)
 		}
-		if r := s.revocation.Check(ctx, peer, facts.Now); r.Code != "" {
+		paused := turn.Pause(turns.ForOthers) // it may ask a responder
+		r := s.revocation.Check(ctx, peer, facts.Now)
+		if paused {
+			if err := turn.Resume(ctx); err != nil {
+				return err
+			}
+		}
+		if r.Code != "" {
 			return refusedBy(policy.Verdict{Reason: r.Code, Detail: r.Detail, Alert: handshake.AlertOf(r.Code)})
 		}
 		return nil
 	}
-	session, err := s.engine.Server(ctx, conn, hello, &params, judge, handshake.NewLedger(facts.Now))
+	session, err := s.engine.Server(ctx, &pausing{conn, ctx, turn}, hello, &params, judge, ledger)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +84,37 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	}
 	session.Grant()
 	return session.Conn, nil
+}
+
+// pausing is a reader's connection during its handshake: it holds no turn while
+// it waits for the reader.
+type pausing struct {
+	net.Conn
+	ctx  context.Context
+	turn *turns.Turn
+}
+
+func (c *pausing) Read(b []byte) (int, error) {
+	if !c.turn.Pause(turns.ForClient) { // it has ended: the handshake is over
+		return c.Conn.Read(b)
+	}
+	n, err := c.Conn.Read(b)
+	if rerr := c.turn.Resume(c.ctx); rerr != nil && err == nil {
+		return 0, rerr
+	}
+	return n, err
+}
+
+// scrapeCost is what a reader of admin.metrics has cost.
+func scrapeCost(hello *handshake.ClientHello, l *handshake.Ledger) work.Units {
+	if hello == nil {
+		return work.Hello(0)
+	}
+	u := work.Hello(len(hello.Raw))
+	if spent := l.Spent(); spent > 0 {
+		u += work.Handshake() + spent
+	}
+	return u
 }
 
 func refusedBy(v policy.Verdict) error {

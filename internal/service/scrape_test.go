@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/testneed"
 	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // scraped is a house whose metrics are read by prometheus.example alone.
@@ -265,5 +267,37 @@ func TestMetricsCheck(t *testing.T) {
 		if (rt != nil) != (c.want == "") || !strings.Contains(said, c.want) || c.want == "" && len(found) > 0 {
 			t.Errorf("%s: want %q, found:\n%s", c.admin, c.want, said)
 		}
+	}
+}
+
+// A reader of /metrics waits for a turn among the gateway's clients, and pays
+// for what it costs: a flood of costly handshakes there is no way round limits.
+func TestMetricsTakeTurns(t *testing.T) {
+	h := scraped(t)
+	good := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"prometheus.example"}})).TLS()
+	url := "https://" + h.s.scrapes.String() + "/metrics"
+	before := h.s.gateway.Handshakes()
+	if code, _, err := fetch(h.reader(t, &good, nil), url); err != nil || code != http.StatusOK {
+		t.Fatal(code, err)
+	}
+	after := h.s.gateway.Handshakes()
+	if after.Begun != before.Begun+1 || after.Work < before.Work+0.3 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	// In debt, it waits for longer than it has.
+	h.s.gateway.Turns().Charge(netip.MustParseAddr("127.0.0.1"), 1_000_000*work.Ordinary)
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := fetch(h.reader(t, &good, nil), url)
+		done <- err
+	}()
+	for deadline := time.Now().Add(10 * time.Second); h.s.gateway.Handshakes().Waiting != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not wait")
+		}
+	}
+	h.s.gateway.Turns().Charge(netip.MustParseAddr("127.0.0.1"), -1_000_000*work.Ordinary)
+	if err := <-done; err != nil {
+		t.Errorf("when its turn came: %v", err)
 	}
 }

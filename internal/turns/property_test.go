@@ -20,6 +20,7 @@ type model struct {
 	// since counts, for each client that could have begun all the while, the
 	// turns that others got since its own last one, or since it came to wait.
 	since map[*client]map[*client]int
+	debt  float64 // the most that was taken out of buckets
 }
 
 type paused struct {
@@ -133,6 +134,15 @@ func (m *model) lost(w *waiter) {
 	}
 }
 
+// pay settles with a client: it has cost more than it has paid, or less.
+func (m *model) pay(t *rapid.T) {
+	c := m.q.client(clientnet.Of(addr(byte(rapid.IntRange(1, 5).Draw(t, "who pays")))))
+	cost := rapid.Float64Range(-1, 40).Draw(t, "how much")
+	m.debt += max(cost, 0)
+	m.q.pay(c, cost)
+	m.dispatch()
+}
+
 // pause takes a handshake out of the work, or one that is out of it in again.
 func (m *model) pause(t *rapid.T) {
 	if len(m.off) > 0 && rapid.Bool().Draw(t, "resumes") {
@@ -192,7 +202,7 @@ func TestFairness(t *testing.T) {
 		m.q.mu.Lock() // the timer is not to run: time is the model's
 		defer m.q.mu.Unlock()
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
-			switch rapid.IntRange(0, 11).Draw(t, "what") {
+			switch rapid.IntRange(0, 12).Draw(t, "what") {
 			case 0, 1, 2, 3:
 				m.begin(rapid.IntRange(1, 5).Draw(t, "who"))
 			case 4, 5, 6:
@@ -213,6 +223,8 @@ func TestFairness(t *testing.T) {
 				}
 			case 8:
 				m.pause(t)
+			case 12:
+				m.pay(t)
 			default:
 				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "ms")) * time.Millisecond)
 				m.dispatch()
@@ -238,7 +250,7 @@ func (m *model) check(t *rapid.T) {
 	waiting := 0
 	for _, c := range q.clients {
 		waiting += c.waiting.Len()
-		if c.inFlight < 0 || c.inFlight > q.limits.InFlightPerClient || c.tokens < -1e-6 {
+		if c.inFlight < 0 || c.inFlight > q.limits.InFlightPerClient || c.tokens < -m.debt-1e-6 || c.tokens > float64(q.limits.PerSecond) {
 			t.Fatalf("client %s: %d in flight, %f tokens", c.key, c.inFlight, c.tokens)
 		}
 		if inRound[c] != (c.round != nil) || (c.mostAt >= 0) != (c.waiting.Len() > 0) {

@@ -1,10 +1,12 @@
 package turns
 
 import (
+	"container/heap"
 	"context"
 	"net/netip"
 
 	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // For says whom a handshake waits for.
@@ -32,7 +34,12 @@ type Turn struct {
 	q     *Queue
 	c     *client
 	state turnState
+	cost  float64 // in ordinary handshakes, taken from the bucket at the end
 }
+
+// estimate is what a handshake pays when it begins, in ordinary handshakes;
+// what it has cost in truth is settled when it ends.
+const estimate = 1
 
 // Begin waits for the turn of one handshake of addr. End must be called when the
 // handshake has ended. The error is ctx's own, or has ErrFull in it.
@@ -42,11 +49,12 @@ func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (*Turn, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := &Turn{q: q, c: q.client(clientnet.Of(addr))}
+	t := &Turn{q: q, c: q.client(clientnet.Of(addr)), cost: estimate}
 	if err := q.wait(ctx, t.c, &place{}); err != nil {
 		return nil, err
 	}
 	q.stats.Begun++
+	q.stats.Work += estimate
 	return t, nil
 }
 
@@ -145,12 +153,48 @@ func (t *Turn) Resume(ctx context.Context) error {
 		t.state = running
 		return nil
 	}
+	q.pay(t.c, t.cost-estimate)
 	if p.counted {
 		t.c.inFlight--
 		q.place(t.c)
-		q.dispatch()
 	}
+	q.dispatch()
 	return err
+}
+
+// Cost says what the handshake has cost so far, all of it. End settles it: who
+// cost more than an ordinary handshake waits longer for its next one, who cost
+// less waits less. Without it a handshake is an ordinary one.
+func (t *Turn) Cost(u work.Units) {
+	t.q.mu.Lock()
+	defer t.q.mu.Unlock()
+	t.cost = ordinary(u)
+}
+
+// Charge takes from a client's bucket what it has cost outside a turn. The
+// bucket may be overdrawn: then the client waits until it is in credit again.
+func (q *Queue) Charge(addr netip.Addr, u work.Units) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pay(q.client(clientnet.Of(addr)), ordinary(u))
+	q.dispatch()
+}
+
+// ordinary is work as a number of ordinary handshakes.
+func ordinary(u work.Units) float64 { return float64(u) / float64(work.Ordinary) }
+
+// pay takes tokens out of a bucket, or gives some back, and puts the client
+// where it belongs now.
+func (q *Queue) pay(c *client, tokens float64) {
+	if q.tokens(c); tokens == 0 {
+		return
+	}
+	q.stats.Work += tokens
+	c.tokens = min(c.tokens-tokens, float64(q.limits.PerSecond))
+	if c.starvedAt >= 0 { // its time has changed
+		heap.Remove(&q.starved, c.starvedAt)
+	}
+	q.place(c)
 }
 
 // End ends the handshake, or what of it holds a turn.
@@ -158,6 +202,12 @@ func (t *Turn) End() {
 	q := t.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if t.state != ended {
+		if t.state == pausedForOthers {
+			t.c = q.client(t.c.key) // it may have been forgotten
+		}
+		q.pay(t.c, t.cost-estimate)
+	}
 	switch t.state {
 	case running:
 		q.release(t.c)
@@ -168,6 +218,7 @@ func (t *Turn) End() {
 		q.dispatch()
 	case pausedForOthers:
 		q.forOther--
+		q.dispatch()
 	case ended:
 	}
 	t.state = ended

@@ -7,8 +7,9 @@
 //
 //   - so many handshakes in flight altogether;
 //   - so many of one client, so that what it is slow with holds no other up;
-//   - so many a second of one client (token bucket), so that one client does
-//     not have all of the CPU.
+//   - so much work a second of one client (token bucket), so that one client
+//     does not have all of the CPU. It is counted in ordinary handshakes: one
+//     is paid at the beginning, and what it has really cost at the end.
 //
 // A turn is held only while the gateway itself is at work. While somebody else is
 // waited for it is given back (Turn.Pause): for the client, whose own bound it
@@ -33,7 +34,7 @@ import (
 type Limits struct {
 	InFlight          int // handshakes that are worked at, at the same time
 	InFlightPerClient int // of one client, those that wait for it too
-	PerSecond         int // handshakes of one client begun in a second, also the size of its bucket
+	PerSecond         int // work of one client in a second, in ordinary handshakes (work.Ordinary), also the size of its bucket
 	Waiting           int // handshakes that wait for their turn
 }
 
@@ -77,6 +78,8 @@ type Stats struct {
 	Refused uint64 // because too many wait
 	Expired uint64 // whose deadline came before their turn
 	Clients int    // in the table now
+	// Work is what clients were charged with, in ordinary handshakes.
+	Work float64
 
 	// InFlight are those that have begun and not ended: of them ForClient wait
 	// for their client and ForOthers for a destination or a responder. What is

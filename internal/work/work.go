@@ -28,6 +28,10 @@ const Ordinary = fixed + exchangeX25519 + exchangeMLKEM + signP256 + 2*verifyP25
 // records, keys, hashes, memory, the record of it.
 func Handshake() Units { return fixed }
 
+// Hello is what a ClientHello of n bytes costs, or what came in its place:
+// reading it, finding its rule, and the record of the flow.
+func Hello(n int) Units { return judgement + Bytes(n) }
+
 // Bytes is what reading n bytes of handshake messages costs: decoding, hashing,
 // decrypting, certificates with all that is in them.
 func Bytes(n int) Units {
