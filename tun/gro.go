@@ -73,10 +73,10 @@ func (s *Steering) turnGRO(interfaces []string, on bool) {
 	}
 }
 
-// listGRO reads the groSet of an earlier run.
-func (s *Steering) listGRO() []string {
+// listNoted reads a set of interfaces that an earlier run has noted.
+func (s *Steering) listNoted(of string) []string {
 	t := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
-	set, err := s.nft.GetSetByName(t, groSet)
+	set, err := s.nft.GetSetByName(t, of)
 	if err != nil { // as a rule there is none
 		return nil
 	}
@@ -87,7 +87,7 @@ func (s *Steering) listGRO() []string {
 	var names []string
 	for _, e := range elems {
 		name := strings.TrimRight(string(e.Key), "\x00")
-		if checkName(name) == nil && len(names) < maxInterfaces {
+		if checkName(name) == nil && len(names) < 4*maxInterfaces {
 			names = append(names, name)
 		}
 	}

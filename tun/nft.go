@@ -66,6 +66,7 @@ func (s *Steering) tryTable(steer bool) error {
 		b.origin(b.base("origin", nftables.ChainHookPrerouting, steerPriority))
 	}
 	b.guard()
+	b.noRedirects()
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("write the nft table inet %s: %w%s", tableName, err, nftHint(err))
 	}
@@ -107,16 +108,17 @@ type tableBuilder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	ports, names, indexes, exempt, protocols, gro *nftables.Set
+	ports, names, indexes, exempt, protocols, gro, redirects *nftables.Set
 
-	missing bool // a captured interface is not there
+	quiet   []string // interfaces for redirectsSet
+	missing bool     // a captured interface is not there
 
 	lines int      // sets, chains and rules: what listTable gives a line each
 	full  []string // the lines of the sets
 }
 
 func (s *Steering) builder(conn *nftables.Conn) *tableBuilder {
-	return &tableBuilder{cfg: &s.cfg, conn: conn, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+	return &tableBuilder{cfg: &s.cfg, conn: conn, quiet: s.redirects, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
 }
 
 // made says whether a listing may be that of what was built: it has as many lines,
@@ -145,6 +147,10 @@ func (b *tableBuilder) sets(at *interfaces, gro []string) error {
 	for _, n := range gro {
 		turned = append(turned, ifname(n))
 	}
+	var quiet [][]byte
+	for _, n := range b.quiet {
+		quiet = append(quiet, ifname(n))
+	}
 	for _, p := range b.cfg.Protocols {
 		protocols = append(protocols, []byte{p})
 	}
@@ -164,8 +170,9 @@ func (b *tableBuilder) sets(at *interfaces, gro []string) error {
 		{&b.exempt, "exempt", nftables.TypeIFName, binaryutil.NativeEndian, exempt},
 		{&b.protocols, "protocols", nftables.TypeInetProto, binaryutil.NativeEndian, protocols},
 		{&b.gro, groSet, nftables.TypeIFName, binaryutil.NativeEndian, turned},
+		{&b.redirects, redirectsSet, nftables.TypeIFName, binaryutil.NativeEndian, quiet},
 	} {
-		if def.name == groSet && len(turned) == 0 {
+		if (def.name == groSet || def.name == redirectsSet) && len(def.keys) == 0 {
 			continue
 		}
 		// The ID is given because the library would count in a global without a lock.

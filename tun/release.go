@@ -31,6 +31,7 @@ func (s *Steering) removeAll() error {
 		return err
 	}
 	s.turnGRO(s.gro, false)
+	s.giveBackRedirects()
 	s.gro = nil
 	return s.removeTable()
 }

@@ -3,6 +3,7 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 
@@ -186,20 +187,22 @@ type Steering struct {
 	events  [2]*events // rtnetlink, nfnetlink
 	limited *limiter
 
-	mu      sync.Mutex // over everything below
-	nft     *nftables.Conn
-	rt      *netlink.Handle
-	routes  *netlink.Handle   // with strict checking: dumps one table only
-	written string            // our nft table as it was listed just after we wrote it
-	at      interfaces        // what the names of the configuration mean, as written
-	noted   []string          // notes about interfaces that the log has
-	ingress map[string]string // state of the captured interfaces: up, down or missing
-	repairs uint64
-	noNAT   bool // the kernel has none for nftables
-	closed  bool
-	ending  func() error // not nil: Watch is to end, and the device goes with it
-	gro     []string     // interfaces whose GRO we have switched on, sorted
-	ethtool int          // a socket for ioctls; -1 once closed
+	mu        sync.Mutex // over everything below
+	nft       *nftables.Conn
+	rt        *netlink.Handle
+	routes    *netlink.Handle   // with strict checking: dumps one table only
+	written   string            // our nft table as it was listed just after we wrote it
+	at        interfaces        // what the names of the configuration mean, as written
+	noted     []string          // notes about interfaces that the log has
+	ingress   map[string]string // state of the captured interfaces: up, down or missing
+	repairs   uint64
+	noNAT     bool // the kernel has none for nftables
+	closed    bool
+	ending    func() error // not nil: Watch is to end, and the device goes with it
+	gro       []string     // interfaces whose GRO we have switched on, sorted
+	redirects []string     // interfaces whose send_redirects we have switched off, and "all", sorted
+	namespace string       // the network namespace, as /proc names it
+	ethtool   int          // a socket for ioctls; -1 once closed
 }
 
 // Steer sets guard and steering; what an earlier run left behind is taken
@@ -232,12 +235,17 @@ func (s *Steering) start() error {
 	if err := s.refuseInterfaces(); err != nil {
 		return err
 	}
-	turn := s.planGRO()
+	at, err := s.lookAtInterfaces()
+	if err != nil {
+		return err
+	}
+	turn, redirects := s.planGRO(), s.planRedirects(at.names)
 	// The guard before the routes: in between, captured traffic is dropped.
 	if err := s.writeTable(true); err != nil {
 		return err
 	}
 	s.turnGRO(turn, true)
+	s.turnRedirects(redirects, false)
 	if err := s.removeStale(); err != nil {
 		return err
 	}
@@ -300,7 +308,10 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	if s.ethtool, err = ethtoolSocket(); err != nil {
 		return nil, fmt.Errorf("open a socket for ethtool: %w", err)
 	}
-	s.gro = s.listGRO()
+	s.gro, s.redirects = s.listNoted(groSet), s.listNoted(redirectsSet)
+	if s.namespace, err = os.Readlink("/proc/thread-self/ns/net"); err != nil {
+		return nil, fmt.Errorf("find the network namespace: %w", err)
+	}
 	return s, nil
 }
 

@@ -84,6 +84,7 @@ func (s *Steering) check() error {
 	}
 	s.noteIngress()
 	s.repairTable()
+	s.repairRedirects()
 	done, err := s.ensureRouting()
 	for _, what := range done {
 		s.repaired(what)

@@ -94,6 +94,7 @@ func Examine(o Options) []Finding {
 	d.foreignRoutes()
 	d.source()
 	d.nat()
+	d.redirects()
 	d.guard()
 	d.conntrack()
 	d.ports()

@@ -145,3 +145,32 @@ func mayLeaveBy(exprs []expr.Any, name string) bool {
 	}
 	return true
 }
+
+// redirects: does this host tell clients of a shorter way, round the gateway.
+func (d *doctor) redirects() {
+	if !d.steers() {
+		return
+	}
+	tables, err := listTables()
+	if err != nil {
+		return // said by nft
+	}
+	guarded := slices.ContainsFunc(tables, func(t *nftables.Table) bool {
+		return t.Name == "sslgate" && t.Family == nftables.TableFamilyINet
+	})
+	var on []string
+	for _, name := range append([]string{"all"}, d.o.Config.Capture.Interfaces...) {
+		if v, ok := d.sysctlInt("ipv4/conf/" + name + "/send_redirects"); ok && v != 0 {
+			on = append(on, "net/ipv4/conf/"+name+"/send_redirects=0")
+		}
+	}
+	switch {
+	case len(on) == 0:
+		d.good("redirects", "captured interfaces are sent no ICMP redirects")
+	case guarded:
+		d.good("redirects", "send_redirects is on, and the guard drops redirects to captured interfaces")
+	default:
+		d.warn("redirects", "sysctl -w "+strings.Join(on, " "),
+			"send_redirects is on, and the guard is not set: clients that have a router beside this host on their link are told of it, and for minutes go round the gateway")
+	}
+}

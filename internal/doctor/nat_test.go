@@ -54,3 +54,35 @@ func TestTargets(t *testing.T) {
 		}
 	}
 }
+
+// Clients are told of the way round before the guard is set; the printed command
+// mends it.
+func TestRedirects(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault string
+		found bool
+	}{
+		"guarded":       {"sysctl -qw net.ipv4.conf.all.send_redirects=1", false},
+		"not guarded":   {"nft delete table inet sslgate; sysctl -qw net.ipv4.conf.all.send_redirects=1", true},
+		"the interface": {"nft delete table inet sslgate; sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.c0.send_redirects=1", true},
+		"another":       {"nft delete table inet sslgate; sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.c0.send_redirects=0 net.ipv4.conf.p0.send_redirects=1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inNamespace(t, func(t *testing.T) {
+				if !sh(t, c.fault) {
+					return
+				}
+				found := bad(Examine(options(t)), "redirects")
+				if len(found) > 0 != c.found {
+					t.Errorf("%+v", found)
+				}
+				for _, f := range found {
+					sh(t, strings.Replace(f.Fix, "sysctl -w", "sysctl -qw", 1))
+				}
+				if left := bad(Examine(options(t)), "redirects"); len(left) > 0 {
+					t.Errorf("not mended: %+v", left)
+				}
+			})
+		})
+	}
+}

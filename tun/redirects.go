@@ -1,0 +1,123 @@
+package tun
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// A gateway that sends a client's packet on by the interface it came in by tells the
+// client of the next router (RFC 792, redirect; RFC 4861, section 8.2), also about
+// packets that are not captured; and the client then goes round the gateway with
+// everything. So captured interfaces are sent no redirects, of whatever part of the
+// kernel: an nft chain drops them, with the guard alone too. send_redirects, which
+// IPv4 has, is off besides while the gateway runs.
+
+// redirectsSet is the set in our nft table of the interfaces, and "all", whose
+// send_redirects we have switched off: as groSet, for whoever takes it back.
+const redirectsSet = "send_redirects_off"
+
+// The types of the messages: ICMP (RFC 792) and ICMPv6 (RFC 4861, section 4.5).
+const (
+	icmpRedirect   = 5
+	icmpv6Redirect = 137
+)
+
+// noRedirects is the chain that drops them.
+func (b *tableBuilder) noRedirects() {
+	chain := b.base("redirects", nftables.ChainHookOutput, guardPriority)
+	toCaptured := b.chain("to_captured")
+	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: toCaptured.Name}}
+	b.rule(chain, family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), transport(0, 1), equal([]byte{icmpRedirect}), jump)
+	b.rule(chain, family(unix.NFPROTO_IPV6), proto(unix.IPPROTO_ICMPV6), transport(0, 1), equal([]byte{icmpv6Redirect}), jump)
+	b.rule(toCaptured, load(expr.MetaKeyOIFNAME), in(b.names), drop())
+	b.rule(toCaptured, load(expr.MetaKeyOIF), in(b.indexes), drop())
+}
+
+func redirectsKey(name string) string { return "/proc/sys/net/ipv4/conf/" + name + "/send_redirects" }
+
+// SendsRedirects returns those of the interfaces, and "all", that have send_redirects
+// set: the kernel sends them if either has.
+func SendsRedirects(interfaces ...string) []string {
+	var on []string
+	for _, name := range append([]string{"all"}, interfaces...) {
+		if b, err := os.ReadFile(redirectsKey(name)); err == nil && strings.TrimSpace(string(b)) != "0" {
+			on = append(on, name)
+		}
+	}
+	return on
+}
+
+// planRedirects says where send_redirects is to be switched off and notes it for
+// writeTable, which comes before turnRedirects. What is captured no longer gets it
+// back at once.
+func (s *Steering) planRedirects(captured []string) []string {
+	if !s.inNamespace() {
+		return nil
+	}
+	gone := func(name string) bool { return name != "all" && !slices.Contains(captured, name) }
+	s.turnRedirects(slices.DeleteFunc(slices.Clone(s.redirects), func(n string) bool { return !gone(n) }), true)
+	s.redirects = slices.DeleteFunc(s.redirects, gone)
+	on := SendsRedirects(captured...)
+	s.redirects = append(s.redirects, on...)
+	slices.Sort(s.redirects)
+	s.redirects = slices.Compact(s.redirects)
+	return on
+}
+
+// turnRedirects switches send_redirects of the interfaces. What cannot be switched
+// is said; the nft chain drops redirects all the same.
+func (s *Steering) turnRedirects(interfaces []string, on bool) {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	for _, name := range interfaces {
+		err := os.WriteFile(redirectsKey(name), []byte(value), 0)
+		switch {
+		case os.IsNotExist(err):
+		case err != nil:
+			s.log.Warn("send_redirects not switched; redirects to captured interfaces are dropped all the same",
+				zap.String("interface", name), zap.Bool("on", on), zap.Error(err))
+		default:
+			s.log.Info("send_redirects switched", zap.String("interface", name), zap.Bool("on", on))
+		}
+	}
+}
+
+// repairRedirects switches off what somebody has switched on.
+func (s *Steering) repairRedirects() {
+	before := slices.Clone(s.redirects)
+	on := s.planRedirects(s.at.names)
+	if len(on) == 0 {
+		return
+	}
+	if !slices.Equal(before, s.redirects) {
+		if err := s.writeTable(true); err != nil {
+			s.failed("note send_redirects in the nft table", err)
+			return
+		}
+	}
+	s.turnRedirects(on, false)
+	s.repaired("send_redirects of " + strings.Join(on, ", "))
+}
+
+// giveBackRedirects undoes turnRedirects.
+func (s *Steering) giveBackRedirects() {
+	if s.inNamespace() {
+		s.turnRedirects(s.redirects, true)
+		s.redirects = nil
+	}
+}
+
+// inNamespace says whether the calling thread is in the network namespace that the
+// sockets were opened in: /proc/sys/net is that of the caller.
+func (s *Steering) inNamespace() bool {
+	now, err := os.Readlink("/proc/thread-self/ns/net")
+	return err == nil && now == s.namespace
+}
