@@ -157,7 +157,14 @@ func (g *leg) verifyClient(cs tls.ConnectionState) error {
 		}
 		g.observe(e)
 	}
-	return g.judge(&cs, StepClientVerified)
+	if err := g.judge(&cs, StepClientVerified); err != nil {
+		return err
+	}
+	g.conn.tap.goOn()
+	if e := g.conn.tap.refusal(); e != nil { // of the proof that stood in one record with the certificate
+		return g.refuse(e)
+	}
+	return nil
 }
 
 // alertFirst answers a hello with a plaintext alert, before ServerHello.

@@ -171,9 +171,11 @@ func (e *StdEngine) leg(p *Params, check CheckPeer, l *Ledger, conn net.Conn, t 
 // for a signature scheme, that it was seen is part of it.
 func (g *leg) end(err error) (observed, error) {
 	refusal := g.conn.tap.refusal()
-	if refusal != nil && err != nil && g.refused == nil {
-		_ = g.refuse(refusal)
-		g.conn.sendOwn(refusal.Wanted)
+	if refusal != nil && g.refused == nil {
+		refused := g.refuse(refusal)
+		if g.conn.sendOwn(refusal.Wanted); err == nil {
+			err = refused
+		}
 	}
 	seen := g.conn.detach(err != nil)
 	g.charge(seen)

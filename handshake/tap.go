@@ -93,7 +93,9 @@ type direction struct {
 	partial []byte   // of a record; less than recordHeader+maxRecord bytes
 	queue   []record // encrypted, their secret not there yet; maxQueue bytes
 	queued  int
-	message []byte // of a handshake message; at most messageHeader+maxCertMessage bytes, and a record more
+	message []byte        // of a handshake message; at most messageHeader+maxCertMessage bytes, and a record more
+	at      time.Duration // when its last part came
+	held    bool          // what else is in message waits for goOn
 	epoch   epoch
 	opener  *opener
 	ccs     bool // ChangeCipherSpec went by
@@ -244,8 +246,17 @@ func (t *tap) open(dir int, r record) bool {
 // handshake takes handshake bytes in the clear and cuts them into messages.
 func (t *tap) handshake(dir int, b []byte, at time.Duration) {
 	d := &t.dirs[dir]
-	d.message = append(d.message, b...)
-	for len(d.message) >= messageHeader && !t.stopped {
+	d.message, d.at = append(d.message, b...), at
+	t.messages(dir)
+}
+
+// messages notes what is whole, up to where crypto/tls judges the peer before it
+// looks further: what stands behind that in the same record is noted when
+// crypto/tls has gone on (goOn), and so the ledger and the verdict do not depend
+// on how the peer cuts its flight into records.
+func (t *tap) messages(dir int) {
+	d := &t.dirs[dir]
+	for len(d.message) >= messageHeader && !t.stopped && !d.held && t.refused == nil {
 		n := int(d.message[1])<<16 | int(d.message[2])<<8 | int(d.message[3])
 		if tooLong(d.message[0], n) {
 			t.stop("a handshake message is longer than the limit")
@@ -261,10 +272,37 @@ func (t *tap) handshake(dir int, b []byte, at time.Duration) {
 		}
 		msg := d.message[:n]
 		d.message = d.message[n:]
-		t.noteMessage(dir, msg, at)
+		t.noteMessage(dir, msg, d.at)
+		d.held = t.judged(dir, msg[0])
 	}
 	if len(d.message) == 0 {
 		d.message = nil
+	}
+}
+
+// judged says whether crypto/tls judges the client after a message: the chain, by
+// VerifyConnection, then the proof of possession.
+func (t *tap) judged(dir int, typ uint8) bool {
+	switch {
+	case !t.server || dir != toServer:
+		return false
+	case t.seen.version >= version13:
+		return typ == typeCertificate || typ == typeCertificateVerify
+	}
+	return typ == typeClientKeyExchange
+}
+
+// goOn is told that crypto/tls has gone on to the client's next message.
+func (t *tap) goOn() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.resume(toServer)
+}
+
+func (t *tap) resume(dir int) {
+	if d := &t.dirs[dir]; d.held {
+		d.held = false
+		t.messages(dir)
 	}
 }
 
@@ -276,6 +314,7 @@ func (t *tap) room(dir, n int) int {
 	if t.stopped {
 		return n
 	}
+	t.resume(dir) // crypto/tls has used up what it had
 	d := &t.dirs[dir]
 	want := recordHeader
 	if len(d.partial) >= recordHeader {

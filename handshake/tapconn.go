@@ -152,11 +152,13 @@ func (c *tapConn) rawErr() error {
 // recordout.go. Nobody reads or writes meanwhile. What is held of a handshake
 // that failed never leaves.
 func (c *tapConn) detach(failed bool) observed {
-	switch held := c.out.pending(); {
-	case failed:
+	if failed {
 		c.out.dropHeld()
-	case len(held) > 0:
-		c.tap.feed(toClient, held)
+	} else {
+		c.tap.goOn()
+		if held := c.out.pending(); len(held) > 0 {
+			c.tap.feed(toClient, held)
+		}
 	}
 	seen, aligned := c.tap.finish()
 	c.in = newInbound(c, c.buffers)

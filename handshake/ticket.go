@@ -129,6 +129,7 @@ func (g *leg) tickets(c *tls.Config) {
 	// Never used, as both hooks are set; only keeps crypto/tls from making keys.
 	c.SetSessionTicketKeys([][32]byte{{1}})
 	c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
+		g.conn.tap.goOn()
 		ticket, err := g.wrap(&cs, ss, binding)
 		if err == nil && (cs.Version >= versionTLS13 || !cs.DidResume) {
 			g.conn.out.expect(cs.Version, len(ticket))
