@@ -42,7 +42,7 @@ func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) erro
 		return handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a PROXY header before the client was verified")
 	}
 	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(fl.rec.Client), net.TCPAddrFromAddrPort(fl.rec.Destination))
-	tlvs, err := headerTLVs(session)
+	tlvs, err := headerTLVs(session, fl.facts.Hello)
 	if err == nil {
 		err = h.SetTLVs(tlvs)
 	}
@@ -67,13 +67,15 @@ func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) erro
 	return nil
 }
 
-func headerTLVs(s *handshake.Session) ([]proxyproto.TLV, error) {
+// headerTLVs: the name is the one that the rules were held against; a name that
+// is no host name is left out.
+func headerTLVs(s *handshake.Session, hello *handshake.ClientHello) ([]proxyproto.TLV, error) {
 	var tlvs []proxyproto.TLV
 	if s.ALPN != "" {
 		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_ALPN, Value: []byte(s.ALPN)})
 	}
-	if s.ServerName != "" {
-		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(s.ServerName)})
+	if hello != nil && hello.SNIPresent && !hello.SNIInvalid && hello.ServerName != "" {
+		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(hello.ServerName)})
 	}
 	ssl := tlvparse.PP2SSL{
 		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,

@@ -5,8 +5,10 @@
 package metrics
 
 import (
+	"crypto/tls"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ import (
 // called by anyone at any time. Those of Nop do nothing.
 type Metrics struct {
 	registry *prometheus.Registry // nil: Nop
+	suites   map[uint16]string    // names of the values of the label suite
 
 	flows      *prometheus.CounterVec
 	handshakes *prometheus.CounterVec
@@ -92,6 +95,7 @@ func handles() *Metrics {
 	}
 	wait := []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	return &Metrics{
+		suites:     suiteNames(),
 		flows:      counter("flows_total", "Finished flows and refused SYNs with a record, by rule, verdict and reason.", "rule", "verdict", "reason"),
 		handshakes: counter("handshakes_total", "Handshakes that were completed, by leg and what was agreed on.", "leg", "version", "suite", "group", "resumed"),
 		reached:    counter("flow_steps_total", "Finished flows by the highest of the nine steps they reached; 0 is before the client hello.", "step"),
@@ -133,7 +137,7 @@ func (m *Metrics) Finished(r *audit.Record) {
 	switch {
 	case verdict == reason.Allowed.String():
 		m.upstream.WithLabelValues("connected").Inc()
-		m.setup.WithLabelValues(r.Action).Observe(r.Setup.Seconds())
+		m.setup.WithLabelValues(actionLabel(r.Action)).Observe(r.Setup.Seconds())
 		m.duration.Observe(r.Duration.Seconds())
 		m.ended.WithLabelValues(known(r.End)).Inc()
 	case verdict == reason.Failed.String() && r.Step == handshake.StepApplicationData:
@@ -147,9 +151,9 @@ func (m *Metrics) leg(name string, s *handshake.State, ledger []handshake.Entry)
 	if s != nil {
 		group := "none" // RSA key transport
 		if s.Group != 0 {
-			group = handshake.GroupName(s.Group)
+			group = listed(handshake.GroupName(s.Group))
 		}
-		m.handshakes.WithLabelValues(name, handshake.VersionName(s.Version), handshake.SuiteName(s.Suite), group, strconv.FormatBool(s.Resumed)).Inc()
+		m.handshakes.WithLabelValues(name, listed(handshake.VersionName(s.Version)), m.suiteLabel(s.Suite), group, strconv.FormatBool(s.Resumed)).Inc()
 	}
 	for step, d := range stepTimes(ledger) {
 		if d >= 0 {
@@ -230,6 +234,39 @@ func (n *ruleNames) bound(rule string) string {
 func known(c reason.Code) string {
 	if _, ok := reason.Lookup(c); ok {
 		return string(c)
+	}
+	return "other"
+}
+
+func actionLabel(action string) string {
+	switch action {
+	case "terminate", "bypass":
+		return action
+	}
+	return "other"
+}
+
+// listed is a name of a list: a number without one, which only a defect could let
+// through, is not a series of its own.
+func listed(name string) string {
+	if strings.HasPrefix(name, "0x") || strings.HasPrefix(name, "GREASE") {
+		return "other"
+	}
+	return name
+}
+
+// suiteNames are those that crypto/tls can agree on; IANA has hundreds more.
+func suiteNames() map[uint16]string {
+	names := map[uint16]string{}
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		names[s.ID] = handshake.SuiteName(s.ID)
+	}
+	return names
+}
+
+func (m *Metrics) suiteLabel(id uint16) string {
+	if name, ok := m.suites[id]; ok {
+		return name
 	}
 	return "other"
 }
