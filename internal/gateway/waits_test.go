@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -277,7 +278,7 @@ func TestDialsGiveWay(t *testing.T) {
 			t.Fatal(e)
 		}
 	}
-	if e := begin(other); e != nil || context.Cause(ctxs[3]) != errDestinationLimit || ctxs[2].Err() != nil {
+	if e := begin(other); e != nil || !errors.Is(context.Cause(ctxs[3]), errDestinationLimit) || ctxs[2].Err() != nil {
 		t.Errorf("the other's first: %v; the newest of the greedy: %v", e, context.Cause(ctxs[3]))
 	}
 	if e := begin(netip.AddrFrom4([4]byte{192, 0, 2, 8})); e != nil || ctxs[2].Err() == nil {

@@ -17,11 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRegular: the name leads to a directory, a named pipe, a socket or a
+// ErrNotRegular says that the name leads to a directory, a named pipe, a socket or a
 // device, or to a file of the kernel's that would have to be waited for.
 var ErrNotRegular = errors.New("is not a regular file")
 
-// ErrTooLarge: the file, or what came instead of it, is longer than the bound.
+// ErrTooLarge says that the file, or what came instead of it, is longer than the
+// bound.
 var ErrTooLarge = errors.New("too large")
 
 // chunk is how much is read between two looks at the context, in bytes, and

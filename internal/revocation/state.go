@@ -48,8 +48,8 @@ func (c *Checker) restore(ctx context.Context, src *source) ([]*List, tags, erro
 		return nil, tags{}, err
 	}
 	var about aboutCopy
-	_, text, err := readfile.All(ctx, c.copyPath(src)+".json", 64<<10, nil)
-	if err != nil || json.Unmarshal(text, &about) != nil || about.SHA256 != hexSum(data) {
+	_, text, notRead := readfile.All(ctx, c.copyPath(src)+".json", 64<<10, nil)
+	if notRead != nil || json.Unmarshal(text, &about) != nil || about.SHA256 != hexSum(data) {
 		return lists, tags{}, nil // fetched whole the next time
 	}
 	return lists, about.tags, nil
