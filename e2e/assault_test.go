@@ -302,6 +302,9 @@ func TestOneAddressAttacks(t *testing.T) {
 		{assault.Uploads, 20, []reason.Code{reason.EndDestinationStalled}, "limits.stall"},
 		{assault.Drips, 40, []reason.Code{reason.HelloTimeout}, "limits.handshake"},
 		{assault.Fragments, 20, nil, ""},
+		{assault.Chains, 16, []reason.Code{reason.UnknownCA}, ""},
+		{assault.Shares, 16, []reason.Code{reason.HelloTooMany}, ""},
+		{assault.Plain, 16, []reason.Code{reason.PlainHTTP}, ""},
 	} {
 		t.Run(string(c.kind), func(t *testing.T) {
 			w := newWorld(t, lab.Options{})

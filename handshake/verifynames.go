@@ -14,17 +14,24 @@ import (
 // reads it as it reads one for DNS names, so that a CA held to the URIs of
 // corp.example could speak for those of evil.corp.example. It has looked at
 // everything else.
+//
+// It takes linear time: a CA may permit thousands of names, and a certificate
+// below it have thousands.
 func (v *verifier) constrained(chain []*x509.Certificate) *fault {
 	for i, ca := range chain {
+		if len(ca.PermittedEmailAddresses) == 0 && len(ca.PermittedURIDomains) == 0 {
+			continue
+		}
+		mails, uris := permits(ca.PermittedEmailAddresses), permits(ca.PermittedURIDomains)
 		for _, c := range chain[:i] {
 			for _, mail := range c.EmailAddresses {
 				at := strings.LastIndexByte(mail, '@')
-				if !permitted(ca.PermittedEmailAddresses, mail[:at+1], mail[at+1:]) {
+				if !mails.permit(mail[:at+1], mail[at+1:]) {
 					return v.beyond(c, ca, "e-mail address", mail)
 				}
 			}
 			for _, uri := range c.URIs {
-				if !permitted(ca.PermittedURIDomains, "", uri.Hostname()) {
+				if !uris.permit("", uri.Hostname()) {
 					return v.beyond(c, ca, "URI", uri.String())
 				}
 			}
@@ -33,27 +40,53 @@ func (v *verifier) constrained(chain []*x509.Certificate) *fault {
 	return nil
 }
 
-// permitted says whether one of the constraints lets the host through, or the
-// mailbox at it whose local part, with the @, is local; an empty list lets
-// everything through.
-func permitted(constraints []string, local, host string) bool {
-	if len(constraints) == 0 {
-		return true
-	}
+// maxHost bounds the names looked up, in bytes (RFC 1035, section 2.3.4); a
+// longer one is permitted by nothing but a constraint that permits everything.
+const maxHost = 253
+
+// permitted is a list of constraints, made to be looked up in.
+type permitted struct {
+	all       bool
+	mailboxes map[string]bool // the local part with the @ as it is, the host in lower case
+	hosts     map[string]bool // in lower case
+	below     map[string]bool // the same, with the leading period
+}
+
+// permits reads constraints; an empty list lets everything through.
+func permits(constraints []string) permitted {
+	p := permitted{all: len(constraints) == 0, mailboxes: map[string]bool{}, hosts: map[string]bool{}, below: map[string]bool{}}
 	for _, c := range constraints {
 		at := strings.LastIndexByte(c, '@')
+		host := strings.ToLower(c[at+1:])
 		switch {
 		case c == "":
-			return true
+			p.all = true
 		case at >= 0: // one mailbox
-			if c[:at+1] == local && strings.EqualFold(c[at+1:], host) {
-				return true
-			}
+			p.mailboxes[c[:at+1]+host] = true
 		case c[0] == '.':
-			if len(host) > len(c) && strings.EqualFold(host[len(host)-len(c):], c) {
-				return true
-			}
-		case strings.EqualFold(c, host):
+			p.below[host] = true
+		default:
+			p.hosts[host] = true
+		}
+	}
+	return p
+}
+
+// permit says whether one of the constraints lets the host through, or the
+// mailbox at it whose local part, with the @, is local.
+func (p permitted) permit(local, host string) bool {
+	if p.all {
+		return true
+	}
+	if len(host) > maxHost {
+		return false
+	}
+	host = strings.ToLower(host)
+	if p.hosts[host] || p.mailboxes[local+host] {
+		return true
+	}
+	for i := 1; i < len(host); i++ {
+		if host[i] == '.' && p.below[host[i:]] {
 			return true
 		}
 	}

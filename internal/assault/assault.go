@@ -29,6 +29,11 @@ const (
 	Uploads     Kind = "uploads"     // send without end to a destination that does not read
 	Drips       Kind = "drips"       // a ClientHello, one byte at a time
 	Fragments   Kind = "fragments"   // first fragments of packets that never become whole
+	Chains      Kind = "chains"      // handshakes with ten P-521 certificates that have all signed each other
+	Shares      Kind = "shares"      // a ClientHello of 64 KiB, full of key shares
+	Suites      Kind = "suites"      // the same, full of CipherSuites
+	Extensions  Kind = "extensions"  // the same, full of empty extensions
+	Plain       Kind = "plain"       // plain HTTP, as fast as can be: a record for each
 
 	// Clients are no attack: whole flows with one round trip, over and over.
 	// They are what others notice of one.
@@ -37,7 +42,7 @@ const (
 
 // Kinds returns all attacks.
 func Kinds() []Kind {
-	return []Kind{Connections, Hellos, Handshakes, Windows, Uploads, Drips, Fragments}
+	return []Kind{Connections, Hellos, Handshakes, Windows, Uploads, Drips, Fragments, Chains, Shares, Suites, Extensions, Plain}
 }
 
 // Job says what to do.
@@ -101,6 +106,7 @@ type assault struct {
 	job   Job
 	hello []byte
 	tls   *tls.Config
+	chain *tls.Certificate // of Chains, once the gateway has said what it accepts
 
 	made, refused, ended, held, good atomic.Int64
 	next                             atomic.Uint64
@@ -189,6 +195,8 @@ func (a *assault) run(ctx context.Context) Done {
 	} else {
 		one := map[Kind]func(context.Context, net.Conn, time.Time){
 			Connections: a.silent, Hellos: a.greet, Handshakes: a.shake, Windows: a.hold, Uploads: a.push, Drips: a.drip, Clients: a.visit,
+			Chains: a.costly, Shares: a.say(sharesHello()), Suites: a.say(suitesHello()), Extensions: a.say(extensionsHello()),
+			Plain: a.say(plainHTTP(a.job.Name)),
 		}[a.job.Kind]
 		if one == nil {
 			return Done{Error: fmt.Sprintf("no kind %q", a.job.Kind)}
@@ -220,7 +228,7 @@ func (a *assault) work(ctx context.Context, from netip.Addr, one func(context.Co
 	d.SetMultipathTCP(false)
 	wait := pause
 	switch a.job.Kind {
-	case Handshakes:
+	case Handshakes, Plain:
 		wait = shakePause
 	case Clients:
 		wait = a.job.Every
@@ -328,11 +336,13 @@ func (a *assault) drip(ctx context.Context, c net.Conn, _ time.Time) {
 	a.await(ctx, c)
 }
 
-func (a *assault) shake(ctx context.Context, c net.Conn, _ time.Time) {
+func (a *assault) shake(ctx context.Context, c net.Conn, _ time.Time) { a.shakeWith(ctx, c, a.tls) }
+
+func (a *assault) shakeWith(ctx context.Context, c net.Conn, cfg *tls.Config) {
 	_ = c.SetDeadline(time.Now().Add(dialTimeout))
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	t := tls.Client(c, a.tls)
+	t := tls.Client(c, cfg)
 	if err := t.HandshakeContext(ctx); err == nil {
 		_, _ = t.Read(make([]byte, 1)) // in TLS 1.3 the refusal comes now
 	}

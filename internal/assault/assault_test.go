@@ -90,11 +90,11 @@ func TestKinds(t *testing.T) {
 				t.Fatalf("%q: %v", out.String(), err)
 			}
 			switch kind {
-			case Connections, Drips, Windows, Uploads, Hellos:
+			case Connections, Drips, Windows, Uploads, Hellos, Plain, Shares, Suites, Extensions:
 				if d.Made != 2 || d.Held != 2 {
 					t.Errorf("%+v", d)
 				}
-			case Handshakes:
+			case Handshakes, Chains:
 				if d.Made < 4 || d.Ended < 2 {
 					t.Errorf("%+v", d)
 				}

@@ -94,7 +94,7 @@ func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind assault.Ki
 	switch kind {
 	case assault.Windows:
 		attacker.Cert, attacker.Key = clients.Cert, clients.Key
-	case assault.Connections, assault.Hellos, assault.Drips:
+	case assault.Connections, assault.Hellos, assault.Drips, assault.Extensions:
 		attacker.Workers = 1000 // twice limits.flows_per_client
 	}
 	attack, err := s.assault(ctx, attacker)
@@ -132,6 +132,7 @@ func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind assault.Ki
 		{".kept", "of quiet", during / before},
 		{".failed", "connections", float64(stormy.Ended + stormy.Refused)},
 		{".p50", "ms", stormy.P50},
+		{".slower", "of quiet", stormy.P50 / calm.P50},
 		{".p99", "ms", stormy.P99},
 		{".attacks", "made/s", float64(did.Made) / did.Seconds},
 	}, nil

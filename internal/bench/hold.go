@@ -12,10 +12,13 @@ var ErrNotHeld = errors.New("what is promised did not hold")
 
 // keptAtLeast is the share of their rate that clients of other addresses keep
 // while one address attacks; none of their connections fails.
-const keptAtLeast = 0.8
+const keptAtLeast = 0.9
+
+// slowerAtMost is how much longer half of their flows may take meanwhile.
+const slowerAtMost = 2
 
 // notHeld says which of the rows of assault-… miss that. Of the rounds the
-// median counts for the rate, and every one for failures.
+// median counts for rate and time, and every one for failures.
 func notHeld(rows []Row) []string {
 	var all []string
 	judged := 0
@@ -27,6 +30,10 @@ func notHeld(rows []Row) []string {
 		case strings.HasSuffix(row.Test, ".kept"):
 			if judged++; row.Value < keptAtLeast {
 				all = append(all, fmt.Sprintf("%s is %s, want at least %v", row.Test, row.Value.text(3), keptAtLeast))
+			}
+		case strings.HasSuffix(row.Test, ".slower"):
+			if judged++; row.Value > slowerAtMost {
+				all = append(all, fmt.Sprintf("%s is %s, want at most %v", row.Test, row.Value.text(3), slowerAtMost))
 			}
 		case strings.HasSuffix(row.Test, ".failed"):
 			if judged++; row.Spread[1] > 0 {
