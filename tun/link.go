@@ -71,10 +71,14 @@ func ipNet(p netip.Prefix) *net.IPNet {
 //
 // rp_filter is set to 2, loose: the answers that sslgate writes come from the
 // destinations' addresses, whose route is elsewhere. The kernel takes the
-// greater of this and conf/all, and loose is the greatest.
+// greater of this and conf/all, and loose is the greatest. Where the destination
+// is this host the answers come from its own addresses (accept_local), and on a
+// host that forwards from captured interfaces alone they are forwarded all the same.
 func quiet(name string) {
 	for _, s := range [][2]string{
 		{"ipv4/conf/%/rp_filter", "2"},
+		{"ipv4/conf/%/accept_local", "1"},
+		{"ipv4/conf/%/forwarding", "1"},
 		{"ipv4/conf/%/accept_redirects", "0"},
 		{"ipv6/conf/%/addr_gen_mode", "1"}, // none: no link-local address
 		{"ipv6/conf/%/accept_ra", "0"},

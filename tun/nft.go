@@ -56,17 +56,17 @@ func (s *Steering) tryTable(steer bool) error {
 	if err := b.sets(&at, s.gro); err != nil {
 		return err
 	}
+	b.steer(steer)
 	if steer {
-		b.steer()
 		b.keepSource(!s.noNAT)
 		if s.cfg.ClientSource {
 			b.source()
 		}
-	} else {
-		b.origin(b.base("origin", nftables.ChainHookPrerouting, steerPriority))
 	}
 	b.guard()
 	b.noRedirects()
+	b.outgoing()
+	b.local()
 	if err := b.conn.Flush(); err != nil {
 		return fmt.Errorf("write the nft table inet %s: %w%s", tableName, err, nftHint(err))
 	}
@@ -108,7 +108,7 @@ type tableBuilder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	ports, names, indexes, exempt, protocols, gro, redirects *nftables.Set
+	ports, names, indexes, exempt, protocols, except, gro, redirects *nftables.Set
 
 	quiet   []string // interfaces for redirectsSet
 	missing bool     // a captured interface is not there
@@ -134,9 +134,12 @@ func (b *tableBuilder) made(listing string) bool {
 
 func (b *tableBuilder) sets(at *interfaces, gro []string) error {
 	b.missing = at.missing
-	var ports, names, idx, exempt, protocols, turned [][]byte
+	var ports, names, idx, exempt, protocols, except, turned [][]byte
 	for _, p := range b.cfg.Ports {
 		ports = append(ports, binary.BigEndian.AppendUint16(nil, p))
+	}
+	for _, p := range b.cfg.ExceptPorts {
+		except = append(except, binary.BigEndian.AppendUint16(nil, p))
 	}
 	for _, n := range at.names {
 		names = append(names, ifname(n))
@@ -169,6 +172,7 @@ func (b *tableBuilder) sets(at *interfaces, gro []string) error {
 		{&b.indexes, "captured_index", nftables.TypeIFIndex, binaryutil.NativeEndian, idx},
 		{&b.exempt, "exempt", nftables.TypeIFName, binaryutil.NativeEndian, exempt},
 		{&b.protocols, "protocols", nftables.TypeInetProto, binaryutil.NativeEndian, protocols},
+		{&b.except, "except_ports", nftables.TypeInetService, binaryutil.BigEndian, except},
 		{&b.gro, groSet, nftables.TypeIFName, binaryutil.NativeEndian, turned},
 		{&b.redirects, redirectsSet, nftables.TypeIFName, binaryutil.NativeEndian, quiet},
 	} {
@@ -197,14 +201,16 @@ func (b *tableBuilder) sets(at *interfaces, gro []string) error {
 	return nil
 }
 
-// steer is the chain that marks.
-func (b *tableBuilder) steer() {
+// steer is the chain that marks. It is there with the guard alone too: what is
+// marked is dropped whatever a DNAT makes of its port.
+func (b *tableBuilder) steer(running bool) {
 	chain := b.base("steer", nftables.ChainHookPrerouting, steerPriority)
 	mark := b.chain("mark")
-	if b.cfg.ClientSource {
+	if running && b.cfg.ClientSource {
 		b.markAnswers(chain)
 	}
 	b.origin(chain)
+	b.answersToUs(chain)
 	b.ifCaptured(chain, mark)
 
 	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))

@@ -16,6 +16,11 @@ func (s *Steering) ours(r *netlink.Rule) bool {
 
 // removeStale removes rules and routes of an earlier run with other numbers.
 func (s *Steering) removeStale() error {
+	if !s.cfg.Local {
+		if err := s.restoreLocal(); err != nil {
+			return err
+		}
+	}
 	return s.removeRouting(func(r *netlink.Rule) bool {
 		return slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
 	}, func(r *netlink.Route) bool {
@@ -26,6 +31,9 @@ func (s *Steering) removeStale() error {
 // removeAll removes everything of ours. The guard goes last: as long as
 // anything is left, captured traffic goes nowhere.
 func (s *Steering) removeAll() error {
+	if err := s.restoreLocal(); err != nil {
+		return err
+	}
 	err := s.removeRouting(func(*netlink.Rule) bool { return false }, func(*netlink.Route) bool { return false })
 	if err != nil {
 		return err

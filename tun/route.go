@@ -52,6 +52,7 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 		answers.Mark, answers.Mask, answers.Table = s.cfg.ReturnMark, &s.cfg.Mask, s.cfg.ReturnTable
 		all = append(all, answers)
 	}
+	all = append(all, s.localRules(add)...)
 	ranges := portRanges(&s.cfg)
 	if len(ranges)*len(s.cfg.Interfaces) > maxPortRules {
 		return all
@@ -80,8 +81,13 @@ func portRanges(c *SteerConfig) []*netlink.RulePortRange {
 	if c.AllPorts {
 		return []*netlink.RulePortRange{nil}
 	}
+	return joinPorts(c.Ports)
+}
+
+// joinPorts makes ranges of sorted ports.
+func joinPorts(ports []uint16) []*netlink.RulePortRange {
 	var all []*netlink.RulePortRange
-	for _, p := range c.Ports {
+	for _, p := range ports {
 		if n := len(all); n > 0 && int(all[n-1].End)+1 == int(p) {
 			all[n-1].End = p
 			continue
@@ -139,6 +145,11 @@ func (s *Steering) ensureRouting() ([]string, error) {
 				return done, fmt.Errorf("add %s: %w", describeRule(want), err)
 			}
 			done = append(done, describeRule(want))
+		}
+		moved, err := s.ensureLocal(family, have)
+		done = append(done, moved...)
+		if err != nil {
+			return done, err
 		}
 	}
 	return done, nil
@@ -237,7 +248,14 @@ func describeRule(r *netlink.Rule) string {
 	if r.Dport != nil {
 		ports = fmt.Sprintf(" dport %d-%d", r.Dport.Start, r.Dport.End)
 	}
-	return fmt.Sprintf("%s pref %d iif %s ipproto tcp%s lookup %d", how, r.Priority, r.IifName, ports, r.Table)
+	from := ""
+	if r.IifName != "" {
+		from = " iif " + r.IifName
+	}
+	if r.IPProto != 0 {
+		from += " ipproto tcp"
+	}
+	return fmt.Sprintf("%s pref %d%s%s lookup %d", how, r.Priority, from, ports, r.Table)
 }
 
 func (s *Steering) describeRoute(r *netlink.Route) string {

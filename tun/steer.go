@@ -60,6 +60,12 @@ type SteerConfig struct {
 	// Protocols are numbers of IP protocols that may be forwarded uninspected from
 	// interfaces that are not exempt, besides TCP to other ports, UDP and ICMP.
 	Protocols []uint8
+	// Local captures also what is delivered to this host itself; without it that is
+	// dropped.
+	Local bool
+	// ExceptPorts are TCP ports of this host itself that are not captured with
+	// AllPorts.
+	ExceptPorts []uint16
 	// Mark is the firewall mark of captured packets; not 0 and within Mask.
 	Mark uint32
 	// Mask has the bits of the firewall mark that are ours: no others are set,
@@ -119,6 +125,9 @@ func (c *SteerConfig) check() error {
 	}
 	if c.Preference < 1 || c.Preference > 32764 {
 		bad("preference %d of the ip rule is not within 1 to 32764, before the main table", c.Preference)
+	}
+	if err := c.checkLocal(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.checkSource(); err != nil {
 		errs = append(errs, err)
@@ -203,6 +212,8 @@ type Steering struct {
 	redirects []string     // interfaces whose send_redirects we have switched off, and "all", sorted
 	namespace string       // the network namespace, as /proc names it
 	ethtool   int          // a socket for ioctls; -1 once closed
+
+	ephemeralPorts [2]uint16 // first and last that the kernel chooses from, at the start
 }
 
 // Steer sets guard and steering; what an earlier run left behind is taken
@@ -232,7 +243,7 @@ func (s *Steering) start() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.refuseInterfaces(); err != nil {
+	if err := errors.Join(s.refuseInterfaces(), s.refuseForeign()); err != nil {
 		return err
 	}
 	at, err := s.lookAtInterfaces()
@@ -275,6 +286,11 @@ func (s *Steering) Close(open bool) error {
 	if open {
 		return s.removeAll()
 	}
+	// Nothing is to be captured any more, and the chain local drops: the host gets
+	// its own order of rules back.
+	if err := s.restoreLocal(); err != nil {
+		return err
+	}
 	return s.removeTUNRoutes()
 }
 
@@ -283,9 +299,12 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	cfg.ExceptPorts = slices.Clone(cfg.ExceptPorts)
+	slices.Sort(cfg.ExceptPorts)
+	cfg.ExceptPorts = slices.Compact(cfg.ExceptPorts)
 	slices.Sort(cfg.Ports)
 	cfg.Ports = slices.Compact(cfg.Ports)
-	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter(), ethtool: -1}
+	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter(), ethtool: -1, ephemeralPorts: ephemeralPorts()}
 	defer func() {
 		if err != nil {
 			s.closeSockets()

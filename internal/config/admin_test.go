@@ -36,7 +36,7 @@ func TestAdminHTTP(t *testing.T) {
 // A view has what is set, in the words of the file, and nothing that is not.
 func TestView(t *testing.T) {
 	f := parse("x.yaml", []byte(`version: 1
-capture: {interfaces: [eth1], ports: all}
+capture: {interfaces: [eth1], ports: all, except_ports: [22]}
 limits: {idle: 90s, hello: 4KiB}
 identities: {pay: {certificate: c, key: k}}
 policy: {rules: [{name: a, to: ["*:443"], action: deny}]}

@@ -144,6 +144,7 @@ func (f *File) checkCapture(c *Capture) {
 	}
 	f.protocols(c.Protocols)
 	f.check(c.Ports.All || len(c.Ports.List) > 0 || f.has("capture.ports"), "capture.ports", `is missing: name the TCP ports, for example [443], or "all"`)
+	f.checkLocal(c)
 	f.word("capture.quic", c.QUIC, "reject", "ignore")
 	f.word("capture.gro", c.GRO, "keep", "auto")
 	f.marks(c)
@@ -154,7 +155,7 @@ func (f *File) checkCapture(c *Capture) {
 	if !attach {
 		return
 	}
-	for _, path := range []string{"capture.exempt", "capture.protocols", "capture.quic", "capture.gro", "capture.mark", "capture.mask", "capture.table", "capture.preference"} {
+	for _, path := range []string{"capture.exempt", "capture.protocols", "capture.local", "capture.except_ports", "capture.quic", "capture.gro", "capture.mark", "capture.mask", "capture.table", "capture.preference"} {
 		if f.has(path) {
 			f.findings = append(f.findings, f.Warning(path, "has no effect with tun.attach"))
 		}

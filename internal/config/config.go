@@ -74,6 +74,10 @@ type Capture struct {
 	Protocols []int `yaml:"protocols"`
 	// Ports is the list of TCP destination ports captured, or "all". Required.
 	Ports Ports `yaml:"ports"`
+	// Local is what happens to TCP from the captured interfaces to captured ports of this host itself: "capture" (the default: the local routing table is asked behind sslgate's rules; the service is dialled once the client is verified, and a bypass rule must name its address) or "drop". It never passes uninspected, nor while the gateway is down.
+	Local string `yaml:"local"`
+	// ExceptPorts are TCP ports of this host itself that are not captured with ports "all", such as [22], or [] for none. Required with ports "all", or this host's own SSH would be lost; connections through the host are captured on these ports too.
+	ExceptPorts []int `yaml:"except_ports"`
 	// QUIC is what happens to UDP on the captured ports: "reject" (the default; clients fall back to TCP; with ports "all" it is port 443 alone) or "ignore" (it is routed past the gateway).
 	QUIC string `yaml:"quic"`
 	// GRO is "keep" (the default; generic receive offload of the interfaces stays as it is, and where it is off the log says what to type, for uploads then run at a fraction of the speed) or "auto" (it is switched on where it is off, and off again by `sslgate release`, with fail "open" at the stop, and at the first start that no longer asks for it).

@@ -32,7 +32,7 @@ type destination struct {
 // dial connects to the original destination, unless it is a forbidden one.
 func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, error) {
 	dst := fl.rec.Destination
-	why, err := fl.g.forbidden(dst.Addr(), plan.NamesDestination(fl.facts))
+	why, err := fl.g.forbidden(dst.Addr(), plan.NamesDestination(fl.facts), plan.Client != nil)
 	if err != nil {
 		return nil, err
 	}

@@ -17,15 +17,22 @@ import (
 
 // Dials leave by the OUTPUT hook and so skip the host's FORWARD firewall:
 // without this check a client could reach services that listen on the
-// gateway's own loopback or link-local addresses, through us.
+// gateway's own loopback or link-local addresses, through us. What a client has
+// sent to an address of this host comes to us where it is captured (Local): there
+// the address is the one that the client meant, and the host's INPUT firewall has
+// not been asked, so a rule that terminates decides, or one that names it. Loopback
+// no client can mean.
 
-// forbidden says why a destination must not be dialled, "" if it may.
+// forbidden says why a destination must not be dialled, "" if it may. named and
+// terminated say that the rule names it exactly, and that it is not a bypass.
 // Addresses that are never a host are refused even where a rule names them.
-func (g *Gateway) forbidden(dst netip.Addr, named bool) (string, error) {
+func (g *Gateway) forbidden(dst netip.Addr, named, terminated bool) (string, error) {
 	dst = dst.Unmap()
 	switch {
 	case dst.IsUnspecified(), dst.IsMulticast(), dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "not a unicast address", nil
+	case g.local && dst.IsLoopback():
+		return "loopback address", nil
 	case named:
 		return "", nil
 	case dst.IsLoopback():
@@ -43,7 +50,7 @@ func (g *Gateway) forbidden(dst netip.Addr, named bool) (string, error) {
 		return "", err
 	}
 	for _, p := range own {
-		if p.Addr() == dst {
+		if p.Addr() == dst && !(g.local && terminated) {
 			return "the gateway's own address", nil
 		}
 	}

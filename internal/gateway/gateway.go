@@ -58,6 +58,9 @@ type Config struct {
 	SourceMark uint32
 	// Refused are networks no destination may lie in: those of the TUN.
 	Refused []netip.Prefix
+	// Local says that connections to this host's own addresses come here like all
+	// others: they are dialled for clients of rules that terminate.
+	Local bool
 	// Own lists the gateway's own addresses; nil asks the host.
 	Own func() ([]netip.Prefix, error)
 	// Now is the clock; nil means time.Now.
@@ -82,6 +85,7 @@ type Gateway struct {
 	dial     func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	dialAs   func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
 	own      *ownAddrs
+	local    bool
 	refused  []netip.Prefix
 	now      func() time.Time
 	registry *registry
@@ -112,7 +116,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now,
-		refused: c.Refused, revocation: c.Revocation,
+		refused: c.Refused, local: c.Local, revocation: c.Revocation,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),

@@ -201,7 +201,7 @@ func TestForbiddenDestinations(t *testing.T) {
 	_ = raw.Close()
 	// Loopback cannot even arrive as a packet; the check stands all the same.
 	for _, a := range []string{"127.0.0.1", "::1", "0.0.0.0", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:127.0.0.1"} {
-		if why, err := h.gw.forbidden(netip.MustParseAddr(a), false); why == "" || err != nil {
+		if why, err := h.gw.forbidden(netip.MustParseAddr(a), false, true); why == "" || err != nil {
 			t.Errorf("%s may be dialled (%v)", a, err)
 		}
 	}

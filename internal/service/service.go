@@ -153,6 +153,7 @@ func (s *Service) gatewayConfig() gateway.Config {
 		Policy: s.rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
 		Limits: gatewayLimits(s.rt.Config), Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
 		Shadow: shadowOf(s.rt), SourceMark: socketMark(s.rt.Config),
+		Local: s.rt.Config.CapturesLocal(),
 	}
 }
 
@@ -221,17 +222,19 @@ func (s *Service) stackConfig() stack.Config {
 // SteerConfig is what of a configuration run, guard and release agree on.
 func SteerConfig(c *config.Config) tun.SteerConfig {
 	return tun.SteerConfig{
-		TUN:        c.TUN.Name,
-		Interfaces: c.Capture.Interfaces,
-		Exempt:     c.Capture.Exempt,
-		Protocols:  bytesOf(c.Capture.Protocols),
-		Ports:      c.Capture.Ports.List,
-		AllPorts:   c.Capture.Ports.All,
-		RejectUDP:  c.Capture.QUIC != "ignore",
-		Mark:       c.Capture.Mark,
-		Mask:       c.Capture.Mask,
-		Table:      c.Capture.Table,
-		Preference: c.Capture.Preference,
+		TUN:         c.TUN.Name,
+		Interfaces:  c.Capture.Interfaces,
+		Exempt:      c.Capture.Exempt,
+		Protocols:   bytesOf(c.Capture.Protocols),
+		Ports:       c.Capture.Ports.List,
+		AllPorts:    c.Capture.Ports.All,
+		Local:       c.CapturesLocal(),
+		ExceptPorts: c.Capture.LocalExcept(),
+		RejectUDP:   c.Capture.QUIC != "ignore",
+		Mark:        c.Capture.Mark,
+		Mask:        c.Capture.Mask,
+		Table:       c.Capture.Table,
+		Preference:  c.Capture.Preference,
 
 		ClientSource: c.ClientSource(),
 		ReturnMark:   c.Dial.Mark,

@@ -1,0 +1,161 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Preferences of the ip rules for what is delivered to this host. The kernel asks
+// the local table first of all, at 0. To come before it, it must be moved; and so
+// that nothing of others comes before it that did not before, it is moved as
+// little as possible: whoever has rules has them behind these (docs/architecture.md).
+const (
+	exceptPreference   = 1 // ExceptPorts: lookup local
+	capturedPreference = 2 // marked as captured: lookup Table
+	localPreference    = 3 // everything: lookup local, which was at 0
+)
+
+// localRules of one family, without the local table's own.
+func (s *Steering) localRules(add func(pref int) *netlink.Rule) []*netlink.Rule {
+	if !s.cfg.Local {
+		return nil
+	}
+	var all []*netlink.Rule
+	for _, r := range joinPorts(s.cfg.ExceptPorts) {
+		except := add(exceptPreference)
+		except.Table, except.IPProto, except.Dport = unix.RT_TABLE_LOCAL, unix.IPPROTO_TCP, r
+		all = append(all, except)
+	}
+	marked := add(capturedPreference)
+	marked.Mark, marked.Mask = s.cfg.Mark, &s.cfg.Mask
+	all = append(all, marked)
+	// As a second line by interface and port, but not where answers to this host's
+	// own connections have such ports.
+	ranges := portRanges(&s.cfg)
+	if s.cfg.AllPorts || len(ranges)*len(s.cfg.Interfaces) > maxPortRules || slices.ContainsFunc(ranges, s.ephemeral) {
+		return all
+	}
+	for _, ifc := range slices.Compact(slices.Sorted(slices.Values(s.ruleNames()))) {
+		for _, r := range ranges {
+			plain := add(capturedPreference)
+			plain.IifName, plain.IPProto, plain.Dport = ifc, unix.IPPROTO_TCP, r
+			all = append(all, plain)
+		}
+	}
+	return all
+}
+
+// ephemeral says whether the kernel may choose one of the ports for a connection
+// of this host.
+func (s *Steering) ephemeral(r *netlink.RulePortRange) bool {
+	return r.Start <= s.ephemeralPorts[1] && r.End >= s.ephemeralPorts[0]
+}
+
+func ephemeralPorts() [2]uint16 {
+	all := [2]uint16{32768, 60999}
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(b), &all[0], &all[1])
+	}
+	return all
+}
+
+// plainLocal says whether a rule asks the local table about every packet.
+func plainLocal(r *netlink.Rule) bool {
+	return r.Table == unix.RT_TABLE_LOCAL && r.IifName == "" && r.OifName == "" && r.Src == nil && r.Dst == nil && r.Mark == 0 &&
+		(r.Mask == nil || *r.Mask == 0) && r.IPProto == 0 && r.Dport == nil && r.Sport == nil && r.UIDRange == nil &&
+		!r.Invert && r.Tos == 0 && r.TunID == 0 && r.Goto <= 0
+}
+
+// localRule is the rule that asks the local table. It has the kernel's tag also
+// where it was moved: systemd-networkd removes rules with others.
+func localRule(family, pref int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Priority, r.Table, r.Protocol = family, pref, unix.RT_TABLE_LOCAL, unix.RTPROT_KERNEL
+	return r
+}
+
+// ensureLocal moves the local table behind our rules and says what it did. At every
+// moment there is a rule that asks it. Where somebody has moved it already (Cilium)
+// it stays where it is.
+func (s *Steering) ensureLocal(family int, have []netlink.Rule) ([]string, error) {
+	if !s.cfg.Local {
+		return nil, nil
+	}
+	var done []string
+	at := func(pref func(int) bool) bool {
+		return slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) && pref(r.Priority) })
+	}
+	first := at(func(p int) bool { return p == 0 })
+	if first || !at(func(p int) bool { return p >= localPreference }) {
+		if !at(func(p int) bool { return p == localPreference }) {
+			r := localRule(family, localPreference)
+			if err := s.rt.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
+				return done, fmt.Errorf("add %s: %w", describeRule(r), err)
+			}
+			done = append(done, describeRule(r))
+		}
+	}
+	if !first {
+		return done, nil
+	}
+	r := localRule(family, 0)
+	r.Protocol = 0 // whoever made it
+	if err := s.rt.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+		return done, fmt.Errorf("delete %s: %w", describeRule(r), err)
+	}
+	return append(done, "removed "+describeRule(r)), nil
+}
+
+// restoreLocal moves the local table back to the front, where it was moved.
+func (s *Steering) restoreLocal() error {
+	for _, family := range s.families() {
+		have, err := s.rt.RuleList(family)
+		if err != nil {
+			return fmt.Errorf("list rules: %w", err)
+		}
+		has := func(pref int) bool {
+			return slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) && r.Priority == pref })
+		}
+		if !has(localPreference) && slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) }) {
+			continue
+		}
+		if r := localRule(family, 0); !has(0) {
+			if err := s.rt.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
+				return fmt.Errorf("add %s: %w", describeRule(r), err)
+			}
+		}
+		if r := localRule(family, localPreference); has(localPreference) {
+			if err := s.rt.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("delete %s: %w", describeRule(r), err)
+			}
+		}
+	}
+	return nil
+}
+
+// refuseForeign is an error where rules of others would come before the local
+// table once it is moved, and did not before.
+func (s *Steering) refuseForeign() error {
+	if !s.cfg.Local {
+		return nil
+	}
+	var errs []error
+	for _, family := range s.families() {
+		have, err := s.rt.RuleList(family)
+		if err != nil {
+			return fmt.Errorf("list rules: %w", err)
+		}
+		for _, r := range have {
+			r.Family = family
+			if r.Priority <= localPreference && r.Protocol != protocol && !plainLocal(&r) {
+				errs = append(errs, fmt.Errorf("%s of somebody else stands where sslgate puts the local table to capture what is delivered to this host: give it a preference above %d, or write `local: drop` in section capture", describeRule(&r), localPreference))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
