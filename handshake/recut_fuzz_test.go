@@ -13,13 +13,13 @@ import (
 )
 
 // What a recutter does to the pieces besides cutting them. Only the first three
-// leave a flight that the RFCs allow.
+// leave a flight that the RFCs allow; after the others the connection ends.
 const (
 	cutOnly    = iota
 	cutPadded  // TLS 1.3: padding in each record (RFC 8446, section 5.4)
 	cutCCS     // ChangeCipherSpec in front of the flight (RFC 8446, appendix D.4)
 	cutEmpty   // an empty handshake record in the middle
-	cutLost    // a piece is missing, and then the connection ends
+	cutLost    // a piece is missing
 	cutTwice   // a piece comes twice
 	cutSwapped // two pieces change places
 	cutAlert   // a warning between two pieces
@@ -72,8 +72,8 @@ func (c *recutter) Write(b []byte) (int, error) {
 	if _, err := c.TCPConn.Write(out); err != nil {
 		return 0, err
 	}
-	if c.mode == cutLost {
-		_ = c.CloseWrite()
+	if c.mode > cutCCS && c.keys.seen.version != 0 {
+		_ = c.CloseWrite() // the server may wait for what the fault has taken away
 	}
 	return len(b), nil
 }
