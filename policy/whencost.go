@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -60,18 +61,18 @@ type matcher struct {
 func newMatcher(pattern string) (*matcher, error) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
-		return nil, fmt.Errorf("the regular expression cannot be compiled: %v", err)
+		return nil, fmt.Errorf("the regular expression cannot be compiled: %w", err)
 	}
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return nil, fmt.Errorf("the regular expression cannot be compiled: %v", err)
+		return nil, fmt.Errorf("the regular expression cannot be compiled: %w", err)
 	}
 	if n := len(program.Inst); n > maxProgram {
 		return nil, fmt.Errorf("the regular expression has %d instructions when it is compiled; at most %d are possible, for each of them looks at each character: write + or * in the place of counts such as {1,63}, or compare with startsWith, endsWith and ==", n, maxProgram)
 	}
 	re, err := regexp.Compile(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("the regular expression cannot be compiled: %v", err)
+		return nil, fmt.Errorf("the regular expression cannot be compiled: %w", err)
 	}
 	return &matcher{re, len(program.Inst)}, nil
 }
@@ -178,7 +179,7 @@ func (c *costs) optimizations() []*interpreter.RegexOptimization {
 	factory := func(call interpreter.InterpretableCall, pattern string) (interpreter.InterpretableCall, error) {
 		m := c.matchers[pattern]
 		if m == nil {
-			return nil, fmt.Errorf("a regular expression that was not compiled")
+			return nil, errors.New("a regular expression that was not compiled")
 		}
 		return interpreter.NewCall(call.ID(), call.Function(), call.OverloadID(), call.Args(), func(values ...ref.Val) ref.Val {
 			if len(values) == 2 {
