@@ -91,20 +91,30 @@ func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
 		found = append(found, doctor.Finding{Check: "lists", Level: level, Text: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	var urls [][2]string // authority, URL
+	checked := false
 	for _, a := range rt.Revocation {
+		checked = checked || a.Mode != revocation.Off
 		for _, s := range a.Sources {
 			if revocation.IsURL(s.Location) && a.Mode != revocation.Off {
 				urls = append(urls, [2]string{a.Name, s.Location})
 			}
 		}
 	}
-	if urls == nil {
+	if !checked {
 		return nil
 	}
 	lists, err := admin.NewClient(rt.Config.Admin.Socket).Revocation(ctx)
+	if err != nil && urls == nil {
+		return nil
+	}
 	if err != nil {
 		add(doctor.Good, "", "%s fetched by URL: looked at while the gateway runs, and none answers", count(len(urls), "revocation list"))
 		return found
+	}
+	for _, l := range lists {
+		if l.State == "missing" {
+			add(doctor.Fail, "", "the running gateway uses a list of authority %s that %s does not carry any more: %s: put it back there", l.Authority, l.Source, l.Error)
+		}
 	}
 	for _, u := range urls {
 		known := false
@@ -114,6 +124,7 @@ func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
 			}
 			known = true
 			switch {
+			case l.State == "missing": // said already
 			case l.Error != "":
 				add(doctor.Warn, "curl -fsSo /dev/null "+doctor.Quote(l.Source), "the list of authority %s at %s is %s, and was not taken: %s", l.Authority, l.Source, l.State, l.Error)
 			case l.State != "fresh":
@@ -128,7 +139,7 @@ func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
 			add(doctor.Warn, fix, "the running gateway does not fetch the list of authority %s at %s yet", u[0], u[1])
 		}
 	}
-	if found == nil {
+	if found == nil && urls != nil {
 		add(doctor.Good, "", "%s fetched by URL, all fresh", count(len(urls), "revocation list"))
 	}
 	return found

@@ -94,6 +94,7 @@ func TestDoctorOfFetchedLists(t *testing.T) {
 		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "fresh"}}, level: doctor.Good, text: "all fresh"},
 		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "late"}}, level: doctor.Warn, text: "is late: the CA must publish"},
 		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "expired", Error: "404"}}, level: doctor.Warn, text: "was not taken: 404", fix: "curl -fsSo /dev/null " + url},
+		{lists: []admin.RevocationList{{Authority: "staff", Source: url, State: "missing", Error: "HTTP status 404"}}, level: doctor.Fail, text: "does not carry any more: HTTP status 404"},
 		{lists: []admin.RevocationList{}, level: doctor.Warn, text: "does not fetch", fix: "sslgate reload --socket " + socket},
 		{noneListen: true, level: doctor.Good, text: "none answers"},
 	} {

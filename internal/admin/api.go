@@ -58,8 +58,9 @@ type AuthorityRevocation struct {
 	Authority string `json:"authority"`
 	Mode      string `json:"mode"` // hard, soft or off
 	// State is the worst of its lists: fresh, late (two thirds of a list's life
-	// are over) or expired, which a source without any list counts as too. Left
-	// out where no list is configured.
+	// are over), missing (in use, but its source does not carry it any more) or
+	// expired, which a source without any list counts as too. Left out where no
+	// list is configured.
 	State string `json:"state,omitempty"`
 	// NextUpdate is when the first of its lists goes stale; left out where
 	// there is no list.
@@ -257,8 +258,10 @@ type RevocationList struct {
 	ThisUpdate time.Time `json:"this_update"`
 	NextUpdate time.Time `json:"next_update"`
 	Entries    int       `json:"entries"`
-	State      string    `json:"state"` // fresh, late or expired
-	Error      string    `json:"error,omitempty"`
+	// State is fresh, late, missing (in use, but its source does not carry it
+	// any more) or expired.
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
 }
 
 // LogLevel is GET and PUT /v1/log-level.

@@ -11,17 +11,18 @@ import (
 // revocationDescs are the metrics of revocation.Stats; the label authority is
 // a name of the configuration.
 type revocationDescs struct {
-	checks, loads, ocsp, made, due, memory *prometheus.Desc
+	checks, loads, ocsp, made, due, memory, missing *prometheus.Desc
 }
 
 func newRevocationDescs(desc func(name, help string, labels ...string) *prometheus.Desc) revocationDescs {
 	return revocationDescs{
-		checks: desc("revocation_checks_total", "Answers about client certificates.", "authority", "result"),
-		loads:  desc("crl_loads_total", "CRL sources that were read, by what came of it.", "authority", "result"),
-		ocsp:   desc("ocsp_requests_total", "Questions to OCSP responders; cached ones were not asked.", "authority", "result"),
-		made:   desc("crl_this_update_timestamp_seconds", "When the oldest CRL in use was made; 0 where a source has given none.", "authority"),
-		due:    desc("crl_next_update_timestamp_seconds", "When the first CRL in use ends; 0 where a source has given none.", "authority"),
-		memory: desc("crl_memory_bytes", "Memory of the serial numbers of CRLs.", "authority"),
+		checks:  desc("revocation_checks_total", "Answers about client certificates.", "authority", "result"),
+		loads:   desc("crl_loads_total", "CRL sources that were read, by what came of it.", "authority", "result"),
+		ocsp:    desc("ocsp_requests_total", "Questions to OCSP responders; cached ones were not asked.", "authority", "result"),
+		made:    desc("crl_this_update_timestamp_seconds", "When the oldest CRL in use was made; 0 where a source has given none.", "authority"),
+		due:     desc("crl_next_update_timestamp_seconds", "When the first CRL in use ends; 0 where a source has given none.", "authority"),
+		missing: desc("crl_missing", "CRLs in use that their source does not carry any more.", "authority"),
+		memory:  desc("crl_memory_bytes", "Memory of the serial numbers of CRLs.", "authority"),
 	}
 }
 
@@ -43,9 +44,12 @@ func (d *revocationDescs) collect(ch chan<- prometheus.Metric, s revocation.Stat
 		if len(a.Lists) == 0 {
 			continue
 		}
-		made, due, bytes := a.Lists[0].ThisUpdate, a.Lists[0].NextUpdate, 0
+		made, due, bytes, missing := a.Lists[0].ThisUpdate, a.Lists[0].NextUpdate, 0, 0
 		for _, l := range a.Lists {
 			bytes += l.Bytes
+			if l.State == "missing" {
+				missing++
+			}
 			if l.ThisUpdate.Before(made) {
 				made = l.ThisUpdate
 			}
@@ -59,6 +63,7 @@ func (d *revocationDescs) collect(ch chan<- prometheus.Metric, s revocation.Stat
 		gauge(d.made, unix(made))
 		gauge(d.due, unix(due))
 		gauge(d.memory, float64(bytes))
+		gauge(d.missing, float64(missing))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -47,6 +48,8 @@ type Checker struct {
 	responders  map[string]*responder // by authority
 	counters    map[string]*counters  // by authority
 	takens      map[string]*taken     // by authority
+	kept        map[string][]keptList // by authority
+	ended       map[[32]byte]bool     // kept lists whose end was logged, by digest
 	subscribers map[int]func()
 	nextSub     int
 }
@@ -61,6 +64,7 @@ type snapshot struct {
 type view struct {
 	*Authority
 	lists     map[string][]*List // by the issuer's RawSubject
+	all       []keptList         // the same, each with where it is from
 	responder *responder
 	counters  *counters
 	taken     *taken
@@ -100,7 +104,7 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 	}
 	c := &Checker{
 		o: o, client: newClient(), loads: make(chan struct{}, maxLoads),
-		responders: map[string]*responder{}, counters: map[string]*counters{}, subscribers: map[int]func(){},
+		responders: map[string]*responder{}, counters: map[string]*counters{}, ended: map[[32]byte]bool{}, subscribers: map[int]func(){},
 	}
 	c.Reload(slices.Clone(authorities))
 	return c, nil
@@ -167,17 +171,35 @@ func (c *Checker) Reload(authorities []Authority) {
 
 // publishLocked makes the snapshot anew.
 func (c *Checker) publishLocked() {
-	s := &snapshot{authorities: map[string]*view{}}
+	s, before := &snapshot{authorities: map[string]*view{}}, c.data.Load()
+	kept := map[string][]keptList{}
 	for _, a := range c.authorities {
-		s.authorities[a.Name] = &view{Authority: a, lists: map[string][]*List{}, responder: c.responders[a.Name], counters: c.counters[a.Name], taken: c.takens[a.Name]}
-	}
-	for _, src := range c.sources {
-		v := s.authorities[src.authority.Name]
-		for _, l := range src.lists {
-			v.lists[string(l.rawIssuer)] = append(v.lists[string(l.rawIssuer)], l)
+		v := &view{Authority: a, lists: map[string][]*List{}, responder: c.responders[a.Name], counters: c.counters[a.Name], taken: c.takens[a.Name]}
+		for _, src := range c.sources {
+			if src.authority.Name == a.Name {
+				for _, l := range src.lists {
+					v.all = append(v.all, keptList{l, src.location})
+				}
+			}
 		}
+		kept[a.Name] = c.keepLocked(a, before)
+		v.all = append(v.all, kept[a.Name]...)
+		for _, l := range v.all {
+			v.lists[string(l.rawIssuer)] = append(v.lists[string(l.rawIssuer)], l.List)
+		}
+		c.sayKept(a.Name, c.kept[a.Name], kept[a.Name])
+		s.authorities[a.Name] = v
 	}
-	s.digest = digestOf(c.authorities, c.sources)
+	c.kept = kept
+	maps.DeleteFunc(c.ended, func(sum [32]byte, _ bool) bool {
+		for _, all := range kept {
+			if slices.ContainsFunc(all, func(l keptList) bool { return l.sum == sum }) {
+				return false
+			}
+		}
+		return true
+	})
+	s.digest = digestOf(s.authorities)
 	c.data.Store(s)
 	c.epoch.Add(1)
 }

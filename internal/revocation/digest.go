@@ -1,10 +1,10 @@
 package revocation
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -17,11 +17,11 @@ import (
 // It is the first 16 hex digits of a SHA-256, as a policy's digest is.
 func (c *Checker) Digest() string { return c.data.Load().digest }
 
-func digestOf(authorities []*Authority, sources []*source) string {
+func digestOf(authorities map[string]*view) string {
 	h := sha256.New()
 	any := false
-	byName := slices.SortedFunc(slices.Values(authorities), func(a, b *Authority) int { return cmp.Compare(a.Name, b.Name) })
-	for _, a := range byName {
+	for _, name := range slices.Sorted(maps.Keys(authorities)) {
+		a := authorities[name]
 		if a.Mode == Off {
 			continue
 		}
@@ -30,12 +30,8 @@ func digestOf(authorities []*Authority, sources []*source) string {
 		for _, ca := range a.cas() {
 			cas = append(cas, fmt.Sprintf("%x", sha256.Sum256(ca.Raw)))
 		}
-		for _, src := range sources {
-			if src.authority.Name == a.Name {
-				for _, l := range src.lists {
-					lists = append(lists, hex.EncodeToString(l.sum[:]))
-				}
-			}
+		for _, l := range a.all {
+			lists = append(lists, hex.EncodeToString(l.sum[:]))
 		}
 		for _, set := range []*[]string{&cas, &lists} { // neither order nor repetition decides anything
 			slices.Sort(*set)

@@ -71,6 +71,17 @@ type tags struct {
 // errNotModified: 304, what is known is the newest.
 var errNotModified = errors.New("not modified")
 
+// errUnreachable is what an unreachable error is.
+var errUnreachable = errors.New("unreachable")
+
+// unreachable is a failure that says nothing about what a server has: of the
+// network, or of the server itself. Its text is the failure's.
+type unreachable struct{ err error }
+
+func (u unreachable) Error() string { return u.err.Error() }
+
+func (u unreachable) Unwrap() []error { return []error{u.err, errUnreachable} }
+
 // fetch gets a URL once, within ctx and MaxListBytes.
 func (c *Checker) fetch(ctx context.Context, location string, t tags) ([]byte, tags, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.FetchTimeout)
@@ -87,21 +98,28 @@ func (c *Checker) fetch(ctx context.Context, location string, t tags) ([]byte, t
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return nil, tags{}, err
+		return nil, tags{}, unreachable{err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	switch {
 	case resp.StatusCode == http.StatusNotModified && t != tags{}:
 		return nil, t, errNotModified
 	case resp.StatusCode != http.StatusOK:
-		return nil, tags{}, fmt.Errorf("HTTP status %d", resp.StatusCode)
+		err := fmt.Errorf("HTTP status %d", resp.StatusCode)
+		if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusGone {
+			err = unreachable{err}
+		}
+		return nil, tags{}, err
 	}
 	if resp.ContentLength > MaxListBytes {
 		return nil, tags{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, resp.ContentLength, MaxListBytes)
 	}
 	data, err := readfile.From(ctx, resp.Body, MaxListBytes, nil)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrTooLarge):
 		return nil, tags{}, err
+	case err != nil:
+		return nil, tags{}, unreachable{err}
 	}
 	return data, tags{ETag: short(resp.Header.Get("ETag")), LastModified: short(resp.Header.Get("Last-Modified"))}, nil
 }

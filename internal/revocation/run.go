@@ -235,6 +235,7 @@ func (c *Checker) age(now time.Time) {
 		}
 		src.stage = stages
 	}
+	gone = c.ageKept(now) || gone
 	if gone {
 		c.epoch.Add(1)
 	}

@@ -1,7 +1,6 @@
 package revocation
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -40,6 +39,13 @@ type fileID struct {
 	size  int64
 	mtime time.Time
 	info  os.FileInfo // for os.SameFile; nil if it could not be opened
+}
+
+// lost says that the source was read, or could not be found, and does not carry
+// the lists that are in use of it. A server that cannot be reached for a while
+// says nothing about its lists.
+func (s *source) lost() bool {
+	return s.err != nil && !errors.Is(s.err, errUnreachable)
 }
 
 // same says whether o is the same source of the same authority, trusted alike.
@@ -131,7 +137,7 @@ func older(known, next []*List, complete bool) error {
 	for _, k := range known {
 		found := false
 		for _, n := range next {
-			if !bytes.Equal(k.rawIssuer, n.rawIssuer) || !bytes.Equal(k.spki, n.spki) || k.scope.key() != n.scope.key() {
+			if !sameKey(k, n) {
 				continue
 			}
 			found = true

@@ -62,9 +62,12 @@ type AuthorityStats struct {
 type ListStats struct {
 	Source, Issuer, Number string
 	ThisUpdate, NextUpdate time.Time
-	Entries, Bytes         int    // Bytes of memory for the serials
-	State                  string // "fresh", "late" (two thirds of its life are over), "expired"
-	Error                  string // why the source's last load was refused, "" if it was not
+	Entries, Bytes         int // Bytes of memory for the serials
+	// State is "fresh", "late" (two thirds of its life are over), "missing" (in
+	// force, but its source does not carry it any more, or nothing of use) or
+	// "expired".
+	State string
+	Error string // why the source's last load was refused, "" if it was not
 }
 
 // Stats returns the counters and what lists are in use.
@@ -95,12 +98,10 @@ func (c *Checker) Stats() Stats {
 			failed = src.err.Error()
 		}
 		for _, l := range src.lists {
-			x := ListStats{
-				Source: src.location, Issuer: l.Issuer, ThisUpdate: l.ThisUpdate, NextUpdate: l.NextUpdate,
-				Entries: l.Entries, Bytes: len(l.revoked.flat) + 4*len(l.revoked.index), State: stageOf(l, now).String(), Error: failed,
-			}
-			if l.Number != nil {
-				x.Number = l.Number.Text(10)
+			x := statsOf(l, src.location, now)
+			x.Error = failed
+			if src.lost() && x.State != expired.String() {
+				x.State = missing
 			}
 			a.Lists = append(a.Lists, x)
 		}
@@ -109,5 +110,28 @@ func (c *Checker) Stats() Stats {
 		}
 		s.Authorities[src.authority.Name] = a
 	}
+	for name, all := range c.kept {
+		a := s.Authorities[name]
+		for _, l := range all {
+			x := statsOf(l.List, l.location, now)
+			x.Error = errVanished.Error()
+			if x.State != expired.String() {
+				x.State = missing
+			}
+			a.Lists = append(a.Lists, x)
+		}
+		s.Authorities[name] = a
+	}
 	return s
+}
+
+func statsOf(l *List, location string, now time.Time) ListStats {
+	x := ListStats{
+		Source: location, Issuer: l.Issuer, ThisUpdate: l.ThisUpdate, NextUpdate: l.NextUpdate,
+		Entries: l.Entries, Bytes: len(l.revoked.flat) + 4*len(l.revoked.index), State: stageOf(l, now).String(),
+	}
+	if l.Number != nil {
+		x.Number = l.Number.Text(10)
+	}
+	return x
 }

@@ -146,6 +146,9 @@ func (s *Service) Readiness() admin.Readiness {
 	}
 	for _, l := range s.Revocation() {
 		switch {
+		case l.State == "missing":
+			no("the revocation list of authority %s that %s had is not there any more (%s); the one known stays in use until %s UTC",
+				l.Authority, l.Source, l.Error, l.NextUpdate.Format(time.DateTime))
 		case l.State == "expired" && l.Mode == "hard":
 			warn("no fresh revocation list of authority %s (%s): its certificates are refused", l.Authority, l.Source)
 		case l.State != "fresh":

@@ -121,7 +121,7 @@ func authorityRevocations(st revocation.Stats) []admin.AuthorityRevocation {
 
 // worse is the worse of two states of lists.
 func worse(a, b string) string {
-	order := []string{"", "fresh", "late", "expired"}
+	order := []string{"", "fresh", "late", "missing", "expired"}
 	if slices.Index(order, b) > slices.Index(order, a) {
 		return b
 	}

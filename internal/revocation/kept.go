@@ -1,0 +1,111 @@
+package revocation
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// missing is the state of a list that is in force, although no source carries
+// it any more.
+const missing = "missing"
+
+// errVanished is the error of such a list.
+var errVanished = errors.New("no source carries this list any more; put it back, or take its CA out of the authority")
+
+// keptList is a list that was in force and that no source carries any more. It
+// stays: that a file lost a list, or a CA's list was exchanged for another's,
+// must let no revoked client in again.
+type keptList struct {
+	*List
+	location string // that carried it last
+}
+
+// maxKept bounds the lists that are kept of one authority; the CA that makes
+// more of them vanish changes the names of its shards. The first to end goes.
+const maxKept = 2 * maxLists
+
+// keepLocked finds the lists of an authority that are in force now, by before,
+// and that none of its sources carries after this change. A list goes when a
+// newer one takes its place, or when its CA is not trusted any more.
+func (c *Checker) keepLocked(a *Authority, before *snapshot) []keptList {
+	if a.Mode == Off || before == nil || before.authorities[a.Name] == nil {
+		return nil
+	}
+	type carrier struct {
+		lists    []*List
+		location string
+	}
+	var now []carrier
+	for _, src := range c.sources {
+		if src.authority.Name == a.Name {
+			now = append(now, carrier{src.lists, src.location})
+		}
+	}
+	old := before.authorities[a.Name]
+	var kept []keptList
+	for _, known := range old.all {
+		trusted := false
+		for _, ca := range a.cas() {
+			trusted = trusted || known.IssuedBy(ca)
+		}
+		if !trusted || slices.ContainsFunc(now, func(n carrier) bool { return older([]*List{known.List}, n.lists, true) == nil }) {
+			continue
+		}
+		if !slices.ContainsFunc(kept, func(k keptList) bool { return k.sum == known.sum }) {
+			kept = append(kept, known)
+		}
+	}
+	if len(kept) > maxKept {
+		slices.SortStableFunc(kept, func(a, b keptList) int { return b.NextUpdate.Compare(a.NextUpdate) })
+		kept = kept[:maxKept]
+	}
+	return kept
+}
+
+// sayKept logs, once each, which lists have vanished and which are there again.
+func (c *Checker) sayKept(name string, before, now []keptList) {
+	has := func(all []keptList, l keptList) bool {
+		return slices.ContainsFunc(all, func(k keptList) bool { return k.sum == l.sum })
+	}
+	fields := func(l keptList) []zap.Field {
+		return []zap.Field{zap.String("authority", name), zap.String("source", l.location), zap.Stringer("list", l.List)}
+	}
+	for _, l := range now {
+		if !has(before, l) {
+			c.o.Log.Warn("revocation list vanished: no source carries it any more; the one known stays in use",
+				append(fields(l), zap.Int("entries", l.Entries), zap.Time("until", l.NextUpdate))...)
+		}
+	}
+	for _, l := range before {
+		if !has(now, l) {
+			c.o.Log.Info("revocation list that had vanished is replaced, or its CA is gone", fields(l)...)
+		}
+	}
+}
+
+// sameKey says whether one of two lists takes the place of the other: same
+// issuer, key and scope.
+func sameKey(a, b *List) bool {
+	return bytes.Equal(a.rawIssuer, b.rawIssuer) && bytes.Equal(a.spki, b.spki) && a.scope.key() == b.scope.key()
+}
+
+// ageKept says, once each, that a list that had vanished has ended; true if one
+// has. What it revokes stays revoked. c.mu is held.
+func (c *Checker) ageKept(now time.Time) bool {
+	ended := false
+	for name, all := range c.kept {
+		for _, l := range all {
+			if l.Fresh(now) || c.ended[l.sum] {
+				continue
+			}
+			c.ended[l.sum], ended = true, true
+			c.o.Log.Error("revocation list expired", zap.String("authority", name), zap.String("source", l.location),
+				zap.Stringer("list", l.List), zap.Time("until", l.NextUpdate), zap.Error(errVanished))
+		}
+	}
+	return ended
+}
