@@ -32,7 +32,8 @@ const maxKept = 2 * maxLists
 // and that none of its sources carries after this change. A list goes when a
 // newer one takes its place, or when its CA is not trusted any more.
 func (c *Checker) keepLocked(a *Authority, before *snapshot) []keptList {
-	if a.Mode == Off || before == nil || before.authorities[a.Name] == nil {
+	// An authority without any source has been told to have no lists.
+	if a.Mode == Off || len(a.Sources) == 0 || before == nil || before.authorities[a.Name] == nil {
 		return nil
 	}
 	type carrier struct {
