@@ -110,7 +110,9 @@ func (t *tap) ownAlert(dir int, a Alert) []byte {
 		return nil
 	}
 	alert := []byte{alertLevel(a), byte(a)}
-	if t.seen.version < version13 {
+	// Between a HelloRetryRequest and the ServerHello there are no keys yet.
+	plain := t.seen.retry && d.opener == nil && t.secrets[dir][epochHandshake-1] == nil
+	if t.seen.version < version13 || plain {
 		if d.ccs {
 			return nil // encrypted under keys that crypto/tls alone has
 		}

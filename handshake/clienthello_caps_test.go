@@ -3,7 +3,10 @@ package handshake
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -155,4 +158,28 @@ func overCap(h *ClientHello) string {
 		}
 	}
 	return ""
+}
+
+// After a HelloRetryRequest crypto/tls reads the second hello itself: the caps
+// hold before it does.
+func TestSecondHelloHasCaps(t *testing.T) {
+	first := inRecords(goodHello().with(extKeyShare, []byte{0, 0}).bytes(), 1<<14)
+	for _, c := range cappedLists {
+		o := handshakeWith(t, serverParams(), nil, func(conn *net.TCPConn) {
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_, _ = conn.Write(first)
+			if n, err := conn.Read(make([]byte, 4096)); n == 0 {
+				t.Errorf("no HelloRetryRequest: %v", err)
+			}
+			second := inRecords(c.make(c.most).bytes(), 1<<14)
+			for i := 0; i < len(second); i += recordHeader + recordLen(second[i:]) {
+				second[i+1], second[i+2] = 3, 3 // the version is agreed on by now
+			}
+			_, _ = conn.Write(second)
+			_, _ = io.Copy(io.Discard, conn)
+		})
+		if o.err == nil || o.err.Reason != reason.HelloTooMany || o.l.AlertSent() != AlertIllegalParameter {
+			t.Errorf("%s: %v, alert %s", c.name, o.err, o.l.AlertSent())
+		}
+	}
 }

@@ -92,6 +92,13 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	switch msg[0] {
 	case typeClientHello:
 		e.Step, done = StepClientHello, []Step{StepClientHello}
+		if t.server && t.seen.retry {
+			// The second one is read by crypto/tls alone; the caps hold for it too.
+			if _, fault := parseClientHello(msg); fault != nil && fault.Reason == reason.HelloTooMany {
+				t.refused = fault
+				return
+			}
+		}
 		if !t.seen.retry && t.ledger.hasHello() {
 			t.received(e)
 			return

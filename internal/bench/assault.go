@@ -94,7 +94,7 @@ func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind assault.Ki
 	switch kind {
 	case assault.Windows:
 		attacker.Cert, attacker.Key = clients.Cert, clients.Key
-	case assault.Connections, assault.Hellos, assault.Drips, assault.Extensions:
+	case assault.Connections, assault.Hellos, assault.Drips:
 		attacker.Workers = 1000 // twice limits.flows_per_client
 	}
 	attack, err := s.assault(ctx, attacker)
