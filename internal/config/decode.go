@@ -24,7 +24,10 @@ type decoder struct {
 	texts    map[string]scalarAt         // expressions, by path
 	nodes    int                         // decoded so far, for maxNodes
 	depth    int
-	full     bool // maxNodes was reached and reported
+	inAlias  int  // how many aliases lead to the value being decoded
+	aliased  int  // values decoded behind aliases, for maxAliased
+	enough   bool // so many mistakes that more are of no use
+	full     bool // a bound was reached and reported: nothing more is decoded
 	// emptyOK: inside permits, where an empty list permits no name.
 	emptyOK bool
 }
@@ -32,6 +35,9 @@ type decoder struct {
 func (d *decoder) addf(p place, path, format string, args ...any) {
 	d.findings = append(d.findings, d.src.finding(p, path, fmt.Sprintf(format, args...)))
 	d.tainted = append(d.tainted, path)
+	if len(d.findings) >= 5*maxFindings {
+		d.enough = true // a mistake in a value that aliases repeat is there again and again
+	}
 }
 
 // document decodes the top of the file. What is missing entirely is reported
@@ -51,6 +57,13 @@ func (d *decoder) document(body ast.Node, c *Config) {
 func (d *decoder) value(n ast.Node, v reflect.Value, path string, where place) {
 	d.depth++
 	defer func() { d.depth-- }()
+	if d.full || d.enough {
+		return
+	}
+	if isAlias(n) {
+		d.inAlias++
+		defer func() { d.inAlias-- }()
+	}
 	n, at, ok := d.resolve(n, path, where)
 	if !ok {
 		return
@@ -99,13 +112,25 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string, where place) {
 	}
 }
 
+func isAlias(n ast.Node) bool {
+	_, yes := n.(*ast.AliasNode)
+	return yes
+}
+
 // resolve follows anchors and aliases and counts what they cost.
 func (d *decoder) resolve(n ast.Node, path string, where place) (_ ast.Node, at place, ok bool) {
-	if d.nodes++; d.nodes > maxNodes {
-		if !d.full {
-			d.full = true
-			d.addf(where, path, "more than %d values: are aliases (*name) repeated too often?", maxNodes)
-		}
+	d.nodes++
+	if d.inAlias > 0 {
+		d.aliased++
+	}
+	switch {
+	case d.aliased > maxAliased:
+		d.full = true
+		d.addf(where, path, "more than %d values behind aliases: are aliases (*name) repeated too often? A list for many rules is a set (policy.sets)", maxAliased)
+		return nil, place{}, false
+	case d.nodes > maxNodes:
+		d.full = true
+		d.addf(where, path, "more than %d values: write lists as a set in a file (policy.sets)", maxNodes)
 		return nil, place{}, false
 	}
 	if d.depth > maxDepth {
@@ -245,6 +270,9 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, at place) {
 		d.addf(at, path, "an empty list says nothing: fill it, or take the key out for the default")
 	}
 	for i, e := range seq.Values {
+		if d.full || d.enough {
+			return
+		}
 		d.value(e, v.Index(i), indexPath(path, i), d.placeOf(e))
 	}
 }

@@ -22,9 +22,14 @@ import (
 // The bounds of a configuration file. A file is written by the operator, but
 // it may be generated, and a mistake in a generator must not take the memory.
 const (
-	maxFile  = 8 << 20   // bytes; ten thousand rules of 800 bytes
-	maxDepth = 32        // levels of mappings and lists; the deepest key of the schema has 7
-	maxNodes = 1_000_000 // values after aliases are followed; at about 200 bytes each that is 200 MB, for a moment
+	maxFile  = 8 << 20 // bytes; ten thousand rules of 800 bytes
+	maxDepth = 32      // levels of mappings and lists; the deepest key of the schema has 7
+	// Values, those behind aliases each time they are used. Each takes some 200
+	// bytes, and much more where something is wrong with it. A file of maxFile
+	// with ten thousand rules has 200,000; aliases (*name) make more of little
+	// text, so they have a bound of their own.
+	maxNodes   = 400_000
+	maxAliased = 50_000
 	// maxColumn bounds where an indented entry may begin. goccy/go-yaml recurses
 	// once a level, and a level of block style takes at least one column.
 	maxColumn   = 400
@@ -100,7 +105,14 @@ func parse(name string, text []byte) *File {
 	d := &decoder{src: f.src, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}, texts: map[string]scalarAt{}}
 	d.document(body, &f.Config)
 	f.findings, f.tainted, f.texts = d.findings, d.tainted, d.texts
-	f.checkValues()
+	if d.full {
+		// What was decoded is not the whole: nothing else about it is worth its cost.
+		f.findings = d.findings[len(d.findings)-1:]
+		return f
+	}
+	if !d.enough {
+		f.checkValues()
+	}
 	Sort(f.findings)
 	if n := len(f.findings); n > maxFindings {
 		f.findings = append(f.findings[:maxFindings:maxFindings],
@@ -123,6 +135,9 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 		}
 	}()
 	if b := f.notText(text); b != nil {
+		return nil, b
+	}
+	if b := f.tooMany(text); b != nil {
 		return nil, b
 	}
 	tokens := lexer.Tokenize(string(text))
@@ -182,6 +197,26 @@ func (f *File) notText(text []byte) *Finding {
 	begin := bytes.LastIndexByte(text[:i], '\n') + 1
 	b := f.src.finding(place{line: bytes.Count(text[:i], []byte("\n")) + 1, col: utf8.RuneCount(text[begin:i]) + 1}, "", msg)
 	return &b
+}
+
+// tooMany finds the place where a text has more values than are read. Between
+// two of them is a comma or the end of a line; the library takes a kilobyte for
+// each, so they are counted before it is asked.
+func (f *File) tooMany(text []byte) *Finding {
+	n, line, begin := 0, 1, 0
+	for i, c := range text {
+		if c == ',' || c == '\n' {
+			n++
+		}
+		if n > maxNodes {
+			b := f.src.finding(place{line: line, col: utf8.RuneCount(text[begin:i]) + 1}, "", fmt.Sprintf("more than %d values: write lists as a set in a file (policy.sets)", maxNodes))
+			return &b
+		}
+		if c == '\n' {
+			line, begin = line+1, i+1
+		}
+	}
+	return nil
 }
 
 // tooDeep returns the first token that nests deeper than the library may be
