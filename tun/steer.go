@@ -31,10 +31,11 @@ import (
 // Captured is decided by name and by index of the interface, so a renamed one
 // stays captured. And since an interface may appear under a name nobody has
 // announced (made anew, a swapped card), the guard drops forwarded TCP to
-// captured ports from *every* interface that is not in Exempt: what must be
-// listed is what may pass uninspected, never what may not. Answers of
-// connections that began elsewhere (connection tracking: direction reply) are
-// no traffic to a captured port, only of the same number, and pass.
+// captured ports from *every* interface that is not in Exempt, and so all
+// protocols that it does not know (guard.go): what must be listed is what may
+// pass uninspected, never what may not. Answers of connections that began
+// elsewhere are no traffic to a captured port, only of the same number, and pass
+// (see reply). What enters the TUN keeps its source (nat.go).
 //
 // sslgate's own connections leave by OUTPUT and meet none of this; those under
 // a client's address meet what source.go says.
