@@ -21,8 +21,8 @@ type handshakeDescs struct {
 
 func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheus.Desc) handshakeDescs {
 	return handshakeDescs{
-		inFlight:    desc("handshakes_in_flight", "Handshakes with clients under way."),
-		inFlightMax: desc("handshakes_limit", "limits.handshakes: no more are under way at a time."),
+		inFlight:    desc("handshakes_in_flight", "Handshakes with clients under way, those that wait for somebody else included."),
+		inFlightMax: desc("handshakes_limit", "limits.handshakes: no more are worked on at a time."),
 		clients:     desc("handshake_clients", "Clients that are remembered for limits.handshakes_per_client and handshakes_per_second."),
 		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited did not get theirs at once; refused found too many waiting; expired had their deadline before their turn.", "event"),
 		staple:      desc("ocsp_staple_expiry_timestamp_seconds", "When the OCSP response of an identity ends, after which it is not stapled; of several of that name, the first.", "name"),
