@@ -2,8 +2,10 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/doctor"
 	"github.com/sslgate/sslgate/tun"
 )
 
@@ -20,6 +22,9 @@ func hostFindings(rt *config.Runtime) []config.Finding {
 		return []config.Finding{rt.File.Warning("capture.interfaces", err.Error())}
 	}
 	var all []config.Finding
+	if services := doctor.LocalServices("/proc", c); len(services) > 0 {
+		all = append(all, rt.File.Warning("capture.ports", "on this host services listen on captured ports ("+strings.Join(services, ", ")+"): "+doctor.LocalFate(c)))
+	}
 	for _, t := range found {
 		path := "capture.interfaces"
 		if slices.Contains(c.Capture.Exempt, t.Interface) {

@@ -35,7 +35,7 @@ func (f *File) checkLocal(c *Capture) {
 func (f *File) checkListeners(c *Capture) {
 	const path = "admin.metrics.listen"
 	p, err := netip.ParseAddrPort(f.Config.Admin.Metrics.Listen)
-	if err != nil || f.Config.TUN.Attach || p.Addr().IsLoopback() || !c.captures(p.Port()) {
+	if err != nil || f.Config.TUN.Attach || p.Addr().IsLoopback() || !c.Captures(p.Port()) {
 		return
 	}
 	what := "the policy decides about them, and a rule has to lead there"
@@ -45,8 +45,8 @@ func (f *File) checkListeners(c *Capture) {
 	f.findings = append(f.findings, f.Warning(path, "is on a captured port: scrapes that come in by "+strings.Join(c.Interfaces, ", ")+" are captured like all else there: "+what+"; take another port, or list it in capture.except_ports where ports is \"all\""))
 }
 
-// captures says whether connections to a port of this host are captured.
-func (c *Capture) captures(port uint16) bool {
+// Captures says whether connections to a port of this host are captured.
+func (c *Capture) Captures(port uint16) bool {
 	if c.Ports.All {
 		return !slices.Contains(c.ExceptPorts, int(port))
 	}

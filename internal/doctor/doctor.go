@@ -91,6 +91,7 @@ func Examine(o Options) []Finding {
 	d.reversePath()
 	d.interfaces()
 	d.rules()
+	d.local()
 	d.foreignRoutes()
 	d.source()
 	d.nat()

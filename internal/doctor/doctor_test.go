@@ -94,7 +94,7 @@ func TestHealthy(t *testing.T) {
 				t.Errorf("a fix for what is good: %+v", f)
 			}
 		}
-		for _, c := range []string{"tun", "capabilities", "nft", "forwarding", "rp_filter", "interface", "gro", "rules", "routes", "nat", "redirects", "guard", "conntrack", "ports", "files", "socket", "clock"} {
+		for _, c := range []string{"tun", "capabilities", "nft", "forwarding", "rp_filter", "interface", "gro", "rules", "local", "routes", "nat", "redirects", "guard", "conntrack", "ports", "files", "socket", "clock"} {
 			if !seen[c] {
 				t.Errorf("%s is not told", c)
 			}

@@ -152,7 +152,7 @@ func (d *doctor) rules() {
 			continue
 		}
 		for _, r := range list {
-			if r.Priority <= 0 || r.Priority >= c.Preference || r.Protocol == ruleProtocol || !fits(&r, d.captured(), c.Mark) {
+			if r.Priority <= 0 || r.Priority >= c.Preference || r.Protocol == ruleProtocol || r.Table == unix.RT_TABLE_LOCAL || !fits(&r, d.captured(), c.Mark) {
 				continue
 			}
 			d.fail("rules", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),

@@ -30,7 +30,7 @@ func (d *doctor) source() {
 			return // said by rules
 		}
 		for _, r := range list {
-			if r.Priority <= 0 || r.Priority >= c.Capture.Preference || r.Protocol == ruleProtocol || r.IifName == "lo" ||
+			if r.Priority <= 0 || r.Priority >= c.Capture.Preference || r.Protocol == ruleProtocol || r.Table == unix.RT_TABLE_LOCAL || r.IifName == "lo" ||
 				!fits(&r, []string{r.IifName}, c.Dial.Mark) || fits(&r, c.Capture.Interfaces, c.Capture.Mark) { // which rules has said
 				continue
 			}

@@ -1,0 +1,110 @@
+package doctor
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/config"
+)
+
+// localPreferences are the preferences of ip rules that package tun uses for what
+// is delivered to this host: 1 to this.
+const localPreferences = 3
+
+// local: what happens to services of this host itself on captured ports.
+func (d *doctor) local() {
+	if !d.steers() {
+		return
+	}
+	c := d.o.Config
+	if c.CapturesLocal() {
+		for _, f := range families {
+			list, err := netlink.RuleList(f.number)
+			if err != nil {
+				return // said by rules
+			}
+			for _, r := range list {
+				if r.Priority <= localPreferences && r.Protocol != ruleProtocol && r.Table != unix.RT_TABLE_LOCAL {
+					d.fail("local", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
+						"ip %s rule %d (table %d) stands where the local table is moved to: sslgate does not start; delete it and add it again above %d, or write `local: drop` in section capture",
+						f.flag, r.Priority, r.Table, localPreferences)
+				}
+			}
+		}
+	}
+	if services := LocalServices(d.o.Proc, c); len(services) > 0 {
+		d.good("local", "services of this host on captured ports (%s): %s", strings.Join(services, ", "), LocalFate(c))
+	}
+	if d.clean("local") {
+		d.good("local", "no service of this host listens on a captured port")
+	}
+}
+
+// LocalFate says what happens to clients of this host's own services on captured
+// ports.
+func LocalFate(c *config.Config) string {
+	ifcs := strings.Join(c.Capture.Interfaces, ", ")
+	if c.CapturesLocal() {
+		return "connections from " + ifcs + " are captured, and reach them only by a rule that terminates, or a bypass that names the address; UDP as capture.quic says"
+	}
+	return "connections from " + ifcs + " are dropped (local: drop)"
+}
+
+// maxServices bounds what LocalServices names.
+const maxServices = 8
+
+// LocalServices are the addresses of this host, but for the loopback, that TCP
+// services listen on whose port is captured: "0.0.0.0:443". At most eight and
+// "...". proc is /proc.
+func LocalServices(proc string, c *config.Config) []string {
+	var all []string
+	for _, name := range []string{"tcp", "tcp6"} {
+		file, err := os.Open(filepath.Join(proc, "net", name))
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(file); lines.Scan(); {
+			at, ok := listener(lines.Text())
+			if ok && !at.Addr().IsLoopback() && c.Capture.Captures(at.Port()) {
+				all = append(all, at.String())
+			}
+		}
+		_ = file.Close()
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if len(all) > maxServices {
+		all = append(all[:maxServices], "...")
+	}
+	return all
+}
+
+// listener reads a line of /proc/net/tcp (proc_pid_net(5)): the address is in
+// hexadecimal, in words of 32 bits of the host's byte order, which is little-endian
+// on all that sslgate is built for; state 0A is LISTEN.
+func listener(line string) (netip.AddrPort, bool) {
+	f := strings.Fields(line)
+	if len(f) < 4 || f[3] != "0A" {
+		return netip.AddrPort{}, false
+	}
+	address, port, _ := strings.Cut(f[1], ":")
+	b, err := hex.DecodeString(address)
+	p, perr := hex.DecodeString(port)
+	if err != nil || perr != nil || len(p) != 2 || len(b) != 4 && len(b) != 16 {
+		return netip.AddrPort{}, false
+	}
+	for i := 0; i < len(b); i += 4 {
+		slices.Reverse(b[i : i+4])
+	}
+	ip, _ := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(ip.Unmap(), uint16(p[0])<<8|uint16(p[1])), true
+}
