@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // localPreferences are the preferences of ip rules that package tun uses for what
@@ -59,8 +60,12 @@ func LocalFate(c *config.Config) string {
 	return "connections from " + ifcs + " are dropped (local: drop)"
 }
 
-// maxServices bounds what LocalServices names.
-const maxServices = 8
+// maxServices bounds what LocalServices names, and maxListeners the bytes that it
+// reads of each family: 150 a socket, those that listen first.
+const (
+	maxServices  = 8
+	maxListeners = 1 << 20
+)
 
 // LocalServices are the addresses of this host, but for the loopback, that TCP
 // services listen on whose port is captured: "0.0.0.0:443". At most eight and
@@ -68,11 +73,11 @@ const maxServices = 8
 func LocalServices(proc string, c *config.Config) []string {
 	var all []string
 	for _, name := range []string{"tcp", "tcp6"} {
-		file, err := os.Open(filepath.Join(proc, "net", name))
+		file, _, err := readfile.Open(filepath.Join(proc, "net", name))
 		if err != nil {
-			continue
+			continue // no IPv6
 		}
-		for lines := bufio.NewScanner(file); lines.Scan(); {
+		for lines := bufio.NewScanner(io.LimitReader(file, maxListeners)); lines.Scan(); {
 			at, ok := listener(lines.Text())
 			if ok && !at.Addr().IsLoopback() && c.Capture.Captures(at.Port()) {
 				all = append(all, at.String())
