@@ -24,7 +24,10 @@ func CheckForwarding(interfaces ...string) error {
 		// With slashes sysctl takes interface names that have dots in them.
 		errs = append(errs, fmt.Errorf("%s: `sysctl -w net/%s=1`", effect, key))
 	}
-	need("ipv4/ip_forward", "IPv4 is not forwarded")
+	// IPv4 asks the interface alone (IN_DEV_FORWARD), and ip_forward sets them all.
+	if !eachForwards(interfaces) {
+		need("ipv4/ip_forward", "IPv4 is not forwarded")
+	}
 	need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
 	if len(errs) == 0 {
 		for _, ifc := range OwnNames(interfaces...) {
@@ -33,4 +36,16 @@ func CheckForwarding(interfaces ...string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// eachForwards says whether IPv4 is forwarded from each of the interfaces: it may
+// be from them alone, on a host that is no router but for what is captured.
+func eachForwards(interfaces []string) bool {
+	for _, ifc := range OwnNames(interfaces...) {
+		b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + ifc + "/forwarding")
+		if err != nil || strings.TrimSpace(string(b)) == "0" {
+			return false
+		}
+	}
+	return len(interfaces) > 0
 }

@@ -214,3 +214,17 @@ func TestLocalForgedDirection(t *testing.T) {
 	default:
 	}
 }
+
+// A host that forwards from the captured interface alone captures what is delivered
+// to it, and answers come back to the client.
+func TestLocalForwardingAlone(t *testing.T) {
+	g := newGateway(t, localConfig())
+	g.gw.run("sysctl -qw net.ipv4.ip_forward=0")
+	g.gw.run("sysctl -qw net.ipv4.conf.g0.forwarding=1 net.ipv4.conf.t0.forwarding=1")
+	g.gw.do(func() error { return CheckForwarding("g0") })
+	g.send(g.client, "c0", "g0", localSYNs(62100)[0])
+	until(t, g.tun, 62100)
+	back := newSniffer(t, g.client, "c0")
+	g.write(t, packet{src: "10.0.1.1", dst: "10.0.1.2", proto: 6, sport: 443, dport: 62100, synack: true}.bytes())
+	until(t, back.got, 443)
+}

@@ -20,7 +20,14 @@ func (d *doctor) forwarding() {
 			d.fail("forwarding", "sysctl -w net/"+key+"=1", "%s", effect)
 		}
 	}
-	need("ipv4/ip_forward", "IPv4 is not forwarded: nothing is captured")
+	alone := len(d.captured()) > 0 // forwarding from captured interfaces alone is enough
+	for _, ifc := range d.captured() {
+		v, ok := d.sysctlInt("ipv4/conf/" + ifc + "/forwarding")
+		alone = alone && ok && v != 0
+	}
+	if !alone {
+		need("ipv4/ip_forward", "IPv4 is not forwarded: nothing is captured")
+	}
 	need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
 	if d.clean("forwarding") {
 		for _, ifc := range d.captured() {
