@@ -14,7 +14,8 @@ import (
 // So, but from interfaces that are exempt, these alone are forwarded by anything
 // but the TUN:
 //
-//   - TCP to a port that is not captured, and replies to one that is (see reply);
+//   - TCP to a port that is not captured, and was not before a DNAT of this host
+//     either (dialledLabel), and replies to one that is (see reply);
 //   - UDP; from captured interfaces not to captured ports (RejectUDP);
 //   - ICMP in IPv4 and ICMPv6 in IPv6;
 //   - the IP protocols of SteerConfig.Protocols.
@@ -42,6 +43,7 @@ func (b *tableBuilder) guard() {
 	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
 	b.rule(chain, ipv4Fragment(), drop())
 	b.rule(chain, ipv6Fragment(), drop())
+	b.rule(chain, proto(unix.IPPROTO_TCP), dialled(), drop())
 	if b.cfg.AllPorts {
 		// Only what is exempt begins connections that are forwarded, and the replies
 		// go back there.
@@ -55,12 +57,14 @@ func (b *tableBuilder) guard() {
 	b.rule(chain, toKnown(known))
 
 	b.rule(captured, b.tcp(), drop())
+	b.rule(captured, proto(unix.IPPROTO_TCP), dialled(), drop())
 	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop())
 	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop())
 	b.rule(captured, ipv4Fragment(), drop())
 	b.rule(captured, ipv6Fragment(), drop())
 	if b.cfg.RejectUDP {
 		b.rule(captured, b.udp(), rejectUDP())
+		b.rule(captured, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
 	}
 	b.rule(captured, toKnown(known))
 	b.known(known)
@@ -79,6 +83,34 @@ func rejectUDP() []expr.Any {
 		&expr.Counter{},
 		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH},
 	}
+}
+
+// dialledLabel is the label of connections to a captured port, as the client has
+// dialled it: bit 101, see outgoingLabel. A DNAT of this host changes the port, and
+// whoever comes after steer may change the mark.
+func dialledLabel() []byte {
+	label := make([]byte, 16)
+	label[12] = 0x20
+	return label
+}
+
+// labelDialled labels them in prerouting, before a DNAT.
+func (b *tableBuilder) labelDialled(chain *nftables.Chain) {
+	kinds := [][]expr.Any{b.udp()}
+	if !b.cfg.AllPorts { // or all TCP is dropped, whatever its port
+		kinds = append(kinds, b.tcp())
+	}
+	for _, kind := range kinds {
+		b.rule(chain, kind, ct(expr.CtKeyDIRECTION), equal([]byte{0}), []expr.Any{
+			&expr.Immediate{Register: 1, Data: dialledLabel()},
+			&expr.Ct{Key: expr.CtKeyLABELS, SourceRegister: true, Register: 1},
+		})
+	}
+}
+
+// dialled matches what the client of such a connection sends.
+func dialled() []expr.Any {
+	return concat(ct(expr.CtKeyDIRECTION), equal([]byte{0}), ct(expr.CtKeyLABELS), masked(dialledLabel()))
 }
 
 // known is the end of the guard: it accepts what is known and drops the rest,

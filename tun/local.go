@@ -70,12 +70,13 @@ func (b *tableBuilder) local() {
 	}
 	// A DNAT of this host may have changed the port since it was marked.
 	marked := concat(proto(unix.IPPROTO_TCP), b.isMark(b.cfg.Mark))
-	for _, what := range [][]expr.Any{b.tcp(), marked} {
+	for _, what := range [][]expr.Any{b.tcp(), marked, concat(proto(unix.IPPROTO_TCP), dialled())} {
 		b.rule(captured, what, older(), []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 		b.rule(captured, what, drop())
 	}
 	if b.cfg.RejectUDP {
 		b.rule(captured, b.udp(), rejectUDP())
+		b.rule(captured, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
 	}
 }
 

@@ -211,6 +211,7 @@ func (b *tableBuilder) steer(running bool) {
 	}
 	b.origin(chain)
 	b.answersToUs(chain)
+	b.labelDialled(chain)
 	b.ifCaptured(chain, mark)
 
 	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))
