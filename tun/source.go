@@ -24,7 +24,7 @@ import (
 //  2. nft chains keep and verify (postrouting, nat.go): the destination sees the
 //     client's address or nothing.
 //  3. nft chain answers (prerouting, before connection tracking): an answer is TCP
-//     from a captured port that a transparent socket waits for, or an ICMP error
+//     from a captured port that a socket of ours waits for, or an ICMP error
 //     about one, and goes into the same zone.
 //  4. nft chain steer, first of all: the answer is marked with a mark of its own,
 //     and so never with that of captured traffic, whatever interface it came in
@@ -112,12 +112,12 @@ func (b *tableBuilder) source() {
 	b.rule(own, b.isMark(b.cfg.SocketMark()), setZone)
 
 	answers := b.base("answers", nftables.ChainHookPrerouting, zonePriority)
-	b.answers(answers, setZone)
+	b.answers(answers, b.chain("answers_zone"), setZone)
 }
 
 // markAnswers is the beginning of the chain steer.
 func (b *tableBuilder) markAnswers(steer *nftables.Chain) {
-	b.answers(steer, concat(b.setMark(b.cfg.ReturnMark), accept()))
+	b.answers(steer, b.chain("answers_mark"), concat(b.setMark(b.cfg.ReturnMark), accept()))
 }
 
 // guardAnswers is a part of the chain guard.
@@ -127,14 +127,23 @@ func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
 	b.rule(guard, load(expr.MetaKeyOIF), in(b.indexes), b.tcpFrom(), drop())
 }
 
-// answers adds rules that do then for answers to our connections. A SYN alone is
-// no answer: it must never find somebody's transparent listener this way.
-func (b *tableBuilder) answers(chain *nftables.Chain, then []expr.Any) {
+// answers adds rules that jump to the chain to, which does then for answers to our
+// connections. A SYN alone is no answer, and no other packet is if the socket has not
+// our mark: a client's packet must never find somebody else's transparent listener
+// this way. A socket in TIME_WAIT has no mark to read, and listens to nothing.
+func (b *tableBuilder) answers(from, to *nftables.Chain, then []expr.Any) {
+	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: to.Name}}
+	b.rule(from, b.tcpFrom(), noSYN(), jump)
+	foreign := []expr.Any{
+		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native32(b.cfg.Mask), Xor: native32(0)},
+	}
+	b.rule(to, foreign, notEqual(native32(b.cfg.SocketMark())), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
 	socket := concat([]expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}, equal([]byte{1}))
-	b.rule(chain, b.tcpFrom(), noSYN(), socket, then)
+	b.rule(to, socket, then)
 	// The socket expression looks into ICMP errors by itself (nf_sk_lookup_slow_v4).
 	for _, f := range []struct{ family, icmp byte }{{unix.NFPROTO_IPV4, unix.IPPROTO_ICMP}, {unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6}} {
-		b.rule(chain, family(f.family), proto(f.icmp), b.quoted(f.family, 2), socket, then)
+		b.rule(from, family(f.family), proto(f.icmp), b.quoted(f.family, 2), jump)
 	}
 }
 
