@@ -63,7 +63,10 @@ type Stats struct {
 	Lost     uint64 // records
 	Queued   int    // records that wait
 	Capacity int    // records that may wait
-	Err      error  // why the last record could not be written; nil if it was
+	// Suppressed is how many refusals got no record because there were too many;
+	// the gateway counts them.
+	Suppressed uint64
+	Err        error // why the last record could not be written; nil if it was
 }
 
 type queue struct {

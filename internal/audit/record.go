@@ -56,9 +56,12 @@ type Record struct {
 	End       reason.Code // how a flow that was let through ended
 	EndDetail string
 
-	// Suppressed counts refused SYNs that got no record of their own since the
-	// last one, because there were too many.
+	// Suppressed, in the record of a refused SYN, counts those that got no record of
+	// their own since the last one, because there were too many.
 	Suppressed int64
+	// SuppressedFlows, in that of a refused flow, counts flows in the same way, and
+	// SuppressedClient how many of both were this client's since its last record.
+	SuppressedFlows, SuppressedClient int64
 }
 
 // NewRecord starts the record of a flow. The reason stands at internal_error
@@ -174,6 +177,12 @@ func (r *Record) marshalEnd(enc zapcore.ObjectEncoder, str func(key, v string)) 
 	}
 	if r.Suppressed > 0 {
 		enc.AddInt64("suppressed", r.Suppressed)
+	}
+	if r.SuppressedFlows > 0 {
+		enc.AddInt64("suppressed_flows", r.SuppressedFlows)
+	}
+	if r.SuppressedClient > 0 {
+		enc.AddInt64("suppressed_client", r.SuppressedClient)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func fullRecord(t *testing.T) *Record {
 	r.Ledger = []handshake.Entry{{Step: 1, From: handshake.SidePeer, Message: "ClientHello", At: 5 * time.Microsecond, Size: 100, Facts: "f", Alert: handshake.AlertNone}}
 	r.DestLedger = []handshake.Entry{{Step: 6, Message: "Alert", Alert: 48}}
 	r.BytesUp, r.BytesDown, r.Setup, r.Duration = 1, 2, 3*time.Microsecond, 4*time.Microsecond
-	r.End, r.EndDetail, r.LedgerLost, r.Suppressed = reason.EndClean, "d", 1, 2
+	r.End, r.EndDetail, r.LedgerLost, r.Suppressed, r.SuppressedFlows, r.SuppressedClient = reason.EndClean, "d", 1, 2, 3, 4
 	return r
 }
 

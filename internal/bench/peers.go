@@ -135,7 +135,7 @@ func listening(pid int, port uint16) bool {
 }
 
 // openLimits lets one address have everything: all clients have it here.
-const openLimits = "limits: {flows: 20000, flows_per_client: 20000, handshakes: 20000, handshakes_per_client: 20000, handshakes_per_second: 1000000, drain: 1s}"
+const openLimits = "limits: {flows: 20000, flows_per_client: 20000, handshakes: 20000, handshakes_per_client: 20000, handshakes_per_second: 1000000, drain: 1s, refusal_records: 1000000, refusal_records_per_client: 1000000}"
 
 // sslgateConfig: ledger and audit record are always on.
 const sslgateConfig = `version: 1

@@ -219,6 +219,7 @@ func (f *File) checkLimits(l *Limits) {
 	f.check(l.Hello >= minHello && l.Hello <= maxHello, "limits.hello", "%s is out of range: %s to %s", l.Hello, minHello, maxHello)
 	f.atMost("limits.handshake", l.Handshake, 5*time.Minute)
 	f.checkHandshakes(l)
+	f.checkRefusalRecords(l)
 	f.check(l.DialsPerDestination >= 1 && l.DialsPerDestination <= 1_000_000, "limits.dials_per_destination",
 		"%d is out of range: 1 to 1000000", l.DialsPerDestination)
 	f.check(l.Chain >= 1 && l.Chain <= 100, "limits.chain", "%d is out of range: 1 to 100", l.Chain)
@@ -240,6 +241,15 @@ func (f *File) checkHandshakes(l *Limits) {
 		"%d is out of range: 1 to limits.handshakes (%d)", l.HandshakesPerClient, l.Handshakes)
 	f.check(l.HandshakesPerSecond >= 1 && l.HandshakesPerSecond <= 1_000_000, "limits.handshakes_per_second",
 		"%d is out of range: 1 to 1000000", l.HandshakesPerSecond)
+}
+
+func (f *File) checkRefusalRecords(l *Limits) {
+	if !f.has("limits.refusal_records_per_client") {
+		l.RefusalRecordsPerClient = max(min(10, l.RefusalRecords), 1)
+	}
+	f.check(l.RefusalRecords >= 1 && l.RefusalRecords <= 1_000_000, "limits.refusal_records", "%d is out of range: 1 to 1000000", l.RefusalRecords)
+	f.check(l.RefusalRecordsPerClient >= 1 && l.RefusalRecordsPerClient <= max(l.RefusalRecords, 1), "limits.refusal_records_per_client",
+		"%d is out of range: 1 to limits.refusal_records (%d)", l.RefusalRecordsPerClient, l.RefusalRecords)
 }
 
 func (f *File) atMost(path string, d Duration, limit time.Duration) {

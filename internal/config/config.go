@@ -190,6 +190,10 @@ type Limits struct {
 	HandshakesPerSecond int `yaml:"handshakes_per_second"`
 	// DialsPerDestination is how many flows may wait at the same time for one IP address to answer, its TLS handshake included, 1 to 1000000. Beyond that the client with the most loses its newest, so that a destination that is dead holds no other up. Default 1024.
 	DialsPerDestination int `yaml:"dials_per_destination"`
+	// RefusalRecordsPerClient is how many refused flows and SYNs of one IPv4 address or one IPv6 /64 get an audit record in a second, 1 to 1000000; ten times as many may come at once after ten seconds without any. The rest are counted in later records (docs/audit.md). What is let through always has its record. Default 10, or refusal_records where that is less: at 600 bytes, as of who speaks no TLS, half a gigabyte a day.
+	RefusalRecordsPerClient int `yaml:"refusal_records_per_client"`
+	// RefusalRecords is how many refused flows and SYNs of all clients get an audit record in a second, 1 to 1000000; ten times as many may come at once. Default 200.
+	RefusalRecords int `yaml:"refusal_records"`
 	// Chain is the number of certificates a client or a destination may show, 1 to 100; looked at before any signature is checked. Default 10.
 	Chain int `yaml:"chain"`
 	// ChainBytes is the size of those certificates together, 1KiB to 256KiB. Default 64KiB.

@@ -43,6 +43,7 @@ func setDefaults(c *Config) {
 	c.Limits.Handshakes = 1024
 	c.Limits.HandshakesPerSecond = 250
 	c.Limits.DialsPerDestination = 1024
+	c.Limits.RefusalRecords = 200
 	c.Limits.Chain = 10
 	c.Limits.ChainBytes = 64 << 10
 	c.Limits.Idle = Duration(10 * time.Minute)

@@ -58,6 +58,7 @@ func TestDefaults(t *testing.T) {
 		Limits: Limits{
 			Flows: 20000, FlowsPerClient: 512, Hello: 65536, Handshake: Duration(10 * time.Second),
 			Handshakes: 1024, HandshakesPerClient: 128, HandshakesPerSecond: 250, DialsPerDestination: 1024,
+			RefusalRecords: 200, RefusalRecordsPerClient: 10,
 			Chain: 10, ChainBytes: 64 << 10, Stall: Duration(time.Minute), HalfClosed: Duration(time.Minute),
 			Idle: Duration(10 * time.Minute), Drain: Duration(30 * time.Second),
 		},

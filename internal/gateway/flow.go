@@ -104,7 +104,9 @@ func (fl *flow) finish() {
 	if p := recover(); p != nil {
 		fl.client.Reset()
 		fl.rec.Reason, fl.rec.Detail, fl.rec.End = reason.Internal, fmt.Sprint(p), ""
-		fl.g.log.Error("flow ended by a defect", zap.String("id", fl.rec.ID), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+		fl.g.panicSay.Do(func() { // who has found one may send it again and again
+			fl.g.log.Error("flow ended by a defect", zap.String("id", fl.rec.ID), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+		})
 	}
 	if code := fl.live.endedBy(); code != "" && fl.rec.End == "" {
 		fl.rec.End = code
@@ -119,7 +121,19 @@ func (fl *flow) finish() {
 	if fl.rec.AlertReceived == handshake.AlertNone {
 		fl.rec.AlertReceived = fl.ledger.AlertReceived()
 	}
-	fl.g.write(fl.rec)
+	if fl.recorded() {
+		fl.g.append(fl.rec)
+	}
+	fl.g.tell(fl.rec)
+}
+
+// recorded says whether the flow has a record of its own: always where it was let
+// through, even if nothing came of that.
+func (fl *flow) recorded() bool {
+	if _, _, granted := fl.live.Granted(); granted || fl.rec.Verdict() == reason.Allowed.String() {
+		return true
+	}
+	return fl.g.refusals.flow(fl.rec, fl.limits)
 }
 
 // recordable says whether a record of this flow will find its place, and ends

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
@@ -38,6 +39,9 @@ type Limits struct {
 	HandshakesPerClient, HandshakesPerSecond int
 	// DialsPerDestination is how many flows may wait for one destination.
 	DialsPerDestination int
+	// Refusals is how many refused SYNs and flows get a record of their own in a second,
+	// and RefusalsPerClient how many of one client; ten times as many may come at once.
+	Refusals, RefusalsPerClient int
 }
 
 // Config is what a Gateway is made of. All but Dial, DialAs, Own and Now are required.
@@ -95,6 +99,8 @@ type Gateway struct {
 	dials    *dialsUnderWay
 	memory   Memory
 	limitLog *limitLog
+	lostSay  rate.Sometimes // of records that are lost
+	panicSay rate.Sometimes // of defects
 	draining atomic.Bool
 
 	tickets    atomic.Pointer[handshake.TicketRule] // nil: none
@@ -121,7 +127,8 @@ func New(c Config) (*Gateway, error) {
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
 		finished: c.Finished,
-		dials:    newDialsUnderWay(),
+		lostSay:  rate.Sometimes{Interval: limitEvery}, panicSay: rate.Sometimes{First: 3, Interval: limitEvery},
+		dials: newDialsUnderWay(),
 	}
 	if g.dial == nil {
 		g.dial = hostDial
@@ -135,7 +142,7 @@ func New(c Config) (*Gateway, error) {
 	g.limitLog = newLimitLog(c.Log, time.Now)
 	g.turns = turns.New(c.Limits.withDefaults().turns(), nil)
 	g.ticketKeys = handshake.NewTicketKeys(0)
-	g.refusals = newRefusals(g.write)
+	g.refusals = newRefusals(g.write, g.append)
 	g.SetPolicy(c.Policy, c.Shadow, c.Limits)
 	return g, nil
 }
@@ -172,6 +179,12 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	l.handshakeDefaults()
+	if l.Refusals <= 0 {
+		l.Refusals = defaultRefusals
+	}
+	if l.RefusalsPerClient <= 0 {
+		l.RefusalsPerClient = defaultRefusalsPerClient
+	}
 	if l.DialsPerDestination <= 0 {
 		l.DialsPerDestination = defaultDialsPerDestination
 	}
@@ -212,12 +225,22 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	return g.registry.waitEmpty(ctx)
 }
 
-// write appends a record; a record that is lost is an error someone must act on.
+// write appends a record and tells who wants to know of it.
 func (g *Gateway) write(r *audit.Record) {
+	g.append(r)
+	g.tell(r)
+}
+
+// append appends a record; one that is lost is an error someone must act on.
+func (g *Gateway) append(r *audit.Record) {
 	err := g.audit.Write(r)
 	if err != nil && !errors.Is(err, audit.ErrLost) { // which the log has counted and said
-		g.log.Error("audit record lost", zap.String("id", r.ID), zap.Error(err))
+		g.lostSay.Do(func() { g.log.Error("audit record lost", zap.String("id", r.ID), zap.Error(err)) })
 	}
+}
+
+// tell is for those who want to know of every flow, recorded or not.
+func (g *Gateway) tell(r *audit.Record) {
 	g.limitLog.note(r)
 	if g.finished != nil {
 		g.finished(r)

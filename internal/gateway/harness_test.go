@@ -73,7 +73,7 @@ func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve fun
 	h.listen(serve)
 	cfg := Config{
 		Policy: set, Engine: handshake.NewStdEngine(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
-		Limits: Limits{Handshake: 3 * time.Second},
+		Limits: Limits{Handshake: 3 * time.Second, Refusals: 1_000_000, RefusalsPerClient: 1_000_000},
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			h.dials.Add(1)
 			return (&net.Dialer{}).DialContext(ctx, "tcp", h.origin)

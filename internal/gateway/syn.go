@@ -1,12 +1,7 @@
 package gateway
 
 import (
-	"context"
 	"fmt"
-	"sync/atomic"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
@@ -55,7 +50,7 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 }
 
 func (g *Gateway) refuseSYN(s stack.SYN, v policy.Verdict, shadow *audit.Shadow) {
-	g.refusals.add(func() *audit.Record {
+	g.refusals.syn(s.Src.Addr(), g.current.Load().limits, func() *audit.Record {
 		r := audit.NewRecord(g.registry.nextID(), s.At, s.Src, s.Dst)
 		r.Policy, r.Rule, r.Reason, r.Detail = v.SetID, v.Rule, v.Reason, v.Detail
 		r.CRLs, r.Shadow = g.crls(), shadow
@@ -63,64 +58,4 @@ func (g *Gateway) refuseSYN(s stack.SYN, v policy.Verdict, shadow *audit.Shadow)
 		r.AlertWanted = handshake.AlertNone
 		return r
 	})
-}
-
-const (
-	// refusalQueue bounds the refused SYNs that wait to be recorded; about
-	// 500 bytes each, so half a megabyte.
-	refusalQueue = 1024
-	// refusalRate and refusalBurst bound the records of refused SYNs: a scan
-	// or flood of tens of thousands a second must not fill the disk. What gets
-	// no record is counted in the next one (field suppressed).
-	refusalRate  = 100 // a second
-	refusalBurst = 500
-)
-
-// refusals carries refused SYNs from the packet path to the audit log.
-type refusals struct {
-	queue      chan *audit.Record
-	limit      *rate.Limiter
-	suppressed atomic.Int64
-	write      func(*audit.Record)
-}
-
-func newRefusals(write func(*audit.Record)) *refusals {
-	return &refusals{
-		queue: make(chan *audit.Record, refusalQueue),
-		limit: rate.NewLimiter(refusalRate, refusalBurst),
-		write: write,
-	}
-}
-
-func (q *refusals) add(record func() *audit.Record) {
-	if !q.limit.AllowN(time.Now(), 1) {
-		q.suppressed.Add(1)
-		return
-	}
-	r := record()
-	r.Suppressed = q.suppressed.Swap(0)
-	select {
-	case q.queue <- r:
-	default:
-		q.suppressed.Add(1 + r.Suppressed)
-	}
-}
-
-// run writes the queued records until ctx ends, and then those still queued.
-func (q *refusals) run(ctx context.Context) {
-	for {
-		select {
-		case r := <-q.queue:
-			q.write(r)
-		case <-ctx.Done():
-			for {
-				select {
-				case r := <-q.queue:
-					q.write(r)
-				default:
-					return
-				}
-			}
-		}
-	}
 }

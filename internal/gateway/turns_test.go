@@ -17,7 +17,7 @@ import (
 // limited is a house with these limits.
 func limited(l Limits) option {
 	return func(c *Config) {
-		l.Handshake = c.Limits.Handshake
+		l.Handshake, l.Refusals, l.RefusalsPerClient = c.Limits.Handshake, c.Limits.Refusals, c.Limits.RefusalsPerClient
 		c.Limits = l
 	}
 }

@@ -25,7 +25,7 @@ func full() *Metrics {
 		Gauges: func() Gauges {
 			return Gauges{Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}}
 		},
-		Audit: func() audit.Stats { return audit.Stats{Written: 10, Lost: 2, Queued: 1, Capacity: 8} },
+		Audit: func() audit.Stats { return audit.Stats{Written: 10, Lost: 2, Queued: 1, Capacity: 8, Suppressed: 6} },
 		Revocation: func() revocation.Stats {
 			return revocation.Stats{Authorities: map[string]revocation.AuthorityStats{"staff": {
 				Good: 4, UnknownRefused: 1, Loaded: 2, OCSPCached: 3,
@@ -82,7 +82,7 @@ func TestSources(t *testing.T) {
 		`sslgate_memory_bytes{part="fragments"} 9`, `sslgate_memory_bytes{part="part"} 5`,
 		`sslgate_flow_bytes_total{direction="up"} 11`, `sslgate_flow_bytes_total{direction="down"} 12`,
 		`sslgate_queue_length{queue="q"} 3`, `sslgate_queue_capacity{queue="audit"} 8`,
-		`sslgate_audit_records_lost_total 2`, `sslgate_audit_broken 0`, `sslgate_ready 0`,
+		`sslgate_audit_records_lost_total 2`, `sslgate_audit_records_suppressed_total 6`, `sslgate_audit_broken 0`, `sslgate_ready 0`,
 		`sslgate_certificate_expiry_timestamp_seconds{kind="identity",name="a"} 100`,
 		`sslgate_certificate_expiry_timestamp_seconds{kind="authority",name="a"} 300`,
 		`sslgate_config_last_reload_success_timestamp_seconds 1e+09`,

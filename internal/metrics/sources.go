@@ -71,6 +71,7 @@ type sourceCollector struct {
 	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
 	queue, queueMax, memory, fragments, expiry, relayed  *prometheus.Desc
 	auditWritten, auditLost, auditBroken, queuePackets   *prometheus.Desc
+	auditSuppressed                                      *prometheus.Desc
 }
 
 func newSourceCollector(src Sources) *sourceCollector {
@@ -79,23 +80,24 @@ func newSourceCollector(src Sources) *sourceCollector {
 	}
 	return &sourceCollector{
 		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc), mem: newMemoryDescs(desc),
-		handshakes:   newHandshakeDescs(desc),
-		flows:        desc("flows_live", "Flows held now."),
-		relayed:      desc("flow_bytes_total", "Bytes relayed, by live flows too, without TLS; up is from client to destination.", "direction"),
-		flowsMax:     desc("flows_limit", "limits.flows: no more are held at a time."),
-		lingering:    desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
-		draining:     desc("draining", "1 while no new flows are taken."),
-		ready:        desc("ready", "1 if the gateway takes flows and nothing is known to be wrong."),
-		repairs:      desc("steering_repairs_total", "Repairs of rules, routes and nft table that others changed."),
-		queue:        desc("queue_length", "Entries that wait, by queue.", "queue"),
-		queuePackets: desc("stack_queue_packets_total", "Packets read from each queue of the device.", "queue"),
-		queueMax:     desc("queue_capacity", "Entries that fit, by queue.", "queue"),
-		memory:       desc("memory_bytes", "Memory by part of the gateway.", "part"),
-		fragments:    desc("fragmented_packets", "Incomplete packets held now."),
-		auditWritten: desc("audit_records_written_total", "Audit records that were written."),
-		auditLost:    desc("audit_records_lost_total", "Audit records that could not be written and are lost."),
-		auditBroken:  desc("audit_broken", "1 while audit records cannot be written."),
-		expiry:       desc("certificate_expiry_timestamp_seconds", "When the certificate ends; of several of that name, the first.", "kind", "name"),
+		handshakes:      newHandshakeDescs(desc),
+		flows:           desc("flows_live", "Flows held now."),
+		relayed:         desc("flow_bytes_total", "Bytes relayed, by live flows too, without TLS; up is from client to destination.", "direction"),
+		flowsMax:        desc("flows_limit", "limits.flows: no more are held at a time."),
+		lingering:       desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
+		draining:        desc("draining", "1 while no new flows are taken."),
+		ready:           desc("ready", "1 if the gateway takes flows and nothing is known to be wrong."),
+		repairs:         desc("steering_repairs_total", "Repairs of rules, routes and nft table that others changed."),
+		queue:           desc("queue_length", "Entries that wait, by queue.", "queue"),
+		queuePackets:    desc("stack_queue_packets_total", "Packets read from each queue of the device.", "queue"),
+		queueMax:        desc("queue_capacity", "Entries that fit, by queue.", "queue"),
+		memory:          desc("memory_bytes", "Memory by part of the gateway.", "part"),
+		fragments:       desc("fragmented_packets", "Incomplete packets held now."),
+		auditWritten:    desc("audit_records_written_total", "Audit records that were written."),
+		auditLost:       desc("audit_records_lost_total", "Audit records that could not be written and are lost."),
+		auditSuppressed: desc("audit_records_suppressed_total", "Refused SYNs and flows that got no audit record of their own, because there were too many."),
+		auditBroken:     desc("audit_broken", "1 while audit records cannot be written."),
+		expiry:          desc("certificate_expiry_timestamp_seconds", "When the certificate ends; of several of that name, the first.", "kind", "name"),
 	}
 }
 
@@ -220,6 +222,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		a := c.src.Audit()
 		ch <- prometheus.MustNewConstMetric(c.auditWritten, prometheus.CounterValue, float64(a.Written))
 		ch <- prometheus.MustNewConstMetric(c.auditLost, prometheus.CounterValue, float64(a.Lost))
+		ch <- prometheus.MustNewConstMetric(c.auditSuppressed, prometheus.CounterValue, float64(a.Suppressed))
 		gauge(c.auditBroken, number(a.Err != nil))
 		gauge(c.queue, float64(a.Queued), "audit")
 		gauge(c.queueMax, float64(a.Capacity), "audit")

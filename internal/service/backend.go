@@ -76,7 +76,7 @@ func webToken(a *config.Admin) (string, error) {
 func (s *Service) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Info{Version: s.opt.Version, Started: s.started}, metrics.Sources{
 		Stack: func() stack.Stats { return s.stack.Stats() },
-		Audit: s.records.Stats, Revocation: s.revocation.Stats,
+		Audit: s.auditStats, Revocation: s.revocation.Stats,
 		Gauges: func() metrics.Gauges {
 			s.mu.Lock()
 			limit, draining := s.rt.Config.Limits.Flows, s.draining
@@ -100,6 +100,14 @@ func (s *Service) newMetrics() *metrics.Metrics {
 			return all
 		},
 	})
+}
+
+// auditStats are those of the log, with what got no record of its own.
+func (s *Service) auditStats() audit.Stats {
+	st := s.records.Stats()
+	syns, flows := s.gateway.Unrecorded()
+	st.Suppressed = syns + flows
+	return st
 }
 
 // finished is told of every flow's end.

@@ -163,6 +163,7 @@ func gatewayLimits(c *config.Config) gateway.Limits {
 		Idle: c.Limits.Idle.Std(), Stall: c.Limits.Stall.Std(), HalfClosed: c.Limits.HalfClosed.Std(), Dial: c.Dial.Timeout.Std(),
 		Handshakes: c.Limits.Handshakes, HandshakesPerClient: c.Limits.HandshakesPerClient, HandshakesPerSecond: c.Limits.HandshakesPerSecond,
 		DialsPerDestination: c.Limits.DialsPerDestination,
+		Refusals:            c.Limits.RefusalRecords, RefusalsPerClient: c.Limits.RefusalRecordsPerClient,
 	}
 }
 
