@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/testpki"
 	"github.com/sslgate/sslgate/tun/tuntest"
@@ -298,4 +299,14 @@ func deaf(h *house, c net.Conn) {
 	_, _ = io.ReadFull(c, b)
 	_, _ = c.Write(b)
 	<-h.t.Context().Done()
+}
+
+// The rates of records of refusals come from the configuration, at the start and
+// with each reload, which both ask gatewayLimits.
+func TestRefusalRecordLimits(t *testing.T) {
+	c := &config.Config{}
+	c.Limits.RefusalRecords, c.Limits.RefusalRecordsPerClient = 30, 7
+	if l := gatewayLimits(c); l.Refusals != 30 || l.RefusalsPerClient != 7 {
+		t.Errorf("%+v", l)
+	}
 }
