@@ -98,19 +98,19 @@ func resolve(links []netlink.Link, cfg *SteerConfig, before []int) interfaces {
 
 // spread adds to taken the interfaces by which packets of captured ones come in,
 // unless they are exempt.
-func (r *interfaces) spread(links []netlink.Link, cfg *SteerConfig, taken map[int]bool) {
+func (a *interfaces) spread(links []netlink.Link, cfg *SteerConfig, taken map[int]bool) {
 	for more := true; more; {
 		more = false
 		for _, l := range links {
 			at := l.Attrs()
-			if taken[at.Index] || at.Name == cfg.TUN || at.Index == loopbackIndex || slices.Contains(r.exempt, at.Name) {
+			if taken[at.Index] || at.Name == cfg.TUN || at.Index == loopbackIndex || slices.Contains(a.exempt, at.Name) {
 				continue
 			}
 			for _, from := range links {
 				if c := from.Attrs(); taken[c.Index] && comesInBy(c, l) {
 					taken[at.Index], more = true, true
-					r.names = append(r.names, at.Name)
-					r.notes = append(r.notes, fmt.Sprintf("packets of %s come in by %s (%s), which is captured too", c.Name, at.Name, l.Type()))
+					a.names = append(a.names, at.Name)
+					a.notes = append(a.notes, fmt.Sprintf("packets of %s come in by %s (%s), which is captured too", c.Name, at.Name, l.Type()))
 					break
 				}
 			}
@@ -173,7 +173,7 @@ func troubles(links []netlink.Link, cfg *SteerConfig) []Trouble {
 			all = append(all, Trouble{name, fmt.Sprintf("%s and %s are one interface, %s: take one of them out of capture.interfaces", was, name, at.Name), "", true})
 		}
 		meant[at.Index] = name
-		all = append(all, ofMaster(links, cfg, name, at)...)
+		all = append(all, ofMaster(links, name, at)...)
 	}
 	for _, name := range cfg.Exempt {
 		if at := lookUp(links, name); at != nil && meant[at.Index] != "" {
@@ -191,7 +191,7 @@ func troubles(links []netlink.Link, cfg *SteerConfig) []Trouble {
 
 // ofMaster is what is wrong with a captured interface that belongs to another,
 // or is a VRF.
-func ofMaster(links []netlink.Link, cfg *SteerConfig, name string, at *netlink.LinkAttrs) []Trouble {
+func ofMaster(links []netlink.Link, name string, at *netlink.LinkAttrs) []Trouble {
 	for _, l := range links {
 		m := l.Attrs()
 		switch {

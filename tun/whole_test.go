@@ -52,7 +52,7 @@ func TestWholePackets(t *testing.T) {
 			t.Cleanup(func() {
 				cancel()
 				_ = g.dev.Close()
-				<-done
+				_ = <-done // the device was closed under it
 			})
 			g.gw.do(func() (err error) {
 				g.steer, err = Steer(cfg, zap.NewNop())

@@ -42,7 +42,7 @@ func TestFlowsAreChargedByWork(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := conn.Write([]byte("x")); err == nil {
+			if _, err = conn.Write([]byte("x")); err == nil {
 				_, err = io.ReadFull(conn, make([]byte, 1))
 			}
 			if err != nil {

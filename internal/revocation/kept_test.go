@@ -181,7 +181,7 @@ func TestVanishedFromAServer(t *testing.T) {
 		"unavailable": {nil, status(http.StatusServiceUnavailable), false},
 		"cut off": {nil, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 		}, false},
 		"not found":           {nil, status(http.StatusNotFound), true},
 		"gone":                {nil, status(http.StatusGone), true},

@@ -49,10 +49,10 @@ func (c *Checker) restore(ctx context.Context, src *source) ([]*List, tags, erro
 	}
 	var about aboutCopy
 	_, text, notRead := readfile.All(ctx, c.copyPath(src)+".json", 64<<10, nil)
-	if notRead != nil || json.Unmarshal(text, &about) != nil || about.SHA256 != hexSum(data) {
-		return lists, tags{}, nil // fetched whole the next time
+	if notRead == nil && json.Unmarshal(text, &about) == nil && about.SHA256 == hexSum(data) {
+		return lists, about.tags, nil
 	}
-	return lists, about.tags, nil
+	return lists, tags{}, nil // fetched whole the next time
 }
 
 func hexSum(data []byte) string {
