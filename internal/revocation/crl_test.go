@@ -87,7 +87,10 @@ func TestListsThatAreRefused(t *testing.T) {
 	revoked := []*x509.Certificate{w.direct.Cert}
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
-	changed := bytes.Replace(bytes.Clone(good), w.direct.Cert.SerialNumber.Bytes(), w.client.Cert.SerialNumber.FillBytes(make([]byte, len(w.direct.Cert.SerialNumber.Bytes()))), 1)
+	serial := w.direct.Cert.SerialNumber.Bytes()
+	another := bytes.Clone(serial)
+	another[len(another)-1] ^= 1
+	changed := bytes.Replace(bytes.Clone(good), serial, another, 1)
 	unknown := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 32473, 7}, Critical: true, Value: []byte{5, 0}}
 	cas := append(w.cas(), noSign.Cert, rsaCA.Cert)
 	for _, c := range []struct {
