@@ -89,7 +89,8 @@ func goClients(t *testing.T, w *world) {
 		return show(testpki.Must(w.ca.Issue(l)))
 	}
 	alice := with(testpki.P256)
-	// 239 protocols of 255 bytes: 61,184 bytes of one extension.
+	// 239 protocols of 255 bytes: 61,184 bytes of one extension. 64 of them, the
+	// most there may be, are 16,384 bytes: more than one record.
 	var protocols []string
 	for i := range 239 {
 		protocols = append(protocols, fmt.Sprintf("%03d", i)+strings.Repeat("x", 252))
@@ -102,7 +103,8 @@ func goClients(t *testing.T, w *world) {
 		leg    map[string]any
 		sign   string
 	}{
-		{"a hello of 60 KiB", &tls.Config{Certificates: alice, NextProtos: protocols}, "verified", nil, ""},
+		{"a hello of two records", &tls.Config{Certificates: alice, NextProtos: protocols[:64]}, "verified", nil, ""},
+		{"a hello of 60 KiB, of ALPN", &tls.Config{Certificates: alice, NextProtos: protocols}, "hello_too_many", nil, ""},
 		{"HelloRetryRequest", &tls.Config{Certificates: alice, ServerName: "retry.example"}, "verified", map[string]any{"hello_retry": true, "group": "secp384r1"}, ""},
 		{"the second hello lacks the group", &tls.Config{Certificates: alice, ServerName: "retry.example", CurvePreferences: []tls.CurveID{tls.X25519}}, "no_common_group", nil, ""},
 		{"ML-KEM alone", &tls.Config{Certificates: alice, CurvePreferences: []tls.CurveID{tls.X25519MLKEM768}}, "verified", map[string]any{"group": "X25519MLKEM768"}, ""},
