@@ -203,7 +203,14 @@ func (a *assault) run(ctx context.Context) Done {
 		}
 		var wg sync.WaitGroup
 		for i := range a.job.Workers {
-			wg.Go(func() { a.work(ctx, a.job.From[i%len(a.job.From)], one) })
+			// Clients that all begin at once would wait for each other, and that
+			// time would hide what an attack costs them.
+			late := a.job.Every * time.Duration(i) / time.Duration(a.job.Workers)
+			wg.Go(func() {
+				if pauseFor(ctx, late) {
+					a.work(ctx, a.job.From[i%len(a.job.From)], one)
+				}
+			})
 		}
 		wg.Wait()
 	}
@@ -256,11 +263,17 @@ func (a *assault) work(ctx context.Context, from netip.Addr, one func(context.Co
 				wait = max(wait, shakePause)
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+		pauseFor(ctx, wait)
 	}
+}
+
+// pauseFor waits, and says whether there is time left.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+	return ctx.Err() == nil
 }
 
 // visit is one legitimate flow.
