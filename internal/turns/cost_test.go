@@ -102,16 +102,55 @@ func TestChargeWhileWaiting(t *testing.T) {
 	first.End()
 	q.mu.Lock()
 	c := q.clients[clientOf(1)]
-	if wait := time.Until(c.tokenAt); c.starvedAt < 0 || wait < 3500*time.Second {
+	if wait := time.Until(c.tokenAt); c.starvedAt < 0 || wait < maxDebt-10*time.Second || wait > maxDebt+10*time.Second {
 		t.Errorf("it is let in after %s", wait)
 	}
-	q.pay(c, -3601)
+	q.pay(c, -maxDebt.Seconds()-1)
 	q.dispatch()
 	q.mu.Unlock()
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
 	cancel()
+}
+
+// What is charged outside turns shuts nobody out for longer than maxDebt, however
+// much it is, and what a turn costs is paid all the same.
+func TestDebtHasAFloor(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		charge func(q *Queue)
+		after  time.Duration // until the bucket is empty, and no longer overdrawn
+	}{
+		{"once", func(q *Queue) { q.Charge(addr(1), 1e9*work.Ordinary) }, maxDebt},
+		{"again and again", func(q *Queue) {
+			for range 10_000 {
+				q.Charge(addr(1), work.Ordinary)
+			}
+		}, maxDebt},
+		{"less than that", func(q *Queue) { q.Charge(addr(1), 60*work.Ordinary) }, 5 * time.Second},
+		{"in debt by a turn already", func(q *Queue) {
+			turn, err := q.Begin(t.Context(), addr(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			turn.Cost(1210 * work.Ordinary)
+			turn.End()
+			q.Charge(addr(1), 1e6*work.Ordinary)
+		}, 2 * maxDebt},
+	} {
+		now := time.Unix(1e9, 0)
+		q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: 10, Waiting: 10}, func() time.Time { return now })
+		c.charge(q)
+		now = now.Add(c.after)
+		if n := many(t, q, 1, work.Ordinary); n != 0 {
+			t.Errorf("%s: %d handshakes after %s", c.name, n, c.after)
+		}
+		now = now.Add(time.Second)
+		if n := many(t, q, 1, work.Ordinary); n < 9 || n > 10 {
+			t.Errorf("%s: %d handshakes a second later", c.name, n)
+		}
+	}
 }
 
 func clientOf(n byte) netip.Prefix { return clientnet.Of(addr(n)) }

@@ -20,6 +20,7 @@ type model struct {
 	// since counts, for each client that could have begun all the while, the
 	// turns that others got since its own last one, or since it came to wait.
 	since map[*client]map[*client]int
+	limit int
 	debt  float64 // the most that was taken out of buckets
 }
 
@@ -36,9 +37,7 @@ type waiter struct {
 func (m *model) begin(n int) {
 	q := m.q
 	c := q.client(clientnet.Of(addr(byte(n))))
-	t := &place{done: make(chan struct{})}
-	t.at = c.waiting.PushBack(t)
-	m.wait(c, t)
+	m.wait(c, &place{done: make(chan struct{})})
 }
 
 // resume has a paused handshake ask for its turn again.
@@ -47,18 +46,16 @@ func (m *model) resume(p paused) {
 	if !p.counted {
 		c = m.q.client(c.key)
 	}
-	t := &place{done: make(chan struct{}), again: true, counted: p.counted}
-	t.at = c.waiting.PushFront(t)
-	m.wait(c, t)
+	m.wait(c, &place{done: make(chan struct{}), again: true, counted: p.counted})
 }
 
 // wait stands in the line.
 func (m *model) wait(c *client, t *place) {
 	q := m.q
-	q.waiting++
-	q.count(c, 1)
-	q.place(c)
 	m.all = append(m.all, &waiter{c, t})
+	q.limits.InFlight, m.limit = 0, q.limits.InFlight // m.dispatch gives the turns
+	q.stand(c, t)
+	q.limits.InFlight = m.limit
 	m.dispatch()
 	for q.waiting > q.limits.Waiting && t.at != nil {
 		most := 0
@@ -68,7 +65,7 @@ func (m *model) wait(c *client, t *place) {
 		if q.most.first().waiting.Len() != most {
 			panic("the one that loses is not the one with the most waiting")
 		}
-		lost := &waiter{q.most.first(), q.most.first().waiting.Back().Value.(*place)}
+		lost := &waiter{q.most.first(), q.most.first().waiting.last()}
 		q.refuse(lost.c)
 		m.lost(lost)
 	}
@@ -86,7 +83,7 @@ func (m *model) dispatch() {
 		}
 		could := map[*client]bool{}
 		for _, c := range q.clients {
-			could[c] = q.able(c) && (c.waiting.Front().Value.(*place).again || q.tokens(c) >= 1)
+			could[c] = q.able(c) && (c.waiting.first().again || q.tokens(c) >= 1)
 		}
 		q.limits.InFlight = min(limit, q.inFlight+1) // one at a time
 		q.dispatch()
@@ -119,10 +116,10 @@ func (m *model) dispatch() {
 	}
 }
 
-// able says whether the first of a client that waits could begin or go on, but
+// able says whether anybody of a client that waits could begin or go on, but
 // for a token.
 func (q *Queue) able(c *client) bool {
-	return c.waiting.Len() > 0 && (c.inFlight < q.limits.InFlightPerClient || c.waiting.Front().Value.(*place).counted)
+	return c.waiting.lanes[0].Len() > 0 || c.waiting.Len() > 0 && c.inFlight < q.limits.InFlightPerClient
 }
 
 // lost is what wait does after a place was lost.

@@ -25,6 +25,7 @@ const (
 	running turnState = iota
 	pausedForClient
 	pausedForOthers
+	resuming // waits for its turn again
 	ended
 )
 
@@ -34,6 +35,7 @@ type Turn struct {
 	q     *Queue
 	c     *client
 	state turnState
+	place *place  // while resuming
 	cost  float64 // in ordinary handshakes, taken from the bucket at the end
 }
 
@@ -62,15 +64,7 @@ func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (*Turn, error) {
 // meanwhile.
 func (q *Queue) wait(ctx context.Context, c *client, p *place) error {
 	p.done = make(chan struct{})
-	if p.again {
-		p.at = c.waiting.PushFront(p)
-	} else {
-		p.at = c.waiting.PushBack(p)
-	}
-	q.waiting++
-	q.count(c, 1)
-	q.place(c)
-	q.dispatch()
+	q.stand(c, p)
 	if !p.begun {
 		q.stats.Waited++
 		for q.waiting > q.limits.Waiting && p.at != nil {
@@ -129,7 +123,8 @@ func (t *Turn) Pause(whom For) bool {
 
 // Resume waits for the turn again, before those of the same client that have not
 // begun; it costs none of the handshakes a second. After an error, which is that
-// of Begin, the turn has ended.
+// of Begin, the turn has ended. End ends the waiting: the error is
+// context.Canceled then.
 func (t *Turn) Resume(ctx context.Context) error {
 	q := t.q
 	q.mu.Lock()
@@ -147,13 +142,21 @@ func (t *Turn) Resume(ctx context.Context) error {
 	default:
 		return context.Canceled // ended meanwhile
 	}
-	t.state = ended
+	t.state, t.place = resuming, p
 	err := q.wait(ctx, t.c, p)
-	if err == nil {
+	t.place = nil
+	endedMeanwhile := t.state == ended
+	switch {
+	case err == nil && endedMeanwhile: // it had just begun
+		q.release(t.c)
+		return context.Canceled
+	case err == nil:
 		t.state = running
 		return nil
+	case !endedMeanwhile:
+		t.state = ended
+		q.pay(t.c, t.cost-estimate)
 	}
-	q.pay(t.c, t.cost-estimate)
 	if p.counted {
 		t.c.inFlight--
 		q.place(t.c)
@@ -172,11 +175,14 @@ func (t *Turn) Cost(u work.Units) {
 }
 
 // Charge takes from a client's bucket what it has cost outside a turn. The
-// bucket may be overdrawn: then the client waits until it is in credit again.
+// bucket may be overdrawn, by as much as comes back in maxDebt: then the client
+// waits until it is in credit again.
 func (q *Queue) Charge(addr netip.Addr, u work.Units) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pay(q.client(clientnet.Of(addr)), ordinary(u))
+	c := q.client(clientnet.Of(addr))
+	room := q.tokens(c) + maxDebt.Seconds()*float64(q.limits.PerSecond)
+	q.pay(c, min(ordinary(u), max(room, 0)))
 	q.dispatch()
 }
 
@@ -209,6 +215,10 @@ func (t *Turn) End() {
 		q.pay(t.c, t.cost-estimate)
 	}
 	switch t.state {
+	case resuming:
+		if t.place.at != nil { // else it has begun, or lost its place: Resume sees it
+			q.take(t.c, t.place, context.Canceled)
+		}
 	case running:
 		q.release(t.c)
 	case pausedForClient:

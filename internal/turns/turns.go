@@ -49,10 +49,17 @@ func (l Limits) atLeastOne() Limits {
 // wait.
 var ErrFull = errors.New("too many handshakes wait for their turn")
 
-// maxClients bounds the table of clients: about 200 bytes each, 13 MB. Those
-// with handshakes in flight or waiting are never more than Limits allow; of the
-// others only the bucket is remembered, until it is full again.
+// maxClients bounds the table of clients: about 350 bytes each, 23 MB. A client
+// stays in it while one of its handshakes is worked at, waits for its turn or
+// waits for the client: these are flows, and the gateway bounds flows. Of all
+// others only the bucket is remembered, until it is full again or the table is.
 const maxClients = 1 << 16
+
+// maxDebt is how long a client can be made to wait by what Charge takes, however
+// much that is. Charge slows nobody down who sends more of the same, so more debt
+// would only shut out who shares the address. What turns cost is always paid in
+// full: a turn begins with a whole token, and that bounds the debt by turns.
+const maxDebt = time.Minute
 
 // Queue hands out the turns. It is safe for many goroutines.
 type Queue struct {
@@ -93,7 +100,7 @@ type Stats struct {
 type client struct {
 	key      netip.Prefix
 	inFlight int
-	waiting  list.List // of *place, the oldest first; those that go on before all others
+	waiting  line
 
 	tokens float64
 	at     time.Time // when tokens was right
@@ -106,13 +113,58 @@ type client struct {
 
 // place is one handshake that waits.
 type place struct {
-	at    *list.Element // in client.waiting, nil once it is out
+	at    *list.Element // in its lane of client.waiting, nil once it is out
 	done  chan struct{} // closed when it has its turn, or lost its place
 	begun bool
 	err   error
 	// again: it had its turn before, and paid for it. counted: it is among
 	// client.inFlight still.
 	again, counted bool
+}
+
+// lane is where in its client's line the place stands: a place in front of it
+// that may not begin must be none that keeps it from beginning.
+func (p *place) lane() int {
+	switch {
+	case p.counted:
+		return 0 // needs neither a token nor room among its client's
+	case p.again:
+		return 1 // needs room
+	}
+	return 2 // needs both
+}
+
+// line is what waits of one client, by lane, the oldest first in each.
+type line struct{ lanes [3]list.List }
+
+func (l *line) push(p *place)   { p.at = l.lanes[p.lane()].PushBack(p) }
+func (l *line) remove(p *place) { l.lanes[p.lane()].Remove(p.at); p.at = nil }
+
+// Len is how many wait.
+func (l *line) Len() (n int) {
+	for i := range l.lanes {
+		n += l.lanes[i].Len()
+	}
+	return n
+}
+
+// first is who begins next, nil if nobody waits.
+func (l *line) first() *place {
+	for i := range l.lanes {
+		if e := l.lanes[i].Front(); e != nil {
+			return e.Value.(*place)
+		}
+	}
+	return nil
+}
+
+// last is who would begin last; somebody must wait.
+func (l *line) last() *place {
+	i := len(l.lanes) - 1
+	for l.lanes[i].Len() == 0 {
+		i--
+	}
+	return l.lanes[i].Back().Value.(*place)
 }
 
 // New makes a queue. now is the clock; nil means time.Now.
@@ -191,11 +243,8 @@ func (q *Queue) tokens(c *client) float64 {
 // on with one, among the starved if only a token is missing, else nowhere. Who is
 // in the round already keeps its place.
 func (q *Queue) place(c *client) {
-	var first place
-	if front := c.waiting.Front(); front != nil {
-		first = *front.Value.(*place)
-	}
-	may := c.waiting.Len() > 0 && (first.counted || c.inFlight < q.limits.InFlightPerClient)
+	first := c.waiting.first()
+	may := first != nil && (first.counted || c.inFlight < q.limits.InFlightPerClient)
 	paid := may && (first.again || q.tokens(c) >= 1)
 	if c.round != nil && !paid {
 		q.ready.Remove(c.round)
@@ -224,7 +273,7 @@ func (q *Queue) dispatch() {
 	for q.inFlight < q.limits.InFlight && q.ready.Len() > 0 {
 		c := q.ready.Remove(q.ready.Front()).(*client)
 		c.round = nil
-		t := c.waiting.Front().Value.(*place)
+		t := c.waiting.first()
 		q.leave(c, t)
 		t.begun = true
 		if !t.again {
@@ -269,10 +318,18 @@ func (q *Queue) release(c *client) {
 	q.dispatch()
 }
 
+// stand puts a place into its client's line, where nobody else has it begin.
+func (q *Queue) stand(c *client, p *place) {
+	c.waiting.push(p)
+	q.waiting++
+	q.count(c, 1)
+	q.place(c)
+	q.dispatch()
+}
+
 // leave takes a place out of the waiting ones.
 func (q *Queue) leave(c *client, t *place) {
-	c.waiting.Remove(t.at)
-	t.at = nil
+	c.waiting.remove(t)
 	q.waiting--
 	q.count(c, -1)
 }
@@ -289,12 +346,16 @@ func (q *Queue) drop(c *client, t *place) {
 // refuse takes the newest place of a client from it.
 func (q *Queue) refuse(c *client) {
 	n := c.waiting.Len()
-	t := c.waiting.Back().Value.(*place)
-	q.leave(c, t)
 	q.stats.Refused++
-	t.err = fmt.Errorf("%w: %d, of them %d of this client", ErrFull, q.waiting+1, n)
+	q.take(c, c.waiting.last(), fmt.Errorf("%w: %d, of them %d of this client", ErrFull, q.waiting, n))
+}
+
+// take takes a place from who waits in it, for err.
+func (q *Queue) take(c *client, p *place, err error) {
+	q.leave(c, p)
+	p.err = err
 	q.place(c)
-	close(t.done)
+	close(p.done)
 }
 
 // count keeps the heap of those who wait, after one more or one less.
