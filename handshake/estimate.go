@@ -1,6 +1,9 @@
 package handshake
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Estimates of what lives in the heap, in bytes, for whoever has to choose what
 // to let go of. internal/gateway TestHeldIsMeasured holds them against the heap.
@@ -18,11 +21,12 @@ const (
 )
 
 // Compact is the hello without what only its reading needs: the message, and the
-// data of the extensions. It has all that is decided by. Marshal cannot be asked
+// data of the extensions. SNISent is cut to 256 bytes. It has all that is decided by. Marshal cannot be asked
 // of it.
 func (h *ClientHello) Compact() *ClientHello {
 	c := *h
 	c.Raw = nil
+	c.SNISent = strings.Clone(h.SNISent[:min(len(h.SNISent), maxNameLength)]) // up to 64 KiB; none usable is longer
 	c.SessionID = slices.Clone(h.SessionID)
 	c.CompressionMethods = slices.Clone(h.CompressionMethods)
 	c.PointFormats = slices.Clone(h.PointFormats)

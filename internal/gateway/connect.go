@@ -147,7 +147,6 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
 	fl.facts.Upstream = upstream(plan, up)
-	fl.live.meets(up.Peer)
 	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw}, up, nil
 }
 

@@ -139,3 +139,27 @@ func TestRegrantKeepsWhatWasFound(t *testing.T) {
 		}
 	}
 }
+
+// A reload that has asked for the facts before the hello became smaller does not
+// bring the large one back.
+func TestRegrantBringsNoHelloBack(t *testing.T) {
+	h := newHouse(t, mtls(), nil)
+	conn, err := h.tlsClient(server4, h.alice(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	waitUntil(t, func() bool { return len(h.gw.registry.all()) == 1 && h.gw.registry.all()[0].Relaying() })
+	l := h.gw.registry.all()[0]
+	facts, _ := l.Found()
+	small, large := facts.Hello, *facts.Hello
+	large.Raw = make([]byte, 1000)
+	facts.Hello = &large
+	_, v, _ := l.Granted()
+	l.Regrant(v, facts)
+	found, _ := l.Found()
+	granted, _, _ := l.Granted()
+	if small.Raw != nil || found.Hello != small || granted.Hello != small {
+		t.Errorf("found with %d bytes, granted with %d", len(found.Hello.Raw), len(granted.Hello.Raw))
+	}
+}

@@ -25,7 +25,7 @@ type Live struct {
 	action  policy.Action          // of that rule
 	dest    *handshake.Ledger      // of the handshake with the destination, while it lasts
 	reached leg                    // what it was, afterwards
-	met     *handshake.Peer        // the destination, proven; nil without TLS
+	tlsRead int                    // bytes of the hello that crypto/tls has read
 	relay   *relay                 // while data flows
 	granted *granted
 	ended   reason.Code // End was called before there was a relay
@@ -129,19 +129,15 @@ func (l *Live) Found() (policy.Facts, bool) {
 	return l.granted.found, true
 }
 
-// DestinationPeer is whom the flow reached, proven; nil while there is none, or
-// where the rule asks for no TLS.
+// DestinationPeer is whom a flow that was let through has reached, proven; nil
+// while there is none, or where the rule asks for no TLS.
 func (l *Live) DestinationPeer() *handshake.Peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.met
-}
-
-// meets notes the destination's proven peer.
-func (l *Live) meets(p *handshake.Peer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.met = p
+	if l.granted == nil || l.granted.found.Upstream == nil {
+		return nil
+	}
+	return l.granted.found.Upstream.Peer
 }
 
 // End ends the flow with a RST to both sides; code stands in its record as
@@ -193,13 +189,17 @@ func (l *Live) done(entries []handshake.Entry, lost int) {
 	l.dest, l.reached = nil, leg{entries, lost}
 }
 
-// compact puts a smaller hello in the place of the one that was read.
+// compact puts a smaller hello in the place of the one that was read, wherever it
+// is kept: the client has chosen how large that one is.
 func (l *Live) compact(h *handshake.ClientHello) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.action == policy.Terminate {
+		l.tlsRead = len(l.hello.Raw)
+	}
 	l.hello = h
 	if l.granted != nil {
-		l.granted.facts.Hello = h
+		l.granted.facts.Hello, l.granted.found.Hello = h, h
 	}
 }
 
@@ -224,7 +224,8 @@ func (l *Live) Regrant(v policy.Verdict, f policy.Facts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.granted != nil {
-		l.granted = &granted{v, f, l.granted.found}
+		f.Hello = l.granted.found.Hello // which may have become smaller since f was asked for
+		l.granted.verdict, l.granted.facts = v, f
 	}
 }
 
@@ -233,9 +234,7 @@ func (l *Live) connected(up *policy.Upstream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.granted != nil {
-		g := *l.granted
-		g.facts.Upstream, g.found.Upstream = up, up
-		l.granted = &g
+		l.granted.facts.Upstream, l.granted.found.Upstream = up, up
 	}
 }
 

@@ -105,6 +105,7 @@ func (l *Live) held() (bytes int64, isGranted bool) {
 		n += int(l.relay.lent.Load()) + l.relay.destHeld
 	}
 	if l.granted != nil {
+		n += l.tlsRead * tlsReadTimes
 		return int64(n + l.granted.facts.Hello.Held() + l.granted.facts.Peer.Held()), true
 	}
 	if c, ok := l.fl.client.(interface{ Taken() uint64 }); ok {
@@ -112,6 +113,11 @@ func (l *Live) held() (bytes int64, isGranted bool) {
 	}
 	return int64(n), false
 }
+
+// tlsReadTimes is how much of the longest handshake message the buffers of a
+// tls.Conn keep for as long as it lives: one of messages and one of records, which
+// both grow by doubling.
+const tlsReadTimes = 2
 
 // takenMost is the most that a client can have sent before it is let through: its
 // hello and its certificates.
