@@ -15,32 +15,25 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// Rotate says when a file gives way to the next. The zero value: never.
-type Rotate struct {
-	// Size in bytes at which the file is renamed to FILE.1, FILE.1 to FILE.2
-	// and so on; 0 means never.
-	Size int64
-	// Keep is how many renamed files stay.
-	Keep int
-}
-
-// MaxKeep bounds Rotate.Keep: each rotation renames that many files.
-const MaxKeep = 1000
-
 // lookEvery is how often the name is compared with the open file, to notice
-// that somebody moved it away.
+// that somebody moved it away, and how often a rotation that fails is tried again.
 const lookEvery = time.Second
 
 // File is a Sink that appends to a file of mode 0600: records name people.
 // A file that is removed or moved away is made anew; no record goes into a
-// removed one. It does not sync: what was written survives the end of the
-// process, not that of the host.
+// removed one. It may be cut to nothing by others (logrotate's copytruncate).
+// It does not sync: what was written survives the end of the process, not that
+// of the host.
 type File struct {
 	path   string
 	rotate Rotate
 	f      *os.File // nil after a failed reopen
-	size   int64    // of whole lines
+	size   int64    // as of the last look, of whole lines
+	plain  bool     // f is a regular file
 	looked time.Time
+
+	tried   time.Time // when a rotation failed last
+	trouble error     // why; nil after one that did not
 }
 
 var _ Sink = (*File)(nil)
@@ -64,28 +57,33 @@ func (s *File) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open audit file: %w", err), f.Close())
 	}
-	s.f, s.size, s.looked = f, st.Size(), time.Now()
-	if err := s.endLine(); err != nil {
+	s.trouble = nil
+	s.f, s.size, s.plain, s.looked = f, st.Size(), st.Mode().IsRegular(), time.Now()
+	if err := s.endLine(st); err != nil {
 		s.shut()
 		return fmt.Errorf("end the last line of the audit file: %w", err)
 	}
+	s.prune()
 	return nil
 }
 
 // endLine ends a line that a crash has left half written, so that the next
 // record does not go down with it.
-func (s *File) endLine() error {
+func (s *File) endLine(open fs.FileInfo) error {
 	if s.size == 0 {
 		return nil
 	}
-	r, _, err := readfile.Open(s.path)
+	r, named, err := readfile.Open(s.path)
 	if err != nil {
 		return nil // a file we may append to but not read, or none of the plain ones
 	}
 	defer func() { _ = r.Close() }()
+	if !os.SameFile(named, open) {
+		return nil // moved away since; the next look finds that
+	}
 	var last [1]byte
 	if _, err := r.ReadAt(last[:], s.size-1); err != nil || last[0] == '\n' {
-		return nil // not a regular file
+		return nil // cut by somebody meanwhile, or whole
 	}
 	n, err := s.f.Write([]byte("\n"))
 	s.size += int64(n)
@@ -94,57 +92,75 @@ func (s *File) endLine() error {
 
 // Write appends the line.
 func (s *File) Write(line []byte) error {
+	_, err := s.WriteLines([][]byte{line})
+	return err
+}
+
+// WriteLines appends the lines, in as few writes as files they belong into.
+func (s *File) WriteLines(lines [][]byte) (int, error) {
+	done := 0
+	for done < len(lines) {
+		n, err := s.some(lines[done:])
+		if err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// some appends the first of the lines and as many more as fit into the same file.
+func (s *File) some(lines [][]byte) (int, error) {
 	// Twice at most: a file that was removed while we wrote is made anew.
 	for range 2 {
-		if err := s.ready(len(line)); err != nil {
-			return err
+		if err := s.ready(len(lines[0])); err != nil {
+			return 0, err
 		}
-		n, err := s.f.Write(line)
+		fits, size := 1, s.size+int64(len(lines[0]))
+		for fits < len(lines) && (s.limit() == 0 || size+int64(len(lines[fits])) <= s.limit()) {
+			size += int64(len(lines[fits]))
+			fits++
+		}
+		n, err := s.f.Write(slices.Concat(lines[:fits]...))
 		if err != nil {
 			s.takeBack(n)
-			return fmt.Errorf("write audit file: %w", err)
+			return 0, fmt.Errorf("write audit file: %w", err)
 		}
 		s.size += int64(n)
-		if !s.nameless() {
-			return nil
+		if st, known := s.stat(); !known || !removed(st) {
+			return fits, nil
 		}
 		s.shut()
 	}
-	return fmt.Errorf("write audit file: %s is removed again and again", s.path)
+	return 0, fmt.Errorf("write audit file: %s is removed again and again", s.path)
 }
 
-// WriteLines appends the lines in one write, where they all fit into the file.
-func (s *File) WriteLines(lines [][]byte) (int, error) {
-	all := slices.Concat(lines...)
-	if s.rotate.Size <= 0 || s.size+int64(len(all)) <= s.rotate.Size {
-		if err := s.Write(all); err != nil {
-			return 0, err
-		}
-		return len(lines), nil
-	}
-	for i, line := range lines {
-		if err := s.Write(line); err != nil {
-			return i, err
-		}
-	}
-	return len(lines), nil
-}
-
-// nameless says whether the open file was removed; false where that is not
-// known. Not by Fd, which makes the writes to a pipe block a thread.
-func (s *File) nameless() bool {
+// stat looks at the open file, whatever its name leads to. Not by Fd, which
+// makes the writes to a pipe block a thread.
+func (s *File) stat() (st unix.Stat_t, known bool) {
 	raw, err := s.f.SyscallConn()
 	if err != nil {
-		return false
+		return st, false
 	}
-	var st unix.Stat_t
-	known := false
 	err = raw.Control(func(fd uintptr) { known = unix.Fstat(int(fd), &st) == nil })
-	return err == nil && known && st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG
+	return st, known && err == nil
+}
+
+func removed(st unix.Stat_t) bool {
+	return st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // ready opens the file where it must be and rotates where it is time.
 func (s *File) ready(more int) error {
+	if s.f != nil {
+		st, known := s.stat()
+		switch {
+		case known && removed(st):
+			s.shut()
+		case known && s.plain:
+			s.size = st.Size // somebody may have cut it (copytruncate)
+		}
+	}
 	if s.f != nil && time.Since(s.looked) >= lookEvery {
 		s.looked = time.Now()
 		if !s.sameFile() {
@@ -156,10 +172,11 @@ func (s *File) ready(more int) error {
 			return err
 		}
 	}
-	if s.rotate.Size > 0 && s.size > 0 && s.size+int64(more) > s.rotate.Size {
-		return s.turn()
+	if s.limit() == 0 || s.size == 0 || s.size+int64(more) <= s.limit() {
+		s.trouble = nil
+		return nil
 	}
-	return nil
+	return s.turn()
 }
 
 func (s *File) sameFile() bool {
@@ -171,9 +188,15 @@ func (s *File) sameFile() bool {
 	return err == nil && os.SameFile(named, open)
 }
 
-// takeBack removes the n bytes of a line that could not be written whole.
+// takeBack removes the n bytes of a line that could not be written whole. Only
+// where they are the end of the file, and it is as long as it must be: if it was
+// cut meanwhile, cutting it to the old length would fill it with zeros.
 func (s *File) takeBack(n int) {
-	if n > 0 && s.f.Truncate(s.size) != nil {
+	if n == 0 {
+		return
+	}
+	st, known := s.stat()
+	if !known || st.Size != s.size+int64(n) || s.f.Truncate(s.size) != nil {
 		// The next open ends the broken line.
 		s.shut()
 	}
@@ -182,37 +205,6 @@ func (s *File) takeBack(n int) {
 func (s *File) shut() {
 	_ = s.f.Close() // nothing is buffered in it
 	s.f = nil
-}
-
-// turn renames FILE to FILE.1 and so on, and begins anew. The oldest goes.
-func (s *File) turn() error {
-	name := func(i int) string { return fmt.Sprintf("%s.%d", s.path, i) }
-	if s.rotate.Keep < 1 {
-		if err := os.Remove(s.path); err != nil {
-			return fmt.Errorf("rotate audit file: %w", err)
-		}
-		s.shut()
-		return s.open()
-	}
-	last := 1
-	for last < s.rotate.Keep && exists(name(last)) {
-		last++
-	}
-	for i := last; i > 1; i-- {
-		if err := os.Rename(name(i-1), name(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rotate audit file: %w", err)
-		}
-	}
-	if err := os.Rename(s.path, name(1)); err != nil {
-		return fmt.Errorf("rotate audit file: %w", err)
-	}
-	s.shut()
-	return s.open()
-}
-
-func exists(name string) bool {
-	_, err := os.Lstat(name)
-	return err == nil
 }
 
 // Reopen begins the file anew under its name.

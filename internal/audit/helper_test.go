@@ -47,6 +47,11 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
 // ids are those of the records in the files, each of which must be whole.
 func ids(t *testing.T, paths ...string) []string {
 	t.Helper()

@@ -90,6 +90,10 @@ type linesSink interface {
 	WriteLines(lines [][]byte) (int, error)
 }
 
+// troubledSink is a Sink that may have something to complain of although it
+// takes every record.
+type troubledSink interface{ Trouble() error }
+
 // New writes to w at once, and never closes it.
 func New(w io.Writer) *Log { return &Log{enc: newEncoder(), sink: &stream{w: w}} }
 

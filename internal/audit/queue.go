@@ -67,6 +67,9 @@ type Stats struct {
 	// the gateway counts them.
 	Suppressed uint64
 	Err        error // why the last record could not be written; nil if it was
+	// Trouble is what is wrong with the sink although records are written: the file
+	// cannot be rotated and grows. nil: nothing.
+	Trouble error
 }
 
 type queue struct {
@@ -80,6 +83,7 @@ type queue struct {
 
 	written, lost atomic.Uint64
 	failing       atomic.Pointer[error]
+	trouble       atomic.Pointer[error]
 	told          atomic.Bool  // that it is broken
 	complained    atomic.Int64 // nanoseconds since 1970
 	pending       atomic.Int32 // records that the writer holds
@@ -184,6 +188,9 @@ func (q *queue) stats() Stats {
 	s := Stats{Written: q.written.Load(), Lost: q.lost.Load(), Queued: q.waiting(), Capacity: cap(q.ch)}
 	if e := q.failing.Load(); e != nil {
 		s.Err = *e
+	}
+	if e := q.trouble.Load(); e != nil {
+		s.Trouble = *e
 	}
 	return s
 }
@@ -321,7 +328,9 @@ func (q *queue) broke(err error) {
 	})
 }
 
+// mended is told of every success.
 func (q *queue) mended() {
+	q.look()
 	if q.failing.Swap(nil) == nil {
 		return
 	}
@@ -329,4 +338,23 @@ func (q *queue) mended() {
 		return
 	}
 	q.c.Log.Info("audit records are written again", zap.String("sink", q.c.Name), zap.Uint64("lost", q.lost.Load()))
+}
+
+// look says what is wrong with a sink that takes records all the same.
+func (q *queue) look() {
+	sink, ok := q.c.Sink.(troubledSink)
+	if !ok {
+		return
+	}
+	err := sink.Trouble()
+	if err == nil {
+		if q.trouble.Swap(nil) != nil {
+			q.c.Log.Info("audit file is rotated again", zap.String("sink", q.c.Name))
+		}
+		return
+	}
+	q.trouble.Store(&err)
+	q.complain(func() {
+		q.c.Log.Error("audit file not rotated: it grows", zap.String("sink", q.c.Name), zap.Error(err))
+	})
 }

@@ -15,5 +15,6 @@ func (f *File) checkAudit(a *Audit) {
 	f.check(a.File != "", "audit.file", `is empty: "-" is standard output`)
 	f.check(!a.Journal || a.Syslog == "", "audit.syslog", "the records go to the journal already: choose one")
 	f.check(!f.has("audit.file") || !a.Journal && a.Syslog == "", "audit.file", "the records go to the journal or syslog already: choose one")
-	f.check(a.Rotate.Size == 0 || a.File != "-" && !a.Journal && a.Syslog == "", "audit.rotate.size", "only a file can be rotated: name it in audit.file")
+	// The default is there for whatever the records go to.
+	f.check(a.Rotate.Size == 0 || !f.has("audit.rotate.size") || a.File != "-" && !a.Journal && a.Syslog == "", "audit.rotate.size", "only a file can be rotated: name it in audit.file")
 }

@@ -226,11 +226,11 @@ type Audit struct {
 	OnFull string `yaml:"on_full"`
 }
 
-// Rotate says when the audit file gives way to the next: FILE becomes FILE.1, FILE.1 becomes FILE.2, and so on. Without it, move the file away yourself: it is made anew within a second, and at once by a reload.
+// Rotate says when the audit file gives way to the next: FILE becomes FILE.1, FILE.1 becomes FILE.2, and so on. With size 0, move the file away yourself: it is made anew within a second, and at once by a reload.
 type Rotate struct {
-	// Size of the file, at least 64KiB. Default 0: never.
+	// Size of the file, at least 64KiB, or 0: never. Default 128MiB, so that the file and seven older ones take 1GiB.
 	Size Size `yaml:"size"`
-	// Keep is how many old files stay, 1 to 1000. Default 7.
+	// Keep is how many old files stay, 1 to 1000; FILE.N with a higher number up to 1000 is removed. Default 7.
 	Keep int `yaml:"keep"`
 }
 

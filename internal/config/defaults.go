@@ -16,6 +16,14 @@ const (
 	DefaultDialTable  = 5520
 )
 
+// DefaultRotateSize and DefaultRotateKeep bound the records on a disk that nobody
+// looks after to 1 GiB: the file and seven older ones. One address that is refused
+// all the time writes half of that in a day (limits.refusal_records_per_client).
+const (
+	DefaultRotateSize Size = 128 << 20
+	DefaultRotateKeep      = 7
+)
+
 // setDefaults fills in what the comments of config.go promise for keys that
 // are left out. The file is decoded over it. Defaults inside policy and
 // profiles belong to the packages that compile them.
@@ -54,7 +62,7 @@ func setDefaults(c *Config) {
 	c.Tickets.Lifetime = Duration(time.Hour)
 	c.Audit.File = "-"
 	c.Audit.Queue = 4096
-	c.Audit.Rotate.Keep = 7
+	c.Audit.Rotate = Rotate{Size: DefaultRotateSize, Keep: DefaultRotateKeep}
 	c.Audit.OnFull = "refuse"
 	c.Log.Level = "info"
 	c.Log.Format = "console"

@@ -73,8 +73,8 @@ func parseSize(text string) (Size, error) {
 	switch {
 	case factor == 0:
 		return 0, fmt.Errorf("unknown unit %s: write KiB, MiB, GiB or a plain number of bytes", quote(unit))
-	case n <= 0:
-		return 0, fmt.Errorf("a size must be more than 0, not %s", text)
+	case n < 0 || strings.HasPrefix(digits, "-"):
+		return 0, fmt.Errorf("a size must not be negative, as %s is", text)
 	case n > math.MaxInt64/factor:
 		return 0, fmt.Errorf("%s is too large", text)
 	}

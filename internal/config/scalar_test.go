@@ -19,12 +19,12 @@ func TestDuration(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for text, want := range map[string]Size{"1": 1, "512B": 512, "64KiB": 65536, "64 KiB": 65536, "1MiB": 1 << 20, "2GiB": 2 << 30} {
+	for text, want := range map[string]Size{"0": 0, "0KiB": 0, "1": 1, "512B": 512, "64KiB": 65536, "64 KiB": 65536, "1MiB": 1 << 20, "2GiB": 2 << 30} {
 		if s, err := parseSize(text); err != nil || s != want {
 			t.Errorf("%s: %d, %v", text, s, err)
 		}
 	}
-	for _, text := range []string{"", "KiB", "64KB", "64kib", "64K", "-1", "0", "1.5MiB", "9223372036854775807KiB", "1_000", "0x10", "1 0"} {
+	for _, text := range []string{"", "KiB", "64KB", "64kib", "64K", "-1", "-0", "1.5MiB", "9223372036854775807KiB", "1_000", "0x10", "1 0"} {
 		if s, err := parseSize(text); err == nil || s != 0 {
 			t.Errorf("%q was taken as %d", text, s)
 		}
@@ -33,7 +33,7 @@ func TestSize(t *testing.T) {
 		if s.String() != want {
 			t.Errorf("%d is written %s", int64(s), s)
 		}
-		if back, err := parseSize(s.String()); s != 0 && (err != nil || back != s) {
+		if back, err := parseSize(s.String()); err != nil || back != s {
 			t.Errorf("%s is read as %d, %v", s, back, err)
 		}
 	}

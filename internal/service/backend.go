@@ -149,6 +149,9 @@ func (s *Service) Readiness() admin.Readiness {
 	} else if st.Err != nil {
 		warn("audit records cannot be written: %v", st.Err)
 	}
+	if st.Trouble != nil {
+		warn("the audit file grows beyond audit.rotate.size: %v", st.Trouble)
+	}
 	if last != nil && last.Error != "" {
 		warn("the last reload was refused, the configuration before it is in place: %s", last.Error)
 	}

@@ -7,6 +7,7 @@ import (
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
 )
 
@@ -31,7 +32,7 @@ func (s *Service) sandbox() {
 func writable(c *config.Config) []string {
 	var dirs []string
 	if c.Audit.File != "-" && !c.Audit.Journal && c.Audit.Syslog == "" {
-		dirs = append(dirs, filepath.Dir(c.Audit.File))
+		dirs = append(dirs, audit.Dirs(c.Audit.File)...)
 	}
 	if c.Admin.Socket != config.AdminOff {
 		dirs = append(dirs, filepath.Dir(c.Admin.Socket))

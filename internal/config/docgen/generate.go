@@ -54,7 +54,7 @@ How values are written:
 | number | a whole number; hexadecimal with 0x |
 | true or false | these two words only |
 | duration | a number with a unit: ` + "`500ms`, `10s`, `10m`, `1h30m`" + `; more than 0 |
-| size | bytes: ` + "`64KiB`, `1MiB`" + `, or a plain number; more than 0 |
+| size | bytes: ` + "`64KiB`, `1MiB`" + `, or a plain number |
 | ports | a list of numbers, 1 to 65535, or the word ` + "`all`" + ` |
 | list of ... | ` + "`[a, b]`" + `, or one entry a line after "- "; also for a single entry |
 | expression | a condition in [CEL](policy.md#conditions-in-cel), best as a block: ` + "`when: >-`" + ` and the lines below it |

@@ -1,0 +1,183 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Rotation of a file by its size. Others may work in the same directory at the
+// same time: an administrator, logrotate, a second gateway. So a name is only
+// renamed or removed while it is that of the file that is meant; what is no
+// regular file is left where it is and its number passed over; and a rotation that
+// is not possible stops no record: the file grows on, which is said.
+
+// Rotate says when a file gives way to the next. The zero value: never.
+type Rotate struct {
+	// Size in bytes at which the file is renamed to FILE.1, FILE.1 to FILE.2
+	// and so on; 0 means never.
+	Size int64
+	// Keep is how many renamed files stay. Those with higher numbers up to
+	// MaxKeep, of a time when more were kept, are removed.
+	Keep int
+}
+
+// MaxKeep bounds Rotate.Keep: each rotation renames that many files.
+const MaxKeep = 1000
+
+// limit is the size in bytes that the open file must not pass; 0: none. A
+// pipe or a device has no size.
+func (s *File) limit() int64 {
+	if !s.plain || s.rotate.Size <= 0 {
+		return 0
+	}
+	return s.rotate.Size
+}
+
+// Trouble is why the file is not rotated although it is time, or nil. Records
+// are written all the same.
+func (s *File) Trouble() error { return s.trouble }
+
+// turn renames FILE to FILE.1 and so on, and begins anew. The oldest goes. The
+// error is one of opening the new file; that of a rotation is in Trouble.
+func (s *File) turn() error {
+	if s.trouble != nil && time.Since(s.tried) < lookEvery {
+		return nil
+	}
+	s.trouble = s.moveAway()
+	if s.trouble != nil {
+		s.trouble = fmt.Errorf("rotate audit file: %w", s.trouble)
+		s.tried = time.Now()
+		return nil
+	}
+	s.shut()
+	return s.open()
+}
+
+// moveAway makes room for a new file under the name. If the name is that of
+// another file already, somebody else has rotated: then there is nothing to do.
+func (s *File) moveAway() error {
+	path, err := s.real()
+	if err != nil {
+		return err
+	}
+	named, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	open, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(named, open) {
+		return nil
+	}
+	if s.rotate.Keep < 1 {
+		return os.Remove(path)
+	}
+	free, err := makeRoom(path, s.rotate.Keep)
+	if err != nil {
+		return err
+	}
+	return move(path, free)
+}
+
+// real is the name of the file behind symbolic links: those stay, and the files
+// lie side by side where the link leads to.
+func (s *File) real() (string, error) {
+	path, err := filepath.EvalSymlinks(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.path, nil
+	}
+	return path, err
+}
+
+// makeRoom moves FILE.1 and the files after it up by one, up to the first number
+// that is free, or away over the last. It returns the name that is free then.
+func makeRoom(path string, keep int) (string, error) {
+	var names []string // of files that move; the last is free, or the oldest
+	free := false
+	for i := 1; i <= keep && !free; i++ {
+		name := numbered(path, i)
+		st, err := os.Lstat(name)
+		free = errors.Is(err, fs.ErrNotExist)
+		if err != nil && !free {
+			return "", err
+		}
+		// What is no file is not ours: a directory, a link.
+		if free || st.Mode().IsRegular() {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "", fmt.Errorf("none of %s.1 to .%d is a file", path, keep)
+	}
+	if !free {
+		if err := os.Remove(names[len(names)-1]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	for i := len(names) - 1; i > 0; i-- {
+		if err := move(names[i-1], names[i]); err != nil {
+			return "", err
+		}
+	}
+	return names[0], nil
+}
+
+// move renames a file to a name that nobody has taken meanwhile.
+func move(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	switch {
+	case err == nil, errors.Is(err, unix.ENOENT): // it has gone: that is what was wanted
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		return os.Rename(from, to) // a file system without it (NFS, some FUSE)
+	}
+	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+}
+
+func numbered(path string, i int) string { return path + "." + strconv.Itoa(i) }
+
+// prune removes the files that are over Keep, of a time when more were kept.
+func (s *File) prune() {
+	if s.limit() == 0 || s.rotate.Keep < 1 {
+		return
+	}
+	path, err := s.real()
+	if err != nil {
+		return // the next rotation says it
+	}
+	// What can be read of it; a directory that may be written but not listed has
+	// no old files that we know of.
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		end, ours := strings.CutPrefix(e.Name(), filepath.Base(path)+".")
+		i, err := strconv.Atoi(end)
+		if !ours || err != nil || strconv.Itoa(i) != end || i <= s.rotate.Keep || i > MaxKeep || !e.Type().IsRegular() {
+			continue
+		}
+		// A failure is that of the next rotation too.
+		_ = os.Remove(numbered(path, i))
+	}
+}
+
+// Dirs are the directories in which a File of that path makes, renames and
+// removes files.
+func Dirs(path string) []string {
+	dirs := []string{filepath.Dir(path)}
+	if real, err := filepath.EvalSymlinks(path); err == nil && filepath.Dir(real) != dirs[0] {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	return dirs
+}
