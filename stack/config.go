@@ -59,8 +59,10 @@ type Config struct {
 	// BufferSize is the receive and the send buffer a flow starts with, in
 	// bytes. Default 1 MiB. Only waiting data takes memory.
 	BufferSize int
-	// BufferMax is what each may grow to, in bytes. Default 4 MiB.
-	BufferMax int
+	// ReceiveMax and SendMax are what they may grow to, in bytes, with the path
+	// of the flow (RFC 7323, section 2.1). Half of ReceiveMax is the widest
+	// window that a client sees. Default 4 MiB.
+	ReceiveMax, SendMax int
 
 	// Flooded is asked about every segment with data: true drops it, for want
 	// of memory; the client sends it again. It must not block. Default never.
@@ -82,6 +84,9 @@ const (
 	// minBuffer is the smallest socket buffer in bytes: one segment of a
 	// 1500-byte link and its bookkeeping.
 	minBuffer = 4 << 10
+	// maxBuffer is the largest: netstack counts a window in 32 bits and may
+	// take twice what it advertises.
+	maxBuffer = 256 << 20
 )
 
 // withDefaults returns the configuration with its defaults filled in, or what
@@ -119,7 +124,8 @@ func (c Config) withDefaults() (Config, error) {
 		{"MaxFlowsPerClient", &c.MaxFlowsPerClient, 512},
 		{"MaxHalfOpen", &c.MaxHalfOpen, 1024},
 		{"BufferSize", &c.BufferSize, 1 << 20},
-		{"BufferMax", &c.BufferMax, 4 << 20},
+		{"ReceiveMax", &c.ReceiveMax, 4 << 20},
+		{"SendMax", &c.SendMax, 4 << 20},
 	} {
 		if *f.v < 0 {
 			bad("%s is negative", f.name)
@@ -130,8 +136,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.BufferSize < minBuffer {
 		bad("BufferSize is less than %d bytes", minBuffer)
 	}
-	if c.BufferMax < c.BufferSize {
-		bad("BufferMax is less than BufferSize")
+	if min(c.ReceiveMax, c.SendMax) < c.BufferSize {
+		bad("ReceiveMax or SendMax is less than BufferSize")
+	}
+	if max(c.ReceiveMax, c.SendMax) > maxBuffer {
+		bad("ReceiveMax or SendMax is more than %d bytes", maxBuffer)
 	}
 	for _, f := range []struct {
 		name string

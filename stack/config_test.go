@@ -33,7 +33,7 @@ func TestConfig(t *testing.T) {
 		{"small MTU", Config{Device: nothing{1279}, Handler: dev, AllPorts: true}, []string{"1279 bytes"}},
 		{"large MTU", Config{Device: nothing{65536}, Handler: dev, AllPorts: true}, []string{"65536 bytes"}},
 		{"negative", Config{Device: dev, Handler: dev, AllPorts: true, MaxFlows: -1, TimeWait: -1}, []string{"MaxFlows is", "TimeWait is"}},
-		{"buffers", Config{Device: dev, Handler: dev, AllPorts: true, BufferSize: 8192, BufferMax: 4096}, []string{"BufferMax is less"}},
+		{"buffers", Config{Device: dev, Handler: dev, AllPorts: true, BufferSize: 8192, ReceiveMax: 4096}, []string{"ReceiveMax or SendMax is less"}},
 		{"small buffer", Config{Device: dev, Handler: dev, AllPorts: true, BufferSize: 1}, []string{"BufferSize is less"}},
 	} {
 		s, err := New(tc.cfg)

@@ -188,7 +188,7 @@ func afterEnd(c *stack.Conn) map[string]error {
 
 func TestDeadlines(t *testing.T) {
 	h, flows := given()
-	l := newLab(t, 1500, false, stack.Config{Handler: h, BufferSize: 64 << 10, BufferMax: 64 << 10})
+	l := newLab(t, 1500, false, stack.Config{Handler: h, BufferSize: 64 << 10, ReceiveMax: 64 << 10, SendMax: 64 << 10})
 	c := l.dial(server4)
 	f := get(t, flows)
 	wantDeadline := func(what string, err error) {

@@ -76,8 +76,8 @@ func tcpOptions(cfg Config) []tcpip.SettableTransportProtocolOption {
 	minRTO := tcpip.TCPMinRTOOption(10 * time.Millisecond)
 	// The receive buffer grows with what the reader takes.
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: cfg.BufferSize, Max: cfg.BufferMax}
-	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: cfg.BufferSize, Max: cfg.BufferMax}
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: cfg.BufferSize, Max: cfg.ReceiveMax}
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: cfg.BufferSize, Max: cfg.SendMax}
 	// Nagle's algorithm off: a relay must not hold back what it was given.
 	delay := tcpip.TCPDelayEnabled(false)
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(cfg.TimeWait)

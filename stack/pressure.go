@@ -21,30 +21,29 @@ func (s *Stack) SetBufferRoom(room int64) {
 		return // not running yet
 	}
 	conns := s.flows.all()
-	most := s.cfg.BufferMax
+	receive, send := int64(s.cfg.ReceiveMax), int64(s.cfg.SendMax)
 	if room > 0 {
-		share := room / 2 / int64(len(conns)+1)
-		most = int(min(max(share, leastBuffer), int64(s.cfg.BufferMax)))
+		share := max(room/2/int64(len(conns)+1), leastBuffer)
+		receive, send = min(receive, share), min(send, share)
 	}
-	s.setBufferMax(ns, most)
+	s.setBufferMax(ns, int(receive), int(send))
 	for _, c := range conns {
 		so := c.ep.SocketOptions()
 		// Without notification: with it, netstack would never let the buffer
 		// grow again.
-		if so.GetReceiveBufferSize() > int64(most) {
-			so.SetReceiveBufferSize(int64(most), false)
+		if so.GetReceiveBufferSize() > receive {
+			so.SetReceiveBufferSize(receive, false)
 		}
-		if so.GetSendBufferSize() > int64(most) {
-			so.SetSendBufferSize(int64(most), false)
+		if so.GetSendBufferSize() > send {
+			so.SetSendBufferSize(send, false)
 		}
 	}
 }
 
 // setBufferMax changes what new flows begin with and all may grow to.
-func (s *Stack) setBufferMax(ns *gstack.Stack, most int) {
-	begin := min(s.cfg.BufferSize, most)
-	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: begin, Max: most}
-	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: begin, Max: most}
+func (s *Stack) setBufferMax(ns *gstack.Stack, receive, send int) {
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: min(s.cfg.BufferSize, receive), Max: receive}
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: min(s.cfg.BufferSize, send), Max: send}
 	// Neither fails on a range that is in order.
 	_ = ns.SetTransportProtocolOption(tcp.ProtocolNumber, &rcv)
 	_ = ns.SetTransportProtocolOption(tcp.ProtocolNumber, &snd)

@@ -15,12 +15,10 @@ import (
 // openMemory makes the process keep to limits.memory. It is told what to do
 // about it only once the parts run (runMemory).
 func (s *Service) openMemory() error {
-	ceiling := int64(s.rt.Config.Limits.Memory)
-	if ceiling == 0 {
-		if ceiling = memory.DefaultCeiling(); ceiling < memory.MinCeiling {
-			s.log.Warn("memory has no bound: this machine's is not known, or too little", zap.Int64("three_quarters", ceiling))
-			return nil
-		}
+	ceiling := s.ceiling()
+	if ceiling < memory.MinCeiling {
+		s.log.Warn("memory has no bound: this machine's is not known, or too little", zap.Int64("three_quarters", ceiling))
+		return nil
 	}
 	var err error
 	s.memory, s.undoMemory, err = memory.Start(memory.Config{
@@ -36,6 +34,14 @@ func (s *Service) openMemory() error {
 		s.log.Warn("limits.memory leaves little for flows", zap.Int64("ceiling", st.Ceiling), zap.Int64("resident", st.Resident))
 	}
 	return nil
+}
+
+// ceiling is what limits.memory says, or what follows from the machine, in bytes.
+func (s *Service) ceiling() int64 {
+	if c := int64(s.rt.Config.Limits.Memory); c != 0 {
+		return c
+	}
+	return memory.DefaultCeiling()
 }
 
 // runMemory watches the memory until ctx ends.

@@ -213,10 +213,11 @@ func (s *Service) openDevice() error {
 
 func (s *Service) stackConfig() stack.Config {
 	c := s.rt.Config
+	receive, send := bufferMax(s.ceiling())
 	return stack.Config{
 		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
 		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
-		UserTimeout: userTimeout(c.Limits.Stall.Std()),
+		UserTimeout: userTimeout(c.Limits.Stall.Std()), ReceiveMax: receive, SendMax: send,
 	}
 }
 
