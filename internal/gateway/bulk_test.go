@@ -151,7 +151,7 @@ func (h *house) wantNothingLent() {
 
 // heldMax is what one direction may hold of a sender whose receiver has
 // stopped, in bytes: stack's receive and send buffer of 4 MiB each
-// (stack.Config.BufferMax; one of the two is on the client's side, either way),
+// (stack.Config.ReceiveMax and SendMax; one of the two is on the client's side, either way),
 // one huge relay buffer, and 8 MiB of the kernel's and the client's own
 // buffers on both ends (net.ipv4.tcp_rmem and tcp_wmem).
 const heldMax = 4<<20 + bufferHuge + 2*(6<<20) + 8<<20

@@ -7,7 +7,8 @@
 //	fd77:1::2/64   fd77:1::1   fd77:2::1    fd77:2::2/64
 //
 // With Options.HopMTU a router stands between client and gateway, and its
-// route back to the client is that narrow. Nothing is ever made or changed
+// route back to the client is that narrow. With Options.Line there is a long
+// line between them, which delays, loses and reorders. Nothing is ever made or changed
 // outside the namespaces, so that removing them removes everything.
 //
 // Where to look: lab.go makes and removes a lab, links.go its links and
@@ -25,17 +26,20 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netns"
+
+	"github.com/sslgate/sslgate/internal/lab/line"
 )
 
 // NS names one of the namespaces of a lab.
 type NS string
 
-// The namespaces. Hop exists only with Options.HopMTU.
+// The namespaces. Hop exists only with Options.HopMTU, Between with Options.Line.
 const (
 	Client  NS = "client"
 	Gateway NS = "gateway"
 	Server  NS = "server"
 	Hop     NS = "hop"
+	Between NS = "between"
 )
 
 // The interfaces inside the namespaces.
@@ -78,6 +82,10 @@ type Options struct {
 	// GRO turns generic receive offload on at the gateway's interfaces, as
 	// physical ones have it; veth has it off by default.
 	GRO bool
+	// Line, where not nil, makes the link between client and gateway a long
+	// one, in both directions. Not with HopMTU, and not in a named lab: the
+	// line is part of this process.
+	Line *line.Path
 }
 
 // Lab is a standing lab. All methods may be used from several goroutines.
@@ -87,6 +95,7 @@ type Lab struct {
 	mu     sync.Mutex
 	spaces map[NS]*space
 	cmds   map[*Cmd]struct{}
+	line   *line.Line // nil without Options.Line
 	closed bool
 }
 
@@ -184,6 +193,9 @@ func (l *Lab) release(remove bool) error {
 		<-c.gone
 	}
 	var errs []error
+	if l.line != nil {
+		errs = append(errs, l.line.Close())
+	}
 	if remove {
 		errs = append(errs, l.disconnect())
 	}
@@ -254,10 +266,16 @@ func (o *Options) fill() error {
 	if o.HopMTU != 0 && (o.HopMTU < 1280 || o.HopMTU > o.ClientMTU) {
 		return fmt.Errorf("hop MTU %d: 1280 to the client's %d are possible", o.HopMTU, o.ClientMTU)
 	}
+	if o.Line != nil && (o.HopMTU != 0 || o.Named) {
+		return errors.New("a long line goes neither with a hop nor with a named lab")
+	}
 	return nil
 }
 
 func (o *Options) all() []NS {
+	if o.Line != nil {
+		return []NS{Client, Between, Gateway, Server}
+	}
 	if o.HopMTU != 0 {
 		return []NS{Client, Hop, Gateway, Server}
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/lab/line"
 )
 
 // link is one veth pair and the addresses on its two ends.
@@ -35,6 +37,11 @@ func (l *Lab) connect() error {
 			return err
 		}
 	}
+	if l.opt.Line != nil { // nothing of Between's own is on the line
+		if err := l.Sysctl(Between, "net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
+			return err
+		}
+	}
 	for _, k := range l.links() {
 		if err := l.addLink(k); err != nil {
 			return fmt.Errorf("link %s - %s: %w", k.a, k.b, err)
@@ -42,6 +49,11 @@ func (l *Lab) connect() error {
 	}
 	if err := l.routes(); err != nil {
 		return err
+	}
+	if l.opt.Line != nil {
+		if err := l.layLine(); err != nil {
+			return err
+		}
 	}
 	for _, ns := range []NS{Gateway, Hop} {
 		if l.spaces[ns] == nil {
@@ -74,7 +86,12 @@ func (l *Lab) links() []link {
 		a: Gateway, aName: WANIface, aAddr: []string{GatewayAddr(false).String() + "/24", GatewayAddr(true).String() + "/64"},
 		b: Server, bName: ServerIface, bAddr: server, mtu: l.opt.ServerMTU,
 	}}
-	if l.opt.HopMTU == 0 {
+	switch {
+	case l.opt.Line != nil:
+		return append(all,
+			link{a: Gateway, aName: LANIface, aAddr: near, b: Between, bName: "near0", mtu: l.opt.ClientMTU},
+			link{a: Between, aName: "far0", b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU})
+	case l.opt.HopMTU == 0:
 		return append(all, link{
 			a: Gateway, aName: LANIface, aAddr: near,
 			b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU,
@@ -162,8 +179,11 @@ func (l *Lab) Unlink(dev string) error {
 	})
 }
 
-// Relink is told of in Unlink.
+// Relink is told of in Unlink. It does not lay a line anew.
 func (l *Lab) Relink(dev string) error {
+	if l.opt.Line != nil {
+		return errors.New("a lab with a line cannot be linked again")
+	}
 	for _, k := range l.links() {
 		if k.a == Gateway && k.aName == dev {
 			if err := l.addLink(k); err != nil {
@@ -230,6 +250,33 @@ func (l *Lab) disconnect() error {
 	}
 	return errors.Join(errs...)
 }
+
+// layLine joins the two links between client and gateway.
+func (l *Lab) layLine() error {
+	var ends []*os.File
+	err := l.Do(Between, func() error {
+		for _, name := range []string{"near0", "far0"} {
+			f, err := line.Open(name)
+			if err != nil {
+				return err
+			}
+			ends = append(ends, f)
+		}
+		return nil
+	})
+	if err != nil {
+		for _, f := range ends {
+			err = errors.Join(err, f.Close())
+		}
+		return err
+	}
+	l.line, err = line.Join(ends[0], ends[1], *l.opt.Line)
+	return err
+}
+
+// Line is the long line between client and gateway, whose end a is the
+// gateway's; nil without Options.Line.
+func (l *Lab) Line() *line.Line { return l.line }
 
 // Netlink runs fn with a netlink handle of the namespace; tests rename, add
 // and remove links, routes and rules by it.

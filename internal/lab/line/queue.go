@@ -1,0 +1,175 @@
+package line
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+)
+
+// packet is under way.
+type packet struct {
+	due   time.Time
+	order uint64 // of those that are due at the same time
+	data  []byte // with its virtio_net_hdr
+}
+
+// lane is one way of the line.
+type lane struct {
+	in, out *os.File
+	wake    chan struct{} // something earlier than all else has come
+	over    chan struct{}
+
+	mu     sync.Mutex
+	queue  packets
+	held   int // bytes in queue
+	order  uint64
+	idleAt time.Time // when the narrowest place has sent all that waits
+	path   *Path     // of random
+	random *rand.Rand
+	count  Stats
+}
+
+func newLane(in, out *os.File) *lane {
+	return &lane{in: in, out: out, wake: make(chan struct{}, 1), over: make(chan struct{})}
+}
+
+func (w *lane) stats() Stats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count
+}
+
+// fate is what becomes of a piece.
+type fate uint8
+
+const (
+	inTime fate = iota
+	late
+	lost
+)
+
+// take decides the fate of a frame that came in at now. The frame is only valid
+// until it returns.
+func (w *lane) take(frame []byte, p *Path, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.path != p {
+		w.path, w.random = p, rand.New(rand.NewPCG(p.Seed, 0)) //nolint:gosec // a test that can be repeated
+	}
+	s, whole := parse(frame)
+	n := 1
+	if whole {
+		n = s.pieces
+	}
+	w.count.Packets += uint64(n)
+	if p.Loss == 0 && p.Late == 0 {
+		w.push(append([]byte(nil), frame...), n, 0, now)
+		return
+	}
+	part := func(int, int) []byte { return append([]byte(nil), frame...) }
+	if whole {
+		part = s.cut
+	}
+	i, f := 0, w.roll()
+	for j := 1; j <= n; j++ {
+		next := f
+		if j < n {
+			if next = w.roll(); next == f {
+				continue
+			}
+		}
+		w.follow(f, part, i, j, now)
+		i, f = j, next
+	}
+}
+
+// roll decides the fate of the next piece.
+func (w *lane) roll() fate {
+	switch x := w.random.Float64(); {
+	case x < w.path.Loss:
+		return lost
+	case x < w.path.Loss+w.path.Late:
+		return late
+	}
+	return inTime
+}
+
+// follow lets the pieces from i up to j have their fate.
+func (w *lane) follow(f fate, part func(i, j int) []byte, i, j int, now time.Time) {
+	switch f {
+	case lost:
+		w.count.Lost += uint64(j - i)
+	case late:
+		w.count.Late += uint64(j - i)
+		w.push(part(i, j), j-i, w.path.LateBy, now)
+	case inTime:
+		w.push(part(i, j), j-i, 0, now)
+	}
+}
+
+// push puts data on its way; w.mu is held.
+func (w *lane) push(data []byte, n int, more time.Duration, now time.Time) {
+	p := w.path
+	start := now
+	if p.Rate > 0 {
+		if w.idleAt.Before(now) {
+			w.idleAt = now
+		}
+		if waiting := float64(p.Rate) / 8 * w.idleAt.Sub(now).Seconds(); waiting+float64(len(data)) > float64(p.Queue) {
+			w.count.Full += uint64(n)
+			return
+		}
+		w.idleAt = w.idleAt.Add(time.Duration(float64(len(data)*8) / float64(p.Rate) * float64(time.Second)))
+		start = w.idleAt
+	}
+	if w.held+len(data) > maxQueue {
+		w.count.Failed += uint64(n)
+		return
+	}
+	w.held += len(data)
+	w.order++
+	heap.Push(&w.queue, packet{due: start.Add(p.Delay + more), order: w.order, data: data})
+	if w.queue[0].order == w.order {
+		select {
+		case w.wake <- struct{}{}:
+		default: // it wakes anyhow
+		}
+	}
+}
+
+// due takes what is due at now; without any it says how long to wait.
+func (w *lane) due(now time.Time) (data []byte, wait time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		return nil, time.Hour
+	}
+	if wait := w.queue[0].due.Sub(now); wait > 0 {
+		return nil, wait
+	}
+	p := heap.Pop(&w.queue).(packet)
+	w.held -= len(p.data)
+	return p.data, 0
+}
+
+// packets is a heap.Interface, the next one first.
+type packets []packet
+
+func (q packets) Len() int      { return len(q) }
+func (q packets) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q packets) Less(i, j int) bool {
+	if !q[i].due.Equal(q[j].due) {
+		return q[i].due.Before(q[j].due)
+	}
+	return q[i].order < q[j].order
+}
+func (q *packets) Push(x any) { *q = append(*q, x.(packet)) }
+func (q *packets) Pop() any {
+	last := len(*q) - 1
+	p := (*q)[last]
+	(*q)[last] = packet{}
+	*q = (*q)[:last]
+	return p
+}
