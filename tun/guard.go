@@ -101,10 +101,7 @@ func (b *tableBuilder) labelDialled(chain *nftables.Chain) {
 		kinds = append(kinds, b.tcp())
 	}
 	for _, kind := range kinds {
-		b.rule(chain, kind, ct(expr.CtKeyDIRECTION), equal([]byte{0}), []expr.Any{
-			&expr.Immediate{Register: 1, Data: dialledLabel()},
-			&expr.Ct{Key: expr.CtKeyLABELS, SourceRegister: true, Register: 1},
-		})
+		b.rule(chain, kind, ct(expr.CtKeyDIRECTION), equal([]byte{0}), setLabel(dialledLabel()))
 	}
 }
 

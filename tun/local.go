@@ -42,10 +42,7 @@ func (b *tableBuilder) outgoing() {
 	}, equal([]byte{0x02}))
 	b.rule(chain, proto(unix.IPPROTO_TCP), syn,
 		ct(expr.CtKeyDIRECTION), equal([]byte{0}), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)),
-		[]expr.Any{
-			&expr.Immediate{Register: 1, Data: outgoingLabel()},
-			&expr.Ct{Key: expr.CtKeyLABELS, SourceRegister: true, Register: 1},
-		})
+		setLabel(outgoingLabel()))
 }
 
 // answersToUs accepts in chain what answers a connection that this host has

@@ -58,6 +58,8 @@ func (s *Steering) tryTable(steer bool) error {
 	}
 	b.steer(steer)
 	if steer {
+		b.mss()
+		b.tooBig()
 		b.keepSource(!s.noNAT)
 		if s.cfg.ClientSource {
 			b.source()
@@ -212,8 +214,10 @@ func (b *tableBuilder) steer(running bool) {
 	b.origin(chain)
 	b.answersToUs(chain)
 	b.labelDialled(chain)
+	b.errorsAboutTaken(chain)
 	b.ifCaptured(chain, mark)
 
+	b.labelTaken(mark)
 	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))
 	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), b.setMark(b.cfg.Mark))
 	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), b.setMark(b.cfg.Mark))

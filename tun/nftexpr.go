@@ -57,6 +57,14 @@ func notIn(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID, Invert: true}}
 }
 
+// setLabel adds a label to the connection, and leaves its others (nf_connlabels_replace).
+func setLabel(label []byte) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: label},
+		&expr.Ct{Key: expr.CtKeyLABELS, SourceRegister: true, Register: 1},
+	}
+}
+
 func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
 // ifname is a name as nft compares it: IFNAMSIZ bytes, the rest zero.

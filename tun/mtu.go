@@ -1,0 +1,94 @@
+package tun
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// What the way to a client carries may be less than the MTU of the TUN: WireGuard,
+// PPPoE and GRE take some of it, and so may a router further away. sslgate writes
+// packets into the TUN that this host then forwards to the client, from the address
+// of the destination. So:
+//
+//  1. nft chain mss (forward): the MSS in the client's SYN, which bounds what is
+//     sent to the client, is lowered to what the route back to the client carries,
+//     and that in the SYN-ACK to what the route to the client carries. It is never
+//     raised.
+//  2. nft chain too_big (output, of type route): where an MTU becomes smaller later,
+//     this host tells the sender of the packet, which is the destination in its
+//     eyes. What it says is led into the TUN.
+//  3. nft chain steer: so are the ICMP errors of routers on the way to the client,
+//     whatever interface they come in by: the way back to a client need not be the
+//     way by which its packets come.
+//
+// What belongs to captured connections is known by a label of connection tracking,
+// for the server's answers to somebody whose packets are not captured may be too
+// big, too. stack holds the errors against what it has sent (gate.go).
+
+// takenLabel is the label of connections that were led into the TUN: bit 102, see
+// outgoingLabel.
+func takenLabel() []byte {
+	label := make([]byte, 16)
+	label[12] = 0x40
+	return label
+}
+
+// mssPriority is that of chains that change packets which are forwarded
+// (NF_IP_PRI_MANGLE).
+const mssPriority = -150
+
+// The messages: RFC 792, "fragmentation needed" is code 4 of type 3; RFC 4443,
+// section 3.2.
+const (
+	icmpUnreachable  = 3
+	icmpFragNeeded   = 4
+	icmpv6PacketBig  = 2
+	tcpOptionMSS     = 2 // RFC 9293, section 3.2: kind, length, 16 bits of MSS
+	tcpOptionMSSSize = 2
+)
+
+// labelTaken labels in the chain mark what is led into the TUN.
+func (b *tableBuilder) labelTaken(mark *nftables.Chain) {
+	b.rule(mark, b.tcp(), ct(expr.CtKeyDIRECTION), equal([]byte{0}), setLabel(takenLabel()))
+}
+
+// errorsAboutTaken marks ICMP errors about connections in the TUN.
+func (b *tableBuilder) errorsAboutTaken(steer *nftables.Chain) {
+	for _, f := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
+		b.rule(steer, b.icmpAboutCaptured(f), taken(), b.setMark(b.cfg.Mark), accept())
+	}
+}
+
+func taken() []expr.Any { return concat(ct(expr.CtKeyLABELS), masked(takenLabel())) }
+
+// tooBig is the chain that leads into the TUN what this host itself says about
+// packets from it.
+func (b *tableBuilder) tooBig() {
+	chain := b.baseOf(nftables.ChainTypeRoute, "too_big", nftables.ChainHookOutput, steerPriority)
+	for _, m := range []struct {
+		family byte
+		kind   []byte // type, and code where it counts
+	}{
+		{unix.NFPROTO_IPV4, []byte{icmpUnreachable, icmpFragNeeded}},
+		{unix.NFPROTO_IPV6, []byte{icmpv6PacketBig}},
+	} {
+		b.rule(chain, b.icmpAboutCaptured(m.family), transport(0, uint32(len(m.kind))), equal(m.kind), taken(), b.setMark(b.cfg.Mark))
+	}
+}
+
+// mss is the chain that lowers the MSS. `rt mtu` of nft is the smaller one of what
+// the route of the packet carries and what the route back to its source does
+// (get_tcpmss in the kernel's nft_rt.c), less the headers; and the kernel writes
+// only what is smaller than what was there (nft_exthdr_tcp_set_eval).
+func (b *tableBuilder) mss() {
+	chain := b.base("mss", nftables.ChainHookForward, mssPriority)
+	syn := concat(proto(unix.IPPROTO_TCP), transport(13, 1), masked([]byte{0x02})) // RFC 9293, section 3.1
+	lower := []expr.Any{
+		&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
+		&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
+		&expr.Exthdr{SourceRegister: 1, Type: tcpOptionMSS, Offset: 2, Len: tcpOptionMSSSize, Op: expr.ExthdrOpTcpopt},
+	}
+	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), syn, lower)
+	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), syn, lower)
+}
