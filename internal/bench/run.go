@@ -27,7 +27,8 @@ type Options struct {
 	// Rounds of all tests; the peers take turns inside each. Default 3, with
 	// Quick 1.
 	Rounds int
-	// Only keeps the tests that begin with one of these words. Default all.
+	// Only keeps the tests that begin with one of these words. Default all but
+	// those over a long line.
 	Only []string
 	// Peers that take part. Default all.
 	Peers []Peer
@@ -68,7 +69,6 @@ type run struct {
 	log     io.Writer
 	start   time.Time
 	sites   []*site
-	unfit   map[Peer]map[mode]bool // failed their check
 	results *results
 	failed  []string
 }
@@ -78,7 +78,7 @@ type run struct {
 func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error) {
 	r := &run{
 		opt: opt, scale: fullScale(), log: stderr, start: time.Now(),
-		unfit: map[Peer]map[mode]bool{}, results: newResults(),
+		results: newResults(),
 	}
 	if err := r.prepare(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
@@ -138,7 +138,7 @@ func (r *run) prepare() error {
 		}
 	}
 	for _, t := range allTests() {
-		if len(r.opt.Only) == 0 || slices.ContainsFunc(r.opt.Only, func(word string) bool { return strings.HasPrefix(t.name, word) }) {
+		if len(r.opt.Only) == 0 && !t.far || slices.ContainsFunc(r.opt.Only, func(word string) bool { return strings.HasPrefix(t.name, word) }) {
 			r.tests = append(r.tests, t)
 		}
 	}
@@ -180,32 +180,13 @@ func (r *run) prepare() error {
 // build makes a site for every peer that has something to do, and checks it.
 func (r *run) build(ctx context.Context, dir string, c cpus) error {
 	for _, p := range Peers() {
-		if !slices.Contains(r.opt.Peers, p) || !slices.ContainsFunc(r.tests, func(t test) bool { return p.does(t.mode) }) {
-			continue
-		}
-		r.progress("%-8s lab, origin and gateway", p)
-		s := &site{peer: p, self: r.opt.Self, binary: r.opt.Binary, dir: filepath.Join(dir, string(p)), cpus: c}
-		if p == SSLGate && r.opt.Profile != "" {
-			s.profile = filepath.Join(r.opt.Profile, "now.prof")
-		}
-		if err := os.Mkdir(s.dir, 0o700); err != nil {
-			return err
-		}
-		r.sites = append(r.sites, s)
-		if err := s.build(ctx); err != nil {
-			if errors.Is(err, lab.ErrHelp) {
-				return fmt.Errorf("%w: %s", ErrUsage, lab.Help(err))
-			}
-			return fmt.Errorf("%s: %w", p, err)
-		}
-		r.unfit[p] = map[mode]bool{}
-		for _, m := range []mode{modePlain, modeTLS, modeReTLS} {
-			if !p.does(m) || !slices.ContainsFunc(r.tests, func(t test) bool { return t.mode == m }) {
+		for _, far := range []bool{false, true} {
+			if !slices.Contains(r.opt.Peers, p) || !slices.ContainsFunc(r.tests, func(t test) bool { return p.does(t.mode) && t.far == far }) {
 				continue
 			}
-			if err := r.check(ctx, s, m); err != nil {
-				r.unfit[p][m] = true
-				r.fail("%s is not measured in mode %s: %v", p, m, err)
+			s := &site{peer: p, far: far, self: r.opt.Self, binary: r.opt.Binary, dir: filepath.Join(dir, fmt.Sprintf("%s-%t", p, far)), cpus: c}
+			if err := r.buildSite(ctx, s); err != nil {
+				return err
 			}
 		}
 	}
@@ -213,6 +194,35 @@ func (r *run) build(ctx context.Context, dir string, c cpus) error {
 		return fmt.Errorf("%w: none of these peers does any of these tests", ErrUsage)
 	}
 	return ctx.Err()
+}
+
+// buildSite makes one of them, and finds out what its peer cannot do.
+func (r *run) buildSite(ctx context.Context, s *site) error {
+	r.progress("%-8s lab, origin and gateway", s.peer)
+	if s.peer == SSLGate && r.opt.Profile != "" {
+		s.profile = filepath.Join(r.opt.Profile, "now.prof")
+	}
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		return err
+	}
+	r.sites = append(r.sites, s)
+	if err := s.build(ctx); err != nil {
+		if errors.Is(err, lab.ErrHelp) {
+			return fmt.Errorf("%w: %s", ErrUsage, lab.Help(err))
+		}
+		return fmt.Errorf("%s: %w", s.peer, err)
+	}
+	s.unfit = map[mode]bool{}
+	for _, m := range []mode{modePlain, modeTLS, modeReTLS} {
+		if !s.peer.does(m) || !slices.ContainsFunc(r.tests, func(t test) bool { return t.mode == m && t.far == s.far }) {
+			continue
+		}
+		if err := r.check(ctx, s, m); err != nil {
+			s.unfit[m] = true
+			r.fail("%s is not measured in mode %s: %v", s.peer, m, err)
+		}
+	}
+	return nil
 }
 
 // checkFlows is how many uploads and as many downloads are compared at once.
@@ -234,7 +244,7 @@ func (r *run) round(ctx context.Context, round int) error {
 				return err
 			}
 			s := r.sites[(i+j+round)%len(r.sites)]
-			if !s.peer.does(t.mode) || r.unfit[s.peer][t.mode] {
+			if t.far != s.far || !s.peer.does(t.mode) || s.unfit[t.mode] {
 				continue
 			}
 			all, err := r.measure(ctx, s, t, round)

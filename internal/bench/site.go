@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/line"
 	"github.com/sslgate/sslgate/internal/testpki"
 )
 
@@ -58,12 +59,20 @@ type site struct {
 	// profile is where sslgate writes a CPU profile when it is told to; "" if
 	// none is wanted.
 	profile string
+	// far says that a long line lies between client and gateway, tuned that the
+	// hosts are set up for it: see farTests.
+	far, tuned bool
+	unfit      map[mode]bool // failed their check
 }
 
 // build makes the lab and starts origin and gateway.
 func (s *site) build(ctx context.Context) (err error) {
 	// As physical interfaces have it; veth has it off.
-	s.lab, err = lab.New(lab.Options{Servers: servers, GRO: true})
+	opt := lab.Options{Servers: servers, GRO: true}
+	if s.far {
+		opt.Line = new(line.Path)
+	}
+	s.lab, err = lab.New(opt)
 	if err != nil {
 		return err
 	}
@@ -81,6 +90,11 @@ func (s *site) build(ctx context.Context) (err error) {
 			if err := s.lab.Sysctl(ns, key, value); err != nil {
 				return err
 			}
+		}
+	}
+	if s.far {
+		if err := s.setBuffers(false); err != nil {
+			return err
 		}
 	}
 	if err := s.routeSpoofed(); err != nil {

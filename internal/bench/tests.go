@@ -14,6 +14,7 @@ import (
 type scale struct {
 	bulk, rate, rtt, loss time.Duration
 	quiet, flood          time.Duration
+	far                   time.Duration // of a flow over a long line, its slow start with it
 	settle                time.Duration // before memory is read
 	idle                  int           // connections held open
 	check                 uint64        // bytes a flow compared by SHA-256
@@ -26,7 +27,7 @@ const floodRate = 3000
 func fullScale() scale {
 	return scale{
 		bulk: 2 * time.Second, rate: 2 * time.Second, rtt: 2 * time.Second, loss: 4 * time.Second,
-		quiet: 3 * time.Second, flood: 5 * time.Second, settle: 2 * time.Second, idle: 5000, check: 16 << 20, serials: 1_000_000,
+		quiet: 3 * time.Second, flood: 5 * time.Second, far: 4 * time.Second, settle: 2 * time.Second, idle: 5000, check: 16 << 20, serials: 1_000_000,
 	}
 }
 
@@ -34,7 +35,7 @@ func fullScale() scale {
 func quickScale() scale {
 	return scale{
 		bulk: 350 * time.Millisecond, rate: 350 * time.Millisecond, rtt: 350 * time.Millisecond, loss: 600 * time.Millisecond,
-		quiet: 400 * time.Millisecond, flood: 600 * time.Millisecond, settle: 300 * time.Millisecond, idle: 500, check: 2 << 20, serials: 100_000,
+		quiet: 400 * time.Millisecond, flood: 600 * time.Millisecond, far: 2 * time.Second, settle: 300 * time.Millisecond, idle: 500, check: 2 << 20, serials: 100_000,
 	}
 }
 
@@ -52,7 +53,9 @@ type test struct {
 	mode mode
 	// restarts the gateway, so that no profile can span it.
 	restarts bool
-	run      func(context.Context, *site, mode, scale) ([]value, error)
+	// far says that a long line lies between client and gateway.
+	far bool
+	run func(context.Context, *site, mode, scale) ([]value, error)
 }
 
 var errNotDone = errors.New("not done by this peer")
@@ -88,7 +91,7 @@ func allTests() []test {
 		}
 		all = append(all, test{name: p.prefix + "-rtt", mode: p.mode, run: rttTest})
 	}
-	return append(append(all, assaultTests()...),
+	return append(append(append(all, assaultTests()...), farTests()...),
 		test{name: "tls-memory", mode: modeTLS, run: memoryTest, restarts: true},
 		test{name: "plain-loss", mode: modePlain, run: lossTest},
 		test{name: "plain-synflood", mode: modePlain, run: floodTest},
