@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/trial"
@@ -47,10 +48,29 @@ type auditLine struct {
 // a few KiB.
 const maxAuditLine = 1 << 20
 
-// findFlow looks for the record of a flow. Of several the last one counts. A
-// line that is no record is passed over, and said if nothing is found: the
-// last line of a log is cut short while it is written.
+// findFlow looks for the record of a flow in a log and in the files it was rotated
+// to, the newest first. Of several records the last one counts. A line that is no
+// record is passed over, and said if nothing is found: the last line of a log is cut
+// short while it is written.
 func findFlow(path, id string) (*auditLine, error) {
+	files := audit.Files(path)
+	var first error
+	for _, name := range files {
+		found, err := findFlowIn(name, id)
+		if err == nil {
+			return found, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if n := len(files) - 1; n > 0 {
+		return nil, fmt.Errorf("%w; neither has %s", first, count(n, "older file"))
+	}
+	return nil, first
+}
+
+func findFlowIn(path, id string) (*auditLine, error) {
 	fh, _, err := readfile.Open(path)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ const goodAuditLine = `{"msg":"flow","id":"ab-1","time":"2026-11-23T10:00:00.000
 // others; a record that is found is the one of that line alone; and explaining
 // it writes nothing to the terminal but text.
 func FuzzAuditLog(f *testing.F) {
-	set, err := tryPolicy("../../docs/examples/gateway.yaml", trial.NewStandIns())
+	set, _, err := standInPolicy("../../docs/examples/gateway.yaml", trial.NewStandIns())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func checkExplained(t *testing.T, set *policy.Set, facts policy.Facts, record *a
 		record.settle(why)
 	}
 	var text bytes.Buffer
-	explainText(&text, facts, why, record)
+	explainText(&text, facts, why, record, "")
 	for _, r := range text.String() {
 		if r != '\n' && !unicode.IsPrint(r) {
 			t.Fatalf("%q is written to the terminal:\n%q", r, text.String())

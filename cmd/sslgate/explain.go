@@ -41,7 +41,10 @@ The flow is made of the flags, or taken from the audit log by its id. It is
 decided by the same functions that decide real ones. No private key is read,
 and nothing is sent. That the client holds the key of --cert is assumed. The
 audit log has no certificates: with --flow, give the client's with --cert, or
-the explanation ends where one is asked for.
+the explanation ends where one is asked for. The files that the log was rotated
+to (FILE.1, FILE.2, ...) are looked through too. "policy" in --json is the digest
+that the gateway has of this configuration; it is left out where the certificate
+of an identity cannot be read.
 
 Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 		Example: `  sslgate explain -c sslgate.yaml --from 10.1.0.7 --to 10.20.0.9:443 --sni pay.corp.example --cert client.pem
@@ -61,7 +64,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 	fl.StringVar(&f.cert, "cert", "", "the client's certificate, PEM `FILE` with its intermediates (default: it shows none)")
 	fl.StringVar(&f.at, "at", "", "`TIME` of the flow, 2026-11-23T10:00:00Z (default now)")
 	fl.StringVar(&f.flow, "flow", "", "`ID` of a flow in the audit log, in the place of the flags above")
-	fl.StringVar(&f.audit, "audit", "", "audit log `FILE` to look for the flow in")
+	fl.StringVar(&f.audit, "audit", "", "audit log `FILE` to look for the flow in, and what it was rotated to")
 	fl.BoolVar(&f.syn, "syn", false, "what is decided by the first packet alone, without a client hello")
 	fl.BoolVar(&f.json, "json", false, "print JSON instead of text")
 	if err := cmd.MarkFlagRequired("config"); err != nil {
@@ -75,9 +78,13 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 }
 
 func (f *explainFlags) run(stdout io.Writer) error {
-	set, err := tryPolicy(f.config, nil)
+	set, made, err := ownPolicy(f.config)
 	if err != nil {
 		return err
+	}
+	digest := set.ID()
+	if len(made) > 0 {
+		digest = "" // it would be that of the stand-ins
 	}
 	facts, record, err := f.facts()
 	if err != nil {
@@ -94,11 +101,11 @@ func (f *explainFlags) run(stdout io.Writer) error {
 		record.settle(why)
 	}
 	if f.json {
-		if err := explainJSON(stdout, facts, why, record); err != nil {
+		if err := explainJSON(stdout, facts, why, record, digest); err != nil {
 			return err
 		}
 	} else {
-		explainText(stdout, facts, why, record)
+		explainText(stdout, facts, why, record, digest)
 	}
 	if !why.Decided || why.Verdict.Action != policy.Deny {
 		return nil
@@ -139,28 +146,30 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	return facts, nil, nil
 }
 
-// tryPolicy compiles the policy of a configuration without its private keys.
-// With stand-ins the files of authorities may be missing too.
-func tryPolicy(path string, stand *trial.StandIns) (*policy.Set, error) {
-	set, _, err := tryConfig(path, stand)
-	return set, err
+// ownPolicy compiles the policy of a configuration with its certificates and
+// without its private keys. Where certificates of identities cannot be read there are
+// stand-ins; made names them.
+func ownPolicy(path string) (set *policy.Set, made []string, err error) {
+	set, _, made, err = tryConfig(path, config.StandIns{Own: true}, trial.NewStandIns())
+	return set, made, err
 }
 
-func tryConfig(path string, stand *trial.StandIns) (*policy.Set, *config.File, error) {
+// standInPolicy compiles the policy of a configuration of which no file but itself
+// need be there.
+func standInPolicy(path string, stand *trial.StandIns) (*policy.Set, *config.File, error) {
+	set, file, _, err := tryConfig(path, config.StandIns{Authority: stand.Authority}, stand)
+	return set, file, err
+}
+
+func tryConfig(path string, ins config.StandIns, stand *trial.StandIns) (*policy.Set, *config.File, []string, error) {
 	file, err := config.Load(path)
 	if err != nil {
-		return nil, nil, &exitError{2, err}
-	}
-	ins := config.StandIns{}
-	if stand != nil {
-		ins.Authority = stand.Authority
-	} else {
-		stand = trial.NewStandIns()
+		return nil, nil, nil, &exitError{2, err}
 	}
 	if ins.Identity, err = stand.Identity(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	set, found := config.TryPolicy(file, handshake.NewStdEngine(), ins)
+	set, made, found := config.TryPolicy(file, handshake.NewStdEngine(), ins)
 	if set == nil {
 		var wrong config.Findings
 		for _, f := range found {
@@ -168,9 +177,9 @@ func tryConfig(path string, stand *trial.StandIns) (*policy.Set, *config.File, e
 				wrong = append(wrong, f)
 			}
 		}
-		return nil, nil, &exitError{2, fmt.Errorf("the policy cannot be used; `sslgate check -c %s` says more:\n%w", path, wrong)}
+		return nil, nil, nil, &exitError{2, fmt.Errorf("the policy cannot be used; `sslgate check -c %s` says more:\n%w", path, wrong)}
 	}
-	return set, file, nil
+	return set, file, made, nil
 }
 
 // maxChainFile is the size of a client's certificate file in bytes.

@@ -36,7 +36,7 @@ func (p explainer) under(text string) {
 	}
 }
 
-func explainText(w io.Writer, f policy.Facts, e *policy.Explanation, record *auditLine) {
+func explainText(w io.Writer, f policy.Facts, e *policy.Explanation, record *auditLine, digest string) {
 	p := explainer{w}
 	fmt.Fprintln(w, "flow")
 	if record != nil {
@@ -78,7 +78,7 @@ func explainText(w io.Writer, f policy.Facts, e *policy.Explanation, record *aud
 	}
 	explainVerdict(p, e)
 	if record != nil {
-		explainRecorded(p, record)
+		explainRecorded(p, record, digest)
 	}
 }
 
@@ -129,11 +129,18 @@ func explainVerdict(p explainer, e *policy.Explanation) {
 	}
 }
 
-func explainRecorded(p explainer, r *auditLine) {
+func explainRecorded(p explainer, r *auditLine, digest string) {
 	fmt.Fprintln(p.w, "recorded")
 	p.field("verdict", r.Verdict)
 	p.field("rule", r.Rule)
 	p.field("reason", r.Reason)
+	switch {
+	case r.Policy == "" || digest == "":
+	case r.Policy == digest:
+		p.field("policy", digest+", the same as now")
+	default:
+		p.field("policy", r.Policy+"; this configuration is "+digest+", so it may have been decided by other rules")
+	}
 	if r.Detail != "" {
 		p.field("detail", r.Detail)
 	}
@@ -152,7 +159,7 @@ type explainTrace struct {
 	Wanted    string `json:"wanted,omitempty"`
 }
 
-func explainJSON(w io.Writer, f policy.Facts, e *policy.Explanation, record *auditLine) error {
+func explainJSON(w io.Writer, f policy.Facts, e *policy.Explanation, record *auditLine, digest string) error {
 	traces := func(list []policy.Trace) []explainTrace {
 		out := []explainTrace{}
 		for _, t := range list {
@@ -164,7 +171,10 @@ func explainJSON(w io.Writer, f policy.Facts, e *policy.Explanation, record *aud
 	out := map[string]any{
 		"client": f.Src.String(), "destination": f.Dst.String(), "time": f.Now.UTC().Format(time.RFC3339),
 		"moment": e.Moment, "decided": e.Decided, "rules": traces(e.Rules), "demands": traces(e.Demands),
-		"verdict": trial.Verdict(v), "rule": v.Rule, "reason": string(v.Reason), "policy": v.SetID,
+		"verdict": trial.Verdict(v), "rule": v.Rule, "reason": string(v.Reason),
+	}
+	if digest != "" {
+		out["policy"] = digest
 	}
 	if v.Detail != "" {
 		out["detail"] = v.Detail

@@ -86,7 +86,7 @@ func testPolicy(configFile, name string) (*trial.Report, error) {
 		}
 	}
 	stand := trial.NewStandIns()
-	set, file, err := tryConfig(configFile, stand)
+	set, file, err := standInPolicy(configFile, stand)
 	if err != nil {
 		return nil, err
 	}

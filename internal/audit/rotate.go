@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -158,18 +159,42 @@ func (s *File) prune() {
 	if err != nil {
 		return // the next rotation says it
 	}
-	// What can be read of it; a directory that may be written but not listed has
-	// no old files that we know of.
-	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, i := range numbers(path) {
+		if i > s.rotate.Keep {
+			// A failure is that of the next rotation too.
+			_ = os.Remove(numbered(path, i))
+		}
+	}
+}
+
+// numbers are those of the regular files FILE.N, 1 to MaxKeep, in order. A
+// directory that cannot be listed has none.
+func numbers(path string) []int {
+	entries, _ := os.ReadDir(filepath.Dir(path)) // what can be read of it
+	var all []int
 	for _, e := range entries {
 		end, ours := strings.CutPrefix(e.Name(), filepath.Base(path)+".")
 		i, err := strconv.Atoi(end)
-		if !ours || err != nil || strconv.Itoa(i) != end || i <= s.rotate.Keep || i > MaxKeep || !e.Type().IsRegular() {
-			continue
+		if ours && err == nil && strconv.Itoa(i) == end && i >= 1 && i <= MaxKeep && e.Type().IsRegular() {
+			all = append(all, i)
 		}
-		// A failure is that of the next rotation too.
-		_ = os.Remove(numbered(path, i))
 	}
+	slices.Sort(all)
+	return all
+}
+
+// Files are the names of a log, the newest first: the file and what it was
+// rotated to.
+func Files(path string) []string {
+	all := []string{path}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		real = path
+	}
+	for _, i := range numbers(real) {
+		all = append(all, numbered(real, i))
+	}
+	return all
 }
 
 // Dirs are the directories in which a File of that path makes, renames and

@@ -1,8 +1,12 @@
 package config
 
 import (
+	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -17,8 +21,11 @@ import (
 // StandIns take the place of certificates where a policy is tried out and not
 // run: no private key is read, and files may be missing.
 type StandIns struct {
-	// Identity is shown for every entry of identities.
+	// Identity is shown for every entry of identities; with Own only for those whose
+	// certificates cannot be read.
 	Identity tls.Certificate
+	// Own takes the certificates of the file, without their keys.
+	Own bool
 	// Authority returns trust anchors that count for an entry of authorities
 	// beside those of its file, of which there are none where it cannot be
 	// read. Nil adds none, and every file must be there.
@@ -27,31 +34,94 @@ type StandIns struct {
 
 // TryPolicy compiles the policy of a file that parsed, with stand-ins. The Set
 // decides like that of Build but for what the stand-ins add; it is nil if any
-// finding is more than a warning.
-func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (*policy.Set, []Finding) {
+// finding is more than a warning. made says what a stand-in was needed for; where it
+// is empty, the Set has the ID of that of Build.
+func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (set *policy.Set, made []string, _ []Finding) {
 	b := &builder{file: f, now: time.Now(), failed: map[string]bool{}}
 	env := policy.Environment{
 		Authorities: map[string]*handshake.Authority{},
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
 		Cannot:      eng.Cannot,
+		Source:      f.Config.Dial.source(),
 		MaxChain:    f.Config.Limits.Chain, MaxChainBytes: int(f.Config.Limits.ChainBytes),
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Config.Authorities)) {
 		b.standInAuthority(name, &env, stand)
+		if stand.Authority != nil {
+			made = append(made, keyPath("authorities", name))
+		}
 	}
-	for name := range f.Config.Identities {
-		env.Identities[name] = policy.Identity{Name: name, Certificates: []tls.Certificate{stand.Identity}}
+	for _, name := range slices.Sorted(maps.Keys(f.Config.Identities)) {
+		id, ok := policy.Identity{}, false
+		if stand.Own {
+			id, ok = b.keyless(name)
+		}
+		if !ok {
+			id = policy.Identity{Name: name, Certificates: []tls.Certificate{stand.Identity}}
+			made = append(made, keyPath("identities", name))
+		}
+		env.Identities[name] = id
 	}
 	b.profiles(&env)
 	b.sets(&env)
-	set := b.policy(env)
+	set = b.policy(env)
 	fs := append(slices.Clone(f.findings), b.findings...)
 	Sort(fs)
 	if Failed(fs) {
-		return nil, fs
+		return nil, nil, fs
 	}
-	return set, fs
+	return set, made, fs
+}
+
+// keyless is an identity with the certificates of its files and without keys;
+// false where one cannot be read. What else is wrong with them is for `check`.
+func (b *builder) keyless(name string) (policy.Identity, bool) {
+	before := len(b.findings)
+	defer func() { b.findings = b.findings[:before] }()
+	id := b.file.Config.Identities[name]
+	out := policy.Identity{Name: name}
+	pairs, path := id.pairs(), keyPath("identities", name)
+	if id.Issuer != "" {
+		pairs, out.Mint = []KeyPair{{Certificate: id.Issuer}}, noMint{}
+	}
+	for _, pair := range pairs {
+		_, chain := b.certificates(path, pair.Certificate)
+		if chain == nil {
+			return out, false
+		}
+		cert := tls.Certificate{Leaf: chain[0], PrivateKey: lostKey{chain[0].PublicKey}}
+		for _, c := range chain {
+			cert.Certificate = append(cert.Certificate, c.Raw)
+		}
+		out.Certificates = append(out.Certificates, cert)
+	}
+	return out, true
+}
+
+// lostKey is a private key that nobody has read: what it can be used for is known
+// by its public key, and it does nothing.
+type lostKey struct{ public crypto.PublicKey }
+
+var errLostKey = errors.New("the private key was not read")
+
+func (k lostKey) Public() crypto.PublicKey { return k.public }
+
+func (k lostKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errLostKey
+}
+
+func (k lostKey) Decrypt(io.Reader, []byte, crypto.DecrypterOpts) ([]byte, error) {
+	return nil, errLostKey
+}
+
+// noMint is a Minter without the CA's key.
+type noMint struct{}
+
+func (noMint) For(context.Context, string) (*tls.Certificate, error) { return nil, errLostKey }
+
+func (noMint) Like(context.Context, *x509.Certificate) (*tls.Certificate, error) {
+	return nil, errLostKey
 }
 
 func (b *builder) standInAuthority(name string, env *policy.Environment, stand StandIns) {

@@ -35,7 +35,7 @@ func run(t *testing.T, file string) *Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, found := config.TryPolicy(f, handshake.NewStdEngine(), config.StandIns{Identity: id, Authority: stand.Authority})
+	set, _, found := config.TryPolicy(f, handshake.NewStdEngine(), config.StandIns{Identity: id, Authority: stand.Authority})
 	if set == nil {
 		t.Fatal(found)
 	}
@@ -199,7 +199,7 @@ func FuzzTestFile(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set, findings := config.TryPolicy(gate, handshake.NewStdEngine(), config.StandIns{Identity: id, Authority: stand.Authority})
+		set, _, findings := config.TryPolicy(gate, handshake.NewStdEngine(), config.StandIns{Identity: id, Authority: stand.Authority})
 		if set == nil {
 			t.Fatal(findings)
 		}
