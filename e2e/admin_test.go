@@ -102,7 +102,7 @@ func TestOperatorSeesAndActs(t *testing.T) {
 		_ = c.Close()
 		t.Error("the admin listener answers a client")
 	}
-	if out, err = w.sslgate("status", "--socket", w.socket()); err != nil || !strings.Contains(out, "running since") {
+	if out, err = w.sslgate("status", "--socket", w.socket()); err != nil || !strings.Contains(out, "running since") || !strings.Contains(out, " 0 dropped as malformed") {
 		t.Errorf("status: %v %s", err, out)
 	}
 	g.stop(syscall.SIGTERM)

@@ -59,6 +59,8 @@ func (g *gate) admit(h vnetHeader, head, rest []byte) (packet, bool) {
 		case p.frag.is:
 			// Nothing is decided before it is put together (rx.go).
 			return p, false
+		case p.linkTalk():
+			g.stats.ignored.Add(1)
 		case p.proto == protoTCP:
 			pass, bad = g.admitTCP(h, &p, head, rest)
 		case p.v6 && p.proto == protoICMPv6, !p.v6 && p.proto == protoICMP:

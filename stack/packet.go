@@ -87,7 +87,7 @@ func parseIP(head []byte, size int) (packet, badKind) {
 	default:
 		return packet{}, badVersion
 	}
-	if bad == badNothing && !sensible(p.src, p.dst) {
+	if bad == badNothing && !sensible(p.src, p.dst) && !p.linkTalk() {
 		bad = badAddress
 	}
 	if bad != badNothing {
@@ -103,24 +103,25 @@ func parseIPv4(head []byte, size int) (packet, badKind) {
 	if ihl < ipv4HeaderLen || int(binary.BigEndian.Uint16(head[2:])) != size || ihl > size {
 		return packet{}, badLength
 	}
-	// Options are dropped with their packet (RFC 7126 has the reasons; source
-	// routes and record route have no place in a captured flow).
-	if ihl != ipv4HeaderLen {
-		return packet{}, badOptions
-	}
-	if checksum.Checksum(head[:ipv4HeaderLen], 0) != 0xffff {
-		return packet{}, badHeaderChecksum
-	}
 	p := packet{
 		src:   netip.AddrFrom4([4]byte(head[12:16])),
 		dst:   netip.AddrFrom4([4]byte(head[16:20])),
 		proto: head[9],
-		upper: ipv4HeaderLen,
+		upper: ihl,
+	}
+	// Options are dropped with their packet (RFC 7126 has the reasons; source
+	// routes and record route have no place in a captured flow). Who joins a group
+	// has one (RFC 3376, section 4).
+	if ihl != ipv4HeaderLen && (len(head) < ihl || !p.linkTalk()) {
+		return packet{}, badOptions
+	}
+	if checksum.Checksum(head[:ihl], 0) != 0xffff {
+		return packet{}, badHeaderChecksum
 	}
 	// More fragments, or an offset. Don't-fragment is fine; the evil bit is not ours.
 	if f := binary.BigEndian.Uint16(head[6:]); f&0x3fff != 0 {
 		p.frag = fragment{
-			is: true, next: p.proto, start: ipv4HeaderLen,
+			is: true, next: p.proto, start: uint16(ihl),
 			id: uint32(binary.BigEndian.Uint16(head[4:])), offset: f & 0x1fff << 3, more: f&0x2000 != 0,
 		}
 	}
@@ -210,6 +211,14 @@ func skippable(options []byte) bool {
 		options = options[2+int(options[1]):]
 	}
 	return true
+}
+
+// linkTalk says whether the packet is one of those that hosts send to each other on
+// every link: looking for routers and neighbours, joining groups (RFC 4861, RFC 3810,
+// RFC 3376), discovery by name. This host's own kernel sends some into the TUN as soon
+// as it is up, from no address yet. Nobody's mistake, and nothing to us.
+func (p packet) linkTalk() bool {
+	return p.dst.IsMulticast() && p.proto != protoTCP && !p.frag.is && (p.src.IsUnspecified() || unicast(p.src))
 }
 
 // sensible says whether a packet may go from src to dst.

@@ -59,6 +59,15 @@ func ipPacket(src, dst netip.Addr, proto uint8, upper []byte) []byte {
 	return append(h, upper...)
 }
 
+// withRouterAlert puts that IPv4 option (RFC 2113) into a packet.
+func withRouterAlert(pkt []byte) []byte {
+	out := append(append(append([]byte(nil), pkt[:20]...), 0x94, 4, 0, 0), pkt[20:]...)
+	out[0], out[10], out[11] = 0x46, 0, 0
+	binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
+	binary.BigEndian.PutUint16(out[10:], ^sum16(0, out[:24]))
+	return out
+}
+
 // fixIPv4 makes the checksum of an IPv4 header of 20 bytes right.
 func fixIPv4(pkt []byte) {
 	pkt[10], pkt[11] = 0, 0

@@ -76,7 +76,7 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	}
 	row("tun", "%s, offload %v, %s", s.TUN, s.Offload, count(s.Queues, "queue"))
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
-	row("packets", "%d malformed", s.BadPackets)
+	row("packets", "%d dropped as malformed", s.BadPackets)
 	if sh := s.Shadow; sh != nil {
 		row("shadow", "policy %s, %d flows decided by both", sh.Policy, sh.Flows)
 		for _, d := range sh.Differences {
