@@ -222,10 +222,10 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		e.Wanted = v.Alert
 		return e
 	}
-	conn = fl.turnConn(ctx, conn)
-	session, err := fl.g.engine.Server(ctx, conn, fl.facts.Hello, params, check, fl.ledger)
+	watched := NewTurnConn(conn, fl.turn, func() error { return fl.resume(ctx) })
+	session, err := fl.g.engine.Server(ctx, watched, fl.facts.Hello, params, check, fl.ledger)
 	fl.endTurn()
-	over(conn)
+	watched.Over()
 	if fl.turnLost != nil {
 		fl.refuse(fl.turnLost)
 		fl.client.Reset()

@@ -27,12 +27,22 @@ func (fl *flow) endTurn() {
 // withoutTurn runs wait, which waits for somebody other than the client, without
 // the turn, and takes it again. The error is that there was none to be had.
 func (fl *flow) withoutTurn(ctx context.Context, wait func()) error {
-	if fl.turn == nil || !fl.turn.Pause(turns.ForOthers) {
+	if fl.turn == nil {
+		wait()
+		return nil
+	}
+	return WithoutTurn(fl.turn, wait, func() error { return fl.resume(ctx) })
+}
+
+// WithoutTurn runs wait, which waits for somebody other than the client, while the
+// turn is paused, and then resume, which takes it again. It returns what that says.
+func WithoutTurn(turn *turns.Turn, wait func(), resume func() error) error {
+	if !turn.Pause(turns.ForOthers) {
 		wait()
 		return nil
 	}
 	wait()
-	return fl.resume(ctx)
+	return resume()
 }
 
 // resume takes a turn that was paused; what becomes of the flow without one is
@@ -48,49 +58,42 @@ func (fl *flow) resume(ctx context.Context) error {
 	return fl.turnLost
 }
 
-// turnConn is the client's connection during its handshake: it holds no turn
-// while it waits for the client.
-type turnConn struct {
-	handshake.Conn
-	ctx context.Context
-	fl  *flow
-	off atomic.Bool // the handshake is over
+// TurnConn is a client's connection during its handshake: it holds no turn while
+// it waits for the client.
+type TurnConn struct {
+	net.Conn
+	turn   *turns.Turn
+	resume func() error
+	off    atomic.Bool // the handshake is over
 }
 
-// turnConn watches conn until its off is set.
-func (fl *flow) turnConn(ctx context.Context, conn net.Conn) net.Conn {
-	c, ok := conn.(handshake.Conn)
-	if !ok {
-		return conn
-	}
-	return &turnConn{Conn: c, ctx: ctx, fl: fl}
+// NewTurnConn watches conn until Over. resume takes the turn again; its error is
+// that of the Read.
+func NewTurnConn(conn net.Conn, turn *turns.Turn, resume func() error) *TurnConn {
+	return &TurnConn{Conn: conn, turn: turn, resume: resume}
 }
 
-// over ends the watching.
-func over(conn net.Conn) {
-	if c, ok := conn.(*turnConn); ok {
-		c.off.Store(true)
-	}
-}
+// Over ends the watching.
+func (c *TurnConn) Over() { c.off.Store(true) }
 
-func (c *turnConn) Read(b []byte) (int, error) {
-	if c.off.Load() || c.ready() || !c.fl.turn.Pause(turns.ForClient) {
+func (c *TurnConn) Read(b []byte) (int, error) {
+	if c.off.Load() || c.ready() || !c.turn.Pause(turns.ForClient) {
 		return c.Conn.Read(b)
 	}
 	n, err := c.Conn.Read(b)
 	if n == 0 && err != nil {
 		return n, err // there is nothing to go on with
 	}
-	if terr := c.fl.resume(c.ctx); terr != nil {
+	if terr := c.resume(); terr != nil {
 		return 0, terr
 	}
 	return n, err
 }
 
 // ready says whether Read returns at once.
-func (c *turnConn) ready() bool {
+func (c *TurnConn) ready() bool {
 	below := bare(c.Conn)
-	if below == net.Conn(c.Conn) {
+	if below == c.Conn {
 		if _, replays := c.Conn.(interface{ Replayed() (net.Conn, bool) }); replays {
 			return true // of what was read already
 		}
@@ -99,7 +102,15 @@ func (c *turnConn) ready() bool {
 	return ok && w.Waiting() > 0
 }
 
-// NetConn is the connection below.
-func (c *turnConn) NetConn() net.Conn { return c.Conn }
+// CloseWrite closes the sending side of the connection below, where that can be.
+func (c *TurnConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
 
-var _ handshake.Conn = (*turnConn)(nil)
+// NetConn is the connection below.
+func (c *TurnConn) NetConn() net.Conn { return c.Conn }
+
+var _ handshake.Conn = (*TurnConn)(nil)

@@ -69,11 +69,7 @@ func (fl *flow) takeTurn(ctx context.Context) bool {
 // cost is what the client's leg has cost so far: the hello and what was decided
 // about it, and the handshake if there was any.
 func (fl *flow) cost() work.Units {
-	u := work.Hello(len(fl.facts.Hello.Raw))
-	if spent := fl.ledger.Spent(); spent > 0 {
-		u += work.Handshake() + spent
-	}
-	return u
+	return work.Leg(len(fl.facts.Hello.Raw), fl.ledger.Spent())
 }
 
 // refuseUnread ends a flow whose first bytes are no hello that can be read. What

@@ -8,8 +8,9 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/internal/work"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -33,7 +34,11 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	}
 	ledger := handshake.NewLedger(facts.Now)
 	defer func() {
-		turn.Cost(scrapeCost(hello, ledger))
+		read := 0
+		if hello != nil {
+			read = len(hello.Raw)
+		}
+		turn.Cost(work.Leg(read, ledger.Spent()))
 		turn.End()
 	}()
 	if err != nil {
@@ -49,24 +54,25 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	}
 	plan, params := v.Plan, *v.Plan.Client
 	params.Epoch = s.revocation.Epoch()
+	resume := func() error { return turn.Resume(ctx) }
 	judge := func(peer *handshake.Peer, state *handshake.State) error {
 		facts.Peer, facts.State = peer, state
 		if v := set.OnPeer(plan, facts); v.Action != policy.Terminate {
 			return refusedBy(v)
 		}
-		paused := turn.Pause(turns.ForOthers) // it may ask a responder
-		r := s.revocation.Check(ctx, peer, facts.Now)
-		if paused {
-			if err := turn.Resume(ctx); err != nil {
-				return err
-			}
+		var lost error // there was no turn to go on with
+		r := s.revocation.Check(revocation.Waiting(ctx, func(ask func()) {
+			lost = gateway.WithoutTurn(turn, ask, resume)
+		}), peer, facts.Now)
+		if lost != nil {
+			return lost
 		}
 		if r.Code != "" {
 			return refusedBy(policy.Verdict{Reason: r.Code, Detail: r.Detail, Alert: handshake.AlertOf(r.Code)})
 		}
 		return nil
 	}
-	session, err := s.engine.Server(ctx, &pausing{conn, ctx, turn}, hello, &params, judge, ledger)
+	session, err := s.engine.Server(ctx, gateway.NewTurnConn(conn, turn, resume), hello, &params, judge, ledger)
 	if err != nil {
 		return nil, err
 	}
@@ -84,37 +90,6 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	}
 	session.Grant()
 	return session.Conn, nil
-}
-
-// pausing is a reader's connection during its handshake: it holds no turn while
-// it waits for the reader.
-type pausing struct {
-	net.Conn
-	ctx  context.Context
-	turn *turns.Turn
-}
-
-func (c *pausing) Read(b []byte) (int, error) {
-	if !c.turn.Pause(turns.ForClient) { // it has ended: the handshake is over
-		return c.Conn.Read(b)
-	}
-	n, err := c.Conn.Read(b)
-	if rerr := c.turn.Resume(c.ctx); rerr != nil && err == nil {
-		return 0, rerr
-	}
-	return n, err
-}
-
-// scrapeCost is what a reader of admin.metrics has cost.
-func scrapeCost(hello *handshake.ClientHello, l *handshake.Ledger) work.Units {
-	if hello == nil {
-		return work.Hello(0)
-	}
-	u := work.Hello(len(hello.Raw))
-	if spent := l.Spent(); spent > 0 {
-		u += work.Handshake() + spent
-	}
-	return u
 }
 
 func refusedBy(v policy.Verdict) error {

@@ -26,6 +26,12 @@ import (
 // scraped is a house whose metrics are read by prometheus.example alone.
 func scraped(t *testing.T) *house {
 	t.Helper()
+	return scrapedBy(t, houseConfig)
+}
+
+// scrapedBy is scraped with another configuration to begin with.
+func scrapedBy(t *testing.T, base string) *house {
+	t.Helper()
 	return newHouse(t, func(h *house) {
 		h.put("srv.pem", 0o644, nil)
 		srv := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example"}, IPs: []string{"127.0.0.1"}}))
@@ -35,7 +41,7 @@ func scraped(t *testing.T) *house {
 		}
 		h.put("srv.pem", 0o644, chain)
 		h.put("srv.key", 0o600, key)
-		h.put("sslgate.yaml", 0o644, []byte(strings.Replace(houseConfig, "token_file: token}", `token_file: token,
+		h.put("sslgate.yaml", 0o644, []byte(strings.Replace(base, "token_file: token}", `token_file: token,
   metrics: {listen: "0.0.0.0:9441", from: [127.0.0.0/8], identity: pay, profile: modern,
     client: {authorities: [staff], allow: [{san_dns: [prometheus.example]}]}}}`, 1)))
 	})
@@ -299,5 +305,50 @@ func TestMetricsTakeTurns(t *testing.T) {
 	h.s.gateway.Turns().Charge(netip.MustParseAddr("127.0.0.1"), -1_000_000*work.Ordinary)
 	if err := <-done; err != nil {
 		t.Errorf("when its turn came: %v", err)
+	}
+}
+
+// While a responder is asked about its certificate, a reader of /metrics holds no
+// turn; once it has answered, the reader goes on.
+func TestMetricsHoldNoTurnForAResponder(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	ln := testpki.Must(net.Listen("tcp", "127.0.0.1:0"))
+	responder := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		<-answer
+		w.WriteHeader(http.StatusNotFound)
+	})}
+	over := make(chan struct{})
+	go func() { defer close(over); _ = responder.Serve(ln) }()
+	defer func() { _ = responder.Close(); <-over }()
+	h := scrapedBy(t, strings.Replace(houseConfig, "crl: [staff.crl]}", `ocsp: {url: "http://`+ln.Addr().String()+`/"}, revocation: soft}`, 1))
+	good := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"prometheus.example"}})).TLS()
+	done := make(chan error, 1)
+	go func() {
+		code, _, err := fetch(h.reader(t, &good, nil), "https://"+h.s.scrapes.String()+"/metrics")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("status %d", code)
+		}
+		done <- err
+	}()
+	select {
+	case <-asked:
+	case err := <-done:
+		t.Fatalf("no responder was asked: %v", err)
+	}
+	if s := h.s.gateway.Handshakes(); s.ForOthers != 1 || s.InFlight != 1 {
+		t.Errorf("while the responder is asked: %+v", s)
+	}
+	close(answer)
+	for {
+		select {
+		case <-asked: // again, about the proven peer
+			continue
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		break
 	}
 }

@@ -24,13 +24,19 @@ type Units int64
 // limits.handshakes_per_second.
 const Ordinary = fixed + exchangeX25519 + exchangeMLKEM + signP256 + 2*verifyP256 + 4*perKiB
 
-// Handshake is what every handshake costs besides what is counted one by one:
-// records, keys, hashes, memory, the record of it.
-func Handshake() Units { return fixed }
-
 // Hello is what a ClientHello of n bytes costs, or what came in its place:
 // reading it, finding its rule, and the record of the flow.
 func Hello(n int) Units { return judgement + Bytes(n) }
+
+// Leg is what a client's leg costs: its hello of n bytes, and the handshake, of
+// which spent was counted one by one. Where nothing was, there was none.
+func Leg(n int, spent Units) Units {
+	u := Hello(n)
+	if spent > 0 {
+		u += fixed + spent
+	}
+	return u
+}
 
 // Bytes is what reading n bytes of handshake messages costs: decoding, hashing,
 // decrypting, certificates with all that is in them.

@@ -30,7 +30,7 @@ func TestOrder(t *testing.T) {
 		"unknown group": {KeyExchange(tls.CurveP384, nil), KeyExchange(0x7a7a, nil)},
 		"key transport": {KeyExchange(tls.X25519, nil), KeyExchange(0, rsaKey(2048, 65537))},
 		"bytes":         {Bytes(0), Bytes(1), Bytes(4 << 10), Bytes(64 << 10)},
-		"a handshake":   {Handshake(), Ordinary, 3 * Handshake()},
+		"a handshake":   {Leg(0, 0), Leg(1024, 0), Leg(1024, 1), Ordinary, 3 * fixed},
 	} {
 		for i := 1; i < len(rising); i++ {
 			if rising[i] <= rising[i-1] {
