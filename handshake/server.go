@@ -26,10 +26,11 @@ import (
 //
 // The alert of a refusal at step 6 is the one of the Error: crypto/tls's own
 // bad_certificate is replaced (alertwire.go). Where that was not possible the
-// ledger has what was sent. A session ticket is held until the caller has
-// granted the session (ticketgate.go). In TLS 1.3 the client meets it on its first read: its own handshake has
-// ended before. The caller must let it arrive: closing a connection with unread
-// data sends a RST, which makes the peer's kernel drop the alert.
+// ledger has what was sent. In TLS 1.3 the client meets it on its first read: its
+// own handshake has ended before. The caller must let it arrive: closing a
+// connection with unread data sends a RST, which makes the peer's kernel drop the
+// alert. A session ticket is held until the caller has granted the session
+// (ticketgate.go).
 func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
 	t := newTap(l, true)
 	g := e.leg(p, check, l, conn, t)

@@ -62,10 +62,10 @@ const (
 	toClient
 )
 
-// tap watches one handshake. It changes nothing but an alert (alertwire.go) and
-// refuses nothing but a
-// signature scheme and a Certificate message beyond its bound: what it cannot read only stops it,
-// and the ledger says so.
+// tap watches one handshake. It changes nothing but an alert (alertwire.go). It
+// refuses a signature scheme that the profile does not allow, a Certificate message
+// beyond its bound, and a second ClientHello with a list beyond its cap. What it
+// cannot read only stops it, and the ledger says so.
 type tap struct {
 	// mu because crypto/tls may write an alert while another goroutine reads.
 	mu     sync.Mutex

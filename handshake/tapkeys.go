@@ -68,14 +68,8 @@ type opener struct {
 // newOpener derives the traffic keys (RFC 8446, section 7.3) of a TLS 1.3
 // CipherSuite; nil for a suite it does not know.
 func newOpener(suite uint16, secret []byte) *opener {
-	h, keyLen := sha256.New, 16
-	switch suite {
-	case tls.TLS_AES_128_GCM_SHA256:
-	case tls.TLS_AES_256_GCM_SHA384:
-		h, keyLen = sha512.New384, 32
-	case tls.TLS_CHACHA20_POLY1305_SHA256:
-		keyLen = chacha20poly1305.KeySize
-	default:
+	h, keyLen := suiteHash(suite)
+	if h == nil {
 		return nil
 	}
 	key, err := expandLabel(h, secret, "key", keyLen)
@@ -98,6 +92,20 @@ func newOpener(suite uint16, secret []byte) *opener {
 		return nil
 	}
 	return o
+}
+
+// suiteHash is the hash function of a TLS 1.3 CipherSuite and the length of its
+// keys in bytes (RFC 8446, appendix B.4); nil for a suite it does not know.
+func suiteHash(suite uint16) (h func() hash.Hash, keyLen int) {
+	switch suite {
+	case tls.TLS_AES_128_GCM_SHA256:
+		return sha256.New, 16
+	case tls.TLS_AES_256_GCM_SHA384:
+		return sha512.New384, 32
+	case tls.TLS_CHACHA20_POLY1305_SHA256:
+		return sha256.New, chacha20poly1305.KeySize
+	}
+	return nil, 0
 }
 
 // expandLabel is HKDF-Expand-Label with an empty context (RFC 8446, section 7.1).

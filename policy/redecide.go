@@ -110,25 +110,12 @@ func (s *Set) redecideUpstream(d *Decision) {
 		return
 	}
 	d.Moment = momentDestination
-	differ := func(what string) {
-		v := s.refuse(p.Rule, reason.PolicyChanged, what)
-		d.Verdict = v // how it is connected is nothing that can be observed
+	if what := differs(p, up); what != "" {
+		d.Verdict = s.refuse(p.Rule, reason.PolicyChanged, what) // how it is connected is nothing that can be observed
+		return
 	}
-	switch {
-	case up.Source != p.Source:
-		differ("the rule has source: " + p.Source.String())
-		return
-	case p.ProxyV2 && !up.ProxyV2:
-		differ("the rule has proxy_protocol: v2, and the destination was told nothing")
-		return
-	case up.ProxyV2 && !p.ProxyV2:
-		differ("the rule has no proxy_protocol, and the destination was told who the client is")
-		return
-	case p.Mode == TLSPlain:
+	if p.Mode == TLSPlain {
 		return // what is stronger than asked for may stay
-	case up.Peer == nil || up.State == nil:
-		differ("the rule has TLS with the destination, and this connection is without")
-		return
 	}
 	params, err := p.Destination(f)
 	if err != nil || params == nil {
@@ -148,6 +135,22 @@ func (s *Set) redecideUpstream(d *Decision) {
 	if e := params.Holds(up.State, nil); e != nil {
 		s.object(d, s.refuseAs(p.rule, e))
 	}
+}
+
+// differs says what of a connection with the destination the rule would have made
+// otherwise; "" if nothing. TLS where the rule asks for none may stay.
+func differs(p *Plan, up *Upstream) string {
+	switch {
+	case up.Source != p.Source:
+		return "the rule has source: " + p.Source.String()
+	case p.ProxyV2 && !up.ProxyV2:
+		return "the rule has proxy_protocol: v2, and the destination was told nothing"
+	case up.ProxyV2 && !p.ProxyV2:
+		return "the rule has no proxy_protocol, and the destination was told who the client is"
+	case p.Mode != TLSPlain && (up.Peer == nil || up.State == nil):
+		return "the rule has TLS with the destination, and this connection is without"
+	}
+	return ""
 }
 
 // object is a refusal of a rule that may be observed.

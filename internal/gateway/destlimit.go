@@ -55,7 +55,6 @@ func (d *dialsUnderWay) begin(parent context.Context, dst, client netip.Addr, mo
 	to := d.waiting[dst]
 	if to == nil {
 		to = &dialsTo{clients: map[netip.Prefix][]*dialWait{}}
-		d.waiting[dst] = to
 	}
 	if to.n >= most {
 		d.refused++
@@ -71,7 +70,7 @@ func (d *dialsUnderWay) begin(parent context.Context, dst, client netip.Addr, mo
 	ctx, w.end = context.WithCancelCause(parent)
 	to.n++
 	to.clients[key] = append(to.clients[key], w)
-	d.waiting[dst] = to
+	d.waiting[dst] = to // again where the last one has just given way
 	return ctx, func() {
 		d.mu.Lock()
 		d.drop(dst, to, w)

@@ -110,17 +110,23 @@ func TestReloadOnTheWay(t *testing.T) {
 	}
 }
 
+// relaying is the one flow of a house, of a client that was let through.
+func (h *house) relaying() *Live {
+	h.t.Helper()
+	conn, err := h.tlsClient(server4, h.alice(), nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = conn.Close() })
+	waitUntil(h.t, func() bool { return len(h.gw.registry.all()) == 1 && h.gw.registry.all()[0].Relaying() })
+	return h.gw.registry.all()[0]
+}
+
 // The facts that a flow found stay what they were, however often it is decided
 // anew: a policy that did not ask for a certificate does not make it forgotten.
 func TestRegrantKeepsWhatWasFound(t *testing.T) {
 	h := newHouse(t, mtls(), nil)
-	conn, err := h.tlsClient(server4, h.alice(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	waitUntil(t, func() bool { return len(h.gw.registry.all()) == 1 && h.gw.registry.all()[0].Relaying() })
-	l := h.gw.registry.all()[0]
+	l := h.relaying()
 	nobody := mtls()
 	nobody.Rules[0].Client = policy.ClientSpec{Certificate: "none"}
 	for i, spec := range []policy.Spec{nobody, mtls()} {
@@ -144,13 +150,7 @@ func TestRegrantKeepsWhatWasFound(t *testing.T) {
 // bring the large one back.
 func TestRegrantBringsNoHelloBack(t *testing.T) {
 	h := newHouse(t, mtls(), nil)
-	conn, err := h.tlsClient(server4, h.alice(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	waitUntil(t, func() bool { return len(h.gw.registry.all()) == 1 && h.gw.registry.all()[0].Relaying() })
-	l := h.gw.registry.all()[0]
+	l := h.relaying()
 	facts, _ := l.Found()
 	small, large := facts.Hello, *facts.Hello
 	large.Raw = make([]byte, 1000)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/clientnet"
 )
@@ -27,7 +29,7 @@ const (
 	defaultRefusals          = 200
 	defaultRefusalsPerClient = 10
 	refusalBurst             = 10
-	// refusalClients bounds those that are told apart: some 100 bytes each. A
+	// refusalClients bounds those that are told apart: some 200 bytes each. A
 	// client that finds no room shares the bucket of all.
 	refusalClients = 1 << 14
 	// refusalFlush is how long what was left out waits for a record that counts it.
@@ -81,25 +83,26 @@ func (t *tally) count() int64 {
 
 // bucket is a token bucket, with what found it empty since it gave the last token.
 type bucket struct {
-	tokens     float64
-	at         time.Time
-	suppressed int64
+	*rate.Limiter // nil before the first token was asked for
+	suppressed    int64
 }
 
-// take takes a token of one that gets rate a second.
-func (b *bucket) take(now time.Time, rate int) bool {
-	most := float64(rate) * refusalBurst
-	if b.at.IsZero() {
-		b.tokens = most
-	} else if d := now.Sub(b.at); d > 0 {
-		b.tokens = min(b.tokens+d.Seconds()*float64(rate), most)
+// take takes a token of one that gets perSecond a second.
+func (b *bucket) take(now time.Time, perSecond int) bool {
+	limit, burst := rate.Limit(perSecond), perSecond*refusalBurst
+	switch {
+	case b.Limiter == nil:
+		b.Limiter = rate.NewLimiter(limit, burst)
+	case b.Limit() != limit: // changed by a reload
+		b.SetLimitAt(now, limit)
+		b.SetBurstAt(now, burst)
 	}
-	b.at = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
+	return b.AllowN(now, 1)
+}
+
+// full says whether nothing has been taken that has not come back.
+func (b *bucket) full(now time.Time) bool {
+	return b.Limiter == nil || b.TokensAt(now) >= float64(b.Burst())
 }
 
 func newRefusals(writeSYN, writeFlow func(*audit.Record)) *refusals {
@@ -118,7 +121,7 @@ func (q *refusals) client(a netip.Addr, now time.Time) *bucket {
 	if len(q.clients) >= refusalClients {
 		looked := 0
 		for key, b := range q.clients { // the order of a map is random
-			if now.Sub(b.at) >= refusalBurst*time.Second { // full again
+			if b.full(now) {
 				delete(q.clients, key)
 			}
 			if looked++; looked >= 16 {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -149,12 +148,7 @@ func TestNoTurnWhileAnotherIsWaitedFor(t *testing.T) {
 				if err != nil {
 					t.Fatalf("the other client: %v, %+v", err, h.gw.Handshakes())
 				}
-				if _, err := conn.Write([]byte("x")); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-					t.Fatal(err)
-				}
+				echo(t, conn)
 				_ = conn.Close()
 			}
 			if n := c.waits(h); n != many {
