@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/testpki"
 )
@@ -170,5 +172,77 @@ func TestRecords(t *testing.T) {
 	}()
 	if rec, _, err := r.wait(context.Background(), other); err != nil || rec.ID != "third" {
 		t.Errorf("%+v, %v", rec, err)
+	}
+}
+
+// A RST that comes before the request is written is told to the write alone: the
+// client saw a reset all the same. What came before the RST counts first.
+func TestExchangeAfterReset(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sent  string
+		reset bool
+		seen  Seen
+	}{
+		"reset":              {"", true, SeenReset},
+		"an alert, reset":    {"\x15\x03\x01\x00\x02\x02\x0a", true, SeenAlert},
+		"an answer, reset":   {"HTTP/1.1 200 OK\r\n\r\norigin pay: hello", true, SeenAnswer},
+		"closed":             {"", false, SeenClosed},
+		"an answer, closed":  {"HTTP/1.1 200 OK\r\n\r\norigin pay: hello", false, SeenAnswer},
+		"an odd one, closed": {"HTTP/1.1 403 No\r\n\r\nsomebody else", false, SeenOther},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = ln.Close() }()
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			far, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(far, tc.sent)
+			if tc.sent != "" {
+				hasCome(t, c, unix.POLLIN)
+			}
+			if tc.reset {
+				_ = far.(*net.TCPConn).SetLinger(0)
+				_ = far.Close()
+				hasCome(t, c, unix.POLLHUP)
+			} else {
+				_ = far.(*net.TCPConn).CloseWrite()
+				defer func() { _ = far.Close() }()
+			}
+			if v := exchange(c, []byte("GET / HTTP/1.1\r\n\r\n")); v.Seen != tc.seen {
+				t.Errorf("%+v, want %s", v, tc.seen)
+			}
+		})
+	}
+}
+
+// hasCome waits for an event of a connection and leaves it to the next call.
+func hasCome(t *testing.T, c net.Conn, event int16) {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: event}}
+		n, err := unix.Poll(poll, 60_000)
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Poll(poll, 60_000)
+		}
+		if n != 1 || err != nil {
+			t.Errorf("poll: %d, %v", n, err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

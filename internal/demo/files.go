@@ -36,7 +36,7 @@ const (
 	payID         = "spiffe://demo.test/pay/client"
 	otherID       = "spiffe://demo.test/print/client"
 	foreignID     = "spiffe://elsewhere.test/pay/client"
-	helloDeadline = "2s"
+	helloDeadline = "5s"
 )
 
 // leafLife is how long the certificates of a lab that is left standing are

@@ -19,8 +19,12 @@ type Process struct {
 	log *tail
 }
 
-// startTimeout is how long the gateway may take to say that it is ready.
-const startTimeout = 15 * time.Second
+// startTimeout is how long the gateway may take to say that it is ready, and
+// stopTimeout how long it may take to end. They are long, for the machine may be busy.
+const (
+	startTimeout = time.Minute
+	stopTimeout  = time.Minute
+)
 
 // StartGateway runs `binary run -c configFile` in the gateway's namespace of
 // the lab and waits until it says that it is ready.
@@ -65,7 +69,7 @@ func (p *Process) Stop() error {
 			return fmt.Errorf("the gateway did not stop in order: %w\n%s", err, p.log)
 		}
 		return nil
-	case <-time.After(10 * time.Second):
+	case <-time.After(stopTimeout):
 		return errors.Join(fmt.Errorf("the gateway did not stop on SIGTERM\n%s", p.log), p.Kill())
 	}
 }

@@ -23,8 +23,8 @@ type records struct {
 
 // recordTimeout is how long a record may take after the client is done: the
 // gateway writes it when both sides are, and waits a moment for a client that
-// was refused to take its alert.
-const recordTimeout = 5 * time.Second
+// was refused to take its alert. It is long, for the machine may be busy.
+const recordTimeout = time.Minute
 
 func newRecords(path string) *records {
 	return &records{path: path, found: map[string]json.RawMessage{}}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,8 @@ type socket struct {
 	*net.TCPConn
 	raw     syscall.RawConn // nil where there is none
 	in, out ready
+
+	finished atomic.Bool // we have sent a FIN
 
 	offering offering
 }
