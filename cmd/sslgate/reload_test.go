@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/admin"
@@ -21,6 +22,7 @@ func (d *door) Reload() (*admin.ReloadResult, error) {
 // not the one that listens.
 func TestReloadOfAProcess(t *testing.T) {
 	sh := testneed.Tool(t, "sh")
+	testneed.Signals(t, syscall.SIGHUP)
 	socket := openDoor(t, &door{}, admin.NewHub())
 	if code, out, errs := called("reload", "--socket", socket, "--pid", strconv.Itoa(os.Getpid())); code != 0 || errs != "" || !strings.Contains(out, "policy after") {
 		t.Errorf("%d %q %q", code, out, errs)
