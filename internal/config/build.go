@@ -109,7 +109,7 @@ func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
 		b.add("shadow", "a configuration cannot be its own shadow")
 		return
 	}
-	f := load(path)
+	f := loadIn(b.file.in, path)
 	f.Config.Shadow = "" // one shadow, not a row of them
 	other, found := build(f, eng, b.now)
 	b.findings = append(b.findings, found...)

@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,8 +14,6 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
-
-	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // The bounds of a configuration file. A file is written by the operator, but
@@ -52,6 +49,8 @@ type File struct {
 	// other checks say about these is an echo and is dropped.
 	findings []Finding
 	tainted  []string
+
+	in *loading // while it is read; nil: without bounds
 }
 
 // Load reads a configuration file. The error holds every mistake that can be
@@ -76,19 +75,24 @@ func Parse(name string, src []byte) (*File, error) {
 }
 
 // load never returns nil: with findings, the File is as complete as can be.
-func load(path string) *File {
-	text, err := readBounded(path, maxFile)
+func load(path string) *File { return loadIn(nil, path) }
+
+// loadIn is load within bounds.
+func loadIn(in *loading, path string) *File {
+	text, err := in.read(path, maxFile, 1)
 	if err != nil {
-		f := &File{Name: path, src: newSource(path, nil)}
+		f := &File{Name: path, src: newSource(path, nil), in: in}
 		f.findings = []Finding{f.src.finding(place{}, "", err.Error())}
 		f.findings[0].Excerpt = ""
 		return f
 	}
-	return parse(path, text)
+	return parseIn(in, path, text)
 }
 
-func parse(name string, text []byte) *File {
-	f := &File{Name: name, places: places{}}
+func parse(name string, text []byte) *File { return parseIn(nil, name, text) }
+
+func parseIn(in *loading, name string, text []byte) *File {
+	f := &File{Name: name, places: places{}, in: in}
 	setDefaults(&f.Config)
 	if len(text) > maxFile {
 		f.src = newSource(name, nil)
@@ -256,12 +260,6 @@ func syntaxMessage(msg string) string {
 		}
 		return r
 	}, msg)
-}
-
-// readBounded reads a whole file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	_, text, err := readfile.All(context.Background(), path, limit, nil)
-	return text, err
 }
 
 // abs resolves a path of the configuration against the directory of the file.

@@ -149,8 +149,10 @@ func hugeKey(c *x509.Certificate) bool {
 // clients of other authorities must not be kept out by it.
 func (b *builder) lists(path, name string, cas []*x509.Certificate) revocation.Source {
 	file := b.file.abs(name)
-	src, err := revocation.ReadFile(file, cas)
+	src, err := revocation.ReadFile(b.file.in.context(), b.file.in.room(), file, revocation.ListBytes(b.file.Config.Ceiling()), cas)
 	switch {
+	case b.file.in.stop(err):
+		return src
 	case errors.Is(err, os.ErrNotExist):
 		b.add(path, fmt.Sprintf("%v%s", err, nearFile(file)))
 		return src

@@ -64,7 +64,7 @@ func (b *builder) sets(env *policy.Environment) {
 		}
 		path := keyPath("policy.sets", name)
 		file := b.file.abs(specs[name].File)
-		text, err := readBounded(file, maxSetFile)
+		text, err := b.file.in.read(file, maxSetFile, 1)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			b.add(path, err.Error()+nearFile(file))

@@ -124,6 +124,7 @@ type Budget struct {
 	bytes    atomic.Uint64
 
 	intake intake
+	loans  loans
 
 	say rate.Sometimes
 
@@ -148,6 +149,8 @@ type Stats struct {
 	Refused         uint64 // flows not admitted
 	Shed            uint64 // flows ended
 	ShedBytes       uint64 // bytes those held
+	Lent            int64  // bytes, for what is being loaded
+	LoansRefused    uint64 // and called back
 }
 
 // Start makes a Budget and tells the garbage collector its limit. Undo puts the
@@ -232,10 +235,22 @@ func (b *Budget) Refusing(small bool) bool {
 // Level is how near the ceiling is.
 func (b *Budget) Level() Level { return Level(b.level.Load()) }
 
+// Look measures, and returns how it stands.
+func (b *Budget) Look() Stats {
+	b.mu.Lock()
+	_ = b.observe() // Run meets the same error, and says it
+	b.mu.Unlock()
+	return b.Stats()
+}
+
 // Stats returns how it stands.
 func (b *Budget) Stats() Stats {
+	b.loans.mu.Lock()
+	lent, refused := b.loans.lent, b.loans.refused
+	b.loans.mu.Unlock()
 	return Stats{
 		Ceiling: b.cfg.Ceiling, Limit: b.limit, InUse: b.inUse.Load(), Resident: b.resident.Load(),
 		Level: b.Level(), Refused: b.refused.Load(), Shed: b.shed.Load(), ShedBytes: b.bytes.Load(),
+		Lent: lent, LoansRefused: refused,
 	}
 }

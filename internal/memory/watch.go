@@ -112,6 +112,9 @@ func (b *Budget) collection(u usage, at time.Time) {
 	b.cycles, b.cycleAt = u.cycles, at
 	b.epoch.Add(1)
 	b.admitted.Store(0)
+	b.loans.mu.Lock()
+	b.loans.seen = b.loans.lent
+	b.loans.mu.Unlock()
 }
 
 // percent of the limit that is in use or promised.
@@ -200,6 +203,9 @@ func (b *Budget) act() error {
 			b.room = room
 			tighten(room)
 		}
+	}
+	if l >= Over && b.recall() {
+		return nil // what it gives back is measured first
 	}
 	if l >= Over && b.cfg.Actions.Shed != nil {
 		need := b.inUse.Load() - b.limit*shedTo/100

@@ -78,7 +78,7 @@ func All(ctx context.Context, path string, limit int64, room Room) (fs.FileInfo,
 	data, err := From(ctx, f, limit, room)
 	switch {
 	case ctx.Err() != nil:
-		return info, nil, ctx.Err()
+		return info, nil, context.Cause(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return info, nil, fmt.Errorf("%s %w: reading it waits for something", path, ErrNotRegular)
 	case errors.Is(err, ErrTooLarge):
@@ -120,8 +120,8 @@ func From(ctx context.Context, r io.Reader, limit int64, room Room) ([]byte, err
 	var parts [][]byte
 	total := int64(0)
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		// Small files are the rule: the first piece is small, too.
 		size := min(max(total, 4<<10), chunk)

@@ -170,7 +170,7 @@ func TestReload(t *testing.T) {
 	}
 	epoch := k.Epoch()
 	// An older file, read by the configuration: what is known stays.
-	older := testpki.Must(ReadFile(file(t, dir, "all.crl", pemOf(w.crl(t, w.root, crl{number: 5}), w.crl(t, w.inter, crl{number: 4}))), w.cas()))
+	older := testpki.Must(readLists(file(t, dir, "all.crl", pemOf(w.crl(t, w.root, crl{number: 5}), w.crl(t, w.inter, crl{number: 4}))), w.cas()))
 	b := w.authority(Hard)
 	b.Sources = []Source{older}
 	k.Reload([]Authority{b})
@@ -180,7 +180,7 @@ func TestReload(t *testing.T) {
 	if e := k.Stats().Authorities["staff"].Lists[0].Error; !strings.Contains(e, "number 4 after number 5") {
 		t.Errorf("error %q", e)
 	}
-	newer := testpki.Must(ReadFile(file(t, dir, "all.crl", pemOf(w.crl(t, w.root, crl{number: 5}), w.crl(t, w.inter, crl{number: 6}))), w.cas()))
+	newer := testpki.Must(readLists(file(t, dir, "all.crl", pemOf(w.crl(t, w.root, crl{number: 5}), w.crl(t, w.inter, crl{number: 6}))), w.cas()))
 	b.Sources = []Source{newer}
 	k.Reload([]Authority{b})
 	if r := check(); r.Status != Good {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/memory"
 )
 
 // Options of a Checker. The zero value is good.
@@ -30,16 +32,24 @@ type Options struct {
 	// FetchTimeout bounds one fetch in all; 0 is a minute, in which 38 MB come
 	// over 6 Mbit/s.
 	FetchTimeout time.Duration
+	// MaxBytes bounds one file or answer with lists; 0 is MaxListBytes. See
+	// ListBytes.
+	MaxBytes int64
+	// Memory lends what loading takes; nil lends without a bound.
+	Memory *memory.Budget
+
+	pace time.Duration // for tests; 0 is paceEvery
 }
 
 // Checker says of verified chains whether something in them is revoked. It is
 // safe for concurrent use; Check never waits for a list to load.
 type Checker struct {
 	o      Options
-	client *http.Client
+	client *http.Client // for lists
+	asks   *http.Client // for responders: no slow server of lists takes their connections
 	data   atomic.Pointer[snapshot]
 	epoch  atomic.Uint64
-	loads  chan struct{} // slots for reading and parsing lists
+	slots  slots
 
 	reloading   sync.Mutex // held over a Reload
 	mu          sync.Mutex
@@ -97,22 +107,24 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 	if o.FetchTimeout <= 0 {
 		o.FetchTimeout = time.Minute
 	}
+	if o.MaxBytes <= 0 || o.MaxBytes > MaxListBytes {
+		o.MaxBytes = MaxListBytes
+	}
+	if o.pace <= 0 {
+		o.pace = paceEvery
+	}
 	if o.State != "" {
 		if err := os.MkdirAll(o.State, 0o700); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 	}
 	c := &Checker{
-		o: o, client: newClient(), loads: make(chan struct{}, maxLoads),
+		o: o, client: newClient(), asks: newClient(), slots: newSlots(),
 		responders: map[string]*responder{}, counters: map[string]*counters{}, ended: map[[32]byte]bool{}, subscribers: map[int]func(){},
 	}
 	c.Reload(slices.Clone(authorities))
 	return c, nil
 }
-
-// maxLoads is how many lists are read and parsed at the same time: one of a
-// million entries takes some 120 MB while it loads.
-const maxLoads = 2
 
 // Reload replaces the authorities. What was fetched for a source that stays is
 // kept, and so are the counters and OCSP answers of an authority that stays.
@@ -142,7 +154,7 @@ func (c *Checker) Reload(authorities []Authority) {
 			continue
 		}
 		if a.OCSP != nil {
-			r := newResponder(*a.OCSP, c.client, n)
+			r := newResponder(*a.OCSP, c.asks, n)
 			if old := responders[a.Name]; old != nil && old.cfg == r.cfg {
 				r = old
 			}

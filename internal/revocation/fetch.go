@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
@@ -22,6 +23,7 @@ func newClient() *http.Client {
 		Transport: &http.Transport{
 			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSHandshakeTimeout:    10 * time.Second,
+			ResponseHeaderTimeout:  20 * time.Second,
 			DisableCompression:     true,
 			MaxIdleConnsPerHost:    4,
 			MaxConnsPerHost:        maxQuestions,
@@ -82,10 +84,13 @@ func (u unreachable) Error() string { return u.err.Error() }
 
 func (u unreachable) Unwrap() []error { return []error{u.err, errUnreachable} }
 
-// fetch gets a URL once, within ctx and MaxListBytes.
-func (c *Checker) fetch(ctx context.Context, location string, t tags) ([]byte, tags, error) {
+// fetch gets a URL once, within ctx, Options.FetchTimeout and MaxBytes. What
+// comes is taken of room as it comes, and stays taken.
+func (c *Checker) fetch(ctx context.Context, room *memory.Loan, location string, t tags) ([]byte, tags, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.FetchTimeout)
 	defer cancel()
+	ctx, slow := context.WithCancelCause(ctx)
+	defer slow(nil)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
 		return nil, tags{}, err
@@ -111,14 +116,19 @@ func (c *Checker) fetch(ctx context.Context, location string, t tags) ([]byte, t
 		}
 		return nil, tags{}, err
 	}
-	if resp.ContentLength > MaxListBytes {
-		return nil, tags{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, resp.ContentLength, MaxListBytes)
+	if resp.ContentLength > c.o.MaxBytes {
+		return nil, tags{}, unread(fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, resp.ContentLength, c.o.MaxBytes))
 	}
-	data, err := readfile.From(ctx, resp.Body, MaxListBytes, nil)
-	switch {
-	case errors.Is(err, ErrTooLarge):
-		return nil, tags{}, err
-	case err != nil:
+	body, stop := paced(resp.Body, c.o.pace, slow)
+	defer stop()
+	data, err := readfile.From(ctx, body, c.o.MaxBytes, room)
+	if err == nil {
+		err = room.Take(int64(len(data))) // From has given back what it took
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errTooSlow) || errors.Is(cause, memory.ErrNoRoom) {
+			err = cause
+		}
 		return nil, tags{}, unreachable{err}
 	}
 	return data, tags{ETag: short(resp.Header.Get("ETag")), LastModified: short(resp.Header.Get("Last-Modified"))}, nil

@@ -66,7 +66,7 @@ func FuzzEntries(f *testing.F) {
 	f.Add([]byte{}, idp(f, 4, 5).Value)
 	f.Add([]byte{0x30, 3, 2, 1, 5}, []byte{0x30, 0})
 	f.Fuzz(func(t *testing.T, list, point []byte) {
-		set, err := entries(list)
+		set, err := entries(t.Context(), nil, list)
 		if err != nil && (!oneOfThe(err) || set.len() != 0) {
 			t.Errorf("%d entries, %v", set.len(), err)
 		}

@@ -110,6 +110,11 @@ func file(t testing.TB, dir, name string, data []byte) string {
 	return path
 }
 
+// readLists is ReadFile with no bound but that of all lists.
+func readLists(path string, cas []*x509.Certificate) (Source, error) {
+	return ReadFile(context.Background(), nil, path, MaxListBytes, cas)
+}
+
 // clock can be moved.
 type clock struct {
 	mu  sync.Mutex
@@ -135,6 +140,7 @@ func checker(t testing.TB, o Options, list ...Authority) *Checker {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.client.CloseIdleConnections)
+	t.Cleanup(c.asks.CloseIdleConnections)
 	return c
 }
 

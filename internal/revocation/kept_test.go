@@ -112,7 +112,7 @@ func TestVanishedInAReload(t *testing.T) {
 	load := func(path string) Authority {
 		t.Helper()
 		a := w.authority(Soft)
-		a.Sources = []Source{testpki.Must(ReadFile(path, w.cas()))}
+		a.Sources = []Source{testpki.Must(readLists(path, w.cas()))}
 		return a
 	}
 	k := checker(t, Options{}, load(path))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/memory"
 )
 
 // How failures are tried again: after firstRetry, then twice as long each
@@ -30,6 +32,7 @@ func jitter(d time.Duration) time.Duration {
 // Authority.Refresh, and again soon after a failure. It returns when all that
 // it started has ended.
 func (c *Checker) Run(ctx context.Context) error {
+	defer c.asks.CloseIdleConnections()
 	defer c.client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -80,7 +83,7 @@ func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
 		if IsURL(s.location) {
 			return !now.Before(s.due)
 		}
-		return s.isNew()
+		return s.isNew() || s.again && !now.Before(s.due)
 	}) {
 		wg.Go(func() { c.load(ctx, src) })
 	}
@@ -108,7 +111,11 @@ type loaded struct {
 
 // load reads one claimed source and takes its lists over if they are good.
 func (c *Checker) load(ctx context.Context, src *source) {
-	got, err := c.read(ctx, src)
+	// The loan spans all of it: what comes, what is made of it, and what it
+	// replaces, which goes when flows have looked at it for the last time.
+	within, loan := c.o.Memory.Borrow(ctx)
+	defer loan.Return()
+	got, err := c.read(within, loan, src)
 	now := c.o.Now()
 	c.mu.Lock()
 	if !IsURL(src.location) && got.file.info != nil {
@@ -137,6 +144,7 @@ func (c *Checker) load(ctx context.Context, src *source) {
 	}
 	news := err != nil && (src.err == nil || src.err.Error() != err.Error())
 	src.err, src.busy = err, false
+	src.again = !IsURL(src.location) && errors.Is(err, memory.ErrNoRoom)
 	inUse := src.lists // once it is not busy, the next load may change them
 	src.schedule(now)
 	c.mu.Unlock()
@@ -185,30 +193,6 @@ func (s *source) schedule(now time.Time) {
 		wait = min(wait, next)
 	}
 	s.due = now.Add(jitter(wait))
-}
-
-// read gets the lists of a source.
-func (c *Checker) read(ctx context.Context, src *source) (got loaded, err error) {
-	select {
-	case c.loads <- struct{}{}:
-		defer func() { <-c.loads }()
-	case <-ctx.Done():
-		return got, ctx.Err()
-	}
-	cas := src.authority.cas()
-	if !IsURL(src.location) {
-		got.lists, got.file, err = readFile(ctx, src.location, cas)
-		return got, err
-	}
-	c.mu.Lock()
-	known := src.tags
-	c.mu.Unlock()
-	src.counters.fetches.Add(1)
-	if got.data, got.tags, err = c.fetch(ctx, src.location, known); err != nil {
-		return got, err
-	}
-	got.lists, err = ParseLists(got.data, cas)
-	return got, err
 }
 
 // age says, once for each stage, that a list goes stale; an expired one raises

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
@@ -28,6 +29,7 @@ type source struct {
 	stage map[*List]stage // what was logged of each list
 
 	busy  bool
+	again bool      // a file for which there was no room: it is read again when due
 	due   time.Time // the next load
 	fails int       // in a row
 	file  fileID    // of the file that was read last
@@ -59,7 +61,7 @@ func (s *source) same(o *source) bool {
 func (s *source) inherit(o *source) {
 	switch err := older(o.lists, s.lists, false); {
 	case s.lists == nil:
-		s.lists, s.err, s.file = o.lists, o.err, o.file
+		s.lists, s.err, s.file, s.again = o.lists, o.err, o.file, o.again
 	case err != nil:
 		s.lists, s.err = o.lists, err
 	}
@@ -67,13 +69,17 @@ func (s *source) inherit(o *source) {
 }
 
 // begin gives a new source its first lists: those that were handed in, those
-// of its file, or the last good copy of what was fetched.
+// of its file, or the last good copy of what was fetched. One is begun after the
+// other, so it asks for no slot; it needs room as any load does.
 func (c *Checker) begin(src *source) {
-	switch {
-	case src.lists != nil:
+	if src.lists != nil {
 		return
+	}
+	ctx, loan := c.o.Memory.Borrow(context.Background())
+	defer loan.Return()
+	switch {
 	case IsURL(src.location):
-		lists, t, err := c.restore(context.Background(), src)
+		lists, t, err := c.restore(ctx, loan, src)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			src.counters.failures.Add(1)
 			c.o.Log.Warn("the copy of a revocation list is of no use; it is fetched anew",
@@ -81,8 +87,8 @@ func (c *Checker) begin(src *source) {
 		}
 		src.lists, src.tags = lists, t
 	default:
-		lists, id, err := readFile(context.Background(), src.location, src.authority.cas())
-		src.lists, src.file, src.err = lists, id, err
+		lists, id, err := readFile(ctx, loan, src.location, c.o.MaxBytes, src.authority.cas())
+		src.lists, src.file, src.err, src.again = lists, id, err, errors.Is(err, memory.ErrNoRoom)
 		if err != nil {
 			src.counters.failures.Add(1)
 			c.complain(src, nil, err)
@@ -100,23 +106,29 @@ func (c *Checker) complain(src *source, lists []*List, err error) {
 		zap.String("source", src.location), zap.Error(err), zap.String("known", known))
 }
 
-// readFile reads and verifies a file.
-func readFile(ctx context.Context, path string, cas []*x509.Certificate) ([]*List, fileID, error) {
-	info, data, err := readfile.All(ctx, path, MaxListBytes, nil)
+// readFile reads and verifies a file of at most limit bytes. ctx and room are
+// of one loan.
+func readFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) ([]*List, fileID, error) {
+	info, data, err := readfile.All(ctx, path, limit, room)
 	id := fileID{info: info}
 	if info != nil {
 		id.size, id.mtime = info.Size(), info.ModTime()
 	}
-	if err != nil {
-		return nil, id, err
+	if err == nil {
+		err = room.Take(int64(len(data))) // All has given back what it took
 	}
-	lists, err := ParseLists(data, cas)
-	return lists, id, err
+	if err != nil {
+		return nil, id, unread(err)
+	}
+	lists, err := parseTaken(ctx, room, data, cas)
+	return lists, id, unread(err)
 }
 
-// ReadFile reads and verifies the lists of a file once, for a Checker to use.
-func ReadFile(path string, cas []*x509.Certificate) (Source, error) {
-	lists, id, err := readFile(context.Background(), path, cas)
+// ReadFile reads and verifies the lists of a file of at most limit bytes (see
+// ListBytes) once, for a Checker to use. ctx and room are of one loan, which the
+// caller returns; it may be nil.
+func ReadFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) (Source, error) {
+	lists, id, err := readFile(ctx, room, path, limit, cas)
 	return Source{Location: path, Lists: lists, file: id}, err
 }
 

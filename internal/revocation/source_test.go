@@ -120,7 +120,7 @@ func TestFileIsWatched(t *testing.T) {
 
 func TestFileThatIsNone(t *testing.T) {
 	w := newWorld(t)
-	if _, err := ReadFile(t.TempDir(), w.cas()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := readLists(t.TempDir(), w.cas()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a directory: %v", err)
 	}
 	sparse := filepath.Join(t.TempDir(), "huge.crl")
@@ -132,7 +132,7 @@ func TestFileThatIsNone(t *testing.T) {
 	if err := f.Truncate(MaxListBytes + 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadFile(sparse, w.cas()); !errors.Is(err, ErrTooLarge) {
+	if _, err := readLists(sparse, w.cas()); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a huge file: %v", err)
 	}
 	if _, err := readfile.From(t.Context(), zeros{}, 100, nil); !errors.Is(err, ErrTooLarge) {

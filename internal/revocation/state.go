@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
@@ -35,15 +36,18 @@ func (c *Checker) copyPath(src *source) string {
 
 // restore reads the last good copy, and verifies it anew: the directory is no
 // better proof than the network.
-func (c *Checker) restore(ctx context.Context, src *source) ([]*List, tags, error) {
+func (c *Checker) restore(ctx context.Context, room *memory.Loan, src *source) ([]*List, tags, error) {
 	if c.o.State == "" {
 		return nil, tags{}, fs.ErrNotExist
 	}
-	_, data, err := readfile.All(ctx, c.copyPath(src)+".crl", MaxListBytes, nil)
+	_, data, err := readfile.All(ctx, c.copyPath(src)+".crl", c.o.MaxBytes, room)
 	if err != nil {
 		return nil, tags{}, err
 	}
-	lists, err := ParseLists(data, src.authority.cas())
+	if err := room.Take(int64(len(data))); err != nil {
+		return nil, tags{}, err
+	}
+	lists, err := parseTaken(ctx, room, data, src.authority.cas())
 	if err != nil {
 		return nil, tags{}, err
 	}

@@ -149,7 +149,7 @@ func (h *house) start(rt *config.Runtime) {
 	t.Helper()
 	origin := h.origin()
 	var err error
-	if h.s.revocation, err = openRevocation(context.Background(), rt, h.s.log); err != nil {
+	if h.s.revocation, err = openRevocation(context.Background(), rt, h.s.memory, h.s.log); err != nil {
 		t.Fatal(err)
 	}
 	gc := h.s.gatewayConfig()

@@ -15,7 +15,7 @@ import (
 // openMemory makes the process keep to limits.memory. It is told what to do
 // about it only once the parts run (runMemory).
 func (s *Service) openMemory() error {
-	ceiling := s.ceiling()
+	ceiling := s.rt.Config.Ceiling()
 	if ceiling < memory.MinCeiling {
 		s.log.Warn("memory has no bound: this machine's is not known, or too little", zap.Int64("three_quarters", ceiling))
 		return nil
@@ -25,23 +25,18 @@ func (s *Service) openMemory() error {
 		Ceiling: ceiling, Log: s.log,
 		Actions: memory.Actions{Tighten: func(room int64) { s.setBufferRoom(ceiling, room) }, Shed: s.shed},
 	})
-	if err != nil {
-		return err
-	}
-	// What is in use before any flow is there, with authorities and revocation
-	// lists, says whether the ceiling can work at all.
-	if st := s.memory.Stats(); st.Resident > st.Ceiling/2 {
-		s.log.Warn("limits.memory leaves little for flows", zap.Int64("ceiling", st.Ceiling), zap.Int64("resident", st.Resident))
-	}
-	return nil
+	return err
 }
 
-// ceiling is what limits.memory says, or what follows from the machine, in bytes.
-func (s *Service) ceiling() int64 {
-	if c := int64(s.rt.Config.Limits.Memory); c != 0 {
-		return c
+// warnMemory says whether the ceiling can work at all: by what is in use before
+// any flow is there, with authorities and revocation lists.
+func (s *Service) warnMemory() {
+	if s.memory == nil {
+		return
 	}
-	return memory.DefaultCeiling()
+	if st := s.memory.Look(); st.Resident > st.Ceiling/2 {
+		s.log.Warn("limits.memory leaves little for flows", zap.Int64("ceiling", st.Ceiling), zap.Int64("resident", st.Resident))
+	}
 }
 
 // runMemory watches the memory until ctx ends.

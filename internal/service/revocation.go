@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
@@ -28,8 +29,10 @@ const (
 
 // openRevocation makes the Checker from what the configuration has read, and
 // fetches what is missing.
-func openRevocation(ctx context.Context, rt *config.Runtime, log *zap.Logger) (*revocation.Checker, error) {
-	c, err := revocation.New(rt.Revocation, revocation.Options{State: rt.Config.State, Log: log})
+func openRevocation(ctx context.Context, rt *config.Runtime, room *memory.Budget, log *zap.Logger) (*revocation.Checker, error) {
+	c, err := revocation.New(rt.Revocation, revocation.Options{
+		State: rt.Config.State, Log: log, Memory: room, MaxBytes: revocation.ListBytes(rt.Config.Ceiling()),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -132,12 +132,16 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service,
 	if s.records, err = openRecords(&rt.Config.Audit, opt.Stdout, opt.Log); err != nil {
 		return nil, err
 	}
-	if s.revocation, err = openRevocation(ctx, rt, s.log); err != nil {
-		return nil, errors.Join(err, s.records.Close())
-	}
 	if err = s.openMemory(); err != nil {
 		return nil, errors.Join(err, s.records.Close())
 	}
+	if s.revocation, err = openRevocation(ctx, rt, s.memory, s.log); err != nil {
+		if s.memory != nil {
+			s.undoMemory()
+		}
+		return nil, errors.Join(err, s.records.Close())
+	}
+	s.warnMemory()
 	s.metrics = s.newMetrics()
 	s.notify = newNotifier(os.Getenv, s.log)
 	return s, nil
@@ -213,7 +217,7 @@ func (s *Service) openDevice() error {
 
 func (s *Service) stackConfig() stack.Config {
 	c := s.rt.Config
-	receive, send := bufferMax(s.ceiling())
+	receive, send := bufferMax(c.Ceiling())
 	return stack.Config{
 		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
 		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
