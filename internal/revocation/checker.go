@@ -173,6 +173,8 @@ func (c *Checker) Reload(authorities []Authority) {
 	for _, src := range sources {
 		if i := slices.IndexFunc(c.sources, src.same); i >= 0 {
 			src.inherit(c.sources[i])
+		} else if i := slices.IndexFunc(c.sources, src.samePlace); i >= 0 && src.lists == nil {
+			src.adopt(c.sources[i])
 		}
 	}
 	c.authorities, c.sources, c.responders, c.counters, c.takens = list, sources, newResponders, newCounts, newTakens

@@ -206,3 +206,14 @@ func (w *world) staple(t testing.TB, ca *testpki.CA, c *x509.Certificate, r repl
 	}
 	return der
 }
+
+func newInt(n int) *big.Int { return big.NewInt(int64(n)) }
+
+func mustCRL(t testing.TB, w *world, l *x509.RevocationList) []byte {
+	t.Helper()
+	der, err := x509.CreateRevocationList(rand.Reader, l, w.root.Cert, w.root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}

@@ -52,8 +52,26 @@ func (s *source) lost() bool {
 
 // same says whether o is the same source of the same authority, trusted alike.
 func (s *source) same(o *source) bool {
-	return s.authority.Name == o.authority.Name && s.location == o.location &&
+	return s.samePlace(o) &&
 		slices.EqualFunc(s.authority.cas(), o.authority.cas(), func(a, b *x509.Certificate) bool { return a.Equal(b) })
+}
+
+// samePlace says whether o is the same place of the same authority, whomever
+// that trusted.
+func (s *source) samePlace(o *source) bool {
+	return s.authority.Name == o.authority.Name && s.location == o.location
+}
+
+// adopt takes over what is still trusted of the lists that an earlier
+// configuration knew of the same place, where nothing could be read there.
+func (s *source) adopt(o *source) {
+	cas := s.authority.cas()
+	for _, l := range o.lists {
+		if slices.ContainsFunc(cas, l.IssuedBy) {
+			s.lists = append(s.lists, l)
+		}
+	}
+	s.stage = o.stage
 }
 
 // inherit takes over what an earlier configuration knew. What the new one has

@@ -1,0 +1,168 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+)
+
+// What is loaded gets what is free below three quarters of the limit, and half of
+// it at most; what is returned can be lent again.
+func TestLoansAreBounded(t *testing.T) {
+	x := newBench(t) // the limit is 200 MiB, 10 are in use and more by stacks and the like
+	_, l := x.b.Borrow(t.Context())
+	if err := l.Take(101 * mib); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("more than half of the limit: %v", err)
+	}
+	if err := l.Take(60 * mib); err != nil {
+		t.Fatal(err)
+	}
+	_, other := x.b.Borrow(t.Context())
+	if err := other.Take(41 * mib); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("both together more than half: %v", err)
+	}
+	if err := other.Take(40 * mib); err != nil {
+		t.Error(err)
+	}
+	other.Return()
+	if st := x.b.Stats(); st.Lent != 60*mib || st.LoansRefused != 2 {
+		t.Errorf("%+v", st)
+	}
+	l.Give(10 * mib)
+	l.Give(1000 * mib) // no more than was taken
+	l.Return()
+	l.Return()
+	if st := x.b.Stats(); st.Lent != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := l.Take(1); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its return: %v", err)
+	}
+	// Flows hold much: there is room up to three quarters, not more.
+	x.u.live, x.alive = 120*mib, 120*mib
+	x.u.cycles++
+	x.look(t)
+	_, l = x.b.Borrow(t.Context())
+	defer l.Return()
+	if err := l.Take(40 * mib); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("beside flows that hold 120 of 200 MiB: %v", err)
+	}
+	if err := l.Take(20 * mib); err != nil {
+		t.Error(err)
+	}
+	// What a loan has used is measured by the next collection, and not counted twice.
+	x.u.live, x.alive = 140*mib, 140*mib
+	x.u.cycles++
+	x.look(t)
+	if err := l.Take(8 * mib); err != nil {
+		t.Errorf("counted twice: %v", err)
+	}
+}
+
+// What was alive at the last collection may be garbage now: it is looked before
+// a loan is refused.
+func TestLoanMakesACollection(t *testing.T) {
+	x := newBench(t)
+	x.u.live, x.alive = 145*mib, 20*mib
+	x.u.cycles++
+	x.look(t)
+	_, l := x.b.Borrow(t.Context())
+	defer l.Return()
+	if err := l.Take(50 * mib); !errors.Is(err, ErrNoRoom) || x.made != 0 {
+		t.Errorf("a moment after a collection: %v, %d made", err, x.made)
+	}
+	x.now = x.now.Add(2 * collectEvery)
+	if err := l.Take(50 * mib); err != nil || x.made != 1 {
+		t.Errorf("%v, %d collections", err, x.made)
+	}
+}
+
+// Before a flow is ended loans are called back, and what they leave is
+// collected; only who does not give back for a second is not waited for.
+func TestLoansGiveWayToFlows(t *testing.T) {
+	for _, obeys := range []bool{true, false} {
+		x := newBench(t)
+		x.held = 100 * mib
+		ctx, l := x.b.Borrow(t.Context())
+		small, s := x.b.Borrow(t.Context())
+		if err := errors.Join(l.Take(60*mib), s.Take(1)); err != nil {
+			t.Fatal(err)
+		}
+		x.u.live, x.alive = 175*mib, 115*mib
+		x.u.cycles++
+		x.look(t)
+		if len(x.asked) != 0 || !errors.Is(context.Cause(ctx), ErrNoRoom) || !errors.Is(context.Cause(small), ErrNoRoom) {
+			t.Fatalf("flows were asked for %v, the loan's end is %v", x.asked, context.Cause(ctx))
+		}
+		if err := l.Take(1); !errors.Is(err, ErrNoRoom) {
+			t.Errorf("a loan that was called back grows: %v", err)
+		}
+		if !obeys {
+			x.alive = 175 * mib
+			x.now = x.now.Add(recallFor)
+			x.look(t)
+			if len(x.asked) != 1 {
+				t.Error("flows hold the ceiling no more when a loan is kept")
+			}
+		}
+		l.Return()
+		s.Return()
+		if obeys {
+			x.look(t)
+			if len(x.asked) != 0 || x.made == 0 || x.b.Level() >= Over {
+				t.Errorf("flows were asked for %v after %d collections, %s", x.asked, x.made, x.b.Level())
+			}
+			if st := x.b.Stats(); st.LoansRefused < 2 || x.logged.FilterMessage("memory is short: what is being loaded gives way to flows").Len() != 1 {
+				t.Errorf("%+v", st)
+			}
+		}
+	}
+}
+
+// The end of the caller's context ends the loan with its cause.
+func TestLoanEndsWithItsContext(t *testing.T) {
+	x := newBench(t)
+	ctx, stop := context.WithCancelCause(t.Context())
+	in, l := x.b.Borrow(ctx)
+	defer l.Return()
+	why := errors.New("why")
+	stop(why)
+	if err := l.Take(1); !errors.Is(err, why) || !errors.Is(context.Cause(in), why) {
+		t.Errorf("%v, %v", err, context.Cause(in))
+	}
+	var none *Budget
+	if in, l := none.Borrow(t.Context()); in != t.Context() || l.Take(1<<40) != nil {
+		t.Error("without a budget there is a bound")
+	} else {
+		l.Give(1)
+		l.Return()
+	}
+}
+
+// Loans from many goroutines: nothing is lent twice or lost.
+func TestLoansTogether(t *testing.T) {
+	x := newBench(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				_, l := x.b.Borrow(t.Context())
+				for range 10 {
+					if l.Take(5*mib) != nil {
+						break
+					}
+					if lent := x.b.Stats().Lent; lent > 100*mib {
+						t.Errorf("%d MiB are lent", lent/mib)
+					}
+				}
+				l.Give(mib)
+				l.Return()
+			}
+		})
+	}
+	wg.Wait()
+	if st := x.b.Stats(); st.Lent != 0 {
+		t.Errorf("%+v", st)
+	}
+}

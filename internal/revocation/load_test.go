@@ -1,0 +1,287 @@
+package revocation
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/memory"
+	"github.com/sslgate/sslgate/internal/testpki"
+)
+
+// drip sends a byte now and then, after what begin sends.
+func drip(begin func(http.ResponseWriter)) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		begin(rw)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			rw.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := rw.Write([]byte{0x30}); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Servers that drip, more of them than may be asked at a time, hold up neither
+// files nor other servers, nor a start, and each is cut off and says why.
+func TestSlowServersHoldNobodyUp(t *testing.T) {
+	w := newWorld(t)
+	slow := publish(t, nil)
+	slow.set(nil, "", drip(func(rw http.ResponseWriter) { rw.Header().Set("Content-Length", "267386880") }))
+	good := publish(t, w.crl(t, w.inter, crl{number: 1, revoked: []*x509.Certificate{w.client.Cert}}))
+	path := file(t, t.TempDir(), "root.crl", w.crl(t, w.root, crl{number: 1}))
+	var places []string
+	for i := range maxFetches + 6 {
+		places = append(places, fmt.Sprintf("%s/%d", slow.URL, i))
+	}
+	k := checker(t, Options{Poll: 2 * time.Millisecond, pace: time.Second}, w.authority(Hard, append(places, good.URL, path)...))
+	running(t, k)
+	file(t, filepath.Dir(path), "root.crl", w.crl(t, w.root, crl{number: 2, revoked: []*x509.Certificate{w.direct.Cert}}))
+	status := func(c *testpki.Cert) Status { return k.Check(t.Context(), peerOf(c, w.root), w.now).Status }
+	eventually(t, "the file", func() bool { return status(w.direct) == Revoked })
+	eventually(t, "the good server's list", func() bool { return status(w.client) == Revoked })
+	eventually(t, "the reason", func() bool {
+		n := 0
+		for _, l := range k.Stats().Authorities["staff"].Lists {
+			if strings.Contains(l.Error, "sends less than") {
+				n++
+			}
+		}
+		return n == len(places)
+	})
+}
+
+// Servers that say or send what is too much cost what they have sent, at most
+// the bound, and nothing is lost of what was known.
+func TestHostileAnswers(t *testing.T) {
+	w := newWorld(t)
+	known := w.crl(t, w.root, crl{number: 1, revoked: []*x509.Certificate{w.direct.Cert}})
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = z.Write(make([]byte, 64<<20))
+	_ = z.Close()
+	const bound = 1 << 20
+	for name, c := range map[string]struct {
+		handle http.HandlerFunc
+		says   string
+		lost   bool
+	}{
+		"a claim, and nothing": {func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Length", "267386880")
+			rw.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, "too large: 267386880 bytes, at most 1048576", false},
+		"a claim below the bound, and nothing": {func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Length", fmt.Sprint(bound-1))
+			rw.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, "sends less than", false},
+		"chunks without end": {func(rw http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := rw.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		}, "too large: more than 1048576 bytes", false},
+		"a compressed answer": {func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Encoding", "gzip")
+			_, _ = rw.Write(zipped.Bytes())
+		}, "not a revocation list", true},
+		"drips from the first byte": {drip(func(http.ResponseWriter) {}), "sends less than", false},
+		"stops in the middle": {func(rw http.ResponseWriter, r *http.Request) {
+			_, _ = rw.Write(make([]byte, bound/2))
+			rw.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, "sends less than", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := publish(t, known)
+			k := checker(t, Options{MaxBytes: bound, pace: 100 * time.Millisecond}, w.authority(Soft, p.URL))
+			k.Prime(t.Context())
+			p.set(nil, "", c.handle)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			k.claim(func(*source) bool { return true })
+			k.load(t.Context(), k.sources[0])
+			runtime.ReadMemStats(&after)
+			l := k.Stats().Authorities["staff"].Lists[0]
+			if !strings.Contains(l.Error, c.says) || (l.State == missing) != c.lost {
+				t.Errorf("%q, %s", l.Error, l.State)
+			}
+			if k.Check(t.Context(), peerOf(w.direct, w.root), w.now).Status != Revoked {
+				t.Error("the revoked client is let in")
+			}
+			// The server runs in this process, too.
+			if d := after.TotalAlloc - before.TotalAlloc; d > 16*bound {
+				t.Errorf("%d bytes allocated", d)
+			}
+		})
+	}
+}
+
+// budget is a real one. The test takes of it what it wants to be in use.
+func budget(t *testing.T) *memory.Budget {
+	t.Helper()
+	b, undo, err := memory.Start(memory.Config{Ceiling: 1 << 30, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(undo)
+	return b
+}
+
+// fill takes all that may be lent, but for less than a piece.
+func fill(t *testing.T, b *memory.Budget) *memory.Loan {
+	t.Helper()
+	_, l := b.Borrow(context.Background())
+	t.Cleanup(l.Return)
+	for n := int64(1 << 30); n >= 64; n /= 2 {
+		for l.Take(n) == nil {
+		}
+	}
+	return l
+}
+
+// A list for which there is no room is not taken, wherever it comes from: that
+// is said, the list of before stays and has not vanished, and once there is
+// room the list is taken without anything being changed.
+func TestNoRoomForAList(t *testing.T) {
+	w := newWorld(t)
+	for name, place := range map[string]func(t *testing.T, data []byte) (location string, change func([]byte)){
+		"file": func(t *testing.T, data []byte) (string, func([]byte)) {
+			path := file(t, t.TempDir(), "x.crl", data)
+			return path, func(data []byte) { file(t, filepath.Dir(path), "x.crl", data) }
+		},
+		"URL": func(t *testing.T, data []byte) (string, func([]byte)) {
+			p := publish(t, data)
+			return p.URL, func(data []byte) { p.set(data, "", nil) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, clk := budget(t), &clock{now: w.now}
+			log, logs := logged()
+			location, change := place(t, w.crl(t, w.root, crl{number: 1, to: 1000 * time.Hour, revoked: []*x509.Certificate{w.direct.Cert}}))
+			k := checker(t, Options{Log: log, Poll: 2 * time.Millisecond, Now: clk.Now, Memory: b}, w.authority(Soft, location))
+			k.Prime(t.Context())
+			status := func() Status { return k.Check(t.Context(), peerOf(w.direct, w.root), clk.Now()).Status }
+			if status() != Revoked {
+				t.Fatal("the first list was not taken")
+			}
+			running(t, k)
+			all := fill(t, b)
+			change(w.crl(t, w.root, crl{number: 2, to: 1000 * time.Hour}))
+			clk.add(70 * time.Minute)
+			eventually(t, "a complaint", func() bool { return logs.FilterMessage("revocation list not taken").Len() == 1 })
+			a := k.Stats().Authorities["staff"]
+			if l := a.Lists[0]; !strings.Contains(l.Error, "limits.memory has no room") || l.State != "fresh" || a.Failures != 1 {
+				t.Errorf("%+v", a)
+			}
+			if status() != Revoked {
+				t.Error("the list of before did not stay")
+			}
+			// A reload that trusts others beside reads it anew, and keeps the old one.
+			wider := w.authority(Soft, location)
+			wider.Roots = append(wider.Roots[:1:1], testpki.Must(testpki.NewCA(testpki.Options{CN: "another"})).Cert)
+			k.Reload([]Authority{wider})
+			if l := k.Stats().Authorities["staff"].Lists[0]; status() != Revoked || l.State != "fresh" || missingOf(k) != 0 {
+				t.Errorf("after a reload without room: %s, %+v", status(), l)
+			}
+			all.Return()
+			eventually(t, "the list", func() bool { clk.add(time.Minute); return status() == Good })
+			eventually(t, "all returned", func() bool { return b.Stats().Lent == 0 })
+		})
+	}
+}
+
+// A load that is called back ends at once with that reason, and returns what it
+// has taken.
+func TestLoadIsCalledBack(t *testing.T) {
+	w := newWorld(t)
+	ctx, stop := context.WithCancelCause(t.Context())
+	begun := make(chan struct{})
+	p := publish(t, nil)
+	p.set(nil, "", drip(func(rw http.ResponseWriter) { _, _ = rw.Write(make([]byte, 100<<10)); close(begun) }))
+	b := budget(t)
+	k := checker(t, Options{Memory: b}, w.authority(Soft, p.URL))
+	k.claim(func(*source) bool { return true })
+	go func() {
+		<-begun
+		stop(memory.ErrNoRoom)
+	}()
+	in, loan := b.Borrow(ctx)
+	_, err := k.read(in, loan, k.sources[0])
+	if !errors.Is(err, memory.ErrNoRoom) || !errors.Is(err, errUnreachable) {
+		t.Errorf("%v", err)
+	}
+	loan.Return()
+	der, _ := bigCRL(t, w, 20_000)
+	for _, data := range [][]byte{der, pemOf(der)} {
+		if _, err := parseTaken(ctx, nil, data, w.cas()); !errors.Is(err, memory.ErrNoRoom) {
+			t.Errorf("parsed on: %v", err)
+		}
+	}
+	if st := b.Stats(); st.Lent != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What is borrowed covers what loading allocates, but for the pieces in which a
+// file arrives.
+func TestLoanCoversALoad(t *testing.T) {
+	w := newWorld(t)
+	long, _ := bigCRL(t, w, 30_000)
+	short := &x509.RevocationList{Number: testpki.Must(w.root.CRL(1, w.now.Add(time.Hour))).Number, ThisUpdate: w.now, NextUpdate: w.now.Add(time.Hour)}
+	for i := range 30_000 {
+		short.RevokedCertificateEntries = append(short.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: newInt(i + 1), RevocationTime: w.now})
+	}
+	for name, data := range map[string][]byte{"DER": long, "PEM": pemOf(long), "short numbers": mustCRL(t, w, short)} {
+		t.Run(name, func(t *testing.T) {
+			path := file(t, t.TempDir(), "x.crl", data)
+			b := budget(t)
+			ctx, loan := b.Borrow(t.Context())
+			defer loan.Return()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			src := testpki.Must(ReadFile(ctx, loan, path, MaxListBytes, w.cas()))
+			runtime.ReadMemStats(&after)
+			lent, took, n := b.Stats().Lent, int64(after.TotalAlloc-before.TotalAlloc), int64(len(data))
+			if src.Lists[0].Entries != 30_000 || lent < n {
+				t.Fatalf("%d entries, %d bytes lent", src.Lists[0].Entries, lent)
+			}
+			t.Logf("%d bytes: %d lent (%.2f), %d allocated", n, lent, float64(lent)/float64(n), took)
+			// Pieces, certificates of signatures, the index of numbers.
+			if took-n > lent+1<<20 {
+				t.Errorf("%d bytes lent, %d allocated", lent, took-n)
+			}
+			if lent > n*13/4 {
+				t.Errorf("%d bytes lent for %d: more than is said", lent, n)
+			}
+		})
+	}
+}
+
+func TestListBytes(t *testing.T) {
+	for ceiling, want := range map[int64]int64{0: MaxListBytes, 128 << 20: 8 << 20, 1 << 40: MaxListBytes, 1 << 20: minListBytes, 1 << 30: 64 << 20} {
+		if got := ListBytes(ceiling); got != want {
+			t.Errorf("%d: %d, want %d", ceiling, got, want)
+		}
+	}
+}
