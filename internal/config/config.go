@@ -112,7 +112,7 @@ type Authority struct {
 	Permits *policy.PermitsSpec `yaml:"permits"`
 	// Revocation is what happens to a client of whose certificate, or of one of its issuers, nothing fresh is known: "hard" (refused), "soft" (let in, and the record says so) or "off" (nothing is checked). Who is known to be revoked is refused under hard and soft. Default hard if crl or ocsp is there, else off.
 	Revocation string `yaml:"revocation"`
-	// CRL lists where the revocation lists are: files (PEM, any number of lists in one, or DER) and http or https URLs. Each CA of the chains needs one, the roots too. Default none.
+	// CRL lists where the revocation lists are: files (PEM, any number of lists in one, or DER) and http or https URLs. Each CA of the chains needs one, the roots too. One file or answer has at most a sixteenth of limits.memory, and 256MiB. Default none.
 	CRL []string `yaml:"crl"`
 	// CRLRefresh is how often the URLs of crl are asked at least; before a list expires they are asked more often. Default 1h.
 	CRLRefresh Duration `yaml:"crl_refresh"`

@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // memoryDescs are the metrics of Memory.
 type memoryDescs struct {
-	ceiling, limit, inUse, level, refused, shed, shedBytes *prometheus.Desc
+	ceiling, limit, inUse, level, refused, shed, shedBytes, loaned, loansRefused *prometheus.Desc
 }
 
 func newMemoryDescs(desc func(name, help string, labels ...string) *prometheus.Desc) memoryDescs {
@@ -16,6 +16,9 @@ func newMemoryDescs(desc func(name, help string, labels ...string) *prometheus.D
 		refused:   desc("memory_refused_flows_total", "Flows that were refused after their TCP handshake for want of memory."),
 		shed:      desc("memory_shed_flows_total", "Flows that were ended for want of memory."),
 		shedBytes: desc("memory_shed_bytes_total", "What those flows held."),
+
+		loaned:       desc("memory_loaned_bytes", "Borrowed for revocation lists and configurations that are being loaded."),
+		loansRefused: desc("memory_loans_refused_total", "Loans that were refused, or called back before a flow was ended."),
 	}
 }
 
@@ -36,4 +39,6 @@ func (d *memoryDescs) collect(ch chan<- prometheus.Metric, m *Memory) {
 	count(d.refused, m.Refused)
 	count(d.shed, m.Shed)
 	count(d.shedBytes, m.ShedBytes)
+	gauge(d.loaned, m.Loaned)
+	count(d.loansRefused, m.LoansRefused)
 }

@@ -36,7 +36,7 @@ func full() *Metrics {
 			}, "new": {Lists: []revocation.ListStats{{State: "expired"}}}}}
 		},
 		Memory: func() *Memory {
-			return &Memory{Ceiling: 100, Limit: 80, InUse: 60, Resident: 70, Level: 2, Refused: 5, Shed: 3, ShedBytes: 9}
+			return &Memory{Ceiling: 100, Limit: 80, InUse: 60, Resident: 70, Level: 2, Refused: 5, Shed: 3, ShedBytes: 9, Loaned: 11, LoansRefused: 2}
 		},
 		Handshakes: func() turns.Stats {
 			return turns.Stats{Begun: 6, Waited: 2, Refused: 1, InFlight: 3, InFlightMax: 8, Waiting: 4, WaitingMax: 32, Clients: 5}

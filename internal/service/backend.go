@@ -164,6 +164,8 @@ func (s *Service) Readiness() admin.Readiness {
 			warn("no fresh revocation list of authority %s (%s): its certificates are refused", l.Authority, l.Source)
 		case l.State != "fresh":
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
+		case l.Error != "":
+			warn("what is at %s now was not taken for a revocation list of authority %s: %s", l.Source, l.Authority, l.Error)
 		}
 	}
 	for _, text := range s.staleStaples(time.Now()) {

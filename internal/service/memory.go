@@ -156,6 +156,7 @@ func (s *Service) memoryGauges() *metrics.Memory {
 	return &metrics.Memory{
 		Ceiling: st.Ceiling, Limit: st.Limit, InUse: st.InUse, Resident: st.Resident, Level: int(st.Level),
 		Refused: st.Refused, Shed: st.Shed, ShedBytes: st.ShedBytes,
+		Loaned: st.Lent, LoansRefused: st.LoansRefused,
 	}
 }
 
