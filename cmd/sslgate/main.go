@@ -14,6 +14,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sslgate/sslgate/internal/applog"
 )
 
 func main() {
@@ -37,7 +40,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		e = &exitError{code: 2, err: err}
 	}
 	if e.err != nil {
-		fmt.Fprintf(stderr, "sslgate: %v\n", e.err)
+		fmt.Fprintf(applog.At(zapcore.ErrorLevel, stderr), "sslgate: %v\n", e.err)
 	}
 	return e.code
 }

@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/applog"
 	"github.com/sslgate/sslgate/internal/service"
 )
 
@@ -38,12 +37,16 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 				return err
 			}
 			for _, f := range found {
-				fmt.Fprint(stderr, f.Format(isTerminal(stderr)))
+				level := zapcore.ErrorLevel
+				if f.Warning {
+					level = zapcore.WarnLevel
+				}
+				fmt.Fprint(applog.At(level, stderr), f.Format(isTerminal(stderr)))
 			}
 			if rt == nil {
 				return &exitError{code: 2, err: fmt.Errorf("%s is not usable; nothing was started or changed", file)}
 			}
-			log, level := newLogger(rt.Config.Log, stderr)
+			log, level := applog.New(rt.Config.Log.Level, rt.Config.Log.Format, stderr)
 			opt := service.Options{File: file, Stdout: stdout, Log: log, Level: &level, Version: version(), Sandbox: true}
 			if p := os.Getenv(profileEnv); p != "" {
 				opt.Writable = append(opt.Writable, filepath.Dir(p))
@@ -69,21 +72,4 @@ func ranUntil(err error) error {
 	default:
 		return &exitError{code: 1, err: err}
 	}
-}
-
-// newLogger also returns what changes its level while it runs.
-func newLogger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
-	ec := zap.NewProductionEncoderConfig()
-	ec.EncodeTime = zapcore.ISO8601TimeEncoder
-	ec.EncodeDuration = zapcore.StringDurationEncoder
-	enc := zapcore.NewConsoleEncoder(ec)
-	if c.Format == "json" {
-		enc = zapcore.NewJSONEncoder(ec)
-	}
-	level, err := zapcore.ParseLevel(c.Level)
-	if err != nil {
-		level = zapcore.InfoLevel // check has refused any other word
-	}
-	atomic := zap.NewAtomicLevelAt(level)
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), atomic)), atomic
 }

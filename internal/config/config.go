@@ -234,7 +234,7 @@ type Rotate struct {
 	Keep int `yaml:"keep"`
 }
 
-// Log is what the gateway says of itself.
+// Log is what the gateway says of itself, on standard error: of one message a hundred lines in ten seconds at most, and then one that counts the rest. Whoever starts it keeps and rotates that: journald, or the container's runtime.
 type Log struct {
 	// Level is debug, info (the default), warn or error.
 	Level string `yaml:"level"`

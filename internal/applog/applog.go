@@ -1,0 +1,166 @@
+// Package applog is the log of a running gateway: what it says of itself on
+// standard error. It is no place for what each flow does (that is the audit
+// record), and nothing that clients do may fill it.
+package applog
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sslgate/sslgate/internal/escape"
+)
+
+const (
+	// Every and Most bound the log: of one message, whatever its fields are, no
+	// more than Most are written in Every; one that says so takes the place of the
+	// rest.
+	Every = 10 * time.Second
+	// Most is more than anything but a fault or an attack says in that time. At
+	// some 300 bytes a line, one message writes 30 KB in ten seconds, 260 MB a day.
+	Most = 100
+
+	// LeftOut is the message that says so.
+	LeftOut = "log messages left out: too many of them"
+)
+
+// New makes a logger to w and what changes its level while it runs. level is a
+// word of zap, format "console" or "json". Where w is the journal, each line
+// begins with its priority in the form of sd-daemon(3) and has no time of its own.
+func New(level, format string, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
+	ec := zap.NewProductionEncoderConfig()
+	ec.EncodeTime = zapcore.ISO8601TimeEncoder
+	ec.EncodeDuration = zapcore.StringDurationEncoder
+	journal := IsJournal(w)
+	if journal {
+		ec.TimeKey = zapcore.OmitKey
+	}
+	enc := zapcore.NewConsoleEncoder(ec)
+	if format == "json" {
+		enc = zapcore.NewJSONEncoder(ec)
+	}
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		l = zapcore.InfoLevel // check has refused any other word
+	}
+	atomic := zap.NewAtomicLevelAt(l)
+	core := zapcore.NewCore(oneLine{enc, journal, buffer.NewPool()}, zapcore.Lock(zapcore.AddSync(w)), atomic)
+	return zap.New(bounded(core)), atomic
+}
+
+// bounded leaves out what is over Most, and says so at most once in Every.
+func bounded(core zapcore.Core) zapcore.Core {
+	var all atomic.Uint64 // left out since the start
+	var said atomic.Int64 // when, in nanoseconds since 1970
+	return zapcore.NewSamplerWithOptions(core, Every, Most, 0, zapcore.SamplerHook(func(e zapcore.Entry, d zapcore.SamplingDecision) {
+		if d&zapcore.LogDropped == 0 {
+			return
+		}
+		n := all.Add(1)
+		now, last := e.Time.UnixNano(), said.Load()
+		if last != 0 && now-last < int64(Every) || !said.CompareAndSwap(last, now) {
+			return
+		}
+		// Past the bound: it is what bounds it.
+		_ = core.Write(zapcore.Entry{Level: zapcore.WarnLevel, Time: e.Time, Message: LeftOut}, []zapcore.Field{
+			zap.String("such_as", e.Message), zap.Int("written", Most), zap.Duration("within", Every), zap.Uint64("left_out", n),
+		})
+	}))
+}
+
+// oneLine writes an entry on one line, whatever its message holds: those of
+// net/http quote what peers sent.
+type oneLine struct {
+	zapcore.Encoder
+	journal bool
+	pool    buffer.Pool
+}
+
+// Clone is of zapcore.Encoder.
+func (o oneLine) Clone() zapcore.Encoder { return oneLine{o.Encoder.Clone(), o.journal, o.pool} }
+
+// EncodeEntry is of zapcore.Encoder.
+func (o oneLine) EncodeEntry(e zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	e.Message = escape.String(e.Message, maxMessage)
+	b, err := o.Encoder.EncodeEntry(e, fields)
+	if err != nil || !o.journal {
+		return b, err
+	}
+	out := o.pool.Get()
+	out.AppendString(prefix(e.Level))
+	out.AppendString(b.String())
+	b.Free()
+	return out, nil
+}
+
+// maxMessage bounds a message in bytes; the stack trace of net/http is the longest.
+const maxMessage = 8 << 10
+
+// prefix is the priority of a level (sd-daemon(3), syslog(3)).
+func prefix(l zapcore.Level) string {
+	switch {
+	case l >= zapcore.DPanicLevel:
+		return "<2>"
+	case l == zapcore.ErrorLevel:
+		return "<3>"
+	case l == zapcore.WarnLevel:
+		return "<4>"
+	case l == zapcore.InfoLevel:
+		return "<6>"
+	}
+	return "<7>"
+}
+
+// IsJournal says whether what is written to w goes to systemd's journal, which
+// sets JOURNAL_STREAM to the device and inode of the stream (systemd.exec(5)).
+func IsJournal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	device, inode, ok := strings.Cut(os.Getenv("JOURNAL_STREAM"), ":")
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && device == strconv.FormatUint(uint64(st.Dev), 10) && inode == strconv.FormatUint(st.Ino, 10)
+}
+
+// At is w for plain lines of that level, which get their priority where w is the
+// journal. Each write must be of whole lines.
+func At(l zapcore.Level, w io.Writer) io.Writer {
+	if !IsJournal(w) {
+		return w
+	}
+	return prefixed{prefix(l), w}
+}
+
+type prefixed struct {
+	prefix string
+	w      io.Writer
+}
+
+func (p prefixed) Write(b []byte) (int, error) {
+	var out bytes.Buffer
+	for line := range bytes.Lines(b) {
+		fmt.Fprintf(&out, "%s%s", p.prefix, line)
+	}
+	if _, err := p.w.Write(out.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
