@@ -134,6 +134,31 @@ func (c *Client) Flows(ctx context.Context, f Filter, limit int) (flows []Flow, 
 	return flows, all, nil
 }
 
+// Recent lists the finished flows that are remembered and pass the filter, the
+// newest first. Those that were not let through are all there since the time that it
+// returns; the zero time: all since the start.
+func (c *Client) Recent(ctx context.Context, f Filter) (flows []Finished, since time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, http.MethodGet, "/v1/recent?"+f.Query().Encode())
+	if err != nil {
+		return nil, since, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, since, failure(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&flows); err != nil {
+		return nil, since, fmt.Errorf("recent: the answer is not what this version understands: %w", err)
+	}
+	if s := resp.Header.Get(sinceHeader); s != "" {
+		if since, err = time.Parse(time.RFC3339Nano, s); err != nil {
+			return nil, since, fmt.Errorf("recent: the answer is not what this version understands: %w", err)
+		}
+	}
+	return flows, since, nil
+}
+
 // Flow is one flow with its picture; false where there is none of that id.
 func (c *Client) Flow(ctx context.Context, id string) (d FlowDetail, ok bool, err error) {
 	code, err := c.do(ctx, http.MethodGet, "/v1/flows/"+url.PathEscape(id), &d)

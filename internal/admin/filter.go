@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -31,7 +32,7 @@ func ParseFilter(q url.Values) (Filter, error) {
 	}
 	if f.Reason != "" {
 		if _, ok := reason.Lookup(f.Reason); !ok {
-			return Filter{}, fmt.Errorf("%q is no reason code: `sslgate reason` lists them", f.Reason)
+			return Filter{}, fmt.Errorf("%q is no reason code%s: `sslgate reason` lists them", f.Reason, suggestReason(f.Reason))
 		}
 	}
 	switch f.Verdict {
@@ -47,6 +48,15 @@ func ParseFilter(q url.Values) (Filter, error) {
 		f.Step = n
 	}
 	return f, nil
+}
+
+// suggestReason is " (did you mean ...?)" where one is near.
+func suggestReason(c reason.Code) string {
+	var all []string
+	for _, e := range reason.Sorted() {
+		all = append(all, string(e.Code))
+	}
+	return fielderr.Suggest(string(c), all)
 }
 
 func parseClient(s string) (netip.Prefix, error) {

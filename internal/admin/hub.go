@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/clientnet"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -21,6 +23,7 @@ import (
 // hold: rings and counters are atomics, and a record is never changed.
 type Hub struct {
 	allowed, denied ring
+	lastOf          spread                                           // of those not let through
 	reached         [handshake.StepApplicationData + 1]atomic.Uint64 // flows not let through
 	verdicts        [3]atomic.Uint64                                 // by kind
 	unrecorded      atomic.Int64
@@ -40,7 +43,8 @@ type Hub struct {
 
 const (
 	// ringSize is how many finished flows are remembered, let through and not
-	// each; at most about 20 KiB with two full ledgers, so 5 MiB both.
+	// each, and of how many clients the last that was not; at most about 20 KiB with
+	// two full ledgers, so 7.5 MiB all.
 	ringSize = 128
 	// maxSubscribers bounds the readers of the trace. Each has a queue of
 	// traceQueue records, shared between them: the queue is pointers.
@@ -50,7 +54,7 @@ const (
 
 // NewHub returns an empty one.
 func NewHub() *Hub {
-	h := &Hub{}
+	h := &Hub{lastOf: spread{seed: maphash.MakeSeed()}}
 	h.subs.Store(&[]*Subscription{})
 	return h
 }
@@ -73,6 +77,26 @@ func (r *ring) newest(f func(*audit.Record) bool) {
 	}
 }
 
+// spread keeps the newest record of a client, one in each slot: who is refused
+// without end takes one, and others are remembered beside him.
+type spread struct {
+	seed  maphash.Seed // nobody chooses whose slot is his
+	slots [ringSize]atomic.Pointer[audit.Record]
+}
+
+func (s *spread) add(rec *audit.Record) {
+	n := maphash.Comparable(s.seed, clientnet.Of(rec.Client.Addr()))
+	s.slots[n%ringSize].Store(rec)
+}
+
+func (s *spread) each(f func(*audit.Record) bool) {
+	for i := range s.slots {
+		if rec := s.slots[i].Load(); rec != nil && !f(rec) {
+			return
+		}
+	}
+}
+
 // Finished takes a record. It does not block.
 func (h *Hub) Finished(r *audit.Record) {
 	kind := reason.Refused
@@ -86,6 +110,7 @@ func (h *Hub) Finished(r *audit.Record) {
 		h.allowed.add(r)
 	} else {
 		h.denied.add(r)
+		h.lastOf.add(r)
 		h.reached[min(r.Step, handshake.StepApplicationData)].Add(1)
 		h.count(groupKey{rule: r.Rule, kind: kind, code: r.Reason}, r)
 	}
@@ -98,8 +123,19 @@ func (h *Hub) Finished(r *audit.Record) {
 	}
 }
 
+// RefusedSince is the end of the oldest flow from which on all that were not let
+// through are remembered; zero while all are.
+func (h *Hub) RefusedSince() time.Time {
+	n := h.denied.next.Load()
+	if n <= ringSize {
+		return time.Time{}
+	}
+	oldest := h.denied.slots[n%ringSize].Load()
+	return ended(oldest)
+}
+
 // Recent returns at most limit finished flows that pass the filter, the newest
-// of both rings.
+// of those remembered.
 func (h *Hub) Recent(f Filter, limit int) []*audit.Record {
 	var all []*audit.Record
 	for _, r := range []*ring{&h.denied, &h.allowed} {
@@ -112,6 +148,12 @@ func (h *Hub) Recent(f Filter, limit int) []*audit.Record {
 			return n < limit
 		})
 	}
+	h.lastOf.each(func(rec *audit.Record) bool {
+		if f.Finished(rec) && !slices.Contains(all, rec) {
+			all = append(all, rec)
+		}
+		return true
+	})
 	slices.SortFunc(all, func(a, b *audit.Record) int { return ended(b).Compare(ended(a)) })
 	return all[:min(limit, len(all))]
 }
@@ -128,6 +170,7 @@ func (h *Hub) Lookup(id string) (found *audit.Record) {
 	}
 	h.denied.newest(look)
 	h.allowed.newest(look)
+	h.lastOf.each(look)
 	h.groups.Range(func(_, v any) bool {
 		if r := v.(*group).example.Load(); found == nil && r != nil {
 			look(r)

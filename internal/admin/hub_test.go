@@ -94,7 +94,7 @@ func TestHubIsBounded(t *testing.T) {
 	if groups > maxGroups+4+1 { // as many over it as flows that finish at once, and the others
 		t.Errorf("%d groups", groups)
 	}
-	if all := h.Recent(Filter{}, 1<<20); len(all) != 2*ringSize {
+	if all := h.Recent(Filter{}, 1<<20); len(all) < 2*ringSize || len(all) > 2*ringSize+1 { // and the last of its one client
 		t.Errorf("%d flows are remembered", len(all))
 	}
 	if n := h.verdicts[0].Load(); n != 8*maxGroups {
@@ -237,3 +237,42 @@ type fixed struct {
 func (f fixed) Live(int) Live      { return f.live }
 func (fixed) Status() Status       { return Status{} }
 func (fixed) Readiness() Readiness { return Readiness{} }
+
+// Who is refused without end does not make the refusals of others forgotten.
+func TestRefusalsOfOthersStay(t *testing.T) {
+	h := NewHub()
+	from := func(id, client string) *audit.Record {
+		r := record(id, "pay", reason.NoCertificate)
+		r.Client = netip.MustParseAddrPort(client)
+		h.Finished(r)
+		return r
+	}
+	if !h.RefusedSince().IsZero() {
+		t.Error("something was forgotten already")
+	}
+	// Two that fall on the same slot would push each other out: three, and one at least stays.
+	quiet := []*audit.Record{from("q-1", "192.0.2.1:1"), from("q-2", "[2001:db8::1]:1"), from("q-3", "198.51.100.9:1")}
+	var second *audit.Record
+	for i := range 10 * ringSize {
+		r := from(fmt.Sprintf("f-%d", i), fmt.Sprintf("203.0.113.7:%d", 1000+i))
+		if i == 9*ringSize {
+			second = r
+		}
+	}
+	got := 0
+	for _, r := range quiet {
+		found := h.Recent(Filter{Client: netip.PrefixFrom(r.Client.Addr(), r.Client.Addr().BitLen())}, 10)
+		if len(found) == 1 && found[0] == r && h.Lookup(r.ID) == r {
+			got++
+		}
+	}
+	if got == 0 {
+		t.Error("none is remembered")
+	}
+	if all := h.Recent(Filter{}, 1<<20); len(all) != ringSize+got {
+		t.Errorf("%d are remembered, of which %d of others", len(all), got)
+	}
+	if since := h.RefusedSince(); !since.Equal(ended(second)) {
+		t.Errorf("since %v, want %v", since, ended(second))
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/picture"
 )
@@ -114,7 +115,7 @@ func (s *Server) list() []route {
 				answer(w, http.StatusOK, Ended{r.PathValue("id")})
 			}},
 		{method: "GET", path: "/v1/recent", summary: "The flows that finished last, as far as they are remembered", query: append(filterParams(true), limit),
-			answers: []says{ok("flows, newest first", []Finished{}), bad}, handle: s.recent},
+			answers: []says{ok("flows, newest first; the header Sslgate-Refused-Since says from which moment on all that were not let through are remembered, where not all are", []Finished{}), bad}, handle: s.recent},
 		{method: "GET", path: "/v1/trace", summary: "Every flow as it finishes, one JSON value a line", query: filterParams(true),
 			answers: []says{{http.StatusOK, "lines until the reader goes", TraceLine{}, ndjson}, bad, busy}, handle: s.trace},
 		{method: "GET", path: "/v1/board", summary: "What the web page shows, at most four times a second",
@@ -200,6 +201,9 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	answer(w, code, r)
 }
 
+// sinceHeader is the moment from which on all refusals are remembered.
+const sinceHeader = "Sslgate-Refused-Since"
+
 // totalHeader is how many live flows pass the filter, whatever the limit is.
 const totalHeader = "Sslgate-Total"
 
@@ -273,10 +277,13 @@ func (s *Server) flow(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) recent(w http.ResponseWriter, r *http.Request) {
-	f, n, err := picked(r, 2*ringSize)
+	f, n, err := picked(r, 3*ringSize)
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
+	}
+	if since := s.opt.Hub.RefusedSince(); !since.IsZero() {
+		w.Header().Set(sinceHeader, since.UTC().Format(time.RFC3339Nano))
 	}
 	out := []Finished{}
 	for _, rec := range s.opt.Hub.Recent(f, n) {
