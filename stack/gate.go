@@ -28,6 +28,7 @@ type gate struct {
 	flows     *flows
 	halfOpen  *halfOpen
 	early     *early
+	recovery  *recovery
 	fragments *reassembler
 	stats     *counters
 	reply     func(pkt []byte) // sends a packet without virtio-net offloads

@@ -246,7 +246,8 @@ type segment struct {
 	src, dst netip.AddrPort
 	seq, ack uint32
 	flags    uint8
-	payload  int // bytes
+	payload  int  // bytes
+	sack     bool // it has SACK blocks
 }
 
 // parseTCP reads the header of the TCP segment in p (RFC 9293, section 3.1).
@@ -273,6 +274,7 @@ func parseTCP(p packet, head []byte) (segment, badKind) {
 		ack:     binary.BigEndian.Uint32(tcp[8:]),
 		flags:   tcp[13] & 0x3f,
 		payload: p.size - p.upper - offset,
+		sack:    hasSACK(tcp[:offset]),
 	}
 	switch {
 	case s.flags&flagSYN != 0 && s.flags&(flagFIN|flagRST|flagACK) != 0,

@@ -28,6 +28,7 @@ type Stack struct {
 	halfOpen  *halfOpen
 	fragments *reassembler
 	early     *early
+	recovery  *recovery
 	read      []atomic.Uint64 // packets, by queue of the device
 
 	started  atomic.Bool
@@ -58,6 +59,7 @@ func New(cfg Config) (*Stack, error) {
 		flows:    newFlows(cfg),
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
 		early:    newEarly(),
+		recovery: newRecovery(),
 		read:     make([]atomic.Uint64, Queues(cfg.Device)),
 		noAccept: make(chan struct{}),
 	}
@@ -86,6 +88,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	s.flowCtx = flowCtx
 
 	s.early.attach(ns, l)
+	s.recovery.attach(ns, l)
 	s.halfOpen.attach(ns)
 	stopAccept, err := s.startAccepting(ns)
 	if err != nil {
@@ -131,6 +134,7 @@ func (s *Stack) Run(ctx context.Context) error {
 		<-received //nolint:errcheck // os.ErrClosed: we have just closed the device
 	}
 	s.early.close()
+	s.recovery.close()
 	ns.Wait()
 	return failed
 }
@@ -149,6 +153,7 @@ func (s *Stack) Stats() Stats {
 	s.flows.stats(&st)
 	s.fragments.snapshot(&st)
 	s.early.snapshot(&st)
+	s.recovery.snapshot(&st)
 	for i := range s.read {
 		st.QueuePackets = append(st.QueuePackets, s.read[i].Load())
 	}
@@ -191,6 +196,7 @@ func (s *Stack) newGate(l *link) *gate {
 		flows:     s.flows,
 		halfOpen:  s.halfOpen,
 		early:     s.early,
+		recovery:  s.recovery,
 		fragments: s.fragments,
 		stats:     &s.counters,
 		flooded:   s.cfg.Flooded,
@@ -218,6 +224,7 @@ func (s *Stack) sweep(stop <-chan struct{}) {
 			s.flows.sweep(now)
 			s.fragments.sweep(now)
 			s.early.sweep(now)
+			s.recovery.sweep(now)
 			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(now)))
 		}
 	}

@@ -136,6 +136,9 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	}
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: payload})
 	defer pkt.DecRef()
+	if p.proto == protoTCP && !p.tcp.isSYN() && !g.recovery.take(p.tcp, pkt) {
+		return bodyKept
+	}
 	answer := earlyAll
 	if p.proto == protoTCP && !p.tcp.isSYN() && g.early.wanted() {
 		answer = g.early.take(p.tcp, pkt)

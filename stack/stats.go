@@ -47,6 +47,11 @@ type Stats struct {
 	EarlyDropped uint64 // packets that there was no room for
 	EarlyBytes   int    // memory of those that wait now
 
+	// Segments of connections that recover from a loss, whose client has used
+	// up what this may cost: see recovery.go.
+	RecoveryHeld    uint64 // acknowledgements that waited, or gave way to a newer one
+	RecoveryDropped uint64 // segments with data
+
 	Retransmits    uint64 // segments sent again
 	Timeouts       uint64 // retransmission timeouts
 	ResetsSent     uint64 // by netstack, without those for SYNs

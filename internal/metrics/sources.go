@@ -162,6 +162,10 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"held":    func(s *stack.Stats) uint64 { return s.EarlyHeld },
 		"dropped": func(s *stack.Stats) uint64 { return s.EarlyDropped },
 	})
+	add("stack_recovery_packets_total", "Packets of connections that recover from a loss, whose client has used up what that may cost: acknowledgements held until later, or for a newer one; segments with data dropped, and then sent again by the client.", "event", by{
+		"held":    func(s *stack.Stats) uint64 { return s.RecoveryHeld },
+		"dropped": func(s *stack.Stats) uint64 { return s.RecoveryDropped },
+	})
 	add("stack_handshakes_evicted_total", "TCP handshakes that gave way to a newer one, with capture.ports all.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesEvicted }})
 	add("stack_handshakes_timed_out_total", "TCP handshakes that the client did not complete.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesTimedOut }})
 	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})

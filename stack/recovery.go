@@ -1,0 +1,247 @@
+package stack
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/sslgate/sslgate/internal/clientnet"
+)
+
+// recovery bounds what a client can make netstack's loss recovery cost.
+//
+// For each acknowledgement that comes while a connection recovers from a loss,
+// netstack walks over all that is under way (SetPipe in snd.go of netstack, RFC
+// 6675, section 4): with 4 MiB under way 0.55 ms, so that 2,000 small packets
+// a second took a processor. So acknowledgements of a connection that has sent
+// SACK blocks (RFC 2018) pay for that walk, from a budget of their client; where
+// it is used up, the newest waits until there is some again, and takes the
+// place of the one before it. A window is still acknowledged within
+// recoveryShare times the walk, so nothing is slower than 15 Gbit/s by it.
+type recovery struct {
+	now     func() time.Time
+	deliver func(tcpip.NetworkProtocolNumber, *gstack.PacketBuffer)
+	room    func(synTuple) int // the send buffer of its connection; -1: none
+
+	tracked atomic.Int64 // len(flow)
+
+	mu     sync.Mutex
+	flow   map[synTuple]*recovering
+	next   map[netip.Prefix]time.Time // when the budget of a client is whole again
+	closed bool
+	wg     sync.WaitGroup // timers that are armed
+
+	held, dropped uint64
+}
+
+// recovering is a connection that has sent SACK blocks.
+type recovering struct {
+	sacked time.Time            // when it last did
+	pkt    *gstack.PacketBuffer // the newest acknowledgement that waits; or nil
+	seq    uint32               // of its acknowledgement number
+	timer  *time.Timer          // armed while pkt waits
+}
+
+const (
+	// walkStep is what one segment of an MSS costs in a walk: 550 µs by 2,900.
+	walkStep = 190 * time.Nanosecond
+	walkMSS  = 1448
+	// recoveryShare is the part of one processor that the walks of one client
+	// may take: a quarter.
+	recoveryShare = 4
+	// recoveryDebt is how far ahead segments with data may use the budget up.
+	// What comes then is lost, and sent again by the client.
+	recoveryDebt = 250 * time.Millisecond
+	// recoveryLife is how long after its last SACK block a connection is looked
+	// at: longer than netstack stays in a recovery without one.
+	recoveryLife = time.Minute
+)
+
+func newRecovery() *recovery {
+	return &recovery{now: time.Now, flow: map[synTuple]*recovering{}, next: map[netip.Prefix]time.Time{}}
+}
+
+// attach must be called before anything but snapshot.
+func (r *recovery) attach(ns *gstack.Stack, l *link) {
+	r.deliver = l.deliver
+	r.room = func(t synTuple) int {
+		ep, ok := ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
+		if !ok || ep.EndpointState() == tcp.StateListen {
+			return -1
+		}
+		return int(ep.SocketOptions().GetSendBufferSize())
+	}
+}
+
+// take is given every segment but SYNs, and says whether netstack gets it now.
+// What it keeps of pkt it has a reference of its own to.
+func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
+	if !s.sack && r.tracked.Load() == 0 {
+		return true // as most are
+	}
+	if s.flags&flagRST != 0 {
+		return true
+	}
+	t := synTuple{s.src, s.dst}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.flow[t]
+	if f == nil && !s.sack || r.closed {
+		return true
+	}
+	room := r.room(t)
+	if room < 0 {
+		return true // it is answered RST
+	}
+	now := r.now()
+	if f == nil {
+		f = new(recovering)
+		r.flow[t] = f
+		r.tracked.Store(int64(len(r.flow)))
+	}
+	if s.sack {
+		f.sacked = now
+	}
+	client := clientnet.Of(s.src.Addr())
+	wait := r.next[client].Sub(now)
+	switch {
+	case s.payload > 0 || s.flags&flagFIN != 0:
+		if wait > recoveryDebt {
+			r.dropped++
+			return false
+		}
+	case f.pkt != nil || wait > 0:
+		r.hold(t, f, s.ack, pkt, max(wait, 0))
+		return false
+	}
+	r.pay(client, room, now)
+	return true
+}
+
+// pay takes the walk over room bytes off the budget of a client.
+func (r *recovery) pay(client netip.Prefix, room int, now time.Time) {
+	from := r.next[client]
+	if from.Before(now) {
+		from = now
+	}
+	r.next[client] = from.Add(recoveryShare * walkStep * time.Duration(room/walkMSS+1))
+}
+
+// hold keeps the newest acknowledgement of a connection.
+func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.PacketBuffer, wait time.Duration) {
+	r.held++
+	if f.pkt != nil {
+		if int32(ack-f.seq) < 0 {
+			return // it came out of order
+		}
+		f.pkt.DecRef()
+		f.pkt, f.seq = pkt.IncRef(), ack
+		return
+	}
+	f.pkt, f.seq = pkt.IncRef(), ack
+	r.arm(t, f, wait)
+}
+
+func (r *recovery) arm(t synTuple, f *recovering, wait time.Duration) {
+	r.wg.Add(1)
+	f.timer = time.AfterFunc(wait, func() {
+		defer r.wg.Done()
+		r.due(t, f)
+	})
+}
+
+// due lets what waits go on, if there is budget for it by now.
+func (r *recovery) due(t synTuple, f *recovering) {
+	r.mu.Lock()
+	if f.pkt == nil || r.closed {
+		r.mu.Unlock()
+		return
+	}
+	now, client := r.now(), clientnet.Of(t.src.Addr())
+	if wait := r.next[client].Sub(now); wait > 0 { // another connection of the client was first
+		r.arm(t, f, wait)
+		r.mu.Unlock()
+		return
+	}
+	pkt := f.pkt
+	f.pkt = nil
+	if room := r.room(t); room >= 0 {
+		r.pay(client, room, now)
+	}
+	r.mu.Unlock()
+	r.deliver(t.proto(), pkt) // without the lock: netstack may answer on the spot
+	pkt.DecRef()
+}
+
+// sweep forgets connections that have gone or recovered, and clients that owe
+// nothing.
+func (r *recovery) sweep(now time.Time) {
+	if r.tracked.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t, f := range r.flow {
+		if f.pkt == nil && (now.Sub(f.sacked) > recoveryLife || r.room(t) < 0) {
+			delete(r.flow, t)
+		}
+	}
+	for client, next := range r.next {
+		if next.Before(now) {
+			delete(r.next, client)
+		}
+	}
+	r.tracked.Store(int64(len(r.flow)))
+}
+
+// close lets go of everything, and returns when no timer runs any more.
+func (r *recovery) close() {
+	r.mu.Lock()
+	r.closed = true
+	for _, f := range r.flow {
+		if f.pkt == nil {
+			continue
+		}
+		f.pkt.DecRef()
+		f.pkt = nil
+		if f.timer.Stop() {
+			r.wg.Done()
+		}
+	}
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
+// snapshot adds the counters.
+func (r *recovery) snapshot(s *Stats) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.RecoveryHeld, s.RecoveryDropped = r.held, r.dropped
+}
+
+// hasSACK says whether a TCP header has SACK blocks (RFC 2018, section 3).
+func hasSACK(tcp []byte) bool {
+	if onlyTimestamps(tcp) {
+		return false
+	}
+	for o := tcp[tcpHeaderLen:]; len(o) > 0; {
+		switch {
+		case o[0] == 0: // end of the list
+			return false
+		case o[0] == 1: // no operation
+			o = o[1:]
+			continue
+		case len(o) < 2 || o[1] < 2 || int(o[1]) > len(o):
+			return false // netstack reads no further either
+		case o[0] == 5:
+			return true
+		}
+		o = o[o[1]:]
+	}
+	return false
+}

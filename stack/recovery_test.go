@@ -1,0 +1,211 @@
+package stack
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// recoveryLab is a recovery whose connections have send buffers of 4 MiB.
+type recoveryLab struct {
+	*recovery
+	t        *testing.T
+	rooms    map[synTuple]int
+	now, all []uint32 // acknowledgements that netstack got at once, and in all
+}
+
+func newRecoveryLab(t *testing.T) *recoveryLab {
+	l := &recoveryLab{recovery: newRecovery(), t: t, rooms: map[synTuple]int{}}
+	l.room = func(s synTuple) int {
+		if n, ok := l.rooms[s]; ok {
+			return n
+		}
+		return -1
+	}
+	l.deliver = func(_ tcpip.NetworkProtocolNumber, p *gstack.PacketBuffer) {
+		l.all = append(l.all, binary.BigEndian.Uint32(p.Data().AsRange().ToSlice()))
+	}
+	return l
+}
+
+// send gives it a segment, and says whether it passed at once.
+func (l *recoveryLab) send(s segment) bool {
+	b := make([]byte, 4)
+	binary.BigEndian.PutUint32(b, s.ack)
+	p := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+	defer p.DecRef()
+	passed := l.take(s, p)
+	if passed {
+		l.now = append(l.now, s.ack)
+		l.all = append(l.all, s.ack)
+	}
+	return passed
+}
+
+func recoveringFrom(client string, port uint16) segment {
+	return segment{
+		src: netip.AddrPortFrom(netip.MustParseAddr(client), port), dst: netip.MustParseAddrPort("192.0.2.7:443"),
+		flags: flagACK, sack: true,
+	}
+}
+
+// A flood of acknowledgements reaches netstack as often as its client has
+// budget for, the newest always; other clients are not touched by it.
+func TestRecoveryIsPaidFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecoveryLab(t)
+		s, other := recoveringFrom("10.0.0.1", 1000), recoveringFrom("10.0.0.2", 1000)
+		const room = 4 << 20
+		walk := walkStep * (room/walkMSS + 1)
+		l.rooms[synTuple{s.src, s.dst}], l.rooms[synTuple{other.src, other.dst}] = room, room
+		start := time.Now()
+		for i := range 10_000 {
+			s.ack = uint32(i)
+			s.sack = i == 0 // those without blocks cost as much
+			l.send(s)
+			if i == 5000 && !l.send(other) {
+				t.Error("the acknowledgement of another client waits")
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+		time.Sleep(time.Second)
+		got := time.Duration(len(l.all)-1) * walk
+		if took := time.Since(start) - time.Second; got > took/recoveryShare+2*walk || got < took/recoveryShare/2 {
+			t.Errorf("%d walks take %v of %v", len(l.all), got, took)
+		}
+		if last := l.all[len(l.all)-1]; last != 9999 {
+			t.Errorf("the last to arrive is number %d", last)
+		}
+		l.close()
+	})
+}
+
+// Connections share what their client has, and those that never lost anything
+// pay nothing.
+func TestRecoveryOfClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecoveryLab(t)
+		var all []segment
+		for port := range uint16(20) {
+			s := recoveringFrom("2001:db8::1", 1000+port)
+			s.src = netip.AddrPortFrom(netip.MustParseAddr("2001:db8::").Next(), 1000+port)
+			l.rooms[synTuple{s.src, s.dst}] = 1 << 20
+			all = append(all, s)
+		}
+		whole := recoveringFrom("2001:db8::99", 9) // of the same /64
+		whole.sack = false
+		l.rooms[synTuple{whole.src, whole.dst}] = 4 << 20
+		for round := range 100 {
+			for i := range all {
+				all[i].ack = uint32(round)
+				l.send(all[i])
+			}
+			if !l.send(whole) {
+				t.Fatal("a connection without SACK blocks waits")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		whole.payload = 1
+		if !l.send(whole) {
+			t.Error("its data is lost")
+		}
+		time.Sleep(time.Second)
+		walk := walkStep * (1<<20/walkMSS + 1)
+		if got, most := time.Duration(len(l.all)-101)*walk, 100*time.Millisecond/recoveryShare+21*walk; got > most {
+			t.Errorf("the walks of one client took %v of 100 ms", got)
+		}
+		n := 0
+		for _, a := range l.all[len(l.all)-25:] {
+			if a == 99 {
+				n++
+			}
+		}
+		if n < 20 {
+			t.Errorf("%d of 20 connections got their last acknowledgement", n)
+		}
+		// Data pays too, and beyond the debt it is lost.
+		data := all[0]
+		data.payload, data.sack = 1, false
+		passed := 0
+		for range 10_000 {
+			if l.send(data) {
+				passed++
+			}
+		}
+		if most := int(recoveryDebt/(recoveryShare*walk)) + 2; passed > most || l.dropped == 0 {
+			t.Errorf("%d segments with data passed, at most %d have budget; %d were dropped", passed, most, l.dropped)
+		}
+		data.flags |= flagRST
+		if !l.send(data) {
+			t.Error("a reset waits")
+		}
+		l.close()
+	})
+}
+
+// Nothing stays behind: a connection that is gone or has recovered is
+// forgotten, what waits goes when all ends.
+func TestRecoveryIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecoveryLab(t)
+		gone, recovered, waits := recoveringFrom("10.0.0.1", 1), recoveringFrom("10.0.0.1", 2), recoveringFrom("10.0.0.1", 3)
+		for _, s := range []segment{gone, recovered, waits} {
+			l.rooms[synTuple{s.src, s.dst}] = 1 << 20
+		}
+		nobody := recoveringFrom("10.0.0.9", 9)
+		if !l.send(nobody) || len(l.flow) != 0 {
+			t.Error("a connection that is not there is kept")
+		}
+		l.send(gone)
+		time.Sleep(time.Second)
+		l.send(recovered)
+		delete(l.rooms, synTuple{gone.src, gone.dst})
+		l.sweep(time.Now())
+		if len(l.flow) != 1 || l.tracked.Load() != 1 {
+			t.Errorf("%d connections are kept, want the one", len(l.flow))
+		}
+		time.Sleep(2 * recoveryLife)
+		l.sweep(time.Now())
+		if len(l.flow) != 0 || len(l.next) != 0 || l.tracked.Load() != 0 {
+			t.Errorf("%d connections and %d clients are kept", len(l.flow), len(l.next))
+		}
+		l.send(waits)
+		waits.ack = 7
+		if l.send(waits) {
+			t.Error("the second passes at once")
+		}
+		l.close()
+		time.Sleep(time.Second)
+		if n := len(l.all); n != 4 { // nobody, gone, recovered, waits
+			t.Errorf("%d packets arrived: one after the end", n)
+		}
+	})
+}
+
+func TestHasSACK(t *testing.T) {
+	for _, tt := range []struct {
+		options string
+		want    bool
+	}{
+		{"", false},
+		{"\x01\x01\x08\x0a12345678", false},
+		{"\x01\x01\x05\x0a12345678", true},
+		{"\x01\x01\x08\x0a12345678\x01\x01\x05\x1212345678abcdefgh", true},
+		{"\x00\x00\x05\x0a12345678\x00\x00", false}, // behind the end
+		{"\x05\x02\x01\x01", true},
+		{"\x08\xff\x05\x0a", false}, // too long
+		{"\x08\x00\x05\x0a", false}, // too short
+		{"\x05\x01\x01\x01", false},
+		{"\x01\x01\x01\x05", false},
+	} {
+		if got := hasSACK(append(make([]byte, tcpHeaderLen), tt.options...)); got != tt.want {
+			t.Errorf("%q: %t", tt.options, got)
+		}
+	}
+}
