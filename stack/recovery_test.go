@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,13 +16,14 @@ import (
 // recoveryLab is a recovery whose connections have send buffers of 4 MiB.
 type recoveryLab struct {
 	*recovery
-	t        *testing.T
-	rooms    map[synTuple]int
-	now, all []uint32 // acknowledgements that netstack got at once, and in all
+	rooms map[synTuple]int
+
+	gotMu sync.Mutex
+	all   []uint32 // acknowledgements that netstack got
 }
 
-func newRecoveryLab(t *testing.T) *recoveryLab {
-	l := &recoveryLab{recovery: newRecovery(), t: t, rooms: map[synTuple]int{}}
+func newRecoveryLab() *recoveryLab {
+	l := &recoveryLab{recovery: newRecovery(), rooms: map[synTuple]int{}}
 	l.room = func(s synTuple) int {
 		if n, ok := l.rooms[s]; ok {
 			return n
@@ -29,9 +31,23 @@ func newRecoveryLab(t *testing.T) *recoveryLab {
 		return -1
 	}
 	l.deliver = func(_ tcpip.NetworkProtocolNumber, p *gstack.PacketBuffer) {
-		l.all = append(l.all, binary.BigEndian.Uint32(p.Data().AsRange().ToSlice()))
+		l.note(binary.BigEndian.Uint32(p.Data().AsRange().ToSlice()))
 	}
 	return l
+}
+
+func (l *recoveryLab) note(ack uint32) {
+	l.gotMu.Lock()
+	defer l.gotMu.Unlock()
+	l.all = append(l.all, ack)
+}
+
+// got waits for timers that have fired, and returns what netstack got.
+func (l *recoveryLab) got() []uint32 {
+	synctest.Wait()
+	l.gotMu.Lock()
+	defer l.gotMu.Unlock()
+	return l.all
 }
 
 // send gives it a segment, and says whether it passed at once.
@@ -42,8 +58,7 @@ func (l *recoveryLab) send(s segment) bool {
 	defer p.DecRef()
 	passed := l.take(s, p)
 	if passed {
-		l.now = append(l.now, s.ack)
-		l.all = append(l.all, s.ack)
+		l.note(s.ack)
 	}
 	return passed
 }
@@ -59,7 +74,7 @@ func recoveringFrom(client string, port uint16) segment {
 // budget for, the newest always; other clients are not touched by it.
 func TestRecoveryIsPaidFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newRecoveryLab(t)
+		l := newRecoveryLab()
 		s, other := recoveringFrom("10.0.0.1", 1000), recoveringFrom("10.0.0.2", 1000)
 		const room = 4 << 20
 		walk := walkStep * (room/walkMSS + 1)
@@ -75,11 +90,12 @@ func TestRecoveryIsPaidFor(t *testing.T) {
 			time.Sleep(100 * time.Microsecond)
 		}
 		time.Sleep(time.Second)
-		got := time.Duration(len(l.all)-1) * walk
+		all := l.got()
+		got := time.Duration(len(all)-1) * walk
 		if took := time.Since(start) - time.Second; got > took/recoveryShare+2*walk || got < took/recoveryShare/2 {
-			t.Errorf("%d walks take %v of %v", len(l.all), got, took)
+			t.Errorf("%d walks take %v of %v", len(all), got, took)
 		}
-		if last := l.all[len(l.all)-1]; last != 9999 {
+		if last := all[len(all)-1]; last != 9999 {
 			t.Errorf("the last to arrive is number %d", last)
 		}
 		l.close()
@@ -90,21 +106,21 @@ func TestRecoveryIsPaidFor(t *testing.T) {
 // pay nothing.
 func TestRecoveryOfClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newRecoveryLab(t)
-		var all []segment
+		l := newRecoveryLab()
+		var conns []segment
 		for port := range uint16(20) {
 			s := recoveringFrom("2001:db8::1", 1000+port)
 			s.src = netip.AddrPortFrom(netip.MustParseAddr("2001:db8::").Next(), 1000+port)
 			l.rooms[synTuple{s.src, s.dst}] = 1 << 20
-			all = append(all, s)
+			conns = append(conns, s)
 		}
 		whole := recoveringFrom("2001:db8::99", 9) // of the same /64
 		whole.sack = false
 		l.rooms[synTuple{whole.src, whole.dst}] = 4 << 20
 		for round := range 100 {
-			for i := range all {
-				all[i].ack = uint32(round)
-				l.send(all[i])
+			for i := range conns {
+				conns[i].ack = uint32(round)
+				l.send(conns[i])
 			}
 			if !l.send(whole) {
 				t.Fatal("a connection without SACK blocks waits")
@@ -117,11 +133,12 @@ func TestRecoveryOfClients(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		walk := walkStep * (1<<20/walkMSS + 1)
-		if got, most := time.Duration(len(l.all)-101)*walk, 100*time.Millisecond/recoveryShare+21*walk; got > most {
+		all := l.got()
+		if got, most := time.Duration(len(all)-101)*walk, 100*time.Millisecond/recoveryShare+21*walk; got > most {
 			t.Errorf("the walks of one client took %v of 100 ms", got)
 		}
 		n := 0
-		for _, a := range l.all[len(l.all)-25:] {
+		for _, a := range all[len(all)-25:] {
 			if a == 99 {
 				n++
 			}
@@ -130,7 +147,7 @@ func TestRecoveryOfClients(t *testing.T) {
 			t.Errorf("%d of 20 connections got their last acknowledgement", n)
 		}
 		// Data pays too, and beyond the debt it is lost.
-		data := all[0]
+		data := conns[0]
 		data.payload, data.sack = 1, false
 		passed := 0
 		for range 10_000 {
@@ -153,7 +170,7 @@ func TestRecoveryOfClients(t *testing.T) {
 // forgotten, what waits goes when all ends.
 func TestRecoveryIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newRecoveryLab(t)
+		l := newRecoveryLab()
 		gone, recovered, waits := recoveringFrom("10.0.0.1", 1), recoveringFrom("10.0.0.1", 2), recoveringFrom("10.0.0.1", 3)
 		for _, s := range []segment{gone, recovered, waits} {
 			l.rooms[synTuple{s.src, s.dst}] = 1 << 20
@@ -182,7 +199,7 @@ func TestRecoveryIsForgotten(t *testing.T) {
 		}
 		l.close()
 		time.Sleep(time.Second)
-		if n := len(l.all); n != 4 { // nobody, gone, recovered, waits
+		if n := len(l.got()); n != 4 { // nobody, gone, recovered, waits
 			t.Errorf("%d packets arrived: one after the end", n)
 		}
 	})
