@@ -3,7 +3,6 @@ package tun
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"github.com/google/nftables"
@@ -75,23 +74,10 @@ func (s *Steering) turnGRO(interfaces []string, on bool) {
 
 // listNoted reads a set of interfaces that an earlier run has noted.
 func (s *Steering) listNoted(of string) []string {
-	t := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
-	set, err := s.nft.GetSetByName(t, of)
-	if err != nil { // as a rule there is none
-		return nil
-	}
-	elems, err := s.nft.GetSetElements(set)
+	names, err := s.readSet(&nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}, of)
 	if err != nil {
 		return nil
 	}
-	var names []string
-	for _, e := range elems {
-		name := strings.TrimRight(string(e.Key), "\x00")
-		if checkName(name) == nil && len(names) < 4*maxInterfaces {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
 	return names
 }
 

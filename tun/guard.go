@@ -35,15 +35,14 @@ func (b *tableBuilder) guard() {
 
 	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
 	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
-	b.rule(chain, b.isMark(b.cfg.Mark), drop())
+	b.drops(chain, DropNotSteered, b.isMark(b.cfg.Mark))
 	if b.cfg.ClientSource {
 		b.guardAnswers(chain)
 	}
 	b.ifCaptured(chain, captured)
 	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
-	b.rule(chain, ipv4Fragment(), drop())
-	b.rule(chain, ipv6Fragment(), drop())
-	b.rule(chain, proto(unix.IPPROTO_TCP), dialled(), drop())
+	b.drops(chain, DropFragment, ipv4Fragment())
+	b.drops(chain, DropFragment, ipv6Fragment())
 	if b.cfg.AllPorts {
 		// Only what is exempt begins connections that are forwarded, and the replies
 		// go back there.
@@ -52,19 +51,22 @@ func (b *tableBuilder) guard() {
 		b.rule(chain, b.tcp(), reply(), accept())
 	}
 	if b.cfg.RejectUDP && b.missing { // it may be there by a name that nobody has announced
-		b.rule(chain, b.udp(), rejectUDP())
+		b.refuses(chain, DropQUIC, b.udp(), rejectUDP())
 	}
+	b.rule(chain, b.tcp(), see(b.uncaptured))
+	b.drops(chain, DropUncaptured, b.tcp())
+	b.drops(chain, DropPortChanged, proto(unix.IPPROTO_TCP), dialled())
 	b.rule(chain, toKnown(known))
 
-	b.rule(captured, b.tcp(), drop())
-	b.rule(captured, proto(unix.IPPROTO_TCP), dialled(), drop())
-	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV4), drop())
-	b.rule(captured, b.icmpAboutCaptured(unix.NFPROTO_IPV6), drop())
-	b.rule(captured, ipv4Fragment(), drop())
-	b.rule(captured, ipv6Fragment(), drop())
+	b.drops(captured, DropNotSteered, b.tcp())
+	b.drops(captured, DropPortChanged, proto(unix.IPPROTO_TCP), dialled())
+	b.drops(captured, DropNotSteered, b.icmpAboutCaptured(unix.NFPROTO_IPV4))
+	b.drops(captured, DropNotSteered, b.icmpAboutCaptured(unix.NFPROTO_IPV6))
+	b.drops(captured, DropFragment, ipv4Fragment())
+	b.drops(captured, DropFragment, ipv6Fragment())
 	if b.cfg.RejectUDP {
-		b.rule(captured, b.udp(), rejectUDP())
-		b.rule(captured, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
+		b.refuses(captured, DropQUIC, b.udp(), rejectUDP())
+		b.refuses(captured, DropQUIC, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
 	}
 	b.rule(captured, toKnown(known))
 	b.known(known)
@@ -121,7 +123,7 @@ func (b *tableBuilder) known(chain *nftables.Chain) {
 	b.rule(chain, family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), accept())
 	b.rule(chain, family(unix.NFPROTO_IPV6), proto(unix.IPPROTO_ICMPV6), accept())
 	b.rule(chain, load(expr.MetaKeyL4PROTO), in(b.protocols), accept())
-	b.rule(chain, drop())
+	b.drops(chain, DropProtocol)
 }
 
 func toKnown(known *nftables.Chain) []expr.Any {
@@ -138,12 +140,31 @@ func reply() []expr.Any {
 	return concat(ct(expr.CtKeyDIRECTION), equal([]byte{1}), noSYN())
 }
 
-// noSYN matches TCP that does not begin a connection (RFC 9293, section 3.1: the
-// flags are in byte 13, SYN is 2, ACK is 16).
-func noSYN() []expr.Any {
-	return concat(transport(13, 1), []expr.Any{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x12}, Xor: []byte{0}},
-	}, notEqual([]byte{0x02}))
+// The flags of TCP that rules look at (RFC 9293, section 3.1).
+const (
+	tcpFIN = 0x01
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpACK = 0x10
+)
+
+// flags loads those of a packet's TCP flags that are in mask.
+func flags(mask byte) []expr.Any {
+	return concat(transport(13, 1), bits([]byte{mask}))
+}
+
+// noSYN matches TCP that does not begin a connection: SYN without ACK does.
+func noSYN() []expr.Any { return concat(flags(tcpSYN|tcpACK), notEqual([]byte{tcpSYN})) }
+
+// syn matches TCP that begins a connection, and nothing that Linux would not take for
+// that.
+func syn() []expr.Any {
+	return concat(flags(tcpFIN|tcpSYN|tcpRST|tcpACK), equal([]byte{tcpSYN}))
+}
+
+// older matches TCP in the middle of a connection: ACK, neither SYN nor RST.
+func older() []expr.Any {
+	return concat(flags(tcpSYN|tcpRST|tcpACK), equal([]byte{tcpACK}))
 }
 
 // origin drops in prerouting what begins a connection from a captured port and
@@ -158,9 +179,9 @@ func (b *tableBuilder) origin(chain *nftables.Chain) {
 		return
 	}
 	fromElsewhere := concat(load(expr.MetaKeyIIFNAME), notEqual(ifname(b.cfg.TUN)))
-	b.rule(chain, b.tcpFrom(), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)), fromElsewhere, []expr.Any{
+	b.drops(chain, DropReversePath, b.tcpFrom(), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)), fromElsewhere, []expr.Any{
 		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
-	}, equal(native32(0)), drop())
+	}, equal(native32(0)))
 }
 
 // ipv4Fragment and ipv6Fragment match what is still a fragment although

@@ -37,10 +37,7 @@ func outgoingLabel() []byte {
 // outgoing labels what this host opens.
 func (b *tableBuilder) outgoing() {
 	chain := b.base("outgoing", nftables.ChainHookOutput, steerPriority)
-	syn := concat(transport(13, 1), []expr.Any{ // RFC 9293, section 3.1: FIN 1, SYN 2, RST 4, ACK 16
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x17}, Xor: []byte{0}},
-	}, equal([]byte{0x02}))
-	b.rule(chain, proto(unix.IPPROTO_TCP), syn,
+	b.rule(chain, proto(unix.IPPROTO_TCP), syn(),
 		ct(expr.CtKeyDIRECTION), equal([]byte{0}), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)),
 		setLabel(outgoingLabel()))
 }
@@ -58,30 +55,36 @@ func (b *tableBuilder) local() {
 	chain := b.base("local", nftables.ChainHookInput, guardPriority)
 	captured := b.chain("local_captured")
 	b.ifCaptured(chain, captured)
+	b.seeLocal(chain)
 
 	b.answersToUs(captured)
-	b.rule(captured, ipv4Fragment(), drop())
-	b.rule(captured, ipv6Fragment(), drop())
+	b.drops(captured, DropFragment, ipv4Fragment())
+	b.drops(captured, DropFragment, ipv6Fragment())
 	if b.cfg.AllPorts {
 		b.rule(captured, proto(unix.IPPROTO_TCP), port(2), in(b.except), accept())
 	}
 	// A DNAT of this host may have changed the port since it was marked.
 	marked := concat(proto(unix.IPPROTO_TCP), b.isMark(b.cfg.Mark))
 	for _, what := range [][]expr.Any{b.tcp(), marked, concat(proto(unix.IPPROTO_TCP), dialled())} {
-		b.rule(captured, what, older(), []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
-		b.rule(captured, what, drop())
+		b.refuses(captured, DropOlder, what, older(), []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+		b.drops(captured, DropLocal, what)
 	}
 	if b.cfg.RejectUDP {
-		b.rule(captured, b.udp(), rejectUDP())
-		b.rule(captured, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
+		b.refuses(captured, DropQUIC, b.udp(), rejectUDP())
+		b.refuses(captured, DropQUIC, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
 	}
 }
 
-// older matches TCP in the middle of a connection: ACK, neither SYN nor RST.
-func older() []expr.Any {
-	return concat(transport(13, 1), []expr.Any{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{0x16}, Xor: []byte{0}},
-	}, equal([]byte{0x10}))
+// seeLocal notes by which other interfaces connections to captured ports of this host
+// come in: by a wrong name in the configuration they would pass in silence.
+func (b *tableBuilder) seeLocal(chain *nftables.Chain) {
+	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
+	b.rule(chain, load(expr.MetaKeyIIF), equal(native32(loopbackIndex)), accept())
+	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
+	if b.cfg.AllPorts {
+		b.rule(chain, proto(unix.IPPROTO_TCP), port(2), in(b.except), accept())
+	}
+	b.rule(chain, b.tcp(), syn(), see(b.uncapturedLocal))
 }
 
 func (c *SteerConfig) checkLocal() error {

@@ -37,7 +37,7 @@ func TestReadBack(t *testing.T) {
 				return err
 			}
 			b := s.builder(conn)
-			if err := b.sets(&at, s.gro); err != nil {
+			if err := b.sets(&at); err != nil {
 				return err
 			}
 			b.lines = strings.Count(before, "\n") - 1

@@ -31,9 +31,7 @@ func (c *SteerConfig) checkMark() error {
 
 // isMark matches packets with our mark m, whatever their other bits are.
 func (b *tableBuilder) isMark(m uint32) []expr.Any {
-	return concat(load(expr.MetaKeyMARK), []expr.Any{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native32(b.cfg.Mask), Xor: native32(0)},
-	}, equal(native32(m)))
+	return concat(load(expr.MetaKeyMARK), bits(native32(b.cfg.Mask)), equal(native32(m)))
 }
 
 // setMark gives a packet our mark m and leaves its other bits as they are.

@@ -55,6 +55,6 @@ func (b *tableBuilder) keepSource(nat bool) {
 	}
 	verify := b.base("verify", nftables.ChainHookPostrouting, verifyPriority)
 	for _, these := range ours {
-		b.rule(verify, these, ct(expr.CtKeySTATUS), masked(native32(ipsSrcNAT)), drop())
+		b.drops(verify, DropSourceChanged, these, ct(expr.CtKeySTATUS), masked(native32(ipsSrcNAT)))
 	}
 }

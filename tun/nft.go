@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -49,11 +50,14 @@ func (s *Steering) tryTable(steer bool) error {
 	if err != nil {
 		return err
 	}
+	if _, err := s.listTable(); err != nil { // for its counters; it is written anew all the same
+		s.log.Debug("the counters of the guard begin anew", zap.Error(err))
+	}
 	b := s.builder(s.nft)
 	b.conn.AddTable(b.table) // so that there is one to delete
 	b.conn.DelTable(b.table)
 	b.conn.AddTable(b.table)
-	if err := b.sets(&at, s.gro); err != nil {
+	if err := b.sets(&at); err != nil {
 		return err
 	}
 	b.steer(steer)
@@ -110,17 +114,18 @@ type tableBuilder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	ports, names, indexes, exempt, protocols, except, gro, redirects *nftables.Set
+	ports, names, indexes, exempt, protocols, except, gro, redirects, uncaptured, uncapturedLocal *nftables.Set
 
-	quiet   []string // interfaces for redirectsSet
-	missing bool     // a captured interface is not there
+	turned, quiet []string          // interfaces for groSet and redirectsSet
+	counts        map[string]uint64 // what was dropped before, by reason; taken out as rules carry it on
+	missing       bool              // a captured interface is not there
 
 	lines int      // sets, chains and rules: what listTable gives a line each
 	full  []string // the lines of the sets
 }
 
 func (s *Steering) builder(conn *nftables.Conn) *tableBuilder {
-	return &tableBuilder{cfg: &s.cfg, conn: conn, quiet: s.redirects, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+	return &tableBuilder{cfg: &s.cfg, conn: conn, turned: s.gro, quiet: s.redirects, counts: maps.Clone(s.counts), table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
 }
 
 // made says whether a listing may be that of what was built: it has as many lines,
@@ -134,72 +139,82 @@ func (b *tableBuilder) made(listing string) bool {
 	return strings.Count(listing, "\n") == b.lines+1
 }
 
-func (b *tableBuilder) sets(at *interfaces, gro []string) error {
+// setDef is a set to be made.
+type setDef struct {
+	at    **nftables.Set
+	name  string
+	kind  nftables.SetDatatype
+	order binaryutil.ByteOrder
+	keys  [][]byte
+	// optional: it is left out where it would be empty.
+	optional bool
+	// seen: rules add to it, and what they have added goes after a time.
+	seen bool
+}
+
+// keys are values as nft compares them.
+func keys[T any](values []T, bytes func(T) []byte) [][]byte {
+	all := make([][]byte, len(values))
+	for i, v := range values {
+		all[i] = bytes(v)
+	}
+	return all
+}
+
+func (b *tableBuilder) sets(at *interfaces) error {
 	b.missing = at.missing
-	var ports, names, idx, exempt, protocols, except, turned [][]byte
-	for _, p := range b.cfg.Ports {
-		ports = append(ports, binary.BigEndian.AppendUint16(nil, p))
+	port := func(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }
+	index := func(i int) []byte { return native32(uint32(i)) }
+	number := func(p uint8) []byte { return []byte{p} }
+	names := func(at **nftables.Set, name string, names []string) setDef {
+		return setDef{at: at, name: name, kind: nftables.TypeIFName, order: binaryutil.NativeEndian, keys: keys(names, ifname)}
 	}
-	for _, p := range b.cfg.ExceptPorts {
-		except = append(except, binary.BigEndian.AppendUint16(nil, p))
-	}
-	for _, n := range at.names {
-		names = append(names, ifname(n))
-	}
-	for _, n := range at.exempt {
-		exempt = append(exempt, ifname(n))
-	}
-	for _, n := range gro {
-		turned = append(turned, ifname(n))
-	}
-	var quiet [][]byte
-	for _, n := range b.quiet {
-		quiet = append(quiet, ifname(n))
-	}
-	for _, p := range b.cfg.Protocols {
-		protocols = append(protocols, []byte{p})
-	}
-	for _, i := range at.indexes {
-		idx = append(idx, binary.NativeEndian.AppendUint32(nil, uint32(i)))
-	}
-	for i, def := range []struct {
-		at    **nftables.Set
-		name  string
-		kind  nftables.SetDatatype
-		order binaryutil.ByteOrder
-		keys  [][]byte
-	}{
-		{&b.ports, "ports", nftables.TypeInetService, binaryutil.BigEndian, ports},
-		{&b.names, "captured", nftables.TypeIFName, binaryutil.NativeEndian, names},
-		{&b.indexes, "captured_index", nftables.TypeIFIndex, binaryutil.NativeEndian, idx},
-		{&b.exempt, "exempt", nftables.TypeIFName, binaryutil.NativeEndian, exempt},
-		{&b.protocols, "protocols", nftables.TypeInetProto, binaryutil.NativeEndian, protocols},
-		{&b.except, "except_ports", nftables.TypeInetService, binaryutil.BigEndian, except},
-		{&b.gro, groSet, nftables.TypeIFName, binaryutil.NativeEndian, turned},
-		{&b.redirects, redirectsSet, nftables.TypeIFName, binaryutil.NativeEndian, quiet},
+	optional := func(d setDef) setDef { d.optional = true; return d }
+	seen := func(d setDef) setDef { d.seen = true; return d }
+	for i, def := range []setDef{
+		{at: &b.ports, name: "ports", kind: nftables.TypeInetService, order: binaryutil.BigEndian, keys: keys(b.cfg.Ports, port)},
+		names(&b.names, "captured", at.names),
+		{at: &b.indexes, name: "captured_index", kind: nftables.TypeIFIndex, order: binaryutil.NativeEndian, keys: keys(at.indexes, index)},
+		names(&b.exempt, "exempt", at.exempt),
+		{at: &b.protocols, name: "protocols", kind: nftables.TypeInetProto, order: binaryutil.NativeEndian, keys: keys(b.cfg.Protocols, number)},
+		{at: &b.except, name: "except_ports", kind: nftables.TypeInetService, order: binaryutil.BigEndian, keys: keys(b.cfg.ExceptPorts, port)},
+		optional(names(&b.gro, groSet, b.turned)),
+		optional(names(&b.redirects, redirectsSet, b.quiet)),
+		seen(names(&b.uncaptured, uncapturedSet, nil)),
+		seen(names(&b.uncapturedLocal, uncapturedLocalSet, nil)),
 	} {
-		if (def.name == groSet || def.name == redirectsSet) && len(def.keys) == 0 {
+		if def.optional && len(def.keys) == 0 {
 			continue
 		}
 		// The ID is given because the library would count in a global without a lock.
-		set := &nftables.Set{Table: b.table, ID: uint32(i + 1), Name: def.name, KeyType: def.kind, KeyByteOrder: def.order}
-		if err := b.conn.AddSet(set, nil); err != nil {
+		if err := b.set(uint32(i+1), &def); err != nil {
 			return fmt.Errorf("nft set %s: %w", def.name, err)
 		}
-		b.lines++
-		b.full = append(b.full, setLine(def.name, def.keys))
-		// 1000 elements of at most 40 bytes: an attribute holds 65535 bytes.
-		for keys := range slices.Chunk(def.keys, 1000) {
-			elems := make([]nftables.SetElement, len(keys))
-			for j, k := range keys {
-				elems[j].Key = k
-			}
-			if err := b.conn.SetAddElements(set, elems); err != nil {
-				return fmt.Errorf("nft set %s: %w", def.name, err)
-			}
-		}
-		*def.at = set
 	}
+	return nil
+}
+
+func (b *tableBuilder) set(id uint32, def *setDef) error {
+	set := &nftables.Set{Table: b.table, ID: id, Name: def.name, KeyType: def.kind, KeyByteOrder: def.order}
+	if def.seen {
+		set.Dynamic, set.HasTimeout, set.Timeout, set.Size = true, true, seenFor, maxSeen
+	}
+	if err := b.conn.AddSet(set, nil); err != nil {
+		return err
+	}
+	b.lines++
+	b.full = append(b.full, setLine(def.name, def.keys))
+	// 1000 elements of at most 40 bytes: an attribute holds 65535 bytes.
+	for keys := range slices.Chunk(def.keys, 1000) {
+		elems := make([]nftables.SetElement, len(keys))
+		for j, k := range keys {
+			elems[j].Key = k
+		}
+		if err := b.conn.SetAddElements(set, elems); err != nil {
+			return err
+		}
+	}
+	*def.at = set
 	return nil
 }
 

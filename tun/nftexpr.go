@@ -40,14 +40,13 @@ func notEqual(data []byte) []expr.Any {
 	return []expr.Any{&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: data}}
 }
 
-// masked matches if a bit of mask is set in the register.
-func masked(mask []byte) []expr.Any {
-	none := make([]byte, len(mask))
-	return []expr.Any{
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: none},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: none},
-	}
+// bits clears the bits of the register that are not in mask.
+func bits(mask []byte) []expr.Any {
+	return []expr.Any{&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))}}
 }
+
+// masked matches if a bit of mask is set in the register.
+func masked(mask []byte) []expr.Any { return concat(bits(mask), notEqual(make([]byte, len(mask)))) }
 
 func in(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}

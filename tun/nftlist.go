@@ -15,7 +15,8 @@ import (
 
 // listTable lists our table as text that changes when anything in it does that
 // matters to a packet: flags of the table (dormant!), chains, rules in their
-// order without counters, elements of sets. Empty if there is no table.
+// order without counters, elements of sets. Empty if there is no table. On the way
+// it takes down what the rules have counted and which interfaces they have seen.
 func (s *Steering) listTable() (string, error) {
 	t, err := s.nft.ListTableOfFamily(tableName, nftables.TableFamilyINet)
 	if errors.Is(err, unix.ENOENT) {
@@ -25,6 +26,7 @@ func (s *Steering) listTable() (string, error) {
 		return "", err
 	}
 	var text strings.Builder
+	counts := map[string]uint64{}
 	fmt.Fprintf(&text, "table %s flags %d\n", t.Name, t.Flags)
 	if err := s.listSets(&text, t); err != nil {
 		return "", err
@@ -42,6 +44,7 @@ func (s *Steering) listTable() (string, error) {
 			return "", err
 		}
 		for _, r := range rules {
+			count(counts, r)
 			for _, e := range r.Exprs {
 				if _, counter := e.(*expr.Counter); !counter {
 					fmt.Fprintf(&text, " %T%s", e, value(e))
@@ -50,6 +53,7 @@ func (s *Steering) listTable() (string, error) {
 			text.WriteByte('\n')
 		}
 	}
+	s.counts = counts
 	return text.String(), nil
 }
 
@@ -58,18 +62,20 @@ func (s *Steering) listSets(text *strings.Builder, t *nftables.Table) error {
 	if err != nil {
 		return err
 	}
+	seen := map[string][]string{}
 	slices.SortFunc(sets, func(a, b *nftables.Set) int { return strings.Compare(a.Name, b.Name) })
 	for _, set := range sets {
 		elems, err := s.nft.GetSetElements(set)
 		if err != nil {
 			return err
 		}
-		keys := make([][]byte, len(elems))
-		for i, e := range elems {
-			keys[i] = e.Key
+		keys := keysOf(elems)
+		if set.Name == uncapturedSet || set.Name == uncapturedLocalSet {
+			seen[set.Name], keys = interfaceNames(keys), nil
 		}
 		text.WriteString(setLine(set.Name, keys))
 	}
+	s.seen = seen
 	return nil
 }
 

@@ -84,6 +84,18 @@ func (n *ns) run(line string) string {
 	return out
 }
 
+// script runs lines of shell in the namespace.
+func (n *ns) script(lines string) {
+	n.t.Helper()
+	n.do(func() error {
+		out, err := exec.Command("sh", "-ec", lines).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w\n%s", lines, err, out)
+		}
+		return nil
+	})
+}
+
 // command is run for a line that may fail.
 func (n *ns) command(line string) (string, error) {
 	var out []byte

@@ -35,8 +35,8 @@ func (b *tableBuilder) noRedirects() {
 	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: toCaptured.Name}}
 	b.rule(chain, family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), transport(0, 1), equal([]byte{icmpRedirect}), jump)
 	b.rule(chain, family(unix.NFPROTO_IPV6), proto(unix.IPPROTO_ICMPV6), transport(0, 1), equal([]byte{icmpv6Redirect}), jump)
-	b.rule(toCaptured, load(expr.MetaKeyOIFNAME), in(b.names), drop())
-	b.rule(toCaptured, load(expr.MetaKeyOIF), in(b.indexes), drop())
+	b.drops(toCaptured, DropRedirect, load(expr.MetaKeyOIFNAME), in(b.names))
+	b.drops(toCaptured, DropRedirect, load(expr.MetaKeyOIF), in(b.indexes))
 }
 
 func redirectsKey(name string) string { return "/proc/sys/net/ipv4/conf/" + name + "/send_redirects" }

@@ -122,9 +122,9 @@ func (b *tableBuilder) markAnswers(steer *nftables.Chain) {
 
 // guardAnswers is a part of the chain guard.
 func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
-	b.rule(guard, b.isMark(b.cfg.ReturnMark), drop())
-	b.rule(guard, load(expr.MetaKeyOIFNAME), in(b.names), b.tcpFrom(), drop())
-	b.rule(guard, load(expr.MetaKeyOIF), in(b.indexes), b.tcpFrom(), drop())
+	b.drops(guard, DropClientAnswer, b.isMark(b.cfg.ReturnMark))
+	b.drops(guard, DropClientAnswer, load(expr.MetaKeyOIFNAME), in(b.names), b.tcpFrom())
+	b.drops(guard, DropClientAnswer, load(expr.MetaKeyOIF), in(b.indexes), b.tcpFrom())
 }
 
 // answers adds rules that jump to the chain to, which does then for answers to our
@@ -134,10 +134,7 @@ func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
 func (b *tableBuilder) answers(from, to *nftables.Chain, then []expr.Any) {
 	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: to.Name}}
 	b.rule(from, b.tcpFrom(), noSYN(), jump)
-	foreign := []expr.Any{
-		&expr.Socket{Key: expr.SocketKeyMark, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native32(b.cfg.Mask), Xor: native32(0)},
-	}
+	foreign := concat([]expr.Any{&expr.Socket{Key: expr.SocketKeyMark, Register: 1}}, bits(native32(b.cfg.Mask)))
 	b.rule(to, foreign, notEqual(native32(b.cfg.SocketMark())), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
 	socket := concat([]expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}, equal([]byte{1}))
 	b.rule(to, socket, then)

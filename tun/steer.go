@@ -214,6 +214,11 @@ type Steering struct {
 	namespace string       // the network namespace, as /proc names it
 	ethtool   int          // a socket for ioctls; -1 once closed
 
+	counts map[string]uint64   // packets that our table dropped, by reason, as listed last
+	seen   map[string][]string // interfaces in the sets of the table that its rules fill
+	told   map[string]told     // what the log has said of counts, by reason
+	warned []string            // what the log has said of seen
+
 	ephemeralPorts [2]uint16 // first and last that the kernel chooses from, at the start
 }
 
@@ -305,7 +310,7 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	cfg.ExceptPorts = slices.Compact(cfg.ExceptPorts)
 	slices.Sort(cfg.Ports)
 	cfg.Ports = slices.Compact(cfg.Ports)
-	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter(), ethtool: -1, ephemeralPorts: ephemeralPorts()}
+	s := &Steering{cfg: cfg, log: log, ipv6: haveIPv6(), limited: newLimiter(), ethtool: -1, told: map[string]told{}, ephemeralPorts: ephemeralPorts()}
 	defer func() {
 		if err != nil {
 			s.closeSockets()

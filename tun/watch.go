@@ -84,6 +84,7 @@ func (s *Steering) check() error {
 	}
 	s.noteIngress()
 	s.repairTable()
+	s.noteDrops(time.Now())
 	s.repairRedirects()
 	done, err := s.ensureRouting()
 	for _, what := range done {

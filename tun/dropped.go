@@ -1,0 +1,253 @@
+package tun
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// Every rule of ours that drops or rejects has a counter, and the reason as its
+// comment (`nft list table inet sslgate` shows both). Who writes the table anew
+// carries the counters on.
+
+// The reasons for which the guard drops. They are labels of a metric.
+const (
+	DropUncaptured     = "interface_not_captured"
+	DropNotSteered     = "not_steered"
+	DropFragment       = "fragment"
+	DropPortChanged    = "destination_nat"
+	DropSourceChanged  = "source_nat"
+	DropQUIC           = "quic"
+	DropProtocol       = "unknown_protocol"
+	DropReversePath    = "reverse_path"
+	DropClientAnswer   = "client_answer"
+	DropLocal          = "local_delivery"
+	DropOlder          = "older_connection"
+	DropRedirect       = "redirect"
+	uncapturedSet      = "uncaptured"
+	uncapturedLocalSet = "uncaptured_local"
+)
+
+// seenFor is how long an interface is remembered that captured ports arrive on and
+// that is not captured, and maxSeen how many are.
+const (
+	seenFor = 10 * time.Minute
+	maxSeen = 64
+)
+
+// dropCause says what stands behind each reason as a rule, and what to do.
+func dropCause(reason string) string {
+	switch reason {
+	case DropUncaptured:
+		return "TCP to captured ports came in by an interface that is neither captured nor exempt: list it in capture.interfaces, or in capture.exempt if it may pass uninspected"
+	case DropNotSteered:
+		return "captured traffic did not go into the TUN: the gateway was not running, or an ip rule of somebody else came first (`sslgate doctor`)"
+	case DropFragment:
+		return "fragments that connection tracking did not put together: a notrack rule, a broken sender, or somebody who tries to hide a port"
+	case DropPortChanged:
+		return "a destination NAT of this host turned a captured port into one that is not captured: capture that port too"
+	case DropSourceChanged:
+		return "a source NAT of this host changed the client's address before the TUN: give the rule an outgoing interface (`sslgate doctor` names it)"
+	case DropQUIC:
+		return "UDP to captured ports was refused, so that clients fall back from QUIC to TCP (capture.quic)"
+	case DropProtocol:
+		return "an IP protocol, or a packet whose headers cannot be read, that is not forwarded uninspected: capture.protocols names those that may"
+	case DropReversePath:
+		return "new TCP from a captured port came in where the way back to its sender does not lead: a forged source, or asymmetric routing"
+	case DropClientAnswer:
+		return "answers to a connection under a client's address whose socket is gone"
+	case DropLocal:
+		return "connections to services of this host on captured ports, while no gateway captured them"
+	case DropOlder:
+		return "connections to services of this host that were there before the gateway; they were reset"
+	case DropRedirect:
+		return "ICMP redirects of this host to captured interfaces, which would lead clients round the gateway"
+	}
+	return ""
+}
+
+// Dropped is what the guard has dropped or rejected for one reason.
+type Dropped struct {
+	Reason  string // one of Drop...
+	Packets uint64 // since the guard was set first
+	Cause   string // the likely one, and what to do
+}
+
+// Drops is what the guard of this host says of itself.
+type Drops struct {
+	// Counts has the reasons that there were, sorted.
+	Counts []Dropped
+	// Uncaptured are the interfaces, neither captured nor exempt, by which connections
+	// through this host to captured ports came in within ten minutes; they were
+	// dropped. UncapturedLocal are those by which some to this host itself did; they
+	// passed uninspected. Both sorted.
+	Uncaptured, UncapturedLocal []string
+}
+
+// Warnings are the interfaces in words.
+func (d *Drops) Warnings() []string {
+	var all []string
+	if len(d.Uncaptured) > 0 {
+		all = append(all, fmt.Sprintf("captured ports arrive on %s, which is not captured: the guard drops them; list it in capture.interfaces, or in capture.exempt if they may pass uninspected", strings.Join(d.Uncaptured, ", ")))
+	}
+	if len(d.UncapturedLocal) > 0 {
+		all = append(all, fmt.Sprintf("captured ports of this host itself arrive on %s, which is not captured: they are not inspected; list it in capture.interfaces, or in capture.exempt if that is meant", strings.Join(d.UncapturedLocal, ", ")))
+	}
+	return all
+}
+
+// drops adds a rule that drops for this reason.
+func (b *tableBuilder) drops(chain *nftables.Chain, reason string, parts ...[]expr.Any) {
+	b.refuses(chain, reason, append(parts, drop())...)
+}
+
+// refuses adds a rule for this reason whose parts hold a counter and what happens.
+func (b *tableBuilder) refuses(chain *nftables.Chain, reason string, parts ...[]expr.Any) {
+	b.lines++
+	exprs := concat(parts...)
+	for _, e := range exprs {
+		if c, ok := e.(*expr.Counter); ok {
+			c.Packets = b.counts[reason] // the first rule of the reason carries it on
+			delete(b.counts, reason)
+		}
+	}
+	b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: exprs,
+		UserData: userdata.AppendString(nil, userdata.TypeComment, reason)})
+}
+
+// see notes in the set by which interface a packet came in. Where the set is full
+// it matches no more, so it stands in a rule of its own.
+func see(set *nftables.Set) []expr.Any {
+	return concat(load(expr.MetaKeyIIFNAME), []expr.Any{
+		&expr.Dynset{SrcRegKey: 1, SetID: set.ID, SetName: set.Name, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: seenFor},
+	})
+}
+
+// count adds what a rule of ours has counted to counts.
+func count(counts map[string]uint64, r *nftables.Rule) {
+	reason, ok := userdata.GetString(r.UserData, userdata.TypeComment)
+	if !ok || dropCause(reason) == "" {
+		return
+	}
+	for _, e := range r.Exprs {
+		if c, ok := e.(*expr.Counter); ok {
+			counts[reason] += c.Packets
+		}
+	}
+}
+
+func newDrops(counts map[string]uint64, seen map[string][]string) Drops {
+	d := Drops{Uncaptured: seen[uncapturedSet], UncapturedLocal: seen[uncapturedLocalSet]}
+	for reason, n := range counts {
+		if n > 0 {
+			d.Counts = append(d.Counts, Dropped{reason, n, dropCause(reason)})
+		}
+	}
+	slices.SortFunc(d.Counts, func(a, b Dropped) int { return cmp.Compare(a.Reason, b.Reason) })
+	return d
+}
+
+// Drops is what the guard has dropped, as Watch saw it last: a second ago at most.
+func (s *Steering) Drops() Drops {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return newDrops(s.counts, s.seen)
+}
+
+// ReadDrops reads it from the guard of the caller's network namespace, whichever
+// process has set it. False if there is none.
+func ReadDrops() (Drops, bool, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return Drops{}, false, fmt.Errorf("open nftables: %w", err)
+	}
+	s := &Steering{nft: conn}
+	text, err := s.listTable()
+	if err != nil {
+		return Drops{}, false, fmt.Errorf("read the nft table inet %s: %w", tableName, err)
+	}
+	return newDrops(s.counts, s.seen), text != "", nil
+}
+
+// interfaceNames are keys of a set of type ifname that the kernel may have; sorted.
+func interfaceNames(keys [][]byte) []string {
+	var names []string
+	for _, k := range keys {
+		name := strings.TrimRight(string(k), "\x00")
+		if checkName(name) == nil && len(names) < 4*maxInterfaces {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// logDropsEvery is the least time between two lines of the log about one reason.
+const logDropsEvery = 10 * time.Minute
+
+// noteDrops says in the log that the guard has begun to drop for a reason that an
+// operator can do something about, and by which interfaces captured ports come in
+// that are not captured.
+func (s *Steering) noteDrops(now time.Time) {
+	for _, d := range newDrops(s.counts, nil).Counts {
+		if d.Packets == s.told[d.Reason].packets {
+			continue
+		}
+		switch d.Reason {
+		case DropQUIC, DropRedirect, DropOlder, DropClientAnswer:
+			continue // as configured
+		}
+		if last := s.told[d.Reason]; !last.at.IsZero() && now.Sub(last.at) < logDropsEvery {
+			continue
+		}
+		s.log.Warn("the guard drops packets", zap.String("reason", d.Reason), zap.Uint64("packets", d.Packets-s.told[d.Reason].packets), zap.String("cause", d.Cause))
+		s.told[d.Reason] = told{d.Packets, now}
+	}
+	seen := newDrops(nil, s.seen)
+	warnings := seen.Warnings()
+	for _, w := range warnings {
+		if !slices.Contains(s.warned, w) {
+			s.log.Warn(w)
+		}
+	}
+	s.warned = warnings
+}
+
+// told is what the log has said about a reason.
+type told struct {
+	packets uint64
+	at      time.Time
+}
+
+// readSet reads the names in a set of interfaces; none if it is not there.
+func (s *Steering) readSet(t *nftables.Table, name string) ([]string, error) {
+	set, err := s.nft.GetSetByName(t, name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	elems, err := s.nft.GetSetElements(set)
+	if err != nil {
+		return nil, err
+	}
+	return interfaceNames(keysOf(elems)), nil
+}
+
+func keysOf(elems []nftables.SetElement) [][]byte {
+	keys := make([][]byte, len(elems))
+	for i, e := range elems {
+		keys[i] = e.Key
+	}
+	return keys
+}
