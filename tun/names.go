@@ -136,13 +136,13 @@ func stacked() []string {
 	return []string{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "hsr", "ipoib", "rmnet", "dsa"}
 }
 
-// Trouble is something about interfaces that keeps what a configuration means
-// from being what happens.
+// Trouble is something about interfaces or the host that keeps what a configuration
+// means from being what happens.
 type Trouble struct {
 	Interface string
 	Text      string
 	Fix       string // a shell command, or ""
-	// Fatal: the gateway does not start with it.
+	// Fatal: the gateway does not start with it, and is not ready while it runs with it.
 	Fatal bool
 }
 
@@ -253,11 +253,7 @@ func (s *Steering) refuseInterfaces() error {
 		if !t.Fatal {
 			continue
 		}
-		err := errors.New(t.Text)
-		if t.Fix != "" {
-			err = fmt.Errorf("%s: `%s`", t.Text, t.Fix)
-		}
-		errs = append(errs, err)
+		errs = append(errs, t.err())
 	}
 	return errors.Join(errs...)
 }

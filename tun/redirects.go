@@ -46,7 +46,7 @@ func redirectsKey(name string) string { return "/proc/sys/net/ipv4/conf/" + name
 func SendsRedirects(interfaces ...string) []string {
 	var on []string
 	for _, name := range append([]string{"all"}, interfaces...) {
-		if b, err := os.ReadFile(redirectsKey(name)); err == nil && strings.TrimSpace(string(b)) != "0" {
+		if isSet("ipv4/conf/" + name + "/send_redirects") {
 			on = append(on, name)
 		}
 	}

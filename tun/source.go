@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -84,20 +82,6 @@ func (s *Steering) SetClientSource() error {
 	if err != nil {
 		s.cfg.ClientSource = false
 		return errors.Join(err, s.writeTable(true))
-	}
-	return nil
-}
-
-// CheckClientSource says whether this host lets answers to connections under a
-// client's address in: nil, or an error with the command that mends it. The
-// kernel looks the way back to an answer's sender up; with src_valid_mark it
-// does so with the answer's mark, finds that the way leads to itself, and drops
-// the answer, whatever rp_filter says (fib_validate_source).
-func CheckClientSource() error {
-	const key = "ipv4/conf/all/src_valid_mark"
-	b, err := os.ReadFile("/proc/sys/net/" + key)
-	if err == nil && strings.TrimSpace(string(b)) != "0" {
-		return fmt.Errorf("connections under a client's address get no answers while src_valid_mark is set: `sysctl -w net/%s=0`", key)
 	}
 	return nil
 }

@@ -72,6 +72,7 @@ func (s *Steering) Watch(ctx context.Context) error {
 func (s *Steering) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unrepaired = nil
 	link, err := s.rt.LinkByIndex(s.tunIdx)
 	var notFound netlink.LinkNotFoundError
 	switch {
@@ -93,6 +94,7 @@ func (s *Steering) check() error {
 	if err != nil {
 		s.failed("repair rules and routes", err)
 	}
+	s.noteHost(time.Now())
 	return nil
 }
 
@@ -164,6 +166,7 @@ func (s *Steering) failed(what string, err error) {
 	if s.ending != nil && s.ending() != nil {
 		return
 	}
+	s.unrepaired = append(s.unrepaired, Trouble{Text: "not repaired: " + what + ": " + err.Error(), Fatal: true})
 	if n, ok := s.limited.allow(); ok {
 		s.log.Error("steering not repaired: captured traffic may go nowhere", zap.String("what", what), zap.Error(err), zap.Uint64("not_logged", n))
 	}

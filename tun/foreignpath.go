@@ -1,0 +1,205 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Chains of others in the forward hook (Docker, ufw, firewalld, whoever) may drop what
+// goes from a captured interface into the TUN, or the answers: then every client waits
+// for nothing. Whether they do is found by walking their rules with such a packet as far
+// as it is known (nftwalk.go). What depends on something that is not known, an address for
+// instance, is no finding: only what is certain is said.
+
+// maxForeignRules bounds how many rules of others are read; behind that nothing is certain.
+const maxForeignRules = 20000
+
+// foreignPath is one look at the chains.
+type foreignPath struct {
+	conn   *nftables.Conn
+	cfg    *SteerConfig
+	own    []string // own names of the captured interfaces
+	ipv6   bool
+	chains []*nftables.Chain
+	read   int // rules
+	rules  map[string][]*nftables.Rule
+	sets   map[string]*setContent
+}
+
+// errTooMany rules of others.
+var errTooMany = errors.New("too many rules")
+
+// forwardTroubles names the chains that surely drop captured packets. captured are own
+// names.
+func forwardTroubles(conn *nftables.Conn, cfg *SteerConfig, captured []string) ([]Trouble, error) {
+	chains, err := conn.ListChains()
+	if err != nil {
+		return nil, fmt.Errorf("list the chains of nftables: %w", err)
+	}
+	p := &foreignPath{conn: conn, cfg: cfg, own: captured, ipv6: !isZero("ipv6/conf/all/forwarding"), chains: chains,
+		rules: map[string][]*nftables.Rule{}, sets: map[string]*setContent{}}
+	var all []Trouble
+	for _, c := range chains {
+		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || ours(c.Table) {
+			continue
+		}
+		for _, family := range familiesOf(c.Table.Family) {
+			if family == unix.NFPROTO_IPV6 && !p.ipv6 {
+				continue
+			}
+			t, err := p.look(c, family)
+			if errors.Is(err, errTooMany) {
+				return all, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			if t != nil {
+				all = append(all, *t)
+				break
+			}
+		}
+	}
+	return all, nil
+}
+
+// CheckForwardPolicy is forwardTroubles of the caller's network namespace.
+func CheckForwardPolicy(cfg SteerConfig) ([]Trouble, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	return forwardTroubles(conn, &cfg, OwnNames(cfg.Interfaces...))
+}
+
+// ours says whether a table is sslgate's.
+func ours(t *nftables.Table) bool {
+	return t.Name == tableName && t.Family == nftables.TableFamilyINet
+}
+
+// familiesOf packets that come to a table.
+func familiesOf(f nftables.TableFamily) []byte {
+	switch f {
+	case nftables.TableFamilyIPv4:
+		return []byte{unix.NFPROTO_IPV4}
+	case nftables.TableFamilyIPv6:
+		return []byte{unix.NFPROTO_IPV6}
+	case nftables.TableFamilyINet:
+		return []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6}
+	}
+	return nil
+}
+
+// look walks a base chain with what a client begins, and with the answers, by each
+// captured interface and port.
+func (p *foreignPath) look(c *nftables.Chain, family byte) (*Trouble, error) {
+	ports := p.cfg.Ports
+	if p.cfg.AllPorts {
+		ports = []uint16{0} // 0: not known
+	}
+	if len(ports) > 8 { // each is a walk
+		ports = ports[:8]
+	}
+	for _, ifc := range p.own {
+		for _, port := range ports {
+			in := &path{family: family, iif: ifc, oif: p.cfg.TUN, dport: port, state: expr.CtStateBitNEW}
+			back := &path{family: family, iif: p.cfg.TUN, oif: ifc, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
+			for _, packet := range []*path{in, back} {
+				w := &walk{from: p, packet: packet, table: c.Table, done: map[string]outcome{}}
+				got, err := w.base(c)
+				if err != nil {
+					return nil, err
+				}
+				if got == dropped {
+					return p.trouble(c, family, packet), nil
+				}
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path) *Trouble {
+	what := "IPv4"
+	if family == unix.NFPROTO_IPV6 {
+		what = "IPv6"
+	}
+	return &Trouble{
+		Interface: packet.iif,
+		Text: fmt.Sprintf("captured packets are lost: chain %s of table %s %s drops %s from %s to %s",
+			c.Name, familyName(c.Table.Family), c.Table.Name, what, packet.iif, packet.oif),
+		Fix: p.fix(c, family),
+		// Many hosts forward no IPv6 that anybody uses.
+		Fatal: family == unix.NFPROTO_IPV4,
+	}
+}
+
+// FamilyName is the word of nft(8) for a table's family.
+func familyName(f nftables.TableFamily) string {
+	switch f {
+	case nftables.TableFamilyIPv4:
+		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
+	case nftables.TableFamilyINet:
+		return "inet"
+	case nftables.TableFamilyBridge:
+		return "bridge"
+	case nftables.TableFamilyARP:
+		return "arp"
+	case nftables.TableFamilyNetdev:
+		return "netdev"
+	}
+	return fmt.Sprint(f)
+}
+
+// fix is the command that lets captured packets through, in the words of whoever has
+// set the chain.
+func (p *foreignPath) fix(c *nftables.Chain, family byte) string {
+	has := func(name string) bool {
+		return slices.ContainsFunc(p.chains, func(o *nftables.Chain) bool {
+			return o.Name == name && o.Table.Name == c.Table.Name && o.Table.Family == c.Table.Family
+		})
+	}
+	tables := "iptables"
+	if family == unix.NFPROTO_IPV6 {
+		tables = "ip6tables"
+	}
+	tun := p.cfg.TUN
+	var lines []string
+	each := func(format string) {
+		for _, ifc := range p.own {
+			for _, d := range [][2]string{{ifc, tun}, {tun, ifc}} {
+				lines = append(lines, fmt.Sprintf(format, d[0], d[1]))
+			}
+		}
+	}
+	switch {
+	case has("DOCKER-USER"):
+		each(tables + " -I DOCKER-USER -i %s -o %s -j ACCEPT")
+	case has("ufw-before-forward"), has("ufw6-before-forward"):
+		each("ufw route allow in on %s out on %s")
+	case c.Table.Name == "firewalld":
+		lines = []string{
+			"firewall-cmd --permanent --new-zone=sslgate",
+			"firewall-cmd --permanent --zone=sslgate --add-interface=" + tun,
+			"firewall-cmd --permanent --zone=sslgate --set-target=ACCEPT",
+			"firewall-cmd --permanent --new-policy=to-sslgate",
+			"firewall-cmd --permanent --policy=to-sslgate --add-ingress-zone=ANY",
+			"firewall-cmd --permanent --policy=to-sslgate --add-egress-zone=sslgate",
+			"firewall-cmd --permanent --policy=to-sslgate --set-target=ACCEPT",
+			"firewall-cmd --reload",
+		}
+	case c.Table.Name == "filter" && c.Name == "FORWARD":
+		each(tables + " -I FORWARD -i %s -o %s -j ACCEPT")
+	default:
+		each("nft insert rule " + familyName(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")
+	}
+	return strings.Join(lines, "; ")
+}

@@ -1,0 +1,92 @@
+package tun
+
+import (
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// What was looked at before the start may change while the gateway runs: somebody
+// switches forwarding off, sets a strict filter, installs a firewall. Then nothing is
+// captured any more, and nothing of ours would say so. So Watch looks at it again.
+
+// foreignEvery is the least time between two walks through the chains of others, and
+// foreignCost how many times a walk's own time passes before the next.
+const (
+	foreignEvery = 5 * time.Second
+	foreignCost  = 100
+)
+
+// Troubles are what keeps captured packets from the TUN at the moment, as Watch saw it
+// last: a second ago, for chains of others five seconds.
+func (s *Steering) Troubles() []Trouble {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(s.ingressTroubles(), s.troubles)
+}
+
+// noteHost looks at the host and says (but for interfaces, which noteIngress does) once of each trouble that it is there, and that
+// it has gone.
+func (s *Steering) noteHost(now time.Time) {
+	if !s.inNamespace() {
+		return
+	}
+	found := slices.Concat(s.unrepaired, forwardingTroubles(s.at.own), reversePathTroubles(s.at.own))
+	if s.cfg.ClientSource {
+		found = append(found, clientSourceTroubles()...)
+	}
+	s.lookAtForeign(now)
+	found = append(found, s.foreign...)
+	for _, t := range found {
+		if !slices.Contains(s.troubles, t) {
+			s.log.Warn("captured traffic may be lost: "+t.Text, zap.String("fix", t.Fix))
+		}
+	}
+	for _, t := range s.troubles {
+		if !slices.Contains(found, t) {
+			s.log.Info("no longer: " + t.Text)
+		}
+	}
+	s.troubles = found
+}
+
+// lookAtForeign walks through the chains of others, not too often.
+func (s *Steering) lookAtForeign(now time.Time) {
+	if now.Before(s.foreignNext) {
+		return
+	}
+	begin := time.Now()
+	found, err := forwardTroubles(s.nft, &s.cfg, s.at.own)
+	if err != nil {
+		// Somebody writes them at this moment, or has what cannot be read.
+		s.log.Debug("the chains of others cannot be read", zap.Error(err))
+	} else {
+		s.foreign = found
+	}
+	s.foreignNext = now.Add(max(foreignEvery, foreignCost*time.Since(begin)))
+}
+
+// ingressTroubles are the captured interfaces that are missing or down. Nobody is kept
+// from taking one away: it is no reason not to be ready, unless it is all of them.
+func (s *Steering) ingressTroubles() []Trouble {
+	var all []Trouble
+	for _, name := range s.cfg.Interfaces {
+		t := Trouble{Interface: name}
+		switch s.ingress[name] {
+		case "missing":
+			t.Text, t.Fix = "the captured interface "+name+" is missing: nothing comes in there", "ip -br link"
+		case "down":
+			t.Text, t.Fix = "the captured interface "+name+" is down: nothing comes in there", "ip link set dev "+name+" up"
+		default:
+			continue
+		}
+		all = append(all, t)
+	}
+	if len(all) == len(s.cfg.Interfaces) {
+		for i := range all {
+			all[i].Fatal = true
+		}
+	}
+	return all
+}

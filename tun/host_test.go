@@ -1,0 +1,145 @@
+package tun
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// troublesNow lets Watch look once, at the chains of others too.
+func (g *gateway) troublesNow() []Trouble {
+	g.gw.t.Helper()
+	g.gw.do(func() error {
+		g.steer.foreignNext = time.Time{}
+		return g.steer.check()
+	})
+	return g.steer.Troubles()
+}
+
+// table makes a table that is written on one line; nft wants a line after each block.
+func (n *ns) table(text string) {
+	n.t.Helper()
+	n.script("nft -f - <<'X'\n" + strings.NewReplacer("; }", ";\n}\n", "{ }", "{\n}\n").Replace(text) + "\nX")
+}
+
+// TestForeignForwardChains: a chain of somebody else that surely drops captured packets
+// is named, and the printed command mends it; one that may let them through is not.
+func TestForeignForwardChains(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, testConfig())
+	for _, c := range []struct {
+		name, table string
+		found       bool
+	}{
+		{"policy, as Docker leaves it", `table ip t { chain F { type filter hook forward priority 0; policy drop; oifname "docker0" accept; iifname "docker0" accept; } }`, true},
+		{"policy, and established passes", `table inet t { chain F { type filter hook forward priority 0; policy drop; ct state established,related accept; } }`, true},
+		{"a rule by interface", `table ip t { chain F { type filter hook forward priority 5; iifname "g0" drop; } }`, true},
+		{"by the beginning of its name", `table inet t { chain F { type filter hook forward priority 5; iifname "g*" meta l4proto tcp counter drop; } }`, true},
+		{"the answers alone", `table inet t { chain F { type filter hook forward priority 0; iifname "t0" ct state established reject; } }`, true},
+		{"reject in a chain behind jumps", `table inet t { chain b { iifname "lo" accept; reject; } chain a { jump b; } chain F { type filter hook forward priority 0; ip protocol tcp jump a; } }`, true},
+		{"a map of states, as firewalld has", `table inet t { chain z { iifname "lo" accept; } chain F { type filter hook forward priority 10; ct state vmap { established : accept, related : accept }; ct status dnat accept; iifname vmap { "g0" : jump z, "g1" : accept }; reject with icmpx admin-prohibited; } }`, true},
+		{"one of two ports", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname "t0" accept; tcp dport { 80, 443 } accept; } }`, true},
+		{"goto leaves for good", `table inet t { chain z { iifname "lo" accept; } chain F { type filter hook forward priority 0; policy drop; goto z; accept; } }`, true},
+		{"IPv6 alone", `table ip6 t { chain F { type filter hook forward priority 0; policy drop; } }`, true},
+
+		{"policy accept", `table inet t { chain F { type filter hook forward priority 0; udp dport 53 drop; } }`, false},
+		{"accepted by interface", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname "g0" oifname "t0" accept; iifname "t0" accept; } }`, false},
+		{"return, and the next rule accepts", `table inet t { chain z { meta l4proto tcp return; drop; } chain F { type filter hook forward priority 0; policy drop; jump z; accept; } }`, false},
+		{"by addresses, which may be", `table inet t { chain F { type filter hook forward priority 0; policy drop; ip saddr 10.0.0.0/8 accept; ip6 saddr fd00::/8 accept; ct state established accept; } }`, false},
+		{"by a limit, which may be", `table inet t { chain F { type filter hook forward priority 0; limit rate 5/second drop; } }`, false},
+		{"a map that accepts", `table inet t { chain F { type filter hook forward priority 0; policy drop; meta l4proto vmap { tcp : accept, udp : drop }; } }`, false},
+		{"another interface", `table inet t { chain F { type filter hook forward priority 0; iifname != { "g0", "t0" } drop; } }`, false},
+		{"another hook", `table inet t { chain I { type filter hook input priority 0; policy drop; } }`, false},
+	} {
+		g.gw.table(c.table)
+		found := g.troublesNow()
+		switch {
+		case !c.found && len(found) > 0, c.found && len(found) != 1:
+			t.Errorf("%s: %v", c.name, found)
+		case c.found:
+			f := found[0]
+			six := c.name == "IPv6 alone"
+			if !strings.Contains(f.Text, "chain F of table") || f.Fatal == six {
+				t.Errorf("%s: %+v", c.name, f)
+			}
+			g.gw.script(f.Fix)
+			if left := g.troublesNow(); len(left) > 0 {
+				t.Errorf("%s: not mended by %s: %v", c.name, f.Fix, left)
+			}
+		}
+		g.gw.run("nft delete " + strings.Join(strings.Fields(c.table)[:3], " "))
+	}
+	if left := g.troublesNow(); len(left) > 0 {
+		t.Errorf("%v", left)
+	}
+	if n := g.logs.FilterLevelExact(zap.WarnLevel).Len(); n != 10 {
+		t.Errorf("%d warnings, of 10 faults", n)
+	}
+}
+
+// TestForwardPolicyFixes: the command is in the words of whoever has the chain.
+func TestForwardPolicyFixes(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, testConfig())
+	for _, c := range []struct{ table, says string }{
+		{`table ip filter { chain DOCKER-USER { } chain FORWARD { type filter hook forward priority 0; policy drop; } }`, "iptables -I DOCKER-USER -i g0 -o t0 -j ACCEPT; iptables -I DOCKER-USER -i t0 -o g0 -j ACCEPT"},
+		{`table ip filter { chain ufw-before-forward { } chain FORWARD { type filter hook forward priority 0; policy drop; jump ufw-before-forward; } }`, "ufw route allow in on g0 out on t0; "},
+		{`table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; reject; } }`, "firewall-cmd --permanent --zone=sslgate --add-interface=t0; "},
+		{`table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; } }`, "ip6tables -I FORWARD -i g0 -o t0 -j ACCEPT; "},
+	} {
+		g.gw.table(c.table)
+		if found := g.troublesNow(); len(found) != 1 || !strings.Contains(found[0].Fix, c.says) {
+			t.Errorf("%s: %v", c.table, found)
+		}
+		g.gw.run("nft delete " + strings.Join(strings.Fields(c.table)[:3], " "))
+	}
+}
+
+// TestSettingsAreWatched: what was right at the start and is changed while the gateway
+// runs is a trouble with the command that mends it.
+func TestSettingsAreWatched(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, sourceConfig())
+	for _, c := range []struct{ name, fault, says string }{
+		{"forwarding of all", "sysctl -qw net.ipv4.ip_forward=0", "IPv4 is not forwarded"},
+		{"forwarding of IPv6", "sysctl -qw net.ipv6.conf.all.forwarding=0", "IPv6 is not forwarded"},
+		{"forwarding from the interface", "sysctl -qw net.ipv4.conf.g0.forwarding=0", "from g0"},
+		{"strict filter by mark", "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.g0.src_valid_mark=1", "reverse path filter"},
+		{"answers by mark", "sysctl -qw net.ipv4.conf.g0.src_valid_mark=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.src_valid_mark=1", "under a client's address"},
+		{"all interfaces down", "ip link set g0 down", "g0 is down"},
+	} {
+		if before := g.troublesNow(); len(before) > 0 {
+			t.Fatalf("before %s: %v", c.name, before)
+		}
+		g.gw.script(c.fault)
+		found := g.troublesNow()
+		if len(found) != 1 || !strings.Contains(found[0].Text, c.says) || !found[0].Fatal {
+			t.Errorf("%s: %+v", c.name, found)
+			continue
+		}
+		if lines := g.logs.FilterMessageSnippet(c.says).Len() + g.logs.FilterMessageSnippet("a captured interface is down").Len(); lines == 0 {
+			t.Errorf("%s: the log has no line", c.name)
+		}
+		g.gw.script(found[0].Fix)
+	}
+	if left := g.troublesNow(); len(left) > 0 {
+		t.Errorf("%v", left)
+	}
+}
+
+// TestNotRepairedIsTrouble: a fault that Watch cannot mend is told while it lasts.
+func TestNotRepairedIsTrouble(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, testConfig())
+	g.gw.script("ip link set t0 down; ip link set t0 name away; ip link add t0 type veth peer name t1")
+	found := g.troublesNow()
+	if len(found) == 0 || !strings.Contains(found[0].Text, "not repaired: rename the TUN") || !found[0].Fatal {
+		t.Errorf("%v", found)
+	}
+	g.gw.script("ip link delete t0")
+	if left := g.troublesNow(); len(left) > 0 {
+		t.Errorf("%v", left)
+	}
+}

@@ -1,0 +1,431 @@
+package tun
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// path is a TCP packet on its way through the forward hook, as far as it is known.
+type path struct {
+	family       byte // NFPROTO_IPV4 or 6
+	iif, oif     string
+	sport, dport uint16 // 0: not known
+	state        uint32 // of connection tracking: a bit of expr.CtStateBit...
+	reply        bool
+}
+
+// outcome is a set of what may become of a packet in a chain.
+type outcome uint8
+
+const (
+	accepted outcome = 1 << iota
+	dropped
+	fallen // it comes to the end of the chain, or returns
+)
+
+// certainty is whether a rule, or an expression of it, matches.
+type certainty uint8
+
+const (
+	no certainty = iota
+	maybe
+	yes
+)
+
+// walk leads one packet through the chains of a table.
+type walk struct {
+	from   *foreignPath
+	packet *path
+	table  *nftables.Table
+	done   map[string]outcome // chains that were walked
+}
+
+// base walks a base chain.
+func (w *walk) base(c *nftables.Chain) (outcome, error) {
+	got, err := w.chain(c.Name)
+	if got&fallen != 0 {
+		got &^= fallen
+		if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+			got |= dropped
+		} else {
+			got |= accepted
+		}
+	}
+	return got, err
+}
+
+// chain walks a chain. Jumps make no circles, the kernel sees to that.
+func (w *walk) chain(name string) (outcome, error) {
+	if got, ok := w.done[name]; ok {
+		return got, nil
+	}
+	rules, err := w.from.rulesOf(w.table, name)
+	if err != nil {
+		return 0, err
+	}
+	var all outcome
+	for _, r := range rules {
+		match, then, err := w.rule(r)
+		if err != nil {
+			return 0, err
+		}
+		if match == no || then == fallen {
+			continue
+		}
+		goes := then&returns != 0 // the rule ends the chain for what matches
+		then &^= returns
+		if goes {
+			all |= then
+		} else {
+			all |= then &^ fallen
+		}
+		if match == yes && (goes || then&fallen == 0) {
+			w.done[name] = all
+			return all, nil
+		}
+	}
+	all |= fallen
+	w.done[name] = all
+	return all, nil
+}
+
+// returns is set beside an outcome of a rule where a fallen packet has left the chain
+// of the rule too: return, and goto.
+const returns outcome = 1 << 7
+
+// rule says whether a rule matches and what becomes of a packet then; fallen: it goes on.
+func (w *walk) rule(r *nftables.Rule) (certainty, outcome, error) {
+	regs := map[uint32][]byte{} // what is known of them
+	match := yes
+	for _, e := range r.Exprs {
+		var got certainty
+		switch e := e.(type) {
+		case *expr.Verdict:
+			then, err := w.verdict(e)
+			return match, then, err
+		case *expr.Reject:
+			return match, dropped, nil
+		case *expr.Target:
+			return match, target(e.Name), nil
+		case *expr.Queue:
+			return match, accepted | dropped, nil
+		case *expr.Lookup:
+			c, verdict, err := w.lookup(regs, e)
+			if err != nil {
+				return no, fallen, err
+			}
+			if verdict != nil {
+				then, err := w.verdict(verdict)
+				return min(match, c), then, err
+			}
+			got = c
+		default:
+			got = w.match(regs, e)
+		}
+		if match = min(match, got); match == no {
+			return no, fallen, nil
+		}
+	}
+	return match, fallen, nil
+}
+
+func (w *walk) verdict(v *expr.Verdict) (outcome, error) {
+	switch v.Kind {
+	case expr.VerdictAccept, expr.VerdictStop:
+		return accepted, nil
+	case expr.VerdictDrop:
+		return dropped, nil
+	case expr.VerdictReturn:
+		return fallen | returns, nil
+	case expr.VerdictJump:
+		return w.chain(v.Chain)
+	case expr.VerdictGoto:
+		got, err := w.chain(v.Chain)
+		return got | returns, err
+	case expr.VerdictContinue, expr.VerdictBreak:
+		return fallen, nil
+	}
+	return accepted | dropped | fallen, nil
+}
+
+// target of iptables-nft.
+func target(name string) outcome {
+	switch name {
+	case "ACCEPT":
+		return accepted
+	case "DROP", "REJECT":
+		return dropped
+	case "NFQUEUE", "SYNPROXY":
+		return accepted | dropped
+	}
+	return fallen // LOG, MARK, TCPMSS, ...
+}
+
+// match evaluates an expression that loads a register or compares one. What is not
+// known leaves its register unknown, and a comparison with that is a maybe.
+func (w *walk) match(regs map[uint32][]byte, e expr.Any) certainty {
+	switch e := e.(type) {
+	case *expr.Meta:
+		if !e.SourceRegister {
+			set(regs, e.Register, w.packet.meta(e.Key))
+		}
+	case *expr.Ct:
+		if !e.SourceRegister {
+			set(regs, e.Register, w.packet.ct(e.Key))
+		}
+	case *expr.Payload:
+		set(regs, e.DestRegister, w.packet.payload(e))
+	case *expr.Bitwise:
+		set(regs, e.DestRegister, bitwise(regs[e.SourceRegister], e))
+	case *expr.Immediate:
+		set(regs, e.Register, e.Data)
+	case *expr.Cmp:
+		return compare(regs[e.Register], e)
+	case *expr.Match:
+		return w.packet.xtables(e)
+	case *expr.Counter, *expr.Log, *expr.Notrack, *expr.FlowOffload, *expr.Dynset:
+	case *expr.Exthdr:
+		set(regs, e.DestRegister, nil)
+	case *expr.Fib:
+		set(regs, e.Register, nil)
+	default: // a limit, a quota, what others there are
+		clear(regs)
+		return maybe
+	}
+	return yes
+}
+
+func set(regs map[uint32][]byte, r uint32, v []byte) {
+	if v == nil {
+		delete(regs, r)
+		return
+	}
+	regs[r] = v
+}
+
+func (p *path) meta(key expr.MetaKey) []byte {
+	switch key {
+	case expr.MetaKeyIIFNAME:
+		return ifname(p.iif)
+	case expr.MetaKeyOIFNAME:
+		return ifname(p.oif)
+	case expr.MetaKeyNFPROTO:
+		return []byte{p.family}
+	case expr.MetaKeyL4PROTO:
+		return []byte{unix.IPPROTO_TCP}
+	case expr.MetaKeyPROTOCOL:
+		if p.family == unix.NFPROTO_IPV6 {
+			return []byte{unix.ETH_P_IPV6 >> 8, unix.ETH_P_IPV6 & 0xff}
+		}
+		return []byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff}
+	}
+	return nil
+}
+
+func (p *path) ct(key expr.CtKey) []byte {
+	switch key {
+	case expr.CtKeySTATE:
+		return native32(p.state)
+	case expr.CtKeySTATUS:
+		// No NAT; of the other bits those that such a connection has (IPS_SEEN_REPLY,
+		// IPS_ASSURED, IPS_CONFIRMED).
+		if p.reply {
+			return native32(0x2 | 0x4 | 0x8)
+		}
+		return native32(0)
+	case expr.CtKeyDIRECTION:
+		if p.reply {
+			return []byte{1}
+		}
+		return []byte{0}
+	}
+	return nil
+}
+
+func (p *path) payload(e *expr.Payload) []byte {
+	switch {
+	case e.Base == expr.PayloadBaseNetworkHeader && p.family == unix.NFPROTO_IPV4 && e.Offset == 9 && e.Len == 1,
+		e.Base == expr.PayloadBaseNetworkHeader && p.family == unix.NFPROTO_IPV6 && e.Offset == 6 && e.Len == 1:
+		return []byte{unix.IPPROTO_TCP}
+	case e.Base != expr.PayloadBaseTransportHeader || e.Len != 2:
+		return nil
+	case e.Offset == 0 && p.sport != 0:
+		return binary.BigEndian.AppendUint16(nil, p.sport)
+	case e.Offset == 2 && p.dport != 0:
+		return binary.BigEndian.AppendUint16(nil, p.dport)
+	}
+	return nil
+}
+
+func bitwise(v []byte, e *expr.Bitwise) []byte {
+	if len(v) < len(e.Mask) || len(e.Mask) != len(e.Xor) || len(e.Mask) == 0 {
+		return nil
+	}
+	out := make([]byte, len(e.Mask))
+	for i := range out {
+		out[i] = v[i]&e.Mask[i] ^ e.Xor[i]
+	}
+	return out
+}
+
+func compare(v []byte, e *expr.Cmp) certainty {
+	if len(v) < len(e.Data) {
+		return maybe // also what is not known
+	}
+	// Shorter data is a prefix: the "eth+" of iptables.
+	c := bytes.Compare(v[:len(e.Data)], e.Data)
+	is := map[expr.CmpOp]bool{
+		expr.CmpOpEq: c == 0, expr.CmpOpNeq: c != 0, expr.CmpOpLt: c < 0, expr.CmpOpLte: c <= 0, expr.CmpOpGt: c > 0, expr.CmpOpGte: c >= 0,
+	}
+	return sure(is[e.Op])
+}
+
+func sure(b bool) certainty {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// xtables evaluates a match of iptables-nft that has not become an expression of nft.
+func (p *path) xtables(m *expr.Match) certainty {
+	switch m.Name {
+	case "comment", "tcp": // tcp looks at ports and flags, and is rarely left as it is
+		if m.Name == "comment" {
+			return yes
+		}
+	case "udp", "icmp", "icmp6", "sctp":
+		return no
+	case "conntrack", "state":
+		var base xt.ConntrackMtinfoBase
+		var state uint16
+		switch i := m.Info.(type) {
+		case *xt.ConntrackMtinfo1:
+			base, state = i.ConntrackMtinfoBase, uint16(i.StateMask)
+		case *xt.ConntrackMtinfo2:
+			base, state = i.ConntrackMtinfoBase, i.StateMask
+		case *xt.ConntrackMtinfo3:
+			base, state = i.ConntrackMtinfoBase, i.StateMask
+		default:
+			return maybe
+		}
+		// XT_CONNTRACK_STATE of linux/netfilter/xt_conntrack.h is 1; the bits of the
+		// states are those of expr.CtStateBit...
+		if base.MatchFlags != 1 {
+			return maybe
+		}
+		return sure((uint32(state)&p.state != 0) != (base.InvertFlags&1 != 0))
+	}
+	return maybe
+}
+
+// setContent is a set as far as a walk understands it.
+type setContent struct {
+	known    bool // all elements are single values
+	elements map[string]*expr.Verdict
+}
+
+// lookup evaluates a lookup. With a verdict the lookup decides by itself.
+func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.Verdict, error) {
+	s, err := w.from.setOf(w.table, e.SetName)
+	if err != nil {
+		return no, nil, err
+	}
+	key, ok := regs[e.SourceRegister]
+	verdicts := e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT
+	if e.IsDestRegSet && !verdicts {
+		delete(regs, e.DestRegister)
+	}
+	if !ok || !s.known {
+		if verdicts { // whichever of them it is
+			return maybe, &expr.Verdict{Kind: expr.VerdictQueue}, nil
+		}
+		return maybe, nil, nil
+	}
+	verdict, in := s.elements[string(key)]
+	switch {
+	case verdicts && !in:
+		return no, nil, nil
+	case verdicts && verdict == nil:
+		return maybe, &expr.Verdict{Kind: expr.VerdictQueue}, nil
+	case verdicts:
+		return yes, verdict, nil
+	}
+	return sure(in != e.Invert), nil, nil
+}
+
+func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([]*nftables.Rule, error) {
+	key := familyName(t.Family) + " " + t.Name + " " + chain
+	if rules, ok := p.rules[key]; ok {
+		return rules, nil
+	}
+	if p.read > maxForeignRules {
+		return nil, errTooMany
+	}
+	rules, err := p.conn.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+	p.read += len(rules)
+	p.rules[key] = rules
+	return rules, err
+}
+
+// setOf reads a set. Intervals, concatenations and what is too much to read are not
+// known.
+func (p *foreignPath) setOf(t *nftables.Table, name string) (*setContent, error) {
+	key := familyName(t.Family) + " " + t.Name + " " + name
+	if s, ok := p.sets[key]; ok {
+		return s, nil
+	}
+	s := &setContent{elements: map[string]*expr.Verdict{}}
+	p.sets[key] = s
+	set, err := p.conn.GetSetByName(t, name)
+	if err != nil || set.Interval || set.Concatenation || !strings.HasPrefix(name, "__") {
+		return s, nil //nolint:nilerr // a set that cannot be read is not known
+	}
+	elems, err := p.conn.GetSetElements(set)
+	if err != nil {
+		return s, nil //nolint:nilerr // as above
+	}
+	for _, e := range elems {
+		if e.IntervalEnd || len(e.KeyEnd) > 0 {
+			return s, nil
+		}
+		s.elements[string(e.Key)] = verdictOf(&e)
+	}
+	s.known = true
+	return s, nil
+}
+
+// verdictOf reads the verdict of an element of a map, which the library leaves as it
+// comes (NFTA_VERDICT_CODE and NFTA_VERDICT_CHAIN of linux/netfilter/nf_tables.h).
+func verdictOf(e *nftables.SetElement) *expr.Verdict {
+	if e.VerdictData != nil {
+		return e.VerdictData
+	}
+	ad, err := netlink.NewAttributeDecoder(e.Val)
+	if err != nil || len(e.Val) == 0 {
+		return nil
+	}
+	ad.ByteOrder = binary.BigEndian
+	var v *expr.Verdict
+	chain := ""
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_VERDICT_CODE:
+			v = &expr.Verdict{Kind: expr.VerdictKind(int32(ad.Uint32()))}
+		case unix.NFTA_VERDICT_CHAIN:
+			chain = ad.String()
+		}
+	}
+	if ad.Err() != nil || v == nil {
+		return nil
+	}
+	v.Chain = chain
+	return v
+}
