@@ -75,6 +75,14 @@ func dropCause(reason string) string {
 	return ""
 }
 
+// DropReasons are all of them.
+func DropReasons() []string {
+	return []string{
+		DropUncaptured, DropNotSteered, DropFragment, DropPortChanged, DropSourceChanged, DropQUIC, DropProtocol,
+		DropReversePath, DropClientAnswer, DropLocal, DropOlder, DropRedirect,
+	}
+}
+
 // Dropped is what the guard has dropped or rejected for one reason.
 type Dropped struct {
 	Reason  string // one of Drop...

@@ -46,7 +46,7 @@ func forwardTroubles(conn *nftables.Conn, cfg *SteerConfig, captured []string) (
 		rules: map[string][]*nftables.Rule{}, sets: map[string]*setContent{}}
 	var all []Trouble
 	for _, c := range chains {
-		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || ours(c.Table) {
+		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || Ours(c.Table) {
 			continue
 		}
 		for _, family := range familiesOf(c.Table.Family) {
@@ -78,8 +78,8 @@ func CheckForwardPolicy(cfg SteerConfig) ([]Trouble, error) {
 	return forwardTroubles(conn, &cfg, OwnNames(cfg.Interfaces...))
 }
 
-// ours says whether a table is sslgate's.
-func ours(t *nftables.Table) bool {
+// Ours says whether a table is sslgate's.
+func Ours(t *nftables.Table) bool {
 	return t.Name == tableName && t.Family == nftables.TableFamilyINet
 }
 
@@ -133,7 +133,7 @@ func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path) *Tro
 	return &Trouble{
 		Interface: packet.iif,
 		Text: fmt.Sprintf("captured packets are lost: chain %s of table %s %s drops %s from %s to %s",
-			c.Name, familyName(c.Table.Family), c.Table.Name, what, packet.iif, packet.oif),
+			c.Name, FamilyName(c.Table.Family), c.Table.Name, what, packet.iif, packet.oif),
 		Fix: p.fix(c, family),
 		// Many hosts forward no IPv6 that anybody uses.
 		Fatal: family == unix.NFPROTO_IPV4,
@@ -141,7 +141,7 @@ func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path) *Tro
 }
 
 // FamilyName is the word of nft(8) for a table's family.
-func familyName(f nftables.TableFamily) string {
+func FamilyName(f nftables.TableFamily) string {
 	switch f {
 	case nftables.TableFamilyIPv4:
 		return "ip"
@@ -199,7 +199,7 @@ func (p *foreignPath) fix(c *nftables.Chain, family byte) string {
 	case c.Table.Name == "filter" && c.Name == "FORWARD":
 		each(tables + " -I FORWARD -i %s -o %s -j ACCEPT")
 	default:
-		each("nft insert rule " + familyName(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")
+		each("nft insert rule " + FamilyName(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")
 	}
 	return strings.Join(lines, "; ")
 }

@@ -91,8 +91,8 @@ func (c *SteerConfig) checkLocal() error {
 	switch {
 	case len(c.ExceptPorts) > 0 && !c.AllPorts:
 		return fmt.Errorf("ports of this host are excepted, and not all ports captured")
-	case c.Local && c.Preference <= localPreference:
-		return fmt.Errorf("preference %d of the ip rule: 1 to %d are for what is delivered to this host", c.Preference, localPreference)
+	case c.Local && c.Preference <= LocalPreferences:
+		return fmt.Errorf("preference %d of the ip rule: 1 to %d are for what is delivered to this host", c.Preference, LocalPreferences)
 	}
 	return nil
 }

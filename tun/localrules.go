@@ -17,7 +17,10 @@ import (
 const (
 	exceptPreference   = 1 // ExceptPorts: lookup local
 	capturedPreference = 2 // marked as captured: lookup Table
-	localPreference    = 3 // everything: lookup local, which was at 0
+
+	// LocalPreferences are 1 to this. The last is for everything: lookup local, which was
+	// at 0.
+	LocalPreferences = 3
 )
 
 // localRules of one family, without the local table's own.
@@ -91,9 +94,9 @@ func (s *Steering) ensureLocal(family int, have []netlink.Rule) ([]string, error
 		return slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) && pref(r.Priority) })
 	}
 	first := at(func(p int) bool { return p == 0 })
-	if first || !at(func(p int) bool { return p >= localPreference }) {
-		if !at(func(p int) bool { return p == localPreference }) {
-			r := localRule(family, localPreference)
+	if first || !at(func(p int) bool { return p >= LocalPreferences }) {
+		if !at(func(p int) bool { return p == LocalPreferences }) {
+			r := localRule(family, LocalPreferences)
 			if err := s.rt.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
 				return done, fmt.Errorf("add %s: %w", describeRule(r), err)
 			}
@@ -121,7 +124,7 @@ func (s *Steering) restoreLocal() error {
 		has := func(pref int) bool {
 			return slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) && r.Priority == pref })
 		}
-		if !has(localPreference) && slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) }) {
+		if !has(LocalPreferences) && slices.ContainsFunc(have, func(r netlink.Rule) bool { return plainLocal(&r) }) {
 			continue
 		}
 		if r := localRule(family, 0); !has(0) {
@@ -129,7 +132,7 @@ func (s *Steering) restoreLocal() error {
 				return fmt.Errorf("add %s: %w", describeRule(r), err)
 			}
 		}
-		if r := localRule(family, localPreference); has(localPreference) {
+		if r := localRule(family, LocalPreferences); has(LocalPreferences) {
 			if err := s.rt.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
 				return fmt.Errorf("delete %s: %w", describeRule(r), err)
 			}
@@ -152,8 +155,8 @@ func (s *Steering) refuseForeign() error {
 		}
 		for _, r := range have {
 			r.Family = family
-			if r.Priority <= localPreference && r.Protocol != protocol && !plainLocal(&r) {
-				errs = append(errs, fmt.Errorf("%s of somebody else stands where sslgate puts the local table to capture what is delivered to this host: give it a preference above %d, or write `local: drop` in section capture", describeRule(&r), localPreference))
+			if r.Priority <= LocalPreferences && r.Protocol != RuleProtocol && !plainLocal(&r) {
+				errs = append(errs, fmt.Errorf("%s of somebody else stands where sslgate puts the local table to capture what is delivered to this host: give it a preference above %d, or write `local: drop` in section capture", describeRule(&r), LocalPreferences))
 			}
 		}
 	}

@@ -23,10 +23,10 @@ import (
 // A destination NAT is no business of theirs: what policy sees is the destination
 // behind it.
 
-// keepPriority must come after connection tracking (-200), and before everybody's
+// KeepPriority is that of the chain keep. It must come after connection tracking (-200), and before everybody's
 // source NAT (100). verifyPriority comes after all of it.
 const (
-	keepPriority   = -190
+	KeepPriority   = -190
 	verifyPriority = 250
 )
 
@@ -42,7 +42,7 @@ func (b *tableBuilder) keepSource(nat bool) {
 		ours = append(ours, concat(ct(expr.CtKeyZONE), equal(zone())))
 	}
 	if nat {
-		keep := b.baseOf(nftables.ChainTypeNAT, "keep", nftables.ChainHookPostrouting, keepPriority)
+		keep := b.baseOf(nftables.ChainTypeNAT, "keep", nftables.ChainHookPostrouting, KeepPriority)
 		for _, these := range ours {
 			for _, f := range []struct {
 				family      byte

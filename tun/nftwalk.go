@@ -362,7 +362,7 @@ func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.
 }
 
 func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([]*nftables.Rule, error) {
-	key := familyName(t.Family) + " " + t.Name + " " + chain
+	key := FamilyName(t.Family) + " " + t.Name + " " + chain
 	if rules, ok := p.rules[key]; ok {
 		return rules, nil
 	}
@@ -378,7 +378,7 @@ func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([]*nftables.Rule
 // setOf reads a set. Intervals, concatenations and what is too much to read are not
 // known.
 func (p *foreignPath) setOf(t *nftables.Table, name string) (*setContent, error) {
-	key := familyName(t.Family) + " " + t.Name + " " + name
+	key := FamilyName(t.Family) + " " + t.Name + " " + name
 	if s, ok := p.sets[key]; ok {
 		return s, nil
 	}

@@ -11,7 +11,7 @@ import (
 
 // ours says whether a rule is ours: by its tag, or by being one that we want.
 func (s *Steering) ours(r *netlink.Rule) bool {
-	return r.Protocol == protocol || slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
+	return r.Protocol == RuleProtocol || slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
 }
 
 // removeStale removes rules and routes of an earlier run with other numbers.
@@ -86,7 +86,7 @@ func (s *Steering) removeRoutes(family, table int, keep func(*netlink.Route) boo
 		return err
 	}
 	for _, r := range routes {
-		if r.Protocol != protocol || keep(&r) {
+		if r.Protocol != RuleProtocol || keep(&r) {
 			continue
 		}
 		if err := s.rt.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -226,7 +226,7 @@ func TestWatchElsewhere(t *testing.T) {
 		}
 		return ""
 	})
-	if own, err := netlink.RuleList(unix.AF_INET); err != nil || len(own) > 0 && own[0].Protocol == protocol {
+	if own, err := netlink.RuleList(unix.AF_INET); err != nil || len(own) > 0 && own[0].Protocol == RuleProtocol {
 		t.Errorf("the test's own namespace was touched: %v, %v", own, err)
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv4/conf/t0"); err == nil {

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protocol tags our rules (FRA_PROTOCOL) and routes (rtm_protocol), so that
+// RuleProtocol tags our rules (FRA_PROTOCOL) and routes (rtm_protocol), so that
 // whichever process left them, they are known as ours. It is not assigned in
 // linux/rtnetlink.h or iproute2's rt_protos.
-const protocol = 155
+const RuleProtocol = 155
 
 // unreachableMetric is worse than the metric of any route made without one
 // (IPv4: 0, IPv6: 1024), so that it only counts while the TUN is away.
@@ -40,7 +40,7 @@ func (s *Steering) families() []int {
 func (s *Steering) wantedRules(family int) []*netlink.Rule {
 	add := func(pref int) *netlink.Rule {
 		r := netlink.NewRule()
-		r.Family, r.Priority, r.Table, r.Protocol = family, pref, s.cfg.Table, protocol
+		r.Family, r.Priority, r.Table, r.Protocol = family, pref, s.cfg.Table, RuleProtocol
 		return r
 	}
 	marked := add(s.cfg.Preference)
@@ -157,11 +157,11 @@ func (s *Steering) ensureRouting() ([]string, error) {
 
 func (s *Steering) wantedRoutes(family int) []*netlink.Route {
 	dst := anywhere(family)
-	out := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: protocol, Type: unix.RTN_UNICAST, LinkIndex: s.tunIdx}
+	out := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: RuleProtocol, Type: unix.RTN_UNICAST, LinkIndex: s.tunIdx}
 	if family == unix.AF_INET {
 		out.Scope = unix.RT_SCOPE_LINK
 	}
-	none := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: protocol, Type: unix.RTN_UNREACHABLE, Priority: unreachableMetric}
+	none := &netlink.Route{Family: family, Dst: dst, Table: s.cfg.Table, Protocol: RuleProtocol, Type: unix.RTN_UNREACHABLE, Priority: unreachableMetric}
 	if s.cfg.ClientSource {
 		return []*netlink.Route{none, out, s.returnRoute(family)}
 	}

@@ -140,7 +140,7 @@ func zone() []byte { return binary.NativeEndian.AppendUint16(nil, returnZone) }
 
 // returnRoute delivers here what is marked as an answer.
 func (s *Steering) returnRoute(family int) *netlink.Route {
-	r := &netlink.Route{Family: family, Dst: anywhere(family), Table: s.cfg.ReturnTable, Protocol: protocol, Type: unix.RTN_LOCAL, LinkIndex: loopbackIndex}
+	r := &netlink.Route{Family: family, Dst: anywhere(family), Table: s.cfg.ReturnTable, Protocol: RuleProtocol, Type: unix.RTN_LOCAL, LinkIndex: loopbackIndex}
 	if family == unix.AF_INET {
 		r.Scope = unix.RT_SCOPE_HOST
 	}

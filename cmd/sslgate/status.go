@@ -77,6 +77,13 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("tun", "%s, offload %v, %s", s.TUN, s.Offload, count(s.Queues, "queue"))
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
 	row("packets", "%d dropped as malformed", s.BadPackets)
+	for i, d := range s.Dropped {
+		name := ""
+		if i == 0 {
+			name = "dropped"
+		}
+		row(name, "%d by the guard: %s: %s", d.Packets, d.Reason, d.Cause)
+	}
 	if sh := s.Shadow; sh != nil {
 		row("shadow", "policy %s, %d flows decided by both", sh.Policy, sh.Flows)
 		for _, d := range sh.Differences {

@@ -35,10 +35,20 @@ type Status struct {
 	SYNsRefused uint64        `json:"syns_refused"`
 	BadPackets  uint64        `json:"bad_packets"`
 	Repairs     uint64        `json:"repairs"` // of rules, routes and nft table that others changed
-	Shadow      *Shadow       `json:"shadow,omitempty"`
+	// Dropped is what the guard dropped or rejected, by reason; reasons without any are
+	// left out. It is empty with tun.attach, where somebody else steers.
+	Dropped []Dropped `json:"dropped"`
+	Shadow  *Shadow   `json:"shadow,omitempty"`
 	// Revocation has each authority by its name, those with revocation off too.
 	Revocation []AuthorityRevocation `json:"revocation"`
 	Memory     *Memory               `json:"memory,omitempty"`
+}
+
+// Dropped is what the guard dropped for one reason.
+type Dropped struct {
+	Reason  string `json:"reason"` // one of docs/metrics.md
+	Packets uint64 `json:"packets"`
+	Cause   string `json:"cause"` // the likely one, and what to do
 }
 
 // Memory is where the process's memory is, and how near limits.memory.

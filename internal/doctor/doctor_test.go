@@ -94,7 +94,7 @@ func TestHealthy(t *testing.T) {
 				t.Errorf("a fix for what is good: %+v", f)
 			}
 		}
-		for _, c := range []string{"tun", "capabilities", "nft", "forwarding", "rp_filter", "interface", "gro", "rules", "local", "routes", "nat", "redirects", "guard", "conntrack", "ports", "files", "socket", "clock"} {
+		for _, c := range []string{"tun", "capabilities", "nft", "forwarding", "rp_filter", "interface", "gro", "rules", "local", "routes", "nat", "redirects", "firewall", "guard", "drops", "conntrack", "ports", "files", "socket", "clock"} {
 			if !seen[c] {
 				t.Errorf("%s is not told", c)
 			}
@@ -116,9 +116,7 @@ func TestFaultsAndTheirFixes(t *testing.T) {
 		{"port of a bridge", "interface", "ip link add br0 type bridge; ip link set c0 master br0", "bridge br0", Fail},
 		{"no receive offload", "gro", "ethtool -K c0 gro off", "receive offload of c0", Warn},
 		{"no segmentation offload", "gro", "ethtool -K c0 tso off", "segmentation offload of c0", Warn},
-		{"rule before ours", "rules", "ip rule add pref 100 lookup 42", "ip -4 rule 100 (table 42)", Fail},
-		{"IPv6 rule before ours", "rules", "ip -6 rule add iif c0 pref 200 lookup 42", "ip -6 rule 200", Fail},
-		{"rule whose mask takes our mark", "rules", "ip rule add fwmark 0x10/0x10 pref 100 lookup 42", "rule 100", Fail},
+		{"forward policy", "firewall", "nft add table ip other; nft 'add chain ip other F { type filter hook forward priority 0 ; policy drop ; }'", "chain F of table ip other drops IPv4 from c0 to sslgate0", Fail},
 		{"foreign route", "routes", "ip route add 192.0.2.0/24 dev p0 table 5519", "192.0.2.0/24", Fail},
 		{"foreign IPv6 route", "routes", "ip -6 route add 2001:db8::/32 dev p0 table 5519", "2001:db8::/32", Fail},
 		{"few ports", "ports", "sysctl -qw net/ipv4/ip_local_port_range='40000 40050'", "51 local ports", Warn},
@@ -154,8 +152,6 @@ func TestClientSource(t *testing.T) {
 	for _, c := range []struct{ name, fault, says string }{
 		{"src_valid_mark", "sysctl -qw net/ipv4/conf/all/src_valid_mark=1", "all has src_valid_mark"},
 		{"src_valid_mark of one", "sysctl -qw net/ipv4/conf/p0/src_valid_mark=1", "p0 has src_valid_mark"},
-		{"rule before ours", "ip rule add iif p0 pref 100 lookup 42", "may take answers"},
-		{"IPv6 rule before ours", "ip -6 rule add fwmark 0x20/0x20 pref 100 lookup 42", "ip -6 rule 100"},
 		{"foreign route", "ip route add 192.0.2.0/24 dev p0 table 5520", "table 5520 of answers"},
 		{"foreign IPv6 route", "ip -6 route add 2001:db8::/32 dev p0 table 5520", "2001:db8::/32"},
 	} {

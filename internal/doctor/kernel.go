@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/tun"
 )
 
 // tun: can the device be made, and with what.
@@ -96,20 +98,23 @@ func listTables() ([]*nftables.Table, error) {
 	return conn.ListTables()
 }
 
+// guardSet says whether our nft table is there.
+func guardSet() (bool, error) {
+	tables, err := listTables()
+	return slices.ContainsFunc(tables, tun.Ours), err
+}
+
 // guard: is captured traffic kept back at this moment.
 func (d *doctor) guard() {
 	if !d.steers() {
 		return
 	}
-	tables, err := listTables()
-	if err != nil {
+	switch set, err := guardSet(); {
+	case err != nil:
 		return // said by nft
-	}
-	for _, t := range tables {
-		if t.Name == "sslgate" && t.Family == nftables.TableFamilyINet {
-			d.good("guard", "the guard is set")
-			return
-		}
+	case set:
+		d.good("guard", "the guard is set")
+		return
 	}
 	d.warn("guard", "sslgate guard -c "+Quote(d.o.File), "the guard is not set: until the gateway runs, captured traffic passes uninspected")
 }
@@ -234,4 +239,14 @@ func (d *doctor) sysctlInt(key string) (int, bool) {
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	return n, err == nil
+}
+
+// legacyTables are those of iptables-legacy, or of ip6tables-legacy; of the network
+// namespace of the calling process, as the kernel shows them.
+func (d *doctor) legacyTables(ip string) []string {
+	b, err := os.ReadFile(filepath.Join(d.o.Proc, "net", ip+"_tables_names"))
+	if err != nil {
+		return nil // never loaded
+	}
+	return strings.Fields(string(b))
 }

@@ -3,7 +3,6 @@ package doctor
 import (
 	"bufio"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"net/netip"
 	"path/filepath"
@@ -15,11 +14,8 @@ import (
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/tun"
 )
-
-// localPreferences are the preferences of ip rules that package tun uses for what
-// is delivered to this host: 1 to this.
-const localPreferences = 3
 
 // local: what happens to services of this host itself on captured ports.
 func (d *doctor) local() {
@@ -34,10 +30,10 @@ func (d *doctor) local() {
 				return // said by rules
 			}
 			for _, r := range list {
-				if r.Priority <= localPreferences && r.Protocol != ruleProtocol && r.Table != unix.RT_TABLE_LOCAL {
-					d.fail("local", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
-						"ip %s rule %d (table %d) stands where the local table is moved to: sslgate does not start; delete it and add it again above %d, or write `local: drop` in section capture",
-						f.flag, r.Priority, r.Table, localPreferences)
+				if r.Priority <= tun.LocalPreferences && r.Protocol != tun.RuleProtocol && r.Table != unix.RT_TABLE_LOCAL {
+					d.fail("local", "",
+						"ip %s rule %d (table %d) stands where the local table is moved to: sslgate does not start; its owner should give it a preference above %d, or write `local: drop` in section capture",
+						f.flag, r.Priority, r.Table, tun.LocalPreferences)
 				}
 			}
 		}

@@ -8,11 +8,9 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-)
 
-// keepPriority is that of the chain by which the gateway keeps the source of
-// captured packets; see package tun.
-const keepPriority = -190
+	"github.com/sslgate/sslgate/tun"
+)
 
 // sourceNAT is a rule of the host that changes sources, and the chain by which a
 // packet comes to it.
@@ -23,8 +21,7 @@ type sourceNAT struct {
 }
 
 func (n sourceNAT) String() string {
-	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}[n.rule.Table.Family]
-	return fmt.Sprintf("%s in chain %s of table %s %s, handle %d", n.how, n.rule.Chain.Name, family, n.rule.Table.Name, n.rule.Handle)
+	return fmt.Sprintf("%s in chain %s of table %s %s, handle %d", n.how, n.rule.Chain.Name, tun.FamilyName(n.rule.Table.Family), n.rule.Table.Name, n.rule.Handle)
 }
 
 // nat: a source NAT of the host that may take captured packets would put the
@@ -40,12 +37,12 @@ func (d *doctor) nat() {
 	}
 	var kept []string
 	for _, n := range all {
-		if *n.base.Priority > keepPriority {
+		if *n.base.Priority > tun.KeepPriority {
 			kept = append(kept, n.String())
 			continue
 		}
 		d.fail("nat", "", "%s would change the source of captured packets, which the gateway then drops: its chain %s has priority %d, and must come after %d (srcnat is 100); or give the rule an outgoing interface",
-			n, n.base.Name, *n.base.Priority, keepPriority)
+			n, n.base.Name, *n.base.Priority, tun.KeepPriority)
 	}
 	switch {
 	case !d.clean("nat"):
@@ -71,7 +68,7 @@ func sourceNATs(tunName string) ([]sourceNAT, error) {
 	var all []sourceNAT
 	for _, base := range chains {
 		if base.Type != nftables.ChainTypeNAT || base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookPostrouting || base.Priority == nil ||
-			base.Table.Name == "sslgate" && base.Table.Family == nftables.TableFamilyINet {
+			tun.Ours(base.Table) {
 			continue
 		}
 		// Each chain once: they cannot go round in circles, but may be many.
@@ -151,18 +148,13 @@ func (d *doctor) redirects() {
 	if !d.steers() {
 		return
 	}
-	tables, err := listTables()
+	guarded, err := guardSet()
 	if err != nil {
 		return // said by nft
 	}
-	guarded := slices.ContainsFunc(tables, func(t *nftables.Table) bool {
-		return t.Name == "sslgate" && t.Family == nftables.TableFamilyINet
-	})
 	var on []string
-	for _, name := range append([]string{"all"}, d.o.Config.Capture.Interfaces...) {
-		if v, ok := d.sysctlInt("ipv4/conf/" + name + "/send_redirects"); ok && v != 0 {
-			on = append(on, "net/ipv4/conf/"+name+"/send_redirects=0")
-		}
+	for _, name := range tun.SendsRedirects(d.captured()...) {
+		on = append(on, "net/ipv4/conf/"+name+"/send_redirects=0")
 	}
 	switch {
 	case len(on) == 0:

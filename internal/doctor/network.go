@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -40,19 +39,10 @@ func (d *doctor) forwarding() {
 	}
 }
 
-// reversePath: with src_valid_mark the reverse path of a captured packet is
-// looked up with its mark, which leads into the TUN: the strict filter then
-// drops it (Linux, Documentation/networking/ip-sysctl.rst).
+// reversePath: does the reverse path filter let captured packets in.
 func (d *doctor) reversePath() {
-	all, _ := d.sysctlInt("ipv4/conf/all/rp_filter")
-	markAll, _ := d.sysctlInt("ipv4/conf/all/src_valid_mark")
-	for _, ifc := range d.captured() {
-		own, ok := d.sysctlInt("ipv4/conf/" + ifc + "/rp_filter")
-		mark, _ := d.sysctlInt("ipv4/conf/" + ifc + "/src_valid_mark")
-		if ok && max(all, own) == 1 && (markAll != 0 || mark != 0) {
-			d.fail("rp_filter", "sysctl -w net/ipv4/conf/"+ifc+"/rp_filter=2",
-				"%s has the strict reverse path filter and src_valid_mark: the kernel drops what is captured from it", ifc)
-		}
+	for _, t := range tun.CheckReversePath(d.captured()...) {
+		d.fail("rp_filter", t.Fix, "%s", t.Text)
 	}
 	if d.clean("rp_filter") {
 		d.good("rp_filter", "the reverse path filter lets captured packets in")
@@ -137,58 +127,13 @@ func ethtool(name string, cmd uint32) (bool, error) {
 	return value.data != 0, nil
 }
 
-// ruleProtocol tags our rules and routes; see package tun.
-const ruleProtocol = 155
-
-var families = []struct {
+// family is one of addresses.
+type family struct {
 	number int
-	flag   string
-}{{unix.AF_INET, "-4"}, {unix.AF_INET6, "-6"}}
-
-// rules: one of somebody else before ours takes captured packets elsewhere,
-// where the guard drops them.
-func (d *doctor) rules() {
-	if !d.steers() {
-		return
-	}
-	c := &d.o.Config.Capture
-	for _, f := range families {
-		list, err := netlink.RuleList(f.number)
-		if err != nil {
-			d.fail("rules", "", "list the ip %s rules: %v", f.flag, err)
-			continue
-		}
-		for _, r := range list {
-			if r.Priority <= 0 || r.Priority >= c.Preference || r.Protocol == ruleProtocol || r.Table == unix.RT_TABLE_LOCAL || !fits(&r, d.captured(), c.Mark) {
-				continue
-			}
-			d.fail("rules", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
-				"ip %s rule %d (table %d) comes before ours (%d) and may take captured packets, which the guard then drops; delete it, or add it again after %d",
-				f.flag, r.Priority, r.Table, c.Preference, c.Preference+1)
-		}
-	}
-	if d.clean("rules") {
-		d.good("rules", "no rule of somebody else takes captured packets before ours")
-	}
+	flag   string // of ip(8)
 }
 
-// fits says whether a rule may match a captured packet; when in doubt it does.
-func fits(r *netlink.Rule, interfaces []string, mark uint32) bool {
-	if r.Invert {
-		return true
-	}
-	if r.IifName != "" && !slices.Contains(interfaces, r.IifName) || r.OifName != "" {
-		return false
-	}
-	if r.IPProto != 0 && r.IPProto != unix.IPPROTO_TCP {
-		return false
-	}
-	mask := uint32(0xffffffff)
-	if r.Mask != nil {
-		mask = *r.Mask
-	}
-	return r.Mark == 0 || mark&mask == r.Mark
-}
+var families = []family{{unix.AF_INET, "-4"}, {unix.AF_INET6, "-6"}}
 
 // foreignRoutes: a route of somebody else in our table is preferred to the TUN.
 func (d *doctor) foreignRoutes() {
@@ -203,7 +148,7 @@ func (d *doctor) foreignRoutes() {
 			continue
 		}
 		for _, r := range list {
-			if r.Protocol == ruleProtocol {
+			if r.Protocol == tun.RuleProtocol {
 				continue
 			}
 			dst := routeDst(&r)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun"
 )
 
 // source: do answers to connections under a client's address come back to the
@@ -30,13 +32,11 @@ func (d *doctor) source() {
 			return // said by rules
 		}
 		for _, r := range list {
-			if r.Priority <= 0 || r.Priority >= c.Capture.Preference || r.Protocol == ruleProtocol || r.Table == unix.RT_TABLE_LOCAL || r.IifName == "lo" ||
-				!fits(&r, []string{r.IifName}, c.Dial.Mark) || fits(&r, c.Capture.Interfaces, c.Capture.Mark) { // which rules has said
+			if !d.before(&r) || r.IifName == "lo" ||
+				!fits(&r, []string{r.IifName}, c.Dial.Mark) || fits(&r, d.captured(), c.Capture.Mark) { // which rules has said
 				continue
 			}
-			d.fail("source", fmt.Sprintf("ip %s rule del pref %d", f.flag, r.Priority),
-				"ip %s rule %d (table %d) comes before ours (%d) and may take answers to connections under a client's address; delete it, or add it again after %d",
-				f.flag, r.Priority, r.Table, c.Capture.Preference, c.Capture.Preference+1)
+			d.early("source", f, &r, nil, "answers to connections under a client's address", "which then do not come back")
 		}
 		d.answersRoutes(f.number, f.flag)
 	}
@@ -51,7 +51,7 @@ func (d *doctor) answersRoutes(family int, flag string) {
 	if err != nil {
 		return // said by routes
 	}
-	for _, r := range slices.DeleteFunc(list, func(r netlink.Route) bool { return r.Protocol == ruleProtocol || r.Type == unix.RTN_LOCAL }) {
+	for _, r := range slices.DeleteFunc(list, func(r netlink.Route) bool { return r.Protocol == tun.RuleProtocol || r.Type == unix.RTN_LOCAL }) {
 		d.fail("source", fmt.Sprintf("ip %s route del %s table %d proto %d", flag, routeDst(&r), table, int(r.Protocol)),
 			"the route %s in our table %d of answers is not ours: answers to it leave for the client", routeDst(&r), table)
 	}

@@ -23,7 +23,7 @@ func full() *Metrics {
 			return stack.Stats{PacketsIn: 7, QueuePackets: []uint64{3, 4}, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
 		},
 		Gauges: func() Gauges {
-			return Gauges{Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}}
+			return Gauges{Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}, Dropped: map[string]uint64{"quic": 13}}
 		},
 		Audit: func() audit.Stats { return audit.Stats{Written: 10, Lost: 2, Queued: 1, Capacity: 8, Suppressed: 6} },
 		Revocation: func() revocation.Stats {
@@ -82,6 +82,7 @@ func TestSources(t *testing.T) {
 		`sslgate_memory_bytes{part="fragments"} 9`, `sslgate_memory_bytes{part="part"} 5`,
 		`sslgate_flow_bytes_total{direction="up"} 11`, `sslgate_flow_bytes_total{direction="down"} 12`,
 		`sslgate_queue_length{queue="q"} 3`, `sslgate_queue_capacity{queue="audit"} 8`,
+		`sslgate_guard_dropped_packets_total{reason="quic"} 13`,
 		`sslgate_audit_records_lost_total 2`, `sslgate_audit_records_suppressed_total 6`, `sslgate_audit_broken 0`, `sslgate_ready 0`,
 		`sslgate_certificate_expiry_timestamp_seconds{kind="identity",name="a"} 100`,
 		`sslgate_certificate_expiry_timestamp_seconds{kind="authority",name="a"} 300`,

@@ -36,6 +36,8 @@ type Gauges struct {
 	Queues map[string][2]int
 	// Repairs of rules, routes and nft table that others changed.
 	Repairs uint64
+	// Dropped by the guard, by reason.
+	Dropped map[string]uint64
 	// Memory in bytes by part, beside the Go runtime's own figures.
 	Memory map[string]uint64
 }
@@ -65,15 +67,15 @@ type stackMetric struct {
 
 // sourceCollector reads Sources.
 type sourceCollector struct {
-	src                                                  Sources
-	revocation                                           revocationDescs
-	mem                                                  memoryDescs
-	handshakes                                           handshakeDescs
-	stack                                                []stackMetric
-	flows, flowsMax, lingering, draining, ready, repairs *prometheus.Desc
-	queue, queueMax, memory, fragments, expiry, relayed  *prometheus.Desc
-	auditWritten, auditLost, auditBroken, queuePackets   *prometheus.Desc
-	auditSuppressed                                      *prometheus.Desc
+	src                                                           Sources
+	revocation                                                    revocationDescs
+	mem                                                           memoryDescs
+	handshakes                                                    handshakeDescs
+	stack                                                         []stackMetric
+	flows, flowsMax, lingering, draining, ready, repairs, dropped *prometheus.Desc
+	queue, queueMax, memory, fragments, expiry, relayed           *prometheus.Desc
+	auditWritten, auditLost, auditBroken, queuePackets            *prometheus.Desc
+	auditSuppressed                                               *prometheus.Desc
 }
 
 func newSourceCollector(src Sources) *sourceCollector {
@@ -90,6 +92,7 @@ func newSourceCollector(src Sources) *sourceCollector {
 		draining:        desc("draining", "1 while no new flows are taken."),
 		ready:           desc("ready", "1 if the gateway takes flows and nothing is known to be wrong."),
 		repairs:         desc("steering_repairs_total", "Repairs of rules, routes and nft table that others changed."),
+		dropped:         desc("guard_dropped_packets_total", "Packets that the guard in the kernel dropped or rejected, by reason.", "reason"),
 		queue:           desc("queue_length", "Entries that wait, by queue.", "queue"),
 		queuePackets:    desc("stack_queue_packets_total", "Packets read from each queue of the device.", "queue"),
 		queueMax:        desc("queue_capacity", "Entries that fit, by queue.", "queue"),
@@ -213,6 +216,9 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.draining, number(g.Draining))
 		gauge(c.ready, number(g.Ready))
 		ch <- prometheus.MustNewConstMetric(c.repairs, prometheus.CounterValue, float64(g.Repairs))
+		for reason, n := range g.Dropped {
+			ch <- prometheus.MustNewConstMetric(c.dropped, prometheus.CounterValue, float64(n), reason)
+		}
 		for name, q := range g.Queues {
 			gauge(c.queue, float64(q[0]), name)
 			gauge(c.queueMax, float64(q[1]), name)

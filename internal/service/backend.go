@@ -87,6 +87,7 @@ func (s *Service) newMetrics() *metrics.Metrics {
 				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: s.Readiness().Ready,
 				Memory: s.memoryParts(),
 				Queues: map[string][2]int{"refused_syns": {s.gateway.Queued(), gateway.QueueSize}}, Repairs: s.repairs(),
+				Dropped: s.droppedBy(),
 			}
 		},
 		Memory:     s.memoryGauges,
@@ -143,6 +144,7 @@ func (s *Service) Readiness() admin.Readiness {
 	if n := s.gateway.Flows(); n >= limit {
 		no("limits.flows is reached: %d", n)
 	}
+	s.steeringReadiness(no, warn)
 	st := s.records.Stats()
 	if s.records.Refusing() {
 		no("audit records cannot be written and audit.on_full is refuse: %v", st.Err)

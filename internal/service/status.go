@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
+	"github.com/sslgate/sslgate/tun"
 )
 
 // Status is how the gateway stands.
@@ -27,7 +28,7 @@ func (s *Service) Status() admin.Status {
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
-		Repairs: s.repairs(), Shadow: shadowStatus(s.gateway.Shadow()), Memory: mem,
+		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: shadowStatus(s.gateway.Shadow()), Memory: mem,
 	}
 }
 
@@ -59,6 +60,53 @@ func (s *Service) repairs() uint64 {
 		return 0
 	}
 	return s.steering.Repairs()
+}
+
+// dropped is what the guard has dropped.
+func (s *Service) dropped() []admin.Dropped {
+	all := []admin.Dropped{}
+	if s.steering == nil {
+		return all
+	}
+	drops := s.steering.Drops()
+	for _, d := range drops.Counts {
+		all = append(all, admin.Dropped{Reason: d.Reason, Packets: d.Packets, Cause: d.Cause})
+	}
+	return all
+}
+
+// droppedBy is dropped for the metrics, by reason: every reason there is.
+func (s *Service) droppedBy() map[string]uint64 {
+	if s.steering == nil {
+		return nil
+	}
+	all := map[string]uint64{}
+	for _, reason := range tun.DropReasons() {
+		all[reason] = 0
+	}
+	for _, d := range s.dropped() {
+		all[d.Reason] = d.Packets
+	}
+	return all
+}
+
+// steeringReadiness says what keeps captured packets from the TUN, and what comes in
+// where nothing is captured.
+func (s *Service) steeringReadiness(no, warn func(format string, args ...any)) {
+	if s.steering == nil {
+		return
+	}
+	for _, t := range s.steering.Troubles() {
+		if t.Fatal {
+			no("%s", t)
+		} else {
+			warn("%s", t)
+		}
+	}
+	drops := s.steering.Drops()
+	for _, text := range drops.Warnings() {
+		warn("%s", text)
+	}
 }
 
 // EndFlow ends one live flow.

@@ -203,9 +203,15 @@ function state(b) {
     allowed: number.format(b.totals.allowed), refused: number.format(b.totals.refused), failed: number.format(b.totals.failed),
     version: b.status.version || "-", since: (b.status.started || "").slice(0, 16).replace("T", " "),
   });
-  const list = byId("reasons");
-  while (list.children.length > b.ready.reasons.length) list.lastElementChild.remove();
-  b.ready.reasons.forEach((r, i) => text(list.children[i] || list.appendChild(document.createElement("li")), r));
+  items(byId("reasons"), b.ready.reasons);
+  // What the guard in the kernel dropped; QUIC is refused as configured.
+  items(byId("dropped"), b.status.dropped.map((d) => number.format(d.packets) + " dropped by the guard (" + d.reason + "): " + d.cause));
+}
+
+// items makes a list of texts.
+function items(list, texts) {
+  while (list.children.length > texts.length) list.lastElementChild.remove();
+  texts.forEach((t, i) => text(list.children[i] || list.appendChild(document.createElement("li")), t));
 }
 
 function definitions(dl, all) {

@@ -1,0 +1,68 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sslgate/sslgate/tun"
+)
+
+// firewall: do chains of others in the forward hook let captured packets through.
+func (d *doctor) firewall() {
+	if !d.steers() {
+		return
+	}
+	c := d.o.Config
+	found, err := tun.CheckForwardPolicy(tun.SteerConfig{
+		TUN: c.TUN.Name, Interfaces: c.Capture.Interfaces, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
+	})
+	if err != nil {
+		return // said by nft
+	}
+	for _, t := range found {
+		if t.Fatal {
+			d.fail("firewall", t.Fix, "%s", t.Text)
+		} else {
+			d.warn("firewall", t.Fix, "%s", t.Text)
+		}
+	}
+	// The rules of iptables-legacy are not those of nftables, and cannot be seen there.
+	for _, ip := range []string{"ip", "ip6"} {
+		if slices.Contains(d.legacyTables(ip), "filter") {
+			d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy has a table filter, which doctor cannot read: its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, c.TUN.Name)
+		}
+	}
+	if d.clean("firewall") {
+		d.good("firewall", "no chain of somebody else surely drops captured packets")
+	}
+}
+
+// drops: what has the guard dropped, and why.
+func (d *doctor) drops() {
+	if !d.steers() {
+		return
+	}
+	drops, set, err := tun.ReadDrops()
+	if err != nil || !set {
+		return // said by nft, or guard
+	}
+	for _, w := range drops.Warnings() {
+		d.warn("drops", "", "%s", w)
+	}
+	var counts []string
+	for _, c := range drops.Counts {
+		text := fmt.Sprintf("the guard has dropped %d packets (%s): %s", c.Packets, c.Reason, c.Cause)
+		switch c.Reason {
+		case tun.DropPortChanged, tun.DropSourceChanged: // a rule of this host that wants mending
+			d.warn("drops", "", "%s", text)
+		default:
+			counts = append(counts, text)
+		}
+	}
+	for _, text := range counts {
+		d.good("drops", "%s", text)
+	}
+	if d.clean("drops") {
+		d.good("drops", "the guard has dropped nothing")
+	}
+}
