@@ -81,8 +81,8 @@ func findSndUsed() []int {
 	return append(append([]int{}, queue.Index...), used.Index...)
 }
 
-// checkNetstack refuses a netstack whose send queue cannot be read.
-func checkNetstack() error {
+// checkSendQueue refuses a netstack whose send queue cannot be read.
+func checkSendQueue() error {
 	if sndUsedIndex == nil {
 		return fmt.Errorf("this netstack has no %s.%s: another version of it needs another way to read its send queue", sndQueueField, sndUsedField)
 	}

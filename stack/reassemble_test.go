@@ -322,14 +322,17 @@ func TestFragmentedTooBig(t *testing.T) {
 		if dst.Addr().Is6() {
 			src = client6
 		}
-		peer := netip.MustParseAddrPort(f.Conn.RemoteAddr().String())
-		p := tooBig(src, seg{src: dst, dst: peer, flags: ack, payload: make([]byte, 1000)}.ip(), 1300)
-		for _, frag := range stacktest.Fragments(p, 3, 24) {
+		held := l.sniff()
+		if _, err := f.Conn.Write(bytes.Repeat([]byte("still there"), 100)); err != nil {
+			t.Fatal(err)
+		}
+		l.eventually("sent", func() bool { return len(held()) > 0 })
+		l.near.SetFilter(nil)
+		for _, frag := range stacktest.Fragments(tooBig(src, held()[0], 1300), 3, 24) {
 			l.near.Inject(frag)
 		}
 		l.eventually("passed on", func() bool { return l.stack.Stats().TooBig == 1 })
-		go func() { _, _ = f.Conn.Write([]byte("still there")) }()
-		b := make([]byte, 11)
+		b := make([]byte, 1100)
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.ReadFull(c, b); err != nil {
 			t.Error(err)

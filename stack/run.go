@@ -29,6 +29,7 @@ type Stack struct {
 	fragments *reassembler
 	early     *early
 	recovery  *recovery
+	sender    senderFields
 	read      []atomic.Uint64 // packets, by queue of the device
 
 	started  atomic.Bool
@@ -51,10 +52,15 @@ func New(cfg Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkNetstack(); err != nil {
+	if err := checkSendQueue(); err != nil {
+		return nil, err
+	}
+	sender, err := findSender()
+	if err != nil {
 		return nil, err
 	}
 	s := &Stack{
+		sender:   sender,
 		cfg:      cfg,
 		flows:    newFlows(cfg),
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
@@ -201,6 +207,7 @@ func (s *Stack) newGate(l *link) *gate {
 		stats:     &s.counters,
 		flooded:   s.cfg.Flooded,
 		now:       time.Now,
+		underWay:  func(q quote) bool { return s.sender.underWay(s.netstack.Load(), q) },
 		reply: func(pkt []byte) {
 			l.write([][][]byte{{make([]byte, VirtioHeaderLen), pkt}}, len(pkt))
 		},

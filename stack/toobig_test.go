@@ -1,0 +1,92 @@
+package stack_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/stack"
+)
+
+// seqAt is where the sequence number of a TCP packet without IP options stands.
+func seqAt(pkt []byte) int {
+	if pkt[0]>>4 == 6 {
+		return 44
+	}
+	return 24
+}
+
+// "Packet too big" is believed of what is sent and not acknowledged, and of nothing
+// else: who knows the addresses and ports of a connection must not make its
+// segments small.
+func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
+	for _, dst := range []netip.AddrPort{server4, server6} {
+		t.Run(fmt.Sprint(dst.Addr()), func(t *testing.T) {
+			h, flows := given()
+			l := newLab(t, 1500, false, stack.Config{Handler: h})
+			c := l.dial(dst)
+			f := get(t, flows)
+			router := client4
+			if dst.Addr().Is6() {
+				router = client6
+			}
+			mtu := 1300
+			put := func(word []byte) []byte { // writes it, and holds the packet back
+				t.Helper()
+				held := l.sniff()
+				if _, err := f.Conn.Write(word); err != nil {
+					t.Fatal(err)
+				}
+				l.eventually("sent", func() bool { return len(held()) > 0 })
+				return held()[0]
+			}
+			first := put(make([]byte, 1000))
+			quoting := func(pkt []byte, by int32) []byte {
+				p := bytes.Clone(pkt)
+				at := p[seqAt(p):]
+				binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)+uint32(by))
+				return tooBig(router, p, mtu)
+			}
+			port := bytes.Clone(first)
+			port[seqAt(port)-1]++
+			forged := [][]byte{
+				quoting(first, -1), quoting(first, 1000), quoting(first, 1<<20), quoting(first, -(1 << 20)), quoting(first, -(1 << 31)),
+				tooBig(router, port, mtu),
+			}
+			for i, p := range forged {
+				l.near.Inject(p)
+				l.eventually("forged counted", func() bool { return l.stack.Stats().Bad.ICMP == uint64(i+1) })
+			}
+			if n := l.stack.Stats().TooBig; n != 0 {
+				t.Errorf("%d forged ones passed", n)
+			}
+			// The first one and the last byte of what is under way are ours.
+			for i, by := range []int32{0, 999} {
+				l.near.Inject(quoting(first, by))
+				l.eventually("passed", func() bool { return l.stack.Stats().TooBig == uint64(i+1) })
+			}
+			l.near.SetFilter(nil)
+			_ = c.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			l.eventually("acknowledged", func() bool { return f.Conn.Progress().Waiting == 0 })
+			l.near.Inject(quoting(first, 0))
+			l.eventually("what was acknowledged counted", func() bool { return l.stack.Stats().Bad.ICMP == uint64(len(forged)+1) })
+			// And it has made the segments smaller; netstack leaves room for 40 bytes
+			// of options (RFC 9293, section 3.1) whether they are there or not.
+			second := put(make([]byte, 3000))
+			if len(second) > mtu || len(second) < mtu-40 {
+				t.Errorf("a packet of %d bytes, want up to %d", len(second), mtu)
+			}
+			l.near.SetFilter(nil)
+			if _, err := io.ReadFull(c, make([]byte, 3000)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
