@@ -288,6 +288,11 @@ func (w *world) origin(addr string, serve func(net.Conn)) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.serveOn(ln, serve)
+}
+
+// serveOn serves every connection to ln until the test ends.
+func (w *world) serveOn(ln net.Listener, serve func(net.Conn)) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

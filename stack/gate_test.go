@@ -79,6 +79,7 @@ func TestMalformed(t *testing.T) {
 		{"v6 extensions beyond the head", withExtension(syn6(), 60, append([]byte{0, 27}, padN(222)...)), func(s stack.Stats) uint64 { return b(s).Options }},
 		{"LAND", from("192.0.2.7:443", "192.0.2.7:443"), func(s stack.Stats) uint64 { return b(s).Address }},
 		{"LAND, other port", from("192.0.2.7:444", "192.0.2.7:443"), func(s stack.Stats) uint64 { return b(s).Address }},
+		{"LAND, UDP", ipPacket(server4.Addr(), server4.Addr(), 17, make([]byte, 8)), func(s stack.Stats) uint64 { return b(s).Address }},
 		{"LAND v6", from("[2001:db8::7]:443", "[2001:db8::7]:443"), func(s stack.Stats) uint64 { return b(s).Address }},
 		{"multicast source", from("224.0.0.1:1", "192.0.2.7:443"), func(s stack.Stats) uint64 { return b(s).Address }},
 		{"multicast destination", from("10.1.0.2:1", "239.1.1.1:443"), func(s stack.Stats) uint64 { return b(s).Address }},

@@ -87,7 +87,7 @@ func parseIP(head []byte, size int) (packet, badKind) {
 	default:
 		return packet{}, badVersion
 	}
-	if bad == badNothing && !sensible(p.src, p.dst) && !p.linkTalk() {
+	if bad == badNothing && !sensible(p) && !p.linkTalk() {
 		bad = badAddress
 	}
 	if bad != badNothing {
@@ -221,9 +221,12 @@ func (p packet) linkTalk() bool {
 	return p.dst.IsMulticast() && p.proto != protoTCP && !p.frag.is && (p.src.IsUnspecified() || unicast(p.src))
 }
 
-// sensible says whether a packet may go from src to dst.
-func sensible(src, dst netip.Addr) bool {
-	return src != dst && unicast(src) && unicast(dst) // equal: LAND
+// sensible says whether a packet may have its addresses. Equal ones are an attack
+// (LAND), but for the ICMP errors of this host about what we send from an address
+// of its own.
+func sensible(p packet) bool {
+	icmp := p.proto == protoICMP && !p.v6 || p.proto == protoICMPv6 && p.v6
+	return (p.src != p.dst || icmp) && unicast(p.src) && unicast(p.dst)
 }
 
 // unicast says whether one host on a network can have the address: neither

@@ -64,9 +64,10 @@ func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
 			if n := l.stack.Stats().TooBig; n != 0 {
 				t.Errorf("%d forged ones passed", n)
 			}
-			// The first one and the last byte of what is under way are ours.
-			for i, by := range []int32{0, 999} {
-				l.near.Inject(quoting(first, by))
+			// The first one and the last byte of what is under way are ours, also where
+			// this host says it of its own address.
+			for i, p := range [][]byte{quoting(first, 0), quoting(first, 999), tooBig(dst.Addr(), first, mtu)} {
+				l.near.Inject(p)
 				l.eventually("passed", func() bool { return l.stack.Stats().TooBig == uint64(i+1) })
 			}
 			l.near.SetFilter(nil)
