@@ -150,6 +150,7 @@ func (c *compiler) selectors(at scope, r *rule, spec *RuleSpec) {
 	r.window = c.timeWindow(at, spec.Time)
 	r.sni = parseList(at, "sni", spec.SNI, hostKind)
 	r.alpn = parseItems(at, "alpn", spec.ALPN, parseALPN)
+	doubtProtocols(at, spec.ALPN)
 	if !*at.failed && !r.familiesMeet() {
 		at.errorf("", `the rule can never match: "from" and "to" have no address family in common`)
 	}

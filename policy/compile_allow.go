@@ -64,7 +64,7 @@ func compileAlternative(at scope, spec *AllowSpec) alternative {
 	m.words("subject_cn", spec.SubjectCN, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidCommonName)} })
 	m.words("subject_o", spec.SubjectO, textKind, false, func(c *claims) []string { return c.leaf.Subject.Organization })
 	m.words("subject_ou", spec.SubjectOU, textKind, false, func(c *claims) []string { return c.leaf.Subject.OrganizationalUnit })
-	m.words("subject_c", spec.SubjectC, textKind, false, func(c *claims) []string { return c.leaf.Subject.Country })
+	m.words("subject_c", spec.SubjectC, landKind, false, func(c *claims) []string { return c.leaf.Subject.Country })
 	m.words("subject_serial", spec.SubjectSerial, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidSerialNumber)} })
 
 	m.words("issuer", spec.Issuer, dnKind, true, func(c *claims) []string { return []string{c.issuer()} })

@@ -47,6 +47,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	client.Authorities = handshakeAuthorities(r.authorities)
 	if haveProfile {
 		c.cannot(at, "profile", client, nil)
+		unmeetable(at, r, &spec.Client, &profile)
 	}
 	r.plan.Client = client
 
@@ -215,7 +216,9 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 		if err != nil {
 			at.errorf("name", "%q: %v", spec.Name, err)
 		}
-		r.destName = name
+		if r.destName = name; err == nil {
+			unspeakable(at, r, spec.Name)
+		}
 	}
 	dest := &handshake.Params{
 		Authorities: handshakeAuthorities(r.destination), ALPN: r.alpn,

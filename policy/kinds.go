@@ -49,13 +49,14 @@ func wordKind(name string, parse func(string) (string, error)) *kind[string, str
 }
 
 var (
-	textKind   = wordKind("text", parseText)
-	dnKind     = wordKind("dn", parseDN)
+	textKind   = wordKind("text", parseText).doubting(doubtText)
+	dnKind     = wordKind("dn", parseDN).doubting(doubtDN)
 	spkiKind   = wordKind("spki", parseSPKI)
 	serialKind = wordKind("serial", parseSerial)
 	oidKind    = wordKind("oid", parseOID)
 	ekuKind    = wordKind("eku", parseEKU)
-	otherKind  = wordKind("other", parseOtherName)
+	otherKind  = wordKind("other", parseOtherName).doubting(doubtText)
+	landKind   = wordKind("country", parseText).doubting(doubtCountry)
 	domainKind = wordKind("trust domain", parseDomain)
 	keyKind    = wordKind("key", parseKeyType)
 )

@@ -31,6 +31,29 @@ type kind[T, V any] struct {
 	fits  func(T, V) bool
 	// build makes the index of many entries; it fits what fits one of them.
 	build func([]T) index[V]
+	// doubt says why an entry, although it can be read, is hardly what was meant;
+	// "" if nothing does. nil: nothing is ever said.
+	doubt func(T) string
+}
+
+// doubting gives a kind its doubt.
+func (k *kind[T, V]) doubting(doubt func(T) string) *kind[T, V] {
+	k.doubt = doubt
+	return k
+}
+
+// doubts warns of an entry that is hardly what was meant, and says whether it did.
+func (k *kind[T, V]) doubts(at scope, field, entry string, values []T) bool {
+	for _, v := range values {
+		if k.doubt == nil {
+			return false
+		}
+		if why := k.doubt(v); why != "" {
+			at.warnf(field, "%q: %s", clip(entry), why)
+			return true
+		}
+	}
+	return false
 }
 
 // maxScanned is the number of entries up to which a scan is as fast as an index.

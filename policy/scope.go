@@ -111,6 +111,7 @@ func parseList[T, V any](at scope, field string, entries []string, k *kind[T, V]
 			continue
 		}
 		seen[canonical] = i
+		k.doubts(at, here, s, values)
 		items = append(items, values...)
 	}
 	if len(items) > 0 {

@@ -126,7 +126,7 @@ func setOf[T, V any](at scope, field, name string, k *kind[T, V]) *group[T, V] {
 	here := newScope(s.at.list, fielderr.Join(s.at.path, memberPath(name)))
 	items := make([]T, 0, len(members))
 	seen := make(map[string]struct{}, len(members))
-	bad := 0
+	bad, doubted := 0, 0
 	for i, m := range members {
 		path := fmt.Sprintf("[%d]", i)
 		if strings.HasPrefix(m, setMark) {
@@ -143,6 +143,9 @@ func setOf[T, V any](at scope, field, name string, k *kind[T, V]) *group[T, V] {
 				here.errorf(path, "%q: %v (the set is used in %s)", clip(m), err, fielderr.Join(at.path, field))
 			}
 			continue
+		}
+		if doubted < maxBadMembers && k.doubts(here, path, m, values) {
+			doubted++
 		}
 		items = append(items, values...)
 	}

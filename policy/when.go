@@ -133,6 +133,7 @@ func (cs *conditions) compile(at scope, field string, expr Expression) *conditio
 		at.errorf(field, "the condition cannot be compiled: %v", err)
 		return nil
 	}
+	doubtCondition(at, field, ast)
 	c := &condition{text: text, program: program, names: namesIn(ast)}
 	cs.done[text] = c
 	return c

@@ -54,8 +54,14 @@ func runCheck(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errOut.String(), code
 }
 
+// attached is checkConfig with a device that somebody else routes: nothing of this
+// host is looked at.
+func attached() string {
+	return strings.Replace(checkConfig, "capture: {interfaces: [eth1], ports: [443]}", "capture: {ports: [443]}\ntun: {name: tun7, attach: true}", 1)
+}
+
 func TestCheckGood(t *testing.T) {
-	file := writeCheck(t, checkConfig)
+	file := writeCheck(t, attached())
 	out, errOut, code := runCheck(t, "-c", file)
 	want := regexp.MustCompile(`^` + regexp.QuoteMeta(file) + `: ok \(1 rule, policy [0-9a-f]{12}\)\n$`)
 	if errOut != "" || code != 0 || !want.MatchString(out) {
@@ -67,10 +73,31 @@ func TestCheckGood(t *testing.T) {
 }
 
 func TestCheckWarning(t *testing.T) {
-	file := writeCheck(t, checkConfig+"profiles: {spare: {base: modern}}\n")
+	file := writeCheck(t, attached()+"profiles: {spare: {base: modern}}\n")
 	out, errOut, code := runCheck(t, "-c", file)
-	if errOut != "" || code != 0 || !strings.Contains(out, ":12:12: warning: profiles.spare: no rule uses it\n") ||
+	if errOut != "" || code != 0 || !strings.Contains(out, ":13:12: warning: profiles.spare: no rule uses it\n") ||
 		!strings.HasSuffix(out, "), 1 warning\n") {
+		t.Errorf("code %d, %s:\n%s", code, errOut, out)
+	}
+}
+
+// Interfaces that this host does not have are told of, each at its place, with what
+// there is. It is a warning: the file may be for another host.
+func TestCheckAbsentInterfaces(t *testing.T) {
+	text := strings.Replace(checkConfig, "interfaces: [eth1]", "interfaces: [nosuch0], exempt: [nosuch1, nosuch2]", 1)
+	file := writeCheck(t, text)
+	out, errOut, code := runCheck(t, "-c", file)
+	for _, want := range []string{
+		`:2:24: warning: capture.interfaces[0]: on this host there is no interface "nosuch0"`,
+		`:2:43: warning: capture.exempt[0]: on this host there is no interface "nosuch1"`,
+		`:2:52: warning: capture.exempt[1]: on this host there is no interface "nosuch2"`,
+		": nothing is captured there until one comes\n    2 | capture: {interfaces: [nosuch0]", ": it exempts nothing until one comes\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if errOut != "" || code != 0 || !strings.HasSuffix(out, ", 3 warnings\n") {
 		t.Errorf("code %d, %s:\n%s", code, errOut, out)
 	}
 }

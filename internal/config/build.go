@@ -89,6 +89,8 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	b.shadow(rt, eng)
 	b.keysFit(env)
 	b.keysApart(env)
+	b.meant(env)
+	b.token()
 	b.unused()
 	fs := append(slices.Clone(f.findings), b.findings...)
 	Sort(fs)

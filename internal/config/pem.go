@@ -24,6 +24,14 @@ func readPEM(path string) (os.FileInfo, []byte, error) {
 	return info, text, err
 }
 
+// missingNear suggests another file where err says that this one is missing.
+func missingNear(err error, path string) string {
+	if !errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return nearFile(path)
+}
+
 // nearFile suggests another file of the same directory.
 func nearFile(path string) string {
 	dir, base := filepath.Split(path)

@@ -62,7 +62,7 @@ func writePKI(t *testing.T, dir string) {
 	}
 	good := testpki.Must(services.Issue(leaf("pay.corp.example")))
 	pair("pay", good)
-	pair("wiki", testpki.Must(services.Issue(leaf("wiki.corp.example"))))
+	pair("wiki", testpki.Must(services.Issue(leaf("wiki.corp.example", "payroll.corp.example"))))
 	expired := leaf("pay.corp.example")
 	expired.NotAfter = testNow.AddDate(0, 0, -3)
 	pair("expired", testpki.Must(services.Issue(expired)))
@@ -99,5 +99,11 @@ func writePKI(t *testing.T, dir string) {
 	put("public.key", 0o600, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte{0}}))
 	put("broken.key", 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte{0x30, 0}}))
 	put("two.key", 0o600, append(append([]byte(nil), key...), key...))
+	put("good.token", 0o640, []byte("0123456789abcdef0123456789abcdef\n"))
+	put("open.token", 0o644, []byte("0123456789abcdef0123456789abcdef\n"))
+	put("short.token", 0o600, []byte("0123\n"))
+	put("wild.names", 0o644, []byte("pay.corp.example\nbilling.corp.example\n"))
+	put("common.names", 0o644, []byte("pay\nwiki-*\n"))
+	put("rsa-ca.pem", 0o644, testpki.Must(testpki.NewCA(testpki.Options{CN: "RSA CA", Key: testpki.RSA2048, NotBefore: testFrom, NotAfter: testTo})).PEM())
 	put("trusted.pem", 0o644, pem.EncodeToMemory(&pem.Block{Type: "TRUSTED CERTIFICATE", Bytes: good.Cert.Raw}))
 }

@@ -44,6 +44,7 @@ func (b *builder) located(errs []*fielderr.Error, section string) {
 		switch {
 		case b.namesFailed(path), b.seen(path, msg), strings.HasPrefix(path, "policy.sets") && b.failed[path]:
 		case inFile:
+			member.Warning = e.Warning
 			b.findings = append(b.findings, member)
 		case e.Warning:
 			b.warn(path, msg)

@@ -1,0 +1,23 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Absent says which of some names no interface has, alternative names counted, in the
+// network namespace of the caller, and which names there are.
+func Absent(names ...string) (absent, present []string, err error) {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	absent = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return lookUp(links, name) != nil })
+	for _, l := range links {
+		present = append(present, l.Attrs().Name)
+	}
+	return absent, present, nil
+}
