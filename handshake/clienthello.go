@@ -24,6 +24,8 @@ type ClientHello struct {
 	// RecordVersion is the version of the record(s) it came in: of the first
 	// one. RFC 8446, section 5.1, wants it ignored, so nothing is decided by it.
 	RecordVersion uint16
+	// Records is the number of records it came in; 0 where that is not known.
+	Records int
 
 	LegacyVersion      uint16
 	Random             [32]byte

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -45,6 +46,85 @@ func TestIdentityOfTwoKinds(t *testing.T) {
 		_, cs, err := withGo(t, p, clientConfig(version, f.client.TLS()))
 		if err != nil || string(cs.OCSPResponse) != "the staple" {
 			t.Errorf("staple %q, %v", cs.OCSPResponse, err)
+		}
+	}
+}
+
+// Whatever name a client asks for, it is shown a certificate that it can use; one
+// for that name where there is one.
+func TestIdentityWhateverTheName(t *testing.T) {
+	f := fixtures()
+	issue := func(cn string, kind testpki.KeyKind, names ...string) tls.Certificate {
+		return testpki.Must(f.ca.Issue(testpki.Leaf{CN: cn, DNS: names, Key: kind})).TLS()
+	}
+	ec, rsa := issue("EC", testpki.P256, "gateway.test"), issue("RSA", testpki.RSA2048, "gateway.test")
+	ecA, rsaB := issue("EC a", testpki.P256, "a.test"), issue("RSA b", testpki.RSA2048, "b.test")
+	ec384 := issue("EC 384", testpki.P384, "gateway.test")
+	both := []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	for _, c := range []struct {
+		name         string
+		certs        []tls.Certificate
+		order        Order
+		sni, sigalgs string
+		suites       []uint16 // of the client in TLS 1.2; nil is TLS 1.3
+		want         string
+	}{
+		{"another name, RSA alone", []tls.Certificate{ec, rsa}, OrderFast, "other.test", "", both[1:], "RSA"},
+		{"another name, EC alone", []tls.Certificate{rsa, ec}, OrderFast, "other.test", "", both[:1], "EC"},
+		{"another name, RSA alone, server's order", []tls.Certificate{ec, rsa}, OrderServer, "other.test", "", both[1:], "RSA"},
+		{"another name, client's order", []tls.Certificate{rsa, ec}, OrderClient, "other.test", "", both, "EC"},
+		{"another name, RSA alone, 1.3", []tls.Certificate{ec, rsa}, OrderFast, "other.test", "RSA-PSS+SHA256", nil, "RSA"},
+		{"another name, EC alone, 1.3", []tls.Certificate{rsa, ec}, OrderServer, "other.test", "ECDSA+SHA256", nil, "EC"},
+		{"an address", []tls.Certificate{ec, rsa}, OrderFast, "", "", both[1:], "RSA"},
+		{"a wildcard does not cover it", []tls.Certificate{issue("EC *", testpki.P256, "*.gateway.test"), rsa}, OrderFast, "x.y.gateway.test", "", both[1:], "RSA"},
+		{"its name, the curve is not that of the key exchange", []tls.Certificate{rsa, ec}, OrderServer, "gateway.test", "", both[:1], "EC"},
+		{"its name, RSA first, the server prefers EC", []tls.Certificate{rsa, ec}, OrderServer, "gateway.test", "", both, "EC"},
+		{"the second's name", []tls.Certificate{ecA, rsaB}, OrderServer, "b.test", "", both, "RSA b"},
+		{"the second's name, 1.3", []tls.Certificate{ecA, rsaB}, OrderFast, "b.test", "ECDSA+SHA256:RSA-PSS+SHA256", nil, "RSA b"},
+		{"the first's name, but the second's kind", []tls.Certificate{ecA, rsaB}, OrderFast, "a.test", "", both[1:], "RSA b"},
+		{"nobody's name", []tls.Certificate{ecA, rsaB}, OrderFast, "c.test", "", both[1:], "RSA b"},
+		{"two curves, 1.3", []tls.Certificate{ec384, ec}, OrderFast, "other.test", "ECDSA+SHA256", nil, "EC"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := serverParams(func(p *Params) {
+				p.ClientAuth, p.Certificates, p.Profile.Order, p.Profile.Suites12 = ClientAuthNone, c.certs, c.order, both
+			})
+			if c.suites == nil {
+				o, out := withOpenSSL(t, p, "-tls1_3", "-servername", c.sni, "-sigalgs", c.sigalgs)
+				if o.err != nil || !strings.Contains(out, "CN = "+c.want+"\n") {
+					t.Errorf("%v\n%s", o.err, out)
+				}
+				return
+			}
+			config := clientConfig(tls.VersionTLS12)
+			config.ServerName, config.CipherSuites = c.sni, c.suites
+			config.InsecureSkipVerify = true //nolint:gosec // which certificate is shown is the question
+			o, cs, err := withGo(t, p, config)
+			if err != nil || o.err != nil || cs.PeerCertificates[0].Subject.CommonName != c.want {
+				t.Errorf("client %v, server %v, shown %v", err, o.err, cs.PeerCertificates)
+			}
+		})
+	}
+}
+
+// Staples belong to their certificates, whichever is chosen.
+func TestStapleOfTheChosenOne(t *testing.T) {
+	f := fixtures()
+	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{CN: "RSA", DNS: []string{"gateway.test"}, Key: testpki.RSA2048})).TLS()
+	staples := []*Staple{{}, {}}
+	for i, s := range staples {
+		s.Set([]byte{'0' + byte(i)}, time.Now().Add(time.Hour))
+	}
+	for i, suite := range []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256} {
+		p := serverParams(func(p *Params) {
+			p.ClientAuth, p.Certificates, p.Staples = ClientAuthNone, []tls.Certificate{f.gateway.TLS(), rsa}, staples
+			p.Profile.Suites12 = append(p.Profile.Suites12, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256)
+		})
+		config := clientConfig(tls.VersionTLS12)
+		config.CipherSuites = []uint16{suite}
+		o, cs, err := withGo(t, p, config)
+		if err != nil || o.err != nil || string(cs.OCSPResponse) != string('0'+byte(i)) {
+			t.Errorf("client %v, server %v, staple %q", err, o.err, cs.OCSPResponse)
 		}
 	}
 }

@@ -19,10 +19,23 @@ import (
 // the client's hello at hand, the lists in it are narrowed to the one choice
 // that is wanted.
 
-// narrow returns a copy of the Params whose profile is that of this one
-// handshake, or says why no handshake can come of the hello. note is for the
-// ledger, "" if there is nothing to say.
+// narrow returns a copy of the Params whose profile and certificate are those of
+// this one handshake, or says why no handshake can come of the hello. note is for
+// the ledger, "" if there is nothing to say. Of several certificates one for the
+// name that the client asks for comes first, where there is a handshake with it.
 func (p *Params) narrow(h *ClientHello) (q *Params, note string, e *Error) {
+	if named := p.named(h); named != nil {
+		n := *p
+		n.Certificates = named
+		if q, note, e = n.narrowTo(h); e == nil {
+			return q, note, nil
+		}
+	}
+	return p.narrowTo(h)
+}
+
+// narrowTo is narrow, whatever the certificates' names are.
+func (p *Params) narrowTo(h *ClientHello) (q *Params, note string, e *Error) {
 	if e := p.refuseHello(h); e != nil {
 		return nil, "", e
 	}
@@ -46,6 +59,11 @@ func (p *Params) narrow(h *ClientHello) (q *Params, note string, e *Error) {
 	if version < versionTLS13 && p.Profile.RequireEMS && !h.ExtendedMasterSecret {
 		return nil, "", refusef(reason.NoExtendedMasterSecret, "")
 	}
+	defer func() {
+		if e == nil {
+			q.Certificates = q.certificate(h, version)
+		}
+	}()
 	if p.Profile.Order == OrderFast {
 		return q, note, nil
 	}
@@ -93,34 +111,63 @@ func first(order Order, ours, theirs []uint16, ok func(uint16) bool) (uint16, bo
 	return 0, false
 }
 
+// named are those of several certificates that are for the name that the client
+// asks for; nil where that makes no choice.
+func (p *Params) named(h *ClientHello) []tls.Certificate {
+	if len(p.Certificates) < 2 || h.ServerName == "" {
+		return nil
+	}
+	named := slices.DeleteFunc(slices.Clone(p.Certificates), func(c tls.Certificate) bool {
+		leaf := leafOf(&c)
+		return leaf == nil || leaf.VerifyHostname(h.ServerName) != nil
+	})
+	if len(named) == 0 || len(named) == len(p.Certificates) {
+		return nil
+	}
+	return named
+}
+
+// certificate is the one to show, alone: the first that fits the hello. crypto/tls
+// would take none but one for the client's name, and of curves it knows only the one
+// that the key exchange was narrowed to.
+func (p *Params) certificate(h *ClientHello, version uint16) []tls.Certificate {
+	if len(p.Certificates) < 2 {
+		return p.Certificates
+	}
+	_, hasGroup := first(OrderServer, p.Profile.Groups, h.Groups, func(id uint16) bool { return !groupOnly13(id) })
+	fits := func(c tls.Certificate) bool {
+		if version >= versionTLS13 {
+			return p.canSign(&c, version, h.SignatureSchemes)
+		}
+		return slices.ContainsFunc(p.Profile.Suites12, func(suite uint16) bool {
+			return slices.Contains(h.CipherSuites, suite) && p.usableBy(&c, h, suite, hasGroup)
+		})
+	}
+	i := max(slices.IndexFunc(p.Certificates, fits), 0) // of what fits nowhere crypto/tls has the alert
+	return p.Certificates[i : i+1 : i+1]
+}
+
 // usable12 says whether crypto/tls can do a TLS 1.2 CipherSuite with one of
 // our certificates.
 func (p *Params) usable12(h *ClientHello, suite uint16, hasGroup bool) bool {
-	if !isECDHE(suite) {
-		return p.decrypts()
-	}
-	ecdsaSuite := strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_")
-	return hasGroup && slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
-		key := publicKey(&c)
-		if _, isRSA := key.(*rsa.PublicKey); isRSA == ecdsaSuite {
-			return false
-		}
-		if k, ok := key.(*ecdsa.PublicKey); ok && len(h.Groups) > 0 && !slices.Contains(h.Groups, curveOf(k)) {
-			return false // RFC 8422, section 5.1
-		}
-		can := schemesOf(versionTLS12, key)
-		return can == nil || len(h.SignatureSchemes) == 0 ||
-			slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(h.SignatureSchemes, uint16(s)) })
-	})
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool { return p.usableBy(&c, h, suite, hasGroup) })
 }
 
-// decrypts says whether one of our certificates can do RSA key transport.
-func (p *Params) decrypts() bool {
-	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
-		_, isRSA := publicKey(&c).(*rsa.PublicKey)
+// usableBy says whether crypto/tls can do a TLS 1.2 CipherSuite with a certificate.
+func (p *Params) usableBy(c *tls.Certificate, h *ClientHello, suite uint16, hasGroup bool) bool {
+	key := publicKey(c)
+	_, isRSA := key.(*rsa.PublicKey)
+	switch {
+	case !isECDHE(suite): // RSA key transport
 		_, can := c.PrivateKey.(crypto.Decrypter)
 		return isRSA && can
-	})
+	case !hasGroup, isRSA == strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_"):
+		return false
+	}
+	if k, ok := key.(*ecdsa.PublicKey); ok && len(h.Groups) > 0 && !slices.Contains(h.Groups, curveOf(k)) {
+		return false // RFC 8422, section 5.1
+	}
+	return len(h.SignatureSchemes) == 0 || p.canSign(c, versionTLS12, h.SignatureSchemes)
 }
 
 // curveOf is the number of the group that an ECDSA key's curve has; 0 for one

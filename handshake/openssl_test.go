@@ -36,9 +36,10 @@ func withOpenSSL(t *testing.T, p *Params, args ...string) (outcome, string) {
 	if !slices.Contains(args, "-sess_in") && !slices.Contains(args, "-sess_out") {
 		args = append(slices.Clone(args), "-no_ticket")
 	}
-	cmd := exec.CommandContext(t.Context(), path, append([]string{
-		"s_client", "-quiet", "-connect", l.Addr().String(), "-servername", "gateway.test",
-	}, args...)...)
+	if !slices.Contains(args, "-servername") {
+		args = append(slices.Clone(args), "-servername", "gateway.test")
+	}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"s_client", "-quiet", "-connect", l.Addr().String()}, args...)...)
 	cmd.WaitDelay = 5 * time.Second
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

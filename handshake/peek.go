@@ -16,10 +16,12 @@ import (
 
 // The bounds of what is read before there is a verdict.
 const (
-	// maxHelloRecords is the number of records a hello may be cut into: every
-	// real one fits one or two, and testers send one byte in each. With
-	// MaxHello it bounds what one flow makes us hold at 70 KB.
-	maxHelloRecords = 1024
+	// maxHelloRecords is the number of records a hello may be cut into. Every
+	// real one fits one or two, and RFC 8446, section 5.1, allows one byte in
+	// each: this is enough for the largest hello that we cause, one with a ticket
+	// of ours (maxTicket), cut so. With MaxHello it bounds what one flow makes us
+	// hold at 170 KB, and each record is charged (work.Records).
+	maxHelloRecords = maxTicket + 5<<10
 	// maxFragment is the payload of a plaintext record in bytes (RFC 8446, section 5.1).
 	maxFragment = 1 << 14
 	// peekChunk is what one Read asks for at least, in bytes: a hello with an
@@ -59,7 +61,7 @@ func Peek(ctx context.Context, conn net.Conn, limit int) (*ClientHello, net.Conn
 		<-expired // else it could set its deadline after ours is off
 	}
 	_ = conn.SetReadDeadline(time.Time{}) // fails only where conn is closed, and then the next Read says so
-	back := replayOf(conn, p.raw)
+	back := replayOf(conn, p.raw, p.records)
 	if e != nil {
 		return nil, back, e
 	}
@@ -75,6 +77,8 @@ type peeker struct {
 	pos   int    // of it, where the current record starts
 	msg   []byte // the handshake message as far as it has come
 	err   error  // of the last Read
+
+	records int // begun so far
 }
 
 // hello reads records until the message is whole.
@@ -83,8 +87,8 @@ func (p *peeker) hello() (*ClientHello, *Error) {
 		return nil, e
 	}
 	version := uint16(p.raw[1])<<8 | uint16(p.raw[2])
-	for n := 1; ; n++ {
-		if n > maxHelloRecords {
+	for p.records = 1; ; p.records++ {
+		if p.records > maxHelloRecords {
 			return nil, refusef(reason.HelloTooLarge, "in more than %d records", maxHelloRecords)
 		}
 		whole, e := p.record()
@@ -99,7 +103,7 @@ func (p *peeker) hello() (*ClientHello, *Error) {
 	if e != nil {
 		return nil, e
 	}
-	h.RecordVersion = version
+	h.RecordVersion, h.Records = version, p.records
 	return h, nil
 }
 
@@ -240,6 +244,8 @@ type replayConn struct {
 	net.Conn
 	mu   sync.Mutex
 	left []byte // nil once everything was given back
+
+	records int // that Peek has read
 }
 
 // replayCloser is a replayConn on a conn that can be closed one way.
@@ -248,14 +254,14 @@ type replayCloser struct {
 	below interface{ CloseWrite() error }
 }
 
-func replayOf(conn net.Conn, read []byte) net.Conn {
+func replayOf(conn net.Conn, read []byte, records int) net.Conn {
 	if len(read) == 0 {
 		read = nil
 	}
 	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		return &replayCloser{replayConn{Conn: conn, left: read}, c}
+		return &replayCloser{replayConn{Conn: conn, left: read, records: records}, c}
 	}
-	return &replayConn{Conn: conn, left: read}
+	return &replayConn{Conn: conn, left: read, records: records}
 }
 
 // Read replays first.
@@ -279,6 +285,9 @@ func (c *replayConn) Pending() int {
 	defer c.mu.Unlock()
 	return len(c.left)
 }
+
+// Records is how many records Peek has begun to read.
+func (c *replayConn) Records() int { return c.records }
 
 // WaitRead waits like the conn below, once everything was replayed.
 func (c *replayConn) WaitRead() {

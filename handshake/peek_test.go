@@ -27,6 +27,8 @@ func TestPeekSegments(t *testing.T) {
 		"two records":                  {in: inRecords(msg, len(msg)/2+1)},
 		"two records byte by byte":     {in: inRecords(msg, len(msg)/2+1), cuts: ones},
 		"three bytes a record":         {in: inRecords(msg, 3)},
+		"a byte a record":              {in: inRecords(msg, 1)},
+		"a byte a record, and segment": {in: inRecords(msg, 1), cuts: ones},
 		"with early data behind":       {in: append(slices.Clone(in), recordAppData, 3, 3, 0, 1, 0)},
 		"empty reads between the rest": {in: in, cuts: []byte{0, 0, 1, 0, 0, 0, 200, 0}},
 	} {
@@ -35,6 +37,14 @@ func TestPeekSegments(t *testing.T) {
 			h, back, err := Peek(t.Context(), conn, 0)
 			if err != nil {
 				t.Fatal(err)
+			}
+			records := 0
+			for rest, left := all, len(msg); left > 0; records++ {
+				left -= recordLen(rest)
+				rest = rest[recordHeader+recordLen(rest):]
+			}
+			if h.Records != records {
+				t.Errorf("in %d records, it says %d", records, h.Records)
 			}
 			if !bytes.Equal(h.Raw, msg) || h.RecordVersion != 0x0301 || h.ServerName != "shop.example" {
 				t.Errorf("version %#04x, name %q", h.RecordVersion, h.ServerName)
@@ -167,7 +177,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 		{"no body", record(recordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, AlertDecodeError},
 		{"larger than the limit, seen by its header", record(recordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, AlertIllegalParameter},
 		{"16 MB, seen by its header", record(recordHandshake, 1, 0xff, 0xff, 0xff), 1 << 30, reason.HelloTooLarge, AlertIllegalParameter},
-		{"too many records", inRecords(goodHello().with(21, make([]byte, 2000)).bytes(), 1), 0, reason.HelloTooLarge, AlertIllegalParameter},
+		{"too many records", inRecords(goodHello().with(21, make([]byte, maxHelloRecords)).bytes(), 1), 0, reason.HelloTooLarge, AlertIllegalParameter},
 		{"SSL 3.0", inRecords((&hello{legacy: 0x0300, suites: []uint16{5}, compression: []byte{0}}).bytes(), 99), 0, reason.ProtocolVersion, AlertProtocolVersion},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -103,11 +103,14 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
 		return nil, ours("no certificate to show")
 	}
 	if g.hello != nil {
+		shown := *p
+		shown.Certificates, shown.Staples = p.stapled(p.Certificates), nil // by index: before one is chosen
 		var note string
 		var fault *Error
-		if q, note, fault = p.narrow(g.hello); fault != nil {
+		if q, note, fault = shown.narrow(g.hello); fault != nil {
 			return nil, fault
 		}
+		g.shown = q.Certificates
 		if note != "" {
 			g.ledger.Note(Entry{Step: StepServerHello, From: SideUs, Facts: note})
 		}
@@ -121,7 +124,7 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
 	if g.hello != nil && g.resumable(q.version(g.hello)) {
 		g.tickets(config)
 	}
-	config.Certificates = p.identity()
+	config.Certificates = q.identity()
 	config.VerifyConnection = g.verifyClient
 	switch {
 	case p.ClientAuth == ClientAuthNone:
@@ -231,10 +234,13 @@ func (p *Params) signs(suite uint16) bool {
 // signsFor says whether one of our certificates can sign with one of the
 // schemes (RFC 8446, section 4.2.3).
 func (p *Params) signsFor(version uint16, schemes []uint16) bool {
-	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
-		can := p.ours(schemesOf(version, publicKey(&c)))
-		return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
-	})
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool { return p.canSign(&c, version, schemes) })
+}
+
+// canSign is signsFor of one certificate.
+func (p *Params) canSign(c *tls.Certificate, version uint16, schemes []uint16) bool {
+	can := p.ours(schemesOf(version, publicKey(c)))
+	return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
 }
 
 // ours leaves of our schemes those of the profile: what it demands of peers it
@@ -252,7 +258,8 @@ func (p *Params) ours(schemes []tls.SignatureScheme) []tls.SignatureScheme {
 	return out
 }
 
-// identity is Certificates, held to the profile's signature schemes.
+// identity is Certificates with their staples, held to the profile's signature
+// schemes.
 func (p *Params) identity() []tls.Certificate {
 	certs := p.stapled(p.Certificates)
 	if p.Profile.Signatures == nil {
@@ -296,15 +303,20 @@ func schemesOf(version uint16, key any) []tls.SignatureScheme {
 
 // publicKey is the key of one of our own certificates, nil if it has none.
 func publicKey(c *tls.Certificate) any {
-	if c.Leaf != nil {
-		return c.Leaf.PublicKey
+	if leaf := leafOf(c); leaf != nil {
+		return leaf.PublicKey
 	}
-	if len(c.Certificate) == 0 {
-		return nil
+	return nil
+}
+
+// leafOf is one of our own certificates, nil if there is none that can be read.
+func leafOf(c *tls.Certificate) *x509.Certificate {
+	if c.Leaf != nil || len(c.Certificate) == 0 {
+		return c.Leaf
 	}
 	leaf, err := x509.ParseCertificate(c.Certificate[0])
 	if err != nil {
 		return nil
 	}
-	return leaf.PublicKey
+	return leaf
 }

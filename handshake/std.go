@@ -146,8 +146,9 @@ type leg struct {
 	ledger  *Ledger
 	conn    *tapConn
 	engine  *StdEngine
-	refused *Error // what verify said, if it refused
-	peer    *Peer  // claimed; nil if nothing was shown
+	shown   []tls.Certificate // server side: the one chosen for the hello
+	refused *Error            // what verify said, if it refused
+	peer    *Peer             // claimed; nil if nothing was shown
 	// observed is what would have refused without Params.Observe.
 	observed *Error
 	origin   *origin // of the ticket that was opened last
@@ -216,10 +217,13 @@ const besidesChain = 16 << 10
 // charge adds up what the messages that went by have cost us. What the peer's
 // chain has cost is in the ledger already, see verifyChain.
 func (g *leg) charge(seen observed) {
-	u := work.Bytes(seen.read)
+	u := work.Bytes(seen.read) + work.Records(seen.records)
 	var own crypto.PublicKey
-	for _, c := range g.p.Certificates {
-		// Which of them was shown is not known here: the dearest.
+	certs := g.shown
+	if certs == nil {
+		certs = g.p.Certificates // which of them was shown is not known here: the dearest
+	}
+	for _, c := range certs {
 		if k, ok := c.PrivateKey.(crypto.Signer); ok && work.Sign(k.Public()) > work.Sign(own) {
 			own = k.Public()
 		}

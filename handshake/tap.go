@@ -121,6 +121,7 @@ type observed struct {
 	weEnded               bool   // we sent a fatal alert
 	unread                string // why the tap did not read all of it; "" if it did
 	read                  int    // bytes of the peer's handshake messages
+	records               int    // of the peer
 	exchanged             bool   // both shares of the key exchange were there
 	weSigned              bool   // we have proved possession of our key
 }
@@ -180,6 +181,9 @@ func recordLen(b []byte) int { return int(b[3])<<8 | int(b[4]) }
 // record takes one whole record; its body is only lent.
 func (t *tap) record(dir int, r record) {
 	d := &t.dirs[dir]
+	if t.from(dir) == SidePeer {
+		t.seen.records++
+	}
 	if len(d.queue) > 0 {
 		t.enqueue(d, r)
 		return

@@ -69,7 +69,7 @@ func (fl *flow) takeTurn(ctx context.Context) bool {
 // cost is what the client's leg has cost so far: the hello and what was decided
 // about it, and the handshake if there was any.
 func (fl *flow) cost() work.Units {
-	return work.Leg(len(fl.facts.Hello.Raw), fl.ledger.Spent())
+	return work.Leg(len(fl.facts.Hello.Raw), fl.facts.Hello.Records, fl.ledger.Spent())
 }
 
 // refuseUnread ends a flow whose first bytes are no hello that can be read. What
@@ -79,9 +79,12 @@ func (fl *flow) cost() work.Units {
 // answer but a RST; the reason stays.
 func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	e := handshake.AsError(err)
-	cost := work.Hello(0)
-	if c, ok := conn.(interface{ Pending() int }); ok {
-		cost = work.Hello(c.Pending())
+	cost := work.Hello(0, 0)
+	if c, ok := conn.(interface {
+		Pending() int
+		Records() int
+	}); ok {
+		cost = work.Hello(c.Pending(), c.Records())
 	}
 	if e.Wanted == handshake.AlertNone { // gone, or too late
 		fl.g.turns.Charge(fl.rec.Client.Addr(), cost)

@@ -34,11 +34,11 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	}
 	ledger := handshake.NewLedger(facts.Now)
 	defer func() {
-		read := 0
+		read, records := 0, 0
 		if hello != nil {
-			read = len(hello.Raw)
+			read, records = len(hello.Raw), hello.Records
 		}
-		turn.Cost(work.Leg(read, ledger.Spent()))
+		turn.Cost(work.Leg(read, records, ledger.Spent()))
 		turn.End()
 	}()
 	if err != nil {

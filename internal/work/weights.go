@@ -16,6 +16,7 @@ const (
 	fixed         Units = 300 // of every handshake, besides what is counted: records, keys, hashes, memory, the record of it
 	judgement     Units = 40  // a flow that is refused at its hello: BenchmarkOnHello of policy and the record
 	perKiB        Units = 10  // parsing a certificate full of names, which costs most
+	perRecord     Units = 1   // of one byte: BenchmarkByteByByte of handshake, divided by its records
 	verifyRSA2048 Units = 29
 	signRSA2048   Units = 838
 	verifyEd25519 Units = 54

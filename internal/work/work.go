@@ -24,14 +24,14 @@ type Units int64
 // limits.handshakes_per_second.
 const Ordinary = fixed + exchangeX25519 + exchangeMLKEM + signP256 + 2*verifyP256 + 4*perKiB
 
-// Hello is what a ClientHello of n bytes costs, or what came in its place:
-// reading it, finding its rule, and the record of the flow.
-func Hello(n int) Units { return judgement + Bytes(n) }
+// Hello is what a ClientHello of n bytes in so many records costs, or what came in
+// its place: reading it, finding its rule, and the record of the flow.
+func Hello(n, records int) Units { return judgement + Bytes(n) + Records(records) }
 
-// Leg is what a client's leg costs: its hello of n bytes, and the handshake, of
+// Leg is what a client's leg costs: its hello, as for Hello, and the handshake, of
 // which spent was counted one by one. Where nothing was, there was none.
-func Leg(n int, spent Units) Units {
-	u := Hello(n)
+func Leg(n, records int, spent Units) Units {
+	u := Hello(n, records)
 	if spent > 0 {
 		u += fixed + spent
 	}
@@ -43,6 +43,10 @@ func Leg(n int, spent Units) Units {
 func Bytes(n int) Units {
 	return Units((int64(max(n, 0))*int64(perKiB) + 1023) / 1024)
 }
+
+// Records is what taking n records costs, whatever is in them: a peer may put one
+// byte into each.
+func Records(n int) Units { return Units(max(n, 0)) * perRecord }
 
 // Verify is what checking one signature with a key costs.
 func Verify(key crypto.PublicKey) Units {

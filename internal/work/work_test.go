@@ -29,8 +29,9 @@ func TestOrder(t *testing.T) {
 		"groups":        {KeyExchange(tls.X25519, nil), KeyExchange(tls.X25519MLKEM768, nil), KeyExchange(tls.CurveP384, nil), KeyExchange(tls.SecP384r1MLKEM1024, nil), KeyExchange(tls.CurveP521, nil)},
 		"unknown group": {KeyExchange(tls.CurveP384, nil), KeyExchange(0x7a7a, nil)},
 		"key transport": {KeyExchange(tls.X25519, nil), KeyExchange(0, rsaKey(2048, 65537))},
+		"records":       {Records(-1), Records(1), Records(1000)},
 		"bytes":         {Bytes(0), Bytes(1), Bytes(4 << 10), Bytes(64 << 10)},
-		"a handshake":   {Leg(0, 0), Leg(1024, 0), Leg(1024, 1), Ordinary, 3 * fixed},
+		"a handshake":   {Leg(0, 0, 0), Leg(1024, 0, 0), Leg(1024, 1, 0), Leg(1024, 1, 1), Ordinary, 3 * fixed},
 	} {
 		for i := 1; i < len(rising); i++ {
 			if rising[i] <= rising[i-1] {
