@@ -66,6 +66,10 @@ type ClientHello struct {
 	PreSharedKey         bool
 	SessionTicket        bool
 	ECH                  bool // encrypted_client_hello present, GREASE or not: the outer name decides
+
+	// Fault13 is the first extension of TLS 1.3 that does not decode, in a hello
+	// that does not offer TLS 1.3: nothing is decided by it, see Acceptable.
+	Fault13 *Error
 }
 
 // Extension is one extension as it stands on the wire.
@@ -79,8 +83,10 @@ type Extension struct {
 //
 // It is strict: what RFC 8446 or RFC 5246 forbid is refused even where
 // crypto/tls would let it pass, and what passes here crypto/tls can decode
-// too (except a name with a trailing dot, see SNITrailingDot). An extension
-// that is unknown, or that nothing here needs, is carried as it is.
+// too (except a name with a trailing dot, see SNITrailingDot, and extensions of TLS
+// 1.3 without an offer of it, see Acceptable). An extension that is unknown, or that
+// nothing here needs, is carried as it is. The rules of TLS 1.3 are for hellos that
+// offer it: to a server of TLS 1.2 its extensions are unknown ones.
 //
 // The error is a *Error of step 1 with the alert that the RFC names:
 // decode_error for wrong lengths, illegal_parameter or missing_extension for
@@ -120,6 +126,9 @@ func parseClientHello(msg []byte) (*ClientHello, *Error) {
 		return nil, e
 	}
 	h.derive()
+	if h.Fault13 != nil && h.offers13() {
+		return nil, h.Fault13
+	}
 	if e := h.checkCompression(); e != nil {
 		return nil, e
 	}
@@ -187,12 +196,17 @@ func (h *ClientHello) readExtensions(s *cryptobyte.String) *Error {
 		}
 		seen[ext.Type] = struct{}{}
 		h.Extensions = append(h.Extensions, ext)
-		if e := h.decode(ext); e != nil {
-			return e
-		}
+		e := h.decode(ext)
 		// RFC 8446, section 4.2.11.
-		if ext.Type == extPreSharedKey && !block.Empty() {
-			return malformed(AlertIllegalParameter, "pre_shared_key is not the last extension")
+		if e == nil && ext.Type == extPreSharedKey && !block.Empty() {
+			e = malformed(AlertIllegalParameter, "pre_shared_key is not the last extension")
+		}
+		switch {
+		case e == nil:
+		case !only13(ext.Type) || e.Reason != reason.HelloMalformed:
+			return e
+		case h.Fault13 == nil:
+			h.Fault13 = e // whether TLS 1.3 is offered is known behind the last one
 		}
 	}
 	return nil

@@ -132,3 +132,49 @@ func TestParseAccepts(t *testing.T) {
 		})
 	}
 }
+
+// What only TLS 1.3 forbids is no fault of a hello that does not offer it: it comes
+// to a handshake of TLS 1.2. What crypto/tls cannot decode all the same is refused
+// by the handshake alone, with its alert, and bypassed where the policy says so.
+func TestRulesOf13WithoutIt(t *testing.T) {
+	modes := []byte{1, 1}
+	for name, c := range map[string]struct {
+		h     *hello
+		alert Alert // of the handshake; AlertNone: there is one
+	}{
+		"PSK without modes":            {hello12().with(extPreSharedKey, pskData(1, 1)), AlertNone},
+		"PSK with a binder too many":   {hello12().with(extPSKModes, modes).with(extPreSharedKey, pskData(1, 2)), AlertIllegalParameter},
+		"PSK not last":                 {hello12().with(extPreSharedKey, pskData(1, 1)).with(extPSKModes, modes), AlertIllegalParameter},
+		"early data without PSK":       {hello12().with(extEarlyData, nil), AlertNone},
+		"early data with content":      {hello12().with(extEarlyData, []byte{0}), AlertDecodeError},
+		"two shares of a group":        {hello12().with(extKeyShare, keyShares(29, 29)), AlertNone},
+		"a share of a group not there": {hello12().with(extKeyShare, keyShares(29, 24)), AlertNone},
+		"key_share without its groups": {hello12().without(extSupportedGroups).with(extKeyShare, keyShares(29)), AlertNone},
+		"key_share cut":                {hello12().with(extKeyShare, []byte{0, 4, 0, 29, 0, 1}), AlertDecodeError},
+		"ECH of an unknown type":       {hello12().with(extECH, []byte{2}), AlertIllegalParameter},
+		"outer ECH cut":                {hello12().with(extECH, []byte{0, 0, 1, 0, 1, 7, 0, 1}), AlertDecodeError},
+		"an empty cookie":              {hello12().with(extCookie, []byte{0, 0}), AlertDecodeError},
+		"no PSK modes":                 {hello12().with(extPSKModes, []byte{0}), AlertDecodeError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			msg := c.h.bytes()
+			h, err := ParseClientHello(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(h.Marshal()) != string(msg) {
+				t.Error("does not marshal back")
+			}
+			if c.alert != AlertNone {
+				wantRefusal(t, h.Acceptable(testProfile()), reason.HelloMalformed, c.alert)
+				return
+			}
+			if _, err := readByCryptoTLS(msg); err != nil {
+				t.Errorf("crypto/tls cannot read it: %v", err)
+			}
+			if e := h.Acceptable(testProfile()); e != nil && e.Reason == reason.HelloMalformed {
+				t.Error(e)
+			}
+		})
+	}
+}

@@ -34,6 +34,16 @@ const (
 	extRenegotiationInfo    uint16 = 0xff01
 )
 
+// only13 says whether an extension means something in TLS 1.3 alone (RFC 8446,
+// section 4.2). supported_versions is none of them: it says what is offered.
+func only13(typ uint16) bool {
+	switch typ {
+	case extPreSharedKey, extEarlyData, extCookie, extPSKModes, extKeyShare, extECH:
+		return true
+	}
+	return false
+}
+
 // malformed is the refusal of a hello that breaks the protocol, with the
 // alert that the RFC names for it.
 func malformed(a Alert, format string, args ...any) *Error {
@@ -237,6 +247,13 @@ func (h *ClientHello) checkTogether() *Error {
 	has := func(typ uint16) bool {
 		return slices.ContainsFunc(h.Extensions, func(e Extension) bool { return e.Type == typ })
 	}
+	if !h.offers13() {
+		// RFC 8422, section 5.1.2: the list must have the uncompressed format.
+		if h.PointFormats != nil && !slices.Contains(h.PointFormats, 0) {
+			return malformed(AlertIllegalParameter, "ec_point_formats without uncompressed")
+		}
+		return nil
+	}
 	// RFC 8446, section 4.2.8: one share for a group, and only for groups of
 	// supported_groups. Both lists are short (maxKeyShares, maxGroups).
 	for i, g := range h.KeyShares {
@@ -254,13 +271,6 @@ func (h *ClientHello) checkTogether() *Error {
 	// RFC 8446, section 4.2.9.
 	if h.PreSharedKey && !has(extPSKModes) {
 		return malformed(AlertMissingExtension, "pre_shared_key without psk_key_exchange_modes")
-	}
-	if !h.offers13() {
-		// RFC 8422, section 5.1.2: the list must have the uncompressed format.
-		if h.PointFormats != nil && !slices.Contains(h.PointFormats, 0) {
-			return malformed(AlertIllegalParameter, "ec_point_formats without uncompressed")
-		}
-		return nil
 	}
 	// RFC 8446, section 9.2.
 	switch groups, shares := has(extSupportedGroups), has(extKeyShare); {

@@ -23,12 +23,17 @@ const maxListed = 16
 //   - NoCommonGroup, alert 71: none of its groups, where the suite needs one
 //   - SNIInvalid, alert 47: a name with a trailing dot, which crypto/tls
 //     cannot decode
+//   - HelloMalformed: an extension of TLS 1.3 that does not decode, in a hello
+//     that does not offer it. Nobody needs it, but crypto/tls decodes it too
 //
 // It says nothing of the certificate: which signature algorithms go with it,
 // or whether it fits an ECDSA or an RSA CipherSuite.
 func (h *ClientHello) Acceptable(p Profile) *Error {
 	if h.SNITrailingDot {
 		return refusef(reason.SNIInvalid, "%s ends with a dot", escaped([]byte(h.SNISent), 64))
+	}
+	if h.Fault13 != nil {
+		return h.Fault13
 	}
 	version := uint16(0)
 	for v := p.MaxVersion; v >= p.MinVersion && v >= versionTLS12; v-- {
