@@ -28,7 +28,8 @@ func (t *tap) want(a Alert) {
 }
 
 // rewrite returns b with the wanted alert in place of crypto/tls's; b itself if
-// there is nothing to replace. It never changes b.
+// there is nothing to replace. It never changes b. Once the tap has stopped, this is
+// also where an alert is noted that leaves: nobody else reads it.
 //
 // back is how many records in front of b crypto/tls has sealed and nobody will
 // ever send: session tickets (ticketgate.go). An alert behind them is sealed
@@ -36,7 +37,7 @@ func (t *tap) want(a Alert) {
 func (t *tap) rewrite(dir int, b []byte, back uint64) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.wanted == AlertNone && back == 0 {
+	if t.wanted == AlertNone && back == 0 && !t.stopped {
 		return b
 	}
 	for off := 0; len(b)-off >= recordHeader; {
@@ -62,7 +63,8 @@ func (t *tap) rewrite(dir int, b []byte, back uint64) []byte {
 func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 	body := rec[recordHeader:]
 	if rec[0] == recordAlert && len(body) == 2 {
-		return append(append([]byte{}, rec[:recordHeader]...), alertLevel(t.wanted), byte(t.wanted)), true
+		alert := t.leaves(Alert(body[1]))
+		return append(append([]byte{}, rec[:recordHeader]...), alertLevel(alert), byte(alert)), true
 	}
 	if rec[0] != recordAppData || len(body) != alertRecord13 || t.seen.version < version13 {
 		return nil, false
@@ -80,19 +82,24 @@ func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 				if typ != recordAlert || len(content) != 2 || seq < back {
 					return nil, false
 				}
-				alert := t.wanted
-				if alert == AlertNone {
-					alert = Alert(content[1])
-				}
-				if t.stopped { // nobody else notes it
-					t.ledger.NoteAlert(t.alertStep(SideUs), SideUs, alert)
-				}
+				alert := t.leaves(Alert(content[1]))
 				o.seq = seq - back
 				return o.seal(recordAlert, []byte{alertLevel(alert), byte(alert)}), true
 			}
 		}
 	}
 	return nil, false
+}
+
+// leaves is the alert that leaves in place of crypto/tls's.
+func (t *tap) leaves(theirs Alert) Alert {
+	if t.wanted != AlertNone {
+		theirs = t.wanted
+	}
+	if t.stopped { // nobody else notes it
+		t.ledger.NoteAlert(t.alertStep(SideUs), SideUs, theirs)
+	}
+	return theirs
 }
 
 // ownAlert makes the record of an alert that crypto/tls has not sent and never

@@ -2,8 +2,10 @@ package handshake
 
 import (
 	"crypto/tls"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -101,6 +103,70 @@ func TestUndecodableCertificate(t *testing.T) {
 		}
 		if got := alertSeen(t, err); got != o.l.AlertSent() || got != o.err.Wanted {
 			t.Errorf("client saw %s, ledger %s, wanted %s", got, o.l.AlertSent(), o.err.Wanted)
+		}
+	}
+}
+
+// A Certificate message that does not decode is a bad one, and not the "no
+// certificate" of a client that has none, in whatever way it is malformed.
+func TestMalformedCertificateMessage(t *testing.T) {
+	f := fixtures()
+	for name, c := range map[string]struct {
+		body, body13 []byte
+		code         reason.Code
+		alert        Alert // 0: that for an absent certificate
+	}{
+		"no certificate":             {[]byte{0, 0, 0}, []byte{0, 0, 0, 0}, reason.NoCertificate, 0},
+		"bytes behind an empty list": {[]byte{0, 0, 0, 9}, []byte{0, 0, 0, 0, 9}, reason.BadCertificate, AlertDecodeError},
+		"a list that is cut":         {[]byte{0, 0, 9}, []byte{0, 0, 0, 9}, reason.BadCertificate, AlertDecodeError},
+		"half a length":              {[]byte{0}, []byte{0, 0}, reason.BadCertificate, AlertDecodeError},
+		"nothing":                    {nil, nil, reason.BadCertificate, AlertDecodeError},
+		"a certificate that is cut":  {[]byte{0, 0, 4, 0, 0, 9, 1}, []byte{0, 0, 0, 4, 0, 0, 9, 1}, reason.BadCertificate, AlertDecodeError},
+	} {
+		for _, version := range bothVersions {
+			body := c.body
+			if version == tls.VersionTLS13 {
+				body = c.body13
+			}
+			msg := append([]byte{typeCertificate, 0, 0, byte(len(body))}, body...)
+			keys := newTap(NewLedger(time.Now()), false)
+			config := clientConfig(version, f.client.TLS())
+			config.KeyLogWriter = keys
+			m := &mangler{
+				keys: keys, skip: func(rec []byte) bool { return rec[0] != recordHandshake && rec[0] != recordAppData },
+				change: func([]byte) []byte {
+					if version == tls.VersionTLS13 {
+						return newOpener(keys.seen.suite, keys.secrets[toServer][0]).seal(recordHandshake, msg)
+					}
+					return append([]byte{recordHandshake, 3, 3, 0, byte(len(msg))}, msg...)
+				},
+			}
+			var err error
+			o := handshakeWith(t, serverParams(), nil, func(conn *net.TCPConn) {
+				m.TCPConn = conn
+				tc := tls.Client(m, config)
+				if err = tc.Handshake(); err == nil {
+					_, err = tc.Read(make([]byte, 1))
+				}
+			})
+			want := c.alert
+			if want == 0 {
+				if want = AlertCertificateRequired; version < tls.VersionTLS13 {
+					want = AlertHandshakeFailure
+				}
+			}
+			if o.err == nil || o.err.Reason != c.code {
+				t.Errorf("%s %s: %v, want %s", VersionName(version), name, o.err, c.code)
+				continue
+			}
+			if got := alertSeen(t, err); got != want || o.l.AlertSent() != want {
+				t.Errorf("%s %s: the client saw %s, ledger %s, want %s", VersionName(version), name, got, o.l.AlertSent(), want)
+			}
+			for _, e := range o.l.Entries() {
+				if e.Message == msgCertificate && e.From == SidePeer && strings.Contains(e.Facts, "no certificate") != (c.code == reason.NoCertificate) {
+					t.Errorf("%s %s: drawn as %q", VersionName(version), name, e.Facts)
+				}
+			}
 		}
 	}
 }

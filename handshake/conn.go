@@ -117,6 +117,9 @@ func (c *sessionConn) word(err error) error {
 		// no close_notify, so a FIN it has met came without one.
 		return ErrTruncated
 	}
+	if a := alertBehind(err); a != AlertNone {
+		c.ledger.NoteAlert(StepApplicationData, SideUs, a)
+	}
 	return err
 }
 

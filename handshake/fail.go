@@ -12,7 +12,7 @@ import (
 // fail words what ended a handshake. In this order: our own refusal, an alert
 // of the peer, a refusal by crypto/tls (it has sent an alert), the clock, the
 // connection. Numbers and message names come from the tap and from types; text
-// is matched in one place, see badFinished.
+// is matched in two places, see badFinished and alertBehind.
 func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
 	e := &Error{Side: SidePeer, Wanted: AlertNone, Received: g.ledger.AlertReceived(), Err: err, Peer: g.peer}
 	if g.refused != nil {
@@ -20,6 +20,12 @@ func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
 		return g.refused
 	}
 	sent := g.ledger.AlertSent()
+	if sent == AlertNone && seen.sealedAlert {
+		// Under TLS 1.2 keys: crypto/tls alone knows which.
+		if sent = alertBehind(err); sent != AlertNone {
+			g.ledger.NoteAlert(g.step(seen), SideUs, sent)
+		}
+	}
 	raw := g.conn.rawErr()
 	remote, isRemote := remoteAlert(err)
 	if isRemote && e.Received == AlertNone {
@@ -146,7 +152,8 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 		case e.Wanted == AlertHandshakeFailure && g.hello != nil && len(g.hello.SignatureSchemes) == 0:
 			e.Reason = reason.NoCommonSigAlg
 		}
-	case seen.peerCertificates == 0 && g.p.ClientAuth == ClientAuthRequired:
+	case seen.peerCertificates == 0 && seen.lastFromPeer == msgCertificate && g.p.ClientAuth == ClientAuthRequired &&
+		(e.Wanted == AlertCertificateRequired || e.Wanted == AlertHandshakeFailure): // the second in TLS 1.2
 		e.Step, e.Reason = StepClientCertificate, reason.NoCertificate
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err):
 		e.Step, e.Reason = StepClientVerified, reason.NoPossession
@@ -173,6 +180,8 @@ func (g *leg) clientRefused(e *Error, seen observed) {
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err),
 		seen.lastFromPeer == "ServerKeyExchange" && e.Wanted == AlertIllegalParameter:
 		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.NoPossession)
+	case seen.lastFromPeer == msgCertificate && seen.peerCertificates == 0:
+		e.Reason, e.Detail = reason.UpstreamBadCert, "no certificate was shown"
 	case seen.lastFromPeer == msgCertificate && g.peer == nil:
 		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.BadCertificate)
 	case seen.lastFromPeer == msgFinished:

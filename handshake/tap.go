@@ -119,6 +119,7 @@ type observed struct {
 	weFinishedFlight      bool   // server: ServerHelloDone or Finished was sent
 	peerEnded             Alert  // the fatal alert with which the peer ended it before we did
 	weEnded               bool   // we sent a fatal alert
+	sealedAlert           bool   // TLS 1.2: we sent an alert that the tap cannot open
 	unread                string // why the tap did not read all of it; "" if it did
 	read                  int    // bytes of the peer's handshake messages
 	records               int    // of the peer
@@ -240,7 +241,10 @@ func (t *tap) open(dir int, r record) bool {
 		t.handshake(dir, r.body, r.at)
 	case d.ccs && (r.typ == recordAlert || r.typ == recordAppData):
 		// Encrypted under TLS 1.2 keys: of an alert crypto/tls tells the
-		// number (see remoteAlert), data is none of ours.
+		// number (see remoteAlert and alertBehind), data is none of ours.
+		if r.typ == recordAlert && t.from(dir) == SideUs {
+			t.seen.sealedAlert = true
+		}
 	default:
 		t.stop("a record does not belong here")
 	}

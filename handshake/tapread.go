@@ -173,7 +173,8 @@ func dnString(der []byte) string {
 func (t *tap) certificate(s cryptobyte.String) (facts string, n int) {
 	var context, list cryptobyte.String
 	v13 := t.seen.version >= version13
-	if v13 && !s.ReadUint8LengthPrefixed(&context) || !s.ReadUint24LengthPrefixed(&list) {
+	// What crypto/tls does not decode must not pass for an empty one.
+	if v13 && (!s.ReadUint8LengthPrefixed(&context) || !context.Empty()) || !s.ReadUint24LengthPrefixed(&list) || !s.Empty() {
 		return "does not decode", -1
 	}
 	var leaf cryptobyte.String
