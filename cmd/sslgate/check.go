@@ -20,7 +20,7 @@ func newCheckCmd(stdout io.Writer) *cobra.Command {
 	var file string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "check -c FILE",
+		Use:   "check [FILE]",
 		Short: "Say everything that is wrong with a configuration",
 		Long: `Say everything that is wrong with a configuration, at once: each mistake with
 file, line and column, the line itself and, for a misspelt word, what may have
@@ -28,9 +28,13 @@ been meant. The certificates, keys and other files it names are read too.
 Nothing is changed. What check refuses, run refuses.
 
 Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
-		Example: "  sslgate check -c sslgate.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: "  sslgate check sslgate.yaml",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := configFile(cmd, file, args)
+			if err != nil {
+				return err
+			}
 			rt, found, err := checkUntilSignal(cmd.Context(), file)
 			if err != nil {
 				return err
@@ -45,11 +49,8 @@ Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
 			return checkResult(found)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration `FILE` (required)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a finding, and nothing if there is none")
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a finding, nothing if there is none")
 	return cmd
 }
 

@@ -21,20 +21,25 @@ func newDoctorCmd(stdout io.Writer) *cobra.Command {
 	var file string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "doctor [-c FILE]",
-		Short: "Say what of this host stands in the gateway's way, and what mends it",
+		Use:   "doctor [FILE]",
+		Short: "Say what on this host is in the gateway's way, and what mends it",
 		Long: `Look at the host: TUN, capabilities, nftables, forwarding, reverse path filter,
 receive and segmentation offload of the captured interfaces, rules and routes
 that lead captured traffic elsewhere, guard, connection tracking, ports, file
-limits, admin socket, clock; with -c also at the configuration, at certificates
+limits, admin socket, clock; with a configuration also at that, at certificates
 and revocation lists near their end, and at what a running gateway says of lists
 that it fetches. For each finding the command that mends it is printed, or what
-to do where no command does. Nothing is changed. Run it as root: some of it cannot be seen otherwise.
+to do where no command does. Nothing is changed. Run it as root: some of it
+cannot be seen otherwise.
 
 Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 		Example: "  sudo sslgate doctor -c sslgate.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := optionalConfigFile(cmd, file, args)
+			if err != nil {
+				return err
+			}
 			o := doctor.Options{File: file, Built: built()}
 			var found []doctor.Finding
 			if file != "" {
@@ -50,7 +55,7 @@ Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration `FILE`")
+	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a finding")
 	return cmd
 }

@@ -31,7 +31,7 @@ type explainFlags struct {
 func newExplainCmd(stdout io.Writer) *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{
-		Use:   "explain -c FILE --from ADDR --to ADDR:PORT",
+		Use:   "explain [-c FILE] --from ADDR --to ADDR:PORT",
 		Short: "Say what the policy does with a flow, and why",
 		Long: `Say what the policy does with a flow, and why: each rule that is tried with the
 first condition that did not fit, then the demands of the rule that does, the
@@ -42,20 +42,34 @@ decided by the same functions that decide real ones. No private key is read,
 and nothing is sent. That the client holds the key of --cert is assumed. The
 audit log has no certificates: with --flow, give the client's with --cert, or
 the explanation ends where one is asked for. The files that the log was rotated
-to (FILE.1, FILE.2, ...) are looked through too. "policy" in --json is the digest
-that the gateway has of this configuration; it is left out where the certificate
-of an identity cannot be read.
+to (FILE.1, FILE.2, ...) are looked through too. "policy" in --json is the
+digest that the gateway has of this configuration; it is left out where the
+certificate of an identity cannot be read.
 
 Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
-		Example: `  sslgate explain -c sslgate.yaml --from 10.1.0.7 --to 10.20.0.9:443 --sni pay.corp.example --cert client.pem
-  sslgate explain -c sslgate.yaml --flow 4f2a-17 --audit /var/log/sslgate/audit.jsonl`,
+		Example: `  sslgate explain --from 10.1.0.7 --to 10.20.0.9:443 \
+    --sni pay.corp.example --cert client.pem
+  sslgate explain --flow 4f2a-17 --audit /var/log/sslgate/audit.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if f.config, err = configFile(cmd, f.config, nil); err == nil {
+				err = needs(cmd, "flow", "audit")
+			}
+			if err == nil {
+				err = needs(cmd, "audit", "flow")
+			}
+			if err == nil {
+				err = excludes(cmd, "flow", "from", "to", "sni", "alpn", "tls", "at", "syn")
+			}
+			if err != nil {
+				return err
+			}
 			return orSignal(cmd.Context(), func() error { return f.run(stdout) })
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&f.config, "config", "c", "", "configuration `FILE` (required)")
+	configFlag(cmd, &f.config)
 	fl.StringVar(&f.from, "from", "", "client `ADDR`ess, perhaps with :PORT")
 	fl.StringVar(&f.to, "to", "", "original destination, `ADDR:PORT`")
 	fl.StringVar(&f.sni, "sni", "", "server `NAME` that the client asks for (default none)")
@@ -67,13 +81,6 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 	fl.StringVar(&f.audit, "audit", "", "audit log `FILE` to look for the flow in, and what it was rotated to")
 	fl.BoolVar(&f.syn, "syn", false, "what is decided by the first packet alone, without a client hello")
 	fl.BoolVar(&f.json, "json", false, "print JSON instead of text")
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
-	cmd.MarkFlagsRequiredTogether("flow", "audit")
-	for _, name := range []string{"from", "to", "sni", "alpn", "tls", "at", "syn"} {
-		cmd.MarkFlagsMutuallyExclusive("flow", name)
-	}
 	return cmd
 }
 

@@ -29,7 +29,7 @@ func (f *filterFlags) add(cmd *cobra.Command, finished bool) {
 	fs.StringVar(&f.reason, "reason", "", "only flows with this reason `CODE`")
 	fs.StringVar(&f.step, "step", "", "only flows that reached this `STEP`, 1 to 9, and no further")
 	if finished {
-		fs.StringVar(&f.verdict, "verdict", "", "only `allowed|refused|failed` flows")
+		fs.StringVar(&f.verdict, "verdict", "", "only flows with this `VERDICT`: allowed, refused or failed")
 	}
 }
 

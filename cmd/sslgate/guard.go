@@ -18,7 +18,7 @@ import (
 func newGuardCmd(stdout, stderr io.Writer) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:   "guard -c FILE",
+		Use:   "guard [FILE]",
 		Short: "Let captured traffic go nowhere until the gateway runs",
 		Long: `Set the guard alone: from then on captured traffic goes nowhere, until
 "sslgate run" takes it or "sslgate release" lets it pass. It is for the time
@@ -26,8 +26,12 @@ between boot and the first start: run it before the network comes up. Neither
 the TUN nor the captured interfaces need to exist, and only the sections tun
 and capture of the configuration are used.`,
 		Example: "  sslgate guard -c sslgate.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := configFile(cmd, file, args)
+			if err != nil {
+				return err
+			}
 			c, err := loadCapture(file, stderr)
 			if err != nil {
 				return err
@@ -52,14 +56,18 @@ func newReleaseCmd(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	var file string
 	var yes bool
 	cmd := &cobra.Command{
-		Use:   "release -c FILE [--yes]",
+		Use:   "release [FILE]",
 		Short: "Let captured traffic pass uninspected",
 		Long: `Remove everything that "sslgate run" and "sslgate guard" have set: guard, rules
 and routes. Captured traffic then passes uninspected. It asks before, and does
 nothing while the gateway runs.`,
 		Example: "  sslgate release -c sslgate.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := configFile(cmd, file, args)
+			if err != nil {
+				return err
+			}
 			c, err := loadCapture(file, stderr)
 			if err != nil {
 				return err
@@ -83,13 +91,6 @@ nothing while the gateway runs.`,
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
-}
-
-func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "", "configuration `FILE` (required)")
-	if err := cmd.MarkFlagRequired("config"); err != nil {
-		panic(err) // the flag is defined above
-	}
 }
 
 // loadCapture reads what guard and release need. Mistakes elsewhere in the

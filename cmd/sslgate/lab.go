@@ -17,7 +17,7 @@ import (
 func newLabCmd(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab",
-		Short: "Keep a client, a gateway and a server in namespaces to try things out",
+		Short: "Keep a client, gateway and server in namespaces to try things",
 		Long: `Three network namespaces, client - gateway - server, that stay until "lab down",
 with certificates and a configuration to start from. docs/lab.md walks through
 it. Needs root.`,

@@ -47,8 +47,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 func newRootCmd(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "sslgate",
-		Short:         "Transparent TLS gateway: every connection on the path shows a good client certificate and uses good cryptography",
+		Use:   "sslgate",
+		Short: "Transparent TLS gateway",
+		Long: `Transparent TLS gateway: every connection on the path shows a good client
+certificate and uses good cryptography, or does not pass.`,
+		Version:       versionLine(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -57,6 +60,9 @@ func newRootCmd(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().BoolP("version", "v", false, "print the version")
 	addCommands(root, stdin, stdout, stderr)
+	dress(root)
 	return root
 }

@@ -22,7 +22,7 @@ func newPKICmd(stdout, stderr io.Writer) *cobra.Command {
 	f := &pkiFlags{}
 	cmd := &cobra.Command{
 		Use:   "pki",
-		Short: "A small certificate authority for trying things out: init, issue, revoke, crl, show",
+		Short: "A small certificate authority for trying things out",
 		Long: `A small certificate authority for trying things out.
 
 It lives in one directory (--dir): ca.pem is its certificate, for all who must
@@ -41,7 +41,7 @@ never overwrites what is there.`,
 	}
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	cmd.PersistentFlags().StringVar(&f.dir, "dir", "./"+pki.DefaultDir, "directory of the CA")
+	cmd.PersistentFlags().StringVar(&f.dir, "dir", "./"+pki.DefaultDir, "`DIR`ectory of the CA")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print one JSON object instead of text")
 	cmd.AddCommand(newPKIInitCmd(stdout, f), newPKIIssueCmd(stdout, f), newPKIRevokeCmd(stdout, f), newPKICRLCmd(stdout, f), newPKIShowCmd(stdout, f))
 	return cmd
@@ -72,7 +72,7 @@ func newPKIInitCmd(stdout io.Writer, f *pkiFlags) *cobra.Command {
 	cmd.Flags().StringVar(&o.Name, "name", "", `name (CN) of the CA; default "sslgate CA" and 8 random hex digits`)
 	cmd.Flags().StringVar(&o.Org, "org", "", "organization (O) of the CA")
 	keyFlag(cmd, &o.Key)
-	cmd.Flags().IntVar(&days, "days", 3650, "how long it is valid, in days")
+	cmd.Flags().IntVar(&days, "days", 3650, "how long it is valid, a `NUMBER` of days")
 	return cmd
 }
 
@@ -112,13 +112,13 @@ say it themselves.`,
 	fl := cmd.Flags()
 	fl.BoolVar(&o.Client, "client", false, "for clients (extended key usage clientAuth)")
 	fl.BoolVar(&o.Server, "server", false, "for servers (extended key usage serverAuth)")
-	fl.StringVar(&o.CN, "cn", "", "common name (CN) in the subject; default the first name that fits")
-	fl.StringArrayVar(&o.Org, "org", nil, "organization (O) in the subject; may be repeated")
-	fl.StringArrayVar(&o.OU, "ou", nil, "organizational unit (OU) in the subject; may be repeated")
+	fl.StringVar(&o.CN, "cn", "", "common `NAME` (CN) in the subject; default the first name that fits")
+	fl.StringArrayVar(&o.Org, "org", nil, "organization `NAME` (O) in the subject; may be repeated")
+	fl.StringArrayVar(&o.OU, "ou", nil, "organizational `UNIT` (OU) in the subject; may be repeated")
 	keyFlag(cmd, &o.Key)
-	fl.IntVar(&days, "days", 90, "how long it is valid, in days")
-	fl.StringVar(&o.Out, "out", "", "directory the files are written to; default that of the CA")
-	fl.StringVar(&o.File, "file", "", "name of the files, without ending; default made from the first name")
+	fl.IntVar(&days, "days", 90, "how long it is valid, a `NUMBER` of days")
+	fl.StringVar(&o.Out, "out", "", "`DIR`ectory the files are written to; default that of the CA")
+	fl.StringVar(&o.File, "file", "", "`NAME` of the files, without ending; default made from the first name")
 	return cmd
 }
 
@@ -142,8 +142,8 @@ func newPKIRevokeCmd(stdout io.Writer, f *pkiFlags) *cobra.Command {
 			return printRevoke(stdout, res)
 		},
 	}
-	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number in hex, as `show` prints it, instead of a file")
-	cmd.Flags().StringVar(&o.Reason, "reason", "", "why: "+strings.Join(pki.Reasons(), ", "))
+	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number in `HEX`, as \"pki show\" prints it, instead of a file")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "`WORD` for why: "+strings.Join(pki.Reasons(), ", "))
 	return cmd
 }
 
@@ -168,7 +168,7 @@ func newPKICRLCmd(stdout io.Writer, f *pkiFlags) *cobra.Command {
 			return printCRL(stdout, res)
 		},
 	}
-	cmd.Flags().IntVar(&days, "days", 30, "days until the next one is due")
+	cmd.Flags().IntVar(&days, "days", 30, "`NUMBER` of days until the next one is due")
 	return cmd
 }
 
@@ -185,7 +185,7 @@ func newPKIShowCmd(stdout io.Writer, f *pkiFlags) *cobra.Command {
 
 func keyFlag(cmd *cobra.Command, key *string) {
 	kinds := pki.KeyKinds()
-	cmd.Flags().StringVar(key, "key", kinds[0], "kind of key: "+strings.Join(kinds, ", "))
+	cmd.Flags().StringVar(key, "key", kinds[0], "`KIND` of key: "+strings.Join(kinds, ", "))
 }
 
 // maxDays bounds a validity: 100 years, within what a time.Duration holds and

@@ -40,7 +40,8 @@ that are yours, or whose owner agrees.
 Exit code 0: the server was probed, and fits --against where that is given. 1:
 it does not fit, or it could not be probed. 2: wrong usage.`, probe.MaxConnections),
 		Example: `  sslgate probe pay.example:443 --against intermediate
-  sslgate probe 10.0.0.7:8443 --sni pay.internal --ca ca.pem --cert me.pem --key me.key`,
+  sslgate probe 10.0.0.7:8443 --sni pay.internal --ca ca.pem \
+    --cert me.pem --key me.key`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runProbe(cmd.Context(), args[0], &f, stdout, stderr)
@@ -51,7 +52,7 @@ it does not fit, or it could not be probed. 2: wrong usage.`, probe.MaxConnectio
 	cmd.Flags().StringVar(&f.key, "key", "", "its private key `FILE`, PEM")
 	cmd.Flags().StringVar(&f.ca, "ca", "", "trust the CA certificates in this `FILE` instead of the system's")
 	cmd.Flags().StringVar(&f.against, "against", "", "say whether the server fits this named `PROFILE` (see: sslgate profiles)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "for everything together")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "`DURATION` for everything together")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON instead of text")
 	return cmd
 }

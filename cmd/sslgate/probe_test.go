@@ -89,7 +89,7 @@ func TestProbeCommand(t *testing.T) {
 		code int
 		say  string
 	}{
-		"no address":        {nil, 2, "accepts 1 arg"},
+		"no address":        {nil, 2, "something is missing"},
 		"no port":           {[]string{"127.0.0.1"}, 2, "not HOST:PORT"},
 		"profile":           {[]string{addr, "--against", "modernn"}, 2, "modern"},
 		"key without cert":  {[]string{addr, "--key", key}, 2, "belong together"},

@@ -36,7 +36,7 @@ func newProfilesCmd(stdout io.Writer) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "profiles [NAME]",
-		Short: "Show the named profiles of cryptography, and what the engine cannot keep of them",
+		Short: "Show the named profiles of cryptography, and what cannot be kept",
 		Example: `  sslgate profiles
   sslgate profiles intermediate`,
 		Args: cobra.MaximumNArgs(1),

@@ -26,9 +26,9 @@ func newRecentCmd(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recent",
 		Short: "List the last refusals, with cause and advice",
-		Long: `List the flows that the running gateway has refused last, or that have failed, the
-newest first: who, where to, why, and what to do about it. The same refusal of
-the same client again and again is listed once, with how often it was.
+		Long: `List the flows that the running gateway has refused last, or that have failed,
+the newest first: who, where to, why, and what to do about it. The same refusal
+of the same client again and again is listed once, with how often it was.
 
 The gateway remembers the last 128, and the last one of each of some hundred
 clients beyond them; the audit log has all. With --verdict allowed it lists

@@ -17,7 +17,7 @@ import (
 func newRunCmd(stdout, stderr io.Writer) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:   "run -c FILE",
+		Use:   "run [FILE]",
 		Short: "Run the gateway until SIGTERM",
 		Long: `Run the gateway: set guard and steering, open the TUN, decide and relay every
 captured flow, write one audit record for each.
@@ -30,8 +30,12 @@ nowhere after that, until the next start or "sslgate release".
 Exit code 0: it was stopped by a signal. 1: it failed. 2: the configuration is
 not usable. 3: "sslgate drain" was asked for, and nothing should start it again.`,
 		Example: "  sslgate run -c sslgate.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := configFile(cmd, file, args)
+			if err != nil {
+				return err
+			}
 			rt, found, err := checkUntilSignal(cmd.Context(), file)
 			if err != nil {
 				return err

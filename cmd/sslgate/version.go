@@ -9,16 +9,37 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// versionJSON is what `version --json` prints. The names are stable.
+type versionJSON struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
 func newVersionCmd(stdout io.Writer) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(stdout, "sslgate %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			if asJSON {
+				v, commit := versionAndCommit()
+				return writeJSON(stdout, versionJSON{v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH})
+			}
+			_, err := fmt.Fprintln(stdout, versionLine())
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// versionLine is the version for humans.
+func versionLine() string {
+	return fmt.Sprintf("sslgate %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // packaged is the package's version: scripts/package has the linker write it.
@@ -27,21 +48,27 @@ var packaged string
 // version is the package's or the module's version and, where the build noted it,
 // the commit.
 func version() string {
-	if packaged != "" {
-		return packaged
-	}
-	v := "(devel)"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	if info.Main.Version != "" {
-		v = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			v += " " + s.Value
-		}
+	v, commit := versionAndCommit()
+	if packaged == "" && commit != "" {
+		v += " " + commit
 	}
 	return v
+}
+
+func versionAndCommit() (v, commit string) {
+	v = "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			v = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	if packaged != "" {
+		v = packaged
+	}
+	return v, commit
 }

@@ -276,6 +276,10 @@ type Reload struct {
 	Live string `yaml:"live"`
 }
 
+// DefaultFile is the configuration that commands read where none is named. The
+// package's units read it.
+const DefaultFile = "/etc/sslgate/sslgate.yaml"
+
 // DefaultSocket is admin.socket where it is not set; AdminOff means none.
 const (
 	DefaultSocket = "/run/sslgate/admin.sock"
