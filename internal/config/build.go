@@ -56,8 +56,8 @@ func Check(path string, eng handshake.Engine) (*Runtime, []Finding) {
 }
 
 func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
-	if !f.has("") {
-		return nil, f.findings // not even a mapping: nothing to build on
+	if !f.has("") || f.cut {
+		return nil, f.findings // not even a mapping, or only a part: nothing to build on
 	}
 	b := &builder{file: f, now: now, failed: map[string]bool{}}
 	rt := &Runtime{File: f, Config: b.config()}
@@ -92,8 +92,7 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	b.meant(env)
 	b.token()
 	b.unused()
-	fs := append(slices.Clone(f.findings), b.findings...)
-	Sort(fs)
+	fs := f.some(append(slices.Clone(f.findings), b.findings...))
 	if Failed(fs) || rt.Set == nil {
 		return nil, fs
 	}

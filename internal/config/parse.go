@@ -50,7 +50,8 @@ type File struct {
 	findings []Finding
 	tainted  []string
 
-	in *loading // while it is read; nil: without bounds
+	cut bool     // not all of it was decoded: what else is said of it would be wrong
+	in  *loading // while it is read; nil: without bounds
 }
 
 // Load reads a configuration file. The error holds every mistake that can be
@@ -109,6 +110,7 @@ func parseIn(in *loading, name string, text []byte) *File {
 	d := &decoder{src: f.src, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}, texts: map[string]scalarAt{}}
 	d.document(body, &f.Config)
 	f.findings, f.tainted, f.texts = d.findings, d.tainted, d.texts
+	f.cut = d.full || d.enough
 	if d.full {
 		// What was decoded is not the whole: nothing else about it is worth its cost.
 		f.findings = d.findings[len(d.findings)-1:]
@@ -117,12 +119,20 @@ func parseIn(in *loading, name string, text []byte) *File {
 	if !d.enough {
 		f.checkValues()
 	}
-	Sort(f.findings)
-	if n := len(f.findings); n > maxFindings {
-		f.findings = append(f.findings[:maxFindings:maxFindings],
-			f.src.finding(place{}, "", fmt.Sprintf("and %d more", n-maxFindings)))
-	}
+	f.findings = f.some(f.findings)
 	return f
+}
+
+// some sorts findings, mistakes before warnings, and leaves the first of them,
+// with a word about how many more there are.
+func (f *File) some(fs []Finding) []Finding {
+	Sort(fs)
+	if len(fs) <= maxFindings {
+		return fs
+	}
+	more := f.src.finding(place{}, "", fmt.Sprintf("and %d more", len(fs)-maxFindings))
+	more.Warning = fs[maxFindings].Warning
+	return append(fs[:maxFindings:maxFindings], more)
 }
 
 // readTree is the one call of the YAML library. What it says is located; a
