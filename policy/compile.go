@@ -24,6 +24,9 @@ func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
 		c.list.Warnf("rules", "there is no rule, so every flow is denied")
 	}
 	for i := range spec.Rules {
+		if c.over() {
+			return nil, fielderr.All(c.list.Err())
+		}
 		c.rule(i, &spec.Rules[i])
 	}
 	c.finish()
@@ -32,6 +35,9 @@ func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
 	c.weakerDemands()
 	c.noHeader()
 	c.sets.unused()
+	if c.over() {
+		return nil, fielderr.All(c.list.Err())
+	}
 	findings := fielderr.All(c.list.Err())
 	if c.list.Failed() {
 		return nil, findings
@@ -39,6 +45,9 @@ func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
 	c.set.id = c.digest()
 	return c.set, findings
 }
+
+// over says that whoever compiles has given up.
+func (c *compiler) over() bool { return c.env.Over != nil && c.env.Over() }
 
 // compiler carries one Compile.
 type compiler struct {

@@ -16,6 +16,9 @@ import (
 // neverMatch reports rules that an earlier one leaves nothing.
 func (c *compiler) neverMatch() {
 	for i, r := range c.set.rules {
+		if c.over() {
+			return
+		}
 		if !c.whole[i].selectors {
 			continue
 		}
@@ -40,6 +43,9 @@ func (c *compiler) neverMatch() {
 func (c *compiler) weakerDemands() {
 	classes := c.classes()
 	for i, weak := range c.set.rules {
+		if c.over() {
+			return
+		}
 		if !c.whole[i].selectors || !c.whole[i].demands || weak.action == Deny {
 			continue
 		}

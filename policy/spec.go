@@ -203,6 +203,9 @@ type Environment struct {
 	Source Source
 	// Cannot is the engine's answer to what it cannot keep; nil means it keeps everything.
 	Cannot func(*handshake.Params) []handshake.Limit
+	// Over is asked before each rule and, again, while rules are held against each
+	// other: true ends Compile without a Set. nil never ends it.
+	Over func() bool
 	// Handshake bounds copied into every Params; zero means the default there.
 	MaxChain      int
 	MaxChainBytes int

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -14,7 +15,7 @@ import (
 	"github.com/sslgate/sslgate/internal/testneed"
 )
 
-func (d *door) Reload() (*admin.ReloadResult, error) {
+func (d *door) Reload(context.Context) (*admin.ReloadResult, error) {
 	return &admin.ReloadResult{Policy: "after", Before: "before"}, nil
 }
 

@@ -8,6 +8,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 )
@@ -310,7 +311,7 @@ type Live struct {
 type Backend interface {
 	Status() Status
 	Readiness() Readiness
-	Reload() (*ReloadResult, error)
+	Reload(ctx context.Context) (*ReloadResult, error)
 	// Flows lists at most limit live flows that pass the filter, 0 is all, and
 	// says how many pass it.
 	Flows(f Filter, limit int) (flows []Flow, all int)

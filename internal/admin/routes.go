@@ -124,7 +124,7 @@ func (s *Server) list() []route {
 		{method: "POST", path: "/v1/reload", summary: "Read the configuration anew: all of it is put in place, or nothing",
 			answers: []says{ok("taken", ReloadResult{}), {http.StatusConflict, "the old one stays", ReloadResult{}, ""}},
 			handle: func(w http.ResponseWriter, _ *http.Request) {
-				res, err := b.Reload()
+				res, err := b.Reload(s.ending)
 				code := http.StatusOK
 				if err != nil {
 					code = http.StatusConflict

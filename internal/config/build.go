@@ -66,13 +66,20 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
 		Cannot:      eng.Cannot,
+		Over:        f.in.over,
 		Source:      f.Config.Dial.source(),
 		MaxChain:    f.Config.Limits.Chain, MaxChainBytes: int(f.Config.Limits.ChainBytes),
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Config.Authorities)) {
+		if f.in.over() {
+			return nil, nil
+		}
 		b.authority(name, &env)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Config.Identities)) {
+		if f.in.over() {
+			return nil, nil
+		}
 		b.identity(name, &env)
 	}
 	b.profiles(&env)
@@ -84,6 +91,9 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Files = files(f.Name, rt.Config)
 	rt.Environment = env
+	if !f.in.take(rulesCost(f.Config.Policy.Rules)) {
+		return nil, nil
+	}
 	rt.Set = b.policy(env)
 	rt.Metrics = b.metrics(env)
 	b.shadow(rt, eng)
@@ -154,6 +164,8 @@ type builder struct {
 	// failed has the paths of entries that could not be loaded, such as
 	// "authorities.staff": that a rule names them is no second mistake.
 	failed map[string]bool
+	// refs is what rules refer to, see references; made when first asked for.
+	refs map[string]string
 	// issuers are the CAs that make certificates on demand, by identity.
 	issuers map[string]*x509.Certificate
 	// staples are the OCSP responses that were loaded.

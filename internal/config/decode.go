@@ -17,6 +17,7 @@ import (
 // decoder stops at the first mistake. It notes where each value stands.
 type decoder struct {
 	src      *source
+	in       *loading
 	places   places
 	findings []Finding
 	tainted  []string
@@ -122,6 +123,13 @@ func (d *decoder) resolve(n ast.Node, path string, where place) (_ ast.Node, at 
 	d.nodes++
 	if d.inAlias > 0 {
 		d.aliased++
+		if d.aliased%1024 == 1 {
+			d.in.take(1024 * aliasedCost)
+		}
+	}
+	if d.nodes%1024 == 0 && d.in.over() {
+		d.enough = true // nobody waits for it any more
+		return nil, place{}, false
 	}
 	switch {
 	case d.aliased > maxAliased:

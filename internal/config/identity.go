@@ -42,7 +42,7 @@ func (f *File) checkIdentity(path string, id *Identity) {
 // minted loads an identity whose certificates are made on demand.
 func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool) {
 	file := b.file.abs(id.Issuer)
-	_, text, err := readPEM(file)
+	_, text, err := readPEM(b.file.in, file)
 	var chain []*x509.Certificate
 	if err == nil {
 		if chain, err = pki.ParseCertificates(text); err != nil {

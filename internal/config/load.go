@@ -133,7 +133,7 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 		return nil
 	}
 	file := b.file.abs(name)
-	info, text, err := readPEM(file)
+	info, text, err := readPEM(b.file.in, file)
 	if err != nil {
 		b.add(path, err.Error())
 		return nil
@@ -154,7 +154,7 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 // them; nil means that there are none to go on with, and the reason was added.
 func (b *builder) certificates(path, name string) (file string, certs []*x509.Certificate) {
 	file = b.file.abs(name)
-	_, text, err := readPEM(file)
+	_, text, err := readPEM(b.file.in, file)
 	if err != nil {
 		b.add(path, err.Error())
 		return file, nil

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/policy"
 )
 
 // loading is what a configuration is read within: time, and memory that it
@@ -85,17 +87,58 @@ func (in *loading) room() *memory.Loan {
 	return in.loan
 }
 
-// read reads a whole file of at most limit bytes, and takes so many bytes for
-// each of its own as are made of it.
-func (in *loading) read(path string, limit, each int64) ([]byte, error) {
-	_, text, err := readfile.All(in.context(), path, limit, in.room())
-	if err == nil && in != nil {
-		err = in.loan.Take(int64(len(text)) * each)
+// What is taken for what is made of a configuration, in bytes. They are what was
+// measured with files of ten thousand rules, identities or certificates, and some
+// more.
+const (
+	// markCost is the tokens and the tree of a text in YAML, for each sign that
+	// ends or begins a value (marks). They go when the values are decoded.
+	markCost = 400
+	// valueCost is the values and their places, for each such sign.
+	valueCost = 150
+	// aliasedCost is a value behind an alias.
+	aliasedCost = 300
+	// pemCost is what becomes of a byte of a PEM file: certificates, their names,
+	// keys and pools.
+	pemCost = 8
+	// memberCost is what becomes of a byte of a set's file.
+	memberCost = 6
+	// ruleCost is a compiled rule, and expressionCost a byte of its expressions.
+	ruleCost, expressionCost = 8 << 10, 512
+)
+
+// read reads a whole file of at most limit bytes, and takes each bytes for each
+// of its own.
+func (in *loading) read(path string, limit, each int64) (os.FileInfo, []byte, error) {
+	info, text, err := readfile.All(in.context(), path, limit, in.room())
+	if err == nil {
+		err = in.room().Take(int64(len(text)) * each)
 	}
 	if in.stop(err) {
-		return nil, fmt.Errorf("%s: not read: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: not read: %w", path, err)
 	}
-	return text, err
+	return info, text, err
+}
+
+// marks counts the signs that end or begin a value of a text in YAML.
+func marks(text []byte) int64 {
+	n := int64(0)
+	for _, c := range text {
+		switch c {
+		case ',', ':', '[', ']', '{', '}', '\n', '"', '\'':
+			n++
+		}
+	}
+	return n
+}
+
+// rulesCost is what the rules of a file take once they are compiled.
+func rulesCost(rules []policy.RuleSpec) int64 {
+	n := int64(len(rules)) * ruleCost
+	for i := range rules {
+		n += int64(len(rules[i].Client.When)) * expressionCost
+	}
+	return n
 }
 
 // Ceiling is what limits.memory says, or what follows from the machine, in

@@ -50,8 +50,9 @@ type File struct {
 	findings []Finding
 	tainted  []string
 
-	cut bool     // not all of it was decoded: what else is said of it would be wrong
-	in  *loading // while it is read; nil: without bounds
+	cut  bool     // not all of it was decoded: what else is said of it would be wrong
+	tree int64    // bytes taken for the tree while values are decoded
+	in   *loading // while it is read; nil: without bounds
 }
 
 // Load reads a configuration file. The error holds every mistake that can be
@@ -80,7 +81,7 @@ func load(path string) *File { return loadIn(nil, path) }
 
 // loadIn is load within bounds.
 func loadIn(in *loading, path string) *File {
-	text, err := in.read(path, maxFile, 1)
+	_, text, err := in.read(path, maxFile, 1)
 	if err != nil {
 		f := &File{Name: path, src: newSource(path, nil), in: in}
 		f.findings = []Finding{f.src.finding(place{}, "", err.Error())}
@@ -107,10 +108,11 @@ func parseIn(in *loading, name string, text []byte) *File {
 		f.findings = []Finding{*bad}
 		return f
 	}
-	d := &decoder{src: f.src, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}, texts: map[string]scalarAt{}}
+	d := &decoder{src: f.src, in: f.in, places: f.places, aliases: map[*ast.AliasNode]ast.Node{}, texts: map[string]scalarAt{}}
 	d.document(body, &f.Config)
 	f.findings, f.tainted, f.texts = d.findings, d.tainted, d.texts
-	f.cut = d.full || d.enough
+	f.in.room().Give(f.tree)
+	f.cut = d.full || d.enough || f.in.over()
 	if d.full {
 		// What was decoded is not the whole: nothing else about it is worth its cost.
 		f.findings = d.findings[len(d.findings)-1:]
@@ -154,6 +156,11 @@ func (f *File) readTree(text []byte) (body ast.Node, bad *Finding) {
 	if b := f.tooMany(text); b != nil {
 		return nil, b
 	}
+	n := marks(text)
+	if !f.in.take(n * (markCost + valueCost)) {
+		return nil, fail(nil, "not read: %v", f.in.err)
+	}
+	f.tree = n * markCost
 	tokens := lexer.Tokenize(string(text))
 	if t := tooDeep(tokens); t != nil {
 		return nil, fail(t, "nested deeper than %d levels", maxDepth)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,8 +15,8 @@ import (
 const maxPEM = 4 << 20
 
 // readPEM reads a file, with a hint where it is missing.
-func readPEM(path string) (os.FileInfo, []byte, error) {
-	info, text, err := readfile.All(context.Background(), path, maxPEM, nil)
+func readPEM(in *loading, path string) (os.FileInfo, []byte, error) {
+	info, text, err := in.read(path, maxPEM, pemCost)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil, fmt.Errorf("%w%s", err, nearFile(path))
 	}

@@ -146,12 +146,14 @@ func references(i int, r policy.RuleSpec) map[string]string {
 // namesFailed says whether path refers to something that is there but could
 // not be loaded, which was said where it stands.
 func (b *builder) namesFailed(path string) bool {
-	for i, r := range b.file.Config.Policy.Rules {
-		if target, ok := references(i, r)[path]; ok && (b.failed[target] || b.file.echo(target)) {
-			return true
+	if b.refs == nil {
+		b.refs = map[string]string{}
+		for i, r := range b.file.Config.Policy.Rules {
+			maps.Copy(b.refs, references(i, r))
 		}
 	}
-	return false
+	target, ok := b.refs[path]
+	return ok && (b.failed[target] || b.file.echo(target))
 }
 
 // keysFit warns where the key of an identity fits none of the TLS 1.2

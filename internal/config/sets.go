@@ -64,8 +64,10 @@ func (b *builder) sets(env *policy.Environment) {
 		}
 		path := keyPath("policy.sets", name)
 		file := b.file.abs(specs[name].File)
-		text, err := b.file.in.read(file, maxSetFile, 1)
+		_, text, err := b.file.in.read(file, maxSetFile, memberCost)
 		switch {
+		case b.file.in.over():
+			return
 		case errors.Is(err, os.ErrNotExist):
 			b.add(path, err.Error()+nearFile(file))
 		case err != nil:

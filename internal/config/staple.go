@@ -34,8 +34,10 @@ const stapleWithoutEnd = 24 * time.Hour
 
 // Read reads the file again and says whether the response is another one. With
 // an error the one before stays, until it ends.
-func (s *Staple) Read(now time.Time) (changed bool, err error) {
-	_, der, err := readPEM(s.File)
+func (s *Staple) Read(now time.Time) (changed bool, err error) { return s.read(nil, now) }
+
+func (s *Staple) read(in *loading, now time.Time) (changed bool, err error) {
+	_, der, err := readPEM(in, s.File)
 	if err != nil {
 		return false, err
 	}
@@ -86,7 +88,7 @@ func (b *builder) staple(path, identity, name string, chain []*x509.Certificate)
 	if len(chain) > 1 {
 		s.issuer = chain[1]
 	}
-	if _, err := s.Read(b.now); err != nil {
+	if _, err := s.read(b.file.in, b.now); err != nil {
 		b.add(path, err.Error())
 		return nil
 	}

@@ -33,7 +33,7 @@ func (b *builder) tickets() *RuntimeTickets {
 		return rt
 	}
 	file := b.file.abs(t.Keys)
-	info, text, err := readPEM(file)
+	info, text, err := readPEM(b.file.in, file)
 	if err != nil {
 		b.add("tickets.keys", err.Error())
 		return nil

@@ -25,6 +25,8 @@ const (
 	// worthMeasuring is the loan that is worth calling back, and after whose
 	// return a collection is made before anything rests on what is in use, in bytes.
 	worthMeasuring = 1 << 20
+	// worthFreeing is the loan whose memory is given back to the system after it.
+	worthFreeing = 16 << 20
 )
 
 // Loan is memory for something that is read and made into something else: a
@@ -36,7 +38,8 @@ type Loan struct {
 	ctx    context.Context // ends with the loan, for Take to see
 	cancel context.CancelCauseFunc
 
-	taken int64 // guarded by b.loans.mu
+	taken int64 // guarded by b.loans.mu, as the next
+	most  int64 // that taken was
 }
 
 // loans are those of a Budget that were not returned.
@@ -103,6 +106,7 @@ func (b *Budget) lend(l *Loan, n int64) (free int64) {
 	if free >= n {
 		o.lent += n
 		l.taken += n
+		l.most = max(l.most, l.taken)
 	}
 	return free
 }
@@ -149,7 +153,7 @@ func (l *Loan) Return() {
 	l.cancel(context.Canceled)
 	o := &l.b.loans
 	o.mu.Lock()
-	large := l.taken >= worthMeasuring
+	large, huge := l.most >= worthMeasuring, l.most >= worthFreeing
 	l.give(l.taken)
 	delete(o.live, l)
 	if len(o.live) == 0 {
@@ -159,6 +163,7 @@ func (l *Loan) Return() {
 	if large {
 		l.b.mu.Lock()
 		l.b.measured = false // what it leaves is garbage: a collection comes before any flow ends
+		l.b.giveBack = l.b.giveBack || huge
 		l.b.mu.Unlock()
 	}
 }

@@ -134,6 +134,7 @@ type Budget struct {
 	cycles   uint64    // collections so far
 	cycleAt  time.Time // when the last one was seen
 	measured bool      // whether the last collection came after the last shedding
+	giveBack bool      // and whether the next one is to give memory back to the system
 
 	// act's own.
 	room    int64 // as Tighten was last told

@@ -165,12 +165,12 @@ func (b *Budget) change(to Level) {
 // collectNow makes a collection where one is due.
 func (b *Budget) collectNow() error {
 	b.mu.Lock()
-	u, age, measured := b.last, b.cfg.now().Sub(b.cycleAt), b.measured
+	u, age, measured, giveBack := b.last, b.cfg.now().Sub(b.cycleAt), b.measured, b.giveBack
 	b.mu.Unlock()
 	// Much garbage, or much in use? Only a collection can tell.
 	near := u.total*100 >= b.limit*overAt || b.percent(u) >= fullAt
 	switch now := b.cfg.now(); {
-	case u.resident >= stopLine(b.cfg.Ceiling) && now.Sub(b.freed) >= max(freeEvery, freeShare*b.freeing):
+	case giveBack, u.resident >= stopLine(b.cfg.Ceiling) && now.Sub(b.freed) >= max(freeEvery, freeShare*b.freeing):
 		b.cfg.free()
 		b.freed = b.cfg.now()
 		b.freeing = b.freed.Sub(now)
@@ -182,6 +182,7 @@ func (b *Budget) collectNow() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.measured = true
+	b.giveBack = b.giveBack && !giveBack
 	return b.observe()
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/memory"
 )
 
 // Reload reads the configuration and every file it names again, once, and
@@ -22,7 +23,10 @@ import (
 // stays and the error says what. Flows keep the set they began with; with
 // `reload: {live: reevaluate}` the live ones are decided anew and those that
 // are no longer allowed end.
-func (s *Service) Reload() (*admin.ReloadResult, error) {
+//
+// Reading ends with ctx, after reloadFor, and where limits.memory has no room: what
+// flows hold goes before what is read.
+func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.notify.reloading()
@@ -34,11 +38,13 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 
 	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID()}
 	res.CRLsBefore = s.revocation.Digest()
-	rt, found := config.Check(s.opt.File, s.engine)
+	rt, found, err := s.read(ctx)
 	for _, f := range found {
 		res.Findings = append(res.Findings, f.String())
 	}
-	err := errors.New("the configuration is not usable; the old one stays")
+	if err == nil && rt == nil {
+		err = errors.New("the configuration is not usable; the old one stays")
+	}
 	if rt != nil {
 		var token string
 		if err = sameBase(old.Config, rt.Config); err == nil {
@@ -75,6 +81,29 @@ func (s *Service) Reload() (*admin.ReloadResult, error) {
 	s.reloads++
 	s.log.Info("reloaded", zap.String("policy", res.Policy), zap.String("before", res.Before), zap.Int("ended", res.Ended))
 	return res, nil
+}
+
+// reloadFor bounds the reading of a configuration: ten thousand rules take some
+// seconds.
+const reloadFor = time.Minute
+
+// read reads the configuration and its files within a loan of the memory. An
+// error says nothing about the configuration, but why it was not read.
+func (s *Service) read(ctx context.Context) (*config.Runtime, []config.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, reloadFor)
+	defer cancel()
+	ctx, loan := s.memory.Borrow(ctx)
+	defer loan.Return()
+	rt, found, err := config.CheckWithin(ctx, loan, s.opt.File, s.engine)
+	switch {
+	case errors.Is(err, memory.ErrNoRoom):
+		err = fmt.Errorf("the configuration cannot be loaded beside the live flows, the old one stays: %w; a restart takes it, or raise limits.memory", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("reading the configuration takes longer than %s, the old one stays: a restart takes it", reloadFor)
+	case err != nil:
+		err = fmt.Errorf("the configuration was not read to its end, the old one stays: %w", err)
+	}
+	return rt, found, err
 }
 
 func (s *Service) policyID() string {
@@ -124,7 +153,7 @@ func (s *Service) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			_, _ = s.Reload() // logged there
+			_, _ = s.Reload(ctx) // logged there
 			seen = s.stamps()
 		case <-tick.C:
 			s.mu.Lock()
@@ -133,7 +162,7 @@ func (s *Service) watch(ctx context.Context) error {
 			if now := s.stamps(); asked && now != seen {
 				seen = now
 				s.log.Info("a file of the configuration has changed")
-				_, _ = s.Reload() // logged there
+				_, _ = s.Reload(ctx) // logged there
 			}
 		}
 	}
