@@ -189,14 +189,16 @@ func (c *Checker) publishLocked() {
 	kept := map[string][]keptList{}
 	for _, a := range c.authorities {
 		v := &view{Authority: a, lists: map[string][]*List{}, responder: c.responders[a.Name], counters: c.counters[a.Name], taken: c.takens[a.Name]}
+		var carried [][]*List
 		for _, src := range c.sources {
 			if src.authority.Name == a.Name {
+				carried = append(carried, src.lists)
 				for _, l := range src.lists {
 					v.all = append(v.all, keptList{l, src.location})
 				}
 			}
 		}
-		kept[a.Name] = c.keepLocked(a, before)
+		kept[a.Name] = c.keepLocked(a, before, carried)
 		v.all = append(v.all, kept[a.Name]...)
 		for _, l := range v.all {
 			v.lists[string(l.rawIssuer)] = append(v.lists[string(l.rawIssuer)], l.List)

@@ -31,20 +31,15 @@ const maxKept = 2 * maxLists
 // keepLocked finds the lists of an authority that are in force now, by before,
 // and that none of its sources carries after this change. A list goes when a
 // newer one takes its place, or when its CA is not trusted any more.
-func (c *Checker) keepLocked(a *Authority, before *snapshot) []keptList {
-	// An authority without any source has been told to have no lists.
-	if a.Mode == Off || len(a.Sources) == 0 || before == nil || before.authorities[a.Name] == nil {
+// carried are the lists of each of its sources.
+func (c *Checker) keepLocked(a *Authority, before *snapshot, carried [][]*List) []keptList {
+	if before == nil || before.authorities[a.Name] == nil {
 		return nil
 	}
-	type carrier struct {
-		lists    []*List
-		location string
-	}
-	var now []carrier
-	for _, src := range c.sources {
-		if src.authority.Name == a.Name {
-			now = append(now, carrier{src.lists, src.location})
-		}
+	// An authority without any source has been told to have no lists.
+	if a.Mode == Off || len(a.Sources) == 0 {
+		c.sayDropped(a, before.authorities[a.Name].all)
+		return nil
 	}
 	old := before.authorities[a.Name]
 	var kept []keptList
@@ -53,7 +48,7 @@ func (c *Checker) keepLocked(a *Authority, before *snapshot) []keptList {
 		for _, ca := range a.cas() {
 			trusted = trusted || known.IssuedBy(ca)
 		}
-		if !trusted || slices.ContainsFunc(now, func(n carrier) bool { return older([]*List{known.List}, n.lists, true) == nil }) {
+		if !trusted || slices.ContainsFunc(carried, func(now []*List) bool { return older([]*List{known.List}, now, true) == nil }) {
 			continue
 		}
 		if !slices.ContainsFunc(kept, func(k keptList) bool { return k.sum == known.sum }) {
@@ -85,6 +80,15 @@ func (c *Checker) sayKept(name string, before, now []keptList) {
 		if !has(now, l) {
 			c.o.Log.Info("revocation list that had vanished is replaced, or its CA is gone", fields(l)...)
 		}
+	}
+}
+
+// sayDropped logs that the configuration has taken lists out of force: whom
+// they revoke is let in again.
+func (c *Checker) sayDropped(a *Authority, lists []keptList) {
+	for _, l := range lists {
+		c.o.Log.Warn("revocation list out of force: the configuration names no list of this authority any more, or turns revocation off",
+			zap.String("authority", a.Name), zap.String("source", l.location), zap.Stringer("list", l.List), zap.Int("entries", l.Entries))
 	}
 }
 

@@ -205,3 +205,26 @@ func TestVanishedFromAServer(t *testing.T) {
 		})
 	}
 }
+
+// Lists that the configuration takes out of force are named, once: whom they
+// revoke is let in again.
+func TestDroppedListIsSaid(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	path := file(t, dir, "both.crl", pemOf(w.crl(t, w.root, crl{number: 1}), w.crl(t, w.inter, crl{number: 1, revoked: []*x509.Certificate{w.client.Cert}})))
+	for name, change := range map[string]func(*Authority){
+		"no crl": func(a *Authority) { a.Sources = nil },
+		"off":    func(a *Authority) { a.Mode = Off },
+	} {
+		log, logs := logged()
+		k := checker(t, Options{Log: log}, w.authority(Soft, path))
+		a := w.authority(Soft, path)
+		change(&a)
+		k.Reload([]Authority{a})
+		k.Reload([]Authority{a})
+		said := logs.FilterMessageSnippet("revocation list out of force").All()
+		if len(said) != 2 || said[0].ContextMap()["source"] != path || said[0].ContextMap()["authority"] != "staff" {
+			t.Errorf("%s: %v", name, said)
+		}
+	}
+}

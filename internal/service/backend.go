@@ -164,10 +164,10 @@ func (s *Service) Readiness() admin.Readiness {
 				l.Authority, l.Source, l.Error, l.NextUpdate.Format(time.DateTime))
 		case l.State == "expired" && l.Mode == "hard":
 			warn("no fresh revocation list of authority %s (%s): its certificates are refused", l.Authority, l.Source)
+		case l.Error != "":
+			warn("the revocation list of authority %s (%s) is %s, and what is there now was not taken: %s", l.Authority, l.Source, l.State, l.Error)
 		case l.State != "fresh":
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
-		case l.Error != "":
-			warn("what is at %s now was not taken for a revocation list of authority %s: %s", l.Source, l.Authority, l.Error)
 		}
 	}
 	for _, text := range s.staleStaples(time.Now()) {

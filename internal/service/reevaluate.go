@@ -52,18 +52,13 @@ func (s *Service) reevaluate(set *policy.Set) int {
 // revokedNow says why a certificate of a flow that policy would keep ends it
 // all the same: revoked, or nothing fresh known of it under hard.
 func (s *Service) revokedNow(ctx context.Context, d *policy.Decision) (reason.Code, string) {
-	plan := d.Verdict.Plan
-	if plan == nil || plan.Observed {
-		return "", ""
-	}
-	if plan.EndsWhenRevoked() {
-		if r := s.revocation.Check(ctx, d.Facts.Peer, d.Facts.Now); r.Code != "" {
-			return r.Code, r.Detail
-		}
-	}
 	var destination *handshake.Peer
-	if up := d.Facts.Upstream; up != nil && plan.Mode == policy.TLSVerify {
+	if up := d.Facts.Upstream; up != nil {
 		destination = up.Peer
+	}
+	client, destination := revocable(d.Verdict.Plan, d.Facts.Peer, destination)
+	if r := s.revocation.Check(ctx, client, d.Facts.Now); r.Code != "" {
+		return r.Code, r.Detail
 	}
 	r := s.revocation.Check(ctx, destination, d.Facts.Now)
 	return r.Code, r.Detail

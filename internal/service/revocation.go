@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
@@ -66,19 +67,32 @@ func (s *Service) sweep(ctx context.Context) error {
 	}
 }
 
+// revocable returns those peers of a flow whose revocation ends it: not the
+// client of a rule that keeps it, not a destination that nobody verifies, and
+// none where the rule only observes.
+func revocable(plan *policy.Plan, client, destination *handshake.Peer) (_, _ *handshake.Peer) {
+	if plan != nil && plan.Observed {
+		return nil, nil
+	}
+	if !plan.EndsWhenRevoked() {
+		client = nil
+	}
+	if plan == nil || plan.Mode != policy.TLSVerify {
+		destination = nil
+	}
+	return client, destination
+}
+
 func (s *Service) endIfRevoked(l *gateway.Live) {
 	facts, v, ok := l.Granted()
-	if !ok || v.Plan != nil && v.Plan.Observed {
+	if !ok {
 		return
 	}
-	var code reason.Code
-	var detail string
-	if facts.Peer != nil && v.Plan.EndsWhenRevoked() {
-		code, detail = s.revocation.Ended(facts.Peer, time.Now())
-	}
-	if code == "" && v.Plan != nil && v.Plan.Mode != policy.TLSInsecure {
+	client, destination := revocable(v.Plan, facts.Peer, l.DestinationPeer())
+	code, detail := s.revocation.Ended(client, time.Now())
+	if code == "" {
 		var revoked bool
-		if detail, revoked = s.revocation.KnownRevoked(l.DestinationPeer(), time.Now()); revoked {
+		if detail, revoked = s.revocation.KnownRevoked(destination, time.Now()); revoked {
 			code = reason.EndDestinationRevoked
 		}
 	}
