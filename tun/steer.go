@@ -267,6 +267,7 @@ func (s *Steering) start() error {
 	if err := s.writeTable(true); err != nil {
 		return err
 	}
+	s.noteFlowtables()
 	s.turnGRO(turn, true)
 	s.turnRedirects(redirects, false)
 	if err := s.removeStale(); err != nil {

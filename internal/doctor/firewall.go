@@ -26,6 +26,13 @@ func (d *doctor) firewall() {
 			d.warn("firewall", t.Fix, "%s", t.Text)
 		}
 	}
+	flowtables, err := tun.CheckFlowtables(c.Capture.Interfaces...)
+	if err != nil {
+		d.warn("firewall", "", "%v: what is in a flowtable passes uninspected until it ends", err)
+	}
+	for _, t := range flowtables {
+		d.warn("firewall", "", "%s", t.Text)
+	}
 	// The rules of iptables-legacy are not those of nftables, and cannot be seen there.
 	for _, ip := range []string{"ip", "ip6"} {
 		if slices.Contains(d.legacyTables(ip), "filter") {

@@ -188,7 +188,7 @@ var entries = [...]Entry{
 	{ConditionError, Refused, 6, 49, "the rule's condition (when) could not be evaluated for this client, which denies; the record's detail says why", "tell the owner of the rule: a condition must hold its own for certificates without the field it asks for"},
 	{PolicyChanged, Refused, 6, 49, "the policy was reloaded during this connection's handshake, and the new one would have the connection otherwise: bypassed or terminated, or another way to the destination", "connect again: the new policy decides then"},
 
-	{DialForbidden, Failed, 9, 49, "the destination is the gateway's own, loopback, link-local, multicast or the TUN's address, and no rule names it", "connect to a real destination; a rule that names the address exactly lifts this"},
+	{DialForbidden, Failed, 9, 49, "the destination is multicast or loopback, or link-local, the gateway's own or the TUN's address and the rule in force does not name it exactly", "connect to a real destination; a rule that names a link-local address or one of the gateway's own exactly lifts this"},
 	{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},
 	{DialTimeout, Failed, 9, 80, "the destination did not answer within dial.timeout", "look at the route and firewall between the gateway and the destination"},
 	{DialUnreachable, Failed, 9, 80, "there is no route from the gateway to the destination", "look at the gateway's routes"},

@@ -1,0 +1,67 @@
+package tun
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"go.uber.org/zap"
+)
+
+// A flowtable of somebody else takes the packets of flows that are in it at the ingress
+// of an interface, past every chain of ours. No flow that is captured gets there, for
+// the guard comes before the chains that put flows in; but those that were there before the
+// guard stay until they end.
+
+// CheckFlowtables names the flowtables that captured interfaces are in, in the network
+// namespace of the caller.
+func CheckFlowtables(interfaces ...string) ([]Trouble, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	all, err := listFlowtables(conn)
+	return flowtableTroubles(all, OwnNames(interfaces...)), err
+}
+
+func listFlowtables(conn *nftables.Conn) ([]*nftables.Flowtable, error) {
+	tables, err := conn.ListTables()
+	if err != nil {
+		return nil, fmt.Errorf("list the tables of nftables: %w", err)
+	}
+	var all []*nftables.Flowtable
+	for _, t := range tables {
+		of, err := conn.ListFlowtables(t)
+		if err != nil {
+			return nil, fmt.Errorf("list the flowtables of table %s: %w", t.Name, err)
+		}
+		all = append(all, of...)
+	}
+	return all, nil
+}
+
+func flowtableTroubles(all []*nftables.Flowtable, own []string) []Trouble {
+	var found []Trouble
+	for _, f := range all {
+		for _, ifc := range own {
+			if !slices.Contains(f.Devices, ifc) {
+				continue
+			}
+			found = append(found, Trouble{Interface: ifc, Text: fmt.Sprintf(
+				"%s is in flowtable %s of table %s %s: connections that were there before the gateway pass uninspected until they end; `conntrack -F` ends all of them, of others too",
+				ifc, f.Name, FamilyName(f.Table.Family), f.Table.Name)})
+		}
+	}
+	return found
+}
+
+// noteFlowtables says it in the log, at the start.
+func (s *Steering) noteFlowtables() {
+	all, err := listFlowtables(s.nft)
+	if err != nil {
+		s.log.Warn("flowtables cannot be listed: what is in one passes uninspected until it ends", zap.Error(err))
+	}
+	for _, t := range flowtableTroubles(all, s.at.own) {
+		s.log.Warn(t.Text)
+	}
+}
