@@ -20,9 +20,10 @@ type sessionConn struct {
 	writeMu sync.Mutex // from cork to uncork nothing else ends the sending
 }
 
-// Read returns io.EOF only after a close_notify, ErrTruncated after a FIN
-// without one, *AlertError after an alert of the peer. It waits for one record,
-// and takes as many more as are there already and have room in b.
+// Read returns io.EOF only after a close_notify, ErrNoCloseNotify or
+// ErrTruncated after a FIN without one, *AlertError after an alert of the peer.
+// It waits for one record, and takes as many more as are there already and have
+// room in b.
 func (c *sessionConn) Read(b []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -115,6 +116,9 @@ func (c *sessionConn) word(err error) error {
 	if isEOF(err) && c.raw.eof.Load() {
 		// crypto/tls asks the connection for more only as long as it has seen
 		// no close_notify, so a FIN it has met came without one.
+		if c.raw.in.between() {
+			return ErrNoCloseNotify
+		}
 		return ErrTruncated
 	}
 	if a := alertBehind(err); a != AlertNone {
@@ -152,6 +156,19 @@ func (c *sessionConn) CloseWrite() error {
 		err = errors.Join(err, w.CloseWrite())
 	}
 	return err
+}
+
+// CloseWriteBare sends a FIN without close_notify: the peer learns that nothing
+// more comes, and not that this was all. Reading goes on. It fails where the
+// connection below cannot be half-closed.
+func (c *sessionConn) CloseWriteBare() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	w, ok := c.raw.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errNoHalfClose
+	}
+	return w.CloseWrite()
 }
 
 // Close sends close_notify and closes the connection below. It also gives back

@@ -40,8 +40,8 @@ func session(t *testing.T, version uint16) (*Session, *tls.Conn, *net.TCPConn, *
 	return r.s, tc, cc, l
 }
 
-// A FIN without close_notify is not an orderly end; one inside a record is not
-// either.
+// A FIN without close_notify is not an orderly end; one inside a record is told
+// apart.
 func TestReadEnds(t *testing.T) {
 	for _, version := range bothVersions {
 		for name, tt := range map[string]struct {
@@ -53,7 +53,7 @@ func TestReadEnds(t *testing.T) {
 				_ = tc.CloseWrite()
 				_ = raw.CloseWrite()
 			}, io.EOF},
-			"FIN": {func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.CloseWrite() }, ErrTruncated},
+			"FIN": {func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.CloseWrite() }, ErrNoCloseNotify},
 			"FIN in a record": {func(_ *tls.Conn, raw *net.TCPConn) {
 				_, _ = raw.Write([]byte{recordAppData, 3, 3, 0, 100, 1, 2, 3})
 				_ = raw.CloseWrite()

@@ -33,7 +33,8 @@ type State struct {
 type Session struct {
 	State
 	// Conn carries the application data. Its Read returns io.EOF only after a
-	// close_notify, and ErrTruncated after a FIN without one.
+	// close_notify; after a FIN without one ErrNoCloseNotify, or ErrTruncated
+	// inside a record. It can be closed without a close_notify: CloseWriteBare.
 	Conn Conn
 	// Peer is nil if the peer showed no certificate; else it is Proven.
 	Peer *Peer

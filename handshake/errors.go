@@ -13,10 +13,15 @@ import (
 )
 
 // ErrTruncated is returned by the Read of a Session's Conn when the peer's
-// FIN came without a close_notify: what was read may be cut short by somebody
-// on the way (RFC 8446, section 6.1; RFC 5246, section 7.2.1). The connection
-// gives no more data.
-var ErrTruncated = errors.New("connection closed without close_notify")
+// FIN came inside a record: the data is cut short (RFC 8446, section 6.1; RFC
+// 5246, section 7.2.1). The connection gives no more data.
+var ErrTruncated = errors.New("connection closed inside a record")
+
+// ErrNoCloseNotify is returned by the Read of a Session's Conn when the peer's
+// FIN came between two records and without a close_notify. Many programs end
+// their connections so. Nobody can tell whether more should have come (RFC 8446,
+// section 6.1). The connection gives no more data.
+var ErrNoCloseNotify = errors.New("connection closed without close_notify")
 
 // AlertError is returned by the Read of a Session's Conn when the peer ended
 // the session with an alert. A TLS 1.3 destination that refuses our identity

@@ -164,11 +164,11 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			_ = s.Conn.Close()
 			n := <-answered
 			switch {
-			case c.ends && (errors.Is(err, ErrTruncated) || err == nil || len(data) != 0):
+			case c.ends && (errors.Is(err, ErrNoCloseNotify) || err == nil || len(data) != 0):
 				t.Errorf("ended with %v after %d bytes", err, len(data))
 			case c.ends && n > 4096:
 				t.Errorf("%d bytes were answered", n)
-			case !c.ends && (!errors.Is(err, ErrTruncated) || len(data) != c.rounds || n < int64(15*c.rounds*20)):
+			case !c.ends && (!errors.Is(err, ErrNoCloseNotify) || len(data) != c.rounds || n < int64(15*c.rounds*20)):
 				t.Errorf("ended with %v after %d bytes, %d answered", err, len(data), n)
 			}
 		})

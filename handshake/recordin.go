@@ -144,6 +144,12 @@ func (in *inbound) header() error {
 	return nil
 }
 
+// between says whether all that was read ends with the end of a record. Where
+// the alignment is lost nobody knows, and it says no.
+func (in *inbound) between() bool {
+	return !in.off && in.got == 0 && in.body == 0 && in.r == in.w && len(in.conn.ahead) == 0
+}
+
 // whole says whether a whole record waits.
 func (in *inbound) whole() bool {
 	if in.off || in.gave != 0 {

@@ -27,6 +27,10 @@ type ticketGate struct {
 // errNotGranted is what a write gets before Session.Grant.
 var errNotGranted = errors.New("handshake: written before the client was let in")
 
+// errNoHalfClose is what CloseWriteBare gets of a connection that has no
+// CloseWrite.
+var errNoHalfClose = errors.New("handshake: the connection cannot be half-closed")
+
 const (
 	// ticketFraming is what a NewSessionTicket of TLS 1.3 has besides the
 	// ticket, in bytes (RFC 8446, section 4.6.1): header, ticket_lifetime,

@@ -46,7 +46,7 @@ func TestEndsMetWhileWaiting(t *testing.T) {
 			want error
 		}{
 			{"reset", func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.SetLinger(0); _ = raw.Close() }, syscall.ECONNRESET},
-			{"truncated", func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.Close() }, ErrTruncated},
+			{"FIN", func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.Close() }, ErrNoCloseNotify},
 			{"closed", func(c *tls.Conn, _ *net.TCPConn) { _ = c.CloseWrite() }, io.EOF},
 		} {
 			t.Run(tls.VersionName(version)+"/"+c.name, func(t *testing.T) {

@@ -51,7 +51,9 @@ type Conn struct {
 
 	taken       atomic.Uint64 // by Read, in bytes
 	written     atomic.Uint64 // bytes
+	una         uint32        // SND.UNA before the first byte
 	writeClosed atomic.Bool
+	finSent     atomic.Bool                   // or it waits behind data
 	failure     atomic.Pointer[syscall.Errno] // the first error that ended the connection
 
 	endOnce sync.Once
@@ -67,6 +69,7 @@ func newConn(ep tcpip.Endpoint, wq *waiter.Queue, src, dst netip.AddrPort, onEnd
 	c.writableEntry, c.writable = waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
 	wq.EventRegister(&c.readableEntry)
 	wq.EventRegister(&c.writableEntry)
+	_, c.una = sendState(ep)
 	return c
 }
 
@@ -238,6 +241,7 @@ func (c *Conn) CloseWrite() error {
 		}
 		return c.opError("close", c.fail(terr))
 	}
+	c.finSent.Store(true)
 	return nil
 }
 

@@ -21,17 +21,43 @@ type Progress struct {
 	Sent, Heard uint64
 }
 
-// Progress says how the client takes what is sent to it.
+// Progress says how the client takes what is sent to it. After a RST too: Taken
+// stays what was acknowledged before.
 func (c *Conn) Progress() Progress {
 	// Before the queue is read: what is written in between only makes Taken
 	// less than it is, for the moment.
 	written := c.written.Load()
-	p := Progress{Waiting: sendQueue(c.ep)}
-	p.Taken = max(written, uint64(p.Waiting)) - uint64(p.Waiting)
+	waiting, una := sendState(c.ep)
+	p := Progress{Waiting: waiting, Taken: taken(written, una-c.una)}
+	if c.finSent.Load() {
+		// Netstack does not count the acknowledgement that ends a connection.
+		// A RST after our FIN leads to StateError.
+		switch tcp.EndpointState(c.ep.State()) {
+		case tcp.StateTimeWait, tcp.StateClose:
+			p.Taken = written
+		}
+	}
 	if s, ok := c.ep.Stats().(*tcp.Stats); ok {
 		p.Sent, p.Heard = s.SegmentsSent.Value(), s.SegmentsReceived.Value()
 	}
 	return p
+}
+
+// taken is how many of the written bytes are acknowledged, where acked is that
+// number modulo 2^32: far fewer are on the way. A FIN counts as one more.
+func taken(written uint64, acked uint32) uint64 {
+	return written - uint64(max(int32(uint32(written)-acked), 0))
+}
+
+// Written is how many bytes Write has handed to netstack.
+func (c *Conn) Written() uint64 { return c.written.Load() }
+
+// Acked is how many of the bytes of Written the client's TCP has acknowledged.
+// gone says that there will be no more: the connection was reset, by either side,
+// or both have closed it.
+func (c *Conn) Acked() (n uint64, gone bool) {
+	gone = delivered(c) // before the number, which is the last then
+	return c.Progress().Taken, gone
 }
 
 // Held is how many bytes of data the connection holds now: received and not
@@ -44,47 +70,66 @@ func (c *Conn) Held() (received, sent int) {
 	return received, sendQueue(c.ep)
 }
 
-// sndBufUsed is where a tcp.Endpoint counts the bytes of its send queue.
-// Netstack has no other way to ask for it (SIOCOUTQ): SendQueueSizeOption is
-// not implemented for TCP, and a TCPProbe would copy all of the state of every
-// connection for every segment.
+// sndBufUsed is where a tcp.Endpoint counts the bytes of its send queue, and
+// SndUna of its sender the oldest sequence number that is not acknowledged
+// (SND.UNA of RFC 9293, section 3.3.1). Netstack has no other way to ask for
+// them (SIOCOUTQ): SendQueueSizeOption is not implemented for TCP, and a TCPProbe
+// would copy all of the state of every connection for every segment. A RST
+// empties the queue; SND.UNA stays.
 const (
-	sndQueueField = "sndQueueInfo"
-	sndUsedField  = "SndBufUsed"
+	sndQueueField  = "sndQueueInfo"
+	sndUsedField   = "SndBufUsed"
+	sndSenderField = "snd"
+	sndUnaField    = "SndUna"
 )
 
-// sendQueue returns the bytes in the send queue of an endpoint. The endpoint's
-// lock, which all that change the number hold, is held while it is read.
+// sendQueue returns the bytes in the send queue of an endpoint.
 func sendQueue(e tcpip.Endpoint) int {
+	waiting, _ := sendState(e)
+	return waiting
+}
+
+// sendState returns the bytes in the send queue of an endpoint, and its SND.UNA.
+// The endpoint's lock, which all that change them hold, is held meanwhile.
+func sendState(e tcpip.Endpoint) (waiting int, una uint32) {
 	ep, ok := e.(*tcp.Endpoint)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	ep.LockUser()
 	defer ep.UnlockUser()
+	v := reflect.ValueOf(ep).Elem()
+	if snd := v.FieldByIndex(sndFields.sender); !snd.IsNil() {
+		una = uint32(snd.Elem().FieldByIndex(sndFields.una).Uint())
+	}
 	// Netstack takes off one for a FIN that is acknowledged, and never put it on.
-	return max(int(reflect.ValueOf(ep).Elem().FieldByIndex(sndUsedIndex).Int()), 0)
+	return max(int(v.FieldByIndex(sndFields.used).Int()), 0), una
 }
 
-// sndUsedIndex is the field's place. That it is there is checked by New.
-var sndUsedIndex = findSndUsed()
+// sndFields are the places of the fields. That they are there is checked by New.
+var sndFields = findSndFields()
 
-func findSndUsed() []int {
-	queue, ok := reflect.TypeFor[tcp.Endpoint]().FieldByName(sndQueueField)
-	if !ok {
-		return nil
+type sndPlaces struct{ used, sender, una []int }
+
+func findSndFields() (p sndPlaces) {
+	endpoint := reflect.TypeFor[tcp.Endpoint]()
+	if queue, ok := endpoint.FieldByName(sndQueueField); ok {
+		if used, ok := queue.Type.FieldByName(sndUsedField); ok && used.Type.Kind() == reflect.Int {
+			p.used = append(append([]int{}, queue.Index...), used.Index...)
+		}
 	}
-	used, ok := queue.Type.FieldByName(sndUsedField)
-	if !ok || used.Type.Kind() != reflect.Int {
-		return nil
+	if sender, ok := endpoint.FieldByName(sndSenderField); ok && sender.Type.Kind() == reflect.Pointer {
+		if una, ok := sender.Type.Elem().FieldByName(sndUnaField); ok && una.Type.Kind() == reflect.Uint32 {
+			p.sender, p.una = sender.Index, una.Index
+		}
 	}
-	return append(append([]int{}, queue.Index...), used.Index...)
+	return p
 }
 
 // checkSendQueue refuses a netstack whose send queue cannot be read.
 func checkSendQueue() error {
-	if sndUsedIndex == nil {
-		return fmt.Errorf("this netstack has no %s.%s: another version of it needs another way to read its send queue", sndQueueField, sndUsedField)
+	if sndFields.used == nil || sndFields.una == nil {
+		return fmt.Errorf("this netstack has no %s.%s or no %s.%s: another version of it needs another way to read its send queue", sndQueueField, sndUsedField, sndSenderField, sndUnaField)
 	}
 	return nil
 }

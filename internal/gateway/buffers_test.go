@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -136,19 +137,44 @@ func (c *cutConn) Read(b []byte) (int, error) {
 
 func (*cutConn) Write([]byte) (int, error) { return 0, errors.New("cut off") }
 
-// Nobody knows how much of a write that failed has arrived: it counts as
-// relayed, so that no record says less than a peer has seen.
+func (*cutConn) SetReadDeadline(time.Time) error  { return nil }
+func (*cutConn) SetWriteDeadline(time.Time) error { return nil }
+
+// takes is a receiver that has taken and acknowledged so much.
+type takes struct{ written, acked uint64 }
+
+func (r *takes) Written() uint64       { return r.written }
+func (r *takes) Acked() (uint64, bool) { return r.acked, false }
+
+// Of a write that failed counts what was acknowledged; where nobody knows, all.
 func TestFailedWriteCounts(t *testing.T) {
-	side := func(gives []byte) relayEnd {
-		return relayEnd{Conn: &cutConn{gives: gives}, reset: func() {}, onErr: reason.EndClientError}
-	}
-	r := &relay{
-		pool: newBufferPool(), memory: unmeasured{}, over: make(chan struct{}), ctx: t.Context(),
-		client: side(nil), dest: side(make([]byte, 100)),
-	}
-	r.copy(&r.client, &r.dest, &r.down)
-	if n := r.down.Load(); n != 100 || r.end != reason.EndClientError {
-		t.Errorf("%d bytes, end %q", n, r.end)
+	for _, c := range []struct {
+		name string
+		to   receiver
+		want int64
+	}{
+		{"unknown", nil, 100},
+		{"nothing", &takes{written: 7, acked: 7}, 0},
+		{"a part", &takes{written: 7, acked: 7}, 40},
+	} {
+		side := func(gives []byte) relayEnd {
+			return relayEnd{
+				Conn: &cutConn{gives: gives}, reset: func() {}, onErr: reason.EndClientError,
+				sideState: sideState{done: make(chan struct{})},
+			}
+		}
+		r := &relay{
+			pool: newBufferPool(), memory: unmeasured{}, over: make(chan struct{}), dead: make(chan struct{}), ctx: t.Context(),
+			client: side(nil), dest: side(make([]byte, 100)),
+		}
+		r.down.aim(c.to, true)
+		r.copy(&r.client, &r.dest, &r.down)
+		if to, ok := c.to.(*takes); ok {
+			to.written, to.acked = 107, 7+uint64(c.want)
+		}
+		if n := r.down.moved.Load(); n != 100 || r.down.delivered() != c.want || r.end != reason.EndClientError {
+			t.Errorf("%s: %d bytes, %d delivered, end %q", c.name, n, r.down.delivered(), r.end)
+		}
 	}
 }
 

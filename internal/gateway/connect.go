@@ -27,6 +27,7 @@ type destination struct {
 	handshake.Conn        // what is relayed to: TLS or plain
 	reset          func() // RST
 	raw            *net.TCPConn
+	sock           *socket // of raw
 }
 
 // dial connects to the original destination, unless it is a forbidden one.
@@ -52,7 +53,8 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 		return nil, errors.New("the dialler did not return a TCP connection")
 	}
 	fl.rec.Dialed = dst
-	return &destination{Conn: newSocket(tcp), raw: tcp, reset: func() {
+	sock := newSocket(tcp)
+	return &destination{Conn: sock, sock: sock, raw: tcp, reset: func() {
 		_ = tcp.SetLinger(0) // fails only on a closed socket
 		_ = tcp.Close()
 	}}, nil
@@ -147,7 +149,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	}
 	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
 	fl.facts.Upstream = upstream(plan, up)
-	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw}, up, nil
+	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw, sock: dest.sock}, up, nil
 }
 
 func quoteOrNone(s string) string {

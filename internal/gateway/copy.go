@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"errors"
-	"io"
 	"net"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/sslgate/sslgate/stack"
@@ -20,10 +17,11 @@ type readWaiter interface{ WaitRead() }
 type direction struct {
 	r        *relay
 	dst, src *relayEnd
-	n        *atomic.Int64 // bytes
-	size     int           // of the buffer for the next turn
-	plain    bool          // src is a kernel socket without TLS
-	slow     bool          // the last write took longer than slowWrite
+	t        *delivery
+	size     int  // of the buffer for the next turn
+	plain    bool // src is a kernel socket without TLS
+	slow     bool // the last write took longer than slowWrite
+	deaf     bool // dst takes nothing more: what comes for it is thrown away
 
 	// Of a busy direction that needs no buffer, see straight.
 	from *stack.Conn
@@ -32,8 +30,9 @@ type direction struct {
 }
 
 // copy moves one direction until its end. While it waits it holds no buffer.
-func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
-	d := &direction{r: r, dst: dst, src: src, n: n, size: bufferSmall}
+func (r *relay) copy(dst, src *relayEnd, t *delivery) {
+	defer close(src.done)
+	d := &direction{r: r, dst: dst, src: src, t: t, size: bufferSmall}
 	waiter, _ := src.Conn.(readWaiter)
 	_, d.plain = src.Conn.(*socket)
 	for {
@@ -41,23 +40,14 @@ func (r *relay) copy(dst, src *relayEnd, n *atomic.Int64) {
 			waiter.WaitRead()
 		}
 		k, err, werr := d.turn()
-		if werr != nil {
-			r.failEnd(dst, werr)
-			return
+		if werr != nil && !d.deaf {
+			if d.deaf = r.unwritable(dst, werr); !d.deaf {
+				return
+			}
 		}
 		d.size = fit(d.size, k, d.most())
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			r.half.Store(true)
-			// A side that has closed altogether cannot be half-closed any more.
-			// If that was a RST, its own reader says so.
-			if cerr := dst.CloseWrite(); cerr != nil && !isReset(cerr) {
-				r.failEnd(dst, cerr)
-			}
-			return
-		default:
-			r.failEnd(src, err)
+		if err != nil {
+			r.readEnded(dst, src, err)
 			return
 		}
 	}
@@ -73,7 +63,7 @@ func (d *direction) most() int {
 
 // turn moves what is there, once.
 func (d *direction) turn() (n int, readErr, writeErr error) {
-	if d.size > bufferSmall && d.straight() {
+	if d.size > bufferSmall && !d.deaf && d.straight() {
 		return d.hand()
 	}
 	buf := d.r.pool.get(d.size)
@@ -85,9 +75,11 @@ func (d *direction) turn() (n int, readErr, writeErr error) {
 	}(d.size)
 	d.take(d.size)
 	n, readErr = d.src.Read(*buf)
-	if n > 0 {
+	if n > 0 && !d.deaf {
 		d.moved(n)
-		writeErr = d.write((*buf)[:n])
+		if writeErr = d.write((*buf)[:n]); writeErr == nil {
+			d.t.wrote()
+		}
 	}
 	return n, readErr, writeErr
 }
@@ -116,11 +108,11 @@ func (d *direction) take(n int) {
 	}
 }
 
-// moved counts n bytes. A buffer's before they are written: of a write that fails
-// nobody knows how much arrives, and nothing that does may be missing from the record.
+// moved counts n bytes, a buffer's before they are written. What arrives of them
+// the delivery knows.
 func (d *direction) moved(n int) {
 	d.r.last.Store(int64(time.Since(d.r.began)))
-	d.n.Add(int64(n))
+	d.t.moved.Add(int64(n))
 }
 
 // straight says whether the direction can do without a buffer: from a connection
@@ -144,6 +136,7 @@ func (d *direction) straight() bool {
 		n, err := to.Offer(pieces)
 		if n > 0 {
 			d.moved(n)
+			d.t.wrote()
 		}
 		return n, err
 	}

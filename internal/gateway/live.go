@@ -101,7 +101,7 @@ func (l *Live) Brief() Status {
 		s.Rule, s.Reason, s.Action, s.Peer = g.verdict.Rule, g.verdict.Reason, g.verdict.Action, g.facts.Peer
 	}
 	if l.relay != nil {
-		s.BytesUp, s.BytesDown = l.relay.up.Load(), l.relay.down.Load()
+		s.BytesUp, s.BytesDown = l.relay.up.moved.Load(), l.relay.down.moved.Load()
 	}
 	return s
 }

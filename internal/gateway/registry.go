@@ -83,7 +83,7 @@ func (l *Live) moved() (up, down int64) {
 	if l.relay == nil {
 		return 0, 0
 	}
-	return l.relay.up.Load(), l.relay.down.Load()
+	return l.relay.up.moved.Load(), l.relay.down.moved.Load()
 }
 
 // small says whether a client holds at most half as many flows as the others do

@@ -17,6 +17,9 @@ type relayEnd struct {
 	handshake.Conn
 	reset                           func()
 	onReset, onTrunc, onLost, onErr reason.Code
+	name                            string // in the detail of a record
+
+	sideState
 }
 
 // relay is both sides, connected.
@@ -30,12 +33,17 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	r := &relay{
 		destHeld: fl.rec.DestPeer.Held(),
 		spawn:    fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
-		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
+		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), dead: make(chan struct{}),
+		idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
-		client: relayEnd{client, fl.client.Reset, reason.EndClientReset, reason.EndClientTrunc, reason.EndClientLost, reason.EndClientError},
+		client: relayEnd{Conn: client, reset: fl.client.Reset, name: "the client", onReset: reason.EndClientReset, onTrunc: reason.EndClientTrunc, onLost: reason.EndClientLost, onErr: reason.EndClientError},
 		alert:  handshake.AlertNone,
-		dest:   relayEnd{dest.Conn, dest.reset, reason.EndDestinationReset, reason.EndDestinationTrunc, reason.EndDestinationLost, reason.EndDestinationError},
+		dest:   relayEnd{Conn: dest.Conn, reset: dest.reset, name: "the destination", onReset: reason.EndDestinationReset, onTrunc: reason.EndDestinationTrunc, onLost: reason.EndDestinationLost, onErr: reason.EndDestinationError},
 	}
+	r.client.done, r.dest.done = make(chan struct{}), make(chan struct{})
+	to, _ := fl.client.(receiver)
+	r.down.aim(to, !r.client.tls())
+	r.up.aim(dest.sock, !r.dest.tls())
 	if code := fl.live.relaying(r); code != "" {
 		r.fail(code, nil)
 	}
@@ -44,40 +52,45 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 
 // relayed takes the end of a relay over into the record.
 func (fl *flow) relayed(r *relay) {
-	fl.rec.BytesUp, fl.rec.BytesDown = r.up.Load(), r.down.Load()
+	fl.rec.BytesUp, fl.rec.BytesDown = r.up.delivered(), r.down.delivered()
 	fl.rec.End, fl.rec.EndDetail = r.end, r.detail
 	if r.alert != handshake.AlertNone {
 		fl.rec.AlertReceived = r.alert
 	}
 }
 
-// relay moves bytes both ways until both sides are done. A FIN (or
-// close_notify) is passed on as such and the other direction goes on; a RST,
-// a truncation or any other failure is passed on as a RST.
+// relay moves bytes both ways until both sides are done. How each side's end is
+// passed on is in relayend.go.
 type relay struct {
 	spawn        func(func()) // runs a function in another goroutine
 	keepAlive    func()       // of the destination; nil where there is none
 	pool         *bufferPool
 	memory       Memory
-	over         chan struct{} // closed by the first fail
+	over         chan struct{} // closed when nothing more is read
+	dead         chan struct{} // closed by fail: both sides were reset
 	idle         time.Duration
 	stall        time.Duration
 	halfClosed   time.Duration
 	client, dest relayEnd
 	ctx          context.Context // of the run
-	up, down     atomic.Int64
-	lent         atomic.Int64 // bytes of buffers that it has now
-	destHeld     int          // bytes of the destination's certificates
-	began        time.Time    // by the monotonic clock: a wall clock that is set ends no flow
-	last         atomic.Int64 // nanoseconds from began to the last byte either way
-	half         atomic.Bool  // one side has sent all it had
+	up, down     delivery        // to the destination, to the client
+	lent         atomic.Int64    // bytes of buffers that it has now
+	destHeld     int             // bytes of the destination's certificates
+	began        time.Time       // by the monotonic clock: a wall clock that is set ends no flow
+	last         atomic.Int64    // nanoseconds from began to the last byte either way
+	half         atomic.Bool     // one side has sent all it had
+	settling     atomic.Bool     // both have
 
 	clientProgress, destProgress func() (stack.Progress, bool) // watch.go; nil: nobody knows
 
 	mu     sync.Mutex
-	end    reason.Code // the first cause
+	end    reason.Code // the first cause; "" while it may still end in order
 	detail string
 	alert  handshake.Alert
+	aside  string    // in the detail of an end that is no alarm
+	bare   *relayEnd // who ended without a close_notify, between two records
+	broken *relayEnd // who has ended the flow otherwise than in order
+	failed bool
 }
 
 func (r *relay) run(ctx context.Context) {
@@ -88,64 +101,58 @@ func (r *relay) run(ctx context.Context) {
 	watch := newRelayWatch(r, time.Now())
 	defer watch.stop()
 
-	done := make(chan struct{})
-	r.spawn(func() {
-		defer close(done)
-		r.copy(&r.dest, &r.client, &r.up)
-	})
+	r.spawn(func() { r.copy(&r.dest, &r.client, &r.up) })
 	r.copy(&r.client, &r.dest, &r.down)
-	<-done
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.end == "" {
-		r.end = reason.EndClean
-	}
-	// Both directions are closed and nothing is left to fail, or they were
-	// reset, and buffers are still to be given back.
-	_ = r.client.Close()
-	_ = r.dest.Close()
+	<-r.client.done
+	r.settle()
 }
 
-// ended says whether the relay has failed.
+// ended says whether the relay has failed, and gives back what it holds.
 func (r *relay) ended() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.end != ""
+	return r.failed
 }
 
-// failEnd ends the flow because of an error on one side.
-func (r *relay) failEnd(e *relayEnd, err error) {
-	switch {
-	case r.ctx.Err() != nil:
-		// The stack goes at the same time, and what it does to the connection
-		// may be seen here first.
-		r.fail(reason.EndDrain, nil)
-	case errors.Is(err, handshake.ErrTruncated):
-		r.fail(e.onTrunc, nil)
-	case isReset(err):
-		r.fail(e.onReset, nil)
-	case isLost(err):
-		r.fail(e.onLost, nil)
-	default:
-		r.fail(e.onErr, err)
-	}
-}
-
-// fail ends the flow: the first cause is kept and both sides get a RST.
+// fail ends the flow at once: both sides get a RST, and what they have not taken
+// is lost. The first cause is kept.
 func (r *relay) fail(code reason.Code, err error) {
+	r.up.freeze()
+	r.down.freeze()
 	r.mu.Lock()
-	if r.end == "" {
-		r.end = code
-		close(r.over)
-		if err != nil {
-			r.detail = err.Error()
-		}
-		var ae *handshake.AlertError
-		if errors.As(err, &ae) {
-			r.alert = ae.Alert
-		}
-	}
+	r.causeLocked(code, err)
+	first := !r.failed
+	r.failed = true
 	r.mu.Unlock()
 	r.client.reset()
 	r.dest.reset()
+	if first {
+		close(r.dead)
+	}
+}
+
+// causeLocked notes why the flow ends, where nothing else was the cause, and that
+// nothing more is read.
+func (r *relay) causeLocked(code reason.Code, err error) {
+	select {
+	case <-r.over:
+	default:
+		close(r.over)
+	}
+	if r.end != "" || code == "" {
+		return
+	}
+	r.end = code
+	if err != nil {
+		r.detail = err.Error()
+	}
+	r.alertLocked(err)
+}
+
+// alertLocked notes the alert that a side has sent in the place of an orderly end.
+func (r *relay) alertLocked(err error) {
+	var ae *handshake.AlertError
+	if errors.As(err, &ae) && r.alert == handshake.AlertNone {
+		r.alert = ae.Alert
+	}
 }

@@ -34,7 +34,7 @@ func TestEndsArePassedOn(t *testing.T) {
 		{"origin resets", "destination_reset", reset, nil, syscall.ECONNRESET, nil},
 		{"origin closes", "closed", func(c net.Conn) { _ = c.Close() }, nil, io.EOF, nil},
 		{"client resets", "client_reset", nil, func(_ *tls.Conn, raw interface{ Reset() }) { raw.Reset() }, nil, syscall.ECONNRESET},
-		{"client truncates", "client_truncated", nil, func(c *tls.Conn, _ interface{ Reset() }) {
+		{"client ends without close_notify", "closed_without_notify", nil, func(c *tls.Conn, _ interface{ Reset() }) {
 			_ = c.NetConn().(interface{ CloseWrite() error }).CloseWrite()
 		}, syscall.ECONNRESET, syscall.ECONNRESET},
 		{"client closes", "closed", nil, func(c *tls.Conn, _ interface{ Reset() }) { _ = c.CloseWrite() }, io.EOF, io.EOF},

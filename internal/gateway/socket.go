@@ -19,6 +19,7 @@ type socket struct {
 	finished atomic.Bool // we have sent a FIN
 
 	offering offering
+	written  atomic.Uint64 // bytes
 }
 
 // ready says whether a socket is; it is kept so that to ask allocates nothing.
@@ -57,6 +58,47 @@ func newSocket(c *net.TCPConn) *socket {
 	return s
 }
 
+// Write is TCPConn's, and counts.
+func (s *socket) Write(b []byte) (int, error) {
+	n, err := s.TCPConn.Write(b)
+	s.written.Add(uint64(max(n, 0)))
+	return n, err
+}
+
+// Written is how many bytes the kernel has taken.
+func (s *socket) Written() uint64 { return s.written.Load() }
+
+// Acked is how many of them the peer's TCP has acknowledged (tcp(7), SIOCOUTQ);
+// what it had stays known after a RST, until the socket is closed.
+func (s *socket) Acked() (n uint64, gone bool) {
+	written := s.written.Load()
+	gone = s.state() == unix.BPF_TCP_CLOSE
+	waiting, err := 0, errors.ErrUnsupported
+	if s.raw != nil {
+		_ = s.raw.Control(func(fd uintptr) { waiting, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	}
+	if err != nil {
+		return 0, true
+	}
+	if waiting > 0 && s.finished.Load() {
+		waiting-- // the FIN
+	}
+	return written - min(uint64(waiting), written), gone
+}
+
+// state is TCP's; CLOSE where the socket is closed.
+func (s *socket) state() uint8 {
+	state := uint8(unix.BPF_TCP_CLOSE)
+	if s.raw != nil {
+		_ = s.raw.Control(func(fd uintptr) {
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				state = info.State
+			}
+		})
+	}
+	return state
+}
+
 // WaitRead waits until Read will return something: data, an end or an error.
 func (s *socket) WaitRead() {
 	if s.raw != nil {
@@ -89,6 +131,7 @@ func (s *socket) Offer(pieces [][]byte) (int, error) {
 	o.pieces = pieces
 	err := s.raw.Control(o.try)
 	taken := max(o.taken, 0)
+	s.written.Add(uint64(taken))
 	if err == nil {
 		err = o.err
 	}

@@ -32,11 +32,5 @@ func (s *socket) CloseWrite() error {
 // half. After a FIN of the other side it would be in CLOSE-WAIT (RFC 9293, section
 // 3.3.2); Linux leaves for CLOSE at once only on a RST or an error of its own.
 func (s *socket) wasReset() bool {
-	if s.raw == nil || s.finished.Load() {
-		return false
-	}
-	var info *unix.TCPInfo
-	var err error
-	cerr := s.raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
-	return cerr == nil && err == nil && info.State == unix.BPF_TCP_CLOSE
+	return s.raw != nil && !s.finished.Load() && s.state() == unix.BPF_TCP_CLOSE
 }

@@ -60,8 +60,13 @@ func (w *relayWatch) look() {
 		w.keepAlive()
 		w.keepAlive = nil
 	}
+	if w.client.waits() || w.dest.waits() { // that is for limits.stall
+		w.r.last.Store(int64(now.Sub(w.r.began)))
+	}
 	quiet := now.Sub(w.r.began) - time.Duration(w.r.last.Load())
 	switch {
+	case w.r.settling.Load(): // only what is on its way is waited for
+		quiet = 0
 	case quiet >= w.r.idle:
 		w.r.fail(reason.EndIdle, nil)
 		return
@@ -108,6 +113,15 @@ type stall struct {
 	progress func() (stack.Progress, bool)
 	since    time.Time      // of first
 	first    stack.Progress // where the present wait began
+}
+
+// waits says whether data waits for the peer.
+func (s *stall) waits() bool {
+	if s.progress == nil {
+		return false
+	}
+	p, ok := s.progress()
+	return ok && p.Waiting > 0
 }
 
 func newStall(progress func() (stack.Progress, bool), now time.Time) *stall {

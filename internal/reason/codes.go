@@ -106,6 +106,7 @@ const (
 	EndDestinationReset Code = "destination_reset"
 	EndClientTrunc      Code = "client_truncated"
 	EndDestinationTrunc Code = "destination_truncated"
+	EndNoNotify         Code = "closed_without_notify"
 	EndIdle             Code = "idle_timeout"
 	EndHalfClosed       Code = "half_closed_timeout"
 	EndMemory           Code = "memory_pressure"
@@ -214,8 +215,9 @@ var entries = [...]Entry{
 	{EndClean, Ended, 9, NoAlert, "both sides closed in order", ""},
 	{EndClientReset, Ended, 9, NoAlert, "the client reset the connection", ""},
 	{EndDestinationReset, Ended, 9, NoAlert, "the destination reset the connection", ""},
-	{EndClientTrunc, Ended, 9, NoAlert, "the client closed without close_notify: the data may be cut short (RFC 8446, section 6.1)", ""},
-	{EndDestinationTrunc, Ended, 9, NoAlert, "the destination closed without close_notify: the data may be cut short (RFC 8446, section 6.1)", ""},
+	{EndClientTrunc, Ended, 9, NoAlert, "the client closed inside a TLS record: the data is cut short (RFC 8446, section 6.1)", ""},
+	{EndDestinationTrunc, Ended, 9, NoAlert, "the destination closed inside a TLS record: the data is cut short (RFC 8446, section 6.1)", ""},
+	{EndNoNotify, Ended, 9, NoAlert, "one side, named in the detail, closed between two TLS records and without close_notify, as many programs do; whether more should have come is not known (RFC 8446, section 6.1)", ""},
 	{EndIdle, Ended, 9, NoAlert, "nothing was sent either way for limits.idle", ""},
 	{EndHalfClosed, Ended, 9, NoAlert, "one side had closed, and nothing was sent either way for limits.half_closed", "raise limits.half_closed for clients that close and then wait long for the answer"},
 	{EndMemory, Ended, 9, NoAlert, "memory ran out (limits.memory), and this flow's client held the most data that nobody took", "look why the client or the destination does not read; otherwise raise limits.memory"},

@@ -259,7 +259,7 @@ func broken() []kind {
 		{name: "broken, resets a download", port: portPay, outcomes: one("verified/client_reset"), talk: func(t *try, raw net.Conn) error {
 			return t.abandon(raw, func() { reset(raw) })
 		}},
-		{name: "broken, no close_notify", port: portPay, outcomes: one("verified/client_truncated"), talk: func(t *try, raw net.Conn) error {
+		{name: "broken, no close_notify", port: portPay, outcomes: one("verified/closed_without_notify"), talk: func(t *try, raw net.Conn) error {
 			if err := t.speak(raw, nil); err != nil {
 				return fmt.Errorf("handshake: %w", err)
 			}

@@ -1,0 +1,45 @@
+package gateway
+
+import (
+	"io"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the peer has acknowledged is known after its RST too.
+func TestAckedAfterReset(t *testing.T) {
+	s, peer := socketPair(t)
+	_ = peer.SetReadBuffer(8 << 10)
+	_ = s.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	block := make([]byte, 64<<10)
+	for {
+		if _, err := s.Write(block); err != nil {
+			break
+		}
+	}
+	_ = peer.SetLinger(0)
+	_ = peer.Close() // unread data: a RST
+	s.until(t, unix.POLLHUP)
+	acked, gone := s.Acked()
+	if written := s.Written(); !gone || acked == 0 || acked >= written {
+		t.Errorf("%d of %d acknowledged, gone %t", acked, written, gone)
+	}
+
+	s, peer = socketPair(t)
+	if _, err := s.Write(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(peer, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.CloseWrite()
+	if acked, gone := s.Acked(); acked != 1000 || gone {
+		t.Errorf("%d of 1000 acknowledged, gone %t", acked, gone)
+	}
+	_ = s.Close()
+	if acked, gone := s.Acked(); acked != 0 || !gone {
+		t.Errorf("closed: %d, %t", acked, gone)
+	}
+}
