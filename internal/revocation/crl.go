@@ -68,6 +68,9 @@ func (l *List) Late(now time.Time) bool {
 // is a list of the certificate's issuer is the caller's question.
 func (l *List) Has(c *x509.Certificate) bool {
 	s, ok := serialOf(c)
+	if !ok && c.SerialNumber != nil && c.SerialNumber.Sign() > 0 {
+		s, ok = longSerial(c.SerialNumber.Bytes()), true
+	}
 	return ok && l.revoked.has(s)
 }
 
@@ -344,7 +347,7 @@ func entries(ctx context.Context, room *memory.Loan, in cryptobyte.String) (seri
 		if err := entryExtensions(extensions); err != nil {
 			return serials{}, fmt.Errorf("entry %d: %w", len(list)+1, err)
 		}
-		if s, ok := newSerial(number); ok {
+		if s, ok := listSerial(number); ok {
 			list = append(list, s)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -42,7 +41,7 @@ func (s scope) covers(c *x509.Certificate) bool {
 
 // key tells lists of one issuer apart that do not replace each other.
 func (s scope) key() string {
-	return fmt.Sprint(s.usersOnly, s.casOnly, strings.Join(s.uris, " "))
+	return fmt.Sprintf("%t %t %q", s.usersOnly, s.casOnly, s.uris)
 }
 
 // scopeOf reads the extensions of a list and refuses what cannot be used.

@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"slices"
 	"sort"
 )
@@ -13,8 +14,7 @@ const maxSerial = 20
 type serial [maxSerial]byte
 
 // newSerial takes the content octets of a DER INTEGER. It fails for a number
-// that is negative, empty or longer than maxSerial: no certificate that
-// crypto/x509 reads has such a number.
+// that is negative, empty or longer than maxSerial.
 func newSerial(content []byte) (s serial, ok bool) {
 	if len(content) == 0 || content[0]&0x80 != 0 {
 		return s, false
@@ -25,6 +25,27 @@ func newSerial(content []byte) (s serial, ok bool) {
 	}
 	copy(s[maxSerial-len(content):], content)
 	return s, true
+}
+
+// listSerial is newSerial for the entry of a list. A number longer than
+// maxSerial breaks RFC 5280, but crypto/x509 reads certificates that have one, and who
+// is revoked must be found: a digest stands for it. It fails for a number that is negative
+// or empty, which no certificate has that crypto/x509 reads.
+func listSerial(content []byte) (serial, bool) {
+	if len(content) == 0 || content[0]&0x80 != 0 {
+		return serial{}, false
+	}
+	if content = bytes.TrimLeft(content, "\x00"); len(content) > maxSerial {
+		return longSerial(content), true
+	}
+	return newSerial(append([]byte{0}, content...)) // a zero in front: newSerial takes the octets of a positive number
+}
+
+// longSerial stands for a number, big endian without zeros in front, that is
+// longer than maxSerial. No CA can choose a number that has the digest of another.
+func longSerial(number []byte) serial {
+	sum := sha256.Sum256(number)
+	return serial(sum[:maxSerial])
 }
 
 // serials is an immutable set of serial numbers: one sorted run of octets,
