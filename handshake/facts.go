@@ -3,6 +3,8 @@ package handshake
 import (
 	"fmt"
 	"strings"
+
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // agreed describes a State in one line, for the ledger.
@@ -19,5 +21,5 @@ func (s *State) agreed() string {
 
 // describePeer names the leaf and the authority, for the ledger.
 func describePeer(p *Peer) string {
-	return fmt.Sprintf("%s, authority %s", cut(p.Leaf().Subject.String(), maxNameLength), p.Authority)
+	return fmt.Sprintf("%s, authority %s", certname.Shown(p.Leaf().RawSubject, maxNameLength), p.Authority)
 }

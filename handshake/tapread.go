@@ -2,14 +2,14 @@ package handshake
 
 import (
 	"crypto/sha256"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"fmt"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // Bounds of what the ledger quotes: names a peer lists, and bytes of one name.
@@ -158,14 +158,10 @@ func (c *nameTexts) of(der []byte) string {
 
 // dnString is a distinguished name as RFC 4514 writes it, bounded.
 func dnString(der []byte) string {
-	if len(der) > maxDN { // writing it takes time with the square of its length
+	if len(der) > maxDN {
 		return fmt.Sprintf("(a name of %d bytes)", len(der))
 	}
-	var rdn pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
-		return "(undecodable name)"
-	}
-	return cut(rdn.String(), maxNameLength)
+	return certname.Shown(der, maxNameLength)
 }
 
 // certificate reads both forms (RFC 5246, section 7.4.2; RFC 8446, section

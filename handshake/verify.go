@@ -4,8 +4,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/work"
 )
@@ -187,6 +189,10 @@ func (v *verifier) explain(path []*x509.Certificate, err error) *fault {
 	if !errors.As(err, &invalid) {
 		return f
 	}
+	// What was judged are copies without their names (byX509).
+	if i := slices.IndexFunc(path, func(c *x509.Certificate) bool { return invalid.Cert != nil && c.Equal(invalid.Cert) }); i >= 0 {
+		invalid.Cert = path[i]
+	}
 	if invalid.Cert != nil {
 		f.detail = v.about(invalid.Cert)
 	}
@@ -211,5 +217,5 @@ func (v *verifier) explain(path []*x509.Certificate, err error) *fault {
 
 // about names a certificate: subject and serial number.
 func (v *verifier) about(c *x509.Certificate) string {
-	return fmt.Sprintf("%q, serial %x", cut(c.Subject.String(), maxNameLength), c.SerialNumber)
+	return fmt.Sprintf("\"%s\", serial %x", certname.Shown(c.RawSubject, maxNameLength), c.SerialNumber)
 }

@@ -3,8 +3,10 @@ package handshake
 import (
 	"crypto/x509"
 	"fmt"
+	"net/url"
 	"strings"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -24,15 +26,19 @@ func (v *verifier) constrained(chain []*x509.Certificate) *fault {
 		}
 		mails, uris := permits(ca.PermittedEmailAddresses), permits(ca.PermittedURIDomains)
 		for _, c := range chain[:i] {
-			for _, mail := range c.EmailAddresses {
+			names, err := certname.ReadAltNames(c.Extensions)
+			if err != nil {
+				return &fault{code: reason.BadCertificate, detail: v.about(c) + ": " + err.Error()}
+			}
+			for _, mail := range names.Email {
 				at := strings.LastIndexByte(mail, '@')
 				if !mails.permit(mail[:at+1], mail[at+1:]) {
 					return v.beyond(c, ca, "e-mail address", mail)
 				}
 			}
-			for _, uri := range c.URIs {
-				if !uris.permit("", uri.Hostname()) {
-					return v.beyond(c, ca, "URI", uri.String())
+			for _, uri := range names.URI {
+				if u, err := url.Parse(uri); err != nil || !uris.permit("", u.Hostname()) {
+					return v.beyond(c, ca, "URI", uri)
 				}
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/work"
 )
@@ -125,7 +126,7 @@ func (s *search) under(a *Authority) ([]*x509.Certificate, *fault) {
 	}
 	return nil, &fault{
 		code:   reason.UnknownCA,
-		detail: fmt.Sprintf("the chain ends at issuer %q, which is not a CA of authority %q", cut(w.end().Issuer.String(), maxNameLength), a.Name),
+		detail: fmt.Sprintf("the chain ends at issuer \"%s\", which is not a CA of authority %q", certname.Shown(w.end().RawIssuer, maxNameLength), a.Name),
 	}
 }
 

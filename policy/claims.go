@@ -6,13 +6,13 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // claims is what a certificate says of its owner, taken apart once for all
@@ -22,7 +22,7 @@ type claims struct {
 	leaf  *x509.Certificate
 	state *handshake.State // nil where it is not known
 	now   time.Time
-	names altNames
+	names certname.AltNames
 	// Read when a condition asks for them: most policies do not, and it costs
 	// more than the rest of a decision.
 	subjectDN, issuerDN dn
@@ -31,26 +31,39 @@ type claims struct {
 	keyBits             int
 }
 
-// dn is a distinguished name as RFC 4514 has it; "" for an undecodable one.
+// dn is a distinguished name; one that cannot be decoded has no attribute.
 type dn struct {
-	text string
+	name certname.Name
+	text string // as RFC 4514 has it, "" while it was not asked for
 	read bool
 }
 
-func (d *dn) of(raw []byte) string {
+func (d *dn) of(raw []byte) certname.Name {
 	if !d.read {
-		d.text, d.read = distinguishedName(raw), true
+		d.read = true
+		if name, err := certname.Parse(raw); err == nil {
+			d.name = name
+		}
+	}
+	return d.name
+}
+
+func (d *dn) textOf(raw []byte) string {
+	if d.text == "" {
+		d.text = d.of(raw).String()
 	}
 	return d.text
 }
 
-func (c *claims) subject() string { return c.subjectDN.of(c.leaf.RawSubject) }
-func (c *claims) issuer() string  { return c.issuerDN.of(c.leaf.RawIssuer) }
+func (c *claims) subject() string            { return c.subjectDN.textOf(c.leaf.RawSubject) }
+func (c *claims) issuer() string             { return c.issuerDN.textOf(c.leaf.RawIssuer) }
+func (c *claims) subjectName() certname.Name { return c.subjectDN.of(c.leaf.RawSubject) }
+func (c *claims) issuerName() certname.Name  { return c.issuerDN.of(c.leaf.RawIssuer) }
 
 // readClaims fails on names that cannot be decoded.
 func readClaims(f Facts) (*claims, error) {
 	leaf := f.Peer.Leaf()
-	names, err := readAltNames(leaf)
+	names, err := certname.ReadAltNames(leaf.Extensions)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +77,9 @@ func readClaims(f Facts) (*claims, error) {
 
 // uris are the certificate's URIs as patterns are held against them.
 func (c *claims) uris() []uriClaim {
-	_, svid := c.names.spiffe()
-	out := make([]uriClaim, len(c.names.uri))
-	for i, u := range c.names.uri {
+	_, svid := SPIFFEID(&c.names)
+	out := make([]uriClaim, len(c.names.URI))
+	for i, u := range c.names.URI {
 		out[i] = uriClaim{u, svid}
 	}
 	return out
@@ -75,7 +88,7 @@ func (c *claims) uris() []uriClaim {
 // dns are the certificate's DNS names that are legal; others fit nothing.
 func (c *claims) dns() []hostPattern {
 	var out []hostPattern
-	for _, s := range c.names.dns {
+	for _, s := range c.names.DNS {
 		if p, err := parseHostPattern(s); err == nil {
 			out = append(out, p)
 		}
@@ -85,7 +98,7 @@ func (c *claims) dns() []hostPattern {
 
 // trustDomain is that of the certificate's SPIFFE id, "" without one.
 func (c *claims) trustDomain() string {
-	id, ok := c.names.spiffe()
+	id, ok := SPIFFEID(&c.names)
 	if !ok {
 		return ""
 	}
@@ -104,7 +117,9 @@ func (c *claims) issuers() []*x509.Certificate {
 func (c *claims) chainSubjects() []string {
 	var out []string
 	for _, ca := range c.issuers() {
-		out = append(out, distinguishedName(ca.RawSubject))
+		if name, err := certname.Parse(ca.RawSubject); err == nil {
+			out = append(out, name.String())
+		}
 	}
 	return out
 }
@@ -163,38 +178,6 @@ func (c *claims) usages() []string {
 		}
 	}
 	return out
-}
-
-var (
-	oidCommonName   = asn1.ObjectIdentifier{2, 5, 4, 3}
-	oidSerialNumber = asn1.ObjectIdentifier{2, 5, 4, 5}
-)
-
-// only returns an attribute of a name that has exactly one of its type: of
-// several, whoever reads the certificate may take another one.
-func only(name pkix.Name, attribute asn1.ObjectIdentifier) string {
-	value, n := "", 0
-	for _, attr := range name.Names {
-		if attr.Type.Equal(attribute) {
-			value, _ = attr.Value.(string)
-			n++
-		}
-	}
-	if n != 1 {
-		return ""
-	}
-	return value
-}
-
-// distinguishedName writes a name as RFC 4514 has it, from the bytes of the
-// certificate: pkix.Name would bring the attributes into an order of its own,
-// and other names into the same string.
-func distinguishedName(raw []byte) string {
-	var dn pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(raw, &dn); err != nil || len(rest) != 0 {
-		return ""
-	}
-	return dn.String()
 }
 
 // The words of key_type, with the largest size in bits of those that have one.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // compileAllow compiles the alternatives of a rule.
@@ -51,26 +52,26 @@ type maker struct {
 
 func compileAlternative(at scope, spec *AllowSpec) alternative {
 	m := &maker{at: at}
-	need(m, "san_dns", spec.SANDNS, hostKind, true, (*claims).dns, func(c *claims) []string { return c.names.dns })
-	need(m, "san_uri", spec.SANURI, uriKind, true, (*claims).uris, func(c *claims) []string { return c.names.uri })
+	need(m, "san_dns", spec.SANDNS, hostKind, true, (*claims).dns, func(c *claims) []string { return c.names.DNS })
+	need(m, "san_uri", spec.SANURI, uriKind, true, (*claims).uris, func(c *claims) []string { return c.names.URI })
 	m.words("spiffe_domain", spec.SPIFFEDomain, domainKind, false, func(c *claims) []string { return []string{c.trustDomain()} })
 	need(m, "san_email", spec.SANEmail, emailKind, true, emailsOf, emailsOf)
-	need(m, "san_ip", spec.SANIP, prefixKind, true, func(c *claims) addrs { return c.names.ip }, func(c *claims) []string { return texts(c.names.ip) })
-	m.words("san_dirname", spec.SANDirName, dnKind, true, func(c *claims) []string { return c.names.dirName })
-	m.words("san_rid", spec.SANRID, oidKind, true, func(c *claims) []string { return c.names.rid })
-	m.words("san_other", spec.SANOther, otherKind, true, func(c *claims) []string { return c.names.otherName })
+	need(m, "san_ip", spec.SANIP, prefixKind, true, func(c *claims) addrs { return c.names.IP }, func(c *claims) []string { return texts(c.names.IP) })
+	m.words("san_dirname", spec.SANDirName, dnKind, true, func(c *claims) []string { return c.names.Dir })
+	m.words("san_rid", spec.SANRID, oidKind, true, func(c *claims) []string { return c.names.RID })
+	m.words("san_other", spec.SANOther, otherKind, true, func(c *claims) []string { return c.names.Other })
 
 	m.words("subject", spec.Subject, dnKind, false, func(c *claims) []string { return []string{c.subject()} })
-	m.words("subject_cn", spec.SubjectCN, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidCommonName)} })
-	m.words("subject_o", spec.SubjectO, textKind, false, func(c *claims) []string { return c.leaf.Subject.Organization })
-	m.words("subject_ou", spec.SubjectOU, textKind, false, func(c *claims) []string { return c.leaf.Subject.OrganizationalUnit })
-	m.words("subject_c", spec.SubjectC, landKind, false, func(c *claims) []string { return c.leaf.Subject.Country })
-	m.words("subject_serial", spec.SubjectSerial, textKind, false, func(c *claims) []string { return []string{only(c.leaf.Subject, oidSerialNumber)} })
+	m.words("subject_cn", spec.SubjectCN, textKind, false, func(c *claims) []string { return []string{c.subjectName().Only(certname.CommonName)} })
+	m.words("subject_o", spec.SubjectO, textKind, false, func(c *claims) []string { return c.subjectName().All(certname.Organization) })
+	m.words("subject_ou", spec.SubjectOU, textKind, false, func(c *claims) []string { return c.subjectName().All(certname.OrganizationalUnit) })
+	m.words("subject_c", spec.SubjectC, landKind, false, func(c *claims) []string { return c.subjectName().All(certname.Country) })
+	m.words("subject_serial", spec.SubjectSerial, textKind, false, func(c *claims) []string { return []string{c.subjectName().Only(certname.SerialNumber)} })
 
 	m.words("issuer", spec.Issuer, dnKind, true, func(c *claims) []string { return []string{c.issuer()} })
-	m.words("issuer_cn", spec.IssuerCN, textKind, true, func(c *claims) []string { return []string{only(c.leaf.Issuer, oidCommonName)} })
-	m.words("issuer_o", spec.IssuerO, textKind, true, func(c *claims) []string { return c.leaf.Issuer.Organization })
-	m.words("issuer_ou", spec.IssuerOU, textKind, true, func(c *claims) []string { return c.leaf.Issuer.OrganizationalUnit })
+	m.words("issuer_cn", spec.IssuerCN, textKind, true, func(c *claims) []string { return []string{c.issuerName().Only(certname.CommonName)} })
+	m.words("issuer_o", spec.IssuerO, textKind, true, func(c *claims) []string { return c.issuerName().All(certname.Organization) })
+	m.words("issuer_ou", spec.IssuerOU, textKind, true, func(c *claims) []string { return c.issuerName().All(certname.OrganizationalUnit) })
 	m.words("chain_subject", spec.ChainSubject, dnKind, true, (*claims).chainSubjects)
 	m.words("chain_spki", spec.ChainSPKI, spkiKind, true, (*claims).chainSPKI)
 	m.words("serial", spec.Serial, serialKind, false, func(c *claims) []string { return []string{c.serial} })
@@ -115,7 +116,7 @@ func (m *maker) words(field string, entries []string, k *kind[string, string], n
 	}, have)
 }
 
-func emailsOf(c *claims) []string { return c.names.email }
+func emailsOf(c *claims) []string { return c.names.Email }
 
 func (m *maker) codes(field string, entries []string, resolve func(string) (uint16, error), word func(uint16) string, of func(*handshake.State) uint16) {
 	have := func(c *claims) []uint16 {

@@ -24,8 +24,8 @@ func rareNames(t *testing.T) pkix.Extension {
 	dir := must(pkix.Name{CommonName: "Press 1", Organization: []string{"Corp"}}.ToRDNSequence(), "")
 	rid := must(asn1.ObjectIdentifier{1, 2, 3, 4}, "")[2:]
 	names := []asn1.RawValue{
-		{Class: 2, Tag: tagOther, IsCompound: true, Bytes: other}, {Class: 2, Tag: tagDirName, IsCompound: true, Bytes: dir}, {Class: 2, Tag: tagRID, Bytes: rid},
-		{Class: 2, Tag: tagURI, Bytes: []byte("spiffe://corp.example/pay/api")},
+		{Class: 2, Tag: 0, IsCompound: true, Bytes: other}, {Class: 2, Tag: 4, IsCompound: true, Bytes: dir}, {Class: 2, Tag: 8, Bytes: rid},
+		{Class: 2, Tag: 6, Bytes: []byte("spiffe://corp.example/pay/api")},
 	}
 	return pkix.Extension{Id: oidSubjectAltName, Value: must(names, "")}
 }

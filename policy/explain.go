@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -228,11 +229,11 @@ func (e *Explanation) demandWhen(r *rule, f Facts, c *claims, add func(condition
 
 // describe names a certificate for a person: its subject, or a name of it.
 func describe(leaf *x509.Certificate) string {
-	if s := leaf.Subject.String(); s != "" {
+	if s := certname.Subject(leaf); s != "" {
 		return clip(s)
 	}
-	names, err := readAltNames(leaf)
-	if all := slices.Concat(names.uri, names.dns, names.email); err == nil && len(all) > 0 {
+	names, err := certname.ReadAltNames(leaf.Extensions)
+	if all := slices.Concat(names.URI, names.DNS, names.Email); err == nil && len(all) > 0 {
 		return clip(all[0])
 	}
 	return fmt.Sprintf("one without a name, serial %x", leaf.SerialNumber)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
 
@@ -27,11 +28,13 @@ func parseText(s string) (string, error) {
 	return s, nil
 }
 
+// parseDN reads a distinguished name into the one form in which those of
+// certificates are compared with it.
 func parseDN(s string) (string, error) {
 	if !strings.Contains(s, "=") {
 		return "", errors.New(`this is a distinguished name in the form of RFC 4514, "CN=Staff CA,O=Example"`)
 	}
-	return parseText(s)
+	return certname.Canonical(s)
 }
 
 func parseSPKI(s string) (string, error) {

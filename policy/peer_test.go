@@ -237,9 +237,9 @@ func TestHostileNames(t *testing.T) {
 		{san_dns: ["a.example", "*.example"]}, {san_uri: ["spiffe://corp/pay", "https://a.example/**", "spiffe://corp/**", "https://a.example/x"]},
 		{san_email: ["*@example.org", "joe@example.org"]}, {san_ip: ["0.0.0.0/0", "::/0"]}, {subject_cn: [admin]}]}`
 	set, plan, f := policyWith(t, allowAll)
-	dns := func(s string) rawName { return rawName{tagDNS, []byte(s)} }
-	uri := func(s string) rawName { return rawName{tagURI, []byte(s)} }
-	email := func(s string) rawName { return rawName{tagEmail, []byte(s)} }
+	dns := func(s string) rawName { return rawName{2, []byte(s)} }
+	uri := func(s string) rawName { return rawName{6, []byte(s)} }
+	email := func(s string) rawName { return rawName{1, []byte(s)} }
 	for name, tt := range map[string]struct {
 		san  pkix.Extension
 		want reason.Code
@@ -264,8 +264,8 @@ func TestHostileNames(t *testing.T) {
 		"two at signs":           {sanExtension(email("joe@evil@example.org")), reason.NotAllowed},
 		"quoted local part":      {sanExtension(email(`"joe@evil"@example.org`)), reason.NotAllowed},
 		"NUL in an e-mail":       {sanExtension(email("joe@example.org\x00")), reason.NotAllowed},
-		"address of three bytes": {sanExtension(rawName{tagIP, []byte{10, 0, 0}}), reason.BadCertificate},
-		"address with a mask":    {sanExtension(rawName{tagIP, []byte{10, 0, 0, 0, 255, 0, 0, 0}}), reason.BadCertificate},
+		"address of three bytes": {sanExtension(rawName{7, []byte{10, 0, 0}}), reason.BadCertificate},
+		"address with a mask":    {sanExtension(rawName{7, []byte{10, 0, 0, 0, 255, 0, 0, 0}}), reason.BadCertificate},
 		"garbage":                {pkix.Extension{Id: oidSubjectAltName, Value: []byte{0x30, 0x05, 1}}, reason.BadCertificate},
 		"trailing bytes":         {pkix.Extension{Id: oidSubjectAltName, Value: append(sanExtension(dns("a.example")).Value, 0)}, reason.BadCertificate},
 		"not context-specific":   {pkix.Extension{Id: oidSubjectAltName, Value: []byte{0x30, 0x03, 0x0c, 0x01, 'a'}}, reason.BadCertificate},
@@ -306,6 +306,11 @@ type rawName struct {
 	tag   int
 	bytes []byte
 }
+
+var (
+	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidCommonName     = asn1.ObjectIdentifier{2, 5, 4, 3}
+)
 
 // sanExtension writes a subjectAltName, also one that no CA should.
 func sanExtension(names ...rawName) pkix.Extension {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
 
@@ -77,32 +78,32 @@ func parsePermittedEmail(s string) (string, error) {
 
 // refusal names the first name of the certificate that the authority may not
 // speak for, "" if there is none. It may quote the peer.
-func (p *permits) refusal(n *altNames) string {
+func (p *permits) refusal(n *certname.AltNames) string {
 	if p == nil {
 		return ""
 	}
-	for _, s := range n.dns {
+	for _, s := range n.DNS {
 		if !p.permitsDNS(s) {
 			return "DNS " + clip(s)
 		}
 	}
-	for _, s := range n.uri {
+	for _, s := range n.URI {
 		if !p.permitsURI(s, n) {
 			return "URI " + clip(s)
 		}
 	}
-	for _, s := range n.email {
+	for _, s := range n.Email {
 		if _, domain, err := splitEmail(s); err != nil || !slices.Contains(p.email, domain) {
 			return "email " + clip(s)
 		}
 	}
-	for _, a := range n.ip {
+	for _, a := range n.IP {
 		if !p.permitsIP(a) {
 			return "IP " + a.String()
 		}
 	}
-	if n.other > 0 {
-		return fmt.Sprintf("%d name(s) of a kind that permits has no word for", n.other)
+	if others := len(n.Dir) + len(n.RID) + len(n.Other) + len(n.Rest); others > 0 {
+		return fmt.Sprintf("%d name(s) of a kind that permits has no word for", others)
 	}
 	return ""
 }
@@ -125,9 +126,9 @@ func (p *permits) permitsDNS(s string) bool {
 
 // permitsURI judges a URI. One with the SPIFFE scheme must be the SPIFFE id of
 // the certificate, of a permitted trust domain.
-func (p *permits) permitsURI(s string, n *altNames) bool {
+func (p *permits) permitsURI(s string, n *certname.AltNames) bool {
 	if isSPIFFE(s) {
-		id, ok := n.spiffe()
+		id, ok := SPIFFEID(n)
 		domain, _, _ := strings.Cut(strings.TrimPrefix(id, spiffeScheme), "/")
 		return ok && slices.Contains(p.spiffe, domain)
 	}

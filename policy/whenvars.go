@@ -7,6 +7,7 @@ import (
 	"cel.dev/cel-go/cel"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // The variables of one kind share the beginning of their names.
@@ -67,19 +68,19 @@ var variables = [...]Variable{
 	{Name: "cert.present", Doc: "whether the client showed a certificate", kind: cel.BoolType, get: func(a *activation) any { return a.claims != nil }},
 	{Name: "cert.authority", Doc: "the entry of authorities that the chain leads to", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.peer.Authority })},
 	{Name: "cert.subject", Doc: "the subject's distinguished name, RFC 4514", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.subject() })},
-	{Name: "cert.subject_cn", Doc: `the subject's common name; "" where there is none, or more than one`, kind: cel.StringType, get: ofCert(func(c *claims) any { return only(c.leaf.Subject, oidCommonName) })},
-	{Name: "cert.subject_o", Doc: "the subject's organizations", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.leaf.Subject.Organization) })},
-	{Name: "cert.subject_ou", Doc: "the subject's organizational units", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.leaf.Subject.OrganizationalUnit) })},
-	{Name: "cert.subject_c", Doc: "the subject's countries", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.leaf.Subject.Country) })},
+	{Name: "cert.subject_cn", Doc: `the subject's common name; "" where there is none, or more than one`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.subjectName().Only(certname.CommonName) })},
+	{Name: "cert.subject_o", Doc: "the subject's organizations", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.subjectName().All(certname.Organization)) })},
+	{Name: "cert.subject_ou", Doc: "the subject's organizational units", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.subjectName().All(certname.OrganizationalUnit)) })},
+	{Name: "cert.subject_c", Doc: "the subject's countries", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.subjectName().All(certname.Country)) })},
 	{Name: "cert.issuer", Doc: "the issuer's distinguished name, RFC 4514", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.issuer() })},
-	{Name: "cert.issuer_cn", Doc: `the issuer's common name; "" where there is none, or more than one`, kind: cel.StringType, get: ofCert(func(c *claims) any { return only(c.leaf.Issuer, oidCommonName) })},
-	{Name: "cert.san_dns", Doc: "the DNS names of the certificate, as they stand there", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.dns) })},
-	{Name: "cert.san_uri", Doc: "the URIs of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.uri) })},
-	{Name: "cert.san_email", Doc: "the e-mail addresses of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.email) })},
-	{Name: "cert.san_ip", Doc: "the IP addresses of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(texts(c.names.ip)) })},
-	{Name: "cert.san_other", Doc: `the otherNames of the certificate that are text, as "OID=text"`, kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.otherName) })},
+	{Name: "cert.issuer_cn", Doc: `the issuer's common name; "" where there is none, or more than one`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.issuerName().Only(certname.CommonName) })},
+	{Name: "cert.san_dns", Doc: "the DNS names of the certificate, as they stand there", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.DNS) })},
+	{Name: "cert.san_uri", Doc: "the URIs of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.URI) })},
+	{Name: "cert.san_email", Doc: "the e-mail addresses of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.Email) })},
+	{Name: "cert.san_ip", Doc: "the IP addresses of the certificate", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(texts(c.names.IP)) })},
+	{Name: "cert.san_other", Doc: `the otherNames of the certificate that are text, as "OID=text"`, kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.names.Other) })},
 	{Name: "cert.spiffe_id", Doc: `the certificate's SPIFFE id, "" where it has none`, kind: cel.StringType, get: ofCert(func(c *claims) any {
-		id, _ := c.names.spiffe()
+		id, _ := SPIFFEID(&c.names)
 		return id
 	})},
 	{Name: "cert.spiffe_domain", Doc: `the trust domain of the SPIFFE id, "" where there is none`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.trustDomain() })},

@@ -21,7 +21,7 @@ type explainer struct{ w io.Writer }
 // field prints "  name      text", the text wrapped.
 func (p explainer) field(name, text string) {
 	const indent = 12
-	for i, line := range wrap(escape.String(text, 0), explainWidth-indent) {
+	for i, line := range wrap(escape.Shown(text, 0), explainWidth-indent) {
 		if i > 0 {
 			name = ""
 		}
@@ -31,7 +31,7 @@ func (p explainer) field(name, text string) {
 
 // under prints a text below something else, wrapped.
 func (p explainer) under(text string) {
-	for _, line := range wrap(escape.String(text, 0), explainWidth-8) {
+	for _, line := range wrap(escape.Shown(text, 0), explainWidth-8) {
 		fmt.Fprintf(p.w, "        %s\n", line)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 func printInit(w io.Writer, f *pkiFlags, r *pki.InitResult) error {
 	return printLines(w,
-		"Made the CA "+escape.String(r.Certificate.Subject, 0)+": "+r.Certificate.Key+", valid to "+day(*r.Certificate.NotAfter)+".",
+		"Made the CA "+escape.Shown(r.Certificate.Subject, 0)+": "+r.Certificate.Key+", valid to "+day(*r.Certificate.NotAfter)+".",
 		"  certificate      "+r.CertFile+"   for all who must trust it",
 		"  key              "+r.KeyFile+"   for nobody else",
 		"  revocation list  "+r.CRLFile+"  nobody revoked yet",
@@ -31,7 +31,7 @@ func printIssue(w io.Writer, f *pkiFlags, r *pki.IssueResult) error {
 		lines = append(lines, "  - "+escape.String(n, 0))
 	}
 	if len(c.Names) == 0 {
-		lines = append(lines, "  - "+escape.String(c.Subject, 0))
+		lines = append(lines, "  - "+escape.Shown(c.Subject, 0))
 	}
 	lines = append(lines, "",
 		"  certificate  "+r.CertFile,
@@ -67,7 +67,7 @@ func audience(c pki.Item) string {
 }
 
 func printRevoke(w io.Writer, r *pki.RevokeResult) error {
-	who := escape.String(r.Subject, 0)
+	who := escape.Shown(r.Subject, 0)
 	if len(r.Names) > 0 {
 		who = escape.String(strings.Join(r.Names, ", "), 0)
 	}

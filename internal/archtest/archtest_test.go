@@ -78,6 +78,7 @@ var bans = []ban{
 	{"internal/reason", module, nil, "a leaf that everyone may import"},
 	{"internal/fielderr", module, nil, "a leaf that everyone may import"},
 	{"internal/escape", module, nil, "a leaf that everyone may import"},
+	{"internal/certname", module, nil, "a leaf that everyone may import"},
 	{"internal/keyusage", module, nil, "a leaf that everyone may import"},
 	{"internal/audit", module + "stack", nil, "the record is written for any flow"},
 	{"internal/audit", module + "policy", nil, "the record carries words, not rules"},

@@ -1,13 +1,13 @@
 package audit
 
 import (
-	"crypto/x509"
 	"fmt"
 	"time"
 
 	"go.uber.org/zap/zapcore"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -59,12 +59,12 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	// proven first: whoever reads the rest must know whether it is a claim.
 	enc.AddBool("proven", p.p.Proven)
 	c := p.p.Leaf()
-	enc.AddString("subject", escape.String(c.Subject.String(), 0))
-	enc.AddString("issuer", escape.String(c.Issuer.String(), 0))
+	enc.AddString("subject", certname.Subject(c))
+	enc.AddString("issuer", certname.Issuer(c))
 	if c.SerialNumber != nil {
 		enc.AddString("serial", escape.String(c.SerialNumber.Text(16), 0))
 	}
-	if names := SANs(c); len(names) > 0 {
+	if names := certname.AltTexts(c.Extensions); len(names) > 0 {
 		if err := enc.AddArray("sans", stringArray(names)); err != nil {
 			return err
 		}
@@ -103,25 +103,6 @@ func (r *Revocation) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("detail", escape.String(r.Detail, 0))
 	}
 	return nil
-}
-
-// SANs lists the subject alternative names of a certificate with their kind
-// in front: "dns:a.example", "uri:spiffe://corp/x", "email:x@y", "ip:192.0.2.1".
-func SANs(c *x509.Certificate) []string {
-	var names []string
-	for _, n := range c.DNSNames {
-		names = append(names, "dns:"+n)
-	}
-	for _, u := range c.URIs {
-		names = append(names, "uri:"+u.String())
-	}
-	for _, e := range c.EmailAddresses {
-		names = append(names, "email:"+e)
-	}
-	for _, ip := range c.IPAddresses {
-		names = append(names, "ip:"+ip.String())
-	}
-	return names
 }
 
 type entries []handshake.Entry

@@ -116,7 +116,7 @@ func TestRecordGolden(t *testing.T) {
 		t.Errorf("unescaped text of a peer in %q", line)
 	}
 	p := m["peer"].(map[string]any)
-	if got := p["subject"]; got != `CN=client\x1b[31m\n\u202e` {
+	if got := p["subject"]; got != `CN=client\1B[31m\0A\E2\80\AE` {
 		t.Errorf("subject = %q", got)
 	}
 	for k, want := range map[string]any{

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/mint"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/policy"
@@ -56,7 +57,7 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 	for i, c := range chain {
 		what := file + ": the issuing CA"
 		if i > 0 {
-			what = fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+			what = fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		}
 		b.expiring(path+".issuer", file, what, c)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pki"
@@ -43,7 +44,7 @@ func (b *builder) authority(name string, env *policy.Environment) {
 	}
 	roots, good := make([]*x509.Certificate, 0, len(certs)), true
 	for i, c := range certs {
-		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
 		case slices.ContainsFunc(roots, c.Equal):
 			b.warn(path, what+" is there twice")
@@ -190,11 +191,11 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 		b.add(path, file+": not for server authentication (extended key usage, RFC 5280, section 4.2.1.12): every client would refuse it")
 	}
 	b.usable(path, file, leaf)
-	if len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
+	if len(certname.Alt(leaf.Extensions)) == 0 {
 		b.warn(path, file+": no subject alternative name: clients that follow RFC 9525 refuse it")
 	}
 	for i, c := range certs {
-		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
 		case b.now.Before(c.NotBefore):
 			b.add(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/revocation"
 )
 
@@ -103,7 +104,7 @@ func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []
 	}
 	signed := leadingTo(roots, certs)
 	for i, c := range certs {
-		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, quote(c.Subject.String()))
+		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
 		case !c.BasicConstraintsValid || !c.IsCA:
 			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
@@ -191,7 +192,7 @@ func (b *builder) noListOf(name string, a *revocation.Authority) {
 		if !slices.ContainsFunc(a.Sources, func(s revocation.Source) bool {
 			return slices.ContainsFunc(s.Lists, func(l *revocation.List) bool { return l.IssuedBy(ca) })
 		}) {
-			b.warn(keyPath("authorities", name)+".crl", fmt.Sprintf("no list of %s: what it has issued is refused (revocation: hard)", quote(ca.Subject.String())))
+			b.warn(keyPath("authorities", name)+".crl", fmt.Sprintf("no list of %s: what it has issued is refused (revocation: hard)", certname.Quoted(ca)))
 		}
 	}
 }

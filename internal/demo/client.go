@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/lab"
 )
@@ -84,7 +85,7 @@ func (a attempt) run(ctx context.Context, l *lab.Lab) View {
 	err = t.HandshakeContext(ctx)
 	server := ""
 	if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 {
-		server = escape.String(certs[0].Subject.String(), 0)
+		server = certname.Subject(certs[0])
 	}
 	var v View
 	if err != nil {

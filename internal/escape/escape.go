@@ -16,7 +16,14 @@ const MaxString = 512
 // Unicode character written as a Go escape (\x00, \u202e), backslashes
 // doubled, and cut to at most max bytes with "..." at the cut. max <= 0 means
 // MaxString.
-func String(s string, max int) string {
+func String(s string, max int) string { return escaped(s, max, `\\`) }
+
+// Shown is String for a text whose maker has escaped it already, such as a
+// distinguished name (RFC 4514): a backslash stays as it is.
+func Shown(s string, max int) string { return escaped(s, max, `\`) }
+
+// escaped writes backslash for each backslash.
+func escaped(s string, max int, backslash string) string {
 	if max <= 0 {
 		max = MaxString
 	}
@@ -31,7 +38,7 @@ func String(s string, max int) string {
 		case r == utf8.RuneError && n == 1:
 			out = append(out, `\x`+hex2(s[0])...)
 		case r == '\\':
-			out = append(out, `\\`...)
+			out = append(out, backslash...)
 		case r == '"' || strconv.IsPrint(r):
 			out = append(out, s[:n]...)
 		default:

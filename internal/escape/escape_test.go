@@ -26,6 +26,15 @@ func TestString(t *testing.T) {
 	}
 }
 
+// A distinguished name keeps its escapes, and hides nothing behind them.
+func TestShown(t *testing.T) {
+	for in, want := range map[string]string{`CN=a\,b`: `CN=a\,b`, "CN=a\\00\x1b": `CN=a\00\x1b`, `CN=\\`: `CN=\\`} {
+		if got := Shown(in, 0); got != want {
+			t.Errorf("Shown(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzString(f *testing.F) {
 	f.Add("a\x1b[0m\u2066\xfe", 10)
 	f.Fuzz(func(t *testing.T, s string, max int) {

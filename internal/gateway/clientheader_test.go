@@ -2,12 +2,17 @@ package gateway
 
 import (
 	"bufio"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	proxyproto "github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/testpki"
@@ -108,6 +113,61 @@ func TestPROXYHeaderHasNoOddName(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%q is in the header, want %q", got, want)
+		}
+	}
+}
+
+// The header says of a client's names what policy reads: no common name of
+// several, URIs as they stand, no SPIFFE id that is none.
+func TestPROXYHeaderNamesArePolicys(t *testing.T) {
+	ca := testpki.Must(testpki.NewCA(testpki.Options{}))
+	cns := func(values ...string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.Subject = pkix.Name{}
+			for _, v := range values {
+				c.Subject.ExtraNames = append(c.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: v})
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		leaf testpki.Leaf
+		want string
+	}{
+		"one":           {testpki.Leaf{Mutate: cns("joe")}, "cn joe"},
+		"two":           {testpki.Leaf{Mutate: cns("joe", "admin")}, ""},
+		"twice":         {testpki.Leaf{Mutate: cns("joe", "joe")}, ""},
+		"none":          {testpki.Leaf{Mutate: cns(), DNS: []string{"a.example"}}, "san dns:a.example"},
+		"a NUL":         {testpki.Leaf{Mutate: cns("joe\x00")}, ""},
+		"a URI":         {testpki.Leaf{Mutate: cns(), URIs: []string{"https://a.example/%61"}}, "san uri:https://a.example/%61"},
+		"a SPIFFE id":   {testpki.Leaf{Mutate: cns(), URIs: []string{"spiffe://corp/pay"}}, "spiffe spiffe://corp/pay|san uri:spiffe://corp/pay"},
+		"no SPIFFE id":  {testpki.Leaf{Mutate: cns(), URIs: []string{"spiffe://corp:1/pay"}}, "san uri:spiffe://corp:1/pay"},
+		"of two URIs":   {testpki.Leaf{Mutate: cns(), URIs: []string{"spiffe://corp/pay", "urn:a:b"}}, "san uri:spiffe://corp/pay|san uri:urn:a:b"},
+		"a query in it": {testpki.Leaf{Mutate: cns(), URIs: []string{"spiffe://corp/pay?x"}}, "san uri:spiffe://corp/pay?x"},
+	} {
+		leaf := testpki.Must(ca.Issue(tt.leaf)).Cert
+		session := &handshake.Session{State: handshake.State{Version: 0x304, Suite: 0x1301}, Peer: &handshake.Peer{
+			Shown: []*x509.Certificate{leaf}, Chain: []*x509.Certificate{leaf, ca.Cert}, Proven: true,
+		}}
+		tlvs, err := headerTLVs(session, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, tlv := range tlvs {
+			switch tlv.Type {
+			case tlvSPIFFE:
+				got = append(got, "spiffe "+string(tlv.Value))
+			case tlvSAN:
+				got = append(got, "san "+string(tlv.Value))
+			case proxyproto.PP2_TYPE_SSL:
+				ssl := testpki.Must(tlvparse.SSL(tlv))
+				if cn, ok := ssl.ClientCN(); ok {
+					got = append(got, "cn "+cn)
+				}
+			}
+		}
+		if s := strings.Join(got, "|"); s != tt.want {
+			t.Errorf("%s: %q in the header, want %q", name, s, tt.want)
 		}
 	}
 }

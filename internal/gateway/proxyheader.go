@@ -11,7 +11,9 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
 )
 
 // TLVs of our own in the PROXY header, from the range that is free for
@@ -92,7 +94,7 @@ func headerTLVs(s *handshake.Session, hello *handshake.ClientHello) ([]proxyprot
 		if !s.Resumed {
 			ssl.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN
 		}
-		if cn := p.Leaf().Subject.CommonName; plainText(cn) {
+		if cn := commonName(p.Leaf()); plainText(cn) {
 			ssl.TLV = append(ssl.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(cn)})
 		}
 		names = nameTLVs(p.Leaf())
@@ -104,31 +106,32 @@ func headerTLVs(s *handshake.Session, hello *handshake.ClientHello) ([]proxyprot
 	return append(append(tlvs, tlv), names...), nil
 }
 
-// nameTLVs are the alternative names. A SPIFFE id is the only URI of its
-// certificate (SPIFFE X.509-SVID, section 2).
+// commonName is the one that policy compares (subject_cn): "" where there is
+// none, or more than one.
+func commonName(c *x509.Certificate) string {
+	name, err := certname.Parse(c.RawSubject)
+	if err != nil {
+		return ""
+	}
+	return name.Only(certname.CommonName)
+}
+
+// nameTLVs are the alternative names, as policy reads them.
 func nameTLVs(c *x509.Certificate) []proxyproto.TLV {
+	names, err := certname.ReadAltNames(c.Extensions)
+	if err != nil {
+		return nil
+	}
 	var out []proxyproto.TLV
-	if len(c.URIs) == 1 && c.URIs[0].Scheme == "spiffe" && plainText(c.URIs[0].String()) {
-		out = append(out, proxyproto.TLV{Type: tlvSPIFFE, Value: []byte(c.URIs[0].String())})
+	if id, ok := policy.SPIFFEID(&names); ok && plainText(id) {
+		out = append(out, proxyproto.TLV{Type: tlvSPIFFE, Value: []byte(id)})
 	}
 	n := 0
-	add := func(kind, name string) {
-		if n < maxHeaderSANs && plainText(name) {
-			out = append(out, proxyproto.TLV{Type: tlvSAN, Value: []byte(kind + ":" + name)})
+	for _, name := range names.List() {
+		if name.Kind != "unknown" && n < maxHeaderSANs && plainText(name.Name) {
+			out = append(out, proxyproto.TLV{Type: tlvSAN, Value: []byte(name.String())})
 			n++
 		}
-	}
-	for _, v := range c.DNSNames {
-		add("dns", v)
-	}
-	for _, v := range c.URIs {
-		add("uri", v.String())
-	}
-	for _, v := range c.EmailAddresses {
-		add("email", v)
-	}
-	for _, v := range c.IPAddresses {
-		add("ip", v.String())
 	}
 	return out
 }

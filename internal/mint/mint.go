@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -150,7 +151,11 @@ func (m *Issuer) For(ctx context.Context, name string) (*tls.Certificate, error)
 // allowed. The caller has verified that certificate.
 func (m *Issuer) Like(ctx context.Context, server *x509.Certificate) (*tls.Certificate, error) {
 	var names []string
-	for _, name := range server.DNSNames {
+	known, err := certname.ReadAltNames(server.Extensions)
+	if err != nil {
+		return nil, handshake.Refuse(handshake.StepClientHello, reason.SNIUnknown, "the destination's certificate: "+err.Error())
+	}
+	for _, name := range known.DNS {
 		name = strings.ToLower(name)
 		if m.allowed(name) && !slices.Contains(names, name) && len(names) < maxNames {
 			names = append(names, name)

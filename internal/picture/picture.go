@@ -191,7 +191,7 @@ func millis(d time.Duration) string {
 // clean escapes what a peer sent. It leaves escaped text as it is: the audit
 // record has been through it already.
 func clean(s string) string {
-	return strings.ReplaceAll(escape.String(s, 0), `\\`, `\`)
+	return escape.Shown(s, 0)
 }
 
 // cut shortens s to at most n columns.

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // IssueOptions of a certificate.
@@ -176,7 +178,7 @@ func (a *authority) enter(c *x509.Certificate, file string) error {
 		return err
 	}
 	return a.writeIndex(append(recs, Record{
-		Serial: serialHex(c.SerialNumber), Subject: c.Subject.String(), Names: sans(c),
+		Serial: serialHex(c.SerialNumber), Subject: certname.Of(c.RawSubject), Names: sans(c.Extensions),
 		NotBefore: c.NotBefore, NotAfter: c.NotAfter, SPKI: spkiHex(c.RawSubjectPublicKeyInfo), File: file,
 	}))
 }

@@ -52,7 +52,7 @@ func TestIssue(t *testing.T) {
 			if got := cert.Subject.String(); got != c.subject {
 				t.Errorf("subject %s, want %s", got, c.subject)
 			}
-			if got := sans(cert); !reflect.DeepEqual(got, c.names) || !reflect.DeepEqual(res.Certificate.Names, c.names) {
+			if got := sans(cert.Extensions); !reflect.DeepEqual(got, c.names) || !reflect.DeepEqual(res.Certificate.Names, c.names) {
 				t.Errorf("names %v and %v, want %v", got, res.Certificate.Names, c.names)
 			}
 			if err := verifyFor(ca, cert, x509.ExtKeyUsageClientAuth); (err == nil) != c.client {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // Item describes one thing found in a file. Its strings are as their maker
@@ -55,7 +57,7 @@ type RevokedItem struct {
 
 func certItem(c *x509.Certificate, now time.Time) Item {
 	it := Item{
-		Type: "certificate", Subject: c.Subject.String(), Names: sans(c), Issuer: c.Issuer.String(),
+		Type: "certificate", Subject: certname.Of(c.RawSubject), Names: sans(c.Extensions), Issuer: certname.Of(c.RawIssuer),
 		Serial: serialHex(c.SerialNumber), NotBefore: &c.NotBefore, NotAfter: &c.NotAfter, DaysLeft: daysLeft(c.NotAfter, now),
 		CA: c.BasicConstraintsValid && c.IsCA, SelfSigned: !huge(c.PublicKey) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil,
 		KeyUsage: keyUsage(c.KeyUsage), ExtKeyUse: extKeyUsage(c),
@@ -84,7 +86,7 @@ func certItem(c *x509.Certificate, now time.Time) Item {
 
 func requestItem(r *x509.CertificateRequest) Item {
 	it := Item{
-		Type: "request", Subject: r.Subject.String(), Names: sanList(r.DNSNames, stringsOf(r.IPAddresses), r.EmailAddresses, stringsOf(r.URIs)),
+		Type: "request", Subject: certname.Of(r.RawSubject), Names: sans(r.Extensions),
 		Key: keyName(r.PublicKey), SPKI: spkiHex(r.RawSubjectPublicKeyInfo), Signature: r.SignatureAlgorithm.String(),
 		Fingerprint: sha256Hex(r.Raw),
 	}
@@ -100,7 +102,7 @@ func requestItem(r *x509.CertificateRequest) Item {
 
 func crlItem(l *x509.RevocationList, now time.Time) Item {
 	it := Item{
-		Type: "crl", Issuer: l.Issuer.String(), ThisUpdate: &l.ThisUpdate,
+		Type: "crl", Issuer: certname.Of(l.RawIssuer), ThisUpdate: &l.ThisUpdate,
 		Signature: l.SignatureAlgorithm.String(), Fingerprint: sha256Hex(l.Raw),
 	}
 	if l.Number != nil {

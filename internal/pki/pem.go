@@ -117,7 +117,7 @@ func CheckPair(cert *x509.Certificate, key crypto.Signer) error {
 	}
 	if !pub.Equal(cert.PublicKey) {
 		return fmt.Errorf("the key does not fit the certificate of %s: the certificate has an %s key, this is an %s key%s",
-			quote(subject(cert)), keyName(cert.PublicKey), keyName(key.Public()), sameKind(cert.PublicKey, key.Public()))
+			subject(cert), keyName(cert.PublicKey), keyName(key.Public()), sameKind(cert.PublicKey, key.Public()))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
 
@@ -103,7 +104,7 @@ func (a *authority) serialToRevoke(o RevokeOptions) (string, error) {
 	}
 	c := certs[0]
 	if err := c.CheckSignatureFrom(a.cert); err != nil {
-		return "", fmt.Errorf("%s (%s): %w, but by %s", o.File, quote(subject(c)), ErrNotIssued, quote(c.Issuer.String()))
+		return "", fmt.Errorf("%s (%s): %w, but by %s", o.File, subject(c), ErrNotIssued, certname.Issuer(c))
 	}
 	return serialHex(c.SerialNumber), nil
 }

@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/escape"
 )
 
 // Show describes what is in a file: certificates, requests, revocation lists
@@ -128,19 +131,26 @@ const maxRevokedShown = 50
 // WriteText describes the item for a person, everything in it escaped.
 func (it Item) WriteText(w io.Writer) error {
 	var b strings.Builder
-	line := func(label, value string) {
+	raw := func(label, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "  %-12s %s\n", label, quote(value))
+			fmt.Fprintf(&b, "  %-12s %s\n", label, value)
 		}
 	}
+	line := func(label, value string) { raw(label, quote(value)) }
+	// What a rule compares can be copied from here, so its escapes stay.
+	dn := func(label, value string) { raw(label, escape.Shown(value, certname.MaxShown)) }
 	b.WriteString(it.title() + "\n")
-	line("subject", it.Subject)
+	dn("subject", it.Subject)
 	label := "names"
 	for _, n := range it.Names {
-		line(label, n)
+		if strings.HasPrefix(n, "dirname:") {
+			dn(label, n)
+		} else {
+			line(label, n)
+		}
 		label = ""
 	}
-	line("issuer", it.issuer())
+	dn("issuer", it.issuer())
 	line("serial", it.Serial)
 	line("valid", it.validity())
 	line("number", it.Number)

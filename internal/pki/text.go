@@ -7,10 +7,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"fmt"
 	"strings"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
@@ -18,13 +20,13 @@ import (
 func quote(s string) string { return escape.String(s, 0) }
 
 // subject is the subject as text, or the first alternative name where the
-// subject is empty. It is not quoted.
+// subject is empty, fit for a terminal.
 func subject(c *x509.Certificate) string {
-	if s := c.Subject.String(); s != "" {
+	if s := certname.Subject(c); s != "" {
 		return s
 	}
-	if names := sans(c); len(names) > 0 {
-		return names[0]
+	if names := sans(c.Extensions); len(names) > 0 {
+		return quote(names[0])
 	}
 	return "(no subject)"
 }
@@ -42,10 +44,18 @@ func keyName(pub crypto.PublicKey) string {
 	return fmt.Sprintf("unknown (%T)", pub)
 }
 
-// sans lists the subject alternative names with their kind: "DNS:a.example".
-// They are not quoted.
-func sans(c *x509.Certificate) []string {
-	return sanList(c.DNSNames, stringsOf(c.IPAddresses), c.EmailAddresses, stringsOf(c.URIs))
+// sans lists the subject alternative names of a certificate or a request with
+// their kind, as OpenSSL has it: "DNS:a.example". They are not quoted.
+func sans(extensions []pkix.Extension) []string {
+	var out []string
+	for _, n := range certname.Alt(extensions) {
+		switch n.Kind {
+		case "dns", "ip", "uri":
+			n.Kind = strings.ToUpper(n.Kind)
+		}
+		out = append(out, n.String())
+	}
+	return out
 }
 
 func sanList(dns, ips, emails, uris []string) []string {

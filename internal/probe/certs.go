@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
@@ -77,11 +78,11 @@ func (p *prober) addCertificate(shown [][]byte) {
 	leaf := certs[0]
 	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	c := Certificate{
-		Subject: show(leaf.Subject.String()), Issuer: show(leaf.Issuer.String()), Names: sans(leaf), Key: keyName(leaf),
+		Subject: certname.Subject(leaf), Issuer: certname.Issuer(leaf), Names: sans(leaf), Key: keyName(leaf),
 		Signed: leaf.SignatureAlgorithm.String(), NotAfter: leaf.NotAfter.UTC(), SPKI: hex.EncodeToString(spki[:]), shown: shown,
 	}
 	for _, x := range certs[1:] {
-		c.Chain = append(c.Chain, show(x.Subject.String())+", "+keyName(x))
+		c.Chain = append(c.Chain, certname.Subject(x)+", "+keyName(x))
 	}
 	c.Trusted, c.Verdict = p.judge(certs, handshake.Profile{})
 	p.r.Certificates = append(p.r.Certificates, c)
@@ -101,7 +102,7 @@ func (p *prober) judge(certs []*x509.Certificate, demands handshake.Profile) (bo
 		return false, "refused: key usage lacks digitalSignature, which every CipherSuite of the profile needs"
 	}
 	root := peer.Chain[len(peer.Chain)-1]
-	return true, fmt.Sprintf("verified, by %s (%s)", show(root.Subject.String()), p.trust.Name)
+	return true, fmt.Sprintf("verified, by %s (%s)", certname.Subject(root), p.trust.Name)
 }
 
 // judgeShown is judge for a chain as it was shown.
@@ -130,14 +131,11 @@ const maxNames = 50
 
 func sans(c *x509.Certificate) []string {
 	var out []string
-	for _, n := range c.DNSNames {
-		out = append(out, show(n))
-	}
-	for _, ip := range c.IPAddresses {
-		out = append(out, ip.String())
-	}
-	for _, u := range c.URIs {
-		out = append(out, show(u.String()))
+	for _, n := range certname.Alt(c.Extensions) {
+		switch n.Kind {
+		case "dns", "ip", "uri": // what a server is known by
+			out = append(out, show(n.Name))
+		}
 	}
 	if n := len(out) - maxNames; n > 0 {
 		out = append(out[:maxNames], fmt.Sprintf("and %d more", n))

@@ -3,8 +3,6 @@ package probe
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/picture"
 )
 
@@ -266,20 +265,11 @@ func (q *Request) add(names [][]byte) {
 		q.Bytes += len(der)
 		switch {
 		case i < maxCANames:
-			q.CANames = append(q.CANames, distinguishedName(der))
+			q.CANames = append(q.CANames, certname.Shown(der, 0))
 		case i == maxCANames:
 			q.CANames = append(q.CANames, fmt.Sprintf("and %d more", len(names)-maxCANames))
 		}
 	}
-}
-
-// distinguishedName shows a DER Name as RFC 4514 has it.
-func distinguishedName(der []byte) string {
-	var rdn pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
-		return fmt.Sprintf("undecodable: %x", der[:min(len(der), 32)])
-	}
-	return show(rdn.String())
 }
 
 // certificateType is IANA's "TLS ClientCertificateType Identifiers".

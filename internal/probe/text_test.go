@@ -39,7 +39,7 @@ func TestTextOfAHostileServer(t *testing.T) {
 			t.Errorf("a name forges a line: %s", line)
 		}
 	}
-	for _, word := range []string{"probed", "ClientHello", "certificate", "versions     TLS 1.3, TLS 1.2", "X25519MLKEM768", `\x1b`, "asks", "resumption", "refusals", "profile modern: no"} {
+	for _, word := range []string{"probed", "ClientHello", "certificate", "versions     TLS 1.3, TLS 1.2", "X25519MLKEM768", `\1B`, "asks", "resumption", "refusals", "profile modern: no"} {
 		if !strings.Contains(text, word) {
 			t.Errorf("%q is not in the text:\n%s", word, text)
 		}

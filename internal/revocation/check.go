@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -153,13 +154,13 @@ func merge(f, g finding) finding {
 }
 
 func about(c *x509.Certificate) string {
-	return fmt.Sprintf("%s, serial %x", quote(c.Subject.String()), c.SerialNumber)
+	return fmt.Sprintf("%s, serial %x", certname.Quoted(c), c.SerialNumber)
 }
 
 func (v *view) byLists(e element, now time.Time) finding {
 	lists := v.of(e.issuer)
 	if len(lists) == 0 {
-		return finding{detail: "no revocation list of " + quote(e.issuer.Subject.String()) + " is known"}
+		return finding{detail: "no revocation list of " + certname.Quoted(e.issuer) + " is known"}
 	}
 	f := finding{}
 	for _, l := range lists {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/memory"
@@ -188,7 +189,7 @@ func parseList(ctx context.Context, room *memory.Loan, der []byte, cas []*x509.C
 		return nil, context.Cause(ctx)
 	}
 	l := &List{
-		Issuer: meta.Issuer.String(), Number: meta.Number,
+		Issuer: certname.Shown(meta.RawIssuer, 0), Number: meta.Number,
 		ThisUpdate: meta.ThisUpdate, NextUpdate: meta.NextUpdate,
 		rawIssuer: bytes.Clone(meta.RawIssuer), spki: signer.RawSubjectPublicKeyInfo,
 		scope: sc, sum: sha256Sum(der), revoked: revoked,
@@ -198,7 +199,7 @@ func parseList(ctx context.Context, room *memory.Loan, der []byte, cas []*x509.C
 	if l.Number != nil {
 		number = "number " + l.Number.Text(10)
 	}
-	l.text = "revocation list " + number + " of " + quote(l.Issuer)
+	l.text = "revocation list " + number + " of " + `"` + l.Issuer + `"`
 	return l, nil
 }
 
@@ -280,7 +281,7 @@ func signerOf(meta *x509.RevocationList, cas []*x509.Certificate) (*x509.Certifi
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
 		return nil, fmt.Errorf("%w: %s is too weak", ErrSignature, meta.SignatureAlgorithm)
 	}
-	issuer := "issuer " + quote(meta.Issuer.String())
+	issuer := `issuer "` + certname.Shown(meta.RawIssuer, 0) + `"`
 	named, mayNot, other := false, false, true
 	for _, ca := range cas {
 		if !bytes.Equal(ca.RawSubject, meta.RawIssuer) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/keyusage"
 )
 
@@ -150,12 +151,12 @@ func (a *answer) signed(q question, now time.Time) error {
 			continue
 		}
 		if why := delegateFault(c, q.issuer, now); why != "" {
-			err = useless("its signer %s %s", quote(c.Subject.String()), why)
+			err = useless("its signer %s %s", certname.Quoted(c), why)
 			continue
 		}
 		// Also with id-pkix-ocsp-nocheck: a list that names it is at hand.
 		if q.revoked != nil && q.revoked(c) {
-			err = useless("its signer %s is revoked", quote(c.Subject.String()))
+			err = useless("its signer %s is revoked", certname.Quoted(c))
 			continue
 		}
 		if c.CheckSignature(a.algorithm, a.tbs, a.signature) == nil {

@@ -174,15 +174,15 @@ func older(known, next []*List, complete bool) error {
 			switch {
 			case k.sum == n.sum:
 			case k.Number != nil && n.Number != nil && k.Number.Cmp(n.Number) > 0:
-				return fmt.Errorf("%w: number %s after number %s, of %s", ErrOlder, n.Number, k.Number, quote(n.Issuer))
+				return fmt.Errorf("%w: number %s after number %s, of %s", ErrOlder, n.Number, k.Number, `"`+n.Issuer+`"`)
 			case k.Number != nil && n.Number == nil:
-				return fmt.Errorf("%w: no number after number %s, of %s", ErrOlder, k.Number, quote(n.Issuer))
+				return fmt.Errorf("%w: no number after number %s, of %s", ErrOlder, k.Number, `"`+n.Issuer+`"`)
 			case (k.Number == nil || n.Number.Cmp(k.Number) == 0) && n.ThisUpdate.Before(k.ThisUpdate):
-				return fmt.Errorf("%w: of %s after one of %s, of %s", ErrOlder, stamp(n.ThisUpdate), stamp(k.ThisUpdate), quote(n.Issuer))
+				return fmt.Errorf("%w: of %s after one of %s, of %s", ErrOlder, stamp(n.ThisUpdate), stamp(k.ThisUpdate), `"`+n.Issuer+`"`)
 			}
 		}
 		if !found && complete {
-			return fmt.Errorf("%w: the list of %s is missing in it", ErrOlder, quote(k.Issuer))
+			return fmt.Errorf("%w: the list of %s is missing in it", ErrOlder, `"`+k.Issuer+`"`)
 		}
 	}
 	return nil

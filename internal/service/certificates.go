@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -63,8 +63,8 @@ func identityCertificates(name string, c config.Identity, id policy.Identity) []
 func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certificate {
 	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return admin.Certificate{
-		Kind: kind, Name: name, File: file, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
-		SANs: audit.SANs(c), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+		Kind: kind, Name: name, File: file, Subject: certname.Subject(c), Issuer: certname.Issuer(c), Serial: c.SerialNumber.Text(16),
+		SANs: certname.AltTexts(c.Extensions), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
 	}
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/gateway"
@@ -137,7 +137,7 @@ func toFlow(st gateway.Status, relaying bool) admin.Flow {
 		Reason: string(st.Reason), Action: st.Action.String(), Step: int(st.Step), Relaying: relaying, BytesUp: st.BytesUp, BytesDown: st.BytesDown,
 	}
 	if st.Peer != nil {
-		f.Subject, f.SANs = st.Peer.Leaf().Subject.String(), audit.SANs(st.Peer.Leaf())
+		f.Subject, f.SANs = certname.Subject(st.Peer.Leaf()), certname.AltTexts(st.Peer.Leaf().Extensions)
 	}
 	return f
 }
