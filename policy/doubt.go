@@ -7,6 +7,8 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
+
+	"github.com/sslgate/sslgate/internal/certname"
 )
 
 // This file finds what can be read, but is hardly what was meant: patterns where
@@ -49,16 +51,21 @@ func doubtCountry(s string) string {
 // section 3).
 const dnTypes = " CN L ST O OU C STREET DC UID SERIALNUMBER POSTALCODE "
 
-// doubtDN is about a distinguished name. They are compared in the one form of RFC
-// 4514 that sslgate writes: no space round "," and "=", types in capitals.
+// doubtDN is about a distinguished name, in the one form of RFC 4514 that is
+// compared, or as it was written where it cannot be read.
 func doubtDN(s string) string {
 	if strings.Contains(s, "*") {
 		return wildcard
 	}
-	if want := plainDN(s); want != s {
-		return fmt.Sprintf("no certificate's name is written like this (RFC 4514), so it never fits; write %q", want)
+	_, err := certname.Canonical(s)
+	if err == nil {
+		return ""
 	}
-	return ""
+	const never = "no certificate's name is written like this (RFC 4514), so it never fits; "
+	if want, err := certname.Canonical(plainDN(s)); err == nil {
+		return never + fmt.Sprintf("write %q", want)
+	}
+	return never + err.Error()
 }
 
 // plainDN writes a name as RFC 4514 does: the first RDN last, nothing between them

@@ -29,12 +29,16 @@ func parseText(s string) (string, error) {
 }
 
 // parseDN reads a distinguished name into the one form in which those of
-// certificates are compared with it.
+// certificates are compared with it. What is none is kept as it is: it never
+// fits, and doubtDN says so.
 func parseDN(s string) (string, error) {
 	if !strings.Contains(s, "=") {
 		return "", errors.New(`this is a distinguished name in the form of RFC 4514, "CN=Staff CA,O=Example"`)
 	}
-	return certname.Canonical(s)
+	if canonical, err := certname.Canonical(s); err == nil {
+		return canonical, nil
+	}
+	return parseText(s)
 }
 
 func parseSPKI(s string) (string, error) {

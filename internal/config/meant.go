@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -101,7 +102,11 @@ func namesOf(c tls.Certificate) []string {
 	if c.Leaf == nil {
 		return nil
 	}
-	return c.Leaf.DNSNames
+	names, err := certname.ReadAltNames(c.Leaf.Extensions)
+	if err != nil {
+		return nil
+	}
+	return names.DNS
 }
 
 // namedBy says whether every host that fits name, which may begin with "*.", is
