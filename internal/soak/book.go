@@ -50,6 +50,7 @@ type record struct {
 	End         string         `json:"end"`
 	EndDetail   string         `json:"end_detail"`
 	Suppressed  int64          `json:"suppressed"`
+	SuppFlows   int64          `json:"suppressed_flows"`
 }
 
 func (r *record) key() key {
@@ -90,7 +91,8 @@ type book struct {
 	connected  int64             // those of them that were let through, with a TLS handshake where there is one
 	steady     int64             // those of them whose destination is never restarted
 	exactBytes int64             // bytes that clients have compared
-	suppressed int64
+	suppressed int64             // refused SYNs without a record of their own
+	suppFlows  int64             // refused flows likewise
 }
 
 func newBook() *book {
@@ -157,6 +159,7 @@ func (b *book) record(r record) {
 	b.up += r.Up
 	b.down += r.Down
 	b.suppressed += r.Suppressed
+	b.suppFlows += r.SuppFlows
 	if r.Dialed != "" {
 		b.dialed++
 		if r.Verdict == "allowed" {
@@ -271,6 +274,7 @@ func (b *book) againstMetrics(m samples, accepted int64) {
 	equal("destinations connected by /metrics", int64(m.one("sslgate_upstream_total", "result", "connected")), b.connected)
 	equal("connections accepted by origins", accepted, b.steady)
 	equal("refused SYNs without a record by /metrics", int64(m.one("sslgate_syns_unrecorded_total")), b.suppressed)
+	equal("refusals without a record by /metrics", int64(m.one("sslgate_audit_records_suppressed_total")), b.suppressed+b.suppFlows)
 	if lost := m.one("sslgate_audit_records_lost_total"); lost != 0 {
 		b.note("%v audit records were lost", lost)
 	}
