@@ -271,10 +271,10 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, at place) {
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
-	// An empty list of rules denies everything and an empty list of permitted
-	// names permits none. Anywhere else a reader may take it for "none" where
+	// An empty list of rules denies everything, an empty list of permitted names
+	// permits none, and one of excepted ports excepts none. Anywhere else a reader may take it for "none" where
 	// it would mean "any".
-	if len(seq.Values) == 0 && !d.emptyOK && v.Type() != reflect.TypeFor[[]policy.RuleSpec]() {
+	if len(seq.Values) == 0 && !d.emptyOK && path != exceptPorts && v.Type() != reflect.TypeFor[[]policy.RuleSpec]() {
 		d.addf(at, path, "an empty list says nothing: fill it, or take the key out for the default")
 	}
 	for i, e := range seq.Values {

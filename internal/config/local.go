@@ -10,13 +10,17 @@ import (
 // to the host itself takes (package tun): 1 to this.
 const localPreferences = 3
 
+// exceptPorts is the path of a list that may be empty: it has to be said that there
+// is none.
+const exceptPorts = "capture.except_ports"
+
 // checkLocal checks what capture says of the host itself.
 func (f *File) checkLocal(c *Capture) {
 	f.word("capture.local", c.Local, "capture", "drop")
 	for i, p := range c.ExceptPorts {
-		f.check(p >= 1 && p <= 65535, indexPath("capture.except_ports", i), "%d is no TCP port: 1 to 65535", p)
+		f.check(p >= 1 && p <= 65535, indexPath(exceptPorts, i), "%d is no TCP port: 1 to 65535", p)
 	}
-	const path = "capture.except_ports"
+	const path = exceptPorts
 	switch {
 	case c.Ports.All && !f.Config.TUN.Attach && len(c.ExceptPorts) == 0:
 		f.check(f.has(path), path, `is missing: with ports "all" this host's own services are captured too, SSH among them; name those to leave out, such as [22], or write [] for none`)

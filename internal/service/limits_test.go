@@ -31,6 +31,7 @@ func TestLimitsAreToldOf(t *testing.T) {
 		keys                      string // that lines of the log have, besides
 		meet                      func(*house)
 		serve                     func(*house, net.Conn)
+		config                    [2]string // what of the configuration is otherwise, old and new
 	}{
 		{name: "flows", limits: "flows: 1", log: "limits.flows", metric: `sslgate_flows_total{reason="flow_limit",.*} 1`, meet: func(h *house) {
 			c := h.good()
@@ -43,6 +44,22 @@ func TestLimitsAreToldOf(t *testing.T) {
 			h.refusedSYN()
 		}},
 		{name: "half-open handshakes", log: "half-open handshakes", metric: `sslgate_stack_syn_cookies_total{event="sent"} [1-9]`, meet: (*house).synFlood},
+		{
+			name: "handshakes that give way", config: [2]string{"ports: [443]", `ports: "all", except_ports: []`}, log: "half-open handshakes", keys: "gave_way_to_newer_ones",
+			metric: `sslgate_stack_handshakes_evicted_total [1-9]`, meet: (*house).synFlood,
+		},
+		{
+			name: "dials of a destination", limits: "dials_per_destination: 1", config: [2]string{"{tls: plain}", "{tls: insecure}"}, log: "limits.dials_per_destination",
+			metric: `sslgate_flows_total{reason="destination_limit",.*} 2`, serve: silent, meet: func(h *house) {
+				for range 3 { // each has shown its certificate, and the first waits
+					c, err := h.connect("pay.example", true)
+					if err != nil {
+						h.t.Fatal(err)
+					}
+					h.t.Cleanup(func() { _ = c.Close() })
+				}
+			},
+		},
 		{name: "behind a cookie", log: "segments behind a SYN cookie", metric: `sslgate_stack_early_packets_total{event="dropped"} [1-9]`, meet: func(h *house) {
 			h.synFlood()
 			h.metric(`sslgate_stack_syn_cookies_total{event="sent"} [1-9]`)
@@ -108,7 +125,11 @@ func TestLimitsAreToldOf(t *testing.T) {
 				if c.limits != "" {
 					limits += ", " + c.limits
 				}
-				h.put("sslgate.yaml", 0o644, []byte(strings.Replace(houseConfig, "limits: {drain: 2s", limits, 1)))
+				text := strings.Replace(houseConfig, "limits: {drain: 2s", limits, 1)
+				if c.config[0] != "" && !strings.Contains(text, c.config[0]) {
+					t.Fatalf("there is no %q to change", c.config[0])
+				}
+				h.put("sslgate.yaml", 0o644, []byte(strings.Replace(text, c.config[0], c.config[1], 1)))
 			})
 			c.meet(h)
 			h.metric(c.metric)
@@ -300,6 +321,9 @@ func deaf(h *house, c net.Conn) {
 	_, _ = c.Write(b)
 	<-h.t.Context().Done()
 }
+
+// silent takes everything and answers nothing, not even a hello.
+func silent(_ *house, c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
 // The rates of records of refusals come from the configuration, at the start and
 // with each reload, which both ask gatewayLimits.
