@@ -37,20 +37,42 @@ func peak(t *testing.T, pid int) int64 {
 	return 0
 }
 
+// plainBinary is the program without the race detector, whose own memory is
+// several times the program's.
+func plainBinary(t *testing.T) string {
+	t.Helper()
+	if ready := os.Getenv("SSLGATE_BINARY"); ready != "" {
+		return ready
+	}
+	path := filepath.Join(t.TempDir(), "sslgate")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/sslgate/sslgate/cmd/sslgate").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// startBinary runs a gateway of that program until the test ends.
+func (w *world) startBinary(path, config string) *gateway {
+	w.t.Helper()
+	g := &gateway{w: w, cmd: w.lab.Command(lab.Gateway, path, "run", "-c", config), stderr: newLogBuffer()}
+	g.cmd.Dir, g.cmd.Stderr, g.cmd.Stdout = w.dir, g.stderr, g.stderr
+	if err := g.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { g.stop(syscall.SIGTERM) })
+	if !g.stderr.wait("ready", 20*time.Second, g.cmd.Done()) {
+		w.t.Fatalf("not ready:\n%s", g.stderr.String())
+	}
+	return g
+}
+
 // Clients that ask for data and do not read it make the gateway hold it, and so
 // do destinations that do not read what clients send. With limits.memory it
 // stays below that at ten times the load the ceiling was made for, and others are
 // served all the same; without, it passes it: so the test is about what it says.
 func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 	const ceiling = 192 << 20
-	// The race detector's own memory is several times the program's.
-	dir := t.TempDir()
-	path := filepath.Join(dir, "sslgate")
-	if ready := os.Getenv("SSLGATE_BINARY"); ready != "" {
-		path = ready
-	} else if out, err := exec.Command("go", "build", "-o", path, "github.com/sslgate/sslgate/cmd/sslgate").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	path := plainBinary(t)
 	const rules = payRule + `
     - {name: old, to: ["*:8443"], action: bypass}
 `
@@ -65,15 +87,7 @@ func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 			w.origin(plain.String(), serveAsked)
 			from := w.addresses(9)
 			config := w.limits(rules, "{flows_per_client: 1000, handshake: 10s, drain: 1s, stall: 1m"+c.memory+"}")
-			g := &gateway{w: w, cmd: w.lab.Command(lab.Gateway, path, "run", "-c", config), stderr: newLogBuffer()}
-			g.cmd.Dir, g.cmd.Stderr, g.cmd.Stdout = w.dir, g.stderr, g.stderr
-			if err := g.cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { g.stop(syscall.SIGTERM) })
-			if !g.stderr.wait("ready", 20*time.Second, g.cmd.Done()) {
-				t.Fatalf("not ready:\n%s", g.stderr.String())
-			}
+			g := w.startBinary(path, config)
 			pid := g.cmd.Process.Pid
 			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || filepath.Base(exe) != filepath.Base(path) {
 				t.Fatalf("process %d is %s, %v", pid, exe, err)
