@@ -159,7 +159,13 @@ func (w *world) command(args ...string) *lab.Cmd {
 // start runs the gateway and waits until it is ready.
 func (w *world) start(config string) *gateway {
 	w.t.Helper()
-	g := &gateway{w: w, cmd: w.command("run", "-c", config), stderr: newLogBuffer()}
+	return w.launch(w.command("run", "-c", config))
+}
+
+// launch is start for a command of the caller's.
+func (w *world) launch(cmd *lab.Cmd) *gateway {
+	w.t.Helper()
+	g := &gateway{w: w, cmd: cmd, stderr: newLogBuffer()}
 	g.cmd.Stderr, g.cmd.Stdout = g.stderr, g.stderr
 	if err := g.cmd.Start(); err != nil {
 		w.t.Fatal(err)

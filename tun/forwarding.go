@@ -48,10 +48,15 @@ func forwardingTroubles(own []string) []Trouble {
 	if !eachForwards(own) {
 		need("ipv4/ip_forward", "IPv4 is not forwarded")
 	}
-	need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
+	six := ServesIPv6(own...)
+	if len(six) > 0 {
+		need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
+	}
 	if len(all) == 0 {
 		for _, ifc := range own {
 			need("ipv4/conf/"+ifc+"/forwarding", "IPv4 from "+ifc+" is not forwarded")
+		}
+		for _, ifc := range six {
 			need("ipv6/conf/"+ifc+"/forwarding", "IPv6 from "+ifc+" is not forwarded")
 		}
 	}

@@ -205,4 +205,22 @@ func TestCheckForwarding(t *testing.T) {
 	check("net/ipv6/conf/all/forwarding=1")
 	l.gw.run("sysctl -qw net.ipv4.ip_forward=0")
 	check("net/ipv4/ip_forward=1")
+	l.gw.run("sysctl -qw net.ipv4.ip_forward=1")
+	for _, lines := range [][]string{
+		{"ip -6 addr del fd00:1::1/64 dev g0"}, // its link-local address stays
+		{"ip -6 addr add fd00:1::1/64 dev g0 nodad valid_lft 9000 preferred_lft 9000"}, // as an advertisement gives it
+		{"ip -6 addr add fd00:1::1/128 dev lo"},
+		{"sysctl -qw net.ipv6.conf.g0.disable_ipv6=1"},
+		{"sysctl -qw net.ipv6.conf.all.disable_ipv6=1"},
+	} {
+		for _, line := range lines {
+			l.gw.run(line)
+		}
+		if err := l.gw.try(func() error { return CheckForwarding("g0") }); err != nil {
+			t.Errorf("IPv4 alone, %v: %v", lines, err)
+		}
+	}
+	l.gw.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=0")
+	l.gw.run("ip -6 addr add 2001:db8::1/64 dev g0 nodad")
+	check("net/ipv6/conf/all/forwarding=1")
 }

@@ -37,7 +37,7 @@ func inNamespace(t *testing.T, f func(t *testing.T)) {
 		defer func() { _ = h.Close() }()
 		if sh(t, `ip link set lo up
 			ip link add c0 type veth peer name p0
-			ip link set c0 up; ip link set p0 up
+			ip link set c0 up; ip link set p0 up; ip -6 addr add fd00:1::1/64 dev c0 nodad
 			ethtool -K c0 gro on
 			sysctl -qw net/ipv4/ip_forward=1 net/ipv6/conf/all/forwarding=1 net/ipv4/conf/all/rp_filter=0
 			sysctl -qw net/ipv4/conf/c0/rp_filter=0 net/ipv4/conf/c0/src_valid_mark=0 net/ipv4/conf/all/src_valid_mark=0

@@ -27,15 +27,24 @@ func (d *doctor) forwarding() {
 	if !alone {
 		need("ipv4/ip_forward", "IPv4 is not forwarded: nothing is captured")
 	}
-	need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
+	six := tun.ServesIPv6(tun.OwnNames(d.captured()...)...)
+	if len(six) > 0 {
+		need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
+	}
 	if d.clean("forwarding") {
 		for _, ifc := range d.captured() {
 			need("ipv4/conf/"+ifc+"/forwarding", "IPv4 from "+ifc+" is not forwarded")
+		}
+		for _, ifc := range six {
 			need("ipv6/conf/"+ifc+"/forwarding", "IPv6 from "+ifc+" is not forwarded")
 		}
 	}
 	if d.clean("forwarding") {
-		d.good("forwarding", "packets are forwarded")
+		what := "packets are forwarded"
+		if v, ok := d.sysctlInt("ipv6/conf/all/forwarding"); !ok || v == 0 {
+			what = "IPv4 is forwarded; IPv6 is not, and no captured interface has an address of it to route by"
+		}
+		d.good("forwarding", "%s", what)
 	}
 }
 
