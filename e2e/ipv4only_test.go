@@ -18,7 +18,7 @@ func TestIPv4Only(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		lines  string // typed on the gateway
-		hidden bool   // /proc/sys/net/ipv6 and if_inet6, as with ipv6.disable=1
+		hidden bool   // /proc/sys/net/ipv6, as with ipv6.disable=1
 	}{
 		{"link-local addresses, not forwarded", "sysctl -qw net.ipv6.conf.all.forwarding=0; ip -6 addr flush dev lan0 scope global", false},
 		{"disabled at the interfaces", "sysctl -qw net.ipv6.conf.all.forwarding=0 net.ipv6.conf.lan0.disable_ipv6=1 net.ipv6.conf.wan0.disable_ipv6=1", false},

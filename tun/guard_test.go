@@ -207,7 +207,7 @@ func TestCheckForwarding(t *testing.T) {
 	check("net/ipv4/ip_forward=1")
 	l.gw.run("sysctl -qw net.ipv4.ip_forward=1")
 	for _, lines := range [][]string{
-		{"ip -6 addr del fd00:1::1/64 dev g0"}, // its link-local address stays
+		{"ip -6 addr del fd00:1::1/64 dev g0"},                                         // its link-local address stays
 		{"ip -6 addr add fd00:1::1/64 dev g0 nodad valid_lft 9000 preferred_lft 9000"}, // as an advertisement gives it
 		{"ip -6 addr add fd00:1::1/128 dev lo"},
 		{"sysctl -qw net.ipv6.conf.g0.disable_ipv6=1"},
