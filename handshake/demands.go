@@ -13,6 +13,9 @@ func (p *Params) demands(usage x509.ExtKeyUsage) [32]byte {
 	h := sha256.New()
 	var b []byte
 	list := func(ids []uint16) {
+		if ids == nil { // everything, where an empty one is nothing
+			b = append(b, 1)
+		}
 		b = binary.BigEndian.AppendUint32(b, uint32(len(ids)))
 		for _, id := range ids {
 			b = binary.BigEndian.AppendUint16(b, id)

@@ -71,7 +71,7 @@ func alertBehind(err error) Alert {
 		return AlertProtocolVersion
 	case badFinished(err):
 		return AlertHandshakeFailure
-	case strings.Contains(err.Error(), "unexpected"), strings.Contains(err.Error(), "ignored records"):
+	case strings.Contains(err.Error(), "unexpected"), strings.Contains(err.Error(), "ignored records"), strings.Contains(err.Error(), "non-advancing"):
 		return AlertUnexpectedMessage
 	}
 	return AlertNone

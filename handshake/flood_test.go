@@ -142,7 +142,8 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := NewStdEngine().Server(ctx, conn, hello, serverParams(), nil, NewLedger(time.Now()))
+			l := NewLedger(time.Now())
+			s, err := NewStdEngine().Server(ctx, conn, hello, serverParams(), nil, l)
 			if err = errors.Join(err, <-shaken); err != nil {
 				t.Fatal(err)
 			}
@@ -166,6 +167,8 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			switch {
 			case c.ends && (errors.Is(err, ErrNoCloseNotify) || err == nil || len(data) != 0):
 				t.Errorf("ended with %v after %d bytes", err, len(data))
+			case c.ends && l.AlertSent() == AlertNone:
+				t.Error("the alert that ended it is not in the ledger")
 			case c.ends && n > 4096:
 				t.Errorf("%d bytes were answered", n)
 			case !c.ends && (!errors.Is(err, ErrNoCloseNotify) || len(data) != c.rounds || n < int64(15*c.rounds*20)):
