@@ -28,7 +28,7 @@ type RuleSpec struct {
 	To []string `yaml:"to"`
 	// SNI lists the server names the rule is for; "*" as the first label is exactly one label. Default: any name, and none.
 	SNI []string `yaml:"sni"`
-	// ALPN lists the application protocols the rule is for: one offered by the client is enough. Default: any, and none.
+	// ALPN lists the application protocols the rule is for, the preferred one first: one offered by the client is enough, and the first of the list that it offers is the answer. Without it none is answered, unless dial is first and the destination, with TLS, answers one: a client of h2 alone (gRPC) ends its connection itself then, and needs alpn: [h2]. Default: any, and none.
 	ALPN []string `yaml:"alpn"`
 	// Time is when the rule fits. Outside of it the rules behind it are asked, as if this one were not there. Default: always.
 	Time *TimeSpec `yaml:"time"`

@@ -132,6 +132,16 @@ func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
 	rt.Files = slices.Concat(rt.Files, other.Files)
 }
 
+// Named lists the configuration at path and the files that it names, as far as it
+// can be read; none of the others is opened.
+func Named(path string) []string {
+	f := load(path)
+	if !f.has("") {
+		return []string{path}
+	}
+	return files(f.Name, (&builder{file: f}).config())
+}
+
 // files lists what a runtime is read from; c has its paths resolved.
 func files(name string, c *Config) []string {
 	all := []string{name}

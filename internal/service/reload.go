@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -71,6 +72,10 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = res
+	s.wanted = nil
+	if err != nil {
+		s.wanted = config.Named(s.opt.File)
+	}
 	s.metrics.Reloaded(err == nil, res.At)
 	if err != nil {
 		res.Error = err.Error()
@@ -147,14 +152,15 @@ func (s *Service) watch(ctx context.Context) error {
 	defer signal.Stop(hup)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	// What is there before a reload: what changes during it is seen by the next look.
 	seen := s.stamps()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			_, _ = s.Reload(ctx) // logged there
 			seen = s.stamps()
+			_, _ = s.Reload(ctx) // logged there
 		case <-tick.C:
 			s.mu.Lock()
 			asked := s.rt.Config.Reload.Watch
@@ -171,8 +177,10 @@ func (s *Service) watch(ctx context.Context) error {
 // stamps is a text that changes when one of the configuration's files does.
 func (s *Service) stamps() string {
 	s.mu.Lock()
-	files := s.rt.Files
+	files := slices.Concat(s.rt.Files, s.wanted)
 	s.mu.Unlock()
+	slices.Sort(files)
+	files = slices.Compact(files)
 	var b strings.Builder
 	for _, name := range files {
 		st, err := os.Stat(name)
@@ -182,10 +190,11 @@ func (s *Service) stamps() string {
 		}
 		sys, _ := st.Sys().(*syscall.Stat_t)
 		var inode uint64
+		var changed int64 // by chmod and chown too, and set by nobody
 		if sys != nil {
-			inode = sys.Ino
+			inode, changed = sys.Ino, sys.Ctim.Nano()
 		}
-		fmt.Fprintf(&b, "%s %d %d %d\n", name, st.Size(), st.ModTime().UnixNano(), inode)
+		fmt.Fprintf(&b, "%s %d %d %d %d\n", name, st.Size(), st.ModTime().UnixNano(), inode, changed)
 	}
 	return b.String()
 }

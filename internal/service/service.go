@@ -82,6 +82,7 @@ type Service struct {
 
 	mu       sync.Mutex // over what status tells
 	rt       *config.Runtime
+	wanted   []string // files that the configuration names which was refused; for watch
 	draining bool
 	deadline time.Time // of the drain
 	reloads  int
