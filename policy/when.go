@@ -128,7 +128,7 @@ func (cs *conditions) compile(at scope, field string, expr Expression) *conditio
 	if !sound {
 		return nil
 	}
-	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(charge), cel.OptimizeRegex(charge.optimizations()...))
+	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(charge), farTimes(), cel.OptimizeRegex(charge.optimizations()...))
 	if err != nil {
 		at.errorf(field, "the condition cannot be compiled: %v", err)
 		return nil
