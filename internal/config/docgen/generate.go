@@ -26,8 +26,8 @@ type page struct {
 	structs map[string]*structType // by "pkg.Name"
 	out     bytes.Buffer
 	queue   []section
-	inside  []section // structs of the section being written
-	done    map[string]bool
+	inside  []section         // structs of the section being written
+	done    map[string]string // type -> path of the section that describes it
 }
 
 // structType is one struct of the configuration.
@@ -67,7 +67,7 @@ and aliases (` + "`&name`, `*name`" + `) work for whole values; merge keys (` + 
 
 // generate returns docs/config.md for the module at root.
 func generate(root string) ([]byte, error) {
-	p := &page{structs: map[string]*structType{}, done: map[string]bool{}}
+	p := &page{structs: map[string]*structType{}, done: map[string]string{}}
 	for _, s := range sources {
 		if err := p.read(s.pkg, filepath.Join(root, filepath.FromSlash(s.file))); err != nil {
 			return nil, err
@@ -78,10 +78,10 @@ func generate(root string) ([]byte, error) {
 	for len(p.queue) > 0 {
 		next := p.queue[0]
 		p.queue = p.queue[1:]
-		if p.done[next.typ] {
+		if _, ok := p.done[next.typ]; ok {
 			continue
 		}
-		p.done[next.typ] = true
+		p.done[next.typ] = next.path
 		p.inside = nil
 		if err := p.section(next); err != nil {
 			return nil, err
@@ -203,6 +203,9 @@ func (p *page) named(name, path string) (string, error) {
 	}
 	if _, ok := p.structs[name]; !ok {
 		return "", fmt.Errorf("no struct %s in the sources", name)
+	}
+	if at, ok := p.done[name]; ok {
+		path = at // it is described once
 	}
 	p.inside = append(p.inside, section{name, path})
 	return fmt.Sprintf("[%s](#%s)", path, anchor(path)), nil
