@@ -25,9 +25,11 @@ type Rotate struct {
 	// Size in bytes at which the file is renamed to FILE.1, FILE.1 to FILE.2
 	// and so on; 0 means never.
 	Size int64
-	// Keep is how many renamed files stay. Those with higher numbers up to
-	// MaxKeep, of a time when more were kept, are removed.
+	// Keep is how many renamed files stay.
 	Keep int
+	// Prune removes those with higher numbers up to MaxKeep, of a time when
+	// more were kept. Without it they may be somebody else's.
+	Prune bool
 }
 
 // MaxKeep bounds Rotate.Keep: each rotation renames that many files.
@@ -152,7 +154,7 @@ func numbered(path string, i int) string { return path + "." + strconv.Itoa(i) }
 
 // prune removes the files that are over Keep, of a time when more were kept.
 func (s *File) prune() {
-	if s.limit() == 0 || s.rotate.Keep < 1 {
+	if s.limit() == 0 || s.rotate.Keep < 1 || !s.rotate.Prune {
 		return
 	}
 	path, err := s.real()

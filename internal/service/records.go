@@ -25,7 +25,11 @@ func openRecords(c *config.Audit, stdout io.Writer, log *zap.Logger) (*audit.Log
 	case c.File == "-" || c.File == "":
 		ac.Sink = audit.NewStream(stdout)
 	default:
-		ac.Sink, err = audit.OpenFile(c.File, audit.Rotate{Size: int64(c.Rotate.Size), Keep: c.Rotate.Keep})
+		ac.Sink, err = audit.OpenFile(c.File, audit.Rotate{
+			Size: int64(c.Rotate.Size), Keep: c.Rotate.Keep,
+			// Where nobody has chosen a number, higher ones may be those of logrotate.
+			Prune: c.Rotate.Keep != config.DefaultRotateKeep,
+		})
 	}
 	if err != nil {
 		return nil, err
