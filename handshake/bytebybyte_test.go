@@ -74,7 +74,9 @@ func BenchmarkByteByByte(b *testing.B) {
 					b.Fatal(err)
 				}
 				_ = client.Close()
-				<-done
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

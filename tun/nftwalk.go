@@ -117,10 +117,7 @@ func (w *walk) rule(r *nftables.Rule) (certainty, outcome, error) {
 		case *expr.Queue:
 			return match, accepted | dropped, nil
 		case *expr.Lookup:
-			c, verdict, err := w.lookup(regs, e)
-			if err != nil {
-				return no, fallen, err
-			}
+			c, verdict := w.lookup(regs, e)
 			if verdict != nil {
 				then, err := w.verdict(verdict)
 				return min(match, c), then, err
@@ -333,11 +330,8 @@ type setContent struct {
 }
 
 // lookup evaluates a lookup. With a verdict the lookup decides by itself.
-func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.Verdict, error) {
-	s, err := w.from.setOf(w.table, e.SetName)
-	if err != nil {
-		return no, nil, err
-	}
+func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.Verdict) {
+	s := w.from.setOf(w.table, e.SetName)
 	key, ok := regs[e.SourceRegister]
 	verdicts := e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT
 	if e.IsDestRegSet && !verdicts {
@@ -345,20 +339,20 @@ func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.
 	}
 	if !ok || !s.known {
 		if verdicts { // whichever of them it is
-			return maybe, &expr.Verdict{Kind: expr.VerdictQueue}, nil
+			return maybe, &expr.Verdict{Kind: expr.VerdictQueue}
 		}
-		return maybe, nil, nil
+		return maybe, nil
 	}
 	verdict, in := s.elements[string(key)]
 	switch {
 	case verdicts && !in:
-		return no, nil, nil
+		return no, nil
 	case verdicts && verdict == nil:
-		return maybe, &expr.Verdict{Kind: expr.VerdictQueue}, nil
+		return maybe, &expr.Verdict{Kind: expr.VerdictQueue}
 	case verdicts:
-		return yes, verdict, nil
+		return yes, verdict
 	}
-	return sure(in != e.Invert), nil, nil
+	return sure(in != e.Invert), nil
 }
 
 func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([]*nftables.Rule, error) {
@@ -377,29 +371,29 @@ func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([]*nftables.Rule
 
 // setOf reads a set. Intervals, concatenations and what is too much to read are not
 // known.
-func (p *foreignPath) setOf(t *nftables.Table, name string) (*setContent, error) {
+func (p *foreignPath) setOf(t *nftables.Table, name string) *setContent {
 	key := FamilyName(t.Family) + " " + t.Name + " " + name
 	if s, ok := p.sets[key]; ok {
-		return s, nil
+		return s
 	}
 	s := &setContent{elements: map[string]*expr.Verdict{}}
 	p.sets[key] = s
 	set, err := p.conn.GetSetByName(t, name)
 	if err != nil || set.Interval || set.Concatenation || !strings.HasPrefix(name, "__") {
-		return s, nil //nolint:nilerr // a set that cannot be read is not known
+		return s // a set that cannot be read is not known
 	}
 	elems, err := p.conn.GetSetElements(set)
 	if err != nil {
-		return s, nil //nolint:nilerr // as above
+		return s
 	}
 	for _, e := range elems {
 		if e.IntervalEnd || len(e.KeyEnd) > 0 {
-			return s, nil
+			return s
 		}
 		s.elements[string(e.Key)] = verdictOf(&e)
 	}
 	s.known = true
-	return s, nil
+	return s
 }
 
 // verdictOf reads the verdict of an element of a map, which the library leaves as it

@@ -54,14 +54,14 @@ func (s *File) turn() error {
 	if s.trouble != nil && time.Since(s.tried) < lookEvery {
 		return nil
 	}
-	s.trouble = s.moveAway()
-	if s.trouble != nil {
-		s.trouble = fmt.Errorf("rotate audit file: %w", s.trouble)
-		s.tried = time.Now()
-		return nil
+	s.trouble = nil
+	err := s.moveAway()
+	if err == nil {
+		s.shut()
+		return s.open()
 	}
-	s.shut()
-	return s.open()
+	s.trouble, s.tried = fmt.Errorf("rotate audit file: %w", err), time.Now()
+	return nil //nolint:nilerr // no record waits for a rotation: see Trouble
 }
 
 // moveAway makes room for a new file under the name. If the name is that of

@@ -151,7 +151,7 @@ func (l *Live) End(code reason.Code) {
 	cancel := l.cancel
 	l.mu.Unlock()
 	if r != nil {
-		r.fail(code, nil)
+		r.fail(code)
 		return
 	}
 	l.fl.client.Reset()

@@ -45,7 +45,7 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	r.down.aim(to, !r.client.tls())
 	r.up.aim(dest.sock, !r.dest.tls())
 	if code := fl.live.relaying(r); code != "" {
-		r.fail(code, nil)
+		r.fail(code)
 	}
 	return r
 }
@@ -96,7 +96,7 @@ type relay struct {
 func (r *relay) run(ctx context.Context) {
 	r.began = time.Now()
 	r.ctx = ctx
-	stop := context.AfterFunc(ctx, func() { r.fail(reason.EndDrain, nil) })
+	stop := context.AfterFunc(ctx, func() { r.fail(reason.EndDrain) })
 	defer stop()
 	watch := newRelayWatch(r, time.Now())
 	defer watch.stop()
@@ -116,11 +116,11 @@ func (r *relay) ended() bool {
 
 // fail ends the flow at once: both sides get a RST, and what they have not taken
 // is lost. The first cause is kept.
-func (r *relay) fail(code reason.Code, err error) {
+func (r *relay) fail(code reason.Code) {
 	r.up.freeze()
 	r.down.freeze()
 	r.mu.Lock()
-	r.causeLocked(code, err)
+	r.causeLocked(code, nil)
 	first := !r.failed
 	r.failed = true
 	r.mu.Unlock()

@@ -77,7 +77,7 @@ func (r *relay) stopped() bool {
 	if r.ctx.Err() != nil {
 		// The stack goes at the same time, and what it does to the connection
 		// may be seen here first.
-		r.fail(reason.EndDrain, nil)
+		r.fail(reason.EndDrain)
 		return true
 	}
 	return r.isOver()

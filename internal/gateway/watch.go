@@ -68,10 +68,10 @@ func (w *relayWatch) look() {
 	case w.r.settling.Load(): // only what is on its way is waited for
 		quiet = 0
 	case quiet >= w.r.idle:
-		w.r.fail(reason.EndIdle, nil)
+		w.r.fail(reason.EndIdle)
 		return
 	case w.r.half.Load() && quiet >= w.r.halfClosed:
-		w.r.fail(reason.EndHalfClosed, nil)
+		w.r.fail(reason.EndHalfClosed)
 		return
 	}
 	for _, side := range []struct {
@@ -83,10 +83,10 @@ func (w *relayWatch) look() {
 	} {
 		switch alive, over := side.s.look(now, w.r.stall); {
 		case over && alive:
-			w.r.fail(side.stalled, nil)
+			w.r.fail(side.stalled)
 			return
 		case over:
-			w.r.fail(side.lost, nil)
+			w.r.fail(side.lost)
 			return
 		}
 	}
