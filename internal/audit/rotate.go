@@ -61,7 +61,7 @@ func (s *File) turn() error {
 		return s.open()
 	}
 	s.trouble, s.tried = fmt.Errorf("rotate audit file: %w", err), time.Now()
-	return nil //nolint:nilerr // no record waits for a rotation: see Trouble
+	return nil // no record waits for a rotation: see Trouble
 }
 
 // moveAway makes room for a new file under the name. If the name is that of
