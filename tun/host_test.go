@@ -51,6 +51,10 @@ func TestForeignForwardChains(t *testing.T) {
 		{"by a limit, which may be", `table inet t { chain F { type filter hook forward priority 0; limit rate 5/second drop; } }`, false},
 		{"a map that accepts", `table inet t { chain F { type filter hook forward priority 0; policy drop; meta l4proto vmap { tcp : accept, udp : drop }; } }`, false},
 		{"another interface", `table inet t { chain F { type filter hook forward priority 0; iifname != { "g0", "t0" } drop; } }`, false},
+		{"too many at once", `table inet t { set c { type ipv4_addr; flags dynamic; } chain F { type filter hook forward priority 0; tcp dport 443 ct state new add @c { ip saddr ct count over 20 } reject; } }`, false},
+		{"too fast", `table inet t { set f { type ipv4_addr; flags dynamic; timeout 1m; } chain F { type filter hook forward priority 0; update @f { ip saddr limit rate over 50/second } drop; } }`, false},
+		{"a concatenation", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname . oifname { "g0" . "t0", "t0" . "g0" } accept; } }`, false},
+		{"a map of concatenations", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname . oifname vmap { "g0" . "t0" : accept, "t0" . "g0" : accept }; } }`, false},
 		{"another hook", `table inet t { chain I { type filter hook input priority 0; policy drop; } }`, false},
 	} {
 		g.gw.table(c.table)

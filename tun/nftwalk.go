@@ -187,12 +187,12 @@ func (w *walk) match(regs map[uint32][]byte, e expr.Any) certainty {
 		return compare(regs[e.Register], e)
 	case *expr.Match:
 		return w.packet.xtables(e)
-	case *expr.Counter, *expr.Log, *expr.Notrack, *expr.FlowOffload, *expr.Dynset:
+	case *expr.Counter, *expr.Log, *expr.Notrack, *expr.FlowOffload:
 	case *expr.Exthdr:
 		set(regs, e.DestRegister, nil)
 	case *expr.Fib:
 		set(regs, e.Register, nil)
-	default: // a limit, a quota, what others there are
+	default: // a limit, a quota, a change of a set (which ends the rule where the set is full, or by an expression of its own), what others there are
 		clear(regs)
 		return maybe
 	}
@@ -326,6 +326,7 @@ func (p *path) xtables(m *expr.Match) certainty {
 // setContent is a set as far as a walk understands it.
 type setContent struct {
 	known    bool // all elements are single values
+	length   int  // of each element, bytes
 	elements map[string]*expr.Verdict
 }
 
@@ -345,6 +346,10 @@ func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.
 	}
 	verdict, in := s.elements[string(key)]
 	switch {
+	case s.length != len(key) && verdicts: // a concatenation, for one
+		return maybe, &expr.Verdict{Kind: expr.VerdictQueue}
+	case s.length != len(key):
+		return maybe, nil
 	case verdicts && !in:
 		return no, nil
 	case verdicts && verdict == nil:
@@ -387,9 +392,10 @@ func (p *foreignPath) setOf(t *nftables.Table, name string) *setContent {
 		return s
 	}
 	for _, e := range elems {
-		if e.IntervalEnd || len(e.KeyEnd) > 0 {
+		if e.IntervalEnd || len(e.KeyEnd) > 0 || s.length != 0 && s.length != len(e.Key) {
 			return s
 		}
+		s.length = len(e.Key)
 		s.elements[string(e.Key)] = verdictOf(&e)
 	}
 	s.known = true
