@@ -26,6 +26,7 @@ type foreignPath struct {
 	cfg    *SteerConfig
 	own    []string // own names of the captured interfaces
 	ipv6   bool
+	nat    bool // others have rules for NAT
 	chains []*nftables.Chain
 	read   int // rules
 	rules  map[string][]*nftables.Rule
@@ -38,12 +39,13 @@ var errTooMany = errors.New("too many rules")
 // forwardTroubles names the chains that surely drop captured packets. captured are own
 // names.
 func forwardTroubles(conn *nftables.Conn, cfg *SteerConfig, captured []string) ([]Trouble, error) {
-	chains, err := conn.ListChains()
+	chains, err := activeChains(conn)
 	if err != nil {
-		return nil, fmt.Errorf("list the chains of nftables: %w", err)
+		return nil, err
 	}
-	p := &foreignPath{conn: conn, cfg: cfg, own: captured, ipv6: !isZero("ipv6/conf/all/forwarding"), chains: chains,
+	p := &foreignPath{conn: conn, cfg: cfg, own: captured, ipv6: isSet("ipv6/conf/all/forwarding"), chains: chains,
 		rules: map[string][]*nftables.Rule{}, sets: map[string]*setContent{}}
+	p.nat = p.mayNAT()
 	var all []Trouble
 	for _, c := range chains {
 		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || Ours(c.Table) {
@@ -67,6 +69,37 @@ func forwardTroubles(conn *nftables.Conn, cfg *SteerConfig, captured []string) (
 		}
 	}
 	return all, nil
+}
+
+// activeChains are all but those of dormant tables (NFT_TABLE_F_DORMANT of
+// linux/netfilter/nf_tables.h), which no packet meets.
+func activeChains(conn *nftables.Conn) ([]*nftables.Chain, error) {
+	// The flags come in network order, and the library takes them as they are.
+	const dormant = unix.NFT_TABLE_F_DORMANT | unix.NFT_TABLE_F_DORMANT<<24
+	tables, err := conn.ListTables()
+	if err != nil {
+		return nil, fmt.Errorf("list the tables of nftables: %w", err)
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		return nil, fmt.Errorf("list the chains of nftables: %w", err)
+	}
+	return slices.DeleteFunc(chains, func(c *nftables.Chain) bool {
+		return slices.ContainsFunc(tables, func(t *nftables.Table) bool {
+			return t.Name == c.Table.Name && t.Family == c.Table.Family && t.Flags&dormant != 0
+		})
+	}), nil
+}
+
+// mayNAT says whether somebody else has rules for NAT. Those that cannot be read count.
+func (p *foreignPath) mayNAT() bool {
+	return slices.ContainsFunc(p.chains, func(c *nftables.Chain) bool {
+		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil || Ours(c.Table) {
+			return false
+		}
+		rules, err := p.rulesOf(c.Table, c.Name)
+		return err != nil || len(rules) > 0
+	})
 }
 
 // CheckForwardPolicy is forwardTroubles of the caller's network namespace.
@@ -97,46 +130,88 @@ func familiesOf(f nftables.TableFamily) []byte {
 }
 
 // look walks a base chain with what a client begins, and with the answers, by each
-// captured interface and port.
+// captured interface and port. A chain that drops some of them may be meant so; it is
+// fatal where it drops all, whatever NAT does.
 func (p *foreignPath) look(c *nftables.Chain, family byte) (*Trouble, error) {
 	ports := p.cfg.Ports
-	if p.cfg.AllPorts {
+	switch {
+	case p.cfg.AllPorts:
 		ports = []uint16{0} // 0: not known
+	case len(ports) > 8: // each is a walk; the 0 stands for the others
+		ports = append(slices.Clone(ports[:8]), 0)
 	}
-	if len(ports) > 8 { // each is a walk
-		ports = ports[:8]
-	}
+	var first *path
+	all := true
 	for _, ifc := range p.own {
 		for _, port := range ports {
-			in := &path{family: family, iif: ifc, oif: p.cfg.TUN, dport: port, state: expr.CtStateBitNEW}
-			back := &path{family: family, iif: p.cfg.TUN, oif: ifc, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
-			for _, packet := range []*path{in, back} {
-				w := &walk{from: p, packet: packet, table: c.Table, done: map[string]outcome{}}
-				got, err := w.base(c)
-				if err != nil {
-					return nil, err
-				}
-				if got == dropped {
-					return p.trouble(c, family, packet), nil
-				}
+			lost, surely, err := p.lost(c, family, ifc, port)
+			if err != nil {
+				return nil, err
 			}
+			if first == nil {
+				first = lost
+			}
+			all = all && surely
 		}
 	}
-	return nil, nil
+	if first == nil {
+		return nil, nil
+	}
+	return p.trouble(c, family, first, all), nil
 }
 
-func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path) *Trouble {
+// lost is the packet by this interface and port that the chain drops if there is no
+// NAT, or nil, and whether one is dropped with any NAT too.
+func (p *foreignPath) lost(c *nftables.Chain, family byte, ifc string, port uint16) (lost *path, surely bool, err error) {
+	in := path{family: family, iif: ifc, oif: p.cfg.TUN, dport: port, state: expr.CtStateBitNEW}
+	back := path{family: family, iif: p.cfg.TUN, oif: ifc, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
+	for _, packet := range []path{in, back} {
+		is, err := p.drops(c, packet)
+		if err != nil {
+			return nil, false, err
+		}
+		if !is {
+			continue
+		}
+		if lost == nil {
+			lost = &packet
+		}
+		if surely = !p.nat; p.nat {
+			packet.nat = true
+			if surely, err = p.drops(c, packet); err != nil {
+				return nil, false, err
+			}
+		}
+		if surely {
+			break
+		}
+	}
+	return lost, surely, nil
+}
+
+// drops says whether the chain surely drops the packet.
+func (p *foreignPath) drops(c *nftables.Chain, packet path) (bool, error) {
+	w := &walk{from: p, packet: &packet, table: c.Table, done: map[string]outcome{}}
+	got, err := w.base(c)
+	return got == dropped, err
+}
+
+func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path, all bool) *Trouble {
 	what := "IPv4"
 	if family == unix.NFPROTO_IPV6 {
 		what = "IPv6"
 	}
+	some := ""
+	if !all { // some interfaces or ports, or but for what has been through a NAT
+		some = "some "
+	}
 	return &Trouble{
 		Interface: packet.iif,
-		Text: fmt.Sprintf("captured packets are lost: chain %s of table %s %s drops %s from %s to %s",
-			c.Name, FamilyName(c.Table.Family), c.Table.Name, what, packet.iif, packet.oif),
+		Text: fmt.Sprintf("captured packets are lost: chain %s of table %s %s drops %s%s from %s to %s",
+			c.Name, FamilyName(c.Table.Family), c.Table.Name, some, what, packet.iif, packet.oif),
 		Fix: p.fix(c, family),
 		// Many hosts forward no IPv6 that anybody uses.
-		Fatal: family == unix.NFPROTO_IPV4,
+		Fatal: all && family == unix.NFPROTO_IPV4,
 	}
 }
 
@@ -189,14 +264,13 @@ func (p *foreignPath) fix(c *nftables.Chain, family byte) string {
 		lines = []string{
 			"firewall-cmd --permanent --new-zone=sslgate",
 			"firewall-cmd --permanent --zone=sslgate --add-interface=" + tun,
-			"firewall-cmd --permanent --zone=sslgate --set-target=ACCEPT",
 			"firewall-cmd --permanent --new-policy=to-sslgate",
 			"firewall-cmd --permanent --policy=to-sslgate --add-ingress-zone=ANY",
 			"firewall-cmd --permanent --policy=to-sslgate --add-egress-zone=sslgate",
 			"firewall-cmd --permanent --policy=to-sslgate --set-target=ACCEPT",
 			"firewall-cmd --reload",
 		}
-	case c.Table.Name == "filter" && c.Name == "FORWARD":
+	case c.Table.Name == "filter" && c.Name == "FORWARD" && c.Table.Family != nftables.TableFamilyINet:
 		each(tables + " -I FORWARD -i %s -o %s -j ACCEPT")
 	default:
 		each("nft insert rule " + FamilyName(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")

@@ -19,6 +19,7 @@ type path struct {
 	sport, dport uint16 // 0: not known
 	state        uint32 // of connection tracking: a bit of expr.CtStateBit...
 	reply        bool
+	nat          bool // chains of others may have changed the addresses and the port
 }
 
 // outcome is a set of what may become of a packet in a chain.
@@ -231,6 +232,9 @@ func (p *path) ct(key expr.CtKey) []byte {
 	case expr.CtKeySTATE:
 		return native32(p.state)
 	case expr.CtKeySTATUS:
+		if p.nat {
+			return nil
+		}
 		// No NAT; of the other bits those that such a connection has (IPS_SEEN_REPLY,
 		// IPS_ASSURED, IPS_CONFIRMED).
 		if p.reply {
@@ -251,7 +255,7 @@ func (p *path) payload(e *expr.Payload) []byte {
 	case e.Base == expr.PayloadBaseNetworkHeader && p.family == unix.NFPROTO_IPV4 && e.Offset == 9 && e.Len == 1,
 		e.Base == expr.PayloadBaseNetworkHeader && p.family == unix.NFPROTO_IPV6 && e.Offset == 6 && e.Len == 1:
 		return []byte{unix.IPPROTO_TCP}
-	case e.Base != expr.PayloadBaseTransportHeader || e.Len != 2:
+	case e.Base != expr.PayloadBaseTransportHeader || e.Len != 2 || p.nat: // a port is compared after DNAT
 		return nil
 	case e.Offset == 0 && p.sport != 0:
 		return binary.BigEndian.AppendUint16(nil, p.sport)
@@ -291,6 +295,9 @@ func sure(b bool) certainty {
 	return no
 }
 
+// xtNAT are XT_CONNTRACK_STATE_SNAT and _DNAT of linux/netfilter/xt_conntrack.h.
+const xtNAT = 0x40 | 0x80
+
 // xtables evaluates a match of iptables-nft that has not become an expression of nft.
 func (p *path) xtables(m *expr.Match) certainty {
 	switch m.Name {
@@ -318,7 +325,11 @@ func (p *path) xtables(m *expr.Match) certainty {
 		if base.MatchFlags != 1 {
 			return maybe
 		}
-		return sure((uint32(state)&p.state != 0) != (base.InvertFlags&1 != 0))
+		in := uint32(state)&p.state != 0
+		if !in && p.nat && state&xtNAT != 0 {
+			return maybe
+		}
+		return sure(in != (base.InvertFlags&1 != 0))
 	}
 	return maybe
 }
