@@ -21,3 +21,15 @@ func Absent(names ...string) (absent, present []string, err error) {
 	}
 	return absent, present, nil
 }
+
+// undisturbed lists again, up to three times in all, where a change interrupts a list of
+// the kernel (NLM_F_DUMP_INTR): what it gives then may lack an entry.
+func undisturbed[T any](list func() (T, error)) (T, error) {
+	const times = 3
+	for range times - 1 {
+		if got, err := list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+	}
+	return list()
+}

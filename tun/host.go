@@ -39,17 +39,20 @@ func (s *Steering) noteHost(now time.Time) {
 	s.lookAtForeign(now)
 	found = append(found, s.foreign...)
 	for _, t := range found {
-		if !slices.Contains(s.troubles, t) {
+		if !slices.ContainsFunc(s.troubles, t.same) {
 			s.log.Warn("captured traffic may be lost: "+t.Text, zap.String("fix", t.Fix))
 		}
 	}
 	for _, t := range s.troubles {
-		if !slices.Contains(found, t) {
+		if !slices.ContainsFunc(found, t.same) {
 			s.log.Info("no longer: " + t.Text)
 		}
 	}
 	s.troubles = found
 }
+
+// same says whether both are one trouble, fatal by now or not.
+func (t Trouble) same(o Trouble) bool { return t.Text == o.Text && t.Fix == o.Fix }
 
 // lookAtForeign walks through the chains of others, not too often.
 func (s *Steering) lookAtForeign(now time.Time) {

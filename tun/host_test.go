@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 )
 
@@ -143,6 +144,9 @@ func TestNotRepairedIsTrouble(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.gw.script("ip link set t0 down; ip link set t0 name away; ip link add t0 type veth peer name t1")
+	if once := g.troublesNow(); len(once) == 0 || once[0].Fatal {
+		t.Errorf("fatal at once: %v", once)
+	}
 	found := g.troublesNow()
 	if len(found) == 0 || !strings.Contains(found[0].Text, "not repaired: rename the TUN") || !found[0].Fatal {
 		t.Errorf("%v", found)
@@ -150,5 +154,22 @@ func TestNotRepairedIsTrouble(t *testing.T) {
 	g.gw.script("ip link delete t0")
 	if left := g.troublesNow(); len(left) > 0 {
 		t.Errorf("%v", left)
+	}
+}
+
+// TestInterruptedLists: a list that a change interrupts is read again, but not for ever.
+func TestInterruptedLists(t *testing.T) {
+	t.Parallel()
+	for interrupted, want := range map[int]int{0: 1, 1: 2, 2: 3, 9: 3} {
+		n := 0
+		got, err := undisturbed(func() (int, error) {
+			if n++; n <= interrupted {
+				return n, netlink.ErrDumpInterrupted
+			}
+			return n, nil
+		})
+		if got != want || (err != nil) != (interrupted >= want) {
+			t.Errorf("interrupted %d times: %d lists, %v", interrupted, got, err)
+		}
 	}
 }

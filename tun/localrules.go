@@ -117,7 +117,7 @@ func (s *Steering) ensureLocal(family int, have []netlink.Rule) ([]string, error
 // restoreLocal moves the local table back to the front, where it was moved.
 func (s *Steering) restoreLocal() error {
 	for _, family := range s.families() {
-		have, err := s.rt.RuleList(family)
+		have, err := undisturbed(func() ([]netlink.Rule, error) { return s.rt.RuleList(family) })
 		if err != nil {
 			return fmt.Errorf("list rules: %w", err)
 		}
@@ -149,7 +149,7 @@ func (s *Steering) refuseForeign() error {
 	}
 	var errs []error
 	for _, family := range s.families() {
-		have, err := s.rt.RuleList(family)
+		have, err := undisturbed(func() ([]netlink.Rule, error) { return s.rt.RuleList(family) })
 		if err != nil {
 			return fmt.Errorf("list rules: %w", err)
 		}

@@ -224,7 +224,7 @@ func OwnNames(names ...string) []string {
 
 // lookAtInterfaces resolves the names as things are now.
 func (s *Steering) lookAtInterfaces() (interfaces, error) {
-	links, err := s.rt.LinkList()
+	links, err := undisturbed(s.rt.LinkList)
 	if err != nil {
 		return interfaces{}, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -244,7 +244,7 @@ func (s *Steering) noteInterfaces() {
 
 // refuseInterfaces is the error of the first start with fatal Troubles.
 func (s *Steering) refuseInterfaces() error {
-	links, err := s.rt.LinkList()
+	links, err := undisturbed(s.rt.LinkList)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}

@@ -48,7 +48,7 @@ func (s *Steering) removeAll() error {
 // our table and from the tables that our rules led to.
 func (s *Steering) removeRouting(keepRule func(*netlink.Rule) bool, keepRoute func(*netlink.Route) bool) error {
 	for _, family := range s.families() {
-		rules, err := s.rt.RuleList(family)
+		rules, err := undisturbed(func() ([]netlink.Rule, error) { return s.rt.RuleList(family) })
 		if err != nil {
 			return fmt.Errorf("list rules: %w", err)
 		}

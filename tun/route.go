@@ -133,7 +133,7 @@ func (s *Steering) ensureRouting() ([]string, error) {
 		if err != nil {
 			return done, err
 		}
-		have, err := s.rt.RuleList(family)
+		have, err := undisturbed(func() ([]netlink.Rule, error) { return s.rt.RuleList(family) })
 		if err != nil {
 			return done, fmt.Errorf("list rules: %w", err)
 		}
@@ -222,7 +222,9 @@ func (s *Steering) ensureRoutes(family int) ([]string, error) {
 // tableRoutes lists one table; the kernel picks it out, so it costs nothing
 // that the main table may have a million routes.
 func (s *Steering) tableRoutes(family, table int) ([]netlink.Route, error) {
-	routes, err := s.routes.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	routes, err := undisturbed(func() ([]netlink.Route, error) {
+		return s.routes.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+	})
 	if errors.Is(err, unix.ENOENT) { // no such table yet
 		return nil, nil
 	}

@@ -220,10 +220,11 @@ type Steering struct {
 	told   map[string]told     // what the log has said of counts, by reason
 	warned []string            // what the log has said of seen
 
-	troubles    []Trouble // what keeps captured packets from the TUN, as looked at last
-	unrepaired  []Trouble // what the last check could not repair
-	foreign     []Trouble // chains of others
-	foreignNext time.Time // when they are looked at again
+	troubles     []Trouble // what keeps captured packets from the TUN, as looked at last
+	unrepaired   []Trouble // what the last check could not repair
+	failedBefore []Trouble // what the check before could not repair
+	foreign      []Trouble // chains of others
+	foreignNext  time.Time // when they are looked at again
 
 	ephemeralPorts [2]uint16 // first and last that the kernel chooses from, at the start
 }

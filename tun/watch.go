@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -72,7 +74,7 @@ func (s *Steering) Watch(ctx context.Context) error {
 func (s *Steering) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unrepaired = nil
+	s.failedBefore, s.unrepaired = s.unrepaired, nil
 	link, err := s.rt.LinkByIndex(s.tunIdx)
 	var notFound netlink.LinkNotFoundError
 	switch {
@@ -166,7 +168,10 @@ func (s *Steering) failed(what string, err error) {
 	if s.ending != nil && s.ending() != nil {
 		return
 	}
-	s.unrepaired = append(s.unrepaired, Trouble{Text: "not repaired: " + what + ": " + err.Error(), Fatal: true})
+	text := "not repaired: " + what + ": "
+	// Once is no reason not to be ready: the next check may well repair it.
+	again := slices.ContainsFunc(s.failedBefore, func(t Trouble) bool { return strings.HasPrefix(t.Text, text) })
+	s.unrepaired = append(s.unrepaired, Trouble{Text: text + err.Error(), Fatal: again})
 	if n, ok := s.limited.allow(); ok {
 		s.log.Error("steering not repaired: captured traffic may go nowhere", zap.String("what", what), zap.Error(err), zap.Uint64("not_logged", n))
 	}
