@@ -61,6 +61,7 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	}
 	b := &builder{file: f, now: now, failed: map[string]bool{}}
 	rt := &Runtime{File: f, Config: b.config()}
+	f.in.name(f.Name, rt.Config)
 	env := policy.Environment{
 		Authorities: map[string]*handshake.Authority{},
 		Permits:     map[string]*policy.PermitsSpec{},
@@ -130,16 +131,6 @@ func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
 	}
 	rt.Shadow = other.Set
 	rt.Files = slices.Concat(rt.Files, other.Files)
-}
-
-// Named lists the configuration at path and the files that it names, as far as it
-// can be read; none of the others is opened.
-func Named(path string) []string {
-	f := load(path)
-	if !f.has("") {
-		return []string{path}
-	}
-	return files(f.Name, (&builder{file: f}).config())
 }
 
 // files lists what a runtime is read from; c has its paths resolved.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -19,23 +20,43 @@ type loading struct {
 	ctx  context.Context // of this one call of CheckWithin, whose parts all have it at hand
 	loan *memory.Loan
 	err  error // why it stopped
+	// named are the files whose change may mend what is wrong, see Checked.Named.
+	named []string
+}
+
+// Checked is what CheckWithin found out.
+type Checked struct {
+	// Runtime is nil if any finding is more than a warning.
+	Runtime  *Runtime
+	Findings []Finding
+	// Named are the configuration, the files that it names and those that its shadow
+	// names, as far as they could be read, each once: there or not, good or not.
+	Named []string
 }
 
 // CheckWithin is Check where flows are alive: it stops when ctx ends, and takes
 // the memory it needs of loan, whose context ctx is. The error says that it stopped;
 // nothing was found out then.
-func CheckWithin(ctx context.Context, loan *memory.Loan, path string, eng handshake.Engine) (*Runtime, []Finding, error) {
-	in := &loading{ctx: ctx, loan: loan}
+func CheckWithin(ctx context.Context, loan *memory.Loan, path string, eng handshake.Engine) (Checked, error) {
+	in := &loading{ctx: ctx, loan: loan, named: []string{path}}
 	f := loadIn(in, path)
 	if in.over() {
-		return nil, nil, in.err
+		return Checked{}, in.err
 	}
 	rt, found := build(f, eng, time.Now())
 	if in.over() {
-		return nil, nil, in.err
+		return Checked{}, in.err
 	}
 	f.in = nil
-	return rt, found, nil
+	slices.Sort(in.named)
+	return Checked{Runtime: rt, Findings: found, Named: slices.Compact(in.named)}, nil
+}
+
+// name notes the files that a configuration names; c has its paths resolved.
+func (in *loading) name(file string, c *Config) {
+	if in != nil {
+		in.named = append(in.named, files(file, c)...)
+	}
 }
 
 // over says that nothing more is to be done.

@@ -84,9 +84,9 @@ func TestLoadingHasNoRoom(t *testing.T) {
 			}
 			all.Give(3 << 20)
 			ctx, loan := b.Borrow(t.Context())
-			rt, found, err := CheckWithin(ctx, loan, path, handshake.NewStdEngine())
-			if !errors.Is(err, memory.ErrNoRoom) || rt != nil || found != nil {
-				t.Errorf("%v, %v", err, found)
+			got, err := CheckWithin(ctx, loan, path, handshake.NewStdEngine())
+			if !errors.Is(err, memory.ErrNoRoom) || got.Runtime != nil || got.Findings != nil || got.Named != nil {
+				t.Errorf("%v, %v", err, got)
 			}
 			loan.Return()
 			all.Return()
@@ -105,21 +105,21 @@ func TestLoadingStops(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
 			timer := time.AfterFunc(20*time.Millisecond, func() { stop(why) })
 			defer timer.Stop()
-			rt, found, err := CheckWithin(ctx, nil, path, handshake.NewStdEngine())
+			got, err := CheckWithin(ctx, nil, path, handshake.NewStdEngine())
 			if name == "many values" || name == "a PEM file" || name == "a set" {
 				if err != nil && !errors.Is(err, why) {
 					t.Errorf("%v", err) // it may have been quicker
 				}
 				return
 			}
-			if !errors.Is(err, why) || rt != nil || found != nil {
-				t.Errorf("%v, %v, %d findings", err, rt != nil, len(found))
+			if !errors.Is(err, why) || got.Runtime != nil || got.Findings != nil {
+				t.Errorf("%v, %v, %d findings", err, got.Runtime != nil, len(got.Findings))
 			}
 		})
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, _, err := CheckWithin(ctx, nil, copyExample(t, func(s string) string { return s }), handshake.NewStdEngine()); !errors.Is(err, context.Canceled) {
+	if _, err := CheckWithin(ctx, nil, copyExample(t, func(s string) string { return s }), handshake.NewStdEngine()); !errors.Is(err, context.Canceled) {
 		t.Errorf("begun after its end: %v", err)
 	}
 }
@@ -130,8 +130,9 @@ func TestLoadingWithin(t *testing.T) {
 	for _, name := range []string{"rules", "a set"} {
 		path := large(t)[name]
 		ctx, loan := b.Borrow(t.Context())
-		rt, found, err := CheckWithin(ctx, loan, path, handshake.NewStdEngine())
-		if err != nil || rt == nil && name == "rules" {
+		got, err := CheckWithin(ctx, loan, path, handshake.NewStdEngine())
+		found := got.Findings
+		if err != nil || got.Runtime == nil && name == "rules" {
 			t.Fatalf("%v, %v", err, found)
 		}
 		_, want := Check(path, handshake.NewStdEngine())

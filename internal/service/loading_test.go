@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,20 @@ func TestRefusedReloadCostsNothing(t *testing.T) {
 		for all.Take(n) == nil {
 		}
 	}
+	wanted := func(want ...string) {
+		t.Helper()
+		h.s.mu.Lock()
+		defer h.s.mu.Unlock()
+		if !slices.Equal(h.s.wanted, want) {
+			t.Errorf("%q is looked at, not %q", h.s.wanted, want)
+		}
+	}
+	// What was not read within the loan is not read without it, to see what it names.
+	h.s.mu.Lock()
+	h.s.wanted = []string{"of before"}
+	h.s.mu.Unlock()
 	h.reload(false, "limits.memory has no room")
+	wanted("of before")
 	h.says(flow, "without room")
 	all.Return()
 	h.reload(true, "")
@@ -47,6 +61,7 @@ func TestRefusedReloadCostsNothing(t *testing.T) {
 	if _, err := h.s.Reload(stopped); err == nil || !strings.Contains(err.Error(), "not read to its end") {
 		t.Errorf("a reload of a gateway that stops: %v", err)
 	}
+	wanted()
 
 	list := "[" + strings.TrimSuffix(strings.Repeat("\"10.0.0.1:443\", ", 4000), ", ") + "]"
 	for name, text := range map[string]string{

@@ -39,8 +39,9 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 
 	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID()}
 	res.CRLsBefore = s.revocation.Digest()
-	rt, found, err := s.read(ctx)
-	for _, f := range found {
+	checked, err := s.read(ctx)
+	rt := checked.Runtime
+	for _, f := range checked.Findings {
 		res.Findings = append(res.Findings, f.String())
 	}
 	if err == nil && rt == nil {
@@ -72,10 +73,12 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = res
-	s.wanted = nil
-	if err != nil {
-		s.wanted = config.Named(s.opt.File)
-	}
+	switch {
+	case err == nil:
+		s.wanted = nil
+	case checked.Named != nil:
+		s.wanted = checked.Named
+	} // else it was not read: what was wanted before still is
 	s.metrics.Reloaded(err == nil, res.At)
 	if err != nil {
 		res.Error = err.Error()
@@ -94,12 +97,12 @@ const reloadFor = time.Minute
 
 // read reads the configuration and its files within a loan of the memory. An
 // error says nothing about the configuration, but why it was not read.
-func (s *Service) read(ctx context.Context) (*config.Runtime, []config.Finding, error) {
+func (s *Service) read(ctx context.Context) (config.Checked, error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadFor)
 	defer cancel()
 	ctx, loan := s.memory.Borrow(ctx)
 	defer loan.Return()
-	rt, found, err := config.CheckWithin(ctx, loan, s.opt.File, s.engine)
+	checked, err := config.CheckWithin(ctx, loan, s.opt.File, s.engine)
 	switch {
 	case errors.Is(err, memory.ErrNoRoom):
 		err = fmt.Errorf("the configuration cannot be loaded beside the live flows, the old one stays: %w; a restart takes it, or raise limits.memory", err)
@@ -108,7 +111,7 @@ func (s *Service) read(ctx context.Context) (*config.Runtime, []config.Finding, 
 	case err != nil:
 		err = fmt.Errorf("the configuration was not read to its end, the old one stays: %w", err)
 	}
-	return rt, found, err
+	return checked, err
 }
 
 func (s *Service) policyID() string {

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // A change of any kind to a file that is in use, or that a refused configuration
@@ -23,7 +25,7 @@ func TestStampsSeeEveryChange(t *testing.T) {
 	write("gate.yaml", "version: 1\nauthorities: {staff: {roots: ca.pem}}\nidentities: {pay: {certificate: new.pem, key: new.key}}\n")
 	write("ca.pem", "x")
 	write("other.pem", "y")
-	s := &Service{rt: &config.Runtime{Files: []string{at("gate.yaml")}}, wanted: config.Named(at("gate.yaml"))}
+	s := &Service{rt: &config.Runtime{Files: []string{at("gate.yaml")}}, wanted: testpki.Must(config.CheckWithin(t.Context(), nil, at("gate.yaml"), handshake.NewStdEngine())).Named}
 	for _, name := range []string{"ca.pem", "new.pem", "new.key"} {
 		if !slices.Contains(s.wanted, at(name)) {
 			t.Errorf("%s is not looked at: %q", name, s.wanted)
