@@ -28,7 +28,8 @@ type Rotate struct {
 	// Keep is how many renamed files stay.
 	Keep int
 	// Prune removes those with higher numbers up to MaxKeep, of a time when
-	// more were kept. Without it they may be somebody else's.
+	// more were kept. Without it they may be somebody else's, and while there are
+	// any no file is removed.
 	Prune bool
 }
 
@@ -88,7 +89,7 @@ func (s *File) moveAway() error {
 	if s.rotate.Keep < 1 {
 		return os.Remove(path)
 	}
-	free, err := makeRoom(path, s.rotate.Keep)
+	free, err := makeRoom(path, s.rotate)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,8 @@ func (s *File) real() (string, error) {
 
 // makeRoom moves FILE.1 and the files after it up by one, up to the first number
 // that is free, or away over the last. It returns the name that is free then.
-func makeRoom(path string, keep int) (string, error) {
+func makeRoom(path string, rotate Rotate) (string, error) {
+	keep := rotate.Keep
 	var names []string // of files that move; the last is free, or the oldest
 	free := false
 	for i := 1; i <= keep && !free; i++ {
@@ -126,6 +128,11 @@ func makeRoom(path string, keep int) (string, error) {
 		return "", fmt.Errorf("none of %s.1 to .%d is a file", path, keep)
 	}
 	if !free {
+		if !rotate.Prune {
+			if err := others(path, keep); err != nil {
+				return "", err
+			}
+		}
 		if err := os.Remove(names[len(names)-1]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
@@ -169,15 +176,44 @@ func (s *File) prune() {
 	}
 }
 
+// others is an error where files beside FILE show that somebody else rotates it,
+// and that FILE.1 to the last may be his too: a number above keep, a file that was
+// compressed (as by logrotate), or a directory that does not show its files.
+func others(path string, keep int) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("the oldest file may be somebody else's: %w", err)
+	}
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		packed := slices.Contains([]string{".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z"}, ext)
+		name := e.Name()
+		if packed {
+			name = strings.TrimSuffix(name, ext)
+		}
+		if i, ok := numberOf(path, name); ok && e.Type().IsRegular() && (packed || i > keep) {
+			return fmt.Errorf("%s is there: somebody else rotates the file too, and the oldest may be his. "+
+				"Say `rotate: {size: 0}` and leave it to him, or choose a `keep` other than %d, or move that file away",
+				filepath.Join(filepath.Dir(path), e.Name()), keep)
+		}
+	}
+	return nil
+}
+
+// numberOf is the number of a name FILE.N, 1 or more.
+func numberOf(path, name string) (int, bool) {
+	end, ours := strings.CutPrefix(name, filepath.Base(path)+".")
+	i, err := strconv.Atoi(end)
+	return i, ours && err == nil && strconv.Itoa(i) == end && i >= 1
+}
+
 // numbers are those of the regular files FILE.N, 1 to MaxKeep, in order. A
 // directory that cannot be listed has none.
 func numbers(path string) []int {
 	entries, _ := os.ReadDir(filepath.Dir(path)) // what can be read of it
 	var all []int
 	for _, e := range entries {
-		end, ours := strings.CutPrefix(e.Name(), filepath.Base(path)+".")
-		i, err := strconv.Atoi(end)
-		if ours && err == nil && strconv.Itoa(i) == end && i >= 1 && i <= MaxKeep && e.Type().IsRegular() {
+		if i, ok := numberOf(path, e.Name()); ok && i <= MaxKeep && e.Type().IsRegular() {
 			all = append(all, i)
 		}
 	}
