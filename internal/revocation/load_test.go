@@ -114,7 +114,7 @@ func TestHostileAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := publish(t, known)
-			k := checker(t, Options{MaxBytes: bound, pace: 100 * time.Millisecond}, w.authority(Soft, p.URL))
+			k := checker(t, Options{MaxBytes: bound, pace: time.Second}, w.authority(Soft, p.URL))
 			k.Prime(t.Context())
 			p.set(nil, "", c.handle)
 			var before, after runtime.MemStats
