@@ -126,14 +126,37 @@ func (b *Budget) collectForLoan() bool {
 	return b.observe() == nil
 }
 
-// Give returns n bytes of the loan.
-func (l *Loan) Give(n int64) {
+// Taken is how many bytes were taken and not given back.
+func (l *Loan) Taken() int64 {
 	if l == nil {
-		return
+		return 0
 	}
 	l.b.loans.mu.Lock()
 	defer l.b.loans.mu.Unlock()
+	return l.taken
+}
+
+// Give returns n bytes of the loan.
+func (l *Loan) Give(n int64) {
+	if l == nil || n <= 0 {
+		return
+	}
+	l.b.loans.mu.Lock()
 	l.give(n)
+	l.b.loans.mu.Unlock()
+	l.b.left(n >= worthMeasuring, false)
+}
+
+// left says that what was lent is garbage now: if it was large, a collection
+// comes before any flow ends, and if it was huge, that gives it back to the system.
+func (b *Budget) left(large, huge bool) {
+	if !large {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.measured = false
+	b.giveBack = b.giveBack || huge
 }
 
 func (l *Loan) give(n int64) {
@@ -160,12 +183,7 @@ func (l *Loan) Return() {
 		o.recalled = time.Time{}
 	}
 	o.mu.Unlock()
-	if large {
-		l.b.mu.Lock()
-		l.b.measured = false // what it leaves is garbage: a collection comes before any flow ends
-		l.b.giveBack = l.b.giveBack || huge
-		l.b.mu.Unlock()
-	}
+	l.b.left(large, huge)
 }
 
 // recall calls all loans back; it says whether there is something to be waited

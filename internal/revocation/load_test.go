@@ -260,11 +260,14 @@ func TestLoanCoversALoad(t *testing.T) {
 			defer loan.Return()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			src := testpki.Must(ReadFile(ctx, loan, path, MaxListBytes, w.cas()))
+			lists, _, err := readFile(ctx, loan, path, MaxListBytes, w.cas())
+			if err != nil {
+				t.Fatal(err)
+			}
 			runtime.ReadMemStats(&after)
 			lent, took, n := b.Stats().Lent, int64(after.TotalAlloc-before.TotalAlloc), int64(len(data))
-			if src.Lists[0].Entries != 30_000 || lent < n {
-				t.Fatalf("%d entries, %d bytes lent", src.Lists[0].Entries, lent)
+			if lists[0].Entries != 30_000 || lent < n {
+				t.Fatalf("%d entries, %d bytes lent", lists[0].Entries, lent)
 			}
 			t.Logf("%d bytes: %d lent (%.2f), %d allocated", n, lent, float64(lent)/float64(n), took)
 			// Pieces, certificates of signatures, the index of numbers.
@@ -273,6 +276,44 @@ func TestLoanCoversALoad(t *testing.T) {
 			}
 			if lent > n*13/4 {
 				t.Errorf("%d bytes lent for %d: more than is said", lent, n)
+			}
+		})
+	}
+}
+
+// Many files in one loan need no more room together than the largest one and what
+// stays of all; of one that is refused nothing stays.
+func TestFilesShareALoan(t *testing.T) {
+	w := newWorld(t)
+	long, _ := bigCRL(t, w, 30_000) // 20 bytes of each entry stay, and an index
+	const stays, files = 30_000*20 + 4<<16 + 2<<10, 12
+	cut := long[:len(long)-1]
+	for name, c := range map[string]struct {
+		data []byte
+		says error
+	}{
+		"DER": {long, nil}, "PEM": {pemOf(long), nil},
+		"cut off": {cut, ErrNotCRL}, "a PEM block cut off": {pemOf(cut), ErrNotCRL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := file(t, t.TempDir(), "x.crl", c.data)
+			b := budget(t)
+			fill(t, b).Give(int64(files*stays + 13*len(long)/4 + 1<<20)) // what From takes in advance, and the rest of fill
+			filled := b.Stats().Lent
+			ctx, loan := b.Borrow(t.Context())
+			defer loan.Return()
+			most := int64(0)
+			for i := range files {
+				src, err := ReadFile(ctx, loan, path, MaxListBytes, w.cas())
+				if !errors.Is(err, c.says) || c.says == nil && src.Lists[0].Entries != 30_000 {
+					t.Fatalf("file %d: %v", i+1, err)
+				}
+				if c.says == nil {
+					most += stays
+				}
+				if lent := b.Stats().Lent - filled; lent > most || c.says == nil && lent < int64(i+1)*30_000*16 {
+					t.Errorf("after file %d %d bytes are lent, at most %d stay", i+1, lent, most)
+				}
 			}
 		})
 	}

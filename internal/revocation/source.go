@@ -144,10 +144,24 @@ func readFile(ctx context.Context, room *memory.Loan, path string, limit int64, 
 
 // ReadFile reads and verifies the lists of a file of at most limit bytes (see
 // ListBytes) once, for a Checker to use. ctx and room are of one loan, which the
-// caller returns; it may be nil.
+// caller returns; it may be nil. Nobody else takes of it meanwhile. What is still taken
+// afterwards is what stays, so that many files need no more room together than
+// the largest one and what stays of all.
 func ReadFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) (Source, error) {
+	before := room.Taken()
 	lists, id, err := readFile(ctx, room, path, limit, cas)
+	room.Give(room.Taken() - before - kept(lists))
 	return Source{Location: path, Lists: lists, file: id}, err
+}
+
+// kept is how many bytes lists hold, roughly.
+func kept(lists []*List) int64 {
+	const besides = 1 << 10 // names, scope and the like
+	n := int64(0)
+	for _, l := range lists {
+		n += int64(len(l.revoked.flat)+4*len(l.revoked.index)) + besides
+	}
+	return n
 }
 
 // isNew says whether the file is another one than was read last.
