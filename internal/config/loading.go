@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -52,10 +53,23 @@ func CheckWithin(ctx context.Context, loan *memory.Loan, path string, eng handsh
 	return Checked{Runtime: rt, Findings: found, Named: slices.Compact(in.named)}, nil
 }
 
-// name notes the files that a configuration names; c has its paths resolved.
+// name notes the files that a configuration names; c has its paths resolved. Beside
+// those of files() they are the shadow, which is one of Runtime.Files only once it
+// was read, and the lists, which the checker reads again by itself once it has them.
 func (in *loading) name(file string, c *Config) {
-	if in != nil {
-		in.named = append(in.named, files(file, c)...)
+	if in == nil {
+		return
+	}
+	in.named = append(in.named, files(file, c)...)
+	if c.Shadow != "" {
+		in.named = append(in.named, c.Shadow)
+	}
+	for _, a := range c.Authorities {
+		for _, place := range a.CRL {
+			if !revocation.IsURL(place) {
+				in.named = append(in.named, place)
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,5 +170,42 @@ func TestCutOffIsNotBuilt(t *testing.T) {
 				t.Errorf("%v", found)
 			}
 		})
+	}
+}
+
+// What is named is looked at, whether it is there or not: lists and shadows too,
+// and what the shadow names; no URL.
+func TestNamedFiles(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) {
+		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := func() []string {
+		got, err := CheckWithin(t.Context(), nil, at("gate.yaml"), handshake.NewStdEngine())
+		if err != nil || got.Runtime != nil {
+			t.Fatalf("%v, taken: %v", err, got.Runtime != nil)
+		}
+		for i, name := range got.Named {
+			got.Named[i] = filepath.Base(name)
+		}
+		return got.Named
+	}
+	for _, c := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"gate.yaml", "version: [", []string{"gate.yaml"}},
+		{"gate.yaml", "version: 1\nauthorities: {staff: {roots: ca.pem, crl: [a.crl, \"http://pki.example/b.crl\", " + at("c.crl") + "]}}\nshadow: next.yaml\n",
+			[]string{"a.crl", "c.crl", "ca.pem", "gate.yaml", "next.yaml"}},
+		{"next.yaml", "version: 1\nauthorities: {guests: {roots: guests.pem, crl: [g.crl]}}\n",
+			[]string{"a.crl", "c.crl", "ca.pem", "g.crl", "gate.yaml", "guests.pem", "next.yaml"}},
+	} {
+		write(c.name, c.text)
+		if got := named(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }
