@@ -270,7 +270,7 @@ type Metrics struct {
 
 // Reload says what a changed configuration does to a running gateway. SIGHUP and `sslgate reload` read it anew; all of it is put in place, or nothing.
 type Reload struct {
-	// Watch also reloads when the configuration or a file it names has changed; looked at every 5 seconds. Default false.
+	// Watch also reloads when the configuration or a file it names has changed; looked at every 5 seconds. A reload for which there was no memory or no time is tried again after 30 seconds, then ever less often, at least every 16 minutes. Default false.
 	Watch bool `yaml:"watch"`
 	// Live is what becomes of flows that relay already: "keep" (the default; they keep the policy they began with) or "reevaluate" (each is judged anew by the new policy, its certificates too, and ends where a new connection like it would be refused). Flows that do not relay yet are always judged by the new policy.
 	Live string `yaml:"live"`

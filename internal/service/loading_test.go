@@ -52,6 +52,18 @@ func TestRefusedReloadCostsNothing(t *testing.T) {
 	h.s.mu.Unlock()
 	h.reload(false, "limits.memory has no room")
 	wanted("of before")
+	again := func(ctx context.Context, want bool) {
+		t.Helper()
+		_, err := h.s.Reload(ctx)
+		var l looks
+		if l.after(time.Now(), err); l.retry.IsZero() == want {
+			t.Errorf("tried again: %v, after %v", !want, err)
+		}
+	}
+	again(context.Background(), true)
+	late, cancel := context.WithDeadline(context.Background(), time.Now())
+	defer cancel()
+	again(late, true)
 	h.says(flow, "without room")
 	all.Return()
 	h.reload(true, "")
@@ -62,6 +74,8 @@ func TestRefusedReloadCostsNothing(t *testing.T) {
 		t.Errorf("a reload of a gateway that stops: %v", err)
 	}
 	wanted()
+	again(stopped, false)
+	again(context.Background(), false) // a good one
 
 	list := "[" + strings.TrimSuffix(strings.Repeat("\"10.0.0.1:443\", ", 4000), ", ") + "]"
 	for name, text := range map[string]string{

@@ -107,7 +107,7 @@ func (s *Service) read(ctx context.Context) (config.Checked, error) {
 	case errors.Is(err, memory.ErrNoRoom):
 		err = fmt.Errorf("the configuration cannot be loaded beside the live flows, the old one stays: %w; a restart takes it, or raise limits.memory", err)
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("reading the configuration takes longer than %s, the old one stays: a restart takes it", reloadFor)
+		err = fmt.Errorf("reading the configuration takes longer than %s, the old one stays: a restart takes it (%w)", reloadFor, err)
 	case err != nil:
 		err = fmt.Errorf("the configuration was not read to its end, the old one stays: %w", err)
 	}
@@ -155,26 +155,69 @@ func (s *Service) watch(ctx context.Context) error {
 	defer signal.Stop(hup)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	// What is there before a reload: what changes during it is seen by the next look.
-	seen := s.stamps()
+	look := looks{seen: s.stamps()}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			seen = s.stamps()
-			_, _ = s.Reload(ctx) // logged there
+			look.seen = s.stamps()
+			_, err := s.Reload(ctx) // logged there
+			look.after(time.Now(), err)
 		case <-tick.C:
 			s.mu.Lock()
 			asked := s.rt.Config.Reload.Watch
 			s.mu.Unlock()
-			if now := s.stamps(); asked && now != seen {
-				seen = now
-				s.log.Info("a file of the configuration has changed")
-				_, _ = s.Reload(ctx) // logged there
+			why := look.why(time.Now(), s.stamps())
+			if !asked || why == "" {
+				continue
 			}
+			s.log.Info(why)
+			_, err := s.Reload(ctx) // logged there
+			look.after(time.Now(), err)
 		}
 	}
+}
+
+// A reload for which there was no room or no time says nothing against the
+// configuration: with `reload: {watch: true}` it is tried again after retryFirst,
+// and then after twice the time each, up to retryMost.
+const (
+	retryFirst = 30 * time.Second
+	retryMost  = 16 * time.Minute
+)
+
+// looks is what watch knows between its looks at the files.
+type looks struct {
+	// seen is what was there before the last reload: what changes during it is
+	// seen by the next look.
+	seen string
+	// retry is when to reload although nothing has changed; zero: never. wait is
+	// how long that was from the last reload.
+	retry time.Time
+	wait  time.Duration
+}
+
+// why says why it is time to reload, where stamps are there now; "" if it is not.
+func (l *looks) why(now time.Time, stamps string) string {
+	switch {
+	case stamps != l.seen:
+		l.seen = stamps
+		return "a file of the configuration has changed"
+	case !l.retry.IsZero() && !now.Before(l.retry):
+		return "the configuration that could not be read is tried again"
+	}
+	return ""
+}
+
+// after notes how a reload has ended.
+func (l *looks) after(now time.Time, err error) {
+	if !errors.Is(err, memory.ErrNoRoom) && !errors.Is(err, context.DeadlineExceeded) {
+		l.retry, l.wait = time.Time{}, 0
+		return
+	}
+	l.wait = min(max(2*l.wait, retryFirst), retryMost)
+	l.retry = now.Add(l.wait)
 }
 
 // stamps is a text that changes when one of the configuration's files does.

@@ -1,13 +1,19 @@
 package service
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/testpki"
 )
 
@@ -53,4 +59,38 @@ func TestStampsSeeEveryChange(t *testing.T) {
 			t.Errorf("%s: seen twice", c.name)
 		}
 	}
+}
+
+// A reload for which there was no room or no time is tried again, less and less
+// often, until one ends otherwise; a change of a file is not waited for.
+func TestReloadIsTriedAgain(t *testing.T) {
+	now := time.Now()
+	l := looks{seen: "a"}
+	at := func(after time.Duration, stamps, want string) {
+		t.Helper()
+		if got := l.why(now.Add(after), stamps); !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s later, %s: %q, want %q", after, stamps, got, want)
+		}
+	}
+	at(time.Hour, "a", "")
+	at(0, "b", "has changed")
+	l.after(now, errors.New("a mistake in it"))
+	at(time.Hour, "b", "")
+	for i, err := range []error{
+		fmt.Errorf("refused: %w", memory.ErrNoRoom), fmt.Errorf("too slow (%w)", context.DeadlineExceeded), memory.ErrNoRoom,
+	} {
+		l.after(now, err)
+		at(retryFirst<<i-1, "b", "")
+		at(retryFirst<<i, "b", "tried again")
+	}
+	at(0, "c", "has changed")
+	for range 20 {
+		l.after(now, memory.ErrNoRoom)
+	}
+	at(retryMost-1, "c", "")
+	at(retryMost, "c", "tried again")
+	l.after(now, nil)
+	at(24*time.Hour, "c", "")
+	l.after(now, memory.ErrNoRoom)
+	at(retryFirst, "c", "tried again")
 }
