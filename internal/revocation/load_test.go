@@ -243,6 +243,44 @@ func TestLoadIsCalledBack(t *testing.T) {
 	}
 }
 
+// One that is called back while it waits for a slot has said nothing of what the
+// source carries, whichever slot that is.
+func TestWaitIsCalledBack(t *testing.T) {
+	w := newWorld(t)
+	data := w.crl(t, w.root, crl{number: 1})
+	path, p := file(t, t.TempDir(), "x.crl", data), publish(t, data)
+	for name, c := range map[string]struct {
+		place string
+		slots func(slots) chan struct{}
+	}{
+		"file":  {path, func(s slots) chan struct{} { return s.files }},
+		"fetch": {p.URL, func(s slots) chan struct{} { return s.fetches }},
+		"parse": {p.URL, func(s slots) chan struct{} { return s.parses }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := checker(t, Options{Memory: budget(t)}, w.authority(Soft, c.place))
+			taken := c.slots(k.slots)
+			for range cap(taken) {
+				taken <- struct{}{}
+			}
+			src := k.claim(func(*source) bool { return true })[0]
+			ctx, recall := context.WithCancelCause(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				_, err := k.read(ctx, nil, src)
+				done <- err
+			}()
+			if name == "parse" { // the answer is there first
+				eventually(t, "the fetch", func() bool { return len(k.slots.fetches) == 0 && k.Stats().Authorities["staff"].Fetches == 1 })
+			}
+			recall(memory.ErrNoRoom)
+			if err := <-done; !errors.Is(err, memory.ErrNoRoom) || !errors.Is(err, errUnreachable) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 // What is borrowed covers what loading allocates, but for the pieces in which a
 // file arrives.
 func TestLoanCoversALoad(t *testing.T) {

@@ -61,7 +61,7 @@ func (c *Checker) read(ctx context.Context, room *memory.Loan, src *source) (got
 			got.lists, got.file, err = readFile(ctx, room, src.location, c.o.MaxBytes, cas)
 			return err
 		})
-		return got, err
+		return got, unread(err)
 	}
 	c.mu.Lock()
 	known := src.tags
@@ -72,7 +72,7 @@ func (c *Checker) read(ctx context.Context, room *memory.Loan, src *source) (got
 		return err
 	})
 	if err != nil {
-		return got, err
+		return got, unread(err)
 	}
 	err = within(ctx, c.slots.parses, func() (err error) {
 		got.lists, err = parseTaken(ctx, room, got.data, cas)
