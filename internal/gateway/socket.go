@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -16,7 +17,9 @@ type socket struct {
 	raw     syscall.RawConn // nil where there is none
 	in, out ready
 
-	finished atomic.Bool // we have sent a FIN
+	finished atomic.Bool   // we have sent a FIN
+	writing  sync.Mutex    // held by a write until it has noted how it failed
+	broken   atomic.Uint32 // the errno of that, see note
 
 	offering offering
 	written  atomic.Uint64 // bytes
@@ -60,8 +63,11 @@ func newSocket(c *net.TCPConn) *socket {
 
 // Write is TCPConn's, and counts.
 func (s *socket) Write(b []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	n, err := s.TCPConn.Write(b)
 	s.written.Add(uint64(max(n, 0)))
+	s.note(err)
 	return n, err
 }
 
@@ -129,6 +135,8 @@ func (s *socket) Offer(pieces [][]byte) (int, error) {
 		}
 	}
 	o.pieces = pieces
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	err := s.raw.Control(o.try)
 	taken := max(o.taken, 0)
 	s.written.Add(uint64(taken))
@@ -136,6 +144,7 @@ func (s *socket) Offer(pieces [][]byte) (int, error) {
 		err = o.err
 	}
 	o.pieces, o.taken, o.err = nil, 0, nil
+	s.note(err)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return 0, nil

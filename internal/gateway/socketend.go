@@ -12,25 +12,47 @@ import (
 // Read reads as the kernel does, but for one thing: the end of a connection that was
 // reset is a reset. Linux tells of a RST once, to the call that asks first, and of the
 // end of the stream from then on (tcp_recvmsg_locked: sk_err, then SOCK_DONE). Where
-// the other direction's write was told of it, the read would take what was cut off
-// for whole, and pass it on as an orderly end.
+// a write was told of it, the read would take what was cut off for whole, and pass it
+// on as an orderly end. A RST after the FIN of the other side takes nothing from what
+// came before; Linux tells a write of it with EPIPE (tcp_reset).
 func (s *socket) Read(b []byte) (int, error) {
 	n, err := s.TCPConn.Read(b)
-	if errors.Is(err, io.EOF) && s.wasReset() {
-		err = &net.OpError{Op: "read", Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: syscall.ECONNRESET}
+	switch {
+	case errors.Is(err, io.EOF):
+		if errno := s.broke(); errno != 0 {
+			err = &net.OpError{Op: "read", Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: errno}
+		}
+	case err != nil:
+		s.note(err)
 	}
 	return n, err
 }
 
-// CloseWrite sends a FIN. From then on no write can take the news of a RST away.
-func (s *socket) CloseWrite() error {
-	s.finished.Store(true)
-	return s.TCPConn.CloseWrite()
+// broke is the error by which a call was told that the connection is no more; 0
+// where none was. A write that was just told of it may not have noted it yet: it is
+// waited for. That takes no time, as in CLOSE no write waits.
+func (s *socket) broke() syscall.Errno {
+	if s.state() == unix.BPF_TCP_CLOSE {
+		s.writing.Lock()
+		defer s.writing.Unlock()
+	}
+	return syscall.Errno(s.broken.Load())
 }
 
-// wasReset says whether the connection is no more although we have not closed our
-// half. After a FIN of the other side it would be in CLOSE-WAIT (RFC 9293, section
-// 3.3.2); Linux leaves for CLOSE at once only on a RST or an error of its own.
-func (s *socket) wasReset() bool {
-	return s.raw != nil && !s.finished.Load() && s.state() == unix.BPF_TCP_CLOSE
+// note keeps what Linux tells only once. A write that calls it has s.writing.
+func (s *socket) note(err error) {
+	for _, errno := range []syscall.Errno{syscall.ECONNRESET, syscall.ETIMEDOUT} {
+		if errors.Is(err, errno) {
+			s.broken.Store(uint32(errno))
+		}
+	}
+}
+
+// CloseWrite sends a FIN, unless it fails.
+func (s *socket) CloseWrite() error {
+	err := s.TCPConn.CloseWrite()
+	if err == nil {
+		s.finished.Store(true)
+	}
+	return err
 }

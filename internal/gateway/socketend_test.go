@@ -65,10 +65,20 @@ func TestReadAfterReset(t *testing.T) {
 			_, err := s.Offer([][]byte{[]byte("x")})
 			return err
 		},
-		"SO_ERROR was asked": func(s *socket) error {
-			var code int
-			err := s.raw.Control(func(fd uintptr) { code, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
-			return errors.Join(err, syscall.Errno(code))
+		"a write was told, and then a FIN was to be sent": func(s *socket) error {
+			_, err := s.Write([]byte("x"))
+			if err := s.CloseWrite(); err == nil {
+				return errors.New("a FIN after a RST")
+			}
+			if s.finished.Load() {
+				return errors.New("a FIN that was not sent counts")
+			}
+			return err
+		},
+		"an offer was told, and then a FIN was to be sent": func(s *socket) error {
+			_, err := s.Offer([][]byte{[]byte("x")})
+			_ = s.CloseWrite()
+			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +103,39 @@ func TestReadAfterReset(t *testing.T) {
 			for range 2 {
 				if n, err := s.Read(got); n != 0 || !isReset(err) {
 					t.Errorf("the end is %d, %v, want a reset", n, err)
+				}
+			}
+		})
+	}
+}
+
+// A RST behind the FIN takes nothing from what came before it: it answers what we
+// wrote to a peer that had closed.
+func TestReadAfterFINAndReset(t *testing.T) {
+	for name, told := range map[string]bool{"nobody was told": false, "a write was told": true} {
+		t.Run(name, func(t *testing.T) {
+			s, theirs := socketPair(t)
+			if _, err := theirs.Write([]byte("all of it")); err != nil {
+				t.Fatal(err)
+			}
+			_ = theirs.Close() // all is read there: a FIN
+			s.until(t, unix.POLLRDHUP)
+			if _, err := s.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			s.until(t, unix.POLLHUP)
+			if told {
+				if _, err := s.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+					t.Fatalf("it was told %v", err)
+				}
+			}
+			got := make([]byte, 64)
+			if n, err := s.Read(got); string(got[:n]) != "all of it" || err != nil {
+				t.Errorf("%q, %v", got[:n], err)
+			}
+			for range 2 {
+				if n, err := s.Read(got); n != 0 || !errors.Is(err, io.EOF) {
+					t.Errorf("the end is %d, %v, want EOF", n, err)
 				}
 			}
 		})
