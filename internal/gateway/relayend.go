@@ -25,7 +25,8 @@ import (
 // 7.2.1): programs use them all the same.
 
 // bareGrace is how long nothing may move, after a FIN without close_notify, until
-// a plain side is told of it: whoever sent it may still wait for the answer.
+// a plain side is told of it: whoever sent it may still wait for the answer. Who
+// thinks longer before the answer, or within it, is told by a RST.
 const bareGrace = time.Second
 
 // sideState is how far a side has come with its end. All but done is guarded by
@@ -161,23 +162,30 @@ func (r *relay) bareEnd(dst, src *relayEnd) {
 		r.tell(dst, to.CloseWriteBare)
 		return
 	}
-	r.awaitQuiet(dst)
+	r.awaitQuiet(dst, src)
 	r.abrupt(src, "", nil)
 }
 
-// awaitQuiet returns when all is read of a side, or nothing has moved for
-// bareGrace.
-func (r *relay) awaitQuiet(e *relayEnd) {
+// awaitQuiet returns when all is read of dst, or nothing has moved for bareGrace
+// since src has ended, and src has taken all it was sent. That it takes it the
+// relay does not see: a write waits until there is much room. Who takes nothing
+// is ended by limits.stall.
+func (r *relay) awaitQuiet(dst, src *relayEnd) {
+	quiet := time.Since(r.began) // since when, at the earliest
 	for {
-		left := bareGrace - (time.Since(r.began) - time.Duration(r.last.Load()))
-		if left <= 0 {
-			return
+		now := time.Since(r.began)
+		quiet = max(quiet, time.Duration(r.last.Load()))
+		if now-quiet >= bareGrace {
+			if yes, gone := r.to(src).arrived(true); yes || gone {
+				return
+			}
+			quiet = now
 		}
-		timer := time.NewTimer(left)
+		timer := time.NewTimer(bareGrace - (now - quiet))
 		select {
 		case <-timer.C:
 			continue
-		case <-e.done:
+		case <-dst.done:
 		case <-r.over:
 		}
 		timer.Stop()
