@@ -19,12 +19,19 @@ func TestAckedAfterReset(t *testing.T) {
 			break
 		}
 	}
+	if p, ok := kernelProgress(s.TCPConn); !ok || p.Waiting == 0 {
+		t.Errorf("%d bytes wait for a peer that reads nothing, known %t", p.Waiting, ok)
+	}
 	_ = peer.SetLinger(0)
 	_ = peer.Close() // unread data: a RST
 	s.until(t, unix.POLLHUP)
 	acked, gone := s.Acked()
 	if written := s.Written(); !gone || acked == 0 || acked >= written {
 		t.Errorf("%d of %d acknowledged, gone %t", acked, written, gone)
+	}
+
+	if p, ok := kernelProgress(s.TCPConn); !ok || p.Waiting != 0 {
+		t.Errorf("%d bytes wait for a peer that is gone, known %t", p.Waiting, ok)
 	}
 
 	s, peer = socketPair(t)

@@ -178,6 +178,9 @@ func kernelProgress(c *net.TCPConn) (p stack.Progress, ok bool) {
 	if err != nil || failed != nil {
 		return p, false // closed
 	}
+	if info.State == unix.BPF_TCP_CLOSE {
+		waiting = 0 // for nobody: SIOCOUTQ stays what it was before the RST
+	}
 	// Segs_in counts what is dropped as out of the window too; all of it is
 	// the peer's.
 	return stack.Progress{Waiting: waiting, Taken: info.Bytes_acked, Sent: uint64(info.Segs_out), Heard: uint64(info.Segs_in)}, true
