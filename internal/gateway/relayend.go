@@ -281,6 +281,7 @@ func (r *relay) abrupt(e *relayEnd, code reason.Code, err error) {
 // read any more.
 func (r *relay) settle() {
 	r.settling.Store(true)
+	began := time.Now()
 	r.mu.Lock()
 	first := r.broken
 	r.mu.Unlock()
@@ -290,7 +291,7 @@ func (r *relay) settle() {
 		first = r.other(first) // the end is told to the side that has not made it
 	}
 	for _, e := range []*relayEnd{first, r.other(first)} {
-		r.await(e)
+		r.await(e, began)
 		if r.ended() {
 			break
 		}
@@ -319,9 +320,10 @@ func (r *relay) settle() {
 }
 
 // await returns when a side has all that was sent to it, or takes no more of it.
-func (r *relay) await(e *relayEnd) {
+// The flow is settling since began.
+func (r *relay) await(e *relayEnd, began time.Time) {
 	t := r.to(e)
-	for wait := time.Millisecond; ; wait = min(2*wait, settlePoll) {
+	for wait := time.Millisecond; ; wait = settleWait(wait, time.Since(began)) {
 		yes, gone := t.arrived(!e.told)
 		switch {
 		case yes:
@@ -332,6 +334,9 @@ func (r *relay) await(e *relayEnd) {
 				r.causeLocked(e.onReset, nil)
 				r.mu.Unlock()
 			}
+			return
+		case time.Since(began) >= settleStalls*r.stall:
+			r.fail(e.onStall)
 			return
 		}
 		timer := time.NewTimer(wait)
@@ -344,6 +349,20 @@ func (r *relay) await(e *relayEnd) {
 	}
 }
 
-// settlePoll is how long an end waits for its next look at most: TCP tells nobody
-// that something was acknowledged.
-const settlePoll = 50 * time.Millisecond
+const (
+	// settleStalls bounds how long a flow whose sides have both ended waits until
+	// what was sent has arrived, in limits.stall: who takes just enough that he does
+	// not stall would hold 4 MiB for hours.
+	settleStalls = 10
+	// settlePoll and settlePollMax are how long an end waits for its next look at
+	// most, at first and after a while: TCP tells nobody that something was
+	// acknowledged, and many flows may wait for those who take nothing.
+	settlePoll    = 50 * time.Millisecond
+	settlePollMax = time.Second
+)
+
+// settleWait is the wait before the next look, by the last one and how long it has
+// been: one sixteenth of that, so that an end is noticed little later than it is.
+func settleWait(last, elapsed time.Duration) time.Duration {
+	return min(2*last, max(settlePoll, elapsed/16), settlePollMax)
+}
