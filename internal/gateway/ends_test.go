@@ -265,10 +265,12 @@ func TestAnswerAfterABareEnd(t *testing.T) {
 					if _, err := io.ReadFull(second.conn(), make([]byte, 3)); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := second.conn().Write(answer); err != nil {
-						t.Fatal(err)
-					}
-					second.finish("close_notify")
+					go func() {
+						defer second.finish("close_notify")
+						if _, err := second.conn().Write(answer); err != nil {
+							t.Error(err)
+						}
+					}()
 					if got, end := first.read(); !bytes.Equal(got, answer) || end != "orderly" {
 						t.Errorf("%d bytes of %d, then %s", len(got), len(answer), end)
 					}
@@ -335,8 +337,8 @@ func TestNothingAfterCloseNotifyIsAnAlarm(t *testing.T) {
 	}
 }
 
-// A reader that is slow, but reads, gets all that came before the end, however
-// long that takes: neither half_closed nor idle ends it.
+// A reader that is slow, but reads, gets all that came before the end: neither
+// half_closed nor idle ends it.
 func TestSlowReaderGetsTheEnd(t *testing.T) {
 	for how, want := range map[string]struct {
 		size     int
@@ -350,7 +352,7 @@ func TestSlowReaderGetsTheEnd(t *testing.T) {
 			t.Parallel()
 			size := want.size
 			h, origins := endsHouse(t, "re-encrypted", func(c *Config) {
-				c.Limits.Idle, c.Limits.HalfClosed, c.Limits.Stall = time.Second, time.Second, 10*time.Second
+				c.Limits.Idle, c.Limits.HalfClosed, c.Limits.Stall = 3*time.Second, 3*time.Second, 30*time.Second
 			})
 			raw := h.dial(server4)
 			raw.SetReceiveBuffer(64 << 10)
@@ -368,7 +370,7 @@ func TestSlowReaderGetsTheEnd(t *testing.T) {
 			}
 			origin.finish(how)
 			got, buf := 0, make([]byte, 4<<10)
-			for began := time.Now(); time.Since(began) < 2500*time.Millisecond; time.Sleep(30 * time.Millisecond) {
+			for began := time.Now(); time.Since(began) < 6*time.Second; time.Sleep(80 * time.Millisecond) {
 				n, err := client.tls.Read(buf)
 				if got += n; err != nil {
 					t.Fatalf("after %d bytes: %v", got, err)
@@ -405,7 +407,11 @@ func TestRecordCountsWhatArrived(t *testing.T) {
 	} {
 		t.Run(c.way+"/"+c.end, func(t *testing.T) {
 			t.Parallel()
-			h, origins := endsHouse(t, c.way, func(cfg *Config) { cfg.Limits.Stall = 400 * time.Millisecond })
+			h, origins := endsHouse(t, c.way, func(cfg *Config) {
+				if c.how == nil { // else nobody reads for a while, and that is no stall
+					cfg.Limits.Stall = 400 * time.Millisecond
+				}
+			})
 			raw := h.dial(server4)
 			raw.SetReceiveBuffer(128 << 10)
 			client := endpoint{raw: &watched{Conn: raw}}
