@@ -116,12 +116,13 @@ func TestMalformedCertificateMessage(t *testing.T) {
 		code         reason.Code
 		alert        Alert // 0: that for an absent certificate
 	}{
-		"no certificate":             {[]byte{0, 0, 0}, []byte{0, 0, 0, 0}, reason.NoCertificate, 0},
-		"bytes behind an empty list": {[]byte{0, 0, 0, 9}, []byte{0, 0, 0, 0, 9}, reason.BadCertificate, AlertDecodeError},
-		"a list that is cut":         {[]byte{0, 0, 9}, []byte{0, 0, 0, 9}, reason.BadCertificate, AlertDecodeError},
-		"half a length":              {[]byte{0}, []byte{0, 0}, reason.BadCertificate, AlertDecodeError},
-		"nothing":                    {nil, nil, reason.BadCertificate, AlertDecodeError},
-		"a certificate that is cut":  {[]byte{0, 0, 4, 0, 0, 9, 1}, []byte{0, 0, 0, 4, 0, 0, 9, 1}, reason.BadCertificate, AlertDecodeError},
+		"no certificate":                {[]byte{0, 0, 0}, []byte{0, 0, 0, 0}, reason.NoCertificate, 0},
+		"none, in one record with more": {[]byte{0, 0, 0}, []byte{0, 0, 0, 0}, reason.NoCertificate, 0},
+		"bytes behind an empty list":    {[]byte{0, 0, 0, 9}, []byte{0, 0, 0, 0, 9}, reason.BadCertificate, AlertDecodeError},
+		"a list that is cut":            {[]byte{0, 0, 9}, []byte{0, 0, 0, 9}, reason.BadCertificate, AlertDecodeError},
+		"half a length":                 {[]byte{0}, []byte{0, 0}, reason.BadCertificate, AlertDecodeError},
+		"nothing":                       {nil, nil, reason.BadCertificate, AlertDecodeError},
+		"a certificate that is cut":     {[]byte{0, 0, 4, 0, 0, 9, 1}, []byte{0, 0, 0, 4, 0, 0, 9, 1}, reason.BadCertificate, AlertDecodeError},
 	} {
 		for _, version := range bothVersions {
 			body := c.body
@@ -129,6 +130,12 @@ func TestMalformedCertificateMessage(t *testing.T) {
 				body = c.body13
 			}
 			msg := append([]byte{typeCertificate, 0, 0, byte(len(body))}, body...)
+			if strings.HasSuffix(name, "in one record with more") {
+				msg = append(msg, 20, 0, 0, 1, 0) // Finished
+				if version < tls.VersionTLS13 {
+					msg = append(msg[:len(msg)-5], append([]byte{16, 0, 0, 33, 32}, make([]byte, 32)...)...) // ClientKeyExchange
+				}
+			}
 			keys := newTap(NewLedger(time.Now()), false)
 			config := clientConfig(version, f.client.TLS())
 			config.KeyLogWriter = keys

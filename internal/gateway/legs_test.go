@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"io"
 	"net"
 	"slices"
@@ -149,13 +151,21 @@ func TestProxyHeader(t *testing.T) {
 // What a certificate says is not passed on if it cannot be printed as it is.
 func TestHeaderText(t *testing.T) {
 	long := strings.Repeat("a", maxHeaderText+1)
-	c := &x509.Certificate{DNSNames: []string{"good.example", "bad\n.example", "", long}}
-	for range 100 {
-		c.EmailAddresses = append(c.EmailAddresses, "x@good.example")
+	var all []asn1.RawValue // GeneralName (RFC 5280, section 4.2.1.6)
+	for _, name := range []string{"good.example", "bad\n.example", "", long} {
+		all = append(all, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte(name)})
 	}
+	for range 100 {
+		all = append(all, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("x@good.example")})
+	}
+	der, err := asn1.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{Extensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: der}}}
 	got := nameTLVs(c)
-	if len(got) != maxHeaderSANs || string(got[0].Value) != "dns:good.example" || string(got[1].Value) != "email:x@good.example" {
-		t.Errorf("%d names, %q", len(got), got[0].Value)
+	if len(got) != maxHeaderSANs || len(got) < 2 || string(got[0].Value) != "dns:good.example" || string(got[1].Value) != "email:x@good.example" {
+		t.Errorf("%d names, %q", len(got), got)
 	}
 }
 
