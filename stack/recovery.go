@@ -20,8 +20,8 @@ import (
 // 6675, section 4): with 4 MiB under way 0.55 ms, so that 2,000 small packets
 // a second took a processor. So acknowledgements of a connection that has sent
 // SACK blocks (RFC 2018) pay for that walk, from a budget of their client; where
-// it is used up, the newest waits until there is some again, and takes the
-// place of the one before it. A window is still acknowledged within
+// it is used up, the newest waits for its turn, and takes the place of the one
+// before it. A window is still acknowledged within
 // recoveryShare times the walk, so nothing is slower than 15 Gbit/s by it.
 type recovery struct {
 	now     func() time.Time
@@ -55,8 +55,10 @@ const (
 	// may take: a quarter.
 	recoveryShare = 4
 	// recoveryDebt is how far ahead segments with data may use the budget up.
-	// What comes then is lost, and sent again by the client.
+	// What comes then is lost, and sent again by the client. They pay only for
+	// recoveryData after SACK blocks: without a recovery there is no walk.
 	recoveryDebt = 250 * time.Millisecond
+	recoveryData = 5 * time.Second
 	// recoveryLife is how long after its last SACK block a connection is looked
 	// at: longer than netstack stays in a recovery without one.
 	recoveryLife = time.Minute
@@ -111,12 +113,20 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 	wait := r.next[client].Sub(now)
 	switch {
 	case s.payload > 0 || s.flags&flagFIN != 0:
-		if wait > recoveryDebt {
+		switch {
+		case now.Sub(f.sacked) > recoveryData:
+			return true
+		case wait > recoveryDebt:
 			r.dropped++
 			return false
 		}
-	case f.pkt != nil || wait > 0:
-		r.hold(t, f, s.ack, pkt, max(wait, 0))
+	case f.pkt != nil:
+		r.replace(f, s.ack, pkt)
+		return false
+	case wait > 0:
+		// Its turn is paid for now, so that nobody overtakes it for ever.
+		r.pay(client, room, now)
+		r.hold(t, f, s.ack, pkt, wait)
 		return false
 	}
 	r.pay(client, room, now)
@@ -132,22 +142,10 @@ func (r *recovery) pay(client netip.Prefix, room int, now time.Time) {
 	r.next[client] = from.Add(recoveryShare * walkStep * time.Duration(room/walkMSS+1))
 }
 
-// hold keeps the newest acknowledgement of a connection.
+// hold keeps an acknowledgement for its turn.
 func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.PacketBuffer, wait time.Duration) {
 	r.held++
-	if f.pkt != nil {
-		if int32(ack-f.seq) < 0 {
-			return // it came out of order
-		}
-		f.pkt.DecRef()
-		f.pkt, f.seq = pkt.IncRef(), ack
-		return
-	}
 	f.pkt, f.seq = pkt.IncRef(), ack
-	r.arm(t, f, wait)
-}
-
-func (r *recovery) arm(t synTuple, f *recovering, wait time.Duration) {
 	r.wg.Add(1)
 	f.timer = time.AfterFunc(wait, func() {
 		defer r.wg.Done()
@@ -155,25 +153,25 @@ func (r *recovery) arm(t synTuple, f *recovering, wait time.Duration) {
 	})
 }
 
-// due lets what waits go on, if there is budget for it by now.
+// replace lets a newer acknowledgement have the turn of the one that waits.
+func (r *recovery) replace(f *recovering, ack uint32, pkt *gstack.PacketBuffer) {
+	r.held++
+	if int32(ack-f.seq) < 0 {
+		return // it came out of order
+	}
+	f.pkt.DecRef()
+	f.pkt, f.seq = pkt.IncRef(), ack
+}
+
+// due lets what waits go on: its turn has come.
 func (r *recovery) due(t synTuple, f *recovering) {
 	r.mu.Lock()
-	if f.pkt == nil || r.closed {
-		r.mu.Unlock()
-		return
-	}
-	now, client := r.now(), clientnet.Of(t.src.Addr())
-	if wait := r.next[client].Sub(now); wait > 0 { // another connection of the client was first
-		r.arm(t, f, wait)
-		r.mu.Unlock()
-		return
-	}
 	pkt := f.pkt
 	f.pkt = nil
-	if room := r.room(t); room >= 0 {
-		r.pay(client, room, now)
-	}
 	r.mu.Unlock()
+	if pkt == nil { // closed meanwhile
+		return
+	}
 	r.deliver(t.proto(), pkt) // without the lock: netstack may answer on the spot
 	pkt.DecRef()
 }

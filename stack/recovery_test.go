@@ -3,6 +3,7 @@ package stack
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -225,4 +226,35 @@ func TestHasSACK(t *testing.T) {
 			t.Errorf("%q: %t", tt.options, got)
 		}
 	}
+}
+
+// Data of one connection keeps no acknowledgement of another waiting for ever;
+// and long after the last SACK blocks it pays nothing.
+func TestRecoveryIsServedInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newRecoveryLab()
+		busy, waits := recoveringFrom("10.0.0.1", 1), recoveringFrom("10.0.0.1", 2)
+		l.rooms[synTuple{busy.src, busy.dst}], l.rooms[synTuple{waits.src, waits.dst}] = 4<<20, 4<<20
+		l.send(busy)
+		waits.ack = 7777
+		if l.send(waits) {
+			t.Error("the second passes at once")
+		}
+		busy.payload = 1
+		for range 1000 {
+			l.send(busy)
+			time.Sleep(100 * time.Microsecond)
+		}
+		if !slices.Contains(l.got(), 7777) {
+			t.Error("an acknowledgement waits for ever")
+		}
+		time.Sleep(2 * recoveryData)
+		busy.sack = false
+		for range 1000 {
+			if !l.send(busy) {
+				t.Fatal("data is lost long after the last recovery")
+			}
+		}
+		l.close()
+	})
 }

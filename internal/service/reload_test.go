@@ -119,7 +119,7 @@ func TestReloadOfTheToken(t *testing.T) {
 	}
 
 	h.put("token", 0o600, []byte("short\n"))
-	h.reload(false, "admin token")
+	h.reload(false, "not usable")
 	h.put("token", 0o600, []byte(houseToken+"\n"))
 	h.reload(true, "")
 	select {

@@ -145,6 +145,7 @@ sslgate_upstream_total{result="connected"} 1
 	}{
 		{"", "", "", 1},
 		{`"} 10`, `"} 11`, "bytes up by /metrics: 11, audit log 10", 1},
+		{`"} 20`, `"} 19`, "bytes down by /metrics: 19, audit log 20", 1},
 		{`"} 20`, `"} 2e1`, "", 1},
 		{`written_total 1`, `written_total 2`, "records written", 1},
 		{`verdict="allowed"} 1`, `verdict="allowed"} 3`, "/metrics 3, audit log 1", 1},
