@@ -58,7 +58,7 @@ func TestPageUnderLoad(t *testing.T) {
 	if achieved := float64(fed) / took.Seconds(); achieved < 0.9*rate {
 		t.Errorf("%.0f flows a second were fed, want %d", achieved, rate)
 	}
-	if changes < 4 || changes > 5*took.Seconds() {
+	if changes < 1 || changes > 5*took.Seconds() {
 		t.Errorf("%v updates in %v, want some and at most 5 a second", changes, took)
 	}
 	if late > 500 {
