@@ -48,7 +48,7 @@ const (
 func dropCause(reason string) string {
 	switch reason {
 	case DropUncaptured:
-		return "TCP to captured ports came in by an interface that is neither captured nor exempt: list it in capture.interfaces, or in capture.exempt if it may pass uninspected"
+		return "TCP to captured ports came in by an interface that is neither captured nor exempt: list it in capture.interfaces if clients come in there; if nobody should, nothing is to be done"
 	case DropNotSteered:
 		return "captured traffic did not go into the TUN: the gateway was not running, or an ip rule of somebody else came first (`sslgate doctor`)"
 	case DropFragment:
@@ -105,7 +105,7 @@ type Drops struct {
 func (d *Drops) Warnings() []string {
 	var all []string
 	if len(d.Uncaptured) > 0 {
-		all = append(all, fmt.Sprintf("captured ports arrive on %s, which is not captured: the guard drops them; list it in capture.interfaces, or in capture.exempt if they may pass uninspected", strings.Join(d.Uncaptured, ", ")))
+		all = append(all, fmt.Sprintf("captured ports arrive on %s, which is not captured: the guard drops them; list it in capture.interfaces if clients come in there; if nobody should, nothing is to be done", strings.Join(d.Uncaptured, ", ")))
 	}
 	if len(d.UncapturedLocal) > 0 {
 		all = append(all, fmt.Sprintf("captured ports of this host itself arrive on %s, which is not captured: they are not inspected; list it in capture.interfaces, or in capture.exempt if that is meant", strings.Join(d.UncapturedLocal, ", ")))

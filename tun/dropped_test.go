@@ -2,6 +2,7 @@ package tun
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -84,6 +85,27 @@ func TestDropsAreCounted(t *testing.T) {
 	}
 }
 
+// TestStrayIsNoClient: a segment that begins nothing, of an old connection or of nobody,
+// is dropped, and no interface is named for it.
+func TestStrayIsNoClient(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, testConfig())
+	before := g.drops()
+	for i, flags := range []byte{0x10, 0x11, 0x04, 0x19} {
+		stray := packet{src: "10.0.3.2", dst: "10.0.2.2", proto: unix.IPPROTO_TCP, sport: uint16(43001 + i), dport: 443, flags: flags}
+		g.send(g.other, "x0", "o0", stray.bytes())
+	}
+	within(t, func() string {
+		if now := g.drops(); now.of(DropUncaptured) < before.of(DropUncaptured)+4 {
+			return "not counted"
+		}
+		return ""
+	})
+	if d := g.drops(); len(d.Uncaptured) > 0 {
+		t.Errorf("%v", d.Uncaptured)
+	}
+}
+
 // TestUncapturedInterfaces: with the wrong name in the configuration, the right one
 // is told. What is exempt, answers, and the loopback are nobody's mistake.
 func TestUncapturedInterfaces(t *testing.T) {
@@ -106,7 +128,10 @@ func TestUncapturedInterfaces(t *testing.T) {
 	if want := []string{"g0"}; !slices.Equal(d.Uncaptured, want) || !slices.Equal(d.UncapturedLocal, want) {
 		t.Errorf("%+v", d)
 	}
-	for _, w := range d.Warnings() {
+	for i, w := range d.Warnings() {
+		if through := i == 0; through && strings.Contains(w, "exempt") {
+			t.Errorf("advises to open what is dropped: %s", w)
+		}
 		if n := g.logs.FilterMessage(w).Len(); n != 1 {
 			t.Errorf("%d lines of the log: %s", n, w)
 		}

@@ -53,7 +53,7 @@ func (b *tableBuilder) guard() {
 	if b.cfg.RejectUDP && b.missing { // it may be there by a name that nobody has announced
 		b.refuses(chain, DropQUIC, b.udp(), rejectUDP())
 	}
-	b.rule(chain, b.tcp(), see(b.uncaptured))
+	b.rule(chain, b.tcp(), syn(), see(b.uncaptured))
 	b.drops(chain, DropUncaptured, b.tcp())
 	b.drops(chain, DropPortChanged, proto(unix.IPPROTO_TCP), dialled())
 	b.rule(chain, toKnown(known))
