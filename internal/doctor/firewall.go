@@ -13,6 +13,13 @@ func (d *doctor) firewall() {
 		return
 	}
 	c := d.o.Config
+	// The rules of iptables-legacy are not those of nftables, and cannot be seen there;
+	// whether they exist is seen without rights.
+	for _, ip := range []string{"ip", "ip6"} {
+		if slices.Contains(d.legacyTables(ip), "filter") {
+			d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy has a table filter, which doctor cannot read: its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, c.TUN.Name)
+		}
+	}
 	found, err := tun.CheckForwardPolicy(tun.SteerConfig{
 		TUN: c.TUN.Name, Interfaces: c.Capture.Interfaces, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
 	})
@@ -32,12 +39,6 @@ func (d *doctor) firewall() {
 	}
 	for _, t := range flowtables {
 		d.warn("firewall", "", "%s", t.Text)
-	}
-	// The rules of iptables-legacy are not those of nftables, and cannot be seen there.
-	for _, ip := range []string{"ip", "ip6"} {
-		if slices.Contains(d.legacyTables(ip), "filter") {
-			d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy has a table filter, which doctor cannot read: its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, c.TUN.Name)
-		}
 	}
 	if d.clean("firewall") {
 		d.good("firewall", "no chain of somebody else surely drops captured packets")

@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/policy"
@@ -28,6 +31,7 @@ func TestUploadCutOff(t *testing.T) {
 				got.Store(n)
 				close(enough)
 				if c.origin {
+					acknowledge(t, conn.(*net.TCPConn))
 					_ = conn.(*net.TCPConn).SetLinger(0)
 					_ = conn.Close()
 					return
@@ -58,6 +62,22 @@ func TestUploadCutOff(t *testing.T) {
 			}
 			h.wantNothingLent()
 		})
+	}
+}
+
+// acknowledge has the kernel send an acknowledgement that it delays (tcp(7),
+// TCP_QUICKACK): a RST does not tell the peer what arrived.
+func acknowledge(t *testing.T, conn *net.TCPConn) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	control := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+	})
+	if err := errors.Join(control, err); err != nil {
+		t.Error(err)
 	}
 }
 

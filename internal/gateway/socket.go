@@ -23,6 +23,7 @@ type socket struct {
 
 	offering offering
 	written  atomic.Uint64 // bytes
+	before   uint64        // what was acknowledged before them: the SYN
 }
 
 // ready says whether a socket is; it is kept so that to ask allocates nothing.
@@ -57,6 +58,9 @@ func newSocket(c *net.TCPConn) *socket {
 		return s
 	}
 	s.raw = raw
+	if info := s.info(); info != nil {
+		s.before = info.Bytes_acked
+	}
 	s.in.of(unix.POLLIN) // not a read that leaves the data: it would take an error away
 	return s
 }
@@ -74,35 +78,35 @@ func (s *socket) Write(b []byte) (int, error) {
 // Written is how many bytes the kernel has taken.
 func (s *socket) Written() uint64 { return s.written.Load() }
 
-// Acked is how many of them the peer's TCP has acknowledged (tcp(7), SIOCOUTQ);
-// what it had stays known after a RST, until the socket is closed.
+// Acked is how many of the bytes written the peer's TCP has acknowledged
+// (tcp(7), TCP_INFO), those of a write under way too; what it had stays known
+// after a RST, until the socket is closed.
 func (s *socket) Acked() (n uint64, gone bool) {
-	written := s.written.Load()
-	gone = s.state() == unix.BPF_TCP_CLOSE
-	waiting, err := 0, errors.ErrUnsupported
-	if s.raw != nil {
-		_ = s.raw.Control(func(fd uintptr) { waiting, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-	}
-	if err != nil {
+	info := s.info()
+	if info == nil {
 		return 0, true
 	}
-	if waiting > 0 && s.finished.Load() {
-		waiting-- // the FIN
+	n = info.Bytes_acked - s.before
+	if s.finished.Load() {
+		n = min(n, s.written.Load()) // without the FIN
 	}
-	return written - min(uint64(waiting), written), gone
+	return n, info.State == unix.BPF_TCP_CLOSE
 }
 
-// state is TCP's; CLOSE where the socket is closed.
-func (s *socket) state() uint8 {
-	state := uint8(unix.BPF_TCP_CLOSE)
-	if s.raw != nil {
-		_ = s.raw.Control(func(fd uintptr) {
-			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-				state = info.State
-			}
-		})
+// info is what the kernel says of the connection; nil where the socket is closed.
+func (s *socket) info() (info *unix.TCPInfo) {
+	if s.raw == nil {
+		return nil
 	}
-	return state
+	err := s.raw.Control(func(fd uintptr) {
+		if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			info = i
+		}
+	})
+	if err != nil {
+		return nil
+	}
+	return info
 }
 
 // WaitRead waits until Read will return something: data, an end or an error.

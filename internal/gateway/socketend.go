@@ -32,7 +32,7 @@ func (s *socket) Read(b []byte) (int, error) {
 // where none was. A write that was just told of it may not have noted it yet: it is
 // waited for. That takes no time, as in CLOSE no write waits.
 func (s *socket) broke() syscall.Errno {
-	if s.state() == unix.BPF_TCP_CLOSE {
+	if info := s.info(); info == nil || info.State == unix.BPF_TCP_CLOSE {
 		s.writing.Lock()
 		defer s.writing.Unlock()
 	}
