@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
@@ -30,9 +34,10 @@ func farTests() []test {
 					for _, flows := range []int{1, 8} {
 						for _, kind := range []LoadKind{LoadUp, LoadDown} {
 							all = append(all, test{
-								name: fmt.Sprintf("%s%s-%s%d", way, m.name, kind, flows), mode: m.mode, restarts: true, far: true,
+								name: fmt.Sprintf("%s%s-%s%d", way, m.name, kind, flows), mode: m.mode, far: true,
+								prepare: func(ctx context.Context, s *site) error { return s.tune(ctx, tuned) },
 								run: func(ctx context.Context, s *site, m mode, sc scale) ([]value, error) {
-									return farTest(ctx, s, m, path, tuned, LoadJob{Kind: kind, Flows: flows, For: sc.far})
+									return farTest(ctx, s, m, path, LoadJob{Kind: kind, Flows: flows, For: sc.far})
 								},
 							})
 						}
@@ -44,16 +49,17 @@ func farTests() []test {
 	return all
 }
 
-func farTest(ctx context.Context, s *site, m mode, path line.Path, tuned bool, job LoadJob) (all []value, err error) {
-	if err := s.tune(ctx, tuned); err != nil {
-		return nil, err
-	}
+func farTest(ctx context.Context, s *site, m mode, path line.Path, job LoadJob) (all []value, err error) {
 	l := s.lab.Line()
 	if err := l.Set(path); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Set(line.Path{})) }()
-	beforeA, beforeB := l.Stats()
+	droppedBefore := dropped(l)
+	twiceBefore, err := s.twice()
+	if err != nil {
+		return nil, err
+	}
 	r, err := s.run(ctx, job, m)
 	if err == nil && r.Error != "" {
 		err = errors.New(r.Error)
@@ -61,14 +67,72 @@ func farTest(ctx context.Context, s *site, m mode, path line.Path, tuned bool, j
 	if err != nil {
 		return nil, err
 	}
-	if a, b := l.Stats(); a.Failed+b.Failed > beforeA.Failed+beforeB.Failed {
-		return nil, errors.New("the line could not carry what came: no figure")
+	if n := dropped(l) - droppedBefore; n > 0 {
+		return nil, fmt.Errorf("the line could not carry %d packets of what came: no figure", n)
 	}
+	gib := float64(r.Bytes) / (1 << 30)
 	all = []value{{"", "Mbit/s", float64(r.Bytes) * 8 / 1e6 / r.Seconds}}
 	if s.peer != Direct {
-		all = append(all, value{".cpu", "CPU s/GiB", r.cpu.Seconds() / (float64(r.Bytes) / (1 << 30))})
+		all = append(all, value{".cpu", "CPU s/GiB", r.cpu.Seconds() / gib})
+	}
+	if job.Kind == LoadDown {
+		twice, err := s.twice()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, value{".twice", "1/GiB", float64(twice-twiceBefore) / gib})
 	}
 	return all, nil
+}
+
+// dropped counts what the line dropped without having been told to.
+func dropped(l *line.Line) uint64 {
+	a, b := l.Stats()
+	return a.Failed + a.Unread + b.Failed + b.Unread
+}
+
+// twice counts the segments that the client had already got when they came
+// again: retransmissions that nobody needed. It tells the sender of each by a
+// D-SACK (RFC 2883).
+func (s *site) twice() (n uint64, err error) {
+	err = s.lab.Do(lab.Client, func() error {
+		b, err := os.ReadFile("/proc/thread-self/net/netstat")
+		if err != nil {
+			return err
+		}
+		n, err = counters(string(b), "TcpExt:", "TCPDSACKOldSent", "TCPDSACKOfoSent")
+		return err
+	})
+	return n, err
+}
+
+// counters adds up the named counters of one group of /proc/net/netstat: a line
+// of names, and one of numbers.
+func counters(text, group string, names ...string) (sum uint64, err error) {
+	var heads []string
+	for l := range strings.Lines(text) {
+		f := strings.Fields(l)
+		if len(f) == 0 || f[0] != group {
+			continue
+		}
+		if heads == nil {
+			heads = f
+			continue
+		}
+		for _, name := range names {
+			i := slices.Index(heads, name)
+			if i < 0 || i >= len(f) {
+				return 0, fmt.Errorf("no counter %s in %s", name, group)
+			}
+			v, err := strconv.ParseUint(f[i], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("counter %s: %w", name, err)
+			}
+			sum += v
+		}
+		return sum, nil
+	}
+	return 0, fmt.Errorf("no counters %s", group)
 }
 
 // tune sets all three hosts up for long paths, or not. The gateway reads what

@@ -87,3 +87,24 @@ func TestAllowedCPUs(t *testing.T) {
 		t.Errorf("%v, %v", all, err)
 	}
 }
+
+func TestCounters(t *testing.T) {
+	const text = "TcpExt: A B C\nTcpExt: 1 20 300\nIpExt: A B\nIpExt: 5 x\n"
+	for _, c := range []struct {
+		group string
+		names []string
+		want  uint64
+		ok    bool
+	}{
+		{"TcpExt:", []string{"A", "C"}, 301, true},
+		{"TcpExt:", []string{"B"}, 20, true},
+		{"IpExt:", []string{"A"}, 5, true},
+		{"IpExt:", []string{"B"}, 0, false},
+		{"IpExt:", []string{"C"}, 0, false},
+		{"Tcp:", []string{"A"}, 0, false},
+	} {
+		if got, err := counters(text, c.group, c.names...); got != c.want || (err == nil) != c.ok {
+			t.Errorf("%s %v: %d, %v", c.group, c.names, got, err)
+		}
+	}
+}

@@ -272,6 +272,11 @@ func (r *run) round(ctx context.Context, round int) error {
 
 // measure runs one test with one peer, with a profile where one is wanted.
 func (r *run) measure(ctx context.Context, s *site, t test, round int) (all []value, err error) {
+	if t.prepare != nil {
+		if err := t.prepare(ctx, s); err != nil {
+			return nil, err
+		}
+	}
 	if s.profile == "" || t.restarts {
 		return t.run(ctx, s, t.mode, r.scale)
 	}

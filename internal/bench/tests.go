@@ -53,6 +53,8 @@ type test struct {
 	mode mode
 	// restarts the gateway, so that no profile can span it.
 	restarts bool
+	// prepare, where not nil, is what is done before the test and its profile.
+	prepare func(context.Context, *site) error
 	// far says that a long line lies between client and gateway.
 	far bool
 	run func(context.Context, *site, mode, scale) ([]value, error)

@@ -7,11 +7,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/line"
+	"golang.org/x/sys/unix"
 )
 
 // exchange sends body, wants the same back, and says how long the first byte
@@ -114,7 +117,7 @@ func TestLine(t *testing.T) {
 func since(s, before line.Stats) line.Stats {
 	return line.Stats{
 		Packets: s.Packets - before.Packets, Lost: s.Lost - before.Lost, Late: s.Late - before.Late,
-		Full: s.Full - before.Full, Failed: s.Failed - before.Failed,
+		Full: s.Full - before.Full, Failed: s.Failed - before.Failed, Unread: s.Unread - before.Unread,
 	}
 }
 
@@ -122,7 +125,7 @@ func wantFate(t *testing.T, way int, s line.Stats, p line.Path) {
 	t.Helper()
 	// 2 MiB are 1,450 packets of one MSS; a line with a delay has no time for
 	// acknowledgements of each.
-	if s.Packets < 1450 || s.Failed > 0 {
+	if s.Packets < 1450 || s.Failed > 0 || s.Unread > 0 {
 		t.Errorf("way %d: %+v", way, s)
 	}
 	for _, part := range []struct {
@@ -167,5 +170,63 @@ func TestLineChanges(t *testing.T) {
 			_ = l.Close()
 			t.Errorf("%+v was taken", opt)
 		}
+	}
+}
+
+// What comes faster than a line reads is counted: it has no other loss than the
+// one that it tells.
+func TestLineUnread(t *testing.T) {
+	l := newLab(t, lab.Options{})
+	const sent = 400
+	var ends [2]*os.File
+	err := l.Do(lab.Client, func() (err error) {
+		for i := range ends {
+			if ends[i], err = line.Open("lo"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ends[0].SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	err = l.Do(lab.Client, func() error {
+		s, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = s.Close() }()
+		for range sent {
+			if _, err := s.WriteToUDP(make([]byte, 1000), s.LocalAddr().(*net.UDPAddr)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody has read yet. What was sent goes nowhere, or it would come back.
+	j, err := line.Join(ends[0], ends[1], line.Path{Loss: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = j.Close() }()
+	for ctx := within(t, 20*time.Second); ; {
+		a, b := j.Stats()
+		if a.Unread > 0 && a.Packets+a.Unread == sent && b.Unread == 0 && b.Packets == sent {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("of %d packets one end has %+v, the other %+v", sent, a, b)
+		}
+		runtime.Gosched()
 	}
 }

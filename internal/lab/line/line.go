@@ -55,6 +55,9 @@ type Stats struct {
 	// Full did not fit before the narrowest place, Failed did not fit in
 	// memory, or the kernel did not take them.
 	Full, Failed uint64
+	// Unread are frames, large segments as one, that came in faster than the
+	// line read them, so that the kernel dropped them at its socket.
+	Unread uint64
 }
 
 // Line is a line that stands.
@@ -126,8 +129,9 @@ func (l *Line) Set(p Path) error {
 // Stats counts what came in at a, and what came in at b.
 func (l *Line) Stats() (fromA, fromB Stats) { return l.lanes[0].stats(), l.lanes[1].stats() }
 
-// Close takes the line down; what is under way is lost.
+// Close takes the line down; what is under way is lost. Stats stay.
 func (l *Line) Close() error {
+	l.Stats() // the kernel's count goes with the socket
 	err := errors.Join(l.lanes[0].in.Close(), l.lanes[1].in.Close())
 	for _, w := range l.lanes {
 		close(w.over)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // packet is under way.
@@ -38,7 +40,23 @@ func newLane(in, out *os.File) *lane {
 func (w *lane) stats() Stats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.count.Unread += unread(w.in)
 	return w.count
+}
+
+// unread returns how many frames the kernel has dropped at a packet socket since
+// it was asked last (PACKET_STATISTICS, packet(7)); 0 if the socket is closed.
+func unread(f *os.File) (n uint64) {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = c.Control(func(fd uintptr) {
+		if s, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+			n = uint64(s.Drops)
+		}
+	})
+	return n
 }
 
 // fate is what becomes of a piece.
