@@ -170,6 +170,7 @@ func (w *lane) send() {
 				w.count.Failed++
 				w.mu.Unlock()
 			}
+			w.done(next)
 			continue
 		}
 		alarm.Reset(wait)

@@ -22,6 +22,7 @@ type lane struct {
 	in, out *os.File
 	wake    chan struct{} // something earlier than all else has come
 	over    chan struct{}
+	large   sync.Pool // of *[maxFrame]byte: a new one for each large frame would be a line's greatest cost
 
 	mu     sync.Mutex
 	queue  packets
@@ -83,10 +84,10 @@ func (w *lane) take(frame []byte, p *Path, now time.Time) {
 	}
 	w.count.Packets += uint64(n)
 	if p.Loss == 0 && p.Late == 0 {
-		w.push(append([]byte(nil), frame...), n, 0, now)
+		w.push(w.kept(frame), n, 0, now)
 		return
 	}
-	part := func(int, int) []byte { return append([]byte(nil), frame...) }
+	part := func(int, int) []byte { return w.kept(frame) }
 	if whole {
 		part = s.cut
 	}
@@ -100,6 +101,25 @@ func (w *lane) take(frame []byte, p *Path, now time.Time) {
 		}
 		w.follow(f, part, i, j, now)
 		i, f = j, next
+	}
+}
+
+// kept is a copy of a frame, until done.
+func (w *lane) kept(frame []byte) []byte {
+	if len(frame) <= maxFrame/4 {
+		return append([]byte(nil), frame...)
+	}
+	b, ok := w.large.Get().(*[maxFrame]byte)
+	if !ok {
+		b = new([maxFrame]byte)
+	}
+	return b[:copy(b[:], frame)]
+}
+
+// done takes back what kept returned.
+func (w *lane) done(data []byte) {
+	if cap(data) == maxFrame {
+		w.large.Put((*[maxFrame]byte)(data[:maxFrame]))
 	}
 }
 
