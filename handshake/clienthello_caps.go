@@ -31,9 +31,13 @@ const (
 	maxGroups       = 128
 	maxKeyShares    = 32
 	maxSchemes      = 128 // signature_algorithms, and signature_algorithms_cert
-	maxALPN         = 64
 	maxPSKs         = 32 // identities, and binders
 )
+
+// MaxALPN is the cap of the list of application protocols. Each has at most 255
+// bytes, so that the list is less than the 65,535 that it may have (RFC 7301,
+// section 3.1).
+const MaxALPN = 64
 
 // tooMany is the refusal of a list that is longer than its cap. The RFCs let
 // it be that long, so its alert is the one for a hello that is not acceptable

@@ -80,7 +80,7 @@ var cappedLists = []struct {
 	{"signature_algorithms_cert", maxSchemes, 30000, func(n int) *hello {
 		return goodHello().with(extSignatureAlgsCert, list16(ids(0x4000, n)...))
 	}},
-	{"ALPN", maxALPN, 16000, func(n int) *hello { return goodHello().with(extALPN, alpnData(n)) }},
+	{"ALPN", MaxALPN, 16000, func(n int) *hello { return goodHello().with(extALPN, alpnData(n)) }},
 	{"pre-shared keys", maxPSKs, 1400, func(n int) *hello {
 		return goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(n, n))
 	}},
@@ -150,7 +150,7 @@ func overCap(h *ClientHello) string {
 		{"key shares", len(h.KeyShares), maxKeyShares},
 		{"signature algorithms", len(h.SignatureSchemes), maxSchemes},
 		{"signature algorithms of certificates", len(h.SignatureSchemesCert), maxSchemes},
-		{"ALPN protocols", len(h.ALPN), maxALPN},
+		{"ALPN protocols", len(h.ALPN), MaxALPN},
 		{"versions", len(h.SupportedVersions), 127},
 	} {
 		if l.n > l.cap {

@@ -140,8 +140,8 @@ func (h *ClientHello) decodeALPN(s cryptobyte.String) *Error {
 		if !list.ReadUint8LengthPrefixed(&name) || name.Empty() {
 			return badExtension(extALPN)
 		}
-		if len(h.ALPN) == maxALPN {
-			return tooMany("ALPN protocols", maxALPN)
+		if len(h.ALPN) == MaxALPN {
+			return tooMany("ALPN protocols", MaxALPN)
 		}
 		h.ALPN = append(h.ALPN, string(name))
 	}

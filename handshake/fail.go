@@ -12,7 +12,8 @@ import (
 // fail words what ended a handshake. In this order: our own refusal, an alert
 // of the peer, a refusal by crypto/tls (it has sent an alert), the clock, the
 // connection. Numbers and message names come from the tap and from types; text
-// is matched in two places, see badFinished and alertBehind.
+// is matched in a few places, each pinned by a test: noCertificate, badFinished,
+// unsendable and alertBehind.
 func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
 	e := &Error{Side: SidePeer, Wanted: AlertNone, Received: g.ledger.AlertReceived(), Err: err, Peer: g.peer}
 	if g.refused != nil {
@@ -201,4 +202,11 @@ func noCertificate(err error) bool {
 // TestBadFinished and TestThief pin it.
 func badFinished(err error) bool {
 	return err != nil && strings.Contains(strings.ToLower(err.Error()), "finished")
+}
+
+// unsendable says whether crypto/tls could not write a message of ours, for
+// something in it is larger than the length in front of it can say. It sends no
+// alert then. Its text is the only way; TestUnsendableIsOurDoing pins it.
+func unsendable(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "cryptobyte: pending child length")
 }

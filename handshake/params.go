@@ -39,7 +39,7 @@ type Authority struct {
 	Roots []*x509.Certificate
 
 	once   sync.Once
-	pool   *x509.CertPool                 // of Roots
+	names  *caNames                       // of Roots
 	byName map[string][]*x509.Certificate // Roots by RawSubject
 	digest [32]byte                       // of Name and Roots
 }
@@ -47,12 +47,11 @@ type Authority struct {
 // prepare makes what every handshake needs of an authority, once.
 func (a *Authority) prepare() {
 	a.once.Do(func() {
-		a.pool = x509.NewCertPool()
+		a.names = namesOf(a)
 		a.byName = map[string][]*x509.Certificate{}
 		h := sha256.New()
 		_, _ = fmt.Fprintf(h, "%q %d\n", a.Name, len(a.Roots)) // a hash takes everything
 		for _, c := range a.Roots {
-			a.pool.AddCert(c)
 			if !a.trusts(c) { // each once
 				a.byName[string(c.RawSubject)] = append(a.byName[string(c.RawSubject)], c)
 			}
@@ -116,8 +115,8 @@ type Params struct {
 
 	// AcceptableCAs are the subjects (DER of a Name, RFC 5280, section 4.1.2.6)
 	// announced in the CertificateRequest. Server side only. nil means those of
-	// Authorities; an empty list announces none. What is trusted is Authorities
-	// alone.
+	// Authorities; an empty list announces none, and so does one that does not
+	// fit: see CANames. What is trusted is Authorities alone.
 	AcceptableCAs [][]byte
 
 	// ALPN protocols in order of preference. Server side: nil means the

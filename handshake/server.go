@@ -137,7 +137,11 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
 		config.ClientAuth = tls.RequireAnyClientCert
 	}
 	if p.ClientAuth != ClientAuthNone {
-		config.ClientCAs = g.engine.pools.of(p) // only the subjects are used: we verify ourselves
+		names := g.engine.pools.of(p)
+		config.ClientCAs = names.pool // only the subjects are used: we verify ourselves
+		if !names.said.Fit() {
+			g.ledger.Note(Entry{Step: StepServerHello, From: SideUs, Facts: names.said.String() + ": none is sent, which means any"})
+		}
 	}
 	return config, nil
 }

@@ -172,6 +172,10 @@ func (e *StdEngine) leg(p *Params, check CheckPeer, l *Ledger, conn net.Conn, t 
 // for a signature scheme, that it was seen is part of it.
 func (g *leg) end(err error) (observed, error) {
 	refusal := g.conn.tap.refusal()
+	if refusal == nil && unsendable(err) {
+		refusal = ours("a message of ours does not fit its format: " + err.Error())
+		refusal.Step, refusal.Err = StepServerHello, err
+	}
 	if refusal != nil && g.refused == nil {
 		refused := g.refuse(refusal)
 		if g.conn.sendOwn(refusal.Wanted); err == nil {

@@ -57,8 +57,8 @@ func TestVerifyBounds(t *testing.T) {
 	fresh := []*Authority{authority("fresh", f.ca)}
 	for _, bound := range []func(*Params){func(p *Params) { p.MaxChain = 1 }, func(p *Params) { p.MaxChainBytes = 100 }} {
 		p := serverParams(bound)
-		if _, e := Verify(c.Chain, fresh, clientAuth, p); e == nil || e.Reason != reason.ChainTooLong || fresh[0].pool != nil {
-			t.Errorf("beyond a bound: %v, authority looked at: %v", e, fresh[0].pool != nil)
+		if _, e := Verify(c.Chain, fresh, clientAuth, p); e == nil || e.Reason != reason.ChainTooLong || fresh[0].names != nil {
+			t.Errorf("beyond a bound: %v, authority looked at: %v", e, fresh[0].names != nil)
 		}
 	}
 	if _, e := Verify(nil, p.Authorities, clientAuth, p); e == nil || e.Reason != reason.NoCertificate {

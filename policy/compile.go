@@ -158,7 +158,9 @@ func (c *compiler) selectors(at scope, r *rule, spec *RuleSpec) {
 	r.to = parseList(at, "to", spec.To, endpointKind)
 	r.window = c.timeWindow(at, spec.Time)
 	r.sni = parseList(at, "sni", spec.SNI, hostKind)
-	r.alpn = parseItems(at, "alpn", spec.ALPN, parseALPN)
+	if r.alpn = parseItems(at, "alpn", spec.ALPN, parseALPN); len(r.alpn) > handshake.MaxALPN {
+		at.errorf(fmt.Sprintf("alpn[%d]", handshake.MaxALPN), "the list has %d protocols, at most %d are possible: no more are read of what a client offers, and a destination is offered the list", len(r.alpn), handshake.MaxALPN)
+	}
 	doubtProtocols(at, spec.ALPN)
 	if !*at.failed && !r.familiesMeet() {
 		at.errorf("", `the rule can never match: "from" and "to" have no address family in common`)

@@ -45,6 +45,9 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	c.client(at.in("client"), r, &spec.Client)
 	client.ClientAuth = r.auth
 	client.Authorities = handshakeAuthorities(r.authorities)
+	if r.auth != handshake.ClientAuthNone {
+		announced(at.in("client"), client.CANames())
+	}
 	if haveProfile {
 		c.cannot(at, "profile", client, nil)
 		unmeetable(at, r, &spec.Client, &profile)
@@ -147,6 +150,21 @@ func (c *compiler) authorities(at scope, names []string) []authority {
 		out = append(out, authority{Authority: a, permits: permits})
 	}
 	return out
+}
+
+// jsseMessage is the largest handshake message that Java's clients take, in bytes
+// (JSSE, jdk.tls.maxHandshakeMessageSize).
+const jsseMessage = 32 << 10
+
+// announced warns where the names of CAs are too many to be sent to clients.
+func announced(at scope, names handshake.CANames) {
+	const way = "trust fewer CAs here, or give rules for different clients or destinations authorities of their own"
+	switch {
+	case !names.Fit():
+		at.warnf("authorities", "%s (a vector of 16 bits, RFC 5246, section 7.4.4; RFC 8446, section 4.2.4): none is sent, which means any CA. What is trusted stays the same, but a client with several certificates may choose another one; to have the names sent, %s", names, way)
+	case names.Bytes > jsseMessage-512:
+		at.warnf("authorities", "the names of %d CAs take %d bytes: Java's clients take no handshake message of more than %d (jdk.tls.maxHandshakeMessageSize), and end the connection; %s", names.Names, names.Bytes, jsseMessage, way)
+	}
 }
 
 // sharedRoots warns where it is open which authority a chain leads to, and

@@ -28,7 +28,7 @@ type RuleSpec struct {
 	To []string `yaml:"to"`
 	// SNI lists the server names the rule is for; "*" as the first label is exactly one label. Default: any name, and none.
 	SNI []string `yaml:"sni"`
-	// ALPN lists the application protocols the rule is for, the preferred one first: one offered by the client is enough, and the first of the list that it offers is the answer. Without it none is answered, unless dial is first and the destination, with TLS, answers one: a client of h2 alone (gRPC) ends its connection itself then, and needs alpn: [h2]. Default: any, and none.
+	// ALPN lists the application protocols the rule is for, the preferred one first: one offered by the client is enough, and the first of the list that it offers is the answer. Without it none is answered, unless dial is first and the destination, with TLS, answers one: a client of h2 alone (gRPC) ends its connection itself then, and needs alpn: [h2]. At most 64. Default: any, and none.
 	ALPN []string `yaml:"alpn"`
 	// Time is when the rule fits. Outside of it the rules behind it are asked, as if this one were not there. Default: always.
 	Time *TimeSpec `yaml:"time"`
@@ -68,7 +68,7 @@ type TimeSpec struct {
 type ClientSpec struct {
 	// Certificate is "required" (the default), "optional" (absent is allowed and skips allow; a bad one is refused) or "none" (not asked for).
 	Certificate string `yaml:"certificate"`
-	// Authorities names the entries of authorities whose certificates are accepted. Required unless certificate is none.
+	// Authorities names the entries of authorities whose certificates are accepted. Clients are sent the names of their roots; where those take more than 65023 bytes none is sent, which means any, and `check` says so. Required unless certificate is none.
 	Authorities []string `yaml:"authorities"`
 	// Allow is a list of alternatives: OR between the entries, AND between the fields of one. Default: every certificate of the authorities.
 	Allow []AllowSpec `yaml:"allow"`

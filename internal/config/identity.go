@@ -61,6 +61,7 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 		}
 		b.expiring(path+".issuer", file, what, c)
 	}
+	b.chainFits(path+".issuer", file, chain)
 	key := b.privateKey(path+".key", id.Key)
 	if key == nil {
 		return policy.Identity{}, false

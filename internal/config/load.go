@@ -191,6 +191,7 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 		b.add(path, file+": not for server authentication (extended key usage, RFC 5280, section 4.2.1.12): every client would refuse it")
 	}
 	b.usable(path, file, leaf)
+	b.chainFits(path, file, certs)
 	if len(certname.Alt(leaf.Extensions)) == 0 {
 		b.warn(path, file+": no subject alternative name: clients that follow RFC 9525 refuse it")
 	}

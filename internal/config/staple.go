@@ -41,6 +41,9 @@ func (s *Staple) read(in *loading, now time.Time) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := stapleFits(s.File, der); err != nil {
+		return false, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if bytes.Equal(der, s.der) {
