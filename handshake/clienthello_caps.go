@@ -31,7 +31,7 @@ const (
 	maxGroups       = 128
 	maxKeyShares    = 32
 	maxSchemes      = 128 // signature_algorithms, and signature_algorithms_cert
-	maxPSKs         = 32 // identities, and binders
+	maxPSKs         = 32  // identities, and binders
 )
 
 // MaxALPN is the cap of the list of application protocols. Each has at most 255
