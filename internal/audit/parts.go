@@ -17,17 +17,30 @@ import (
 // few KiB.
 const maxNames = 32
 
+// stringArray are texts of a peer.
 type stringArray []string
 
 func (a stringArray) MarshalLogArray(enc zapcore.ArrayEncoder) error {
-	for i, s := range a {
+	appendSome(enc, a, func(s string) string { return escape.String(s, 0) })
+	return nil
+}
+
+// shownArray are texts of a peer that were escaped already.
+type shownArray []string
+
+func (a shownArray) MarshalLogArray(enc zapcore.ArrayEncoder) error {
+	appendSome(enc, a, func(s string) string { return s })
+	return nil
+}
+
+func appendSome(enc zapcore.ArrayEncoder, all []string, show func(string) string) {
+	for i, s := range all {
 		if i == maxNames {
-			enc.AppendString(fmt.Sprintf("... %d more", len(a)-maxNames))
+			enc.AppendString(fmt.Sprintf("... %d more", len(all)-maxNames))
 			break
 		}
-		enc.AppendString(escape.String(s, 0))
+		enc.AppendString(show(s))
 	}
-	return nil
 }
 
 type leg struct{ s *handshake.State }
@@ -65,7 +78,7 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("serial", escape.String(c.SerialNumber.Text(16), 0))
 	}
 	if names := certname.AltTexts(c.Extensions); len(names) > 0 {
-		if err := enc.AddArray("sans", stringArray(names)); err != nil {
+		if err := enc.AddArray("sans", shownArray(names)); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/sslgate/sslgate/internal/escape"
 )
 
 // AltNames is the subjectAltName extension as it stands in a certificate or a
@@ -32,6 +34,19 @@ type AltName struct{ Kind, Name string }
 
 // String is the kind, a colon and the name.
 func (a AltName) String() string { return a.Kind + ":" + a.Name }
+
+// Shown is String, escaped and cut. A directoryName looks as a subject does: RFC
+// 4514 has escaped it already, so its backslashes are not doubled, and it can be
+// copied into san_dirname from where it is shown.
+func (a AltName) Shown() string {
+	if a.Kind == kindDir {
+		return a.Kind + ":" + escape.Shown(a.Name, MaxShown)
+	}
+	return a.Kind + ":" + escape.String(a.Name, 0)
+}
+
+// kindDir is the kind of a directoryName.
+const kindDir = "dirname"
 
 // The OID of subjectAltName, as the last arc of 2.5.29.
 const subjectAltName = 17
@@ -185,7 +200,7 @@ func (n *AltNames) List() []AltName {
 	for _, a := range n.IP {
 		out = append(out, AltName{"ip", a.String()})
 	}
-	add("dirname", n.Dir)
+	add(kindDir, n.Dir)
 	add("rid", n.RID)
 	add("other", n.Other)
 	add("unknown", n.Rest)
@@ -202,12 +217,12 @@ func Alt(extensions []pkix.Extension) []AltName {
 	return n.List()
 }
 
-// AltTexts is Alt as texts: "dns:a.example", "uri:spiffe://corp/x",
-// "email:x@y", "ip:192.0.2.1", "dirname:CN=x". Escape them before they are shown.
+// AltTexts is Alt as texts that may be shown: "dns:a.example",
+// "uri:spiffe://corp/x", "email:x@y", "ip:192.0.2.1", "dirname:CN=x".
 func AltTexts(extensions []pkix.Extension) []string {
 	var out []string
 	for _, a := range Alt(extensions) {
-		out = append(out, a.String())
+		out = append(out, a.Shown())
 	}
 	return out
 }

@@ -291,7 +291,7 @@ func TestAltNames(t *testing.T) {
 		tlv(0xa4, nameDER(t, one(dc, 22, "corp"), one(CommonName, 12, "a,b"))), tlv(0x88, []byte{0x2a, 3}), upn,
 		tlv(0xa5, []byte{1, 2}), tlv(0xa4, tlv(0x30, tlv(0x31, nil))), tlv(0xa0, []byte{6, 1}),
 	))
-	want := `dns:A.example|dns:b` + "\x00" + `.example|uri:spiffe://corp/%41|email:j@x|ip:192.0.2.1|ip:192.0.2.2|dirname:CN=a\,b,DC=corp|rid:1.2.3|` +
+	want := `dns:A.example|dns:b\x00.example|uri:spiffe://corp/%41|email:j@x|ip:192.0.2.1|ip:192.0.2.2|dirname:CN=a\,b,DC=corp|rid:1.2.3|` +
 		`other:1.3.6.1.4.1.311.20.2.3=joe@corp|unknown:[5]#0102|unknown:[4]#30023100|unknown:[0]#0601`
 	if strings.Join(got, "|") != want {
 		t.Errorf("%q, want %q", strings.Join(got, "|"), want)

@@ -143,11 +143,7 @@ func (it Item) WriteText(w io.Writer) error {
 	dn("subject", it.Subject)
 	label := "names"
 	for _, n := range it.Names {
-		if strings.HasPrefix(n, "dirname:") {
-			dn(label, n)
-		} else {
-			line(label, n)
-		}
+		raw(label, shownName(n))
 		label = ""
 	}
 	dn("issuer", it.issuer())

@@ -26,7 +26,7 @@ func subject(c *x509.Certificate) string {
 		return s
 	}
 	if names := sans(c.Extensions); len(names) > 0 {
-		return quote(names[0])
+		return shownName(names[0])
 	}
 	return "(no subject)"
 }
@@ -42,6 +42,14 @@ func keyName(pub crypto.PublicKey) string {
 		return "Ed25519"
 	}
 	return fmt.Sprintf("unknown (%T)", pub)
+}
+
+// shownName is a name of sans, escaped: a directoryName as a subject is.
+func shownName(name string) string {
+	if strings.HasPrefix(name, "dirname:") {
+		return escape.Shown(name, certname.MaxShown)
+	}
+	return quote(name)
 }
 
 // sans lists the subject alternative names of a certificate or a request with
