@@ -50,6 +50,7 @@ type Checker struct {
 	data   atomic.Pointer[snapshot]
 	epoch  atomic.Uint64
 	slots  slots
+	copies *copies // of what is in force, over a restart
 
 	reloading   sync.Mutex // held over a Reload
 	mu          sync.Mutex
@@ -119,17 +120,21 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 		}
 	}
 	c := &Checker{
-		o: o, client: newClient(), asks: newClient(), slots: newSlots(),
+		o: o, client: newClient(), asks: newClient(), slots: newSlots(), copies: newCopies(o.State),
 		responders: map[string]*responder{}, counters: map[string]*counters{}, ended: map[[32]byte]bool{}, subscribers: map[int]func(){},
 	}
-	c.Reload(slices.Clone(authorities))
+	authorities = slices.Clone(authorities)
+	c.replace(authorities, c.recall(authorities))
 	return c, nil
 }
 
 // Reload replaces the authorities. What was fetched for a source that stays is
 // kept, and so are the counters and OCSP answers of an authority that stays.
 // New files and copies are read before anything changes.
-func (c *Checker) Reload(authorities []Authority) {
+func (c *Checker) Reload(authorities []Authority) { c.replace(authorities, nil) }
+
+// replace is Reload; copies are what a process before knew.
+func (c *Checker) replace(authorities []Authority, copies []*source) {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
 	c.mu.Lock()
@@ -171,10 +176,18 @@ func (c *Checker) Reload(authorities []Authority) {
 
 	c.mu.Lock()
 	for _, src := range sources {
+		failed, by := src.err, c.orderOf(src.authority.Name)
 		if i := slices.IndexFunc(c.sources, src.same); i >= 0 {
-			src.inherit(c.sources[i])
+			failed = c.sources[i].err
+			src.inherit(c.sources[i], by)
 		} else if i := slices.IndexFunc(c.sources, src.samePlace); i >= 0 && src.lists == nil {
 			src.adopt(c.sources[i])
+		}
+		if i := slices.IndexFunc(copies, src.samePlace); i >= 0 {
+			src.recall(copies[i], by)
+		}
+		if src.err != nil && (failed == nil || failed.Error() != src.err.Error()) {
+			c.complain(src, src.lists, src.err)
 		}
 	}
 	c.authorities, c.sources, c.responders, c.counters, c.takens = list, sources, newResponders, newCounts, newTakens
@@ -217,6 +230,7 @@ func (c *Checker) publishLocked() {
 	})
 	s.digest = digestOf(s.authorities)
 	c.data.Store(s)
+	c.copies.mark()
 	c.epoch.Add(1)
 }
 

@@ -28,6 +28,9 @@ const (
 	MaxListBytes = 256 << 20
 	// maxLists in one source: a file of all the shards of a large CA.
 	maxLists = 256
+	// maxNumber bounds the number of a list, in octets (RFC 5280, section 5.2.3): it
+	// stands in records.
+	maxNumber = 20
 	// maxMeta bounds a list without its entries, in bytes: names, times and
 	// extensions have a few hundred.
 	maxMeta = 64 << 10
@@ -114,8 +117,7 @@ func parseTaken(ctx context.Context, room *memory.Loan, data []byte, cas []*x509
 	if len(data) > MaxListBytes {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxListBytes)
 	}
-	// A list is longer than 127 bytes, so in DER its second byte is no text.
-	if len(data) >= 2 && data[0] == 0x30 && data[1] >= 0x80 {
+	if isDER(data) {
 		l, err := parseList(ctx, room, data, cas)
 		if err != nil {
 			return nil, err
@@ -154,6 +156,10 @@ func parseTaken(ctx context.Context, room *memory.Loan, data []byte, cas []*x509
 	return lists, nil
 }
 
+// isDER tells a list in DER from PEM: it is longer than 127 bytes, so in DER its second
+// byte is no text.
+func isDER(data []byte) bool { return len(data) >= 2 && data[0] == 0x30 && data[1] >= 0x80 }
+
 // parseList reads one list in DER. crypto/x509 would make some 200 bytes and
 // six allocations of every entry, so it gets the list without its entries, and
 // those are walked here once the signature over all of it is known to be good.
@@ -170,6 +176,9 @@ func parseList(ctx context.Context, room *memory.Loan, der []byte, cas []*x509.C
 	sc, err := scopeOf(meta)
 	if err != nil {
 		return nil, err
+	}
+	if n := meta.Number; n != nil && (n.Sign() < 0 || n.BitLen() > 8*maxNumber) {
+		return nil, fmt.Errorf("%w: its number is negative or longer than %d octets (RFC 5280, section 5.2.3)", ErrNotCRL, maxNumber)
 	}
 	if meta.NextUpdate.IsZero() {
 		return nil, fmt.Errorf("%w: it has no nextUpdate (RFC 5280, section 5.1.2.5)", ErrNotCRL)

@@ -31,6 +31,8 @@ var (
 	// ErrOlder: a newer list of the same issuer is known (CRL number or
 	// thisUpdate went backwards).
 	ErrOlder = errors.New("older than the revocation list that is known")
+	// ErrNotYet: its thisUpdate is to come, and what is known still holds.
+	ErrNotYet = errors.New("the revocation list is not valid yet")
 	// ErrTooLarge: larger than the bound for a list or for an answer.
 	ErrTooLarge = readfile.ErrTooLarge
 )

@@ -217,3 +217,6 @@ func mustCRL(t testing.TB, w *world, l *x509.RevocationList) []byte {
 	}
 	return der
 }
+
+// plainOrder is the order of lists without copies.
+func plainOrder() order { return order{time.Now(), newCopies("").of("")} }

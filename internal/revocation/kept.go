@@ -41,14 +41,14 @@ func (c *Checker) keepLocked(a *Authority, before *snapshot, carried [][]*List) 
 		c.sayDropped(a, before.authorities[a.Name].all)
 		return nil
 	}
-	old := before.authorities[a.Name]
+	old, by := before.authorities[a.Name], c.orderOf(a.Name)
 	var kept []keptList
 	for _, known := range old.all {
 		trusted := false
 		for _, ca := range a.cas() {
 			trusted = trusted || known.IssuedBy(ca)
 		}
-		if !trusted || slices.ContainsFunc(carried, func(now []*List) bool { return older([]*List{known.List}, now, true) == nil }) {
+		if !trusted || slices.ContainsFunc(carried, func(now []*List) bool { return by.check([]*List{known.List}, now, true) == nil }) {
 			continue
 		}
 		if !slices.ContainsFunc(kept, func(k keptList) bool { return k.sum == known.sum }) {

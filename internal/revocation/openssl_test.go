@@ -138,10 +138,10 @@ func TestListsOfOpenSSL(t *testing.T) {
 			}
 			second := testpki.Must(ParseLists(o.crl(), []*x509.Certificate{o.ca.Cert}))
 			first := testpki.Must(ParseLists(data, []*x509.Certificate{o.ca.Cert}))
-			if err := older(first, second, true); err != nil {
+			if err := plainOrder().check(first, second, true); err != nil {
 				t.Error(err)
 			}
-			if err := older(second, first, true); !errors.Is(err, ErrOlder) {
+			if err := plainOrder().check(second, first, true); !errors.Is(err, ErrOlder) {
 				t.Error(err)
 			}
 			for exts, want := range map[string]error{"delta": ErrDelta, "indirect": ErrIndirect, "users": nil} {

@@ -35,7 +35,14 @@ func (c *Checker) Run(ctx context.Context) error {
 	defer c.asks.CloseIdleConnections()
 	defer c.client.CloseIdleConnections()
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer func() {
+		wg.Wait()
+		if c.copies.saveDue(c.o.Now()) {
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveAtEnd)
+			defer cancel()
+			c.save(end)
+		}
+	}()
 	tick := time.NewTicker(c.o.Poll)
 	defer tick.Stop()
 	for {
@@ -88,6 +95,9 @@ func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
 		wg.Go(func() { c.load(ctx, src) })
 	}
 	c.age(now)
+	if c.copies.saveDue(now) {
+		wg.Go(func() { c.save(ctx) })
+	}
 	for _, v := range c.data.Load().authorities {
 		if v.responder == nil || !v.responder.renewing.CompareAndSwap(false, true) {
 			continue
@@ -122,7 +132,7 @@ func (c *Checker) load(ctx context.Context, src *source) {
 		src.file = got.file // also of one that is refused: read again when it changes
 	}
 	if err == nil {
-		err = older(src.lists, got.lists, got.data != nil)
+		err = c.orderOf(src.authority.Name).check(src.lists, got.lists, got.data != nil)
 	}
 	n, changed := src.counters, false
 	switch {
@@ -144,7 +154,7 @@ func (c *Checker) load(ctx context.Context, src *source) {
 	}
 	news := err != nil && (src.err == nil || src.err.Error() != err.Error())
 	src.err, src.busy = err, false
-	src.again = !IsURL(src.location) && errors.Is(err, memory.ErrNoRoom)
+	src.again = !IsURL(src.location) && (errors.Is(err, memory.ErrNoRoom) || errors.Is(err, ErrOlder) || errors.Is(err, ErrNotYet))
 	inUse := src.lists // once it is not busy, the next load may change them
 	src.schedule(now)
 	c.mu.Unlock()
@@ -164,6 +174,7 @@ func (c *Checker) load(ctx context.Context, src *source) {
 		if err := c.keep(src, got.data, got.tags); err != nil {
 			c.o.Log.Warn("revocation list not kept: after a restart it is fetched anew", zap.String("source", src.location), zap.Error(err))
 		}
+		c.copies.mark() // save reads what keep wrote
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -29,7 +28,7 @@ type source struct {
 	stage map[*List]stage // what was logged of each list
 
 	busy  bool
-	again bool      // a file for which there was no room: it is read again when due
+	again bool      // a file for which there was no room, or that is for later: it is read again when due
 	due   time.Time // the next load
 	fails int       // in a row
 	file  fileID    // of the file that was read last
@@ -76,14 +75,28 @@ func (s *source) adopt(o *source) {
 
 // inherit takes over what an earlier configuration knew. What the new one has
 // read itself goes before it.
-func (s *source) inherit(o *source) {
-	switch err := older(o.lists, s.lists, false); {
+func (s *source) inherit(o *source, by order) {
+	switch err := by.check(o.lists, s.lists, false); {
 	case s.lists == nil:
 		s.lists, s.err, s.file, s.again = o.lists, o.err, o.file, o.again
 	case err != nil:
-		s.lists, s.err = o.lists, err
+		s.lists, s.err, s.again = o.lists, err, !IsURL(s.location)
 	}
 	s.stage, s.due, s.fails, s.tags = o.stage, o.due, o.fails, o.tags
+	if errors.Is(s.err, ErrOlder) || errors.Is(s.err, ErrNotYet) {
+		s.due = by.now // the operator may have mended it
+	}
+}
+
+// recall holds what was read at a start against what was in force before it.
+func (s *source) recall(o *source, by order) {
+	switch err := by.check(o.lists, s.lists, false); {
+	case s.lists == nil:
+		s.lists = o.lists
+	case err != nil:
+		s.lists, s.err, s.again = o.lists, err, !IsURL(s.location)
+		s.counters.failures.Add(1)
+	}
 }
 
 // begin gives a new source its first lists: those that were handed in, those
@@ -172,34 +185,6 @@ func (s *source) isNew() bool {
 	}
 	last := s.file.info
 	return last == nil || !os.SameFile(last, info) || info.Size() != s.file.size || !info.ModTime().Equal(s.file.mtime)
-}
-
-// older says whether a list in next goes back behind the one it replaces: by
-// its number (RFC 5280, section 5.2.3), or by its time where one has no number.
-// With complete, a list that is missing counts too.
-func older(known, next []*List, complete bool) error {
-	for _, k := range known {
-		found := false
-		for _, n := range next {
-			if !sameKey(k, n) {
-				continue
-			}
-			found = true
-			switch {
-			case k.sum == n.sum:
-			case k.Number != nil && n.Number != nil && k.Number.Cmp(n.Number) > 0:
-				return fmt.Errorf("%w: number %s after number %s, of %s", ErrOlder, n.Number, k.Number, `"`+n.Issuer+`"`)
-			case k.Number != nil && n.Number == nil:
-				return fmt.Errorf("%w: no number after number %s, of %s", ErrOlder, k.Number, `"`+n.Issuer+`"`)
-			case (k.Number == nil || n.Number.Cmp(k.Number) == 0) && n.ThisUpdate.Before(k.ThisUpdate):
-				return fmt.Errorf("%w: of %s after one of %s, of %s", ErrOlder, stamp(n.ThisUpdate), stamp(k.ThisUpdate), `"`+n.Issuer+`"`)
-			}
-		}
-		if !found && complete {
-			return fmt.Errorf("%w: the list of %s is missing in it", ErrOlder, `"`+k.Issuer+`"`)
-		}
-	}
-	return nil
 }
 
 // stage is how far a list is in its life.

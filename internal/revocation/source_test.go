@@ -275,6 +275,9 @@ func TestStateIsNotTrusted(t *testing.T) {
 		if err := os.WriteFile(copies[0], bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.RemoveAll(filepath.Join(state, copiesDir)); err != nil { // they are copies too: TestCopies*
+			t.Fatal(err)
+		}
 		if status() != Unknown {
 			t.Errorf("taken: %q", bad)
 		}

@@ -76,9 +76,11 @@ func (c *Checker) keep(src *source, data []byte, t tags) error {
 	return errors.Join(replaceFile(c.copyPath(src)+".crl", data), replaceFile(c.copyPath(src)+".json", append(about, '\n')))
 }
 
+const tempPrefix = ".tmp-"
+
 // replaceFile leaves the old content or the new one after a crash, never half.
 func replaceFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
 	if err != nil {
 		return err
 	}

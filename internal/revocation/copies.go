@@ -1,0 +1,245 @@
+package revocation
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/readfile"
+)
+
+// What is in force outlives a restart: the directory "lists" below the state
+// directory has a copy of each list, wherever it is from, NAME.crl in DER, and NAME.json
+// for people and for messages. A name is of the authority, of the key that sameKey
+// compares, and of the content, so that a newer list is there before the one that
+// it replaces goes, and no crash can mix two.
+const copiesDir = "lists"
+
+// What the copies may take. Lists that are in force are fewer and smaller, unless
+// somebody writes the configuration for it.
+const (
+	maxCopies     = 4096
+	maxCopiesSize = 4 * MaxListBytes
+	// copyAgain is how soon is tried again what could not be written.
+	copyAgain = time.Minute
+	// oldTemp is the age at which what a crash has left half written is removed.
+	oldTemp = time.Hour
+)
+
+var copyPattern = regexp.MustCompile(`^([0-9a-f]{16})-([0-9a-f]{16})-([0-9a-f]{32})\.crl$`)
+
+// hexOf is 64 bits of a digest over parts.
+func hexOf(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // a hash takes everything
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// copyName is the name of the copy of an authority's list.
+func copyName(authority string, l *List) string {
+	return hexOf(authority) + "-" + hexOf(string(l.rawIssuer), string(l.spki), l.scope.key()) + "-" + hex.EncodeToString(l.sum[:16])
+}
+
+// keyOf is the part of a name that a list and its successor share.
+func keyOf(name string) string { return name[:16+1+16] }
+
+// aboutList is NAME.json.
+type aboutList struct {
+	Authority string `json:"authority"`
+	Source    string `json:"source"`
+	List      string `json:"list"`
+}
+
+// copies is what a Checker knows of the copies.
+type copies struct {
+	dir     string     // "": there are none
+	writing sync.Mutex // held while they are written
+
+	mu      sync.Mutex
+	known   map[string]bool // names that were found or written
+	guarded map[string]bool // names of what could not be read at the start: they stay
+	said    string          // the failure that was logged last
+	changed bool            // what is in force has changed since the last save
+	again   time.Time       // when what could not be written is tried again; zero: all was
+}
+
+func newCopies(state string) *copies {
+	c := &copies{known: map[string]bool{}, guarded: map[string]bool{}}
+	if state != "" {
+		c.dir = filepath.Join(state, copiesDir)
+	}
+	return c
+}
+
+func (c *copies) note(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[name] = true
+}
+
+func (c *copies) path(name string) string { return filepath.Join(c.dir, name+".crl") }
+
+// of is the file with the copy of a list, and whether somebody has removed it.
+func (c *copies) of(authority string) func(*List) (string, bool) {
+	return func(l *List) (string, bool) {
+		name := copyName(authority, l)
+		c.mu.Lock()
+		known := c.known[name]
+		c.mu.Unlock()
+		if !known {
+			return "", false
+		}
+		_, err := os.Lstat(c.path(name))
+		return c.path(name), errors.Is(err, fs.ErrNotExist)
+	}
+}
+
+// orderOf is the order of an authority's lists now.
+func (c *Checker) orderOf(authority string) order {
+	return order{c.o.Now(), c.copies.of(authority)}
+}
+
+// recall reads the copies that a process before has left: they are what was in
+// force. It returns them as sources for those places that are named still, and puts
+// the rest where the next snapshot looks for lists that have vanished.
+func (c *Checker) recall(authorities []Authority) []*source {
+	if c.copies.dir == "" {
+		return nil
+	}
+	s := &snapshot{authorities: map[string]*view{}}
+	var places []*source
+	for _, f := range c.listCopies() {
+		i := slices.IndexFunc(authorities, func(a Authority) bool { return hexOf(a.Name) == f.authority })
+		if i < 0 {
+			continue // of another configuration
+		}
+		a := &authorities[i]
+		lists, about, err := c.readCopy(a, f)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case errors.Is(err, ErrIssuer):
+			continue // its CA is not trusted any more
+		case err != nil:
+			c.copies.guarded[f.name] = true
+			c.o.Log.Error("the copy of a revocation list that was in force cannot be read: whom it revokes may be let in; remove it if it is of no use",
+				zap.String("authority", a.Name), zap.String("copy", f.path), zap.Error(err))
+			continue
+		}
+		if s.authorities[a.Name] == nil {
+			s.authorities[a.Name] = &view{Authority: a, lists: map[string][]*List{}, counters: &counters{}, taken: &taken{}}
+		}
+		v := s.authorities[a.Name]
+		src := &source{authority: a, location: about.Source}
+		if i := slices.IndexFunc(places, src.samePlace); i >= 0 {
+			src = places[i]
+		} else {
+			places = append(places, src)
+		}
+		for _, l := range lists {
+			if !slices.ContainsFunc(v.all, func(k keptList) bool { return k.sum == l.sum }) {
+				v.all = append(v.all, keptList{l, about.Source})
+			}
+			src.lists = append(src.lists, l)
+		}
+	}
+	c.data.Store(s)
+	return places
+}
+
+// copyFile is one copy: of a list, or of what a URL has given (see state.go) where
+// the configuration may not name the URL any more.
+type copyFile struct {
+	name, path, authority string
+	size                  int64
+	changed               time.Time
+	url                   bool
+}
+
+// listCopies finds the copies, the newest last.
+func (c *Checker) listCopies() []copyFile {
+	var all []copyFile
+	for _, dir := range []string{c.o.State, c.copies.dir} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // there is none yet
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			if strings.HasPrefix(e.Name(), tempPrefix) && time.Since(info.ModTime()) > oldTemp {
+				_ = os.Remove(filepath.Join(dir, e.Name()))
+				continue
+			}
+			name, ok := strings.CutSuffix(e.Name(), ".crl")
+			if !ok {
+				continue
+			}
+			f := copyFile{name: name, path: filepath.Join(dir, e.Name()), size: info.Size(), changed: info.ModTime()}
+			if dir == c.copies.dir {
+				m := copyPattern.FindStringSubmatch(e.Name())
+				if m == nil {
+					continue
+				}
+				f.authority = m[1]
+				c.copies.note(name)
+			} else {
+				var about aboutCopy
+				if !readAbout(f.path, &about) || about.Authority == "" {
+					continue
+				}
+				f.url, f.authority = true, hexOf(about.Authority)
+			}
+			all = append(all, f)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b copyFile) int { return a.changed.Compare(b.changed) })
+	return all[max(0, len(all)-maxCopies):]
+}
+
+// readAbout reads the JSON beside a copy.
+func readAbout(path string, about any) bool {
+	_, text, err := readfile.All(context.Background(), strings.TrimSuffix(path, ".crl")+".json", 64<<10, nil)
+	return err == nil && json.Unmarshal(text, about) == nil
+}
+
+// readCopy reads and verifies one: the directory is no better proof than the
+// network.
+func (c *Checker) readCopy(a *Authority, f copyFile) ([]*List, aboutList, error) {
+	about := aboutList{Source: f.path}
+	if f.url {
+		var of aboutCopy
+		if readAbout(f.path, &of) && of.URL != "" {
+			about.Source = of.URL
+		}
+		if slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Location == about.Source }) {
+			return nil, about, fs.ErrNotExist // restore reads it
+		}
+	} else if readAbout(f.path, &about); about.Source == "" {
+		about.Source = f.path
+	}
+	ctx, loan := c.o.Memory.Borrow(context.Background())
+	defer loan.Return()
+	lists, _, err := readFile(ctx, loan, f.path, c.o.MaxBytes, a.cas())
+	if err == nil && !f.url && (len(lists) != 1 || copyName(a.Name, lists[0]) != f.name) {
+		err = fmt.Errorf("%w: it is not the list that its name says", ErrNotCRL)
+	}
+	return lists, about, err
+}

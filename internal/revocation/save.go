@@ -1,0 +1,240 @@
+package revocation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/pemfile"
+	"github.com/sslgate/sslgate/internal/readfile"
+)
+
+// saveAtEnd bounds the last save, when Run ends.
+const saveAtEnd = 5 * time.Second
+
+// saveDue says that what is in force has changed, or could not be saved a while ago.
+func (c *copies) saveDue(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dir != "" && (c.changed || !c.again.IsZero() && !now.Before(c.again))
+}
+
+// mark says that what is in force has changed.
+func (c *copies) mark() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changed = true
+}
+
+// save brings the copies in line with what is in force. What it writes it reads
+// again from where the lists are from; if there is another one by now, that one will
+// be taken and saved. What cannot be written is a warning, and tried again.
+func (c *Checker) save(ctx context.Context) {
+	if c.copies.dir == "" || !c.copies.writing.TryLock() {
+		return
+	}
+	defer c.copies.writing.Unlock()
+	c.copies.mu.Lock()
+	c.copies.changed, c.copies.again = false, time.Time{}
+	c.copies.mu.Unlock()
+	err := c.saveNow(ctx)
+	c.copies.mu.Lock()
+	defer c.copies.mu.Unlock()
+	if err == nil {
+		c.copies.said = ""
+		return
+	}
+	if ctx.Err() != nil {
+		c.copies.changed = true // it was stopped, and is done at the end
+		return
+	}
+	c.copies.again = c.o.Now().Add(copyAgain)
+	if text := err.Error(); text != c.copies.said {
+		c.copies.said = text
+		c.o.Log.Warn("revocation lists in force are not kept over a restart: an older one put in place meanwhile would be taken", zap.Error(err))
+	}
+}
+
+// saving is one save.
+type saving struct {
+	c       *Checker
+	want    map[string]inForce  // by the name of the copy
+	missing map[string]inForce  // of these, without a copy yet
+	there   map[string]copyFile // by name
+	own     map[string]bool     // authorities of this configuration, by hexOf
+}
+
+// inForce is a list that has to have a copy.
+type inForce struct {
+	keptList
+	authority string
+}
+
+func (c *Checker) saveNow(ctx context.Context) error {
+	s := &saving{c, map[string]inForce{}, map[string]inForce{}, map[string]copyFile{}, map[string]bool{}}
+	for name, v := range c.data.Load().authorities {
+		s.own[hexOf(name)] = true
+		for _, l := range v.all {
+			s.want[copyName(name, l.List)] = inForce{l, name}
+		}
+	}
+	if err := os.MkdirAll(c.copies.dir, 0o700); err != nil {
+		return fmt.Errorf("keep copies: %w", err)
+	}
+	for _, f := range c.listCopies() {
+		if !f.url || !c.fetches(f.path) {
+			s.there[f.name] = f
+		}
+	}
+	for name, l := range s.want {
+		if _, ok := s.there[name]; ok {
+			continue
+		}
+		if path, removed := c.copies.of(l.authority)(l.List); path == "" || !removed {
+			s.missing[name] = l // one that the operator has removed is not made again
+		}
+	}
+	err := s.write(ctx)
+	s.removeOld()
+	return err
+}
+
+// fetches says whether a copy is of a URL that the configuration names.
+func (c *Checker) fetches(path string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.sources, func(s *source) bool { return IsURL(s.location) && c.copyPath(s)+".crl" == path })
+}
+
+// write writes what is missing, and takes out of missing what it wrote.
+func (s *saving) write(ctx context.Context) error {
+	type place struct{ authority, location string }
+	places := map[place]bool{}
+	for _, l := range s.missing {
+		places[place{l.authority, l.location}] = true
+	}
+	var errs []error
+	for p := range places {
+		path := p.location
+		if IsURL(path) {
+			path = s.c.copyPath(&source{authority: &Authority{Name: p.authority}, location: p.location}) + ".crl"
+		}
+		errs = append(errs, s.from(ctx, path))
+	}
+	return errors.Join(errs...)
+}
+
+// from copies those lists of a file that are missing.
+func (s *saving) from(ctx context.Context, path string) error {
+	ctx, loan := s.c.o.Memory.Borrow(ctx)
+	defer loan.Return()
+	_, data, err := readfile.All(ctx, path, s.c.o.MaxBytes, loan)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing can be copied from it any more
+	}
+	if err == nil {
+		err = loan.Take(int64(len(data)) / 4 * 7) // with what is made of PEM
+	}
+	if err != nil {
+		return fmt.Errorf("keep a copy: %w", err)
+	}
+	if isDER(data) {
+		return s.one(data)
+	}
+	var failed error
+	_ = pemfile.Each(data, func(b pemfile.Block) error { // a file that is damaged by now is looked at soon
+		failed = s.one(b.Bytes)
+		return failed
+	})
+	return failed
+}
+
+// one copies a list if it is one of those that are missing.
+func (s *saving) one(der []byte) error {
+	sum := sha256Sum(der)
+	for name, l := range s.missing {
+		if l.sum != sum {
+			continue
+		}
+		if err := s.put(name, l, der); err != nil {
+			return err
+		}
+		delete(s.missing, name)
+	}
+	return nil
+}
+
+// put writes a copy, within the bounds of all.
+func (s *saving) put(name string, l inForce, der []byte) error {
+	if err := s.makeRoom(int64(len(der))); err != nil {
+		return err
+	}
+	about, err := json.Marshal(aboutList{l.authority, l.location, l.String()})
+	if err != nil {
+		return fmt.Errorf("keep a copy: %w", err)
+	}
+	path := s.c.copies.path(name)
+	if err := errors.Join(replaceFile(filepath.Join(s.c.copies.dir, name+".json"), append(about, '\n')), replaceFile(path, der)); err != nil {
+		return err
+	}
+	s.there[name] = copyFile{name: name, path: path, authority: hexOf(l.authority), size: int64(len(der)), changed: time.Now()}
+	s.c.copies.note(name)
+	return nil
+}
+
+// makeRoom keeps the copies within their bounds; those of authorities that this
+// configuration does not have give way, the oldest first.
+func (s *saving) makeRoom(size int64) error {
+	for {
+		total, oldest := size, copyFile{}
+		for _, f := range s.there {
+			total += f.size
+			if !s.own[f.authority] && (oldest.name == "" || f.changed.Before(oldest.changed)) {
+				oldest = f
+			}
+		}
+		switch {
+		case total <= maxCopiesSize && len(s.there) < maxCopies:
+			return nil
+		case oldest.name == "":
+			return fmt.Errorf("the copies in %s would be more than %d, or have more than %d bytes", s.c.copies.dir, maxCopies, int64(maxCopiesSize))
+		}
+		s.remove(oldest)
+	}
+}
+
+// removeOld removes the copies of what is not in force any more, of this
+// configuration's authorities. One stays as long as its successor is not written.
+func (s *saving) removeOld() {
+	waits := map[string]bool{}
+	for name := range s.missing {
+		waits[keyOf(name)] = true
+	}
+	for name, f := range s.there {
+		_, wanted := s.want[name]
+		switch {
+		case wanted, !s.own[f.authority], s.c.copies.guarded[name]:
+		case f.url && len(waits) > 0, !f.url && waits[keyOf(name)]:
+		default:
+			s.remove(f)
+		}
+	}
+}
+
+func (s *saving) remove(f copyFile) {
+	_ = os.Remove(f.path)
+	_ = os.Remove(strings.TrimSuffix(f.path, ".crl") + ".json")
+	delete(s.there, f.name)
+	s.c.copies.mu.Lock()
+	defer s.c.copies.mu.Unlock()
+	delete(s.c.copies.known, f.name)
+}
