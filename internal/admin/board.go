@@ -10,6 +10,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/escape"
 )
 
 // Board is what the web page shows of the moment: counters and samples, never
@@ -112,7 +113,7 @@ func finished(r *audit.Record) Finished {
 		}
 	}
 	if p := r.Peer; p != nil && p.Leaf() != nil {
-		f.Subject, f.SANs, f.Proven = certname.Shown(p.Leaf().RawSubject, boardText), shortSANs(certname.AltTexts(p.Leaf().Extensions)), p.Proven
+		f.Subject, f.SANs, f.Proven = certname.Shown(p.Leaf().RawSubject, boardText), shortSANs(certname.AltTexts(p.Leaf().Extensions, escape.Text)), p.Proven
 	}
 	return f
 }

@@ -77,7 +77,7 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if c.SerialNumber != nil {
 		enc.AddString("serial", escape.String(c.SerialNumber.Text(16), 0))
 	}
-	if names := certname.AltTexts(c.Extensions); len(names) > 0 {
+	if names := certname.AltTexts(c.Extensions, escape.Text); len(names) > 0 {
 		if err := enc.AddArray("sans", shownArray(names)); err != nil {
 			return err
 		}

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"strconv"
 	"unicode/utf8"
-
-	"github.com/sslgate/sslgate/internal/escape"
 )
 
 // AltNames is the subjectAltName extension as it stands in a certificate or a
@@ -35,14 +33,14 @@ type AltName struct{ Kind, Name string }
 // String is the kind, a colon and the name.
 func (a AltName) String() string { return a.Kind + ":" + a.Name }
 
-// Shown is String, escaped and cut. A directoryName looks as a subject does: RFC
-// 4514 has escaped it already, so its backslashes are not doubled, and it can be
-// copied into san_dirname from where it is shown.
-func (a AltName) Shown() string {
+// Shown is String for people; quote escapes and cuts what a peer chose. A directoryName
+// looks as a subject does: RFC 4514 has escaped it already, so its backslashes are
+// not doubled, and it can be copied into san_dirname from where it is shown.
+func (a AltName) Shown(quote func(string) string) string {
 	if a.Kind == kindDir {
-		return a.Kind + ":" + escape.Shown(a.Name, MaxShown)
+		return a.Kind + ":" + cut(a.Name, MaxShown)
 	}
-	return a.Kind + ":" + escape.String(a.Name, 0)
+	return a.Kind + ":" + quote(a.Name)
 }
 
 // kindDir is the kind of a directoryName.
@@ -217,12 +215,12 @@ func Alt(extensions []pkix.Extension) []AltName {
 	return n.List()
 }
 
-// AltTexts is Alt as texts that may be shown: "dns:a.example",
+// AltTexts is Alt as texts that may be shown (see Shown): "dns:a.example",
 // "uri:spiffe://corp/x", "email:x@y", "ip:192.0.2.1", "dirname:CN=x".
-func AltTexts(extensions []pkix.Extension) []string {
+func AltTexts(extensions []pkix.Extension, quote func(string) string) []string {
 	var out []string
 	for _, a := range Alt(extensions) {
-		out = append(out, a.Shown())
+		out = append(out, a.Shown(quote))
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -284,13 +285,14 @@ func altExtension(names ...[]byte) []pkix.Extension {
 }
 
 func TestAltNames(t *testing.T) {
+	quote := func(s string) string { return strings.Trim(strconv.Quote(s), `"`) }
 	upn := tlv(0xa0, append([]byte{6, 10, 0x2b, 6, 1, 4, 1, 0x82, 0x37, 20, 2, 3}, tlv(0xa0, tlv(12, []byte("joe@corp")))...))
 	got := AltTexts(altExtension(
 		tlv(0x82, []byte("A.example")), tlv(0x82, []byte("b\x00.example")), tlv(0x81, []byte("j@x")), tlv(0x86, []byte("spiffe://corp/%41")),
 		tlv(0x87, []byte{192, 0, 2, 1}), tlv(0x87, append(append(make([]byte, 10), 0xff, 0xff), 192, 0, 2, 2)),
 		tlv(0xa4, nameDER(t, one(dc, 22, "corp"), one(CommonName, 12, "a,b"))), tlv(0x88, []byte{0x2a, 3}), upn,
 		tlv(0xa5, []byte{1, 2}), tlv(0xa4, tlv(0x30, tlv(0x31, nil))), tlv(0xa0, []byte{6, 1}),
-	))
+	), quote)
 	want := `dns:A.example|dns:b\x00.example|uri:spiffe://corp/%41|email:j@x|ip:192.0.2.1|ip:192.0.2.2|dirname:CN=a\,b,DC=corp|rid:1.2.3|` +
 		`other:1.3.6.1.4.1.311.20.2.3=joe@corp|unknown:[5]#0102|unknown:[4]#30023100|unknown:[0]#0601`
 	if strings.Join(got, "|") != want {
@@ -304,11 +306,11 @@ func TestAltNames(t *testing.T) {
 		if _, err := ReadAltNames(ext); err == nil {
 			t.Errorf("%s: no error", what)
 		}
-		if got := AltTexts(ext); len(got) != 1 || !strings.HasPrefix(got[0], "unknown:(") {
+		if got := AltTexts(ext, quote); len(got) != 1 || !strings.HasPrefix(got[0], "unknown:(") {
 			t.Errorf("%s is shown as %q", what, got)
 		}
 	}
-	if got := AltTexts(nil); got != nil {
+	if got := AltTexts(nil, quote); got != nil {
 		t.Errorf("none: %q", got)
 	}
 }

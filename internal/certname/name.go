@@ -304,7 +304,11 @@ func Shown(der []byte, limit int) string {
 	if limit <= 0 {
 		limit = MaxShown
 	}
-	s := Of(der)
+	return cut(Of(der), limit)
+}
+
+// cut cuts a name to at most limit bytes, with "..." at the cut.
+func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}

@@ -18,6 +18,9 @@ const MaxString = 512
 // MaxString.
 func String(s string, max int) string { return escaped(s, max, `\\`) }
 
+// Text is String with the usual bound.
+func Text(s string) string { return String(s, 0) }
+
 // Shown is String for a text whose maker has escaped it already, such as a
 // distinguished name (RFC 4514): a backslash stays as it is.
 func Shown(s string, max int) string { return escaped(s, max, `\`) }

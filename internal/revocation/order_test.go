@@ -135,8 +135,8 @@ func TestNumbersBegunAnew(t *testing.T) {
 		eventually(t, "its copy", func() bool { return len(copiesIn(t, state)) == 1 && copiesIn(t, state)[0] != copyPath })
 		// It is the one known from now on: none of the old numbers comes back.
 		put(w.crl(t, w.inter, crl{number: 901, from: -90 * time.Minute, to: 9 * 24 * time.Hour}))
-		clk.add(time.Hour)
-		eventually(t, "a refusal", func() bool { return refused("of ") && k.Stats().Authorities["staff"].Lists[0].Error != "" })
+		clk.add(2 * time.Hour)
+		eventually(t, "a refusal", func() bool { return k.Stats().Authorities["staff"].Lists[0].Error != "" })
 		if status() != Unknown {
 			t.Error("a list of the old numbers is taken")
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -64,7 +65,7 @@ func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certifica
 	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return admin.Certificate{
 		Kind: kind, Name: name, File: file, Subject: certname.Subject(c), Issuer: certname.Issuer(c), Serial: c.SerialNumber.Text(16),
-		SANs: certname.AltTexts(c.Extensions), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+		SANs: certname.AltTexts(c.Extensions, escape.Text), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
 	}
 }

@@ -137,7 +137,7 @@ func toFlow(st gateway.Status, relaying bool) admin.Flow {
 		Reason: string(st.Reason), Action: st.Action.String(), Step: int(st.Step), Relaying: relaying, BytesUp: st.BytesUp, BytesDown: st.BytesDown,
 	}
 	if st.Peer != nil {
-		f.Subject, f.SANs = certname.Subject(st.Peer.Leaf()), certname.AltTexts(st.Peer.Leaf().Extensions)
+		f.Subject, f.SANs = certname.Subject(st.Peer.Leaf()), certname.AltTexts(st.Peer.Leaf().Extensions, escape.Text)
 	}
 	return f
 }
