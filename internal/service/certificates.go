@@ -10,8 +10,8 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/certname"
-	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/policy"
 )
 
