@@ -1,6 +1,13 @@
 package handshake
 
-import "time"
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/certread"
+)
 
 // crypto/tls answers every refusal of VerifyConnection with bad_certificate,
 // and its alert cannot be chosen. So the one it writes is replaced on its way
@@ -37,7 +44,7 @@ func (t *tap) want(a Alert) {
 func (t *tap) rewrite(dir int, b []byte, back uint64) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.wanted == AlertNone && back == 0 && !t.stopped {
+	if t.wanted == AlertNone && back == 0 && !t.stopped && t.shown == nil {
 		return b
 	}
 	for off := 0; len(b)-off >= recordHeader; {
@@ -93,13 +100,32 @@ func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 
 // leaves is the alert that leaves in place of crypto/tls's.
 func (t *tap) leaves(theirs Alert) Alert {
-	if t.wanted != AlertNone {
+	switch {
+	case t.wanted != AlertNone:
 		theirs = t.wanted
+	case theirs == AlertDecodeError && t.unreadable():
+		// The message did decode, a certificate in it did not (RFC 8446, section 6.2).
+		theirs = AlertBadCertificate
 	}
 	if t.stopped { // nobody else notes it
 		t.ledger.NoteAlert(t.alertStep(SideUs), SideUs, theirs)
 	}
 	return theirs
+}
+
+// unreadable says whether crypto/tls could not read one of the peer's
+// certificates, and remembers which and why. It is asked once, when the handshake
+// has failed.
+func (t *tap) unreadable() bool {
+	for i, der := range t.shown {
+		_, err := certread.Certificate(der)
+		if bad, ok := errors.AsType[*certread.Refused](err); ok {
+			name := cut(bad.Subject, maxNameLength)
+			t.seen.badCertificate = fmt.Sprintf("certificate %d of %d, \"%s\", serial %s: %s", i+1, len(t.shown), name, cmp.Or(bad.Serial, "unreadable"), bad.Why)
+			return true
+		}
+	}
+	return false
 }
 
 // ownAlert makes the record of an alert that crypto/tls has not sent and never

@@ -153,6 +153,8 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 		case e.Wanted == AlertHandshakeFailure && g.hello != nil && len(g.hello.SignatureSchemes) == 0:
 			e.Reason = reason.NoCommonSigAlg
 		}
+	case seen.badCertificate != "":
+		e.Step, e.Reason, e.Detail = StepClientVerified, reason.BadCertificate, seen.badCertificate
 	case g.p.ClientAuth == ClientAuthRequired && noCertificate(e.Err):
 		e.Step, e.Reason = StepClientCertificate, reason.NoCertificate
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err):
@@ -175,6 +177,8 @@ func (g *leg) clientRefused(e *Error, seen observed) {
 	switch {
 	case seen.version == 0:
 		e.Step = StepServerHello
+	case seen.badCertificate != "":
+		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.BadCertificate)+": "+seen.badCertificate
 	case e.Wanted == AlertProtocolVersion, !ok:
 		e.Reason, e.Detail = reason.UpstreamCrypto, what+" was chosen, which the profile does not allow"
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err),

@@ -83,9 +83,10 @@ type tap struct {
 	secrets [2][2][]byte // [direction][epochHandshake-1, epochApp-1], from the key log
 	seen    observed
 	stopped bool
-	unread  string // why the tap stopped before the handshake was over; "" if it did not
-	wanted  Alert  // what the next alert of crypto/tls shall say, see alertwire.go
-	refused *Error // the peer sent something that is not acceptable
+	unread  string   // why the tap stopped before the handshake was over; "" if it did not
+	wanted  Alert    // what the next alert of crypto/tls shall say, see alertwire.go
+	shown   [][]byte // the certificates of the peer, in DER, until the handshake is over
+	refused *Error   // the peer sent something that is not acceptable
 }
 
 // direction is the state of one way.
@@ -125,6 +126,7 @@ type observed struct {
 	records               int    // of the peer
 	exchanged             bool   // both shares of the key exchange were there
 	weSigned              bool   // we have proved possession of our key
+	badCertificate        string // why crypto/tls could not read a certificate of the peer; "" if it did
 }
 
 func newTap(l *Ledger, server bool) *tap {
@@ -373,7 +375,7 @@ func (t *tap) forget() {
 			t.secrets[i][j] = nil
 		}
 	}
-	t.dirs = [2]direction{}
+	t.dirs, t.shown = [2]direction{}, nil
 }
 
 // finish opens what still waits and ends the watching. It returns what was

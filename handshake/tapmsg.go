@@ -132,9 +132,10 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 			e.Step = StepServerHello
 		}
 		var n int
-		e.Facts, n = t.certificate(body)
+		var shown [][]byte
+		e.Facts, n, shown = t.certificate(body)
 		if e.From == SidePeer {
-			t.seen.peerCertificates = n
+			t.seen.peerCertificates, t.shown = n, shown
 		}
 		if n == 0 && !fromServer {
 			done = []Step{StepClientCertificate}

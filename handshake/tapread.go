@@ -165,37 +165,36 @@ func dnString(der []byte) string {
 }
 
 // certificate reads both forms (RFC 5246, section 7.4.2; RFC 8446, section
-// 4.4.2) and counts.
-func (t *tap) certificate(s cryptobyte.String) (facts string, n int) {
+// 4.4.2). It returns how many there are, -1 where it does not decode, and each in
+// DER; s is only lent, and so are they.
+func (t *tap) certificate(s cryptobyte.String) (facts string, n int, all [][]byte) {
 	var context, list cryptobyte.String
 	v13 := t.seen.version >= version13
 	// What crypto/tls does not decode must not pass for an empty one.
 	if v13 && (!s.ReadUint8LengthPrefixed(&context) || !context.Empty()) || !s.ReadUint24LengthPrefixed(&list) || !s.Empty() {
-		return "does not decode", -1
+		return "does not decode", -1, nil
 	}
-	var leaf cryptobyte.String
 	for !list.Empty() {
 		var cert, ext cryptobyte.String
 		if !list.ReadUint24LengthPrefixed(&cert) || v13 && !list.ReadUint16LengthPrefixed(&ext) {
-			return "does not decode", -1
+			return "does not decode", -1, nil
 		}
-		if n++; n == 1 {
-			leaf = cert
-		}
+		all = append(all, cert)
 	}
+	n = len(all)
 	if n == 0 {
 		// The alert no_certificate(41) of SSL 3.0 became an empty Certificate
 		// message with TLS 1.0.
-		return `"no certificate" warning`, 0
+		return `"no certificate" warning`, 0, nil
 	}
 	if t.brief {
-		return "", n
+		return "", n, all
 	}
 	facts = plural(n, "certificate")
-	if subject, ok := subjectOf(leaf); ok {
+	if subject, ok := subjectOf(all[0]); ok {
 		facts += ": " + t.names.of(subject)
 	}
-	return facts, n
+	return facts, n, all
 }
 
 // subjectOf finds the subject of a certificate (RFC 5280, section 4.1) without

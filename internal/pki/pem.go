@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
@@ -55,9 +56,9 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 		default:
 			return fmt.Errorf("block %d is %s, not a certificate", n, quote(b.Type))
 		}
-		c, err := x509.ParseCertificate(b.Bytes)
+		c, err := certread.Certificate(b.Bytes)
 		if err != nil {
-			return fmt.Errorf("block %d: certificate cannot be decoded: %w", n, err)
+			return fmt.Errorf("block %d: %w", n, err)
 		}
 		certs = append(certs, c)
 		return nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
@@ -74,7 +75,7 @@ func describeDER(der []byte, now time.Time) (Item, bool) {
 func describeBlock(b *pem.Block, now time.Time) (Item, error) {
 	switch {
 	case b.Type == blockCert:
-		c, err := x509.ParseCertificate(b.Bytes)
+		c, err := certread.Certificate(b.Bytes)
 		if err != nil {
 			return Item{}, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
@@ -117,7 +118,7 @@ func (p *prober) judgeShown(shown [][]byte, demands handshake.Profile) (bool, st
 func parseChain(shown [][]byte) ([]*x509.Certificate, error) {
 	out := make([]*x509.Certificate, len(shown))
 	for i, der := range shown {
-		c, err := x509.ParseCertificate(der)
+		c, err := certread.Certificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", i+1, err)
 		}

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/sslgate/sslgate/internal/certread"
 )
 
 // Bounds of one OCSP answer.
@@ -109,7 +111,7 @@ func parseAnswer(der []byte) (*answer, error) {
 		if !seq.ReadASN1Element(&c, cbasn1.SEQUENCE) || len(a.certs) == maxCerts {
 			return nil, useless("its certificates cannot be decoded, or are more than %d", maxCerts)
 		}
-		cert, err := x509.ParseCertificate(c)
+		cert, err := certread.Certificate(c)
 		if err != nil {
 			return nil, useless("a certificate in it: %w", err)
 		}
