@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"bytes"
 	"crypto/tls"
 	"net"
 	"strings"
@@ -103,6 +104,41 @@ func TestUndecodableCertificate(t *testing.T) {
 		}
 		if got := alertSeen(t, err); got != o.l.AlertSent() || got != o.err.Wanted {
 			t.Errorf("client saw %s, ledger %s, wanted %s", got, o.l.AlertSent(), o.err.Wanted)
+		}
+	}
+}
+
+// Certificates that crypto/x509 refuses are named in the record, wherever in the
+// chain they stand, and the alert is the one that belongs to the reason.
+func TestRefusedCertificateIsNamed(t *testing.T) {
+	f := fixtures()
+	serial := f.client.Cert.SerialNumber.Bytes()
+	at := bytes.Index(f.client.Cert.Raw, serial)
+	negative := bytes.Clone(f.client.Cert.Raw)
+	negative[at] |= 0x80 // the INTEGER is a negative one now
+	if at < 2 || negative[at-2] != 2 {
+		t.Fatal("the serial number is padded: the test needs another certificate")
+	}
+	curve := bytes.Replace(f.client.Cert.Raw, []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"), []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x01"), 1)
+	behind := append(bytes.Clone(f.client.Cert.Raw), 0)
+	for name, c := range map[string]struct {
+		chain [][]byte
+		want  string
+	}{
+		"serial":            {[][]byte{negative}, "serial number is negative"},
+		"curve":             {[][]byte{curve}, "elliptic curve P-192"},
+		"second in a chain": {[][]byte{f.client.Cert.Raw, behind}, "certificate 2 of 2"},
+	} {
+		for _, version := range bothVersions {
+			bad := f.client.TLS()
+			bad.Certificate = c.chain
+			o, _, err := withGo(t, serverParams(), clientConfig(version, bad))
+			if o.err == nil || o.err.Reason != reason.BadCertificate || o.err.Step != StepClientVerified || !strings.Contains(o.err.Detail, c.want) || !strings.Contains(o.err.Detail, "CN=alice") {
+				t.Fatalf("%s %s: got %v", VersionName(version), name, o.err)
+			}
+			if got := alertSeen(t, err); got != AlertBadCertificate || o.l.AlertSent() != got || o.err.Wanted != got {
+				t.Errorf("%s %s: client saw %s, ledger %s, wanted %s", VersionName(version), name, got, o.l.AlertSent(), o.err.Wanted)
+			}
 		}
 	}
 }

@@ -31,10 +31,10 @@ func (r *Refused) Error() string {
 	return r.Named() + ": " + r.Why + ": " + r.Mend
 }
 
-// Named is the certificate and its serial number; without a subject it says so.
+// Named is the certificate and its serial number; where that cannot be read it says so.
 func (r *Refused) Named() string {
 	if r.Subject == "" {
-		return "certificate without a readable subject"
+		return "certificate cannot be decoded, not even its subject"
 	}
 	return fmt.Sprintf("certificate %q, serial %s", r.Subject, orUnknown(r.Serial))
 }

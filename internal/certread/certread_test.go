@@ -1,0 +1,140 @@
+package certread
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// made is a certificate that is good but for what change does to its bytes.
+// Its lengths stay, so replace has as many bytes as find.
+func made(t testing.TB, mutate func(*x509.Certificate)) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(0x1234567), Subject: pkix.Name{CommonName: "odd one", Organization: []string{"Exampel"}},
+		NotBefore: time.Unix(1_700_000_000, 0), NotAfter: time.Unix(1_900_000_000, 0), DNSNames: []string{"odd.example.org"},
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if mutate != nil {
+		mutate(c)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func replaced(t testing.TB, der []byte, find, replace string) []byte {
+	t.Helper()
+	if len(find) != len(replace) || !bytes.Contains(der, []byte(find)) {
+		t.Fatalf("%x is not in the certificate", find)
+	}
+	return bytes.ReplaceAll(der, []byte(find), []byte(replace))
+}
+
+// Each kind that crypto/x509 refuses is named, with its serial number, a reason in
+// plain words and a way out.
+func TestKinds(t *testing.T) {
+	ext := func(id asn1.ObjectIdentifier, critical bool, value ...byte) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: id, Critical: critical, Value: value})
+		}
+	}
+	const curve = "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07" // P-256
+	for name, c := range map[string]struct {
+		der    []byte
+		serial string // "" means 1234567
+		want   string
+	}{
+		"negative serial":     {replaced(t, made(t, nil), "\x02\x04\x01\x23\x45\x67", "\x02\x04\x81\x23\x45\x67"), "-7edcba99", "serial number is negative"},
+		"padded serial":       {replaced(t, made(t, nil), "\x02\x04\x01\x23\x45\x67", "\x02\x04\x00\x00\x45\x67"), "4567", "no DER integer"},
+		"SM2":                 {replaced(t, made(t, nil), curve, "\x06\x08\x2a\x81\x1c\xcf\x55\x01\x82\x2d"), "", "elliptic curve SM2"},
+		"P-192":               {replaced(t, made(t, nil), curve, "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x01"), "", "elliptic curve P-192"},
+		"explicit parameters": {replaced(t, made(t, nil), curve, "\x30\x08\x02\x01\x01\x02\x03\x01\x02\x03"), "", "explicit curve parameters"},
+		"no PrintableString":  {replaced(t, made(t, nil), "\x13\x07Exampel", "\x13\x07Ex@mp\x01l"), "", "its type, PrintableString"},
+		"no UTF-8":            {replaced(t, made(t, nil), "\x13\x07Exampel", "\x0c\x07Ex\xffmpel"), "", "no UTF-8"},
+		"string type":         {replaced(t, made(t, nil), "\x13\x07Exampel", "\x1c\x07Exampel"), "", "string type"},
+		"SAN":                 {replaced(t, made(t, nil), "odd.example.org", "\xf6dd.example.org"), "", "no ASCII"},
+		"no date":             {replaced(t, made(t, nil), "231114221320Z", "239914221320Z"), "", "no date that there is"},
+		"twice":               {made(t, func(c *x509.Certificate) { ext([]int{1, 2, 3}, false, 5, 0)(c); ext([]int{1, 2, 3}, false, 5, 0)(c) }), "", "stands in it twice"},
+		"critical key id":     {made(t, ext([]int{2, 5, 29, 35}, true, 0x30, 0)), "", "marked critical that must not be"},
+		"key usage":           {made(t, func(c *x509.Certificate) { c.KeyUsage = 0; ext([]int{2, 5, 29, 15}, true, 5, 0)(c) }), "", "key usage cannot be decoded"},
+		"extended key usage":  {made(t, ext([]int{2, 5, 29, 37}, false, 5, 0)), "", "key usage cannot be decoded"},
+		"IP of five bytes": {made(t, func(c *x509.Certificate) {
+			c.DNSNames = nil
+			ext([]int{2, 5, 29, 17}, false, 0x30, 7, 0x87, 5, 1, 2, 3, 4, 5)(c)
+		}), "", "neither 4 nor 16"},
+		"constraint":           {made(t, ext([]int{2, 5, 29, 30}, true, 0x30, 0x0a, 0xa0, 8, 0x30, 6, 0x87, 4, 10, 0, 0, 0)), "", "address with a mask"},
+		"constraint with mask": {made(t, ext([]int{2, 5, 29, 30}, true, 0x30, 0x0e, 0xa0, 12, 0x30, 10, 0x87, 8, 10, 0, 0, 0, 255, 0, 255, 0)), "", "address with a mask"},
+		"bytes behind":         {append(made(t, nil), 0), "", "bytes behind its end"},
+		"algorithms differ":    {lastReplaced(made(t, nil), "\x04\x03\x02", "\x04\x03\x03"), "", "algorithms differ"},
+	} {
+		cert, err := Certificate(c.der)
+		bad, ok := errors.AsType[*Refused](err)
+		if !ok || cert != nil {
+			t.Errorf("%s: read, %v", name, err)
+			continue
+		}
+		serial := c.serial
+		if serial == "" {
+			serial = "1234567"
+		}
+		if bad.Serial != serial || !strings.Contains(bad.Subject, "CN=odd one") || !strings.Contains(bad.Why, c.want) || bad.Mend == "" || !errors.Is(err, bad.Err) {
+			t.Errorf("%s: %q, serial %q, %q, %q: want %q", name, bad.Subject, bad.Serial, bad.Why, bad.Mend, c.want)
+		}
+		if strings.Contains(bad.Why, "not DER") {
+			t.Errorf("%s has no words of its own: %v", name, err)
+		}
+	}
+	good := made(t, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(1, 2, 3, 4)} })
+	if c, err := Certificate(good); err != nil || c.SerialNumber.Int64() != 0x1234567 {
+		t.Errorf("a good one: %v", err)
+	}
+}
+
+func lastReplaced(der []byte, find, replace string) []byte {
+	i := bytes.LastIndex(der, []byte(find))
+	return append(append(append([]byte{}, der[:i]...), replace...), der[i+len(find):]...)
+}
+
+// Whatever the bytes are, the answer is a certificate or a Refused of one line
+// that is fit to be shown.
+func FuzzCertificate(f *testing.F) {
+	good := made(f, nil)
+	f.Add(good)
+	f.Add(replaced(f, good, "\x02\x04\x01\x23\x45\x67", "\x02\x04\x80\x00\x00\x00"))
+	f.Add([]byte{0x30, 3, 2, 1, 5})
+	f.Fuzz(func(t *testing.T, der []byte) {
+		c, err := Certificate(der)
+		if (c == nil) == (err == nil) {
+			t.Fatal("both or neither")
+		}
+		if err == nil {
+			return
+		}
+		bad, ok := errors.AsType[*Refused](err)
+		if !ok || bad.Why == "" || bad.Mend == "" || len(bad.Error()) > 3000 {
+			t.Fatalf("%v", err)
+		}
+		for _, r := range bad.Error() {
+			if r < 0x20 || r == 0x7f || r == '\ufffd' {
+				t.Fatalf("%q", bad.Error())
+			}
+		}
+	})
+}
