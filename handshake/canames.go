@@ -18,6 +18,7 @@ const MaxCANames = 1<<16 - 1 - 512
 type CANames struct {
 	Names int // each once
 	Bytes int // of the names, each with the two of its length
+	Left  int // names of intermediates that are left out, so that those of the roots fit
 }
 
 // Fit says whether they are sent. A list that does not fit is left out: an
@@ -57,6 +58,10 @@ func (c *caNames) fitted() *caNames {
 	return c
 }
 
+// namesOf are the names of roots, and behind them those of the CAs that complete
+// paths: a client whose certificate one of these has issued may look for its name
+// alone (RFC 8446, section 4.2.4: "a root CA or a subordinate CA"). Where only the
+// roots' fit, they are sent alone.
 func namesOf(authorities ...*Authority) *caNames {
 	c, seen := &caNames{pool: x509.NewCertPool()}, map[string]bool{}
 	for _, a := range authorities {
@@ -64,7 +69,17 @@ func namesOf(authorities ...*Authority) *caNames {
 			c.add(seen, root.RawSubject)
 		}
 	}
-	return c.fitted()
+	all := &caNames{pool: c.pool.Clone(), said: c.said}
+	for _, a := range authorities {
+		for _, ca := range a.Intermediates {
+			all.add(seen, ca.RawSubject)
+		}
+	}
+	if c.said.Fit() && !all.said.Fit() {
+		c.said.Left = all.said.Names - c.said.Names
+		return c
+	}
+	return all.fitted()
 }
 
 // CANames are those of what p announces; AcceptableCAs or Authorities.

@@ -2,11 +2,7 @@ package handshake
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"fmt"
-	"sync"
 	"time"
 )
 
@@ -30,41 +26,6 @@ func (c ClientAuth) String() string {
 		return "none"
 	}
 	return "required"
-}
-
-// Authority is a named set of trust anchors. Which names it may speak for is
-// policy's business, not the handshake's. It must not change once it is used.
-type Authority struct {
-	Name  string
-	Roots []*x509.Certificate
-
-	once   sync.Once
-	names  *caNames                       // of Roots
-	byName map[string][]*x509.Certificate // Roots by RawSubject
-	digest [32]byte                       // of Name and Roots
-}
-
-// prepare makes what every handshake needs of an authority, once.
-func (a *Authority) prepare() {
-	a.once.Do(func() {
-		a.names = namesOf(a)
-		a.byName = map[string][]*x509.Certificate{}
-		h := sha256.New()
-		_, _ = fmt.Fprintf(h, "%q %d\n", a.Name, len(a.Roots)) // a hash takes everything
-		for _, c := range a.Roots {
-			if !a.trusts(c) { // each once
-				a.byName[string(c.RawSubject)] = append(a.byName[string(c.RawSubject)], c)
-			}
-			sum := sha256.Sum256(c.Raw)
-			h.Write(sum[:])
-		}
-		h.Sum(a.digest[:0])
-	})
-}
-
-// trusts says whether a certificate is itself one of Roots. prepare was called.
-func (a *Authority) trusts(c *x509.Certificate) bool {
-	return contains(a.byName[string(c.RawSubject)], c)
 }
 
 // LedgerMode says how much of the handshake a ledger holds.

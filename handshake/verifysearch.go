@@ -24,7 +24,11 @@ import (
 //     has no certificate of the authority never chooses the key of a check.
 //  4. A signature is checked once for all paths and all authorities. A path
 //     with a link that does not hold ends there, and every other path with it.
-//  5. Only a path whose signatures all hold is judged by crypto/x509: time,
+//  5. CAs of the configuration (Authority.Intermediates) are looked up by the
+//     names that those shown call their issuer, and never need one that was
+//     shown. Their signatures were checked when the configuration was loaded, so
+//     that they make no stranger's chain dearer (authority.go).
+//  6. Only a path whose signatures all hold is judged by crypto/x509: time,
 //     basic constraints, usage, names, policies (verifyjudge.go).
 //
 // crypto/x509 itself searches the other way round, from the leaf, and checks a
@@ -41,6 +45,9 @@ const (
 	maxSteps = 1024
 	// maxJudged bounds the paths whose signatures hold and that are judged.
 	maxJudged = 16
+	// maxPath bounds a path, in certificates without the root: what byX509 can
+	// judge. Shown are 100 of them at most (limits.chain).
+	maxPath = 250
 )
 
 // search is the state of one verification, over all authorities.
@@ -87,7 +94,7 @@ func (v *verifier) search(authorities []*Authority) *search {
 	return s
 }
 
-// sharedNames is how many roots, in all authorities together, have one of the
+// sharedNames is how many roots, and CAs that complete paths, in all authorities together, have one of the
 // names that those shown call their issuer, besides the one that is meant.
 func (s *search) sharedNames(authorities []*Authority) int {
 	most := 1
@@ -95,7 +102,7 @@ func (s *search) sharedNames(authorities []*Authority) int {
 		n := 0
 		for _, a := range authorities {
 			a.prepare()
-			n += len(a.byName[string(c.RawIssuer)])
+			n += len(a.byName[string(c.RawIssuer)]) + len(a.known.byName[string(c.RawIssuer)])
 		}
 		most = max(most, n)
 	}
@@ -145,19 +152,30 @@ type walk struct {
 // measure works out far, from the roots downwards.
 func (w *walk) measure() {
 	w.far = map[*x509.Certificate]int{}
+	nearer := func(c *x509.Certificate, steps int) bool {
+		if n, ok := w.far[c]; ok && n <= steps {
+			return false
+		}
+		w.far[c] = steps
+		return true
+	}
 	for _, c := range w.s.nodes {
+		for _, p := range w.a.known.byName[string(c.RawIssuer)] {
+			if w.may(c, p) {
+				nearer(c, w.a.known.far[p]+1)
+			}
+		}
 		if slices.ContainsFunc(w.a.byName[string(c.RawIssuer)], func(r *x509.Certificate) bool { return w.may(c, r) }) {
 			w.far[c] = 0
 		}
 	}
-	for steps, more := 1, true; more; steps++ {
+	for more := true; more; {
 		more = false
 		for _, c := range w.s.nodes {
-			if _, ok := w.far[c]; !ok && slices.ContainsFunc(w.s.nodes, func(p *x509.Certificate) bool {
-				n, ok := w.far[p]
-				return ok && n == steps-1 && w.may(c, p)
-			}) {
-				w.far[c], more = steps, true
+			for _, p := range w.s.nodes {
+				if n, ok := w.far[p]; ok && w.may(c, p) && nearer(c, n+1) {
+					more = true
+				}
 			}
 		}
 	}
@@ -169,21 +187,39 @@ func (w *walk) may(c, p *x509.Certificate) bool {
 	return c != p && bytes.Equal(c.RawIssuer, p.RawSubject) && w.s.checked[w.s.link(c, p)] == nil
 }
 
-// issuers lists who may have issued c and leads to a root, the best first.
+// issuers lists who may have issued c and leads to a root, the best first. Of a CA
+// of the configuration those are known. What was shown and is one of these counts
+// as that: its signature needs no check.
 func (w *walk) issuers(c *x509.Certificate) []*x509.Certificate {
 	type candidate struct {
 		cert         *x509.Certificate
 		keyID, steps int
 	}
 	var all []candidate
-	for _, r := range w.a.byName[string(c.RawIssuer)] {
-		if w.may(c, r) {
-			all = append(all, candidate{r, keyIDs(c, r), -1})
+	add := func(p *x509.Certificate, steps int) {
+		all = append(all, candidate{p, keyIDs(c, p), steps})
+	}
+	configured := func(p *x509.Certificate) {
+		if steps, below := w.a.known.far[p]; below {
+			add(p, steps)
+		} else {
+			add(p, -1)
 		}
 	}
-	for _, p := range w.s.nodes[1:] {
-		if steps, ok := w.far[p]; ok && w.may(c, p) && !w.a.trusts(p) {
-			all = append(all, candidate{p, keyIDs(c, p), steps})
+	if up, known := w.a.known.up[c]; known {
+		for _, p := range up {
+			configured(p)
+		}
+	} else {
+		for _, p := range slices.Concat(w.a.byName[string(c.RawIssuer)], w.a.known.byName[string(c.RawIssuer)]) {
+			if w.may(c, p) {
+				configured(p)
+			}
+		}
+		for _, p := range w.s.nodes[1:] {
+			if steps, ok := w.far[p]; ok && w.may(c, p) && !w.a.trusts(p) && !w.a.completes(p) {
+				add(p, steps)
+			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int {
@@ -211,6 +247,9 @@ func keyIDs(c, p *x509.Certificate) int {
 // up goes on from the last of path, which leads to a root by names. It is true
 // once found is set, and false where nothing is left to try.
 func (w *walk) up(path []*x509.Certificate) bool {
+	if len(path) >= maxPath {
+		return false
+	}
 	for _, p := range w.issuers(path[len(path)-1]) {
 		if w.s.steps--; w.s.steps < 0 || w.s.judged <= 0 {
 			return false
@@ -220,7 +259,7 @@ func (w *walk) up(path []*x509.Certificate) bool {
 		}
 		next := append(path[:len(path):len(path)], p)
 		if !w.a.trusts(p) {
-			if _, ok := w.far[p]; ok && w.up(next) {
+			if w.leads(p) && w.up(next) {
 				return true
 			}
 			continue
@@ -234,6 +273,13 @@ func (w *walk) up(path []*x509.Certificate) bool {
 		}
 	}
 	return false
+}
+
+// leads says whether a root is reached from p: always from a CA of the configuration.
+func (w *walk) leads(p *x509.Certificate) bool {
+	_, shown := w.far[p]
+	_, configured := w.a.known.far[p]
+	return shown || configured
 }
 
 // again says whether an issuer of this name and key is in the path already. A
@@ -264,6 +310,9 @@ func (w *walk) try(path []*x509.Certificate) bool {
 		}
 	}
 	for i := len(path) - 2; i >= 0; i-- {
+		if w.a.signedOnce(path[i], path[i+1]) {
+			continue
+		}
 		if f := w.s.signed(path[i], path[i+1]); f != nil {
 			w.breaks(f)
 			w.measure()

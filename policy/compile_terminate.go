@@ -162,6 +162,8 @@ func announced(at scope, names handshake.CANames) {
 	switch {
 	case !names.Fit():
 		at.warnf("authorities", "%s (a vector of 16 bits, RFC 5246, section 7.4.4; RFC 8446, section 4.2.4): none is sent, which means any CA. What is trusted stays the same, but a client with several certificates may choose another one; to have the names sent, %s", names, way)
+	case names.Left > 0:
+		at.warnf("authorities", "the names of %d intermediates are not sent to clients, for with them the list of acceptable CAs has more than %d bytes; that of the %d roots is sent. Clients that look for the issuer's name find nothing to show; %s", names.Left, handshake.MaxCANames, names.Names, way)
 	case names.Bytes > jsseMessage-512:
 		at.warnf("authorities", "the names of %d CAs take %d bytes: Java's clients take no handshake message of more than %d (jdk.tls.maxHandshakeMessageSize), and end the connection; %s", names.Names, names.Bytes, jsseMessage, way)
 	}

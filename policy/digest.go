@@ -61,6 +61,8 @@ type canonicalAuthority struct {
 	Name    string
 	Roots   []string
 	Permits string
+	// Intermediates decide which paths there are; sets without them keep their digest.
+	Intermediates []string `json:",omitempty"`
 }
 
 type canonicalParams struct {
@@ -109,7 +111,11 @@ func canonicalAuthorities(list []authority) []canonicalAuthority {
 		for _, root := range a.Roots {
 			c.Roots = append(c.Roots, derHash(root.Raw))
 		}
+		for _, ca := range a.Intermediates {
+			c.Intermediates = append(c.Intermediates, derHash(ca.Raw))
+		}
 		slices.Sort(c.Roots)
+		slices.Sort(c.Intermediates)
 		if p := a.permits; p != nil {
 			c.Permits = fmt.Sprintf("%q %q %q %q %q", texts(p.spiffe), texts(p.dns), texts(p.uri), texts(p.email), texts(p.ip))
 		}

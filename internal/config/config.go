@@ -116,7 +116,7 @@ type Authority struct {
 	CRL []string `yaml:"crl"`
 	// CRLRefresh is how often the URLs of crl are asked at least; before a list expires they are asked more often. Default 1h.
 	CRLRefresh Duration `yaml:"crl_refresh"`
-	// Intermediates is the PEM file of the CAs below the roots whose lists crl names: a list is taken only if a CA known here has signed it. Default: the roots alone.
+	// Intermediates is the PEM file of CAs below the roots, at most 1000. They complete the path of a client, or a destination, that does not send them, and are no trust anchors: every path ends at one of roots, and is judged whole, revocation too. Their names are sent to clients beside those of the roots. A list of crl is taken only if a root or one of them has signed it. Default: none.
 	Intermediates string `yaml:"intermediates"`
 	// OCSP is a responder to ask where no revocation list has an answer. Default: none is asked, also none that a certificate names.
 	OCSP *OCSP `yaml:"ocsp"`

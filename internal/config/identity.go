@@ -123,7 +123,7 @@ func (b *builder) keysApart(env policy.Environment) {
 			a := env.Authorities[name]
 			for _, minter := range slices.Sorted(maps.Keys(b.issuers)) {
 				ca := b.issuers[minter]
-				if a != nil && slices.ContainsFunc(a.Roots, func(c *x509.Certificate) bool {
+				if a != nil && slices.ContainsFunc(slices.Concat(a.Roots, a.Intermediates), func(c *x509.Certificate) bool {
 					return string(c.RawSubjectPublicKeyInfo) == string(ca.RawSubjectPublicKeyInfo)
 				}) {
 					b.add(indexPath(indexPath("policy.rules", i)+".client.authorities", j), fmt.Sprintf("%q trusts the CA of identity %q, which makes certificates on demand: it must vouch for no client", name, minter))

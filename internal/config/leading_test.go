@@ -8,8 +8,11 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/handshake"
 )
 
 // CAs that have all signed each other take as many checks as there are pairs,
@@ -44,13 +47,20 @@ func TestLeadingToIsBounded(t *testing.T) {
 		all = append(all, ca(i, "X", "X", key, key))
 	}
 	start := time.Now()
-	for _, leads := range leadingTo([]*x509.Certificate{root}, all) {
+	leading := func() []bool {
+		leads := slices.Repeat([]bool{true}, len(all))
+		for _, i := range (&handshake.Authority{Roots: []*x509.Certificate{root}, Intermediates: all}).Unled() {
+			leads[i] = false
+		}
+		return leads
+	}
+	for _, leads := range leading() {
 		if leads {
 			t.Error("a clique leads to a root that has signed none of it")
 		}
 	}
 	all = append(all, ca(20, "X", "root", key, other), ca(21, "Y", "X", other, key), ca(22, "Z", "Y", key, key))
-	leads := leadingTo([]*x509.Certificate{root}, all)
+	leads := leading()
 	for i, want := range []bool{true, true, false} {
 		if leads[12+i] != want {
 			t.Errorf("%d: %v", i, leads[12+i])

@@ -72,9 +72,10 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		return // Load has said so
 	}
 	delete(b.failed, keyPath("authorities", name))
-	env.Authorities[name] = &handshake.Authority{Name: name, Roots: roots}
-	env.Permits[name] = a.Permits
-	rev := b.revocation(name, roots)
+	anchors := &handshake.Authority{Name: name, Roots: roots}
+	b.intermediates(keyPath("authorities", name)+".intermediates", a.Intermediates, anchors)
+	env.Authorities[name], env.Permits[name] = anchors, a.Permits
+	rev := b.revocation(anchors)
 	b.authorities = append(b.authorities, rev)
 }
 

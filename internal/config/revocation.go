@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/rsa"
 	"crypto/x509"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/revocation"
 )
@@ -54,12 +54,13 @@ func (f *File) checkRevocation(path string, a *Authority) {
 
 // revocation loads what an authority says of revocation. Lists in files are
 // read here, once, and handed on as they were checked.
-func (b *builder) revocation(name string, roots []*x509.Certificate) revocation.Authority {
+func (b *builder) revocation(anchors *handshake.Authority) revocation.Authority {
+	name, roots := anchors.Name, anchors.Roots
 	cfg := b.file.Config.Authorities[name]
 	path, before := keyPath("authorities", name), len(b.findings)
 	a := revocation.Authority{
 		Name: name, Mode: revocation.ParseMode(cfg.Revocation, len(cfg.CRL) > 0 || cfg.OCSP != nil),
-		Roots: roots, Refresh: time.Duration(cfg.CRLRefresh),
+		Roots: roots, Intermediates: anchors.Intermediates, Refresh: time.Duration(cfg.CRLRefresh),
 	}
 	if cfg.OCSP != nil {
 		a.OCSP = &revocation.OCSP{
@@ -70,10 +71,6 @@ func (b *builder) revocation(name string, roots []*x509.Certificate) revocation.
 	if a.Mode == revocation.Hard && len(cfg.CRL) == 0 && cfg.OCSP == nil {
 		b.warn(path+".revocation", "hard without crl and ocsp: only clients that staple an OCSP answer get in, over TLS 1.3")
 	}
-	if a.OCSP == nil && a.Sources == nil && cfg.Intermediates != "" && len(cfg.CRL) == 0 {
-		b.warn(path+".intermediates", "has no effect without crl: chains are made of what clients send")
-	}
-	a.Intermediates = b.intermediates(path+".intermediates", cfg.Intermediates, roots)
 	cas := append(slices.Clone(roots), a.Intermediates...)
 	urls := false
 	for i, place := range cfg.CRL {
@@ -93,49 +90,33 @@ func (b *builder) revocation(name string, roots []*x509.Certificate) revocation.
 	return a
 }
 
-// intermediates reads the CAs below the roots.
-func (b *builder) intermediates(path, name string, roots []*x509.Certificate) []*x509.Certificate {
+// intermediates reads the CAs below the roots into an authority.
+func (b *builder) intermediates(path, name string, a *handshake.Authority) {
 	if name == "" {
-		return nil
+		return
 	}
 	file, certs := b.certificates(path, name)
 	if certs == nil {
-		return nil
+		return
 	}
-	signed := leadingTo(roots, certs)
+	if len(certs) > handshake.MaxIntermediates {
+		b.add(path, fmt.Sprintf("%s: %d certificates, at most %d are possible: name CAs that issue certificates for clients in roots of an authority each, or leave out those that issue none", file, len(certs), handshake.MaxIntermediates))
+		return
+	}
+	led := &handshake.Authority{Name: a.Name, Roots: a.Roots, Intermediates: certs}
+	unled := led.Unled()
 	for i, c := range certs {
 		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
 		case !c.BasicConstraintsValid || !c.IsCA:
 			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
-		case !signed[i]:
+		case slices.Contains(unled, i):
 			b.add(path, what+" is not signed by a root of this authority, or by one of these that is")
 		default:
 			b.expiring(path, file, what, c)
 		}
 	}
-	return certs
-}
-
-// leadingTo says which certificates signatures lead from to a root. Each
-// signature is checked once at most, however they have signed each other.
-func leadingTo(roots, certs []*x509.Certificate) []bool {
-	leads := make([]bool, len(certs))
-	for parents := roots; len(parents) > 0; {
-		var next []*x509.Certificate
-		for i, c := range certs {
-			if !leads[i] && slices.ContainsFunc(parents, func(p *x509.Certificate) bool { return issued(p, c) }) {
-				leads[i] = true
-				next = append(next, c)
-			}
-		}
-		parents = next
-	}
-	return leads
-}
-
-func issued(parent, c *x509.Certificate) bool {
-	return bytes.Equal(c.RawIssuer, parent.RawSubject) && !hugeKey(parent) && c.CheckSignatureFrom(parent) == nil
+	a.Intermediates = certs
 }
 
 // hugeKey says whether a signature check with a key takes too long: what

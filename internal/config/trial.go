@@ -135,7 +135,7 @@ func (b *builder) standInAuthority(name string, env *policy.Environment, stand S
 	delete(b.failed, keyPath("authorities", name))
 	a := &handshake.Authority{Name: name}
 	if loaded := env.Authorities[name]; loaded != nil {
-		a.Name, a.Roots = loaded.Name, slices.Clone(loaded.Roots)
+		a.Name, a.Roots, a.Intermediates = loaded.Name, slices.Clone(loaded.Roots), loaded.Intermediates
 	}
 	a.Roots = append(a.Roots, stand.Authority(name, a.Roots)...)
 	env.Authorities[name], env.Permits[name] = a, b.file.Config.Authorities[name].Permits

@@ -32,6 +32,9 @@ func (s *Service) Certificates() []admin.Certificate {
 		for _, root := range rt.Environment.Authorities[name].Roots {
 			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
 		}
+		for _, ca := range rt.Environment.Authorities[name].Intermediates {
+			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Intermediates, ca))
+		}
 	}
 	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	return all
