@@ -168,6 +168,7 @@ rules:
 	for what, change := range map[string]func(*Environment){
 		"permits":      func(e *Environment) { delete(e.Permits, "partner") },
 		"root":         func(e *Environment) { e.Authorities["staff"].Roots = e.Authorities["partner"].Roots },
+		"intermediate": func(e *Environment) { e.Authorities["staff"].Intermediates = e.Authorities["partner"].Roots },
 		"certificate":  func(e *Environment) { e.Identities["pay"].Certificates[0].Certificate = [][]byte{{1}} },
 		"chain length": func(e *Environment) { e.MaxChain = 6 },
 	} {

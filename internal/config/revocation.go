@@ -104,7 +104,7 @@ func (b *builder) intermediates(path, name string, a *handshake.Authority) {
 		return
 	}
 	led := &handshake.Authority{Name: a.Name, Roots: a.Roots, Intermediates: certs}
-	unled := led.Unled()
+	unled, before := led.Unled(), len(b.findings)
 	for i, c := range certs {
 		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
@@ -116,7 +116,9 @@ func (b *builder) intermediates(path, name string, a *handshake.Authority) {
 			b.expiring(path, file, what, c)
 		}
 	}
-	a.Intermediates = certs
+	if !Failed(b.findings[before:]) {
+		a.Intermediates = certs
+	}
 }
 
 // hugeKey says whether a signature check with a key takes too long: what
