@@ -51,6 +51,7 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 				return &exitError{code: 2, err: fmt.Errorf("%s is not usable; nothing was started or changed", file)}
 			}
 			log, level := applog.New(rt.Config.Log.Level, rt.Config.Log.Format, stderr)
+			defer func() { _ = log.Sync() }() // what was left out last; standard error may not be a file that syncs
 			opt := service.Options{File: file, Stdout: stdout, Log: log, Level: &level, Version: version(), Sandbox: true}
 			if p := os.Getenv(profileEnv); p != "" {
 				opt.Writable = append(opt.Writable, filepath.Dir(p))

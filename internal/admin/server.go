@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sslgate/sslgate/internal/applog"
 )
 
 // Options of New. All but Page are required.
@@ -118,7 +120,7 @@ func (s *Server) add(name string, ln net.Listener, h http.Handler) {
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          zap.NewStdLog(s.opt.Log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+		ErrorLog:          zap.NewStdLog(applog.AsDetail(s.opt.Log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)), "HTTP server of the admin interface")),
 	}})
 }
 

@@ -10,9 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/buffer"
@@ -21,22 +19,10 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-const (
-	// Every and Most bound the log: of one message, whatever its fields are, no
-	// more than Most are written in Every; one that says so takes the place of the
-	// rest.
-	Every = 10 * time.Second
-	// Most is more than anything but a fault or an attack says in that time. At
-	// some 300 bytes a line, one message writes 30 KB in ten seconds, 260 MB a day.
-	Most = 100
-
-	// LeftOut is the message that says so.
-	LeftOut = "log messages left out: too many of them"
-)
-
 // New makes a logger to w and what changes its level while it runs. level is a
 // word of zap, format "console" or "json". Where w is the journal, each line
 // begins with its priority in the form of sd-daemon(3) and has no time of its own.
+// Sync at the end says what was left out last.
 func New(level, format string, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
 	ec := zap.NewProductionEncoderConfig()
 	ec.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -55,27 +41,7 @@ func New(level, format string, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
 	}
 	atomic := zap.NewAtomicLevelAt(l)
 	core := zapcore.NewCore(oneLine{enc, journal, buffer.NewPool()}, zapcore.Lock(zapcore.AddSync(w)), atomic)
-	return zap.New(bounded(core)), atomic
-}
-
-// bounded leaves out what is over Most, and says so at most once in Every.
-func bounded(core zapcore.Core) zapcore.Core {
-	var all atomic.Uint64 // left out since the start
-	var said atomic.Int64 // when, in nanoseconds since 1970
-	return zapcore.NewSamplerWithOptions(core, Every, Most, 0, zapcore.SamplerHook(func(e zapcore.Entry, d zapcore.SamplingDecision) {
-		if d&zapcore.LogDropped == 0 {
-			return
-		}
-		n := all.Add(1)
-		now, last := e.Time.UnixNano(), said.Load()
-		if last != 0 && now-last < int64(Every) || !said.CompareAndSwap(last, now) {
-			return
-		}
-		// Past the bound: it is what bounds it.
-		_ = core.Write(zapcore.Entry{Level: zapcore.WarnLevel, Time: e.Time, Message: LeftOut}, []zapcore.Field{
-			zap.String("such_as", e.Message), zap.Int("written", Most), zap.Duration("within", Every), zap.Uint64("left_out", n),
-		})
-	}))
+	return zap.New(newBound(core)), atomic
 }
 
 // oneLine writes an entry on one line, whatever its message holds: those of

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -109,43 +108,5 @@ func TestPlainLines(t *testing.T) {
 	n, err := fmt.Fprint(At(zapcore.WarnLevel, f), "a.yaml:1:2: wrong\n   1 | x\n")
 	if got := text(); err != nil || n != 27 || got != "<4>a.yaml:1:2: wrong\n<4>   1 | x\n" {
 		t.Errorf("%d, %v, %q", n, err, got)
-	}
-}
-
-// One that says the same without end writes a hundred lines in ten seconds and one
-// that counts the rest; another message, and a later time, are not held up.
-func TestBound(t *testing.T) {
-	var out bytes.Buffer
-	log, level := New("info", "json", &out)
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	core := log.Core()
-	write := func(msg string, at time.Time, fields ...zap.Field) {
-		if ce := core.Check(zapcore.Entry{Level: zapcore.WarnLevel, Message: msg, Time: at}, nil); ce != nil {
-			ce.Write(fields...)
-		}
-	}
-	for i := range 100000 {
-		write("limit met", at.Add(time.Duration(i)*10*time.Microsecond), zap.Int("client", i))
-	}
-	write("another", at.Add(2*time.Second))
-	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
-	if len(lines) != Most+2 || out.Len() > 100<<10 {
-		t.Fatalf("%d lines, %d bytes", len(lines), out.Len())
-	}
-	if s := string(lines[Most]); !strings.Contains(s, LeftOut) || !strings.Contains(s, `"such_as":"limit met"`) {
-		t.Errorf("it is not said: %s", s)
-	}
-	out.Reset()
-	for i := range 300 {
-		write("limit met", at.Add(time.Minute+time.Duration(i)))
-	}
-	if s := out.String(); strings.Count(s, `"limit met"`) != Most+1 || !strings.Contains(s, fmt.Sprintf(`"left_out":%d`, 100000-Most+1)) {
-		t.Errorf("a minute later:\n%s", s[max(0, len(s)-500):])
-	}
-	level.SetLevel(zapcore.ErrorLevel)
-	out.Reset()
-	write("quiet", at)
-	if out.Len() > 0 {
-		t.Error("the level does not change")
 	}
 }
