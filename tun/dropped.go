@@ -206,6 +206,11 @@ const logDropsEvery = 10 * time.Minute
 // operator can do something about, and by which interfaces captured ports come in
 // that are not captured.
 func (s *Steering) noteDrops(now time.Time) {
+	for reason, t := range s.told {
+		if s.counts[reason] < t.packets { // somebody has reset the counter
+			s.told[reason] = told{0, t.at}
+		}
+	}
 	for _, d := range newDrops(s.counts, nil).Counts {
 		if d.Packets == s.told[d.Reason].packets {
 			continue
@@ -224,10 +229,18 @@ func (s *Steering) noteDrops(now time.Time) {
 	warnings := seen.Warnings()
 	for _, w := range warnings {
 		if !slices.Contains(s.warned, w) {
-			s.log.Warn(w)
+			s.log.Warn("captured ports arrive where nothing is captured", zap.String("what", w))
 		}
 	}
 	s.warned = warnings
+}
+
+// seedTold takes what an earlier process's guard has counted for said: the counters
+// outlive it.
+func (s *Steering) seedTold() {
+	for reason, n := range s.counts {
+		s.told[reason] = told{packets: n}
+	}
 }
 
 // told is what the log has said about a reason.

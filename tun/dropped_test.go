@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -132,11 +133,77 @@ func TestUncapturedInterfaces(t *testing.T) {
 		if through := i == 0; through && strings.Contains(w, "exempt") {
 			t.Errorf("advises to open what is dropped: %s", w)
 		}
-		if n := g.logs.FilterMessage(w).Len(); n != 1 {
+		if n := g.logs.FilterField(zap.String("what", w)).Len(); n != 1 {
 			t.Errorf("%d lines of the log: %s", n, w)
 		}
 	}
 	if n := g.logs.FilterMessage("the guard drops packets").Len(); n != 1 {
 		t.Errorf("%d lines of the log that the guard drops", n)
+	}
+}
+
+// TestCountersOutliveWhatIsTold: the log says what was dropped since the start, and no
+// count is taken from a greater one where somebody has reset the counters.
+func TestCountersOutliveWhatIsTold(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, testConfig())
+	said := func() []int64 {
+		var all []int64
+		for _, e := range g.logs.FilterMessage("the guard drops packets").All() {
+			if n, ok := e.ContextMap()["packets"].(uint64); ok {
+				all = append(all, int64(n))
+			}
+		}
+		return all
+	}
+	stray := func(n int) {
+		t.Helper()
+		before := g.drops()
+		for range n {
+			g.sport++
+			g.send(g.other, "x0", "o0", packet{src: "10.0.3.2", dst: "10.0.2.2", proto: unix.IPPROTO_TCP, sport: g.sport, dport: 443}.bytes())
+		}
+		within(t, func() string {
+			if now := g.drops(); now.of(DropUncaptured) < before.of(DropUncaptured)+uint64(n) {
+				return "not counted"
+			}
+			return ""
+		})
+	}
+	stray(1)
+	total := func() (n int64) {
+		for _, p := range said() {
+			n += p
+		}
+		return n
+	}
+	if total() != 1 {
+		t.Errorf("said %v of one packet", said())
+	}
+	// Another process on the same table.
+	if err := g.steer.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	g.gw.do(func() (err error) {
+		g.steer, err = Steer(testConfig(), g.steer.log)
+		return err
+	})
+	if d := g.drops(); d.of(DropUncaptured) != 1 || total() != 1 {
+		t.Errorf("after a restart %d dropped, said %v", d.of(DropUncaptured), said())
+	}
+	g.steer.counts = nil // as `nft reset rules` leaves them
+	g.gw.run("nft delete table inet sslgate")
+	g.gw.do(g.steer.check) // sees none
+	stray(2)
+	g.steer.told[DropUncaptured] = told{packets: g.steer.told[DropUncaptured].packets} // ten minutes later
+	g.gw.do(g.steer.check)
+	if total() != 3 {
+		t.Errorf("after a reset said %v of two packets more", said())
+	}
+	// More than was told, and less than it, in one look.
+	g.steer.told[DropUncaptured] = told{packets: 1000}
+	g.gw.do(g.steer.check)
+	if total() != 5 {
+		t.Errorf("said %v", said())
 	}
 }

@@ -62,6 +62,6 @@ func (s *Steering) noteFlowtables() {
 		s.log.Warn("flowtables cannot be listed: what is in one passes uninspected until it ends", zap.Error(err))
 	}
 	for _, t := range flowtableTroubles(all, s.at.own) {
-		s.log.Warn(t.Text)
+		s.log.Warn("a flowtable may hold flows that pass uninspected", zap.String("interface", t.Interface), zap.String("what", t.Text))
 	}
 }

@@ -32,23 +32,33 @@ func (s *Steering) noteHost(now time.Time) {
 	if !s.inNamespace() {
 		return
 	}
-	found := slices.Concat(s.unrepaired, forwardingTroubles(s.at.own), reversePathTroubles(s.at.own))
-	if s.cfg.ClientSource {
-		found = append(found, clientSourceTroubles()...)
-	}
 	s.lookAtForeign(now)
-	found = append(found, s.foreign...)
+	found := slices.Concat(s.unrepaired, forwardingTroubles(s.at.own, s.cfg.TUN), s.noteIPv6(), reversePathTroubles(s.at.own),
+		deviceTroubles(s.cfg.TUN, s.cfg.Local), s.sources, s.foreign)
 	for _, t := range found {
 		if !slices.ContainsFunc(s.troubles, t.same) {
-			s.log.Warn("captured traffic may be lost: "+t.Text, zap.String("fix", t.Fix))
+			s.log.Warn("captured traffic may be lost", zap.String("trouble", t.Text), zap.String("fix", t.Fix))
 		}
 	}
 	for _, t := range s.troubles {
 		if !slices.ContainsFunc(found, t.same) {
-			s.log.Info("no longer: " + t.Text)
+			s.log.Info("a trouble with captured traffic is over", zap.String("trouble", t.Text))
 		}
 	}
 	s.troubles = found
+}
+
+// noteIPv6 is the trouble with forwarding IPv6. It is fatal where captured interfaces had
+// it before; an address that somebody gives one later, to manage it, stops nothing.
+func (s *Steering) noteIPv6() []Trouble {
+	all := forwarding6Troubles(s.at.own)
+	if len(all) == 0 && isSet("ipv6/conf/all/forwarding") && len(ServesIPv6(s.at.own...)) > 0 {
+		s.servedIPv6 = true
+	}
+	for i := range all {
+		all[i].Fatal = s.servedIPv6
+	}
+	return all
 }
 
 // same says whether both are one trouble, fatal by now or not.
@@ -58,6 +68,10 @@ func (t Trouble) same(o Trouble) bool { return t.Text == o.Text && t.Fix == o.Fi
 func (s *Steering) lookAtForeign(now time.Time) {
 	if now.Before(s.foreignNext) {
 		return
+	}
+	s.sources = nil
+	if s.cfg.ClientSource {
+		s.sources = clientSourceTroubles(s.cfg.TUN)
 	}
 	begin := time.Now()
 	found, err := forwardTroubles(s.nft, &s.cfg, s.at.own)

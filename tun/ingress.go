@@ -33,8 +33,10 @@ func (s *Steering) noteIngress() {
 		}
 		s.ingress[name] = state
 		switch {
-		case state != "up":
-			s.log.Warn("a captured interface is "+state+": nothing comes in there", zap.String("interface", name))
+		case state == "missing":
+			s.log.Warn("a captured interface is missing: nothing comes in there", zap.String("interface", name))
+		case state == "down":
+			s.log.Warn("a captured interface is down: nothing comes in there", zap.String("interface", name))
 		case known:
 			s.log.Info("a captured interface is up again", zap.String("interface", name), zap.String("was", was))
 		}

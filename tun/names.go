@@ -236,7 +236,7 @@ func (s *Steering) noteInterfaces() {
 	for _, note := range s.at.notes {
 		if !slices.Contains(s.noted, note) {
 			s.noted = append(s.noted, note)
-			s.log.Warn("captured interfaces: "+note, zap.Strings("interfaces", s.cfg.Interfaces))
+			s.log.Warn("more is captured than is named", zap.String("what", note), zap.Strings("interfaces", s.cfg.Interfaces))
 		}
 	}
 	s.noted = slices.DeleteFunc(s.noted, func(n string) bool { return !slices.Contains(s.at.notes, n) })

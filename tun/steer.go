@@ -223,6 +223,8 @@ type Steering struct {
 	troubles     []Trouble // what keeps captured packets from the TUN, as looked at last
 	unrepaired   []Trouble // what the last check could not repair
 	failedBefore []Trouble // what the check before could not repair
+	sources      []Trouble // what keeps answers to connections under a client's address out
+	servedIPv6   bool      // captured interfaces had IPv6 forwarded
 	foreign      []Trouble // chains of others
 	foreignNext  time.Time // when they are looked at again
 
@@ -268,6 +270,7 @@ func (s *Steering) start() error {
 	if err := s.writeTable(true); err != nil {
 		return err
 	}
+	s.seedTold()
 	s.noteFlowtables()
 	s.turnGRO(turn, true)
 	s.turnRedirects(redirects, false)

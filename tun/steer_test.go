@@ -29,7 +29,12 @@ type gateway struct {
 
 func newGateway(t testing.TB, cfg SteerConfig) *gateway {
 	t.Helper()
-	g := &gateway{lab: newLab(t)}
+	return gatewayOn(t, newLab(t), cfg)
+}
+
+func gatewayOn(t testing.TB, l *lab, cfg SteerConfig) *gateway {
+	t.Helper()
+	g := &gateway{lab: l}
 	g.open(t)
 	core, logs := observer.New(zap.InfoLevel)
 	g.logs = logs

@@ -14,30 +14,12 @@ import (
 
 // forwarding: what is not forwarded never reaches the TUN.
 func (d *doctor) forwarding() {
-	need := func(key, effect string) {
-		if v, ok := d.sysctlInt(key); ok && v == 0 {
-			d.fail("forwarding", "sysctl -w net/"+key+"=1", "%s", effect)
-		}
+	device := ""
+	if d.steers() {
+		device = d.o.Config.TUN.Name
 	}
-	alone := len(d.captured()) > 0 // forwarding from captured interfaces alone is enough
-	for _, ifc := range d.captured() {
-		v, ok := d.sysctlInt("ipv4/conf/" + ifc + "/forwarding")
-		alone = alone && ok && v != 0
-	}
-	if !alone {
-		need("ipv4/ip_forward", "IPv4 is not forwarded: nothing is captured")
-	}
-	six := tun.ServesIPv6(tun.OwnNames(d.captured()...)...)
-	if len(six) > 0 {
-		need("ipv6/conf/all/forwarding", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")
-	}
-	if d.clean("forwarding") {
-		for _, ifc := range d.captured() {
-			need("ipv4/conf/"+ifc+"/forwarding", "IPv4 from "+ifc+" is not forwarded")
-		}
-		for _, ifc := range six {
-			need("ipv6/conf/"+ifc+"/forwarding", "IPv6 from "+ifc+" is not forwarded")
-		}
+	for _, t := range tun.ForwardingTroubles(device, d.captured()...) {
+		d.fail("forwarding", t.Fix, "%s", t.Text)
 	}
 	if d.clean("forwarding") {
 		what := "packets are forwarded"
@@ -50,7 +32,11 @@ func (d *doctor) forwarding() {
 
 // reversePath: does the reverse path filter let captured packets in.
 func (d *doctor) reversePath() {
-	for _, t := range tun.CheckReversePath(d.captured()...) {
+	found := tun.CheckReversePath(d.captured()...)
+	if d.steers() {
+		found = append(found, tun.DeviceTroubles(d.o.Config.TUN.Name, d.o.Config.CapturesLocal())...)
+	}
+	for _, t := range found {
 		d.fail("rp_filter", t.Fix, "%s", t.Text)
 	}
 	if d.clean("rp_filter") {

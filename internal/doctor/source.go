@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -17,13 +16,8 @@ func (d *doctor) source() {
 	if !d.steers() || !d.o.Config.ClientSource() {
 		return
 	}
-	keys, _ := filepath.Glob(filepath.Join(d.o.Proc, "sys/net/ipv4/conf/*"))
-	for _, dir := range keys {
-		ifc := filepath.Base(dir)
-		if v, ok := d.sysctlInt("ipv4/conf/" + ifc + "/src_valid_mark"); ok && v != 0 && ifc != "default" && ifc != "lo" {
-			d.fail("source", "sysctl -w net/ipv4/conf/"+ifc+"/src_valid_mark=0",
-				"%s has src_valid_mark: the kernel drops answers to connections under a client's address", ifc)
-		}
+	for _, t := range tun.ClientSourceTroubles(d.o.Config.TUN.Name) {
+		d.fail("source", t.Fix, "%s", t.Text)
 	}
 	c := d.o.Config
 	for _, f := range families {

@@ -172,7 +172,7 @@ func (s *Service) watch(ctx context.Context) error {
 			if !asked || why == "" {
 				continue
 			}
-			s.log.Info(why)
+			s.log.Info("the configuration is read again", zap.String("why", why))
 			_, err := s.Reload(ctx) // logged there
 			look.after(time.Now(), err)
 		}
