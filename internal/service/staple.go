@@ -63,7 +63,7 @@ func (w *stapleWatch) look(all []*config.Staple, now time.Time) {
 		if kind := stapleState(st, now); kind != v.said {
 			v.said = kind
 			if text != "" {
-				w.log.Warn("OCSP staple wants attention", zap.String("file", st.File), zap.String("what", text))
+				w.log.Warn(text, zap.String("file", st.File))
 			}
 		}
 	}
