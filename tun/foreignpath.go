@@ -17,19 +17,26 @@ import (
 // as it is known (nftwalk.go). What depends on something that is not known, an address for
 // instance, is no finding: only what is certain is said.
 
-// maxForeignRules bounds how many rules of others are read; behind that nothing is certain.
-const maxForeignRules = 20000
+// maxForeignRules bounds how many rules of others are read, and maxForeignSteps how many
+// rules and expressions all walks of one look evaluate, a fifth of a second or so. Where
+// there is more, a chain that is found to drop may let something else through.
+const (
+	maxForeignRules = 20000
+	maxForeignSteps = 2_000_000
+)
 
 // foreignPath is one look at the chains.
 type foreignPath struct {
 	conn   *nftables.Conn
+	reader *ruleReader
 	cfg    *SteerConfig
 	own    []string // own names of the captured interfaces
 	ipv6   bool
 	nat    bool // others have rules for NAT
 	chains []*nftables.Chain
 	read   int // rules
-	rules  map[string][]*nftables.Rule
+	left   int // of maxForeignSteps
+	rules  map[string][][]expr.Any
 	sets   map[string]*setContent
 }
 
@@ -37,14 +44,14 @@ type foreignPath struct {
 var errTooMany = errors.New("too many rules")
 
 // forwardTroubles names the chains that surely drop captured packets. captured are own
-// names.
-func forwardTroubles(conn *nftables.Conn, cfg *SteerConfig, captured []string) ([]Trouble, error) {
+// names; ipv6 says whether this host forwards that.
+func forwardTroubles(conn *nftables.Conn, reader *ruleReader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
 	chains, err := activeChains(conn)
 	if err != nil {
 		return nil, err
 	}
-	p := &foreignPath{conn: conn, cfg: cfg, own: captured, ipv6: isSet("ipv6/conf/all/forwarding"), chains: chains,
-		rules: map[string][]*nftables.Rule{}, sets: map[string]*setContent{}}
+	p := &foreignPath{conn: conn, reader: reader, cfg: cfg, own: captured, ipv6: ipv6, chains: chains, left: maxForeignSteps,
+		rules: map[string][][]expr.Any{}, sets: map[string]*setContent{}}
 	p.nat = p.mayNAT()
 	var all []Trouble
 	for _, c := range chains {
@@ -56,10 +63,7 @@ func forwardTroubles(conn *nftables.Conn, cfg *SteerConfig, captured []string) (
 				continue
 			}
 			t, err := p.look(c, family)
-			if errors.Is(err, errTooMany) {
-				return all, nil
-			}
-			if err != nil {
+			if err != nil && !errors.Is(err, errTooMany) {
 				return nil, err
 			}
 			if t != nil {
@@ -108,7 +112,12 @@ func CheckForwardPolicy(cfg SteerConfig) ([]Trouble, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	return forwardTroubles(conn, &cfg, OwnNames(cfg.Interfaces...))
+	reader, err := openRules()
+	if err != nil {
+		return nil, err
+	}
+	defer reader.close()
+	return forwardTroubles(conn, reader, &cfg, OwnNames(cfg.Interfaces...), isSet("ipv6/conf/all/forwarding"))
 }
 
 // Ours says whether a table is sslgate's.
@@ -145,6 +154,9 @@ func (p *foreignPath) look(c *nftables.Chain, family byte) (*Trouble, error) {
 	for _, ifc := range p.own {
 		for _, port := range ports {
 			lost, surely, err := p.lost(c, family, ifc, port)
+			if errors.Is(err, errTooMany) && first != nil {
+				return p.trouble(c, family, first, false), nil
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -179,7 +191,7 @@ func (p *foreignPath) lost(c *nftables.Chain, family byte, ifc string, port uint
 		if surely = !p.nat; p.nat {
 			packet.nat = true
 			if surely, err = p.drops(c, packet); err != nil {
-				return nil, false, err
+				return lost, false, ignoreTooMany(err)
 			}
 		}
 		if surely {
@@ -189,9 +201,17 @@ func (p *foreignPath) lost(c *nftables.Chain, family byte, ifc string, port uint
 	return lost, surely, nil
 }
 
+// ignoreTooMany: what is not walked to its end is not sure, and no error.
+func ignoreTooMany(err error) error {
+	if errors.Is(err, errTooMany) {
+		return nil
+	}
+	return err
+}
+
 // drops says whether the chain surely drops the packet.
 func (p *foreignPath) drops(c *nftables.Chain, packet path) (bool, error) {
-	w := &walk{from: p, packet: &packet, table: c.Table, done: map[string]outcome{}}
+	w := &walk{from: p, packet: &packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
 	got, err := w.base(c)
 	return got == dropped, err
 }

@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -11,12 +12,22 @@ import (
 // switches forwarding off, sets a strict filter, installs a firewall. Then nothing is
 // captured any more, and nothing of ours would say so. So Watch looks at it again.
 
-// foreignEvery is the least time between two walks through the chains of others, and
-// foreignCost how many times a walk's own time passes before the next.
+// foreignEvery is the least time between two walks through the chains of others, and what
+// it is while they have a trouble; foreignCost is how many times a walk's own time passes
+// before the next, and foreignMost the longest.
 const (
 	foreignEvery = 5 * time.Second
 	foreignCost  = 100
+	foreignMost  = time.Minute
 )
+
+// foreignPause is the time from a walk that took this long to the next.
+func foreignPause(took time.Duration, troubled bool) time.Duration {
+	if troubled {
+		return foreignEvery
+	}
+	return min(max(foreignEvery, foreignCost*took), foreignMost)
+}
 
 // Troubles are what keeps captured packets from the TUN at the moment, as Watch saw it
 // last: a second ago, for chains of others five seconds.
@@ -32,7 +43,10 @@ func (s *Steering) noteHost(now time.Time) {
 	if !s.inNamespace() {
 		return
 	}
-	s.lookAtForeign(now)
+	s.foreignIPv6 = isSet("ipv6/conf/all/forwarding")
+	if s.cfg.ClientSource && !now.Before(s.sourcesNext) {
+		s.sources, s.sourcesNext = clientSourceTroubles(s.cfg.TUN), now.Add(foreignEvery)
+	}
 	found := slices.Concat(s.unrepaired, forwardingTroubles(s.at.own, s.cfg.TUN), s.noteIPv6(), reversePathTroubles(s.at.own),
 		deviceTroubles(s.cfg.TUN, s.cfg.Local), s.sources, s.foreign)
 	for _, t := range found {
@@ -64,24 +78,44 @@ func (s *Steering) noteIPv6() []Trouble {
 // same says whether both are one trouble, fatal by now or not.
 func (t Trouble) same(o Trouble) bool { return t.Text == o.Text && t.Fix == o.Fix }
 
-// lookAtForeign walks through the chains of others, not too often.
-func (s *Steering) lookAtForeign(now time.Time) {
-	if now.Before(s.foreignNext) {
-		return
+// watchForeign walks through the chains of others until ctx ends: in a goroutine of its
+// own and without the lock, for they may have many rules, and repairs do not wait. kick
+// is sent to where a walk has found something else than the one before.
+func (s *Steering) watchForeign(ctx context.Context, kick chan<- struct{}) {
+	for {
+		begin := time.Now()
+		changed, troubled := s.lookAtForeign()
+		if changed {
+			select {
+			case kick <- struct{}{}:
+			default:
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(foreignPause(time.Since(begin), troubled)):
+		}
 	}
-	s.sources = nil
-	if s.cfg.ClientSource {
-		s.sources = clientSourceTroubles(s.cfg.TUN)
-	}
-	begin := time.Now()
-	found, err := forwardTroubles(s.nft, &s.cfg, s.at.own)
+}
+
+// lookAtForeign walks through them once, and says whether it found something else than
+// before, and whether it found anything.
+func (s *Steering) lookAtForeign() (changed, troubled bool) {
+	s.mu.Lock()
+	cfg, own, ipv6 := s.cfg, slices.Clone(s.at.own), s.foreignIPv6
+	s.mu.Unlock()
+	found, err := forwardTroubles(s.walks, s.reader, &cfg, own, ipv6)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err != nil {
 		// Somebody writes them at this moment, or has what cannot be read.
 		s.log.Debug("the chains of others cannot be read", zap.Error(err))
-	} else {
-		s.foreign = found
+		return false, len(s.foreign) > 0
 	}
-	s.foreignNext = now.Add(max(foreignEvery, foreignCost*time.Since(begin)))
+	changed = !slices.Equal(found, s.foreign)
+	s.foreign = found
+	return changed, len(found) > 0
 }
 
 // ingressTroubles are the captured interfaces that are missing or down. Nobody is kept

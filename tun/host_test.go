@@ -1,11 +1,16 @@
 package tun
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -15,7 +20,8 @@ import (
 func (g *gateway) troublesNow() []Trouble {
 	g.gw.t.Helper()
 	g.gw.do(func() error {
-		g.steer.foreignNext = time.Time{}
+		g.steer.sourcesNext = time.Time{}
+		g.steer.lookAtForeign()
 		return g.steer.check()
 	})
 	return g.steer.Troubles()
@@ -59,6 +65,11 @@ func TestForeignForwardChains(t *testing.T) {
 		{"a concatenation", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname . oifname { "g0" . "t0", "t0" . "g0" } accept; } }`, false},
 		{"a map of concatenations", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname . oifname vmap { "g0" . "t0" : accept, "t0" . "g0" : accept }; } }`, false},
 		{"what NAT may have changed", `table inet t { chain N { type nat hook prerouting priority -100; tcp dport 443 redirect to :8443; } chain F { type filter hook forward priority 0; policy drop; iifname "t0" accept; ct status dnat accept; } }`, true},
+		{"by the next hop, which may be", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname "t0" accept; iifname "g0" rt ip nexthop 10.0.2.2 accept; iifname "g0" rt ip6 nexthop fd00:2::2 accept; } }`, false},
+		{"by a number of a hash, which may be", `table inet t { chain F { type filter hook forward priority 0; policy drop; iifname "t0" accept; iifname "g0" jhash ip saddr mod 2 0 accept; numgen inc mod 2 0 accept; } }`, false},
+		{"by IPsec, which may be", `table inet t { chain F { type filter hook forward priority 0; iifname "g0" meta ipsec exists drop; iifname "t0" ct mark 1 drop; } }`, false},
+		{"by a limit of its own name, which may be", `table inet t { limit l { rate 5/second; } chain F { type filter hook forward priority 0; iifname "g0" limit name "l" drop; } }`, false},
+		{"a length in another order, which may be", `table inet t { chain F { type filter hook forward priority 0; meta length 40-60 drop; ct mark 5-9 drop; } }`, false},
 		{"a port alone", `table inet t { chain F { type filter hook forward priority 0; tcp dport 443 drop; } }`, true},
 		{"a table that sleeps", `table inet t { flags dormant; chain F { type filter hook forward priority 0; policy drop; } }`, false},
 		{"another hook", `table inet t { chain I { type filter hook input priority 0; policy drop; } }`, false},
@@ -208,6 +219,73 @@ func TestNotRepairedIsTrouble(t *testing.T) {
 	g.gw.script("ip link delete t0")
 	if left := g.troublesNow(); len(left) > 0 {
 		t.Errorf("%v", left)
+	}
+}
+
+// TestForeignCost: 20,000 rules, with four interfaces and eight ports, are walked within
+// the budget, and repairs do not wait for it; the pause after it is bounded.
+func TestForeignCost(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig()
+	cfg.Interfaces, cfg.Ports = []string{"g0", "n1", "n2", "n3"}, []uint16{443, 444, 445, 446, 447, 448, 449, 450}
+	g := newGateway(t, cfg)
+	var rules strings.Builder
+	rules.WriteString("table inet t {\nchain F {\ntype filter hook forward priority 0; policy drop;\n")
+	for i := range 19990 {
+		fmt.Fprintf(&rules, "ip saddr 192.0.%d.%d tcp dport 443 drop\n", i>>8, i&0xff)
+	}
+	rules.WriteString("}\n}\n")
+	file := filepath.Join(t.TempDir(), "rules")
+	if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.gw.run("nft -f " + file)
+	done := make(chan time.Duration)
+	go func() {
+		begin := time.Now()
+		g.steer.lookAtForeign()
+		done <- time.Since(begin)
+	}()
+	var took, longest time.Duration
+	for took == 0 {
+		begin := time.Now()
+		g.gw.do(g.steer.check)
+		longest = max(longest, time.Since(begin))
+		select {
+		case took = <-done:
+		default:
+		}
+	}
+	t.Logf("a look took %v, the longest check beside it %v", took, longest)
+	if found := g.steer.Troubles(); !slices.ContainsFunc(found, func(t Trouble) bool { return strings.Contains(t.Text, "chain F of table inet t") }) {
+		g.gw.do(g.steer.check)
+		if found = g.steer.Troubles(); !slices.ContainsFunc(found, func(t Trouble) bool { return strings.Contains(t.Text, "chain F of table inet t") }) {
+			t.Errorf("%v", found)
+		}
+	}
+	g.gw.do(func() error {
+		reader, err := openRules()
+		if err != nil {
+			return err
+		}
+		defer reader.close()
+		in := &nftables.Table{Name: "t", Family: nftables.TableFamilyINet}
+		if _, err := reader.rules(in, "F", 100); !errors.Is(err, errTooMany) {
+			t.Errorf("100 rules of a longer chain: %v", err)
+		}
+		if all, err := reader.rules(in, "F", 20000); err != nil || len(all) != 19990 {
+			t.Errorf("%d rules, %v", len(all), err)
+		}
+		return nil
+	})
+	for _, c := range []struct {
+		took     time.Duration
+		troubled bool
+		want     time.Duration
+	}{{time.Millisecond, false, 5 * time.Second}, {200 * time.Millisecond, false, 20 * time.Second}, {10 * time.Second, false, time.Minute}, {10 * time.Second, true, 5 * time.Second}} {
+		if got := foreignPause(c.took, c.troubled); got != c.want {
+			t.Errorf("%v, %v: %v", c.took, c.troubled, got)
+		}
 	}
 }
 

@@ -3,12 +3,10 @@ package tun
 import (
 	"bytes"
 	"encoding/binary"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,6 +44,7 @@ type walk struct {
 	packet *path
 	table  *nftables.Table
 	done   map[string]outcome // chains that were walked
+	regs   map[uint32][]byte  // what is known of the registers, in the rule that is looked at
 }
 
 // base walks a base chain.
@@ -73,6 +72,9 @@ func (w *walk) chain(name string) (outcome, error) {
 	}
 	var all outcome
 	for _, r := range rules {
+		if w.from.left -= 1 + len(r); w.from.left < 0 {
+			return 0, errTooMany
+		}
 		match, then, err := w.rule(r)
 		if err != nil {
 			return 0, err
@@ -102,10 +104,11 @@ func (w *walk) chain(name string) (outcome, error) {
 const returns outcome = 1 << 7
 
 // rule says whether a rule matches and what becomes of a packet then; fallen: it goes on.
-func (w *walk) rule(r *nftables.Rule) (certainty, outcome, error) {
-	regs := map[uint32][]byte{} // what is known of them
+func (w *walk) rule(r []expr.Any) (certainty, outcome, error) {
+	regs := w.regs
+	clear(regs)
 	match := yes
-	for _, e := range r.Exprs {
+	for _, e := range r {
 		var got certainty
 		switch e := e.(type) {
 		case *expr.Verdict:
@@ -189,11 +192,9 @@ func (w *walk) match(regs map[uint32][]byte, e expr.Any) certainty {
 	case *expr.Match:
 		return w.packet.xtables(e)
 	case *expr.Counter, *expr.Log, *expr.Notrack, *expr.FlowOffload:
-	case *expr.Exthdr:
-		set(regs, e.DestRegister, nil)
 	case *expr.Fib:
 		set(regs, e.Register, nil)
-	default: // a limit, a quota, a change of a set (which ends the rule where the set is full, or by an expression of its own), what others there are
+	default: // nil, which is one that is not known; a limit, a quota, a change of a set (which ends the rule where the set is full, or by an expression of its own), what others there are
 		clear(regs)
 		return maybe
 	}
@@ -282,10 +283,21 @@ func compare(v []byte, e *expr.Cmp) certainty {
 	}
 	// Shorter data is a prefix: the "eth+" of iptables.
 	c := bytes.Compare(v[:len(e.Data)], e.Data)
-	is := map[expr.CmpOp]bool{
-		expr.CmpOpEq: c == 0, expr.CmpOpNeq: c != 0, expr.CmpOpLt: c < 0, expr.CmpOpLte: c <= 0, expr.CmpOpGt: c > 0, expr.CmpOpGte: c >= 0,
+	switch e.Op {
+	case expr.CmpOpEq:
+		return sure(c == 0)
+	case expr.CmpOpNeq:
+		return sure(c != 0)
+	case expr.CmpOpLt:
+		return sure(c < 0)
+	case expr.CmpOpLte:
+		return sure(c <= 0)
+	case expr.CmpOpGt:
+		return sure(c > 0)
+	case expr.CmpOpGte:
+		return sure(c >= 0)
 	}
-	return sure(is[e.Op])
+	return maybe
 }
 
 func sure(b bool) certainty {
@@ -369,74 +381,4 @@ func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.
 		return yes, verdict
 	}
 	return sure(in != e.Invert), nil
-}
-
-func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([]*nftables.Rule, error) {
-	key := FamilyName(t.Family) + " " + t.Name + " " + chain
-	if rules, ok := p.rules[key]; ok {
-		return rules, nil
-	}
-	if p.read > maxForeignRules {
-		return nil, errTooMany
-	}
-	rules, err := p.conn.GetRules(t, &nftables.Chain{Name: chain, Table: t})
-	p.read += len(rules)
-	p.rules[key] = rules
-	return rules, err
-}
-
-// setOf reads a set. Intervals, concatenations and what is too much to read are not
-// known.
-func (p *foreignPath) setOf(t *nftables.Table, name string) *setContent {
-	key := FamilyName(t.Family) + " " + t.Name + " " + name
-	if s, ok := p.sets[key]; ok {
-		return s
-	}
-	s := &setContent{elements: map[string]*expr.Verdict{}}
-	p.sets[key] = s
-	set, err := p.conn.GetSetByName(t, name)
-	if err != nil || set.Interval || set.Concatenation || !strings.HasPrefix(name, "__") {
-		return s // a set that cannot be read is not known
-	}
-	elems, err := p.conn.GetSetElements(set)
-	if err != nil {
-		return s
-	}
-	for _, e := range elems {
-		if e.IntervalEnd || len(e.KeyEnd) > 0 || s.length != 0 && s.length != len(e.Key) {
-			return s
-		}
-		s.length = len(e.Key)
-		s.elements[string(e.Key)] = verdictOf(&e)
-	}
-	s.known = true
-	return s
-}
-
-// verdictOf reads the verdict of an element of a map, which the library leaves as it
-// comes (NFTA_VERDICT_CODE and NFTA_VERDICT_CHAIN of linux/netfilter/nf_tables.h).
-func verdictOf(e *nftables.SetElement) *expr.Verdict {
-	if e.VerdictData != nil {
-		return e.VerdictData
-	}
-	ad, err := netlink.NewAttributeDecoder(e.Val)
-	if err != nil || len(e.Val) == 0 {
-		return nil
-	}
-	ad.ByteOrder = binary.BigEndian
-	var v *expr.Verdict
-	chain := ""
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_VERDICT_CODE:
-			v = &expr.Verdict{Kind: expr.VerdictKind(int32(ad.Uint32()))}
-		case unix.NFTA_VERDICT_CHAIN:
-			chain = ad.String()
-		}
-	}
-	if ad.Err() != nil || v == nil {
-		return nil
-	}
-	v.Chain = chain
-	return v
 }

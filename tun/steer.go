@@ -198,6 +198,9 @@ type Steering struct {
 	events  [2]*events // rtnetlink, nfnetlink
 	limited *limiter
 
+	walks  *nftables.Conn // of the walks through the chains of others alone, and so is reader
+	reader *ruleReader
+
 	mu        sync.Mutex // over everything below
 	nft       *nftables.Conn
 	rt        *netlink.Handle
@@ -226,7 +229,8 @@ type Steering struct {
 	sources      []Trouble // what keeps answers to connections under a client's address out
 	servedIPv6   bool      // captured interfaces had IPv6 forwarded
 	foreign      []Trouble // chains of others
-	foreignNext  time.Time // when they are looked at again
+	foreignIPv6  bool      // this host forwards IPv6
+	sourcesNext  time.Time // when sources are looked at again
 
 	ephemeralPorts [2]uint16 // first and last that the kernel chooses from, at the start
 }
@@ -271,6 +275,7 @@ func (s *Steering) start() error {
 		return err
 	}
 	s.seedTold()
+	s.foreignIPv6 = isSet("ipv6/conf/all/forwarding")
 	s.noteFlowtables()
 	s.turnGRO(turn, true)
 	s.turnRedirects(redirects, false)
@@ -332,6 +337,12 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	if s.nft, err = nftables.New(nftables.AsLasting()); err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
+	if s.walks, err = nftables.New(nftables.AsLasting()); err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	if s.reader, err = openRules(); err != nil {
+		return nil, err
+	}
 	if s.rt, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
@@ -354,6 +365,12 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 func (s *Steering) closeSockets() {
 	if s.nft != nil {
 		_ = s.nft.CloseLasting()
+	}
+	if s.walks != nil {
+		_ = s.walks.CloseLasting()
+	}
+	if s.reader != nil {
+		s.reader.close()
 	}
 	if s.rt != nil {
 		s.rt.Close()

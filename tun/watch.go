@@ -43,6 +43,7 @@ func (s *Steering) Watch(ctx context.Context) error {
 	for _, e := range s.events {
 		group.Go(func() error { return e.run(ctx, kick) })
 	}
+	group.Go(func() error { s.watchForeign(ctx, kick); return nil })
 	group.Go(func() error {
 		tick := time.NewTicker(checkEvery)
 		defer tick.Stop()

@@ -1,0 +1,82 @@
+package tun
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// rulesOf reads the rules of a chain, once.
+func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([][]expr.Any, error) {
+	key := FamilyName(t.Family) + " " + t.Name + " " + chain
+	if rules, ok := p.rules[key]; ok {
+		return rules, nil
+	}
+	rules, err := p.reader.rules(t, chain, maxForeignRules-p.read)
+	if err != nil {
+		return nil, err
+	}
+	p.read += len(rules)
+	p.rules[key] = rules
+	return rules, nil
+}
+
+// setOf reads a set. Intervals, concatenations and what is too much to read are not
+// known.
+func (p *foreignPath) setOf(t *nftables.Table, name string) *setContent {
+	key := FamilyName(t.Family) + " " + t.Name + " " + name
+	if s, ok := p.sets[key]; ok {
+		return s
+	}
+	s := &setContent{elements: map[string]*expr.Verdict{}}
+	p.sets[key] = s
+	set, err := p.conn.GetSetByName(t, name)
+	if err != nil || set.Interval || set.Concatenation || !strings.HasPrefix(name, "__") {
+		return s // a set that cannot be read is not known
+	}
+	elems, err := p.conn.GetSetElements(set)
+	if err != nil {
+		return s
+	}
+	for _, e := range elems {
+		if e.IntervalEnd || len(e.KeyEnd) > 0 || s.length != 0 && s.length != len(e.Key) {
+			return s
+		}
+		s.length = len(e.Key)
+		s.elements[string(e.Key)] = verdictOf(&e)
+	}
+	s.known = true
+	return s
+}
+
+// verdictOf reads the verdict of an element of a map, which the library leaves as it
+// comes (NFTA_VERDICT_CODE and NFTA_VERDICT_CHAIN of linux/netfilter/nf_tables.h).
+func verdictOf(e *nftables.SetElement) *expr.Verdict {
+	if e.VerdictData != nil {
+		return e.VerdictData
+	}
+	ad, err := netlink.NewAttributeDecoder(e.Val)
+	if err != nil || len(e.Val) == 0 {
+		return nil
+	}
+	ad.ByteOrder = binary.BigEndian
+	var v *expr.Verdict
+	chain := ""
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_VERDICT_CODE:
+			v = &expr.Verdict{Kind: expr.VerdictKind(int32(ad.Uint32()))}
+		case unix.NFTA_VERDICT_CHAIN:
+			chain = ad.String()
+		}
+	}
+	if ad.Err() != nil || v == nil {
+		return nil
+	}
+	v.Chain = chain
+	return v
+}
