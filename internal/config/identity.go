@@ -43,11 +43,11 @@ func (f *File) checkIdentity(path string, id *Identity) {
 // minted loads an identity whose certificates are made on demand.
 func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool) {
 	file := b.file.abs(id.Issuer)
-	_, text, err := readPEM(b.file.in, file)
+	info, text, err := readPEM(b.file.in, file)
 	var chain []*x509.Certificate
 	if err == nil {
-		if chain, err = pki.ParseCertificates(text); err != nil {
-			err = fmt.Errorf("%s: %w", file, err)
+		if chain, err = pki.ParseChain(text, info.Mode()); err != nil {
+			err = fmt.Errorf("%s: %w", file, pki.Named(err, file))
 		}
 	}
 	if err != nil {

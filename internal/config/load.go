@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -143,7 +144,7 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 	defer clear(text) // the parsed key stays, this copy need not
 	key, err := pki.ParseKey(text)
 	if err != nil {
-		b.add(path, file+": "+err.Error())
+		b.add(path, file+": "+pki.Named(err, file).Error())
 		return nil
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
@@ -155,14 +156,20 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 // certificates reads a file of certificates and returns its resolved name with
 // them; nil means that there are none to go on with, and the reason was added.
 func (b *builder) certificates(path, name string) (file string, certs []*x509.Certificate) {
+	return b.certificatesBy(path, name, func(text []byte, _ os.FileInfo) ([]*x509.Certificate, error) { return pki.ParseCertificates(text) })
+}
+
+// certificatesBy is certificates with the parser given.
+func (b *builder) certificatesBy(path, name string, parse func([]byte, os.FileInfo) ([]*x509.Certificate, error)) (file string, certs []*x509.Certificate) {
 	file = b.file.abs(name)
-	_, text, err := readPEM(b.file.in, file)
+	info, text, err := readPEM(b.file.in, file)
 	if err != nil {
 		b.add(path, err.Error())
 		return file, nil
 	}
-	if certs, err = pki.ParseCertificates(text); err != nil {
-		b.add(path, file+": "+err.Error())
+	defer clear(text) // it may hold a key
+	if certs, err = parse(text, info); err != nil {
+		b.add(path, file+": "+pki.Named(err, file).Error())
 		return file, nil
 	}
 	return file, certs
@@ -174,7 +181,9 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 	if name == "" {
 		return nil
 	}
-	file, certs := b.certificates(path, name)
+	file, certs := b.certificatesBy(path, name, func(text []byte, info os.FileInfo) ([]*x509.Certificate, error) {
+		return pki.ParseChain(text, info.Mode())
+	})
 	if certs == nil {
 		return nil
 	}

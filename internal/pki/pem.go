@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/sslgate/sslgate/internal/certread"
@@ -41,10 +42,23 @@ const (
 // it. Errors say which block is bad and what to do about DER, a private key
 // or a request in the wrong place; they do not name the file.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	return parseCertificates(data, nil)
+}
+
+// parseCertificates passes over private keys where mode is given and is a key's.
+func parseCertificates(data []byte, mode *fs.FileMode) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
+	keys := 0
 	err := blocks(data, func(n int, b *pem.Block) error {
 		switch {
 		case b.Type == blockCert:
+		case mode != nil && strings.HasSuffix(b.Type, blockPKCS8) && mode.Perm()&0o007 == 0:
+			keys++
+			return nil
+		case mode != nil && strings.HasSuffix(b.Type, blockPKCS8):
+			return fmt.Errorf("block %d is a private key (%s), and the file is open to everyone (mode %04o): close it with `chmod o= FILE`, or keep the key in a file of its own", n, quote(b.Type), mode.Perm())
+		case otherForm(b.Type) != "":
+			return fmt.Errorf("block %d %s", n, otherForm(b.Type))
 		case strings.HasSuffix(b.Type, blockPKCS8):
 			return fmt.Errorf("block %d is a private key (%s): certificates and keys belong into separate files, the key readable by its owner only", n, quote(b.Type))
 		case b.Type == blockCSR, b.Type == blockOldCSR:
@@ -66,6 +80,9 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(certs) == 0 && keys > 0 {
+		return nil, errors.New("contains a private key, but no certificate: are the two files mixed up?")
+	}
 	if len(certs) == 0 {
 		return nil, errors.New("contains no certificate (no block " + `"-----BEGIN CERTIFICATE-----")`)
 	}
@@ -86,9 +103,15 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 		case b.Type == blockParams:
 			return nil
 		case b.Type == blockEnc, strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED"):
-			return errors.New("the key is encrypted, and sslgate asks for no passphrase: decrypt it with `openssl pkey -in KEY -out NEWKEY && chmod 600 NEWKEY`")
+			return errors.New("the key is encrypted, and sslgate asks for no passphrase: decrypt it with " + fromKey)
+		case otherForm(b.Type) != "":
+			return fmt.Errorf("block %d %s", n, otherForm(b.Type))
+		case b.Type == blockCSR, b.Type == blockOldCSR:
+			return fmt.Errorf("block %d is a certificate request: its key was written beside it when it was made", n)
 		case !strings.HasSuffix(b.Type, blockPKCS8):
 			return fmt.Errorf("block %d is %s, not a private key", n, quote(b.Type))
+		case b.Type == "OPENSSH PRIVATE KEY":
+			return fmt.Errorf("block %d is a key in OpenSSH's own form: convert it with %s", n, fromSSH)
 		case key != nil:
 			return fmt.Errorf("block %d is a second private key: keep one key a file", n)
 		}
@@ -169,6 +192,9 @@ func blocks(data []byte, f func(n int, b *pem.Block) error) error {
 	if len(data) > maxPEM {
 		return fmt.Errorf("is %d bytes long; more than %d is not read", len(data), maxPEM)
 	}
+	if bytes.HasPrefix(data, []byte(jks)) || bytes.HasPrefix(data, []byte(jceks)) {
+		return errJKS
+	}
 	n := 0
 	err := pemfile.Each(data, func(b pemfile.Block) error {
 		n++
@@ -199,11 +225,11 @@ func notPEM(data []byte) error {
 		case isOK(x509.ParseCertificateRequest(data)):
 			return errors.New("is a certificate request in DER form, PEM is needed: convert it with `openssl req -inform DER -in FILE -out FILE.pem`")
 		case isOK(parseKeyDER(blockPKCS8, data)):
-			return errors.New("is a private key in DER form, PEM is needed: convert it with `openssl pkey -inform DER -in FILE -out FILE.pem`")
+			return errors.New("is a private key in DER form, PEM is needed: convert it with " + fromKeyDER)
 		case bytes.Contains(data[:min(len(data), 64)], []byte(oidPKCS7Signed)):
-			return errors.New("looks like PKCS#7 (.p7b), PEM is needed: convert it with `openssl pkcs7 -inform DER -in FILE -print_certs -out FILE.pem`")
+			return errors.New("looks like PKCS#7 (.p7b), PEM is needed: convert it with " + fromP7DER)
 		case bytes.Contains(data[:min(len(data), 64)], []byte(oidPKCS7Data)):
-			return errors.New("looks like PKCS#12 (.p12, .pfx), PEM is needed: convert it with `openssl pkcs12 -in FILE -out FILE.pem`")
+			return errors.New("looks like PKCS#12 (.p12, .pfx), PEM is needed: convert it with " + fromP12Certs + " for the certificates, and " + fromP12Key + " for the key" + legacyHint)
 		}
 		return errors.New("is DER of an unknown kind, PEM is needed")
 	}
