@@ -17,6 +17,10 @@ const (
 	// loanAt is how much of the limit may be in use with a loan, in percent:
 	// flows are not refused for it.
 	loanAt = fullAt
+	// loanFloor is the part of the limit that loans get in any case, up to the level
+	// at which flows are ended: flows that hold more than loanAt must not keep every
+	// list out.
+	loanFloor = 16
 	// loanShare is the part of the limit that all loans together may have.
 	loanShare = 2
 	// recallFor is how long who has borrowed may take to give back. Flows end
@@ -103,6 +107,7 @@ func (b *Budget) lend(l *Loan, n int64) (free int64) {
 	o := &b.loans
 	used := b.inUse.Load() + b.admitted.Load()*FlowReserve + max(o.lent-o.seen, 0)
 	free = min(b.limit/100*loanAt-used, b.limit/loanShare-o.lent)
+	free = max(free, min(b.limit/100*(overAt-1)-used, b.limit/loanFloor-o.lent))
 	if free >= n {
 		o.lent += n
 		l.taken += n

@@ -60,6 +60,28 @@ func TestLoansAreBounded(t *testing.T) {
 	}
 }
 
+// Flows that hold three quarters of the limit and more leave loans a part: lists are
+// loaded beside them, none that would end a flow.
+func TestFlowsDoNotStarveLoans(t *testing.T) {
+	x := newBench(t) // the limit is 200 MiB
+	for held, want := range map[int64]int64{100: 12, 148: 12, 153: 12, 155: 12, 160: 8, 168: 0, 175: 0} {
+		x.u.live, x.alive = held*mib, held*mib
+		x.u.cycles++
+		if err := x.b.observe(); err != nil {
+			t.Fatal(err)
+		}
+		_, l := x.b.Borrow(t.Context())
+		got := int64(0)
+		for got < 12 && l.Take(mib) == nil {
+			got++
+		}
+		l.Return()
+		if got > want || got < want {
+			t.Errorf("beside flows that hold %d MiB: %d MiB, want %d", held, got, want)
+		}
+	}
+}
+
 // What was alive at the last collection may be garbage now: it is looked before
 // a loan is refused.
 func TestLoanMakesACollection(t *testing.T) {
