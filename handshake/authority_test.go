@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,12 +132,19 @@ func TestIntermediatesAreDemands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !strings.Contains(facts(o.l), ", completed with "+inter.Cert.Subject.String()) {
+			t.Errorf("%s: the ledger does not tell of the path: %s", VersionName(version), facts(o.l))
+		}
 		if again := without.Again(o.s.Peer, &o.s.State, clientAuth); again.Refusal == nil || again.Chain != nil {
 			t.Errorf("%s: a flow keeps its path when the intermediate is gone", VersionName(version))
 		}
 		if again := good.Again(o.s.Peer, &o.s.State, clientAuth); again.Refusal != nil || len(again.Chain) != 3 {
 			t.Errorf("%s: judged anew by the same: %v", VersionName(version), again.Refusal)
 		}
+	}
+	// Of one that is a trust anchor itself there is no more to tell.
+	if text := describePeer(&Peer{Shown: []*x509.Certificate{leaf.Cert}, Chain: []*x509.Certificate{leaf.Cert}}); strings.Contains(text, "completed") {
+		t.Error(text)
 	}
 	// A client that chooses by the issuer's name finds it.
 	var asked *tls.CertificateRequestInfo

@@ -21,5 +21,11 @@ func (s *State) agreed() string {
 
 // describePeer names the leaf and the authority, for the ledger.
 func describePeer(p *Peer) string {
-	return fmt.Sprintf("%s, authority %s", certname.Shown(p.Leaf().RawSubject, maxNameLength), p.Authority)
+	text := fmt.Sprintf("%s, authority %s", certname.Shown(p.Leaf().RawSubject, maxNameLength), p.Authority)
+	for i := 1; i < len(p.Chain)-1; i++ {
+		if c := p.Chain[i]; !contains(p.Shown, c) {
+			text += ", completed with " + certname.Shown(c.RawSubject, maxNameLength)
+		}
+	}
+	return text
 }

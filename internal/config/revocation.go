@@ -103,8 +103,8 @@ func (b *builder) intermediates(path, name string, a *handshake.Authority) {
 		b.add(path, fmt.Sprintf("%s: %d certificates, at most %d are possible: name CAs that issue certificates for clients in roots of an authority each, or leave out those that issue none", file, len(certs), handshake.MaxIntermediates))
 		return
 	}
-	led := &handshake.Authority{Name: a.Name, Roots: a.Roots, Intermediates: certs}
-	unled, before := led.Unled(), len(b.findings)
+	a.Intermediates = certs
+	unled, before := a.Unled(), len(b.findings) // checks their signatures, once
 	for i, c := range certs {
 		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
@@ -116,8 +116,8 @@ func (b *builder) intermediates(path, name string, a *handshake.Authority) {
 			b.expiring(path, file, what, c)
 		}
 	}
-	if !Failed(b.findings[before:]) {
-		a.Intermediates = certs
+	if Failed(b.findings[before:]) {
+		a.Intermediates = nil
 	}
 }
 

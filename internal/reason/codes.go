@@ -170,7 +170,7 @@ var entries = [...]Entry{
 
 	{NoCertificate, Refused, 5, 116, "the client sent no certificate, and the rule requires one", "give the client a certificate of one of the CAs named in the record"},
 	{BadCertificate, Refused, 6, 42, "the client's certificate cannot be decoded or its signature is wrong", "issue the certificate anew"},
-	{UnknownCA, Refused, 6, 48, "the client's certificate leads to no authority that the rule trusts", "use a certificate of one of the CAs named in the record, and send the intermediate certificates with it"},
+	{UnknownCA, Refused, 6, 48, "the client's certificate leads to no authority that the rule trusts", "use a certificate of one of the CAs named in the record, and send the intermediate certificates with it, or name them in the authority's intermediates"},
 	{Expired, Refused, 6, 45, "the client's certificate, or one of its issuers, has expired", "renew the certificate"},
 	{NotYetValid, Refused, 6, 45, "the client's certificate, or one of its issuers, is not valid yet", "check the clocks of the CA and of the gateway"},
 	{WrongUsage, Refused, 6, 43, "the client's certificate is not meant for client authentication (extended key usage), or not for signing (key usage)", "issue a certificate with the clientAuth extended key usage, and digitalSignature where it has a key usage"},
