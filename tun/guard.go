@@ -17,7 +17,7 @@ import (
 //   - TCP to a port that is not captured, and was not before a DNAT of this host
 //     either (dialledLabel), and replies to one that is (see reply);
 //   - UDP; from captured interfaces not to captured ports (RejectUDP);
-//   - ICMP in IPv4 and ICMPv6 in IPv6;
+//   - ICMP in IPv4 and ICMPv6 in IPv6, but for redirects (redirects.go);
 //   - the IP protocols of SteerConfig.Protocols.
 //
 // For IPv6 the protocol is the one behind the extension headers that the kernel
@@ -36,6 +36,7 @@ func (b *tableBuilder) guard() {
 	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
 	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
 	b.drops(chain, DropNotSteered, b.isMark(b.cfg.Mark))
+	b.dropRedirects(chain)
 	if b.cfg.ClientSource {
 		b.guardAnswers(chain)
 	}
@@ -182,6 +183,17 @@ func (b *tableBuilder) origin(chain *nftables.Chain) {
 	b.drops(chain, DropReversePath, b.tcpFrom(), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)), fromElsewhere, []expr.Any{
 		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
 	}, equal(native32(0)))
+}
+
+// ownSource drops in the chain mark what a client sends in the name of this host. What
+// stack answered would be delivered to this host, whose kernel sends the destination a
+// RST then, though nobody was let through to it; and of a connection that this host has
+// with that destination it could be a part. Linux drops such packets of IPv4 (RFC 1812,
+// section 5.3.8) unless accept_local is set, and those of IPv6 never.
+func (b *tableBuilder) ownSource(mark *nftables.Chain) {
+	for _, kind := range []uint32{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST} {
+		b.drops(mark, DropReversePath, b.tcp(), []expr.Any{&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagSADDR: true}}, equal(native32(kind)))
+	}
 }
 
 // ipv4Fragment and ipv6Fragment match what is still a fragment although

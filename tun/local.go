@@ -57,6 +57,7 @@ func (b *tableBuilder) local() {
 	b.ifCaptured(chain, captured)
 	b.seeLocal(chain)
 
+	b.dropRedirects(captured)
 	b.answersToUs(captured)
 	b.drops(captured, DropFragment, ipv4Fragment())
 	b.drops(captured, DropFragment, ipv6Fragment())

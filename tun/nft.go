@@ -232,6 +232,7 @@ func (b *tableBuilder) steer(running bool) {
 	b.errorsAboutTaken(chain)
 	b.ifCaptured(chain, mark)
 
+	b.ownSource(mark)
 	b.labelTaken(mark)
 	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))
 	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), b.setMark(b.cfg.Mark))

@@ -32,11 +32,26 @@ const (
 func (b *tableBuilder) noRedirects() {
 	chain := b.base("redirects", nftables.ChainHookOutput, guardPriority)
 	toCaptured := b.chain("to_captured")
-	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: toCaptured.Name}}
-	b.rule(chain, family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), transport(0, 1), equal([]byte{icmpRedirect}), jump)
-	b.rule(chain, family(unix.NFPROTO_IPV6), proto(unix.IPPROTO_ICMPV6), transport(0, 1), equal([]byte{icmpv6Redirect}), jump)
+	for _, redirect := range redirects() {
+		b.rule(chain, redirect, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: toCaptured.Name}})
+	}
 	b.drops(toCaptured, DropRedirect, load(expr.MetaKeyOIFNAME), in(b.names))
 	b.drops(toCaptured, DropRedirect, load(expr.MetaKeyOIF), in(b.indexes))
+}
+
+// dropRedirects drops in chain the redirects of others.
+func (b *tableBuilder) dropRedirects(chain *nftables.Chain) {
+	for _, redirect := range redirects() {
+		b.drops(chain, DropRedirect, redirect)
+	}
+}
+
+// redirects match them, of each family.
+func redirects() [][]expr.Any {
+	return [][]expr.Any{
+		concat(family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), transport(0, 1), equal([]byte{icmpRedirect})),
+		concat(family(unix.NFPROTO_IPV6), proto(unix.IPPROTO_ICMPV6), transport(0, 1), equal([]byte{icmpv6Redirect})),
+	}
 }
 
 func redirectsKey(name string) string { return "/proc/sys/net/ipv4/conf/" + name + "/send_redirects" }
