@@ -83,7 +83,7 @@ func TestRedirectsAreNotBelieved(t *testing.T) {
 	mac := strings.Fields(l.client.run("ip -br link show c0"))[2]
 	l.gw.run("ip neigh replace 10.0.1.2 lladdr " + mac + " dev g0") // who is not known is not believed at once
 	believed := func(dst string) bool {
-		quoted := packet{src: "10.0.1.1", dst: dst, proto: unix.IPPROTO_UDP, sport: 5, dport: 53}.bytes()
+		quoted := packet{src: "10.0.1.1", dst: dst, proto: unix.IPPROTO_ICMP}.bytes() // an echo reply: no socket is asked
 		p := packet{src: "10.0.1.3", dst: "10.0.1.1", proto: unix.IPPROTO_ICMP, icmpType: icmpRedirect, icmpCode: 1, payload: quoted}.bytes()
 		copy(p[24:28], []byte{10, 0, 1, 2}) // the router that it names
 		copy(p[22:24], []byte{0, 0})
