@@ -162,7 +162,8 @@ func (it *Item) warnSignature(a x509.SignatureAlgorithm) {
 
 // daysLeft is rounded down, so that "0" means today.
 func daysLeft(t, now time.Time) *int {
-	d := int(math.Floor(t.Sub(now).Hours() / 24))
+	// A Duration ends after 292 years, certificates (RFC 5280, section 4.1.2.5) in 9999.
+	d := int(math.Floor(float64(t.Unix()-now.Unix()) / (24 * 60 * 60)))
 	return &d
 }
 

@@ -69,6 +69,6 @@ func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certifica
 	return admin.Certificate{
 		Kind: kind, Name: name, File: file, Subject: certname.Subject(c), Issuer: certname.Issuer(c), Serial: c.SerialNumber.Text(16),
 		SANs: certname.AltTexts(c.Extensions, escape.Text), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		DaysLeft: time.Until(c.NotAfter).Hours() / 24,
+		DaysLeft: float64(c.NotAfter.Unix()-time.Now().Unix()) / (24 * 60 * 60), // a Duration ends after 292 years
 	}
 }
