@@ -114,8 +114,12 @@ func outlineOf(der []byte) outline {
 		return o
 	}
 	o.serial = serial
-	if !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) ||
-		!tbs.ReadASN1Element(&subject, asn1.SEQUENCE) {
+	for range 3 { // signature, issuer, validity
+		if !tbs.SkipASN1(asn1.SEQUENCE) {
+			return o
+		}
+	}
+	if !tbs.ReadASN1Element(&subject, asn1.SEQUENCE) {
 		return o
 	}
 	o.subject = subject

@@ -12,7 +12,7 @@ type kind struct {
 	why, mend string
 }
 
-// kinds in the order in which they are tried. docs/operating.md lists them.
+// kinds in the order in which they are tried.
 var kinds = []kind{
 	{"negative serial", "its serial number is negative (RFC 5280, section 4.1.2.2, wants a positive one)", again + " with a positive serial number"},
 	{"malformed serial", "its serial number is no DER integer", again},

@@ -230,7 +230,7 @@ func notText(data []byte) error {
 	// In UTF-16 every other byte of plain text is 0.
 	part := data[i:min(len(data), i+64)]
 	if utf16 || len(part) > 2 && bytes.Count(part, []byte{0})*3 >= len(part) {
-		return &Error{line, "UTF-16 text begins here: save the file as UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8 FILE > NEWFILE`; where a shell has appended to a file in another encoding, write it anew"}
+		return &Error{line, "UTF-16 text begins here: save the file as UTF-8, or convert it with `(umask 077; iconv -f UTF-16 -t UTF-8 FILE > NEWFILE)`; where a shell has appended to a file in another encoding, write it anew"}
 	}
 	return &Error{line, "a NUL byte: PEM is text; DER is converted with `openssl x509 -inform DER -in FILE` (a revocation list: openssl crl)"}
 }
