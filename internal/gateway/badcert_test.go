@@ -64,9 +64,6 @@ func TestBadCertificates(t *testing.T) {
 					t.Errorf("reason %s at step %v (%s), want %s", r.str("reason"), r["step"], r.str("detail"), c.reason)
 				}
 				want := handshake.AlertOf(c.reason)
-				if c.name == "duplicate-extension" {
-					want = handshake.AlertDecodeError // crypto/tls's own, and it says more
-				}
 				if r.str("alert_wanted") != want.String() {
 					t.Errorf("alert wanted %s, want %s", r.str("alert_wanted"), want)
 				}
