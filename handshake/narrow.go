@@ -41,6 +41,9 @@ func (p *Params) narrowTo(h *ClientHello) (q *Params, note string, e *Error) {
 	}
 	n := *p
 	q = &n
+	if p.AnyProtocol && !p.shares(h) {
+		q.ALPN = nil // crypto/tls would refuse
+	}
 	version := p.version(h)
 	if version >= versionTLS13 {
 		if suite := pick13(h.CipherSuites); p.Profile.Suites13 != nil && !slices.Contains(p.Profile.Suites13, suite) {

@@ -84,6 +84,13 @@ type Params struct {
 	// client's list is ignored and none is chosen; no overlap is alert 120.
 	// Client side: what is offered.
 	ALPN []string
+	// AnswersNone says that no ALPN is the last word: nobody else is asked for
+	// an answer. A client whose protocols all need one is refused then
+	// (RefusesProtocols). Server side only.
+	AnswersNone bool
+	// AnyProtocol refuses no ALPN offer: a client that has none of ALPN in common
+	// goes on without an answer. Server side only.
+	AnyProtocol bool
 
 	// ServerName is used by the client side only: the name sent as SNI and
 	// verified, see VerifyName for a different one to verify.

@@ -220,10 +220,7 @@ func (p *Params) refuseHello(h *ClientHello) *Error {
 	if ecdhe && len(h.SignatureSchemes) > 0 && !p.signsFor(version, h.SignatureSchemes) {
 		return refusef(reason.NoCommonSigAlg, "the client accepts %s", listed(h.SignatureSchemes, SchemeName))
 	}
-	if len(p.ALPN) > 0 && len(h.ALPN) > 0 && !slices.ContainsFunc(h.ALPN, func(a string) bool { return slices.Contains(p.ALPN, a) }) {
-		return refusef(reason.NoALPN, "the client offers %s", h.protocols())
-	}
-	return nil
+	return p.RefusesProtocols(h)
 }
 
 // signs says whether one of our certificates fits a TLS 1.2 CipherSuite.

@@ -158,13 +158,20 @@ func (c *compiler) selectors(at scope, r *rule, spec *RuleSpec) {
 	r.to = parseList(at, "to", spec.To, endpointKind)
 	r.window = c.timeWindow(at, spec.Time)
 	r.sni = parseList(at, "sni", spec.SNI, hostKind)
-	if r.alpn = parseItems(at, "alpn", spec.ALPN, parseALPN); len(r.alpn) > handshake.MaxALPN {
-		at.errorf(fmt.Sprintf("alpn[%d]", handshake.MaxALPN), "the list has %d protocols, at most %d are possible: no more are read of what a client offers, and a destination is offered the list", len(r.alpn), handshake.MaxALPN)
-	}
-	doubtProtocols(at, spec.ALPN)
+	r.offered = protocols(at, "alpn_offered", spec.ALPNOffered)
 	if !*at.failed && !r.familiesMeet() {
 		at.errorf("", `the rule can never match: "from" and "to" have no address family in common`)
 	}
+}
+
+// protocols compiles a list of application protocols.
+func protocols(at scope, field string, list []string) []string {
+	all := parseItems(at, field, list, parseALPN)
+	if len(all) > handshake.MaxALPN {
+		at.errorf(fmt.Sprintf("%s[%d]", field, handshake.MaxALPN), "the list has %d protocols, at most %d are possible: no more are read of what a client offers, and a destination is offered the list", len(all), handshake.MaxALPN)
+	}
+	doubtProtocols(at, field, list)
+	return all
 }
 
 // parseALPN: a protocol name has 1 to 255 bytes (RFC 7301, section 3.1); those
@@ -204,12 +211,16 @@ func onlyForTerminate(at scope, action Action, spec *RuleSpec) {
 		name string
 		set  bool
 	}{
+		{"alpn", spec.ALPN != nil},
 		{"identity", spec.Identity != ""},
 		{"profile", spec.Profile != ""},
 		{"client", spec.Client.Certificate != "" || spec.Client.Authorities != nil || spec.Client.Allow != nil || spec.Client.When != ""},
 		{"destination", !forAction(action, spec.Destination).isZero()},
 	} {
-		if f.set {
+		switch {
+		case f.set && f.name == "alpn":
+			at.errorf(f.name, "with action %s nobody is answered a protocol, and alpn is what the rule answers; for what the client offers write alpn_offered", action)
+		case f.set:
 			at.errorf(f.name, "with action %s nothing looks at this; it is for action terminate", action)
 		}
 	}

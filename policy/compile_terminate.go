@@ -26,6 +26,9 @@ func (m TLSMode) String() string {
 
 // terminate compiles the demands of a rule that terminates.
 func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
+	if len(spec.ALPN) > 0 { // [] says that none is meant
+		r.alpn = protocols(at, "alpn", spec.ALPN)
+	}
 	client := &handshake.Params{ALPN: r.alpn, MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes}
 	if spec.Identity == "" {
 		at.errorf("identity", `action terminate needs an "identity": the certificate that is shown to the client`)
@@ -55,6 +58,9 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	r.plan.Client = client
 
 	c.destination(at.in("destination"), r, &spec.Destination)
+	// With dial: first it is the destination that answers, if it has TLS.
+	carried := r.plan.DialFirst && r.plan.dest != nil
+	client.AnswersNone = len(r.alpn) == 0 && (spec.ALPN != nil || !carried)
 }
 
 // profile resolves the name of a profile.

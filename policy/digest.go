@@ -46,6 +46,7 @@ type canonicalRule struct {
 	From, To, SNI      []string
 	Time               string
 	ALPN               []string // in order: it is our preference
+	ALPNOffered        []string `json:",omitempty"` // sets without it keep their digest
 	Auth               string
 	Authorities        []canonicalAuthority
 	Allow              []string
@@ -78,7 +79,7 @@ type canonicalParams struct {
 func (r *rule) canonical() canonicalRule {
 	c := canonicalRule{
 		Name: r.name, Action: r.action.String(), Mode: r.mode().String(),
-		From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn,
+		From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered),
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
 		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),

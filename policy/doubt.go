@@ -114,10 +114,10 @@ func splitUnescaped(s string, at byte) []string {
 }
 
 // doubtProtocols: protocols are compared byte by byte (RFC 7301, section 3.1).
-func doubtProtocols(at scope, protocols []string) {
+func doubtProtocols(at scope, field string, protocols []string) {
 	for i, p := range protocols {
 		if strings.Contains(p, "*") {
-			at.warnf(fmt.Sprintf("alpn[%d]", i), `%q: "*" stands for itself here, for protocols are compared as they are; leave alpn out for any protocol, and none`, clip(p))
+			at.warnf(fmt.Sprintf("%s[%d]", field, i), `%q: "*" stands for itself here, for protocols are compared as they are`, clip(p))
 		}
 	}
 }

@@ -22,7 +22,7 @@ type Trace struct {
 	// Passed says that the rule fits and is passed over: an observed deny.
 	Passed bool
 	// Condition that was looked at: the first selector that does not fit
-	// ("from", "to", "time", "sni", "alpn"), or the demand.
+	// ("from", "to", "time", "sni", "alpn_offered"), or the demand.
 	Condition string
 	Seen      string // what the flow has
 	Wanted    string // what the rule asks for
@@ -122,7 +122,7 @@ func (r *rule) tell(sel selector, f *subject) (condition, seen, wanted string) {
 		}
 		return "sni", seen, r.sni.words()
 	case selALPN:
-		return "alpn", strings.Trim(quoted(f.hello.ALPN), " ()"), orWords(r.alpn)
+		return "alpn_offered", strings.Trim(quoted(f.hello.ALPN), " ()"), orWords(r.offered)
 	default:
 		return "hello", "no client hello yet", "a client hello, to look at " + r.helloSelectors()
 	}
@@ -136,7 +136,9 @@ func (e *Explanation) demands(r *rule, i int, f Facts) {
 	}
 	var refused *handshake.Error
 	if refused = f.Hello.Acceptable(r.plan.Client.Profile); r.observe {
-		refused = r.plan.Client.Refuses(f.Hello)
+		asked := *r.plan.Client
+		asked.ALPN, asked.AnswersNone = nil, false // asked below
+		refused = asked.Refuses(f.Hello)
 	}
 	if refused != nil {
 		add("profile", false, refused.Detail, "profile "+r.plan.Client.Profile.Name)
@@ -146,7 +148,19 @@ func (e *Explanation) demands(r *rule, i int, f Facts) {
 	} else {
 		add("profile", true, f.Hello.Summary(), "profile "+r.plan.Client.Profile.Name)
 	}
+	if !e.demandProtocol(r, f, add) && !r.observe {
+		return
+	}
 	e.demandsOfPeer(r, f, add)
+}
+
+// demandProtocol tells what is answered to the client's protocols, where it offers
+// any and the rule knows the answer.
+func (e *Explanation) demandProtocol(r *rule, f Facts, add func(condition string, fits bool, seen, wanted string) bool) bool {
+	if len(f.Hello.ALPN) == 0 || len(r.alpn) == 0 && !r.plan.Client.AnswersNone {
+		return true
+	}
+	return add("alpn", r.plan.Client.RefusesProtocols(f.Hello) == nil, "offered"+quoted(f.Hello.ALPN), "answered: "+orWords(r.alpn))
 }
 
 func (e *Explanation) demandsOfPeer(r *rule, f Facts, add func(condition string, fits bool, seen, wanted string) bool) {
@@ -265,7 +279,7 @@ func (e *Explanation) changes() []string {
 		return out
 	}
 	// The rule that fits, then those that came closest.
-	for _, condition := range [...]string{"", "hello", "alpn", "sni", "time", "to", "from"} {
+	for _, condition := range [...]string{"", "hello", "alpn_offered", "sni", "time", "to", "from"} {
 		for _, t := range e.Rules {
 			switch {
 			case t.Condition != condition || len(out) >= maxChanges:

@@ -108,7 +108,7 @@ func (x *ruleIndex) reasons(m *bitmaps, rules []*rule) {
 		if len(r.sni) > 0 {
 			bySNI = append(bySNI, i)
 		}
-		if len(r.alpn) > 0 {
+		if len(r.offered) > 0 {
 			byALPN = append(byALPN, i)
 		}
 		if r.window != nil {

@@ -111,5 +111,6 @@ func (r *rule) widen() {
 	params := *r.plan.Client
 	params.Profile = handshake.WidestProfile()
 	params.Profile.MinRSABits, params.Profile.MinECBits = r.plan.Client.Profile.MinRSABits, r.plan.Client.Profile.MinECBits
+	params.AnyProtocol = true
 	r.wide.Client = &params
 }

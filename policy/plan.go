@@ -29,7 +29,7 @@ func (p *Plan) NamesDestination(f Facts) bool {
 //
 // ServerName is the client's SNI; where it sent none, destination.name if
 // that is a DNS name. VerifyName is destination.name, else the client's SNI,
-// else the address. ALPN is the rule's list: the caller narrows it to what
+// else the address. ALPN is what the rule answers: the caller narrows it to what
 // the client's leg agreed on.
 func (p *Plan) Destination(f Facts) (*handshake.Params, error) {
 	if p == nil || p.rule == nil || (p.rule.action != Terminate && p.rule.action != Bypass) {

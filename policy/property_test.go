@@ -37,7 +37,7 @@ func someOf(t *rapid.T, label string, from []string, least int) []string {
 
 func drawRule(t *rapid.T, name string) RuleSpec {
 	r := RuleSpec{
-		Name: name, From: someOf(t, "from", someSources, 0), SNI: someOf(t, "sni", someNames, 0), ALPN: someOf(t, "alpn", someALPN, 0),
+		Name: name, From: someOf(t, "from", someSources, 0), SNI: someOf(t, "sni", someNames, 0), ALPNOffered: someOf(t, "alpn_offered", someALPN, 0),
 		Action: rapid.SampledFrom([]string{"terminate", "bypass", "deny"}).Draw(t, "action"),
 		Time:   rapid.SampledFrom(someTimes).Draw(t, "time"), Mode: rapid.SampledFrom([]string{"", "", "", "enforce", "observe"}).Draw(t, "mode"),
 	}
@@ -126,7 +126,7 @@ func TestDenyInFrontNeverAllowsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawRules(t)
 		deny := drawRule(t, "deny")
-		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPN: deny.ALPN, Time: deny.Time, Action: "deny"}
+		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, Time: deny.Time, Action: "deny"}
 		before, after := build(t, env, rules), build(t, env, append([]RuleSpec{deny}, rules...))
 		f := drawFlow(t)
 		was, is := before.OnHello(f), after.OnHello(f)
@@ -217,7 +217,7 @@ func TestCompileAnything(t *testing.T) {
 			r := drawRule(t, fmt.Sprintf("r%d", i))
 			if rapid.Bool().Draw(t, "wild") {
 				r = RuleSpec{
-					Name: word.Draw(t, "name"), From: list.Draw(t, "from"), To: list.Draw(t, "to"), SNI: list.Draw(t, "sni"), ALPN: list.Draw(t, "alpn"),
+					Name: word.Draw(t, "name"), From: list.Draw(t, "from"), To: list.Draw(t, "to"), SNI: list.Draw(t, "sni"), ALPN: list.Draw(t, "alpn"), ALPNOffered: list.Draw(t, "alpn_offered"),
 					Action: word.Draw(t, "action"), Identity: word.Draw(t, "identity"), Profile: word.Draw(t, "profile"), Plaintext: word.Draw(t, "plaintext"),
 					Client: ClientSpec{Certificate: word.Draw(t, "certificate"), Authorities: list.Draw(t, "authorities"), Allow: []AllowSpec{{
 						SANDNS: list.Draw(t, "dns"), SANURI: list.Draw(t, "uri"), SANEmail: list.Draw(t, "email"), SANIP: list.Draw(t, "ip"), SPKI: list.Draw(t, "spki"),

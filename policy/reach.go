@@ -18,7 +18,7 @@ const maxCompared = 1 << 14
 // itself, what o takes is inside what r takes. It may say no where it is so.
 func (r *rule) covers(o *rule) bool {
 	return r.window.covers(o.window) && r.coversSources(o) && r.coversDestinations(o) &&
-		coversList(r.sni, o.sni, hostPattern.covers) && coversALPN(r.alpn, o.alpn)
+		coversList(r.sni, o.sni, hostPattern.covers) && coversALPN(r.offered, o.offered)
 }
 
 func (r *rule) coversSources(o *rule) bool {

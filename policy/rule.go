@@ -15,11 +15,13 @@ type rule struct {
 	observe bool // decided and recorded, not enforced
 
 	// Selectors; a nil list fits everything, but to, which fits nothing.
-	from   prefixes
-	to     endpoints
-	window *window // nil is any time
-	sni    hosts
-	alpn   []string // in our order of preference
+	from    prefixes
+	to      endpoints
+	window  *window // nil is any time
+	sni     hosts
+	offered []string // alpn_offered
+
+	alpn []string // what is answered, in our order of preference
 
 	// Demands of action terminate.
 	auth        handshake.ClientAuth
@@ -56,7 +58,7 @@ const (
 	selDestination                 // to
 	selTime                        // time
 	selSNI                         // sni
-	selALPN                        // alpn
+	selALPN                        // alpn_offered
 )
 
 // subject is what selectors are held against: a flow with its addresses
@@ -84,13 +86,13 @@ func (r *rule) match(f *subject) selector {
 		return selHello
 	case r.sni != nil && !r.fitsSNI(f.hello):
 		return selSNI
-	case r.alpn != nil && !slices.ContainsFunc(f.hello.ALPN, r.speaks):
+	case r.offered != nil && !slices.ContainsFunc(f.hello.ALPN, r.takes):
 		return selALPN
 	}
 	return selNone
 }
 
-func (r *rule) needsHello() bool { return r.sni != nil || r.alpn != nil }
+func (r *rule) needsHello() bool { return r.sni != nil || r.offered != nil }
 
 // fitsSNI: a name that is no host name fits no pattern.
 func (r *rule) fitsSNI(h *handshake.ClientHello) bool {
@@ -98,8 +100,8 @@ func (r *rule) fitsSNI(h *handshake.ClientHello) bool {
 	return name != "" && r.sni.has(hostPattern{name: name})
 }
 
-// speaks: of the protocols a client offers, one is enough.
-func (r *rule) speaks(protocol string) bool { return slices.Contains(r.alpn, protocol) }
+// takes: of the protocols a client offers, one is enough.
+func (r *rule) takes(protocol string) bool { return slices.Contains(r.offered, protocol) }
 
 // sniOf is the one reading of a hello's server name: "" where it is absent or
 // no host name. Under ECH it is the outer name.

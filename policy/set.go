@@ -193,6 +193,9 @@ func (s *Set) terminate(r *rule, hello *handshake.ClientHello, passed *rule) Ver
 	if e := hello.Acceptable(r.plan.Client.Profile); e != nil {
 		return s.refuseAs(r, e)
 	}
+	if e := r.plan.Client.RefusesProtocols(hello); e != nil {
+		return s.refuseAs(r, e)
+	}
 	return s.note(s.allow(&r.plan, Terminate, ""), passed)
 }
 

@@ -23,7 +23,7 @@ rules:
   - name: grpc
     to: ["10.20.0.0/16:443"]
     sni: [grpc.internal]
-    alpn: [h2, grpc]
+    alpn_offered: [h2, grpc]
     identity: pay
     client: {authorities: [staff]}
     destination: {tls: plain}
@@ -33,9 +33,9 @@ rules:
     profile: modern
     client: {authorities: [staff]}
     destination: {tls: plain}
-  - {name: acme, to: ["10.50.0.1:443"], alpn: [acme-tls/1], action: bypass}
+  - {name: acme, to: ["10.50.0.1:443"], alpn_offered: [acme-tls/1], action: bypass}
   - {name: only-denies, to: ["10.60.0.1:443"], sni: [x.example], action: deny}
-  - {name: denies-protocol, to: ["10.60.0.1:443"], alpn: [h2], action: deny}
+  - {name: denies-protocol, to: ["10.60.0.1:443"], alpn_offered: [h2], action: deny}
 `
 
 func TestOnSYN(t *testing.T) {

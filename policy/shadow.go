@@ -217,8 +217,8 @@ func (r *rule) helloSelectors() string {
 	if r.sni != nil {
 		parts = append(parts, "sni")
 	}
-	if r.alpn != nil {
-		parts = append(parts, "alpn")
+	if r.offered != nil {
+		parts = append(parts, "alpn_offered")
 	}
 	return strings.Join(parts, ", ")
 }

@@ -28,7 +28,9 @@ type RuleSpec struct {
 	To []string `yaml:"to"`
 	// SNI lists the server names the rule is for; "*" as the first label is exactly one label. Default: any name, and none.
 	SNI []string `yaml:"sni"`
-	// ALPN lists the application protocols the rule is for, the preferred one first: one offered by the client is enough, and the first of the list that it offers is the answer. Without it none is answered, unless dial is first and the destination, with TLS, answers one: a client of h2 alone (gRPC) ends its connection itself then, and needs alpn: [h2]. At most 64. Default: any, and none.
+	// ALPNOffered lists application protocols (ALPN) of which the client must offer one for the rule to be for it. It answers nothing: alpn does. Default: any, and none.
+	ALPNOffered []string `yaml:"alpn_offered"`
+	// ALPN lists the application protocols that a client is answered, the preferred one first: the first of the list that it offers. It selects nothing: alpn_offered does. A client that offers others alone is refused, one that offers none goes on. Without the list the destination answers, with dial: first and TLS, and else nobody: then clients that offer nothing but h2 (gRPC), or another protocol that needs an answer, are refused. "alpn: []" says that none is meant. At most 64. Default: none.
 	ALPN []string `yaml:"alpn"`
 	// Time is when the rule fits. Outside of it the rules behind it are asked, as if this one were not there. Default: always.
 	Time *TimeSpec `yaml:"time"`

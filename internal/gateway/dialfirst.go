@@ -16,11 +16,17 @@ import (
 // names. Everything the client must show it must show still.
 func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan) *relay {
 	params := fl.params(plan)
+	// A client that cannot be answered makes no connection.
+	if e := params.Refuses(fl.facts.Hello); e != nil {
+		fl.endTurn()
+		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
+		return nil
+	}
 	var dest *destination
 	var up *handshake.Session
 	var err error
 	lost := fl.withoutTurn(ctx, func() {
-		dest, up, err = fl.reach(ctx, nil, plan, offered(params.ALPN, fl.facts.Hello.ALPN))
+		dest, up, err = fl.reach(ctx, nil, plan, offered(params, fl.facts.Hello.ALPN))
 	})
 	if err == nil && lost != nil {
 		dest.reset()
@@ -31,6 +37,8 @@ func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan)
 		e := handshake.AsError(err)
 		e.Step, e.Wanted, e.Received = handshake.StepApplicationData, handshake.AlertOf(e.Reason), handshake.AlertNone
 		switch e.Reason {
+		case reason.UpstreamALPN: // it is the client's own offer that was refused
+			e.Wanted = handshake.AlertNoApplicationProtocol
 		case reason.DialRefused, // RST, as the destination itself answers
 			reason.DestinationLimit, reason.HandshakeLimit: // what is refused here should cost little
 			e.Wanted = handshake.AlertNone
@@ -39,8 +47,9 @@ func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan)
 		return nil
 	}
 	if up != nil {
-		if params.ALPN = nil; up.ALPN != "" {
-			params.ALPN = []string{up.ALPN}
+		if !fl.carryALPN(plan, params, up.ALPN) {
+			dest.reset()
+			return nil
 		}
 		plan.MintLike(params, up.Peer)
 	}
@@ -52,15 +61,39 @@ func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan)
 	return fl.relay(session.Conn, dest)
 }
 
+// carryALPN makes the destination's answer the client's. It is false where the
+// flow was refused: the destination answers none, and the client offers nothing
+// that can be spoken without an answer.
+func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.Params, answer string) bool {
+	if params.ALPN = nil; answer != "" {
+		params.ALPN = []string{answer}
+		return true
+	}
+	if !fl.facts.Hello.OnlyNegotiated() || params.AnswersNone { // of the latter it was asked before
+		return true
+	}
+	e := handshake.NoAnswer(fl.facts.Hello, "the destination answers none")
+	if plan.Observed {
+		fl.observeDestination(policy.Would{Deny: true, Rule: plan.Rule, Reason: e.Reason, Detail: e.Detail, Alert: e.Wanted})
+		return true
+	}
+	fl.endTurn()
+	fl.refuseHello(e, fl.facts.Hello.RecordVersion)
+	return false
+}
+
 // maxOffered bounds the protocols passed on to a destination.
 const maxOffered = 16
 
-// offered are the protocols of the client that the rule allows, in the
-// client's order; all of them where the rule has no list.
-func offered(rule, client []string) []string {
+// offered are the protocols of the client that the rule answers, in the
+// client's order; all of them where the rule leaves that to the destination.
+func offered(rule *handshake.Params, client []string) []string {
+	if rule.AnswersNone {
+		return nil
+	}
 	var out []string
 	for _, p := range client {
-		if (rule == nil || slices.Contains(rule, p)) && len(out) < maxOffered {
+		if (len(rule.ALPN) == 0 || slices.Contains(rule.ALPN, p)) && len(out) < maxOffered {
 			out = append(out, p)
 		}
 	}
