@@ -31,7 +31,7 @@ func (p *Params) Holds(s *State, hello *ClientHello) *Error {
 	if p.Profile.RequireEMS && s.Version < versionTLS13 && !ems {
 		return refuse(reason.NoExtendedMasterSecret, "TLS 1.2 without extended_master_secret")
 	}
-	if server && (p.ALPN != nil || p.AnswersNone) && s.ALPN != "" && !slices.Contains(p.ALPN, s.ALPN) {
+	if server && p.ALPN != nil && s.ALPN != "" && !slices.Contains(p.ALPN, s.ALPN) {
 		return Refuse(StepServerHello, reason.NoALPN, "agreed on "+escaped([]byte(s.ALPN), 32))
 	}
 	return nil

@@ -111,7 +111,7 @@ func TestWhen(t *testing.T) {
 		"cert.subject_ou.exists(o, o == 'x') || cert.spki != ''": reason.OK,
 	} {
 		set := compile(t, fmt.Sprintf(`rules: [{name: a, to: ["*:*"], identity: pay, client: {authorities: [staff], when: %q}, destination: {tls: plain}}]`, when))
-		f := flow("10.1.1.1", "10.0.0.1:443", hello("a.example", "h2"))
+		f := flow("10.1.1.1", "10.0.0.1:443", hello("a.example", "h2", "http/1.1"))
 		f.Now, f.Peer = now, peers["pay"]
 		f.State = &handshake.State{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: uint16(tls.X25519)}
 		if v := set.OnPeer(set.OnHello(f).Plan, f); v.Reason != want || (v.Action == Terminate) != (want == reason.OK) || v.Action == Deny && v.Detail == "" {

@@ -81,16 +81,16 @@ func TestDestination(t *testing.T) {
 func TestClientParams(t *testing.T) {
 	set := compile(t, `
 rules:
-  - {name: r, to: ["10.0.0.1:443"], alpn: [h2], identity: pay, profile: modern,
+  - {name: r, to: ["10.0.0.1:443"], alpn: [h2, http/1.1], identity: pay, profile: modern,
      client: {certificate: optional, authorities: [staff, partner]}, destination: {tls: plain}}
   - {name: d, to: ["10.0.0.2:443"], identity: pay, client: {certificate: none}, destination: {tls: plain}}
 `)
-	p := set.OnHello(flow("10.1.1.1", "10.0.0.1:443", hello("x", "h2"))).Plan.Client
+	p := set.OnHello(flow("10.1.1.1", "10.0.0.1:443", hello("x", "h2", "http/1.1"))).Plan.Client
 	if p.Profile.Name != "modern" || p.ClientAuth != handshake.ClientAuthOptional || len(p.Authorities) != 2 ||
-		p.Authorities[1].Name != "partner" || len(p.ALPN) != 1 || len(p.Certificates) != 1 || p.MaxChain != 5 {
+		p.Authorities[1].Name != "partner" || len(p.ALPN) != 2 || len(p.Certificates) != 1 || p.MaxChain != 5 {
 		t.Errorf("got %+v", p)
 	}
-	d := set.OnHello(flow("10.1.1.1", "10.0.0.2:443", hello("x", "h2"))).Plan.Client
+	d := set.OnHello(flow("10.1.1.1", "10.0.0.2:443", hello("x", "h2", "http/1.1"))).Plan.Client
 	if d.Profile.Name != DefaultProfile || d.ClientAuth != handshake.ClientAuthNone || len(d.Authorities) != 0 || d.ALPN != nil {
 		t.Errorf("got %+v", d)
 	}

@@ -54,6 +54,7 @@ func drawRule(t *rapid.T, name string) RuleSpec {
 	}
 	if r.Action == "terminate" {
 		r.Identity, r.Destination.TLS = "pay", "plain"
+		r.ALPN = someOf(t, "alpn", someALPN, 0)
 		r.Profile = rapid.SampledFrom([]string{"", "modern"}).Draw(t, "profile")
 		switch r.Client.Certificate = rapid.SampledFrom([]string{"none", "none", "optional", "required"}).Draw(t, "certificate"); r.Client.Certificate {
 		case "none":
