@@ -116,7 +116,7 @@ func TestOnDestination(t *testing.T) {
 		"no TLS there":          {"10.0.4.1:443", "a.internal", good, reason.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := flow("10.1.1.1", tt.dst, hello(tt.sni, "h2"))
+			f := flow("10.1.1.1", tt.dst, hello(tt.sni, "h2", "http/1.1"))
 			v := set.OnDestination(set.OnHello(f).Plan, f, tt.peer)
 			if v.Reason != tt.reason || (v.Action == Terminate) != (tt.reason == reason.OK) {
 				t.Errorf("got %+v", v)
