@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -150,7 +151,9 @@ func TestHTTP2(t *testing.T) {
 			}()
 			defer func() {
 				_ = server.Close()
-				<-ended
+				if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
 			}()
 			transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{
 				RootCAs: h.ca.Pool(), ServerName: "pay.example", Certificates: []tls.Certificate{*h.alice()}, NextProtos: []string{"h2"},
