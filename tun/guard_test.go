@@ -199,8 +199,8 @@ func TestCheckForwarding(t *testing.T) {
 			t.Errorf("%v, want it to name %s", err, want)
 		}
 	}
-	l.gw.run("sysctl -qw net.ipv6.conf.g0.forwarding=0")
-	check("net/ipv6/conf/g0/forwarding=1")
+	l.gw.run("sysctl -qw net.ipv6.conf.g0.forwarding=0") // Linux asks all alone
+	l.gw.do(func() error { return CheckForwarding("g0") })
 	l.gw.run("sysctl -qw net.ipv6.conf.all.forwarding=0")
 	check("net/ipv6/conf/all/forwarding=1")
 	l.gw.run("sysctl -qw net.ipv4.ip_forward=0")

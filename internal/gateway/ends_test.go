@@ -430,6 +430,8 @@ func TestRecordCountsWhatArrived(t *testing.T) {
 			if c.how != nil {
 				n, _ := io.ReadFull(client.conn(), make([]byte, 100_000))
 				read = n
+				relay := h.gw.registry.all()[0].relay
+				waitUntil(t, func() bool { return relay.down.delivered() >= int64(n) }) // its acknowledgement is on its way
 				c.how(h, raw)
 			}
 			r := h.record(1)
