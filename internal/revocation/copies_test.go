@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,8 @@ func TestCopiesOutliveARestart(t *testing.T) {
 	revoked := []*x509.Certificate{w.client.Cert}
 	ofRoot := w.crl(t, w.root, crl{number: 5})
 	both := pemOf(ofRoot, w.crl(t, w.inter, crl{number: 5, revoked: revoked}))
-	p := publish(t, both)
+	p := publish(t, nil)
+	p.set(nil, "", http.NotFound)
 	for name, c := range map[string]struct {
 		change  func(path string, a *Authority)
 		missing bool
