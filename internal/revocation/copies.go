@@ -202,7 +202,7 @@ func (c *Checker) listCopies() []copyFile {
 				c.copies.note(name)
 			} else {
 				var about aboutCopy
-				if !readAbout(f.path, &about) || about.Authority == "" {
+				if !readAbout(context.Background(), f.path, &about) || about.Authority == "" {
 					continue
 				}
 				f.url, f.authority = true, hexOf(about.Authority)
@@ -215,8 +215,8 @@ func (c *Checker) listCopies() []copyFile {
 }
 
 // readAbout reads the JSON beside a copy.
-func readAbout(path string, about any) bool {
-	_, text, err := readfile.All(context.Background(), strings.TrimSuffix(path, ".crl")+".json", 64<<10, nil)
+func readAbout(ctx context.Context, path string, about any) bool {
+	_, text, err := readfile.All(ctx, strings.TrimSuffix(path, ".crl")+".json", 64<<10, nil)
 	return err == nil && json.Unmarshal(text, about) == nil
 }
 
@@ -226,13 +226,13 @@ func (c *Checker) readCopy(a *Authority, f copyFile) ([]*List, aboutList, error)
 	about := aboutList{Source: f.path}
 	if f.url {
 		var of aboutCopy
-		if readAbout(f.path, &of) && of.URL != "" {
+		if readAbout(context.Background(), f.path, &of) && of.URL != "" {
 			about.Source = of.URL
 		}
 		if slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Location == about.Source }) {
 			return nil, about, fs.ErrNotExist // restore reads it
 		}
-	} else if readAbout(f.path, &about); about.Source == "" {
+	} else if readAbout(context.Background(), f.path, &about); about.Source == "" {
 		about.Source = f.path
 	}
 	ctx, loan := c.o.Memory.Borrow(context.Background())

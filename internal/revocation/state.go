@@ -52,8 +52,7 @@ func (c *Checker) restore(ctx context.Context, room *memory.Loan, src *source) (
 		return nil, tags{}, err
 	}
 	var about aboutCopy
-	_, text, notRead := readfile.All(ctx, c.copyPath(src)+".json", 64<<10, nil)
-	if notRead == nil && json.Unmarshal(text, &about) == nil && about.SHA256 == hexSum(data) {
+	if readAbout(ctx, c.copyPath(src)+".crl", &about) && about.SHA256 == hexSum(data) {
 		return lists, about.tags, nil
 	}
 	return lists, tags{}, nil // fetched whole the next time
