@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// within waits until f says "", at most two seconds.
+// within waits until f says "", at most 20 seconds.
 func within(t testing.TB, f func() string) {
 	t.Helper()
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		what := f()
 		if what == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after two seconds: %s", what)
+			t.Fatalf("after 20 s: %s", what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
