@@ -9,14 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 var units = []string{"sslgate.service", "sslgate-guard.service"}
 
 // systemd itself reads the units and finds nothing wrong.
 func TestUnitsVerify(t *testing.T) {
-	testneed.Tool(t, "systemd-analyze")
+	testenv.Tool(t, "systemd-analyze")
 	dir := t.TempDir()
 	args := []string{"verify", "--man=no", "--recursive-errors=no"}
 	for _, u := range units {
@@ -38,7 +38,7 @@ func TestUnitsVerify(t *testing.T) {
 
 // Exposure by systemd's own measure, 0 to 10.
 func TestUnitsExposure(t *testing.T) {
-	testneed.Tool(t, "systemd-analyze")
+	testenv.Tool(t, "systemd-analyze")
 	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 	for _, u := range units {
 		out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", filepath.Join("systemd", u)).CombinedOutput()

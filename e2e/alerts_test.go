@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 var update = flag.Bool("update", false, "write the generated tables of docs/ anew")
@@ -122,7 +122,7 @@ type row struct {
 func TestAlertTable(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	for _, tool := range []string{"openssl", "curl", "gnutls-cli"} {
-		testneed.Tool(t, tool)
+		testenv.Tool(t, tool)
 	}
 	w.alertPKI()
 	w.origin(server(false), serveHTTP)

@@ -17,8 +17,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/internal/assault"
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/attack"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -26,7 +26,7 @@ import (
 const assaultEnv = "SSLGATE_E2E_ASSAULT"
 
 func assaultMain(job string) int {
-	if err := assault.Main(job, os.Stdin, os.Stdout); err != nil {
+	if err := attack.Main(job, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -42,7 +42,7 @@ type assaulting struct {
 }
 
 // assault starts a process that attacks.
-func (w *world) assault(j assault.Job) *assaulting {
+func (w *world) assault(j attack.Job) *assaulting {
 	w.t.Helper()
 	text, err := json.Marshal(j)
 	if err != nil {
@@ -88,14 +88,14 @@ func (w *world) assault(j assault.Job) *assaulting {
 }
 
 // stop ends the attack and says what came of it.
-func (a *assaulting) stop() assault.Done {
+func (a *assaulting) stop() attack.Done {
 	a.t.Helper()
 	_ = a.in.Close()
 	return a.wait()
 }
 
 // wait waits for its end.
-func (a *assaulting) wait() (d assault.Done) {
+func (a *assaulting) wait() (d attack.Done) {
 	a.t.Helper()
 	line, err := a.out.ReadString('\n')
 	if err == nil {
@@ -215,9 +215,9 @@ const (
 )
 
 // visiting is the job of the clients beside an attack.
-func (w *world) visiting(from []netip.Addr, to netip.AddrPort, span time.Duration) assault.Job {
-	return assault.Job{
-		Kind: assault.Clients, From: from, To: []netip.AddrPort{to}, Name: "pay.example",
+func (w *world) visiting(from []netip.Addr, to netip.AddrPort, span time.Duration) attack.Job {
+	return attack.Job{
+		Kind: attack.Clients, From: from, To: []netip.AddrPort{to}, Name: "pay.example",
 		Cert: filepath.Join(w.dir, "alice.pem"), Key: filepath.Join(w.dir, "alice.key"),
 		Workers: visitors, Every: visits, For: span, Say: []byte("ping"),
 	}
@@ -226,7 +226,7 @@ func (w *world) visiting(from []netip.Addr, to netip.AddrPort, span time.Duratio
 // keptRate fails where clients have lost more than half of their rate. The
 // promise is a fifth, which `scripts/bench --only assault --hold` judges: tests
 // share their machine.
-func keptRate(t *testing.T, quiet, during assault.Done) {
+func keptRate(t *testing.T, quiet, during attack.Done) {
 	t.Helper()
 	before, now := float64(quiet.Good)/quiet.Seconds, float64(during.Good)/during.Seconds
 	if quiet.Good < 10 || now < before/2 {
@@ -241,13 +241,13 @@ func keptRate(t *testing.T, quiet, during assault.Done) {
 // the limits of one, and others are served.
 func TestOneSlash64Attacks(t *testing.T) {
 	for _, c := range []struct {
-		kind    assault.Kind
+		kind    attack.Kind
 		workers int
 		reason  reason.Code
 	}{
-		{assault.Connections, 200, reason.ClientLimit},
-		{assault.Hellos, 200, reason.ClientLimit},
-		{assault.Handshakes, 16, reason.NoCertificate},
+		{attack.Connections, 200, reason.ClientLimit},
+		{attack.Hellos, 200, reason.ClientLimit},
+		{attack.Handshakes, 16, reason.NoCertificate},
 	} {
 		t.Run(string(c.kind), func(t *testing.T) {
 			w := newWorld(t, lab.Options{})
@@ -262,7 +262,7 @@ func TestOneSlash64Attacks(t *testing.T) {
 			to := netip.MustParseAddrPort(server(false))
 			w.start(w.limits(payRule, "{flows_per_client: 64, handshake: 3s, drain: 1s}"))
 			quiet := w.assault(w.visiting(from, to, 2*time.Second)).wait()
-			attack := w.assault(assault.Job{
+			attack := w.assault(attack.Job{
 				Kind: c.kind, From: net64, To: []netip.AddrPort{netip.MustParseAddrPort(server(true))}, Name: "pay.example",
 				Workers: c.workers, For: time.Minute,
 			})
@@ -290,21 +290,21 @@ func TestOneSlash64Attacks(t *testing.T) {
 // that is meant for it and the record says which, and the log stays short.
 func TestOneAddressAttacks(t *testing.T) {
 	for _, c := range []struct {
-		kind    assault.Kind
+		kind    attack.Kind
 		workers int
 		reasons []reason.Code // at least one of which is recorded
 		limit   string        // which the log names
 	}{
-		{assault.Connections, 200, []reason.Code{reason.ClientLimit}, "limits.flows_per_client"},
-		{assault.Hellos, 40, []reason.Code{reason.HandshakeTimeout}, "limits.handshake"},
-		{assault.Handshakes, 16, []reason.Code{reason.NoCertificate}, ""},
-		{assault.Windows, 20, []reason.Code{reason.EndClientStalled}, "limits.stall"},
-		{assault.Uploads, 20, []reason.Code{reason.EndDestinationStalled}, "limits.stall"},
-		{assault.Drips, 40, []reason.Code{reason.HelloTimeout}, "limits.handshake"},
-		{assault.Fragments, 20, nil, ""},
-		{assault.Chains, 16, []reason.Code{reason.UnknownCA}, ""},
-		{assault.Shares, 16, []reason.Code{reason.HelloTooMany}, ""},
-		{assault.Plain, 16, []reason.Code{reason.PlainHTTP}, ""},
+		{attack.Connections, 200, []reason.Code{reason.ClientLimit}, "limits.flows_per_client"},
+		{attack.Hellos, 40, []reason.Code{reason.HandshakeTimeout}, "limits.handshake"},
+		{attack.Handshakes, 16, []reason.Code{reason.NoCertificate}, ""},
+		{attack.Windows, 20, []reason.Code{reason.EndClientStalled}, "limits.stall"},
+		{attack.Uploads, 20, []reason.Code{reason.EndDestinationStalled}, "limits.stall"},
+		{attack.Drips, 40, []reason.Code{reason.HelloTimeout}, "limits.handshake"},
+		{attack.Fragments, 20, nil, ""},
+		{attack.Chains, 16, []reason.Code{reason.UnknownCA}, ""},
+		{attack.Shares, 16, []reason.Code{reason.HelloTooMany}, ""},
+		{attack.Plain, 16, []reason.Code{reason.PlainHTTP}, ""},
 	} {
 		t.Run(string(c.kind), func(t *testing.T) {
 			w := newWorld(t, lab.Options{})
@@ -313,14 +313,14 @@ func TestOneAddressAttacks(t *testing.T) {
 			to := []netip.AddrPort{netip.MustParseAddrPort(server(false))}
 			g := w.start(w.limits(payRule, "{flows_per_client: 64, handshake: 3s, stall: 2s, drain: 1s}"))
 			cert, key := filepath.Join(w.dir, "alice.pem"), filepath.Join(w.dir, "alice.key")
-			job := assault.Job{
+			job := attack.Job{
 				Kind: c.kind, From: from[:1], To: to, Name: "pay.example", Workers: c.workers, For: time.Minute, Say: []byte("more"),
 			}
 			switch c.kind {
-			case assault.Windows, assault.Uploads: // it takes a certificate to come that far
+			case attack.Windows, attack.Uploads: // it takes a certificate to come that far
 				job.Cert, job.Key = cert, key
 			}
-			if c.kind == assault.Uploads {
+			if c.kind == attack.Uploads {
 				job.Say = []byte("push")
 			}
 			quiet := w.assault(w.visiting(from[1:], to[0], 2*time.Second)).wait()

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // program is a real client with a TLS library of its own, or its own use of
@@ -257,7 +257,7 @@ func TestMoreRealClients(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	for _, p := range programs {
 		for _, tool := range p.tools {
-			testneed.Tool(t, tool)
+			testenv.Tool(t, tool)
 		}
 	}
 	addr := lab.ServerAddr(0, false).String()

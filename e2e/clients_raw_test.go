@@ -14,8 +14,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // unusualRules are told apart by server name; the last is for everybody else.
@@ -154,7 +154,7 @@ func goClients(t *testing.T, w *world) {
 // read, and crypto/tls does not offer rsa_pss_pss_*: its owner has nothing to
 // show, and the record says that.
 func pssKey(t *testing.T, w *world) {
-	testneed.Tool(t, "openssl")
+	testenv.Tool(t, "openssl")
 	n := len(w.records(0))
 	w.local("openssl", "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "pss.key")
 	w.local("openssl", "req", "-new", "-key", "pss.key", "-subj", "/CN=alice", "-out", "pss.csr")

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // realClient knows how to make a program of Debian's send one HTTP request.
@@ -67,7 +67,7 @@ var realClients = []realClient{
 func TestRealClientsMeetThePolicy(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	for _, c := range realClients {
-		testneed.Tool(t, c.name)
+		testenv.Tool(t, c.name)
 	}
 	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "other CA"}))
 	mallory := testpki.Must(other.Issue(testpki.Leaf{CN: "mallory"}))

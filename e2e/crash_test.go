@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // kills is how often TestKilledUnderLoad kills the gateway; scripts/kills sets
@@ -50,8 +50,8 @@ func (w *world) host() string {
 // captured flow passes uninspected, and rules, routes and guard are right
 // after each start.
 func TestKilledUnderLoad(t *testing.T) {
-	testneed.Tool(t, "nft")
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "nft")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)

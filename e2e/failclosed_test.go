@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // leak watches the server's side for captured packets that come straight from
@@ -116,8 +116,8 @@ func TestNothingPassesWithoutTheGateway(t *testing.T) {
 
 // What others do to the host opens nothing, and the gateway mends it.
 func TestNothingPassesWhenOthersMeddle(t *testing.T) {
-	testneed.Tool(t, "nft")
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "nft")
+	testenv.Tool(t, "ip")
 	meddling := []struct {
 		name string
 		do   func(w *world)
@@ -171,8 +171,8 @@ func TestNothingPassesWhenOthersMeddle(t *testing.T) {
 // again. While it is gone there is no guard: that window is what the test
 // bounds.
 func TestFlushedRulesetIsRepaired(t *testing.T) {
-	testneed.Tool(t, "nft")
-	testneed.Tool(t, "curl")
+	testenv.Tool(t, "nft")
+	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
 	w.start(w.config(payRule, ""))

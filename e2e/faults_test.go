@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // What happens when something around the gateway goes away. docs/operating.md
@@ -179,7 +179,7 @@ func TestNoDNS(t *testing.T) {
 // RST, without a byte, and the record says destination_timeout. One that goes
 // silent in its TLS handshake has as long again.
 func TestUpstreamBlackHoled(t *testing.T) {
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	const silent = `
@@ -240,7 +240,7 @@ func TestUpstreamBlackHoled(t *testing.T) {
 // The TUN is deleted under the gateway: it says so and ends, so that a
 // supervisor starts it again; meanwhile nothing passes.
 func TestTUNDeleted(t *testing.T) {
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
@@ -275,7 +275,7 @@ func TestTUNDeleted(t *testing.T) {
 // is deleted and made anew: live flows go on where TCP can wait for them, new
 // ones as soon as it is there, and nothing passes uninspected meanwhile.
 func TestIngressGoesAndComes(t *testing.T) {
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
@@ -351,7 +351,7 @@ func TestIngressGoesAndComes(t *testing.T) {
 // on where TCP can wait for it, new ones are told that there is no way, and are
 // taken again at once when there is one.
 func TestEgressGoesAndComes(t *testing.T) {
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	g := w.start(w.config(payRule, "dial: {timeout: 1s}\n"))

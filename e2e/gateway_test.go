@@ -21,8 +21,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // binary is built once, with the race detector.
@@ -71,8 +71,8 @@ const port = 443
 
 func newWorld(t *testing.T, opt lab.Options) *world {
 	t.Helper()
-	testneed.TUN(t)
-	testneed.Tool(t, "openssl")
+	testenv.TUN(t)
+	testenv.Tool(t, "openssl")
 	l, err := lab.New(opt)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func (w *world) gro() bool {
@@ -21,7 +21,7 @@ func (w *world) gro() bool {
 // The log says what to type where receive offload is off, as doctor does; what
 // it says mends it. With gro: auto it is switched on, and off by release.
 func TestReceiveOffload(t *testing.T) {
-	testneed.Tool(t, "ethtool")
+	testenv.Tool(t, "ethtool")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	config := w.config(payRule, "")
@@ -60,7 +60,7 @@ func TestReceiveOffload(t *testing.T) {
 // Without offload the gateway works, and says why it has none and what that
 // costs.
 func TestPlainModeIsSaid(t *testing.T) {
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.config(payRule, "")

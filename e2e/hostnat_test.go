@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // The host's own source NAT makes nobody somebody else: whom a rule denies by the
 // address is denied, and the record has the client's address.
 func TestMasqueradeOfTheHost(t *testing.T) {
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "nft")
 	for _, rule := range []string{
 		"masquerade", "meta mark and 0x4000 == 0x4000 masquerade", "ip saddr " + lab.ClientAddr(false).String() + " snat ip to " + lab.GatewayAddr(false).String(),
 	} {
@@ -51,7 +51,7 @@ func TestMasqueradeOfTheHost(t *testing.T) {
 // A DNAT to a port that is not captured leaves a record that says so; one to a port
 // that is leads to the rule for the destination behind it.
 func TestDestinationNAT(t *testing.T) {
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.start(w.config(payRule, ""))
 	for i, c := range []struct{ to, reason string }{{"9443", "port_not_captured"}, {"8443", "no_rule"}, {"80", "port_not_captured"}} {

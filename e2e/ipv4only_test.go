@@ -7,14 +7,14 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // A host whose clients have IPv4 alone need not forward IPv6, and may have none: all
 // commands work there, and what a client sends by IPv6 all the same goes nowhere.
 func TestIPv4Only(t *testing.T) {
-	testneed.Tool(t, "ip")
-	testneed.Tool(t, "unshare")
+	testenv.Tool(t, "ip")
+	testenv.Tool(t, "unshare")
 	for _, c := range []struct {
 		name   string
 		lines  string // typed on the gateway

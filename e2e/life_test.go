@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // nobody is the user of these tests.
@@ -23,8 +23,8 @@ const nobody = 65534
 // node that everybody may open, which udev gives.
 func (w *world) unprivileged(args ...string) *lab.Cmd {
 	w.t.Helper()
-	testneed.Tool(w.t, "setpriv")
-	testneed.Tool(w.t, "unshare")
+	testenv.Tool(w.t, "setpriv")
+	testenv.Tool(w.t, "unshare")
 	path, err := binary()
 	if err != nil {
 		w.t.Fatal(err)
@@ -183,7 +183,7 @@ func (w *world) echo(when string) {
 func TestAuditDiskFull(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
-	testneed.Tool(t, "unshare")
+	testenv.Tool(t, "unshare")
 	// The gateway alone sees the small disk; we by its root in /proc.
 	mnt := filepath.Join(w.dir, "log")
 	if err := os.Mkdir(mnt, 0o700); err != nil {

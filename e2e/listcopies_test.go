@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // An older list that is put in place while the gateway is down lets nobody in: the
 // copies in the state directory are of the list that was in force.
 func TestOlderListOverARestart(t *testing.T) {
-	testneed.Tool(t, "curl")
+	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	alice := w.issue("alice", testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}})

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // here are the gateway's own addresses: of the captured interface and of another.
@@ -145,8 +145,8 @@ func (w *world) goodHere(s *localService, when string) {
 // own host on a captured port is inspected like all else, at any address of its,
 // and never passes, whatever becomes of the gateway.
 func TestLocalService(t *testing.T) {
-	testneed.Tool(t, "curl")
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "curl")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	s := w.serveHere(port)
 	other := w.serveHere(9443) // not captured, as admin.metrics would be

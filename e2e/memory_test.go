@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/assault"
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/attack"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -100,25 +100,25 @@ func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 			if !c.bounded {
 				share = 4
 			}
-			flood := func(kind assault.Kind, say string, from []netip.Addr, plainly, encrypted int) (all []*assaulting) {
+			flood := func(kind attack.Kind, say string, from []netip.Addr, plainly, encrypted int) (all []*assaulting) {
 				secured := []netip.AddrPort{netip.MustParseAddrPort(server(false))}
 				return append(all,
-					w.assault(assault.Job{
+					w.assault(attack.Job{
 						Kind: kind, From: from, To: []netip.AddrPort{plain}, Plain: true, Say: []byte(say), Workers: plainly / share, For: 2 * time.Minute,
 					}),
-					w.assault(assault.Job{
+					w.assault(attack.Job{
 						Kind: kind, From: from, To: secured, Name: "pay.example", Cert: cert, Key: key, Say: []byte(say), Workers: encrypted / share, For: 2 * time.Minute,
 					}))
 			}
-			attack := append(flood(assault.Windows, "more", from[:4], 900, 300), flood(assault.Uploads, "push", from[4:8], 600, 200)...)
+			attacks := append(flood(attack.Windows, "more", from[:4], 900, 300), flood(attack.Uploads, "push", from[4:8], 600, 200)...)
 			time.Sleep(3 * time.Second)
-			served := w.assault(assault.Job{
-				Kind: assault.Clients, From: from[8:], To: []netip.AddrPort{netip.MustParseAddrPort(server(false))}, Name: "pay.example",
+			served := w.assault(attack.Job{
+				Kind: attack.Clients, From: from[8:], To: []netip.AddrPort{netip.MustParseAddrPort(server(false))}, Name: "pay.example",
 				Cert: cert, Key: key, Workers: 2, For: 8 * time.Second, Say: []byte("ping"),
 			}).wait()
 			most := peak(t, pid)
-			var did []assault.Done
-			for _, a := range attack {
+			var did []attack.Done
+			for _, a := range attacks {
 				did = append(did, a.stop())
 			}
 			t.Logf("idle %d MiB, at most %d of %d MiB; clients %+v; attackers %+v", idle>>20, most>>20, ceiling>>20, served, did)

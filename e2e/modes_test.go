@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // rewrite changes the configuration on disk.
@@ -40,8 +40,8 @@ func (w *world) attached(options string) string {
 // attach: somebody else makes the device and routes to it; sslgate serves it
 // and leaves device, rules and firewall as they were, before and after.
 func TestAttachTouchesNothing(t *testing.T) {
-	testneed.Tool(t, "ip")
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "ip")
+	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.config(payRule, "")

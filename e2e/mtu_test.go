@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // mtuSize is how much one transfer of the sweep is, in bytes: more than the windows
@@ -172,7 +172,7 @@ func mtuWorld(t *testing.T, data []byte, more string, opt lab.Options) (*world, 
 // download and the first upload of a connection are whole: of all pairs of what is
 // met, of both families, with the offloads of the kernel and without.
 func TestEveryMTU(t *testing.T) {
-	testneed.Tool(t, "ethtool")
+	testenv.Tool(t, "ethtool")
 	// The least last: below 1280 the kernel takes IPv6 away from an interface.
 	mtus := []int{1500, 1420, 1400, 1280, 9000, 576}
 	data := mtuData()

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // tcp connects in the client's namespace.
@@ -38,7 +38,7 @@ func (w *world) curl(args ...string) (string, error) {
 // An observed rule asks everybody for a certificate, verifies what comes and
 // writes what it would refuse; and everybody gets his page.
 func TestObservedRule(t *testing.T) {
-	testneed.Tool(t, "curl")
+	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
 	w.issue("late", testpki.Leaf{CN: "late", NotBefore: w.ca.Cert.NotBefore, NotAfter: w.ca.Cert.NotBefore.AddDate(0, 0, 1)})
@@ -83,7 +83,7 @@ func TestObservedRule(t *testing.T) {
 // An observed policy: a deny rule is passed over, where no rule fits the flow
 // is bypassed, and a rule with a mode of its own is enforced all the same.
 func TestObservedPolicy(t *testing.T) {
-	testneed.Tool(t, "curl")
+	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{Servers: 2})
 	w.origin(server(false), serveHTTP)
 	other := netip.AddrPortFrom(lab.ServerAddr(1, false), port).String()

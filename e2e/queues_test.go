@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // With two queues of the TUN both are used, and what goes in comes out; also of
@@ -88,7 +88,7 @@ func counted(metrics, name string) (v float64) {
 // A device that was made for one queue is served with one, and the log says why
 // and what to type.
 func TestTooManyQueuesAreSaid(t *testing.T) {
-	testneed.Tool(t, "ip")
+	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.config(payRule, "admin: {socket: admin.sock}")

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // replace puts another file in the place of one as an operator should: by rename(2).
@@ -48,7 +48,7 @@ func roundTrip(c io.ReadWriter) error {
 // those of others go on. The record, status and reload say which lists
 // decided, and a list that goes back changes nothing.
 func TestRevocationEndsLiveFlows(t *testing.T) {
-	testneed.Tool(t, "curl")
+	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	alice := w.issue("alice", testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}})

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // With the wrong name of an interface nothing is captured, and every client waits for
@@ -42,7 +42,7 @@ func TestWrongInterfaceIsTold(t *testing.T) {
 // What somebody changes on the host while the gateway runs, so that nothing is captured
 // any more, is told with the command that mends it; doctor says the same.
 func TestHostChangesAreTold(t *testing.T) {
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	config := w.config(payRule, "admin: {socket: admin.sock}")

@@ -18,7 +18,7 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // sourceRules has a destination for each kind of rule that dials: 0 is plain,
@@ -86,8 +86,8 @@ func seen(t *testing.T, c net.Conn, n int) string {
 // sourceWorld has the origins of sourceRules.
 func sourceWorld(t *testing.T) *world {
 	t.Helper()
-	testneed.Tool(t, "ip")
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "ip")
+	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{Servers: 5})
 	for _, six := range []bool{false, true} {
 		at := func(i int) string { return netip.AddrPortFrom(lab.ServerAddr(i, six), port).String() }
@@ -198,7 +198,7 @@ func TestDestinationSeesTheClient(t *testing.T) {
 
 // curl and openssl get an answer too.
 func TestProgramsSeenAsThemselves(t *testing.T) {
-	testneed.Tool(t, "curl")
+	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	for _, six := range []bool{false, true} {
 		w.origin(server(six), func(c net.Conn) {

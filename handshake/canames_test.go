@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // manyRoots are n trust anchors that nobody has a certificate of, each with a name

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // clientParams trust Staff CA and want gateway.test.

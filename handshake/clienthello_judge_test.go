@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 func TestAcceptable(t *testing.T) {

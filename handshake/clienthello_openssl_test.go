@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
 )
 
 // OpenSSL's hellos, which differ from Go's, are read, and its client shows the
 // alert that was sent before ServerHello.
 func TestOpenSSLHellos(t *testing.T) {
-	openssl := testneed.Tool(t, "openssl")
+	openssl := testenv.Tool(t, "openssl")
 	intermediate := NamedProfiles()[1]
 	for _, c := range []struct {
 		args    string

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // crypto/tls by itself takes AES-128 and X25519 here, whatever the lists say.

@@ -5,8 +5,8 @@ import (
 	"net"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // Under Observe the certificate is asked for and judged, and the flow goes on:

@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // withOpenSSL runs the engine against `openssl s_client`.
 func withOpenSSL(t *testing.T, p *Params, args ...string) (outcome, string) {
 	t.Helper()
-	path := testneed.Tool(t, "openssl")
+	path := testenv.Tool(t, "openssl")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // pkitsCase is one path of the NIST Public Key Interoperability Test Suite, as
@@ -75,14 +75,14 @@ const (
 
 func pkits(t *testing.T) (cases []pkitsCase, certs func(names []string) [][]byte) {
 	t.Helper()
-	root, err := exec.Command(testneed.Tool(t, "go"), "env", "GOROOT").Output()
+	root, err := exec.Command(testenv.Tool(t, "go"), "env", "GOROOT").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(strings.TrimSpace(string(root)), "src", "crypto", "x509", "testdata", "nist-pkits")
 	text, err := os.ReadFile(filepath.Join(dir, "vectors.json"))
 	if err != nil {
-		testneed.Missing(t, "needs the test data of the Go distribution: %v", err)
+		testenv.Missing(t, "needs the test data of the Go distribution: %v", err)
 		return nil, nil
 	}
 	if err := json.Unmarshal(text, &cases); err != nil {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // said is what a document says, in its own words, of those things that
@@ -91,7 +91,7 @@ func TestProfilesAsTheDocumentsSay(t *testing.T) {
 func TestFIPSAsGoHasIt(t *testing.T) {
 	file := filepath.Join(runtime.GOROOT(), "src/crypto/tls/defaults_fips140.go") //nolint:staticcheck // the sources of the toolchain that runs this test
 	if _, err := os.Stat(file); err != nil {
-		testneed.Missing(t, "no sources of Go: %v", err)
+		testenv.Missing(t, "no sources of Go: %v", err)
 	}
 	f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // What the profile says of a CA's key is what becomes of a certificate below it.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // What a recutter does to the pieces besides cutting them. Only the first three

@@ -7,8 +7,8 @@ import (
 	"net"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 var bothVersions = []uint16{tls.VersionTLS12, tls.VersionTLS13}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func TestSuiteTable(t *testing.T) {
@@ -46,7 +46,7 @@ func TestSuiteTable(t *testing.T) {
 
 // OpenSSL's own list agrees with the table.
 func TestSuiteTableAgainstOpenSSL(t *testing.T) {
-	openssl := testneed.Tool(t, "openssl")
+	openssl := testenv.Tool(t, "openssl")
 	out, err := exec.Command(openssl, "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 	"github.com/sslgate/sslgate/internal/work"
 )
 

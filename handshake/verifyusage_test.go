@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // usages are key usages of a leaf: whether it may sign, and whether RSA key

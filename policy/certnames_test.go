@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/certname"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // rawSubject writes a subject of single attributes in the order of the

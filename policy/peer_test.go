@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 var testLeafPay = testpki.Leaf{CN: "pay", O: []string{"Example"}, OU: []string{"Pay", "IT"}, URIs: []string{"spiffe://corp/pay/api"}}

@@ -7,8 +7,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
-	"github.com/sslgate/sslgate/internal/crew"
+	"github.com/sslgate/sslgate/internal/clientkey"
+	"github.com/sslgate/sslgate/internal/workerpool"
 )
 
 // Flow is one accepted connection.
@@ -21,7 +21,7 @@ type Flow struct {
 	// first Close or Reset, at the latest when HandleFlow returns.
 	Conn *Conn
 
-	helpers *crew.Crew // nil: none are kept
+	helpers *workerpool.Crew // nil: none are kept
 }
 
 // Go runs fn in a goroutine, one that has done such work before where there is
@@ -42,7 +42,7 @@ type flows struct {
 
 	mu        sync.Mutex
 	live      map[*Conn]struct{}
-	perClient map[netip.Prefix]int // live ones, by clientnet.Of; never holds a zero
+	perClient map[netip.Prefix]int // live ones, by clientkey.Of; never holds a zero
 	lingering []lingerer           // oldest first
 	accepted  uint64
 	rejected  uint64
@@ -75,7 +75,7 @@ func (f *flows) fullLocked(src netip.Addr) Full {
 	switch {
 	case len(f.live) >= f.max:
 		return FullTotal
-	case f.perClient[clientnet.Of(src)] >= f.maxPerClient:
+	case f.perClient[clientkey.Of(src)] >= f.maxPerClient:
 		return FullClient
 	}
 	return FullNot
@@ -90,7 +90,7 @@ func (f *flows) add(c *Conn) bool {
 		return false
 	}
 	f.live[c] = struct{}{}
-	f.perClient[clientnet.Of(c.src.Addr())]++
+	f.perClient[clientkey.Of(c.src.Addr())]++
 	f.accepted++
 	return true
 }
@@ -111,7 +111,7 @@ func (f *flows) remove(c *Conn, reset bool) (oldest *Conn) {
 		return nil // was rejected by add
 	}
 	delete(f.live, c)
-	key := clientnet.Of(c.src.Addr())
+	key := clientkey.Of(c.src.Addr())
 	if f.perClient[key]--; f.perClient[key] <= 0 {
 		delete(f.perClient, key)
 	}

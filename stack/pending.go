@@ -10,7 +10,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/waiter"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // pending are the handshakes of a forwarder that have a place, by client (an IPv4
@@ -61,7 +61,7 @@ func (p *pending) has(id gstack.TransportEndpointID) bool { return p.byID[id] !=
 func (p *pending) find(id gstack.TransportEndpointID) *pendingSYNACK { return p.byID[id] }
 
 func (p *pending) add(id gstack.TransportEndpointID, client netip.Addr, at time.Time) *pendingSYNACK {
-	key := clientnet.Of(client)
+	key := clientkey.Of(client)
 	c := p.clients[key]
 	if c == nil {
 		c = &pendingClient{key: key, at: -1}

@@ -8,7 +8,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"pgregory.net/rapid"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // Whatever comes and goes: the bound holds, the victim is the oldest of a client
@@ -62,7 +62,7 @@ func TestPending(t *testing.T) {
 			clients := map[netip.Prefix]bool{}
 			for _, n := range all {
 				clients[n.client.key] = true
-				if n.client.key != clientnet.Of(n.client.key.Addr()) {
+				if n.client.key != clientkey.Of(n.client.key.Addr()) {
 					t.Fatal("a client that is none")
 				}
 			}

@@ -11,7 +11,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // IP fragments are put together before the gate decides about the packet, so
@@ -78,7 +78,7 @@ type reassembler struct {
 	mu        sync.Mutex
 	held      map[fragmentKey]*list.Element
 	order     list.List            // of *incomplete, oldest first
-	perClient map[netip.Prefix]int // of held, by clientnet.Of; never holds a zero
+	perClient map[netip.Prefix]int // of held, by clientkey.Of; never holds a zero
 	bytes     int                  // what held costs
 }
 
@@ -94,7 +94,7 @@ type fragmentKey struct {
 // condemned and is remembered only to drop the rest of it.
 type incomplete struct {
 	key       fragmentKey
-	client    netip.Prefix // clientnet.Of the source
+	client    netip.Prefix // clientkey.Of the source
 	since     time.Time
 	header    [ipv6HeaderLen]byte // of the first fragment
 	next      uint8               // of the first fragment
@@ -227,7 +227,7 @@ func (r *reassembler) packetOf(p packet, now time.Time) *list.Element {
 	if e, ok := r.held[key]; ok {
 		return e
 	}
-	who := clientnet.Of(p.src)
+	who := clientkey.Of(p.src)
 	if r.perClient[who] >= fragmentPacketsPerClient {
 		for e := r.order.Front(); e != nil; e = e.Next() {
 			if e.Value.(*incomplete).client == who {

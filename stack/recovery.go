@@ -10,7 +10,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // recovery bounds what a client can make netstack's loss recovery cost.
@@ -109,7 +109,7 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 	if s.sack {
 		f.sacked = now
 	}
-	client := clientnet.Of(s.src.Addr())
+	client := clientkey.Of(s.src.Addr())
 	wait := r.next[client].Sub(now)
 	switch {
 	case s.payload > 0 || s.flags&flagFIN != 0:

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"github.com/sslgate/sslgate/internal/crew"
+	"github.com/sslgate/sslgate/internal/workerpool"
 )
 
 // Stack turns the packets of a Device into flows for a Handler.
@@ -39,8 +39,8 @@ type Stack struct {
 
 	netstack atomic.Pointer[gstack.Stack] // set by Run
 	flowCtx  context.Context              // set by Run before the first flow
-	handlers crew.Crew                    // of HandleFlow: their stacks have grown by a handshake
-	helpers  crew.Crew                    // of Flow.Go
+	handlers workerpool.Crew              // of HandleFlow: their stacks have grown by a handshake
+	helpers  workerpool.Crew              // of Flow.Go
 }
 
 // sweepInterval is how often what has run out of time is looked for.

@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // gro says whether generic receive offload of g0 is on, by the tool and by us.
@@ -45,7 +45,7 @@ func (g *gateway) steerGRO(t testing.TB, on bool) {
 // steering away, however the process that did it ended; where it was on before
 // it stays on.
 func TestGRO(t *testing.T) {
-	testneed.Tool(t, "ethtool")
+	testenv.Tool(t, "ethtool")
 	for _, c := range []struct {
 		name   string
 		before bool

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +30,7 @@ type ns struct {
 
 func newNS(t testing.TB, name string) *ns {
 	t.Helper()
-	testneed.TUN(t)
+	testenv.TUN(t)
 	n := &ns{t: t, name: name, calls: make(chan func())}
 	ready := make(chan error)
 	done := make(chan struct{})
@@ -130,8 +130,8 @@ type lab struct {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	testneed.Tool(t, "ip")
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "ip")
+	testenv.Tool(t, "nft")
 	l := &lab{client: newNS(t, "client"), gw: newNS(t, "gateway"), server: newNS(t, "server"), other: newNS(t, "other"),
 		macs: map[string]net.HardwareAddr{}, sport: 40000}
 	l.wire("g0", l.client, "c0", 1)

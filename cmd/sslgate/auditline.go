@@ -12,9 +12,9 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/trial"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -195,7 +195,7 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	if a.Step == 0 {
 		return f, nil // decided by the first packet
 	}
-	h := trial.Hello{SNI: a.SNI, ALPN: a.ALPN}
+	h := policytest.Hello{SNI: a.SNI, ALPN: a.ALPN}
 	if a.Leg != nil {
 		h.Versions = []string{a.Leg.Version}
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode"
 
-	"github.com/sslgate/sslgate/internal/trial"
+	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -20,7 +20,7 @@ const goodAuditLine = `{"msg":"flow","id":"ab-1","time":"2026-11-23T10:00:00.000
 // others; a record that is found is the one of that line alone; and explaining
 // it writes nothing to the terminal but text.
 func FuzzAuditLog(f *testing.F) {
-	set, _, err := standInPolicy("../../docs/examples/gateway.yaml", trial.NewStandIns())
+	set, _, err := standInPolicy("../../docs/examples/gateway.yaml", policytest.NewStandIns())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func FuzzAuditLog(f *testing.F) {
 
 func checkExplained(t *testing.T, set *policy.Set, facts policy.Facts, record *auditLine) {
 	t.Helper()
-	why := trial.Ask(set, facts, nil)
+	why := policytest.Ask(set, facts, nil)
 	if record.Peer != nil && why.Moment == "peer" {
 		record.settle(why)
 	}

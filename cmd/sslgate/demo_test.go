@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/demo"
+	"github.com/sslgate/sslgate/internal/lab/demo"
 )
 
 func TestDemoList(t *testing.T) {

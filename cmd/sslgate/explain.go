@@ -14,8 +14,8 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
-	"github.com/sslgate/sslgate/internal/trial"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -103,7 +103,7 @@ func (f *explainFlags) run(stdout io.Writer) error {
 			return &exitError{2, err}
 		}
 	}
-	why := trial.Ask(set, facts, chain)
+	why := policytest.Ask(set, facts, chain)
 	if record != nil && record.Peer != nil && f.cert == "" && why.Moment == "peer" {
 		record.settle(why)
 	}
@@ -132,7 +132,7 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	}
 	facts := policy.Facts{Now: time.Now()}
 	var err error
-	if facts.Src, err = trial.ParseSource(f.from); err != nil {
+	if facts.Src, err = policytest.ParseSource(f.from); err != nil {
 		return facts, nil, fmt.Errorf("--from: %w", err)
 	}
 	if facts.Dst, err = netip.ParseAddrPort(f.to); err != nil {
@@ -146,7 +146,7 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	if f.syn {
 		return facts, nil, nil
 	}
-	facts.Hello, err = trial.Hello{SNI: f.sni, ALPN: f.alpn, Versions: f.tls}.ClientHello()
+	facts.Hello, err = policytest.Hello{SNI: f.sni, ALPN: f.alpn, Versions: f.tls}.ClientHello()
 	if err != nil {
 		return facts, nil, fmt.Errorf("such a client hello cannot be: %w", err)
 	}
@@ -157,18 +157,18 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 // without its private keys. Where certificates of identities cannot be read there are
 // stand-ins; made names them.
 func ownPolicy(path string) (set *policy.Set, made []string, err error) {
-	set, _, made, err = tryConfig(path, config.StandIns{Own: true}, trial.NewStandIns())
+	set, _, made, err = tryConfig(path, config.StandIns{Own: true}, policytest.NewStandIns())
 	return set, made, err
 }
 
 // standInPolicy compiles the policy of a configuration of which no file but itself
 // need be there.
-func standInPolicy(path string, stand *trial.StandIns) (*policy.Set, *config.File, error) {
+func standInPolicy(path string, stand *policytest.StandIns) (*policy.Set, *config.File, error) {
 	set, file, _, err := tryConfig(path, config.StandIns{Authority: stand.Authority}, stand)
 	return set, file, err
 }
 
-func tryConfig(path string, ins config.StandIns, stand *trial.StandIns) (*policy.Set, *config.File, []string, error) {
+func tryConfig(path string, ins config.StandIns, stand *policytest.StandIns) (*policy.Set, *config.File, []string, error) {
 	file, err := config.Load(path)
 	if err != nil {
 		return nil, nil, nil, &exitError{2, err}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
-	"github.com/sslgate/sslgate/internal/trial"
+	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -89,7 +89,7 @@ func explainVerdict(p explainer, e *policy.Explanation) {
 		p.field("verdict", "open: it depends on the client hello")
 		return
 	}
-	p.field("verdict", trial.Verdict(v))
+	p.field("verdict", policytest.Verdict(v))
 	rule := v.Rule
 	if rule == "" {
 		rule = "none: the default"
@@ -171,7 +171,7 @@ func explainJSON(w io.Writer, f policy.Facts, e *policy.Explanation, record *aud
 	out := map[string]any{
 		"client": f.Src.String(), "destination": f.Dst.String(), "time": f.Now.UTC().Format(time.RFC3339),
 		"moment": e.Moment, "decided": e.Decided, "rules": traces(e.Rules), "demands": traces(e.Demands),
-		"verdict": trial.Verdict(v), "rule": v.Rule, "reason": string(v.Reason),
+		"verdict": policytest.Verdict(v), "rule": v.Rule, "reason": string(v.Reason),
 	}
 	if digest != "" {
 		out["policy"] = digest

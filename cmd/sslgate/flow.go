@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/diagram"
 	"github.com/sslgate/sslgate/internal/escape"
-	"github.com/sslgate/sslgate/internal/picture"
 )
 
 // oneFlow asks for one flow and returns what shows it.
@@ -40,7 +40,7 @@ func flowBlock(d admin.FlowDetail) string {
 	var b strings.Builder
 	field := func(name, text string) {
 		if text != "" {
-			b.WriteString(picture.Field(name, text))
+			b.WriteString(diagram.Field(name, text))
 		}
 	}
 	head := f.Client + " -> " + f.Destination

@@ -11,13 +11,13 @@ import (
 
 	"github.com/vishvananda/netns"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // inNewNamespace runs f in a network namespace of its own.
 func inNewNamespace(t *testing.T, f func()) {
 	t.Helper()
-	testneed.Root(t)
+	testenv.Root(t)
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread, and the namespace, end with the goroutine
@@ -55,7 +55,7 @@ func writeGuard(t *testing.T, capture string) string {
 }
 
 func TestGuardAndRelease(t *testing.T) {
-	testneed.Tool(t, "nft")
+	testenv.Tool(t, "nft")
 	file := writeGuard(t, "capture: {interfaces: [eth1], ports: [443, 8443], exempt: [eth0]}\n")
 	inNewNamespace(t, func() {
 		var out, errOut bytes.Buffer

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sslgate/sslgate/internal/demo"
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/demo"
 )
 
 func newLabCmd(stdout, stderr io.Writer) *cobra.Command {

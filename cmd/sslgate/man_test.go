@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // Every command has a page, and man finds nothing wrong with it.
@@ -32,7 +32,7 @@ func TestManPages(t *testing.T) {
 	if len(want) < 15 {
 		t.Fatalf("only %v", want)
 	}
-	man := testneed.Tool(t, "man")
+	man := testenv.Tool(t, "man")
 	for _, name := range want {
 		page := filepath.Join(dir, name)
 		cmd := exec.Command(man, "--warnings", "-l", page)
@@ -72,7 +72,7 @@ func TestCompletions(t *testing.T) {
 			if code := run(t.Context(), []string{"completion", shell}, nil, &out, &errs); code != 0 || !strings.Contains(out.String(), "sslgate") {
 				t.Fatalf("%d: %s", code, errs.String())
 			}
-			path := testneed.Tool(t, shell)
+			path := testenv.Tool(t, shell)
 			file := filepath.Join(t.TempDir(), shell)
 			if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
 				t.Fatal(err)

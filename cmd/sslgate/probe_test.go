@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // probeServer is a server of TLS 1.3 alone, which asks for a certificate.

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/diagram"
 )
 
 // profileJSON is what `profiles --json` prints of one profile. The names are
@@ -122,21 +122,21 @@ func named(ids []uint16, name func(uint16) string) []string {
 // profileText is a table: the demand once, each value on a line of its own.
 func profileText(j profileJSON) string {
 	var b strings.Builder
-	b.WriteString(picture.Field("profile", j.Name))
-	b.WriteString(picture.Field("source", j.Source))
+	b.WriteString(diagram.Field("profile", j.Name))
+	b.WriteString(diagram.Field("source", j.Source))
 	for _, d := range j.Demands {
 		for i, v := range d.Values {
 			if i > 0 {
 				d.Demand = ""
 			}
-			b.WriteString(picture.Field(d.Demand, v))
+			b.WriteString(diagram.Field(d.Demand, v))
 		}
 	}
 	for _, c := range j.Cannot {
-		b.WriteString(picture.Field("cannot keep", c.Demand+": "+c.Why))
+		b.WriteString(diagram.Field("cannot keep", c.Demand+": "+c.Why))
 	}
 	if len(j.Cannot) == 0 {
-		b.WriteString(picture.Field("kept", "all of it, by Go's crypto/tls"))
+		b.WriteString(diagram.Field("kept", "all of it, by Go's crypto/tls"))
 	}
 	return b.String()
 }

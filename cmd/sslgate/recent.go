@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/diagram"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -190,10 +190,10 @@ func (g *recentGroup) write(b *strings.Builder) {
 	e, _ := reason.Lookup(reason.Code(g.Reason))
 	field := func(name, text string) {
 		if text != "" {
-			b.WriteString(picture.Field(name, text))
+			b.WriteString(diagram.Field(name, text))
 		}
 	}
-	b.WriteString(picture.Field(g.Verdict, g.Reason))
+	b.WriteString(diagram.Field(g.Verdict, g.Reason))
 	field("", e.Sentence+".")
 	field("detail", g.Detail)
 	when := g.At.Local().Format(time.DateTime)

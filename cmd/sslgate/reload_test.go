@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func (d *door) Reload(context.Context) (*admin.ReloadResult, error) {
@@ -22,8 +22,8 @@ func (d *door) Reload(context.Context) (*admin.ReloadResult, error) {
 // With --pid the gateway of that number is asked, or gets SIGHUP where it is
 // not the one that listens.
 func TestReloadOfAProcess(t *testing.T) {
-	sh := testneed.Tool(t, "sh")
-	testneed.Signals(t, syscall.SIGHUP)
+	sh := testenv.Tool(t, "sh")
+	testenv.Signals(t, syscall.SIGHUP)
 	socket := openDoor(t, &door{}, admin.NewHub())
 	if code, out, errs := called("reload", "--socket", socket, "--pid", strconv.Itoa(os.Getpid())); code != 0 || errs != "" || !strings.Contains(out, "policy after") {
 		t.Errorf("%d %q %q", code, out, errs)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
-	"github.com/sslgate/sslgate/internal/trial"
 )
 
 // newTestCmd is `sslgate test`: the unit tests of a policy.
@@ -71,12 +71,12 @@ func testPolicies(stdout io.Writer, configFile string, files []string, asJSON, c
 const maxTestFile = 8 << 20
 
 // testPolicy runs one file.
-func testPolicy(configFile, name string) (*trial.Report, error) {
+func testPolicy(configFile, name string) (*policytest.Report, error) {
 	_, text, err := readfile.All(context.Background(), name, maxTestFile, nil)
 	if err != nil {
 		return nil, &exitError{2, err}
 	}
-	tests, err := trial.Parse(name, text)
+	tests, err := policytest.Parse(name, text)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func testPolicy(configFile, name string) (*trial.Report, error) {
 			return nil, &exitError{2, fmt.Errorf("%s names no policy: begin it with `policy: FILE`, or give -c FILE", name)}
 		}
 	}
-	stand := trial.NewStandIns()
+	stand := policytest.NewStandIns()
 	set, file, err := standInPolicy(configFile, stand)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func testMistake(stdout io.Writer, err error, asJSON bool) error {
 	return &exitError{code: 2}
 }
 
-func testText(w io.Writer, name string, r *trial.Report) {
+func testText(w io.Writer, name string, r *policytest.Report) {
 	for _, result := range r.Results {
 		if len(result.Wrong) == 0 {
 			fmt.Fprintf(w, "ok    %s\n", escape.String(result.Case.Name, 0))
@@ -154,10 +154,10 @@ type testResult struct {
 	Wrong  []string `json:"wrong,omitempty"`
 }
 
-func testJSON(w io.Writer, name string, r *trial.Report) error {
+func testJSON(w io.Writer, name string, r *policytest.Report) error {
 	for _, result := range r.Results {
 		v := result.Why.Verdict
-		err := writeJSON(w, testResult{name, result.Line, result.Case.Name, len(result.Wrong) == 0, v.Rule, trial.Verdict(v), string(v.Reason), result.Wrong})
+		err := writeJSON(w, testResult{name, result.Line, result.Case.Name, len(result.Wrong) == 0, v.Rule, policytest.Verdict(v), string(v.Reason), result.Wrong})
 		if err != nil {
 			return err
 		}

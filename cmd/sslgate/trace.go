@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/diagram"
 )
 
 // errEnough ends a trace that has shown what was asked for.
@@ -79,14 +79,14 @@ func printTraced(w io.Writer, raw json.RawMessage, asJSON, between bool) error {
 	if asJSON {
 		return writeJSON(w, raw)
 	}
-	r, err := picture.ParseRecord(raw)
+	r, err := diagram.ParseRecord(raw)
 	if err != nil {
 		return err
 	}
 	if between {
 		fmt.Fprintf(w, "\n%s\n\n", strings.Repeat("-", 80))
 	}
-	fmt.Fprint(w, picture.Field("flow", r.ID+" "+r.Time))
+	fmt.Fprint(w, diagram.Field("flow", r.ID+" "+r.Time))
 	_, err = io.WriteString(w, r.Block())
 	return err
 }

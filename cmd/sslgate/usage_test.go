@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // all are the words of every command, hidden ones too.
@@ -145,8 +145,8 @@ func TestWhichConfiguration(t *testing.T) {
 			t.Errorf("%s: %d %q", c, code, errs)
 		}
 	}
-	testneed.Root(t)
-	unshare := testneed.Tool(t, "unshare")
+	testenv.Root(t)
+	unshare := testenv.Tool(t, "unshare")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -85,7 +85,7 @@ type spread struct {
 }
 
 func (s *spread) add(rec *audit.Record) {
-	n := maphash.Comparable(s.seed, clientnet.Of(rec.Client.Addr()))
+	n := maphash.Comparable(s.seed, clientkey.Of(rec.Client.Addr()))
 	s.slots[n%ringSize].Store(rec)
 }
 

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // limited bounds the connections of a listener, in all and of one client: the
@@ -16,7 +16,7 @@ type limited struct {
 
 	mu     sync.Mutex
 	all    int
-	client map[netip.Prefix]int // by clientnet.Of; never holds a zero, so at most max
+	client map[netip.Prefix]int // by clientkey.Of; never holds a zero, so at most max
 }
 
 func newLimited(ln net.Listener, max, maxPerClient int) *limited {
@@ -48,7 +48,7 @@ func (l *limited) Accept() (net.Conn, error) {
 // clientOf is the client of a connection; of a unix socket there is one.
 func clientOf(c net.Conn) netip.Prefix {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return clientnet.Of(a.AddrPort().Addr())
+		return clientkey.Of(a.AddrPort().Addr())
 	}
 	return netip.Prefix{}
 }

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/diagram"
 )
 
 // apiVersion is the number in every path. It changes when a field or path is
@@ -265,9 +265,9 @@ func (s *Server) flow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	raw, err := EncodeRecord(rec)
-	var parsed *picture.Record
+	var parsed *diagram.Record
 	if err == nil {
-		parsed, err = picture.ParseRecord(raw)
+		parsed, err = diagram.ParseRecord(raw)
 	}
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err.Error())

@@ -82,7 +82,7 @@ var bans = []ban{
 	{"internal/keyusage", module, nil, "a leaf that everyone may import"},
 	{"internal/audit", module + "stack", nil, "the record is written for any flow"},
 	{"internal/audit", module + "policy", nil, "the record carries words, not rules"},
-	{"", "testing", []string{"internal/testneed", "internal/testpki", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
+	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
 	{"", "log", nil, "zap is the logger"},
 	{"", "math/rand", nil, "math/rand/v2, or crypto/rand for secrets"},
 }
@@ -125,8 +125,8 @@ const openReason = "internal/readfile opens the files that people name: whoever 
 var opensFiles = []string{
 	"internal/readfile/",
 	"tun/", "internal/memory/", "internal/doctor/kernel.go", "internal/service/buffers.go", // /proc, /sys
-	"internal/lab/", "internal/testneed/", "internal/testpki/",
-	"internal/demo/", "internal/bench/", "internal/soak/", "internal/assault/",
+	"internal/lab/", "internal/lab/testenv/", "internal/lab/testpki/",
+	"internal/lab/demo/", "internal/lab/bench/", "internal/lab/soak/", "internal/lab/attack/",
 	"internal/pki/store.go", // directories
 	"internal/config/docgen/",
 }
@@ -137,7 +137,7 @@ var badCalls = []struct {
 	allowed   []string
 	why       string
 }{
-	{"os", "Exit", []string{"cmd/sslgate/main.go", "internal/bench/cmd/main.go", "internal/soak/cmd/main.go", "internal/config/docgen/"}, "only main ends the process; commands return an exit code"},
+	{"os", "Exit", []string{"cmd/sslgate/main.go", "internal/lab/bench/cmd/main.go", "internal/lab/soak/cmd/main.go", "internal/config/docgen/"}, "only main ends the process; commands return an exit code"},
 	{"time", "Now", nil, "in policy time is a fact"}, // looked for in policy only, see below
 	{"os", "Open", opensFiles, openReason},
 	{"os", "OpenFile", append([]string{"internal/audit/file.go"}, opensFiles...), openReason},

@@ -14,13 +14,13 @@ import (
 // makesNames are the places that write names into certificates of their own, or
 // take what crypto/x509 has read of a peer for something that is no name.
 var makesNames = map[string]string{
-	"internal/certname/": "the one reader and printer",
-	"internal/pki/":      "templates of certificates that it issues",
-	"internal/mint/":     "templates of certificates that it makes",
-	"internal/trial/":    "templates of stand-ins",
-	"internal/testpki/":  "templates of test certificates",
-	"internal/demo/":     "templates of the demo's certificates",
-	"internal/assault/":  "templates of hostile certificates",
+	"internal/certname/":    "the one reader and printer",
+	"internal/pki/":         "templates of certificates that it issues",
+	"internal/mint/":        "templates of certificates that it makes",
+	"internal/policytest/":  "templates of stand-ins",
+	"internal/lab/testpki/": "templates of test certificates",
+	"internal/lab/demo/":    "templates of the demo's certificates",
+	"internal/lab/attack/":  "templates of hostile certificates",
 }
 
 // templates are names of variables that hold a certificate being made, in the

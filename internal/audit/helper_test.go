@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,7 +84,7 @@ type smallDisk struct {
 
 func newSmallDisk(t *testing.T) *smallDisk {
 	t.Helper()
-	testneed.Root(t)
+	testenv.Root(t)
 	d := &smallDisk{t: t, inner: t.TempDir(), calls: make(chan func() error), errs: make(chan error)}
 	tid := make(chan int)
 	go func() {

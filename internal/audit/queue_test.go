@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // broken is a log of room for four on a disk that is full, with a record in
@@ -203,7 +203,7 @@ func TestCloseDoesNotHang(t *testing.T) {
 func TestDevFull(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		testneed.Missing(t, "needs /dev/full: %v", err)
+		testenv.Missing(t, "needs /dev/full: %v", err)
 	}
 	defer func() { _ = f.Close() }()
 	log, logs := observed()

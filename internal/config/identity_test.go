@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // identityFiles makes what the configurations below name, in a directory.

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // A client that sends its own certificate alone gets in by the intermediates of

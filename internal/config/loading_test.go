@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // large makes a directory with configurations that cost much in one way each.

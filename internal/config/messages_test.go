@@ -14,7 +14,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // roots are n self-signed CAs of one key, each with a name of about size bytes.

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/revocation"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // writeCRLs fills the directory of the tests with revocation lists.

@@ -14,16 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // inNamespace runs f in a fresh network namespace with an interface c0 that
 // is up, has its receive offload on, and is forwarded from.
 func inNamespace(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	testneed.TUN(t)
+	testenv.TUN(t)
 	for _, tool := range []string{"ip", "nft", "ethtool", "sysctl"} {
-		testneed.Tool(t, tool)
+		testenv.Tool(t, tool)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -321,8 +321,8 @@ func TestFiles(t *testing.T) {
 		fmt.Printf("\nlevel=%s fix=%s\n", d.found[0].Level, d.found[0].Fix)
 		return
 	}
-	testneed.Root(t)
-	testneed.Tool(t, "prlimit")
+	testenv.Root(t)
+	testenv.Tool(t, "prlimit")
 	cmd := exec.Command("sh", "-ec", `ulimit -n 200
 		said=$("$0" -test.run='^TestFiles$' | grep '^level='); echo "$said"
 		eval "${said#*fix=}"

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // answering is a destination that speaks TLS and answers these protocols.

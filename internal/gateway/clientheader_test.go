@@ -15,7 +15,7 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // forgedHeaders are what a client may write to be somebody else.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/revocation"
-	"github.com/sslgate/sslgate/internal/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
 

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -49,7 +49,7 @@ var errDestinationLimit = errors.New("gave way to another client's")
 // where the flow has to give way. done must be called once it waits no longer.
 func (d *dialsUnderWay) begin(parent context.Context, dst, client netip.Addr, most int) (ctx context.Context, done func(), _ *handshake.Error) {
 	dst = dst.Unmap()
-	key := clientnet.Of(client)
+	key := clientkey.Of(client)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	to := d.waiting[dst]

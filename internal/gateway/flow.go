@@ -12,8 +12,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -48,7 +48,7 @@ type flow struct {
 
 	revocation revocationSeen
 	spawn      func(func())     // runs a function in another goroutine
-	turn       *turns.Turn      // of the handshake in flight; nil before
+	turn       *fairqueue.Turn  // of the handshake in flight; nil before
 	turnLost   *handshake.Error // there was none to go on with
 	leave      func()           // gives the memory back that was admitted
 	// destWould is a refusal of the destination that was only observed, where

@@ -16,7 +16,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
-	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -95,7 +95,7 @@ type Gateway struct {
 	registry *registry
 	refusals *refusals
 	buffers  *bufferPool
-	turns    *turns.Queue
+	turns    *fairqueue.Queue
 	dials    *dialsUnderWay
 	memory   Memory
 	limitLog *limitLog
@@ -140,7 +140,7 @@ func New(c Config) (*Gateway, error) {
 		g.memory = unmeasured{}
 	}
 	g.limitLog = newLimitLog(c.Log, time.Now)
-	g.turns = turns.New(c.Limits.withDefaults().turns(), nil)
+	g.turns = fairqueue.New(c.Limits.withDefaults().turns(), nil)
 	g.ticketKeys = handshake.NewTicketKeys(0)
 	g.refusals = newRefusals(g.write, g.append)
 	g.SetPolicy(c.Policy, c.Shadow, c.Limits)

@@ -20,8 +20,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/mint"
-	"github.com/sslgate/sslgate/internal/testpki"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/stack/stacktest"

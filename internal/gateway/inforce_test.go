@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
 

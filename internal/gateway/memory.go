@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/stack"
@@ -153,7 +153,7 @@ func shed(all []held, need int64) (freed int64, flows int) {
 	clients := map[netip.Prefix][]held{}
 	total := map[netip.Prefix]int64{}
 	for _, h := range all {
-		key := clientnet.Of(h.live.Client.Addr())
+		key := clientkey.Of(h.live.Client.Addr())
 		clients[key] = append(clients[key], h)
 		total[key] += h.bytes
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 )
 
 // A turn of limits.handshakes is held only while the gateway itself works at the
@@ -36,8 +36,8 @@ func (fl *flow) withoutTurn(ctx context.Context, wait func()) error {
 
 // WithoutTurn runs wait, which waits for somebody other than the client, while the
 // turn is paused, and then resume, which takes it again. It returns what that says.
-func WithoutTurn(turn *turns.Turn, wait func(), resume func() error) error {
-	if !turn.Pause(turns.ForOthers) {
+func WithoutTurn(turn *fairqueue.Turn, wait func(), resume func() error) error {
+	if !turn.Pause(fairqueue.ForOthers) {
 		wait()
 		return nil
 	}
@@ -62,14 +62,14 @@ func (fl *flow) resume(ctx context.Context) error {
 // it waits for the client.
 type TurnConn struct {
 	net.Conn
-	turn   *turns.Turn
+	turn   *fairqueue.Turn
 	resume func() error
 	off    atomic.Bool // the handshake is over
 }
 
 // NewTurnConn watches conn until Over. resume takes the turn again; its error is
 // that of the Read.
-func NewTurnConn(conn net.Conn, turn *turns.Turn, resume func() error) *TurnConn {
+func NewTurnConn(conn net.Conn, turn *fairqueue.Turn, resume func() error) *TurnConn {
 	return &TurnConn{Conn: conn, turn: turn, resume: resume}
 }
 
@@ -77,7 +77,7 @@ func NewTurnConn(conn net.Conn, turn *turns.Turn, resume func() error) *TurnConn
 func (c *TurnConn) Over() { c.off.Store(true) }
 
 func (c *TurnConn) Read(b []byte) (int, error) {
-	if c.off.Load() || c.ready() || !c.turn.Pause(turns.ForClient) {
+	if c.off.Load() || c.ready() || !c.turn.Pause(fairqueue.ForClient) {
 		return c.Conn.Read(b)
 	}
 	n, err := c.Conn.Read(b)

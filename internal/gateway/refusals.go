@@ -9,7 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sslgate/sslgate/internal/audit"
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // Records of what is refused are bounded, of one client and of all: who is refused
@@ -114,7 +114,7 @@ func newRefusals(writeSYN, writeFlow func(*audit.Record)) *refusals {
 
 // client finds or makes the bucket of a client; nil where there is no room for it.
 func (q *refusals) client(a netip.Addr, now time.Time) *bucket {
-	key := clientnet.Of(a)
+	key := clientkey.Of(a)
 	if b := q.clients[key]; b != nil {
 		return b
 	}
@@ -212,7 +212,7 @@ func (q *refusals) flush(last bool) {
 // left out of its client. q.mu is held.
 func (q *refusals) heldRecord(r *audit.Record) *audit.Record {
 	c := *r
-	if b := q.clients[clientnet.Of(c.Client.Addr())]; b != nil && b.suppressed > 0 {
+	if b := q.clients[clientkey.Of(c.Client.Addr())]; b != nil && b.suppressed > 0 {
 		c.SuppressedClient, b.suppressed = b.suppressed-1, 0
 	}
 	return &c

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // registry knows the live flows. It holds as many as the stack takes
@@ -45,7 +45,7 @@ func (r *registry) enter(l *Live) {
 		r.empty = make(chan struct{})
 	}
 	r.live[l.ID] = l
-	r.flows[clientnet.Of(l.Client.Addr())]++
+	r.flows[clientkey.Of(l.Client.Addr())]++
 }
 
 func (r *registry) leave(l *Live) {
@@ -54,7 +54,7 @@ func (r *registry) leave(l *Live) {
 	delete(r.live, l.ID)
 	up, down := l.moved()
 	r.up, r.down = r.up+up, r.down+down
-	key := clientnet.Of(l.Client.Addr())
+	key := clientkey.Of(l.Client.Addr())
 	if r.flows[key]--; r.flows[key] <= 0 {
 		delete(r.flows, key)
 	}
@@ -91,7 +91,7 @@ func (l *Live) moved() (up, down int64) {
 func (r *registry) small(a netip.Addr, less int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.flows[clientnet.Of(a)] - less
+	n := r.flows[clientkey.Of(a)] - less
 	return n <= 0 || 2*n*len(r.flows) <= len(r.live)
 }
 

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
 

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
-	"github.com/sslgate/sslgate/internal/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -155,7 +155,7 @@ func TestDialAsErrorsHaveReasons(t *testing.T) {
 // The options are set where the kernel asks for them: on a bound socket of
 // either family, with the mark.
 func TestTransparentSocket(t *testing.T) {
-	testneed.Root(t)
+	testenv.Root(t)
 	if err := CheckClientSource(); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
@@ -34,18 +34,18 @@ func (l *Limits) handshakeDefaults() {
 	}
 }
 
-func (l Limits) turns() turns.Limits {
-	return turns.Limits{
+func (l Limits) turns() fairqueue.Limits {
+	return fairqueue.Limits{
 		InFlight: l.Handshakes, InFlightPerClient: l.HandshakesPerClient,
 		PerSecond: l.HandshakesPerSecond, Waiting: waitingTimes * l.Handshakes,
 	}
 }
 
 // Turns are the turns of handshakes, for who else makes some with strangers.
-func (g *Gateway) Turns() *turns.Queue { return g.turns }
+func (g *Gateway) Turns() *fairqueue.Queue { return g.turns }
 
 // Handshakes tells how many are in flight and wait.
-func (g *Gateway) Handshakes() turns.Stats { return g.turns.Stats() }
+func (g *Gateway) Handshakes() fairqueue.Stats { return g.turns.Stats() }
 
 // takeTurn waits until this flow may begin what costs more than its own bytes:
 // its hello is there and can be read; what the policy says of it comes behind
@@ -100,7 +100,7 @@ func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 // noTurn is the refusal of a handshake whose turn did not come within waited.
 func noTurn(err error, waited time.Duration) *handshake.Error {
 	e := handshake.Refuse(handshake.StepClientHello, reason.HandshakeLimit, "")
-	if errors.Is(err, turns.ErrFull) {
+	if errors.Is(err, fairqueue.ErrFull) {
 		e.Detail = err.Error()
 	} else {
 		e.Detail = fmt.Sprintf("its turn did not come within %s", waited.Round(time.Millisecond))

@@ -6,7 +6,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // old is a client of TLS 1.1 and before.

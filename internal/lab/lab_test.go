@@ -20,14 +20,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newLab(t *testing.T, opt lab.Options) *lab.Lab {
 	t.Helper()
-	testneed.TUN(t)
+	testenv.TUN(t)
 	l, err := lab.New(opt)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestFragmentsArrive(t *testing.T) {
 }
 
 func TestCommandRunsInside(t *testing.T) {
-	ip := testneed.Tool(t, "ip")
+	ip := testenv.Tool(t, "ip")
 	l := newLab(t, lab.Options{})
 	out, err := l.Command(lab.Gateway, ip, "-o", "link").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte(lab.LANIface)) || !bytes.Contains(out, []byte(lab.WANIface)) {
@@ -250,7 +250,7 @@ func world(t *testing.T) []string {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
-	testneed.TUN(t)
+	testenv.TUN(t)
 	before := world(t)
 	for _, opt := range []lab.Options{{Servers: 3}, {Name: "sslgate-lab-test", Named: true, HopMTU: 1400}} {
 		l, err := lab.New(opt)
@@ -302,7 +302,7 @@ func TestFirstThreadStaysOutside(t *testing.T) {
 }
 
 func TestNamedLabSurvivesAndGoes(t *testing.T) {
-	testneed.TUN(t)
+	testenv.TUN(t)
 	name := fmt.Sprintf("sslgate-lab-test-%d", os.Getpid())
 	l, err := lab.New(lab.Options{Name: name, Named: true})
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
 )
 
 const dist = "../../dist"
 
 func promtool(t *testing.T, dir, stdin string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(testneed.Tool(t, "promtool"), args...)
+	cmd := exec.Command(testenv.Tool(t, "promtool"), args...)
 	cmd.Dir, cmd.Stdin = dir, strings.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 )
 
 // Staple is an OCSP response that is stapled to an identity's certificate.
@@ -29,7 +29,7 @@ func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheu
 	}
 }
 
-func (c *sourceCollector) collectHandshakes(ch chan<- prometheus.Metric, s turns.Stats) {
+func (c *sourceCollector) collectHandshakes(ch chan<- prometheus.Metric, s fairqueue.Stats) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}

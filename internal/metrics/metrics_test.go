@@ -11,9 +11,9 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
-	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -38,8 +38,8 @@ func full() *Metrics {
 		Memory: func() *Memory {
 			return &Memory{Ceiling: 100, Limit: 80, InUse: 60, Resident: 70, Level: 2, Refused: 5, Shed: 3, ShedBytes: 9, Loaned: 11, LoansRefused: 2}
 		},
-		Handshakes: func() turns.Stats {
-			return turns.Stats{Begun: 6, Waited: 2, Refused: 1, InFlight: 3, InFlightMax: 8, Waiting: 4, WaitingMax: 32, Clients: 5}
+		Handshakes: func() fairqueue.Stats {
+			return fairqueue.Stats{Begun: 6, Waited: 2, Refused: 1, InFlight: 3, InFlightMax: 8, Waiting: 4, WaitingMax: 32, Clients: 5}
 		},
 		Staples: func() []Staple {
 			return []Staple{{"a", time.Unix(500, 0)}, {"a", time.Unix(400, 0)}}

@@ -21,8 +21,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/encoding/protodelim"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
 )
 
 // A scraper that asks for protobuf gets native buckets, with classic ones for
@@ -64,7 +64,7 @@ func TestNativeHistograms(t *testing.T) {
 // docs/metrics.md names, and the classic ones without; the dashboard shows
 // either.
 func TestPrometheusScrapes(t *testing.T) {
-	prometheus := testneed.Tool(t, "prometheus")
+	prometheus := testenv.Tool(t, "prometheus")
 	m := full()
 	r := record("pay", reason.OK)
 	r.Setup, r.Action = 3*time.Millisecond, "terminate"

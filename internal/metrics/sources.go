@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/revocation"
-	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -20,7 +20,7 @@ type Sources struct {
 	Audit        func() audit.Stats
 	Revocation   func() revocation.Stats
 	Certificates func() []Certificate
-	Handshakes   func() turns.Stats
+	Handshakes   func() fairqueue.Stats
 	Staples      func() []Staple
 }
 

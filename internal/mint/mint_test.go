@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 func issuer(t *testing.T, ca *testpki.CA, change ...func(*Config)) *Issuer {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 func newCA(t *testing.T, o InitOptions) (string, *x509.Certificate) {

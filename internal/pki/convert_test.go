@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // shell runs a command in dir. It has no terminal, so programs read
@@ -26,7 +26,7 @@ func shell(t *testing.T, dir, command string) {
 // The commands that errors tell are run as they stand, on files whose name has a
 // space and quotes, and what they make is read; a key's file is its owner's alone.
 func TestCommandsWork(t *testing.T) {
-	testneed.Tool(t, "openssl")
+	testenv.Tool(t, "openssl")
 	const name = `odd 'file' "here"`
 	for what, c := range map[string]struct {
 		make string // of c.pem and k.pem, into f
@@ -48,7 +48,7 @@ func TestCommandsWork(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			if strings.Contains(c.make, "ssh-keygen") {
-				testneed.Tool(t, "ssh-keygen")
+				testenv.Tool(t, "ssh-keygen")
 			}
 			dir := t.TempDir()
 			file := filepath.Join(dir, name)
@@ -112,7 +112,7 @@ func loadedFrom(t *testing.T, dir, name string, want int) {
 // whatever order, and nowhere else.
 func TestChainWithKey(t *testing.T) {
 	dir := t.TempDir()
-	testneed.Tool(t, "openssl")
+	testenv.Tool(t, "openssl")
 	shell(t, dir, "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 9 -keyout k.pem -out c.pem && cat c.pem k.pem > a && cat k.pem c.pem > b && openssl ec -in k.pem -out e.pem && openssl ecparam -name prime256v1 >> c.pem && cat c.pem e.pem > d")
 	for _, name := range []string{"a", "b", "d"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 func verifyFor(ca, leaf *x509.Certificate, u x509.ExtKeyUsage) error {

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 func block(kind string, der []byte) string {
@@ -132,7 +132,7 @@ func TestCheckPair(t *testing.T) {
 
 // Keys and bundles as OpenSSL writes them, and the commands our errors tell.
 func TestFilesOfOpenSSL(t *testing.T) {
-	openssl := testneed.Tool(t, "openssl")
+	openssl := testenv.Tool(t, "openssl")
 	dir := t.TempDir()
 	run := func(args ...string) {
 		t.Helper()

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 func TestRevoke(t *testing.T) {
@@ -157,7 +157,7 @@ func FuzzParseSerial(f *testing.F) {
 
 // OpenSSL takes our chains, knows a revoked one, and prints what we show.
 func TestOpenSSLAgrees(t *testing.T) {
-	openssl := testneed.Tool(t, "openssl")
+	openssl := testenv.Tool(t, "openssl")
 	for _, kind := range KeyKinds() {
 		if kind == "rsa-4096" {
 			continue // three such keys take ten seconds, and rsa-3072 shows the same

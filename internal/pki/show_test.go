@@ -17,7 +17,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 func text(t *testing.T, items []Item) string {

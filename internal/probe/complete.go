@@ -12,7 +12,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
-	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/diagram"
 )
 
 // lateAlert is how long a TLS 1.3 server is given to refuse what the client
@@ -48,7 +48,7 @@ func (p *prober) drawn(ctx context.Context) error {
 	ledger := handshake.NewLedger(time.Now())
 	s, err := p.o.Engine.Client(one, c, params, nil, ledger)
 	p.r.Entries, p.r.Lost = ledger.Entries(), ledger.Lost()
-	p.r.Picture = picture.Flow{Destination: picture.Leg{Entries: p.r.Entries, Lost: p.r.Lost}, NoClient: true}.Draw()
+	p.r.Picture = diagram.Flow{Destination: diagram.Leg{Entries: p.r.Entries, Lost: p.r.Lost}, NoClient: true}.Draw()
 	if err != nil {
 		p.r.Ended = show(err.Error())
 		var e *handshake.Error

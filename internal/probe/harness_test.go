@@ -16,9 +16,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/probe"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -63,7 +63,7 @@ func (w *world) options(addr string) probe.Options {
 // openssl runs `openssl s_server` until the test ends and returns its address.
 func (w *world) openssl(t *testing.T, args ...string) string {
 	t.Helper()
-	path := testneed.Tool(t, "openssl")
+	path := testenv.Tool(t, "openssl")
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, path, append([]string{"s_server", "-accept", "127.0.0.1:0", "-www"}, args...)...)
 	cmd.Dir, cmd.WaitDelay = w.dir, 5*time.Second
@@ -91,7 +91,7 @@ func (w *world) openssl(t *testing.T, args ...string) string {
 // nginx runs nginx with the given lines in its server block.
 func (w *world) nginx(t *testing.T, lines string) string {
 	t.Helper()
-	path := testneed.Tool(t, "nginx")
+	path := testenv.Tool(t, "nginx")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

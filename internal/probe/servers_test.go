@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/probe"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // What OpenSSL was told to accept is what the probe finds, in its order.
@@ -254,7 +254,7 @@ func TestNginx(t *testing.T) {
 // sslscan asks in its own way and finds the same.
 func TestAgreesWithSSLScan(t *testing.T) {
 	t.Parallel()
-	path := testneed.Tool(t, "sslscan")
+	path := testenv.Tool(t, "sslscan")
 	w := newWorld(t)
 	addr := w.openssl(t, "-cert", "rsa.pem", "-key", "rsa.key", "-cipher", "ALL:!aNULL:@SECLEVEL=0")
 	out, err := exec.CommandContext(t.Context(), path, "--xml=-", "--no-heartbleed", "--no-renegotiation", "--no-fallback", "--sni-name=pay.example", addr).Output()

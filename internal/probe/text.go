@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/picture"
+	"github.com/sslgate/sslgate/internal/diagram"
 )
 
 // Text is the result for a terminal, 80 columns wide.
@@ -15,16 +15,16 @@ func (r *Result) Text() string {
 	if r.ServerName != "" {
 		head += " (server name " + r.ServerName + ")"
 	}
-	b.WriteString(picture.Field("probed", fmt.Sprintf("%s: %d connections in %s", head, r.Connections, r.Took.Round(time.Millisecond))))
+	b.WriteString(diagram.Field("probed", fmt.Sprintf("%s: %d connections in %s", head, r.Connections, r.Took.Round(time.Millisecond))))
 	if r.Incomplete != "" {
-		b.WriteString(picture.Field("incomplete", r.Incomplete))
+		b.WriteString(diagram.Field("incomplete", r.Incomplete))
 	}
 	b.WriteString("\n")
 	if r.Picture != "" {
 		b.WriteString(r.Picture + "\n")
 	}
 	if r.Ended != "" {
-		b.WriteString(picture.Field("ended", r.Ended))
+		b.WriteString(diagram.Field("ended", r.Ended))
 	}
 	for _, c := range r.Certificates {
 		c.text(&b)
@@ -34,21 +34,21 @@ func (r *Result) Text() string {
 	list(&b, r.SuitesOf, r.Suites12, r.Order12)
 	list(&b, "groups", r.Groups, "")
 	if r.GroupsNote != "" {
-		b.WriteString(picture.Field("", r.GroupsNote))
+		b.WriteString(diagram.Field("", r.GroupsNote))
 	}
 	if r.DHBits > 0 {
-		b.WriteString(picture.Field("DHE prime", fmt.Sprintf("%d bits", r.DHBits)))
+		b.WriteString(diagram.Field("DHE prime", fmt.Sprintf("%d bits", r.DHBits)))
 	}
 	r.textRequests(&b)
 	for _, s := range r.Resumption {
-		b.WriteString(picture.Field("resumption", s.text()))
+		b.WriteString(diagram.Field("resumption", s.text()))
 	}
 	if r.Features.Asked {
-		b.WriteString(picture.Field("features", r.Features.text()))
+		b.WriteString(diagram.Field("features", r.Features.text()))
 	}
 	name := "refusals"
 	for _, q := range r.Refusals {
-		b.WriteString(picture.Field(name, q.Question+": "+q.Said))
+		b.WriteString(diagram.Field(name, q.Question+": "+q.Said))
 		name = ""
 	}
 	if f := r.Fit; f != nil {
@@ -56,24 +56,24 @@ func (r *Result) Text() string {
 		if !f.Fits {
 			word = "no"
 		}
-		b.WriteString(picture.Field("fits", "profile "+f.Profile+": "+word))
+		b.WriteString(diagram.Field("fits", "profile "+f.Profile+": "+word))
 		for _, v := range f.Violations {
-			b.WriteString(picture.Field("", "- "+v))
+			b.WriteString(diagram.Field("", "- "+v))
 		}
 	}
 	return b.String()
 }
 
 func (c *Certificate) text(b *strings.Builder) {
-	b.WriteString(picture.Field("certificate", c.Subject))
-	b.WriteString(picture.Field("", fmt.Sprintf("%s, signed with %s, until %s", c.Key, c.Signed, c.NotAfter.Format(time.DateOnly))))
+	b.WriteString(diagram.Field("certificate", c.Subject))
+	b.WriteString(diagram.Field("", fmt.Sprintf("%s, signed with %s, until %s", c.Key, c.Signed, c.NotAfter.Format(time.DateOnly))))
 	if len(c.Names) > 0 {
-		b.WriteString(picture.Field("", "for "+strings.Join(c.Names, ", ")))
+		b.WriteString(diagram.Field("", "for "+strings.Join(c.Names, ", ")))
 	}
 	for _, x := range c.Chain {
-		b.WriteString(picture.Field("", "then "+x))
+		b.WriteString(diagram.Field("", "then "+x))
 	}
-	b.WriteString(picture.Field("", c.Verdict))
+	b.WriteString(diagram.Field("", c.Verdict))
 }
 
 func (r *Result) textVersions(b *strings.Builder) {
@@ -85,9 +85,9 @@ func (r *Result) textVersions(b *strings.Builder) {
 			no = append(no, v.Name.Name+": "+v.Said)
 		}
 	}
-	b.WriteString(picture.Field("versions", strings.Join(yes, ", ")))
+	b.WriteString(diagram.Field("versions", strings.Join(yes, ", ")))
 	if no != nil {
-		b.WriteString(picture.Field("", "not "+strings.Join(no, "; ")))
+		b.WriteString(diagram.Field("", "not "+strings.Join(no, "; ")))
 	}
 }
 
@@ -100,19 +100,19 @@ func list(b *strings.Builder, name string, all []Name, order Order) {
 		if i > 0 {
 			name = ""
 		}
-		b.WriteString(picture.Field(name, n.Name))
+		b.WriteString(diagram.Field(name, n.Name))
 	}
 	switch order {
 	case OrderServer:
-		b.WriteString(picture.Field("", "(the server's order decides)"))
+		b.WriteString(diagram.Field("", "(the server's order decides)"))
 	case OrderClient:
-		b.WriteString(picture.Field("", "(the client's order decides)"))
+		b.WriteString(diagram.Field("", "(the client's order decides)"))
 	}
 }
 
 func (r *Result) textRequests(b *strings.Builder) {
 	if len(r.Requests) == 0 {
-		b.WriteString(picture.Field("asks", "for no client certificate"))
+		b.WriteString(diagram.Field("asks", "for no client certificate"))
 	}
 	for i := range r.Requests {
 		r.Requests[i].text(b)
@@ -124,23 +124,23 @@ func (q *Request) text(b *strings.Builder) {
 	if len(q.Types) > 0 {
 		text += " of the types " + strings.Join(q.Types, ", ")
 	}
-	b.WriteString(picture.Field("asks", text))
+	b.WriteString(diagram.Field("asks", text))
 	if len(q.Schemes) > 0 {
-		b.WriteString(picture.Field("", "signed with "+strings.Join(q.Schemes, ", ")))
+		b.WriteString(diagram.Field("", "signed with "+strings.Join(q.Schemes, ", ")))
 	}
 	if len(q.CANames) == 0 {
-		b.WriteString(picture.Field("", "of any CA: no names"))
+		b.WriteString(diagram.Field("", "of any CA: no names"))
 	}
 	for i, n := range q.CANames {
 		const most = 10 // the others are in --json
 		if i == most && len(q.CANames) > most+1 {
-			b.WriteString(picture.Field("", fmt.Sprintf("and %d more", len(q.CANames)-most)))
+			b.WriteString(diagram.Field("", fmt.Sprintf("and %d more", len(q.CANames)-most)))
 			break
 		}
-		b.WriteString(picture.Field("", "of CA "+n))
+		b.WriteString(diagram.Field("", "of CA "+n))
 	}
 	if q.Answer != "" {
-		b.WriteString(picture.Field("", q.Answer))
+		b.WriteString(diagram.Field("", q.Answer))
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/probe"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // Whatever a server puts into its names, the text stays in 80 columns of

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // The probe says what the gateway would: a certificate that may not sign fits no

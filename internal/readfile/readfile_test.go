@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // What is no plain file is refused, and nothing is waited for.
@@ -71,7 +71,7 @@ func TestOnlyRegularFiles(t *testing.T) {
 func TestReadingIsCancelled(t *testing.T) {
 	const path = "/proc/kmsg"
 	if f, _, err := Open(path); err != nil {
-		testneed.Missing(t, "no right to read %s: %v", path, err)
+		testenv.Missing(t, "no right to read %s: %v", path, err)
 	} else {
 		f.Close()
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // bigCRL is a list of n random serials of 16 octets, with a reason each.

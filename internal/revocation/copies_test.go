@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // lives is a gateway's life with these authorities: during is told of the checker

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

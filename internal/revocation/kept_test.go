@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // However a list vanishes from its file, whom it revokes stays out, under soft

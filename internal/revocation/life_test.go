@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // What goes stale is said before: once at two thirds of its life, once a day

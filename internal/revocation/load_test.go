@@ -16,8 +16,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // drip sends a byte now and then, after what begin sends.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 func (w *world) questionOf(c *testpki.Cert, issuer *testpki.CA) question {

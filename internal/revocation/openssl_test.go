@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // opensslCA is a CA whose lists and OCSP answers openssl makes.
@@ -59,7 +59,7 @@ onlyuser = TRUE
 
 func newOpenSSL(t *testing.T, key testpki.KeyKind) *opensslCA {
 	t.Helper()
-	o := &opensslCA{t: t, tool: testneed.Tool(t, "openssl"), dir: t.TempDir()}
+	o := &opensslCA{t: t, tool: testenv.Tool(t, "openssl"), dir: t.TempDir()}
 	o.ca = testpki.Must(testpki.NewCA(testpki.Options{CN: "OpenSSL CA", Key: key}))
 	if _, _, err := o.ca.WritePEM(o.dir, "ca"); err != nil {
 		t.Fatal(err)

@@ -15,10 +15,10 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/diagram"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/metrics"
-	"github.com/sslgate/sslgate/internal/picture"
-	"github.com/sslgate/sslgate/internal/turns"
 	"github.com/sslgate/sslgate/internal/web"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -91,7 +91,7 @@ func (s *Service) newMetrics() *metrics.Metrics {
 			}
 		},
 		Memory:     s.memoryGauges,
-		Handshakes: func() turns.Stats { return s.gateway.Handshakes() },
+		Handshakes: func() fairqueue.Stats { return s.gateway.Handshakes() },
 		Staples:    s.stapleMetrics,
 		Certificates: func() []metrics.Certificate {
 			var all []metrics.Certificate
@@ -216,9 +216,9 @@ func (s *Service) Flow(id string) (*admin.FlowDetail, bool) {
 	}
 	st := l.Status()
 	flow := toFlow(st, l.Relaying())
-	drawn := picture.Flow{
-		Client:      picture.Leg{Entries: st.Ledger, Lost: st.LedgerLost},
-		Destination: picture.Leg{Entries: st.DestLedger, Lost: st.DestLedgerLost},
+	drawn := diagram.Flow{
+		Client:      diagram.Leg{Entries: st.Ledger, Lost: st.LedgerLost},
+		Destination: diagram.Leg{Entries: st.DestLedger, Lost: st.DestLedgerLost},
 	}
 	return &admin.FlowDetail{
 		Flow: &flow, Ledger: toLedger(st.Ledger), DestinationLedger: toLedger(st.DestLedger), Picture: drawn.Draw(),

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // An identity that makes certificates ends with its issuer, not with the first

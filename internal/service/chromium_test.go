@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // browser is a headless Chromium with one page. It is spoken to in the
@@ -41,7 +41,7 @@ type message struct {
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	path := testneed.Tool(t, "chromium")
+	path := testenv.Tool(t, "chromium")
 	dir, err := os.MkdirTemp("", "chromium")
 	if err != nil {
 		t.Fatal(err)

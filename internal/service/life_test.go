@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/testneed"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // What systemd is told, word by word.
@@ -75,8 +75,8 @@ func TestNotifyWithoutSystemd(t *testing.T) {
 
 // The probe arrives at a TUN that is read, and misses at one that is not.
 func TestProbe(t *testing.T) {
-	testneed.TUN(t)
-	testneed.Tool(t, "ip")
+	testenv.TUN(t)
+	testenv.Tool(t, "ip")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -123,7 +123,7 @@ func TestSandbox(t *testing.T) {
 	cmd.Env = append(os.Environ(), "SSLGATE_TEST_SANDBOX="+dir)
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), "no Landlock") {
-		testneed.Missing(t, "the kernel has no Landlock")
+		testenv.Missing(t, "the kernel has no Landlock")
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

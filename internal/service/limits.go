@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/sslgate/sslgate/internal/turns"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -19,7 +19,7 @@ const limitEvery = 10 * time.Second
 // them: the packet path only counts, and the log follows the counters.
 type limitCounts struct {
 	stack stack.Stats
-	turns turns.Stats
+	turns fairqueue.Stats
 }
 
 // counted is one of them.

@@ -19,7 +19,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/tun/tuntest"
 )
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // With 1,000 finished flows a second, and handshakes that move through their

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // With `reload: {live: reevaluate}` a live flow is judged anew by everything

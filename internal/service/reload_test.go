@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // asWritten gives the listeners the addresses of the file: those that are open

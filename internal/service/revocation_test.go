@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // flowOf makes a live flow with the certificate.

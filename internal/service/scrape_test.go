@@ -18,8 +18,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/testneed"
-	"github.com/sslgate/sslgate/internal/testpki"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
@@ -149,8 +149,8 @@ func TestMetricsWithMutualTLS(t *testing.T) {
 
 // Readers that are not Go's.
 func TestMetricsWithCurlAndOpenSSL(t *testing.T) {
-	testneed.Tool(t, "curl")
-	testneed.Tool(t, "openssl")
+	testenv.Tool(t, "curl")
+	testenv.Tool(t, "openssl")
 	h := scraped(t)
 	if _, _, err := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "prometheus", DNS: []string{"prometheus.example"}})).WritePEM(h.dir, "prom"); err != nil {
 		t.Fatal(err)

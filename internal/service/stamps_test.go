@@ -13,8 +13,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
-	"github.com/sslgate/sslgate/internal/testpki"
 )
 
 // A change of any kind to a file that is in use, or that a refused configuration

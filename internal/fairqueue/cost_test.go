@@ -1,0 +1,156 @@
+package fairqueue
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/clientkey"
+	"github.com/sslgate/sslgate/internal/work"
+)
+
+// many begins and ends handshakes of one client until it would have to wait,
+// and says how many there were.
+func many(t *testing.T, q *Queue, client byte, cost work.Units) (n int) {
+	t.Helper()
+	for ; n < 10000; n++ {
+		if q.Stats().Waiting != 0 {
+			t.Fatal("somebody waits")
+		}
+		q.mu.Lock()
+		c := q.clients[clientOf(client)]
+		wouldWait := c != nil && q.tokens(c) < 1
+		q.mu.Unlock()
+		if wouldWait {
+			return n
+		}
+		turn, err := q.Begin(t.Context(), addr(client))
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn.Cost(cost)
+		turn.End()
+		turn.End() // is paid once
+	}
+	return n
+}
+
+// A client's second is spent by work, not by the number of handshakes: what
+// costs ten times as much is had a tenth as often, what costs half twice.
+func TestCostIsSettled(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: 100, Waiting: 10}, func() time.Time { return now })
+	for i, c := range []struct {
+		cost work.Units
+		n    int
+	}{
+		{work.Ordinary, 100},
+		{10 * work.Ordinary, 10},
+		{100 * work.Ordinary, 1},
+		{1000 * work.Ordinary, 1}, // the bucket is overdrawn
+		{work.Ordinary / 2, 199},
+		{work.Ordinary / 10, 990},
+	} {
+		client := byte(i + 1)
+		if n := many(t, q, client, c.cost); n < c.n-c.n/50 || n > c.n+c.n/50+1 {
+			t.Errorf("at %d units each: %d handshakes in a second's worth, want %d", c.cost, n, c.n)
+		}
+	}
+	// The debt is paid off by time, and by nobody else.
+	now = now.Add(time.Second)
+	if n := many(t, q, 1, work.Ordinary); n < 99 || n > 101 {
+		t.Errorf("a second later: %d", n)
+	}
+	if n := many(t, q, 4, work.Ordinary); n != 0 {
+		t.Errorf("900 in debt, a second later: %d", n)
+	}
+	now = now.Add(9 * time.Second)
+	if n := many(t, q, 4, work.Ordinary); n < 98 || n > 101 {
+		t.Errorf("900 in debt, ten seconds later: %d", n)
+	}
+	if n := many(t, q, 50, work.Ordinary); n < 99 || n > 101 {
+		t.Errorf("another client: %d", n)
+	}
+}
+
+// What is charged outside a turn counts too, and somebody who waits already
+// waits on; a refund lets him go at once.
+func TestChargeWhileWaiting(t *testing.T) {
+	q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: 1, Waiting: 10}, nil)
+	first, err := q.Begin(t.Context(), addr(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error, 1)
+	go func() {
+		turn, err := q.Begin(ctx, addr(1))
+		if err == nil {
+			turn.End()
+		}
+		got <- err
+	}()
+	waitFor(t, func() bool { return q.Stats().Waiting == 1 })
+	q.Charge(addr(1), 3600*work.Ordinary)
+	if other, err := q.Begin(t.Context(), addr(2)); err != nil {
+		t.Error(err)
+	} else {
+		other.End()
+	}
+	first.Cost(0)
+	first.End()
+	q.mu.Lock()
+	c := q.clients[clientOf(1)]
+	if wait := time.Until(c.tokenAt); c.starvedAt < 0 || wait < maxDebt-10*time.Second || wait > maxDebt+10*time.Second {
+		t.Errorf("it is let in after %s", wait)
+	}
+	q.pay(c, -maxDebt.Seconds()-1)
+	q.dispatch()
+	q.mu.Unlock()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	cancel()
+}
+
+// What is charged outside turns shuts nobody out for longer than maxDebt, however
+// much it is, and what a turn costs is paid all the same.
+func TestDebtHasAFloor(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		charge func(q *Queue)
+		after  time.Duration // until the bucket is empty, and no longer overdrawn
+	}{
+		{"once", func(q *Queue) { q.Charge(addr(1), 1e9*work.Ordinary) }, maxDebt},
+		{"again and again", func(q *Queue) {
+			for range 10_000 {
+				q.Charge(addr(1), work.Ordinary)
+			}
+		}, maxDebt},
+		{"less than that", func(q *Queue) { q.Charge(addr(1), 60*work.Ordinary) }, 5 * time.Second},
+		{"in debt by a turn already", func(q *Queue) {
+			turn, err := q.Begin(t.Context(), addr(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			turn.Cost(1210 * work.Ordinary)
+			turn.End()
+			q.Charge(addr(1), 1e6*work.Ordinary)
+		}, 2 * maxDebt},
+	} {
+		now := time.Unix(1e9, 0)
+		q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: 10, Waiting: 10}, func() time.Time { return now })
+		c.charge(q)
+		now = now.Add(c.after)
+		if n := many(t, q, 1, work.Ordinary); n != 0 {
+			t.Errorf("%s: %d handshakes after %s", c.name, n, c.after)
+		}
+		now = now.Add(time.Second)
+		if n := many(t, q, 1, work.Ordinary); n < 9 || n > 10 {
+			t.Errorf("%s: %d handshakes a second later", c.name, n)
+		}
+	}
+}
+
+func clientOf(n byte) netip.Prefix { return clientkey.Of(addr(n)) }

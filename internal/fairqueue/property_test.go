@@ -1,0 +1,267 @@
+package fairqueue
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sslgate/sslgate/internal/clientkey"
+)
+
+// model drives a queue without goroutines: the turns that a Begin would wait
+// for lie here.
+type model struct {
+	q   *Queue
+	now time.Time
+	run []*client // one for each handshake that is worked at
+	off []paused  // those that wait for somebody
+	all []*waiter
+	// since counts, for each client that could have begun all the while, the
+	// turns that others got since its own last one, or since it came to wait.
+	since map[*client]map[*client]int
+	limit int
+	debt  float64 // the most that was taken out of buckets
+}
+
+type paused struct {
+	c       *client
+	counted bool // for its client
+}
+
+type waiter struct {
+	c *client
+	t *place
+}
+
+func (m *model) begin(n int) {
+	q := m.q
+	c := q.client(clientkey.Of(addr(byte(n))))
+	m.wait(c, &place{done: make(chan struct{})})
+}
+
+// resume has a paused handshake ask for its turn again.
+func (m *model) resume(p paused) {
+	c := p.c
+	if !p.counted {
+		c = m.q.client(c.key)
+	}
+	m.wait(c, &place{done: make(chan struct{}), again: true, counted: p.counted})
+}
+
+// wait stands in the line.
+func (m *model) wait(c *client, t *place) {
+	q := m.q
+	m.all = append(m.all, &waiter{c, t})
+	q.limits.InFlight, m.limit = 0, q.limits.InFlight // m.dispatch gives the turns
+	q.stand(c, t)
+	q.limits.InFlight = m.limit
+	m.dispatch()
+	for q.waiting > q.limits.Waiting && t.at != nil {
+		most := 0
+		for _, c := range q.clients {
+			most = max(most, c.waiting.Len())
+		}
+		if q.most.first().waiting.Len() != most {
+			panic("the one that loses is not the one with the most waiting")
+		}
+		lost := &waiter{q.most.first(), q.most.first().waiting.last()}
+		q.refuse(lost.c)
+		m.lost(lost)
+	}
+	m.settle()
+}
+
+// dispatch watches one turn after the other.
+func (m *model) dispatch() {
+	q := m.q
+	limit := q.limits.InFlight
+	for {
+		before := map[*client]int{}
+		for _, c := range q.clients {
+			before[c] = c.waiting.Len()
+		}
+		could := map[*client]bool{}
+		for _, c := range q.clients {
+			could[c] = q.able(c) && (c.waiting.first().again || q.tokens(c) >= 1)
+		}
+		q.limits.InFlight = min(limit, q.inFlight+1) // one at a time
+		q.dispatch()
+		q.limits.InFlight = limit
+		var got *client
+		for c, n := range before {
+			if c.waiting.Len() < n {
+				got = c
+			}
+		}
+		if got == nil {
+			return
+		}
+		m.run = append(m.run, got)
+		delete(m.since, got)
+		for c, able := range could {
+			switch {
+			case c == got:
+			case !able:
+				delete(m.since, c)
+			default:
+				if m.since[c] == nil {
+					m.since[c] = map[*client]int{}
+				}
+				if m.since[c][got]++; m.since[c][got] > 1 {
+					panic("a client got two turns while another one that could begin got none")
+				}
+			}
+		}
+	}
+}
+
+// able says whether anybody of a client that waits could begin or go on, but
+// for a token.
+func (q *Queue) able(c *client) bool {
+	return c.waiting.lanes[0].Len() > 0 || c.waiting.Len() > 0 && c.inFlight < q.limits.InFlightPerClient
+}
+
+// lost is what wait does after a place was lost.
+func (m *model) lost(w *waiter) {
+	if w.t.counted {
+		w.c.inFlight--
+		m.q.place(w.c)
+		m.dispatch()
+	}
+}
+
+// pay settles with a client: it has cost more than it has paid, or less.
+func (m *model) pay(t *rapid.T) {
+	c := m.q.client(clientkey.Of(addr(byte(rapid.IntRange(1, 5).Draw(t, "who pays")))))
+	cost := rapid.Float64Range(-1, 40).Draw(t, "how much")
+	m.debt += max(cost, 0)
+	m.q.pay(c, cost)
+	m.dispatch()
+}
+
+// pause takes a handshake out of the work, or one that is out of it in again.
+func (m *model) pause(t *rapid.T) {
+	if len(m.off) > 0 && rapid.Bool().Draw(t, "resumes") {
+		p := m.off[0]
+		m.off = m.off[1:]
+		m.resume(p)
+		return
+	}
+	if len(m.run) == 0 {
+		return
+	}
+	c := m.run[0]
+	m.run = m.run[1:]
+	counted := rapid.Bool().Draw(t, "for its client")
+	m.q.inFlight--
+	if !counted {
+		c.inFlight--
+		m.q.place(c)
+	}
+	m.off = append(m.off, paused{c, counted})
+	m.dispatch()
+}
+
+// settle takes out what waits no longer.
+func (m *model) settle() {
+	var left []*waiter
+	for _, w := range m.all {
+		if w.t.at != nil {
+			left = append(left, w)
+		}
+	}
+	m.all = left
+	for c := range m.since {
+		if c.waiting.Len() == 0 { // who comes to wait again begins anew
+			delete(m.since, c)
+		}
+	}
+}
+
+// Whatever comes and goes: nobody who could begin is passed over twice by
+// anybody, no slot stays free while somebody could have it, every bound holds,
+// and nothing is lost or counted twice.
+func TestFairness(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{now: time.Unix(1e9, 0), since: map[*client]map[*client]int{}}
+		m.q = New(Limits{
+			InFlight:          rapid.IntRange(1, 6).Draw(t, "in flight"),
+			InFlightPerClient: rapid.IntRange(1, 4).Draw(t, "per client"),
+			PerSecond:         rapid.IntRange(1, 30).Draw(t, "per second"),
+			Waiting:           rapid.IntRange(1, 12).Draw(t, "waiting"),
+		}, func() time.Time { return m.now })
+		defer func() {
+			if m.q.timer != nil {
+				m.q.timer.Stop()
+			}
+		}()
+		m.q.mu.Lock() // the timer is not to run: time is the model's
+		defer m.q.mu.Unlock()
+		for range rapid.IntRange(1, 120).Draw(t, "steps") {
+			switch rapid.IntRange(0, 12).Draw(t, "what") {
+			case 0, 1, 2, 3:
+				m.begin(rapid.IntRange(1, 5).Draw(t, "who"))
+			case 4, 5, 6:
+				if len(m.run) > 0 {
+					i := rapid.IntRange(0, len(m.run)-1).Draw(t, "ends")
+					c := m.run[i]
+					m.run = append(m.run[:i], m.run[i+1:]...)
+					c.inFlight--
+					m.q.inFlight--
+					m.q.place(c)
+					m.dispatch()
+				}
+			case 7:
+				if len(m.all) > 0 {
+					w := m.all[rapid.IntRange(0, len(m.all)-1).Draw(t, "gives up")]
+					m.q.drop(w.c, w.t)
+					m.lost(w)
+				}
+			case 8:
+				m.pause(t)
+			case 12:
+				m.pay(t)
+			default:
+				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "ms")) * time.Millisecond)
+				m.dispatch()
+			}
+			m.settle()
+			m.check(t)
+		}
+	})
+}
+
+func (m *model) check(t *rapid.T) {
+	q := m.q
+	if q.inFlight != len(m.run) || q.inFlight > q.limits.InFlight {
+		t.Fatalf("%d in flight, counted as %d, at most %d", len(m.run), q.inFlight, q.limits.InFlight)
+	}
+	if q.waiting != len(m.all) || q.waiting > q.limits.Waiting {
+		t.Fatalf("%d wait, counted as %d, at most %d", len(m.all), q.waiting, q.limits.Waiting)
+	}
+	inRound := map[*client]bool{}
+	for e := q.ready.Front(); e != nil; e = e.Next() {
+		inRound[e.Value.(*client)] = true
+	}
+	waiting := 0
+	for _, c := range q.clients {
+		waiting += c.waiting.Len()
+		if c.inFlight < 0 || c.inFlight > q.limits.InFlightPerClient || c.tokens < -m.debt-1e-6 || c.tokens > float64(q.limits.PerSecond) {
+			t.Fatalf("client %s: %d in flight, %f tokens", c.key, c.inFlight, c.tokens)
+		}
+		if inRound[c] != (c.round != nil) || (c.mostAt >= 0) != (c.waiting.Len() > 0) {
+			t.Fatalf("client %s is not where it says", c.key)
+		}
+		able := q.able(c)
+		if (c.round != nil || c.starvedAt >= 0) != able {
+			t.Fatalf("client %s could begin: %v, but it is in round: %v, starved: %v", c.key, able, c.round != nil, c.starvedAt >= 0)
+		}
+	}
+	if waiting != q.waiting {
+		t.Fatalf("the clients have %d waiting, the queue %d", waiting, q.waiting)
+	}
+	if q.inFlight < q.limits.InFlight && q.ready.Len() > 0 {
+		t.Fatal("a slot is free while somebody could have it")
+	}
+}

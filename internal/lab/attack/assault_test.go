@@ -1,0 +1,124 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The hello of an attacker is one that a gateway cannot tell from others.
+func TestHelloIsWhole(t *testing.T) {
+	hello := helloOf(&tls.Config{ServerName: "pay.example", InsecureSkipVerify: true})
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	go func() { _, _ = far.Write(hello) }()
+	got, _, err := handshake.Peek(context.Background(), near, handshake.MaxHello)
+	if err != nil || got.ServerName != "pay.example" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Every kind does what it says to a server that has no limits.
+func TestKinds(t *testing.T) {
+	ca := testpki.Must(testpki.NewCA(testpki.Options{}))
+	cfg := &tls.Config{Certificates: []tls.Certificate{testpki.Must(ca.Issue(testpki.Leaf{DNS: []string{"pay.example"}})).TLS()}}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				first := make([]byte, 4)
+				n, _ := io.ReadFull(c, first)
+				if n == 4 && string(first) == "ping" {
+					_, _ = c.Write(first)
+				} else if n == 4 && first[0] == 22 { // a TLS handshake record
+					if tls.Server(replay{c, io.MultiReader(bytes.NewReader(first), c)}, cfg).Handshake() == nil {
+						return
+					}
+				}
+				_, _ = io.Copy(io.Discard, c)
+			}()
+		}
+	}()
+	t.Cleanup(func() { _ = ln.Close() })
+	to := netip.MustParseAddrPort(ln.Addr().String())
+	for _, kind := range append(Kinds(), Clients) {
+		if kind == Fragments { // needs a raw socket: the end-to-end tests have one
+			continue
+		}
+		t.Run(string(kind), func(t *testing.T) {
+			job, err := json.Marshal(Job{
+				Kind: kind, From: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, To: []netip.AddrPort{to}, Name: "pay.example",
+				Plain: true, Say: []byte("ping"), Workers: 2, For: 300 * time.Millisecond,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, inW := io.Pipe()
+			defer inW.Close()
+			go func() { _, _ = io.WriteString(inW, "go\n") }()
+			var out bytes.Buffer
+			if err := Main(string(job), in, &out); err != nil {
+				t.Fatal(err)
+			}
+			ready, result, _ := strings.Cut(out.String(), "\n")
+			var d Done
+			if err := json.Unmarshal([]byte(result), &d); err != nil || ready != "ready" {
+				t.Fatalf("%q: %v", out.String(), err)
+			}
+			switch kind {
+			case Connections, Drips, Windows, Uploads, Hellos, Plain, Shares, Suites, Extensions:
+				if d.Made != 2 || d.Held != 2 {
+					t.Errorf("%+v", d)
+				}
+			case Handshakes, Chains:
+				if d.Made < 4 || d.Ended < 2 {
+					t.Errorf("%+v", d)
+				}
+			case Clients:
+				if d.Good < 4 || d.Ended != 0 {
+					t.Errorf("%+v", d)
+				}
+			}
+			if d.Refused != 0 || d.Error != "" {
+				t.Errorf("%+v", d)
+			}
+		})
+	}
+	for _, bad := range []string{"", "{}", `{"Kind":"drips","Workers":1,"For":1}`, `{"Workers":100000,"From":["127.0.0.1"],"To":["127.0.0.1:1"],"For":1}`} {
+		if err := Main(bad, strings.NewReader("go\n"), io.Discard); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+// replay reads what was read already, and then on.
+type replay struct {
+	net.Conn
+	r io.Reader
+}
+
+func (r replay) Read(b []byte) (int, error) { return r.r.Read(b) }

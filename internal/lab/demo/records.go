@@ -1,0 +1,84 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/diagram"
+)
+
+// records follows the gateway's audit file.
+type records struct {
+	path   string
+	offset int64
+	found  map[string]json.RawMessage // first record of each client address and port
+}
+
+// recordTimeout is how long a record may take after the client is done: the
+// gateway writes it when both sides are, and waits a moment for a client that
+// was refused to take its alert. It is long, for the machine may be busy.
+const recordTimeout = time.Minute
+
+func newRecords(path string) *records {
+	return &records{path: path, found: map[string]json.RawMessage{}}
+}
+
+// wait returns the record of the client, as it is shown and as it is written.
+func (r *records) wait(ctx context.Context, client netip.AddrPort) (*diagram.Record, json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	for {
+		if err := r.read(); err != nil {
+			return nil, nil, err
+		}
+		if raw, ok := r.found[client.String()]; ok {
+			rec, err := diagram.ParseRecord(raw)
+			return rec, raw, err
+		}
+		pause(ctx, 10*time.Millisecond)
+		if ctx.Err() != nil {
+			return nil, nil, fmt.Errorf("no audit record of %s came within %s", client, recordTimeout)
+		}
+	}
+}
+
+// read takes in the whole lines that were added.
+func (r *records) read() error {
+	f, err := os.Open(r.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if _, err := f.Seek(r.offset, io.SeekStart); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	for {
+		line, rest, whole := bytes.Cut(b, []byte("\n"))
+		if !whole {
+			return nil
+		}
+		r.offset += int64(len(line)) + 1
+		b = rest
+		rec, err := diagram.ParseRecord(line)
+		if err != nil {
+			return err
+		}
+		if _, ok := r.found[rec.Client]; !ok {
+			r.found[rec.Client] = append(json.RawMessage(nil), line...)
+		}
+	}
+}

@@ -1,0 +1,19 @@
+package testenv
+
+import (
+	"os"
+	"os/signal"
+	"testing"
+)
+
+// Signals gives these signals their default action in the programs that the test
+// starts until it ends. A signal that is ignored stays so in every program that is
+// started: nohup ignores SIGHUP, and a shell's "command &" ignores SIGINT and
+// SIGQUIT. A shell cannot even trap such a signal (POSIX, section 2.12). A signal
+// that is handled has its default action after execve(2).
+func Signals(t testing.TB, sigs ...os.Signal) {
+	t.Helper()
+	ignored := make(chan os.Signal, 1)
+	signal.Notify(ignored, sigs...)
+	t.Cleanup(func() { signal.Stop(ignored) })
+}

@@ -1,0 +1,50 @@
+// Package testenv says what a test needs of the machine. Where it is missing
+// the test is skipped with the reason; under CI=true that is a failure,
+// because there everything must run.
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Missing skips the test, or fails it under CI=true, with what the machine
+// does not have.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("under CI=true nothing may be skipped: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// Root skips unless the test runs as root.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Missing(t, "needs root: run scripts/test as root")
+	}
+}
+
+// TUN skips unless the test runs as root and /dev/net/tun can be opened.
+func TUN(t testing.TB) {
+	t.Helper()
+	Root(t)
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		Missing(t, "needs the TUN driver: %v", err)
+		return
+	}
+	_ = f.Close()
+}
+
+// Tool skips unless the program is installed, and returns its path.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, "needs %s: run scripts/test, it installs what the tests need", name)
+	}
+	return path
+}
