@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,29 +17,9 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// auditLine is what explain needs of a record of the audit log.
+// auditLine is a record of the audit log, and where it stands.
 type auditLine struct {
-	ID          string   `json:"id"`
-	Time        string   `json:"time"`
-	Client      string   `json:"client"`
-	Destination string   `json:"destination"`
-	SNI         string   `json:"sni,omitempty"`
-	ALPN        []string `json:"alpn_offered,omitempty"`
-	Policy      string   `json:"policy,omitempty"`
-	CRLs        string   `json:"crls,omitempty"`
-	Rule        string   `json:"rule,omitempty"`
-	Verdict     string   `json:"verdict"`
-	Reason      string   `json:"reason"`
-	Detail      string   `json:"detail,omitempty"`
-	Step        int      `json:"step"`
-	Leg         *struct {
-		Version string `json:"version"`
-	} `json:"client_leg,omitempty"`
-	Peer *struct {
-		Subject string   `json:"subject"`
-		SANs    []string `json:"sans,omitempty"`
-	} `json:"peer,omitempty"`
-
+	*audit.Parsed
 	place string // "line 3" of the log
 }
 
@@ -116,13 +95,12 @@ func scanFlow(r io.Reader, id string) (found *auditLine, bad []badLine, err erro
 		if !strings.Contains(s.Text(), id) {
 			continue
 		}
-		line, err := parseAuditLine(s.Bytes())
+		line, err := audit.Parse(s.Bytes())
 		switch {
 		case err != nil && len(bad) < maxBadLines:
 			bad = append(bad, badLine{n, fmt.Errorf("line %d, %w", n, err)})
 		case err == nil && line.ID == id:
-			line.place = fmt.Sprintf("line %d", n)
-			found = line
+			found = &auditLine{Parsed: line, place: fmt.Sprintf("line %d", n)}
 		}
 	}
 	switch {
@@ -132,30 +110,6 @@ func scanFlow(r io.Reader, id string) (found *auditLine, bad []badLine, err erro
 		return nil, nil, fmt.Errorf("line %d: %w", n, s.Err())
 	}
 	return found, bad, nil
-}
-
-// parseAuditLine reads one record; the error says at which column it is none.
-func parseAuditLine(text []byte) (*auditLine, error) {
-	line := &auditLine{}
-	err := json.Unmarshal(text, line)
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case err == nil:
-		return line, nil
-	case errors.As(err, &syntax):
-		return nil, fmt.Errorf("column %d: %w", syntax.Offset, err)
-	case errors.As(err, &kind):
-		return nil, fmt.Errorf("column %d: %s is no %s", kind.Offset, field(kind.Field), kind.Type)
-	}
-	return nil, fmt.Errorf("column 1: %w", err)
-}
-
-func field(name string) string {
-	if name == "" {
-		return "the line"
-	}
-	return "field " + name
 }
 
 // settle ends an explanation at the certificate, of which the log has the
@@ -196,8 +150,8 @@ func (a *auditLine) facts() (policy.Facts, error) {
 		return f, nil // decided by the first packet
 	}
 	h := policytest.Hello{SNI: a.SNI, ALPN: a.ALPN}
-	if a.Leg != nil {
-		h.Versions = []string{a.Leg.Version}
+	if a.ClientLeg != nil {
+		h.Versions = []string{a.ClientLeg.Version}
 	}
 	if f.Hello, err = h.ClientHello(); err != nil {
 		return f, fmt.Errorf("%s: flow %q: its hello cannot be made again: %w", a.place, a.ID, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
@@ -79,14 +80,14 @@ func printTraced(w io.Writer, raw json.RawMessage, asJSON, between bool) error {
 	if asJSON {
 		return writeJSON(w, raw)
 	}
-	r, err := diagram.ParseRecord(raw)
+	r, err := audit.Parse(raw)
 	if err != nil {
-		return err
+		return fmt.Errorf("audit record: %w", err)
 	}
 	if between {
 		fmt.Fprintf(w, "\n%s\n\n", strings.Repeat("-", 80))
 	}
 	fmt.Fprint(w, diagram.Field("flow", r.ID+" "+r.Time))
-	_, err = io.WriteString(w, r.Block())
+	_, err = io.WriteString(w, diagram.Block(r))
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
@@ -265,15 +266,15 @@ func (s *Server) flow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	raw, err := EncodeRecord(rec)
-	var parsed *diagram.Record
+	var parsed *audit.Parsed
 	if err == nil {
-		parsed, err = diagram.ParseRecord(raw)
+		parsed, err = audit.Parse(raw)
 	}
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	answer(w, http.StatusOK, FlowDetail{Record: raw, Picture: parsed.Block()})
+	answer(w, http.StatusOK, FlowDetail{Record: raw, Picture: diagram.Block(parsed)})
 }
 
 func (s *Server) recent(w http.ResponseWriter, r *http.Request) {

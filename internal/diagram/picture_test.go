@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
@@ -131,29 +132,19 @@ const line = `{"id":"7","time":"2026-11-23T15:00:00Z","client":"10.77.1.2:20010"
 	`{"step":6,"from":"us","message":"Alert","at_us":2100,"size":2,"alert":"bad_certificate(42)"}]}`
 
 func TestBlock(t *testing.T) {
-	r, err := diagram.ParseRecord([]byte(line))
+	r, err := audit.Parse([]byte(line))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := r.Block()
+	got := diagram.Block(r)
 	golden(t, "block", got)
 	fits(t, got)
 	r.Peer.Proven, r.Rule = true, ""
-	if got := r.Block(); !strings.Contains(got, "proven: CN=pay") || strings.Contains(got, "never proven") || !strings.Contains(got, "none: the default, deny") {
+	if got := diagram.Block(r); !strings.Contains(got, "proven: CN=pay") || strings.Contains(got, "never proven") || !strings.Contains(got, "none: the default, deny") {
 		t.Error(got)
 	}
-	if _, err := diagram.ParseRecord([]byte("{")); err == nil {
+	if _, err := audit.Parse([]byte("{")); err == nil {
 		t.Error("half a line is taken")
-	}
-}
-
-func TestAlertNumber(t *testing.T) {
-	for text, want := range map[string]handshake.Alert{
-		"unknown_ca(48)": 48, "alert(200)": 200, "": none, "x": none, "x(300)": none, "x(-1)": none, "(": none,
-	} {
-		if got := diagram.AlertNumber(text); got != want {
-			t.Errorf("%q is %d, want %d", text, got, want)
-		}
 	}
 }
 
@@ -162,14 +153,14 @@ func FuzzBlock(f *testing.F) {
 	f.Add([]byte(line))
 	f.Add([]byte(`{"rule":"\u001b[2J","ledger":[{"step":255,"from":"peer","message":"` + strings.Repeat("é", 90) + `"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := diagram.ParseRecord(b)
+		r, err := audit.Parse(b)
 		if err != nil {
 			if r != nil {
 				t.Error("an error and a record")
 			}
 			return
 		}
-		fits(t, r.Block())
+		fits(t, diagram.Block(r))
 		if _, err := json.Marshal(r); err != nil {
 			t.Error(err)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/diagram"
+	"github.com/sslgate/sslgate/internal/audit"
 )
 
 // reply is the head of an answer whose body was read.
@@ -98,7 +98,7 @@ func TestFlowsLiveAndEnded(t *testing.T) {
 	if err != nil || !ok || d.Flow != nil {
 		t.Fatalf("finished: %+v %v %v", d, ok, err)
 	}
-	r, err := diagram.ParseRecord(d.Record)
+	r, err := audit.Parse(d.Record)
 	if err != nil || r.End != "ended_by_operator" || r.Verdict != "allowed" || !strings.Contains(d.Picture, "ended_by_operator") {
 		t.Errorf("record %+v %v\n%s", r, err, d.Picture)
 	}
@@ -110,7 +110,7 @@ func TestTrace(t *testing.T) {
 	h := newHouse(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	got := make(chan *diagram.Record, 10)
+	got := make(chan *audit.Parsed, 10)
 	begun := make(chan struct{}, 10)
 	done := make(chan error, 1)
 	go func() {
@@ -119,7 +119,7 @@ func TestTrace(t *testing.T) {
 				begun <- struct{}{}
 				return nil
 			}
-			r, err := diagram.ParseRecord(l.Record)
+			r, err := audit.Parse(l.Record)
 			got <- r
 			return err
 		})

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/sslgate/sslgate/internal/diagram"
+	"github.com/sslgate/sslgate/internal/audit"
 )
 
 // Result is a scenario with what came of it.
 type Result struct {
 	Scenario Scenario
-	Record   *diagram.Record // nil where none is wanted
+	Record   *audit.Parsed // nil where none is wanted
 	raw      json.RawMessage
 	outcome
 
@@ -48,7 +48,7 @@ func (r *Result) judge() {
 	r.OK = len(r.Differences) == 0
 }
 
-func proof(rec *diagram.Record) Proof {
+func proof(rec *audit.Parsed) Proof {
 	switch {
 	case rec.Peer == nil:
 		return NotShown

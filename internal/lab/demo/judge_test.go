@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/diagram"
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -25,11 +25,11 @@ func fake(change func(*Result)) *Result {
 	s := Scenario{Name: "expired", Title: "an expired certificate", Want: refused("pay", reason.Expired, SeenAlert, Claimed)}
 	r := &Result{
 		Scenario: s,
-		Record: &diagram.Record{
+		Record: &audit.Parsed{
 			Client: "10.77.1.2:20010", Destination: "10.77.2.10:443", SNI: "pay.demo.test", Rule: "pay", Verdict: "refused",
 			Reason: "certificate_expired", AlertWanted: "certificate_expired(45)", AlertSent: "bad_certificate(42)",
-			Peer:   &diagram.Subject{Subject: "CN=pay"},
-			Ledger: []diagram.Line{{Step: 1, From: "peer", Message: "ClientHello", AtUs: 100, Size: 500, Facts: "TLS 1.3"}},
+			Peer:   &audit.ParsedPeer{Subject: "CN=pay"},
+			Ledger: []audit.ParsedEntry{{Step: 1, From: "peer", Message: "ClientHello", AtUs: 100, Size: 500, Facts: "TLS 1.3"}},
 		},
 		raw: json.RawMessage(`{"id":"1"}`),
 		outcome: outcome{

@@ -11,7 +11,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/diagram"
+	"github.com/sslgate/sslgate/internal/audit"
 )
 
 // records follows the gateway's audit file.
@@ -31,7 +31,7 @@ func newRecords(path string) *records {
 }
 
 // wait returns the record of the client, as it is shown and as it is written.
-func (r *records) wait(ctx context.Context, client netip.AddrPort) (*diagram.Record, json.RawMessage, error) {
+func (r *records) wait(ctx context.Context, client netip.AddrPort) (*audit.Parsed, json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
 	for {
@@ -39,7 +39,7 @@ func (r *records) wait(ctx context.Context, client netip.AddrPort) (*diagram.Rec
 			return nil, nil, err
 		}
 		if raw, ok := r.found[client.String()]; ok {
-			rec, err := diagram.ParseRecord(raw)
+			rec, err := audit.Parse(raw)
 			return rec, raw, err
 		}
 		pause(ctx, 10*time.Millisecond)
@@ -73,9 +73,9 @@ func (r *records) read() error {
 		}
 		r.offset += int64(len(line)) + 1
 		b = rest
-		rec, err := diagram.ParseRecord(line)
+		rec, err := audit.Parse(line)
 		if err != nil {
-			return err
+			return fmt.Errorf("audit record: %w", err)
 		}
 		if _, ok := r.found[rec.Client]; !ok {
 			r.found[rec.Client] = append(json.RawMessage(nil), line...)

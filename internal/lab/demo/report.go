@@ -96,7 +96,7 @@ func (r *Result) block() string {
 	b.WriteString(rule(r.Scenario.Name))
 	b.WriteString(r.Scenario.Title + "\n")
 	if r.Record != nil {
-		b.WriteString(r.Record.Block())
+		b.WriteString(diagram.Block(r.Record))
 	} else {
 		fmt.Fprintf(&b, "%s -> %s\n", r.from, r.to)
 	}

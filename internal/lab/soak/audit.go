@@ -3,7 +3,6 @@ package soak
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -80,8 +79,8 @@ func (t *tail) moved(f *os.File) bool {
 }
 
 func (t *tail) line(b []byte) {
-	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
+	r, err := parseRecord(b)
+	if err != nil {
 		t.book.complain("a line of the audit log is no record: %v: %.200q", err, b)
 		return
 	}

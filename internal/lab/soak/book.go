@@ -2,6 +2,7 @@ package soak
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/audit"
 )
 
 // key names a connection as the client and the audit record do. The ports of
@@ -35,22 +38,25 @@ type want struct {
 	exact     bool
 }
 
-// record is what is read of an audit record.
+// record is an audit record, its times and addresses read.
 type record struct {
-	Time        time.Time      `json:"time"`
-	Client      netip.AddrPort `json:"client"`
-	Destination netip.AddrPort `json:"destination"`
-	Rule        string         `json:"rule"`
-	Verdict     string         `json:"verdict"`
-	Reason      string         `json:"reason"`
-	Detail      string         `json:"detail"`
-	Dialed      string         `json:"dialed"`
-	Up          int64          `json:"bytes_up"`
-	Down        int64          `json:"bytes_down"`
-	End         string         `json:"end"`
-	EndDetail   string         `json:"end_detail"`
-	Suppressed  int64          `json:"suppressed"`
-	SuppFlows   int64          `json:"suppressed_flows"`
+	audit.Parsed
+	Time                time.Time
+	Client, Destination netip.AddrPort
+}
+
+// parseRecord reads a line of the audit log.
+func parseRecord(line []byte) (r record, err error) {
+	parsed, err := audit.Parse(line)
+	if err != nil {
+		return r, err
+	}
+	r.Parsed = *parsed
+	var errs [3]error
+	r.Time, errs[0] = time.Parse(time.RFC3339Nano, r.Parsed.Time)
+	r.Client, errs[1] = netip.ParseAddrPort(r.Parsed.Client)
+	r.Destination, errs[2] = netip.ParseAddrPort(r.Parsed.Destination)
+	return r, errors.Join(errs[:]...)
 }
 
 func (r *record) key() key {
@@ -158,10 +164,10 @@ func (b *book) record(r record) {
 	b.records[k] = append(b.records[k], r)
 	b.written++
 	b.decisions[decided{orDefault(r.Rule), r.Verdict, r.Reason}]++
-	b.up += r.Up
-	b.down += r.Down
+	b.up += r.BytesUp
+	b.down += r.BytesDown
 	b.suppressed += r.Suppressed
-	b.suppFlows += r.SuppFlows
+	b.suppFlows += r.SuppressedFlows
 	if r.Dialed != "" {
 		b.dialed++
 		if r.Verdict == "allowed" {
@@ -232,20 +238,20 @@ func (b *book) compare(w *want, r *record) {
 	delete(b.origins, w.id)
 	switch {
 	case r.Verdict != "allowed":
-		if reached || r.Up != 0 || r.Down != 0 {
-			wrong("refused, and still %d bytes up and %d down, origin reached: %v", r.Up, r.Down, reached)
+		if reached || r.BytesUp != 0 || r.BytesDown != 0 {
+			wrong("refused, and still %d bytes up and %d down, origin reached: %v", r.BytesUp, r.BytesDown, reached)
 		}
 	case w.exact:
-		if !reached || w.sent != r.Up || r.Up != s.in || w.got != r.Down || r.Down != s.out {
+		if !reached || w.sent != r.BytesUp || r.BytesUp != s.in || w.got != r.BytesDown || r.BytesDown != s.out {
 			wrong("bytes up: client %d, record %d, origin %d; down: origin %d, record %d, client %d",
-				w.sent, r.Up, s.in, s.out, r.Down, w.got)
+				w.sent, r.BytesUp, s.in, s.out, r.BytesDown, w.got)
 		}
 	default: // cut off: it says what was acknowledged until then, /metrics what was sent
-		b.cutUp += max(w.sent-r.Up, 0)
-		b.cutDown += max(s.out-r.Down, 0)
-		if w.sent < r.Up || reached && s.out < r.Down {
+		b.cutUp += max(w.sent-r.BytesUp, 0)
+		b.cutDown += max(s.out-r.BytesDown, 0)
+		if w.sent < r.BytesUp || reached && s.out < r.BytesDown {
 			wrong("cut off, bytes up: client %d, record %d, origin %d; down: origin %d, record %d, client %d",
-				w.sent, r.Up, s.in, s.out, r.Down, w.got)
+				w.sent, r.BytesUp, s.in, s.out, r.BytesDown, w.got)
 		}
 	}
 }

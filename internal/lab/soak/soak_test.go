@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
@@ -79,8 +80,8 @@ func TestBook(t *testing.T) {
 	k := key{ap("10.0.0.1:1000"), ap("10.0.0.2:443")}
 	at := time.Unix(1, 0)
 	good := want{key: k, kind: "k", outcomes: one(clean), begun: at, id: 7, sent: 10, got: 20, exact: true}
-	rec := record{Time: at, Client: k.client, Destination: k.destination, Verdict: "allowed", Reason: "verified", End: "closed", Up: 10, Down: 20, Dialed: "x"}
-	denied := record{Time: at, Client: k.client, Destination: k.destination, Verdict: "refused", Reason: "no_certificate"}
+	rec := record{audit.Parsed{Verdict: "allowed", Reason: "verified", End: "closed", BytesUp: 10, BytesDown: 20, Dialed: "x"}, at, k.client, k.destination}
+	denied := record{audit.Parsed{Verdict: "refused", Reason: "no_certificate"}, at, k.client, k.destination}
 	cut := want{key: k, kind: "k", outcomes: one("verified/client_reset"), begun: at, id: 7, sent: 12, got: 15}
 	cutRec := rec
 	cutRec.End = "client_reset"
@@ -96,15 +97,15 @@ func TestBook(t *testing.T) {
 		{"no record", []want{good}, nil, nil, "has no audit record"},
 		{"no client", nil, []record{rec}, nil, "that no client made"},
 		{"two records", []want{good}, []record{rec, rec}, map[uint64]served{7: {10, 20}}, "that no client made"},
-		{"one more byte up", []want{good}, []record{change(rec, func(r *record) { r.Up++ })}, map[uint64]served{7: {10, 20}}, "bytes up: client 10, record 11"},
-		{"one byte lost down", []want{good}, []record{change(rec, func(r *record) { r.Down-- })}, map[uint64]served{7: {10, 20}}, "record 19, client 20"},
+		{"one more byte up", []want{good}, []record{change(rec, func(r *record) { r.BytesUp++ })}, map[uint64]served{7: {10, 20}}, "bytes up: client 10, record 11"},
+		{"one byte lost down", []want{good}, []record{change(rec, func(r *record) { r.BytesDown-- })}, map[uint64]served{7: {10, 20}}, "record 19, client 20"},
 		{"origin saw less", []want{good}, []record{rec}, map[uint64]served{7: {9, 20}}, "origin 9"},
 		{"origin not reached", []want{good}, []record{rec}, nil, "origin 0"},
 		{"other end", []want{good}, []record{change(rec, func(r *record) { r.End = "idle_timeout" })}, map[uint64]served{7: {10, 20}}, `"verified/idle_timeout"`},
 		{"refused", []want{{key: k, kind: "k", outcomes: one("no_certificate"), begun: at, id: 7, sent: 5}}, []record{denied}, nil, ""},
 		{"refused, and served", []want{{key: k, kind: "k", outcomes: one("no_certificate"), begun: at, id: 7}}, []record{denied}, map[uint64]served{7: {5, 0}}, "origin reached: true"},
 		{"cut off", []want{cut}, []record{cutRec}, map[uint64]served{7: {10, 20}}, ""},
-		{"cut off, more than sent", []want{cut}, []record{change(cutRec, func(r *record) { r.Up = 13 })}, map[uint64]served{7: {10, 20}}, "cut off"},
+		{"cut off, more than sent", []want{cut}, []record{change(cutRec, func(r *record) { r.BytesUp = 13 })}, map[uint64]served{7: {10, 20}}, "cut off"},
 		{"unknown origin", nil, nil, map[uint64]served{9: {1, 1}}, "which no client made"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -159,7 +160,7 @@ sslgate_upstream_total{result="connected"} 1
 			t.Fatal(err)
 		}
 		b := newBook()
-		b.record(record{Rule: "pay", Verdict: "allowed", Reason: "verified", Up: 10, Down: 20, Dialed: "x"})
+		b.record(record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", BytesUp: 10, BytesDown: 20, Dialed: "x"}})
 		b.againstMetrics(m, c.accepted)
 		all := strings.Join(b.problems, "\n")
 		if (c.problem == "") != (all == "") || !strings.Contains(all, c.problem) {
