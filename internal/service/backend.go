@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -197,7 +196,7 @@ func (s *Service) Flows(f admin.Filter, limit int) (flows []admin.Flow, all int)
 		if full && f == (admin.Filter{}) {
 			return flows, len(live)
 		}
-		flow := toFlow(l.Brief(), l.Relaying())
+		flow := admin.FlowOf(l.Brief(), l.Relaying())
 		if !f.Live(&flow) {
 			continue
 		}
@@ -215,13 +214,13 @@ func (s *Service) Flow(id string) (*admin.FlowDetail, bool) {
 		return nil, false
 	}
 	st := l.Status()
-	flow := toFlow(st, l.Relaying())
+	flow := admin.FlowOf(st, l.Relaying())
 	drawn := diagram.Flow{
 		Client:      diagram.Leg{Entries: st.Ledger, Lost: st.LedgerLost},
 		Destination: diagram.Leg{Entries: st.DestLedger, Lost: st.DestLedgerLost},
 	}
 	return &admin.FlowDetail{
-		Flow: &flow, Ledger: toLedger(st.Ledger), DestinationLedger: toLedger(st.DestLedger), Picture: drawn.Draw(),
+		Flow: &flow, Ledger: admin.LedgerOf(st.Ledger), DestinationLedger: admin.LedgerOf(st.DestLedger), Picture: drawn.Draw(),
 	}, true
 }
 
@@ -246,7 +245,7 @@ func newest(all []*gateway.Live, n int) []admin.Flow {
 	slices.SortFunc(all, func(a, b *gateway.Live) int { return b.Start.Compare(a.Start) })
 	flows := []admin.Flow{}
 	for _, l := range all[:min(n, len(all))] {
-		flows = append(flows, toFlow(l.Brief(), l.Relaying()))
+		flows = append(flows, admin.FlowOf(l.Brief(), l.Relaying()))
 	}
 	return flows
 }
@@ -257,19 +256,7 @@ func (s *Service) Config() map[string]any { return config.View(*s.runtime().Conf
 // Revocation lists the CRLs in use and the sources without one, the first to
 // end first.
 func (s *Service) Revocation() []admin.RevocationList {
-	all := []admin.RevocationList{}
-	for name, a := range s.revocation.Stats().Authorities {
-		for _, l := range a.Lists {
-			all = append(all, admin.RevocationList{
-				Authority: name, Mode: a.Mode.String(), Source: l.Source, Issuer: l.Issuer, Number: l.Number,
-				ThisUpdate: l.ThisUpdate.UTC(), NextUpdate: l.NextUpdate.UTC(), Entries: l.Entries, State: l.State, Error: l.Error,
-			})
-		}
-	}
-	slices.SortFunc(all, func(a, b admin.RevocationList) int {
-		return cmp.Or(a.NextUpdate.Compare(b.NextUpdate), cmp.Compare(a.Authority, b.Authority), cmp.Compare(a.Source, b.Source))
-	})
-	return all
+	return admin.RevocationListsOf(s.revocation.Stats())
 }
 
 // LogLevel is what is logged.

@@ -1,17 +1,12 @@
 package service
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -30,10 +25,10 @@ func (s *Service) Certificates() []admin.Certificate {
 	}
 	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
 		for _, root := range rt.Environment.Authorities[name].Roots {
-			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
+			all = append(all, admin.CertificateOf(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
 		}
 		for _, ca := range rt.Environment.Authorities[name].Intermediates {
-			all = append(all, toCertificate(kindAuthority, name, rt.Config.Authorities[name].Intermediates, ca))
+			all = append(all, admin.CertificateOf(kindAuthority, name, rt.Config.Authorities[name].Intermediates, ca))
 		}
 	}
 	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
@@ -47,7 +42,7 @@ func identityCertificates(name string, c config.Identity, id policy.Identity) []
 	if id.Mint != nil {
 		if m, ok := id.Mint.(interface{ Chain() []*x509.Certificate }); ok {
 			for _, ca := range m.Chain() {
-				all = append(all, toCertificate(kindIdentity, name, c.Issuer, ca))
+				all = append(all, admin.CertificateOf(kindIdentity, name, c.Issuer, ca))
 			}
 		}
 		return all
@@ -58,17 +53,8 @@ func identityCertificates(name string, c config.Identity, id policy.Identity) []
 			file = c.Also[i-1].Certificate
 		}
 		if leaf := pair.Leaf; leaf != nil {
-			all = append(all, toCertificate(kindIdentity, name, file, leaf))
+			all = append(all, admin.CertificateOf(kindIdentity, name, file, leaf))
 		}
 	}
 	return all
-}
-
-func toCertificate(kind, name, file string, c *x509.Certificate) admin.Certificate {
-	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return admin.Certificate{
-		Kind: kind, Name: name, File: file, Subject: certname.Subject(c), Issuer: certname.Issuer(c), Serial: c.SerialNumber.Text(16),
-		SANs: certname.AltTexts(c.Extensions, escape.Text), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		DaysLeft: float64(c.NotAfter.Unix()-time.Now().Unix()) / (24 * 60 * 60), // a Duration ends after 292 years
-	}
 }

@@ -2,14 +2,11 @@ package service
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/memory"
@@ -100,47 +97,4 @@ func (s *Service) endIfRevoked(l *gateway.Live) {
 		s.log.Info("live flow ended", zap.String("id", l.ID), zap.String("reason", string(code)), zap.String("detail", detail))
 		l.End(code)
 	}
-}
-
-// authorityRevocations is what status says of each authority, by name.
-func authorityRevocations(st revocation.Stats) []admin.AuthorityRevocation {
-	all := []admin.AuthorityRevocation{}
-	for _, name := range slices.Sorted(maps.Keys(st.Authorities)) {
-		a := st.Authorities[name]
-		r := admin.AuthorityRevocation{
-			Authority: name, Mode: a.Mode.String(), OCSP: a.OCSP,
-			Good: a.Good, Revoked: a.Revoked, UnknownRefused: a.UnknownRefused, UnknownAllowed: a.UnknownAllowed,
-			OCSPAsked: a.OCSPAsked, OCSPFailures: a.OCSPFailures,
-		}
-		for _, l := range a.Lists {
-			r.State = worse(r.State, l.State)
-			if l.Error != "" {
-				r.Errors = append(r.Errors, l.Source+": "+l.Error)
-			}
-			if l.NextUpdate.IsZero() {
-				continue // a source that has given no list
-			}
-			r.Lists++
-			r.Entries += l.Entries
-			if r.NextUpdate == nil || l.NextUpdate.Before(*r.NextUpdate) {
-				until := l.NextUpdate.UTC()
-				r.NextUpdate = &until
-			}
-		}
-		if a.OCSPError != "" {
-			r.Errors = append(r.Errors, a.OCSP+": "+a.OCSPError)
-		}
-		r.Errors = slices.Compact(r.Errors) // a source's error stands at each of its lists
-		all = append(all, r)
-	}
-	return all
-}
-
-// worse is the worse of two states of lists.
-func worse(a, b string) string {
-	order := []string{"", "fresh", "late", "missing", "expired"}
-	if slices.Index(order, b) > slices.Index(order, a) {
-		return b
-	}
-	return a
 }

@@ -2,14 +2,9 @@ package service
 
 import (
 	"errors"
-	"time"
 
-	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
-	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/config"
-	"github.com/sslgate/sslgate/internal/escape"
-	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -24,11 +19,11 @@ func (s *Service) Status() admin.Status {
 	defer s.mu.Unlock()
 	return admin.Status{
 		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device),
-		Policy: s.rt.Set.ID(), CRLs: s.revocation.Digest(), Revocation: authorityRevocations(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
+		Policy: s.rt.Set.ID(), CRLs: s.revocation.Digest(), Revocation: admin.RevocationOf(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
-		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: shadowStatus(s.gateway.Shadow()), Memory: mem,
+		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: admin.ShadowOf(s.gateway.Shadow()), Memory: mem,
 	}
 }
 
@@ -40,21 +35,6 @@ func shadowOf(rt *config.Runtime) *policy.Shadow {
 	return policy.NewShadow(rt.Shadow)
 }
 
-func shadowStatus(s *policy.Shadow) *admin.Shadow {
-	if s == nil {
-		return nil
-	}
-	counts, flows, rest := s.Report()
-	st := &admin.Shadow{Policy: s.SetID(), Flows: flows, Rest: rest, Differences: []admin.Difference{}}
-	for _, c := range counts {
-		st.Differences = append(st.Differences, admin.Difference{
-			Kind: c.Kind.String(), Flows: c.Flows,
-			EnforcedRule: c.EnforcedRule, EnforcedReason: string(c.EnforcedReason), ShadowRule: c.ShadowRule, ShadowReason: string(c.ShadowReason),
-		})
-	}
-	return st
-}
-
 func (s *Service) repairs() uint64 {
 	if s.steering == nil {
 		return 0
@@ -64,15 +44,11 @@ func (s *Service) repairs() uint64 {
 
 // dropped is what the guard has dropped.
 func (s *Service) dropped() []admin.Dropped {
-	all := []admin.Dropped{}
 	if s.steering == nil {
-		return all
+		return []admin.Dropped{}
 	}
 	drops := s.steering.Drops()
-	for _, d := range drops.Counts {
-		all = append(all, admin.Dropped{Reason: d.Reason, Packets: d.Packets, Cause: d.Cause})
-	}
-	return all
+	return admin.DroppedOf(drops.Counts)
 }
 
 // droppedBy is dropped for the metrics, by reason: every reason there is.
@@ -117,27 +93,4 @@ func (s *Service) EndFlow(id string) error {
 	}
 	l.End(reason.EndOperator)
 	return nil
-}
-
-func toLedger(entries []handshake.Entry) []admin.LedgerEntry {
-	var all []admin.LedgerEntry
-	for _, e := range entries {
-		all = append(all, admin.LedgerEntry{
-			Step: int(e.Step), From: e.From.String(), Message: escape.String(e.Message, 0), AtUS: e.At.Microseconds(),
-			Size: e.Size, Facts: escape.String(e.Facts, 0), Alert: e.Alert.String(),
-		})
-	}
-	return all
-}
-
-func toFlow(st gateway.Status, relaying bool) admin.Flow {
-	f := admin.Flow{
-		ID: st.ID, Since: st.Start.UTC(), Age: time.Since(st.Start).Round(time.Millisecond).String(),
-		Client: st.Client.String(), Destination: st.Destination.String(), SNI: st.SNI, Rule: st.Rule,
-		Reason: string(st.Reason), Action: st.Action.String(), Step: int(st.Step), Relaying: relaying, BytesUp: st.BytesUp, BytesDown: st.BytesDown,
-	}
-	if st.Peer != nil {
-		f.Subject, f.SANs = certname.Subject(st.Peer.Leaf()), certname.AltTexts(st.Peer.Leaf().Extensions, escape.Text)
-	}
-	return f
 }
