@@ -70,40 +70,15 @@ func TestKinds(t *testing.T) {
 			continue
 		}
 		t.Run(string(kind), func(t *testing.T) {
-			job, err := json.Marshal(Job{
-				Kind: kind, From: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, To: []netip.AddrPort{to}, Name: "pay.example",
-				Plain: true, Say: []byte("ping"), Workers: 2, For: 300 * time.Millisecond,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			in, inW := io.Pipe()
-			defer inW.Close()
-			go func() { _, _ = io.WriteString(inW, "go\n") }()
-			var out bytes.Buffer
-			if err := Main(string(job), in, &out); err != nil {
-				t.Fatal(err)
-			}
-			ready, result, _ := strings.Cut(out.String(), "\n")
+			// A busy machine makes less in the same time: only what ten times as
+			// long does not bring either is missing.
 			var d Done
-			if err := json.Unmarshal([]byte(result), &d); err != nil || ready != "ready" {
-				t.Fatalf("%q: %v", out.String(), err)
-			}
-			switch kind {
-			case Connections, Drips, Windows, Uploads, Hellos, Plain, Shares, Suites, Extensions:
-				if d.Made != 2 || d.Held != 2 {
-					t.Errorf("%+v", d)
-				}
-			case Handshakes, Chains:
-				if d.Made < 4 || d.Ended < 2 {
-					t.Errorf("%+v", d)
-				}
-			case Clients:
-				if d.Good < 4 || d.Ended != 0 {
-					t.Errorf("%+v", d)
+			for _, long := range []time.Duration{300 * time.Millisecond, 3 * time.Second, 30 * time.Second} {
+				if d = attackOnce(t, kind, to, long); enough(kind, &d) {
+					break
 				}
 			}
-			if d.Refused != 0 || d.Error != "" {
+			if !enough(kind, &d) || d.Refused != 0 || d.Error != "" {
 				t.Errorf("%+v", d)
 			}
 		})
@@ -113,6 +88,43 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%q was taken", bad)
 		}
 	}
+}
+
+// enough says whether two workers did what they are there for.
+func enough(kind Kind, d *Done) bool {
+	switch kind {
+	case Connections, Drips, Windows, Uploads, Hellos, Plain, Shares, Suites, Extensions:
+		return d.Made == 2 && d.Held == 2
+	case Handshakes, Chains:
+		return d.Made >= 4 && d.Ended >= 2
+	case Clients:
+		return d.Good >= 4 && d.Ended == 0
+	}
+	return true
+}
+
+// attackOnce runs the job of one kind for so long.
+func attackOnce(t *testing.T, kind Kind, to netip.AddrPort, long time.Duration) (d Done) {
+	t.Helper()
+	job, err := json.Marshal(Job{
+		Kind: kind, From: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, To: []netip.AddrPort{to}, Name: "pay.example",
+		Plain: true, Say: []byte("ping"), Workers: 2, For: long,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, inW := io.Pipe()
+	defer inW.Close()
+	go func() { _, _ = io.WriteString(inW, "go\n") }()
+	var out bytes.Buffer
+	if err := Main(string(job), in, &out); err != nil {
+		t.Fatal(err)
+	}
+	ready, result, _ := strings.Cut(out.String(), "\n")
+	if err := json.Unmarshal([]byte(result), &d); err != nil || ready != "ready" {
+		t.Fatalf("%q: %v", out.String(), err)
+	}
+	return d
 }
 
 // replay reads what was read already, and then on.

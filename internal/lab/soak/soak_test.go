@@ -229,10 +229,10 @@ func TestTail(t *testing.T) {
 		}
 		_ = f.Close()
 	}
-	const line = `{"client":"10.0.0.1:1","destination":"10.0.0.2:443","verdict":"refused","reason":"no_rule"}` + "\n"
+	const line = `{"time":"2026-01-02T03:04:05.000006Z","client":"10.0.0.1:1","destination":"10.0.0.2:443","verdict":"refused","reason":"no_rule"}` + "\n"
 	wait := func(n int64) {
 		t.Helper()
-		for deadline := time.Now().Add(5 * time.Second); b.counts().written < n; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); b.counts().written < n; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%d records, want %d", b.counts().written, n)
 			}
@@ -249,7 +249,7 @@ func TestTail(t *testing.T) {
 	write(line + line)
 	wait(5)
 	write("no record\n")
-	for deadline := time.Now().Add(5 * time.Second); b.failed() == 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); b.failed() == 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 	}
 	cancel()
 	if err := <-done; err != nil || b.failed() != 1 || b.counts().written != 5 {
