@@ -1,5 +1,7 @@
 package admin
 
+//go:generate go test -run ^TestOpenAPI$ -update .
+
 import (
 	"bytes"
 	"encoding/json"
@@ -39,7 +41,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("openapi.json is not what the server does: go test ./internal/admin -run OpenAPI -update")
+		t.Error("openapi.json is not what the server does: go generate ./internal/admin")
 	}
 }
 

@@ -1,9 +1,12 @@
 // Command docgen writes docs/config.md from the comments of the structs that
 // sslgate.yaml is decoded into:
 //
-//	go run ./internal/config/docgen > docs/config.md
+//	go run ./internal/config/docgen
+//	go run ./internal/config/docgen -write
 //	go run ./internal/config/docgen -check
 package main
+
+//go:generate go run . -write
 
 import (
 	"bytes"
@@ -25,6 +28,7 @@ func main() {
 func run(args []string, stdout io.Writer) error {
 	fs := flag.NewFlagSet("docgen", flag.ContinueOnError)
 	check := fs.Bool("check", false, "compare with docs/config.md instead of printing")
+	write := fs.Bool("write", false, "write docs/config.md instead of printing")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -36,16 +40,20 @@ func run(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	page := filepath.Join(root, "docs", "config.md")
+	if *write {
+		return os.WriteFile(page, text, 0o644)
+	}
 	if !*check {
 		_, err = stdout.Write(text)
 		return err
 	}
-	have, err := os.ReadFile(filepath.Join(root, "docs", "config.md"))
+	have, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(have, text) {
-		return errors.New("docs/config.md is stale: go run ./internal/config/docgen > docs/config.md")
+		return errors.New("docs/config.md is stale: go generate ./internal/config/docgen")
 	}
 	return nil
 }
