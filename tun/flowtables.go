@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/nftables"
 	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // A flowtable of somebody else takes the packets of flows that are in it at the ingress
@@ -49,7 +51,7 @@ func flowtableTroubles(all []*nftables.Flowtable, own []string) []Trouble {
 			}
 			found = append(found, Trouble{Interface: ifc, Text: fmt.Sprintf(
 				"%s is in flowtable %s of table %s %s: connections that were there before the gateway pass uninspected until they end; `conntrack -F` ends all of them, of others too",
-				ifc, f.Name, FamilyName(f.Table.Family), f.Table.Name)})
+				ifc, f.Name, nftname.Family(f.Table.Family), f.Table.Name)})
 		}
 	}
 	return found

@@ -4,6 +4,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // The guard drops what would be forwarded uninspected. It names what may pass
@@ -179,7 +181,7 @@ func (b *tableBuilder) origin(chain *nftables.Chain) {
 	if b.cfg.AllPorts {
 		return
 	}
-	fromElsewhere := concat(load(expr.MetaKeyIIFNAME), notEqual(ifname(b.cfg.TUN)))
+	fromElsewhere := concat(load(expr.MetaKeyIIFNAME), notEqual(nftname.Interface(b.cfg.TUN)))
 	b.drops(chain, DropReversePath, b.tcpFrom(), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)), fromElsewhere, []expr.Any{
 		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
 	}, equal(native32(0)))

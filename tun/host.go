@@ -1,7 +1,6 @@
 package tun
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -11,23 +10,6 @@ import (
 // What was looked at before the start may change while the gateway runs: somebody
 // switches forwarding off, sets a strict filter, installs a firewall. Then nothing is
 // captured any more, and nothing of ours would say so. So Watch looks at it again.
-
-// foreignEvery is the least time between two walks through the chains of others, and what
-// it is while they have a trouble; foreignCost is how many times a walk's own time passes
-// before the next, and foreignMost the longest.
-const (
-	foreignEvery = 5 * time.Second
-	foreignCost  = 100
-	foreignMost  = time.Minute
-)
-
-// foreignPause is the time from a walk that took this long to the next.
-func foreignPause(took time.Duration, troubled bool) time.Duration {
-	if troubled {
-		return foreignEvery
-	}
-	return min(max(foreignEvery, foreignCost*took), foreignMost)
-}
 
 // Troubles are what keeps captured packets from the TUN at the moment, as Watch saw it
 // last: a second ago, for chains of others five seconds.
@@ -77,46 +59,6 @@ func (s *Steering) noteIPv6() []Trouble {
 
 // same says whether both are one trouble, fatal by now or not.
 func (t Trouble) same(o Trouble) bool { return t.Text == o.Text && t.Fix == o.Fix }
-
-// watchForeign walks through the chains of others until ctx ends: in a goroutine of its
-// own and without the lock, for they may have many rules, and repairs do not wait. kick
-// is sent to where a walk has found something else than the one before.
-func (s *Steering) watchForeign(ctx context.Context, kick chan<- struct{}) {
-	for {
-		begin := time.Now()
-		changed, troubled := s.lookAtForeign()
-		if changed {
-			select {
-			case kick <- struct{}{}:
-			default:
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(foreignPause(time.Since(begin), troubled)):
-		}
-	}
-}
-
-// lookAtForeign walks through them once, and says whether it found something else than
-// before, and whether it found anything.
-func (s *Steering) lookAtForeign() (changed, troubled bool) {
-	s.mu.Lock()
-	cfg, own, ipv6 := s.cfg, slices.Clone(s.at.own), s.foreignIPv6
-	s.mu.Unlock()
-	found, err := forwardTroubles(s.walks, s.reader, &cfg, own, ipv6)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		// Somebody writes them at this moment, or has what cannot be read.
-		s.log.Debug("the chains of others cannot be read", zap.Error(err))
-		return false, len(s.foreign) > 0
-	}
-	changed = !slices.Equal(found, s.foreign)
-	s.foreign = found
-	return changed, len(found) > 0
-}
 
 // ingressTroubles are the captured interfaces that are missing or down. Nobody is kept
 // from taking one away: it is no reason not to be ready, unless it is all of them.

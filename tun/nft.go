@@ -13,10 +13,17 @@ import (
 	"github.com/google/nftables/expr"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // tableName of our nft table, of family inet. Everything in it is ours.
 const tableName = "sslgate"
+
+// Ours says whether a table is sslgate's.
+func Ours(t *nftables.Table) bool {
+	return t.Name == tableName && t.Family == nftables.TableFamilyINet
+}
 
 // Priorities of our chains. Steering comes after the mangle chains of others
 // (-150), whose marks it overrules, and before destination NAT (-100), which
@@ -167,7 +174,7 @@ func (b *tableBuilder) sets(at *interfaces) error {
 	index := func(i int) []byte { return native32(uint32(i)) }
 	number := func(p uint8) []byte { return []byte{p} }
 	names := func(at **nftables.Set, name string, names []string) setDef {
-		return setDef{at: at, name: name, kind: nftables.TypeIFName, order: binaryutil.NativeEndian, keys: keys(names, ifname)}
+		return setDef{at: at, name: name, kind: nftables.TypeIFName, order: binaryutil.NativeEndian, keys: keys(names, nftname.Interface)}
 	}
 	optional := func(d setDef) setDef { d.optional = true; return d }
 	seen := func(d setDef) setDef { d.seen = true; return d }

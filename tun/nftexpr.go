@@ -5,7 +5,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
@@ -17,7 +18,9 @@ func load(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, 
 func ct(key expr.CtKey) []expr.Any     { return []expr.Any{&expr.Ct{Key: key, Register: 1}} }
 func proto(p byte) []expr.Any          { return concat(load(expr.MetaKeyL4PROTO), equal([]byte{p})) }
 
-func name(key expr.MetaKey, ifc string) []expr.Any { return concat(load(key), equal(ifname(ifc))) }
+func name(key expr.MetaKey, ifc string) []expr.Any {
+	return concat(load(key), equal(nftname.Interface(ifc)))
+}
 
 func family(f byte) []expr.Any { return concat(load(expr.MetaKeyNFPROTO), equal([]byte{f})) }
 
@@ -65,10 +68,3 @@ func setLabel(label []byte) []expr.Any {
 }
 
 func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
-
-// ifname is a name as nft compares it: IFNAMSIZ bytes, the rest zero.
-func ifname(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
-}

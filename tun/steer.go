@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/foreign"
 )
 
 // What is steered and guarded, in the order a packet meets it:
@@ -198,8 +200,7 @@ type Steering struct {
 	events  [2]*events // rtnetlink, nfnetlink
 	limited *limiter
 
-	walks  *nftables.Conn // of the walks through the chains of others alone, and so is reader
-	reader *ruleReader
+	others *foreign.Reader // of the chains of others
 
 	mu        sync.Mutex // over everything below
 	nft       *nftables.Conn
@@ -228,7 +229,7 @@ type Steering struct {
 	failedBefore []Trouble // what the check before could not repair
 	sources      []Trouble // what keeps answers to connections under a client's address out
 	servedIPv6   bool      // captured interfaces had IPv6 forwarded
-	foreign      []Trouble // chains of others
+	foreign      []Trouble // from chains of others
 	foreignIPv6  bool      // this host forwards IPv6
 	sourcesNext  time.Time // when sources are looked at again
 
@@ -337,10 +338,7 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	if s.nft, err = nftables.New(nftables.AsLasting()); err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	if s.walks, err = nftables.New(nftables.AsLasting()); err != nil {
-		return nil, fmt.Errorf("open nftables: %w", err)
-	}
-	if s.reader, err = openRules(); err != nil {
+	if s.others, err = foreign.Open(); err != nil {
 		return nil, err
 	}
 	if s.rt, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
@@ -366,11 +364,8 @@ func (s *Steering) closeSockets() {
 	if s.nft != nil {
 		_ = s.nft.CloseLasting()
 	}
-	if s.walks != nil {
-		_ = s.walks.CloseLasting()
-	}
-	if s.reader != nil {
-		s.reader.close()
+	if s.others != nil {
+		s.others.Close()
 	}
 	if s.rt != nil {
 		s.rt.Close()

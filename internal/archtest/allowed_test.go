@@ -88,7 +88,6 @@ var larger = map[string]struct {
 }{
 	"handshake": {57, 9200, []string{"client", "clienthello", "tap", "verify"}, "the engine on crypto/tls and its contract are to be two packages"},
 	"policy":    {44, 8000, []string{"when"}, "a rule is compiled, decided and explained over the same unexported types"},
-	"tun":       {35, 5600, []string{"nft"}, "the walk through the chains of others is to be a package"},
 }
 
 func TestSizesOfPackages(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables/expr"
 
 	"github.com/sslgate/sslgate/tun"
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // sourceNAT is a rule of the host that changes sources, and the chain by which a
@@ -21,7 +22,7 @@ type sourceNAT struct {
 }
 
 func (n sourceNAT) String() string {
-	return fmt.Sprintf("%s in chain %s of table %s %s, handle %d", n.how, n.rule.Chain.Name, tun.FamilyName(n.rule.Table.Family), n.rule.Table.Name, n.rule.Handle)
+	return fmt.Sprintf("%s in chain %s of table %s %s, handle %d", n.how, n.rule.Chain.Name, nftname.Family(n.rule.Table.Family), n.rule.Table.Name, n.rule.Handle)
 }
 
 // nat: a source NAT of the host that may take captured packets would put the

@@ -1,4 +1,10 @@
-package tun
+// Package foreign looks at the nftables chains of other programs (Docker, ufw, firewalld,
+// whoever) for what surely drops captured packets. A chain in the forward hook may drop
+// what goes from a captured interface into the TUN, or the answers: then every client waits
+// for nothing. Whether it does is found by walking its rules with such a packet as far
+// as it is known (walk.go). What depends on something that is not known, an address for
+// instance, is no finding: only what is certain is said.
+package foreign
 
 import (
 	"errors"
@@ -9,60 +15,97 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
-// Chains of others in the forward hook (Docker, ufw, firewalld, whoever) may drop what
-// goes from a captured interface into the TUN, or the answers: then every client waits
-// for nothing. Whether they do is found by walking their rules with such a packet as far
-// as it is known (nftwalk.go). What depends on something that is not known, an address for
-// instance, is no finding: only what is certain is said.
-
-// maxForeignRules bounds how many rules of others are read, and maxForeignSteps how many
+// maxRules bounds how many rules of others are read, and maxSteps how many
 // rules and expressions all walks of one look evaluate, a fifth of a second or so. Where
 // there is more, a chain that is found to drop may let something else through.
 const (
-	maxForeignRules = 20000
-	maxForeignSteps = 2_000_000
+	maxRules = 20000
+	maxSteps = 2_000_000
 )
 
-// foreignPath is one look at the chains.
-type foreignPath struct {
-	conn   *nftables.Conn
-	reader *ruleReader
-	cfg    *SteerConfig
-	own    []string // own names of the captured interfaces
-	ipv6   bool
+// Capture says which packets are captured, and where they go.
+type Capture struct {
+	TUN        string
+	Interfaces []string // own names of the captured ones
+	Ports      []uint16 // captured, of TCP, unless AllPorts
+	AllPorts   bool
+	IPv6       bool // this host forwards that
+	// Ours tells our own tables, which are left out.
+	Ours func(*nftables.Table) bool
+}
+
+// Finding is a chain that surely drops captured packets, of the interface first found.
+type Finding struct {
+	Interface string
+	Text      string
+	Fix       string // shell commands in the words of whoever has set the chain
+	Fatal     bool   // all of IPv4 is lost
+}
+
+// Reader has the sockets to read what is in nftables. It is not for two goroutines at once.
+type Reader struct {
+	conn  *nftables.Conn
+	rules *ruleReader
+}
+
+// Open opens a reader in the network namespace of the calling thread; it stays there.
+func Open() (*Reader, error) {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	rules, err := openRules()
+	if err != nil {
+		_ = conn.CloseLasting()
+		return nil, err
+	}
+	return &Reader{conn: conn, rules: rules}, nil
+}
+
+// Close gives the sockets back.
+func (r *Reader) Close() {
+	_ = r.conn.CloseLasting()
+	r.rules.close()
+}
+
+// look is one look at the chains.
+type look struct {
+	*Reader
+	*Capture
 	nat    bool // others have rules for NAT
 	chains []*nftables.Chain
 	read   int // rules
-	left   int // of maxForeignSteps
-	rules  map[string][][]expr.Any
+	left   int // of maxSteps
+	known  map[string][][]expr.Any
 	sets   map[string]*setContent
 }
 
 // errTooMany rules of others.
 var errTooMany = errors.New("too many rules")
 
-// forwardTroubles names the chains that surely drop captured packets. captured are own
-// names; ipv6 says whether this host forwards that.
-func forwardTroubles(conn *nftables.Conn, reader *ruleReader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
-	chains, err := activeChains(conn)
+// Losses names the chains that surely drop captured packets.
+func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
+	chains, err := activeChains(r.conn)
 	if err != nil {
 		return nil, err
 	}
-	p := &foreignPath{conn: conn, reader: reader, cfg: cfg, own: captured, ipv6: ipv6, chains: chains, left: maxForeignSteps,
-		rules: map[string][][]expr.Any{}, sets: map[string]*setContent{}}
-	p.nat = p.mayNAT()
-	var all []Trouble
+	l := &look{Reader: r, Capture: capture, chains: chains, left: maxSteps,
+		known: map[string][][]expr.Any{}, sets: map[string]*setContent{}}
+	l.nat = l.mayNAT()
+	var all []Finding
 	for _, c := range chains {
-		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || Ours(c.Table) {
+		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || l.Ours(c.Table) {
 			continue
 		}
 		for _, family := range familiesOf(c.Table.Family) {
-			if family == unix.NFPROTO_IPV6 && !p.ipv6 {
+			if family == unix.NFPROTO_IPV6 && !l.IPv6 {
 				continue
 			}
-			t, err := p.look(c, family)
+			t, err := l.chain(c, family)
 			if err != nil && !errors.Is(err, errTooMany) {
 				return nil, err
 			}
@@ -96,33 +139,14 @@ func activeChains(conn *nftables.Conn) ([]*nftables.Chain, error) {
 }
 
 // mayNAT says whether somebody else has rules for NAT. Those that cannot be read count.
-func (p *foreignPath) mayNAT() bool {
-	return slices.ContainsFunc(p.chains, func(c *nftables.Chain) bool {
-		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil || Ours(c.Table) {
+func (l *look) mayNAT() bool {
+	return slices.ContainsFunc(l.chains, func(c *nftables.Chain) bool {
+		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil || l.Ours(c.Table) {
 			return false
 		}
-		rules, err := p.rulesOf(c.Table, c.Name)
+		rules, err := l.rulesOf(c.Table, c.Name)
 		return err != nil || len(rules) > 0
 	})
-}
-
-// CheckForwardPolicy is forwardTroubles of the caller's network namespace.
-func CheckForwardPolicy(cfg SteerConfig) ([]Trouble, error) {
-	conn, err := nftables.New()
-	if err != nil {
-		return nil, fmt.Errorf("open nftables: %w", err)
-	}
-	reader, err := openRules()
-	if err != nil {
-		return nil, err
-	}
-	defer reader.close()
-	return forwardTroubles(conn, reader, &cfg, OwnNames(cfg.Interfaces...), isSet("ipv6/conf/all/forwarding"))
-}
-
-// Ours says whether a table is sslgate's.
-func Ours(t *nftables.Table) bool {
-	return t.Name == tableName && t.Family == nftables.TableFamilyINet
 }
 
 // familiesOf packets that come to a table.
@@ -138,24 +162,24 @@ func familiesOf(f nftables.TableFamily) []byte {
 	return nil
 }
 
-// look walks a base chain with what a client begins, and with the answers, by each
+// chain walks a base chain with what a client begins, and with the answers, by each
 // captured interface and port. A chain that drops some of them may be meant so; it is
 // fatal where it drops all, whatever NAT does.
-func (p *foreignPath) look(c *nftables.Chain, family byte) (*Trouble, error) {
-	ports := p.cfg.Ports
+func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
+	ports := l.Ports
 	switch {
-	case p.cfg.AllPorts:
+	case l.AllPorts:
 		ports = []uint16{0} // 0: not known
 	case len(ports) > 8: // each is a walk; the 0 stands for the others
 		ports = append(slices.Clone(ports[:8]), 0)
 	}
 	var first *path
 	all := true
-	for _, ifc := range p.own {
+	for _, ifc := range l.Interfaces {
 		for _, port := range ports {
-			lost, surely, err := p.lost(c, family, ifc, port)
+			lost, surely, err := l.lost(c, family, ifc, port)
 			if errors.Is(err, errTooMany) && first != nil {
-				return p.trouble(c, family, first, false), nil
+				return l.finding(c, family, first, false), nil
 			}
 			if err != nil {
 				return nil, err
@@ -169,16 +193,16 @@ func (p *foreignPath) look(c *nftables.Chain, family byte) (*Trouble, error) {
 	if first == nil {
 		return nil, nil
 	}
-	return p.trouble(c, family, first, all), nil
+	return l.finding(c, family, first, all), nil
 }
 
 // lost is the packet by this interface and port that the chain drops if there is no
 // NAT, or nil, and whether one is dropped with any NAT too.
-func (p *foreignPath) lost(c *nftables.Chain, family byte, ifc string, port uint16) (lost *path, surely bool, err error) {
-	in := path{family: family, iif: ifc, oif: p.cfg.TUN, dport: port, state: expr.CtStateBitNEW}
-	back := path{family: family, iif: p.cfg.TUN, oif: ifc, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
+func (l *look) lost(c *nftables.Chain, family byte, ifc string, port uint16) (lost *path, surely bool, err error) {
+	in := path{family: family, iif: ifc, oif: l.TUN, dport: port, state: expr.CtStateBitNEW}
+	back := path{family: family, iif: l.TUN, oif: ifc, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
 	for _, packet := range []path{in, back} {
-		is, err := p.drops(c, packet)
+		is, err := l.drops(c, packet)
 		if err != nil {
 			return nil, false, err
 		}
@@ -188,9 +212,9 @@ func (p *foreignPath) lost(c *nftables.Chain, family byte, ifc string, port uint
 		if lost == nil {
 			lost = &packet
 		}
-		if surely = !p.nat; p.nat {
+		if surely = !l.nat; l.nat {
 			packet.nat = true
-			if surely, err = p.drops(c, packet); err != nil {
+			if surely, err = l.drops(c, packet); err != nil {
 				return lost, false, ignoreTooMany(err)
 			}
 		}
@@ -210,13 +234,13 @@ func ignoreTooMany(err error) error {
 }
 
 // drops says whether the chain surely drops the packet.
-func (p *foreignPath) drops(c *nftables.Chain, packet path) (bool, error) {
-	w := &walk{from: p, packet: &packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
+func (l *look) drops(c *nftables.Chain, packet path) (bool, error) {
+	w := &walk{from: l, packet: &packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
 	got, err := w.base(c)
 	return got == dropped, err
 }
 
-func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path, all bool) *Trouble {
+func (l *look) finding(c *nftables.Chain, family byte, packet *path, all bool) *Finding {
 	what := "IPv4"
 	if family == unix.NFPROTO_IPV6 {
 		what = "IPv6"
@@ -225,40 +249,21 @@ func (p *foreignPath) trouble(c *nftables.Chain, family byte, packet *path, all 
 	if !all { // some interfaces or ports, or but for what has been through a NAT
 		some = "some "
 	}
-	return &Trouble{
+	return &Finding{
 		Interface: packet.iif,
 		Text: fmt.Sprintf("captured packets are lost: chain %s of table %s %s drops %s%s from %s to %s",
-			c.Name, FamilyName(c.Table.Family), c.Table.Name, some, what, packet.iif, packet.oif),
-		Fix: p.fix(c, family),
+			c.Name, nftname.Family(c.Table.Family), c.Table.Name, some, what, packet.iif, packet.oif),
+		Fix: l.fix(c, family),
 		// Many hosts forward no IPv6 that anybody uses.
 		Fatal: all && family == unix.NFPROTO_IPV4,
 	}
 }
 
-// FamilyName is the word of nft(8) for a table's family.
-func FamilyName(f nftables.TableFamily) string {
-	switch f {
-	case nftables.TableFamilyIPv4:
-		return "ip"
-	case nftables.TableFamilyIPv6:
-		return "ip6"
-	case nftables.TableFamilyINet:
-		return "inet"
-	case nftables.TableFamilyBridge:
-		return "bridge"
-	case nftables.TableFamilyARP:
-		return "arp"
-	case nftables.TableFamilyNetdev:
-		return "netdev"
-	}
-	return fmt.Sprint(f)
-}
-
 // fix is the command that lets captured packets through, in the words of whoever has
 // set the chain.
-func (p *foreignPath) fix(c *nftables.Chain, family byte) string {
+func (l *look) fix(c *nftables.Chain, family byte) string {
 	has := func(name string) bool {
-		return slices.ContainsFunc(p.chains, func(o *nftables.Chain) bool {
+		return slices.ContainsFunc(l.chains, func(o *nftables.Chain) bool {
 			return o.Name == name && o.Table.Name == c.Table.Name && o.Table.Family == c.Table.Family
 		})
 	}
@@ -266,10 +271,10 @@ func (p *foreignPath) fix(c *nftables.Chain, family byte) string {
 	if family == unix.NFPROTO_IPV6 {
 		tables = "ip6tables"
 	}
-	tun := p.cfg.TUN
+	tun := l.TUN
 	var lines []string
 	each := func(format string) {
-		for _, ifc := range p.own {
+		for _, ifc := range l.Interfaces {
 			for _, d := range [][2]string{{ifc, tun}, {tun, ifc}} {
 				lines = append(lines, fmt.Sprintf(format, d[0], d[1]))
 			}
@@ -293,7 +298,7 @@ func (p *foreignPath) fix(c *nftables.Chain, family byte) string {
 	case c.Table.Name == "filter" && c.Name == "FORWARD" && c.Table.Family != nftables.TableFamilyINet:
 		each(tables + " -I FORWARD -i %s -o %s -j ACCEPT")
 	default:
-		each("nft insert rule " + FamilyName(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")
+		each("nft insert rule " + nftname.Family(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")
 	}
 	return strings.Join(lines, "; ")
 }

@@ -1,4 +1,4 @@
-package tun
+package foreign
 
 import (
 	"encoding/binary"
@@ -34,9 +34,9 @@ func (r *ruleReader) close() { _ = unix.Close(r.fd) }
 // errInterrupted: somebody has changed the rules in between.
 var errInterrupted = errors.New("the rules were changed while they were read")
 
-// rules are the expressions of each rule; nil stands for one that is not known. With
+// read gives the expressions of each rule; nil stands for one that is not known. With
 // more than most rules it is errTooMany.
-func (r *ruleReader) rules(t *nftables.Table, chain string, most int) ([][]expr.Any, error) {
+func (r *ruleReader) read(t *nftables.Table, chain string, most int) ([][]expr.Any, error) {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")}, {Type: unix.NFTA_RULE_CHAIN, Data: []byte(chain + "\x00")},
 	})

@@ -1,13 +1,16 @@
-package tun
+package foreign
 
 import (
 	"bytes"
 	"encoding/binary"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // path is a TCP packet on its way through the forward hook, as far as it is known.
@@ -40,7 +43,7 @@ const (
 
 // walk leads one packet through the chains of a table.
 type walk struct {
-	from   *foreignPath
+	from   *look
 	packet *path
 	table  *nftables.Table
 	done   map[string]outcome // chains that were walked
@@ -212,9 +215,9 @@ func set(regs map[uint32][]byte, r uint32, v []byte) {
 func (p *path) meta(key expr.MetaKey) []byte {
 	switch key {
 	case expr.MetaKeyIIFNAME:
-		return ifname(p.iif)
+		return nftname.Interface(p.iif)
 	case expr.MetaKeyOIFNAME:
-		return ifname(p.oif)
+		return nftname.Interface(p.oif)
 	case expr.MetaKeyNFPROTO:
 		return []byte{p.family}
 	case expr.MetaKeyL4PROTO:
@@ -231,7 +234,7 @@ func (p *path) meta(key expr.MetaKey) []byte {
 func (p *path) ct(key expr.CtKey) []byte {
 	switch key {
 	case expr.CtKeySTATE:
-		return native32(p.state)
+		return binaryutil.NativeEndian.PutUint32(p.state)
 	case expr.CtKeySTATUS:
 		if p.nat {
 			return nil
@@ -239,9 +242,9 @@ func (p *path) ct(key expr.CtKey) []byte {
 		// No NAT; of the other bits those that such a connection has (IPS_SEEN_REPLY,
 		// IPS_ASSURED, IPS_CONFIRMED).
 		if p.reply {
-			return native32(0x2 | 0x4 | 0x8)
+			return binaryutil.NativeEndian.PutUint32(0x2 | 0x4 | 0x8)
 		}
-		return native32(0)
+		return binaryutil.NativeEndian.PutUint32(0)
 	case expr.CtKeyDIRECTION:
 		if p.reply {
 			return []byte{1}

@@ -1,4 +1,4 @@
-package tun
+package foreign
 
 import (
 	"encoding/binary"
@@ -8,37 +8,39 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // rulesOf reads the rules of a chain, once.
-func (p *foreignPath) rulesOf(t *nftables.Table, chain string) ([][]expr.Any, error) {
-	key := FamilyName(t.Family) + " " + t.Name + " " + chain
-	if rules, ok := p.rules[key]; ok {
+func (l *look) rulesOf(t *nftables.Table, chain string) ([][]expr.Any, error) {
+	key := nftname.Family(t.Family) + " " + t.Name + " " + chain
+	if rules, ok := l.known[key]; ok {
 		return rules, nil
 	}
-	rules, err := p.reader.rules(t, chain, maxForeignRules-p.read)
+	rules, err := l.Reader.rules.read(t, chain, maxRules-l.read)
 	if err != nil {
 		return nil, err
 	}
-	p.read += len(rules)
-	p.rules[key] = rules
+	l.read += len(rules)
+	l.known[key] = rules
 	return rules, nil
 }
 
 // setOf reads a set. Intervals, concatenations and what is too much to read are not
 // known.
-func (p *foreignPath) setOf(t *nftables.Table, name string) *setContent {
-	key := FamilyName(t.Family) + " " + t.Name + " " + name
-	if s, ok := p.sets[key]; ok {
+func (l *look) setOf(t *nftables.Table, name string) *setContent {
+	key := nftname.Family(t.Family) + " " + t.Name + " " + name
+	if s, ok := l.sets[key]; ok {
 		return s
 	}
 	s := &setContent{elements: map[string]*expr.Verdict{}}
-	p.sets[key] = s
-	set, err := p.conn.GetSetByName(t, name)
+	l.sets[key] = s
+	set, err := l.conn.GetSetByName(t, name)
 	if err != nil || set.Interval || set.Concatenation || !strings.HasPrefix(name, "__") {
 		return s // a set that cannot be read is not known
 	}
-	elems, err := p.conn.GetSetElements(set)
+	elems, err := l.conn.GetSetElements(set)
 	if err != nil {
 		return s
 	}

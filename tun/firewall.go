@@ -1,0 +1,95 @@
+package tun
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/tun/foreign"
+)
+
+// Chains of others may drop what is captured (package foreign). They are looked at by
+// doctor, and while the gateway runs.
+
+// foreignEvery is the least time between two walks through the chains of others, and what
+// it is while they have a trouble; foreignCost is how many times a walk's own time passes
+// before the next, and foreignMost the longest.
+const (
+	foreignEvery = 5 * time.Second
+	foreignCost  = 100
+	foreignMost  = time.Minute
+)
+
+// foreignPause is the time from a walk that took this long to the next.
+func foreignPause(took time.Duration, troubled bool) time.Duration {
+	if troubled {
+		return foreignEvery
+	}
+	return min(max(foreignEvery, foreignCost*took), foreignMost)
+}
+
+// lossesOf are the chains of others that surely drop captured packets. captured are own
+// names; ipv6 says whether this host forwards that.
+func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
+	found, err := r.Losses(&foreign.Capture{
+		TUN: cfg.TUN, Interfaces: captured, Ports: cfg.Ports, AllPorts: cfg.AllPorts, IPv6: ipv6, Ours: Ours,
+	})
+	all := make([]Trouble, len(found))
+	for i, f := range found {
+		all[i] = Trouble(f)
+	}
+	return all, err
+}
+
+// CheckForwardPolicy names the chains of others that surely drop captured packets, in
+// the network namespace of the caller.
+func CheckForwardPolicy(cfg SteerConfig) ([]Trouble, error) {
+	r, err := foreign.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return lossesOf(r, &cfg, OwnNames(cfg.Interfaces...), isSet("ipv6/conf/all/forwarding"))
+}
+
+// watchForeign walks through the chains of others until ctx ends: in a goroutine of its
+// own and without the lock, for they may have many rules, and repairs do not wait. kick
+// is sent to where a walk has found something else than the one before.
+func (s *Steering) watchForeign(ctx context.Context, kick chan<- struct{}) {
+	for {
+		begin := time.Now()
+		changed, troubled := s.lookAtForeign()
+		if changed {
+			select {
+			case kick <- struct{}{}:
+			default:
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(foreignPause(time.Since(begin), troubled)):
+		}
+	}
+}
+
+// lookAtForeign walks through them once, and says whether it found something else than
+// before, and whether it found anything.
+func (s *Steering) lookAtForeign() (changed, troubled bool) {
+	s.mu.Lock()
+	cfg, own, ipv6 := s.cfg, slices.Clone(s.at.own), s.foreignIPv6
+	s.mu.Unlock()
+	found, err := lossesOf(s.others, &cfg, own, ipv6)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		// Somebody writes them at this moment, or has what cannot be read.
+		s.log.Debug("the chains of others cannot be read", zap.Error(err))
+		return false, len(s.foreign) > 0
+	}
+	changed = !slices.Equal(found, s.foreign)
+	s.foreign = found
+	return changed, len(found) > 0
+}
