@@ -29,9 +29,10 @@ type gate struct {
 	recovery  *recovery
 	fragments *reassembler
 	stats     *counters
-	underWay  func(quote) bool // is it sent and not acknowledged
-	reply     func(pkt []byte) // sends a packet without virtio-net offloads
-	flooded   func() bool      // nil: never
+	underWay  func(quote) (yes, asked bool) // is it sent and not acknowledged
+	agreed    func(synTuple) (uint32, bool) // see agreedTimestamps
+	reply     func(pkt []byte)              // sends a packet without virtio-net offloads
+	flooded   func() bool                   // nil: never
 	now       func() time.Time
 }
 
@@ -76,6 +77,9 @@ func (g *gate) admitTCP(h vnetHeader, p *packet, head, rest []byte) (bool, badKi
 	p.tcp = s
 	if h.flags&(vnetNeedsCsum|vnetDataValid) == 0 && !checksumRight(*p, head, rest) {
 		return false, badChecksum
+	}
+	if s.flags&flagURG != 0 {
+		g.stats.urgent.Add(1)
 	}
 	if !s.isSYN() {
 		if s.payload > 0 && g.flooded != nil && g.flooded() {

@@ -44,6 +44,7 @@ const (
 	flagRST
 	flagPSH
 	flagACK
+	flagURG
 )
 
 // headLen is how many bytes of a packet are read into its head, where all
@@ -251,6 +252,7 @@ type segment struct {
 	flags    uint8
 	payload  int  // bytes
 	sack     bool // it has SACK blocks
+	stamped  bool // it has timestamps
 }
 
 // parseTCP reads the header of the TCP segment in p (RFC 9293, section 3.1).
@@ -278,6 +280,7 @@ func parseTCP(p packet, head []byte) (segment, badKind) {
 		flags:   tcp[13] & 0x3f,
 		payload: p.size - p.upper - offset,
 		sack:    hasSACK(tcp[:offset]),
+		stamped: hasTimestamps(tcp[:offset]),
 	}
 	switch {
 	case s.flags&flagSYN != 0 && s.flags&(flagFIN|flagRST|flagACK) != 0,

@@ -41,11 +41,41 @@ type recovery struct {
 
 // recovering is a connection that has sent SACK blocks.
 type recovering struct {
-	sacked time.Time            // when it last did
-	pkt    *gstack.PacketBuffer // the newest acknowledgement that waits; or nil
-	seq    uint32               // of its acknowledgement number
-	timer  *time.Timer          // armed while pkt waits
+	sacked time.Time // when it last did
+	// What waits: the first acknowledgement and those near to it, of which the newest
+	// is kept; and the newest of those that are farther away than all that can be
+	// under way. One of the two is forged then, and must not take the place of the
+	// other: netstack can tell them apart, and does so before it walks.
+	held  [2]heldACK
+	timer *time.Timer // armed while one waits
 }
+
+// heldACK is an acknowledgement that waits; pkt is nil where none does.
+type heldACK struct {
+	pkt *gstack.PacketBuffer
+	ack uint32
+}
+
+func (h *heldACK) set(ack uint32, pkt *gstack.PacketBuffer) {
+	h.drop()
+	h.pkt, h.ack = pkt.IncRef(), ack
+}
+
+func (h *heldACK) drop() {
+	if h.pkt != nil {
+		h.pkt.DecRef()
+		h.pkt = nil
+	}
+}
+
+// near says whether an acknowledgement may be of the same window as the one that
+// waits, of room bytes.
+func (h *heldACK) near(ack uint32, room int) bool {
+	by := int64(int32(ack - h.ack))
+	return max(by, -by) <= int64(room)
+}
+
+func (f *recovering) waits() bool { return f.held[0].pkt != nil }
 
 const (
 	// walkStep is what one segment of an MSS costs in a walk: 550 µs by 2,900.
@@ -120,8 +150,8 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 			r.dropped++
 			return false
 		}
-	case f.pkt != nil:
-		r.replace(f, s.ack, pkt)
+	case f.waits():
+		r.replace(f, s.ack, room, pkt)
 		return false
 	case wait > 0:
 		// Its turn is paid for now, so that nobody overtakes it for ever.
@@ -145,7 +175,7 @@ func (r *recovery) pay(client netip.Prefix, room int, now time.Time) {
 // hold keeps an acknowledgement for its turn.
 func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.PacketBuffer, wait time.Duration) {
 	r.held++
-	f.pkt, f.seq = pkt.IncRef(), ack
+	f.held[0].set(ack, pkt)
 	r.wg.Add(1)
 	f.timer = time.AfterFunc(wait, func() {
 		defer r.wg.Done()
@@ -154,26 +184,33 @@ func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.Packe
 }
 
 // replace lets a newer acknowledgement have the turn of the one that waits.
-func (r *recovery) replace(f *recovering, ack uint32, pkt *gstack.PacketBuffer) {
+func (r *recovery) replace(f *recovering, ack uint32, room int, pkt *gstack.PacketBuffer) {
 	r.held++
-	if int32(ack-f.seq) < 0 {
-		return // it came out of order
+	h := &f.held[0]
+	if !h.near(ack, room) {
+		h = &f.held[1]
+		if h.pkt == nil || !h.near(ack, room) {
+			h.set(ack, pkt)
+			return
+		}
 	}
-	f.pkt.DecRef()
-	f.pkt, f.seq = pkt.IncRef(), ack
+	if int32(ack-h.ack) >= 0 { // else it came out of order
+		h.set(ack, pkt)
+	}
 }
 
 // due lets what waits go on: its turn has come.
 func (r *recovery) due(t synTuple, f *recovering) {
 	r.mu.Lock()
-	pkt := f.pkt
-	f.pkt = nil
+	held := f.held // none if it was closed meanwhile
+	f.held = [2]heldACK{}
 	r.mu.Unlock()
-	if pkt == nil { // closed meanwhile
-		return
+	for _, h := range held {
+		if h.pkt != nil {
+			r.deliver(t.proto(), h.pkt) // without the lock: netstack may answer on the spot
+			h.drop()
+		}
 	}
-	r.deliver(t.proto(), pkt) // without the lock: netstack may answer on the spot
-	pkt.DecRef()
 }
 
 // sweep forgets connections that have gone or recovered, and clients that owe
@@ -185,7 +222,7 @@ func (r *recovery) sweep(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for t, f := range r.flow {
-		if f.pkt == nil && (now.Sub(f.sacked) > recoveryLife || r.room(t) < 0) {
+		if !f.waits() && (now.Sub(f.sacked) > recoveryLife || r.room(t) < 0) {
 			delete(r.flow, t)
 		}
 	}
@@ -202,11 +239,11 @@ func (r *recovery) close() {
 	r.mu.Lock()
 	r.closed = true
 	for _, f := range r.flow {
-		if f.pkt == nil {
+		if !f.waits() {
 			continue
 		}
-		f.pkt.DecRef()
-		f.pkt = nil
+		f.held[0].drop()
+		f.held[1].drop()
 		if f.timer.Stop() {
 			r.wg.Done()
 		}

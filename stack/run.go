@@ -29,6 +29,7 @@ type Stack struct {
 	fragments *reassembler
 	early     *early
 	recovery  *recovery
+	tooBig    *tooBigLimit
 	sender    senderFields
 	read      []atomic.Uint64 // packets, by queue of the device
 
@@ -66,6 +67,7 @@ func New(cfg Config) (*Stack, error) {
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
 		early:    newEarly(),
 		recovery: newRecovery(),
+		tooBig:   newTooBigLimit(),
 		read:     make([]atomic.Uint64, Queues(cfg.Device)),
 		noAccept: make(chan struct{}),
 	}
@@ -207,7 +209,8 @@ func (s *Stack) newGate(l *link) *gate {
 		stats:     &s.counters,
 		flooded:   s.cfg.Flooded,
 		now:       time.Now,
-		underWay:  func(q quote) bool { return s.sender.underWay(s.netstack.Load(), q) },
+		underWay:  func(q quote) (yes, asked bool) { return s.sender.underWay(s.netstack.Load(), q, s.tooBig.allow) },
+		agreed:    func(t synTuple) (uint32, bool) { return agreedTimestamps(s.netstack.Load(), t) },
 		reply: func(pkt []byte) {
 			l.write([][][]byte{{make([]byte, VirtioHeaderLen), pkt}}, len(pkt))
 		},
@@ -232,6 +235,7 @@ func (s *Stack) sweep(stop <-chan struct{}) {
 			s.fragments.sweep(now)
 			s.early.sweep(now)
 			s.recovery.sweep(now)
+			s.tooBig.sweep(now)
 			s.counters.handshakesTimedOut.Add(uint64(s.halfOpen.sweep(now)))
 		}
 	}

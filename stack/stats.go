@@ -24,6 +24,13 @@ type Stats struct {
 	Bad     BadPackets
 	Ignored uint64 // well-formed, but neither TCP nor "packet too big"
 	TooBig  uint64 // ICMP "packet too big" handed to netstack
+	// TooBigLimited counts those that were not looked at: there were too many about
+	// one client.
+	TooBigLimited uint64
+
+	// Segments that are taken as they are, and that a network without trouble has not.
+	Urgent    uint64 // with the URG flag: urgent data is relayed in line
+	Unstamped uint64 // that completed a handshake without the timestamps they agreed on
 
 	SYNPassed  uint64 // handed to netstack
 	SYNReset   uint64 // answered RST: the Handler said so, the port is not taken, or draining
@@ -97,6 +104,7 @@ type counters struct {
 	synOverflow, handshakesTimedOut, dataDropped                atomic.Uint64
 	handshakesEvicted                                           atomic.Uint64
 	acksOutdated                                                atomic.Uint64
+	tooBigLimited, urgent, unstamped                            atomic.Uint64
 }
 
 func (c *counters) snapshot() Stats {
@@ -119,6 +127,7 @@ func (c *counters) snapshot() Stats {
 		SYNOverflow: c.synOverflow.Load(), HandshakesTimedOut: c.handshakesTimedOut.Load(),
 		HandshakesEvicted: c.handshakesEvicted.Load(),
 		ACKsOutdated:      c.acksOutdated.Load(),
+		TooBigLimited:     c.tooBigLimited.Load(), Urgent: c.urgent.Load(), Unstamped: c.unstamped.Load(),
 	}
 }
 

@@ -56,11 +56,16 @@ func (g *gate) admitICMP(p packet, head, rest []byte) (bool, badKind) {
 		return false, badICMP
 	case p.v6 && !checksumRight(p, head, rest): // IPv4's has no pseudo-header: netstack verifies it
 		return false, badICMP
-	case !g.underWay(q):
-		return false, badICMP
 	}
-	g.stats.tooBig.Add(1)
-	return true, badNothing
+	switch yes, asked := g.underWay(q); {
+	case yes:
+		g.stats.tooBig.Add(1)
+		return true, badNothing
+	case !asked:
+		g.stats.tooBigLimited.Add(1)
+		return false, badNothing
+	}
+	return false, badICMP
 }
 
 // isTooBig says whether the ICMP message is a "fragmentation needed" or a
@@ -131,8 +136,10 @@ func findSender() (f senderFields, err error) {
 }
 
 // underWay says whether a segment that begins there was sent by an endpoint of
-// netstack and is not acknowledged.
-func (f *senderFields) underWay(ns *gstack.Stack, q quote) bool {
+// netstack and is not acknowledged. To ask takes the lock of the endpoint, for which
+// those wait that receive packets of everybody. So allow is asked first whether its
+// client may be asked about now; asked is false where it may not.
+func (f *senderFields) underWay(ns *gstack.Stack, q quote, allow func(client netip.Addr) bool) (yes, asked bool) {
 	proto := header.IPv4ProtocolNumber
 	if q.src.Addr().Is6() {
 		proto = header.IPv6ProtocolNumber
@@ -142,15 +149,18 @@ func (f *senderFields) underWay(ns *gstack.Stack, q quote) bool {
 		RemoteAddress: tcpip.AddrFromSlice(q.dst.Addr().AsSlice()), RemotePort: q.dst.Port(),
 	}, nicID).(*tcp.Endpoint)
 	if !ok { // or a listener, which has no sender
-		return false
+		return false, true
+	}
+	if !allow(q.dst.Addr()) {
+		return false, false
 	}
 	ep.LockUser()
 	defer ep.UnlockUser()
 	snd := reflect.ValueOf(ep).Elem().FieldByIndex(f.snd)
 	if snd.IsNil() {
-		return false
+		return false, true
 	}
 	una := uint32(snd.Elem().FieldByIndex(f.una).Uint())
 	nxt := uint32(snd.Elem().FieldByIndex(f.nxt).Uint())
-	return q.seq-una < nxt-una // modulo 2^32 (RFC 9293, section 3.4)
+	return q.seq-una < nxt-una, true // modulo 2^32 (RFC 9293, section 3.4)
 }

@@ -142,6 +142,14 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"icmp":            func(s *stack.Stats) uint64 { return s.Bad.ICMP },
 	})
 	add("stack_ignored_packets_total", "Well-formed packets that are neither TCP nor \"packet too big\".", "", by{"": func(s *stack.Stats) uint64 { return s.Ignored }})
+	add("stack_too_big_total", "ICMP \"packet too big\" about data that is under way: passed to the TCP stack, or limited because there were too many about one client.", "result", by{
+		"passed":  func(s *stack.Stats) uint64 { return s.TooBig },
+		"limited": func(s *stack.Stats) uint64 { return s.TooBigLimited },
+	})
+	add("stack_odd_segments_total", "TCP segments that are taken, and that few programs or networks make: with the URG flag; completing a handshake without the timestamps that were agreed on.", "kind", by{
+		"urgent":             func(s *stack.Stats) uint64 { return s.Urgent },
+		"without_timestamps": func(s *stack.Stats) uint64 { return s.Unstamped },
+	})
 	add("stack_fragments_total", "IP fragments, by what became of them.", "event", by{
 		"received":    func(s *stack.Stats) uint64 { return s.Fragments },
 		"reassembled": func(s *stack.Stats) uint64 { return s.Reassembled },
