@@ -30,6 +30,7 @@ type gate struct {
 	fragments *reassembler
 	stats     *counters
 	underWay  func(quote) (yes, asked bool) // is it sent and not acknowledged
+	stamped   *stampedSYNs
 	agreed    func(synTuple) (uint32, bool) // see agreedTimestamps
 	reply     func(pkt []byte)              // sends a packet without virtio-net offloads
 	flooded   func() bool                   // nil: never
@@ -109,6 +110,9 @@ func (g *gate) admitTCP(h vnetHeader, p *packet, head, rest []byte) (bool, badKi
 		g.stats.synPassed.Add(1)
 		if !g.allPorts { // the forwarder has timers of its own
 			g.halfOpen.add(s, now)
+		}
+		if s.stamped {
+			g.stamped.add(synTuple{s.src, s.dst}, now)
 		}
 		return true, badNothing
 	case SYNDrop:

@@ -45,7 +45,7 @@ type recovering struct {
 	// What waits: the first acknowledgement and those near to it, of which the newest
 	// is kept; and the newest of those that are farther away than all that can be
 	// under way. One of the two is forged then, and must not take the place of the
-	// other: netstack can tell them apart, and does so before it walks.
+	// other. Only netstack can tell them apart: it gets both, and both are paid for.
 	held  [2]heldACK
 	timer *time.Timer // armed while one waits
 }
@@ -151,7 +151,9 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 			return false
 		}
 	case f.waits():
-		r.replace(f, s.ack, room, pkt)
+		if r.replace(f, s.ack, room, pkt) {
+			r.pay(client, room, now)
+		}
 		return false
 	case wait > 0:
 		// Its turn is paid for now, so that nobody overtakes it for ever.
@@ -183,20 +185,23 @@ func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.Packe
 	})
 }
 
-// replace lets a newer acknowledgement have the turn of the one that waits.
-func (r *recovery) replace(f *recovering, ack uint32, room int, pkt *gstack.PacketBuffer) {
+// replace lets a newer acknowledgement have the turn of the one that waits, or wait
+// beside it; then more is true, for one more walk is due.
+func (r *recovery) replace(f *recovering, ack uint32, room int, pkt *gstack.PacketBuffer) (more bool) {
 	r.held++
 	h := &f.held[0]
 	if !h.near(ack, room) {
 		h = &f.held[1]
 		if h.pkt == nil || !h.near(ack, room) {
+			more = h.pkt == nil
 			h.set(ack, pkt)
-			return
+			return more
 		}
 	}
 	if int32(ack-h.ack) >= 0 { // else it came out of order
 		h.set(ack, pkt)
 	}
+	return false
 }
 
 // due lets what waits go on: its turn has come.

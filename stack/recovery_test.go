@@ -12,6 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // recoveryLab is a recovery whose connections have send buffers of 4 MiB.
@@ -257,4 +259,45 @@ func TestRecoveryIsServedInTurn(t *testing.T) {
 		}
 		l.close()
 	})
+}
+
+// An acknowledgement of what cannot be under way takes the place of none that is
+// true, whichever comes first, and pays for its own walk.
+func TestRecoveryOfForgedACKs(t *testing.T) {
+	const room = 4 << 20
+	for _, tt := range []struct {
+		name       string
+		acks, want []uint32
+	}{
+		{"forged between", []uint32{1000, 1000 + 1<<30, 2000}, []uint32{2000, 1000 + 1<<30}},
+		{"forged first", []uint32{1 << 30, 1000, 2000}, []uint32{1 << 30, 2000}},
+		{"forged behind", []uint32{1000, 2000, 1<<32 + 2000 - 1<<29}, []uint32{2000, 1<<32 + 2000 - 1<<29}},
+		{"just too far", []uint32{1000, 1000 + room + 1}, []uint32{1000, 1000 + room + 1}},
+		{"round the end of the numbers", []uint32{1<<32 - 500, 1 << 30, 500}, []uint32{500, 1 << 30}},
+		{"many forged", []uint32{1000, 1 << 29, 1 << 30, 3 << 29, 1500}, []uint32{1500, 3 << 29}},
+		{"half the space away", []uint32{1000, 1000 + 1<<31, 1100}, []uint32{1100, 1000 + 1<<31}},
+		{"out of order", []uint32{2000, 1000}, []uint32{2000}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newRecoveryLab()
+				s := recoveringFrom("10.0.0.1", 1000)
+				l.rooms[synTuple{s.src, s.dst}] = room
+				l.send(s) // uses the budget up
+				for _, s.ack = range tt.acks {
+					if l.send(s) {
+						t.Fatal("it does not wait")
+					}
+				}
+				time.Sleep(time.Second)
+				if got := l.got()[1:]; !slices.Equal(got, tt.want) {
+					t.Errorf("netstack got %d, want %d", got, tt.want)
+				}
+				if last := l.next[clientkey.Of(s.src.Addr())].Sub(time.Now()) + time.Second; last < time.Duration(1+len(tt.want))*recoveryShare*walkStep*(room/walkMSS) {
+					t.Errorf("%d walks are paid with %v", 1+len(tt.want), last)
+				}
+				l.close()
+			})
+		})
+	}
 }

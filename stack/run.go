@@ -210,6 +210,7 @@ func (s *Stack) newGate(l *link) *gate {
 		flooded:   s.cfg.Flooded,
 		now:       time.Now,
 		underWay:  func(q quote) (yes, asked bool) { return s.sender.underWay(s.netstack.Load(), q, s.tooBig.allow) },
+		stamped:   newStampedSYNs(s.cfg.HandshakeTimeout),
 		agreed:    func(t synTuple) (uint32, bool) { return agreedTimestamps(s.netstack.Load(), t) },
 		reply: func(pkt []byte) {
 			l.write([][][]byte{{make([]byte, VirtioHeaderLen), pkt}}, len(pkt))

@@ -121,13 +121,8 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 			head = withoutExtensions(p, head)
 		}
 	}
-	if p.proto == protoTCP && p.tcp.flags&(flagSYN|flagRST|flagACK) == flagACK && !p.tcp.stamped {
-		if recent, agreed := g.agreed(synTuple{p.tcp.src, p.tcp.dst}); agreed {
-			if stamped, fits := withTimestamps(p.v6, head, len(head)+len(rest), recent); fits {
-				head = stamped
-				l.stats.unstamped.Add(1)
-			}
-		}
+	if p.proto == protoTCP {
+		head = g.stamp(p, head, rest)
 	}
 	// The headers have a view of their own: netstack pulls them up, and from a
 	// shared view that would copy all of it.

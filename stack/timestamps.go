@@ -2,6 +2,9 @@ package stack
 
 import (
 	"encoding/binary"
+	"hash/maphash"
+	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -16,6 +19,63 @@ import (
 // completes the handshake: the client would hang, and nothing would say why. So that
 // segment gets timestamps here. They say nothing new: the last one that netstack has
 // seen, and an echo of none, which is not measured.
+
+// stampedSYNs remembers which clients may just now be in a handshake for which they
+// offered timestamps, so that nobody else's segments are looked up in netstack: there
+// are clients without timestamps, whose every segment would be. It may say yes where
+// no is right (a hash, and a place for each), never the other way round.
+type stampedSYNs struct {
+	seed  maphash.Seed
+	begin time.Time
+	life  time.Duration // how long a handshake may take
+	last  [1 << 12]atomic.Int64
+}
+
+func newStampedSYNs(life time.Duration) *stampedSYNs {
+	return &stampedSYNs{seed: maphash.MakeSeed(), begin: time.Now(), life: life}
+}
+
+func (y *stampedSYNs) place(t synTuple) *atomic.Int64 {
+	return &y.last[maphash.Comparable(y.seed, t)%uint64(len(y.last))]
+}
+
+// add is told of a SYN with timestamps before netstack gets it.
+func (y *stampedSYNs) add(t synTuple, now time.Time) {
+	y.place(t).Store(int64(now.Sub(y.begin)) + 1) // 0 is never
+}
+
+// may says whether the tuple may be in such a handshake.
+func (y *stampedSYNs) may(t synTuple, now func() time.Time) bool {
+	place := y.place(t)
+	at := place.Load()
+	if at == 0 {
+		return false
+	}
+	if now().Sub(y.begin)-time.Duration(at) <= y.life+2*sweepInterval { // it ends them a little later
+		return true
+	}
+	place.CompareAndSwap(at, 0) // the next one need not ask for the time
+	return false
+}
+
+// stamp returns the head of a segment as netstack is to see it: with timestamps where
+// without them it would not complete a handshake.
+func (g *gate) stamp(p packet, head, rest []byte) []byte {
+	t := synTuple{p.tcp.src, p.tcp.dst}
+	if p.tcp.stamped || p.tcp.flags&(flagSYN|flagRST|flagACK) != flagACK || !g.stamped.may(t, g.now) {
+		return head
+	}
+	recent, agreed := g.agreed(t)
+	if !agreed {
+		return head
+	}
+	stamped, fits := withTimestamps(p.v6, head, len(head)+len(rest), recent)
+	if !fits {
+		return head // it is sent again, alone
+	}
+	g.stats.unstamped.Add(1)
+	return stamped
+}
 
 // agreedTimestamps is asked about a segment without timestamps that is no SYN. It says
 // whether netstack waits for it to complete a handshake with timestamps, and which one

@@ -148,7 +148,7 @@ func (f *senderFields) underWay(ns *gstack.Stack, q quote, allow func(client net
 		LocalAddress: tcpip.AddrFromSlice(q.src.Addr().AsSlice()), LocalPort: q.src.Port(),
 		RemoteAddress: tcpip.AddrFromSlice(q.dst.Addr().AsSlice()), RemotePort: q.dst.Port(),
 	}, nicID).(*tcp.Endpoint)
-	if !ok { // or a listener, which has no sender
+	if !ok || ep.EndpointState() == tcp.StateListen { // it has no sender
 		return false, true
 	}
 	if !allow(q.dst.Addr()) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -87,6 +88,48 @@ func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
 			l.near.SetFilter(nil)
 			if _, err := io.ReadFull(c, make([]byte, 3000)); err != nil {
 				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// How often a connection is asked what of it is under way is bounded for each client,
+// and nobody pays for another: neither for a client without a connection, nor for one
+// that is flooded.
+func TestTooBigIsAskedAtABoundedRate(t *testing.T) {
+	for _, dst := range []netip.AddrPort{server4, server6} {
+		t.Run(fmt.Sprint(dst.Addr()), func(t *testing.T) {
+			h, flows := given()
+			l := newLab(t, 1500, false, stack.Config{Handler: h})
+			l.dial(dst)
+			f := get(t, flows)
+			peer := f.Conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+			quoted := func(client netip.AddrPort) []byte {
+				p := seg{src: dst, dst: client, seq: 1 << 30, flags: ack, payload: make([]byte, 1000)}.ip()
+				return tooBig(client.Addr(), p, 1300)
+			}
+			const many = 2000
+			before := l.stack.Stats()
+			began := time.Now()
+			for range many {
+				l.near.Inject(quoted(peer))
+			}
+			counted := func() (asked, limited uint64) {
+				st := l.stack.Stats()
+				return st.Bad.ICMP - before.Bad.ICMP, st.TooBigLimited - before.TooBigLimited
+			}
+			l.eventually("all counted", func() bool { a, b := counted(); return a+b == many })
+			asked, limited := counted()
+			if most := 64 + 10*time.Since(began).Seconds() + 1; asked < 64 || float64(asked) > most || limited == 0 {
+				t.Errorf("%d of %d were asked, at most %.0f may be", asked, many, most)
+			}
+			// Of connections that are not there nothing is asked, and nothing is kept.
+			for i := range 100 {
+				l.near.Inject(quoted(netip.AddrPortFrom(peer.Addr(), uint16(i+1))))
+			}
+			l.eventually("all counted", func() bool { a, b := counted(); return a+b == many+100 })
+			if now, _ := counted(); now < asked+100 {
+				t.Errorf("%d of 100 about no connection were dropped as such", now-asked)
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/sslgate/sslgate/internal/clientnet"
+	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
 // tooBigLimit bounds how often the connections of one client are asked whether what
@@ -34,7 +34,7 @@ func newTooBigLimit() *tooBigLimit {
 
 // allow says whether one more is looked at that quotes a connection of the client.
 func (l *tooBigLimit) allow(client netip.Addr) bool {
-	key := clientnet.Of(client)
+	key := clientkey.Of(client)
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
