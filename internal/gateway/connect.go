@@ -32,7 +32,7 @@ type destination struct {
 
 // dial connects to the original destination, unless it is a forbidden one.
 func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, error) {
-	dst := fl.rec.Destination
+	dst := fl.facts.Dst
 	why, err := fl.g.forbidden(dst.Addr(), plan.NamesDestination(fl.facts), plan.Client != nil)
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 		_ = conn.Close()
 		return nil, errors.New("the dialler did not return a TCP connection")
 	}
-	fl.rec.Dialed = dst
+	fl.out.dest.dialed = dst
 	sock := newSocket(tcp)
 	return &destination{Conn: sock, sock: sock, raw: tcp, reset: func() {
 		_ = tcp.SetLinger(0) // fails only on a closed socket
@@ -80,7 +80,7 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 // waitFor runs connect, which waits for the destination, within the bound of those
 // that wait for it.
 func (fl *flow) waitFor(ctx context.Context, connect func(context.Context) error) error {
-	ctx, done, refusal := fl.g.dials.begin(ctx, fl.rec.Destination.Addr(), fl.rec.Client.Addr(), fl.limits.DialsPerDestination)
+	ctx, done, refusal := fl.g.dials.begin(ctx, fl.facts.Dst.Addr(), fl.facts.Src.Addr(), fl.limits.DialsPerDestination)
 	if refusal != nil {
 		return refusal
 	}
@@ -133,21 +133,20 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	}
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
-	ledger := handshake.NewLedger(fl.rec.Start)
+	ledger := handshake.NewLedger(fl.start)
 	fl.live.reaching(ledger)
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
 	// The destination has chosen what it costs, the client that it does.
-	fl.g.turns.Charge(fl.rec.Client.Addr(), ledger.Spent())
-	fl.rec.DestLedger = ledger.Entries()
-	fl.rec.LedgerLost += ledger.Lost()
-	fl.live.done(fl.rec.DestLedger, ledger.Lost())
+	fl.g.turns.Charge(fl.facts.Src.Addr(), ledger.Spent())
+	fl.out.dest.ledger, fl.out.dest.lost = ledger.Entries(), ledger.Lost()
+	fl.live.done(fl.out.dest.ledger, ledger.Lost())
 	if err != nil {
 		dest.reset()
 		e := handshake.AsError(err)
-		fl.rec.DestPeer = e.Peer
+		fl.out.dest.peer = e.Peer
 		return nil, nil, e
 	}
-	fl.rec.DestinationLeg, fl.rec.DestPeer = &up.State, up.Peer
+	fl.out.dest.leg, fl.out.dest.peer = &up.State, up.Peer
 	fl.facts.Upstream = upstream(plan, up)
 	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw, sock: dest.sock}, up, nil
 }

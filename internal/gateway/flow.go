@@ -33,6 +33,8 @@ import (
 // flow is one connection on its walk.
 type flow struct {
 	g      *Gateway
+	id     string
+	start  time.Time   // when it was accepted
 	set    *policy.Set // whose rule and parameters the flow has
 	judged *policy.Set // the last one that was asked whether it is let through
 	limits Limits
@@ -41,8 +43,8 @@ type flow struct {
 	// flow ended without one.
 	verdict policy.Verdict
 	client  clientConn
-	rec     *audit.Record
 	facts   policy.Facts
+	out     outcome
 	ledger  *handshake.Ledger
 	live    *Live
 
@@ -66,14 +68,13 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Time) *flow {
 	now := g.current.Load()
 	fl := &flow{
-		g: g, set: now.set, judged: now.set, limits: now.limits, shadow: now.shadow, client: client,
-		rec:    audit.NewRecord(g.registry.nextID(), at, src, dst),
+		g: g, id: g.registry.nextID(), start: at, set: now.set, judged: now.set, limits: now.limits, shadow: now.shadow, client: client,
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
+		out:    newOutcome(g.crls()),
 		ledger: handshake.NewLedger(at),
 		leave:  func() {},
 	}
-	fl.rec.CRLs = g.crls()
-	fl.live = &Live{ID: fl.rec.ID, Start: at, Client: src, Destination: dst, fl: fl}
+	fl.live = &Live{ID: fl.id, Start: at, Client: src, Destination: dst, fl: fl}
 	return fl
 }
 
@@ -89,7 +90,7 @@ func (g *Gateway) handle(ctx context.Context, fl *flow) {
 	fl.live.waits(cancel)
 	if r := fl.walk(ctx); r != nil {
 		r.run(ctx)
-		fl.relayed(r)
+		fl.out.relay = r
 	}
 }
 
@@ -103,47 +104,35 @@ func (fl *flow) left() {
 func (fl *flow) finish() {
 	if p := recover(); p != nil {
 		fl.client.Reset()
-		fl.rec.Reason, fl.rec.Detail, fl.rec.End = reason.Internal, fmt.Sprint(p), ""
+		fl.out.said.reason, fl.out.said.detail = reason.Internal, fmt.Sprint(p)
 		fl.g.panicSay.Do(func() { // who has found one may send it again and again
-			fl.g.log.Error("flow ended by a defect", zap.String("id", fl.rec.ID), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			fl.g.log.Error("flow ended by a defect", zap.String("id", fl.id), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 		})
 	}
-	if code := fl.live.endedBy(); code != "" && fl.rec.End == "" {
-		fl.rec.End = code
+	rec := fl.record()
+	if fl.recorded(rec) {
+		fl.g.append(rec)
 	}
-	fl.rec.Shadow = judge(fl.shadow, fl.verdict, fl.facts)
-	fl.rec.Duration = time.Since(fl.rec.Start)
-	fl.rec.Ledger = fl.ledger.Final()
-	fl.rec.LedgerLost += fl.ledger.Lost()
-	if fl.rec.AlertSent == handshake.AlertNone {
-		fl.rec.AlertSent = fl.ledger.AlertSent()
-	}
-	if fl.rec.AlertReceived == handshake.AlertNone {
-		fl.rec.AlertReceived = fl.ledger.AlertReceived()
-	}
-	if fl.recorded() {
-		fl.g.append(fl.rec)
-	}
-	fl.g.tell(fl.rec)
+	fl.g.tell(rec)
 }
 
 // recorded says whether the flow has a record of its own: always where it was let
 // through, even if nothing came of that.
-func (fl *flow) recorded() bool {
-	if _, _, granted := fl.live.Granted(); granted || fl.rec.Verdict() == reason.Allowed.String() {
+func (fl *flow) recorded(rec *audit.Record) bool {
+	if _, _, granted := fl.live.Granted(); granted || rec.Verdict() == reason.Allowed.String() {
 		return true
 	}
-	return fl.g.refusals.flow(fl.rec, fl.limits)
+	return fl.g.refusals.flow(rec, fl.limits)
 }
 
 // recordable says whether a record of this flow will find its place, and ends
 // the flow if not.
 func (fl *flow) recordable(ctx context.Context) bool {
-	err := fl.g.audit.Admit(ctx, fl.rec.Start.Add(fl.limits.Handshake))
+	err := fl.g.audit.Admit(ctx, fl.start.Add(fl.limits.Handshake))
 	if err == nil {
 		return true
 	}
-	fl.rec.Policy = fl.set.ID()
+	fl.out.policy = fl.set.ID()
 	fl.refuse(&handshake.Error{Reason: reason.AuditUnavailable, Wanted: handshake.AlertNone, Received: handshake.AlertNone, Err: err})
 	fl.client.Reset()
 	return false
@@ -156,7 +145,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 		return nil
 	}
 	v, decided := fl.set.OnSYN(fl.facts)
-	fl.rec.Policy = fl.set.ID()
+	fl.out.policy = fl.set.ID()
 	if decided {
 		fl.note(v)
 		if v.Action != policy.Bypass {
@@ -166,7 +155,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 		return fl.bypass(ctx, fl.client, v)
 	}
 
-	hctx, cancel := context.WithDeadline(ctx, fl.rec.Start.Add(fl.limits.Handshake))
+	hctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.limits.Handshake))
 	defer cancel()
 	hello, conn, err := handshake.Peek(hctx, fl.client, fl.limits.Hello)
 	if err != nil {
@@ -175,7 +164,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	}
 	fl.facts.Hello = hello
 	fl.ledger.NoteHello(hello)
-	fl.rec.SNI, fl.rec.ALPN, fl.rec.Step = hello.ServerName, hello.ALPN, handshake.StepClientHello
+	fl.out.step = handshake.StepClientHello
 	if !fl.takeTurn(hctx) {
 		return nil
 	}
@@ -233,7 +222,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 	}
 	if err != nil {
 		e := handshake.AsError(err)
-		fl.rec.Peer = e.Peer
+		fl.out.shown = e.Peer
 		if r, ok := reason.Lookup(e.Reason); ok && (r.Step == int(handshake.StepClientCertificate) || r.Step == int(handshake.StepClientVerified)) {
 			fl.verdict, fl.facts.Peer = policy.Verdict{Rule: plan.Rule, Reason: e.Reason}, e.Peer
 		}
@@ -241,8 +230,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		lingerClose(fl.client)
 		return nil
 	}
-	fl.rec.ClientLeg = &session.State
-	fl.rec.Peer = session.Peer
+	fl.out.leg, fl.out.shown = &session.State, session.Peer
 	fl.facts.Peer, fl.facts.State = session.Peer, &session.State
 	if session.Peer != nil && !session.Peer.Proven {
 		fl.refuse(handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, ""))
@@ -259,7 +247,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		return nil
 	}
 	session.Grant()
-	fl.rec.Step = handshake.StepApplicationData
+	fl.out.step = handshake.StepApplicationData
 	return session
 }
 
@@ -320,11 +308,11 @@ func (fl *flow) refuseHello(err error, recordVersion uint16) {
 		return
 	}
 	if err := handshake.SendAlert(fl.client, e.Wanted, recordVersion); err != nil {
-		fl.rec.Detail = join(fl.rec.Detail, "alert not sent: "+err.Error())
+		fl.out.said.detail = join(fl.out.said.detail, "alert not sent: "+err.Error())
 		fl.client.Reset()
 		return
 	}
-	fl.rec.AlertSent = e.Wanted
+	fl.out.sent = e.Wanted
 	fl.ledger.NoteAlert(e.Step, handshake.SideUs, e.Wanted)
 	lingerClose(fl.client)
 }
@@ -342,31 +330,29 @@ func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Sha
 	return &audit.Shadow{Policy: s.SetID(), Kind: d.Kind.String(), Action: v.Action.String(), Rule: v.Rule, Reason: v.Reason, Detail: v.Detail}
 }
 
-// note takes a verdict over into the record.
+// note takes a verdict over as the word that stands.
 func (fl *flow) note(v policy.Verdict) {
 	fl.verdict = v
-	fl.rec.Rule, fl.rec.Action = v.Rule, v.Action.String()
-	fl.rec.Reason, fl.rec.Detail = v.Reason, v.Detail
-	fl.rec.AlertWanted = v.Alert
-	fl.rec.Would = wouldOf(v.Would)
+	w := said{rule: v.Rule, action: v.Action, reason: v.Reason, detail: v.Detail, alert: v.Alert, would: wouldOf(v.Would)}
 	if fl.destWould != nil && v.Action == policy.Terminate {
-		fl.rec.Would, fl.rec.Reason = fl.destWould, reason.Observed
+		w.would, w.reason = fl.destWould, reason.Observed
 	}
 	if v.Reason == "" {
 		// OnHello says Terminate without a reason yet; only the proven peer has one.
-		fl.rec.Reason, fl.rec.AlertWanted = reason.Internal, handshake.AlertNone
+		w.reason, w.alert = reason.Internal, handshake.AlertNone
 	}
+	fl.out.said = w
 }
 
 // observeDestination takes a refusal of the destination's certificate over
-// into the record where its rule is observed: unless the client, or the hello,
+// where its rule is observed: unless the client, or the hello,
 // would have been refused before.
 func (fl *flow) observeDestination(w policy.Would) {
-	if !w.Deny || fl.rec.Would != nil {
+	if !w.Deny || fl.out.said.would != nil {
 		return
 	}
 	fl.destWould = wouldOf(w)
-	fl.rec.Would, fl.rec.Reason = fl.destWould, reason.Observed
+	fl.out.said.would, fl.out.said.reason = fl.destWould, reason.Observed
 }
 
 // wouldOf is a refusal that is only observed, as it is recorded; nil for none.
@@ -377,16 +363,16 @@ func wouldOf(w policy.Would) *audit.Would {
 	return &audit.Would{Rule: w.Rule, Reason: w.Reason, Detail: w.Detail, Alert: w.Alert}
 }
 
-// refuse takes the end of a handshake over into the record.
+// refuse takes the end of a handshake over as the word that stands.
 func (fl *flow) refuse(e *handshake.Error) {
-	fl.rec.Reason, fl.rec.Step = e.Reason, e.Step
-	fl.rec.AlertWanted = e.Wanted
-	if e.Received != handshake.AlertNone {
-		fl.rec.AlertReceived = e.Received
-	}
-	fl.rec.Detail = e.Detail
+	w := &fl.out.said
+	w.reason, w.detail, w.alert = e.Reason, e.Detail, e.Wanted
 	if e.Detail == "" && e.Err != nil {
-		fl.rec.Detail = e.Err.Error()
+		w.detail = e.Err.Error()
+	}
+	fl.out.step = e.Step
+	if e.Received != handshake.AlertNone {
+		fl.out.received = e.Received
 	}
 }
 

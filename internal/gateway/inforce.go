@@ -19,7 +19,7 @@ import (
 func (fl *flow) renew() {
 	now := fl.g.current.Load()
 	fl.set, fl.judged, fl.limits, fl.shadow = now.set, now.set, now.limits, now.shadow
-	fl.rec.Policy = fl.set.ID()
+	fl.out.policy = fl.set.ID()
 }
 
 // judgePeer judges the client's leg: by the flow's own set, and by the one in
@@ -30,7 +30,7 @@ func (fl *flow) judgePeer(ctx context.Context, plan *policy.Plan, peer *handshak
 	v := fl.withRevocation(ctx, plan, peer, fl.set.OnPeer(plan, facts))
 	if now := fl.g.current.Load().set; v.Action == policy.Terminate && now != fl.set {
 		if d := fl.redecide(ctx, now, facts, v.Action); d.Verdict.Action != policy.Terminate {
-			fl.rec.Policy, fl.rec.Rule = d.Verdict.SetID, d.Verdict.Rule
+			fl.out.policy, fl.out.said.rule = d.Verdict.SetID, d.Verdict.Rule
 			return d.Verdict
 		}
 	}
@@ -82,7 +82,7 @@ func (fl *flow) inForce(ctx context.Context) bool {
 		if d.Verdict.Action == policy.Deny {
 			fl.live.takeBack()
 			fl.note(d.Verdict)
-			fl.rec.Policy = d.Verdict.SetID
+			fl.out.policy = d.Verdict.SetID
 			fl.client.Reset()
 			return false
 		}

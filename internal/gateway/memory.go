@@ -38,9 +38,9 @@ func (g *Gateway) noMemoryFor(a netip.Addr) bool {
 
 // admit asks for memory; the flow is over where there is none.
 func (fl *flow) admit() bool {
-	leave, ok := fl.g.memory.Admit(fl.g.registry.small(fl.rec.Client.Addr(), 1))
+	leave, ok := fl.g.memory.Admit(fl.g.registry.small(fl.facts.Src.Addr(), 1))
 	if !ok {
-		fl.rec.Policy = fl.set.ID()
+		fl.out.policy = fl.set.ID()
 		fl.refuse(&handshake.Error{Reason: reason.MemoryLimit, Wanted: handshake.AlertNone, Received: handshake.AlertNone})
 		fl.client.Reset()
 		return false

@@ -43,7 +43,7 @@ func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) erro
 	if session == nil {
 		return handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a PROXY header before the client was verified")
 	}
-	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(fl.rec.Client), net.TCPAddrFromAddrPort(fl.rec.Destination))
+	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(fl.facts.Src), net.TCPAddrFromAddrPort(fl.facts.Dst))
 	tlvs, err := headerTLVs(session, fl.facts.Hello)
 	if err == nil {
 		err = h.SetTLVs(tlvs)

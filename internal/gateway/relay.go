@@ -24,14 +24,14 @@ type relayEnd struct {
 
 // relay is both sides, connected.
 func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
-	fl.rec.Setup = time.Since(fl.rec.Start)
+	fl.out.setup = time.Since(fl.start)
 	fl.ledger.Compact()
 	if fl.facts.Hello != nil {
 		fl.facts.Hello = fl.facts.Hello.Compact() // of the rest there is no need any more
 		fl.live.compact(fl.facts.Hello)
 	}
 	r := &relay{
-		destHeld: fl.rec.DestPeer.Held(),
+		destHeld: fl.out.dest.peer.Held(),
 		spawn:    fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
 		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), dead: make(chan struct{}),
 		idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
@@ -48,15 +48,6 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 		r.fail(code)
 	}
 	return r
-}
-
-// relayed takes the end of a relay over into the record.
-func (fl *flow) relayed(r *relay) {
-	fl.rec.BytesUp, fl.rec.BytesDown = r.up.delivered(), r.down.delivered()
-	fl.rec.End, fl.rec.EndDetail = r.end, r.detail
-	if r.alert != handshake.AlertNone {
-		fl.rec.AlertReceived = r.alert
-	}
 }
 
 // relay moves bytes both ways until both sides are done. How each side's end is

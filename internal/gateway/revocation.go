@@ -25,6 +25,9 @@ type revocationSeen struct {
 	asked  bool
 	epoch  uint64
 	result revocation.Result
+	// recorded is the last answer as it stands in the record; nil where nothing
+	// was checked.
+	recorded *audit.Revocation
 }
 
 // withRevocation takes a verdict back that lets a peer through which is revoked
@@ -44,9 +47,9 @@ func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *han
 		seen.asked, seen.epoch = true, epoch
 	}
 	r := &fl.revocation.result
-	fl.rec.CRLs = r.Digest
+	fl.out.crls = r.Digest
 	if r.Mode != revocation.Off {
-		fl.rec.Revocation = &audit.Revocation{
+		fl.revocation.recorded = &audit.Revocation{
 			Status: r.Status.String(), Mode: r.Mode.String(), Source: r.Source, Until: r.Until, Detail: r.Detail,
 		}
 	}

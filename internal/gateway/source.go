@@ -31,7 +31,7 @@ func (fl *flow) connectTo(ctx context.Context, plan *policy.Plan, dst netip.Addr
 		}
 		return conn, nil
 	case policy.SourceClient:
-		return fl.connectAs(ctx, fl.rec.Client.Addr().Unmap(), dst)
+		return fl.connectAs(ctx, fl.facts.Src.Addr().Unmap(), dst)
 	default:
 		return nil, handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a plan with an unknown source address")
 	}
@@ -54,7 +54,7 @@ func (fl *flow) connectAs(ctx context.Context, src netip.Addr, dst netip.AddrPor
 		_ = conn.Close()
 		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialSource, fmt.Sprintf("the connection came from %v", conn.LocalAddr()))
 	}
-	fl.rec.DialedFrom = netip.AddrPortFrom(src, local.AddrPort().Port())
+	fl.out.dest.from = netip.AddrPortFrom(src, local.AddrPort().Port())
 	return conn, nil
 }
 

@@ -46,7 +46,7 @@ func (fl *flow) params(plan *policy.Plan) *handshake.Params {
 		// Neither a rule's name nor a digest has a NUL in it. The epoch is this
 		// process's own; the digest of the lists also tells the tickets of one
 		// that ran before, or beside, and had others.
-		rule.Binding = []byte(fl.rec.Rule + "\x00" + fl.set.ID() + "\x00" + fl.g.crls())
+		rule.Binding = []byte(fl.out.said.rule + "\x00" + fl.set.ID() + "\x00" + fl.g.crls())
 		p.Ticket = &rule
 	}
 	return &p

@@ -54,7 +54,7 @@ func (g *Gateway) Handshakes() fairqueue.Stats { return g.turns.Stats() }
 // over: refused with a RST, for what is refused here should cost little.
 func (fl *flow) takeTurn(ctx context.Context) bool {
 	began := time.Now()
-	turn, err := fl.g.turns.Begin(ctx, fl.rec.Client.Addr())
+	turn, err := fl.g.turns.Begin(ctx, fl.facts.Src.Addr())
 	if err == nil {
 		fl.turn = turn
 		if waited := time.Since(began); waited > time.Millisecond {
@@ -87,8 +87,8 @@ func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 		cost = work.Hello(c.Pending(), c.Records())
 	}
 	if e.Wanted == handshake.AlertNone { // gone, or too late
-		fl.g.turns.Charge(fl.rec.Client.Addr(), cost)
-	} else if turn, terr := fl.g.turns.Begin(ctx, fl.rec.Client.Addr()); terr == nil {
+		fl.g.turns.Charge(fl.facts.Src.Addr(), cost)
+	} else if turn, terr := fl.g.turns.Begin(ctx, fl.facts.Src.Addr()); terr == nil {
 		turn.Cost(cost)
 		turn.End()
 	} else {

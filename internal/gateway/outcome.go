@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+// outcome is what is known of a flow that its facts do not have. The audit record
+// is made of both at the end: nothing on the walk reads a record.
+type outcome struct {
+	said   said
+	step   handshake.Step // the highest that was reached
+	policy string         // ID of the policy that was asked last
+	crls   string         // digest of the revocation lists in force; "" where nothing is checked
+
+	sent, received handshake.Alert // of the client's leg; AlertNone: as the ledger has it
+
+	leg   *handshake.State // of the client's leg, once its handshake is over
+	shown *handshake.Peer  // the client's certificate, proven or claimed
+	dest  reached
+
+	setup time.Duration // from the accepted connection to the first byte that could be relayed
+	relay *relay        // once it is over; nil if it never began
+}
+
+// said is the word that stands: a verdict of the policy, or the end of a handshake.
+type said struct {
+	rule   string
+	action policy.Action
+	reason reason.Code // internal_error until something better is known: no path can forget it
+	detail string
+	alert  handshake.Alert
+	would  *audit.Would // what is only observed
+}
+
+// reached is how far the flow came with its destination.
+type reached struct {
+	dialed, from netip.AddrPort // from: set where it is the client's address
+	leg          *handshake.State
+	peer         *handshake.Peer
+	ledger       []handshake.Entry
+	lost         int // entries over handshake.MaxEntries
+}
+
+func newOutcome(crls string) outcome {
+	return outcome{
+		crls: crls, sent: handshake.AlertNone, received: handshake.AlertNone,
+		said: said{action: policy.Deny, reason: reason.Internal, alert: handshake.AlertNone},
+	}
+}
+
+// record is the flow as it is recorded. It is called once, at the end.
+func (fl *flow) record() *audit.Record {
+	o := &fl.out
+	rec := &audit.Record{
+		ID: fl.id, Start: fl.start, Client: fl.facts.Src, Destination: fl.facts.Dst,
+		Policy: o.policy, CRLs: o.crls, Rule: o.said.rule, Action: o.said.action.String(),
+		Reason: o.said.reason, Detail: o.said.detail, Step: o.step,
+		AlertWanted: o.said.alert, AlertSent: o.sent, AlertReceived: o.received,
+		ClientLeg: o.leg, Peer: o.shown, Revocation: fl.revocation.recorded,
+		Dialed: o.dest.dialed, DialedFrom: o.dest.from, DestinationLeg: o.dest.leg, DestPeer: o.dest.peer,
+		Shadow: judge(fl.shadow, fl.verdict, fl.facts), Would: o.said.would,
+		Ledger: fl.ledger.Final(), DestLedger: o.dest.ledger, LedgerLost: fl.ledger.Lost() + o.dest.lost,
+		Setup: o.setup, Duration: time.Since(fl.start),
+	}
+	if h := fl.facts.Hello; h != nil {
+		rec.SNI, rec.ALPN = h.ServerName, h.ALPN
+	}
+	if r := o.relay; r != nil {
+		rec.BytesUp, rec.BytesDown = r.up.delivered(), r.down.delivered()
+		rec.End, rec.EndDetail = r.end, r.detail
+		if r.alert != handshake.AlertNone {
+			rec.AlertReceived = r.alert
+		}
+	}
+	if code := fl.live.endedBy(); code != "" && rec.End == "" {
+		rec.End = code
+	}
+	if rec.AlertSent == handshake.AlertNone {
+		rec.AlertSent = fl.ledger.AlertSent()
+	}
+	if rec.AlertReceived == handshake.AlertNone {
+		rec.AlertReceived = fl.ledger.AlertReceived()
+	}
+	return rec
+}
