@@ -38,15 +38,6 @@ func rec(id string, allowed bool) *Record {
 	return r
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
-		}
-	}
-}
-
 func exists(name string) bool {
 	_, err := os.Lstat(name)
 	return err == nil

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +25,7 @@ func receiver(t *testing.T, path string) *net.UnixConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(testenv.Deadline()); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -33,7 +33,7 @@ func broken(t *testing.T, d *smallDisk, o OnFull, log *zap.Logger) (*Log, string
 		if err := l.Write(rec(fmt.Sprint("q", i), true)); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "taken", func() bool { s := l.Stats(); return s.Queued == i+1 && s.Err != nil })
+		testenv.Eventually(t, "taken", func() bool { s := l.Stats(); return s.Queued == i+1 && s.Err != nil })
 	}
 	return l, path
 }
@@ -54,7 +54,7 @@ func TestDiskFullDrop(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	d.free()
-	until(t, "mended", func() bool { return l.Stats().Queued == 0 })
+	testenv.Eventually(t, "mended", func() bool { return l.Stats().Queued == 0 })
 	if err := l.Write(rec("after", true)); err != nil {
 		t.Error(err)
 	}
@@ -103,7 +103,7 @@ func TestDiskFullRefuse(t *testing.T) {
 	if err := <-wrote; err != nil {
 		t.Error(err)
 	}
-	until(t, "mended", func() bool { return !l.Refusing() })
+	testenv.Eventually(t, "mended", func() bool { return !l.Refusing() })
 	if err := l.Admit(context.Background(), time.Now().Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
@@ -211,7 +211,7 @@ func TestDevFull(t *testing.T) {
 	if err := l.Write(rec("x", true)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "refusing", l.Refusing)
+	testenv.Eventually(t, "refusing", l.Refusing)
 	if err := l.Close(); err == nil {
 		t.Error("the loss is not said")
 	}
@@ -228,12 +228,12 @@ func TestReopenThroughTheQueue(t *testing.T) {
 	}
 	l := Start(Config{Sink: f, Name: "a", Log: zap.NewNop()})
 	_ = l.Write(rec("1", true))
-	until(t, "written", func() bool { return l.Stats().Written == 1 })
+	testenv.Eventually(t, "written", func() bool { return l.Stats().Written == 1 })
 	if err := os.Rename(path, path+".old"); err != nil {
 		t.Fatal(err)
 	}
 	l.Reopen()
-	until(t, "made anew", func() bool { return exists(path) })
+	testenv.Eventually(t, "made anew", func() bool { return exists(path) })
 	_ = l.Write(rec("2", true))
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestGathered(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		until(t, "all are written", func() bool { s := l.Stats(); return s.Written == n && s.Queued == 0 })
+		testenv.Eventually(t, "all are written", func() bool { s := l.Stats(); return s.Written == n && s.Queued == 0 })
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}

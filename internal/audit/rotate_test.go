@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -112,18 +114,18 @@ func TestTroubleIsSaid(t *testing.T) {
 	for i := range 20 {
 		must(t, l.Write(rec(fmt.Sprint("r", i), true)))
 	}
-	until(t, "all are written", func() bool { return l.Stats().Written == 20 })
+	testenv.Eventually(t, "all are written", func() bool { return l.Stats().Written == 20 })
 	st := l.Stats()
 	if st.Err != nil || st.Trouble == nil || l.Refusing() {
 		t.Errorf("%+v", st)
 	}
-	until(t, "it is said", func() bool { return said.FilterMessage("audit file not rotated: it grows").Len() > 0 })
+	testenv.Eventually(t, "it is said", func() bool { return said.FilterMessage("audit file not rotated: it grows").Len() > 0 })
 	must(t, os.RemoveAll(path+".1"))
-	until(t, "it is rotated again", func() bool {
+	testenv.Eventually(t, "it is rotated again", func() bool {
 		must(t, l.Write(rec("more", true)))
 		return l.Stats().Trouble == nil && exists(path+".1")
 	})
-	until(t, "it is said", func() bool { return said.FilterMessage("audit file is rotated again").Len() == 1 })
+	testenv.Eventually(t, "it is said", func() bool { return said.FilterMessage("audit file is rotated again").Len() == 1 })
 	if n := said.FilterMessage("audit file not rotated: it grows").Len(); n != 1 {
 		t.Errorf("said %d times", n)
 	}
@@ -338,7 +340,7 @@ func TestRotationRaces(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			until(t, "all are written", func() bool { return l.Stats().Written == writers*each })
+			testenv.Eventually(t, "all are written", func() bool { return l.Stats().Written == writers*each })
 			close(stop)
 			other.Wait()
 			must(t, l.Close())

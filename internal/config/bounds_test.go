@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // TestBounds: files that are meant to hurt. Each ends at once, with a reason.
@@ -68,7 +70,7 @@ func TestBounds(t *testing.T) {
 				t.Errorf("%d findings", len(fs))
 			}
 			// Generous, for a shared machine under -race; unbounded ones take minutes.
-			if d := time.Since(start); d > 20*time.Second {
+			if d := time.Since(start); d > testenv.Patience() {
 				t.Errorf("took %s", d)
 			}
 			for _, f := range fs {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/clientkey"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
@@ -91,7 +92,7 @@ func TestChargeWhileWaiting(t *testing.T) {
 		}
 		got <- err
 	}()
-	waitFor(t, func() bool { return q.Stats().Waiting == 1 })
+	testenv.Eventually(t, "one waits", func() bool { return q.Stats().Waiting == 1 })
 	q.Charge(addr(1), 3600*work.Ordinary)
 	if other, err := q.Begin(t.Context(), addr(2)); err != nil {
 		t.Error(err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
@@ -15,7 +16,7 @@ func resumed(ctx context.Context, t *testing.T, q *Queue, turn *Turn) chan error
 	result := make(chan error, 1)
 	before := q.Stats().Waiting
 	go func() { result <- turn.Resume(ctx) }()
-	waitFor(t, func() bool { return q.Stats().Waiting == before+1 })
+	testenv.Eventually(t, "one more waits", func() bool { return q.Stats().Waiting == before+1 })
 	return result
 }
 
@@ -72,7 +73,7 @@ func TestOrderOfThoseThatGoOn(t *testing.T) {
 				}
 				fresh <- err
 			}()
-			waitFor(t, func() bool { return q.Stats().Waiting == len(turns)+1 })
+			testenv.Eventually(t, "all wait", func() bool { return q.Stats().Waiting == len(turns)+1 })
 			end := other
 			for n, i := range c.want {
 				end.End()
@@ -81,7 +82,7 @@ func TestOrderOfThoseThatGoOn(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-				case <-time.After(10 * time.Second):
+				case <-time.After(testenv.Patience()):
 					t.Fatalf("turn %d of the order does not come, %+v", n, q.Stats())
 				}
 				if s := q.Stats(); s.Waiting != len(turns)-n {

@@ -2,7 +2,6 @@ package lab_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,13 +37,6 @@ func newLab(t *testing.T, opt lab.Options) *lab.Lab {
 		}
 	})
 	return l
-}
-
-func within(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // serve answers every connection with the peer's address.
@@ -88,7 +80,7 @@ func TestTrafficCrossesTheGateway(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					c, err := l.Dial(within(t, 5*time.Second), lab.Client, "tcp", to.String())
+					c, err := l.Dial(testenv.Context(t), lab.Client, "tcp", to.String())
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -97,7 +89,7 @@ func TestTrafficCrossesTheGateway(t *testing.T) {
 					if err != nil || string(got) != lab.ClientAddr(six).String() {
 						t.Errorf("%s: the server saw %q (%v), want %s", to, got, err, lab.ClientAddr(six))
 					}
-					if err := far.Wait(within(t, 2*time.Second), 1); err != nil {
+					if err := far.Wait(testenv.Context(t), 1); err != nil {
 						t.Errorf("sniffer: %v", err)
 					}
 					if p := far.Packets(); len(p) == 0 || p[0].Flags != lab.SYN || p[0].Dst != to || p[0].Src.Addr() != lab.ClientAddr(six) {
@@ -134,7 +126,7 @@ func TestHopSaysTooBig(t *testing.T) {
 		if err := l.SendRaw(lab.Server, big); err != nil {
 			t.Fatal(err)
 		}
-		if err := icmp.Wait(within(t, 3*time.Second), 1); err != nil {
+		if err := icmp.Wait(testenv.Context(t), 1); err != nil {
 			t.Errorf("IPv6 %v: no ICMP error came back: %v", six, err)
 		}
 		_ = icmp.Close()
@@ -166,10 +158,10 @@ func TestFragmentsArrive(t *testing.T) {
 		}
 		// Without a gateway the kernel forwards both, and the server answers:
 		// checksum, offsets and cut are right.
-		if err := back.Wait(within(t, 3*time.Second), 1); err != nil {
+		if err := back.Wait(testenv.Context(t), 1); err != nil {
 			t.Errorf("IPv6 %v: no SYN-ACK: %v", six, err)
 		}
-		if err := wire.Wait(within(t, 2*time.Second), 2); err != nil || wire.Count() != 2 {
+		if err := wire.Wait(testenv.Context(t), 2); err != nil || wire.Count() != 2 {
 			t.Errorf("IPv6 %v: %d fragments on the wire, want 2", six, wire.Count())
 		}
 		if six {
@@ -183,7 +175,7 @@ func TestFragmentsArrive(t *testing.T) {
 			if err := l.SendRaw(lab.Client, syn.BehindOptions()); err != nil {
 				t.Fatal(err)
 			}
-			if err := ext.Wait(within(t, 3*time.Second), 1); err != nil {
+			if err := ext.Wait(testenv.Context(t), 1); err != nil {
 				t.Errorf("behind destination options: no SYN-ACK: %v", err)
 			}
 			_ = ext.Close()
@@ -208,7 +200,7 @@ func TestCommandRunsInside(t *testing.T) {
 	}
 	select {
 	case <-sleep.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Fatal("the command outlived the lab")
 	}
 	if err := sleep.Wait(); err == nil || !strings.Contains(err.Error(), syscall.SIGKILL.String()) {
@@ -265,16 +257,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 		// The kernel ends a thread a moment after its goroutine.
 		var left []string
-		for range 100 {
+		testenv.Eventually(t, fmt.Sprintf("nothing is left behind of %+v", opt), func() bool {
 			left = slices.DeleteFunc(world(t), func(s string) bool { return slices.Contains(before, s) })
-			if len(left) == 0 {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		if len(left) > 0 {
-			t.Errorf("%+v: left behind: %s", opt, left)
-		}
+			return len(left) == 0
+		}, func() any { return left })
 	}
 }
 
@@ -320,7 +306,7 @@ func TestNamedLabSurvivesAndGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, again, netip.AddrPortFrom(lab.ServerAddr(0, false), 80))
-	c, err := again.Dial(within(t, 5*time.Second), lab.Client, "tcp", lab.ServerAddr(0, false).String()+":80")
+	c, err := again.Dial(testenv.Context(t), lab.Client, "tcp", lab.ServerAddr(0, false).String()+":80")
 	if err != nil {
 		t.Fatal(err)
 	}

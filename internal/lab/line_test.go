@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/line"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,7 +71,7 @@ func carry(t *testing.T, l *lab.Lab, six bool, size int) (connected, first time.
 		far <- err
 	}()
 	start := time.Now()
-	c, err := l.Dial(within(t, 20*time.Second), lab.Client, "tcp", to.String())
+	c, err := l.Dial(testenv.Context(t), lab.Client, "tcp", to.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +163,9 @@ func TestLineChanges(t *testing.T) {
 	if err := l.Line().Set(line.Path{Loss: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := l.Dial(within(t, 300*time.Millisecond), lab.Client, "tcp", "10.77.2.2:443"); err == nil {
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if c, err := l.Dial(short, lab.Client, "tcp", "10.77.2.2:443"); err == nil {
 		_ = c.Close()
 		t.Error("a connection over a line that loses all")
 	}
@@ -219,7 +223,7 @@ func TestLineUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = j.Close() }()
-	for ctx := within(t, 20*time.Second); ; {
+	for ctx := testenv.Context(t); ; {
 		a, b := j.Stats()
 		if a.Unread > 0 && a.Packets+a.Unread == sent && b.Unread == 0 && b.Packets == sent {
 			return

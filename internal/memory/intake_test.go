@@ -3,10 +3,13 @@ package memory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 
 	"go.uber.org/zap"
 )
@@ -24,26 +27,11 @@ func (x *bench) taking(n int, done <-chan struct{}) <-chan struct{} {
 // queued waits until n are waiting.
 func (x *bench) queued(t *testing.T, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	testenv.Eventually(t, fmt.Sprintf("%d wait", n), func() bool {
 		x.b.mu.Lock()
-		have := x.b.intake.waiting.Len()
-		x.b.mu.Unlock()
-		if have == n {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d are waiting, want %d", have, n)
-		}
-	}
-}
-
-func within(t *testing.T, what string, c <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-c:
-	case <-time.After(10 * time.Second):
-		t.Fatal(what)
-	}
+		defer x.b.mu.Unlock()
+		return x.b.intake.waiting.Len() == n
+	})
 }
 
 func still(t *testing.T, what string, c <-chan struct{}) {
@@ -73,7 +61,7 @@ func TestIntake(t *testing.T) {
 	// It is now, and one place is free.
 	x.u.resident, x.now = 224*mib-10<<10, x.now.Add(time.Hour)
 	x.look(t)
-	within(t, "one place is free", first)
+	testenv.Receive(t, "one place is free", first)
 	still(t, "there was one place", second)
 	x.now = x.now.Add(time.Hour)
 	x.u.resident = 230 * mib
@@ -81,7 +69,7 @@ func TestIntake(t *testing.T) {
 	still(t, "over the line", second)
 	x.u.resident, x.now = 100*mib, x.now.Add(time.Hour)
 	x.look(t)
-	within(t, "there is room again", second)
+	testenv.Receive(t, "there is room again", second)
 	x.queued(t, 0)
 
 	// Who gives up leaves no place behind.
@@ -91,7 +79,7 @@ func TestIntake(t *testing.T) {
 	gone := x.taking(mib, done)
 	x.queued(t, 1)
 	close(done)
-	within(t, "gave up", gone)
+	testenv.Receive(t, "gave up", gone)
 	x.queued(t, 0)
 }
 
@@ -100,7 +88,7 @@ func TestTakeLooks(t *testing.T) {
 	x := newBench(t)
 	x.b.Take(194*mib, nil)
 	x.now = x.now.Add(time.Second) // long ago, and nothing of it was kept
-	within(t, "it did not look", x.taking(mib, nil))
+	testenv.Receive(t, "it did not look", x.taking(mib, nil))
 	// So do segments of clients.
 	x.now, x.u.resident = x.now.Add(time.Second), 250*mib
 	flooded := false
@@ -165,13 +153,13 @@ func TestLooksWhileItActs(t *testing.T) {
 			return usage{live: 190 * mib, total: 190 * mib, resident: resident.Load(), file: 16 * mib, cycles: 1}, nil
 		},
 	})
-	within(t, "nothing is tightened", stuck)
+	testenv.Receive(t, "nothing is tightened", stuck)
 	resident.Store(240 * mib)
 	x.reaches(t, Flood)
 	waits := x.taking(mib, nil)
 	x.queued(t, 1)
 	resident.Store(100 * mib)
-	within(t, "there is room", waits)
+	testenv.Receive(t, "there is room", waits)
 	x.reaches(t, Over) // it lets in before it says so
 	// The end of Run keeps nobody.
 	resident.Store(240 * mib)
@@ -180,8 +168,8 @@ func TestLooksWhileItActs(t *testing.T) {
 	x.queued(t, 1)
 	close(leave)
 	end()
-	within(t, "kept after the end", waits)
-	within(t, "kept after the end", x.taking(1<<40, nil))
+	testenv.Receive(t, "kept after the end", waits)
+	testenv.Receive(t, "kept after the end", x.taking(1<<40, nil))
 }
 
 // onlyLook looks and does not act.
@@ -194,11 +182,7 @@ func (x *bench) onlyLook(t *testing.T) {
 
 func (x *bench) reaches(t *testing.T, l Level) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); x.b.Level() != l; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("level %s, want %s", x.b.Level(), l)
-		}
-	}
+	testenv.Eventually(t, "level "+l.String(), func() bool { return x.b.Level() == l }, func() any { return x.b.Level() })
 }
 
 // While flows are being ended nothing is let in, whatever room there is.
@@ -219,7 +203,7 @@ func TestClosedWhileItEnds(t *testing.T) {
 	if during == nil {
 		t.Fatal("nothing was ended")
 	}
-	within(t, "it stays closed", during)
+	testenv.Receive(t, "it stays closed", during)
 }
 
 // A measurement that fails ends Run, the actor's too.

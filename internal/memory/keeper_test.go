@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func TestPercentFor(t *testing.T) {
@@ -32,7 +34,7 @@ func TestKeep(t *testing.T) {
 	runtime.GC()
 	runtime.KeepAlive(kept) // lived at the last collection, and goes without another
 	var m runtime.MemStats
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := testenv.Deadline(); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if runtime.ReadMemStats(&m); m.HeapAlloc < 50<<20 && m.HeapIdle-m.HeapReleased < 32<<20 {
 			break
 		}

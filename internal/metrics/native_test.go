@@ -104,7 +104,7 @@ func TestPrometheusScrapes(t *testing.T) {
 			}
 			defer stop()
 			var count, median float64
-			for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			for deadline := testenv.Deadline(); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 				m.Finished(r)
 				count, median = query(at, c.query), query(at, quantile)
 				if count > 1 && median > 0.0025 && median < 0.005 {

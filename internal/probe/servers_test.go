@@ -198,7 +198,7 @@ func serve(t *testing.T, ln net.Listener, one func(net.Conn)) {
 			if err != nil {
 				return
 			}
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(testenv.Deadline())
 			one(c)
 			_ = c.Close()
 		}

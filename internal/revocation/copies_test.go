@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -162,10 +163,10 @@ func TestCopiesFollowWhatIsInForce(t *testing.T) {
 	b := Authority{Name: "other", Mode: Hard, Roots: []*x509.Certificate{other.Cert}, Sources: []Source{{Location: file(t, dir, "b.crl", w.crl(t, other, crl{number: 1}))}}}
 	a := w.authority(Hard, path)
 	lives(t, Options{State: state}, func(k *Checker) {
-		eventually(t, "three copies", func() bool { return len(copiesIn(t, state)) == 3 })
+		testenv.Eventually(t, "three copies", func() bool { return len(copiesIn(t, state)) == 3 })
 		before := copiesIn(t, state)
 		write(t, path, pemOf(w.crl(t, w.root, crl{number: 1}), w.crl(t, w.inter, crl{number: 2})))
-		eventually(t, "another copy", func() bool {
+		testenv.Eventually(t, "another copy", func() bool {
 			now := copiesIn(t, state)
 			return len(now) == 3 && !slices.Equal(now, before)
 		})
@@ -176,7 +177,7 @@ func TestCopiesFollowWhatIsInForce(t *testing.T) {
 		}
 		a.Sources = nil
 		k.Reload([]Authority{a, b})
-		eventually(t, "no copy of lists out of force", func() bool { return len(copiesIn(t, state)) == 1 })
+		testenv.Eventually(t, "no copy of lists out of force", func() bool { return len(copiesIn(t, state)) == 1 })
 	}, a, b)
 	// Another configuration with the same directory leaves those alone.
 	lives(t, Options{State: state}, nil, w.authority(Hard, path))
@@ -226,12 +227,12 @@ func TestCopiesThatCannotBeWritten(t *testing.T) {
 	clk := &clock{now: w.now}
 	log, logs := logged()
 	lives(t, Options{State: state, Log: log, Now: clk.Now}, func(k *Checker) {
-		eventually(t, "a warning", func() bool { return logs.FilterMessageSnippet("are not kept over a restart").Len() == 1 })
+		testenv.Eventually(t, "a warning", func() bool { return logs.FilterMessageSnippet("are not kept over a restart").Len() == 1 })
 		if k.Check(t.Context(), peerOf(w.direct, w.root), w.now).Status != Good {
 			t.Error("the list is not in force")
 		}
 		clk.add(2 * copyAgain)
-		eventually(t, "another try", func() bool {
+		testenv.Eventually(t, "another try", func() bool {
 			k.copies.mu.Lock()
 			defer k.copies.mu.Unlock()
 			return k.copies.again.After(clk.Now())
@@ -240,7 +241,7 @@ func TestCopiesThatCannotBeWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		clk.add(2 * copyAgain)
-		eventually(t, "the copy", func() bool { return len(copiesIn(t, state)) == 1 })
+		testenv.Eventually(t, "the copy", func() bool { return len(copiesIn(t, state)) == 1 })
 	}, w.authority(Hard, path))
 	if n := logs.FilterMessageSnippet("are not kept over a restart").Len(); n != 1 {
 		t.Errorf("%d warnings", n)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -85,12 +86,12 @@ func TestDigestFollowsTheLists(t *testing.T) {
 	}
 	failures := func() uint64 { return k.Stats().Authorities["staff"].Failures }
 	file(t, dir, "x.crl", w.crl(t, w.root, crl{number: 4, revoked: []*x509.Certificate{w.direct.Cert}, from: -2 * time.Hour}))
-	eventually(t, "the older list is refused", func() bool { return failures() > 0 })
+	testenv.Eventually(t, "the older list is refused", func() bool { return failures() > 0 })
 	if k.Digest() != before {
 		t.Error("a refused list changed the digest")
 	}
 	file(t, dir, "x.crl", w.crl(t, w.root, crl{number: 6, revoked: []*x509.Certificate{w.direct.Cert}}))
-	eventually(t, "the newer list is taken", func() bool { return k.Digest() != before })
+	testenv.Eventually(t, "the newer list is taken", func() bool { return k.Digest() != before })
 	if r := k.Check(t.Context(), p, w.now); r.Status != Revoked || r.Digest != k.Digest() {
 		t.Errorf("%+v, want digest %s", r, k.Digest())
 	}

@@ -158,17 +158,6 @@ func running(t testing.TB, c *Checker) {
 	})
 }
 
-// eventually waits for what a goroutine does.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("did not come: %s", what)
-}
-
 // reply describes an OCSP answer.
 type reply struct {
 	status   int

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -67,7 +68,7 @@ func TestVanishedListStays(t *testing.T) {
 			if c.refused {
 				said = "revocation list not taken"
 			}
-			eventually(t, "a warning", func() bool { return logs.FilterMessage(said).Len() >= want })
+			testenv.Eventually(t, "a warning", func() bool { return logs.FilterMessage(said).Len() >= want })
 			if status() != Revoked {
 				t.Fatal("the revoked client is let in")
 			}
@@ -84,9 +85,9 @@ func TestVanishedListStays(t *testing.T) {
 			}
 			// The next list, without the client: he is let in, and nothing is missing.
 			file(t, dir, "both.crl", pemOf(w.crl(t, w.inter, crl{number: 7}), w.crl(t, w.root, crl{number: 7})))
-			eventually(t, "the next list", func() bool { return status() == Good })
+			testenv.Eventually(t, "the next list", func() bool { return status() == Good })
 			if name != "a list of a second key" && name != "a list of another scope" {
-				eventually(t, "nothing missing", func() bool { return missingOf(k) == 0 })
+				testenv.Eventually(t, "nothing missing", func() bool { return missingOf(k) == 0 })
 			}
 		})
 	}
@@ -156,10 +157,10 @@ func TestVanishedListEnds(t *testing.T) {
 	k := checker(t, Options{Log: log, Now: clk.Now, Poll: 2 * time.Millisecond}, w.authority(Soft, path))
 	running(t, k)
 	file(t, dir, "both.crl", pemOf(w.crl(t, w.root, crl{number: 1, to: 100 * time.Hour})))
-	eventually(t, "the warning", func() bool { return missingOf(k) == 1 })
+	testenv.Eventually(t, "the warning", func() bool { return missingOf(k) == 1 })
 	epoch := k.Epoch()
 	clk.add(25 * time.Hour)
-	eventually(t, "the end", func() bool { return logs.FilterMessage("revocation list expired").Len() == 1 && k.Epoch() == epoch+1 })
+	testenv.Eventually(t, "the end", func() bool { return logs.FilterMessage("revocation list expired").Len() == 1 && k.Epoch() == epoch+1 })
 	if missingOf(k) != 0 || k.Check(t.Context(), peerOf(w.client, w.root), clk.Now()).Status != Revoked {
 		t.Errorf("%+v", k.Stats().Authorities["staff"].Lists)
 	}

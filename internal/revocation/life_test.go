@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -24,13 +25,13 @@ func TestWarnings(t *testing.T) {
 		t.Fatalf("too early: %v", logs.All())
 	}
 	clk.add(7 * 24 * time.Hour)
-	eventually(t, "the first warning", func() bool { return soon() == 1 })
+	testenv.Eventually(t, "the first warning", func() bool { return soon() == 1 })
 	clk.add(2*24*time.Hour + time.Minute)
-	eventually(t, "the second warning", func() bool { return soon() == 2 })
+	testenv.Eventually(t, "the second warning", func() bool { return soon() == 2 })
 	epoch := k.Epoch()
 	clk.add(24 * time.Hour)
-	eventually(t, "the error", func() bool { return gone() == 1 })
-	eventually(t, "a new epoch", func() bool { return k.Epoch() == epoch+1 })
+	testenv.Eventually(t, "the error", func() bool { return gone() == 1 })
+	testenv.Eventually(t, "a new epoch", func() bool { return k.Epoch() == epoch+1 })
 	time.Sleep(30 * time.Millisecond)
 	if soon() != 2 || gone() != 1 || k.Epoch() != epoch+1 {
 		t.Errorf("said again: %v", logs.All())

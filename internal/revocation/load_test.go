@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
 )
@@ -56,9 +57,9 @@ func TestSlowServersHoldNobodyUp(t *testing.T) {
 	running(t, k)
 	file(t, filepath.Dir(path), "root.crl", w.crl(t, w.root, crl{number: 2, revoked: []*x509.Certificate{w.direct.Cert}}))
 	status := func(c *testpki.Cert) Status { return k.Check(t.Context(), peerOf(c, w.root), w.now).Status }
-	eventually(t, "the file", func() bool { return status(w.direct) == Revoked })
-	eventually(t, "the good server's list", func() bool { return status(w.client) == Revoked })
-	eventually(t, "the reason", func() bool {
+	testenv.Eventually(t, "the file", func() bool { return status(w.direct) == Revoked })
+	testenv.Eventually(t, "the good server's list", func() bool { return status(w.client) == Revoked })
+	testenv.Eventually(t, "the reason", func() bool {
 		n := 0
 		for _, l := range k.Stats().Authorities["staff"].Lists {
 			if strings.Contains(l.Error, "sends less than") {
@@ -189,7 +190,7 @@ func TestNoRoomForAList(t *testing.T) {
 			all := fill(t, b)
 			change(w.crl(t, w.root, crl{number: 2, to: 1000 * time.Hour}))
 			clk.add(70 * time.Minute)
-			eventually(t, "a complaint", func() bool { return logs.FilterMessage("revocation list not taken").Len() == 1 })
+			testenv.Eventually(t, "a complaint", func() bool { return logs.FilterMessage("revocation list not taken").Len() == 1 })
 			a := k.Stats().Authorities["staff"]
 			if l := a.Lists[0]; !strings.Contains(l.Error, "limits.memory has no room") || l.State != "fresh" || a.Failures != 1 {
 				t.Errorf("%+v", a)
@@ -205,8 +206,8 @@ func TestNoRoomForAList(t *testing.T) {
 				t.Errorf("after a reload without room: %s, %+v", status(), l)
 			}
 			all.Return()
-			eventually(t, "the list", func() bool { clk.add(time.Minute); return status() == Good })
-			eventually(t, "all returned", func() bool { return b.Stats().Lent == 0 })
+			testenv.Eventually(t, "the list", func() bool { clk.add(time.Minute); return status() == Good })
+			testenv.Eventually(t, "all returned", func() bool { return b.Stats().Lent == 0 })
 		})
 	}
 }
@@ -271,7 +272,7 @@ func TestWaitIsCalledBack(t *testing.T) {
 				done <- err
 			}()
 			if name == "parse" { // the answer is there first
-				eventually(t, "the fetch", func() bool { return len(k.slots.fetches) == 0 && k.Stats().Authorities["staff"].Fetches == 1 })
+				testenv.Eventually(t, "the fetch", func() bool { return len(k.slots.fetches) == 0 && k.Stats().Authorities["staff"].Fetches == 1 })
 			}
 			recall(memory.ErrNoRoom)
 			if err := <-done; !errors.Is(err, memory.ErrNoRoom) || !errors.Is(err, errUnreachable) {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -47,9 +49,9 @@ func TestOddFilesHoldNobodyUp(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, "a complaint of each", func() bool { return said() == 4 })
+	testenv.Eventually(t, "a complaint of each", func() bool { return said() == 4 })
 	file(t, filepath.Dir(good), "good.crl", w.crl(t, w.root, crl{number: 2, revoked: []*x509.Certificate{w.direct.Cert}}))
-	eventually(t, "the other list", func() bool {
+	testenv.Eventually(t, "the other list", func() bool {
 		return k.Check(t.Context(), peerOf(w.direct, w.root), w.now).Status == Revoked
 	})
 	if k.Check(t.Context(), peerOf(w.client, w.root), w.now).Status != Revoked {

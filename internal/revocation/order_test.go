@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -103,7 +104,7 @@ func TestNumbersBegunAnew(t *testing.T) {
 		k.Prime(t.Context())
 		running(t, k)
 		status := func() Status { return k.Check(t.Context(), peerOf(w.client, w.root), clk.Now()).Status }
-		eventually(t, "the copy", func() bool { return len(copiesIn(t, state)) == 1 })
+		testenv.Eventually(t, "the copy", func() bool { return len(copiesIn(t, state)) == 1 })
 		refused := func(text string) bool {
 			for _, e := range logs.FilterMessage("revocation list not taken").All() {
 				if msg, _ := e.ContextMap()["error"].(string); strings.Contains(msg, text) {
@@ -115,7 +116,7 @@ func TestNumbersBegunAnew(t *testing.T) {
 		put(anew)
 		clk.add(2 * time.Hour) // a URL is asked
 		copyPath := copiesIn(t, state)[0]
-		eventually(t, "what to do", func() bool { return refused("`rm " + copyPath + " && sslgate reload`") })
+		testenv.Eventually(t, "what to do", func() bool { return refused("`rm " + copyPath + " && sslgate reload`") })
 		if status() != Revoked {
 			t.Fatal("numbers begun anew are taken at once")
 		}
@@ -125,18 +126,18 @@ func TestNumbersBegunAnew(t *testing.T) {
 		}
 		k.Reload([]Authority{a})
 		clk.add(2 * time.Hour)
-		eventually(t, "no list of before", func() bool { return refused("number 899 after number 900") })
+		testenv.Eventually(t, "no list of before", func() bool { return refused("number 899 after number 900") })
 		if status() != Revoked {
 			t.Fatal("a list of before is taken")
 		}
 		put(anew)
 		k.Reload([]Authority{a})
-		eventually(t, "the list with new numbers", func() bool { return status() == Unknown && missingOf(k) == 0 })
-		eventually(t, "its copy", func() bool { return len(copiesIn(t, state)) == 1 && copiesIn(t, state)[0] != copyPath })
+		testenv.Eventually(t, "the list with new numbers", func() bool { return status() == Unknown && missingOf(k) == 0 })
+		testenv.Eventually(t, "its copy", func() bool { return len(copiesIn(t, state)) == 1 && copiesIn(t, state)[0] != copyPath })
 		// It is the one known from now on: none of the old numbers comes back.
 		put(w.crl(t, w.inter, crl{number: 901, from: -90 * time.Minute, to: 9 * 24 * time.Hour}))
 		clk.add(2 * time.Hour)
-		eventually(t, "a refusal", func() bool { return k.Stats().Authorities["staff"].Lists[0].Error != "" })
+		testenv.Eventually(t, "a refusal", func() bool { return k.Stats().Authorities["staff"].Lists[0].Error != "" })
 		if status() != Unknown {
 			t.Error("a list of the old numbers is taken")
 		}
@@ -151,12 +152,12 @@ func TestNumbersBegunAnewWithTime(t *testing.T) {
 	k := checker(t, Options{Poll: 2 * time.Millisecond, Now: clk.Now}, w.authority(Soft, path))
 	running(t, k)
 	write(t, path, w.crl(t, w.inter, crl{number: 1, from: -time.Minute, to: 90 * 24 * time.Hour}))
-	eventually(t, "a refusal", func() bool { return missingOf(k) == 1 })
+	testenv.Eventually(t, "a refusal", func() bool { return missingOf(k) == 1 })
 	if msg := k.Stats().Authorities["staff"].Lists[0].Error; !strings.Contains(msg, "or after a restart") {
 		t.Error(msg)
 	}
 	clk.add(25 * time.Hour)
-	eventually(t, "the new list", func() bool {
+	testenv.Eventually(t, "the new list", func() bool {
 		return missingOf(k) == 0 && k.Check(t.Context(), peerOf(w.client, w.root), clk.Now()).Status == Unknown
 	})
 }
@@ -170,12 +171,12 @@ func TestListForLater(t *testing.T) {
 	running(t, k)
 	status := func() Status { return k.Check(t.Context(), peerOf(w.client, w.root), clk.Now()).Status }
 	write(t, path, w.crl(t, w.inter, crl{number: 2, from: 3 * time.Hour, to: 48 * time.Hour}))
-	eventually(t, "a refusal", func() bool { return k.Stats().Authorities["staff"].Lists[0].Error != "" })
+	testenv.Eventually(t, "a refusal", func() bool { return k.Stats().Authorities["staff"].Lists[0].Error != "" })
 	if status() != Revoked {
 		t.Error("a list for later is in force")
 	}
 	clk.add(4 * time.Hour)
-	eventually(t, "it is in force", func() bool { return k.Stats().Authorities["staff"].Lists[0].Number == "2" })
+	testenv.Eventually(t, "it is in force", func() bool { return k.Stats().Authorities["staff"].Lists[0].Number == "2" })
 }
 
 // A number is at most 20 octets (RFC 5280, section 5.2.3): it stands in records.

@@ -2,28 +2,27 @@ package workerpool
 
 import (
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// idle waits until n goroutines wait for work.
+// await waits until n goroutines wait for work.
 func (c *Crew) await(t *testing.T, n int) {
 	t.Helper()
-	for {
+	testenv.Eventually(t, strconv.Itoa(n)+" wait for work", func() bool {
 		c.mu.Lock()
-		have := len(c.idle)
-		c.mu.Unlock()
-		if have == n {
-			return
-		}
-		runtime.Gosched()
-	}
+		defer c.mu.Unlock()
+		return len(c.idle) == n
+	})
 }
 
 // id is the number of the goroutine that calls it.

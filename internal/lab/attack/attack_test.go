@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -49,7 +50,7 @@ func TestKinds(t *testing.T) {
 			}
 			go func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetDeadline(testenv.Deadline())
 				first := make([]byte, 4)
 				n, _ := io.ReadFull(c, first)
 				if n == 4 && string(first) == "ping" {

@@ -65,7 +65,7 @@ func TestProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(processes(cmd.Process.Pid)) != 2; time.Sleep(5 * time.Millisecond) {
+	for deadline := testenv.Deadline(); len(processes(cmd.Process.Pid)) != 2; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			testenv.Missing(t, "this kernel does not list children")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -232,11 +233,7 @@ func TestTail(t *testing.T) {
 	const line = `{"time":"2026-01-02T03:04:05.000006Z","client":"10.0.0.1:1","destination":"10.0.0.2:443","verdict":"refused","reason":"no_rule"}` + "\n"
 	wait := func(n int64) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); b.counts().written < n; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d records, want %d", b.counts().written, n)
-			}
-		}
+		testenv.Eventually(t, fmt.Sprintf("%d records", n), func() bool { return b.counts().written >= n }, func() any { return b.counts().written })
 	}
 	write(line + line[:20])
 	wait(1)
@@ -249,8 +246,7 @@ func TestTail(t *testing.T) {
 	write(line + line)
 	wait(5)
 	write("no record\n")
-	for deadline := time.Now().Add(time.Minute); b.failed() == 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-	}
+	testenv.Eventually(t, "a line that is no record is a problem", func() bool { return b.failed() > 0 })
 	cancel()
 	if err := <-done; err != nil || b.failed() != 1 || b.counts().written != 5 {
 		t.Errorf("%v, %d problems, %d records", err, b.failed(), b.counts().written)

@@ -164,7 +164,7 @@ func pairFits(c *Cert) bool {
 func handshake(t *testing.T, ca *CA, server *Cert, client tls.Certificate, version uint16) (hook string, err error) {
 	t.Helper()
 	a, b := net.Pipe()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := testenv.Deadline()
 	_, _ = a.SetDeadline(deadline), b.SetDeadline(deadline)
 	sc := &tls.Config{
 		Certificates: []tls.Certificate{server.TLS()}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
