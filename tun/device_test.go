@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -201,7 +203,7 @@ func TestWriteToKernel(t *testing.T) {
 			}
 			buf := make([]byte, 100)
 			for i := range 3 {
-				_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+				_ = c.SetReadDeadline(testenv.Deadline())
 				size, from, err := c.ReadFrom(buf)
 				if err != nil || size != 1 || buf[0] != byte(i) || from.String() != "192.0.2.9:9" {
 					t.Fatalf("%d bytes from %v: %v", size, from, err)
@@ -284,7 +286,7 @@ func waitError(t *testing.T, failed <-chan error, want error) {
 		if !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
 		}
-	case <-time.After(2 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Fatal("the reader is still blocked")
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -227,7 +229,7 @@ func (n *ns) dial(address string, from *net.TCPAddr, timeout time.Duration) (net
 func alive(t *testing.T, what string, c net.Conn, err error) {
 	t.Helper()
 	if err == nil {
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(testenv.Deadline())
 		b := []byte{'x'}
 		if _, err = c.Write(b); err == nil {
 			_, err = c.Read(b)
@@ -248,7 +250,7 @@ func TestAllPortsLockNobodyOut(t *testing.T) {
 	l.gw.echo(":22")
 	l.server.echo(":443")
 	l.server.echo(":22")
-	old, err := l.client.dial("10.0.1.1:22", nil, 5*time.Second)
+	old, err := l.client.dial("10.0.1.1:22", nil, testenv.Patience())
 	alive(t, "a session of before", old, err)
 	if err != nil {
 		t.FailNow()
@@ -267,7 +269,7 @@ func TestAllPortsLockNobodyOut(t *testing.T) {
 		{l.other, "10.0.3.1:22"}, {l.other, "[fd00:3::1]:22"},
 		{l.other, "10.0.2.2:443"}, {l.other, "[fd00:2::2]:443"}, {l.other, "10.0.2.2:22"},
 	} {
-		c, err := way.from.dial(way.address, nil, 5*time.Second)
+		c, err := way.from.dial(way.address, nil, testenv.Patience())
 		alive(t, way.from.name+" to "+way.address, c, err)
 		if err == nil {
 			_ = c.Close()
@@ -327,7 +329,7 @@ func TestOwnUDPIsAnswered(t *testing.T) {
 				}
 				local := c.LocalAddr().(*net.UDPAddr)
 				g.send(g.client, "c0", "g0", packet{src: f.peer, dst: f.me, proto: unix.IPPROTO_UDP, sport: 443, dport: uint16(local.Port), payload: []byte("!")}.bytes())
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetDeadline(testenv.Deadline())
 				b := make([]byte, 4)
 				for {
 					n, err := c.Read(b)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"go.uber.org/zap"
 )
 
@@ -45,9 +47,9 @@ func listenIn(t *testing.T, n *ns, addr string) <-chan net.Conn {
 	return got
 }
 
-func dialIn(n *ns, addr string) (c net.Conn, err error) {
+func dialIn(n *ns, addr string, timeout time.Duration) (c net.Conn, err error) {
 	err = n.try(func() (err error) {
-		c, err = net.DialTimeout("tcp", addr, 2*time.Second)
+		c, err = net.DialTimeout("tcp", addr, timeout)
 		return err
 	})
 	return c, err
@@ -59,7 +61,7 @@ func wordsBetween(a, b net.Conn) error {
 		if _, err := io.WriteString(c[0], "word"); err != nil {
 			return err
 		}
-		_ = c[1].SetReadDeadline(time.Now().Add(2 * time.Second))
+		_ = c[1].SetReadDeadline(testenv.Deadline())
 		if _, err := io.ReadFull(c[1], make([]byte, 4)); err != nil {
 			return err
 		}
@@ -77,7 +79,7 @@ func TestLocalOlderFlows(t *testing.T) {
 			var pairs []pair
 			for _, addr := range []string{"10.0.1.1:443", "[fd00:1::1]:443", "10.0.2.1:8443"} {
 				got := listenIn(t, l.gw, addr)
-				c, err := dialIn(l.client, addr)
+				c, err := dialIn(l.client, addr, testenv.Patience())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -110,7 +112,7 @@ func TestLocalOlderFlows(t *testing.T) {
 				if local {
 					continue // the stack behind the TUN tells the client
 				}
-				_ = p.client.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_ = p.client.SetReadDeadline(testenv.Deadline())
 				if _, err := io.Copy(io.Discard, p.client); err != nil && strings.Contains(err.Error(), "timeout") {
 					t.Errorf("%s: the client was not told: %v", p.server.LocalAddr(), err)
 				}
@@ -127,7 +129,7 @@ func TestLocalAllPorts(t *testing.T) {
 	g := newGateway(t, cfg)
 	for _, addr := range []string{"10.0.1.2:9000", "[fd00:1::2]:9000"} {
 		got := listenIn(t, g.client, addr) // behind the captured interface
-		c, err := dialIn(g.gw, addr)
+		c, err := dialIn(g.gw, addr, testenv.Patience())
 		if err != nil {
 			t.Errorf("this host's own connection to %s: %v", addr, err)
 			continue
@@ -140,7 +142,7 @@ func TestLocalAllPorts(t *testing.T) {
 	}
 	for _, addr := range []string{"10.0.1.1:22", "[fd00:1::1]:2222", "10.0.2.1:22"} {
 		got := listenIn(t, g.gw, addr)
-		c, err := dialIn(g.client, addr)
+		c, err := dialIn(g.client, addr, testenv.Patience())
 		if err != nil {
 			t.Errorf("excepted %s: %v", addr, err)
 			continue
@@ -170,14 +172,14 @@ func TestGuardBehindDNAT(t *testing.T) {
 			at, host = l.server, "10.0.2.2:7777"
 		}
 		got := listenIn(t, at, host)
-		c, err := dialIn(l.client, "10.0.1.1:443")
+		c, err := dialIn(l.client, "10.0.1.1:443", testenv.Patience())
 		if err != nil {
 			t.Fatalf("without a guard: %v", err)
 		}
 		_ = c.Close()
 		_ = (<-got).Close()
 		l.gw.do(func() error { return Guard(testConfig()) })
-		if c, err := dialIn(l.client, "10.0.1.1:443"); err == nil {
+		if c, err := dialIn(l.client, "10.0.1.1:443", 2*time.Second); err == nil {
 			_ = c.Close()
 			t.Errorf("through a DNAT to %s a client came past the guard", to)
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -46,10 +48,10 @@ func large(src, dst string, dport uint16, n int) []byte {
 	return b
 }
 
-// next is the first packet that is wanted, which must come within ten seconds.
+// next is the first packet that is wanted, which must come.
 func next(t *testing.T, got <-chan []byte, wanted func([]byte) bool) []byte {
 	t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(testenv.Patience())
 	for {
 		select {
 		case p := <-got:

@@ -254,11 +254,11 @@ func newSniffer(t testing.TB, n *ns, ifc string) *sniffer {
 }
 
 // until returns what arrives until a packet with source port sport does, which
-// must be within two seconds; that one is not in the result.
+// must come; that one is not in the result.
 func until(t testing.TB, got <-chan []byte, sport uint16) [][]byte {
 	t.Helper()
 	var before [][]byte
-	timeout := time.After(2 * time.Second)
+	timeout := time.After(testenv.Patience())
 	for {
 		select {
 		case p := <-got:

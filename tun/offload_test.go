@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -70,7 +72,7 @@ func TestGSO(t *testing.T) {
 	n.do(func() error {
 		// The socket belongs to the namespace in which it is made; the
 		// connection is completed in another goroutine.
-		dialer := net.Dialer{Timeout: 2 * time.Second}
+		dialer := net.Dialer{Timeout: testenv.Patience()}
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -87,7 +89,7 @@ func TestGSO(t *testing.T) {
 	var next uint32 // the sequence number we expect
 	biggest, total := 0, 0
 	sent := false
-	deadline := time.AfterFunc(5*time.Second, func() { _ = d.Close() })
+	deadline := time.AfterFunc(testenv.Patience(), func() { _ = d.Close() })
 	defer deadline.Stop()
 	for total < size || !sent {
 		got, err := d.ReadBatch(bufs, sizes)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -84,7 +86,7 @@ func TestQueues(t *testing.T) {
 							if h.sport != sport || h.queue != want {
 								t.Errorf("flow %d came by queue %d, was written to %d", h.sport, h.queue, want)
 							}
-						case <-time.After(2 * time.Second):
+						case <-time.After(testenv.Patience()):
 							t.Fatal("nothing came")
 						}
 					}

@@ -8,25 +8,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
-// within waits until f says "", at most 20 seconds.
+// within waits until f says "".
 func within(t testing.TB, f func() string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		what := f()
-		if what == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after 20 s: %s", what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	var what string
+	testenv.Eventually(t, "all is as it must be", func() bool { what = f(); return what == "" }, func() any { return what })
 }
 
 // TestRepair breaks the steering as others do, sends SYNs at once and again
@@ -184,7 +177,7 @@ func TestTUNDeleted(t *testing.T) {
 				if !errors.Is(err, ErrNoTUN) {
 					t.Errorf("Watch: %v", err)
 				}
-			case <-time.After(2 * time.Second):
+			case <-time.After(testenv.Patience()):
 				t.Fatal("Watch did not notice")
 			}
 			// The client is told at once that there is no way (RFC 792, type 3).

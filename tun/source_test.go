@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -96,22 +98,22 @@ func (l *lab) listen443(t testing.TB) <-chan net.Conn {
 // passes both ways.
 func (l *lab) connected(t testing.TB, conns <-chan net.Conn, src string, sport int, dst string) {
 	t.Helper()
-	c, err := l.dialAs(src, sport, dst, 2*time.Second)
+	c, err := l.dialAs(src, sport, dst, testenv.Patience())
 	if err != nil {
 		t.Errorf("%s to %s: %v", src, dst, err)
 		return
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	var far net.Conn
 	select {
 	case far = <-conns:
-	case <-time.After(2 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Errorf("%s: the server has accepted nothing", dst)
 		return
 	}
 	defer func() { _ = far.Close() }()
-	_ = far.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = far.SetDeadline(testenv.Deadline())
 	if got := far.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().String(); got != src {
 		t.Errorf("the server sees %s, want %s", got, src)
 	}
@@ -249,7 +251,7 @@ func TestClientSourceTooBig(t *testing.T) {
 	conns := g.listen443(t)
 	atClient := newSniffer(t, g.client, "c0")
 	for i, src := range clients {
-		c, err := g.dialAs(src, 0, servers[i], 2*time.Second)
+		c, err := g.dialAs(src, 0, servers[i], testenv.Patience())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +337,7 @@ func TestClientSourceForeignListener(t *testing.T) {
 // server.
 func (l *lab) seqOf(t testing.TB, sport uint16) uint32 {
 	t.Helper()
-	for timeout := time.After(2 * time.Second); ; {
+	for timeout := time.After(testenv.Patience()); ; {
 		select {
 		case p := <-l.sniff.got:
 			if i := parse(p); i.proto == unix.IPPROTO_TCP && i.sport == sport {

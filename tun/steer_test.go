@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
@@ -103,7 +105,7 @@ func (g *gateway) watch(t testing.TB) <-chan error {
 		cancel()
 		select {
 		case <-done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(testenv.Patience()):
 			t.Error("Watch did not return")
 		}
 	})
@@ -217,7 +219,7 @@ func TestUDP(t *testing.T) {
 			t.Errorf("reached the server: %v", got)
 		}
 		want := map[string]bool{"1/3.3": true, "58/1.4": true} // port unreachable, RFC 792 and RFC 4443, section 3.1
-		for timeout := time.After(2 * time.Second); len(want) > 0; {
+		for timeout := time.After(testenv.Patience()); len(want) > 0; {
 			select {
 			case p := <-back.got:
 				if i := parse(p); len(i.body) > 1 {
@@ -268,6 +270,7 @@ func TestICMP(t *testing.T) {
 		proto, typ, cod byte
 	}
 	sport := uint16(52000)
+	atClient := newSniffer(t, g.client, "c0")
 	for _, e := range []end{
 		{"10.0.1.2", "10.0.2.2", unix.IPPROTO_ICMP, 3, 4},     // fragmentation needed
 		{"fd00:1::2", "fd00:2::2", unix.IPPROTO_ICMPV6, 2, 0}, // packet too big
@@ -290,7 +293,7 @@ func TestICMP(t *testing.T) {
 			} else {
 				until(t, g.sniff.got, sport)
 				g.send(g.server, "s0", "g1", answer.bytes())
-				time.Sleep(20 * time.Millisecond) // for the answer to be tracked before
+				until(t, atClient.got, dport) // it is tracked
 				g.send(g.client, "c0", "g0", raw)
 				waitICMP(t, g.sniff.got, e.proto, e.typ)
 			}
@@ -309,7 +312,7 @@ func fixICMPv6(p []byte) {
 
 func waitICMP(t *testing.T, got <-chan []byte, proto, typ byte) {
 	t.Helper()
-	for timeout := time.After(2 * time.Second); ; {
+	for timeout := time.After(testenv.Patience()); ; {
 		select {
 		case p := <-got:
 			if i := parse(p); i.proto == proto && len(i.body) > 0 && i.body[0] == typ {

@@ -58,7 +58,7 @@ func TestBodiesOfResponders(t *testing.T) {
 			if d := time.Since(began); d > testenv.Patience() {
 				t.Errorf("it took %s", d)
 			}
-			if n := o.asked.Load(); n != 1 {
+			if n := o.asked.Load(); n > 1 || n == 0 && name != "a byte at a time" {
 				t.Errorf("asked %d times", n)
 			}
 		})

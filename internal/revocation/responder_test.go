@@ -322,7 +322,7 @@ func TestResponderBounds(t *testing.T) {
 					t.Errorf("%+v", r)
 				}
 			}
-			if n, d := o.asked.Load(), time.Since(from); n != 1 || d > testenv.Patience() {
+			if n, d := o.asked.Load(), time.Since(from); n > 1 || n == 0 && name != "silent" || d > testenv.Patience() {
 				t.Errorf("asked %d times in %s", n, d)
 			}
 			a := asking(t, w, o, OCSP{Timeout: timeout})
