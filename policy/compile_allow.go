@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // compileAllow compiles the alternatives of a rule.
@@ -82,11 +83,11 @@ func compileAlternative(at scope, spec *AllowSpec) alternative {
 	m.words("key_type", spec.KeyType, keyKind, false, func(c *claims) []string { return []string{c.keyType} })
 	m.keyBits(spec)
 	m.span("valid_left", spec.ValidLeft, "at least ", func(c *claims, d time.Duration) (time.Duration, bool) {
-		left := c.leaf.NotAfter.Sub(c.now)
+		left := times.Sub(c.leaf.NotAfter, c.now)
 		return left, left >= d
 	})
 	m.span("max_age", spec.MaxAge, "at most ", func(c *claims, d time.Duration) (time.Duration, bool) {
-		age := c.now.Sub(c.leaf.NotBefore)
+		age := times.Sub(c.now, c.leaf.NotBefore)
 		return age, age <= d
 	})
 	m.codes("tls_version", spec.TLSVersion, handshake.VersionByName, handshake.VersionName, func(s *handshake.State) uint16 { return s.Version })

@@ -9,6 +9,8 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/interpreter"
+
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // farTimes makes arithmetic on times end at the largest or least value where
@@ -90,7 +92,7 @@ func farther(left, right ref.Val, minus bool) ref.Val {
 		switch r := right.(type) {
 		case types.Timestamp:
 			if minus {
-				return types.Duration{Duration: l.Sub(r.Time)} // ends at its bounds by itself
+				return types.Duration{Duration: times.Sub(l.Time, r.Time)}
 			}
 		case types.Duration:
 			return farthest((r.Duration < 0) != minus)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // The variables of one kind share the beginning of their names.
@@ -86,8 +87,8 @@ var variables = [...]Variable{
 	{Name: "cert.spiffe_domain", Doc: `the trust domain of the SPIFFE id, "" where there is none`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.trustDomain() })},
 	{Name: "cert.serial", Doc: "the serial number in lower-case hex", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.serial })},
 	{Name: "cert.spki", Doc: "the lower-case hex SHA-256 of the SubjectPublicKeyInfo", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.peer.SPKI() })},
-	{Name: "cert.not_before", Doc: "the begin of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return c.leaf.NotBefore.UTC() })},
-	{Name: "cert.not_after", Doc: "the end of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return c.leaf.NotAfter.UTC() })},
+	{Name: "cert.not_before", Doc: "the begin of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return times.UTC(c.leaf.NotBefore) })},
+	{Name: "cert.not_after", Doc: "the end of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return times.UTC(c.leaf.NotAfter) })},
 	{Name: "cert.key_type", Doc: `"rsa", "ecdsa", "ed25519", or "" for another kind`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.keyType })},
 	{Name: "cert.key_bits", Doc: "the size of the key in bits", kind: cel.IntType, get: ofCert(func(c *claims) any { return int64(c.keyBits) })},
 	{Name: "cert.eku", Doc: "the extended key usages, as OIDs", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.usages()) })},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 func printInit(w io.Writer, f *pkiFlags, r *pki.InitResult) error {
@@ -126,7 +127,7 @@ func showFiles(w io.Writer, f *pkiFlags, files []string) error {
 // pkiCommand is a `sslgate pki` command to type for the CA at hand.
 func pkiCommand(f *pkiFlags, words string) string { return pki.Command(f.dir, words) }
 
-func day(t time.Time) string { return t.UTC().Format("2006-01-02") }
+func day(t time.Time) string { return times.Date(t) }
 
 func printLines(w io.Writer, lines ...string) error {
 	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")

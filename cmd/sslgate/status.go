@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // socketFlag adds the flag that says where the gateway listens.
@@ -118,11 +119,11 @@ func printRevocation(row func(name, format string, args ...any), s admin.Status)
 			text += ", " + a.State
 		}
 		if a.NextUpdate != nil {
-			left := time.Until(*a.NextUpdate).Round(time.Minute)
-			if left >= 0 {
-				text += fmt.Sprintf(", next update in %s", left)
+			now := time.Now()
+			if left := times.Text(now, *a.NextUpdate); now.Before(*a.NextUpdate) {
+				text += ", next update in " + left
 			} else {
-				text += fmt.Sprintf(", next update was due %s ago", -left)
+				text += ", next update was due " + left + " ago"
 			}
 		}
 		text += ", " + count(a.Lists, "list")

@@ -14,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/tun"
 )
@@ -75,8 +76,8 @@ func CertificateOf(kind, name, file string, c *x509.Certificate) Certificate {
 	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return Certificate{
 		Kind: kind, Name: name, File: file, Subject: certname.Subject(c), Issuer: certname.Issuer(c), Serial: c.SerialNumber.Text(16),
-		SANs: certname.AltTexts(c.Extensions, escape.Text), SPKI: hex.EncodeToString(spki[:]), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
-		DaysLeft: float64(c.NotAfter.Unix()-time.Now().Unix()) / (24 * 60 * 60), // a Duration ends after 292 years
+		SANs: certname.AltTexts(c.Extensions, escape.Text), SPKI: hex.EncodeToString(spki[:]), NotBefore: times.UTC(c.NotBefore), NotAfter: times.UTC(c.NotAfter),
+		DaysLeft: times.Days(time.Now(), c.NotAfter),
 	}
 }
 
@@ -101,7 +102,7 @@ func RevocationOf(st revocation.Stats) []AuthorityRevocation {
 			r.Lists++
 			r.Entries += l.Entries
 			if r.NextUpdate == nil || l.NextUpdate.Before(*r.NextUpdate) {
-				until := l.NextUpdate.UTC()
+				until := times.UTC(l.NextUpdate)
 				r.NextUpdate = &until
 			}
 		}
@@ -122,7 +123,7 @@ func RevocationListsOf(st revocation.Stats) []RevocationList {
 		for _, l := range a.Lists {
 			all = append(all, RevocationList{
 				Authority: name, Mode: a.Mode.String(), Source: l.Source, Issuer: l.Issuer, Number: l.Number,
-				ThisUpdate: l.ThisUpdate.UTC(), NextUpdate: l.NextUpdate.UTC(), Entries: l.Entries, State: l.State, Error: l.Error,
+				ThisUpdate: times.UTC(l.ThisUpdate), NextUpdate: times.UTC(l.NextUpdate), Entries: l.Entries, State: l.State, Error: l.Error,
 			})
 		}
 	}

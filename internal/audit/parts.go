@@ -10,6 +10,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // maxNames bounds how many subject alternative names of one certificate are
@@ -83,7 +84,7 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		}
 	}
 	enc.AddString("spki", p.p.SPKI())
-	enc.AddString("not_after", c.NotAfter.UTC().Format(time.RFC3339))
+	enc.AddString("not_after", times.RFC3339(c.NotAfter))
 	if p.p.Authority != "" {
 		enc.AddString("authority", p.p.Authority)
 	}
@@ -110,7 +111,7 @@ func (r *Revocation) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		enc.AddString("source", r.Source)
 	}
 	if !r.Until.IsZero() {
-		enc.AddString("until", r.Until.UTC().Format(time.RFC3339))
+		enc.AddString("until", times.RFC3339(r.Until))
 	}
 	if r.Detail != "" {
 		enc.AddString("detail", escape.String(r.Detail, 0))

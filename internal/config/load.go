@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -60,7 +60,7 @@ func (b *builder) authority(name string, env *policy.Environment) {
 			b.add(path, what+" has an RSA key of more than 8192 bits, with which nothing is verified: it takes too long. Use RSA of 2048 to 4096 bits, or ECDSA P-256")
 			good = false
 		case b.now.Before(c.NotBefore):
-			b.warn(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
+			b.warn(path, what+" is not valid before "+times.Stamp(c.NotBefore))
 		default:
 			b.expiring(path, file, what, c)
 		}
@@ -209,9 +209,9 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
 		switch {
 		case b.now.Before(c.NotBefore):
-			b.add(path, what+" is not valid before "+c.NotBefore.UTC().Format(time.DateTime)+" UTC")
+			b.add(path, what+" is not valid before "+times.Stamp(c.NotBefore))
 		case !b.now.Before(c.NotAfter):
-			b.ending(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC", renewed(file), false)
+			b.ending(path, what+" expired on "+times.Stamp(c.NotAfter), renewed(file), false)
 		default:
 			b.expiring(path, file, what, c)
 		}
@@ -243,12 +243,12 @@ func forServers(c *x509.Certificate) bool {
 // expiring warns of a certificate that has expired or will within 30 days; of
 // one that lives less than 90 days, in the last third of its life.
 func (b *builder) expiring(path, file, what string, c *x509.Certificate) {
-	left := c.NotAfter.Sub(b.now)
+	left := times.Sub(c.NotAfter, b.now)
 	switch {
 	case left <= 0:
-		b.ending(path, what+" expired on "+c.NotAfter.UTC().Format(time.DateTime)+" UTC", renewed(file), true)
-	case left <= min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3):
-		b.ending(path, fmt.Sprintf("%s expires in %s, on %s UTC", what, roughly(left), c.NotAfter.UTC().Format(time.DateTime)), renewed(file), true)
+		b.ending(path, what+" expired on "+times.Stamp(c.NotAfter), renewed(file), true)
+	case left <= min(30*times.Day, times.Sub(c.NotAfter, c.NotBefore)/3):
+		b.ending(path, fmt.Sprintf("%s expires in %s, on %s", what, times.Text(b.now, c.NotAfter), times.Stamp(c.NotAfter)), renewed(file), true)
 	}
 }
 
@@ -269,13 +269,6 @@ func renewed(file string) string {
 // replaced is for what the gateway reads again by itself.
 func replaced(file string) string {
 	return "put the next one into " + file + ", which is read without a reload"
-}
-
-func roughly(d time.Duration) string {
-	if d < 48*time.Hour {
-		return d.Round(time.Minute).String()
-	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
 // auditSocket checks that somebody may listen there. Whether he does is seen

@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // checkRevocation looks at what an authority says of revocation, without
@@ -149,14 +150,14 @@ func (b *builder) lists(path, name string, cas []*x509.Certificate) revocation.S
 	}
 	for _, l := range src.Lists {
 		what := fmt.Sprintf("%s: %s", file, l)
-		left := l.NextUpdate.Sub(b.now)
+		left := times.Sub(l.NextUpdate, b.now)
 		switch {
 		case left <= 0:
-			b.ending(path, what+" expired on "+l.NextUpdate.UTC().Format(time.DateTime)+" UTC", replaced(file), true)
+			b.ending(path, what+" expired on "+times.Stamp(l.NextUpdate), replaced(file), true)
 		case !l.Fresh(b.now):
-			b.warn(path, what+" is not valid before "+l.ThisUpdate.UTC().Format(time.DateTime)+" UTC")
+			b.warn(path, what+" is not valid before "+times.Stamp(l.ThisUpdate))
 		case l.Late(b.now):
-			b.ending(path, fmt.Sprintf("%s expires in %s, on %s UTC: get the next one", what, roughly(left), l.NextUpdate.UTC().Format(time.DateTime)), replaced(file), true)
+			b.ending(path, fmt.Sprintf("%s expires in %s, on %s: get the next one", what, times.Text(b.now, l.NextUpdate), times.Stamp(l.NextUpdate)), replaced(file), true)
 		}
 		if l.Number == nil {
 			b.warn(path, what+": that a list is older than the one before can only be seen by its date (RFC 5280, section 5.2.3)")

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // Staple is the OCSP response of one of an identity's certificates. It is
@@ -56,7 +57,7 @@ func (s *Staple) read(in *loading, now time.Time) (changed bool, err error) {
 	case r.Status != ocsp.Good:
 		return false, errors.New(s.File + ": the response does not say that the certificate is good")
 	case now.Before(r.ThisUpdate.Add(-time.Minute)): // clocks differ a little
-		return false, fmt.Errorf("%s: the response is not valid before %s UTC", s.File, r.ThisUpdate.UTC().Format(time.DateTime))
+		return false, fmt.Errorf("%s: the response is not valid before %s", s.File, times.Stamp(r.ThisUpdate))
 	}
 	s.der, s.this, s.next = der, r.ThisUpdate, r.NextUpdate
 	if s.next.IsZero() {
@@ -78,7 +79,7 @@ func (s *Staple) Until() time.Time {
 func (s *Staple) Ending(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.next.Sub(now) < s.next.Sub(s.this)/4
+	return now.After(times.Part(s.this, s.next, 3, 4))
 }
 
 // staple reads an OCSP response for a certificate. Whether the CA signed it is
@@ -96,12 +97,12 @@ func (b *builder) staple(path, identity, name string, chain []*x509.Certificate)
 		return nil
 	}
 	until := s.Until()
-	end := until.UTC().Format("2006-01-02 15:04") + " UTC"
+	end := times.Stamp(until)
 	switch {
 	case !b.now.Before(until):
 		b.ending(path, s.File+": the response ended on "+end+" and is not stapled: fetch a new one", replaced(s.File), true)
 	case s.Ending(b.now):
-		b.ending(path, fmt.Sprintf("%s: the response ends in %s, on %s, and is not stapled after that: fetch a new one", s.File, roughly(until.Sub(b.now)), end), replaced(s.File), true)
+		b.ending(path, fmt.Sprintf("%s: the response ends in %s, on %s, and is not stapled after that: fetch a new one", s.File, times.Text(b.now, until), end), replaced(s.File), true)
 	}
 	b.staples = append(b.staples, s)
 	return s.Shown

@@ -60,16 +60,12 @@ func (d *revocationDescs) collect(ch chan<- prometheus.Metric, s revocation.Stat
 		gauge := func(desc *prometheus.Desc, v float64) {
 			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, name)
 		}
-		gauge(d.made, unix(made))
-		gauge(d.due, unix(due))
+		if due.IsZero() { // a source has given no list
+			made, due = time.Unix(0, 0), time.Unix(0, 0)
+		}
+		gauge(d.made, float64(made.Unix()))
+		gauge(d.due, float64(due.Unix()))
 		gauge(d.memory, float64(bytes))
 		gauge(d.missing, float64(missing))
 	}
-}
-
-func unix(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.Unix())
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 const (
@@ -228,13 +229,13 @@ func (m *Issuer) cached(key string) *tls.Certificate {
 }
 
 func (m *Issuer) keep(key string, cert *tls.Certificate) {
-	life := cert.Leaf.NotAfter.Sub(m.c.Now())
+	renew := times.Part(m.c.Now(), cert.Leaf.NotAfter, 2, 3)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if old, ok := m.leaves[key]; ok {
 		m.recent.Remove(old)
 	}
-	m.leaves[key] = m.recent.PushFront(&leaf{key: key, cert: cert, renew: cert.Leaf.NotAfter.Add(-life / 3)})
+	m.leaves[key] = m.recent.PushFront(&leaf{key: key, cert: cert, renew: renew})
 	for len(m.leaves) > maxCached {
 		last := m.recent.Back()
 		m.recent.Remove(last)

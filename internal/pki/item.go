@@ -7,10 +7,10 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // Item describes one thing found in a file. Its strings are as their maker
@@ -162,8 +162,7 @@ func (it *Item) warnSignature(a x509.SignatureAlgorithm) {
 
 // daysLeft is rounded down, so that "0" means today.
 func daysLeft(t, now time.Time) *int {
-	// A Duration ends after 292 years, certificates (RFC 5280, section 4.1.2.5) in 9999.
-	d := int(math.Floor(float64(t.Unix()-now.Unix()) / (24 * 60 * 60)))
+	d := times.WholeDays(now, t)
 	return &d
 }
 
@@ -213,4 +212,4 @@ func sha256Hex(b []byte) string {
 }
 
 // date is a day and minute in UTC, for sentences.
-func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+func date(t time.Time) string { return times.UTC(t).Format("2006-01-02 15:04 UTC") }

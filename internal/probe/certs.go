@@ -19,6 +19,7 @@ import (
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // rootFiles is where systems keep the certificates they trust: Debian, Fedora,
@@ -80,7 +81,7 @@ func (p *prober) addCertificate(shown [][]byte) {
 	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	c := Certificate{
 		Subject: certname.Subject(leaf), Issuer: certname.Issuer(leaf), Names: sans(leaf), Key: keyName(leaf),
-		Signed: leaf.SignatureAlgorithm.String(), NotAfter: leaf.NotAfter.UTC(), SPKI: hex.EncodeToString(spki[:]), shown: shown,
+		Signed: leaf.SignatureAlgorithm.String(), NotAfter: times.UTC(leaf.NotAfter), SPKI: hex.EncodeToString(spki[:]), shown: shown,
 	}
 	for _, x := range certs[1:] {
 		c.Chain = append(c.Chain, certname.Subject(x)+", "+keyName(x))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/diagram"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // Text is the result for a terminal, 80 columns wide.
@@ -66,7 +67,7 @@ func (r *Result) Text() string {
 
 func (c *Certificate) text(b *strings.Builder) {
 	b.WriteString(diagram.Field("certificate", c.Subject))
-	b.WriteString(diagram.Field("", fmt.Sprintf("%s, signed with %s, until %s", c.Key, c.Signed, c.NotAfter.Format(time.DateOnly))))
+	b.WriteString(diagram.Field("", fmt.Sprintf("%s, signed with %s, until %s", c.Key, c.Signed, times.Date(c.NotAfter))))
 	if len(c.Names) > 0 {
 		b.WriteString(diagram.Field("", "for "+strings.Join(c.Names, ", ")))
 	}

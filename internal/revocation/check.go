@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // Check says whether anything in the peer's verified chain is revoked: each
@@ -177,16 +178,14 @@ func (v *view) byLists(e element, now time.Time) finding {
 				f = finding{status: Good, source: FromCRL, until: l.NextUpdate, detail: l.String()}
 			}
 		case f.status != Good:
-			f.source, f.detail = FromCRL, l.String()+" expired on "+stamp(l.NextUpdate)
+			f.source, f.detail = FromCRL, l.String()+" expired on "+times.Stamp(l.NextUpdate)
 			if now.Before(l.NextUpdate) {
-				f.detail = l.String() + " is not valid before " + stamp(l.ThisUpdate)
+				f.detail = l.String() + " is not valid before " + times.Stamp(l.ThisUpdate)
 			}
 		}
 	}
 	return f
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
 
 func (v *view) question(e element) (question, error) {
 	n, ok := serialOf(e.cert)
@@ -258,7 +257,7 @@ func (c *Checker) Ended(peer *handshake.Peer, now time.Time) (reason.Code, strin
 	}
 	for _, cert := range peer.Chain {
 		if now.After(cert.NotAfter) {
-			return reason.EndExpired, about(cert) + " expired on " + stamp(cert.NotAfter)
+			return reason.EndExpired, about(cert) + " expired on " + times.Stamp(cert.NotAfter)
 		}
 	}
 	if detail, revoked := c.KnownRevoked(peer, now); revoked {

@@ -19,6 +19,7 @@ import (
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/pemfile"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // Bounds of one source.
@@ -65,8 +66,10 @@ func (l *List) Fresh(now time.Time) bool {
 // Late says whether two thirds of the list's life have passed: the CA should
 // have issued the next one by now.
 func (l *List) Late(now time.Time) bool {
-	return !now.Before(l.NextUpdate.Add(-l.NextUpdate.Sub(l.ThisUpdate) / 3))
+	return !now.Before(l.lateAt())
 }
+
+func (l *List) lateAt() time.Time { return times.Part(l.ThisUpdate, l.NextUpdate, 2, 3) }
 
 // Has says whether the list names the certificate's serial number. Whether it
 // is a list of the certificate's issuer is the caller's question.

@@ -55,8 +55,9 @@ type single struct {
 	keyHash          []byte
 	number           []byte // content octets
 	status           Status
-	this, next       time.Time // next is zero if absent
-	unknownExtension string    // a critical one
+	this, next       time.Time
+	hasNext          bool
+	unknownExtension string // a critical one
 }
 
 func useless(format string, args ...any) error {
@@ -226,6 +227,7 @@ func parseSingle(e cryptobyte.String) (s single, ok bool) {
 	if hasNext && (!next.ReadASN1GeneralizedTime(&s.next) || !next.Empty()) {
 		return s, false
 	}
+	s.hasNext = hasNext
 	s.hash, s.nameHash, s.keyHash, s.number = hashes[string(oid)], name, key, number
 	return s, !hasExts || extensions(exts, func(oid, _ cryptobyte.String, critical bool) bool {
 		if critical {

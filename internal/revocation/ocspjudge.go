@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/keyusage"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // question is a certificate that is asked about.
@@ -54,7 +55,7 @@ func (a *answer) judge(q question, now time.Time) (st Status, until time.Time, e
 	case q.demanded && !a.hasNonce:
 		return Unknown, time.Time{}, useless("it has no nonce, and ocsp.nonce demands one")
 	case a.produced.After(now.Add(skew)):
-		return Unknown, time.Time{}, useless("produced in the future, at %s", a.produced.UTC().Format(time.RFC3339))
+		return Unknown, time.Time{}, useless("produced in the future, at %s", times.RFC3339(a.produced))
 	}
 	err = useless("it is not about this certificate")
 	for i := range a.singles {
@@ -94,7 +95,7 @@ func (s *single) about(q question) bool {
 // the answer is: it is final.
 func (s *single) at(now time.Time) (Status, time.Time, error) {
 	until := s.next
-	if until.IsZero() {
+	if !s.hasNext {
 		until = s.this.Add(withoutNext)
 	}
 	switch {
@@ -103,9 +104,9 @@ func (s *single) at(now time.Time) (Status, time.Time, error) {
 	case s.status == Revoked:
 		return Revoked, until, nil
 	case s.this.After(now.Add(skew)):
-		return Unknown, time.Time{}, useless("not valid before %s", s.this.UTC().Format(time.RFC3339))
+		return Unknown, time.Time{}, useless("not valid before %s", times.RFC3339(s.this))
 	case !now.Before(until):
-		return Unknown, time.Time{}, useless("stale since %s", until.UTC().Format(time.RFC3339))
+		return Unknown, time.Time{}, useless("stale since %s", times.RFC3339(until))
 	case s.status == Good:
 		return Good, until, nil
 	}

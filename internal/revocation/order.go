@@ -3,6 +3,8 @@ package revocation
 import (
 	"fmt"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // order says which list may take the place of which. CRL numbers grow (RFC 5280,
@@ -48,7 +50,7 @@ func (o order) replace(k, n *List) error {
 	case k.sum == n.sum:
 		return nil
 	case k.Fresh(o.now) && o.now.Before(n.ThisUpdate.Add(-skew)):
-		return fmt.Errorf("%w: before %s%s", ErrNotYet, stamp(n.ThisUpdate), of)
+		return fmt.Errorf("%w: before %s%s", ErrNotYet, times.Stamp(n.ThisUpdate), of)
 	}
 	behind, grown := numbers(k, n)
 	path, removed := o.copyOf(k)
@@ -66,14 +68,14 @@ func (o order) replace(k, n *List) error {
 	case !n.ThisUpdate.Before(k.ThisUpdate):
 		return nil
 	default:
-		return fmt.Errorf("%w: of %s after one of %s%s", ErrOlder, stamp(n.ThisUpdate), stamp(k.ThisUpdate), of)
+		return fmt.Errorf("%w: of %s after one of %s%s", ErrOlder, times.Stamp(n.ThisUpdate), times.Stamp(k.ThisUpdate), of)
 	}
 	hint := "or after a restart"
 	if path != "" {
 		hint = "or at once after `rm " + path + " && sslgate reload`"
 	}
 	return fmt.Errorf("%w: %s%s; it was issued later, so the CA may have begun its numbers anew (RFC 5280, section 5.2.3): such a list is taken when the one before has ended, on %s, %s",
-		ErrOlder, behind, of, stamp(k.NextUpdate), hint)
+		ErrOlder, behind, of, times.Stamp(k.NextUpdate), hint)
 }
 
 // numbers compares the numbers of a list and the next: behind says how the next one's

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/memory"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // How failures are tried again: after firstRetry, then twice as long each
@@ -197,9 +198,9 @@ func (s *source) schedule(now time.Time) {
 	s.fails = 0
 	for _, l := range s.lists {
 		// As soon as the next list should be there, and then more and more often.
-		next := l.NextUpdate.Add(-l.NextUpdate.Sub(l.ThisUpdate) / 3).Sub(now)
+		next := times.Sub(l.lateAt(), now)
 		if next <= 0 {
-			next = max(l.NextUpdate.Sub(now)/4, lateRetry)
+			next = max(times.Sub(l.NextUpdate, now)/4, lateRetry)
 		}
 		wait = min(wait, next)
 	}
@@ -225,7 +226,7 @@ func (c *Checker) age(now time.Time) {
 			if s == expired {
 				c.o.Log.Error("revocation list expired", f...)
 			} else {
-				c.o.Log.Warn("revocation list expires soon and there is no newer one", append(f, zap.Duration("left", l.NextUpdate.Sub(now)))...)
+				c.o.Log.Warn("revocation list expires soon and there is no newer one", append(f, zap.String("left", times.Text(now, l.NextUpdate)))...)
 			}
 		}
 		src.stage = stages

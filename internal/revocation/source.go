@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // source is one place with lists, and what is known of it. Its fields are
@@ -131,7 +132,7 @@ func (c *Checker) begin(src *source) {
 func (c *Checker) complain(src *source, lists []*List, err error) {
 	known := "none"
 	if len(lists) > 0 {
-		known = "the last good one stays in use until " + stamp(lists[0].NextUpdate)
+		known = "the last good one stays in use until " + times.Stamp(lists[0].NextUpdate)
 	}
 	c.o.Log.Warn("revocation list not taken", zap.String("authority", src.authority.Name),
 		zap.String("source", src.location), zap.Error(err), zap.String("known", known))
@@ -213,7 +214,7 @@ func stageOf(l *List, now time.Time) stage {
 		return expired
 	case !l.Late(now):
 		return fresh
-	case l.NextUpdate.Sub(now) <= 24*time.Hour:
+	case times.Sub(l.NextUpdate, now) <= times.Day:
 		return urgent
 	}
 	return late

@@ -18,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/internal/web"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -131,6 +132,7 @@ func (s *Service) Readiness() admin.Readiness {
 	s.mu.Lock()
 	draining, last, limit := s.draining, s.last, s.rt.Config.Limits.Flows
 	s.mu.Unlock()
+	now := time.Now()
 	r := admin.Readiness{Ready: true, Reasons: []string{}}
 	no := func(format string, args ...any) {
 		r.Ready = false
@@ -159,8 +161,8 @@ func (s *Service) Readiness() admin.Readiness {
 	for _, l := range s.Revocation() {
 		switch {
 		case l.State == "missing":
-			no("the revocation list of authority %s that %s had is not there any more (%s); the one known stays in use until %s UTC",
-				l.Authority, l.Source, l.Error, l.NextUpdate.Format(time.DateTime))
+			no("the revocation list of authority %s that %s had is not there any more (%s); the one known stays in use until %s",
+				l.Authority, l.Source, l.Error, times.Stamp(l.NextUpdate))
 		case l.State == "expired" && l.Mode == "hard":
 			warn("no fresh revocation list of authority %s (%s): its certificates are refused", l.Authority, l.Source)
 		case l.Error != "":
@@ -169,18 +171,18 @@ func (s *Service) Readiness() admin.Readiness {
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
 		}
 	}
-	for _, text := range s.staleStaples(time.Now()) {
+	for _, text := range s.staleStaples(now) {
 		warn("%s", text)
 	}
 	for _, c := range s.Certificates() {
-		left := time.Until(c.NotAfter)
+		left := times.Sub(c.NotAfter, now)
 		switch {
 		case left <= 0 && c.Kind == kindIdentity:
 			no("the certificate of identity %s has ended", c.Name)
 		case left <= 0:
 			warn("a certificate of %s %s has ended", c.Kind, c.Name)
 		case left < warnBefore:
-			warn("a certificate of %s %s ends in %.1f days", c.Kind, c.Name, left.Hours()/24)
+			warn("a certificate of %s %s ends in %.1f days", c.Kind, c.Name, times.Days(now, c.NotAfter))
 		}
 	}
 	return r

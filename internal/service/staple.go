@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // watchStaples reads an OCSP response again when its file has changed, which
@@ -102,7 +103,7 @@ func staleStaple(st *config.Staple, now time.Time) string {
 	case stapleEnded:
 		return fmt.Sprintf("the OCSP staple of identity %s has ended and is not shown", st.Identity)
 	case stapleEnding:
-		return fmt.Sprintf("the OCSP staple of identity %s ends in %s", st.Identity, st.Until().Sub(now).Round(time.Minute))
+		return fmt.Sprintf("the OCSP staple of identity %s ends in %s", st.Identity, times.Text(now, st.Until()))
 	}
 	return ""
 }

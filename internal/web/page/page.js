@@ -305,7 +305,7 @@ async function slow() {
     rows("certificates", certificates.slice(0, 50).map((c) => [
       { text: c.days_left.toFixed(1), cls: "num " + (c.days_left < 0 ? "bad" : c.days_left < 14 ? "warn" : "") }, c.kind, c.name, { text: c.subject, cls: "wide" }]), "none");
     rows("crls", lists.slice(0, 50).map((l) => [
-      { text: Date.parse(l.next_update) > 0 ? ((Date.parse(l.next_update) - Date.now()) / 3.6e6).toFixed(1) : "-", cls: "num" },
+      { text: Date.parse(l.next_update) > Date.parse("0001-01-02T00:00:00Z") ? ((Date.parse(l.next_update) - Date.now()) / 3.6e6).toFixed(1) : "-", cls: "num" },
       { text: l.state, cls: { fresh: "good", late: "warn" }[l.state] || "bad" }, l.authority, l.mode, num(l.entries),
       { text: l.source + (l.error ? ": " + l.error : ""), cls: "wide" }]), "no authority has any");
   } catch {
