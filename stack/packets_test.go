@@ -20,6 +20,7 @@ type seg struct {
 	src, dst netip.AddrPort
 	seq, ack uint32
 	flags    uint8
+	urgent   uint16 // the urgent pointer
 	opts     []byte // multiple of 4
 	payload  []byte
 }
@@ -34,6 +35,7 @@ func (s seg) ip() []byte {
 	tcp[12] = byte(20+len(s.opts)) / 4 << 4
 	tcp[13] = s.flags
 	binary.BigEndian.PutUint16(tcp[14:], 65535)
+	binary.BigEndian.PutUint16(tcp[18:], s.urgent)
 	tcp = append(append(tcp, s.opts...), s.payload...)
 	binary.BigEndian.PutUint16(tcp[16:], ^sum16(pseudo(s.src.Addr(), s.dst.Addr(), 6, len(tcp)), tcp))
 	return ipPacket(s.src.Addr(), s.dst.Addr(), 6, tcp)

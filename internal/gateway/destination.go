@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -106,7 +108,28 @@ func hostDial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	// stay: Nagle against delayed ACKs costs 40 ms a round trip. Not DialTCP: it
 	// binds, to no address too, and the kernel then looks for a port that nobody
 	// has, for 15 ms once some thousands are taken.
-	return (&net.Dialer{FallbackDelay: -1, KeepAlive: keepAliveLater}).DialContext(ctx, "tcp", dst.String())
+	d := net.Dialer{
+		FallbackDelay: -1, KeepAlive: keepAliveLater,
+		Control: func(_, _ string, raw syscall.RawConn) error { return onSocket(raw, urgentInLine) },
+	}
+	return d.DialContext(ctx, "tcp", dst.String())
+}
+
+// onSocket calls a function with the descriptor of a socket that is not connected yet.
+func onSocket(raw syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+		return fmt.Errorf("prepare a socket: %w", cerr)
+	}
+	return err
+}
+
+// urgentInLine has the kernel leave urgent data in its place (tcp(7), RFC 6093,
+// section 3.4). It takes the urgent byte out of the stream otherwise, and we would
+// relay a stream with a byte less: wrong for a bypassed flow, and the end of one with
+// TLS. It is set before the socket connects: a server may send such a byte first.
+func urgentInLine(fd int) error {
+	return os.NewSyscallError("setsockopt SO_OOBINLINE", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1))
 }
 
 // keepAliveLater is for net.Dialer: keepalive is four system calls that a short

@@ -115,11 +115,12 @@ func hostDialAs(mark uint32) func(ctx context.Context, src netip.Addr, dst netip
 			KeepAlive:     keepAliveLater,
 			LocalAddr:     net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0)),
 			Control: func(network, _ string, raw syscall.RawConn) error {
-				var err error
-				if cerr := raw.Control(func(fd uintptr) { err = transparent(int(fd), network == "tcp6", mark) }); cerr != nil {
-					return cerr
-				}
-				return err
+				return onSocket(raw, func(fd int) error {
+					if err := transparent(fd, network == "tcp6", mark); err != nil {
+						return err
+					}
+					return urgentInLine(fd)
+				})
 			},
 		}
 		return d.DialContext(ctx, "tcp", dst.String())
