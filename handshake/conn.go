@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 )
 
 // sessionConn is step 9: a tls.Conn whose end is told exactly.
@@ -147,16 +148,25 @@ func (c *sessionConn) Write(b []byte) (int, error) {
 const maxPlaintext = 1 << 14
 
 // CloseWrite sends close_notify, and FIN after it where the connection below
-// can be half-closed: a peer that waits for either gets it. Reading goes on.
+// can be half-closed: a peer that waits for either gets it. Reading goes on. It
+// waits while the peer takes nothing of what was written before, as Write does, until
+// a deadline for writing or the end of the connection below.
 func (c *sessionConn) CloseWrite() error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
+	c.raw.patient.Store(true)
 	err := c.Conn.CloseWrite()
 	if w, ok := c.raw.Conn.(interface{ CloseWrite() error }); ok {
 		err = errors.Join(err, w.CloseWrite())
 	}
 	return err
 }
+
+// SetWriteDeadline sets the deadline of Write and CloseWrite.
+func (c *sessionConn) SetWriteDeadline(t time.Time) error { return c.raw.Conn.SetWriteDeadline(t) }
+
+// SetDeadline sets all deadlines.
+func (c *sessionConn) SetDeadline(t time.Time) error { return c.raw.Conn.SetDeadline(t) }
 
 // CloseWriteBare sends a FIN without close_notify: the peer learns that nothing
 // more comes, and not that this was all. Reading goes on. It fails where the

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // tapConn is the connection as crypto/tls sees it. It remembers how the raw
@@ -19,6 +20,8 @@ type tapConn struct {
 	// eof is set once the raw connection has given io.EOF: the peer's FIN.
 	// crypto/tls returns plain io.EOF for a FIN and for a close_notify.
 	eof atomic.Bool
+	// patient is set when crypto/tls is not to set a deadline for its close_notify.
+	patient atomic.Bool
 	// failed is the first error of the raw connection other than io.EOF.
 	failed atomic.Pointer[error]
 
@@ -91,6 +94,15 @@ func (c *tapConn) ended(n int, err error) (int, error) {
 		c.remember(err)
 	}
 	return n, err
+}
+
+// SetWriteDeadline is called by crypto/tls: its close_notify has 5 s, and fails where
+// the peer takes longer to make room for it (closeNotify in crypto/tls/conn.go).
+func (c *tapConn) SetWriteDeadline(t time.Time) error {
+	if c.patient.Load() {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *tapConn) Write(b []byte) (int, error) {

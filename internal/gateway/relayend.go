@@ -10,7 +10,8 @@ import (
 )
 
 // How a side may end, and what the other is told. All bytes that came before the
-// end are delivered first: the other side's TCP has acknowledged them.
+// end are delivered first: the other side's TCP has acknowledged them. A side that
+// makes no room for a close_notify is waited for as with data: limits.stall.
 //
 //	the side's end                    the other side, TLS     the other side, plain
 //	close_notify, or FIN if plain     close_notify, FIN       FIN

@@ -30,6 +30,7 @@ type relayWatch struct {
 	client, dest *stall
 
 	keepAlive func() // of the destination, at the first look
+	waited    bool   // at the last look
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -60,9 +61,13 @@ func (w *relayWatch) look() {
 		w.keepAlive()
 		w.keepAlive = nil
 	}
-	if w.client.waits() || w.dest.waits() { // that is for limits.stall
+	// While data waits, that is for limits.stall. When a wait has ended since the last
+	// look, nothing has been quiet for longer than that.
+	waits := w.client.waits() || w.dest.waits()
+	if waits || w.waited {
 		w.r.last.Store(int64(now.Sub(w.r.began)))
 	}
+	w.waited = waits
 	quiet := now.Sub(w.r.began) - time.Duration(w.r.last.Load())
 	switch {
 	case w.r.settling.Load(): // only what is on its way is waited for
