@@ -15,11 +15,11 @@ type Config struct {
 	// Version of the file's form: 1.
 	Version int `yaml:"version"`
 	// TUN is the device the captured packets are read from.
-	TUN TUN `yaml:"tun"`
+	TUN TUN `yaml:"tun" reload:"restart"`
 	// Capture says what is steered into the TUN.
-	Capture Capture `yaml:"capture"`
+	Capture Capture `yaml:"capture" reload:"restart"`
 	// Fail is what happens to captured traffic after an orderly stop: "closed" (the default; it goes nowhere) or "open" (everything is removed and it is routed on). A crash is always closed.
-	Fail string `yaml:"fail"`
+	Fail string `yaml:"fail" reload:"restart"`
 	// Dial says how destinations are reached.
 	Dial Dial `yaml:"dial"`
 	// Authorities are the certificate authorities that rules refer to by name.
@@ -33,15 +33,15 @@ type Config struct {
 	// Policy decides every flow.
 	Policy policy.Spec `yaml:"policy"`
 	// State is the directory where sslgate keeps what it must not forget over a restart: the last good copy of each revocation list that was fetched, and of each one in force. Default: nothing is kept.
-	State string `yaml:"state"`
+	State string `yaml:"state" reload:"restart"`
 	// Tickets say whether clients may resume sessions.
 	Tickets Tickets `yaml:"tickets"`
 	// Limits bound what clients can make the gateway hold.
 	Limits Limits `yaml:"limits"`
 	// Audit is the record of every flow.
-	Audit Audit `yaml:"audit"`
+	Audit Audit `yaml:"audit" reload:"restart"`
 	// Log is what the gateway says of itself, on standard error.
-	Log Log `yaml:"log"`
+	Log Log `yaml:"log" reload:"restart"`
 	// Admin is the gateway's own door for status and reload.
 	Admin Admin `yaml:"admin"`
 	// Reload says what a changed configuration does to a running gateway.
@@ -99,9 +99,9 @@ type Dial struct {
 	// Timeout of connecting, as a duration. Default 5s.
 	Timeout Duration `yaml:"timeout"`
 	// Mark is the firewall mark put on answers to connections under a client's address; the one after it within capture.mask is that of their sockets. Neither may be 0 or capture.mark. Default 0x20 (and 0x30).
-	Mark uint32 `yaml:"mark"`
+	Mark uint32 `yaml:"mark" reload:"restart"`
 	// Table is the number of the routing table that delivers those answers: 1 to 2147483647 without capture.table and 253 to 255, which are the system's. Default 5520.
-	Table int `yaml:"table"`
+	Table int `yaml:"table" reload:"restart"`
 }
 
 // Authority is one certificate authority, or several that are trusted alike.
@@ -175,9 +175,9 @@ type Tickets struct {
 // Limits bound what clients can make the gateway hold.
 type Limits struct {
 	// Flows held at the same time. Default 20000, each costs about 100 KiB at most when idle.
-	Flows int `yaml:"flows"`
+	Flows int `yaml:"flows" reload:"restart"`
 	// FlowsPerClient held at the same time by one IPv4 address or one IPv6 /64. Default 512, or flows where that is less.
-	FlowsPerClient int `yaml:"flows_per_client"`
+	FlowsPerClient int `yaml:"flows_per_client" reload:"restart"`
 	// Hello is the largest ClientHello taken, in bytes, 2KiB to 64KiB. Default 64KiB.
 	Hello Size `yaml:"hello"`
 	// Handshake is the time a client has for the whole handshake, hello included. Default 10s.
@@ -205,7 +205,7 @@ type Limits struct {
 	// HalfClosed is the time after which a flow without any data ends once one side has closed. Default 1m.
 	HalfClosed Duration `yaml:"half_closed"`
 	// Memory is the most resident memory the process may take, at least 128MiB. Near it socket buffers shrink, then no flow is taken, then the flows end whose clients hold the most. Default: three quarters of what the machine, or the control group, has.
-	Memory Size `yaml:"memory"`
+	Memory Size `yaml:"memory" reload:"restart"`
 	// Drain is the time live flows have to end after SIGTERM. Default 30s.
 	Drain Duration `yaml:"drain"`
 }
@@ -245,19 +245,19 @@ type Log struct {
 // Admin is the gateway's own door for status and reload.
 type Admin struct {
 	// Socket is the path of a unix socket, which gets mode 0600, or "off". Default /run/sslgate/admin.sock; where that cannot be had the gateway runs without.
-	Socket string `yaml:"socket"`
+	Socket string `yaml:"socket" reload:"restart"`
 	// HTTP is a loopback address such as 127.0.0.1:9440 that also serves the web page, the interface of the socket (with the token) and /metrics. Default none.
-	HTTP string `yaml:"http"`
+	HTTP string `yaml:"http" reload:"restart"`
 	// TokenFile holds the token that admin.http asks for, one word of at least 16 bytes; readable by its owner and group only. A reload reads it anew. Required for admin.http.
 	TokenFile string `yaml:"token_file"`
 	// Metrics serves /metrics, and nothing else, off the host too. Default none.
 	Metrics Metrics `yaml:"metrics"`
 }
 
-// Metrics is a listener for /metrics with mutual TLS by the terms of a rule. A reload changes all but the address, which needs a restart.
+// Metrics is a listener for /metrics with mutual TLS by the terms of a rule.
 type Metrics struct {
 	// Listen is any address with a port, such as 0.0.0.0:9441 or [::]:9441. Required.
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen" reload:"restart"`
 	// From lists the networks that may connect: CIDR prefixes or addresses. Default: any.
 	From []string `yaml:"from"`
 	// Identity names the entry of identities whose certificate is shown. Required.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -120,28 +119,13 @@ func (s *Service) policyID() string {
 	return s.rt.Set.ID()
 }
 
-// sameBase says which parts differ that only a restart can change.
+// sameBase refuses a configuration with keys that only a restart can change.
 func sameBase(old, now *config.Config) error {
-	var differ []string
-	a, b := reflect.ValueOf(*old), reflect.ValueOf(*now)
-	for _, name := range []string{"TUN", "Capture", "Fail", "Audit", "Log", "State"} {
-		if !reflect.DeepEqual(a.FieldByName(name).Interface(), b.FieldByName(name).Interface()) {
-			differ = append(differ, strings.ToLower(name))
-		}
+	differ := config.NeedsRestart(old, now)
+	if len(differ) == 0 {
+		return nil
 	}
-	if a, b := old.Admin, now.Admin; a.Socket != b.Socket || a.HTTP != b.HTTP || a.Metrics.Listen != b.Metrics.Listen {
-		differ = append(differ, "admin.socket, admin.http, admin.metrics.listen")
-	}
-	if a, b := old.Limits, now.Limits; a.Flows != b.Flows || a.FlowsPerClient != b.FlowsPerClient || a.Memory != b.Memory {
-		differ = append(differ, "limits.flows, limits.flows_per_client, limits.memory")
-	}
-	if old.Dial.Mark != now.Dial.Mark || old.Dial.Table != now.Dial.Table {
-		differ = append(differ, "dial.mark, dial.table")
-	}
-	if len(differ) > 0 {
-		return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))
-	}
-	return nil
+	return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))
 }
 
 // watchEvery is how often the files are looked at with `reload: {watch: true}`:

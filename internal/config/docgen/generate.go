@@ -156,6 +156,9 @@ func (p *page) section(s section) error {
 		if err != nil {
 			return fmt.Errorf("%s.%s: %w", s.typ, goName, err)
 		}
+		if reflect.StructTag(tag).Get("reload") == "restart" {
+			doc += " A change needs a restart."
+		}
 		fmt.Fprintf(&p.out, "| `%s` | %s | %s |\n", yaml, kind, strings.ReplaceAll(rename(doc, goName, yaml), "|", `\|`))
 	}
 	return nil
