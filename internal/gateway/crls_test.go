@@ -75,7 +75,7 @@ func TestRecordHasTheLists(t *testing.T) {
 func TestTicketsAreBoundToTheLists(t *testing.T) {
 	late := &lateChecker{}
 	h := newHouse(t, mtls(), nil, func(c *Config) { c.Revocation = late })
-	h.gw.SetTickets(&Tickets{})
+	setTickets(h.gw, &Tickets{})
 	alice := h.alice()
 	one, two := testpki.Must(h.ca.CRL(1, time.Now().Add(time.Hour))), testpki.Must(h.ca.CRL(2, time.Now().Add(time.Hour)))
 	for _, version := range versions {

@@ -44,16 +44,23 @@ type Limits struct {
 	Refusals, RefusalsPerClient int
 }
 
-// Config is what a Gateway is made of. All but Dial, DialAs, Own and Now are required.
-type Config struct {
-	Policy *policy.Set
-	Engine handshake.Engine
-	Audit  *audit.Log
-	Log    *zap.Logger
+// Settings are what a reload changes, all at once. A flow keeps those it began with.
+type Settings struct {
+	Policy *policy.Set // required
 	Limits Limits
 	// Shadow is a second policy that decides every flow beside the first one
 	// and changes nothing; nil means none.
 	Shadow *policy.Shadow
+	// Tickets let clients resume their sessions; nil: none.
+	Tickets *Tickets
+}
+
+// Config is what a Gateway is made of. All but Dial, DialAs, Own and Now are required.
+type Config struct {
+	Settings
+	Engine handshake.Engine
+	Audit  *audit.Log
+	Log    *zap.Logger
 	// Dial connects to a destination; nil means the host's own sockets.
 	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	// DialAs connects to a destination under a client's address, or fails; nil
@@ -103,9 +110,8 @@ type Gateway struct {
 	panicSay rate.Sometimes // of defects
 	draining atomic.Bool
 
-	tickets    atomic.Pointer[handshake.TicketRule] // nil: none
-	ticketKeys *handshake.TicketKeys                // of our own
-	revocation Revocation                           // nil: nobody is asked
+	ticketKeys *handshake.TicketKeys // of our own
+	revocation Revocation            // nil: nobody is asked
 	finished   func(*audit.Record)
 }
 
@@ -143,23 +149,23 @@ func New(c Config) (*Gateway, error) {
 	g.turns = fairqueue.New(c.Limits.withDefaults().turns(), nil)
 	g.ticketKeys = handshake.NewTicketKeys(0)
 	g.refusals = newRefusals(g.write, g.append)
-	g.SetPolicy(c.Policy, c.Shadow, c.Limits)
+	g.Put(c.Settings)
 	return g, nil
 }
 
-// settings are what a reload changes; a flow keeps those it began with.
+// settings are Settings with the defaults filled in.
 type settings struct {
-	set    *policy.Set
-	limits Limits
-	shadow *policy.Shadow
+	set     *policy.Set
+	limits  Limits
+	shadow  *policy.Shadow
+	tickets *handshake.TicketRule // nil: none
 }
 
-// SetPolicy puts another policy, shadow and limits in place for the flows that
-// begin from now on.
-func (g *Gateway) SetPolicy(set *policy.Set, shadow *policy.Shadow, limits Limits) {
-	limits = limits.withDefaults()
+// Put puts other settings in place for the flows that begin from now on.
+func (g *Gateway) Put(s Settings) {
+	limits := s.Limits.withDefaults()
 	g.turns.SetLimits(limits.turns())
-	g.current.Store(&settings{set, limits, shadow})
+	g.current.Store(&settings{s.Policy, limits, s.Shadow, g.ticketRule(s.Tickets)})
 }
 
 // Shadow is the second policy with its counts; nil if there is none.

@@ -72,8 +72,10 @@ func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve fun
 	set := h.compile(spec)
 	h.listen(serve)
 	cfg := Config{
-		Policy: set, Engine: handshake.NewStdEngine(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
-		Limits: Limits{Handshake: 3 * time.Second, Refusals: 1_000_000, RefusalsPerClient: 1_000_000},
+		Settings: Settings{
+			Policy: set, Limits: Limits{Handshake: 3 * time.Second, Refusals: 1_000_000, RefusalsPerClient: 1_000_000},
+		},
+		Engine: handshake.NewStdEngine(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			h.dials.Add(1)
 			return (&net.Dialer{}).DialContext(ctx, "tcp", h.origin)
@@ -276,4 +278,28 @@ func (h *house) record(n int) rec {
 	}
 	h.t.Fatalf("no record %d: %v", n, h.records.all(h.t))
 	return nil
+}
+
+// settingsOf are those in force.
+func settingsOf(g *Gateway) Settings {
+	now := g.current.Load()
+	s := Settings{Policy: now.set, Shadow: now.shadow, Limits: now.limits}
+	if now.tickets != nil {
+		s.Tickets = &Tickets{Lifetime: now.tickets.Lifetime, Keys: now.tickets.Keys}
+	}
+	return s
+}
+
+// setPolicy puts another policy, shadow and limits in place, as a reload does.
+func setPolicy(g *Gateway, set *policy.Set, shadow *policy.Shadow, limits Limits) {
+	s := settingsOf(g)
+	s.Policy, s.Shadow, s.Limits = set, shadow, limits
+	g.Put(s)
+}
+
+// setTickets puts other tickets in place, as a reload does.
+func setTickets(g *Gateway, t *Tickets) {
+	s := settingsOf(g)
+	s.Tickets = t
+	g.Put(s)
 }

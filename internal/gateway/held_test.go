@@ -175,7 +175,7 @@ func TestHeldIsMeasured(t *testing.T) {
 	spec := mtls()
 	spec.Rules = append([]policy.RuleSpec{{Name: "by", To: []string{bypassedAddr.String()}, SNI: []string{bypassed}, Action: "bypass"}}, spec.Rules...)
 	h := newHouse(t, spec, nil, limited(Limits{HandshakesPerSecond: 100_000}))
-	h.gw.SetPolicy(h.gw.current.Load().set, nil, longer(h))
+	setPolicy(h.gw, h.gw.current.Load().set, nil, longer(h))
 	small := h.alice()
 	names := make([]string, 400)
 	for i := range names {
@@ -287,7 +287,7 @@ func TestHeldIsMeasured(t *testing.T) {
 // although their networks hold less each; and small hellos do not.
 func TestShedBeginsWithStrangers(t *testing.T) {
 	h := newHouse(t, mtls(), nil)
-	h.gw.SetPolicy(h.gw.current.Load().set, nil, longer(h))
+	setPolicy(h.gw, h.gw.current.Load().set, nil, longer(h))
 	var wg sync.WaitGroup
 	var far []net.Conn
 	begin := func(src netip.Addr, bytes []byte) {

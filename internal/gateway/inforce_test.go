@@ -60,7 +60,7 @@ func TestReloadOnTheWay(t *testing.T) {
 				raw := h.dial(server4)
 				reload := func() {
 					now := h.gw.current.Load()
-					h.gw.SetPolicy(next, nil, now.limits)
+					setPolicy(h.gw, next, nil, now.limits)
 				}
 				if when == "silent" {
 					waitUntil(t, func() bool { return h.gw.Flows() == 1 })

@@ -53,21 +53,21 @@ func TestTickets(t *testing.T) {
 			}
 			_ = conn.Close()
 		}
-		h.gw.SetTickets(nil)
+		setTickets(h.gw, nil)
 		connect(false)
 		connect(false) // tickets are off until they are set
-		h.gw.SetTickets(&Tickets{})
+		setTickets(h.gw, &Tickets{})
 		connect(false)
 		connect(true)
 		connect(true)
 		old := h.gw.current.Load()
 		spec := mtls()
 		spec.Rules[0].Client.Allow = []policy.AllowSpec{{SANDNS: []string{"alice.example"}}}
-		h.gw.SetPolicy(h.compile(spec), nil, old.limits)
+		setPolicy(h.gw, h.compile(spec), nil, old.limits)
 		connect(false)
 		connect(true)
 		spec.Rules[0].Client.Allow = []policy.AllowSpec{{SANDNS: []string{"bob.example"}}}
-		h.gw.SetPolicy(h.compile(spec), nil, old.limits)
+		setPolicy(h.gw, h.compile(spec), nil, old.limits)
 		conn, err := h.tlsClient(server4, alice, func(c *tls.Config) {
 			c.ClientSessionCache, c.MinVersion, c.MaxVersion = cache, version, version
 		})
@@ -78,7 +78,7 @@ func TestTickets(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "access denied") {
 			t.Errorf("%s: not allowed any more: %v", tls.VersionName(version), err)
 		}
-		h.gw.SetPolicy(old.set, nil, old.limits)
+		setPolicy(h.gw, old.set, nil, old.limits)
 	}
 }
 

@@ -121,7 +121,7 @@ func (w *wireHouse) ed25519(names ...string) tls.Certificate {
 // to the byte, which TestWireIsDeterministic checks.
 func (w *wireHouse) flow(set *policy.Set, originTLS bool, client *tls.Config) wire {
 	w.t.Helper()
-	w.gw.SetPolicy(set, nil, w.gw.current.Load().limits)
+	setPolicy(w.gw, set, nil, w.gw.current.Load().limits)
 	w.tls.Store(originTLS)
 	raw := w.dial(server4)
 	cryptotest.SetGlobalRandom(w.t, 7)

@@ -164,7 +164,7 @@ func TestRefusalRatesAreReloaded(t *testing.T) {
 	now := h.gw.current.Load()
 	l := now.limits
 	l.RefusalsPerClient = 1
-	h.gw.SetPolicy(now.set, nil, l)
+	setPolicy(h.gw, now.set, nil, l)
 	h.gw.refusals.freeze()
 	const flows = 2 * refusalBurst
 	for range flows {

@@ -21,7 +21,7 @@ func TestShadow(t *testing.T) {
 	next.Rules = append(next.Rules, policy.RuleSpec{Name: "new", To: []string{"198.51.100.7:443"}, Action: "bypass"})
 	shadow := policy.NewShadow(h.compile(next))
 	now := h.gw.current.Load()
-	h.gw.SetPolicy(now.set, shadow, now.limits)
+	setPolicy(h.gw, now.set, shadow, now.limits)
 
 	bob := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"bob.example"}})).TLS()
 	for i, c := range []struct {

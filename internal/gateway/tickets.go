@@ -16,18 +16,17 @@ type Tickets struct {
 	Keys *handshake.TicketKeys
 }
 
-// SetTickets puts other tickets in place for the flows that begin from now on;
-// nil means none, which is how a gateway begins. Keys of its own it keeps.
-func (g *Gateway) SetTickets(t *Tickets) {
+// ticketRule is what the engine is told; nil for none. Keys of its own the gateway
+// keeps over a reload.
+func (g *Gateway) ticketRule(t *Tickets) *handshake.TicketRule {
 	if t == nil {
-		g.tickets.Store(nil)
-		return
+		return nil
 	}
 	rule := &handshake.TicketRule{Lifetime: t.Lifetime, Keys: t.Keys}
 	if rule.Keys == nil {
 		rule.Keys = g.ticketKeys
 	}
-	g.tickets.Store(rule)
+	return rule
 }
 
 // epocher is a Revocation whose answers have a number that grows whenever one
@@ -41,7 +40,7 @@ func (fl *flow) params(plan *policy.Plan) *handshake.Params {
 	if r, ok := fl.g.revocation.(epocher); ok {
 		p.Epoch = r.Epoch()
 	}
-	if t := fl.g.tickets.Load(); t != nil {
+	if t := fl.g.current.Load().tickets; t != nil {
 		rule := *t
 		// Neither a rule's name nor a digest has a NUL in it. The epoch is this
 		// process's own; the digest of the lists also tells the tickets of one

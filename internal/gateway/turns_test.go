@@ -141,7 +141,7 @@ func TestHandshakesPerSecond(t *testing.T) {
 	now := h.gw.current.Load()
 	l := now.limits
 	l.HandshakesPerSecond = 100000
-	h.gw.SetPolicy(now.set, nil, l)
+	setPolicy(h.gw, now.set, nil, l)
 	start = time.Now()
 	for range 20 {
 		connect(server4)

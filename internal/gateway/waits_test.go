@@ -136,7 +136,7 @@ func TestNoTurnWhileAnotherIsWaitedFor(t *testing.T) {
 				opts = append(opts, c.opt)
 			}
 			h := newHouse(t, waitRules(c.first), nil, opts...)
-			h.gw.SetPolicy(h.gw.current.Load().set, nil, longer(h))
+			setPolicy(h.gw, h.gw.current.Load().set, nil, longer(h))
 			responder.asksSilence(t, h.ca)
 			alice, bob := h.alice(), ptr(testpki.Must(h.ca.Issue(testpki.Leaf{CN: "bob"})).TLS())
 			for i := range many { // one by one: few may wait for a turn
@@ -222,7 +222,7 @@ func TestDialsPerDestination(t *testing.T) {
 	swallow := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	for _, first := range []bool{true, false} {
 		h := newHouse(t, waitRules(first), nil, limited(Limits{Dial: time.Minute, DialsPerDestination: 5}), dialsBy(func(ctx context.Context) (net.Conn, error) { return swallow(ctx) }))
-		h.gw.SetPolicy(h.gw.current.Load().set, nil, longer(h))
+		setPolicy(h.gw, h.gw.current.Load().set, nil, longer(h))
 		alice := h.alice()
 		for range 5 {
 			handshakes(h, alice)

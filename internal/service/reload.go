@@ -56,8 +56,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 		}
 		if err == nil {
 			s.revocation.Reload(rt.Revocation) // first: it knows every authority the new rules may name
-			s.gateway.SetPolicy(rt.Set, shadowOf(rt), gatewayLimits(rt.Config))
-			s.gateway.SetTickets(gatewayTickets(rt))
+			s.gateway.Put(gatewaySettings(rt))
 			s.hub.Keep(ruleNames(rt.Config))
 			if token != "" {
 				s.admin.SetToken(token)

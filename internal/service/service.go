@@ -107,7 +107,6 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	if s.gateway, err = gateway.New(s.gatewayConfig()); err != nil {
 		return err
 	}
-	s.gateway.SetTickets(gatewayTickets(rt))
 	if err := s.openDevice(); err != nil {
 		return err
 	}
@@ -154,12 +153,18 @@ func (s *Service) gatewayConfig() gateway.Config {
 		room = s.memory
 	}
 	return gateway.Config{
-		Memory: room,
-		Policy: s.rt.Set, Engine: s.engine, Audit: s.records, Log: s.log,
-		Limits: gatewayLimits(s.rt.Config), Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
-		Shadow: shadowOf(s.rt), SourceMark: socketMark(s.rt.Config),
-		Local: s.rt.Config.CapturesLocal(),
+		Memory:   room,
+		Settings: gatewaySettings(s.rt),
+		Engine:   s.engine, Audit: s.records, Log: s.log,
+		Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
+		SourceMark: socketMark(s.rt.Config),
+		Local:      s.rt.Config.CapturesLocal(),
 	}
+}
+
+// gatewaySettings are what a reload changes.
+func gatewaySettings(rt *config.Runtime) gateway.Settings {
+	return gateway.Settings{Policy: rt.Set, Shadow: shadowOf(rt), Limits: gatewayLimits(rt.Config), Tickets: gatewayTickets(rt)}
 }
 
 func gatewayLimits(c *config.Config) gateway.Limits {
