@@ -9,7 +9,7 @@ import (
 )
 
 // Netstack has the settings that were measured ("The bulk path" in
-// docs/architecture.md): its own defaults change from version to version.
+// docs/performance.md): its own defaults change from version to version.
 func TestSettings(t *testing.T) {
 	cfg, err := Config{Device: &taker{}, Handler: struct{ Handler }{}, Ports: []uint16{443}}.withDefaults()
 	if err != nil {
