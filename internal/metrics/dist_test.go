@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +25,43 @@ func promtool(t *testing.T, dir, stdin string, args ...string) {
 	}
 }
 
+// alertRule is one of dist/alerts.
+type alertRule struct {
+	Alert       string            `yaml:"alert"`
+	Expr        string            `yaml:"expr"`
+	Labels      map[string]string `yaml:"labels"`
+	Annotations map[string]string `yaml:"annotations"`
+}
+
+func readAlerts(t *testing.T, name string, into any) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dist, "alerts", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(raw, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func alertRules(t *testing.T) []alertRule {
+	t.Helper()
+	var file struct {
+		Groups []struct {
+			Rules []alertRule `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	readAlerts(t, "sslgate.rules.yml", &file)
+	var all []alertRule
+	for _, g := range file.Groups {
+		all = append(all, g.Rules...)
+	}
+	if len(all) < 30 {
+		t.Fatalf("only %d alerts were found", len(all))
+	}
+	return all
+}
+
 // The shipped alert rules are rules, and fire when they should.
 func TestAlertRules(t *testing.T) {
 	promtool(t, filepath.Join(dist, "alerts"), "", "check", "rules", "sslgate.rules.yml")
@@ -34,23 +70,6 @@ func TestAlertRules(t *testing.T) {
 
 // Every alert is shown to fire, and not to fire.
 func TestAlertsAreTested(t *testing.T) {
-	read := func(name string, into any) {
-		t.Helper()
-		raw, err := os.ReadFile(filepath.Join(dist, "alerts", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := yaml.Unmarshal(raw, into); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var rules struct {
-		Groups []struct {
-			Rules []struct {
-				Alert string `yaml:"alert"`
-			} `yaml:"rules"`
-		} `yaml:"groups"`
-	}
 	var tests struct {
 		Tests []struct {
 			Alerts []struct {
@@ -59,8 +78,7 @@ func TestAlertsAreTested(t *testing.T) {
 			} `yaml:"alert_rule_test"`
 		} `yaml:"tests"`
 	}
-	read("sslgate.rules.yml", &rules)
-	read("sslgate.test.yml", &tests)
+	readAlerts(t, "sslgate.test.yml", &tests)
 	fires, silent := map[string]bool{}, map[string]bool{}
 	for _, set := range tests.Tests {
 		for _, a := range set.Alerts {
@@ -71,17 +89,10 @@ func TestAlertsAreTested(t *testing.T) {
 			}
 		}
 	}
-	n := 0
-	for _, g := range rules.Groups {
-		for _, r := range g.Rules {
-			n++
-			if !fires[r.Alert] || !silent[r.Alert] {
-				t.Errorf("%s: shown to fire: %t, not to: %t", r.Alert, fires[r.Alert], silent[r.Alert])
-			}
+	for _, r := range alertRules(t) {
+		if !fires[r.Alert] || !silent[r.Alert] {
+			t.Errorf("%s: shown to fire: %t, not to: %t", r.Alert, fires[r.Alert], silent[r.Alert])
 		}
-	}
-	if n < 10 {
-		t.Errorf("only %d alerts were found", n)
 	}
 }
 
@@ -92,40 +103,6 @@ func TestPromtoolLint(t *testing.T) {
 	promtool(t, ".", scrape(t, m), "check", "metrics")
 }
 
-// dashboard has the expressions of the shipped dashboard.
-func dashboard(t *testing.T) []string {
-	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dist, "grafana", "sslgate.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d struct {
-		Panels []struct {
-			ID      int
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal(raw, &d); err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	ids := map[int]bool{}
-	for _, p := range d.Panels {
-		if ids[p.ID] || p.Title == "" || len(p.Targets) == 0 {
-			t.Errorf("panel %d %q: %d targets", p.ID, p.Title, len(p.Targets))
-		}
-		ids[p.ID] = true
-		for _, target := range p.Targets {
-			all = append(all, target.Expr)
-		}
-	}
-	if len(all) < 20 {
-		t.Fatalf("only %d expressions", len(all))
-	}
-	return all
-}
-
 // Each expression of the dashboard is PromQL: promtool reads them as rules.
 func TestDashboard(t *testing.T) {
 	type rule struct {
@@ -134,7 +111,7 @@ func TestDashboard(t *testing.T) {
 	}
 	var rules []rule
 	fill := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*")
-	for _, e := range dashboard(t) {
+	for _, e := range expressions(dashboard(t)) {
 		rules = append(rules, rule{"dashboard:expression", fill.Replace(e)})
 	}
 	raw, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "d", "rules": rules}}})
@@ -181,7 +158,7 @@ func TestNamesExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := regexp.MustCompile(`sslgate_[a-z0-9_]+`)
-	for where, text := range map[string]string{"docs/metrics.md": string(doc), "the rules": string(rules), "their tests": string(ruleTests), "the dashboard": strings.Join(dashboard(t), "\n")} {
+	for where, text := range map[string]string{"docs/metrics.md": string(doc), "the rules": string(rules), "their tests": string(ruleTests), "the dashboard": strings.Join(expressions(dashboard(t)), "\n")} {
 		for _, name := range names.FindAllString(text, -1) {
 			if !exist[name] && !exist[strings.TrimSuffix(name, "_bucket")] {
 				t.Errorf("%s: there is no %s", where, name)

@@ -16,13 +16,14 @@ type Staple struct {
 
 // handshakeDescs are the metrics of handshakes in flight, and of what they show.
 type handshakeDescs struct {
-	inFlight, inFlightMax, clients, turns, staple *prometheus.Desc
+	inFlight, inFlightMax, waiting, clients, turns, staple *prometheus.Desc
 }
 
 func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheus.Desc) handshakeDescs {
 	return handshakeDescs{
 		inFlight:    desc("handshakes_in_flight", "Handshakes with clients under way, those that wait for somebody else included."),
 		inFlightMax: desc("handshakes_limit", "limits.handshakes: no more are worked on at a time."),
+		waiting:     desc("handshakes_waiting", "Of those in flight, the ones that wait for their client, or for others: a destination or a responder.", "for"),
 		clients:     desc("handshake_clients", "Clients that are remembered for limits.handshakes_per_client and handshakes_per_second."),
 		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited did not get theirs at once; refused found too many waiting; expired had their deadline before their turn.", "event"),
 		staple:      desc("ocsp_staple_expiry_timestamp_seconds", "When the OCSP response of an identity ends, after which it is not stapled; of several of that name, the first.", "name"),
@@ -35,6 +36,8 @@ func (c *sourceCollector) collectHandshakes(ch chan<- prometheus.Metric, s fairq
 	}
 	gauge(c.handshakes.inFlight, s.InFlight)
 	gauge(c.handshakes.inFlightMax, s.InFlightMax)
+	gauge(c.handshakes.waiting, s.ForClient, "client")
+	gauge(c.handshakes.waiting, s.ForOthers, "others")
 	gauge(c.handshakes.clients, s.Clients)
 	gauge(c.queue, s.Waiting, "handshakes")
 	gauge(c.queueMax, s.WaitingMax, "handshakes")

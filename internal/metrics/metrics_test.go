@@ -18,17 +18,22 @@ import (
 )
 
 func full() *Metrics {
-	return New(Info{Version: "1", Started: time.Unix(1e9, 0)}, Sources{
+	return New(Info{Version: "1", Started: time.Unix(1e9, 0)}, fullSources())
+}
+
+// fullSources have something of everything.
+func fullSources() Sources {
+	return Sources{
 		Stack: func() stack.Stats {
-			return stack.Stats{PacketsIn: 7, QueuePackets: []uint64{3, 4}, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
+			return stack.Stats{PacketsIn: 7, TooBig: 21, ACKsOutdated: 22, QueuePackets: []uint64{3, 4}, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
 		},
 		Gauges: func() Gauges {
-			return Gauges{Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}, Dropped: map[string]uint64{"quic": 13}}
+			return Gauges{Reasons: 14, Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}, Dropped: map[string]uint64{"quic": 13}}
 		},
 		Audit: func() audit.Stats { return audit.Stats{Written: 10, Lost: 2, Queued: 1, Capacity: 8, Suppressed: 6} },
 		Revocation: func() revocation.Stats {
 			return revocation.Stats{Authorities: map[string]revocation.AuthorityStats{"staff": {
-				Good: 4, UnknownRefused: 1, Loaded: 2, OCSPCached: 3,
+				Good: 4, UnknownRefused: 1, BadStaples: 16, Loaded: 2, OCSPCached: 3,
 				Lists: []revocation.ListStats{
 					{ThisUpdate: time.Unix(500, 0), NextUpdate: time.Unix(900, 0), Bytes: 10},
 					{ThisUpdate: time.Unix(400, 0), NextUpdate: time.Unix(1000, 0), Bytes: 5},
@@ -39,7 +44,7 @@ func full() *Metrics {
 			return &Memory{Ceiling: 100, Limit: 80, InUse: 60, Resident: 70, Level: 2, Refused: 5, Shed: 3, ShedBytes: 9, Loaned: 11, LoansRefused: 2}
 		},
 		Handshakes: func() fairqueue.Stats {
-			return fairqueue.Stats{Begun: 6, Waited: 2, Refused: 1, InFlight: 3, InFlightMax: 8, Waiting: 4, WaitingMax: 32, Clients: 5}
+			return fairqueue.Stats{Begun: 6, Waited: 2, Refused: 1, InFlight: 3, InFlightMax: 8, ForClient: 1, ForOthers: 15, Waiting: 4, WaitingMax: 32, Clients: 5}
 		},
 		Staples: func() []Staple {
 			return []Staple{{"a", time.Unix(500, 0)}, {"a", time.Unix(400, 0)}}
@@ -47,7 +52,7 @@ func full() *Metrics {
 		Certificates: func() []Certificate {
 			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}
 		},
-	})
+	}
 }
 
 func scrape(t *testing.T, m *Metrics) string {
@@ -95,6 +100,9 @@ func TestSources(t *testing.T) {
 		`sslgate_ocsp_requests_total{authority="staff",result="cached"} 3`,
 		`sslgate_handshakes_in_flight 3`, `sslgate_handshakes_limit 8`, `sslgate_handshake_clients 5`,
 		`sslgate_queue_length{queue="handshakes"} 4`, `sslgate_queue_capacity{queue="handshakes"} 32`,
+		`sslgate_stack_too_big_total{result="passed"} 21`, `sslgate_stack_acks_outdated_total 22`, `sslgate_ready_reasons 14`,
+		`sslgate_handshakes_waiting{for="client"} 1`, `sslgate_handshakes_waiting{for="others"} 15`,
+		`sslgate_revocation_bad_staples_total{authority="staff"} 16`,
 		`sslgate_handshake_turns_total{event="begun"} 6`, `sslgate_handshake_turns_total{event="refused"} 1`,
 		`sslgate_ocsp_staple_expiry_timestamp_seconds{name="a"} 400`,
 	)

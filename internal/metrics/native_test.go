@@ -71,7 +71,7 @@ func TestPrometheusScrapes(t *testing.T) {
 	gateway := httptest.NewServer(m.Handler())
 	defer gateway.Close()
 	quantile := ""
-	for _, e := range dashboard(t) {
+	for _, e := range expressions(dashboard(t)) {
 		if strings.Contains(e, "histogram_quantile(0.5, ") && strings.Contains(e, "flow_setup") {
 			quantile = strings.NewReplacer("$__rate_interval", "5s", "$instance", ".*").Replace(e)
 		}

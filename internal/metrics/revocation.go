@@ -11,7 +11,7 @@ import (
 // revocationDescs are the metrics of revocation.Stats; the label authority is
 // a name of the configuration.
 type revocationDescs struct {
-	checks, loads, ocsp, made, due, memory, missing *prometheus.Desc
+	checks, loads, ocsp, staples, made, due, memory, missing *prometheus.Desc
 }
 
 func newRevocationDescs(desc func(name, help string, labels ...string) *prometheus.Desc) revocationDescs {
@@ -19,6 +19,7 @@ func newRevocationDescs(desc func(name, help string, labels ...string) *promethe
 		checks:  desc("revocation_checks_total", "Answers about client certificates.", "authority", "result"),
 		loads:   desc("crl_loads_total", "CRL sources that were read, by what came of it.", "authority", "result"),
 		ocsp:    desc("ocsp_requests_total", "Questions to OCSP responders; cached ones were not asked.", "authority", "result"),
+		staples: desc("revocation_bad_staples_total", "OCSP responses that a peer sent with its certificate and that say nothing of use: of another certificate, badly signed, or too old.", "authority"),
 		made:    desc("crl_this_update_timestamp_seconds", "When the oldest CRL in use was made; 0 where a source has given none.", "authority"),
 		due:     desc("crl_next_update_timestamp_seconds", "When the first CRL in use ends; 0 where a source has given none.", "authority"),
 		missing: desc("crl_missing", "CRLs in use that their source does not carry any more.", "authority"),
@@ -41,6 +42,7 @@ func (d *revocationDescs) collect(ch chan<- prometheus.Metric, s revocation.Stat
 		count(d.ocsp, a.OCSPAsked, "asked")
 		count(d.ocsp, a.OCSPFailures, "failed")
 		count(d.ocsp, a.OCSPCached, "cached")
+		ch <- prometheus.MustNewConstMetric(d.staples, prometheus.CounterValue, float64(a.BadStaples), name)
 		if len(a.Lists) == 0 {
 			continue
 		}

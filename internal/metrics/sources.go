@@ -29,6 +29,8 @@ type Gauges struct {
 	Flows, FlowsMax int
 	Draining        bool
 	Ready           bool
+	// Reasons is how many /v1/ready gives: warnings while it is ready.
+	Reasons int
 	// BytesUp and BytesDown are relayed by all flows since the start, live ones
 	// so far; up is from client to destination.
 	BytesUp, BytesDown int64
@@ -73,6 +75,7 @@ type sourceCollector struct {
 	handshakes                                                    handshakeDescs
 	stack                                                         []stackMetric
 	flows, flowsMax, lingering, draining, ready, repairs, dropped *prometheus.Desc
+	reasons                                                       *prometheus.Desc
 	queue, queueMax, memory, fragments, expiry, relayed           *prometheus.Desc
 	auditWritten, auditLost, auditBroken, queuePackets            *prometheus.Desc
 	auditSuppressed                                               *prometheus.Desc
@@ -91,6 +94,7 @@ func newSourceCollector(src Sources) *sourceCollector {
 		lingering:       desc("flows_lingering", "Flows that are closed, with last bytes not acknowledged yet."),
 		draining:        desc("draining", "1 while no new flows are taken."),
 		ready:           desc("ready", "1 if the gateway takes flows and nothing is known to be wrong."),
+		reasons:         desc("ready_reasons", "Reasons that /v1/ready gives: why it is not ready, and warnings."),
 		repairs:         desc("steering_repairs_total", "Repairs of rules, routes and nft table that others changed."),
 		dropped:         desc("guard_dropped_packets_total", "Packets that the guard in the kernel dropped or rejected, by reason.", "reason"),
 		queue:           desc("queue_length", "Entries that wait, by queue.", "queue"),
@@ -181,6 +185,7 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 	add("stack_handshakes_timed_out_total", "TCP handshakes that the client did not complete.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesTimedOut }})
 	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})
 	add("stack_retransmission_timeouts_total", "TCP retransmission timeouts.", "", by{"": func(s *stack.Stats) uint64 { return s.Timeouts }})
+	add("stack_acks_outdated_total", "Acknowledgements that came together with a later one, so that they were not looked at.", "", by{"": func(s *stack.Stats) uint64 { return s.ACKsOutdated }})
 	add("stack_resets_total", "TCP resets, without those that answer a SYN.", "direction", by{
 		"sent":     func(s *stack.Stats) uint64 { return s.ResetsSent },
 		"received": func(s *stack.Stats) uint64 { return s.ResetsReceived },
@@ -223,6 +228,7 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(c.relayed, prometheus.CounterValue, float64(g.BytesDown), "down")
 		gauge(c.draining, number(g.Draining))
 		gauge(c.ready, number(g.Ready))
+		gauge(c.reasons, float64(g.Reasons))
 		ch <- prometheus.MustNewConstMetric(c.repairs, prometheus.CounterValue, float64(g.Repairs))
 		for reason, n := range g.Dropped {
 			ch <- prometheus.MustNewConstMetric(c.dropped, prometheus.CounterValue, float64(n), reason)

@@ -82,9 +82,10 @@ func (s *Service) newMetrics() *metrics.Metrics {
 			limit, draining := s.rt.Config.Limits.Flows, s.draining
 			s.mu.Unlock()
 			up, down := s.gateway.Relayed()
+			ready := s.Readiness()
 			return metrics.Gauges{
 				BytesUp: up, BytesDown: down,
-				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: s.Readiness().Ready,
+				Flows: s.gateway.Flows(), FlowsMax: limit, Draining: draining, Ready: ready.Ready, Reasons: len(ready.Reasons),
 				Memory: s.memoryParts(),
 				Queues: map[string][2]int{"refused_syns": {s.gateway.Queued(), gateway.QueueSize}}, Repairs: s.repairs(),
 				Dropped: s.droppedBy(),
