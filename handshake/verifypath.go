@@ -1,6 +1,8 @@
 package handshake
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -115,4 +117,87 @@ func (v *verifier) key(c *x509.Certificate) *fault {
 		return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: %s key of %d bits, at least %d are demanded", v.about(c), kind, bits, least)}
 	}
 	return nil
+}
+
+// candidate is who may have issued a certificate; the least comes first.
+type candidate struct {
+	cert  *x509.Certificate
+	keyID int // how the key identifiers agree
+	unfit int // 1: it cannot be in a path that is accepted
+	steps int // to a root; -1 for one
+}
+
+func (a candidate) compare(b candidate) int {
+	return cmp.Or(cmp.Compare(a.keyID, b.keyID), cmp.Compare(a.unfit, b.unfit), cmp.Compare(a.steps, b.steps))
+}
+
+// issuers lists who may have issued c and leads to a root, the best first. Of a CA
+// of the configuration those are known. What was shown and is one of these counts
+// as that: its signature needs no check.
+func (w *walk) issuers(c *x509.Certificate) []candidate {
+	all := w.configured(c)
+	if _, known := w.a.known.up[c]; known {
+		return all
+	}
+	for _, p := range w.s.nodes[1:] {
+		if steps, ok := w.far[p]; ok && w.may(c, p) && !w.a.trusts(p) && !w.a.completes(p) {
+			one := w.candidate(c, p, steps)
+			at, _ := slices.BinarySearchFunc(all, one, func(have, one candidate) int { return cmp.Or(have.compare(one), -1) }) // behind its equals
+			all = slices.Insert(slices.Clip(all), at, one)
+		}
+	}
+	return all
+}
+
+// configured are the issuers of c in the configuration.
+func (w *walk) configured(c *x509.Certificate) []candidate {
+	all, done := w.ours[c]
+	if done {
+		return all
+	}
+	from, known := w.a.known.up[c]
+	if !known {
+		from = slices.Concat(w.a.byName[string(c.RawIssuer)], w.a.known.byName[string(c.RawIssuer)])
+	}
+	for _, p := range from {
+		if steps, below := w.a.known.far[p]; below {
+			all = append(all, w.candidate(c, p, steps))
+		} else {
+			all = append(all, w.candidate(c, p, -1))
+		}
+	}
+	slices.SortStableFunc(all, candidate.compare)
+	if w.ours == nil {
+		w.ours = map[*x509.Certificate][]candidate{}
+	}
+	w.ours[c] = all
+	return all
+}
+
+func (w *walk) candidate(c, p *x509.Certificate, steps int) candidate {
+	one := candidate{cert: p, keyID: keyIDs(c, p), steps: steps}
+	if w.s.v.unfit(p) {
+		one.unfit = 1
+	}
+	return one
+}
+
+// unfit says whether a certificate makes every path with it a refused one: now is
+// not in its time, or its extended key usage does not have the one asked for.
+func (v *verifier) unfit(c *x509.Certificate) bool {
+	open := len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0
+	return v.now.Before(c.NotBefore) || v.now.After(c.NotAfter) ||
+		!open && !slices.Contains(c.ExtKeyUsage, v.usage) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
+// keyIDs says how the key identifiers of a certificate and of its issuer agree
+// (RFC 5280, section 4.2.1.1): 0 they do, 1 one of them is absent, 2 they differ.
+func keyIDs(c, p *x509.Certificate) int {
+	switch {
+	case bytes.Equal(c.AuthorityKeyId, p.SubjectKeyId):
+		return 0
+	case len(c.AuthorityKeyId) == 0 || len(p.SubjectKeyId) == 0:
+		return 1
+	}
+	return 2
 }

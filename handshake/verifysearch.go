@@ -2,7 +2,6 @@ package handshake
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -18,7 +17,10 @@ import (
 //  1. Names alone say which certificates can be on a path: those that a root's
 //     name leads to and that lead to the leaf.
 //  2. One such path after the other is looked at, the best first: by key
-//     identifiers, a root before an intermediate, the shorter before the longer.
+//     identifiers, one that may be used now before one that has ended or is for
+//     another usage (RFC 4158, section 3.5), a root before an intermediate, the
+//     shorter before the longer. Once the cause of a refusal is known, no path
+//     through a CA that cannot be used is looked at any more.
 //  3. Its signatures are checked from the root downwards. So the first key that
 //     is used is the authority's, then one that the authority has signed: who
 //     has no certificate of the authority never chooses the key of a check.
@@ -147,37 +149,50 @@ type walk struct {
 	found   []*x509.Certificate
 	broken  *fault // the first link, of the first path, that does not hold
 	refused *fault // why the first path whose links all hold is refused
+	// ours are the CAs of the configuration that have the name of a shown one's
+	// issuer, in the order of issuers: the same for each path.
+	ours map[*x509.Certificate][]candidate
 }
 
 // measure works out far, from the roots downwards.
 func (w *walk) measure() {
 	w.far = map[*x509.Certificate]int{}
-	nearer := func(c *x509.Certificate, steps int) bool {
-		if n, ok := w.far[c]; ok && n <= steps {
-			return false
-		}
-		w.far[c] = steps
-		return true
-	}
-	for _, c := range w.s.nodes {
-		for _, p := range w.a.known.byName[string(c.RawIssuer)] {
-			if w.may(c, p) {
-				nearer(c, w.a.known.far[p]+1)
-			}
-		}
-		if slices.ContainsFunc(w.a.byName[string(c.RawIssuer)], func(r *x509.Certificate) bool { return w.may(c, r) }) {
-			w.far[c] = 0
-		}
-	}
 	for more := true; more; {
 		more = false
 		for _, c := range w.s.nodes {
-			for _, p := range w.s.nodes {
-				if n, ok := w.far[p]; ok && w.may(c, p) && nearer(c, n+1) {
-					more = true
-				}
+			n, ok := w.reach(c)
+			if had, is := w.far[c]; ok && (!is || n < had) {
+				w.far[c], more = n, true
 			}
 		}
+	}
+}
+
+// reach is how many steps of issuers lie between c and a root by what is known
+// now of those above it.
+func (w *walk) reach(c *x509.Certificate) (steps int, ok bool) {
+	mayBe := func(p *x509.Certificate) bool { return w.may(c, p) }
+	if slices.ContainsFunc(w.a.byName[string(c.RawIssuer)], mayBe) {
+		return 0, true
+	}
+	nearest := w.a.known.byName[string(c.RawIssuer)] // the nearest to a root first
+	if i := slices.IndexFunc(nearest, mayBe); i >= 0 {
+		steps, ok = w.a.known.far[nearest[i]]+1, true
+	}
+	for _, p := range w.s.nodes {
+		if n, led := w.far[p]; led && (!ok || n+1 < steps) && w.may(c, p) {
+			steps, ok = n+1, true
+		}
+	}
+	return steps, ok
+}
+
+// broke is for a link of c that turned out not to hold. Where c reaches a root in as
+// many steps by another one nothing changes, and it is not measured anew: so
+// many CAs of one name cost little more than their signatures.
+func (w *walk) broke(c *x509.Certificate) {
+	if n, ok := w.reach(c); !ok || n != w.far[c] {
+		w.measure()
 	}
 }
 
@@ -187,74 +202,18 @@ func (w *walk) may(c, p *x509.Certificate) bool {
 	return c != p && bytes.Equal(c.RawIssuer, p.RawSubject) && w.s.checked[w.s.link(c, p)] == nil
 }
 
-// issuers lists who may have issued c and leads to a root, the best first. Of a CA
-// of the configuration those are known. What was shown and is one of these counts
-// as that: its signature needs no check.
-func (w *walk) issuers(c *x509.Certificate) []*x509.Certificate {
-	type candidate struct {
-		cert         *x509.Certificate
-		keyID, steps int
-	}
-	var all []candidate
-	add := func(p *x509.Certificate, steps int) {
-		all = append(all, candidate{p, keyIDs(c, p), steps})
-	}
-	configured := func(p *x509.Certificate) {
-		if steps, below := w.a.known.far[p]; below {
-			add(p, steps)
-		} else {
-			add(p, -1)
-		}
-	}
-	if up, known := w.a.known.up[c]; known {
-		for _, p := range up {
-			configured(p)
-		}
-	} else {
-		for _, p := range slices.Concat(w.a.byName[string(c.RawIssuer)], w.a.known.byName[string(c.RawIssuer)]) {
-			if w.may(c, p) {
-				configured(p)
-			}
-		}
-		for _, p := range w.s.nodes[1:] {
-			if steps, ok := w.far[p]; ok && w.may(c, p) && !w.a.trusts(p) && !w.a.completes(p) {
-				add(p, steps)
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.keyID, b.keyID), cmp.Compare(a.steps, b.steps))
-	})
-	out := make([]*x509.Certificate, len(all))
-	for i, c := range all {
-		out[i] = c.cert
-	}
-	return out
-}
-
-// keyIDs says how the key identifiers of a certificate and of its issuer agree
-// (RFC 5280, section 4.2.1.1): 0 they do, 1 one of them is absent, 2 they differ.
-func keyIDs(c, p *x509.Certificate) int {
-	switch {
-	case bytes.Equal(c.AuthorityKeyId, p.SubjectKeyId):
-		return 0
-	case len(c.AuthorityKeyId) == 0 || len(p.SubjectKeyId) == 0:
-		return 1
-	}
-	return 2
-}
-
 // up goes on from the last of path, which leads to a root by names. It is true
 // once found is set, and false where nothing is left to try.
 func (w *walk) up(path []*x509.Certificate) bool {
 	if len(path) >= maxPath {
 		return false
 	}
-	for _, p := range w.issuers(path[len(path)-1]) {
+	for _, one := range w.issuers(path[len(path)-1]) {
+		p := one.cert
 		if w.s.steps--; w.s.steps < 0 || w.s.judged <= 0 {
 			return false
 		}
-		if !w.may(path[len(path)-1], p) || again(path, p) {
+		if !w.may(path[len(path)-1], p) || again(path, p) || one.unfit > 0 && w.refused != nil {
 			continue
 		}
 		next := append(path[:len(path):len(path)], p)
@@ -315,7 +274,7 @@ func (w *walk) try(path []*x509.Certificate) bool {
 		}
 		if f := w.s.signed(path[i], path[i+1]); f != nil {
 			w.breaks(f)
-			w.measure()
+			w.broke(path[i])
 			return false
 		}
 	}
