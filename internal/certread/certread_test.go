@@ -107,6 +107,41 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// Who makes a certificate has his own words in some errors of crypto/x509. They do
+// not choose what is said of it.
+func TestTextOfACertificateIsNoReason(t *testing.T) {
+	san := func(tag byte, text string) []byte {
+		return made(t, func(c *x509.Certificate) {
+			c.DNSNames = nil
+			value := append([]byte{0x30, byte(len(text) + 2), tag, byte(len(text))}, text...)
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 5, 29, 17}, Value: value}}
+		})
+	}
+	held := func(tag byte, text string) []byte {
+		n := byte(len(text))
+		return made(t, func(c *x509.Certificate) {
+			value := append([]byte{0x30, n + 6, 0xa0, n + 4, 0x30, n + 2, tag, n}, text...)
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 5, 29, 30}, Critical: true, Value: value}}
+		})
+	}
+	for _, words := range []string{"negative serial", "malformed serial", "duplicate extension", "IP constraint", "NameConstraints", "requireExplicitPolicy",
+		"cannot parse IP address", "elliptic curve", "RSA", "PrintableString", "UTCTime", "trailing data", "version", "key usage", `" negative serial "`} {
+		for want, der := range map[string][]byte{
+			"a URI that is none": san(0x86, "http://[/"+words), // no end of the address
+			"name constraints":   held(0x86, "[ "+words),       // no domain
+		} {
+			_, err := Certificate(der)
+			bad, ok := errors.AsType[*Refused](err)
+			if !ok {
+				t.Fatalf("%s, %q: %v", want, words, err)
+			}
+			if !strings.Contains(bad.Why, want) || strings.Contains(bad.Mend, "openssl") || strings.Contains(bad.Mend, "serial") {
+				t.Errorf("%q says %q, %q: want %q", words, bad.Why, bad.Mend, want)
+			}
+		}
+	}
+}
+
 func lastReplaced(der []byte, find, replace string) []byte {
 	i := bytes.LastIndex(der, []byte(find))
 	return append(append(append([]byte{}, der[:i]...), replace...), der[i+len(find):]...)

@@ -62,7 +62,9 @@ var curves = map[string]string{
 }
 
 func explain(o outline, err error) (why, mend string) {
-	text := err.Error()
+	// What stands in quotes is from the certificate: who made it must not choose
+	// the words.
+	text, _, _ := strings.Cut(err.Error(), `"`)
 	for _, k := range kinds {
 		if !strings.Contains(text, k.text) {
 			continue
