@@ -191,9 +191,11 @@ func TestCopiesFollowWhatIsInForce(t *testing.T) {
 func TestCopiesAreNotTrusted(t *testing.T) {
 	w := newWorld(t)
 	foreign := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff Root"}))
+	stranger := testpki.Must(testpki.NewCA(testpki.Options{CN: "Stranger"}))
 	for name, bad := range map[string][]byte{
 		"empty": {}, "text": []byte("x\n"), "forged": w.crl(t, foreign, crl{number: 9, revoked: []*x509.Certificate{w.direct.Cert}}),
-		"another list": w.crl(t, w.inter, crl{number: 9, revoked: []*x509.Certificate{w.client.Cert}}),
+		"of a stranger": w.crl(t, stranger, crl{number: 9}),
+		"another list":  w.crl(t, w.inter, crl{number: 9, revoked: []*x509.Certificate{w.client.Cert}}),
 	} {
 		state, path := t.TempDir(), file(t, t.TempDir(), "a.crl", w.crl(t, w.root, crl{number: 2}))
 		a := w.authority(Soft, path)
@@ -209,10 +211,10 @@ func TestCopiesAreNotTrusted(t *testing.T) {
 				}
 			}
 		}, a)
-		if said := logs.FilterMessageSnippet("the copy of a revocation list that was in force cannot be read").Len(); name != "forged" && said != 1 {
+		if said := logs.FilterMessageSnippet("the copy of a revocation list that was in force cannot be read").Len(); said != 1 {
 			t.Errorf("%s: %v", name, logs.All())
 		}
-		if left, err := os.ReadFile(one); err != nil || name != "forged" && string(left) != string(bad) {
+		if left, err := os.ReadFile(one); err != nil || string(left) != string(bad) {
 			t.Errorf("%s: %q, %v", name, left, err)
 		}
 	}
@@ -245,6 +247,46 @@ func TestCopiesThatCannotBeWritten(t *testing.T) {
 	}, w.authority(Hard, path))
 	if n := logs.FilterMessageSnippet("are not kept over a restart").Len(); n != 1 {
 		t.Errorf("%d warnings", n)
+	}
+}
+
+// A list for which there is nothing left to copy from when there is room at last is
+// said too: its file is gone, or has an older one by now.
+func TestCopiesThatNothingIsLeftFor(t *testing.T) {
+	w := newWorld(t)
+	for name, change := range map[string]func(path string){
+		"gone":         func(path string) { _ = os.Remove(path) },
+		"an older one": func(path string) { write(t, path, w.crl(t, w.root, crl{number: 1})) },
+		"a page":       func(path string) { write(t, path, []byte("<html>\n")) },
+	} {
+		state, path := t.TempDir(), file(t, t.TempDir(), "a.crl", w.crl(t, w.root, crl{number: 2}))
+		blocked := file(t, state, copiesDir, nil) // a file in the directory's place
+		clk := &clock{now: w.now}
+		log, logs := logged()
+		warned := func(text string) bool {
+			for _, e := range logs.FilterMessageSnippet("are not kept over a restart").All() {
+				if err, _ := e.ContextMap()["error"].(string); strings.Contains(err, text) {
+					return true
+				}
+			}
+			return false
+		}
+		lives(t, Options{State: state, Log: log, Now: clk.Now}, func(*Checker) {
+			testenv.Eventually(t, "a warning", func() bool { return warned("not a directory") })
+			change(path)
+			if err := os.Remove(blocked); err != nil {
+				t.Fatal(err)
+			}
+			testenv.Eventually(t, name+": a warning of what has no copy", func() bool {
+				clk.add(copyAgain)
+				return warned("no source carries it any more")
+			})
+			write(t, path, w.crl(t, w.root, crl{number: 3}))
+			testenv.Eventually(t, "the copy of the next one", func() bool { return len(copiesIn(t, state)) == 1 })
+		}, w.authority(Hard, path))
+		if len(copiesIn(t, state)) != 1 {
+			t.Errorf("%s: copies: %v", name, copiesIn(t, state))
+		}
 	}
 }
 

@@ -53,6 +53,10 @@ func (c *Checker) save(ctx context.Context) {
 		c.copies.said = ""
 		return
 	}
+	if errors.Is(err, errLacking) { // looked at once more before it is said
+		c.copies.again = c.o.Now().Add(copyAgain)
+		return
+	}
 	if ctx.Err() != nil {
 		c.copies.changed = true // it was stopped, and is done at the end
 		return
@@ -105,7 +109,39 @@ func (c *Checker) saveNow(ctx context.Context) error {
 	}
 	err := s.write(ctx)
 	s.removeOld()
+	if err == nil {
+		err = s.lacks()
+	}
 	return err
+}
+
+// errLacking says that there was nothing to copy a list from, for the first time: there
+// may be another one in its place that is about to be taken.
+var errLacking = errors.New("no source carries it")
+
+// lacks is the error of lists that are in force and that nothing is left to be copied
+// from: what carried them is gone, or has an older one by now.
+func (s *saving) lacks() error {
+	c := s.c.copies
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.lacking
+	c.lacking = map[string]bool{}
+	var again []string
+	for name, l := range s.missing {
+		c.lacking[name] = true
+		if before[name] {
+			again = append(again, fmt.Sprintf("%s, authority %q, %s", l.String(), l.authority, l.location))
+		}
+	}
+	switch {
+	case len(s.missing) == 0:
+		return nil
+	case len(again) == 0:
+		return errLacking
+	}
+	slices.Sort(again)
+	return fmt.Errorf("no source carries it any more, and there was no copy before: %s", strings.Join(again[:min(len(again), 4)], "; "))
 }
 
 // fetches says whether a copy is of a URL that the configuration names.
