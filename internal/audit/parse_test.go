@@ -3,11 +3,15 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // What is written is read: every field, and nothing else.
@@ -80,6 +84,53 @@ func FuzzParse(f *testing.F) {
 		twice, err := json.Marshal(again)
 		if err != nil || !bytes.Equal(once, twice) {
 			t.Errorf("%s becomes %s (%v)", once, twice, err)
+		}
+	})
+}
+
+// Whatever peers and policies have put into a record: it is one line, fit to be shown,
+// and what Parse reads of it is all that stands there.
+func FuzzRecord(f *testing.F) {
+	f.Add("pay.example", "h2", "détail", "rule", int64(7), uint8(48), true)
+	f.Add("a\x00\u202e\xff\"\\", "\x2a\x2a", "</script>\u2028", "<&>", int64(-1), uint8(255), false)
+	f.Add("", "", "\ufffd", "\U0010ffff", int64(1)<<62, uint8(0), true)
+	full := fullRecord(f)
+	f.Fuzz(func(t *testing.T, name, protocol, detail, rule string, n int64, b uint8, all bool) {
+		r := *full
+		if !all {
+			r = *NewRecord(name, full.Start, full.Client, full.Destination)
+		}
+		st := *full.ClientLeg
+		st.ALPN, st.ServerName, st.Version, st.Group, st.Suite = protocol, name, uint16(n), uint16(n>>16), uint16(n>>32)
+		r.ID, r.SNI, r.ALPN, r.Detail, r.Rule, r.EndDetail = name, name, []string{protocol, name, ""}, detail, rule, detail
+		for range b {
+			r.ALPN = append(r.ALPN, protocol)
+		}
+		r.Step, r.AlertSent, r.AlertWanted = handshake.Step(b), handshake.Alert(b), handshake.Alert(n)
+		r.ClientLeg, r.BytesUp, r.BytesDown, r.Duration, r.Setup = &st, n, -n, time.Duration(n), time.Duration(-n)
+		r.Suppressed, r.SuppressedFlows, r.LedgerLost = n, -n, int(n)
+		r.Would = &Would{Rule: rule, Reason: reason.UnknownCA, Detail: detail, Alert: handshake.Alert(b)}
+		r.Shadow = &Shadow{Policy: "d", Kind: "k", Action: "deny", Rule: rule, Reason: reason.NotAllowed, Detail: protocol}
+		r.Revocation = &Revocation{Status: "good", Mode: "hard", Source: "crl", Until: time.Unix(n%(1<<40), 0), Detail: protocol}
+		r.Ledger = []handshake.Entry{{Step: handshake.Step(b), Message: protocol, At: time.Duration(n), Size: int(n), Facts: detail, Alert: handshake.Alert(b)}}
+		line, want := write(t, &r)
+		if i := strings.IndexFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !strconv.IsPrint(r) }); i >= 0 {
+			t.Fatalf("not fit to be shown at %d: %q", i, line)
+		}
+		p, err := Parse([]byte(line))
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		again, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(again, &got); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("(- written, + read):\n%s", d)
 		}
 	})
 }

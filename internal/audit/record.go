@@ -166,7 +166,7 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 func (r *Record) marshalEnd(enc zapcore.ObjectEncoder, str func(key, v string)) error {
 	enc.AddInt64("bytes_up", r.BytesUp)
 	enc.AddInt64("bytes_down", r.BytesDown)
-	if r.Setup > 0 {
+	if r.Setup >= time.Microsecond {
 		enc.AddInt64("setup_us", r.Setup.Microseconds())
 	}
 	enc.AddInt64("duration_us", r.Duration.Microseconds())

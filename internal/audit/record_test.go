@@ -26,7 +26,7 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-func testPeer(t *testing.T, cn string) *handshake.Peer {
+func testPeer(t testing.TB, cn string) *handshake.Peer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -47,7 +47,7 @@ func testPeer(t *testing.T, cn string) *handshake.Peer {
 	return &handshake.Peer{Shown: []*x509.Certificate{c}, Authority: "staff", Proven: true, SignatureScheme: uint16(tls.ECDSAWithP256AndSHA256)}
 }
 
-func fullRecord(t *testing.T) *Record {
+func fullRecord(t testing.TB) *Record {
 	r := NewRecord("00000001-1", time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
 		netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("[2001:db8::1]:443"))
 	r.SNI, r.ALPN, r.Policy, r.CRLs, r.Rule, r.Action = "pay.example", []string{"h2"}, "0123456789abcdef", "00112233445566aa", "pay", "terminate"
@@ -67,7 +67,7 @@ func fullRecord(t *testing.T) *Record {
 	return r
 }
 
-func write(t *testing.T, r *Record) (string, map[string]any) {
+func write(t testing.TB, r *Record) (string, map[string]any) {
 	t.Helper()
 	var b bytes.Buffer
 	if err := New(&b).Write(r); err != nil {
