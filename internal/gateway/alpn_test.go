@@ -24,6 +24,15 @@ func answering(protocols ...string) func(net.Conn) {
 	}
 }
 
+// many are n protocols, p1 to pN.
+func many(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprint("p", i+1))
+	}
+	return all
+}
+
 // Who answers the client's protocols, in each order of dialling, and what becomes
 // of a client that nobody answers. The two legs never have different protocols.
 func TestALPN(t *testing.T) {
@@ -53,6 +62,10 @@ func TestALPN(t *testing.T) {
 		{"first, answers none", nil, "insecure first", nil, []string{"h2"}, "", "no_application_protocol", "", 1},
 		{"first, answers none, a way out", nil, "insecure first", nil, []string{"h2", "http/1.1"}, "", "verified", "", 1},
 		{"first, another", nil, "insecure first", []string{"http/1.1"}, []string{"h2"}, "", "destination_alpn_mismatch", "", 1},
+		{"first, the last of many", nil, "insecure first", []string{"p64"}, many(64), "p64", "verified", "", 1},
+		{"first, long names", nil, "insecure first", []string{strings.Repeat("x", 255)}, append(many(20), strings.Repeat("x", 255)), strings.Repeat("x", 255), "verified", "", 1},
+		{"first, bytes that are no text", nil, "insecure first", []string{"\x00\xff"}, []string{"\x2a\x2a", "\x00\xff"}, "\x00\xff", "verified", "", 1},
+		{"listed, the last of many", []string{"p64"}, "insecure", []string{"p64"}, many(64), "p64", "verified", "", 1},
 		{"first, listed", []string{"http/1.1"}, "insecure first", []string{"h2", "http/1.1"}, []string{"h2", "http/1.1"}, "http/1.1", "verified", "", 1},
 		{"first, listed, another", []string{"http/1.1"}, "insecure first", []string{"h2"}, []string{"h2"}, "", "no_application_protocol", "", 0},
 		{"first, none meant", []string{}, "insecure first", []string{"h2"}, []string{"h2", "http/1.1"}, "", "verified", "", 1},

@@ -82,18 +82,17 @@ func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.Params, answer st
 	return false
 }
 
-// maxOffered bounds the protocols passed on to a destination.
-const maxOffered = 16
-
 // offered are the protocols of the client that the rule answers, in the
-// client's order; all of them where the rule leaves that to the destination.
+// client's order; all of them where the rule leaves that to the destination. A hello
+// has at most handshake.MaxALPN: one that is left out here might be the only one
+// that the destination has.
 func offered(rule *handshake.Params, client []string) []string {
 	if rule.AnswersNone {
 		return nil
 	}
 	var out []string
 	for _, p := range client {
-		if (len(rule.ALPN) == 0 || slices.Contains(rule.ALPN, p)) && len(out) < maxOffered {
+		if len(rule.ALPN) == 0 || slices.Contains(rule.ALPN, p) {
 			out = append(out, p)
 		}
 	}
