@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,6 +135,39 @@ func TestBoundKeepsWhatIsSaidOnce(t *testing.T) {
 type text string
 
 func (s text) String() string { return string(s) }
+
+// Whoever writes at the same time, and whatever is told meanwhile: each message was
+// either written or counted, once.
+func TestBoundLosesNothing(t *testing.T) {
+	var out bytes.Buffer // the core writes one line at a time
+	log, _ := New("info", "json", &out)
+	const writers, each = 8, 300
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				log.Warn("from all", zap.Int("i", i))
+				log.With(zap.Int("writer", w)).Info("from one", zap.String("source", fmt.Sprint(w)))
+				if i%100 == 0 {
+					_ = log.Sync()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	_ = log.Sync()
+	x := &bench{out: out}
+	all, left := x.lines(t)
+	count := map[string]uint64{}
+	for _, l := range all {
+		count[l.Msg]++
+	}
+	for _, m := range []string{"from all", "from one"} {
+		if got := count[m] + left[m]; got != writers*each || left[m] == 0 {
+			t.Errorf("%s: %d written, %d left out", m, count[m], left[m])
+		}
+	}
+}
 
 // Messages of which each is another one are bounded too, in memory and in lines.
 func TestBoundOfManyMessages(t *testing.T) {
