@@ -11,6 +11,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -149,7 +150,7 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	if a.Step == 0 {
 		return f, nil // decided by the first packet
 	}
-	h := policytest.Hello{SNI: a.SNI, ALPN: a.ALPN}
+	h := policytest.Hello{SNI: escape.Original(a.SNI), ALPN: a.Offered()}
 	if a.ClientLeg != nil {
 		h.Versions = []string{a.ClientLeg.Version}
 	}

@@ -128,7 +128,23 @@ func ReadToken(path string) (string, error) {
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
 		return "", fmt.Errorf("admin token: %s must hold one word of at least %d bytes; `openssl rand -hex 32` makes one", path, minToken)
 	}
+	// RFC 9110, section 5.5, and RFC 6750, section 2.1: what else there is cannot stand in
+	// the header, and nobody would see why no token is the right one.
+	if i := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
+		return "", fmt.Errorf("admin token: %s has a character at byte %d that is no printable ASCII%s: no request can have it; `openssl rand -hex 32` makes one", path, i+1, markOf(b))
+	}
 	return token, nil
+}
+
+// markOf says that a file begins with the mark of an encoding, as some editors put
+// it there.
+func markOf(b []byte) string {
+	for mark, name := range map[string]string{"\xef\xbb\xbf": "UTF-8", "\xff\xfe": "UTF-16", "\xfe\xff": "UTF-16"} {
+		if strings.HasPrefix(string(b), mark) {
+			return " (the byte order mark of " + name + ")"
+		}
+	}
+	return ""
 }
 
 var errNotLoopback = errors.New("admin.http listens on loopback addresses only, such as 127.0.0.1:9440")

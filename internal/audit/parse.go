@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/escape"
 )
 
 // Parsed is a record as it stands in the file, with the names of its fields in
@@ -140,6 +141,19 @@ func Parse(line []byte) (*Parsed, error) {
 		return nil, fmt.Errorf("column %d: field %s is no %s", kind.Offset, kind.Field, kind.Type)
 	}
 	return nil, fmt.Errorf("column 1: %w", err)
+}
+
+// Offered are the application protocols as the client has sent them, as far as the record
+// has them: GREASE values (RFC 8701) are no text, and are escaped in it.
+func (p *Parsed) Offered() []string {
+	var all []string
+	for i, s := range p.ALPN {
+		if i == maxNames && strings.HasPrefix(s, "... ") {
+			break // it says how many more there were
+		}
+		all = append(all, escape.Original(s))
+	}
+	return all
 }
 
 // Entry is the ledger's own.

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -120,6 +122,10 @@ func FuzzRecord(f *testing.F) {
 		p, err := Parse([]byte(line))
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
+		}
+		offered := r.ALPN[:min(len(r.ALPN), maxNames)]
+		if cut := slices.ContainsFunc(offered, func(s string) bool { return len(escape.String(s, 1<<20)) > escape.MaxString }); !cut && !slices.Equal(p.Offered(), offered) {
+			t.Errorf("offered %q, read %q", offered, p.Offered())
 		}
 		again, err := json.Marshal(p)
 		if err != nil {

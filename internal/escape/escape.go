@@ -69,3 +69,23 @@ func hex2(b byte) string {
 	const digits = "0123456789abcdef"
 	return string([]byte{digits[b>>4], digits[b&15]})
 }
+
+// Original is the text of which String has made s: what a record has of a peer, to
+// be compared as the peer sent it. What is no such text stays as it is, and so does
+// the end of one that was cut.
+func Original(s string) string {
+	out := make([]byte, 0, len(s))
+	for rest := s; rest != ""; {
+		r, multibyte, tail, err := strconv.UnquoteChar(rest, 0)
+		if err != nil {
+			return s
+		}
+		if multibyte {
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = append(out, byte(r))
+		}
+		rest = tail
+	}
+	return string(out)
+}

@@ -26,6 +26,20 @@ func TestString(t *testing.T) {
 	}
 }
 
+// What was escaped is read back as it was, byte for byte.
+func TestOriginal(t *testing.T) {
+	for _, in := range []string{"", "h2", "\x0a\x0a", "\x1a\x1a", "\xfa\xfa", "a\\x0a", `\`, "\"'", "pay\u202e", "\ufffd", "\xff\xfe\x00", "\U000e0001x", "Müller", "\a\b\f\n\r\t\v\x7f"} {
+		if got := Original(String(in, 0)); got != in {
+			t.Errorf("%q is %q in a record, and %q again", in, String(in, 0), got)
+		}
+	}
+	for _, none := range []string{`\`, `a\q`, `\x`, `\400`} { // no text of String
+		if got := Original(none); got != none {
+			t.Errorf("%q becomes %q", none, got)
+		}
+	}
+}
+
 // A distinguished name keeps its escapes, and hides nothing behind them.
 func TestShown(t *testing.T) {
 	for in, want := range map[string]string{`CN=a\,b`: `CN=a\,b`, "CN=a\\00\x1b": `CN=a\00\x1b`, `CN=\\`: `CN=\\`} {
@@ -42,6 +56,9 @@ func FuzzString(f *testing.F) {
 		bound := max
 		if bound <= 0 {
 			bound = MaxString
+		}
+		if len(got) <= bound && !strings.HasSuffix(got, "...") && Original(got) != s {
+			t.Fatalf("%q becomes %q and %q again", s, got, Original(got))
 		}
 		if len(got) > bound+3 {
 			t.Fatalf("%d bytes, bound %d", len(got), bound)

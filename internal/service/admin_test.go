@@ -227,6 +227,13 @@ func TestToken(t *testing.T) {
 		{"two words", strings.Repeat("a", 16) + " b", 0o600, false},
 		{"empty", "", 0o600, false},
 		{"long", strings.Repeat("a", 5000), 0o600, false},
+		{"byte order mark", "\ufeff" + strings.Repeat("a", 16) + "\r\n", 0o600, false},
+		{"UTF-16", "\xff\xfe" + strings.Repeat("a\x00", 16), 0o600, false},
+		{"NUL", strings.Repeat("a", 16) + "\x00", 0o600, false},
+		{"no ASCII", strings.Repeat("a", 16) + "é", 0o600, false},
+		{"control character", "\x1b[A" + strings.Repeat("a", 16), 0o600, false},
+		{"line ends of Windows", strings.Repeat("a", 16) + "\r\n", 0o600, true},
+		{"base64", "+/" + strings.Repeat("a", 16) + "==", 0o600, true},
 	} {
 		path := filepath.Join(dir, c.name)
 		if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
