@@ -31,10 +31,26 @@ func (p *Params) Holds(s *State, hello *ClientHello) *Error {
 	if p.Profile.RequireEMS && s.Version < versionTLS13 && !ems {
 		return refuse(reason.NoExtendedMasterSecret, "TLS 1.2 without extended_master_secret")
 	}
-	if server && p.ALPN != nil && s.ALPN != "" && !slices.Contains(p.ALPN, s.ALPN) {
-		return Refuse(StepServerHello, reason.NoALPN, "agreed on "+escaped([]byte(s.ALPN), 32))
+	if server && s.ALPN != "" {
+		return p.holdsProtocol(s.ALPN)
 	}
 	return nil
+}
+
+// holdsProtocol holds a protocol that was answered against what p answers. Where p
+// answers none, a protocol ends that cannot be spoken without an answer; another
+// would be spoken all the same.
+func (p *Params) holdsProtocol(protocol string) *Error {
+	answers := ""
+	switch {
+	case len(p.ALPN) > 0 && !slices.Contains(p.ALPN, protocol):
+		answers = shortProtocols(p.ALPN)
+	case p.AnswersNone && needsAnswer(protocol):
+		answers = "none"
+	default:
+		return nil
+	}
+	return Refuse(StepServerHello, reason.NoALPN, "agreed on "+shortProtocols([]string{protocol})+", and the rule answers "+answers)
 }
 
 // Again verifies the certificates that a peer showed once more, with the

@@ -12,11 +12,11 @@ import (
 // here) are spoken without an answer too.
 func needsAnswer(protocol string) bool {
 	switch protocol {
-	case "h2", // RFC 9113, section 3.2
+	case "h2", // RFC 9113, section 3.3
 		"grpc-exp",   // h2 under the name that early gRPC clients put before it
 		"acme-tls/1", // RFC 8737, section 3
 		"ntske/1",    // RFC 8915, section 4
-		"sunrpc",     // RFC 9289, section 4.2
+		"sunrpc",     // RFC 9289, section 7.2
 		"postgresql", // PostgreSQL, section 54.2.10: direct TLS
 		"radius/1.1": // RFC 9765, section 3
 		return true
@@ -55,7 +55,7 @@ func (p *Params) RefusesProtocols(h *ClientHello) *Error {
 	case len(h.ALPN) == 0, p.AnyProtocol:
 	case len(p.ALPN) > 0:
 		if !p.shares(h) {
-			return refusef(reason.NoALPN, "the client offers %s", h.protocols())
+			return refusef(reason.NoALPN, "the client offers %s, and the rule answers %s", h.protocols(), shortProtocols(p.ALPN))
 		}
 	case p.AnswersNone && h.OnlyNegotiated():
 		return NoAnswer(h, "the rule answers none")

@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/tls"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/reason"
@@ -39,6 +40,13 @@ func TestRefusesProtocols(t *testing.T) {
 		e := p.RefusesProtocols(h)
 		if got := e != nil && e.Reason == reason.NoALPN && e.Wanted == AlertNoApplicationProtocol; got != c.refused || (e != nil) != c.refused {
 			t.Errorf("offers %q, answer %q, asked %v: %v", c.offer, c.answer, c.asked, e)
+		}
+		answers := "the rule answers " + strings.Join(append([]string{}, c.answer...), " ")
+		if c.answer == nil {
+			answers += "none"
+		}
+		if e != nil && (!strings.Contains(e.Detail, "the client offers "+h.protocols()) || !strings.HasSuffix(e.Detail, answers)) {
+			t.Errorf("offers %q, answer %q: the detail is %q", c.offer, c.answer, e.Detail)
 		}
 		if p.AnyProtocol = true; p.RefusesProtocols(h) != nil {
 			t.Errorf("offers %q, answer %q: refused where any will do", c.offer, c.answer)

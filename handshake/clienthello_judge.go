@@ -145,9 +145,12 @@ func (h *ClientHello) Summary() string {
 }
 
 // protocols names at most four ALPN protocols.
-func (h *ClientHello) protocols() string {
+func (h *ClientHello) protocols() string { return shortProtocols(h.ALPN) }
+
+// shortProtocols names at most four protocols.
+func shortProtocols(list []string) string {
 	var names []string
-	for i, p := range h.ALPN {
+	for i, p := range list {
 		if i == 4 {
 			names = append(names, "...")
 			break

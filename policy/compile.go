@@ -31,6 +31,8 @@ func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
 	}
 	c.finish()
 	c.neverMatch()
+	c.unanswered()
+	c.takenForSelector()
 	c.sameService(spec.Rules)
 	c.weakerDemands()
 	c.noHeader()

@@ -61,6 +61,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	// With dial: first it is the destination that answers, if it has TLS.
 	carried := r.plan.DialFirst && r.plan.dest != nil
 	client.AnswersNone = len(r.alpn) == 0 && (spec.ALPN != nil || !carried)
+	r.silent = client.AnswersNone && spec.ALPN == nil
 }
 
 // profile resolves the name of a profile.

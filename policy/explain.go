@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -160,7 +161,7 @@ func (e *Explanation) demandProtocol(r *rule, f Facts, add func(condition string
 	if len(f.Hello.ALPN) == 0 || len(r.alpn) == 0 && !r.plan.Client.AnswersNone {
 		return true
 	}
-	return add("alpn", r.plan.Client.RefusesProtocols(f.Hello) == nil, "offered"+quoted(f.Hello.ALPN), "answered: "+orWords(r.alpn))
+	return add("alpn", r.plan.Client.RefusesProtocols(f.Hello) == nil, "offered"+quoted(f.Hello.ALPN), "answered: "+cmp.Or(orWords(r.alpn), "none"))
 }
 
 func (e *Explanation) demandsOfPeer(r *rule, f Facts, add func(condition string, fits bool, seen, wanted string) bool) {

@@ -65,6 +65,9 @@ func TestRedecide(t *testing.T) {
 	tls12 := func(s *handshake.State) {
 		*s = handshake.State{Version: tls.VersionTLS12, Suite: tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Group: uint16(tls.X25519), ExtendedMasterSecret: true}
 	}
+	agreed := func(protocol string) func(*Facts) {
+		return func(f *Facts) { f.State.ALPN, f.Upstream.State.ALPN = protocol, protocol }
+	}
 	for name, tt := range map[string]struct {
 		policy func(string) string
 		env    func(*Environment)
@@ -113,7 +116,18 @@ func TestRedecide(t *testing.T) {
 			tls12(f.State)
 			f.State.ExtendedMasterSecret = false
 		}, want: reason.NoExtendedMasterSecret},
-		"protocol": {policy: rule("identity: pay", "identity: pay, alpn: [h2]"), want: reason.NoALPN},
+		"protocol":                              {policy: rule("identity: pay", "identity: pay, alpn: [h2]"), want: reason.NoALPN},
+		"h2, which the rule no longer answers":  {facts: agreed("h2"), want: reason.NoALPN},
+		"h2, and none is meant":                 {policy: rule("identity: pay", "identity: pay, alpn: []"), facts: agreed("h2"), want: reason.NoALPN},
+		"h2, and another is answered":           {policy: rule("identity: pay", "identity: pay, alpn: [http/1.1]"), facts: agreed("h2"), want: reason.NoALPN},
+		"h2, and others are answered too":       {policy: rule("identity: pay", "identity: pay, alpn: [http/1.1, h2]"), facts: agreed("h2")},
+		"h2, which the destination answers now": {policy: rule(to, to+", dial: first"), facts: agreed("h2")},
+		"h2, and none is meant with dial: first": {policy: func(s string) string {
+			return rule(to, to+", dial: first")(rule("identity: pay", "identity: pay, alpn: []")(s))
+		}, facts: agreed("h2"), want: reason.NoALPN},
+		"a protocol that needs no answer":           {facts: agreed("corp/1")},
+		"acme-tls/1, which nobody answers any more": {facts: agreed("acme-tls/1"), want: reason.NoALPN},
+		"no protocol, and one is answered now":      {policy: rule("identity: pay", "identity: pay, alpn: [h2]"), facts: agreed("")},
 		"the destination's CA": {env: func(e *Environment) {
 			e.Authorities["servers"] = &handshake.Authority{Name: "servers", Roots: []*x509.Certificate{again.Cert}}
 		}, want: reason.UpstreamUnknownCA},
@@ -190,6 +204,12 @@ func TestRedecideObserved(t *testing.T) {
 		t.Fatal(found)
 	}
 	if d = set.Redecide(liveFlow(t)); !d.Keeps(Terminate) || d.Verdict.Would.Reason != reason.NoCommonSuite {
+		t.Errorf("%+v", d.Verdict)
+	}
+	f := liveFlow(t)
+	f.State.ALPN = "h2"
+	set = compile(t, strings.Replace(liveRule, "name: r", "name: r, mode: observe", 1))
+	if d = set.Redecide(f); !d.Keeps(Terminate) || d.Verdict.Would.Reason != reason.NoALPN || d.Verdict.Would.Detail != "agreed on h2, and the rule answers none" {
 		t.Errorf("%+v", d.Verdict)
 	}
 }

@@ -21,7 +21,8 @@ type rule struct {
 	sni     hosts
 	offered []string // alpn_offered
 
-	alpn []string // what is answered, in our order of preference
+	alpn   []string // what is answered, in our order of preference
+	silent bool     // answers no protocol, and does not say that this is meant
 
 	// Demands of action terminate.
 	auth        handshake.ClientAuth

@@ -29,7 +29,11 @@ func (c *compiler) neverMatch() {
 				continue // passed over
 			}
 			if c.whole[j].selectors && before.covers(r) {
-				c.list.Addf(fmt.Sprintf("rules[%d]", i), "rule %q can never match: rule %q before it takes everything it would", r.name, before.name)
+				hint := ""
+				if before.partedByALPN(r) {
+					hint = "; " + before.partHint(r)
+				}
+				c.list.Addf(fmt.Sprintf("rules[%d]", i), "rule %q can never match: rule %q before it takes everything it would%s", r.name, before.name, hint)
 				break
 			}
 		}

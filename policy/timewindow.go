@@ -55,6 +55,23 @@ func (w *window) covers(o *window) bool {
 // within says whether all of w lies in o: the other way round of covers.
 func (w *window) within(o *window) bool { return w != nil && o.covers(w) }
 
+// meets says whether some moment can lie in both. It answers yes where that is not
+// plain to see.
+func (w *window) meets(o *window) bool {
+	switch {
+	case w == nil || o == nil || w.zone.String() != o.zone.String() || w.from >= w.to || o.from >= o.to:
+		return true
+	case w.to <= o.from || o.to <= w.from:
+		return false
+	}
+	for d := range w.days {
+		if w.days[d] && o.days[d] {
+			return true
+		}
+	}
+	return false
+}
+
 // String is the window as it was written, with its defaults.
 func (w *window) String() string {
 	if w == nil {

@@ -22,6 +22,7 @@ policy:
     - name: pay
       to: ["10.20.0.9:443"]
       identity: pay
+      alpn: [http/1.1]
       client: {authorities: [staff]}
       destination: {tls: plain}
 `
@@ -75,7 +76,7 @@ func TestCheckGood(t *testing.T) {
 func TestCheckWarning(t *testing.T) {
 	file := writeCheck(t, attached()+"profiles: {spare: {base: modern}}\n")
 	out, errOut, code := runCheck(t, "-c", file)
-	if errOut != "" || code != 0 || !strings.Contains(out, ":13:12: warning: profiles.spare: no rule uses it\n") ||
+	if errOut != "" || code != 0 || !strings.Contains(out, ":14:12: warning: profiles.spare: no rule uses it\n") ||
 		!strings.HasSuffix(out, "), 1 warning\n") {
 		t.Errorf("code %d, %s:\n%s", code, errOut, out)
 	}

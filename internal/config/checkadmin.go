@@ -49,7 +49,7 @@ func (b *builder) metrics(env policy.Environment) *policy.Set {
 		return nil
 	}
 	rule := policy.RuleSpec{
-		Name: metricsRule, From: m.From, To: []string{"*:*"}, Identity: m.Identity, Profile: m.Profile,
+		Name: metricsRule, From: m.From, To: []string{"*:*"}, ALPN: []string{}, Identity: m.Identity, Profile: m.Profile,
 		Client: m.Client, Destination: policy.DestinationSpec{TLS: "plain"},
 	}
 	set, errs := policy.Compile(policy.Spec{Rules: []policy.RuleSpec{rule}, Sets: b.file.Config.Policy.Sets}, env)

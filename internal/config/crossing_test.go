@@ -24,6 +24,7 @@ func TestCrossingRulesArePlaced(t *testing.T) {
       to: ["10.20.0.7:443"]
       sni: [payroll.corp.example]
       identity: wiki
+      alpn: [http/1.1]
       client: {authorities: [staff]}
       destination: {tls: verify, authorities: [services]}
 ` + more + "\n" + s[j:]

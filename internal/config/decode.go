@@ -271,10 +271,7 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, at place) {
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
-	// An empty list of rules denies everything, an empty list of permitted names
-	// permits none, and one of excepted ports excepts none. Anywhere else a reader may take it for "none" where
-	// it would mean "any".
-	if len(seq.Values) == 0 && !d.emptyOK && path != exceptPorts && v.Type() != reflect.TypeFor[[]policy.RuleSpec]() {
+	if len(seq.Values) == 0 && !d.emptyOK && !saysNone(path, v.Type()) {
 		d.addf(at, path, "an empty list says nothing: fill it, or take the key out for the default")
 	}
 	for i, e := range seq.Values {
@@ -283,6 +280,15 @@ func (d *decoder) list(n ast.Node, v reflect.Value, path string, at place) {
 		}
 		d.value(e, v.Index(i), indexPath(path, i), d.placeOf(e))
 	}
+}
+
+// saysNone says whether an empty list has a meaning that leaving it out has not:
+// no rules deny everything, no excepted ports except none, and no alpn answers
+// none. (One of permitted names permits none: emptyOK.) Anywhere else a reader may
+// take it for "none" where it would mean "any".
+func saysNone(path string, list reflect.Type) bool {
+	return path == exceptPorts || list == reflect.TypeFor[[]policy.RuleSpec]() ||
+		strings.HasPrefix(path, "policy.rules[") && strings.HasSuffix(path, "].alpn")
 }
 
 // asEntry writes a text so that it can stand in a list.

@@ -100,7 +100,7 @@ func messages(found []Finding) string {
 
 func TestIdentities(t *testing.T) {
 	dir := identityFiles(t)
-	const plain = "destination: {tls: plain}"
+	const plain = "alpn: [], destination: {tls: plain}"
 	for name, tt := range map[string]struct {
 		sections, rule string
 		want           []string // parts of the findings
@@ -112,14 +112,14 @@ func TestIdentities(t *testing.T) {
 		"a staple without end":  {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: ec-endless.ocsp}}", "identity: pay, " + plain, nil, false},
 		"minted":                {"identities: {mint: {issuer: mint.pem, key: mint.key, names: ['*.example.org'], lifetime: 12h}}", "identity: mint, " + plain, nil, false},
 		"our own as a client": {"identities: {pay: {certificate: ec.pem, key: ec.key}, us: {certificate: us.pem, key: us.key}}",
-			"identity: pay, destination: {tls: verify, authorities: [staff], identity: us}", nil, false},
+			"identity: pay, alpn: [], destination: {tls: verify, authorities: [staff], identity: us}", nil, false},
 		"legacy-rsa": {"identities: {old: {certificate: rsa.pem, key: rsa.key}}", "identity: old, profile: legacy-rsa, " + plain, []string{"allows RSA key transport"}, false},
 
 		"an identity for key agreement alone":      {"identities: {pay: {certificate: agree.pem, key: agree.key}}", "identity: pay, " + plain, []string{"agree.pem: its key usage lacks digitalSignature"}, true},
 		"a second one for contentCommitment alone": {"identities: {pay: {certificate: ec.pem, key: ec.key, also: [{certificate: commit.pem, key: commit.key}]}}", "identity: pay, " + plain, []string{"identities.pay.also[0].certificate", "commit.pem: its key usage lacks digitalSignature"}, true},
 		"one for RSA key transport alone":          {"identities: {old: {certificate: rsa-transport.pem, key: rsa-transport.key}}", "identity: old, profile: legacy-rsa, " + plain, []string{"it is good for RSA key transport alone"}, false},
 		"one that cannot sign towards destinations": {"identities: {pay: {certificate: ec.pem, key: ec.key}, us: {certificate: rsa-transport.pem, key: rsa-transport.key}}",
-			"identity: pay, destination: {tls: verify, authorities: [staff], identity: us}", []string{"rsa-transport.pem: its key usage lacks digitalSignature"}, true},
+			"identity: pay, alpn: [], destination: {tls: verify, authorities: [staff], identity: us}", []string{"rsa-transport.pem: its key usage lacks digitalSignature"}, true},
 
 		"a client's certificate shown to clients": {"identities: {us: {certificate: us.pem, key: us.key}}", "identity: us, " + plain, []string{"not for server authentication"}, true},
 		"the staple of another":                   {"identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: rsa-good.ocsp}}", "identity: pay, " + plain, []string{"no OCSP response for this certificate"}, true},

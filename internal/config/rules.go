@@ -72,6 +72,9 @@ func (b *builder) policy(env policy.Environment) *policy.Set {
 		}
 		alone := policy.Spec{Default: spec.Default, Mode: spec.Mode, Sets: spec.Sets, Rules: []policy.RuleSpec{r}}
 		_, errs := policy.Compile(alone, env)
+		errs = slices.DeleteFunc(errs, func(e *fielderr.Error) bool { // its alpn may be what could not be read
+			return e.Warning && e.Path == "rules[0].alpn" && r.ALPN == nil
+		})
 		b.compiled(errs, []int{i})
 	}
 	if len(sound.Rules) == 0 && len(spec.Rules) > 0 {

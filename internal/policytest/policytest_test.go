@@ -11,6 +11,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/policy"
 )
 
 const examples = "../../docs/examples/"
@@ -26,7 +27,18 @@ func run(t *testing.T, file string) *Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := config.Load(tests.PolicyFile())
+	f, set, stand := tryOut(t, tests.PolicyFile())
+	r, err := tests.Run(set, f.Config.Policy.Rules, stand, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// tryOut compiles a policy that nothing may be said about.
+func tryOut(t *testing.T, file string) (*config.File, *policy.Set, *StandIns) {
+	t.Helper()
+	f, err := config.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,11 +54,24 @@ func run(t *testing.T, file string) *Report {
 	for _, x := range found {
 		t.Errorf("an example with a finding: %s", x)
 	}
-	r, err := tests.Run(set, f.Config.Policy.Rules, stand, nil)
+	return f, set, stand
+}
+
+// The first configuration that a newcomer copies has no finding either.
+func TestReadmeIsGood(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	_, rest, _ := strings.Cut(string(readme), "\n```yaml\n")
+	text, _, found := strings.Cut(rest, "\n```\n")
+	file := filepath.Join(t.TempDir(), "sslgate.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); !found || err != nil {
+		t.Fatal(found, err)
+	}
+	if _, set, _ := tryOut(t, file); set.ID() == "" {
+		t.Error("no policy")
+	}
 }
 
 // The policies that are shipped do what their tests promise, every rule of
@@ -64,8 +89,8 @@ func TestExamples(t *testing.T) {
 	if len(policies) < 4 {
 		t.Fatalf("only %d examples", len(policies))
 	}
-	for _, policy := range policies {
-		name := strings.TrimSuffix(filepath.Base(policy), ".yaml")
+	for _, file := range policies {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		t.Run(name, func(t *testing.T) {
 			r := run(t, examples+name+"_test.yaml")
 			for _, result := range r.Results {

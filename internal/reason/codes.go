@@ -160,7 +160,7 @@ var entries = [...]Entry{
 	{SNIInvalid, Refused, 1, 47, "the server name (SNI) is not a DNS host name (RFC 6066, section 3)", "use a DNS name without port, spaces or address literal"},
 	{NoExtendedMasterSecret, Refused, 1, 40, "the client offers TLS 1.2 without extended_master_secret (RFC 7627), which the rule's profile requires", "update the client's TLS library, or enable TLS 1.3 in it"},
 	{HandshakeLimit, Refused, 1, NoAlert, "too many handshakes wait for their turn, most of them this client's, or the turn did not come within limits.handshake", "keep connections open or resume sessions instead of making new ones, and retry later; the gateway's operator should look at limits.handshakes, handshakes_per_client and handshakes_per_second"},
-	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule allows", "enable one of the rule's protocols in the client"},
+	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule answers, or only ones that need an answer and get none; the detail has both lists", "enable one of the rule's protocols in the client; or add the client's to alpn of the rule, if the destination speaks it"},
 
 	{ClientRefused, Refused, 3, NoAlert, "the client did not accept the gateway's certificate or choice; its alert is in the record", "give the client the CA certificate of the gateway's identity"},
 	{HandshakeTimeout, Refused, 3, NoAlert, "the client stopped answering in the middle of the handshake", "look at the client's network, or at a client that waits for the user to pick a certificate"},

@@ -118,30 +118,35 @@ policy:
       to: {{to .Pay}}
       sni: [{{.NamePay}}]
       identity: gateway
+      alpn: []
       client: {certificate: required, authorities: [staff], allow: [{san_uri: ["spiffe://demo.test/pay/*"]}]}
       destination: {tls: plain}
     - name: optional
       to: {{to .Optional}}
       sni: [{{.NameOptional}}]
       identity: gateway
+      alpn: []
       client: {certificate: optional, authorities: [staff]}
       destination: {tls: plain}
     - name: origin
       to: {{to .Origin}}
       sni: [{{.NameOrigin}}]
       identity: gateway
+      alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: verify, authorities: [origin]}
     - name: wrong-name
       to: {{to .Wrong}}
       sni: [{{.NameWrong}}]
       identity: gateway
+      alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: verify, authorities: [origin]}
     - name: down
       to: {{to .Down}}
       sni: [{{.NameDown}}]
       identity: gateway
+      alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: plain}
     - name: bypass

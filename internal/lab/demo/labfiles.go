@@ -121,7 +121,7 @@ authorities:
 identities:
   gateway: {certificate: gateway.pem, key: gateway.key}
 
-# The first rule whose to, from, sni and alpn fit decides; none fits: deny.
+# The first rule whose to, from, sni and alpn_offered fit decides; none fits: deny.
 policy:
   default: deny
   rules:
@@ -129,6 +129,7 @@ policy:
       to: {{to .Pay}}
       sni: [{{.NamePay}}]
       identity: gateway
+      alpn: []                         # HTTP/1.1 needs no answer; HTTP/2 and gRPC do: [h2, http/1.1]
       profile: intermediate
       client:
         certificate: required
@@ -141,6 +142,7 @@ policy:
       to: {{to .Optional}}
       sni: [{{.NameOptional}}]
       identity: gateway
+      alpn: []
       client: {certificate: optional, authorities: [staff]}
       destination: {tls: plain}
 
@@ -148,6 +150,7 @@ policy:
       to: {{to .Origin}}
       sni: [{{.NameOrigin}}]
       identity: gateway
+      alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: verify, authorities: [origin]}
 
