@@ -25,7 +25,7 @@ func (fakeMinter) Like(_ context.Context, server *x509.Certificate) (*tls.Certif
 // legSpec is a rule whose destination is spoken to in some way.
 func legSpec(d DestinationSpec) Spec {
 	return Spec{Rules: []RuleSpec{{
-		Name: "r", To: []string{"10.0.0.0/8:443"}, Identity: "pay", Ledger: "steps",
+		Name: "r", To: []string{"10.0.0.0/8:443"}, ALPN: []string{}, Identity: "pay", Ledger: "steps",
 		Client:      ClientSpec{Certificate: "none"},
 		Destination: d,
 	}}}
