@@ -35,16 +35,37 @@ func (c *compiler) unanswered() {
 // nowhere: the earlier rule takes the client and refuses it. A rule with
 // alpn_offered is left alone: who wrote it knows which of the two selects.
 func (c *compiler) takenForSelector() {
+	s := c.search("rules whose alpn is taken for a selector")
+	defer s.done()
 	var pairs [][2]int
+	names, kin := newNameIndex(c.set.rules), c.kin(alpnKey)
+	usable := c.those(func(i int, _ *rule) bool { return c.whole[i].selectors && c.whole[i].demands })
 	for i, first := range c.set.rules {
-		if len(pairs) > maxNamed || c.over() {
+		if len(pairs) > maxNamed || s.over() {
 			break
 		}
 		if len(first.alpn) == 0 || first.offered != nil || !c.whole[i].selectors || !c.whole[i].demands {
 			continue
 		}
-		for j := range c.meeting(first) {
-			if j > i && c.whole[j].selectors && c.whole[j].demands && first.partedByALPN(c.set.rules[j]) {
+		v := c.meeting(first)
+		v.only(c.clients(first))
+		v.only(usable)
+		if first.sni != nil {
+			shared := c.none()
+			names.sharing(shared, first)
+			v.only(shared)
+		}
+		if many := kin.many[kin.of[i]]; many != nil {
+			v.without(many) // they answer the same
+		}
+		for j := range v.all() {
+			if j <= i {
+				continue
+			}
+			if !s.compare(first.pairs(c.set.rules[j]) + first.sni.len() + c.set.rules[j].sni.len()) {
+				break
+			}
+			if first.partedByALPN(c.set.rules[j]) {
 				pairs = append(pairs, [2]int{i, j})
 				break
 			}

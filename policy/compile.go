@@ -16,7 +16,11 @@ const maxRuleName = 64
 // is missing has the path where it would stand. The Set is nil if any finding
 // is more than a warning.
 func Compile(spec Spec, env Environment) (*Set, []*fielderr.Error) {
-	c := newCompiler(spec, env)
+	return newCompiler(spec, env).compile(spec)
+}
+
+// compile is Compile.
+func (c *compiler) compile(spec Spec) (*Set, []*fielderr.Error) {
 	if spec.Default != "" && spec.Default != Deny.String() {
 		c.list.Addf("default", "%q is not possible: what no rule fits is denied, so write %q or leave it out", spec.Default, Deny)
 	}
@@ -63,10 +67,13 @@ type compiler struct {
 	// whole says for every rule how far it could be read: what follows from a
 	// part that could not be is left unsaid.
 	whole []parts
+	// limit is the budget of each search over pairs of rules, compared what all of
+	// them have taken.
+	limit, compared int
 }
 
 func newCompiler(spec Spec, env Environment) *compiler {
-	c := &compiler{env: env, set: &Set{alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{}}
+	c := &compiler{env: env, limit: maxComparisons, set: &Set{alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{}}
 	for _, e := range reason.All() {
 		c.set.alerts[e.Code] = handshake.AlertOf(e.Code)
 	}

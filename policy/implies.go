@@ -196,14 +196,25 @@ func (c *compiler) noHeader() {
 	if !slices.ContainsFunc(c.set.rules, func(r *rule) bool { return r.plan.ProxyV2 }) {
 		return
 	}
+	s := c.search("rules without a PROXY header")
+	defer s.done()
+	tell := c.those(func(i int, r *rule) bool { return r.plan.ProxyV2 && c.whole[i].selectors && c.whole[i].demands })
 	for i, bare := range c.set.rules {
+		if s.over() {
+			return
+		}
 		if !c.whole[i].selectors || !c.whole[i].demands || bare.action == Deny || bare.plan.ProxyV2 {
 			continue
 		}
 		var forged []other
-		for j := range c.meeting(bare) {
+		v := c.meeting(bare)
+		v.only(tell)
+		for j := range v.all() {
 			told := c.set.rules[j]
-			if !told.plan.ProxyV2 || !c.whole[j].selectors || !c.whole[j].demands || bare.accepted[told.name] || len(forged) >= maxAround {
+			if len(forged) >= maxAround || !s.compare(bare.pairs(told)) {
+				break
+			}
+			if bare.accepted[told.name] {
 				continue
 			}
 			if (bare.destinationsMeet(told, true) || bare.destinationsMeet(told, false)) && !c.takesAllShared(min(i, j), max(i, j)) {

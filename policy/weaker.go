@@ -10,44 +10,21 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
-// This file finds what single rules cannot show: a rule that is never
-// reached, and a client that gets around a rule by choosing another name.
-
-// neverMatch reports rules that an earlier one leaves nothing.
-func (c *compiler) neverMatch() {
-	for i, r := range c.set.rules {
-		if c.over() {
-			return
-		}
-		if !c.whole[i].selectors {
-			continue
-		}
-		w := c.mayCover(r)
-		for j := w.step(); j >= 0 && j < i; j = w.step() {
-			before := c.set.rules[j]
-			if before.observe && before.action == Deny {
-				continue // passed over
-			}
-			if c.whole[j].selectors && before.covers(r) {
-				hint := ""
-				if before.partedByALPN(r) {
-					hint = "; " + before.partHint(r)
-				}
-				c.list.Addf(fmt.Sprintf("rules[%d]", i), "rule %q can never match: rule %q before it takes everything it would%s", r.name, before.name, hint)
-				break
-			}
-		}
-	}
-}
+// This file finds what single rules cannot show: a client that gets around a rule
+// by choosing another name.
 
 // weakerDemands reports where the client's own word, its SNI or ALPN, decides
 // between a stronger and a weaker demand for the same destination, and where
 // the end of a time window or an observed rule does. Rules are taken as if
 // they were enforced.
 func (c *compiler) weakerDemands() {
-	classes := c.classes()
+	s := c.search("rules that ask for less than another for the same destination")
+	defer s.done()
+	classes, kin := c.classes(), c.kin(demandsKey)
+	usable := c.those(func(i int, _ *rule) bool { return c.whole[i].selectors && c.whole[i].demands })
+	chosen := c.those(func(_ int, r *rule) bool { return r.needsHello() || r.window != nil })
 	for i, weak := range c.set.rules {
-		if c.over() {
+		if s.over() {
 			return
 		}
 		if !c.whole[i].selectors || !c.whole[i].demands || weak.action == Deny {
@@ -55,12 +32,25 @@ func (c *compiler) weakerDemands() {
 		}
 		var around, beside, later, unheld []other
 		stronger := classes.stronger[classes.of[i]]
-		for j := range c.meeting(weak) {
+		v := c.meeting(weak)
+		v.only(c.clients(weak))
+		v.only(usable)
+		// A rule that goes by addresses alone takes all that it shares with those
+		// behind it: no hello leads from one to the other.
+		v.below(i, chosen, weak.needsHello() || weak.observe)
+		for j := range v.all() {
 			strong := c.set.rules[j]
-			if i == j || !c.whole[j].selectors || !c.whole[j].demands || len(around)+len(beside)+len(later)+len(unheld) >= maxAround {
+			if i == j {
 				continue
 			}
+			if len(around)+len(beside)+len(later)+len(unheld) >= maxAround || !s.compare(weak.pairs(strong)) {
+				break
+			}
 			byObserving := weak.observe && weak.action == Terminate && i < j && !strong.observe && strong.strength() > 0
+			field, silent := kin.compare(s, i, j, weak, strong, stronger[classes.of[j]], v)
+			if silent {
+				continue
+			}
 			evades := c.evades(i, j)
 			if !byObserving && !evades && !stronger[classes.of[j]] || !weak.meets(strong) {
 				continue
@@ -73,7 +63,7 @@ func (c *compiler) weakerDemands() {
 			case stronger[classes.of[j]] && strong.window != nil && j < i && !weak.window.within(strong.window):
 				later = append(later, other{j, strong.name, ""})
 			case evades && !stronger[classes.of[j]]:
-				if field := weak.beyond(strong); field != "" {
+				if field != "" {
 					beside = append(beside, other{j, strong.name, field})
 				}
 			}
@@ -86,8 +76,33 @@ func (c *compiler) weakerDemands() {
 	}
 }
 
+// compare names the field of strong by which it may refuse a client that weak lets
+// in (beyond), and says whether nothing at all is to be said of the two. Then it is
+// so of the kin of strong too, as far as it stands on the same side of weak: where it
+// is large, that much of it is taken out of the walk.
+func (k *kin) compare(s *search, i, j int, weak, strong *rule, stronger bool, v candidates) (field string, silent bool) {
+	pair := kinPair{k.of[i], k.of[j], j < i}
+	many := k.many[pair.strong]
+	if silent = k.silent[pair]; !silent {
+		if !stronger && s.compare(len(weak.allow)*len(strong.allow)) {
+			field = weak.beyond(strong)
+		}
+		unheld := i < j && weak.observe && weak.action == Terminate && !strong.observe && strong.strength() > 0
+		silent = !s.ended && !stronger && field == "" && !unheld
+	}
+	if silent && many != nil {
+		k.silent[pair] = true
+		if j > i {
+			v.without(many)
+		} else {
+			v.withoutBefore(i, many)
+		}
+	}
+	return field, silent
+}
+
 // maxAround bounds the rules that are counted for one that is weaker.
-const maxAround = 1000
+const maxAround = 100
 
 func (c *compiler) reportWeak(i int, around, later, unheld []other) {
 	weak, path := c.set.rules[i], fmt.Sprintf("rules[%d]", i)
@@ -130,43 +145,6 @@ func (c *compiler) evades(weak, strong int) bool {
 		return strong < weak || c.set.rules[strong].action != Deny || c.set.rules[weak].action == Bypass
 	}
 	return false
-}
-
-// meeting lists the rules whose destinations may have something in common with
-// those of r, in their order.
-func (c *compiler) meeting(r *rule) func(func(int) bool) {
-	n := len(c.set.rules)
-	x := c.set.index
-	if x == nil {
-		return func(yield func(int) bool) {
-			for i := 0; i < n && yield(i); i++ {
-			}
-		}
-	}
-	vector := make([]uint64, (n+63)/64)
-	add := func(b *bitmap) {
-		for k := range b.size() {
-			vector[b.place(k)] |= b.words[k]
-		}
-	}
-	seen := map[netip.Prefix]bool{}
-	for e := range r.to.all() {
-		if seen[e.prefix] {
-			continue
-		}
-		seen[e.prefix] = true
-		if above, ok := x.dest.LookupPrefix(e.prefix); ok {
-			add(above)
-		}
-		for _, below := range x.dest.Subnets(e.prefix) {
-			add(below)
-		}
-	}
-	return func(yield func(int) bool) {
-		w := walkIn(&bitmap{words: vector})
-		for i := w.step(); i >= 0 && yield(i); i = w.step() {
-		}
-	}
 }
 
 // classes puts rules together that demand the same as far as weakerThan sees.
@@ -289,7 +267,10 @@ func rulesOf(names []string) string {
 		}
 		fmt.Fprintf(&b, "%q", name)
 	}
-	if rest := len(names) - maxNamed; rest > 0 {
+	switch rest := len(names) - maxNamed; {
+	case len(names) == maxAround:
+		fmt.Fprintf(&b, " and at least %d more", rest)
+	case rest > 0:
 		fmt.Fprintf(&b, " and %d more", rest)
 	}
 	return b.String()
