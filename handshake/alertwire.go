@@ -106,6 +106,8 @@ func (t *tap) leaves(theirs Alert) Alert {
 	case theirs == AlertDecodeError && t.unreadable():
 		// The message did decode, a certificate in it did not (RFC 8446, section 6.2).
 		theirs = AlertBadCertificate
+	case theirs == AlertUnsupportedCertificate:
+		t.unreadable() // for its key: DSA, Ed448, RSASSA-PSS
 	}
 	if t.stopped { // nobody else notes it
 		t.ledger.NoteAlert(t.alertStep(SideUs), SideUs, theirs)
@@ -118,8 +120,13 @@ func (t *tap) leaves(theirs Alert) Alert {
 // has failed.
 func (t *tap) unreadable() bool {
 	for i, der := range t.shown {
-		_, err := certread.Certificate(der)
-		if bad, ok := errors.AsType[*certread.Refused](err); ok {
+		c, err := certread.Certificate(der)
+		bad, _ := errors.AsType[*certread.Refused](err)
+		if bad == nil && i == 0 && err == nil {
+			bad = certread.Key(c)
+		}
+		if bad != nil {
+			t.seen.badKey = bad.Key
 			name := cut(bad.Subject, maxNameLength)
 			t.seen.badCertificate = fmt.Sprintf("certificate %d of %d, \"%s\", serial %s: %s", i+1, len(t.shown), name, cmp.Or(bad.Serial, "unreadable"), bad.Why)
 			return true

@@ -154,7 +154,7 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 			e.Reason = reason.NoCommonSigAlg
 		}
 	case seen.badCertificate != "":
-		e.Step, e.Reason, e.Detail = StepClientVerified, reason.BadCertificate, seen.badCertificate
+		e.Step, e.Reason, e.Detail = StepClientVerified, seen.unreadable(), seen.badCertificate
 	case g.p.ClientAuth == ClientAuthRequired && noCertificate(e.Err):
 		e.Step, e.Reason = StepClientCertificate, reason.NoCertificate
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err):
@@ -178,7 +178,7 @@ func (g *leg) clientRefused(e *Error, seen observed) {
 	case seen.version == 0:
 		e.Step = StepServerHello
 	case seen.badCertificate != "":
-		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.BadCertificate)+": "+seen.badCertificate
+		e.Reason, e.Detail = reason.UpstreamBadCert, string(seen.unreadable())+": "+seen.badCertificate
 	case e.Wanted == AlertProtocolVersion, !ok:
 		e.Reason, e.Detail = reason.UpstreamCrypto, what+" was chosen, which the profile does not allow"
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err),
@@ -191,6 +191,14 @@ func (g *leg) clientRefused(e *Error, seen observed) {
 	case seen.lastFromPeer == msgFinished:
 		e.Step = StepServerFinished
 	}
+}
+
+// unreadable is the reason where badCertificate is set.
+func (s *observed) unreadable() reason.Code {
+	if s.badKey {
+		return reason.WeakKey
+	}
+	return reason.BadCertificate
 }
 
 // noCertificate tells an empty list of certificates from a malformed one: what

@@ -126,6 +126,7 @@ type observed struct {
 	records               int    // of the peer
 	exchanged             bool   // both shares of the key exchange were there
 	weSigned              bool   // we have proved possession of our key
+	badKey                bool   // badCertificate is about its key
 	badCertificate        string // why crypto/tls could not read a certificate of the peer; "" if it did
 }
 

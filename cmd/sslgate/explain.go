@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
@@ -193,13 +194,13 @@ func tryConfig(path string, ins config.StandIns, stand *policytest.StandIns) (*p
 const maxChainFile = 1 << 20
 
 func readChain(path string) ([]*x509.Certificate, error) {
-	_, text, err := readfile.All(context.Background(), path, maxChainFile, nil)
+	info, text, err := readfile.All(context.Background(), path, maxChainFile, nil)
 	if err != nil {
 		return nil, err
 	}
-	certs, err := pki.ParseCertificates(text)
+	certs, err := pki.ParseChain(text, info.Mode())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, pemfile.Named(err, path))
 	}
 	return certs, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/probe"
 	"github.com/sslgate/sslgate/internal/readfile"
@@ -110,7 +111,7 @@ func (f *probeFlags) fill(o *probe.Options) error {
 	if f.cert == "" {
 		return nil
 	}
-	chain, err := certificates(f.cert)
+	chain, err := readChain(f.cert)
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (f *probeFlags) fill(o *probe.Options) error {
 	}
 	key, err := pki.ParseKey(data)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.key, err)
+		return fmt.Errorf("%s: %w", f.key, pemfile.Named(err, f.key))
 	}
 	if err := pki.CheckPair(chain[0], key); err != nil {
 		return fmt.Errorf("%s and %s: %w", f.cert, f.key, err)
@@ -144,7 +145,7 @@ func certificates(file string) ([]*x509.Certificate, error) {
 	}
 	certs, err := pki.ParseCertificates(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", file, pemfile.Named(err, file))
 	}
 	return certs, nil
 }

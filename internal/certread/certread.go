@@ -19,10 +19,12 @@ import (
 
 // Refused says why a certificate cannot be used. Its text is fit to be shown.
 type Refused struct {
-	Subject string // RFC 4514, cut at certname.MaxShown bytes; "" where it cannot be read
+	List    bool   // a revocation list, no certificate
+	Subject string // of a list its issuer; RFC 4514, cut at certname.MaxShown bytes; "" where it cannot be read
 	Serial  string // hexadecimal, with "-" before it where it is negative; "" where it cannot be read
 	Why     string // in plain words
 	Mend    string // what to do
+	Key     bool   // it was read, but its key is of no use: Err is nil
 	Err     error  // of crypto/x509
 }
 
@@ -33,6 +35,12 @@ func (r *Refused) Error() string {
 
 // Named is the certificate and its serial number; where that cannot be read it says so.
 func (r *Refused) Named() string {
+	switch {
+	case r.List && r.Subject == "":
+		return "revocation list cannot be decoded, not even its issuer"
+	case r.List:
+		return fmt.Sprintf("revocation list of %q", r.Subject)
+	}
 	if r.Subject == "" {
 		return "certificate cannot be decoded, not even its subject"
 	}

@@ -11,9 +11,15 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // made is a certificate that is good but for what change does to its bytes.
@@ -145,6 +151,95 @@ func TestTextOfACertificateIsNoReason(t *testing.T) {
 func lastReplaced(der []byte, find, replace string) []byte {
 	i := bytes.LastIndex(der, []byte(find))
 	return append(append(append([]byte{}, der[:i]...), replace...), der[i+len(find):]...)
+}
+
+// The documentation has every kind, in the words of the message.
+func TestKindsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range append(slices.Clone(kinds), listKinds...) {
+		if !bytes.Contains(doc, []byte("\n- "+k.why)) {
+			t.Errorf("docs/operating.md lacks %q", k.why)
+		}
+	}
+}
+
+// Certificates that openssl makes and crypto/x509 does not read have a name, and
+// what to do.
+func TestKindsOfOpenSSL(t *testing.T) {
+	openssl := testenv.Tool(t, "openssl")
+	for curve, name := range map[string]string{
+		"secp256k1": "secp256k1", "brainpoolP256r1": "brainpoolP256r1", "brainpoolP384r1": "brainpoolP384r1", "brainpoolP512r1": "brainpoolP512r1",
+		"brainpoolP256t1": "brainpoolP256t1", "prime192v1": "P-192", "SM2": "SM2", "sect283r1": "sect283r1",
+	} {
+		dir, digest := t.TempDir(), "-sha256"
+		if curve == "SM2" {
+			digest = "-sm3"
+		}
+		for _, args := range [][]string{
+			{"ecparam", "-name", curve, "-genkey", "-noout", "-out", "k.pem"},
+			{"req", "-x509", "-new", "-key", "k.pem", digest, "-subj", "/CN=odd curve", "-days", "9", "-outform", "DER", "-out", "c.der"},
+		} {
+			cmd := exec.Command(openssl, args...)
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %v\n%s", curve, args, err, out)
+			}
+		}
+		der, err := os.ReadFile(filepath.Join(dir, "c.der"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Certificate(der)
+		bad, ok := errors.AsType[*Refused](err)
+		if !ok || bad.Subject != "CN=odd curve" || !strings.Contains(bad.Why, "elliptic curve "+name) || !strings.Contains(bad.Mend, "P-256") {
+			t.Errorf("%s: %v", curve, err)
+		}
+	}
+}
+
+// Lists are named by their issuer.
+func TestKindsOfLists(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "odd one", Organization: []string{"Exampel"}}, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1, 2, 3, 4}}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(0x1234567), ThisUpdate: time.Unix(1_700_000_000, 0), NextUpdate: time.Unix(1_900_000_000, 0),
+	}, ca, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := RevocationList(der); err != nil || l.Number.Int64() != 0x1234567 {
+		t.Fatalf("a good one: %v", err)
+	}
+	for name, c := range map[string]struct {
+		der  []byte
+		want string
+	}{
+		"version":       {replaced(t, der, "\x02\x01\x01\x30", "\x02\x01\x07\x30"), "version 2"},
+		"number":        {replaced(t, der, "\x02\x04\x01\x23\x45\x67", "\x02\x04\x00\x00\x45\x67"), "its number"},
+		"date":          {replaced(t, der, "231114221320Z", "239914221320Z"), "no date that there is"},
+		"name":          {replaced(t, der, "\x13\x07Exampel", "\x13\x07Ex@mp\x01l"), "PrintableString"},
+		"no UTF-8":      {replaced(t, der, "\x13\x07Exampel", "\x0c\x07Ex\xffmpel"), "no UTF-8"},
+		"key id":        {replaced(t, der, "\x80\x04\x01\x02\x03\x04", "\x80\x09\x01\x02\x03\x04"), "authority key identifier"},
+		"algorithms":    {lastReplaced(der, "\x04\x03\x02", "\x04\x03\x03"), "algorithms differ"},
+		"something":     {[]byte{0x30, 3, 2, 1, 5}, "not DER"},
+		"a certificate": {made(t, nil), ""},
+	} {
+		_, err := RevocationList(c.der)
+		bad, ok := errors.AsType[*Refused](err)
+		if !ok || bad.Mend == "" || !strings.Contains(bad.Why, c.want) || !strings.HasPrefix(bad.Error(), "revocation list ") || !errors.Is(err, bad.Err) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if c.want != "" && c.want != "not DER" && !strings.Contains(bad.Subject, "CN=odd one") {
+			t.Errorf("%s: %q", name, bad.Subject)
+		}
+	}
 }
 
 // Whatever the bytes are, the answer is a certificate or a Refused of one line

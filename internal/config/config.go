@@ -106,7 +106,7 @@ type Dial struct {
 
 // Authority is one certificate authority, or several that are trusted alike.
 type Authority struct {
-	// Roots is the PEM file of the trust anchors. Required.
+	// Roots is the PEM file of the trust anchors. A file in another form (DER, PKCS#7, PKCS#12, a Java key store) is refused with the command that converts it. Required.
 	Roots string `yaml:"roots"`
 	// Permits bounds the names this authority may speak for. Default: any name.
 	Permits *policy.PermitsSpec `yaml:"permits"`
@@ -136,15 +136,15 @@ type OCSP struct {
 
 // Identity is a certificate with its key.
 type Identity struct {
-	// Certificate is the PEM file of the leaf and its intermediates. Required without issuer.
+	// Certificate is the PEM file of the leaf and its intermediates. The private key may stand in it, too, as HAProxy and others have it: then key names the same file, whose mode must be a key's (nothing for others, 0600 or 0640). Required without issuer.
 	Certificate string `yaml:"certificate"`
-	// Key is the PEM file of the private key, readable by its owner (and group) only; with issuer that of the issuing CA. Required.
+	// Key is the PEM file of the private key, readable by its owner (and group) only; with issuer that of the issuing CA. It may be the file of the certificate. Required.
 	Key string `yaml:"key"`
 	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate; it is read again, without a reload, when it changes, and shown until its nextUpdate. Default: none.
 	OCSP string `yaml:"ocsp"`
 	// Also lists further certificates for the same names with another kind of key, such as RSA beside ECDSA: the first that fits the client's signature algorithms is shown. Default: none.
 	Also []KeyPair `yaml:"also"`
-	// Issuer is the PEM file of a CA, and the CAs above it without the root, that makes certificates on demand for the name a client asks for (interception). Default: none; certificate is shown.
+	// Issuer is the PEM file of a CA, and the CAs above it without the root (its key may stand in it, too, as in certificate), that makes certificates on demand for the name a client asks for (interception). Default: none; certificate is shown.
 	Issuer string `yaml:"issuer"`
 	// Names that certificates may be made for, within the issuer's own name constraints; "*" as the first label is exactly one label. Required with issuer.
 	Names []string `yaml:"names"`
@@ -154,7 +154,7 @@ type Identity struct {
 
 // KeyPair is one more certificate of an identity, of another kind of key.
 type KeyPair struct {
-	// Certificate is the PEM file of the leaf and its intermediates. Required.
+	// Certificate is the PEM file of the leaf and its intermediates, and of the key too where key names the same file. Required.
 	Certificate string `yaml:"certificate"`
 	// Key is the PEM file of the private key, readable by its owner (and group) only. Required.
 	Key string `yaml:"key"`

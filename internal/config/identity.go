@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/mint"
+	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -47,7 +48,7 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 	var chain []*x509.Certificate
 	if err == nil {
 		if chain, err = pki.ParseChain(text, info.Mode()); err != nil {
-			err = fmt.Errorf("%s: %w", file, pki.Named(err, file))
+			err = fmt.Errorf("%s: %w", file, pemfile.Named(err, file))
 		}
 	}
 	if err != nil {

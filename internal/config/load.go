@@ -15,8 +15,10 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/keyusage"
+	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/policy"
@@ -59,6 +61,8 @@ func (b *builder) authority(name string, env *policy.Environment) {
 		case hugeKey(c):
 			b.add(path, what+" has an RSA key of more than 8192 bits, with which nothing is verified: it takes too long. Use RSA of 2048 to 4096 bits, or ECDSA P-256")
 			good = false
+		case certread.Key(c) != nil:
+			b.warn(path, fmt.Sprintf("%s: %s: nobody whose path ends there gets in. %s", file, certread.Key(c).Named()+": "+certread.Key(c).Why, certread.Key(c).Mend))
 		case b.now.Before(c.NotBefore):
 			b.warn(path, what+" is not valid before "+times.Stamp(c.NotBefore))
 		default:
@@ -144,7 +148,7 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 	defer clear(text) // the parsed key stays, this copy need not
 	key, err := pki.ParseKey(text)
 	if err != nil {
-		b.add(path, file+": "+pki.Named(err, file).Error())
+		b.add(path, file+": "+pemfile.Named(err, file).Error())
 		return nil
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
@@ -169,7 +173,7 @@ func (b *builder) certificatesBy(path, name string, parse func([]byte, os.FileIn
 	}
 	defer clear(text) // it may hold a key
 	if certs, err = parse(text, info); err != nil {
-		b.add(path, file+": "+pki.Named(err, file).Error())
+		b.add(path, file+": "+pemfile.Named(err, file).Error())
 		return file, nil
 	}
 	return file, certs

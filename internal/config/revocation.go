@@ -12,6 +12,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/internal/times"
 )
@@ -145,7 +146,7 @@ func (b *builder) lists(path, name string, cas []*x509.Certificate) revocation.S
 		b.add(path, fmt.Sprintf("%s: %v; if it is a CA below the roots, name its certificate in intermediates", file, err))
 		return src
 	case err != nil:
-		b.add(path, fmt.Sprintf("%s: %v", file, err))
+		b.add(path, fmt.Sprintf("%s: %v", file, pemfile.Named(err, file)))
 		return src
 	}
 	for _, l := range src.Lists {

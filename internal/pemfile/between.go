@@ -27,7 +27,7 @@ func (r *reader) between(l []byte) error {
 			quote(string(l)), begin, dashes)
 	}
 	if i := bytes.IndexFunc(l, func(c rune) bool { return c < 0x20 && c != '\t' && c != '\v' && c != '\f' }); i >= 0 && (len(l) > 1 || l[0] != 0x1a || len(r.data) > 0) {
-		return r.failf(r.line, "binary data (a byte %#02x): PEM is text; DER is converted with `openssl x509 -inform DER -in FILE` (a revocation list: openssl crl)", l[i])
+		return r.failf(r.line, "binary data (a byte %#02x): PEM is text. Where a file in DER was appended, take that out and convert it by itself", l[i])
 	}
 	return nil
 }
@@ -135,11 +135,11 @@ func remedy(l []byte, marker string) string {
 	i := bytes.Index(l, []byte(strings.TrimSpace(marker)))
 	switch {
 	case i > 0 && bytes.IndexByte(l[:i], '>') >= 0:
-		return ": it is quoted, as in a mail: take the quotes off with `sed 's/^[> ]*//' FILE > NEWFILE`"
+		return ": it is quoted, as in a mail: take the quotes off with `(umask 077; sed 's/^[> ]*//' FILE > NEWFILE)`"
 	case i > 0 && (l[0] == '#' || l[0] == ';'):
 		return ": a PEM file has no comments: take the block out, or the comment sign off"
 	case bytes.Contains(l, []byte(`\n`)):
-		return ": its line ends are written as \\n: make lines of it with `printf '%b' \"$(cat FILE)\" > NEWFILE`"
+		return ": its line ends are written as \\n: make lines of it with `(umask 077; printf '%b' \"$(cat FILE)\" > NEWFILE)`"
 	case i >= 0 && bytes.Count(l, []byte(dashes)) > 2:
 		return ": put it on a line of its own"
 	}
@@ -232,7 +232,7 @@ func notText(data []byte) error {
 	if utf16 || len(part) > 2 && bytes.Count(part, []byte{0})*3 >= len(part) {
 		return &Error{line, "UTF-16 text begins here: save the file as UTF-8, or convert it with `(umask 077; iconv -f UTF-16 -t UTF-8 FILE > NEWFILE)`; where a shell has appended to a file in another encoding, write it anew"}
 	}
-	return &Error{line, "a NUL byte: PEM is text; DER is converted with `openssl x509 -inform DER -in FILE` (a revocation list: openssl crl)"}
+	return &Error{line, "a NUL byte: PEM is text. Where a file in DER was appended, take that out and convert it by itself"}
 }
 
 // isDER says whether the data is one element in DER.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
 // The files in a CA's directory. Issued certificates lie beside them, unless
@@ -204,7 +206,7 @@ func readOwnKey(path string) (crypto.Signer, error) {
 	}
 	key, err := ParseKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, pemfile.Named(err, path))
 	}
 	return key, nil
 }
@@ -216,7 +218,7 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	}
 	certs, err := ParseCertificates(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, pemfile.Named(err, path))
 	}
 	return certs, nil
 }

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"io/fs"
@@ -8,8 +9,8 @@ import (
 )
 
 // The commands that make of a file in another form what sslgate reads. FILE is the
-// file, NEWFILE and NEWKEY what is made of it: Named puts the names in. TestCommandsWork
-// runs each. What holds a key is written so that its owner alone can read it.
+// file, NEWFILE and NEWKEY what is made of it: pemfile.Named puts the names in.
+// TestCommandsWork runs each. What holds a key is written so that its owner alone can read it.
 const (
 	fromP12Certs = "`openssl pkcs12 -in FILE -nokeys -out NEWFILE`"
 	fromP12Key   = "`(umask 077; openssl pkcs12 -in FILE -nodes -nocerts -out NEWKEY)`"
@@ -20,7 +21,7 @@ const (
 	fromKey      = "`(umask 077; openssl pkey -in FILE -out NEWFILE)`"
 	fromKeyDER   = "`(umask 077; openssl pkey -inform DER -in FILE -out NEWFILE)`"
 	fromJKS      = "`keytool -importkeystore -srckeystore FILE -destkeystore NEWFILE -deststoretype PKCS12`"
-	legacyHint   = "; an old file, for which it says that RC2-40-CBC is unsupported, wants -legacy, too"
+	fromTrusted  = "`openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out NEWFILE`" // all of them; x509 takes the first
 )
 
 // jks begins a key store of Java's (JKS), jceks one of its JCE.
@@ -32,12 +33,22 @@ const (
 // errJKS is for a key store of Java's.
 var errJKS = errors.New("is a Java key store, PEM is needed: make it PKCS#12 with " + fromJKS + ", and name that here: its commands are told then")
 
+// aloneIn says of a command that converts one block what becomes of others.
+func aloneIn(label string, data []byte) string {
+	if !strings.HasPrefix(label, "PKCS") || bytes.Count(data, []byte("-----BEGIN ")) < 2 {
+		return ""
+	}
+	return ". It converts the first block of this kind and nothing else: put what else the file holds beside the result"
+}
+
 // otherForm words the blocks of PEM files that hold what is meant in another form;
 // "" where the block is none of them.
 func otherForm(label string) string {
 	switch label {
 	case "PKCS7", "PKCS #7 SIGNED DATA":
 		return "is PKCS#7 (.p7b): convert it with " + fromP7PEM
+	case "TRUSTED CERTIFICATE":
+		return "is a TRUSTED CERTIFICATE, a form of OpenSSL's own: convert the file with " + fromTrusted
 	case "X509 CERTIFICATE":
 		return "is a certificate under an old label: write the label anew with " + fromX509
 	case "PUBLIC KEY", "RSA PUBLIC KEY":
@@ -50,36 +61,4 @@ func otherForm(label string) string {
 // as HAProxy wants them: mode must be a key's then, closed to others.
 func ParseChain(data []byte, mode fs.FileMode) ([]*x509.Certificate, error) {
 	return parseCertificates(data, &mode)
-}
-
-// Named puts a file's name, quoted for a shell, into the commands of an error
-// of this package.
-func Named(err error, file string) error {
-	if err == nil {
-		return nil
-	}
-	parts := strings.Split(err.Error(), "`")
-	for i := 1; i < len(parts)-1; i += 2 { // between quotes
-		parts[i] = strings.NewReplacer("NEWKEY", shellWord(file+".key"), "NEWFILE", shellWord(file+".new"), "FILE.pem", shellWord(file+".pem"), "FILE", shellWord(file)).Replace(parts[i])
-	}
-	return &namedError{strings.Join(parts, "`"), err}
-}
-
-type namedError struct {
-	text string
-	err  error
-}
-
-// Error has the commands with their names.
-func (e *namedError) Error() string { return e.text }
-
-// Unwrap is the error as it was.
-func (e *namedError) Unwrap() error { return e.err }
-
-// shellWord quotes a word for a POSIX shell, where it must be.
-func shellWord(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,") == "" && !strings.HasPrefix(s, "-") {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
 // shell runs a command in dir. It has no terminal, so programs read
@@ -17,11 +18,14 @@ import (
 func shell(t *testing.T, dir, command string) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), "sh", "-c", command)
-	c.Dir, c.Stdin, c.SysProcAttr = dir, strings.NewReader("secret\nsecret\nsecret\n"), &syscall.SysProcAttr{Setsid: true}
+	c.Dir, c.Stdin, c.SysProcAttr = dir, strings.NewReader(strings.Repeat("secret12\n", 6)), &syscall.SysProcAttr{Setsid: true}
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 }
+
+// javaStore begins the command that makes a key store with Java's own tool.
+const javaStore = "openssl pkcs12 -export -name x -in c.pem -inkey k.pem -passout pass:secret12 -out p && keytool -importkeystore -noprompt -srckeystore p -srcstoretype PKCS12 -srcstorepass secret12 -deststorepass secret12 "
 
 // The commands that errors tell are run as they stand, on files whose name has a
 // space and quotes, and what they make is read; a key's file is its owner's alone.
@@ -31,24 +35,38 @@ func TestCommandsWork(t *testing.T) {
 	for what, c := range map[string]struct {
 		make string // of c.pem and k.pem, into f
 		key  bool
-		load int // what is loaded: 1 certificates, 2 a key
+		load int // what is loaded: 1 certificates, 2 a key; 4 times the number of certificates, where it is not one
 	}{
-		"PKCS#12":              {"openssl pkcs12 -export -in c.pem -inkey k.pem -passout pass:secret -out f", false, 3},
-		"PKCS#12 as key":       {"openssl pkcs12 -export -in c.pem -inkey k.pem -passout pass:secret -out f", true, 3},
+		"PKCS#12":              {"openssl pkcs12 -export -in c.pem -inkey k.pem -passout pass:secret12 -out f", false, 3},
+		"PKCS#12 as key":       {"openssl pkcs12 -export -in c.pem -inkey k.pem -passout pass:secret12 -out f", true, 3},
 		"certificate in DER":   {"openssl x509 -in c.pem -outform DER -out f", false, 1},
 		"PKCS#7 in DER":        {"openssl crl2pkcs7 -nocrl -certfile c.pem -outform DER -out f", false, 1},
 		"PKCS#7":               {"openssl crl2pkcs7 -nocrl -certfile c.pem -out f", false, 1},
 		"trusted":              {"openssl x509 -in c.pem -trustout -addtrust clientAuth -out f", false, 1},
+		"three trusted":        {"for i in 1 2 3; do openssl x509 -in c.pem -trustout -addtrust clientAuth; done > f", false, 1 + 4*3},
+		"trusted and not":      {"openssl x509 -in c.pem -trustout -addtrust clientAuth > f && cat c.pem >> f", false, 1 + 4*2},
+		"PKCS#12, RC2":         {"openssl pkcs12 -export -legacy -in c.pem -inkey k.pem -passout pass:secret12 -out f", false, 3},
+		"PKCS#12, RC2 as key":  {"openssl pkcs12 -export -legacy -in c.pem -inkey k.pem -passout pass:secret12 -out f", true, 3},
+		"PKCS#12, RC4":         {"openssl pkcs12 -export -legacy -keypbe PBE-SHA1-RC4-128 -certpbe PBE-SHA1-RC2-128 -in c.pem -inkey k.pem -passout pass:secret12 -out f", true, 3},
+		"PKCS#12, 3DES":        {"openssl pkcs12 -export -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -in c.pem -inkey k.pem -passout pass:secret12 -out f", false, 3},
+		"PKCS#12 of Java":      {javaStore + "-deststoretype PKCS12 -destkeystore f", false, 3},
+		"encrypted key in DER": {"openssl pkcs8 -topk8 -in k.pem -passout pass:secret12 -outform DER -out f", true, 2},
+		"key of RSA in DER":    {"openssl genrsa -traditional 2048 > r && openssl rsa -traditional -in r -outform DER -out f", true, 2},
 		"old label":            {"sed 's/ CERT/ X509 CERT/' c.pem > f", false, 1},
 		"UTF-16":               {"iconv -f UTF-8 -t UTF-16 c.pem > f", false, 1},
 		"key in DER":           {"openssl pkey -in k.pem -outform DER -out f", true, 2},
-		"encrypted key":        {"openssl pkcs8 -topk8 -in k.pem -passout pass:secret -out f", true, 2},
-		"encrypted, old form":  {"openssl ec -in k.pem -aes256 -passout pass:secret -out f", true, 2},
+		"encrypted key":        {"openssl pkcs8 -topk8 -in k.pem -passout pass:secret12 -out f", true, 2},
+		"encrypted, old form":  {"openssl ec -in k.pem -aes256 -passout pass:secret12 -out f", true, 2},
 		"key in OpenSSH's own": {"cp k.pem f && chmod 600 f && ssh-keygen -q -t ecdsa -N '' -f s && mv s f", true, 2},
 	} {
 		t.Run(what, func(t *testing.T) {
-			if strings.Contains(c.make, "ssh-keygen") {
-				testenv.Tool(t, "ssh-keygen")
+			for _, tool := range []string{"ssh-keygen", "keytool"} {
+				if strings.Contains(c.make, tool) {
+					if _, err := exec.LookPath(tool); tool == "keytool" && err != nil {
+						t.Skip("no Java here")
+					}
+					testenv.Tool(t, tool)
+				}
 			}
 			dir := t.TempDir()
 			file := filepath.Join(dir, name)
@@ -68,19 +86,47 @@ func TestCommandsWork(t *testing.T) {
 			if err == nil {
 				t.Fatal("taken as it is")
 			}
-			told := strings.Split(Named(err, file).Error(), "`")
-			for i := 1; i < len(told)-1; i += 2 {
-				shell(t, "/", told[i])
+			// Twice: what is told overwrites nothing.
+			for n := 1; n <= 2; n++ {
+				told := strings.Split(pemfile.Named(err, file).Error(), "`")
+				for i := 1; i < len(told)-1; i += 2 {
+					shell(t, "/", told[i])
+				}
+				loadedFrom(t, dir, name, c.load, n)
 			}
-			loadedFrom(t, dir, name, c.load)
 		})
 	}
 }
 
+// A key store of Java's own form is made PKCS#12, whose commands are told then.
+func TestJKSWorks(t *testing.T) {
+	if _, err := exec.LookPath("keytool"); err != nil {
+		t.Skip("no Java here")
+	}
+	dir := t.TempDir()
+	shell(t, dir, "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 9 -keyout k.pem -out c.pem && "+javaStore+"-deststoretype JKS -destkeystore 'a store'")
+	file := filepath.Join(dir, "a store")
+	for range 2 {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = ParseCertificates(data); err == nil {
+			t.Fatal("taken as it is")
+		}
+		told := strings.Split(pemfile.Named(err, file).Error(), "`")
+		for i := 1; i < len(told)-1; i += 2 {
+			shell(t, "/", told[i])
+		}
+		file += ".new"
+	}
+	loadedFrom(t, dir, "a store.new", 3, 1)
+}
+
 // loadedFrom looks at what commands have made beside a file.
-func loadedFrom(t *testing.T, dir, name string, want int) {
+func loadedFrom(t *testing.T, dir, name string, want, times int) {
 	t.Helper()
-	got := 0
+	got, certFiles, keyFiles := 0, 0, 0
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -93,18 +139,20 @@ func loadedFrom(t *testing.T, dir, name string, want int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if certs, err := ParseCertificates(data); err == nil && len(certs) == 1 {
+		if certs, err := ParseCertificates(data); err == nil && len(certs) == max(1, want>>2) {
 			got |= 1
+			certFiles++
 		}
 		if _, err := ParseKey(data); err == nil {
 			got |= 2
+			keyFiles++
 			if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the key has mode %v, %v", info.Mode(), err)
 			}
 		}
 	}
-	if got != want {
-		t.Errorf("loaded %b, want %b", got, want)
+	if got != want&3 || got&1 != 0 && certFiles != times || got&2 != 0 && keyFiles != times {
+		t.Errorf("loaded %b, want %b; %d files of certificates and %d of keys, want %d", got, want, certFiles, keyFiles, times)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -33,8 +32,6 @@ const (
 	blockSEC1   = "EC PRIVATE KEY"
 	blockEnc    = "ENCRYPTED PRIVATE KEY"
 	blockParams = "EC PARAMETERS"
-
-	blockTrusted = "TRUSTED CERTIFICATE"
 )
 
 // ParseCertificates reads all certificates of a PEM file, in their order: at
@@ -58,13 +55,11 @@ func parseCertificates(data []byte, mode *fs.FileMode) ([]*x509.Certificate, err
 		case mode != nil && strings.HasSuffix(b.Type, blockPKCS8):
 			return fmt.Errorf("block %d is a private key (%s), and the file is open to everyone (mode %04o): close it with `chmod o= FILE`, or keep the key in a file of its own", n, quote(b.Type), mode.Perm())
 		case otherForm(b.Type) != "":
-			return fmt.Errorf("block %d %s", n, otherForm(b.Type))
+			return fmt.Errorf("block %d %s%s", n, otherForm(b.Type), aloneIn(b.Type, data))
 		case strings.HasSuffix(b.Type, blockPKCS8):
 			return fmt.Errorf("block %d is a private key (%s): certificates and keys belong into separate files, the key readable by its owner only", n, quote(b.Type))
 		case b.Type == blockCSR, b.Type == blockOldCSR:
 			return fmt.Errorf("block %d is a certificate request, not a certificate: have a CA sign it first", n)
-		case b.Type == blockTrusted:
-			return fmt.Errorf("block %d is a TRUSTED CERTIFICATE, a form of OpenSSL's own: convert it with `openssl x509 -in FILE -out NEWFILE`", n)
 		case b.Type == blockParams:
 			return nil
 		default:
@@ -195,6 +190,9 @@ func blocks(data []byte, f func(n int, b *pem.Block) error) error {
 	if bytes.HasPrefix(data, []byte(jks)) || bytes.HasPrefix(data, []byte(jceks)) {
 		return errJKS
 	}
+	if len(data) > 1 && data[0] == 0x30 && data[1] >= 0x80 { // a SEQUENCE, in DER or BER: no text begins so
+		return notPEM(data)
+	}
 	n := 0
 	err := pemfile.Each(data, func(b pemfile.Block) error {
 		n++
@@ -208,38 +206,5 @@ func blocks(data []byte, f func(n int, b *pem.Block) error) error {
 	}
 	return err
 }
-
-// notPEM explains data without any PEM block.
-func notPEM(data []byte) error {
-	trimmed := bytes.TrimSpace(data)
-	if len(trimmed) == 0 {
-		return errors.New("is empty")
-	}
-	var seq asn1.RawValue
-	if rest, err := asn1.Unmarshal(data, &seq); err == nil && seq.Tag == asn1.TagSequence && len(rest) == 0 {
-		switch {
-		case isOK(x509.ParseCertificate(data)):
-			return errors.New("is a certificate in DER form, PEM is needed: convert it with `openssl x509 -inform DER -in FILE -out FILE.pem`")
-		case isOK(x509.ParseRevocationList(data)):
-			return errors.New("is a revocation list in DER form, PEM is needed: convert it with `openssl crl -inform DER -in FILE -out FILE.pem`")
-		case isOK(x509.ParseCertificateRequest(data)):
-			return errors.New("is a certificate request in DER form, PEM is needed: convert it with `openssl req -inform DER -in FILE -out FILE.pem`")
-		case isOK(parseKeyDER(blockPKCS8, data)):
-			return errors.New("is a private key in DER form, PEM is needed: convert it with " + fromKeyDER)
-		case bytes.Contains(data[:min(len(data), 64)], []byte(oidPKCS7Signed)):
-			return errors.New("looks like PKCS#7 (.p7b), PEM is needed: convert it with " + fromP7DER)
-		case bytes.Contains(data[:min(len(data), 64)], []byte(oidPKCS7Data)):
-			return errors.New("looks like PKCS#12 (.p12, .pfx), PEM is needed: convert it with " + fromP12Certs + " for the certificates, and " + fromP12Key + " for the key" + legacyHint)
-		}
-		return errors.New("is DER of an unknown kind, PEM is needed")
-	}
-	return pemfile.ErrNone
-}
-
-// Object identifiers in DER, with tag and length (RFC 5652, sections 4 and 5.1).
-const (
-	oidPKCS7Data   = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01" // 1.2.840.113549.1.7.1
-	oidPKCS7Signed = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02" // 1.2.840.113549.1.7.2
-)
 
 func isOK[T any](_ T, err error) bool { return err == nil }

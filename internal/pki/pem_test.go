@@ -54,7 +54,7 @@ func TestParseCertificates(t *testing.T) {
 		"key after":          {chain + key, "block 3 is a private key"},
 		"CRL":                {string(testpki.CRLPEM(testpki.Must(ca.CRL(1, c.Cert.NotAfter)))), "block 1 is X509 CRL, not a certificate"},
 		"request":            {block("CERTIFICATE REQUEST", []byte{1}), "have a CA sign it"},
-		"OpenSSL's own":      {block("TRUSTED CERTIFICATE", []byte{1}), "openssl x509 -in FILE"},
+		"OpenSSL's own":      {block("TRUSTED CERTIFICATE", []byte{1}), "openssl crl2pkcs7 -nocrl -certfile FILE"},
 		"junk inside":        {chain + block("CERTIFICATE", []byte("junk")), "block 3: certificate cannot be decoded"},
 		"damaged first":      {lines[0] + "!!!!\n" + strings.Join(lines[1:], ""), "line 2: inside of the block"},
 		"no END":             {strings.TrimSuffix(chain, lines[len(lines)-2]), "has no END line"},

@@ -14,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
 // Show describes what is in a file: certificates, requests, revocation lists
@@ -26,7 +27,7 @@ func Show(path string, now time.Time) ([]Item, error) {
 	}
 	items, err := Describe(data, orNow(now))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, pemfile.Named(err, path))
 	}
 	return items, nil
 }
@@ -87,7 +88,7 @@ func describeBlock(b *pem.Block, now time.Time) (Item, error) {
 		}
 		return requestItem(r), nil
 	case b.Type == blockCRL:
-		l, err := x509.ParseRevocationList(b.Bytes)
+		l, err := certread.RevocationList(b.Bytes)
 		if err != nil {
 			return Item{}, err
 		}
@@ -106,6 +107,9 @@ func describeBlock(b *pem.Block, now time.Time) (Item, error) {
 			return Item{}, err
 		}
 		return publicItem(k.Public())
+	}
+	if other := otherForm(b.Type); other != "" {
+		return Item{}, errors.New(other)
 	}
 	return Item{}, errors.New("is nothing this command knows")
 }

@@ -174,7 +174,7 @@ var entries = [...]Entry{
 	{Expired, Refused, 6, 45, "the client's certificate, or one of its issuers, has expired", "renew the certificate"},
 	{NotYetValid, Refused, 6, 45, "the client's certificate, or one of its issuers, is not valid yet", "check the clocks of the CA and of the gateway"},
 	{WrongUsage, Refused, 6, 43, "the client's certificate is not meant for client authentication (extended key usage), or not for signing (key usage)", "issue a certificate with the clientAuth extended key usage, and digitalSignature where it has a key usage"},
-	{WeakKey, Refused, 6, 43, "a key in the client's certificate chain is too small or of a kind the profile does not allow", "issue a certificate with RSA of at least 2048 bits or ECDSA P-256 and above"},
+	{WeakKey, Refused, 6, 43, "a key in the client's certificate chain is too small, or of a kind that the profile does not allow or that nothing can be verified with (DSA, Ed448, RSASSA-PSS)", "issue a certificate with RSA of at least 2048 bits or ECDSA P-256 and above"},
 	{WeakSignature, Refused, 6, 43, "a certificate in the client's chain is signed with an algorithm that is not accepted (MD5, SHA-1)", "issue the chain anew with SHA-256 or better"},
 	{ChainTooLong, Refused, 6, 42, "the client's certificate chain is longer, or larger, than the limit", "send only the leaf and its intermediate certificates"},
 	{NameConstraint, Refused, 6, 42, "a name in the client's certificate is outside the name constraints of its issuer", "issue the certificate from a CA that may speak for the name"},

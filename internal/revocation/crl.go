@@ -15,6 +15,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/memory"
@@ -171,7 +172,7 @@ func parseList(ctx context.Context, room *memory.Loan, der []byte, cas []*x509.C
 	if err != nil {
 		return nil, err
 	}
-	meta, err := x509.ParseRevocationList(p.meta)
+	meta, err := certread.RevocationList(p.meta)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotCRL, err)
 	}
