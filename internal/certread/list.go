@@ -38,8 +38,9 @@ func RevocationList(der []byte) (*x509.RevocationList, error) {
 	if issuer := issuerOf(der); issuer != nil && certname.Of(issuer) != undecodable {
 		r.Subject = certname.Shown(issuer, 0)
 	}
+	text, _, _ := strings.Cut(err.Error(), `"`) // as in explain
 	for _, k := range listKinds {
-		if strings.Contains(err.Error(), k.text) {
+		if strings.Contains(text, k.text) {
 			r.Why, r.Mend = k.why+" ("+shown(err)+")", k.mend
 			return nil, r
 		}
