@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -56,7 +57,7 @@ func TestClientReset(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.eventually("words received", func() bool {
-				_ = f.Conn.SetReadDeadline(time.Now().Add(time.Second))
+				_ = f.Conn.SetReadDeadline(time.Now().Add(patience))
 				b := make([]byte, 4)
 				_, err := io.ReadFull(f.Conn, b)
 				return err == nil && string(b) == "last"
@@ -215,11 +216,19 @@ func TestDeadlines(t *testing.T) {
 	time.Sleep(10 * time.Millisecond)
 	_ = f.Conn.SetReadDeadline(time.Now())
 	wantDeadline("moved nearer", <-blocked)
-	_ = f.Conn.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
-	go func() { blocked <- read() }()
-	time.Sleep(5 * time.Millisecond)
-	_ = f.Conn.SetReadDeadline(time.Now().Add(patience))
-	time.Sleep(50 * time.Millisecond)
+	for {
+		near := time.Now().Add(200 * time.Millisecond)
+		_ = f.Conn.SetReadDeadline(near)
+		go func() { blocked <- read() }()
+		time.Sleep(5 * time.Millisecond) // so that it is blocked
+		_ = f.Conn.SetReadDeadline(time.Now().Add(patience))
+		if time.Now().Before(near) {
+			time.Sleep(time.Until(near) + 20*time.Millisecond)
+			break
+		}
+		_ = f.Conn.SetReadDeadline(time.Now()) // this machine was too slow: once more
+		wantDeadline("moved too late", <-blocked)
+	}
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -230,10 +239,15 @@ func TestDeadlines(t *testing.T) {
 	// A write says how much went, and the connection lives on.
 	const size = 16 << 20
 	much := make([]byte, size)
-	_ = f.Conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	n, err := f.Conn.Write(much)
-	wantDeadline("Write", err)
-	if n <= 0 || n >= size {
+	n := 0
+	testenv.Eventually(t, "part of it is written", func() bool {
+		_ = f.Conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		var err error
+		n, err = f.Conn.Write(much)
+		wantDeadline("Write", err)
+		return n > 0 // not on a machine that pauses for as long
+	})
+	if n >= size {
 		t.Errorf("wrote %d", n)
 	}
 	_ = f.Conn.SetDeadline(time.Time{})
@@ -284,8 +298,9 @@ func TestUnresponsiveClient(t *testing.T) {
 
 // A closed flow whose client no longer answers is reset after LingerTimeout.
 func TestLingerTimeout(t *testing.T) {
+	t.Parallel()
 	h, flows := given()
-	l := newLab(t, 1500, false, stack.Config{Handler: h, LingerTimeout: 100 * time.Millisecond})
+	l := newLab(t, 1500, false, stack.Config{Handler: h, LingerTimeout: time.Second})
 	l.dial(server4)
 	f := get(t, flows)
 	l.far.SetFilter(func([]byte) bool { return false })

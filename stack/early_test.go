@@ -57,7 +57,7 @@ func listenTo(t *testing.T, heard <-chan string, want string) {
 		if got != want {
 			t.Fatalf("heard %q, want %q", got, want)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("not heard: %q", want)
 	}
 }

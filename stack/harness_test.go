@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/stack/stacktest"
 	"github.com/sslgate/sslgate/tun/tuntest"
@@ -28,7 +29,7 @@ var (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+var patience = testenv.Patience()
 
 // lab is a stack, a device and a client.
 type lab struct {
@@ -125,11 +126,7 @@ func (l *lab) tryDial(dst netip.AddrPort, timeout time.Duration) (*stacktest.Con
 // eventually waits until the condition holds.
 func (l *lab) eventually(what string, cond func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			l.t.Fatalf("never: %s (stats: %+v)", what, l.stack.Stats())
-		}
-	}
+	testenv.Eventually(l.t, what, cond, func() any { return l.stack.Stats() })
 }
 
 // handler is a stack.Handler of two functions.
