@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -141,12 +142,7 @@ func TestBulkMatrix(t *testing.T) {
 // wantNothingLent waits until the flows have given their buffers back.
 func (h *house) wantNothingLent() {
 	h.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); h.gw.RelayBuffers() != 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Errorf("%d bytes of relay buffers are still lent", h.gw.RelayBuffers())
-			return
-		}
-	}
+	testenv.Eventually(h.t, "no relay buffers are lent", func() bool { return h.gw.RelayBuffers() == 0 }, func() any { return h.gw.RelayBuffers() })
 }
 
 // heldMax is what one direction may hold of a sender whose receiver has

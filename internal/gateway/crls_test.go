@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
@@ -52,7 +53,7 @@ func TestRecordHasTheLists(t *testing.T) {
 				t.Errorf("%s: %s", name, r.str("reason"))
 			}
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 		if _, err := h.client.Dial(ctx, netip.MustParseAddrPort("203.0.113.99:443")); err == nil {
 			t.Error("the denied destination answers")
 		}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // watched is a raw connection that knows whether a FIN was read of it. crypto/tls
@@ -158,11 +160,7 @@ func (h *house) moved(up bool, n int64) {
 
 func (h *house) until(what string, ok func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Fatal("waited too long until " + what)
-		}
-	}
+	testenv.Eventually(h.t, what, ok)
 }
 
 // Whatever ends a direction, all that came before it arrives, the record counts
@@ -496,7 +494,7 @@ func TestEndsWhileDraining(t *testing.T) {
 	if _, err := origin.tls.Write(make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- h.gw.Drain(ctx) }()

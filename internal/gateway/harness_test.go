@@ -20,6 +20,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/mint"
 	"github.com/sslgate/sslgate/policy"
@@ -175,7 +176,7 @@ func (h *house) listen(serve func(net.Conn)) {
 
 func (h *house) dial(dst netip.AddrPort) *stacktest.Conn {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	c, err := h.client.Dial(ctx, dst)
 	if err != nil {
@@ -271,7 +272,7 @@ func (b *recordBuffer) all(t testing.TB) []rec {
 // record returns the n-th record (from 1) once it is there.
 func (h *house) record(n int) rec {
 	h.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := testenv.Deadline(); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if all := h.records.all(h.t); len(all) >= n {
 			return all[n-1]
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -66,14 +67,7 @@ func TestTenThousandFlowsLeaveNothing(t *testing.T) {
 		close(work)
 		wg.Wait()
 	}
-	settle := func() (goroutines int, heap uint64) {
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-			if st := h.stack.Stats(); h.gw.Flows() == 0 && st.FlowsLive == 0 && st.FlowsLingering == 0 {
-				break
-			}
-		}
-		time.Sleep(6 * time.Second) // TIME-WAIT
-		h.records.reset()
+	alive := func() (goroutines int, heap uint64) {
 		var m runtime.MemStats
 		for range 3 {
 			runtime.GC()
@@ -82,13 +76,22 @@ func TestTenThousandFlowsLeaveNothing(t *testing.T) {
 		// HeapInuse would count whole spans for the sake of one timer that has not fired.
 		return runtime.NumGoroutine(), m.HeapAlloc
 	}
+	settle := func() (goroutines int, heap uint64) {
+		testenv.Eventually(t, "no flow is left", func() bool {
+			st := h.stack.Stats()
+			return h.gw.Flows() == 0 && st.FlowsLive == 0 && st.FlowsLingering == 0
+		}, func() any { return h.stack.Stats() })
+		time.Sleep(6 * time.Second) // TIME-WAIT
+		h.records.reset()
+		return alive()
+	}
 	run(1000) // pools and tables take their size
 	goroutines, heap := settle()
 	run(10000)
 	after, heapAfter := settle()
 	// Deadlines of the test's own client may be firing just now.
-	for deadline := time.Now().Add(40 * time.Second); after > goroutines+2 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		after = runtime.NumGoroutine()
+	for deadline := testenv.Deadline(); (after > goroutines+2 || heapAfter > heap+16<<20) && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		after, heapAfter = alive()
 	}
 	if n := h.gw.Flows(); n != 0 {
 		t.Errorf("%d flows in the registry", n)

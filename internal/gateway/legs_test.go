@@ -17,6 +17,7 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -214,7 +215,7 @@ func TestDialFirst(t *testing.T) {
 	select {
 	case err := <-ended:
 		t.Logf("the destination's end: %v", err)
-	case <-time.After(5 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Error("the destination's connection was left")
 	}
 	if r := h.record(2); r.str("reason") != "no_certificate" || h.dials.Load() != 2 {

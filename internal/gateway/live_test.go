@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -59,7 +60,7 @@ func TestLiveFlowOnItsWay(t *testing.T) {
 
 	<-atOrigin
 	st, relaying = only()
-	for end := time.Now().Add(10 * time.Second); len(st.DestLedger) == 0 && time.Now().Before(end); st, relaying = only() {
+	for end := testenv.Deadline(); len(st.DestLedger) == 0 && time.Now().Before(end); st, relaying = only() {
 		time.Sleep(time.Millisecond) // it is noted after it was written
 	}
 	if len(st.DestLedger) != 1 || st.DestLedger[0].Message != "ClientHello" || st.Peer == nil || st.Reason != "verified" || relaying {

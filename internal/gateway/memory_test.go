@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -54,11 +55,11 @@ func TestMemoryAdmission(t *testing.T) {
 		t.Errorf("room for %d flows was not given back", n)
 	}
 	r.closed.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	// The TCP handshake is let through; the reset may come before Dial returns.
 	if c, err := h.client.Dial(ctx, server4); err == nil {
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(testenv.Deadline())
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("a flow without memory: %v", err)
 		}
@@ -115,7 +116,7 @@ func TestIntakeWaits(t *testing.T) {
 	defer conn.Close()
 	read := func(n int) {
 		t.Helper()
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetReadDeadline(testenv.Deadline())
 		if _, err := io.CopyN(io.Discard, conn, int64(n)); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +135,7 @@ func TestIntakeWaits(t *testing.T) {
 	if !errors.As(err, &timeout) || !timeout.Timeout() || n > 16<<20 {
 		t.Errorf("%d bytes came, %v", n, err)
 	}
-	was := sent.Load()
+	was := testenv.Settled(t, "what the origin could send", sent.Load)
 	if n := h.gw.RelayBuffers(); n > bufferLarge+bufferHuge {
 		t.Errorf("%d bytes of relay buffers", n)
 	}
@@ -143,11 +144,7 @@ func TestIntakeWaits(t *testing.T) {
 	if _, err := conn.Write(make([]byte, 4<<20)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); served.Load()-before < 4<<20; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of 4 MiB arrived", served.Load()-before)
-		}
-	}
+	testenv.Eventually(t, "4 MiB arrive", func() bool { return served.Load()-before >= 4<<20 }, func() any { return served.Load() - before })
 	if now := r.asked.Load(); now != asked || sent.Load() != was {
 		t.Errorf("asked %d times meanwhile, %d bytes more were taken", now-asked, sent.Load()-was)
 	}
@@ -160,11 +157,7 @@ func TestIntakeWaits(t *testing.T) {
 	r.shut.Store(&shut)
 	asked = r.asked.Load()
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
-	for deadline := time.Now().Add(10 * time.Second); r.asked.Load() == asked; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("memory was not asked again")
-		}
-	}
+	testenv.Eventually(t, "memory is asked again", func() bool { return r.asked.Load() != asked })
 	if _, flows := h.gw.Shed(1); flows != 1 {
 		t.Errorf("%d flows were ended", flows)
 	}
@@ -217,18 +210,8 @@ func TestShedEndsTheLargest(t *testing.T) {
 		}
 	}
 	echo()
-	var held int64
-	same := 0 // looks in a row that found as much as the one before
-	for deadline := time.Now().Add(20 * time.Second); same < 10 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if now := h.stack.Held(); now.Sent == held && held > 4<<20 {
-			same++
-		} else {
-			held, same = now.Sent, 0
-		}
-	}
-	if held < 4<<20 {
-		t.Fatalf("the holders hold %d bytes", held)
-	}
+	testenv.Eventually(t, "the holders hold 4 MiB", func() bool { return h.stack.Held().Sent >= 4<<20 }, func() any { return h.stack.Held() })
+	held := testenv.Settled(t, "what they hold", func() int64 { return h.stack.Held().Sent })
 	freed, flows := h.gw.Shed(held / 4)
 	if flows < 1 || flows > 4 || freed < held/4 {
 		t.Errorf("%d flows with %d of %d bytes were ended", flows, freed, held)

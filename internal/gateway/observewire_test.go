@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -152,7 +153,7 @@ func (w *wireHouse) flow(set *policy.Set, originTLS bool, client *tls.Config) wi
 	if w.dials.Load() != dialed {
 		select {
 		case out.dest = <-w.ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(testenv.Patience()):
 			w.t.Fatal("the origin's side does not end")
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -58,7 +59,7 @@ func TestRefusalRecordsPerClient(t *testing.T) {
 		{"no certificate", reason.NoCertificate, false, hello("pay.example")},
 		{"unknown name", reason.SNIUnknown, false, hello("other.example")},
 		{"refused SYN", reason.NoRule, true, func(t *testing.T, h *house, dst netip.AddrPort) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 			defer cancel()
 			to := netip.MustParseAddrPort("198.51.100.1:443")
 			if dst.Addr().Is6() {

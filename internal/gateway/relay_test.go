@@ -84,13 +84,13 @@ func TestEndsArePassedOn(t *testing.T) {
 }
 
 func TestIdleAndDrain(t *testing.T) {
-	h := newHouse(t, mtls(), nil, func(c *Config) { c.Limits.Idle = 400 * time.Millisecond })
+	h := newHouse(t, mtls(), nil, func(c *Config) { c.Limits.Idle = 1500 * time.Millisecond })
 	conn, err := h.tlsClient(server4, h.alice(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Traffic keeps it alive beyond the idle time.
-	for range 8 {
+	for range 20 {
 		if _, err := conn.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}

@@ -68,9 +68,9 @@ func TestClientSourceNeverFallsBack(t *testing.T) {
 	} {
 		failure, asked = c.failure, 0
 		if strings.Contains(c.dst, ".8:") || strings.Contains(c.dst, ":8]") || strings.Contains(c.dst, ".1:") {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 			if conn, err := h.client.Dial(ctx, netip.MustParseAddrPort(c.dst)); err == nil { // else the RST was faster
-				_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_ = conn.SetReadDeadline(testenv.Deadline())
 				if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("%s: the client read: %v", c.dst, err)
 				}
@@ -78,7 +78,7 @@ func TestClientSourceNeverFallsBack(t *testing.T) {
 			}
 			cancel()
 		} else if conn, err := h.tlsClient(netip.MustParseAddrPort(c.dst), h.alice(), nil); err == nil {
-			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = conn.SetReadDeadline(testenv.Deadline())
 			_, _ = conn.Read(make([]byte, 1))
 			_ = conn.Close()
 		}

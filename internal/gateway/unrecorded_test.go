@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // brokenSink takes no record until it is mended.
@@ -71,13 +72,9 @@ func TestRefuseWhileUnrecorded(t *testing.T) {
 	if err := h.one(t); err != nil {
 		t.Fatalf("nothing is known to be broken yet: %v", err)
 	}
-	for end := time.Now().Add(5 * time.Second); !h.gw.audit.Refusing(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never noticed")
-		}
-	}
+	testenv.Eventually(t, "it is noticed", h.gw.audit.Refusing)
 	dials := h.dials.Load()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	if c, err := h.client.Dial(ctx, server4); err == nil {
 		_ = c.Close()
@@ -90,11 +87,7 @@ func TestRefuseWhileUnrecorded(t *testing.T) {
 	if r := h.record(2); r.str("reason") != "audit_unavailable" || r.str("verdict") != "failed" {
 		t.Errorf("%v", r)
 	}
-	for end := time.Now().Add(5 * time.Second); h.gw.audit.Refusing(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("still refusing")
-		}
-	}
+	testenv.Eventually(t, "it refuses no longer", func() bool { return !h.gw.audit.Refusing() })
 	if err := h.one(t); err != nil {
 		t.Errorf("mended: %v", err)
 	}
@@ -107,11 +100,7 @@ func TestBlockWhileUnrecorded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(5 * time.Second); h.gw.audit.Stats().Queued < 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the queue does not fill")
-		}
-	}
+	testenv.Eventually(t, "the queue is full", func() bool { return h.gw.audit.Stats().Queued >= 2 })
 	// As long as the handshake may take, 3 s here, and then no longer.
 	began := time.Now()
 	if err := h.one(t); err == nil {
@@ -144,9 +133,5 @@ func TestDropWhileUnrecorded(t *testing.T) {
 			t.Errorf("flow %d: %v", i, err)
 		}
 	}
-	for end := time.Now().Add(5 * time.Second); h.gw.audit.Stats().Lost != 3; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%+v, want 3 lost", h.gw.audit.Stats())
-		}
-	}
+	testenv.Eventually(t, "3 are lost", func() bool { return h.gw.audit.Stats().Lost == 3 }, func() any { return h.gw.audit.Stats() })
 }

@@ -69,7 +69,7 @@ func TestHoldersAreEnded(t *testing.T) {
 			}, reason.EndClientStalled,
 		},
 		{
-			"client is slow", Limits{Stall: 600 * time.Millisecond},
+			"client is slow", Limits{Stall: 1500 * time.Millisecond},
 			func(c net.Conn) { _, _ = c.Write(make([]byte, 3<<20)) },
 			func(c *tls.Conn) {
 				buf := make([]byte, 64<<10)
@@ -95,10 +95,10 @@ func TestHoldersAreEnded(t *testing.T) {
 			func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite(); silent(c) }, nil, reason.EndHalfClosed,
 		},
 		{
-			"client has closed, destination still sends", Limits{HalfClosed: 400 * time.Millisecond},
+			"client has closed, destination still sends", Limits{HalfClosed: 1200 * time.Millisecond},
 			func(c net.Conn) {
 				_, _ = io.Copy(io.Discard, c)
-				for range 15 {
+				for range 25 {
 					_, _ = c.Write([]byte("more"))
 					time.Sleep(60 * time.Millisecond)
 				}

@@ -109,3 +109,21 @@ func Receive[T any](t testing.TB, what string, from <-chan T) T {
 		panic("unreachable")
 	}
 }
+
+// Settled waits until a value stays the same for ten looks in a row, 20 ms apart,
+// and returns it: what is compared with another reading, or with a bound, must
+// not be on its way meanwhile.
+func Settled[T comparable](t testing.TB, what string, look func() T) T {
+	t.Helper()
+	last, same := look(), 0
+	Eventually(t, what+" stays the same", func() bool {
+		time.Sleep(20 * time.Millisecond)
+		now := look()
+		if same++; now != last {
+			same = 0
+		}
+		last = now
+		return same == 10
+	}, func() any { return last })
+	return last
+}

@@ -85,6 +85,32 @@ func TestEventually(t *testing.T) {
 	}
 }
 
+// What changes now and then settles only when it has stopped; what never stops
+// fails the test.
+func TestSettled(t *testing.T) {
+	Patience()
+	for name, c := range map[string]struct {
+		every time.Duration // the pace of the changes
+		until time.Duration // when they stop
+		fails bool
+	}{
+		"still": {time.Second, 0, false}, "fast, then still": {time.Millisecond, time.Second, false},
+		"slow, then still": {150 * time.Millisecond, 3 * time.Second, false}, "for ever": {100 * time.Millisecond, time.Hour, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begin := time.Now()
+				look := func() int { return int(min(time.Since(begin), c.until) / c.every) }
+				got := 0
+				r := watched(func(t testing.TB) { got = Settled(t, "the value", look) })
+				if r.failed != c.fails || !c.fails && got != look() {
+					t.Errorf("%d, now %d, failed %v: %q", got, look(), r.failed, r.log)
+				}
+			})
+		})
+	}
+}
+
 func TestReceive(t *testing.T) {
 	Patience()
 	for name, c := range map[string]struct {
