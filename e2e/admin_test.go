@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // Who runs the real gateway sees a live flow, ends it, sees refused ones drawn,
@@ -67,7 +68,7 @@ func TestOperatorSeesAndActs(t *testing.T) {
 		traced <- string(out)
 	}()
 	seen := ""
-	for deadline := time.Now().Add(20 * time.Second); seen == "" && time.Now().Before(deadline); {
+	for deadline := testenv.Deadline(); seen == "" && time.Now().Before(deadline); {
 		w.knockWithout()
 		select {
 		case seen = <-traced:
@@ -124,7 +125,7 @@ func (w *world) get9440(token, path string) string {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Do(req)
+	resp, err := (&http.Client{Transport: tr, Timeout: testenv.Patience()}).Do(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -237,7 +237,7 @@ func (f *refusal) fill() {
 // maybe returns the record behind the first n, nil if none comes.
 func (w *world) maybe(n int) record {
 	w.t.Helper()
-	for range 40 {
+	for end := time.Now().Add(testenv.Scaled(2 * time.Second)); time.Now().Before(end); {
 		if all := w.records(0); len(all) > n {
 			return all[n]
 		}
@@ -329,7 +329,7 @@ func (w *world) goRefused(addr string, f refusal) string {
 		return err.Error()
 	}
 	defer func() { _ = raw.Close() }()
-	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = raw.SetDeadline(testenv.Deadline())
 	conn := tls.Client(raw, c)
 	if err := conn.Handshake(); err != nil {
 		return err.Error()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/attack"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -72,7 +73,7 @@ func (w *world) assault(j attack.Job) *assaulting {
 		_ = inW.Close()
 		select {
 		case <-a.cmd.Done():
-		case <-time.After(10 * time.Second):
+		case <-time.After(testenv.Patience()):
 			_ = a.cmd.Process.Kill()
 			<-a.cmd.Done()
 		}

@@ -239,15 +239,9 @@ func (p *program) run(w *world, version, addr, cert string) string {
 // newer waits for records behind the first n, until no more come.
 func (w *world) newer(n int) []record {
 	w.t.Helper()
-	all := w.records(n + 1)
-	for {
-		time.Sleep(100 * time.Millisecond)
-		more := w.records(n + 1)
-		if len(more) == len(all) {
-			return all[n:]
-		}
-		all = more
-	}
+	w.records(n + 1)
+	testenv.Settled(w.t, "the number of records", func() int { return len(w.records(n + 1)) })
+	return w.records(n + 1)[n:]
 }
 
 // The TLS libraries of the field, in both versions: with a good certificate

@@ -10,7 +10,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab"
@@ -44,14 +43,14 @@ func unusual(t *testing.T) *world {
 // get makes a handshake with crypto/tls, sends a request and reads the answer.
 func (w *world) get(c *tls.Config) (string, *tls.ConnectionState, error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	raw, err := w.lab.Dial(ctx, lab.Client, "tcp", server(false))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer func() { _ = raw.Close() }()
-	_ = raw.SetDeadline(time.Now().Add(15 * time.Second))
+	_ = raw.SetDeadline(testenv.Deadline())
 	c = c.Clone()
 	c.RootCAs = w.ca.Pool()
 	if c.ServerName == "" {
@@ -208,14 +207,14 @@ func frame(msg []byte) []byte {
 // exchange sends bytes and returns all that comes back within five seconds.
 func (w *world) exchange(b []byte) []byte {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	c, err := w.lab.Dial(ctx, lab.Client, "tcp", server(false))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	_, _ = c.Write(b)
 	_ = c.(*net.TCPConn).CloseWrite()
 	answer, _ := io.ReadAll(c)

@@ -7,9 +7,9 @@ import (
 	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // Many servers and clients end with a FIN and no close_notify. All that they have
@@ -24,7 +24,7 @@ func TestEndWithoutCloseNotify(t *testing.T) {
 	}
 	arrived := make(chan int64, 1)
 	w.origin(server(false), func(raw net.Conn) {
-		_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = raw.SetDeadline(testenv.Deadline())
 		c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}})
 		ask := make([]byte, 4)
 		if _, err := io.ReadFull(c, ask); err != nil {

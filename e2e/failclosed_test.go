@@ -77,10 +77,7 @@ func TestNothingPassesWithoutTheGateway(t *testing.T) {
 	// The sniffer sees what passes: without guard and gateway, it does.
 	open := w.leak()
 	w.knock(40000)
-	time.Sleep(100 * time.Millisecond)
-	if open.Count() == 0 {
-		t.Fatal("the sniffer sees nothing even where nothing is in the way")
-	}
+	testenv.Eventually(t, "the sniffer sees what passes where nothing is in the way", func() bool { return open.Count() > 0 })
 
 	if out, err := w.command("guard", "-c", config).CombinedOutput(); err != nil {
 		t.Fatalf("guard: %v\n%s", err, out)
@@ -108,10 +105,7 @@ func TestNothingPassesWithoutTheGateway(t *testing.T) {
 		t.Fatalf("release: %v\n%s", err, out)
 	}
 	w.knock(40006)
-	time.Sleep(100 * time.Millisecond)
-	if s.Count() == 0 {
-		t.Error("released, and still nothing passes")
-	}
+	testenv.Eventually(t, "released, it passes", func() bool { return s.Count() > 0 })
 }
 
 // What others do to the host opens nothing, and the gateway mends it.
@@ -176,11 +170,15 @@ func TestFlushedRulesetIsRepaired(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
 	w.start(w.config(payRule, ""))
+	whole, began := w.host(), time.Now()
 	w.sh("nft flush ruleset; ip rule del pref 5519; ip route flush table 5519")
-	time.Sleep(2 * time.Second)
+	testenv.Eventually(t, "all is put back", func() bool { return w.host() == whole }, func() any { return w.host() })
+	if took := time.Since(began); took > testenv.Scaled(4*time.Second) {
+		t.Errorf("put back after %v, two seconds are promised", took)
+	}
 	s := w.leak()
 	w.knock(42000)
-	w.nothingLeaked(s, "two seconds after a flush")
+	w.nothingLeaked(s, "after a flush and its repair")
 	out, err := w.client("", "curl", realClients[0].args("1.3", lab.ServerAddr(0, false).String(), "alice")...)
 	if err != nil || !strings.Contains(out, "origin says") {
 		t.Errorf("a good client after the repair: %v\n%s", err, out)

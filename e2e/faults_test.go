@@ -24,16 +24,6 @@ import (
 // What happens when something around the gateway goes away. docs/operating.md
 // has the table; each row is a test here or is named there.
 
-// until polls for five seconds.
-func (w *world) until(what string, ok func() bool) {
-	w.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("not within 5 s: %s", what)
-		}
-	}
-}
-
 // The audit file is deleted: it is made anew with the next record. Its
 // directory goes: no flow begins that cannot be recorded, and all goes on once
 // it is back.
@@ -54,18 +44,18 @@ func TestAuditFileGone(t *testing.T) {
 		return strings.Count(string(b), "\n")
 	}
 	w.echo("at first")
-	w.until("the first record", func() bool { return lines() == 1 })
+	testenv.Eventually(w.t, "the first record", func() bool { return lines() == 1 })
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 	w.echo("after the file was deleted")
-	w.until("a record in a file made anew", func() bool { return lines() == 1 })
+	testenv.Eventually(w.t, "a record in a file made anew", func() bool { return lines() == 1 })
 
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	w.echo("the last before the loss is known") // its record waits
-	if !g.stderr.wait("audit records cannot be written", 10*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("audit records cannot be written", g.cmd.Done()) {
 		t.Fatalf("never said:\n%s", g.stderr.String())
 	}
 	if c, err := w.dialTLS(false, nil); err == nil {
@@ -78,11 +68,11 @@ func TestAuditFileGone(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if !g.stderr.wait("audit records are written again", 10*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("audit records are written again", g.cmd.Done()) {
 		t.Fatalf("never said:\n%s", g.stderr.String())
 	}
 	w.echo("after the directory came back")
-	w.until("the record that waited, and the new one", func() bool {
+	testenv.Eventually(w.t, "the record that waited, and the new one", func() bool {
 		b, err := os.ReadFile(file)
 		return err == nil && strings.Count(string(b), `"reason":"verified"`) == 2
 	})
@@ -133,7 +123,7 @@ func TestCRLServerDown(t *testing.T) {
 	}
 
 	stop := w.crlServer(at, &list)
-	if !g.stderr.wait("revocation list taken", 20*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("revocation list taken", g.cmd.Done()) {
 		t.Fatalf("not fetched although the server is up:\n%s", g.stderr.String())
 	}
 	w.echo("with a list")
@@ -199,7 +189,7 @@ func TestUpstreamBlackHoled(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client sees %v, want a reset", err)
 	}
-	if took := time.Since(begin); took < 900*time.Millisecond || took > 4*time.Second {
+	if took := time.Since(begin); took < 900*time.Millisecond || took > testenv.Scaled(4*time.Second) {
 		t.Errorf("after %v, dial.timeout is 1s", took)
 	}
 	if r := w.last(2); r.str("reason") != "destination_timeout" || r.str("verdict") != "failed" {
@@ -223,7 +213,7 @@ func TestUpstreamBlackHoled(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the destination is silent in its handshake: the client sees %d bytes, %v, want a reset", n, err)
 	}
-	if took := time.Since(begin); took < 900*time.Millisecond || took > 4*time.Second {
+	if took := time.Since(begin); took < 900*time.Millisecond || took > testenv.Scaled(4*time.Second) {
 		t.Errorf("after %v, dial.timeout is 1s", took)
 	}
 	if n := <-heard; n == 0 {
@@ -255,7 +245,7 @@ func TestTUNDeleted(t *testing.T) {
 	w.sh("ip link del sslgate0")
 	select {
 	case <-g.cmd.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Fatalf("the gateway runs on without its TUN:\n%s", g.stderr.String())
 	}
 	// The reader of the device or the watch over rules and routes sees it first.
@@ -329,7 +319,7 @@ func TestIngressGoesAndComes(t *testing.T) {
 			t.Errorf("%s: connected over an interface that is not there", c.name)
 		}
 		cancel()
-		w.until(c.name+": the log says so", func() bool {
+		testenv.Eventually(w.t, c.name+": the log says so", func() bool {
 			return strings.Count(g.stderr.String(), "a captured interface is "+c.said) > said
 		})
 		c.up()
@@ -337,7 +327,7 @@ func TestIngressGoesAndComes(t *testing.T) {
 		w.knock(43001)
 		w.nothingLeaked(s, c.name)
 	}
-	if !g.stderr.wait("a captured interface is up again", 5*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("a captured interface is up again", g.cmd.Done()) {
 		t.Errorf("the log does not say that it is back:\n%s", g.stderr.String())
 	}
 	select {
@@ -379,7 +369,7 @@ func TestEgressGoesAndComes(t *testing.T) {
 	}
 	w.sh("ip link set " + lab.WANIface + " up")
 	w.echo("it is up")
-	_ = live.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = live.SetReadDeadline(testenv.Deadline())
 	back := make([]byte, len("sent while it is down"))
 	if _, err := io.ReadFull(live, back); err != nil || string(back) != "sent while it is down" {
 		t.Errorf("the live flow: %q, %v", back, err)

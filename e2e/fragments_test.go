@@ -14,12 +14,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack/stacktest"
 )
 
@@ -38,14 +38,14 @@ func TestFragmentedClientIsServed(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = wire.Close() })
 
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 			defer cancel()
 			raw, err := w.lab.Dial(ctx, lab.Client, "tcp", server(six))
 			if err != nil {
 				t.Fatalf("connect: %v", err)
 			}
 			defer func() { _ = raw.Close() }()
-			_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = raw.SetDeadline(testenv.Deadline())
 			cert, err := tls.LoadX509KeyPair(filepath.Join(w.dir, "alice.pem"), filepath.Join(w.dir, "alice.key"))
 			if err != nil {
 				t.Fatal(err)

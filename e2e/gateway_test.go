@@ -179,7 +179,7 @@ func (w *world) launch(cmd *lab.Cmd) *gateway {
 			}
 		}
 	})
-	if !g.stderr.wait("ready", 20*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("ready", g.cmd.Done()) {
 		w.t.Fatalf("the gateway did not become ready:\n%s", g.stderr.String())
 	}
 	return g
@@ -198,7 +198,7 @@ func (g *gateway) stop(sig syscall.Signal) {
 	}
 	select {
 	case <-g.cmd.Done():
-	case <-time.After(15 * time.Second):
+	case <-time.After(testenv.Patience()):
 		g.w.t.Errorf("the gateway did not end on %v:\n%s", sig, g.stderr.String())
 		_ = g.cmd.Process.Kill()
 		<-g.cmd.Done()
@@ -228,8 +228,8 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-func (b *logBuffer) wait(word string, timeout time.Duration, gone <-chan struct{}) bool {
-	deadline := time.After(timeout)
+func (b *logBuffer) wait(word string, gone <-chan struct{}) bool {
+	deadline := time.After(testenv.Patience())
 	for {
 		b.mu.Lock()
 		found, more := strings.Contains(b.buf.String(), word), b.more
@@ -260,7 +260,7 @@ func (r record) peer(key string) any {
 // records waits until at least n records are there.
 func (w *world) records(n int) []record {
 	w.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := testenv.Deadline()
 	for {
 		var all []record
 		if b, err := os.ReadFile(filepath.Join(w.dir, "audit.jsonl")); err == nil {
@@ -314,7 +314,7 @@ func (w *world) serveOn(ln net.Listener, serve func(net.Conn)) {
 
 // serveHTTP answers one request with a fixed page, for curl and openssl.
 func serveHTTP(c net.Conn) {
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	br := bufio.NewReader(c)
 	for {
 		line, err := br.ReadString('\n')
@@ -343,7 +343,7 @@ func server(six bool) string {
 // client runs a program in the client's namespace and returns what it said.
 func (w *world) client(stdin string, name string, args ...string) (string, error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	cmd := w.lab.Command(lab.Client, name, args...)
 	cmd.Dir = w.dir

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +31,7 @@ func TestMasqueradeOfTheHost(t *testing.T) {
       to: ["*:443"]
       action: deny`+payRule, ""))
 			for i, six := range []bool{false, true} {
-				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 				c, err := w.lab.Dial(ctx, lab.Client, "tcp", server(six))
 				cancel()
 				if err == nil {
@@ -57,7 +56,7 @@ func TestDestinationNAT(t *testing.T) {
 	for i, c := range []struct{ to, reason string }{{"9443", "port_not_captured"}, {"8443", "no_rule"}, {"80", "port_not_captured"}} {
 		w.sh("nft add table ip hostnat; nft delete table ip hostnat; nft add table ip hostnat; nft 'add chain ip hostnat pre { type nat hook prerouting priority dstnat ; }';" +
 			"nft add rule ip hostnat pre tcp dport 443 dnat to " + lab.ServerAddr(0, false).String() + ":" + c.to)
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 		conn, err := w.lab.Dial(ctx, lab.Client, "tcp", server(false))
 		cancel()
 		if err == nil {
@@ -119,11 +118,7 @@ func TestNothingPassesBehindHeaders(t *testing.T) {
 	}
 	open := watch()
 	send()
-	for deadline := time.Now().Add(10 * time.Second); open.Count() < 10; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the sniffer sees %d packets where nothing is in the way", open.Count())
-		}
-	}
+	testenv.Eventually(t, "the sniffer sees 10 packets where nothing is in the way", func() bool { return open.Count() >= 10 }, func() any { return open.Count() })
 	if out, err := w.command("guard", "-c", config).CombinedOutput(); err != nil {
 		t.Fatalf("guard: %v\n%s", err, out)
 	}

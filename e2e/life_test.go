@@ -71,9 +71,9 @@ func newSystemd(t *testing.T, path string) *systemd {
 }
 
 // wait reads until the word comes.
-func (s *systemd) wait(word string, timeout time.Duration) {
+func (s *systemd) wait(word string) {
 	s.t.Helper()
-	_ = s.conn.SetReadDeadline(time.Now().Add(timeout))
+	_ = s.conn.SetReadDeadline(testenv.Deadline())
 	buf := make([]byte, 1000)
 	for {
 		n, err := s.conn.Read(buf)
@@ -116,9 +116,9 @@ func TestLifeUnprivileged(t *testing.T) {
 			t.Logf("gateway said:\n%s", g.stderr.String())
 		}
 	}()
-	sd.wait("READY=1", 20*time.Second)
+	sd.wait("READY=1")
 	for range 3 {
-		sd.wait("WATCHDOG=1", 5*time.Second)
+		sd.wait("WATCHDOG=1")
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 	if err != nil {
@@ -147,14 +147,14 @@ func TestLifeUnprivileged(t *testing.T) {
 	if out, err := w.unprivileged("reload", "--socket", w.socket()).CombinedOutput(); err != nil {
 		t.Fatalf("reload: %v\n%s", err, out)
 	}
-	sd.wait("RELOADING=1\nMONOTONIC_USEC=", 5*time.Second)
-	sd.wait("READY=1", 5*time.Second)
+	sd.wait("RELOADING=1\nMONOTONIC_USEC=")
+	sd.wait("READY=1")
 	w.echo("after the reload")
 
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	sd.wait("STOPPING=1", 5*time.Second)
+	sd.wait("STOPPING=1")
 	g.stop(syscall.SIGTERM)
 	if strings.Contains(g.stderr.String(), "Landlock") {
 		t.Errorf("not restricted:\n%s", g.stderr.String())
@@ -203,7 +203,7 @@ func TestAuditDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.stop(syscall.SIGTERM)
-	if !g.stderr.wait("ready", 20*time.Second, cmd.Done()) {
+	if !g.stderr.wait("ready", cmd.Done()) {
 		t.Fatal(g.stderr.String())
 	}
 	w.echo("with room")
@@ -220,7 +220,7 @@ func TestAuditDiskFull(t *testing.T) {
 	}
 	_ = f.Close()
 	// The records fill the last block of their own file, and then no more.
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := testenv.Deadline()
 	for !strings.Contains(g.stderr.String(), "audit records cannot be written") {
 		if time.Now().After(deadline) {
 			t.Fatalf("never said:\n%s", g.stderr.String())
@@ -237,7 +237,7 @@ func TestAuditDiskFull(t *testing.T) {
 	if err := os.Remove(filepath.Join(disk, "ballast")); err != nil {
 		t.Fatal(err)
 	}
-	if !g.stderr.wait("audit records are written again", 10*time.Second, cmd.Done()) {
+	if !g.stderr.wait("audit records are written again", cmd.Done()) {
 		t.Fatal(g.stderr.String())
 	}
 	w.echo("with room again")

@@ -26,7 +26,7 @@ func TestOlderListOverARestart(t *testing.T) {
 	w.config(payRule, "admin: {socket: admin.sock}\nstate: state")
 	config := w.rewrite("roots: ca.pem", "roots: ca.pem, crl: [staff.crl], revocation: soft")
 	g := w.start(config)
-	w.until("a copy", func() bool {
+	testenv.Eventually(w.t, "a copy", func() bool {
 		all, _ := filepath.Glob(filepath.Join(w.dir, "state", "lists", "*.crl"))
 		return len(all) == 1
 	})

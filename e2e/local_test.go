@@ -102,15 +102,15 @@ func (w *world) knockHere(s *localService, sport uint16) {
 		if err := w.lab.SendRaw(lab.Client, packets...); err != nil {
 			w.t.Fatal(err)
 		}
-		if got := w.plainHere(dst); strings.Contains(got, "served here") {
+		if got := w.plainHere(dst, 300*time.Millisecond); strings.Contains(got, "served here") {
 			w.t.Errorf("%s: %q without a certificate", dst, got)
 		}
 	}
 }
 
-// plainHere asks without TLS and returns the answer.
-func (w *world) plainHere(dst netip.AddrPort) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+// plainHere asks without TLS and returns the answer; connect is how long it tries.
+func (w *world) plainHere(dst netip.AddrPort, connect time.Duration) string {
+	ctx, cancel := context.WithTimeout(context.Background(), connect)
 	defer cancel()
 	c, err := w.lab.Dial(ctx, lab.Client, "tcp", dst.String())
 	if err != nil {
@@ -151,7 +151,7 @@ func TestLocalService(t *testing.T) {
 	s := w.serveHere(port)
 	other := w.serveHere(9443) // not captured, as admin.metrics would be
 	config := w.config(payRule, "")
-	if got := w.plainHere(s.addresses[0]); !strings.Contains(got, "served here") {
+	if got := w.plainHere(s.addresses[0], testenv.Patience()); !strings.Contains(got, "served here") {
 		t.Fatalf("without a gateway: %q", got)
 	}
 	s.direct.Store(0)
@@ -173,7 +173,7 @@ func TestLocalService(t *testing.T) {
 	}
 	w.noneHere(s, "running")
 	for _, dst := range other.addresses {
-		if got := w.plainHere(dst); !strings.Contains(got, "served here") {
+		if got := w.plainHere(dst, testenv.Patience()); !strings.Contains(got, "served here") {
 			t.Errorf("a port that is not captured, %s: %q", dst, got)
 		}
 	}
@@ -193,7 +193,7 @@ func TestLocalService(t *testing.T) {
 		t.Fatalf("release: %v\n%s", err, out)
 	}
 	for _, dst := range s.addresses {
-		if got := w.plainHere(dst); !strings.Contains(got, "served here") {
+		if got := w.plainHere(dst, testenv.Patience()); !strings.Contains(got, "served here") {
 			t.Errorf("released, %s: %q", dst, got)
 		}
 	}

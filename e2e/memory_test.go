@@ -60,7 +60,7 @@ func (w *world) startBinary(path, config string) *gateway {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { g.stop(syscall.SIGTERM) })
-	if !g.stderr.wait("ready", 20*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("ready", g.cmd.Done()) {
 		w.t.Fatalf("not ready:\n%s", g.stderr.String())
 	}
 	return g

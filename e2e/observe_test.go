@@ -18,7 +18,7 @@ import (
 // tcp connects in the client's namespace.
 func (w *world) tcp(addr string) net.Conn {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	c, err := w.lab.Dial(ctx, lab.Client, "tcp", addr)
 	if err != nil {

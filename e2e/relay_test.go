@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // dialTLS connects as alice from the client's namespace.
@@ -27,7 +28,7 @@ func (w *world) dialTLS(six bool, cfg *tls.Config) (*tls.Conn, error) {
 // dialTLSTo is dialTLS to another destination.
 func (w *world) dialTLSTo(to string, cfg *tls.Config) (*tls.Conn, error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	raw, err := w.lab.Dial(ctx, lab.Client, "tcp", to)
 	if err != nil {
@@ -139,7 +140,7 @@ func TestTruncationIsPassedOnAsReset(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	seen := make(chan error, 2)
 	w.origin(server(false), func(c net.Conn) {
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(testenv.Deadline())
 		_, err := io.Copy(io.Discard, c)
 		seen <- err
 	})
@@ -186,7 +187,7 @@ func TestDrain(t *testing.T) {
 	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if !g.stderr.wait("draining", 5*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("draining", g.cmd.Done()) {
 		t.Fatalf("no word of draining:\n%s", g.stderr.String())
 	}
 	if c, err := w.dialTLS(false, nil); err == nil {
@@ -199,7 +200,7 @@ func TestDrain(t *testing.T) {
 		t.Error("a flow outlived the drain deadline")
 	}
 	<-g.cmd.Done()
-	if took := time.Since(begin); took < 2*time.Second || took > 10*time.Second {
+	if took := time.Since(begin); took < 2*time.Second || took > testenv.Patience() {
 		t.Errorf("drained in %v, the deadline is 3s", took)
 	}
 	ends := map[string]int{}

@@ -155,13 +155,13 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if !g.stderr.wait("reloaded", 5*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("reloaded", g.cmd.Done()) {
 		t.Fatalf("SIGHUP did not reload:\n%s", g.stderr.String())
 	}
 	works("third", 4)
 
 	w.config(reloadRule("fourth", "alice.example"), more)
-	if !g.stderr.wait("a file of the configuration has changed", 10*time.Second, g.cmd.Done()) {
+	if !g.stderr.wait("a file of the configuration has changed", g.cmd.Done()) {
 		t.Fatalf("a changed file was not seen:\n%s", g.stderr.String())
 	}
 	time.Sleep(200 * time.Millisecond)

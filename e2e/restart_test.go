@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // attempt is one connection that a client tried.
@@ -102,7 +103,7 @@ func TestRestartCost(t *testing.T) {
 				}
 			}
 			t.Logf("%s: %d of %d connections failed; the last of them began %v after the first", c.name, failed, len(all), last.Sub(first).Round(time.Millisecond))
-			if failed == len(all) || last.Sub(first) > 10*time.Second {
+			if failed == len(all) || last.Sub(first) > testenv.Patience() {
 				t.Error("the gateway does not come back")
 			}
 			w.nothingLeaked(s, c.name)

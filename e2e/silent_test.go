@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
@@ -20,11 +19,11 @@ func TestWrongInterfaceIsTold(t *testing.T) {
 	g := w.start(config)
 	w.knock(43001)
 	want := "captured ports arrive on " + lab.LANIface + ", which is not captured"
-	w.until("status names the interface", func() bool {
+	testenv.Eventually(w.t, "status names the interface", func() bool {
 		out, err := w.sslgate("status", "--socket", w.socket())
 		return err == nil && strings.Contains(out, want) && strings.Contains(out, "interface_not_captured")
 	})
-	if !g.stderr.wait(want, 0, g.cmd.Done()) {
+	if !g.stderr.wait(want, g.cmd.Done()) {
 		t.Error("the log does not name it")
 	}
 	if ready := w.get9440(token, "/v1/ready"); !strings.Contains(ready, want) {
@@ -61,7 +60,7 @@ func TestHostChangesAreTold(t *testing.T) {
 			}
 			return strings.Join(strings.Fields(out), " ")
 		}
-		eventually(t, c.says, func() bool { return strings.Contains(status(), c.says) })
+		testenv.Eventually(t, c.says, func() bool { return strings.Contains(status(), c.says) })
 		out := status()
 		if !strings.Contains(out, "not ready") || !strings.Contains(out, c.fix) {
 			t.Errorf("%s: %s", c.fault, out)
@@ -73,16 +72,6 @@ func TestHostChangesAreTold(t *testing.T) {
 		_, fix, _ = strings.Cut(fix, "`")
 		fix, _, _ = strings.Cut(fix, "`")
 		w.sh(fix)
-		eventually(t, "mended: "+c.fault, func() bool { return !strings.Contains(status(), c.says) })
-	}
-}
-
-// eventually polls for what is looked at every five seconds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
+		testenv.Eventually(t, "mended: "+c.fault, func() bool { return !strings.Contains(status(), c.says) })
 	}
 }

@@ -115,7 +115,7 @@ func sourceWorld(t *testing.T) *world {
 // reach connects to a destination of sourceRules as its rule wants it.
 func (w *world) reach(i int, six bool) (net.Conn, error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	raw, err := w.lab.Dial(ctx, lab.Client, "tcp", netip.AddrPortFrom(lab.ServerAddr(i, six), port).String())
 	if err != nil || i == 1 {
@@ -184,7 +184,7 @@ func TestDestinationSeesTheClient(t *testing.T) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 	defer cancel()
 	conn, err := w.lab.Dial(ctx, lab.Client, "tcp", lab.ServerAddr(5, false).String()+":8443")
 	if err != nil {
@@ -246,7 +246,7 @@ func TestClientSourceKilled(t *testing.T) {
 	before := w.hostAll()
 	for _, six := range []bool{false, true} {
 		w.origin(server(six), func(c net.Conn) {
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetDeadline(testenv.Deadline())
 			_, _ = io.WriteString(c, c.RemoteAddr().(*net.TCPAddr).IP.String()+"\n")
 			for block := bytes.Repeat([]byte("secret!\n"), 4096); ; { // without an end
 				if _, err := c.Write(block); err != nil {
@@ -412,7 +412,7 @@ func TestClientSourceUnprivileged(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.stop(syscall.SIGTERM)
-	if !g.stderr.wait("ready", 20*time.Second, cmd.Done()) {
+	if !g.stderr.wait("ready", cmd.Done()) {
 		t.Fatalf("not ready:\n%s", g.stderr.String())
 	}
 	for _, six := range []bool{false, true} {

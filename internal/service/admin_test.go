@@ -17,6 +17,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // reply is the head of an answer whose body was read.
@@ -42,7 +43,7 @@ func (h *house) ask(method, path string, body string, change func(*http.Request)
 		change(req)
 	}
 	tr := &http.Transport{DisableKeepAlives: true}
-	resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Do(req)
+	resp, err := (&http.Client{Transport: tr, Timeout: testenv.Patience()}).Do(req)
 	if err != nil {
 		h.t.Fatalf("%s %s: %v", method, path, err)
 	}
@@ -63,7 +64,7 @@ func TestFlowsLiveAndEnded(t *testing.T) {
 	defer c.Close()
 	flows, _, err := h.api.Flows(ctx, admin.Filter{Rule: "pay"}, 0)
 	// Bytes are counted after they were written on: the echo may be quicker.
-	for i := 0; i < 500 && err == nil && len(flows) == 1 && flows[0].BytesUp+flows[0].BytesDown < 10; i++ {
+	for end := testenv.Deadline(); time.Now().Before(end) && err == nil && len(flows) == 1 && flows[0].BytesUp+flows[0].BytesDown < 10; {
 		time.Sleep(5 * time.Millisecond)
 		flows, _, err = h.api.Flows(ctx, admin.Filter{Rule: "pay"}, 0)
 	}
@@ -319,18 +320,14 @@ func TestReloadReadinessDrain(t *testing.T) {
 	if resp, body := h.ask("POST", "/v1/drain", "", nil); resp.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", resp.Status, body)
 	}
-	for deadline := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if r, code := ready(); code == 503 && strings.Contains(strings.Join(r.Reasons, " "), "draining") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("a draining gateway says that it is ready")
-		}
-	}
+	testenv.Eventually(t, "a draining gateway says so", func() bool {
+		r, code := ready()
+		return code == 503 && strings.Contains(strings.Join(r.Reasons, " "), "draining")
+	})
 	_ = c.Close()
 	select {
 	case <-h.ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Fatal("the gateway does not stop when it is drained")
 	}
 	if !h.asked.Load() {

@@ -190,7 +190,7 @@ func (b *browser) eval(expression string) any {
 // until waits for an expression to be true.
 func (b *browser) until(expression string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := testenv.Deadline(); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		// A page that is still loading lacks its elements.
 		if b.eval("(() => { try { return !!("+expression+") } catch { return false } })()") == true {
 			return

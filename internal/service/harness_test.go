@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -24,6 +25,7 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/stack/stacktest"
@@ -233,13 +235,13 @@ func (h *house) origin() string {
 // connection.
 func (h *house) connect(name string, withCert bool, lax ...bool) (*tls.Conn, error) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	raw, err := h.client.Dial(ctx, houseServer)
 	if err != nil {
 		return nil, err
 	}
-	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetDeadline(testenv.Deadline())
 	cfg := &tls.Config{RootCAs: h.ca.Pool(), ServerName: name}
 	if withCert {
 		cert := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}})).TLS()
@@ -284,15 +286,12 @@ func (h *house) bad() {
 // finished waits until so many flows have.
 func (h *house) finished(n uint64) {
 	h.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	testenv.Eventually(h.t, fmt.Sprintf("%d flows have finished", n), func() bool {
 		p := h.s.Policy(0)
 		sum := p.Default.Refused + p.Default.Failed
 		for _, r := range p.Rules {
 			sum += r.Hits.Allowed + r.Hits.Refused + r.Hits.Failed
 		}
-		if sum >= n {
-			return
-		}
-	}
-	h.t.Fatalf("no %d flows have finished: %+v", n, h.s.Policy(0))
+		return sum >= n
+	}, func() any { return h.s.Policy(0) })
 }

@@ -45,7 +45,7 @@ func TestNotify(t *testing.T) {
 		`^STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=40000000$`,
 	} {
 		buf := make([]byte, 1000)
-		_ = ln.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = ln.SetReadDeadline(testenv.Deadline())
 		got, err := ln.Read(buf)
 		if err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/tun/tuntest"
 )
@@ -185,7 +186,7 @@ func (h *house) metric(line string) {
 	h.t.Helper()
 	re := regexp.MustCompile(`(?m)^` + line)
 	var text []byte
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := testenv.Deadline(); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if _, text = h.ask("GET", "/metrics", "", nil); re.Match(text) {
 			return
 		}
@@ -196,16 +197,12 @@ func (h *house) metric(line string) {
 
 func (h *house) await(cond func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Fatalf("never: %+v", h.s.stack.Stats())
-		}
-	}
+	testenv.Eventually(h.t, "what this line waits for", cond, func() any { return h.s.stack.Stats() })
 }
 
 func (h *house) refusedSYN() {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	if c, err := h.client.Dial(ctx, houseServer); err == nil {
 		_ = c.Close()
@@ -236,7 +233,7 @@ func (h *house) synFlood() {
 // say opens a flow, says so much and is silent then.
 func (h *house) say(b []byte) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	c, err := h.client.Dial(ctx, houseServer)
 	if err != nil {
@@ -276,14 +273,14 @@ func (*firstWrite) SetWriteDeadline(time.Time) error { return nil }
 func (h *house) longChain() {
 	h.t.Helper()
 	cert := testpki.Must(h.ca.LongChain(testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}}, 3)).TLS()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	raw, err := h.client.Dial(ctx, houseServer)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	defer raw.Close()
-	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetDeadline(testenv.Deadline())
 	conn := tls.Client(raw, &tls.Config{
 		RootCAs: h.ca.Pool(), ServerName: "pay.example",
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil },

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // says has a live flow say something and hear it.
 func (h *house) says(c *tls.Conn, when string) {
 	h.t.Helper()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	if _, err := c.Write([]byte("still")); err != nil {
 		h.t.Errorf("%s: %v", when, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/memory"
 )
 
@@ -35,7 +36,7 @@ func TestMemoryIsSeen(t *testing.T) {
 			t.Errorf("no part %s", name)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); m.Resident == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := testenv.Deadline(); m.Resident == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		st, err := h.api.Status(context.Background())
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 type openAPI struct {
@@ -106,7 +108,7 @@ func TestServerIsAsDescribed(t *testing.T) {
 	_ = h.good().Close()
 	h.bad()
 	h.finished(2)
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: testenv.Patience(), Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(h.dir, "a.sock"))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -88,7 +89,7 @@ func (h *house) follow(path string, begun chan<- struct{}) error {
 	req.Header.Set("Authorization", "Bearer "+houseToken)
 	tr := &http.Transport{}
 	defer tr.CloseIdleConnections()
-	res, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Do(req)
+	res, err := (&http.Client{Transport: tr, Timeout: testenv.Patience()}).Do(req)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func TestReloadOfTheToken(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Error("who had the old token reads on")
 	}
 }

@@ -15,13 +15,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
 // flowOf makes a live flow with the certificate.
 func (h *house) flowOf(c *testpki.Cert) (*tls.Conn, error) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	raw, err := h.client.Dial(ctx, houseServer)
 	if err != nil {
@@ -66,7 +67,7 @@ func TestLiveFlowEndsWhenRevoked(t *testing.T) {
 	if _, err := ofBad.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("the flow of the revoked one ended with %v, want a reset", err)
 	}
-	if d := time.Since(from); d > 5*time.Second {
+	if d := time.Since(from); d > testenv.Scaled(8*time.Second) {
 		t.Errorf("it took %s", d)
 	}
 	_ = ofBad.Close()
@@ -76,7 +77,7 @@ func TestLiveFlowEndsWhenRevoked(t *testing.T) {
 	if _, err := ofShort.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("the flow of the expired one ended with %v, want a reset", err)
 	}
-	if d := time.Since(short.Cert.NotAfter); d > 5*time.Second {
+	if d := time.Since(short.Cert.NotAfter); d > testenv.Scaled(8*time.Second) {
 		t.Errorf("it ended %s after its certificate", d)
 	}
 	_ = ofShort.Close()
@@ -105,15 +106,10 @@ func TestStatusOfRevocation(t *testing.T) {
 	}
 	until := func(what string, ok func(admin.Status, admin.AuthorityRevocation) bool) admin.Status {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			s, a := status()
-			if ok(s, a) {
-				return s
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %+v", what, a)
-			}
-		}
+		var s admin.Status
+		var a admin.AuthorityRevocation
+		testenv.Eventually(t, what, func() bool { s, a = status(); return ok(s, a) }, func() any { return a })
+		return s
 	}
 	exchange := func(text []byte) {
 		t.Helper()
@@ -194,11 +190,9 @@ func TestLiveFlowEndsWhenDestinationRevoked(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("the flow ended with %v, want a reset", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); h.seen.FilterField(zap.String("reason", "destination_certificate_revoked")).Len() == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing is logged of it")
-		}
-	}
+	testenv.Eventually(t, "it is logged", func() bool {
+		return h.seen.FilterField(zap.String("reason", "destination_certificate_revoked")).Len() > 0
+	})
 	if _, err := h.flowOf(testpki.Must(h.ca.Issue(testpki.Leaf{CN: "good"}))); err == nil {
 		t.Error("a new flow reaches the revoked destination")
 	}

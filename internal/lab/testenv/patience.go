@@ -127,3 +127,10 @@ func Settled[T comparable](t testing.TB, what string, look func() T) T {
 	}, func() any { return last })
 	return last
 }
+
+// Scaled is a time that a fast machine keeps, on this one: a bound that belongs to
+// what is tested, as that something ends within five seconds, grows as the patience
+// does.
+func Scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * Patience().Seconds() / basePatience.Seconds())
+}

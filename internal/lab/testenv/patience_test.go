@@ -23,6 +23,9 @@ func TestPatienceScales(t *testing.T) {
 	if p := Patience(); p < basePatience || p != Patience() {
 		t.Errorf("patience of %v, then %v", p, Patience())
 	}
+	if d := Scaled(10 * time.Second); d != Patience()/3 {
+		t.Errorf("scaled: %v with a patience of %v", d, Patience())
+	}
 	if took := measure(); took <= 0 {
 		t.Errorf("the work took %v", took)
 	}
