@@ -89,6 +89,7 @@ func sumOf(r io.Reader) ([32]byte, error) {
 // with offload and without, small, usual and large packets, bypassed, with TLS
 // towards the client and with TLS on both sides, both versions.
 func TestBulkMatrix(t *testing.T) {
+	testenv.Slow(t)
 	const size = 1<<20 + 12345
 	var seed uint64
 	for _, offload := range []bool{true, false} {

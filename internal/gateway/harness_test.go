@@ -1,15 +1,16 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -238,8 +239,9 @@ func mtls() policy.Spec {
 
 // recordBuffer collects the audit records.
 type recordBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	buf  bytes.Buffer // what all has not read
+	read []rec
 }
 
 func (b *recordBuffer) Write(p []byte) (int, error) {
@@ -256,29 +258,28 @@ func (b *recordBuffer) all(t testing.TB) []rec {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var all []rec
-	sc := bufio.NewScanner(bytes.NewReader(b.buf.Bytes()))
-	sc.Buffer(nil, 1<<20)
-	for sc.Scan() {
+	for {
+		end := bytes.IndexByte(b.buf.Bytes(), '\n')
+		if end < 0 {
+			return slices.Clone(b.read)
+		}
 		var r rec
-		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
+		if err := json.Unmarshal(b.buf.Next(end+1), &r); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, r)
+		b.read = append(b.read, r)
 	}
-	return all
 }
 
 // record returns the n-th record (from 1) once it is there.
 func (h *house) record(n int) rec {
 	h.t.Helper()
-	for deadline := testenv.Deadline(); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if all := h.records.all(h.t); len(all) >= n {
-			return all[n-1]
-		}
-	}
-	h.t.Fatalf("no record %d: %v", n, h.records.all(h.t))
-	return nil
+	var all []rec
+	testenv.Eventually(h.t, fmt.Sprintf("record %d", n), func() bool {
+		all = h.records.all(h.t)
+		return len(all) >= n
+	}, func() any { return all })
+	return all[n-1]
 }
 
 // settingsOf are those in force.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
@@ -171,6 +172,7 @@ func (forever) Put(string, *tls.ClientSessionState)          {}
 // What a flow is said to hold is what it holds, within a factor: measured on the
 // heap, for strangers at each stage and for clients that were let through.
 func TestHeldIsMeasured(t *testing.T) {
+	testenv.Slow(t)
 	const flows = 40
 	spec := mtls()
 	spec.Rules = append([]policy.RuleSpec{{Name: "by", To: []string{bypassedAddr.String()}, SNI: []string{bypassed}, Action: "bypass"}}, spec.Rules...)

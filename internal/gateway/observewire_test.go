@@ -237,6 +237,7 @@ func TestWireIsDeterministic(t *testing.T) {
 // and hellos, with the real engine, on both legs. What would not be allowed is
 // noted for the very reason it is refused for.
 func TestObserveChangesNoByte(t *testing.T) {
+	testenv.Slow(t)
 	w := newWireHouse(t)
 	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "other"}))
 	certs := map[string][]tls.Certificate{

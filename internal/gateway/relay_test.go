@@ -84,6 +84,7 @@ func TestEndsArePassedOn(t *testing.T) {
 }
 
 func TestIdleAndDrain(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, mtls(), nil, func(c *Config) { c.Limits.Idle = 1500 * time.Millisecond })
 	conn, err := h.tlsClient(server4, h.alice(), nil)
 	if err != nil {

@@ -93,6 +93,7 @@ func TestSlowHandshakesHoldNobodyUp(t *testing.T) {
 // Beyond the queue a handshake is refused with a RST and a record; one that
 // waits longer than the whole handshake may take is, too.
 func TestHandshakeLimit(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, mtls(), nil, limited(Limits{Handshakes: 1, HandshakesPerClient: 1, HandshakesPerSecond: 1000}))
 	first := h.slow(server4)
 	defer first.Reset()
@@ -155,6 +156,7 @@ func TestHandshakesPerSecond(t *testing.T) {
 
 // A flow that is ended while it waits gives its place up.
 func TestEndWhileWaiting(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, mtls(), nil, limited(Limits{Handshakes: 1, HandshakesPerClient: 1, HandshakesPerSecond: 1000}))
 	defer h.slow(server4).Reset()
 	waitUntil(t, func() bool { return h.gw.Handshakes().InFlight == 1 })

@@ -94,6 +94,7 @@ func TestRefuseWhileUnrecorded(t *testing.T) {
 }
 
 func TestBlockWhileUnrecorded(t *testing.T) {
+	t.Parallel()
 	h, s := unrecorded(t, audit.Block)
 	for range 2 { // one in the writer's hand, one in the queue
 		if err := h.one(t); err != nil {

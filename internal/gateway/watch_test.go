@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -42,6 +43,7 @@ func silent(c net.Conn) {
 // Who holds a flow open and takes nothing, or sends nothing after the other
 // side has closed, is ended with a reason of its own; who is only slow is not.
 func TestHoldersAreEnded(t *testing.T) {
+	testenv.Slow(t)
 	// More than the client's receive buffer, less than that and our send
 	// buffer together: no write of the relay ever waits.
 	fit := make([]byte, 900<<10)
@@ -111,6 +113,7 @@ func TestHoldersAreEnded(t *testing.T) {
 		{"nobody sends", Limits{Idle: 300 * time.Millisecond}, silent, nil, reason.EndIdle},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			h := newHouse(t, mtls(), func(conn net.Conn) {
 				_, _ = io.ReadFull(conn, make([]byte, 2))
 				c.origin(conn)

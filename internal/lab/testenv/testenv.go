@@ -48,3 +48,12 @@ func Tool(t testing.TB, name string) string {
 	}
 	return path
 }
+
+// Slow skips a test that takes seconds where only the quick ones are asked for
+// (go test -short, scripts/test --quick). The whole run never skips it.
+func Slow(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long: runs without -short")
+	}
+}
