@@ -130,6 +130,7 @@ func TestNothingPassesWhenOthersMeddle(t *testing.T) {
 	}
 	for _, m := range meddling {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel() // in namespaces of its own; it waits most of the time
 			w := newWorld(t, lab.Options{})
 			w.origin(server(false), serveEcho)
 			w.origin(server(true), serveEcho)
