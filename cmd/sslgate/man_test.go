@@ -15,6 +15,7 @@ import (
 
 // Every command has a page, and man finds nothing wrong with it.
 func TestManPages(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), []string{"man", dir}, nil, &out, &errs); code != 0 {

@@ -27,6 +27,7 @@ import (
 // Each limit of the table in docs/operating.md that is met has its metric
 // while that lasts, and its line in the log.
 func TestLimitsAreToldOf(t *testing.T) {
+	testenv.Slow(t)
 	for _, c := range []struct {
 		name, limits, log, metric string
 		keys                      string // that lines of the log have, besides

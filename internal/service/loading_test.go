@@ -30,6 +30,7 @@ func (h *house) says(c *tls.Conn, when string) {
 // Reloads that are refused, for want of memory, for the size of what they would
 // read, because the gateway stops: live flows go on, and nothing stays borrowed.
 func TestRefusedReloadCostsNothing(t *testing.T) {
+	testenv.Slow(t)
 	h := newHouse(t)
 	h.asWritten("")
 	flow := h.good()
@@ -103,6 +104,7 @@ func TestRefusedReloadCostsNothing(t *testing.T) {
 
 // A list for which there is no room is said, and no flow ends for it.
 func TestListWithoutRoom(t *testing.T) {
+	testenv.Slow(t)
 	h := newHouse(t)
 	flow := h.good()
 	defer flow.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -27,6 +28,7 @@ const evil = "<img src=x onerror=alert(1)>\u202e\x1b[31m</td><script>alert(2)</s
 // live and refused flows, draws one, is used by keyboard alone, runs nothing
 // that a peer sent and takes its colours from the user.
 func TestPage(t *testing.T) {
+	testenv.Slow(t)
 	h := newHouse(t)
 	b := newBrowser(t)
 	live := h.good()
@@ -129,6 +131,7 @@ func TestPage(t *testing.T) {
 // A rule that is only observed and a shadow policy: the page and the interface
 // say what either would have refused, by rule and reason.
 func TestPageShadowAndWould(t *testing.T) {
+	testenv.Slow(t)
 	h := newHouse(t, func(h *house) {
 		observed := strings.Replace(houseConfig, "    - name: pay\n", "    - name: pay\n      mode: observe\n", 1)
 		h.put("sslgate.yaml", 0o644, []byte(observed+"shadow: shadow.yaml\n"))
@@ -190,6 +193,7 @@ func TestPageShadowAndWould(t *testing.T) {
 // Of many rules the page draws those with flows and says how many it leaves
 // out; the interface gives all of them, or as many as it is asked for.
 func TestPageManyRules(t *testing.T) {
+	testenv.Slow(t)
 	const rules = 400
 	h := newHouse(t, func(h *house) {
 		var b strings.Builder

@@ -18,6 +18,7 @@ import (
 // steps beside them, the page stays alive and shows both, and the gateway sends
 // it a bounded number of bounded boards.
 func TestPageUnderLoad(t *testing.T) {
+	testenv.Slow(t)
 	h := newHouse(t)
 	b := newBrowser(t)
 	b.look("light", 1280, 1400)

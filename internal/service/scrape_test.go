@@ -179,6 +179,7 @@ func TestMetricsWithCurlAndOpenSSL(t *testing.T) {
 // eight places, and others are not kept out; from many it is all there are, and
 // those beyond it are closed at once.
 func TestMetricsSilentCallers(t *testing.T) {
+	testenv.Slow(t)
 	h := scraped(t)
 	port := h.s.scrapes.Port()
 	silent := func(host byte) net.Conn {
