@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -117,6 +118,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestManyFlowsLeaveNothing(t *testing.T) {
+	testenv.Slow(t)
 	const flows, workers = 2000, 50
 	l := newLab(t, 1500, true, stack.Config{Handler: &handler{handle: echo}, TimeWait: 100 * time.Millisecond})
 	var wg sync.WaitGroup

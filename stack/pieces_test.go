@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -14,6 +15,7 @@ import (
 // memory for, whatever few bytes they are. When it reads, all arrives; when the
 // connection ends meanwhile, the write does.
 func TestSmallWritesAreBounded(t *testing.T) {
+	testenv.Slow(t)
 	const pending = 16*512 + 512 // stack.maxPending, and those after the last mark
 	for _, end := range []string{"read", "reset", "deadline"} {
 		t.Run(end, func(t *testing.T) {

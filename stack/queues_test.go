@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/stack/stacktest"
 	"github.com/sslgate/sslgate/tun/tuntest"
@@ -24,6 +25,7 @@ func newLabOf(t testing.TB, queues int, offload bool, cfg stack.Config) *lab {
 
 // Flows use all queues, each its own, and what goes in comes out.
 func TestQueues(t *testing.T) {
+	testenv.Slow(t)
 	for _, queues := range []int{2, 3} {
 		for _, offload := range []bool{false, true} {
 			for _, all := range []bool{false, true} {
@@ -81,6 +83,7 @@ func sumOf(ns []uint64) (sum uint64) {
 // The fragments of one packet come by different queues. Those of a kernel do not:
 // without ports they have one hash.
 func TestQueuesOfFragments(t *testing.T) {
+	testenv.Slow(t)
 	for _, dst := range []netip.AddrPort{server4, server6} {
 		l := newLabOf(t, 2, false, stack.Config{Handler: &handler{handle: echo}})
 		var id, cut atomic.Uint32

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/stack/stacktest"
 )
@@ -235,6 +236,7 @@ func TestFragmentsRefused(t *testing.T) {
 // Fragments that never fit take bounded memory, go away, and do no harm to a
 // flow or to another client whose packets come in fragments.
 func TestFragmentFlood(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel() // waits for fragments to time out
 	l := newLab(t, 1500, false, stack.Config{Handler: &handler{handle: echo}})
 	old := l.dial(server6)
@@ -281,6 +283,7 @@ func TestFragmentFlood(t *testing.T) {
 
 // Condemned packets take no data, and only for a time.
 func TestFragmentOverlapFlood(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel() // waits for fragments to time out
 	l := newLab(t, 1500, false, stack.Config{Handler: &handler{handle: echo}})
 	big := ipPacket(client4, server4.Addr(), 6, make([]byte, 65000))

@@ -5,11 +5,14 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // The answer is whole for a client, too, that takes nothing for longer than
 // bareGrace: what waits for it is under way.
 func TestSlowReaderAfterABareEnd(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	h, origins := endsHouse(t, "terminated")
 	raw := h.dial(server4)

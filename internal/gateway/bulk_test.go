@@ -156,6 +156,7 @@ const heldMax = 4<<20 + bufferHuge + 2*(6<<20) + 8<<20
 // A receiver that stops stops the sender, on either side, plain or TLS, and
 // holds a bounded number of bytes meanwhile. When it goes on, all arrives.
 func TestBackPressure(t *testing.T) {
+	testenv.Slow(t)
 	const size = 64 << 20
 	for _, way := range []string{"bypass", "terminated", "re-encrypted"} {
 		for _, up := range []bool{true, false} {

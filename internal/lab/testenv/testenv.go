@@ -19,9 +19,13 @@ func Missing(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// Root skips unless the test runs as root.
+// Root skips unless the test runs as root, and where only the quick tests are asked
+// for (go test -short): none of them needs root.
 func Root(t testing.TB) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs root: runs without -short")
+	}
 	if os.Geteuid() != 0 {
 		Missing(t, "needs root: run scripts/test as root")
 	}
