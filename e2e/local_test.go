@@ -117,7 +117,7 @@ func (w *world) plainHere(dst netip.AddrPort, connect time.Duration) string {
 		return err.Error()
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(max(connect, 2*time.Second)))
 	_, _ = io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
 	got, _ := io.ReadAll(c)
 	return string(got)

@@ -2,9 +2,12 @@ package tun
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -23,8 +26,9 @@ func (l *lab) oneArmed() {
 
 // redirects sends packets that the gateway forwards by the interface they came in
 // by, and returns the redirects that the client is sent. Each is from an address of
-// its own, for the kernel bounds the redirects to each.
-func (l *lab) redirects(back *sniffer, gwIf string) []string {
+// its own, for the kernel bounds the redirects to each. It waits until there is one
+// of both protocols if both, and for one that should not come if not.
+func (l *lab) redirects(back *sniffer, gwIf string, both bool) []string {
 	mac := strings.Fields(l.client.run("ip -br link show c0"))[2]
 	l.sport++
 	src4, src6 := fmt.Sprintf("10.0.1.%d", 10+l.sport%200), fmt.Sprintf("fd00:1::%x", l.sport)
@@ -35,7 +39,14 @@ func (l *lab) redirects(back *sniffer, gwIf string) []string {
 		packet{src: src6, dst: "fd00:9::9", proto: unix.IPPROTO_UDP, sport: 100, dport: 53}.bytes())
 	l.leaked("g0")
 	var got []string
-	for quiet := time.After(50 * time.Millisecond); ; {
+	patience := 50 * time.Millisecond
+	if both {
+		patience = testenv.Patience()
+	}
+	for quiet := time.After(patience); ; {
+		if both && slices.Contains(got, "protocol 1") && slices.Contains(got, "protocol 58") {
+			return got
+		}
 		select {
 		case p := <-back.got:
 			i := parse(p)
@@ -55,13 +66,13 @@ func TestNoRedirects(t *testing.T) {
 	l.oneArmed()
 	back := newSniffer(t, l.client, "c0")
 	l.gw.run("sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.g0.send_redirects=1")
-	if got := strings.Join(l.redirects(back, "g0"), " "); !strings.Contains(got, "protocol 1") || !strings.Contains(got, "protocol 58") {
+	if got := strings.Join(l.redirects(back, "g0", true), " "); !strings.Contains(got, "protocol 1") || !strings.Contains(got, "protocol 58") {
 		t.Fatalf("without the guard the client is sent %q, want both kinds", got)
 	}
 	name := "g0"
 	none := func(when string) {
 		t.Helper()
-		if got := l.redirects(back, name); len(got) > 0 {
+		if got := l.redirects(back, name, false); len(got) > 0 {
 			t.Errorf("%s: the client is sent redirects: %v", when, got)
 		}
 	}
@@ -83,7 +94,7 @@ func TestNoRedirects(t *testing.T) {
 	none("renamed")
 	// What was held back was there to be sent.
 	g.stop(true)
-	if got := strings.Join(l.redirects(back, name), " "); !strings.Contains(got, "protocol 1") || !strings.Contains(got, "protocol 58") {
+	if got := strings.Join(l.redirects(back, name, true), " "); !strings.Contains(got, "protocol 1") || !strings.Contains(got, "protocol 58") {
 		t.Errorf("released: the client is sent %q, want both kinds", got)
 	}
 }

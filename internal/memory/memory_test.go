@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -270,9 +272,13 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer undo()
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := b.Run(ctx); err != nil {
+	ran := make(chan error, 1)
+	go func() { ran <- b.Run(ctx) }()
+	testenv.Eventually(t, "it has looked", func() bool { return b.Stats().Resident > 0 })
+	cancel()
+	if err := testenv.Receive(t, "the end of Run", ran); err != nil {
 		t.Fatal(err)
 	}
 	if st := b.Stats(); st.Resident == 0 || st.InUse == 0 || st.Level != Calm {
