@@ -102,16 +102,20 @@ func (d *direction) write(b []byte) error {
 
 // take asks for room for n bytes that are to be read.
 func (d *direction) take(n int) {
-	if d.src == &d.r.dest {
-		// What the client has sent is held already, and leaves by this.
-		d.r.memory.Take(n, d.r.over)
+	if d.src != &d.r.dest {
+		return // what the client has sent is held already, and leaves by this
 	}
+	d.r.waits.Add(1)
+	if d.r.memory.Take(n, d.r.over) {
+		d.r.stir() // before it counts as not waiting: it has not read yet
+	}
+	d.r.waits.Add(-1)
 }
 
 // moved counts n bytes, a buffer's before they are written. What arrives of them
 // the delivery knows.
 func (d *direction) moved(n int) {
-	d.r.last.Store(int64(time.Since(d.r.began)))
+	d.r.stir()
 	d.t.moved.Add(int64(n))
 }
 

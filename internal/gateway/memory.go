@@ -20,16 +20,16 @@ type Memory interface {
 	// Refusing says that Admit would say no, without a flow.
 	Refusing(small bool) bool
 	// Take asks to read n bytes for a client. It waits while there is no room
-	// for them, at most until done is closed.
-	Take(n int, done <-chan struct{})
+	// for them, at most until done is closed, and says whether it did.
+	Take(n int, done <-chan struct{}) (waited bool)
 }
 
 // unmeasured is a Memory without bounds.
 type unmeasured struct{}
 
-func (unmeasured) Admit(bool) (func(), bool) { return func() {}, true }
-func (unmeasured) Refusing(bool) bool        { return false }
-func (unmeasured) Take(int, <-chan struct{}) {}
+func (unmeasured) Admit(bool) (func(), bool)      { return func() {}, true }
+func (unmeasured) Refusing(bool) bool             { return false }
+func (unmeasured) Take(int, <-chan struct{}) bool { return false }
 
 // noMemoryFor says whether there is none for another flow of a.
 func (g *Gateway) noMemoryFor(a netip.Addr) bool {

@@ -19,19 +19,25 @@ import (
 type room struct {
 	full, closed atomic.Bool // no SYN, no flow
 	held, asked  atomic.Int64
+	waits        atomic.Int64
 	shut         atomic.Pointer[chan struct{}] // nothing is read for clients until it is closed
 }
 
 func (r *room) Refusing(bool) bool { return r.full.Load() }
 
-func (r *room) Take(_ int, done <-chan struct{}) {
+func (r *room) Take(_ int, done <-chan struct{}) bool {
 	r.asked.Add(1)
-	if shut := r.shut.Load(); shut != nil {
-		select {
-		case <-*shut:
-		case <-done:
-		}
+	shut := r.shut.Load()
+	if shut == nil {
+		return false
 	}
+	r.waits.Add(1)
+	defer r.waits.Add(-1)
+	select {
+	case <-*shut:
+	case <-done:
+	}
+	return true
 }
 
 func (r *room) Admit(bool) (func(), bool) {

@@ -69,6 +69,7 @@ type relay struct {
 	destHeld     int             // bytes of the destination's certificates
 	began        time.Time       // by the monotonic clock: a wall clock that is set ends no flow
 	last         atomic.Int64    // nanoseconds from began to the last byte either way
+	waits        atomic.Int32    // readers that wait for memory
 	half         atomic.Bool     // one side has sent all it had
 	settling     atomic.Bool     // both have
 

@@ -175,7 +175,7 @@ func (r *relay) awaitQuiet(dst, src *relayEnd) {
 	quiet := time.Since(r.began) // since when, at the earliest
 	for {
 		now := time.Since(r.began)
-		quiet = max(quiet, time.Duration(r.last.Load()))
+		quiet = max(quiet, r.quietSince(now))
 		if now-quiet >= bareGrace {
 			if yes, gone := r.to(src).arrived(true); yes || gone {
 				return

@@ -68,7 +68,7 @@ func (w *relayWatch) look() {
 		w.r.last.Store(int64(now.Sub(w.r.began)))
 	}
 	w.waited = waits
-	quiet := now.Sub(w.r.began) - time.Duration(w.r.last.Load())
+	quiet := now.Sub(w.r.began) - w.r.quietSince(now.Sub(w.r.began))
 	switch {
 	case w.r.settling.Load(): // only what is on its way is waited for
 		quiet = 0
@@ -104,6 +104,19 @@ func (w *relayWatch) look() {
 	if !w.stopped {
 		w.timer.Reset(w.next(left))
 	}
+}
+
+// stir notes that something moves.
+func (r *relay) stir() { r.last.Store(int64(time.Since(r.began))) }
+
+// quietSince is when something last moved, and now where a reader waits for
+// memory: that nothing moves is the gateway's doing then, and no peer's. Both are
+// times since the relay began.
+func (r *relay) quietSince(now time.Duration) time.Duration {
+	if r.waits.Load() > 0 {
+		return now
+	}
+	return time.Duration(r.last.Load())
 }
 
 func (w *relayWatch) stop() {

@@ -66,11 +66,11 @@ func (in *intake) refill(room int64, at time.Time) {
 
 // Take asks to read n bytes that will be held, and waits while there is no room
 // for them, in the order of asking, at most until done is closed. Far from the
-// ceiling it costs one atomic addition.
-func (b *Budget) Take(n int, done <-chan struct{}) {
+// ceiling it costs one atomic addition. It says whether it has waited.
+func (b *Budget) Take(n int, done <-chan struct{}) (waited bool) {
 	in, size := &b.intake, int64(n)
 	if in.credit.Add(-size) > -size {
-		return
+		return false
 	}
 	in.credit.Add(size)
 	b.mu.Lock()
@@ -78,7 +78,7 @@ func (b *Budget) Take(n int, done <-chan struct{}) {
 	if in.open || in.waiting.Len() == 0 && in.credit.Load() > 0 {
 		in.credit.Add(-size)
 		b.mu.Unlock()
-		return
+		return false
 	}
 	t := &taker{bytes: size, ready: make(chan struct{})}
 	place := in.waiting.PushBack(t)
@@ -90,6 +90,7 @@ func (b *Budget) Take(n int, done <-chan struct{}) {
 		in.waiting.Remove(place) // nothing, if it was let in meanwhile
 		b.mu.Unlock()
 	}
+	return true
 }
 
 // lookAgain looks unless somebody has just done so. b.mu is held.
