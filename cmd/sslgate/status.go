@@ -74,6 +74,10 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	if m := s.Memory; m != nil && m.Ceiling > 0 {
 		row("memory", "%d MiB in use, %d MiB resident of %d MiB, %s; %d flows refused, %d ended for want of it",
 			m.InUse>>20, m.Resident>>20, m.Ceiling>>20, m.Level, m.Refused, m.Shed)
+		if m.Loaned+m.Unmeasured > 0 || m.LoansRefused+m.LoansRecalled > 0 {
+			row("loading", "%d MiB lent, %d MiB not measured yet; %d loans refused, %d called back",
+				m.Loaned>>20, m.Unmeasured>>20, m.LoansRefused, m.LoansRecalled)
+		}
 	}
 	row("tun", "%s, offload %v, %s", s.TUN, s.Offload, count(s.Queues, "queue"))
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)

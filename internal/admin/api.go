@@ -60,6 +60,12 @@ type Memory struct {
 	Level    string `json:"level,omitempty"`   // calm, tight (buffers shrink), full (no flow is taken), over (flows are ended), flood (nothing is taken in)
 	Refused  uint64 `json:"refused,omitempty"` // flows
 	Shed     uint64 `json:"shed,omitempty"`    // flows ended
+	// Loaned is borrowed for what is being loaded; Unmeasured was lent since the last
+	// garbage collection, given back or not, and is not in InUse yet. Bytes.
+	Loaned        int64  `json:"loaned,omitempty"`
+	Unmeasured    int64  `json:"loans_unmeasured,omitempty"`
+	LoansRefused  uint64 `json:"loans_refused,omitempty"`
+	LoansRecalled uint64 `json:"loans_recalled,omitempty"` // called back before a flow was ended
 	// Parts in bytes; they overlap, as socket buffers are on the heap.
 	Parts map[string]uint64 `json:"parts"`
 }

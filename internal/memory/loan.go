@@ -48,12 +48,15 @@ type Loan struct {
 
 // loans are those of a Budget that were not returned.
 type loans struct {
-	mu       sync.Mutex
-	live     map[*Loan]struct{}
-	lent     int64     // bytes of all
-	seen     int64     // of these were lent when the last collection was made, so they are in its figures
-	recalled time.Time // when they were called back; zero: they were not
-	refused  uint64    // and called back
+	mu   sync.Mutex
+	live map[*Loan]struct{}
+	lent int64 // bytes of all
+	// unmeasured are the bytes lent since the last collection, given back or not: what
+	// was made with them is not in its figures, whether it is garbage now or stays.
+	unmeasured int64
+	shortSince time.Time // when loans were called back first in this shortage; zero: they were not
+	refused    uint64    // requests
+	recalled   uint64    // loans
 }
 
 // Borrow begins a loan, of nothing yet. The returned context ends when the loan
@@ -84,9 +87,9 @@ func (l *Loan) Take(n int64) error {
 		return context.Cause(l.ctx)
 	}
 	b := l.b
-	free := b.lend(l, n)
-	if free < n && b.collectForLoan() {
-		free = b.lend(l, n)
+	free, back := b.lend(l, n)
+	if free < n && b.collectForLoan(back) {
+		free, _ = b.lend(l, n)
 	}
 	if free < n {
 		b.loans.mu.Lock()
@@ -97,30 +100,33 @@ func (l *Loan) Take(n int64) error {
 	return nil
 }
 
-// lend adds n bytes to the loan if as many are free, and says how many were.
-func (b *Budget) lend(l *Loan, n int64) (free int64) {
+// lend adds n bytes to the loan if as many are free, and says how many were, and
+// of how many that were given back only a collection can tell whether they are
+// garbage.
+func (b *Budget) lend(l *Loan, n int64) (free, back int64) {
 	b.mu.Lock()
 	b.lookAgain()
 	b.mu.Unlock()
 	b.loans.mu.Lock()
 	defer b.loans.mu.Unlock()
 	o := &b.loans
-	used := b.inUse.Load() + b.admitted.Load()*FlowReserve + max(o.lent-o.seen, 0)
+	used := b.inUse.Load() + b.admitted.Load()*FlowReserve + o.unmeasured
 	free = min(b.limit/100*loanAt-used, b.limit/loanShare-o.lent)
 	free = max(free, min(b.limit/100*(overAt-1)-used, b.limit/loanFloor-o.lent))
 	if free >= n {
 		o.lent += n
+		o.unmeasured += n
 		l.taken += n
 		l.most = max(l.most, l.taken)
 	}
-	return free
+	return free, o.unmeasured - o.lent
 }
 
-// collectForLoan makes a collection if the last one is old enough: what was
-// alive then may be garbage now.
-func (b *Budget) collectForLoan() bool {
+// collectForLoan makes a collection if the last one is old enough, for what was
+// alive then may be garbage now, or if much was given back since.
+func (b *Budget) collectForLoan(back int64) bool {
 	b.mu.Lock()
-	due := b.cfg.now().Sub(b.cycleAt) >= collectEvery
+	due := back >= worthMeasuring || b.cfg.now().Sub(b.cycleAt) >= collectEvery
 	b.mu.Unlock()
 	if !due {
 		return false
@@ -166,10 +172,8 @@ func (b *Budget) left(large, huge bool) {
 
 func (l *Loan) give(n int64) {
 	n = min(n, l.taken)
-	o := &l.b.loans
 	l.taken -= n
-	o.lent -= n
-	o.seen = min(o.seen, o.lent)
+	l.b.loans.lent -= n
 }
 
 // Return ends the loan. What was made with it and stays is measured like all
@@ -184,15 +188,21 @@ func (l *Loan) Return() {
 	large, huge := l.most >= worthMeasuring, l.most >= worthFreeing
 	l.give(l.taken)
 	delete(o.live, l)
-	if len(o.live) == 0 {
-		o.recalled = time.Time{}
-	}
 	o.mu.Unlock()
 	l.b.left(large, huge)
 }
 
+// noShortage says that loans are not called back any more: the next shortage has
+// a time of its own.
+func (b *Budget) noShortage() {
+	b.loans.mu.Lock()
+	b.loans.shortSince = time.Time{}
+	b.loans.mu.Unlock()
+}
+
 // recall calls all loans back; it says whether there is something to be waited
-// for before flows are ended.
+// for before flows are ended. In one shortage they are waited for once, whoever
+// borrows meanwhile.
 func (b *Budget) recall() bool {
 	o := &b.loans
 	o.mu.Lock()
@@ -201,15 +211,15 @@ func (b *Budget) recall() bool {
 		return false
 	}
 	now := b.cfg.now()
-	if o.recalled.IsZero() {
-		o.recalled = now
+	if o.shortSince.IsZero() {
+		o.shortSince = now
 		b.cfg.Log.Warn("memory is short: what is being loaded gives way to flows", zap.Int64("bytes", o.lent))
 	}
 	for l := range o.live {
 		if l.ctx.Err() == nil {
-			o.refused++
+			o.recalled++
 			l.cancel(ErrNoRoom)
 		}
 	}
-	return now.Sub(o.recalled) < recallFor
+	return now.Sub(o.shortSince) < recallFor
 }

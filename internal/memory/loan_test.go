@@ -135,7 +135,7 @@ func TestLoansGiveWayToFlows(t *testing.T) {
 			if len(x.asked) != 0 || x.freed != 1 || x.b.Level() >= Over {
 				t.Errorf("flows were asked for %v after %d collections, %s", x.asked, x.freed, x.b.Level())
 			}
-			if st := x.b.Stats(); st.LoansRefused < 2 || x.logged.FilterMessage("memory is short: what is being loaded gives way to flows").Len() != 1 {
+			if st := x.b.Stats(); st.LoansRecalled != 2 || st.LoansRefused != 0 || x.logged.FilterMessage("memory is short: what is being loaded gives way to flows").Len() != 1 {
 				t.Errorf("%+v", st)
 			}
 		}
@@ -186,5 +186,106 @@ func TestLoansTogether(t *testing.T) {
 	wg.Wait()
 	if st := x.b.Stats(); st.Lent != 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// What was lent counts until a collection has measured what became of it: given
+// back, it is garbage or stays, and the same room is not lent twice meanwhile.
+func TestReturnedLoansCount(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		back   func(*Loan)
+		stays  int64 // MiB of what was made, alive at the next collection
+		then   int64 // MiB that the next one asks for
+		wanted error
+	}{
+		{"returned, and all of it stays", (*Loan).Return, 90, 60, ErrNoRoom},
+		{"returned, and all of it is garbage", (*Loan).Return, 0, 60, nil},
+		{"given back bit by bit, most of it stays", func(l *Loan) {
+			for range 90 {
+				l.Give(mib)
+			}
+		}, 60, 90, ErrNoRoom},
+		{"given back bit by bit, little of it stays", func(l *Loan) {
+			for range 90 {
+				l.Give(mib)
+			}
+		}, 5, 60, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t) // the limit is 200 MiB, and a collection was made a moment ago
+			_, l := x.b.Borrow(t.Context())
+			defer l.Return()
+			if err := l.Take(90 * mib); err != nil {
+				t.Fatal(err)
+			}
+			c.back(l)
+			if st := x.b.Stats(); st.Lent != 0 || st.Unmeasured != 90*mib {
+				t.Errorf("%+v", st)
+			}
+			x.alive += c.stays * mib
+			_, next := x.b.Borrow(t.Context())
+			defer next.Return()
+			if err := next.Take(c.then * mib); !errors.Is(err, c.wanted) || x.made != 1 {
+				t.Errorf("%v after %d collections, want %v after one", err, x.made, c.wanted)
+			}
+			want := int64(0)
+			if c.wanted == nil {
+				want = c.then * mib
+			}
+			if st := x.b.Stats(); st.Unmeasured != want {
+				t.Errorf("after the collection: %+v", st)
+			}
+		})
+	}
+}
+
+// In one shortage loans are waited for once: who borrows again and again does not
+// keep flows, and with them all others, from being ended. The next shortage has a
+// time of its own, whoever keeps a small loan.
+func TestRecallOncePerShortage(t *testing.T) {
+	x := newBench(t)
+	x.held = 200 * mib
+	_, keeps := x.b.Borrow(t.Context())
+	defer keeps.Return()
+	over := func() {
+		t.Helper()
+		x.u.live, x.alive = 175*mib, 175*mib
+		x.u.cycles++
+		x.look(t)
+	}
+	borrow := func() *Loan {
+		t.Helper()
+		_, l := x.b.Borrow(t.Context())
+		x.b.loans.mu.Lock() // as if there had been room for it
+		x.b.loans.lent += 2 * mib
+		l.taken = 2 * mib
+		x.b.loans.mu.Unlock()
+		return l
+	}
+	for shortage := range 2 {
+		x.asked = nil
+		l := borrow()
+		over()
+		if len(x.asked) != 0 {
+			t.Fatalf("shortage %d: flows were ended before the loan could be given back", shortage)
+		}
+		l.Return()
+		l = borrow()
+		x.now = x.now.Add(recallFor)
+		over()
+		if len(x.asked) != 1 {
+			t.Errorf("shortage %d: who borrows again keeps flows from being ended", shortage)
+		}
+		l.Return()
+		x.u.live, x.alive = 20*mib, 20*mib
+		x.u.cycles++
+		if got := x.look(t); got != Calm {
+			t.Fatal(got)
+		}
+		x.now = x.now.Add(recallFor)
+	}
+	if st := x.b.Stats(); st.LoansRecalled != 5 { // the small one once
+		t.Errorf("%d were called back", st.LoansRecalled)
 	}
 }

@@ -151,7 +151,9 @@ type Stats struct {
 	Shed            uint64 // flows ended
 	ShedBytes       uint64 // bytes those held
 	Lent            int64  // bytes, for what is being loaded
-	LoansRefused    uint64 // and called back
+	Unmeasured      int64  // bytes lent since the last collection, given back or not: not in InUse yet
+	LoansRefused    uint64
+	LoansRecalled   uint64 // called back before a flow was ended
 }
 
 // Start makes a Budget and tells the garbage collector its limit. Undo puts the
@@ -247,11 +249,12 @@ func (b *Budget) Look() Stats {
 // Stats returns how it stands.
 func (b *Budget) Stats() Stats {
 	b.loans.mu.Lock()
-	lent, refused := b.loans.lent, b.loans.refused
+	o := &b.loans
+	lent, unmeasured, refused, recalled := o.lent, o.unmeasured, o.refused, o.recalled
 	b.loans.mu.Unlock()
 	return Stats{
 		Ceiling: b.cfg.Ceiling, Limit: b.limit, InUse: b.inUse.Load(), Resident: b.resident.Load(),
 		Level: b.Level(), Refused: b.refused.Load(), Shed: b.shed.Load(), ShedBytes: b.bytes.Load(),
-		Lent: lent, LoansRefused: refused,
+		Lent: lent, Unmeasured: unmeasured, LoansRefused: refused, LoansRecalled: recalled,
 	}
 }

@@ -113,7 +113,7 @@ func (b *Budget) collection(u usage, at time.Time) {
 	b.epoch.Add(1)
 	b.admitted.Store(0)
 	b.loans.mu.Lock()
-	b.loans.seen = b.loans.lent
+	b.loans.unmeasured = 0
 	b.loans.mu.Unlock()
 }
 
@@ -205,7 +205,9 @@ func (b *Budget) act() error {
 			tighten(room)
 		}
 	}
-	if l >= Over && b.recall() {
+	if l < Over {
+		b.noShortage()
+	} else if b.recall() {
 		return nil // what it gives back is measured first
 	}
 	if l >= Over && b.cfg.Actions.Shed != nil {

@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // memoryDescs are the metrics of Memory.
 type memoryDescs struct {
-	ceiling, limit, inUse, level, refused, shed, shedBytes, loaned, loansRefused *prometheus.Desc
+	ceiling, limit, inUse, level, refused, shed, shedBytes, loaned, unmeasured, loansRefused, loansRecalled *prometheus.Desc
 }
 
 func newMemoryDescs(desc func(name, help string, labels ...string) *prometheus.Desc) memoryDescs {
@@ -17,8 +17,10 @@ func newMemoryDescs(desc func(name, help string, labels ...string) *prometheus.D
 		shed:      desc("memory_shed_flows_total", "Flows that were ended for want of memory."),
 		shedBytes: desc("memory_shed_bytes_total", "What those flows held."),
 
-		loaned:       desc("memory_loaned_bytes", "Borrowed for revocation lists and configurations that are being loaded."),
-		loansRefused: desc("memory_loans_refused_total", "Loans that were refused, or called back before a flow was ended."),
+		loaned:        desc("memory_loaned_bytes", "Borrowed for revocation lists and configurations that are being loaded."),
+		unmeasured:    desc("memory_loans_unmeasured_bytes", "Lent since the last garbage collection, given back or not: not in memory_in_use_bytes yet."),
+		loansRefused:  desc("memory_loans_refused_total", "Requests for a loan that were refused."),
+		loansRecalled: desc("memory_loans_recalled_total", "Loans that were called back before a flow was ended."),
 	}
 }
 
@@ -40,5 +42,7 @@ func (d *memoryDescs) collect(ch chan<- prometheus.Metric, m *Memory) {
 	count(d.shed, m.Shed)
 	count(d.shedBytes, m.ShedBytes)
 	gauge(d.loaned, m.Loaned)
+	gauge(d.unmeasured, m.Unmeasured)
 	count(d.loansRefused, m.LoansRefused)
+	count(d.loansRecalled, m.LoansRecalled)
 }

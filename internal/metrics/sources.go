@@ -49,8 +49,8 @@ type Memory struct {
 	Ceiling, Limit, InUse, Resident int64
 	Level                           int
 	Refused, Shed, ShedBytes        uint64
-	Loaned                          int64
-	LoansRefused                    uint64
+	Loaned, Unmeasured              int64
+	LoansRefused, LoansRecalled     uint64
 }
 
 // Certificate is one whose end matters.

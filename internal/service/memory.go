@@ -156,7 +156,7 @@ func (s *Service) memoryGauges() *metrics.Memory {
 	return &metrics.Memory{
 		Ceiling: st.Ceiling, Limit: st.Limit, InUse: st.InUse, Resident: st.Resident, Level: int(st.Level),
 		Refused: st.Refused, Shed: st.Shed, ShedBytes: st.ShedBytes,
-		Loaned: st.Lent, LoansRefused: st.LoansRefused,
+		Loaned: st.Lent, Unmeasured: st.Unmeasured, LoansRefused: st.LoansRefused, LoansRecalled: st.LoansRecalled,
 	}
 }
 
@@ -166,6 +166,7 @@ func (s *Service) memoryStatus() *admin.Memory {
 		st := s.memory.Stats()
 		m.Ceiling, m.InUse, m.Resident, m.Level = st.Ceiling, st.InUse, st.Resident, st.Level.String()
 		m.Refused, m.Shed = st.Refused, st.Shed
+		m.Loaned, m.Unmeasured, m.LoansRefused, m.LoansRecalled = st.Lent, st.Unmeasured, st.LoansRefused, st.LoansRecalled
 	}
 	return m
 }
