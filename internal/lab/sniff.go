@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -142,9 +141,4 @@ func TCPTo(ports ...uint16) func(Packet) bool {
 		}
 		return len(ports) == 0
 	}
-}
-
-// IPTo is a filter: any IP packet, fragments included, to an address.
-func IPTo(addr netip.Addr) func(Packet) bool {
-	return func(p Packet) bool { return p.Dst.Addr() == addr }
 }

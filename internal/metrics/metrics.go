@@ -24,10 +24,10 @@ import (
 
 // Metrics are the handles of everything that is counted as it happens; what
 // has counters already is read at the scrape (Sources). Its methods may be
-// called by anyone at any time. Those of Nop do nothing.
+// called by anyone at any time.
 type Metrics struct {
-	registry *prometheus.Registry // nil: Nop
-	suites   map[uint16]string    // names of the values of the label suite
+	registry *prometheus.Registry
+	suites   map[uint16]string // names of the values of the label suite
 
 	flows      *prometheus.CounterVec
 	handshakes *prometheus.CounterVec
@@ -77,9 +77,6 @@ func New(info Info, src Sources) *Metrics {
 	return m
 }
 
-// Nop makes metrics that count nothing and cost nothing.
-func Nop() *Metrics { return &Metrics{} }
-
 // handles makes them all, unregistered.
 func handles() *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -120,9 +117,6 @@ const (
 
 // Finished counts one record.
 func (m *Metrics) Finished(r *audit.Record) {
-	if m.registry == nil {
-		return
-	}
 	if r.Suppressed > 0 {
 		m.unrecorded.Add(float64(r.Suppressed))
 	}
@@ -185,23 +179,18 @@ func stepTimes(ledger []handshake.Entry) [handshake.StepApplicationData]time.Dur
 
 // Reloaded counts a reload.
 func (m *Metrics) Reloaded(taken bool, at time.Time) {
-	switch {
-	case m.registry == nil:
-	case taken:
-		m.reloads.WithLabelValues("taken").Inc()
-		m.reloadOK.Set(1)
-		m.reloadAt.Set(float64(at.Unix()))
-	default:
+	if !taken {
 		m.reloads.WithLabelValues("refused").Inc()
 		m.reloadOK.Set(0)
+		return
 	}
+	m.reloads.WithLabelValues("taken").Inc()
+	m.reloadOK.Set(1)
+	m.reloadAt.Set(float64(at.Unix()))
 }
 
 // Handler answers GET /metrics. At most four scrapes run at a time.
 func (m *Metrics) Handler() http.Handler {
-	if m.registry == nil {
-		return http.NotFoundHandler()
-	}
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 }
 

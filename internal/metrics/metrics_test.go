@@ -207,18 +207,6 @@ func TestStepTimes(t *testing.T) {
 	}
 }
 
-// Nop takes everything and shows nothing.
-func TestNop(t *testing.T) {
-	m := Nop()
-	m.Finished(record("pay", reason.OK))
-	m.Reloaded(true, time.Now())
-	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if w.Code != 404 {
-		t.Errorf("%d", w.Code)
-	}
-}
-
 func BenchmarkFinished(b *testing.B) {
 	m := full()
 	r := record("pay", reason.OK)
