@@ -118,6 +118,11 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 		if err := os.MkdirAll(o.State, 0o700); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
+		// Whoever may remove a copy decides what an older list is held against.
+		if info, err := os.Stat(o.State); err == nil && info.Mode().Perm()&0o022 != 0 {
+			o.Log.Warn("the state directory can be changed by others, who can let an older revocation list be taken after a restart: chmod go-w",
+				zap.String("directory", o.State), zap.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())))
+		}
 	}
 	c := &Checker{
 		o: o, client: newClient(), asks: newClient(), slots: newSlots(), copies: newCopies(o.State),

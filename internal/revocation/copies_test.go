@@ -290,6 +290,22 @@ func TestCopiesThatNothingIsLeftFor(t *testing.T) {
 	}
 }
 
+// A state directory that others can change is told at the start; one of systemd's or
+// our own is not.
+func TestStateOfOthers(t *testing.T) {
+	for mode, said := range map[os.FileMode]int{0o700: 0, 0o750: 0, 0o755: 0, 0o770: 1, 0o777: 1, 0o1777: 1, 0o702: 1} {
+		state := t.TempDir()
+		if err := os.Chmod(state, mode); err != nil {
+			t.Fatal(err)
+		}
+		log, logs := logged()
+		checker(t, Options{State: state, Log: log}, newWorld(t).authority(Hard))
+		if got := logs.FilterMessageSnippet("can be changed by others").Len(); got != said {
+			t.Errorf("%04o: said %d times", mode, got)
+		}
+	}
+}
+
 // The copies are bounded: those of authorities that no configuration has any more
 // go first, and what does not fit is an error.
 func TestCopiesAreBounded(t *testing.T) {
