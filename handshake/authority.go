@@ -115,19 +115,24 @@ func (a *Authority) learn() {
 	}
 	for far := 0; len(parents) > 0 && far < maxKnownFar; far++ {
 		var next []*x509.Certificate
-		for _, p := range parents {
-			if hugeKey(p) {
-				continue
-			}
-			for _, c := range issued[string(p.RawSubject)] {
-				if checks++; c == p || checks > maxKnownChecks || c.CheckSignatureFrom(p) != nil {
+		for agree := range 3 { // those whose key identifiers agree first: others may take all checks
+			for _, p := range parents {
+				if hugeKey(p) {
 					continue
 				}
-				k.up[c] = append(k.up[c], p)
-				if _, led := k.far[c]; !led {
-					k.far[c] = far
-					k.byName[string(c.RawSubject)] = append(k.byName[string(c.RawSubject)], c)
-					next = append(next, c)
+				for _, c := range issued[string(p.RawSubject)] {
+					if c == p || keyIDs(c, p) != agree {
+						continue
+					}
+					if checks++; checks > maxKnownChecks || c.CheckSignatureFrom(p) != nil {
+						continue
+					}
+					k.up[c] = append(k.up[c], p)
+					if _, led := k.far[c]; !led {
+						k.far[c] = far
+						k.byName[string(c.RawSubject)] = append(k.byName[string(c.RawSubject)], c)
+						next = append(next, c)
+					}
 				}
 			}
 		}

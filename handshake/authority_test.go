@@ -163,6 +163,31 @@ func TestIntermediatesAreDemands(t *testing.T) {
 	}
 }
 
+// An authority with many CAs below roots of one name, whose keys were rolled over: key
+// identifiers say which root has signed which, so the bound of what is checked once
+// leaves none of them out.
+func TestIntermediatesOfRolledRoots(t *testing.T) {
+	const roots, each = 8, 125
+	m := newMaker(t, roots+2)
+	var anchors, cas []*x509.Certificate
+	for r := range roots {
+		anchors = append(anchors, m.cert(made{subject: "root", issuer: "root", key: r, signer: r, ski: []byte{byte(r + 1)}}))
+	}
+	for r := range roots {
+		for i := range each {
+			cas = append(cas, m.cert(made{subject: fmt.Sprint("ca", r, ".", i), issuer: "root", key: roots, signer: r, aki: []byte{byte(r + 1)}}))
+		}
+	}
+	a := &Authority{Name: "a", Roots: anchors, Intermediates: cas}
+	if none := a.Unled(); len(none) != 0 {
+		t.Errorf("%d of %d are taken for CAs that lead to no root", len(none), len(cas))
+	}
+	leaf := m.cert(made{subject: "leaf", issuer: fmt.Sprint("ca", roots-1, ".", each-1), key: roots + 1, signer: roots, leaf: true})
+	if chain, checks := count([]*x509.Certificate{leaf}, []*Authority{a}); len(chain) != 3 || checks != 1 {
+		t.Errorf("a path of %d, %d signatures checked", len(chain), checks)
+	}
+}
+
 // bindingOf is what a ticket under p would be sealed under.
 func bindingOf(p *Params) string {
 	q := *p
