@@ -33,9 +33,14 @@ func foreignPause(took time.Duration, troubled bool) time.Duration {
 // lossesOf are the chains of others that surely drop captured packets. captured are own
 // names; ipv6 says whether this host forwards that.
 func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
-	found, err := r.Losses(&foreign.Capture{
-		TUN: cfg.TUN, Interfaces: captured, Ports: cfg.Ports, AllPorts: cfg.AllPorts, IPv6: ipv6, Ours: Ours,
-	})
+	capture := &foreign.Capture{
+		TUN: cfg.TUN, Interfaces: captured, Ports: cfg.Ports, AllPorts: cfg.AllPorts, IPv6: ipv6, Local: cfg.Local,
+		Mark: cfg.Mark, Mask: cfg.Mask, Steer: steerPriority, Ours: Ours,
+	}
+	if cfg.ClientSource {
+		capture.ReturnMark = cfg.ReturnMark
+	}
+	found, err := r.Losses(capture)
 	all := make([]Trouble, len(found))
 	for i, f := range found {
 		all[i] = Trouble(f)
@@ -43,9 +48,9 @@ func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool)
 	return all, err
 }
 
-// CheckForwardPolicy names the chains of others that surely drop captured packets, in
+// CheckChains names the chains of others that surely drop captured packets, in
 // the network namespace of the caller.
-func CheckForwardPolicy(cfg SteerConfig) ([]Trouble, error) {
+func CheckChains(cfg SteerConfig) ([]Trouble, error) {
 	r, err := foreign.Open()
 	if err != nil {
 		return nil, err

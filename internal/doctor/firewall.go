@@ -7,7 +7,7 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// firewall: do chains of others in the forward hook let captured packets through.
+// firewall: do chains of others let captured packets through.
 func (d *doctor) firewall() {
 	if !d.steers() {
 		return
@@ -20,8 +20,9 @@ func (d *doctor) firewall() {
 			d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy has a table filter, which doctor cannot read: its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, c.TUN.Name)
 		}
 	}
-	found, err := tun.CheckForwardPolicy(tun.SteerConfig{
+	found, err := tun.CheckChains(tun.SteerConfig{
 		TUN: c.TUN.Name, Interfaces: c.Capture.Interfaces, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
+		Local: c.CapturesLocal(), Mark: c.Capture.Mark, Mask: c.Capture.Mask, ClientSource: c.ClientSource(), ReturnMark: c.Dial.Mark,
 	})
 	if err != nil {
 		return // said by nft

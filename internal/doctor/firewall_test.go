@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,40 @@ func TestLegacyTables(t *testing.T) {
 			t.Errorf("%s: %+v", name, found)
 		}
 	}
+}
+
+// The reverse path filter of firewalld, which drops all of captured IPv6, is named with
+// the setting; so is one that takes the answers to connections under a client's address.
+func TestReversePathFilter(t *testing.T) {
+	inNamespace(t, func(t *testing.T) {
+		o := options(t)
+		const table = `nft -f - <<X
+table inet firewalld {
+	chain filter_PREROUTING {
+		type filter hook prerouting priority filter + 10
+		meta nfproto ipv6 fib saddr . mark %s oif missing drop
+	}
+}
+X
+`
+		if !sh(t, fmt.Sprintf(table, ". iif")) {
+			return
+		}
+		const fix = "sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' /etc/firewalld/firewalld.conf; firewall-cmd --reload"
+		if f := bad(Examine(o), "firewall"); len(f) != 1 || f[0].Fix != fix || !strings.Contains(f[0].Text, "filter_PREROUTING of table inet firewalld drops IPv6 from c0 to sslgate0, by a reverse path filter") {
+			t.Errorf("strict: %+v", f)
+		}
+		if !sh(t, "nft delete table inet firewalld;"+fmt.Sprintf(table, "")) {
+			return
+		}
+		if f := bad(Examine(o), "firewall"); len(f) > 0 {
+			t.Errorf("loose: %+v", f)
+		}
+		o.Config.Dial.Source, o.Config.Dial.Mark = "client", 0x20
+		if f := bad(Examine(o), "firewall"); len(f) != 1 || f[0].Fix != fix || !strings.Contains(f[0].Text, "answers connections under a client's address") {
+			t.Errorf("loose, source: client: %+v", f)
+		}
+	})
 }
 
 // Packets that arrive where nothing is captured, and that the guard drops for a rule of

@@ -1,22 +1,23 @@
 // Package foreign looks at the nftables chains of other programs (Docker, ufw, firewalld,
-// whoever) for what surely drops captured packets. A chain in the forward hook may drop
+// whoever) for what surely drops captured packets. A chain on the way may drop
 // what goes from a captured interface into the TUN, or the answers: then every client waits
 // for nothing. Whether it does is found by walking its rules with such a packet as far
-// as it is known (walk.go). What depends on something that is not known, an address for
-// instance, is no finding: only what is certain is said.
+// as it is known (packet.go, walk.go). What depends on something that is not known, an address
+// for instance, is no finding: only what is certain is said.
+//
+// Reverse path filters are known. One that asks for the interface drops what comes from the
+// TUN, for the way to its source, a destination, leads elsewhere; and one that asks with the
+// packet's mark too drops what is captured, for the mark leads into the TUN.
 package foreign
 
 import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
-
-	"github.com/sslgate/sslgate/tun/nftname"
 )
 
 // maxRules bounds how many rules of others are read, and maxSteps how many
@@ -34,6 +35,12 @@ type Capture struct {
 	Ports      []uint16 // captured, of TCP, unless AllPorts
 	AllPorts   bool
 	IPv6       bool // this host forwards that
+	Local      bool // what is delivered to this host itself is captured too
+	// Mark of captured packets under Mask, which they have behind the chains of priority Steer
+	// of the prerouting hook, and ReturnMark of answers to connections under a client's
+	// address; 0: there are none.
+	Mark, Mask, ReturnMark uint32
+	Steer                  nftables.ChainPriority
 	// Ours tells our own tables, which are left out.
 	Ours func(*nftables.Table) bool
 }
@@ -98,7 +105,7 @@ func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
 	l.nat = l.mayNAT()
 	var all []Finding
 	for _, c := range chains {
-		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || l.Ours(c.Table) {
+		if !meets(c) || l.Ours(c.Table) {
 			continue
 		}
 		for _, family := range familiesOf(c.Table.Family) {
@@ -116,6 +123,19 @@ func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
 		}
 	}
 	return all, nil
+}
+
+// meets says whether captured packets that are forwarded come to a base chain, each of them.
+// Those for NAT see the first packet of a connection alone, and change it.
+func meets(c *nftables.Chain) bool {
+	if c.Hooknum == nil || c.Type != nftables.ChainTypeFilter {
+		return false
+	}
+	switch *c.Hooknum {
+	case *nftables.ChainHookPrerouting, *nftables.ChainHookForward, *nftables.ChainHookPostrouting:
+		return true
+	}
+	return false
 }
 
 // activeChains are all but those of dormant tables (NFT_TABLE_F_DORMANT of
@@ -173,13 +193,13 @@ func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
 	case len(ports) > 8: // each is a walk; the 0 stands for the others
 		ports = append(slices.Clone(ports[:8]), 0)
 	}
-	var first *path
+	var first *loss
 	all := true
 	for _, ifc := range l.Interfaces {
 		for _, port := range ports {
-			lost, surely, err := l.lost(c, family, ifc, port)
+			lost, surely, err := l.lost(c, l.pair(c, family, ifc, port))
 			if errors.Is(err, errTooMany) && first != nil {
-				return l.finding(c, family, first, false), nil
+				return l.finding(c, first, false), nil
 			}
 			if err != nil {
 				return nil, err
@@ -191,18 +211,26 @@ func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
 		}
 	}
 	if first == nil {
-		return nil, nil
+		all = false
+		var err error
+		if first, _, err = l.lost(c, l.others(c, family, ports)); first == nil {
+			return nil, err
+		}
 	}
-	return l.finding(c, family, first, all), nil
+	return l.finding(c, first, all), nil
 }
 
-// lost is the packet by this interface and port that the chain drops if there is no
+// loss is a packet that a chain drops.
+type loss struct {
+	path
+	wayBack bool // a look-up of the way back decided
+}
+
+// lost is the first of the packets that the chain drops if there is no
 // NAT, or nil, and whether one is dropped with any NAT too.
-func (l *look) lost(c *nftables.Chain, family byte, ifc string, port uint16) (lost *path, surely bool, err error) {
-	in := path{family: family, iif: ifc, oif: l.TUN, dport: port, state: expr.CtStateBitNEW}
-	back := path{family: family, iif: l.TUN, oif: ifc, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
-	for _, packet := range []path{in, back} {
-		is, err := l.drops(c, packet)
+func (l *look) lost(c *nftables.Chain, packets []path) (lost *loss, surely bool, err error) {
+	for _, packet := range packets {
+		is, wayBack, err := l.drops(c, &packet)
 		if err != nil {
 			return nil, false, err
 		}
@@ -210,11 +238,11 @@ func (l *look) lost(c *nftables.Chain, family byte, ifc string, port uint16) (lo
 			continue
 		}
 		if lost == nil {
-			lost = &packet
+			lost = &loss{packet, wayBack}
 		}
 		if surely = !l.nat; l.nat {
 			packet.nat = true
-			if surely, err = l.drops(c, packet); err != nil {
+			if surely, _, err = l.drops(c, &packet); err != nil {
 				return lost, false, ignoreTooMany(err)
 			}
 		}
@@ -233,72 +261,10 @@ func ignoreTooMany(err error) error {
 	return err
 }
 
-// drops says whether the chain surely drops the packet.
-func (l *look) drops(c *nftables.Chain, packet path) (bool, error) {
-	w := &walk{from: l, packet: &packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
+// drops says whether the chain surely drops the packet, and whether it looked the
+// way back up for that.
+func (l *look) drops(c *nftables.Chain, packet *path) (is, wayBack bool, err error) {
+	w := &walk{from: l, packet: packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
 	got, err := w.base(c)
-	return got == dropped, err
-}
-
-func (l *look) finding(c *nftables.Chain, family byte, packet *path, all bool) *Finding {
-	what := "IPv4"
-	if family == unix.NFPROTO_IPV6 {
-		what = "IPv6"
-	}
-	some := ""
-	if !all { // some interfaces or ports, or but for what has been through a NAT
-		some = "some "
-	}
-	return &Finding{
-		Interface: packet.iif,
-		Text: fmt.Sprintf("captured packets are lost: chain %s of table %s %s drops %s%s from %s to %s",
-			c.Name, nftname.Family(c.Table.Family), c.Table.Name, some, what, packet.iif, packet.oif),
-		Fix: l.fix(c, family),
-		// Many hosts forward no IPv6 that anybody uses.
-		Fatal: all && family == unix.NFPROTO_IPV4,
-	}
-}
-
-// fix is the command that lets captured packets through, in the words of whoever has
-// set the chain.
-func (l *look) fix(c *nftables.Chain, family byte) string {
-	has := func(name string) bool {
-		return slices.ContainsFunc(l.chains, func(o *nftables.Chain) bool {
-			return o.Name == name && o.Table.Name == c.Table.Name && o.Table.Family == c.Table.Family
-		})
-	}
-	tables := "iptables"
-	if family == unix.NFPROTO_IPV6 {
-		tables = "ip6tables"
-	}
-	tun := l.TUN
-	var lines []string
-	each := func(format string) {
-		for _, ifc := range l.Interfaces {
-			for _, d := range [][2]string{{ifc, tun}, {tun, ifc}} {
-				lines = append(lines, fmt.Sprintf(format, d[0], d[1]))
-			}
-		}
-	}
-	switch {
-	case has("DOCKER-USER"):
-		each(tables + " -I DOCKER-USER -i %s -o %s -j ACCEPT")
-	case has("ufw-before-forward"), has("ufw6-before-forward"):
-		each("ufw route allow in on %s out on %s")
-	case c.Table.Name == "firewalld":
-		lines = []string{
-			"firewall-cmd --permanent --new-zone=sslgate",
-			"firewall-cmd --permanent --zone=sslgate --add-interface=" + tun,
-			"firewall-cmd --permanent --new-policy=to-sslgate",
-			"firewall-cmd --permanent --policy=to-sslgate --add-ingress-zone=ANY",
-			"firewall-cmd --permanent --policy=to-sslgate --add-egress-zone=sslgate",
-			"firewall-cmd --permanent --policy=to-sslgate --set-target=ACCEPT",
-			"firewall-cmd --reload",
-		}
-	case c.Table.Name == "filter" && c.Name == "FORWARD" && c.Table.Family != nftables.TableFamilyINet:
-		each(tables + " -I FORWARD -i %s -o %s -j ACCEPT")
-	default:
-		each("nft insert rule " + nftname.Family(c.Table.Family) + " " + c.Table.Name + " " + c.Name + " iifname %s oifname %s accept")
-	}
-	return strings.Join(lines, "; ")
+	return got == dropped, w.wayBack, err
 }

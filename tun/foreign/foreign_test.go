@@ -33,7 +33,7 @@ func newNS(t *testing.T) *ns {
 		t.Fatalf("make a network namespace: %v", err)
 	}
 	defer func() { _ = h.Close() }()
-	n := &ns{t: t, capture: Capture{TUN: "t0", Interfaces: []string{"g0"}, Ports: []uint16{443, 8443}, IPv6: true,
+	n := &ns{t: t, capture: Capture{TUN: "t0", Interfaces: []string{"g0"}, Ports: []uint16{443, 8443}, IPv6: true, Mark: 0x10, Mask: 0x70, Steer: -140,
 		Ours: func(*nftables.Table) bool { return false }}}
 	if n.reader, err = Open(); err != nil {
 		t.Fatal(err)
@@ -131,6 +131,44 @@ func TestForeignForwardChains(t *testing.T) {
 	}
 	if left := n.losses(); len(left) > 0 {
 		t.Errorf("%v", left)
+	}
+}
+
+// TestOtherHooks: chains that packets meet before and after they are forwarded, and what is
+// known of a packet there.
+func TestOtherHooks(t *testing.T) {
+	t.Parallel()
+	n := newNS(t)
+	for _, c := range []struct{ name, table, fix string }{
+		{"by interface", `table ip t { chain C { type filter hook prerouting priority 0; iifname "g0" drop; } }`, "nft insert rule ip t C iifname g0 meta mark and 0x70 == 0x10 accept; nft insert rule ip t C iifname t0 accept"},
+		{"by interface, before our mark", `table inet t { chain C { type filter hook prerouting priority -300; iifname "g0" drop; } }`, "nft insert rule inet t C iifname g0 meta l4proto tcp accept; nft insert rule inet t C iifname t0 accept"},
+		{"all but known interfaces", `table inet raw { chain PREROUTING { type filter hook prerouting priority -300; policy drop; iifname { "lo", "g0" } accept; } }`, "nft insert rule inet raw PREROUTING iifname t0 accept"},
+		{"of iptables", `table ip raw { chain PREROUTING { type filter hook prerouting priority -300; policy drop; iifname "g0" accept; } }`, "iptables -t raw -I PREROUTING -i t0 -j ACCEPT"},
+		{"what leaves", `table ip mangle { chain POSTROUTING { type filter hook postrouting priority -150; policy drop; oifname "g0" accept; } }`, "iptables -t mangle -I POSTROUTING -o t0 -j ACCEPT; iptables -t mangle -I POSTROUTING -o g0 -p tcp -j ACCEPT"},
+		{"its mark, and our mark is spared", `table inet t { chain C { type filter hook prerouting priority 10; iifname "t0" accept; fib saddr . mark . iif oif missing drop; } }`, "nft insert rule inet t C iifname g0 meta mark and 0x70 == 0x10 accept; nft insert rule inet t C iifname t0 accept"},
+
+		{"before there is a state", `table inet t { chain C { type filter hook prerouting priority -300; ct state invalid,untracked accept; drop; } }`, ""},
+		{"the way out is not known yet", `table inet t { chain C { type filter hook prerouting priority 0; oifname != { "g0", "t0" } drop; } }`, ""},
+		{"the way in is not known any more", `table inet t { chain C { type filter hook postrouting priority 0; iifname != { "g0", "t0" } drop; } }`, ""},
+		{"what leaves by others", `table inet t { chain C { type filter hook postrouting priority 0; policy drop; oifname { "g0", "t0" } accept; } }`, ""},
+		{"its mark, before ours", `table inet t { chain C { type filter hook prerouting priority -150; iifname "g0" fib saddr . mark . iif oif missing drop; } }`, ""},
+		{"its mark, perhaps before ours", `table inet t { chain C { type filter hook prerouting priority -140; iifname "g0" fib saddr . mark . iif oif missing drop; } }`, ""},
+		{"another result of the look-up", `table inet t { chain C { type filter hook prerouting priority 10; fib saddr . iif type != unicast drop; } }`, ""},
+		{"NAT", `table inet t { chain C { type nat hook prerouting priority -100; policy drop; } }`, ""},
+		{"what is delivered", `table inet t { chain C { type filter hook input priority 0; policy drop; } }`, ""},
+	} {
+		n.table(c.table)
+		found := n.losses()
+		switch {
+		case c.fix == "" && len(found) > 0, c.fix != "" && (len(found) != 1 || found[0].Fix != c.fix || !found[0].Fatal):
+			t.Errorf("%s: %+v", c.name, found)
+		case c.fix != "" && !strings.HasPrefix(c.fix, "iptables"):
+			n.script(c.fix)
+			if left := n.losses(); len(left) > 0 {
+				t.Errorf("%s: not mended by %s: %v", c.name, c.fix, left)
+			}
+		}
+		n.drop(c.table)
 	}
 }
 

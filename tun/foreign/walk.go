@@ -2,26 +2,11 @@ package foreign
 
 import (
 	"bytes"
-	"encoding/binary"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
-
-	"github.com/sslgate/sslgate/tun/nftname"
 )
-
-// path is a TCP packet on its way through the forward hook, as far as it is known.
-type path struct {
-	family       byte // NFPROTO_IPV4 or 6
-	iif, oif     string
-	sport, dport uint16 // 0: not known
-	state        uint32 // of connection tracking: a bit of expr.CtStateBit...
-	reply        bool
-	nat          bool // chains of others may have changed the addresses and the port
-}
 
 // outcome is a set of what may become of a packet in a chain.
 type outcome uint8
@@ -48,6 +33,8 @@ type walk struct {
 	table  *nftables.Table
 	done   map[string]outcome // chains that were walked
 	regs   map[uint32][]byte  // what is known of the registers, in the rule that is looked at
+
+	wayBack bool // the way back to the packet's source decided in some rule
 }
 
 // base walks a base chain.
@@ -193,10 +180,14 @@ func (w *walk) match(regs map[uint32][]byte, e expr.Any) certainty {
 	case *expr.Cmp:
 		return compare(regs[e.Register], e)
 	case *expr.Match:
-		return w.packet.xtables(e)
+		got := w.packet.xtables(e)
+		w.wayBack = w.wayBack || e.Name == "rpfilter" && got != maybe
+		return got
 	case *expr.Counter, *expr.Log, *expr.Notrack, *expr.FlowOffload:
 	case *expr.Fib:
-		set(regs, e.Register, nil)
+		v := w.packet.fib(e)
+		w.wayBack = w.wayBack || v != nil
+		set(regs, e.Register, v)
 	default: // nil, which is one that is not known; a limit, a quota, a change of a set (which ends the rule where the set is full, or by an expression of its own), what others there are
 		clear(regs)
 		return maybe
@@ -210,63 +201,6 @@ func set(regs map[uint32][]byte, r uint32, v []byte) {
 		return
 	}
 	regs[r] = v
-}
-
-func (p *path) meta(key expr.MetaKey) []byte {
-	switch key {
-	case expr.MetaKeyIIFNAME:
-		return nftname.Interface(p.iif)
-	case expr.MetaKeyOIFNAME:
-		return nftname.Interface(p.oif)
-	case expr.MetaKeyNFPROTO:
-		return []byte{p.family}
-	case expr.MetaKeyL4PROTO:
-		return []byte{unix.IPPROTO_TCP}
-	case expr.MetaKeyPROTOCOL:
-		if p.family == unix.NFPROTO_IPV6 {
-			return []byte{unix.ETH_P_IPV6 >> 8, unix.ETH_P_IPV6 & 0xff}
-		}
-		return []byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff}
-	}
-	return nil
-}
-
-func (p *path) ct(key expr.CtKey) []byte {
-	switch key {
-	case expr.CtKeySTATE:
-		return binaryutil.NativeEndian.PutUint32(p.state)
-	case expr.CtKeySTATUS:
-		if p.nat {
-			return nil
-		}
-		// No NAT; of the other bits those that such a connection has (IPS_SEEN_REPLY,
-		// IPS_ASSURED, IPS_CONFIRMED).
-		if p.reply {
-			return binaryutil.NativeEndian.PutUint32(0x2 | 0x4 | 0x8)
-		}
-		return binaryutil.NativeEndian.PutUint32(0)
-	case expr.CtKeyDIRECTION:
-		if p.reply {
-			return []byte{1}
-		}
-		return []byte{0}
-	}
-	return nil
-}
-
-func (p *path) payload(e *expr.Payload) []byte {
-	switch {
-	case e.Base == expr.PayloadBaseNetworkHeader && p.family == unix.NFPROTO_IPV4 && e.Offset == 9 && e.Len == 1,
-		e.Base == expr.PayloadBaseNetworkHeader && p.family == unix.NFPROTO_IPV6 && e.Offset == 6 && e.Len == 1:
-		return []byte{unix.IPPROTO_TCP}
-	case e.Base != expr.PayloadBaseTransportHeader || e.Len != 2 || p.nat: // a port is compared after DNAT
-		return nil
-	case e.Offset == 0 && p.sport != 0:
-		return binary.BigEndian.AppendUint16(nil, p.sport)
-	case e.Offset == 2 && p.dport != 0:
-		return binary.BigEndian.AppendUint16(nil, p.dport)
-	}
-	return nil
 }
 
 func bitwise(v []byte, e *expr.Bitwise) []byte {
@@ -308,45 +242,6 @@ func sure(b bool) certainty {
 		return yes
 	}
 	return no
-}
-
-// xtNAT are XT_CONNTRACK_STATE_SNAT and _DNAT of linux/netfilter/xt_conntrack.h.
-const xtNAT = 0x40 | 0x80
-
-// xtables evaluates a match of iptables-nft that has not become an expression of nft.
-func (p *path) xtables(m *expr.Match) certainty {
-	switch m.Name {
-	case "comment", "tcp": // tcp looks at ports and flags, and is rarely left as it is
-		if m.Name == "comment" {
-			return yes
-		}
-	case "udp", "icmp", "icmp6", "sctp":
-		return no
-	case "conntrack", "state":
-		var base xt.ConntrackMtinfoBase
-		var state uint16
-		switch i := m.Info.(type) {
-		case *xt.ConntrackMtinfo1:
-			base, state = i.ConntrackMtinfoBase, uint16(i.StateMask)
-		case *xt.ConntrackMtinfo2:
-			base, state = i.ConntrackMtinfoBase, i.StateMask
-		case *xt.ConntrackMtinfo3:
-			base, state = i.ConntrackMtinfoBase, i.StateMask
-		default:
-			return maybe
-		}
-		// XT_CONNTRACK_STATE of linux/netfilter/xt_conntrack.h is 1; the bits of the
-		// states are those of expr.CtStateBit...
-		if base.MatchFlags != 1 {
-			return maybe
-		}
-		in := uint32(state)&p.state != 0
-		if !in && p.nat && state&xtNAT != 0 {
-			return maybe
-		}
-		return sure(in != (base.InvertFlags&1 != 0))
-	}
-	return maybe
 }
 
 // setContent is a set as far as a walk understands it.
