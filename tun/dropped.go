@@ -62,7 +62,7 @@ func dropCause(reason string) string {
 	case DropProtocol:
 		return "an IP protocol, or a packet whose headers cannot be read, that is not forwarded uninspected: capture.protocols names those that may"
 	case DropReversePath:
-		return "new TCP from a captured port came in where the way back to its sender does not lead: a forged source, or asymmetric routing"
+		return "new TCP from a captured port came in where the way back to its sender does not lead, or a client sent from an address of this host: a forged source, or asymmetric routing"
 	case DropClientAnswer:
 		return "answers to a connection under a client's address whose socket is gone"
 	case DropLocal:
@@ -70,7 +70,7 @@ func dropCause(reason string) string {
 	case DropOlder:
 		return "connections to services of this host that were there before the gateway; they were reset"
 	case DropRedirect:
-		return "ICMP redirects of this host to captured interfaces, which would lead clients round the gateway"
+		return "ICMP redirects, which would lead clients, or this host, round the gateway: its own to captured interfaces, and those that neighbours send it or through it"
 	}
 	return ""
 }

@@ -66,6 +66,10 @@ func taken() []expr.Any { return concat(ct(expr.CtKeyLABELS), masked(takenLabel(
 // packets from it.
 func (b *tableBuilder) tooBig() {
 	chain := b.baseOf(nftables.ChainTypeRoute, "too_big", nftables.ChainHookOutput, steerPriority)
+	if b.cfg.ClientSource {
+		// Restored marks are those of the answers, which lead back to this host.
+		b.rule(chain, ct(expr.CtKeyZONE), equal(zone()), b.setMark(b.cfg.SocketMark()))
+	}
 	for _, m := range []struct {
 		family byte
 		kind   []byte // type, and code where it counts

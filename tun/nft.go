@@ -230,6 +230,9 @@ func (b *tableBuilder) set(id uint32, def *setDef) error {
 func (b *tableBuilder) steer(running bool) {
 	chain := b.base("steer", nftables.ChainHookPrerouting, steerPriority)
 	mark := b.chain("mark")
+	// Rules of others that save the mark with the connection and restore it, both whole,
+	// give the answers the mark of what they answer, which leads back into the TUN.
+	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), b.setMark(0))
 	if running && b.cfg.ClientSource {
 		b.markAnswers(chain)
 	}
