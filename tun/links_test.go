@@ -78,12 +78,32 @@ ip link set g0 master br0; ip link set o0 master br0`)
 		}
 		return tcp
 	}
+	said := func() (text string) {
+		g.gw.do(func() error {
+			all, err := CheckInterfaces([]string{"br0"}, nil, "t0")
+			for _, t := range all {
+				text += t.String()
+			}
+			return err
+		})
+		return text
+	}
+	if got := said(); got != "" {
+		t.Errorf("with br_netfilter: %s", got)
+	}
 	if got := switched(); len(got) > 0 {
 		t.Errorf("switched past the gateway: %v", got)
 	}
 	g.gw.run("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
 	if got := switched(); len(got) == 0 {
 		t.Error("without br_netfilter nothing was switched: this tests nothing")
+	}
+	if got := said(); !strings.Contains(got, "the bridge br0 switches from one of its ports to another (") || !strings.Contains(got, "IPv4 and IPv6 of it passes") {
+		t.Errorf("without br_netfilter: %q", got)
+	}
+	g.gw.run("sysctl -qw net.bridge.bridge-nf-call-iptables=1")
+	if got := said(); !strings.Contains(got, "and IPv6 of it passes") {
+		t.Errorf("for IPv4 alone: %q", got)
 	}
 	g.captures(t, g.client, "c0", "br0")
 }

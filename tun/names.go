@@ -153,7 +153,8 @@ func CheckInterfaces(captured, exempt []string, tun string) ([]Trouble, error) {
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	return troubles(links, &SteerConfig{TUN: tun, Interfaces: captured, Exempt: exempt}), nil
+	cfg := &SteerConfig{TUN: tun, Interfaces: captured, Exempt: exempt}
+	return append(troubles(links, cfg), bridgeTroubles(links, cfg, unseenFamilies)...), nil
 }
 
 func troubles(links []netlink.Link, cfg *SteerConfig) []Trouble {

@@ -137,6 +137,30 @@ func TestTroubles(t *testing.T) {
 	}
 }
 
+// What a captured bridge switches past netfilter is said where it switches anything.
+func TestBridgeTroubles(t *testing.T) {
+	for name, c := range map[string]struct {
+		links    []string
+		captured string
+		unseen   []string
+		want     string // "" for none
+	}{
+		"two ports":        {[]string{"2 veth g0 master=4", "3 veth g1 master=4", "4 bridge br0"}, "br0", []string{"IPv4", "IPv6"}, "br0 switches from one of its ports to another (g0, g1)"},
+		"by another name":  {[]string{"2 veth g0 master=4", "3 tun v1 master=4", "4 bridge br0 alt=lan"}, "lan", []string{"IPv6"}, "IPv6 of it passes"},
+		"netfilter sees":   {[]string{"2 veth g0 master=4", "3 veth g1 master=4", "4 bridge br0"}, "br0", nil, ""},
+		"one port":         {[]string{"2 veth g0 master=4", "3 veth g1", "4 bridge br0"}, "br0", []string{"IPv4"}, ""},
+		"a bond":           {[]string{"2 device g0 master=4", "3 device g1 master=4", "4 bond b0"}, "b0", []string{"IPv4"}, ""},
+		"another's bridge": {[]string{"2 veth g0 master=4", "3 veth g1 master=4", "4 bridge br0", "5 device e0"}, "e0", []string{"IPv4"}, ""},
+		"not there":        {nil, "br0", []string{"IPv4"}, ""},
+	} {
+		cfg := SteerConfig{TUN: "t0", Interfaces: []string{c.captured}}
+		found := bridgeTroubles(links(t, c.links...), &cfg, func(string) []string { return c.unseen })
+		if c.want == "" && len(found) > 0 || c.want != "" && (len(found) != 1 || found[0].Fatal || !strings.Contains(found[0].Text, c.want)) {
+			t.Errorf("%s: %+v", name, found)
+		}
+	}
+}
+
 // quic is UDP to a captured port, of both families.
 func quic(sport uint16) [][]byte {
 	return [][]byte{
