@@ -211,20 +211,20 @@ func (e *early) snapshot(s *Stats) {
 	s.EarlyHeld, s.EarlyDropped, s.EarlyBytes = e.held, e.dropped, e.bytes
 }
 
-// withoutData makes of a packet its acknowledgement without data. head is the
-// beginning of it up to the data, without IPv6 extension headers.
-func withoutData(v6 bool, head []byte) []byte {
+// withoutData makes of a packet its TCP header with these flags and no data. head is
+// the beginning of it up to the data, without IPv6 extension headers.
+func withoutData(v6 bool, head []byte, flags uint8) []byte {
 	if v6 {
 		b := slices.Clone(head[:ipv6HeaderLen+tcpHeaderSize(head[ipv6HeaderLen:])])
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-ipv6HeaderLen))
-		b[ipv6HeaderLen+13] = flagACK
+		b[ipv6HeaderLen+13] = flags
 		return b
 	}
 	b := slices.Clone(head[:ipv4HeaderLen+tcpHeaderSize(head[ipv4HeaderLen:])])
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	b[10], b[11] = 0, 0
 	binary.BigEndian.PutUint16(b[10:], ^checksum.Checksum(b[:ipv4HeaderLen], 0))
-	b[ipv4HeaderLen+13] = flagACK
+	b[ipv4HeaderLen+13] = flags
 	return b
 }
 

@@ -121,8 +121,15 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 			head = withoutExtensions(p, head)
 		}
 	}
-	if p.proto == protoTCP {
+	switch {
+	case p.proto != protoTCP:
+	case !p.tcp.isSYN():
 		head = g.stamp(p, head, rest)
+	case p.tcp.payload > 0:
+		// TCP Fast Open (RFC 7413), which netstack has not: it would keep the data as
+		// long as the handshake takes, and acknowledge none of it. The client sends it again.
+		l.stats.synData.Add(1)
+		head, rest = withoutData(p.v6, head, p.tcp.flags), nil
 	}
 	// The headers have a view of their own: netstack pulls them up, and from a
 	// shared view that would copy all of it.
@@ -150,7 +157,7 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	case earlyAll:
 		l.deliver(proto, pkt)
 	case earlyACK:
-		ack := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(withoutData(p.v6, head))})
+		ack := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(withoutData(p.v6, head, flagACK))})
 		l.deliver(proto, ack)
 		ack.DecRef()
 	case earlyNone:

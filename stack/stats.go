@@ -30,6 +30,7 @@ type Stats struct {
 
 	// Segments that are taken as they are, and that a network without trouble has not.
 	Urgent    uint64 // with the URG flag: urgent data is relayed in line
+	SYNData   uint64 // SYNs with data, which the client sends again (RFC 7413, section 4.2.2)
 	Unstamped uint64 // that completed a handshake without the timestamps they agreed on
 
 	SYNPassed  uint64 // handed to netstack
@@ -104,7 +105,7 @@ type counters struct {
 	synOverflow, handshakesTimedOut, dataDropped                atomic.Uint64
 	handshakesEvicted                                           atomic.Uint64
 	acksOutdated                                                atomic.Uint64
-	tooBigLimited, urgent, unstamped                            atomic.Uint64
+	tooBigLimited, urgent, unstamped, synData                   atomic.Uint64
 }
 
 func (c *counters) snapshot() Stats {
@@ -127,7 +128,7 @@ func (c *counters) snapshot() Stats {
 		SYNOverflow: c.synOverflow.Load(), HandshakesTimedOut: c.handshakesTimedOut.Load(),
 		HandshakesEvicted: c.handshakesEvicted.Load(),
 		ACKsOutdated:      c.acksOutdated.Load(),
-		TooBigLimited:     c.tooBigLimited.Load(), Urgent: c.urgent.Load(), Unstamped: c.unstamped.Load(),
+		TooBigLimited:     c.tooBigLimited.Load(), Urgent: c.urgent.Load(), Unstamped: c.unstamped.Load(), SYNData: c.synData.Load(),
 	}
 }
 

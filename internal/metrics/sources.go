@@ -150,8 +150,9 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 		"passed":  func(s *stack.Stats) uint64 { return s.TooBig },
 		"limited": func(s *stack.Stats) uint64 { return s.TooBigLimited },
 	})
-	add("stack_odd_segments_total", "TCP segments that are taken, and that few programs or networks make: with the URG flag; completing a handshake without the timestamps that were agreed on.", "kind", by{
+	add("stack_odd_segments_total", "TCP segments that are taken, and that few programs or networks make: with the URG flag; SYNs with data; completing a handshake without the timestamps that were agreed on.", "kind", by{
 		"urgent":             func(s *stack.Stats) uint64 { return s.Urgent },
+		"syn_data":           func(s *stack.Stats) uint64 { return s.SYNData },
 		"without_timestamps": func(s *stack.Stats) uint64 { return s.Unstamped },
 	})
 	add("stack_fragments_total", "IP fragments, by what became of them.", "event", by{
