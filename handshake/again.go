@@ -13,25 +13,21 @@ import (
 // taken from the first judgement but facts: what was agreed on, which
 // certificates were shown, and with which scheme possession was proven.
 
-// Holds says whether p would have agreed to what a handshake agreed on; nil if
-// so. hello is the client's, for the server side; nil for the client side. The
-// group may be 0 (RSA key transport, or not known).
-func (p *Params) Holds(s *State, hello *ClientHello) *Error {
-	server := hello != nil
+// Holds says whether p would have agreed to what a handshake with a client agreed
+// on; nil if so. hello is the client's. The group may be 0 (RSA key transport, or
+// not known).
+func (p *ServerParams) Holds(s *State, hello *ClientHello) *Error {
 	refuse := func(code reason.Code, what string) *Error {
-		if !server {
-			return upstreamCrypto(what)
-		}
 		return Refuse(StepServerHello, code, what+" was negotiated, which the profile does not allow")
 	}
-	if what, ok := p.Profile.acceptable(s.Version, s.Suite, s.Group); !ok {
+	if what, ok := p.Profile.Allows(s.Version, s.Suite, s.Group); !ok {
 		return refuse(reason.NoCommonSuite, what)
 	}
-	ems := s.ExtendedMasterSecret || server && hello.ExtendedMasterSecret // crypto/tls always agrees to it
+	ems := s.ExtendedMasterSecret || hello.ExtendedMasterSecret // a server always agrees to it
 	if p.Profile.RequireEMS && s.Version < versionTLS13 && !ems {
 		return refuse(reason.NoExtendedMasterSecret, "TLS 1.2 without extended_master_secret")
 	}
-	if server && s.ALPN != "" {
+	if s.ALPN != "" {
 		return p.holdsProtocol(s.ALPN)
 	}
 	return nil
@@ -40,7 +36,7 @@ func (p *Params) Holds(s *State, hello *ClientHello) *Error {
 // holdsProtocol holds a protocol that was answered against what p answers. Where p
 // answers none, a protocol ends that cannot be spoken without an answer; another
 // would be spoken all the same.
-func (p *Params) holdsProtocol(protocol string) *Error {
+func (p *ServerParams) holdsProtocol(protocol string) *Error {
 	answers := ""
 	switch {
 	case len(p.ALPN) > 0 && !slices.Contains(p.ALPN, protocol):
@@ -53,25 +49,47 @@ func (p *Params) holdsProtocol(protocol string) *Error {
 	return Refuse(StepServerHello, reason.NoALPN, "agreed on "+shortProtocols([]string{protocol})+", and the rule answers "+answers)
 }
 
-// Again verifies the certificates that a peer showed once more, with the
-// authorities, profile, name and clock of p. It returns a new Peer, with
-// Refusal where the answer is no and with everything that is a fact of the old
-// one. usage is clientAuth for a client and serverAuth for a destination. s may
-// be nil where nothing was agreed on yet: the scheme is then not judged.
-func (p *Params) Again(old *Peer, s *State, usage x509.ExtKeyUsage) *Peer {
+// Holds says whether p would have agreed to what a destination chose; nil if so.
+func (p *ClientParams) Holds(s *State) *Error {
+	if what, ok := p.Profile.Allows(s.Version, s.Suite, s.Group); !ok {
+		return RefuseChoice(what)
+	}
+	if p.Profile.RequireEMS && s.Version < versionTLS13 && !s.ExtendedMasterSecret {
+		return RefuseChoice("TLS 1.2 without extended_master_secret")
+	}
+	return nil
+}
+
+// RefuseChoice refuses what a destination chose, which the profile does not allow.
+func RefuseChoice(what string) *Error {
+	e := Refuse(StepServerVerified, reason.UpstreamCrypto, what+" was chosen, which the profile does not allow")
+	e.Wanted = AlertInsufficientSecurity
+	return e
+}
+
+// Again verifies the certificates that a client showed once more, with the
+// authorities, profile and clock of p. It returns a new Peer, with Refusal where
+// the answer is no and with everything that is a fact of the old one. s may be nil
+// where nothing was agreed on yet: the scheme is then not judged.
+func (p *ServerParams) Again(old *Peer, s *State) *Peer {
+	const usage = x509.ExtKeyUsageClientAuth
+	return p.again(old, s, usage, func() (*Peer, *Error) { return Verify(old.Shown, p.Authorities, usage, &p.Params) })
+}
+
+// Again does the same for a destination, with its name and pins.
+func (p *ClientParams) Again(old *Peer, s *State) *Peer {
+	return p.again(old, s, x509.ExtKeyUsageServerAuth, func() (*Peer, *Error) {
+		return p.VerifyDestination(old.Shown, s, func(shown []*x509.Certificate, usage x509.ExtKeyUsage, q *Params) (*Peer, *Error) {
+			return Verify(shown, q.Authorities, usage, q)
+		})
+	})
+}
+
+func (p *Params) again(old *Peer, s *State, usage x509.ExtKeyUsage, verify func() (*Peer, *Error)) *Peer {
 	if len(old.Shown) == 0 || old.Shown[0] == nil {
 		return &Peer{Shown: old.Shown} // which policy refuses: nothing was verified
 	}
-	var peer *Peer
-	var refusal *Error
-	if usage == x509.ExtKeyUsageServerAuth {
-		peer, refusal = p.verifyDestination(old.Shown, Verify)
-		if refusal == nil && s != nil && !p.Insecure {
-			refusal = transports(old.Leaf(), s.Version, s.Suite)
-		}
-	} else {
-		peer, refusal = Verify(old.Shown, p.Authorities, usage, p)
-	}
+	peer, refusal := verify()
 	if refusal == nil && s != nil {
 		refusal = p.holdsScheme(old, s, usage)
 	}
@@ -95,7 +113,7 @@ func (p *Params) holdsScheme(peer *Peer, s *State, usage x509.ExtKeyUsage) *Erro
 	if peer.SignatureScheme != 0 {
 		what = SchemeName(peer.SignatureScheme)
 	} else if !s.Resumed {
-		can := schemesOf(s.Version, peer.Leaf().PublicKey)
+		can := SchemesOf(s.Version, peer.Leaf().PublicKey)
 		for _, scheme := range can {
 			if slices.Contains(wanted, uint16(scheme)) {
 				return nil
@@ -103,18 +121,19 @@ func (p *Params) holdsScheme(peer *Peer, s *State, usage x509.ExtKeyUsage) *Erro
 		}
 	}
 	if usage == x509.ExtKeyUsageServerAuth {
-		return upstreamCrypto("a signature with " + what)
+		return RefuseChoice("a signature with " + what)
 	}
 	return Refuse(StepClientCertificate, reason.WeakSignature, "proof of possession with "+what+", which the profile does not allow")
 }
 
-// verifyDestination is chain, name and pins, as far as they are asked for.
-// verify is Verify, or the cache in front of it.
-func (p *Params) verifyDestination(shown []*x509.Certificate, verify func([]*x509.Certificate, []*Authority, x509.ExtKeyUsage, *Params) (*Peer, *Error)) (*Peer, *Error) {
+// VerifyDestination is chain, name, pins, and key usage for what was agreed on,
+// as far as they are asked for. verify is Verify, or a cache in front of it. s may
+// be nil where nothing was agreed on.
+func (p *ClientParams) VerifyDestination(shown []*x509.Certificate, s *State, verify func([]*x509.Certificate, x509.ExtKeyUsage, *Params) (*Peer, *Error)) (*Peer, *Error) {
 	const usage = x509.ExtKeyUsageServerAuth
 	peer := &Peer{Shown: shown}
 	if !p.Insecure {
-		verified, e := verify(shown, p.Authorities, usage, p)
+		verified, e := verify(shown, usage, &p.Params)
 		if e == nil {
 			e = p.verifyName(verified)
 		}
@@ -122,7 +141,7 @@ func (p *Params) verifyDestination(shown []*x509.Certificate, verify func([]*x50
 			return nil, e
 		}
 		peer = verified
-	} else if f := (&verifier{shown: shown}).bounds(p); f != nil {
+	} else if f := p.bounds(shown); f != nil {
 		return nil, f.refusal(usage)
 	}
 	if len(p.Pins) > 0 && !slices.Contains(p.Pins, sha256.Sum256(peer.Leaf().RawSubjectPublicKeyInfo)) {
@@ -130,12 +149,17 @@ func (p *Params) verifyDestination(shown []*x509.Certificate, verify func([]*x50
 		e.Wanted = AlertBadCertificate
 		return nil, e
 	}
+	if s != nil && !p.Insecure {
+		if e := transports(shown[0], s.Version, s.Suite); e != nil {
+			return nil, e
+		}
+	}
 	return peer, nil
 }
 
 // verifyName checks the destination's name or address (RFC 9525): subject
 // alternative names only, a wildcard for one whole label.
-func (p *Params) verifyName(peer *Peer) *Error {
+func (p *ClientParams) verifyName(peer *Peer) *Error {
 	if err := peer.Leaf().VerifyHostname(p.VerifyName); err != nil {
 		e := Refuse(StepServerVerified, reason.UpstreamName, "wanted "+p.VerifyName)
 		e.Wanted, e.Err = AlertBadCertificate, err

@@ -89,7 +89,7 @@ func TestAlertSentIsTold(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			sealed12 = false
 			var err error
-			p := serverParams(func(p *Params) { p.MaxChainBytes = 1 << 20 })
+			p := serverParams(func(p *ServerParams) { p.MaxChainBytes = 1 << 20 })
 			o := handshakeWith(t, p, nil, func(conn *net.TCPConn) {
 				tc := tls.Client(&mangler{TCPConn: conn, skip: c.skip, change: c.change}, clientConfig(c.version, f.client.TLS()))
 				if err = tc.Handshake(); err == nil {

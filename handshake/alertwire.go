@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -73,7 +74,7 @@ func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 		alert := t.leaves(Alert(body[1]))
 		return append(append([]byte{}, rec[:recordHeader]...), alertLevel(alert), byte(alert)), true
 	}
-	if rec[0] != recordAppData || len(body) != alertRecord13 || t.seen.version < version13 {
+	if rec[0] != recordAppData || len(body) != alertRecord13 || t.seen.version < tls.VersionTLS13 {
 		return nil, false
 	}
 	// The newest keys first; a trial with other keys or another number fails
@@ -127,7 +128,7 @@ func (t *tap) unreadable() bool {
 		}
 		if bad != nil {
 			t.seen.badKey = bad.Key
-			name := cut(bad.Subject, maxNameLength)
+			name := Shortened(bad.Subject, maxNameLength)
 			t.seen.badCertificate = fmt.Sprintf("certificate %d of %d, \"%s\", serial %s: %s", i+1, len(t.shown), name, cmp.Or(bad.Serial, "unreadable"), bad.Why)
 			return true
 		}
@@ -152,7 +153,7 @@ func (t *tap) ownAlert(dir int, a Alert) []byte {
 	alert := []byte{alertLevel(a), byte(a)}
 	// Between a HelloRetryRequest and the ServerHello there are no keys yet.
 	plain := t.seen.retry && d.opener == nil && t.secrets[dir][epochHandshake-1] == nil
-	if t.seen.version < version13 || plain {
+	if t.seen.version < tls.VersionTLS13 || plain {
 		if d.ccs {
 			return nil // encrypted under keys that crypto/tls alone has
 		}

@@ -37,7 +37,7 @@ func TestExactAlerts(t *testing.T) {
 			"bad chain":  {testpki.Must(f.ca.IssuerNotCA(leaf)), nil, AlertBadCertificate},
 		} {
 			for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
-				p := serverParams(func(p *Params) { p.Ledger = mode })
+				p := serverParams(func(p *ServerParams) { p.Ledger = mode })
 				var err error
 				o := handshakeWith(t, p, tt.check, goClientOn(clientConfig(version, tt.cert.TLS()), &err))
 				if o.err == nil || o.err.Wanted != tt.want {
@@ -134,13 +134,13 @@ func TestNonceOnce(t *testing.T) {
 	ed := testpki.Must(f.ca.Issue(testpki.Leaf{CN: "ed", Key: testpki.Ed25519}))
 	for name, tt := range map[string]struct {
 		cert   *testpki.Cert
-		params func(*Params)
+		params func(*ServerParams)
 		want   Alert
 	}{
-		"replaced": {foreign, func(*Params) {}, AlertUnknownCA},
+		"replaced": {foreign, func(*ServerParams) {}, AlertUnknownCA},
 		// The chain passes, the proof of possession does not.
-		"our own": {ed, func(p *Params) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} }, AlertUnsupportedCertificate},
-		"none":    {f.client, func(*Params) {}, AlertNone},
+		"our own": {ed, func(p *ServerParams) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} }, AlertUnsupportedCertificate},
+		"none":    {f.client, func(*ServerParams) {}, AlertNone},
 	} {
 		p := serverParams(tt.params)
 		var rec *recorder

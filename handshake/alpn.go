@@ -50,11 +50,11 @@ func (h *ClientHello) OnlyNegotiated() bool {
 // nothing in common with ours (RFC 7301, section 3.2), or it has nothing but
 // protocols that need an answer, and none is given. nil if it can. A client that
 // offers nothing is never refused.
-func (p *Params) RefusesProtocols(h *ClientHello) *Error {
+func (p *ServerParams) RefusesProtocols(h *ClientHello) *Error {
 	switch {
 	case len(h.ALPN) == 0, p.AnyProtocol:
 	case len(p.ALPN) > 0:
-		if !p.shares(h) {
+		if !p.Shares(h) {
 			return refusef(reason.NoALPN, "the client offers %s, and the rule answers %s", h.protocols(), shortProtocols(p.ALPN))
 		}
 	case p.AnswersNone && h.OnlyNegotiated():
@@ -69,7 +69,7 @@ func NoAnswer(h *ClientHello, why string) *Error {
 	return refusef(reason.NoALPN, "the client offers %s alone, which needs an answer, and %s", h.protocols(), why)
 }
 
-// shares says whether the client offers one of our protocols.
-func (p *Params) shares(h *ClientHello) bool {
+// Shares says whether the client offers one of our protocols.
+func (p *ServerParams) Shares(h *ClientHello) bool {
 	return slices.ContainsFunc(h.ALPN, func(a string) bool { return slices.Contains(p.ALPN, a) })
 }

@@ -35,7 +35,7 @@ func TestRefusesProtocols(t *testing.T) {
 		{nil, nil, false, false},
 		{nil, []string{"h2"}, false, false},
 	} {
-		p := &Params{ALPN: c.answer, AnswersNone: !c.asked && c.answer == nil}
+		p := &ServerParams{Params: Params{ALPN: c.answer}, AnswersNone: !c.asked && c.answer == nil}
 		h := &ClientHello{ALPN: c.offer}
 		e := p.RefusesProtocols(h)
 		if got := e != nil && e.Reason == reason.NoALPN && e.Wanted == AlertNoApplicationProtocol; got != c.refused || (e != nil) != c.refused {
@@ -59,18 +59,18 @@ func TestRefusesProtocols(t *testing.T) {
 func TestServerAnswersNone(t *testing.T) {
 	for _, c := range []struct {
 		offer   []string
-		change  func(*Params)
+		change  func(*ServerParams)
 		refused bool
 	}{
-		{[]string{"h2"}, func(p *Params) { p.AnswersNone = true }, true},
-		{[]string{"h2", "http/1.1"}, func(p *Params) { p.AnswersNone = true }, false},
-		{[]string{"h2"}, func(*Params) {}, false},
-		{[]string{"acme-tls/1"}, func(p *Params) { p.ALPN, p.AnyProtocol = []string{"h2"}, true }, false},
+		{[]string{"h2"}, func(p *ServerParams) { p.AnswersNone = true }, true},
+		{[]string{"h2", "http/1.1"}, func(p *ServerParams) { p.AnswersNone = true }, false},
+		{[]string{"h2"}, func(*ServerParams) {}, false},
+		{[]string{"acme-tls/1"}, func(p *ServerParams) { p.ALPN, p.AnyProtocol = []string{"h2"}, true }, false},
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			config := clientConfig(version)
 			config.NextProtos = slices.Clone(c.offer)
-			o, cs, err := withGo(t, serverParams(func(p *Params) { p.ClientAuth = ClientAuthNone }, c.change), config)
+			o, cs, err := withGo(t, serverParams(func(p *ServerParams) { p.ClientAuth = ClientAuthNone }, c.change), config)
 			if c.refused {
 				if e := AsError(o.err); o.err == nil || err == nil || e.Reason != reason.NoALPN || e.Step != StepClientHello {
 					t.Errorf("%s, %q: client %v, server %v", VersionName(version), c.offer, err, o.err)
@@ -91,7 +91,7 @@ func TestResumptionHasTheAnswerOfNow(t *testing.T) {
 		r.config.NextProtos = []string{"h2", "http/1.1"}
 		keys := NewTicketKeys(0)
 		for i, answer := range []string{"h2", "http/1.1", "", "h2"} {
-			p := ticketParams(keys, func(p *Params) {
+			p := ticketParams(keys, func(p *ServerParams) {
 				p.ClientAuth = ClientAuthNone
 				if p.AnswersNone = answer == ""; answer != "" {
 					p.ALPN = []string{answer}
@@ -109,7 +109,7 @@ func TestResumptionHasTheAnswerOfNow(t *testing.T) {
 			}
 		}
 		r.config.NextProtos = []string{"h2"}
-		if o, _, err := r.connect(t, ticketParams(keys, func(p *Params) { p.ClientAuth, p.AnswersNone = ClientAuthNone, true }), nil); err == nil || AsError(o.err).Reason != reason.NoALPN {
+		if o, _, err := r.connect(t, ticketParams(keys, func(p *ServerParams) { p.ClientAuth, p.AnswersNone = ClientAuthNone, true }), nil); err == nil || AsError(o.err).Reason != reason.NoALPN {
 			t.Errorf("%s: h2 alone with a ticket: client %v, server %v", VersionName(version), err, o.err)
 		}
 	}

@@ -21,7 +21,7 @@ type Authority struct {
 	Intermediates []*x509.Certificate
 
 	once   sync.Once
-	names  *caNames                       // of Roots and Intermediates
+	names  *AnnouncedCAs                  // of Roots and Intermediates
 	byName map[string][]*x509.Certificate // Roots by RawSubject
 	digest [32]byte                       // of Name, Roots and Intermediates
 	known  known

@@ -61,7 +61,7 @@ func TestIntermediatesCompletePaths(t *testing.T) {
 		"of another authority's root":           {all(by1), all(stranger), nil, reason.UnknownCA},
 	} {
 		for _, usage := range []x509.ExtKeyUsage{clientAuth, x509.ExtKeyUsageServerAuth} {
-			p := serverParams(func(p *Params) { p.Authorities = with(c.configured...) })
+			p := serverParams(func(p *ServerParams) { p.Authorities = with(c.configured...) })
 			shown := c.shown
 			if usage != clientAuth { // the same for a destination, whose certificates may be used for it
 				if name != "the leaf alone" && name != "it has ended" {
@@ -84,7 +84,7 @@ func TestIntermediatesCompletePaths(t *testing.T) {
 					c.path[2] = open
 				}
 			}
-			peer, e := Verify(shown, p.Authorities, usage, p)
+			peer, e := Verify(shown, p.Authorities, usage, &p.Params)
 			switch {
 			case c.path == nil && (e == nil || e.Reason != c.code):
 				t.Errorf("%s: %v, want %s", name, e, c.code)
@@ -109,14 +109,14 @@ func TestIntermediatesAreDemands(t *testing.T) {
 	leaf := testpki.Must(inter.Issue(testpki.Leaf{CN: "bob"}))
 	alone := leaf.TLS()
 	alone.Certificate = alone.Certificate[:1]
-	with := func(cas ...*x509.Certificate) *Params {
-		return serverParams(func(p *Params) {
+	with := func(cas ...*x509.Certificate) *ServerParams {
+		return serverParams(func(p *ServerParams) {
 			p.Authorities = []*Authority{{Name: "staff", Roots: []*x509.Certificate{f.ca.Root}, Intermediates: cas}}
 		})
 	}
 	engine := NewStdEngine()
 	good, without := with(inter.Cert), with()
-	if good.demands(clientAuth) == without.demands(clientAuth) || bindingOf(good) == bindingOf(without) {
+	if good.Demands(clientAuth) == without.Demands(clientAuth) || bindingOf(good) == bindingOf(without) {
 		t.Error("the demands are the same")
 	}
 	for _, version := range bothVersions {
@@ -135,15 +135,15 @@ func TestIntermediatesAreDemands(t *testing.T) {
 		if !strings.Contains(facts(o.l), ", completed with "+inter.Cert.Subject.String()) {
 			t.Errorf("%s: the ledger does not tell of the path: %s", VersionName(version), facts(o.l))
 		}
-		if again := without.Again(o.s.Peer, &o.s.State, clientAuth); again.Refusal == nil || again.Chain != nil {
+		if again := without.Again(o.s.Peer, &o.s.State); again.Refusal == nil || again.Chain != nil {
 			t.Errorf("%s: a flow keeps its path when the intermediate is gone", VersionName(version))
 		}
-		if again := good.Again(o.s.Peer, &o.s.State, clientAuth); again.Refusal != nil || len(again.Chain) != 3 {
+		if again := good.Again(o.s.Peer, &o.s.State); again.Refusal != nil || len(again.Chain) != 3 {
 			t.Errorf("%s: judged anew by the same: %v", VersionName(version), again.Refusal)
 		}
 	}
 	// Of one that is a trust anchor itself there is no more to tell.
-	if text := describePeer(&Peer{Shown: []*x509.Certificate{leaf.Cert}, Chain: []*x509.Certificate{leaf.Cert}}); strings.Contains(text, "completed") {
+	if text := (&Peer{Shown: []*x509.Certificate{leaf.Cert}, Chain: []*x509.Certificate{leaf.Cert}}).Describe(); strings.Contains(text, "completed") {
 		t.Error(text)
 	}
 	// A client that chooses by the issuer's name finds it.
@@ -189,10 +189,10 @@ func TestIntermediatesOfRolledRoots(t *testing.T) {
 }
 
 // bindingOf is what a ticket under p would be sealed under.
-func bindingOf(p *Params) string {
+func bindingOf(p *ServerParams) string {
 	q := *p
 	q.Ticket = &TicketRule{Binding: []byte("x")}
-	return string(q.ticketBinding("a.test"))
+	return string(q.TicketBinding("a.test"))
 }
 
 // However many are configured, and whatever a stranger shows, he causes no more

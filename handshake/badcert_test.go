@@ -26,7 +26,7 @@ func TestBadCertificates(t *testing.T) {
 			}
 			for _, auth := range []ClientAuth{ClientAuthRequired, ClientAuthOptional} {
 				t.Run(fault.Name+"/"+VersionName(version)+"/"+auth.String(), func(t *testing.T) {
-					p := serverParams(func(p *Params) { p.ClientAuth = auth })
+					p := serverParams(func(p *ServerParams) { p.ClientAuth = auth })
 					o, _, err := withGo(t, p, clientConfig(version, cert.TLS()))
 					if o.err == nil {
 						t.Fatal("let through")

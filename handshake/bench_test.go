@@ -33,10 +33,10 @@ func BenchmarkHandshake(b *testing.B) {
 				return err
 			})
 		})
-		x25519 := func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.X25519)} }
-		for name2, p := range map[string]*Params{
+		x25519 := func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} }
+		for name2, p := range map[string]*ServerParams{
 			"engine": serverParams(x25519),
-			"steps":  serverParams(x25519, func(p *Params) { p.Ledger = LedgerSteps }),
+			"steps":  serverParams(x25519, func(p *ServerParams) { p.Ledger = LedgerSteps }),
 		} {
 			engine := NewStdEngine()
 			b.Run(name+"/"+name2, func(b *testing.B) {
@@ -66,14 +66,14 @@ func BenchmarkResume(b *testing.B) {
 			})
 		})
 		engine := NewStdEngine()
-		p := ticketParams(NewTicketKeys(0), func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.X25519)} })
+		p := ticketParams(NewTicketKeys(0), func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} })
 		b.Run(name+"/engine", func(b *testing.B) {
 			benchResume(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
 		})
 	}
 }
 
-func serveOnce(engine Engine, c net.Conn, p *Params) error {
+func serveOnce(engine Engine, c net.Conn, p *ServerParams) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	hello, conn, err := Peek(ctx, c, 0)

@@ -39,7 +39,7 @@ func TestNamesOfCAsThatDoNotFit(t *testing.T) {
 	other := func(name string, roots ...*x509.Certificate) *Authority { return &Authority{Name: name, Roots: roots} }
 	exact := func(bytes int) *Authority { // names of so many bytes in all
 		a := staff(manyRoots(t, 300, 100)...)
-		left := bytes - namesOf(a).said.Bytes
+		left := bytes - namesOf(a).Said.Bytes
 		for left > 0 {
 			n := min(left, 30_000)
 			if left-n > 0 && left-n < 100 {
@@ -56,22 +56,22 @@ func TestNamesOfCAsThatDoNotFit(t *testing.T) {
 		twice = append(twice, &x509.Certificate{Raw: append([]byte{byte(len(twice) >> 8), byte(len(twice))}, c.Raw...), RawSubject: c.RawSubject})
 	}
 	for name, tt := range map[string]struct {
-		params func(*Params)
+		params func(*ServerParams)
 		names  int // sent; 0 for none
 	}{
-		"700 roots": {func(p *Params) { p.Authorities = []*Authority{staff(manyRoots(t, 700, 106)...)} }, 0},
-		"two authorities": {func(p *Params) {
+		"700 roots": {func(p *ServerParams) { p.Authorities = []*Authority{staff(manyRoots(t, 700, 106)...)} }, 0},
+		"two authorities": {func(p *ServerParams) {
 			p.Authorities = []*Authority{staff(manyRoots(t, 350, 106)...), other("b", manyRoots(t, 700, 105)[350:]...)}
 		}, 0},
-		"few roots, large names": {func(p *Params) { p.Authorities = []*Authority{staff(manyRoots(t, 20, 3900)...)} }, 0},
-		"a list of its own": {func(p *Params) {
+		"few roots, large names": {func(p *ServerParams) { p.Authorities = []*Authority{staff(manyRoots(t, 20, 3900)...)} }, 0},
+		"a list of its own": {func(p *ServerParams) {
 			for _, c := range manyRoots(t, 7000, 31) {
 				p.AcceptableCAs = append(p.AcceptableCAs, c.RawSubject)
 			}
 		}, 0},
-		"as much as fits":      {func(p *Params) { p.Authorities = []*Authority{exact(MaxCANames)} }, 303},
-		"one byte more":        {func(p *Params) { p.Authorities = []*Authority{exact(MaxCANames + 1)} }, 0},
-		"two keys of one name": {func(p *Params) { p.Authorities = []*Authority{staff(twice...)} }, 401},
+		"as much as fits":      {func(p *ServerParams) { p.Authorities = []*Authority{exact(MaxCANames)} }, 303},
+		"one byte more":        {func(p *ServerParams) { p.Authorities = []*Authority{exact(MaxCANames + 1)} }, 0},
+		"two keys of one name": {func(p *ServerParams) { p.Authorities = []*Authority{staff(twice...)} }, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := serverParams(tt.params)
@@ -117,7 +117,7 @@ func TestUnsendableIsOurDoing(t *testing.T) {
 		},
 		"a chain": func(c *tls.Certificate) { c.Certificate = append(c.Certificate, make([]byte, 1<<24)) },
 	} {
-		p := serverParams(func(p *Params) { c := f.gateway.TLS(); change(&c); p.Certificates = []tls.Certificate{c} })
+		p := serverParams(func(p *ServerParams) { c := f.gateway.TLS(); change(&c); p.Certificates = []tls.Certificate{c} })
 		o, _, err := withGo(t, p, clientConfig(tls.VersionTLS13, f.client.TLS()))
 		if o.err == nil || o.err.Reason != reason.Internal || o.err.Side != SideUs || !strings.Contains(o.err.Detail, "does not fit its format") {
 			t.Errorf("%s: %+v", name, o.err)

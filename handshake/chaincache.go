@@ -22,14 +22,14 @@ const (
 	lookAtEach = 8
 )
 
-// chainCache remembers chains that verified, so that a client that comes back
+// ChainCache remembers chains that verified, so that a client that comes back
 // costs no second check of the signatures in its chain: half of the public-key
 // operations that its certificate costs. The key is everything that the answer
 // depends on: the whole chain as shown, usage, authorities, profile, bounds and
 // epoch. An entry ends with the first certificate of its chain to end. That the
 // peer holds the key is proven in every handshake; revocation, names and policy
 // are asked every time. Refusals are not remembered.
-type chainCache struct {
+type ChainCache struct {
 	mu sync.Mutex
 	m  map[[32]byte]verifiedChain
 }
@@ -40,32 +40,32 @@ type verifiedChain struct {
 	from, until time.Time
 }
 
-// verify is Verify with the cache in front. It says what it has cost.
-func (c *chainCache) verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) (*Peer, work.Units, *Error) {
-	key, now := chainKey(shown, usage, p), p.now()
+// Verify is Verify with the cache in front. It says what it has cost.
+func (c *ChainCache) Verify(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) (*Peer, work.Units, *Error) {
+	key, now := chainKey(shown, usage, p), p.Time()
 	c.mu.Lock()
 	v, ok := c.m[key]
 	c.mu.Unlock()
 	if ok && !now.Before(v.from) && now.Before(v.until) {
 		return &Peer{Shown: shown, Chain: v.chain, Authority: v.authority}, 0, nil
 	}
-	peer, spent, e := verify(shown, p.Authorities, usage, p)
+	peer, spent, e := VerifyCost(shown, p.Authorities, usage, p)
 	if e == nil {
 		c.put(key, peer, now)
 	}
 	return peer, spent, e
 }
 
-// CachedChains is how many verified chains are remembered.
-func (e *StdEngine) CachedChains() int {
-	e.chains.mu.Lock()
-	defer e.chains.mu.Unlock()
-	return len(e.chains.m)
+// Len is how many chains are remembered.
+func (c *ChainCache) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.m)
 }
 
 func chainKey(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) [32]byte {
 	h := sha256.New()
-	demands := p.demands(usage)
+	demands := p.Demands(usage)
 	h.Write(demands[:])
 	for _, c := range shown {
 		var n [4]byte
@@ -76,7 +76,7 @@ func chainKey(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) [32]
 	return [32]byte(h.Sum(nil))
 }
 
-func (c *chainCache) put(key [32]byte, peer *Peer, now time.Time) {
+func (c *ChainCache) put(key [32]byte, peer *Peer, now time.Time) {
 	v := verifiedChain{chain: peer.Chain, authority: peer.Authority, from: now, until: now.Add(maxVerifiedAge)}
 	for _, cert := range peer.Chain {
 		if cert.NotAfter.Before(v.until) {

@@ -15,14 +15,14 @@ import (
 func TestChainCache(t *testing.T) {
 	f := fixtures()
 	now := time.Now()
-	at := func(d time.Duration) func(*Params) {
-		return func(p *Params) { p.Now = func() time.Time { return now.Add(d) } }
+	at := func(d time.Duration) func(*ServerParams) {
+		return func(p *ServerParams) { p.Now = func() time.Time { return now.Add(d) } }
 	}
 	short := testpki.Must(f.ca.Issue(testpki.Leaf{NotAfter: now.Add(time.Minute)}))
 	client, server := x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth
 	for name, tt := range map[string]struct {
 		cert   *testpki.Cert
-		change func(*Params)
+		change func(*ServerParams)
 		usage  x509.ExtKeyUsage
 		hit    bool
 		want   reason.Code
@@ -31,21 +31,21 @@ func TestChainCache(t *testing.T) {
 		"a little on":   {f.client, at(4 * time.Minute), client, true, ""},
 		"too old":       {f.client, at(6 * time.Minute), client, false, ""},
 		"clock back":    {f.client, at(-time.Second), client, false, ""},
-		"epoch":         {f.client, func(p *Params) { p.Epoch = 7 }, client, false, ""},
+		"epoch":         {f.client, func(p *ServerParams) { p.Epoch = 7 }, client, false, ""},
 		"usage":         {f.client, at(0), server, false, ""},
-		"other CA":      {f.client, func(p *Params) { p.Authorities = []*Authority{authority("staff", f.other)} }, client, false, reason.UnknownCA},
-		"none":          {f.client, func(p *Params) { p.Authorities = nil }, client, false, reason.UnknownCA},
-		"curves":        {f.client, func(p *Params) { p.Profile.Curves = []uint16{uint16(tls.CurveP384)} }, client, false, reason.WeakKey},
-		"bounds":        {f.client, func(p *Params) { p.MaxChainBytes = 10 }, client, false, reason.ChainTooLong},
+		"other CA":      {f.client, func(p *ServerParams) { p.Authorities = []*Authority{authority("staff", f.other)} }, client, false, reason.UnknownCA},
+		"none":          {f.client, func(p *ServerParams) { p.Authorities = nil }, client, false, reason.UnknownCA},
+		"curves":        {f.client, func(p *ServerParams) { p.Profile.Curves = []uint16{uint16(tls.CurveP384)} }, client, false, reason.WeakKey},
+		"bounds":        {f.client, func(p *ServerParams) { p.MaxChainBytes = 10 }, client, false, reason.ChainTooLong},
 		"before end":    {short, at(50 * time.Second), client, true, ""},
 		"after the end": {short, at(70 * time.Second), client, false, reason.Expired},
 	} {
-		var c chainCache
-		first, _, e := c.verify(tt.cert.Chain, client, serverParams(at(0)))
+		var c ChainCache
+		first, _, e := c.Verify(tt.cert.Chain, client, &serverParams(at(0)).Params)
 		if e != nil {
 			t.Fatal(e)
 		}
-		got, _, e := c.verify(tt.cert.Chain, tt.usage, serverParams(at(0), tt.change))
+		got, _, e := c.Verify(tt.cert.Chain, tt.usage, &serverParams(at(0), tt.change).Params)
 		if tt.want != "" {
 			if e == nil || e.Reason != tt.want && tt.usage == client {
 				t.Errorf("%s: %v", name, e)
@@ -64,7 +64,7 @@ func TestChainCache(t *testing.T) {
 
 // Two chains that are the same bytes cut elsewhere are not the same chain.
 func TestChainKey(t *testing.T) {
-	p := serverParams()
+	p := &serverParams().Params
 	a, b := &x509.Certificate{Raw: []byte("ab")}, &x509.Certificate{Raw: []byte("c")}
 	c, d := &x509.Certificate{Raw: []byte("a")}, &x509.Certificate{Raw: []byte("bc")}
 	if chainKey([]*x509.Certificate{a, b}, 0, p) == chainKey([]*x509.Certificate{c, d}, 0, p) {
@@ -73,7 +73,7 @@ func TestChainKey(t *testing.T) {
 }
 
 func TestChainCacheIsBounded(t *testing.T) {
-	var c chainCache
+	var c ChainCache
 	now := time.Now()
 	for i := range maxVerified + 100 {
 		c.put([32]byte{byte(i), byte(i >> 8)}, &Peer{Authority: "a"}, now)

@@ -14,10 +14,11 @@ import (
 // name against p.VerifyName, and what the destination chose against the
 // profile. A destination that speaks TLS 1.3 may refuse our identity after
 // this has returned well: see AlertError.
-func (e *StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
+func (e *StdEngine) Client(ctx context.Context, conn net.Conn, p *ClientParams, check CheckPeer, l *Ledger) (*Session, error) {
 	t := newTap(l, false)
-	g := e.leg(p, check, l, conn, t)
-	config, fault := p.config(t)
+	g := e.leg(&p.Params, check, l, conn, t)
+	g.client = p
+	config, fault := config(&p.Params, t)
 	if fault == nil && p.VerifyName == "" && !p.Insecure {
 		fault = ours("no name to verify the destination's certificate against")
 	}
@@ -31,7 +32,7 @@ func (e *StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check 
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = g.verifyServer
 	config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		own := p.identity()
+		own := identity(&p.Profile, p.Certificates)
 		for i := range own {
 			if r.SupportsCertificate(&own[i]) == nil {
 				l.Note(Entry{Step: StepClientCertificate, From: SideUs, Facts: "asked for a certificate: our identity is shown"})
@@ -54,18 +55,18 @@ func (e *StdEngine) Client(ctx context.Context, conn net.Conn, p *Params, check 
 	s := g.session(tc, seen)
 	s.ServerName = p.ServerName
 	// crypto/tls knows the group of TLS 1.2 only after VerifyConnection.
-	if what, ok := p.Profile.acceptable(s.Version, s.Suite, s.Group); !ok {
-		return nil, g.refuse(upstreamCrypto(what))
+	if what, ok := p.Profile.Allows(s.Version, s.Suite, s.Group); !ok {
+		return nil, g.refuse(RefuseChoice(what))
 	}
-	l.complete(StepKeyExchange, StepClientCertificate, StepClientVerified, StepClientFinished, StepServerFinished)
-	l.Decide(StepApplicationData, s.agreed())
+	l.Complete(StepKeyExchange, StepClientCertificate, StepClientVerified, StepClientFinished, StepServerFinished)
+	l.Decide(StepApplicationData, s.Agreed())
 	return s, nil
 }
 
 // verifyServer is crypto/tls's VerifyConnection: step 3, ours.
 func (g *leg) verifyServer(cs tls.ConnectionState) error {
-	if what, ok := g.p.Profile.acceptable(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
-		return g.refuse(upstreamCrypto(what))
+	if what, ok := g.p.Profile.Allows(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
+		return g.refuse(RefuseChoice(what))
 	}
 	if len(cs.PeerCertificates) == 0 {
 		return g.refuse(Refuse(StepServerVerified, reason.UpstreamBadCert, "no certificate was shown"))
@@ -73,19 +74,12 @@ func (g *leg) verifyServer(cs tls.ConnectionState) error {
 	if len(g.p.ALPN) > 0 && cs.NegotiatedProtocol != "" && !slices.Contains(g.p.ALPN, cs.NegotiatedProtocol) {
 		return g.refuse(Refuse(StepServerVerified, reason.UpstreamALPN, "chosen: "+cs.NegotiatedProtocol))
 	}
-	if g.p.Profile.RequireEMS && cs.Version < versionTLS13 && !g.conn.tap.agreedEMS() {
-		return g.refuse(upstreamCrypto("TLS 1.2 without extended_master_secret"))
+	if g.p.Profile.RequireEMS && cs.Version < tls.VersionTLS13 && !g.conn.tap.agreedEMS() {
+		return g.refuse(RefuseChoice("TLS 1.2 without extended_master_secret"))
 	}
 	if err := g.judge(&cs, StepServerVerified); err != nil {
 		return err
 	}
-	g.ledger.complete(StepServerVerified)
+	g.ledger.Complete(StepServerVerified)
 	return nil
-}
-
-// upstreamCrypto refuses what the destination chose.
-func upstreamCrypto(what string) *Error {
-	e := Refuse(StepServerVerified, reason.UpstreamCrypto, what+" was chosen, which the profile does not allow")
-	e.Wanted = AlertInsufficientSecurity
-	return e
 }

@@ -14,11 +14,10 @@ import (
 )
 
 // clientParams trust Staff CA and want gateway.test.
-func clientParams(change ...func(*Params)) *Params {
-	p := &Params{
-		Profile:     testProfile(),
-		Authorities: []*Authority{authority("staff", fixtures().ca)},
-		ServerName:  "gateway.test", VerifyName: "gateway.test",
+func clientParams(change ...func(*ClientParams)) *ClientParams {
+	p := &ClientParams{
+		Params:     Params{Profile: testProfile(), Authorities: []*Authority{authority("staff", fixtures().ca)}},
+		ServerName: "gateway.test", VerifyName: "gateway.test",
 	}
 	for _, c := range change {
 		c(p)
@@ -28,7 +27,7 @@ func clientParams(change ...func(*Params)) *Params {
 
 // dialed runs the engine as a client against a crypto/tls server; the server's
 // Handshake error comes back too.
-func dialed(t *testing.T, p *Params, config *tls.Config) (s *Session, e *Error, l *Ledger, serverErr error) {
+func dialed(t *testing.T, p *ClientParams, config *tls.Config) (s *Session, e *Error, l *Ledger, serverErr error) {
 	t.Helper()
 	return dialedTo(t, p, func(c net.Conn) error {
 		tc := tls.Server(c, config)
@@ -46,7 +45,7 @@ func dialed(t *testing.T, p *Params, config *tls.Config) (s *Session, e *Error, 
 	})
 }
 
-func dialedTo(t *testing.T, p *Params, server func(net.Conn) error) (s *Session, e *Error, l *Ledger, serverErr error) {
+func dialedTo(t *testing.T, p *ClientParams, server func(net.Conn) error) (s *Session, e *Error, l *Ledger, serverErr error) {
 	t.Helper()
 	cc, sc := tcpPair(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -87,7 +86,7 @@ func TestClientGood(t *testing.T) {
 	for _, version := range bothVersions {
 		config := serverConfig(version, f.gateway)
 		config.NextProtos = []string{"h2"}
-		s, e, l, err := dialed(t, clientParams(func(p *Params) { p.ALPN = []string{"h2"} }), config)
+		s, e, l, err := dialed(t, clientParams(func(p *ClientParams) { p.ALPN = []string{"h2"} }), config)
 		if e != nil || err != nil {
 			t.Fatalf("%s: %v, server %v", VersionName(version), e, err)
 		}
@@ -102,7 +101,7 @@ func TestClientGood(t *testing.T) {
 		}
 	}
 	// By address, without SNI.
-	s, e, _, err := dialed(t, clientParams(func(p *Params) { p.ServerName, p.VerifyName = "", "127.0.0.1" }), serverConfig(0, f.gateway))
+	s, e, _, err := dialed(t, clientParams(func(p *ClientParams) { p.ServerName, p.VerifyName = "", "127.0.0.1" }), serverConfig(0, f.gateway))
 	if e != nil || err != nil || s.ServerName != "" {
 		t.Errorf("by address: %v, server %v", e, err)
 	}
@@ -116,18 +115,18 @@ func TestClientRefusesDestination(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		params func(*Params)
+		params func(*ClientParams)
 		cert   *testpki.Cert
 		want   reason.Code
 	}{
 		{"unknown CA", nil, testpki.Must(f.other.Issue(leaf)), reason.UpstreamUnknownCA},
-		{"no authorities", func(p *Params) { p.Authorities = nil }, f.gateway, reason.UpstreamUnknownCA},
+		{"no authorities", func(p *ClientParams) { p.Authorities = nil }, f.gateway, reason.UpstreamUnknownCA},
 		{"expired", nil, faulty((*testpki.CA).Expired), reason.UpstreamExpired},
 		{"not yet valid", nil, faulty((*testpki.CA).NotYetValid), reason.UpstreamExpired},
 		{"client certificate", nil, faulty((*testpki.CA).ClientOnlyEKU), reason.UpstreamBadCert},
 		{"weak key", nil, faulty((*testpki.CA).RSA1024), reason.UpstreamBadCert},
-		{"wrong name", func(p *Params) { p.VerifyName = "elsewhere.test" }, f.gateway, reason.UpstreamName},
-		{"wrong address", func(p *Params) { p.VerifyName = "127.0.0.2" }, f.gateway, reason.UpstreamName},
+		{"wrong name", func(p *ClientParams) { p.VerifyName = "elsewhere.test" }, f.gateway, reason.UpstreamName},
+		{"wrong address", func(p *ClientParams) { p.VerifyName = "127.0.0.2" }, f.gateway, reason.UpstreamName},
 		{"name in CN only", nil, testpki.Must(f.ca.Issue(testpki.Leaf{CN: "gateway.test"})), reason.UpstreamName},
 	}
 	for _, tt := range tests {
@@ -185,7 +184,7 @@ func TestClientWeakDestination(t *testing.T) {
 		t.Errorf("only TLS 1.1: %v", e)
 	}
 	// crypto/tls offers all TLS 1.3 suites whatever the profile says.
-	_, e, _, err := dialed(t, clientParams(func(p *Params) { p.Profile.Suites13 = []uint16{tls.TLS_AES_256_GCM_SHA384} }), serverConfig(tls.VersionTLS13, f.gateway))
+	_, e, _, err := dialed(t, clientParams(func(p *ClientParams) { p.Profile.Suites13 = []uint16{tls.TLS_AES_256_GCM_SHA384} }), serverConfig(tls.VersionTLS13, f.gateway))
 	if e == nil || e.Reason != reason.UpstreamCrypto || e.Wanted != AlertInsufficientSecurity || err == nil {
 		t.Errorf("suite outside Suites13: %v, server %v", e, err)
 	}
@@ -194,7 +193,7 @@ func TestClientWeakDestination(t *testing.T) {
 func TestClientALPNRefused(t *testing.T) {
 	config := serverConfig(0, fixtures().gateway)
 	config.NextProtos = []string{"h2"}
-	_, e, _, _ := dialed(t, clientParams(func(p *Params) { p.ALPN = []string{"acme-tls/1"} }), config)
+	_, e, _, _ := dialed(t, clientParams(func(p *ClientParams) { p.ALPN = []string{"acme-tls/1"} }), config)
 	if e == nil || e.Reason != reason.UpstreamALPN || e.Received != AlertNoApplicationProtocol {
 		t.Errorf("got %v", e)
 	}
@@ -206,7 +205,7 @@ func TestClientIdentity(t *testing.T) {
 	for _, version := range bothVersions {
 		config := serverConfig(version, f.gateway)
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, f.ca.Pool()
-		_, e, l, err := dialed(t, clientParams(func(p *Params) { p.Certificates = []tls.Certificate{f.client.TLS()} }), config)
+		_, e, l, err := dialed(t, clientParams(func(p *ClientParams) { p.Certificates = []tls.Certificate{f.client.TLS()} }), config)
 		if e != nil || err != nil {
 			t.Errorf("%s: %v, server %v", VersionName(version), e, err)
 		}
@@ -262,7 +261,7 @@ func TestClientInterrupted(t *testing.T) {
 }
 
 func TestClientNeedsName(t *testing.T) {
-	_, e, _, _ := dialedTo(t, clientParams(func(p *Params) { p.VerifyName = "" }), func(c net.Conn) error {
+	_, e, _, _ := dialedTo(t, clientParams(func(p *ClientParams) { p.VerifyName = "" }), func(c net.Conn) error {
 		_, err := io.Copy(io.Discard, c)
 		return err
 	})

@@ -54,7 +54,7 @@ func (h *ClientHello) Acceptable(p Profile) *Error {
 func (h *ClientHello) acceptable13(p Profile) *Error {
 	want := p.Suites13
 	if want == nil {
-		want = allSuites13()
+		want = Suites13()
 	}
 	if !common(want, h.CipherSuites) {
 		return h.noSuite(versionTLS13)
@@ -71,10 +71,10 @@ func (h *ClientHello) acceptable12(p Profile) *Error {
 	if !common(p.Suites12, h.CipherSuites) {
 		return h.noSuite(versionTLS12)
 	}
-	groups := slices.DeleteFunc(slices.Clone(p.Groups), groupOnly13)
+	groups := slices.DeleteFunc(slices.Clone(p.Groups), GroupOnly13)
 	suites := p.Suites12
 	if !common(groups, h.Groups) {
-		suites = slices.DeleteFunc(slices.Clone(suites), isECDHE)
+		suites = slices.DeleteFunc(slices.Clone(suites), IsECDHE)
 	}
 	if !common(suites, h.CipherSuites) {
 		return h.noGroup()

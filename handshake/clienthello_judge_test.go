@@ -89,7 +89,7 @@ func TestAcceptableIsWhatCryptoTLSFinds(t *testing.T) {
 	f := fixtures()
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
 	versions := [][2]uint16{{0x0303, 0x0303}, {0x0304, 0x0304}, {0x0303, 0x0304}, {0x0301, 0x0302}}
-	groupSets := [][]uint16{{0x1d}, {0x17, 0x18}, {0x11ec}, {0x11ed, 0x19}, groupsImplemented()}
+	groupSets := [][]uint16{{0x1d}, {0x17, 0x18}, {0x11ec}, {0x11ed, 0x19}, able().Groups}
 	suiteSets := [][]uint16{{0xc02b}, {0xc030, 0xcca9}, {0x009c}, {0x009c, 0xc02f, 0xc02c}}
 	var profiles []Profile
 	for _, v := range versions[:3] {

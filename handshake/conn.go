@@ -114,7 +114,7 @@ func (c *sessionConn) word(err error) error {
 		}
 		return &AlertError{Alert: a}
 	}
-	if isEOF(err) && c.raw.eof.Load() {
+	if IsEOF(err) && c.raw.eof.Load() {
 		// crypto/tls asks the connection for more only as long as it has seen
 		// no close_notify, so a FIN it has met came without one.
 		if c.raw.in.between() {

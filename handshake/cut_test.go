@@ -91,11 +91,11 @@ func TestDemandsTellNothingFromEverything(t *testing.T) {
 		func(p *Profile) { p.Suites13 = []uint16{} },
 		func(p *Profile) { p.Signatures, p.Curves = []uint16{}, []uint16{} },
 	} {
-		p := serverParams(func(p *Params) {
+		p := serverParams(func(p *ServerParams) {
 			p.Profile.Signatures, p.Profile.Curves, p.Profile.Suites13 = nil, nil, nil
 			change(&p.Profile)
 		})
-		d := p.demands(0)
+		d := p.Demands(0)
 		if other, twice := seen[d]; twice {
 			t.Errorf("%d and %d have one digest", other, i)
 		}

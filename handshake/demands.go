@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 )
 
-// demands is a digest of what decides whether a peer's chain is good: what was
+// Demands is a digest of what decides whether a peer's chain is good: what was
 // found under one digest holds for every Params with the same one. usage is 0
 // where none is meant.
-func (p *Params) demands(usage x509.ExtKeyUsage) [32]byte {
+func (p *Params) Demands(usage x509.ExtKeyUsage) [32]byte {
 	h := sha256.New()
 	var b []byte
 	list := func(ids []uint16) {

@@ -38,6 +38,17 @@ type Session struct {
 	Conn Conn
 	// Peer is nil if the peer showed no certificate; else it is Proven.
 	Peer *Peer
+	// Granted is the engine's part of Grant; nil for one of Engine.Client.
+	Granted func()
+}
+
+// Grant lets the client in: the caller has judged the proven peer, and stands
+// by it. Until then nothing can be written to a session of Engine.Server, and
+// its ticket does not leave. It does nothing to one of Engine.Client.
+func (s *Session) Grant() {
+	if s.Granted != nil {
+		s.Granted()
+	}
 }
 
 // Conn is a connection whose sending side can be closed alone: with
@@ -53,16 +64,37 @@ type Limit struct {
 	Why  string
 }
 
-// Engine does handshakes. Both methods return a *Error (through errors.As) if
-// the handshake did not end well; the connection is then useless and the
-// caller closes it. ctx carries the total deadline. Every message is noted in
-// the ledger, which must not be nil.
-type Engine interface {
-	// Server is sslgate towards the intercepted client. hello is what Peek
-	// read; conn replays it.
-	Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error)
-	// Client is sslgate towards the destination.
-	Client(ctx context.Context, conn net.Conn, p *Params, check CheckPeer, l *Ledger) (*Session, error)
+// Planner is what an engine says of a plan without making a handshake. Policy and
+// configuration ask it, so that no plan is made that the engine does not keep.
+type Planner interface {
+	// Capabilities is what the engine implements.
+	Capabilities() *Capabilities
 	// Cannot lists what the engine cannot keep of p, never silently widened.
 	Cannot(p *Params) []Limit
+	// Refuses says why no handshake of these parameters can come of a hello,
+	// with the alert that is wanted; nil if one may. It is what Server asks
+	// before it sends anything: RefusesHello, and what is the engine's own.
+	Refuses(p *ServerParams, hello *ClientHello) *Error
+}
+
+// Engine does handshakes. Server and Client return a *Error (through errors.As) if
+// the handshake did not end well; the connection is then useless and the
+// caller closes it. ctx carries the total deadline. Every message is noted in
+// the ledger, which must not be nil. It is safe for many goroutines.
+type Engine interface {
+	Planner
+	// Server is sslgate towards the intercepted client. hello is what Peek
+	// read; conn replays it. Nothing may be written to the session before
+	// Session.Grant, and no ticket may have left.
+	Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *ServerParams, check CheckPeer, l *Ledger) (*Session, error)
+	// Client is sslgate towards the destination.
+	Client(ctx context.Context, conn net.Conn, p *ClientParams, check CheckPeer, l *Ledger) (*Session, error)
+
+	// SetBufferRoom bounds what the buffers of all sessions together take, in
+	// bytes, from the next loan on. 0 is as much as the engine takes by itself.
+	SetBufferRoom(room int64)
+	// RecordBuffers is what they take now, in bytes.
+	RecordBuffers() int64
+	// CachedChains is how many verified chains are remembered.
+	CachedChains() int
 }

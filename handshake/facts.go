@@ -7,8 +7,8 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 )
 
-// agreed describes a State in one line, for the ledger.
-func (s *State) agreed() string {
+// Agreed describes a State in one line, for the ledger.
+func (s *State) Agreed() string {
 	f := []string{VersionName(s.Version), SuiteName(s.Suite)}
 	if s.Group != 0 {
 		f = append(f, GroupName(s.Group))
@@ -19,8 +19,8 @@ func (s *State) agreed() string {
 	return strings.Join(f, ", ")
 }
 
-// describePeer names the leaf and the authority, for the ledger.
-func describePeer(p *Peer) string {
+// Describe names the leaf and the authority, for the ledger.
+func (p *Peer) Describe() string {
 	text := fmt.Sprintf("%s, authority %s", certname.Shown(p.Leaf().RawSubject, maxNameLength), p.Authority)
 	for i := 1; i < len(p.Chain)-1; i++ {
 		if c := p.Chain[i]; !contains(p.Shown, c) {

@@ -42,19 +42,19 @@ func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
 		g.alerted(e, seen)
 	case sent != AlertNone:
 		e.Wanted = sent
-		if g.server {
+		if g.server != nil {
 			g.serverRefused(e, seen)
 		} else {
 			g.clientRefused(e, seen)
 		}
 	case errors.Is(ctx.Err(), context.Canceled):
 		e.Side, e.Reason, e.Step = SideUs, g.pick(reason.Draining, reason.UpstreamFailed), g.step(seen)
-	case isTimeout(err), isTimeout(raw), ctx.Err() != nil:
+	case IsTimeout(err), IsTimeout(raw), ctx.Err() != nil:
 		e.Reason, e.Step = g.pick(reason.HandshakeTimeout, reason.UpstreamTimeout), g.step(seen)
-	case isReset(err), isReset(raw):
+	case IsReset(err), IsReset(raw):
 		e.Reason, e.Step = g.pick(reason.HandshakeReset, reason.UpstreamFailed), g.step(seen)
 		e.Detail = "reset by the peer"
-	case isEOF(err), isEOF(raw):
+	case IsEOF(err), IsEOF(raw):
 		e.Reason, e.Step = g.pick(reason.HandshakeEOF, reason.UpstreamFailed), g.step(seen)
 		e.Detail = "closed by the peer"
 	default:
@@ -68,7 +68,7 @@ func (g *leg) fail(ctx context.Context, err error, seen observed) *Error {
 
 // pick is the reason for the leg.
 func (g *leg) pick(server, client reason.Code) reason.Code {
-	if g.server {
+	if g.server != nil {
 		return server
 	}
 	return client
@@ -76,7 +76,7 @@ func (g *leg) pick(server, client reason.Code) reason.Code {
 
 // step is where the handshake waited for the peer.
 func (g *leg) step(seen observed) Step {
-	if !g.server {
+	if g.server == nil {
 		switch {
 		case seen.version == 0:
 			return StepServerHello
@@ -94,7 +94,7 @@ func (g *leg) step(seen observed) Step {
 		}
 		return StepServerVerified
 	case msgCertificate:
-		if seen.version < version13 {
+		if seen.version < tls.VersionTLS13 {
 			return StepKeyExchange
 		}
 		if seen.peerCertificates == 0 {
@@ -112,7 +112,7 @@ func (g *leg) step(seen observed) Step {
 // alerted: the peer sent an alert.
 func (g *leg) alerted(e *Error, seen observed) {
 	e.Detail = "alert " + e.Received.String()
-	if g.server {
+	if g.server != nil {
 		e.Step, e.Reason = StepServerVerified, reason.ClientRefused
 		switch seen.lastFromPeer {
 		case msgFinished:
@@ -155,7 +155,7 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 		}
 	case seen.badCertificate != "":
 		e.Step, e.Reason, e.Detail = StepClientVerified, seen.unreadable(), seen.badCertificate
-	case g.p.ClientAuth == ClientAuthRequired && noCertificate(e.Err):
+	case g.server.ClientAuth == ClientAuthRequired && noCertificate(e.Err):
 		e.Step, e.Reason = StepClientCertificate, reason.NoCertificate
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err):
 		e.Step, e.Reason = StepClientVerified, reason.NoPossession
@@ -173,7 +173,7 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 // clientRefused: crypto/tls refused something of the destination's.
 func (g *leg) clientRefused(e *Error, seen observed) {
 	e.Step, e.Reason = StepServerVerified, reason.UpstreamFailed
-	what, ok := g.p.Profile.acceptable(seen.version, seen.suite, seen.group)
+	what, ok := g.p.Profile.Allows(seen.version, seen.suite, seen.group)
 	switch {
 	case seen.version == 0:
 		e.Step = StepServerHello

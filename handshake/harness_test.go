@@ -30,6 +30,9 @@ var fixtures = sync.OnceValue(func() *fixture {
 	}
 })
 
+// able is what the engine can do.
+func able() *Capabilities { return NewStdEngine().Capabilities() }
+
 func testProfile() Profile {
 	return Profile{
 		Name: "test", MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13,
@@ -50,13 +53,13 @@ func authority(name string, cas ...*testpki.CA) *Authority {
 }
 
 // serverParams demand a certificate of Staff CA.
-func serverParams(change ...func(*Params)) *Params {
+func serverParams(change ...func(*ServerParams)) *ServerParams {
 	f := fixtures()
-	p := &Params{
+	p := &ServerParams{Params: Params{
 		Profile:      testProfile(),
 		Certificates: []tls.Certificate{f.gateway.TLS()},
 		Authorities:  []*Authority{authority("staff", f.ca)},
-	}
+	}}
 	for _, c := range change {
 		c(p)
 	}
@@ -87,11 +90,11 @@ type outcome struct {
 
 // serve runs Peek and Server on a connection. After success it writes "ok" and
 // closes in order; after a refusal it lets the alert arrive.
-func serve(ctx context.Context, raw *net.TCPConn, p *Params, check CheckPeer) outcome {
+func serve(ctx context.Context, raw *net.TCPConn, p *ServerParams, check CheckPeer) outcome {
 	return serveBy(ctx, NewStdEngine(), raw, p, check)
 }
 
-func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *Params, check CheckPeer) outcome {
+func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *ServerParams, check CheckPeer) outcome {
 	l := NewLedger(time.Now())
 	defer func() { _ = raw.Close() }()
 	hello, conn, err := Peek(ctx, raw, 0)
@@ -114,7 +117,7 @@ func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *Params, ch
 
 // handshakeWith runs the engine as a server against what client does with the
 // other end.
-func handshakeWith(t *testing.T, p *Params, check CheckPeer, client func(*net.TCPConn)) outcome {
+func handshakeWith(t *testing.T, p *ServerParams, check CheckPeer, client func(*net.TCPConn)) outcome {
 	t.Helper()
 	cc, sc := tcpPair(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -127,7 +130,7 @@ func handshakeWith(t *testing.T, p *Params, check CheckPeer, client func(*net.TC
 }
 
 // withEngine runs one engine for many handshakes against a crypto/tls client.
-func withEngine(t *testing.T, engine Engine, p *Params, config *tls.Config) (o outcome, err error) {
+func withEngine(t *testing.T, engine Engine, p *ServerParams, config *tls.Config) (o outcome, err error) {
 	t.Helper()
 	cc, sc := tcpPair(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -160,7 +163,7 @@ func goClient(config *tls.Config, got *tls.ConnectionState) func(net.Conn) error
 }
 
 // withGo runs the engine against a crypto/tls client.
-func withGo(t *testing.T, p *Params, config *tls.Config) (outcome, tls.ConnectionState, error) {
+func withGo(t *testing.T, p *ServerParams, config *tls.Config) (outcome, tls.ConnectionState, error) {
 	t.Helper()
 	var cs tls.ConnectionState
 	var err error

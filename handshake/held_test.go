@@ -60,7 +60,7 @@ func TestTicketsAreHeld(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := &writes{Conn: conn}
-			p := serverParams(func(p *Params) { p.Ticket = &TicketRule{Binding: []byte("rule"), Keys: NewTicketKeys(0)} })
+			p := serverParams(func(p *ServerParams) { p.Ticket = &TicketRule{Binding: []byte("rule"), Keys: NewTicketKeys(0)} })
 			s, err := NewStdEngine().Server(ctx, w, hello, p, nil, NewLedger(time.Now()))
 			if err != nil {
 				t.Fatal(err)

@@ -25,7 +25,7 @@ func TestIdentityOfTwoKinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{CN: "the RSA one", DNS: []string{"gateway.test"}, Key: testpki.RSA2048})).TLS()
-	p := serverParams(func(p *Params) {
+	p := serverParams(func(p *ServerParams) {
 		p.ClientAuth = ClientAuthOptional // OpenSSL holds its own certificate to -sigalgs too
 		p.Certificates = []tls.Certificate{f.gateway.TLS(), rsa}
 		p.Profile.Suites12 = append(p.Profile.Suites12, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256)
@@ -86,7 +86,7 @@ func TestIdentityWhateverTheName(t *testing.T) {
 		{"two curves, 1.3", []tls.Certificate{ec384, ec}, OrderFast, "other.test", "ECDSA+SHA256", nil, "EC"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := serverParams(func(p *Params) {
+			p := serverParams(func(p *ServerParams) {
 				p.ClientAuth, p.Certificates, p.Profile.Order, p.Profile.Suites12 = ClientAuthNone, c.certs, c.order, both
 			})
 			if c.suites == nil {
@@ -116,7 +116,7 @@ func TestStapleOfTheChosenOne(t *testing.T) {
 		s.Set([]byte{'0' + byte(i)}, time.Now().Add(time.Hour))
 	}
 	for i, suite := range []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256} {
-		p := serverParams(func(p *Params) {
+		p := serverParams(func(p *ServerParams) {
 			p.ClientAuth, p.Certificates, p.Staples = ClientAuthNone, []tls.Certificate{f.gateway.TLS(), rsa}, staples
 			p.Profile.Suites12 = append(p.Profile.Suites12, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256)
 		})
@@ -144,7 +144,7 @@ func TestSignerAlone(t *testing.T) {
 		cert := c.TLS()
 		cert.PrivateKey = signerOnly{c.Key}
 		for _, version := range bothVersions {
-			if o, _, err := withGo(t, serverParams(func(p *Params) { p.Certificates = []tls.Certificate{cert} }), clientConfig(version, f.client.TLS())); err != nil || o.err != nil {
+			if o, _, err := withGo(t, serverParams(func(p *ServerParams) { p.Certificates = []tls.Certificate{cert} }), clientConfig(version, f.client.TLS())); err != nil || o.err != nil {
 				t.Errorf("%s %s: client %v, server %v", kind, VersionName(version), err, o.err)
 			}
 		}
@@ -157,7 +157,7 @@ func TestCertificateFor(t *testing.T) {
 	made := testpki.Must(f.ca.Issue(testpki.Leaf{CN: "made", DNS: []string{"gateway.test"}}))
 	for _, version := range bothVersions {
 		asked := ""
-		p := serverParams(func(p *Params) {
+		p := serverParams(func(p *ServerParams) {
 			p.Ticket = &TicketRule{Keys: NewTicketKeys(0)}
 			p.CertificateFor = func(_ context.Context, h *ClientHello) ([]tls.Certificate, error) {
 				asked = h.ServerName
@@ -193,19 +193,19 @@ func TestPinsAndInsecure(t *testing.T) {
 	pin := func(c *testpki.Cert) [][32]byte {
 		return [][32]byte{{1}, sha256.Sum256(c.Cert.RawSubjectPublicKeyInfo)}
 	}
-	insecure := func(p *Params) { p.Insecure, p.VerifyName, p.Authorities = true, "", nil }
+	insecure := func(p *ClientParams) { p.Insecure, p.VerifyName, p.Authorities = true, "", nil }
 	for name, tt := range map[string]struct {
 		cert   *testpki.Cert
-		change func(*Params)
+		change func(*ClientParams)
 		want   reason.Code
 	}{
-		"pinned":              {f.gateway, func(p *Params) { p.Pins = pin(f.gateway) }, ""},
-		"other key":           {f.gateway, func(p *Params) { p.Pins = pin(foreign) }, reason.UpstreamPin},
-		"pinned, other CA":    {foreign, func(p *Params) { p.Pins = pin(foreign) }, reason.UpstreamUnknownCA},
+		"pinned":              {f.gateway, func(p *ClientParams) { p.Pins = pin(f.gateway) }, ""},
+		"other key":           {f.gateway, func(p *ClientParams) { p.Pins = pin(foreign) }, reason.UpstreamPin},
+		"pinned, other CA":    {foreign, func(p *ClientParams) { p.Pins = pin(foreign) }, reason.UpstreamUnknownCA},
 		"insecure":            {foreign, insecure, ""},
-		"insecure, pinned":    {foreign, func(p *Params) { insecure(p); p.Pins = pin(foreign) }, ""},
-		"insecure, other key": {foreign, func(p *Params) { insecure(p); p.Pins = pin(f.gateway) }, reason.UpstreamPin},
-		"insecure, too long":  {foreign, func(p *Params) { insecure(p); p.MaxChainBytes = 10 }, reason.UpstreamBadCert},
+		"insecure, pinned":    {foreign, func(p *ClientParams) { insecure(p); p.Pins = pin(foreign) }, ""},
+		"insecure, other key": {foreign, func(p *ClientParams) { insecure(p); p.Pins = pin(f.gateway) }, reason.UpstreamPin},
+		"insecure, too long":  {foreign, func(p *ClientParams) { insecure(p); p.MaxChainBytes = 10 }, reason.UpstreamBadCert},
 	} {
 		for _, version := range bothVersions {
 			s, e, _, err := dialed(t, clientParams(tt.change), serverConfig(version, tt.cert))

@@ -88,7 +88,7 @@ func (l *Ledger) Note(e Entry) {
 		l.lost++
 		return
 	}
-	e.Facts = cut(e.Facts, maxFacts)
+	e.Facts = Shortened(e.Facts, maxFacts)
 	if l.entries == nil {
 		l.entries = make([]Entry, 0, usualEntries)
 	}
@@ -112,7 +112,7 @@ func (l *Ledger) Spent() work.Units {
 // Decide adds a decision of ours and completes its step.
 func (l *Ledger) Decide(step Step, facts string) {
 	l.Note(Entry{Step: step, From: SideUs, Facts: facts})
-	l.complete(step)
+	l.Complete(step)
 }
 
 // NoteHello adds the client's hello. Who read it before the engine runs
@@ -120,7 +120,7 @@ func (l *Ledger) Decide(step Step, facts string) {
 // step 1 has it; the engine does not add it a second time.
 func (l *Ledger) NoteHello(h *ClientHello) {
 	l.Note(Entry{Step: StepClientHello, From: SidePeer, Message: msgClientHello, Size: len(h.Raw), Facts: h.Summary()})
-	l.complete(StepClientHello)
+	l.Complete(StepClientHello)
 }
 
 // NoteAlert adds an alert that somebody else than the engine sent or read.
@@ -204,8 +204,8 @@ func (l *Ledger) CANames() []string {
 	return nil
 }
 
-// complete marks steps as completed.
-func (l *Ledger) complete(steps ...Step) {
+// Complete marks steps as completed.
+func (l *Ledger) Complete(steps ...Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range steps {
@@ -213,15 +213,15 @@ func (l *Ledger) complete(steps ...Step) {
 	}
 }
 
-// hasHello says whether the client's hello was noted already.
-func (l *Ledger) hasHello() bool {
+// HasHello says whether the client's hello was noted already.
+func (l *Ledger) HasHello() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.entries, func(e Entry) bool { return e.Message == msgClientHello })
 }
 
-// cut shortens s to at most n bytes and shows that it did.
-func cut(s string, n int) string {
+// Shortened cuts s to at most n bytes and shows that it did.
+func Shortened(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

@@ -32,7 +32,7 @@ func TestLedgerOfServer(t *testing.T) {
 	retry.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP384}
 	tests := []struct {
 		name   string
-		params func(*Params)
+		params func(*ServerParams)
 		config *tls.Config
 		want   []string
 	}{
@@ -52,7 +52,7 @@ func TestLedgerOfServer(t *testing.T) {
 			"5 peer Certificate", "6 us (chain verified)", "5 peer CertificateVerify", "7 peer Finished",
 			"6 us (possession of the key proven)", "9 us (TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768)",
 		}},
-		{"HelloRetryRequest", func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }, retry, []string{
+		{"HelloRetryRequest", func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }, retry, []string{
 			"1 peer ClientHello", "2 us HelloRetryRequest", "1 peer ClientHello",
 			"2 us ServerHello", "4 peer (key shares in the hellos)",
 			"2 us EncryptedExtensions", "2 us CertificateRequest", "2 us Certificate", "2 us CertificateVerify", "8 us Finished",
@@ -60,7 +60,7 @@ func TestLedgerOfServer(t *testing.T) {
 			"5 peer Certificate", "6 us (chain verified)", "5 peer CertificateVerify", "7 peer Finished",
 			"6 us (possession of the key proven)", "9 us (TLS 1.3, TLS_AES_128_GCM_SHA256, secp384r1)",
 		}},
-		{"optional, none shown", func(p *Params) { p.ClientAuth = ClientAuthOptional }, clientConfig(tls.VersionTLS13), []string{
+		{"optional, none shown", func(p *ServerParams) { p.ClientAuth = ClientAuthOptional }, clientConfig(tls.VersionTLS13), []string{
 			"1 peer ClientHello",
 			"2 us ServerHello", "4 peer (key shares in the hellos)",
 			"2 us EncryptedExtensions", "2 us CertificateRequest", "2 us Certificate", "2 us CertificateVerify", "8 us Finished",
@@ -68,7 +68,7 @@ func TestLedgerOfServer(t *testing.T) {
 			"5 peer Certificate", "7 peer Finished",
 			"6 us (no certificate shown, and none required)", "9 us (TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768)",
 		}},
-		{"not asked, TLS 1.2", func(p *Params) { p.ClientAuth = ClientAuthNone }, clientConfig(tls.VersionTLS12), []string{
+		{"not asked, TLS 1.2", func(p *ServerParams) { p.ClientAuth = ClientAuthNone }, clientConfig(tls.VersionTLS12), []string{
 			"1 peer ClientHello",
 			"2 us ServerHello", "2 us Certificate", "2 us ServerKeyExchange", "2 us ServerHelloDone",
 			"3 peer (accepted)", "4 peer ClientKeyExchange",
@@ -133,7 +133,7 @@ func TestLedgerOfClient(t *testing.T) {
 	for _, version := range bothVersions {
 		config := serverConfig(version, f.gateway)
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, f.ca.Pool()
-		_, _, l, _ := dialed(t, clientParams(func(p *Params) {
+		_, _, l, _ := dialed(t, clientParams(func(p *ClientParams) {
 			p.Certificates = []tls.Certificate{f.client.TLS()}
 			p.Profile.Suites12 = p.Profile.Suites12[:1]
 		}), config)
@@ -167,7 +167,7 @@ func TestLedgerFacts(t *testing.T) {
 	if names := o.l.CANames(); len(names) != 1 || names[0] != "CN=Staff CA,O=sslgate test" {
 		t.Errorf("CA names %q", names)
 	}
-	o, _, _ = withGo(t, serverParams(func(p *Params) { p.ClientAuth = ClientAuthOptional }), clientConfig(tls.VersionTLS12))
+	o, _, _ = withGo(t, serverParams(func(p *ServerParams) { p.ClientAuth = ClientAuthOptional }), clientConfig(tls.VersionTLS12))
 	found := false
 	for _, e := range o.l.Entries() {
 		found = found || e.Message == msgCertificate && e.From == SidePeer && e.Facts == `"no certificate" warning`
@@ -206,11 +206,11 @@ func TestReached(t *testing.T) {
 	if l.Reached() != StepNone {
 		t.Error("an empty ledger reached something")
 	}
-	l.complete(StepServerFinished, StepClientHello)
+	l.Complete(StepServerFinished, StepClientHello)
 	if l.Reached() != StepClientHello {
 		t.Errorf("reached %s with step 8 early", l.Reached())
 	}
-	l.complete(StepServerHello, StepServerVerified, StepKeyExchange, StepClientCertificate, StepClientFinished)
+	l.Complete(StepServerHello, StepServerVerified, StepKeyExchange, StepClientCertificate, StepClientFinished)
 	l.Decide(StepClientVerified, "")
 	if l.Reached() != StepServerFinished {
 		t.Errorf("reached %s", l.Reached())

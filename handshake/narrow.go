@@ -19,11 +19,16 @@ import (
 // the client's hello at hand, the lists in it are narrowed to the one choice
 // that is wanted.
 
+// serverSide is a plan as this engine narrows it for one client.
+type serverSide ServerParams
+
+func (p *serverSide) plan() *ServerParams { return (*ServerParams)(p) }
+
 // narrow returns a copy of the Params whose profile and certificate are those of
 // this one handshake, or says why no handshake can come of the hello. note is for
 // the ledger, "" if there is nothing to say. Of several certificates one for the
 // name that the client asks for comes first, where there is a handshake with it.
-func (p *Params) narrow(h *ClientHello) (q *Params, note string, e *Error) {
+func (p *serverSide) narrow(h *ClientHello) (q *serverSide, note string, e *Error) {
 	if named := p.named(h); named != nil {
 		n := *p
 		n.Certificates = named
@@ -35,32 +40,32 @@ func (p *Params) narrow(h *ClientHello) (q *Params, note string, e *Error) {
 }
 
 // narrowTo is narrow, whatever the certificates' names are.
-func (p *Params) narrowTo(h *ClientHello) (q *Params, note string, e *Error) {
-	if e := p.refuseHello(h); e != nil {
+func (p *serverSide) narrowTo(h *ClientHello) (q *serverSide, note string, e *Error) {
+	if e := p.plan().RefusesHello(h); e != nil {
 		return nil, "", e
 	}
 	n := *p
 	q = &n
-	if p.AnyProtocol && !p.shares(h) {
+	if p.AnyProtocol && !p.plan().Shares(h) {
 		q.ALPN = nil // crypto/tls would refuse
 	}
 	version := p.version(h)
-	if version >= versionTLS13 {
+	if version >= tls.VersionTLS13 {
 		if suite := pick13(h.CipherSuites); p.Profile.Suites13 != nil && !slices.Contains(p.Profile.Suites13, suite) {
 			what := SuiteName(suite) + " would be chosen in TLS 1.3, which the profile does not allow"
-			if !p.Profile.Cap12 || p.Profile.MinVersion > versionTLS12 {
-				return nil, "", refusef(reason.NoCommonSuite, "%s", what)
+			if !p.Profile.Cap12 || p.Profile.MinVersion > tls.VersionTLS12 {
+				return nil, "", Refuse(StepClientHello, reason.NoCommonSuite, what)
 			}
-			version, note = versionTLS12, "held at TLS 1.2: "+what
-			q.Profile.MaxVersion = versionTLS12
-			if e := q.refuseHello(h); e != nil {
+			version, note = tls.VersionTLS12, "held at TLS 1.2: "+what
+			q.Profile.MaxVersion = tls.VersionTLS12
+			if e := q.plan().RefusesHello(h); e != nil {
 				e.Detail = note + "; " + e.Detail
 				return nil, "", e
 			}
 		}
 	}
-	if version < versionTLS13 && p.Profile.RequireEMS && !h.ExtendedMasterSecret {
-		return nil, "", refusef(reason.NoExtendedMasterSecret, "")
+	if version < tls.VersionTLS13 && p.Profile.RequireEMS && !h.ExtendedMasterSecret {
+		return nil, "", Refuse(StepClientHello, reason.NoExtendedMasterSecret, "")
 	}
 	defer func() {
 		if e == nil {
@@ -71,12 +76,12 @@ func (p *Params) narrowTo(h *ClientHello) (q *Params, note string, e *Error) {
 		return q, note, nil
 	}
 	group, hasGroup := first(p.Profile.Order, p.Profile.Groups, h.Groups, func(id uint16) bool {
-		return version >= versionTLS13 || !groupOnly13(id)
+		return version >= tls.VersionTLS13 || !GroupOnly13(id)
 	})
 	if hasGroup {
 		q.Profile.Groups = []uint16{group}
 	}
-	if version >= versionTLS13 {
+	if version >= tls.VersionTLS13 {
 		return q, note, nil
 	}
 	if suite, ok := first(p.Profile.Order, p.Profile.Suites12, h.CipherSuites, func(id uint16) bool {
@@ -87,18 +92,20 @@ func (p *Params) narrowTo(h *ClientHello) (q *Params, note string, e *Error) {
 	return q, note, nil
 }
 
-// refusal is narrow's alone.
-func (p *Params) refusal(h *ClientHello) *Error {
-	_, _, e := p.narrow(h)
+// Refuses says why no handshake of these parameters can come of a hello, with
+// the alert that is wanted; nil if one may. It is what Server asks before it
+// sends anything: the profile, our certificate and ALPN. It allocates.
+func (*StdEngine) Refuses(p *ServerParams, h *ClientHello) *Error {
+	_, _, e := (*serverSide)(p).narrow(h)
 	return e
 }
 
 // version is the one that crypto/tls will choose: the highest in common.
-func (p *Params) version(h *ClientHello) uint16 {
-	if p.Profile.MaxVersion >= versionTLS13 && slices.Contains(h.SupportedVersions, versionTLS13) {
-		return versionTLS13
+func (p *serverSide) version(h *ClientHello) uint16 {
+	if p.Profile.MaxVersion >= tls.VersionTLS13 && slices.Contains(h.SupportedVersions, tls.VersionTLS13) {
+		return tls.VersionTLS13
 	}
-	return versionTLS12
+	return tls.VersionTLS12
 }
 
 // first finds the first of what both sides have, in the order of one of them.
@@ -116,12 +123,12 @@ func first(order Order, ours, theirs []uint16, ok func(uint16) bool) (uint16, bo
 
 // named are those of several certificates that are for the name that the client
 // asks for; nil where that makes no choice.
-func (p *Params) named(h *ClientHello) []tls.Certificate {
+func (p *serverSide) named(h *ClientHello) []tls.Certificate {
 	if len(p.Certificates) < 2 || h.ServerName == "" {
 		return nil
 	}
 	named := slices.DeleteFunc(slices.Clone(p.Certificates), func(c tls.Certificate) bool {
-		leaf := leafOf(&c)
+		leaf := LeafOf(&c)
 		return leaf == nil || leaf.VerifyHostname(h.ServerName) != nil
 	})
 	if len(named) == 0 || len(named) == len(p.Certificates) {
@@ -133,14 +140,14 @@ func (p *Params) named(h *ClientHello) []tls.Certificate {
 // certificate is the one to show, alone: the first that fits the hello. crypto/tls
 // would take none but one for the client's name, and of curves it knows only the one
 // that the key exchange was narrowed to.
-func (p *Params) certificate(h *ClientHello, version uint16) []tls.Certificate {
+func (p *serverSide) certificate(h *ClientHello, version uint16) []tls.Certificate {
 	if len(p.Certificates) < 2 {
 		return p.Certificates
 	}
-	_, hasGroup := first(OrderServer, p.Profile.Groups, h.Groups, func(id uint16) bool { return !groupOnly13(id) })
+	_, hasGroup := first(OrderServer, p.Profile.Groups, h.Groups, func(id uint16) bool { return !GroupOnly13(id) })
 	fits := func(c tls.Certificate) bool {
-		if version >= versionTLS13 {
-			return p.canSign(&c, version, h.SignatureSchemes)
+		if version >= tls.VersionTLS13 {
+			return p.plan().CanSign(&c, version, h.SignatureSchemes)
 		}
 		return slices.ContainsFunc(p.Profile.Suites12, func(suite uint16) bool {
 			return slices.Contains(h.CipherSuites, suite) && p.usableBy(&c, h, suite, hasGroup)
@@ -152,39 +159,25 @@ func (p *Params) certificate(h *ClientHello, version uint16) []tls.Certificate {
 
 // usable12 says whether crypto/tls can do a TLS 1.2 CipherSuite with one of
 // our certificates.
-func (p *Params) usable12(h *ClientHello, suite uint16, hasGroup bool) bool {
+func (p *serverSide) usable12(h *ClientHello, suite uint16, hasGroup bool) bool {
 	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool { return p.usableBy(&c, h, suite, hasGroup) })
 }
 
 // usableBy says whether crypto/tls can do a TLS 1.2 CipherSuite with a certificate.
-func (p *Params) usableBy(c *tls.Certificate, h *ClientHello, suite uint16, hasGroup bool) bool {
-	key := publicKey(c)
+func (p *serverSide) usableBy(c *tls.Certificate, h *ClientHello, suite uint16, hasGroup bool) bool {
+	key := KeyOf(c)
 	_, isRSA := key.(*rsa.PublicKey)
 	switch {
-	case !isECDHE(suite): // RSA key transport
+	case !IsECDHE(suite): // RSA key transport
 		_, can := c.PrivateKey.(crypto.Decrypter)
 		return isRSA && can
 	case !hasGroup, isRSA == strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_"):
 		return false
 	}
-	if k, ok := key.(*ecdsa.PublicKey); ok && len(h.Groups) > 0 && !slices.Contains(h.Groups, curveOf(k)) {
+	if k, ok := key.(*ecdsa.PublicKey); ok && len(h.Groups) > 0 && !slices.Contains(h.Groups, CurveOf(k)) {
 		return false // RFC 8422, section 5.1
 	}
-	return len(h.SignatureSchemes) == 0 || p.canSign(c, versionTLS12, h.SignatureSchemes)
-}
-
-// curveOf is the number of the group that an ECDSA key's curve has; 0 for one
-// that TLS has no number of.
-func curveOf(k *ecdsa.PublicKey) uint16 {
-	switch k.Params().BitSize {
-	case 256:
-		return uint16(tls.CurveP256)
-	case 384:
-		return uint16(tls.CurveP384)
-	case 521:
-		return uint16(tls.CurveP521)
-	}
-	return 0
+	return len(h.SignatureSchemes) == 0 || p.plan().CanSign(c, tls.VersionTLS12, h.SignatureSchemes)
 }
 
 // pick13 foretells which TLS 1.3 CipherSuite crypto/tls chooses for a client's
@@ -207,7 +200,7 @@ func pick13(offered []uint16) uint16 {
 
 func prefersAES(offered []uint16) bool {
 	for _, id := range offered {
-		if slices.Contains(allSuites13(), id) || suiteImplemented(id) {
+		if slices.Contains(Suites13(), id) || implemented(id) {
 			return strings.Contains(SuiteName(id), "_GCM_")
 		}
 	}

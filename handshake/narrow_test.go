@@ -27,7 +27,7 @@ func TestOrder12(t *testing.T) {
 		// An RSA suite of ours comes first, but our certificate does not fit it.
 		{OrderServer, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, a256, a128}, []tls.CurveID{tls.X25519MLKEM768, tls.CurveP384}, a256, tls.CurveP384},
 	} {
-		p := serverParams(func(p *Params) {
+		p := serverParams(func(p *ServerParams) {
 			p.Profile.Order, p.Profile.Suites12, p.Profile.Groups = tt.order, tt.ours, nil
 			for _, g := range tt.groups {
 				p.Profile.Groups = append(p.Profile.Groups, uint16(g))
@@ -59,7 +59,7 @@ func TestOrderClient(t *testing.T) {
 		{"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256", "P-384:P-256", tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.CurveP384},
 		{"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384", "P-256:P-384", tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.CurveP256},
 	} {
-		p := serverParams(func(p *Params) { p.Profile.Order = OrderClient })
+		p := serverParams(func(p *ServerParams) { p.Profile.Order = OrderClient })
 		o, out := withOpenSSL(t, p, "-tls1_2", "-cipher", tt.ciphers, "-groups", tt.groups, "-cert", cert, "-key", key)
 		if o.err != nil || o.s.Suite != tt.suite || o.s.Group != uint16(tt.group) {
 			t.Errorf("%s %s: %v %+v\n%s", tt.ciphers, tt.groups, o.err, o.s, out)
@@ -77,7 +77,7 @@ func TestOrder13Retry(t *testing.T) {
 	config := clientConfig(tls.VersionTLS13, fixtures().client.TLS())
 	config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP384}
 	for order, want := range map[Order]tls.CurveID{OrderFast: tls.X25519, OrderServer: tls.CurveP384, OrderClient: tls.X25519} {
-		o, _, err := withGo(t, serverParams(func(p *Params) {
+		o, _, err := withGo(t, serverParams(func(p *ServerParams) {
 			p.Profile.Order, p.Profile.Groups = order, []uint16{uint16(tls.CurveP384), uint16(tls.X25519)}
 		}), config)
 		if err != nil || o.err != nil || o.s.Group != uint16(want) || o.s.HelloRetry != (want == tls.CurveP384) {
@@ -95,12 +95,12 @@ func TestCap12(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	only256 := func(p *Params) {
+	only256 := func(p *ServerParams) {
 		p.Profile.Suites13, p.Profile.Cap12 = []uint16{tls.TLS_AES_256_GCM_SHA384}, true
 		p.Profile.Suites12 = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}
 	}
 	p := serverParams(only256)
-	if l := NewStdEngine().Cannot(p); l != nil {
+	if l := NewStdEngine().Cannot(&p.Params); l != nil {
 		t.Errorf("cannot %v", l)
 	}
 	o, out := withOpenSSL(t, p, "-cert", cert, "-key", key)
@@ -118,12 +118,12 @@ func TestCap12(t *testing.T) {
 	if o.err == nil || o.err.Reason != reason.ProtocolVersion || o.l.AlertSent() != AlertProtocolVersion {
 		t.Errorf("1.3 alone: %v, sent %s", o.err, o.l.AlertSent())
 	}
-	p = serverParams(only256, func(p *Params) { p.Profile.Cap12 = false })
+	p = serverParams(only256, func(p *ServerParams) { p.Profile.Cap12 = false })
 	if o, _ = withOpenSSL(t, p, "-cert", cert, "-key", key); o.err == nil || o.err.Reason != reason.NoCommonSuite || o.l.AlertSent() != AlertInsufficientSecurity {
 		t.Errorf("refused: %v, sent %s", o.err, o.l.AlertSent())
 	}
-	p = serverParams(only256, func(p *Params) { p.Profile.MinVersion = tls.VersionTLS13 })
-	if l := NewStdEngine().Cannot(p); len(l) != 1 {
+	p = serverParams(only256, func(p *ServerParams) { p.Profile.MinVersion = tls.VersionTLS13 })
+	if l := NewStdEngine().Cannot(&p.Params); len(l) != 1 {
 		t.Errorf("without TLS 1.2: %v", l)
 	}
 	if o, _ = withOpenSSL(t, p, "-cert", cert, "-key", key); o.err == nil || o.err.Reason != reason.NoCommonSuite {
@@ -165,15 +165,15 @@ func TestRequireEMS(t *testing.T) {
 	f := fixtures()
 	require := func(p *Params) { p.Profile.RequireEMS = true }
 	for _, version := range bothVersions {
-		if o, _, err := withGo(t, serverParams(require), clientConfig(version, f.client.TLS())); err != nil || o.err != nil {
+		if o, _, err := withGo(t, serverParams(func(p *ServerParams) { require(&p.Params) }), clientConfig(version, f.client.TLS())); err != nil || o.err != nil {
 			t.Errorf("%s with: client %v, server %v", VersionName(version), err, o.err)
 		}
-		if _, e, _, err := dialed(t, clientParams(require), serverConfig(version, f.gateway)); e != nil || err != nil {
+		if _, e, _, err := dialed(t, clientParams(func(p *ClientParams) { require(&p.Params) }), serverConfig(version, f.gateway)); e != nil || err != nil {
 			t.Errorf("%s to a server with: %v, %v", VersionName(version), e, err)
 		}
 	}
 	h := hello12().without(extExtendedMasterSecret)
-	o := handshakeWith(t, serverParams(require), nil, func(c *net.TCPConn) { sendHello(t, c, h.bytes()) })
+	o := handshakeWith(t, serverParams(func(p *ServerParams) { require(&p.Params) }), nil, func(c *net.TCPConn) { sendHello(t, c, h.bytes()) })
 	if o.err == nil || o.err.Reason != reason.NoExtendedMasterSecret || o.l.AlertSent() != AlertHandshakeFailure {
 		t.Errorf("without: %v", o.err)
 	}
@@ -222,7 +222,7 @@ func TestStrength(t *testing.T) {
 	} {
 		for _, version := range bothVersions {
 			for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
-				p := serverParams(func(p *Params) { tt.params(&p.Profile); p.Ledger = mode })
+				p := serverParams(func(p *ServerParams) { tt.params(&p.Profile); p.Ledger = mode })
 				o, _, err := withGo(t, p, clientConfig(version, tt.cert.TLS()))
 				if tt.want == "" {
 					if o.err != nil || err != nil {
@@ -270,11 +270,11 @@ func TestSHA1IsRefused(t *testing.T) {
 	sha1 := rsa
 	sha1.SupportedSignatureAlgorithms = []tls.SignatureScheme{tls.PKCS1WithSHA1}
 	for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
-		o, _, err := withGo(t, serverParams(func(p *Params) { p.Ledger = mode }), clientConfig(tls.VersionTLS12, sha1))
+		o, _, err := withGo(t, serverParams(func(p *ServerParams) { p.Ledger = mode }), clientConfig(tls.VersionTLS12, sha1))
 		if o.err == nil || o.err.Reason != reason.WeakSignature || err == nil {
 			t.Errorf("client, %s: %v, server %v", mode, err, o.err)
 		}
-		_, e, _, err := dialed(t, clientParams(func(p *Params) { p.Ledger = mode }), &tls.Config{Certificates: []tls.Certificate{sha1}, MaxVersion: tls.VersionTLS12})
+		_, e, _, err := dialed(t, clientParams(func(p *ClientParams) { p.Ledger = mode }), &tls.Config{Certificates: []tls.Certificate{sha1}, MaxVersion: tls.VersionTLS12})
 		if e == nil || e.Reason != reason.UpstreamCrypto {
 			t.Errorf("destination, %s: %v, server %v", mode, e, err)
 		}
@@ -285,7 +285,7 @@ func TestStrengthOfDestination(t *testing.T) {
 	f := fixtures()
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
 	for _, version := range bothVersions {
-		p := clientParams(func(p *Params) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} })
+		p := clientParams(func(p *ClientParams) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} })
 		if _, e, _, err := dialed(t, p, serverConfig(version, f.gateway)); e != nil || err != nil {
 			t.Errorf("%s: %v, %v", VersionName(version), e, err)
 		}
@@ -301,13 +301,13 @@ func TestAcceptableCAs(t *testing.T) {
 	f := fixtures()
 	two := []*Authority{authority("staff", f.ca), authority("other", f.other)}
 	for name, tt := range map[string]struct {
-		params func(*Params)
+		params func(*ServerParams)
 		want   []string
 	}{
-		"of the authority":   {func(*Params) {}, []string{f.ca.Cert.Subject.String()}},
-		"of two authorities": {func(p *Params) { p.Authorities = two }, []string{f.ca.Cert.Subject.String(), f.other.Cert.Subject.String()}},
-		"others":             {func(p *Params) { p.AcceptableCAs = [][]byte{f.other.Cert.RawSubject} }, []string{f.other.Cert.Subject.String()}},
-		"none":               {func(p *Params) { p.AcceptableCAs = [][]byte{} }, nil},
+		"of the authority":   {func(*ServerParams) {}, []string{f.ca.Cert.Subject.String()}},
+		"of two authorities": {func(p *ServerParams) { p.Authorities = two }, []string{f.ca.Cert.Subject.String(), f.other.Cert.Subject.String()}},
+		"others":             {func(p *ServerParams) { p.AcceptableCAs = [][]byte{f.other.Cert.RawSubject} }, []string{f.other.Cert.Subject.String()}},
+		"none":               {func(p *ServerParams) { p.AcceptableCAs = [][]byte{} }, nil},
 	} {
 		for _, version := range bothVersions {
 			p := serverParams(tt.params)

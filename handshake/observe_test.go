@@ -31,7 +31,7 @@ func TestObserve(t *testing.T) {
 			var state State
 			var err error
 			check := func(p *Peer, s *State) error { asked, state = p, *s; return nil }
-			o := handshakeWith(t, serverParams(func(p *Params) {
+			o := handshakeWith(t, serverParams(func(p *ServerParams) {
 				p.Observe, p.Profile.Signatures = true, []uint16{uint16(tls.ECDSAWithP256AndSHA256)}
 			}), check, func(c *net.TCPConn) {
 				err = goClient(clientConfig(version, tt.certs...), nil)(c)
@@ -66,7 +66,7 @@ func TestObserveStillRefuses(t *testing.T) {
 	broken := f.client.TLS()
 	broken.Certificate = [][]byte{[]byte("no certificate")}
 	long := testpki.Must(f.ca.LongChain(testpki.Leaf{}, 12)).TLS()
-	observe := serverParams(func(p *Params) { p.Observe = true })
+	observe := serverParams(func(p *ServerParams) { p.Observe = true })
 	for _, version := range bothVersions {
 		for name, tt := range map[string]struct {
 			cert tls.Certificate
@@ -98,7 +98,7 @@ func TestObserveDestination(t *testing.T) {
 			"unknown CA": {testpki.Must(f.other.Issue(testpki.Leaf{DNS: []string{"gateway.test"}})), reason.UpstreamUnknownCA},
 			"name":       {testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"elsewhere.test"}})), reason.UpstreamName},
 		} {
-			s, e, _, err := dialed(t, clientParams(func(p *Params) { p.Observe = true }), serverConfig(version, tt.cert))
+			s, e, _, err := dialed(t, clientParams(func(p *ClientParams) { p.Observe = true }), serverConfig(version, tt.cert))
 			if e != nil || err != nil {
 				t.Errorf("%s %s: %v, server %v", VersionName(version), name, e, err)
 				continue

@@ -16,7 +16,7 @@ import (
 )
 
 // withOpenSSL runs the engine against `openssl s_client`.
-func withOpenSSL(t *testing.T, p *Params, args ...string) (outcome, string) {
+func withOpenSSL(t *testing.T, p *ServerParams, args ...string) (outcome, string) {
 	t.Helper()
 	path := testenv.Tool(t, "openssl")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,20 +68,20 @@ func TestOpenSSLClients(t *testing.T) {
 
 	for name, tt := range map[string]struct {
 		args   []string
-		params func(*Params)
+		params func(*ServerParams)
 		check  func(*testing.T, *Session)
 	}{
 		"AES-128":  {args: []string{"-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"}},
 		"AES-256":  {args: []string{"-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"}},
 		"ChaCha20": {args: []string{"-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"}},
 		"TLS 1.2":  {args: []string{"-tls1_2"}},
-		"retry": {args: []string{"-groups", "P-256:P-384"}, params: func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }, check: func(t *testing.T, s *Session) {
+		"retry": {args: []string{"-groups", "P-256:P-384"}, params: func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }, check: func(t *testing.T, s *Session) {
 			if !s.HelloRetry {
 				t.Error("no HelloRetryRequest")
 			}
 		}},
 		// Step 4 as the classic text has it.
-		"RSA key transport": {args: []string{"-tls1_2", "-cipher", "AES128-GCM-SHA256"}, params: func(p *Params) {
+		"RSA key transport": {args: []string{"-tls1_2", "-cipher", "AES128-GCM-SHA256"}, params: func(p *ServerParams) {
 			p.Certificates = []tls.Certificate{rsa.TLS()}
 			p.Profile.Suites12 = []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}
 		}, check: func(t *testing.T, s *Session) {
@@ -114,14 +114,14 @@ func TestOpenSSLClients(t *testing.T) {
 	expired := testpki.Must(f.ca.Expired(testpki.Leaf{DNS: []string{"gateway.test"}}))
 	for name, tt := range map[string]struct {
 		args   []string
-		params func(*Params)
+		params func(*ServerParams)
 		reason reason.Code
 		step   Step
 		alert  Alert // received; or sent, where openssl names it
 		prints string
 	}{
 		"our CA is unknown to it": {args: []string{"-CAfile", otherFile, "-verify_return_error"}, reason: reason.ClientRefused, step: StepServerVerified, alert: AlertUnknownCA},
-		"our certificate expired": {args: []string{"-CAfile", caFile, "-verify_return_error"}, params: func(p *Params) { p.Certificates = []tls.Certificate{expired.TLS()} },
+		"our certificate expired": {args: []string{"-CAfile", caFile, "-verify_return_error"}, params: func(p *ServerParams) { p.Certificates = []tls.Certificate{expired.TLS()} },
 			reason: reason.ClientRefused, step: StepServerVerified, alert: AlertCertificateExpired},
 		"no certificate": {args: []string{"-CAfile", caFile}, reason: reason.NoCertificate, step: StepClientCertificate, prints: "alert"},
 	} {

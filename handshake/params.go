@@ -48,74 +48,26 @@ func (m LedgerMode) String() string {
 	return "full"
 }
 
-// Params is the plan of one handshake: everything that policy decided about
-// it. It is immutable once built and shared by many flows.
+// Params is what the plans of both sides have in common: what policy demands of
+// a handshake and of the peer's certificates. It is immutable once built and
+// shared by many flows.
 type Params struct {
 	Profile Profile // versions, CipherSuites, groups, minimum key sizes
 
-	// Server side: the certificates to show (step 2), at least one.
-	// Client side: the identity to answer a certificate request with, may be empty.
+	// Certificates are our own: see ServerParams and ClientParams.
 	Certificates []tls.Certificate
 
-	// CertificateFor, where set, makes the certificates to show to one client,
-	// in place of Certificates, which then only say of what kind they will be:
-	// a hello is judged by them. Server side only. Its error ends the flow
-	// before anything is sent; a *Error keeps its reason and alert.
-	CertificateFor func(ctx context.Context, h *ClientHello) ([]tls.Certificate, error)
-
-	// Staples are the OCSP responses of Certificates, by index, in place of
-	// their OCSPStaple; nil leaves that as it is. Server side only.
-	Staples []*Staple
-
-	// ClientAuth is used by the server side only.
-	ClientAuth ClientAuth
-	// Authorities the peer's chain may lead to. Server side: those of client
-	// certificates, also announced as acceptable CA names. Client side: those
-	// of the destination. Empty trusts nobody.
+	// Authorities the peer's chain may lead to. Empty trusts nobody.
 	Authorities []*Authority
 
-	// AcceptableCAs are the subjects (DER of a Name, RFC 5280, section 4.1.2.6)
-	// announced in the CertificateRequest. Server side only. nil means those of
-	// Authorities; an empty list announces none, and so does one that does not
-	// fit: see CANames. What is trusted is Authorities alone.
-	AcceptableCAs [][]byte
-
-	// ALPN protocols in order of preference. Server side: nil means the
-	// client's list is ignored and none is chosen; no overlap is alert 120.
-	// Client side: what is offered.
+	// ALPN protocols in order of preference: see ServerParams and ClientParams.
 	ALPN []string
-	// AnswersNone says that no ALPN is the last word: nobody else is asked for
-	// an answer. A client whose protocols all need one is refused then
-	// (RefusesProtocols). Server side only.
-	AnswersNone bool
-	// AnyProtocol refuses no ALPN offer: a client that has none of ALPN in common
-	// goes on without an answer. Server side only.
-	AnyProtocol bool
-
-	// ServerName is used by the client side only: the name sent as SNI and
-	// verified, see VerifyName for a different one to verify.
-	ServerName string
-	// VerifyName is the DNS name or IP address literal that the destination's
-	// certificate must be for. Client side only. It must not be empty.
-	VerifyName string
-
-	// Pins are SHA-256 sums of the SubjectPublicKeyInfo that the destination's
-	// own certificate may have (RFC 7469, section 2.4), besides every other
-	// demand. Client side only; empty pins nothing.
-	Pins [][32]byte
-	// Insecure verifies neither chain nor name of the destination, only that it
-	// holds the key of the certificate it shows, and Pins. Client side only.
-	Insecure bool
 
 	// MaxChain bounds the number of certificates a peer may show, and
 	// MaxChainBytes their total size in bytes; checked before any signature
 	// is. Zero means 10 and 64 KiB: more than any real chain, little memory.
 	MaxChain      int
 	MaxChainBytes int
-
-	// Ticket allows resumption. Server side only; nil sends and takes no
-	// tickets. Under Observe there are none either.
-	Ticket *TicketRule
 
 	// Epoch changes whenever something changes that may make a certificate bad
 	// that was good before (a new CRL, another policy): chains verified under
@@ -129,10 +81,10 @@ type Params struct {
 	// Observe judges the peer as ever but refuses nothing that the handshake
 	// itself does not need. What an engine does with it:
 	//
-	//   - server side: a certificate is asked for as if ClientAuth were
+	//   - Server: a certificate is asked for as if ClientAuth were
 	//     ClientAuthOptional (RequestClientCert) unless it is ClientAuthNone,
 	//     and an absent one is no refusal: CheckPeer is called with a nil Peer;
-	//   - both sides: where Verify, or the check of VerifyName, refuses the
+	//   - both: where Verify, or the check of VerifyName, refuses the
 	//     chain, the handshake goes on. CheckPeer is called with a Peer that
 	//     has Shown and Refusal, and neither Chain nor Authority;
 	//   - what CheckPeer returns still counts: policy returns nil for what is
@@ -151,4 +103,72 @@ type Params struct {
 
 	// Now is the clock; nil means time.Now. Tests and `explain` set it.
 	Now func() time.Time
+}
+
+// ServerParams is the plan of a handshake with an intercepted client.
+// Certificates are those to show (step 2), at least one. Authorities are those of
+// client certificates. ALPN nil means the client's list is ignored and none is
+// chosen; no overlap is alert 120.
+type ServerParams struct {
+	Params
+
+	// CertificateFor, where set, makes the certificates to show to one client,
+	// in place of Certificates, which then only say of what kind they will be:
+	// a hello is judged by them. Its error ends the flow before anything is
+	// sent; a *Error keeps its reason and alert.
+	CertificateFor func(ctx context.Context, h *ClientHello) ([]tls.Certificate, error)
+
+	// Staples are the OCSP responses of Certificates, by index, in place of
+	// their OCSPStaple; nil leaves that as it is.
+	Staples []*Staple
+
+	// ClientAuth says whether a certificate is asked for.
+	ClientAuth ClientAuth
+
+	// AcceptableCAs are the subjects (DER of a Name, RFC 5280, section 4.1.2.6)
+	// announced in the CertificateRequest. nil means those of
+	// Authorities; an empty list announces none, and so does one that does not
+	// fit: see CANames. What is trusted is Authorities alone.
+	AcceptableCAs [][]byte
+
+	// AnswersNone says that no ALPN is the last word: nobody else is asked for
+	// an answer. A client whose protocols all need one is refused then
+	// (RefusesProtocols).
+	AnswersNone bool
+	// AnyProtocol refuses no ALPN offer: a client that has none of ALPN in common
+	// goes on without an answer.
+	AnyProtocol bool
+
+	// Ticket allows resumption; nil sends and takes no tickets. Under Observe
+	// there are none either.
+	Ticket *TicketRule
+}
+
+// ClientParams is the plan of a handshake with a destination. Certificates are
+// the identity to answer a certificate request with, may be empty. Authorities
+// are those of the destination. ALPN is what is offered.
+type ClientParams struct {
+	Params
+
+	// ServerName is the name sent as SNI; see VerifyName for the one to verify.
+	ServerName string
+	// VerifyName is the DNS name or IP address literal that the destination's
+	// certificate must be for. It must not be empty unless Insecure.
+	VerifyName string
+
+	// Pins are SHA-256 sums of the SubjectPublicKeyInfo that the destination's
+	// own certificate may have (RFC 7469, section 2.4), besides every other
+	// demand; empty pins nothing.
+	Pins [][32]byte
+	// Insecure verifies neither chain nor name of the destination, only that it
+	// holds the key of the certificate it shows, and Pins.
+	Insecure bool
+}
+
+// Time is the clock of a handshake.
+func (p *Params) Time() time.Time {
+	if p.Now != nil {
+		return p.Now()
+	}
+	return time.Now()
 }

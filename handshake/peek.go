@@ -19,9 +19,9 @@ const (
 	// maxHelloRecords is the number of records a hello may be cut into. Every
 	// real one fits one or two, and RFC 8446, section 5.1, allows one byte in
 	// each: this is enough for the largest hello that we cause, one with a ticket
-	// of ours (maxTicket), cut so. With MaxHello it bounds what one flow makes us
+	// of ours (MaxTicket), cut so. With MaxHello it bounds what one flow makes us
 	// hold at 170 KB, and each record is charged (work.Records).
-	maxHelloRecords = maxTicket + 5<<10
+	maxHelloRecords = MaxTicket + 5<<10
 	// maxFragment is the payload of a plaintext record in bytes (RFC 8446, section 5.1).
 	maxFragment = 1 << 14
 	// peekChunk is what one Read asks for at least, in bytes: a hello with an

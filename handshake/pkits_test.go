@@ -136,7 +136,7 @@ func TestNISTPKITS(t *testing.T) {
 		client := tls.Certificate{Certificate: shown, PrivateKey: thief}
 		for _, version := range bothVersions {
 			t.Run(c.Name+"/"+VersionName(version), func(t *testing.T) {
-				p := serverParams(func(p *Params) {
+				p := serverParams(func(p *ServerParams) {
 					p.Now, p.Authorities = at, []*Authority{{Name: "nist", Roots: []*x509.Certificate{anchor}}}
 				})
 				o, _, err := withGo(t, p, clientConfig(version, client))
@@ -200,7 +200,7 @@ func TestConstraintNamesOneHost(t *testing.T) {
 		{testpki.Leaf{DNS: []string{"anything.example"}}, true},
 	} {
 		cert := testpki.Must(ca.Issue(c.leaf))
-		_, e := Verify(cert.Chain, []*Authority{authority("staff", f.ca)}, x509.ExtKeyUsageClientAuth, serverParams())
+		_, e := Verify(cert.Chain, []*Authority{authority("staff", f.ca)}, x509.ExtKeyUsageClientAuth, &serverParams().Params)
 		if (e == nil) != c.ok || e != nil && e.Reason != reason.NameConstraint {
 			t.Errorf("%v %v: %v", c.leaf.URIs, c.leaf.Emails, e)
 		}

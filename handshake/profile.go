@@ -105,23 +105,11 @@ const (
 	minECBits  = 256
 )
 
-// mustNumbers resolves names of our own; a test proves that it does.
-func mustNumbers(resolve func(string) (uint16, error), names ...string) []uint16 {
-	out := make([]uint16, len(names))
-	for i, name := range names {
-		id, err := resolve(name)
-		if err != nil {
-			panic(fmt.Sprintf("handshake: %v", err))
-		}
-		out[i] = id
-	}
-	return out
-}
-
-// ResolveProfiles returns the named profiles and the given ones by name. The
+// ResolveProfiles returns the named profiles and the given ones, of what an
+// engine is able to do, by name. The
 // error joins every mistake as a *fielderr.Error with its path below the
 // profiles section: "house.tls12[1]".
-func ResolveProfiles(specs map[string]ProfileSpec) (map[string]Profile, error) {
+func ResolveProfiles(specs map[string]ProfileSpec, able *Capabilities) (map[string]Profile, error) {
 	out := make(map[string]Profile, len(specs)+2)
 	for _, p := range NamedProfiles() {
 		out[p.Name] = p
@@ -141,7 +129,7 @@ func ResolveProfiles(specs map[string]ProfileSpec) (map[string]Profile, error) {
 		if !plain.MatchString(name) {
 			list.Addf(path, "a profile's name has letters, digits, \"-\", \"_\" and \".\" only")
 		}
-		p, err := specs[name].Resolve(name)
+		p, err := specs[name].Resolve(name, able)
 		if err != nil {
 			list.Add(path, err)
 			continue
@@ -166,7 +154,7 @@ func namedProfile(name string) (Profile, bool) {
 // Resolve makes the profile of that name. The error joins every mistake as a
 // *fielderr.Error with its path relative to the profile: "tls12[1]". The
 // profile is the zero value then, which allows nothing.
-func (s ProfileSpec) Resolve(name string) (Profile, error) {
+func (s ProfileSpec) Resolve(name string, able *Capabilities) (Profile, error) {
 	var list fielderr.List
 	base := s.Base
 	if base == "" {
@@ -179,10 +167,10 @@ func (s ProfileSpec) Resolve(name string) (Profile, error) {
 		p, _ = namedProfile(profileIntermediate) // so that the rest is judged too
 	}
 	p.Name = name
-	s.resolveVersions(&p, &list)
-	s.resolveSuites(&p, base, &list)
-	s.resolveGroups(&p, &list)
-	s.resolveStrength(&p, &list)
+	s.resolveVersions(&p, able, &list)
+	s.resolveSuites(&p, base, able, &list)
+	s.resolveGroups(&p, able, &list)
+	s.resolveStrength(&p, able, &list)
 	switch {
 	case s.MinRSABits == 0:
 	case s.MinRSABits < minRSABits:
@@ -198,8 +186,8 @@ func (s ProfileSpec) Resolve(name string) (Profile, error) {
 	return p, nil
 }
 
-func (s ProfileSpec) resolveVersions(p *Profile, list *fielderr.List) {
-	versions := numbers(list, "versions", s.Versions, VersionByName, func(v uint16) error {
+func (s ProfileSpec) resolveVersions(p *Profile, able *Capabilities, list *fielderr.List) {
+	versions := numbers(list, "versions", s.Versions, able.VersionByName, func(v uint16) error {
 		if v < versionTLS12 {
 			return fmt.Errorf("%s is obsolete (RFC 8996) and never allowed: write \"1.2\" or \"1.3\"", VersionName(v))
 		}
@@ -210,21 +198,21 @@ func (s ProfileSpec) resolveVersions(p *Profile, list *fielderr.List) {
 	}
 }
 
-func (s ProfileSpec) resolveSuites(p *Profile, base string, list *fielderr.List) {
-	suites12 := numbers(list, "tls12", s.TLS12, SuiteByName, func(id uint16) error {
+func (s ProfileSpec) resolveSuites(p *Profile, base string, able *Capabilities, list *fielderr.List) {
+	suites12 := numbers(list, "tls12", s.TLS12, able.SuiteByName, func(id uint16) error {
 		switch {
 		case IsTLS13Suite(id):
 			return fmt.Errorf("%s is a CipherSuite of TLS 1.3: it belongs in tls13", SuiteName(id))
 		case base == profileLegacyRSA && slices.Contains(keyTransport(), id):
 			return nil
-		case !isECDHE(id):
+		case !IsECDHE(id):
 			return fmt.Errorf("%s gives no forward secrecy: only ECDHE is allowed", SuiteName(id))
 		case !isAEAD(id):
 			return fmt.Errorf("%s is not authenticated encryption: only AES-GCM and ChaCha20-Poly1305 are allowed", SuiteName(id))
 		}
 		return nil
 	})
-	suites13 := numbers(list, "tls13", s.TLS13, SuiteByName, func(id uint16) error {
+	suites13 := numbers(list, "tls13", s.TLS13, able.SuiteByName, func(id uint16) error {
 		if !IsTLS13Suite(id) {
 			return fmt.Errorf("%s is a CipherSuite of TLS 1.2: it belongs in tls12", SuiteName(id))
 		}
@@ -243,30 +231,30 @@ func (s ProfileSpec) resolveSuites(p *Profile, base string, list *fielderr.List)
 	switch {
 	case p.MaxVersion < versionTLS13 && s.TLS13 != nil:
 		list.Addf("tls13", "has no effect, for the profile allows TLS 1.2 only: add \"1.3\" to versions, or leave the list out")
-	case p.MaxVersion < versionTLS13, len(suites13) == len(allSuites13()):
+	case p.MaxVersion < versionTLS13, len(suites13) == len(Suites13()):
 		p.Suites13 = nil // a list of all three demands nothing, like none
 	case s.TLS13 != nil:
 		p.Suites13 = suites13
 	}
 }
 
-func (s ProfileSpec) resolveGroups(p *Profile, list *fielderr.List) {
-	groups := numbers(list, "groups", s.Groups, GroupByName, func(uint16) error { return nil })
+func (s ProfileSpec) resolveGroups(p *Profile, able *Capabilities, list *fielderr.List) {
+	groups := numbers(list, "groups", s.Groups, able.GroupByName, func(uint16) error { return nil })
 	if s.Groups == nil {
 		return
 	}
 	p.Groups = groups
 	// RFC 8446 alone has the hybrids, so a TLS 1.2 client could never pass.
 	if len(groups) == len(s.Groups) && len(groups) > 0 && p.MinVersion <= versionTLS12 &&
-		!slices.ContainsFunc(groups, func(g uint16) bool { return !groupOnly13(g) }) {
+		!slices.ContainsFunc(groups, func(g uint16) bool { return !GroupOnly13(g) }) {
 		list.Addf("groups", "none of them exists in TLS 1.2, which the profile allows: add X25519 or secp256r1, or set versions: [\"1.3\"]")
 	}
 }
 
 // resolveStrength is what was added to the lists: curves, signatures, order and
 // the answer to what cannot be kept.
-func (s ProfileSpec) resolveStrength(p *Profile, list *fielderr.List) {
-	curves := numbers(list, "curves", s.Curves, GroupByName, func(id uint16) error {
+func (s ProfileSpec) resolveStrength(p *Profile, able *Capabilities, list *fielderr.List) {
+	curves := numbers(list, "curves", s.Curves, able.GroupByName, func(id uint16) error {
 		if !slices.Contains([]uint16{uint16(tls.CurveP256), uint16(tls.CurveP384), uint16(tls.CurveP521)}, id) {
 			return fmt.Errorf("%s is no curve of ECDSA keys: secp256r1, secp384r1 and secp521r1 are", GroupName(id))
 		}
@@ -275,7 +263,7 @@ func (s ProfileSpec) resolveStrength(p *Profile, list *fielderr.List) {
 	if s.Curves != nil {
 		p.Curves = curves
 	}
-	signatures := numbers(list, "signatures", s.Signatures, SchemeByName, func(id uint16) error {
+	signatures := numbers(list, "signatures", s.Signatures, able.SchemeByName, func(id uint16) error {
 		if id == uint16(tls.PKCS1WithSHA1) || id == uint16(tls.ECDSAWithSHA1) {
 			return fmt.Errorf("%s rests on SHA-1, which is never accepted (RFC 9155)", SchemeName(id))
 		}

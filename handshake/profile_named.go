@@ -1,6 +1,9 @@
 package handshake
 
-import "crypto/tls"
+import (
+	"crypto/tls"
+	"fmt"
+)
 
 // The names of the named profiles.
 const (
@@ -53,23 +56,23 @@ func ProfileSource(name string) string {
 //     of the classic handshake. It has no forward secrecy.
 func NamedProfiles() []Profile {
 	groups := func() []uint16 {
-		return mustNumbers(GroupByName, "X25519MLKEM768", "X25519", "secp256r1", "secp384r1")
+		return numbersOf(groupTable[:], "X25519MLKEM768", "X25519", "secp256r1", "secp384r1")
 	}
 	gcm := func() []uint16 {
-		return mustNumbers(SuiteByName,
+		return numbersOf(suiteCodes(),
 			"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
 			"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256")
 	}
 	mozilla := func() []uint16 {
-		return mustNumbers(SuiteByName,
+		return numbersOf(suiteCodes(),
 			"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
 			"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
 			"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305")
 	}
-	nist := func() []uint16 { return mustNumbers(GroupByName, "secp256r1", "secp384r1", "secp521r1") }
+	nist := func() []uint16 { return numbersOf(groupTable[:], "secp256r1", "secp384r1", "secp521r1") }
 	// sha2 is ECDSA and RSA-PSS with SHA-2.
 	sha2 := func(more ...string) []uint16 {
-		return mustNumbers(SchemeByName, append([]string{
+		return numbersOf(schemeTable[:], append([]string{
 			"ecdsa_secp256r1_sha256", "ecdsa_secp384r1_sha384", "ecdsa_secp521r1_sha512",
 			"rsa_pss_rsae_sha256", "rsa_pss_rsae_sha384", "rsa_pss_rsae_sha512",
 		}, more...)...)
@@ -86,17 +89,17 @@ func NamedProfiles() []Profile {
 		},
 		{
 			Name: profileCNSA1, MinVersion: versionTLS12, MaxVersion: versionTLS13,
-			Suites12: mustNumbers(SuiteByName, "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
+			Suites12: numbersOf(suiteCodes(), "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
 			Suites13: []uint16{tls.TLS_AES_256_GCM_SHA384},
-			Groups:   mustNumbers(GroupByName, "secp384r1"), Curves: mustNumbers(GroupByName, "secp384r1"),
-			Signatures: mustNumbers(SchemeByName, "ecdsa_secp384r1_sha384", "rsa_pss_rsae_sha384", "rsa_pkcs1_sha384"),
+			Groups:   numbersOf(groupTable[:], "secp384r1"), Curves: numbersOf(groupTable[:], "secp384r1"),
+			Signatures: numbersOf(schemeTable[:], "ecdsa_secp384r1_sha384", "rsa_pss_rsae_sha384", "rsa_pkcs1_sha384"),
 			MinRSABits: 3072, MinECBits: 384, RequireEMS: true, Order: OrderServer,
 		},
 		{
 			Name: profileCNSA2, MinVersion: versionTLS13, MaxVersion: versionTLS13,
 			Suites13: []uint16{tls.TLS_AES_256_GCM_SHA384},
-			Groups:   mustNumbers(GroupByName, "SecP384r1MLKEM1024"), Curves: mustNumbers(GroupByName, "secp384r1"),
-			Signatures: mustNumbers(SchemeByName, "ecdsa_secp384r1_sha384"),
+			Groups:   numbersOf(groupTable[:], "SecP384r1MLKEM1024"), Curves: numbersOf(groupTable[:], "secp384r1"),
+			Signatures: numbersOf(schemeTable[:], "ecdsa_secp384r1_sha384"),
 			MinRSABits: 3072, MinECBits: 384, Order: OrderServer,
 			Lacks: []string{"ML-DSA-87 signatures (ECDSA P-384 in their place)", "the group MLKEM1024 alone (its hybrid SecP384r1MLKEM1024 in its place)"},
 		},
@@ -104,7 +107,7 @@ func NamedProfiles() []Profile {
 			Name: profileFIPS, MinVersion: versionTLS12, MaxVersion: versionTLS13,
 			Suites12: gcm(), Suites13: aes13(),
 			// X25519 alone is not approved; beside ML-KEM it may be (SP 800-56C Revision 2, section 2).
-			Groups: append(mustNumbers(GroupByName, "X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"), nist()...),
+			Groups: append(numbersOf(groupTable[:], "X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"), nist()...),
 			Curves: nist(),
 			// Ed25519 since FIPS 186-5.
 			Signatures: sha2("ed25519", "rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512"),
@@ -124,6 +127,19 @@ func NamedProfiles() []Profile {
 	}
 }
 
+// numbersOf resolves names of our own; a test proves that it does.
+func numbersOf(table []code, names ...string) []uint16 {
+	out := make([]uint16, len(names))
+	for i, name := range names {
+		id, err := numberOf(table, "code", name, "", func(uint16) bool { return true })
+		if err != nil {
+			panic(fmt.Sprintf("handshake: %v", err))
+		}
+		out[i] = id
+	}
+	return out
+}
+
 // keyTransport lists the CipherSuites of RSA key transport that may be asked
 // for: those with AES-GCM.
 func keyTransport() []uint16 {
@@ -136,7 +152,7 @@ func keyTransport() []uint16 {
 // may use the same one).
 func (p *Profile) KeyTransport() bool {
 	for _, id := range p.Suites12 {
-		if !isECDHE(id) && p.MinVersion <= versionTLS12 {
+		if !IsECDHE(id) && p.MinVersion <= versionTLS12 {
 			return true
 		}
 	}

@@ -34,19 +34,19 @@ func TestNamedProfilesAreHonest(t *testing.T) {
 			t.Errorf("%s: key transport %v", p.Name, p.KeyTransport())
 		}
 		// A profile of one's own keeps all of its base.
-		derived, err := ProfileSpec{Base: p.Name}.Resolve(p.Name)
+		derived, err := ProfileSpec{Base: p.Name}.Resolve(p.Name, able())
 		if err != nil {
 			t.Fatal(err)
 		}
 		a, b := Params{Profile: p}, Params{Profile: derived}
-		if a.demands(0) != b.demands(0) || !slices.Equal(p.Lacks, derived.Lacks) || p.Order != derived.Order || p.Cap12 != derived.Cap12 {
+		if a.Demands(0) != b.Demands(0) || !slices.Equal(p.Lacks, derived.Lacks) || p.Order != derived.Order || p.Cap12 != derived.Cap12 {
 			t.Errorf("%s: derived %+v", p.Name, derived)
 		}
 	}
 	if ProfileSource("house") != "" {
 		t.Error("a profile of one's own has a source")
 	}
-	capped, err := ProfileSpec{Base: profileFIPS, Inexpressible: "cap-1.2"}.Resolve("house")
+	capped, err := ProfileSpec{Base: profileFIPS, Inexpressible: "cap-1.2"}.Resolve("house", able())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestResolveStrength(t *testing.T) {
 	p, err := ProfileSpec{
 		Base: "intermediate", Curves: []string{"P-384"}, Signatures: []string{"ecdsa_secp384r1_sha384"},
 		Order: "client", RequireEMS: true, Inexpressible: "cap-1.2", TLS13: []string{"TLS_AES_256_GCM_SHA384"},
-	}.Resolve("house")
+	}.Resolve("house", able())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +77,11 @@ func TestResolveStrength(t *testing.T) {
 		"inexpressible": {ProfileSpec{Inexpressible: "cap"}, `inexpressible: unknown answer "cap": refuse or cap-1.2`},
 		"key transport": {ProfileSpec{TLS12: []string{"AES128-GCM-SHA256"}}, "tls12[0]: TLS_RSA_WITH_AES_128_GCM_SHA256 gives no forward secrecy: only ECDHE is allowed"},
 	} {
-		if _, err := tt.spec.Resolve("house"); strings.Join(messages(err), "; ") != tt.want {
+		if _, err := tt.spec.Resolve("house", able()); strings.Join(messages(err), "; ") != tt.want {
 			t.Errorf("%s: %v", name, messages(err))
 		}
 	}
-	p, err = ProfileSpec{Base: profileLegacyRSA, TLS12: []string{"AES128-GCM-SHA256"}}.Resolve("old")
+	p, err = ProfileSpec{Base: profileLegacyRSA, TLS12: []string{"AES128-GCM-SHA256"}}.Resolve("old", able())
 	if err != nil || !p.KeyTransport() {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -97,7 +97,7 @@ func TestLegacyRSA(t *testing.T) {
 	}
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
 	for _, name := range profileNames() {
-		p := serverParams(func(p *Params) { p.Profile, p.Certificates = named(t, name), []tls.Certificate{rsa.TLS()} })
+		p := serverParams(func(p *ServerParams) { p.Profile, p.Certificates = named(t, name), []tls.Certificate{rsa.TLS()} })
 		o, out := withOpenSSL(t, p, "-tls1_2", "-cipher", "AES256-GCM-SHA384", "-cert", cert, "-key", key)
 		if name == profileLegacyRSA {
 			if o.err != nil || o.s.Suite != tls.TLS_RSA_WITH_AES_256_GCM_SHA384 || o.s.Group != 0 || o.s.Peer == nil || !o.s.Peer.Proven {
@@ -128,7 +128,7 @@ func TestCNSA1(t *testing.T) {
 	}
 	profile := named(t, profileCNSA1)
 	profile.Cap12 = true
-	p := serverParams(func(p *Params) {
+	p := serverParams(func(p *ServerParams) {
 		p.Profile, p.Certificates = profile, []tls.Certificate{gateway.TLS()}
 		p.Authorities = []*Authority{authority("strong", ca), authority("weak", f.ca)}
 	})
@@ -146,7 +146,7 @@ func TestCNSA1(t *testing.T) {
 		t.Errorf("P-256: %v", o.err)
 	}
 	// An identity that cannot sign as the profile has it is not used.
-	p = serverParams(func(p *Params) { p.Profile = profile })
+	p = serverParams(func(p *ServerParams) { p.Profile = profile })
 	if o, _ := withOpenSSL(t, p, "-ciphersuites", "TLS_AES_256_GCM_SHA384", "-cert", cert, "-key", key); o.err == nil || o.err.Reason != reason.NoCommonSigAlg {
 		t.Errorf("P-256 of ours: %v", o.err)
 	}

@@ -129,3 +129,12 @@ func TestFIPSAsGoHasIt(t *testing.T) {
 		}
 	}
 }
+
+// names are numbers in words.
+func names(ids []uint16, name func(uint16) string) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = name(id)
+	}
+	return out
+}

@@ -60,7 +60,7 @@ func TestResolve(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := c.spec.Resolve("house")
+			got, err := c.spec.Resolve("house", able())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +114,7 @@ func TestResolveRefuses(t *testing.T) {
 		"huge RSA keys":     {ProfileSpec{MinRSABits: 16384}, []string{"min_rsa_bits: 16384 is too large: crypto/tls accepts RSA keys of at most 8192 bits, so no peer would pass"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := c.spec.Resolve("house")
+			p, err := c.spec.Resolve("house", able())
 			if d := cmp.Diff(c.want, messages(err)); d != "" {
 				t.Error(d)
 			}
@@ -134,7 +134,7 @@ func messages(err error) []string {
 }
 
 func TestResolveProfiles(t *testing.T) {
-	got, err := ResolveProfiles(map[string]ProfileSpec{"house": {Groups: []string{"X25519"}}})
+	got, err := ResolveProfiles(map[string]ProfileSpec{"house": {Groups: []string{"X25519"}}}, able())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestResolveProfiles(t *testing.T) {
 	}
 	got, err = ResolveProfiles(map[string]ProfileSpec{
 		"modern": {}, "my house": {}, "v1.2": {MinRSABits: 1}, "on-call": {Base: "x", TLS12: []string{"y"}}, "fine": {},
-	})
+	}, able())
 	want := []string{
 		"modern: modern is a named profile and cannot be changed: choose another name, and base: modern",
 		`["my house"]: a profile's name has letters, digits, "-", "_" and "." only`,
@@ -155,7 +155,7 @@ func TestResolveProfiles(t *testing.T) {
 	if d := cmp.Diff(want, messages(err)); d != "" || got != nil {
 		t.Error(got, d)
 	}
-	if got, err := ResolveProfiles(nil); err != nil || len(got) != len(profileNames()) {
+	if got, err := ResolveProfiles(nil, able()); err != nil || len(got) != len(profileNames()) {
 		t.Errorf("without own profiles: %v, %v", got, err)
 	}
 }

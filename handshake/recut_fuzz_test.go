@@ -64,7 +64,7 @@ func (c *recutter) Write(b []byte) (int, error) {
 		out = append(out, c.cut(plain, nil)...)
 		out = append(out, c.cut(sealed, c.out)...)
 		plain, sealed = nil, nil
-		c.ccs = c.ccs || rec[0] == recordCCS && c.keys.seen.version < version13
+		c.ccs = c.ccs || rec[0] == recordCCS && c.keys.seen.version < tls.VersionTLS13
 		out = append(out, rec...)
 	}
 	out = append(out, c.cut(plain, nil)...)
@@ -176,8 +176,8 @@ type recutOutcome struct {
 // ticket.
 func FuzzRecutFlights(f *testing.F) {
 	x := fixtures()
-	p := func(ledger LedgerMode) *Params {
-		return ticketParams(NewTicketKeys(0), func(p *Params) {
+	p := func(ledger LedgerMode) *ServerParams {
+		return ticketParams(NewTicketKeys(0), func(p *ServerParams) {
 			p.ClientAuth, p.Ledger = ClientAuthOptional, ledger
 			p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)}
 		})

@@ -2,14 +2,9 @@ package handshake
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"slices"
-	"strings"
 
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -31,12 +26,12 @@ import (
 // connection with unread data sends a RST, which makes the peer's kernel drop the
 // alert. A session ticket is held until the caller has granted the session
 // (ticketgate.go).
-func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *Params, check CheckPeer, l *Ledger) (*Session, error) {
+func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHello, p *ServerParams, check CheckPeer, l *Ledger) (*Session, error) {
 	t := newTap(l, true)
-	g := e.leg(p, check, l, conn, t)
-	g.server, g.hello = true, hello
+	g := e.leg(&p.Params, check, l, conn, t)
+	g.server, g.hello = p, hello
 	g.conn.out.shut = true // until Session.Grant
-	if hello != nil && !l.hasHello() {
+	if hello != nil && !l.HasHello() {
 		l.NoteHello(hello)
 	}
 	fault := g.fetchIdentity(ctx)
@@ -66,23 +61,23 @@ func (e *StdEngine) Server(ctx context.Context, conn net.Conn, hello *ClientHell
 	default:
 		l.Decide(StepClientVerified, "no certificate shown, and none required")
 	}
-	l.complete(StepServerFinished)
-	l.Decide(StepApplicationData, s.agreed())
+	l.Complete(StepServerFinished)
+	l.Decide(StepApplicationData, s.Agreed())
 	return s, nil
 }
 
 // fetchIdentity asks for the certificates of this one handshake.
 func (g *leg) fetchIdentity(ctx context.Context) *Error {
-	if g.p.CertificateFor == nil {
+	if g.server.CertificateFor == nil {
 		return nil
 	}
 	if g.hello == nil {
 		return ours("a certificate can be made only with the client's hello at hand")
 	}
-	if e := g.p.refusal(g.hello); e != nil {
+	if e := g.engine.Refuses(g.server, g.hello); e != nil {
 		return e
 	}
-	certs, err := g.p.CertificateFor(ctx, g.hello)
+	certs, err := g.server.CertificateFor(ctx, g.hello)
 	if err != nil {
 		e := AsError(err)
 		if e.Step == StepNone {
@@ -90,26 +85,27 @@ func (g *leg) fetchIdentity(ctx context.Context) *Error {
 		}
 		return e
 	}
-	p := *g.p
+	p := *g.server
 	p.Certificates, p.CertificateFor, p.Staples = certs, nil, nil
-	g.p = &p
+	g.server, g.p = &p, &p.Params
 	return nil
 }
 
 // serverConfig is the tls.Config of this one handshake.
 func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
-	p, q := g.p, g.p
+	p := g.server
+	q := *p
 	if len(p.Certificates) == 0 {
 		return nil, ours("no certificate to show")
 	}
 	if g.hello != nil {
-		shown := *p
-		shown.Certificates, shown.Staples = p.stapled(p.Certificates), nil // by index: before one is chosen
-		var note string
-		var fault *Error
-		if q, note, fault = shown.narrow(g.hello); fault != nil {
+		shown := serverSide(*p)
+		shown.Certificates, shown.Staples = p.Stapled(p.Certificates), nil // by index: before one is chosen
+		narrowed, note, fault := shown.narrow(g.hello)
+		if fault != nil {
 			return nil, fault
 		}
+		q = ServerParams(*narrowed)
 		g.shown = q.Certificates
 		if note != "" {
 			g.ledger.Note(Entry{Step: StepServerHello, From: SideUs, Facts: note})
@@ -117,14 +113,14 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
 	} else if p.Profile.RequireEMS {
 		return nil, ours("the profile can be kept only with the client's hello at hand")
 	}
-	config, fault := q.config(t)
+	config, fault := config(&q.Params, t)
 	if fault != nil {
 		return nil, fault
 	}
-	if g.hello != nil && g.resumable(q.version(g.hello)) {
+	if g.hello != nil && g.resumable((*serverSide)(&q).version(g.hello)) {
 		g.tickets(config)
 	}
-	config.Certificates = q.identity()
+	config.Certificates = identity(&q.Profile, q.Stapled(q.Certificates))
 	config.VerifyConnection = g.verifyClient
 	switch {
 	case p.ClientAuth == ClientAuthNone:
@@ -138,9 +134,9 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
 	}
 	if p.ClientAuth != ClientAuthNone {
 		names := g.engine.pools.of(p)
-		config.ClientCAs = names.pool // only the subjects are used: we verify ourselves
-		if !names.said.Fit() {
-			g.ledger.Note(Entry{Step: StepServerHello, From: SideUs, Facts: names.said.String() + ": none is sent, which means any"})
+		config.ClientCAs = names.Pool // only the subjects are used: we verify ourselves
+		if !names.Said.Fit() {
+			g.ledger.Note(Entry{Step: StepServerHello, From: SideUs, Facts: names.Said.String() + ": none is sent, which means any"})
 		}
 	}
 	return config, nil
@@ -148,7 +144,7 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *Error) {
 
 // verifyClient is crypto/tls's VerifyConnection.
 func (g *leg) verifyClient(cs tls.ConnectionState) error {
-	if what, ok := g.p.Profile.acceptable(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
+	if what, ok := g.p.Profile.Allows(cs.Version, cs.CipherSuite, uint16(cs.CurveID)); !ok {
 		return g.refuse(Refuse(StepServerHello, reason.NoCommonSuite, what+" was negotiated, which the profile does not allow"))
 	}
 	if cs.DidResume {
@@ -158,7 +154,7 @@ func (g *leg) verifyClient(cs tls.ConnectionState) error {
 	} else {
 		g.origin = nil // a ticket that crypto/tls opened and then declined
 	}
-	if len(cs.PeerCertificates) == 0 && g.p.ClientAuth != ClientAuthOptional && g.p.ClientAuth != ClientAuthNone {
+	if len(cs.PeerCertificates) == 0 && g.server.ClientAuth != ClientAuthOptional && g.server.ClientAuth != ClientAuthNone {
 		e := Refuse(StepClientCertificate, reason.NoCertificate, "")
 		if !g.p.Observe {
 			return g.refuse(e)
@@ -190,134 +186,14 @@ func (g *leg) alertFirst(e *Error) *Error {
 	return e
 }
 
-// refuseHello says why no handshake can come of a hello; nil if one may. To
-// what the profile demands it adds our certificate and ALPN. crypto/tls would
-// find most of it too, but has one alert (40) for suites, groups and
-// signatures, and lets a client that offers http/1.1 alone pass where only h2
-// is allowed.
-func (p *Params) refuseHello(h *ClientHello) *Error {
-	pr := &p.Profile
-	if e := h.Acceptable(*pr); e != nil {
-		return e
-	}
-	version := uint16(tls.VersionTLS12)
-	ecdhe := true
-	if pr.MaxVersion >= tls.VersionTLS13 && slices.Contains(h.SupportedVersions, tls.VersionTLS13) {
-		version = tls.VersionTLS13
-	} else {
-		usable := func(id uint16) bool {
-			return slices.Contains(pr.Suites12, id) && slices.Contains(h.CipherSuites, id) && p.signs(id)
-		}
-		if !slices.ContainsFunc(pr.Suites12, usable) {
-			e := h.noSuite(version)
-			e.Detail += "; none of the common ones fits the kind of our certificate"
-			return e
-		}
-		ecdhe = !slices.ContainsFunc(pr.Suites12, func(id uint16) bool { return usable(id) && !isECDHE(id) })
-	}
-	// RSA key transport signs nothing, and a client without the extension
-	// leaves the judgement to crypto/tls.
-	if ecdhe && len(h.SignatureSchemes) > 0 && !p.signsFor(version, h.SignatureSchemes) {
-		return refusef(reason.NoCommonSigAlg, "the client accepts %s", listed(h.SignatureSchemes, SchemeName))
-	}
-	return p.RefusesProtocols(h)
-}
-
-// signs says whether one of our certificates fits a TLS 1.2 CipherSuite.
-func (p *Params) signs(suite uint16) bool {
-	wantEC := strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_")
-	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
-		_, isRSA := publicKey(&c).(*rsa.PublicKey)
-		return isRSA != wantEC
-	})
-}
-
-// signsFor says whether one of our certificates can sign with one of the
-// schemes (RFC 8446, section 4.2.3).
-func (p *Params) signsFor(version uint16, schemes []uint16) bool {
-	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool { return p.canSign(&c, version, schemes) })
-}
-
-// canSign is signsFor of one certificate.
-func (p *Params) canSign(c *tls.Certificate, version uint16, schemes []uint16) bool {
-	can := p.ours(schemesOf(version, publicKey(c)))
-	return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
-}
-
-// ours leaves of our schemes those of the profile: what it demands of peers it
-// demands of us.
-func (p *Params) ours(schemes []tls.SignatureScheme) []tls.SignatureScheme {
-	if p.Profile.Signatures == nil || schemes == nil {
-		return schemes
-	}
-	out := make([]tls.SignatureScheme, 0, len(schemes))
-	for _, s := range schemes {
-		if slices.Contains(p.Profile.Signatures, uint16(s)) {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-// identity is Certificates with their staples, held to the profile's signature
-// schemes.
-func (p *Params) identity() []tls.Certificate {
-	certs := p.stapled(p.Certificates)
-	if p.Profile.Signatures == nil {
+// identity is certs, held to the profile's signature schemes.
+func identity(pr *Profile, certs []tls.Certificate) []tls.Certificate {
+	if pr.Signatures == nil {
 		return certs
 	}
 	out := slices.Clone(certs)
 	for i := range out {
-		out[i].SupportedSignatureAlgorithms = p.ours(schemesOf(versionTLS12, publicKey(&out[i])))
+		out[i].SupportedSignatureAlgorithms = pr.Signs(SchemesOf(tls.VersionTLS12, KeyOf(&out[i])))
 	}
 	return out
-}
-
-// schemesOf lists what a key can sign with; nil for a kind not known here, of
-// which crypto/tls must judge.
-func schemesOf(version uint16, key any) []tls.SignatureScheme {
-	switch k := key.(type) {
-	case *rsa.PublicKey:
-		s := []tls.SignatureScheme{tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512}
-		if version < tls.VersionTLS13 {
-			s = append(s, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512)
-		}
-		return s
-	case ed25519.PublicKey:
-		return []tls.SignatureScheme{tls.Ed25519}
-	case *ecdsa.PublicKey:
-		all := []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512}
-		if version < tls.VersionTLS13 { // there the curve is not part of the scheme
-			return all
-		}
-		switch k.Params().BitSize {
-		case 256:
-			return all[:1]
-		case 384:
-			return all[1:2]
-		case 521:
-			return all[2:]
-		}
-	}
-	return nil
-}
-
-// publicKey is the key of one of our own certificates, nil if it has none.
-func publicKey(c *tls.Certificate) any {
-	if leaf := leafOf(c); leaf != nil {
-		return leaf.PublicKey
-	}
-	return nil
-}
-
-// leafOf is one of our own certificates, nil if there is none that can be read.
-func leafOf(c *tls.Certificate) *x509.Certificate {
-	if c.Leaf != nil || len(c.Certificate) == 0 {
-		return c.Leaf
-	}
-	leaf, err := x509.ParseCertificate(c.Certificate[0])
-	if err != nil {
-		return nil
-	}
-	return leaf
 }

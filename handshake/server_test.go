@@ -26,7 +26,7 @@ func TestServerGood(t *testing.T) {
 					if shown {
 						config = clientConfig(version, f.client.TLS())
 					}
-					o, cs, err := withGo(t, serverParams(func(p *Params) { p.ClientAuth = auth }), config)
+					o, cs, err := withGo(t, serverParams(func(p *ServerParams) { p.ClientAuth = auth }), config)
 					if err != nil || o.err != nil {
 						t.Fatalf("client: %v, server: %v", err, o.err)
 					}
@@ -64,7 +64,7 @@ func TestServerMLKEMAndRetry(t *testing.T) {
 		t.Errorf("ML-KEM: client %v, %+v", err, o)
 	}
 	config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP384}
-	o, _, err = withGo(t, serverParams(func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }), config)
+	o, _, err = withGo(t, serverParams(func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.CurveP384)} }), config)
 	if err != nil || o.s == nil || o.s.Group != uint16(tls.CurveP384) || !o.s.HelloRetry {
 		t.Errorf("retry: client %v, %+v", err, o)
 	}
@@ -76,11 +76,11 @@ func TestServerRefusesHello(t *testing.T) {
 	rsa := testpki.Must(fixtures().ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
 	tests := []struct {
 		name   string
-		params func(*Params)
+		params func(*ServerParams)
 		client func(*tls.Config)
 		want   reason.Code
 	}{
-		{"version", func(p *Params) { p.Profile.MinVersion = tls.VersionTLS13 }, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, reason.ProtocolVersion},
+		{"version", func(p *ServerParams) { p.Profile.MinVersion = tls.VersionTLS13 }, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, reason.ProtocolVersion},
 		{"old version", nil, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, reason.ProtocolVersion},
 		{"suite", nil, func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}
@@ -88,16 +88,16 @@ func TestServerRefusesHello(t *testing.T) {
 		{"suite for the other kind of certificate", nil, func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 		}, reason.NoCommonSuite},
-		{"suites 1.3", func(p *Params) { p.Profile.Suites13 = []uint16{0x1304} }, nil, reason.NoCommonSuite},
-		{"group", func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.CurveP521)} }, func(c *tls.Config) {
+		{"suites 1.3", func(p *ServerParams) { p.Profile.Suites13 = []uint16{0x1304} }, nil, reason.NoCommonSuite},
+		{"group", func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.CurveP521)} }, func(c *tls.Config) {
 			c.CurvePreferences = []tls.CurveID{tls.X25519}
 		}, reason.NoCommonGroup},
-		{"group 1.2", func(p *Params) { p.Profile.Groups = []uint16{uint16(tls.CurveP521)} }, func(c *tls.Config) {
+		{"group 1.2", func(p *ServerParams) { p.Profile.Groups = []uint16{uint16(tls.CurveP521)} }, func(c *tls.Config) {
 			c.MaxVersion, c.CurvePreferences = tls.VersionTLS12, []tls.CurveID{tls.X25519}
 		}, reason.NoCommonGroup},
-		{"alpn", func(p *Params) { p.ALPN = []string{"h2"} }, func(c *tls.Config) { c.NextProtos = []string{"acme-tls/1"} }, reason.NoALPN},
+		{"alpn", func(p *ServerParams) { p.ALPN = []string{"h2"} }, func(c *tls.Config) { c.NextProtos = []string{"acme-tls/1"} }, reason.NoALPN},
 		// crypto/tls alone lets this one pass, without a protocol.
-		{"alpn http/1.1 where only h2", func(p *Params) { p.ALPN = []string{"h2"} }, func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, reason.NoALPN},
+		{"alpn http/1.1 where only h2", func(p *ServerParams) { p.ALPN = []string{"h2"} }, func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, reason.NoALPN},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestServerRefusesHello(t *testing.T) {
 	// The control: with an RSA certificate the RSA suite is used.
 	config := clientConfig(tls.VersionTLS12, fixtures().client.TLS())
 	config.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
-	o, _, err := withGo(t, serverParams(func(p *Params) { p.Certificates = []tls.Certificate{rsa.TLS()} }), config)
+	o, _, err := withGo(t, serverParams(func(p *ServerParams) { p.Certificates = []tls.Certificate{rsa.TLS()} }), config)
 	if err != nil || o.s == nil || o.s.Suite != tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 {
 		t.Errorf("client %v, server %v", err, o.err)
 	}
@@ -130,7 +130,7 @@ func TestServerRefusesHello(t *testing.T) {
 func TestServerALPN(t *testing.T) {
 	config := clientConfig(0, fixtures().client.TLS())
 	config.NextProtos = []string{"http/1.1", "h2"}
-	o, cs, err := withGo(t, serverParams(func(p *Params) { p.ALPN = []string{"h2", "http/1.1"} }), config)
+	o, cs, err := withGo(t, serverParams(func(p *ServerParams) { p.ALPN = []string{"h2", "http/1.1"} }), config)
 	if err != nil || o.s == nil || o.s.ALPN != "h2" || cs.NegotiatedProtocol != "h2" {
 		t.Errorf("ours first: client %v, %+v", err, o)
 	}
@@ -155,12 +155,12 @@ func TestServerNoCertificate(t *testing.T) {
 // A profile that allows nothing, or a plan without a certificate, is never
 // widened to crypto/tls's defaults.
 func TestServerEmptyParams(t *testing.T) {
-	for name, change := range map[string]func(*Params){
-		"zero profile":   func(p *Params) { p.Profile = Profile{} },
-		"no groups":      func(p *Params) { p.Profile.Groups = nil },
-		"no suites":      func(p *Params) { p.Profile.Suites12, p.Profile.MaxVersion = nil, tls.VersionTLS12 },
-		"no certificate": func(p *Params) { p.Certificates = nil },
-		"TLS 1.0":        func(p *Params) { p.Profile.MinVersion = tls.VersionTLS10 },
+	for name, change := range map[string]func(*ServerParams){
+		"zero profile":   func(p *ServerParams) { p.Profile = Profile{} },
+		"no groups":      func(p *ServerParams) { p.Profile.Groups = nil },
+		"no suites":      func(p *ServerParams) { p.Profile.Suites12, p.Profile.MaxVersion = nil, tls.VersionTLS12 },
+		"no certificate": func(p *ServerParams) { p.Certificates = nil },
+		"TLS 1.0":        func(p *ServerParams) { p.Profile.MinVersion = tls.VersionTLS10 },
 	} {
 		o, _, err := withGo(t, serverParams(change), clientConfig(0, fixtures().client.TLS()))
 		if o.err == nil || err == nil {
@@ -171,7 +171,7 @@ func TestServerEmptyParams(t *testing.T) {
 
 // No authorities trust nobody.
 func TestServerNoAuthorities(t *testing.T) {
-	o, _, err := withGo(t, serverParams(func(p *Params) { p.Authorities = nil }), clientConfig(0, fixtures().client.TLS()))
+	o, _, err := withGo(t, serverParams(func(p *ServerParams) { p.Authorities = nil }), clientConfig(0, fixtures().client.TLS()))
 	if o.err == nil || o.err.Reason != reason.UnknownCA || err == nil {
 		t.Errorf("client %v, server %v", err, o.err)
 	}
@@ -203,7 +203,7 @@ func TestServerCheck(t *testing.T) {
 	}
 	// Without a certificate it is asked about nobody.
 	called := false
-	o := handshakeWith(t, serverParams(func(p *Params) { p.ClientAuth = ClientAuthNone }), func(p *Peer, _ *State) error {
+	o := handshakeWith(t, serverParams(func(p *ServerParams) { p.ClientAuth = ClientAuthNone }), func(p *Peer, _ *State) error {
 		called = p == nil
 		return nil
 	}, func(c *net.TCPConn) { _ = goClient(clientConfig(0), nil)(c) })
@@ -214,15 +214,15 @@ func TestServerCheck(t *testing.T) {
 
 func TestCannot(t *testing.T) {
 	p := serverParams()
-	if l := NewStdEngine().Cannot(p); l != nil {
+	if l := NewStdEngine().Cannot(&p.Params); l != nil {
 		t.Errorf("the whole set: %v", l)
 	}
 	p.Profile.Suites13 = []uint16{tls.TLS_CHACHA20_POLY1305_SHA256, tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384}
-	if l := NewStdEngine().Cannot(p); l != nil {
+	if l := NewStdEngine().Cannot(&p.Params); l != nil {
 		t.Errorf("all three: %v", l)
 	}
 	p.Profile.Suites13 = []uint16{tls.TLS_AES_256_GCM_SHA384}
-	if l := NewStdEngine().Cannot(p); len(l) != 1 {
+	if l := NewStdEngine().Cannot(&p.Params); len(l) != 1 {
 		t.Errorf("AES-256 alone: %v", l)
 	}
 	// And what cannot be kept is refused, not widened: crypto/tls picks AES-128.
@@ -231,7 +231,7 @@ func TestCannot(t *testing.T) {
 		t.Errorf("client %v, server %v", err, o.err)
 	}
 	p.Profile.MaxVersion = tls.VersionTLS12
-	if l := NewStdEngine().Cannot(p); l != nil {
+	if l := NewStdEngine().Cannot(&p.Params); l != nil {
 		t.Errorf("without TLS 1.3: %v", l)
 	}
 }

@@ -37,12 +37,12 @@ func (s *Staple) At(now time.Time) []byte {
 	return v.der
 }
 
-// stapled is certs with the responses that are good now.
-func (p *Params) stapled(certs []tls.Certificate) []tls.Certificate {
+// Stapled is certs with the responses that are good now.
+func (p *ServerParams) Stapled(certs []tls.Certificate) []tls.Certificate {
 	if len(p.Staples) == 0 {
 		return certs
 	}
-	out, now := slices.Clone(certs), p.now()
+	out, now := slices.Clone(certs), p.Time()
 	for i := range min(len(out), len(p.Staples)) {
 		if s := p.Staples[i]; s != nil {
 			out[i].OCSPStaple = s.At(now)

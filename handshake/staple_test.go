@@ -12,7 +12,7 @@ import (
 func TestStaple(t *testing.T) {
 	var s Staple
 	now := time.Now()
-	p := serverParams(func(p *Params) {
+	p := serverParams(func(p *ServerParams) {
 		p.Staples = []*Staple{&s}
 		p.Now = func() time.Time { return now }
 	})
@@ -44,7 +44,7 @@ func TestStaple(t *testing.T) {
 	// Without one of its own the certificate keeps what it has.
 	cert := fixtures().gateway.TLS()
 	cert.OCSPStaple = []byte("fixed")
-	p = serverParams(func(p *Params) { p.Certificates, p.Staples = []tls.Certificate{cert}, []*Staple{nil} })
+	p = serverParams(func(p *ServerParams) { p.Certificates, p.Staples = []tls.Certificate{cert}, []*Staple{nil} })
 	if got := shown(tls.VersionTLS13); !bytes.Equal(got, cert.OCSPStaple) {
 		t.Errorf("%q is shown", got)
 	}

@@ -30,7 +30,7 @@ import (
 // the caches of chaincache.go.
 type StdEngine struct {
 	buffers recordBuffers
-	chains  chainCache
+	chains  ChainCache
 	pools   caPools
 	names   nameTexts
 }
@@ -45,45 +45,34 @@ func (*StdEngine) Cannot(p *Params) []Limit {
 	for _, what := range pr.Lacks {
 		limits = append(limits, Limit{What: what, Why: "crypto/tls does not implement it"})
 	}
-	if s := pr.Suites13; s != nil && pr.MaxVersion >= tls.VersionTLS13 && !containsAll(s, allSuites13()) {
-		all := strings.Join(names(allSuites13(), SuiteName), ", ")
-		switch {
-		case !pr.Cap12:
-			limits = append(limits, Limit{
-				What: "a list of TLS 1.3 CipherSuites other than " + all,
-				Why:  "crypto/tls always offers and accepts all three",
-			})
-		case pr.MinVersion > tls.VersionTLS12 || len(pr.Suites12) == 0:
-			limits = append(limits, Limit{
-				What: "a list of TLS 1.3 CipherSuites other than " + all + ", even with inexpressible: cap-1.2",
-				Why:  "the profile allows no TLS 1.2 to hold such connections at",
-			})
-		}
+	left := func(id uint16) bool { return !slices.Contains(pr.Suites13, id) }
+	if pr.Suites13 == nil || pr.MaxVersion < tls.VersionTLS13 || !slices.ContainsFunc(Suites13(), left) {
+		return limits
+	}
+	names := make([]string, 0, len(Suites13()))
+	for _, id := range Suites13() {
+		names = append(names, SuiteName(id))
+	}
+	all := strings.Join(names, ", ")
+	switch {
+	case !pr.Cap12:
+		limits = append(limits, Limit{
+			What: "a list of TLS 1.3 CipherSuites other than " + all,
+			Why:  "crypto/tls always offers and accepts all three",
+		})
+	case pr.MinVersion > tls.VersionTLS12 || len(pr.Suites12) == 0:
+		limits = append(limits, Limit{
+			What: "a list of TLS 1.3 CipherSuites other than " + all + ", even with inexpressible: cap-1.2",
+			Why:  "the profile allows no TLS 1.2 to hold such connections at",
+		})
 	}
 	return limits
-}
-
-func containsAll(have, want []uint16) bool {
-	for _, w := range want {
-		if !slices.Contains(have, w) {
-			return false
-		}
-	}
-	return true
-}
-
-func names(ids []uint16, name func(uint16) string) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = name(id)
-	}
-	return out
 }
 
 // config builds the part of a tls.Config that both legs share, for one
 // connection. crypto/tls reads an absent list as "the default one", which
 // would widen the profile, so such profiles are refused here.
-func (p *Params) config(t *tap) (*tls.Config, *Error) {
+func config(p *Params, t *tap) (*tls.Config, *Error) {
 	pr := &p.Profile
 	if pr.MinVersion < tls.VersionTLS12 || pr.MaxVersion < pr.MinVersion || pr.MaxVersion > tls.VersionTLS13 {
 		return nil, ours(fmt.Sprintf("profile %q allows no version", pr.Name))
@@ -94,7 +83,7 @@ func (p *Params) config(t *tap) (*tls.Config, *Error) {
 	c := &tls.Config{
 		MinVersion: pr.MinVersion, MaxVersion: pr.MaxVersion,
 		CipherSuites:                append([]uint16{}, pr.Suites12...), // never nil
-		Time:                        p.now,
+		Time:                        p.Time,
 		NextProtos:                  p.ALPN,
 		SessionTicketsDisabled:      true,
 		DynamicRecordSizingDisabled: true,
@@ -112,22 +101,6 @@ func ours(detail string) *Error {
 	return &Error{Reason: reason.Internal, Side: SideUs, Wanted: AlertInternalError, Received: AlertNone, Detail: detail}
 }
 
-// acceptable says whether what crypto/tls negotiated lies within the profile:
-// it decides the TLS 1.3 CipherSuite without asking. group 0 is not known yet,
-// or RSA key transport.
-func (pr *Profile) acceptable(version, suite, group uint16) (what string, ok bool) {
-	switch {
-	case version < pr.MinVersion || version > pr.MaxVersion:
-		return VersionName(version), false
-	case version >= tls.VersionTLS13 && pr.Suites13 != nil && !slices.Contains(pr.Suites13, suite),
-		version < tls.VersionTLS13 && !slices.Contains(pr.Suites12, suite):
-		return SuiteName(suite), false
-	case group != 0 && !slices.Contains(pr.Groups, group):
-		return GroupName(group), false
-	}
-	return "", true
-}
-
 // stateOf translates crypto/tls's view.
 func stateOf(cs *tls.ConnectionState) State {
 	return State{
@@ -139,9 +112,10 @@ func stateOf(cs *tls.ConnectionState) State {
 
 // leg is one handshake under way.
 type leg struct {
-	server  bool
 	p       *Params
-	hello   *ClientHello // server side; may be nil
+	server  *ServerParams // whose Params p is; nil on the other side
+	client  *ClientParams // likewise
+	hello   *ClientHello  // server side; may be nil
 	check   CheckPeer
 	ledger  *Ledger
 	conn    *tapConn
@@ -160,10 +134,7 @@ func (e *StdEngine) leg(p *Params, check CheckPeer, l *Ledger, conn net.Conn, t 
 	if t.brief = p.Ledger == LedgerSteps; !p.Observe {
 		t.schemes = p.Profile.Signatures
 	}
-	if t.certBytes = p.MaxChainBytes; t.certBytes == 0 {
-		t.certBytes = defaultMaxChainBytes
-	}
-	t.certBytes += besidesChain
+	t.certBytes = p.CertificateBytes() + besidesChain
 	return &leg{engine: e, p: p, check: check, ledger: l, conn: &tapConn{Conn: conn, tap: t, buffers: &e.buffers}}
 }
 
@@ -245,7 +216,7 @@ func (g *leg) charge(seen observed) {
 }
 
 func (g *leg) usage() x509.ExtKeyUsage {
-	if g.server {
+	if g.server != nil {
 		return x509.ExtKeyUsageClientAuth
 	}
 	return x509.ExtKeyUsageServerAuth
@@ -280,7 +251,7 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 			verified.OCSPStaple = cs.OCSPResponse
 			g.peer = verified
 			g.peer.OCSPStaple = cs.OCSPResponse // only a TLS 1.3 client can send one
-		case g.p.Observe && (&verifier{shown: cs.PeerCertificates}).bounds(g.p) == nil:
+		case g.p.Observe && g.p.WithinBounds(cs.PeerCertificates):
 			g.peer.Refusal = refusal
 			g.observe(refusal)
 		default:
@@ -298,26 +269,22 @@ func (g *leg) judge(cs *tls.ConnectionState, step Step) error {
 		}
 	}
 	if g.peer != nil && g.peer.Chain != nil && g.p.Ledger == LedgerFull {
-		g.ledger.Note(Entry{Step: step, From: SideUs, Facts: "chain verified: " + describePeer(g.peer) + "; possession of the key not proven yet"})
+		g.ledger.Note(Entry{Step: step, From: SideUs, Facts: "chain verified: " + g.peer.Describe() + "; possession of the key not proven yet"})
 	}
 	return nil
 }
 
 func (g *leg) verifyChain(cs *tls.ConnectionState) (*Peer, *Error) {
-	shown := cs.PeerCertificates
-	verify := func(shown []*x509.Certificate, _ []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
-		peer, spent, e := g.engine.chains.verify(shown, usage, p)
+	verify := func(shown []*x509.Certificate, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
+		peer, spent, e := g.engine.chains.Verify(shown, usage, p)
 		g.ledger.Spend(spent)
 		return peer, e
 	}
-	if g.server {
-		return verify(shown, nil, g.usage(), g.p)
+	if g.server != nil {
+		return verify(cs.PeerCertificates, g.usage(), g.p)
 	}
-	peer, e := g.p.verifyDestination(shown, verify)
-	if e == nil && !g.p.Insecure {
-		e = transports(shown[0], cs.Version, cs.CipherSuite)
-	}
-	return peer, e
+	state := stateOf(cs)
+	return g.client.VerifyDestination(cs.PeerCertificates, &state, verify)
 }
 
 // session ends a handshake that went well: only now is the peer proven.
@@ -325,8 +292,12 @@ func (g *leg) session(tc *tls.Conn, seen observed) *Session {
 	cs := tc.ConnectionState()
 	state := stateOf(&cs)
 	state.Observed = g.observed
-	state.ExtendedMasterSecret = state.Version >= versionTLS13 || seen.ems
-	s := &Session{State: state, Conn: &sessionConn{Conn: tc, raw: g.conn, ledger: g.ledger}}
+	state.ExtendedMasterSecret = state.Version >= tls.VersionTLS13 || seen.ems
+	conn := &sessionConn{Conn: tc, raw: g.conn, ledger: g.ledger}
+	s := &Session{State: state, Conn: conn}
+	if g.server != nil {
+		s.Granted = conn.grant
+	}
 	if g.peer != nil {
 		proven := *g.peer
 		proven.Proven, proven.SignatureScheme = true, seen.peerScheme
@@ -334,5 +305,8 @@ func (g *leg) session(tc *tls.Conn, seen observed) *Session {
 	}
 	return s
 }
+
+// CachedChains is how many verified chains are remembered.
+func (e *StdEngine) CachedChains() int { return e.chains.Len() }
 
 var _ Engine = (*StdEngine)(nil)

@@ -53,8 +53,8 @@ func isGREASE(id uint16) bool {
 }
 
 // numberOf resolves a name, without regard to case, among the codes that ok
-// admits. what names the registry in the error.
-func numberOf(table []code, what, word string, ok func(uint16) bool) (uint16, error) {
+// admits. what names the registry in the error, and engine who has not the others.
+func numberOf(table []code, what, word, engine string, ok func(uint16) bool) (uint16, error) {
 	var names []string
 	for _, c := range table {
 		has := strings.EqualFold(c.name, word)
@@ -65,7 +65,7 @@ func numberOf(table []code, what, word string, ok func(uint16) bool) (uint16, er
 		case has && ok(c.id):
 			return c.id, nil
 		case has:
-			return 0, fmt.Errorf("%s %s is not implemented by Go's crypto/tls", what, c.name)
+			return 0, fmt.Errorf("%s %s is not implemented by %s", what, c.name, engine)
 		case ok(c.id):
 			names = append(append(names, c.name), c.alias...)
 		}
@@ -90,41 +90,18 @@ func lookupSuite(id uint16) (suiteEntry, bool) {
 	return suiteTable[i], true
 }
 
-// SuiteByName resolves the IANA or OpenSSL name of a CipherSuite that
-// crypto/tls implements, of TLS 1.2 or 1.3 (see IsTLS13Suite), without regard
-// to case. The error says whether the name is unknown, with a suggestion, or
-// known but not implemented.
-func SuiteByName(name string) (uint16, error) {
-	table := make([]code, 0, len(suiteTable))
-	for _, e := range suiteTable {
-		c := code{id: e.id, name: e.name}
-		if e.openssl != "" {
-			c.alias = []string{e.openssl}
-		}
-		table = append(table, c)
-	}
-	return numberOf(table, "CipherSuite", name, suiteImplemented)
-}
-
-// suiteImplemented asks crypto/tls itself, so that a suite it drops or gains
-// needs no change here.
-func suiteImplemented(id uint16) bool {
-	is := func(s *tls.CipherSuite) bool { return s.ID == id }
-	return slices.ContainsFunc(tls.CipherSuites(), is) || slices.ContainsFunc(tls.InsecureCipherSuites(), is)
-}
-
 // IsTLS13Suite says whether a CipherSuite is one of TLS 1.3 (RFC 8446,
 // appendix B.4), which name no key exchange and no signature.
 func IsTLS13Suite(id uint16) bool { return id>>8 == 0x13 }
 
-// allSuites13 is what crypto/tls has of them, in the order of the RFC.
-func allSuites13() []uint16 {
+// Suites13 are those of them that are in use, in the order of the RFC.
+func Suites13() []uint16 {
 	return []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256}
 }
 
-// isECDHE says whether a TLS 1.2 CipherSuite needs a common group and gives
+// IsECDHE says whether a TLS 1.2 CipherSuite needs a common group and gives
 // forward secrecy.
-func isECDHE(id uint16) bool { return strings.HasPrefix(SuiteName(id), "TLS_ECDHE_") }
+func IsECDHE(id uint16) bool { return strings.HasPrefix(SuiteName(id), "TLS_ECDHE_") }
 
 // isAEAD says whether a CipherSuite encrypts and authenticates in one (RFC 5246, section 6.2.3.3).
 func isAEAD(id uint16) bool {
@@ -135,55 +112,14 @@ func isAEAD(id uint16) bool {
 // VersionName prints a protocol version: "TLS 1.3".
 func VersionName(v uint16) string { return codeName(versionTable[:], v) }
 
-// VersionByName resolves "1.2", "TLS 1.2", "TLSv1.2" and the like to a
-// version of TLS 1.0 to 1.3. Whether it is allowed is the caller's question.
-func VersionByName(name string) (uint16, error) {
-	return numberOf(versionTable[:], "TLS version", name, func(v uint16) bool { return v >= versionTLS10 && v <= versionTLS13 })
-}
-
 // GroupName prints a key exchange group: "X25519MLKEM768", "secp256r1".
 func GroupName(id uint16) string { return codeName(groupTable[:], id) }
 
-// GroupByName resolves the name of a group that crypto/tls implements: the
-// IANA name, or P-256, prime256v1 and the like.
-func GroupByName(name string) (uint16, error) {
-	return numberOf(groupTable[:], "group", name, func(id uint16) bool { return slices.Contains(groupsImplemented(), id) })
-}
-
-// groupsImplemented: crypto/tls has no function that lists them.
-func groupsImplemented() []uint16 {
-	ids := []tls.CurveID{
-		tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024,
-		tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521,
-	}
-	out := make([]uint16, len(ids))
-	for i, id := range ids {
-		out[i] = uint16(id)
-	}
-	return out
-}
-
-// groupOnly13 says that a group exists in TLS 1.3 only: the ML-KEM hybrids.
-func groupOnly13(id uint16) bool { return strings.Contains(GroupName(id), "MLKEM") }
+// GroupOnly13 says that a group exists in TLS 1.3 only: the ML-KEM hybrids.
+func GroupOnly13(id uint16) bool { return strings.Contains(GroupName(id), "MLKEM") }
 
 // SchemeName prints a signature scheme: "rsa_pss_rsae_sha256".
 func SchemeName(id uint16) string { return codeName(schemeTable[:], id) }
-
-// SchemeByName resolves the IANA name of a signature scheme that crypto/tls
-// implements.
-func SchemeByName(name string) (uint16, error) {
-	return numberOf(schemeTable[:], "signature scheme", name, schemeImplemented)
-}
-
-func schemeImplemented(id uint16) bool {
-	switch tls.SignatureScheme(id) {
-	case tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512, tls.Ed25519,
-		tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512,
-		tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1, tls.ECDSAWithSHA1:
-		return true
-	}
-	return false
-}
 
 // extensionName prints an extension's type with its number: "server_name(0)".
 func extensionName(id uint16) string {

@@ -34,8 +34,8 @@ func TestSuiteTable(t *testing.T) {
 			if n == "" {
 				continue
 			}
-			if id, err := SuiteByName(n); err != nil || id != s.ID {
-				t.Errorf("SuiteByName(%q) = %#04x, %v", n, id, err)
+			if id, err := able().SuiteByName(n); err != nil || id != s.ID {
+				t.Errorf("able().SuiteByName(%q) = %#04x, %v", n, id, err)
 			}
 		}
 		if e.openssl == "" && !IsTLS13Suite(s.ID) {
@@ -117,33 +117,33 @@ func TestResolvers(t *testing.T) {
 		id      uint16
 		err     string
 	}{
-		{SuiteByName, "ECDHE-ECDSA-AES128-GCM-SHA256", 0xc02b, ""},
-		{SuiteByName, "tls_ecdhe_ecdsa_with_aes_128_gcm_sha256", 0xc02b, ""},
-		{SuiteByName, "TLS_CHACHA20_POLY1305_SHA256", 0x1303, ""},
-		{SuiteByName, "ECDHE-ECDSA-AES128-GCM-SHA265", 0, `unknown CipherSuite "ECDHE-ECDSA-AES128-GCM-SHA265" (did you mean "ECDHE-ECDSA-AES128-GCM-SHA256"?)`},
-		{SuiteByName, "DHE-RSA-AES128-GCM-SHA256", 0, "CipherSuite TLS_DHE_RSA_WITH_AES_128_GCM_SHA256 is not implemented by Go's crypto/tls"},
-		{SuiteByName, "TLS_FALLBACK_SCSV", 0, "CipherSuite TLS_FALLBACK_SCSV is not implemented by Go's crypto/tls"},
-		{SuiteByName, "", 0, `unknown CipherSuite ""`},
-		{GroupByName, "X25519MLKEM768", 0x11ec, ""},
-		{GroupByName, "SecP256r1MLKEM768", 0x11eb, ""},
-		{GroupByName, "SecP384r1MLKEM1024", 0x11ed, ""},
-		{GroupByName, "x25519", 0x1d, ""},
-		{GroupByName, "P-256", 0x17, ""},
-		{GroupByName, "prime256v1", 0x17, ""},
-		{GroupByName, "secp384r1", 0x18, ""},
-		{GroupByName, "P-521", 0x19, ""},
-		{GroupByName, "X25591", 0, `unknown group "X25591" (did you mean "X25519"?)`},
-		{GroupByName, "X448", 0, "group X448 is not implemented by Go's crypto/tls"},
-		{GroupByName, "MLKEM768", 0, "group MLKEM768 is not implemented by Go's crypto/tls"},
-		{VersionByName, "1.2", 0x0303, ""},
-		{VersionByName, "TLSv1.3", 0x0304, ""},
-		{VersionByName, "tls 1.1", 0x0302, ""},
-		{VersionByName, "TLSv1", 0x0301, ""},
-		{VersionByName, "1.4", 0, `unknown TLS version "1.4" (did you mean "1.0"?)`},
-		{VersionByName, "SSLv3", 0, "TLS version SSL 3.0 is not implemented by Go's crypto/tls"},
-		{SchemeByName, "ecdsa_secp256r1_sha256", 0x0403, ""},
-		{SchemeByName, "ed448", 0, "signature scheme ed448 is not implemented by Go's crypto/tls"},
-		{SchemeByName, "rsa_pss_rsae_sha257", 0, `unknown signature scheme "rsa_pss_rsae_sha257" (did you mean "rsa_pss_rsae_sha256"?)`},
+		{able().SuiteByName, "ECDHE-ECDSA-AES128-GCM-SHA256", 0xc02b, ""},
+		{able().SuiteByName, "tls_ecdhe_ecdsa_with_aes_128_gcm_sha256", 0xc02b, ""},
+		{able().SuiteByName, "TLS_CHACHA20_POLY1305_SHA256", 0x1303, ""},
+		{able().SuiteByName, "ECDHE-ECDSA-AES128-GCM-SHA265", 0, `unknown CipherSuite "ECDHE-ECDSA-AES128-GCM-SHA265" (did you mean "ECDHE-ECDSA-AES128-GCM-SHA256"?)`},
+		{able().SuiteByName, "DHE-RSA-AES128-GCM-SHA256", 0, "CipherSuite TLS_DHE_RSA_WITH_AES_128_GCM_SHA256 is not implemented by Go's crypto/tls"},
+		{able().SuiteByName, "TLS_FALLBACK_SCSV", 0, "CipherSuite TLS_FALLBACK_SCSV is not implemented by Go's crypto/tls"},
+		{able().SuiteByName, "", 0, `unknown CipherSuite ""`},
+		{able().GroupByName, "X25519MLKEM768", 0x11ec, ""},
+		{able().GroupByName, "SecP256r1MLKEM768", 0x11eb, ""},
+		{able().GroupByName, "SecP384r1MLKEM1024", 0x11ed, ""},
+		{able().GroupByName, "x25519", 0x1d, ""},
+		{able().GroupByName, "P-256", 0x17, ""},
+		{able().GroupByName, "prime256v1", 0x17, ""},
+		{able().GroupByName, "secp384r1", 0x18, ""},
+		{able().GroupByName, "P-521", 0x19, ""},
+		{able().GroupByName, "X25591", 0, `unknown group "X25591" (did you mean "X25519"?)`},
+		{able().GroupByName, "X448", 0, "group X448 is not implemented by Go's crypto/tls"},
+		{able().GroupByName, "MLKEM768", 0, "group MLKEM768 is not implemented by Go's crypto/tls"},
+		{able().VersionByName, "1.2", 0x0303, ""},
+		{able().VersionByName, "TLSv1.3", 0x0304, ""},
+		{able().VersionByName, "tls 1.1", 0x0302, ""},
+		{able().VersionByName, "TLSv1", 0x0301, ""},
+		{able().VersionByName, "1.4", 0, `unknown TLS version "1.4" (did you mean "1.0"?)`},
+		{able().VersionByName, "SSLv3", 0, "TLS version SSL 3.0 is not implemented by Go's crypto/tls"},
+		{able().SchemeByName, "ecdsa_secp256r1_sha256", 0x0403, ""},
+		{able().SchemeByName, "ed448", 0, "signature scheme ed448 is not implemented by Go's crypto/tls"},
+		{able().SchemeByName, "rsa_pss_rsae_sha257", 0, `unknown signature scheme "rsa_pss_rsae_sha257" (did you mean "rsa_pss_rsae_sha256"?)`},
 	} {
 		id, err := c.resolve(c.name)
 		if msg := ""; id != c.id || (err != nil && err.Error() != c.err) || (err == nil && c.err != msg) {
@@ -159,15 +159,15 @@ func TestImplementedIsWhatCryptoTLSOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	sorted := func(ids []uint16) []uint16 { return slices.Sorted(slices.Values(ids)) }
-	if !slices.Equal(sorted(h.Groups), sorted(groupsImplemented())) {
+	if !slices.Equal(sorted(h.Groups), sorted(able().Groups)) {
 		t.Errorf("groups %s", listed(h.Groups, GroupName))
 	}
 	for _, s := range h.SignatureSchemes {
-		if !schemeImplemented(s) {
+		if !slices.Contains(able().Schemes, s) {
 			t.Errorf("%s is offered, but taken as not implemented", SchemeName(s))
 		}
 	}
-	for _, s := range allSuites13() {
+	for _, s := range Suites13() {
 		if !slices.Contains(h.CipherSuites, s) {
 			t.Errorf("%s is not offered", SuiteName(s))
 		}

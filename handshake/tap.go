@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto/tls"
 	"sync"
 	"time"
 )
@@ -149,7 +150,7 @@ func (t *tap) feed(dir int, b []byte) {
 	if t.stopped {
 		return
 	}
-	at := time.Since(t.ledger.start)
+	at := time.Since(t.ledger.Start())
 	t.drain(toClient)
 	t.drain(toServer)
 	d := &t.dirs[dir]
@@ -225,7 +226,7 @@ func (t *tap) drain(dir int) {
 // open reads one record; false means that its secret is not there yet.
 func (t *tap) open(dir int, r record) bool {
 	d := &t.dirs[dir]
-	v13 := t.seen.version >= version13
+	v13 := t.seen.version >= tls.VersionTLS13
 	switch {
 	case r.typ == recordCCS:
 		// TLS 1.3 sends it for middleboxes only, without meaning (RFC 8446, appendix D.4).
@@ -297,7 +298,7 @@ func (t *tap) judged(dir int, typ uint8) bool {
 	switch {
 	case !t.server || dir != toServer:
 		return false
-	case t.seen.version >= version13:
+	case t.seen.version >= tls.VersionTLS13:
 		return typ == typeCertificate || typ == typeCertificateVerify
 	}
 	return typ == typeClientKeyExchange

@@ -15,8 +15,6 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-const version13 = tls.VersionTLS13
-
 // epoch is which keys protect a direction (RFC 8446, section 4.4 and 7.1).
 type epoch uint8
 

@@ -85,7 +85,7 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		if !t.brief {
 			t.ledger.Note(Entry{Step: StepServerVerified, From: SidePeer, At: at, Facts: "accepted: the client went on"})
 		}
-		t.ledger.complete(StepServerVerified)
+		t.ledger.Complete(StepServerVerified)
 	}
 	fromServer := dir == toClient
 	var done []Step
@@ -94,12 +94,12 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		e.Step, done = StepClientHello, []Step{StepClientHello}
 		if t.server && t.seen.retry {
 			// The second one is read by crypto/tls alone; the caps hold for it too.
-			if _, fault := parseClientHello(msg); fault != nil && fault.Reason == reason.HelloTooMany {
-				t.refused = fault
+			if _, err := ParseClientHello(msg); err != nil && AsError(err).Reason == reason.HelloTooMany {
+				t.refused = AsError(err)
 				return
 			}
 		}
-		if !t.seen.retry && t.ledger.hasHello() {
+		if !t.seen.retry && t.ledger.HasHello() {
 			t.received(e)
 			return
 		}
@@ -109,7 +109,7 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	case typeServerHello:
 		e.Step = StepServerHello
 		t.serverHello(body, &e)
-		if e.Message != msgHelloRetryRequest && t.seen.version >= version13 && t.seen.group != 0 {
+		if e.Message != msgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 && t.seen.group != 0 {
 			t.seen.exchanged = true
 		}
 	case typeEncryptedExtensions:
@@ -162,28 +162,28 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		e.Step, done = t.finished(dir)
 	case typeNewSessionTicket:
 		e.Step = StepApplicationData
-		if t.seen.version < version13 {
+		if t.seen.version < tls.VersionTLS13 {
 			e.Step = StepServerFinished
 		}
 	default:
 		e.Step = StepApplicationData
 	}
 	t.received(e)
-	t.ledger.complete(done...)
+	t.ledger.Complete(done...)
 	if t.brief {
-		if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= version13 {
-			t.ledger.complete(StepKeyExchange)
+		if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 {
+			t.ledger.Complete(StepKeyExchange)
 		}
 		return
 	}
 	t.ledger.Note(e)
-	if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= version13 {
+	if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 {
 		// RFC 8446, section 4.2.8: both halves of step 4 stood in the hellos.
 		t.ledger.Note(Entry{
 			Step: StepKeyExchange, From: t.from(toServer), At: at,
 			Facts: "key shares in the hellos: " + GroupName(t.seen.group),
 		})
-		t.ledger.complete(StepKeyExchange)
+		t.ledger.Complete(StepKeyExchange)
 	}
 }
 
@@ -212,16 +212,15 @@ func (t *tap) badScheme(scheme uint16) *Error {
 	if t.server {
 		return Refuse(StepClientCertificate, reason.WeakSignature, "proof of possession with "+name+", which the profile does not allow")
 	}
-	return upstreamCrypto("a signature with " + name)
+	return RefuseChoice("a signature with " + name)
 }
 
 // tooManyCertificates refuses a Certificate message of n bytes.
 func (t *tap) tooManyCertificates(n int) *Error {
-	f := &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("a Certificate message of %d bytes, at most %d are read", n, t.certBytes)}
 	if t.server {
-		return f.refusal(x509.ExtKeyUsageClientAuth)
+		return TooManyCertificates(n, t.certBytes, x509.ExtKeyUsageClientAuth)
 	}
-	return f.refusal(x509.ExtKeyUsageServerAuth)
+	return TooManyCertificates(n, t.certBytes, x509.ExtKeyUsageServerAuth)
 }
 
 // received remembers the last message of the peer.
@@ -236,7 +235,7 @@ func (t *tap) received(e Entry) {
 func (t *tap) finished(dir int) (Step, []Step) {
 	t.nextEpoch(dir)
 	if dir == toClient {
-		if t.seen.version >= version13 {
+		if t.seen.version >= tls.VersionTLS13 {
 			t.seen.weFinishedFlight = !t.seen.resumed
 			return StepServerFinished, []Step{StepServerHello, StepServerFinished}
 		}
@@ -273,7 +272,7 @@ func (t *tap) finished12(dir int, r record) {
 		t.ledger.Note(e)
 	}
 	_, done := t.finished(dir)
-	t.ledger.complete(done...)
+	t.ledger.Complete(done...)
 }
 
 func finishedStep(dir int) Step {
@@ -292,7 +291,7 @@ func (t *tap) alert(dir int, b []byte, at time.Duration) {
 	}
 	e.Step = t.alertStep(e.From)
 	// TLS 1.3 has no levels any more: all but two are fatal (RFC 8446, section 6).
-	fatal := b[0] == 2 || t.seen.version >= version13 && e.Alert != AlertCloseNotify && e.Alert != AlertUserCanceled
+	fatal := b[0] == 2 || t.seen.version >= tls.VersionTLS13 && e.Alert != AlertCloseNotify && e.Alert != AlertUserCanceled
 	switch {
 	case fatal && e.From == SideUs:
 		t.seen.weEnded = true

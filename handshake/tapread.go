@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"sync"
@@ -87,7 +88,7 @@ func (t *tap) serverKeyExchange(s cryptobyte.String) string {
 // section 4.3.2).
 func (t *tap) certificateRequest(s cryptobyte.String) (string, []string) {
 	var types, schemes, names cryptobyte.String
-	if t.seen.version >= version13 {
+	if t.seen.version >= tls.VersionTLS13 {
 		var context cryptobyte.String
 		if !s.ReadUint8LengthPrefixed(&context) {
 			return "", nil
@@ -169,7 +170,7 @@ func dnString(der []byte) string {
 // DER; s is only lent, and so are they.
 func (t *tap) certificate(s cryptobyte.String) (facts string, n int, all [][]byte) {
 	var context, list cryptobyte.String
-	v13 := t.seen.version >= version13
+	v13 := t.seen.version >= tls.VersionTLS13
 	// What crypto/tls does not decode must not pass for an empty one.
 	if v13 && (!s.ReadUint8LengthPrefixed(&context) || !context.Empty()) || !s.ReadUint24LengthPrefixed(&list) || !s.Empty() {
 		return "does not decode", -1, nil

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
@@ -10,44 +11,6 @@ import (
 	"slices"
 	"time"
 )
-
-// TicketRule allows clients to resume a session (RFC 5077; RFC 8446, section
-// 4.6.1), which skips steps 3, 5 and 6. So that this cannot outrun policy, a
-// ticket is sealed under a name that has Binding in it, and with it what of
-// the Params decides about clients: versions, suites and groups, authorities,
-// demand for a certificate, epoch, and the SNI. A ticket that was made under
-// anything else does not open, and a full handshake follows. What was verified
-// then is verified again on resumption, and CheckPeer is asked again.
-type TicketRule struct {
-	// Binding names the rule and the policy. It must differ where a client
-	// that one of two rules lets through might be refused by the other.
-	Binding []byte
-	// Lifetime of a session since its full handshake, which resuming does not
-	// prolong. Zero means one hour; at most MaxTicketLifetime.
-	Lifetime time.Duration
-	// Keys seal the tickets. Required.
-	Keys *TicketKeys
-}
-
-// MaxTicketLifetime bounds every session: a day is enough to spare a client
-// its handshakes, and a stolen ticket key opens no older one.
-const MaxTicketLifetime = 24 * time.Hour
-
-const defaultTicketLifetime = time.Hour
-
-// maxTicket is the largest ticket in bytes that is made. It holds the client's
-// chain; sessions of clients with a larger one are not resumed.
-const maxTicket = 16 << 10
-
-func (r *TicketRule) lifetime() time.Duration {
-	switch {
-	case r.Lifetime <= 0:
-		return defaultTicketLifetime
-	case r.Lifetime > MaxTicketLifetime:
-		return MaxTicketLifetime
-	}
-	return r.Lifetime
-}
 
 // origin is what a ticket remembers of the full handshake, in an entry of
 // tls.SessionState.Extra.
@@ -105,33 +68,25 @@ func cutPrefix(b []byte, prefix string) ([]byte, bool) {
 // String names the session in records.
 func (o *origin) String() string { return hex.EncodeToString(o.name[:]) }
 
-// ticketBinding is the name a ticket is sealed under.
-func (p *Params) ticketBinding(serverName string) []byte {
-	h := sha256.New()
-	demands := p.demands(0)
-	_, _ = fmt.Fprintf(h, "sslgate ticket 1\n%x\n%x\n%d %q\n", p.Ticket.Binding, demands, p.ClientAuth, serverName) // a hash takes everything
-	return h.Sum(nil)
-}
-
 // resumable says whether this handshake may use tickets at all. Without
 // extended_master_secret a TLS 1.2 session can be spliced (RFC 7627, section
 // 1), so it is not resumed.
 func (g *leg) resumable(version uint16) bool {
-	r := g.p.Ticket
+	r := g.server.Ticket
 	return r != nil && r.Keys != nil && !g.p.Observe && g.hello != nil &&
-		(version >= versionTLS13 || g.hello.ExtendedMasterSecret)
+		(version >= tls.VersionTLS13 || g.hello.ExtendedMasterSecret)
 }
 
 // tickets makes crypto/tls use ours.
 func (g *leg) tickets(c *tls.Config) {
-	binding := g.p.ticketBinding(g.hello.ServerName)
+	binding := g.server.TicketBinding(g.hello.ServerName)
 	c.SessionTicketsDisabled = false
 	// Never used, as both hooks are set; only keeps crypto/tls from making keys.
 	c.SetSessionTicketKeys([][32]byte{{1}})
 	c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
 		g.conn.tap.goOn()
 		ticket, err := g.wrap(&cs, ss, binding)
-		if err == nil && (cs.Version >= versionTLS13 || !cs.DidResume) {
+		if err == nil && (cs.Version >= tls.VersionTLS13 || !cs.DidResume) {
 			g.conn.out.expect(cs.Version, len(ticket))
 		}
 		return ticket, err
@@ -148,7 +103,7 @@ func (g *leg) tickets(c *tls.Config) {
 // back that it came with.
 func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte) ([]byte, error) {
 	o := g.origin
-	if cs.DidResume && o != nil && cs.Version < versionTLS13 {
+	if cs.DidResume && o != nil && cs.Version < tls.VersionTLS13 {
 		return o.sealed, nil
 	}
 	if !cs.DidResume || o == nil {
@@ -162,20 +117,20 @@ func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte
 	if err != nil {
 		return nil, err
 	}
-	if len(state) > maxTicket || len(cs.PeerCertificates) > 0 && o.scheme == 0 {
+	if len(state) > MaxTicket || len(cs.PeerCertificates) > 0 && o.scheme == 0 {
 		// An error would end the handshake, and none at all is not possible
 		// in TLS 1.3: a ticket that never opens. Of a client whose proof was
 		// not read there is none either.
-		return g.p.Ticket.Keys.junk()
+		return newJunk()
 	}
-	return g.p.Ticket.Keys.seal(state, binding, g.p.now())
+	return g.server.Ticket.Keys.Seal(state, binding, g.p.Time())
 }
 
 // unwrap opens a ticket; nil leads to a full handshake. crypto/tls may still
 // decline what is returned; then DidResume stays false.
 func (g *leg) unwrap(ticket, binding []byte) *tls.SessionState {
 	g.origin = nil
-	state := g.p.Ticket.Keys.open(ticket, binding, g.p.now())
+	state := g.server.Ticket.Keys.Open(ticket, binding, g.p.Time())
 	if state == nil {
 		return nil
 	}
@@ -184,8 +139,8 @@ func (g *leg) unwrap(ticket, binding []byte) *tls.SessionState {
 		return nil
 	}
 	o, ok := parseOrigin(ss.Extra)
-	now := g.p.now()
-	if !ok || now.After(o.born.Add(g.p.Ticket.lifetime())) || now.Before(o.born.Add(-time.Second)) || !now.Before(o.until) || !g.p.inheritable(o) {
+	now := g.p.Time()
+	if !ok || now.After(o.born.Add(g.server.Ticket.Life())) || now.Before(o.born.Add(-time.Second)) || !now.Before(o.until) || !inheritable(&g.p.Profile, o) {
 		return nil
 	}
 	o.sealed = bytes.Clone(ticket)
@@ -196,8 +151,7 @@ func (g *leg) unwrap(ticket, binding []byte) *tls.SessionState {
 
 // inheritable says whether what the full handshake used lies within the profile
 // as it is now. Version and CipherSuite are judged by verifyClient.
-func (p *Params) inheritable(o *origin) bool {
-	pr := &p.Profile
+func inheritable(pr *Profile, o *origin) bool {
 	switch {
 	case o.leaf != [32]byte{} && (o.scheme == 0 || brokenScheme(o.scheme)),
 		o.scheme != 0 && pr.Signatures != nil && !slices.Contains(pr.Signatures, o.scheme),
@@ -207,13 +161,18 @@ func (p *Params) inheritable(o *origin) bool {
 	return true
 }
 
+// newJunk is a ticket that opens nowhere.
+func newJunk() ([]byte, error) {
+	b := make([]byte, 32)
+	_, err := rand.Read(b)
+	return b, err
+}
+
 func (g *leg) newOrigin(cs *tls.ConnectionState) (*origin, error) {
-	o := &origin{born: g.p.now(), until: g.p.now().Add(MaxTicketLifetime), group: uint16(cs.CurveID)}
-	name, err := g.p.Ticket.Keys.random(len(o.name))
-	if err != nil {
+	o := &origin{born: g.p.Time(), until: g.p.Time().Add(MaxTicketLifetime), group: uint16(cs.CurveID)}
+	if _, err := rand.Read(o.name[:]); err != nil {
 		return nil, err
 	}
-	o.name = [8]byte(name)
 	if g.peer != nil {
 		for _, c := range g.peer.Chain {
 			if c.NotAfter.Before(o.until) {
@@ -237,13 +196,13 @@ func (g *leg) inherited(cs *tls.ConnectionState) *Error {
 	if g.origin == nil || g.origin.leaf != leaf {
 		return ours("a session was resumed that is not the one of the ticket")
 	}
-	facts := fmt.Sprintf("inherited from session %s, %s ago", g.origin, g.p.now().Sub(g.origin.born).Truncate(time.Second))
+	facts := fmt.Sprintf("inherited from session %s, %s ago", g.origin, g.p.Time().Sub(g.origin.born).Truncate(time.Second))
 	for _, step := range []Step{StepServerVerified, StepClientCertificate, StepClientVerified} {
 		g.ledger.Decide(step, facts)
 	}
-	if cs.Version < versionTLS13 {
+	if cs.Version < tls.VersionTLS13 {
 		g.ledger.Decide(StepKeyExchange, facts)
 	}
-	g.ledger.complete(StepServerHello)
+	g.ledger.Complete(StepServerHello)
 	return nil
 }

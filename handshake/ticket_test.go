@@ -27,7 +27,7 @@ func newResumer(version uint16, cert *testpki.Cert) *resumer {
 	return &resumer{c}
 }
 
-func (r *resumer) connect(t *testing.T, p *Params, check CheckPeer) (outcome, tls.ConnectionState, error) {
+func (r *resumer) connect(t *testing.T, p *ServerParams, check CheckPeer) (outcome, tls.ConnectionState, error) {
 	t.Helper()
 	var cs tls.ConnectionState
 	var err error
@@ -35,14 +35,14 @@ func (r *resumer) connect(t *testing.T, p *Params, check CheckPeer) (outcome, tl
 	return o, cs, err
 }
 
-func ticketParams(keys *TicketKeys, change ...func(*Params)) *Params {
-	return serverParams(append([]func(*Params){func(p *Params) {
+func ticketParams(keys *TicketKeys, change ...func(*ServerParams)) *ServerParams {
+	return serverParams(append([]func(*ServerParams){func(p *ServerParams) {
 		p.Ticket = &TicketRule{Binding: []byte("rule 1, policy 1"), Keys: keys}
 	}}, change...)...)
 }
 
 // good connects and says whether the session was resumed.
-func (r *resumer) good(t *testing.T, what string, p *Params, resumed bool) outcome {
+func (r *resumer) good(t *testing.T, what string, p *ServerParams, resumed bool) outcome {
 	t.Helper()
 	o, cs, err := r.connect(t, p, nil)
 	if err != nil || o.err != nil {
@@ -59,7 +59,7 @@ func TestResume(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, auth := range []ClientAuth{ClientAuthRequired, ClientAuthOptional, ClientAuthNone} {
 			for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
-				p := ticketParams(NewTicketKeys(0), func(p *Params) { p.ClientAuth, p.Ledger = auth, mode })
+				p := ticketParams(NewTicketKeys(0), func(p *ServerParams) { p.ClientAuth, p.Ledger = auth, mode })
 				r := newResumer(version, f.client)
 				r.good(t, "first", p, false)
 				for range 3 { // each gives a new ticket
@@ -87,21 +87,23 @@ func TestResume(t *testing.T) {
 func TestTicketIsBound(t *testing.T) {
 	f := fixtures()
 	for _, version := range bothVersions {
-		for name, change := range map[string]func(*Params){
-			"rule or policy": func(p *Params) { p.Ticket = &TicketRule{Binding: []byte("rule 2, policy 1"), Keys: p.Ticket.Keys} },
-			"epoch":          func(p *Params) { p.Epoch++ },
-			"authorities":    func(p *Params) { p.Authorities = []*Authority{authority("staff", f.ca, f.other)} },
-			"its name":       func(p *Params) { p.Authorities = []*Authority{authority("guests", f.ca)} },
-			"client auth":    func(p *Params) { p.ClientAuth = ClientAuthOptional },
-			"profile":        func(p *Params) { p.Profile.MinRSABits = 4096 },
-			"signatures":     func(p *Params) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} },
-			"keys":           func(p *Params) { p.Ticket = &TicketRule{Binding: p.Ticket.Binding, Keys: NewTicketKeys(0)} },
-			"no tickets":     func(p *Params) { p.Ticket = nil },
-			"observe":        func(p *Params) { p.Observe = true },
-			"lifetime": func(p *Params) {
+		for name, change := range map[string]func(*ServerParams){
+			"rule or policy": func(p *ServerParams) {
+				p.Ticket = &TicketRule{Binding: []byte("rule 2, policy 1"), Keys: p.Ticket.Keys}
+			},
+			"epoch":       func(p *ServerParams) { p.Epoch++ },
+			"authorities": func(p *ServerParams) { p.Authorities = []*Authority{authority("staff", f.ca, f.other)} },
+			"its name":    func(p *ServerParams) { p.Authorities = []*Authority{authority("guests", f.ca)} },
+			"client auth": func(p *ServerParams) { p.ClientAuth = ClientAuthOptional },
+			"profile":     func(p *ServerParams) { p.Profile.MinRSABits = 4096 },
+			"signatures":  func(p *ServerParams) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} },
+			"keys":        func(p *ServerParams) { p.Ticket = &TicketRule{Binding: p.Ticket.Binding, Keys: NewTicketKeys(0)} },
+			"no tickets":  func(p *ServerParams) { p.Ticket = nil },
+			"observe":     func(p *ServerParams) { p.Observe = true },
+			"lifetime": func(p *ServerParams) {
 				p.Now = func() time.Time { return time.Now().Add(61 * time.Minute) }
 			},
-			"clock set back": func(p *Params) {
+			"clock set back": func(p *ServerParams) {
 				p.Now = func() time.Time { return time.Now().Add(-time.Minute) }
 			},
 		} {
@@ -114,7 +116,7 @@ func TestTicketIsBound(t *testing.T) {
 		// that does not is made of a cache with one place.
 		keys := NewTicketKeys(0)
 		other := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test", "other.test"}}))
-		p := ticketParams(keys, func(p *Params) { p.Certificates = []tls.Certificate{other.TLS()} })
+		p := ticketParams(keys, func(p *ServerParams) { p.Certificates = []tls.Certificate{other.TLS()} })
 		r := newResumer(version, f.client)
 		r.config.ClientSessionCache = &onePlace{}
 		r.good(t, "first name", p, false)
@@ -138,7 +140,7 @@ func TestTicketOfLaxRule(t *testing.T) {
 	for _, version := range bothVersions {
 		keys := NewTicketKeys(0)
 		r := newResumer(version, nil)
-		r.good(t, "lax", ticketParams(keys, func(p *Params) { p.ClientAuth = ClientAuthOptional }), false)
+		r.good(t, "lax", ticketParams(keys, func(p *ServerParams) { p.ClientAuth = ClientAuthOptional }), false)
 		o, _, err := r.connect(t, ticketParams(keys), nil)
 		if o.err == nil || o.err.Reason != reason.NoCertificate || err == nil {
 			t.Errorf("%s: client %v, server %v", VersionName(version), err, o.err)
@@ -147,7 +149,7 @@ func TestTicketOfLaxRule(t *testing.T) {
 		r = newResumer(version, f.client)
 		r.good(t, "first", ticketParams(keys), false)
 		no := Refuse(StepClientVerified, reason.NotAllowed, "")
-		o, _, err = r.connect(t, ticketParams(keys, func(p *Params) { p.Ticket.Binding = []byte("rule 2") }), func(*Peer, *State) error { return no })
+		o, _, err = r.connect(t, ticketParams(keys, func(p *ServerParams) { p.Ticket.Binding = []byte("rule 2") }), func(*Peer, *State) error { return no })
 		if o.err != no || err == nil {
 			t.Errorf("%s: client %v, server %v", VersionName(version), err, o.err)
 		}
@@ -191,7 +193,7 @@ func TestTicketEndsWithChain(t *testing.T) {
 			r := newResumer(version, cert)
 			r.good(t, name, ticketParams(keys), false)
 			r.good(t, name, ticketParams(keys), true)
-			o, _, err := r.connect(t, ticketParams(keys, func(p *Params) {
+			o, _, err := r.connect(t, ticketParams(keys, func(p *ServerParams) {
 				p.Now = func() time.Time { return time.Now().Add(20 * time.Minute) }
 			}), nil)
 			if o.err == nil || o.err.Reason != reason.Expired || err == nil {
@@ -209,8 +211,8 @@ func TestLifetimeIsFromFullHandshake(t *testing.T) {
 	f := fixtures()
 	for _, version := range bothVersions {
 		keys, r := NewTicketKeys(0), newResumer(version, f.client)
-		at := func(d time.Duration) *Params {
-			return ticketParams(keys, func(p *Params) { p.Now = func() time.Time { return time.Now().Add(d) } })
+		at := func(d time.Duration) *ServerParams {
+			return ticketParams(keys, func(p *ServerParams) { p.Now = func() time.Time { return time.Now().Add(d) } })
 		}
 		r.good(t, "first", at(0), false)
 		r.good(t, "40 minutes", at(40*time.Minute), true)
@@ -222,7 +224,8 @@ func TestLifetimeIsFromFullHandshake(t *testing.T) {
 // too large for one gets one that does not open.
 func TestTicketsNotForAll(t *testing.T) {
 	f := fixtures()
-	g := &leg{p: ticketParams(NewTicketKeys(0)), hello: &ClientHello{}}
+	p := ticketParams(NewTicketKeys(0))
+	g := &leg{p: &p.Params, server: p, hello: &ClientHello{}}
 	if g.resumable(tls.VersionTLS12) || !g.resumable(tls.VersionTLS13) {
 		t.Error("a TLS 1.2 session without extended_master_secret is resumable")
 	}
@@ -255,15 +258,15 @@ func TestResumeOpenSSL(t *testing.T) {
 
 func TestTicketKeysRotate(t *testing.T) {
 	k, now, binding := NewTicketKeys(time.Minute), time.Now(), []byte("b")
-	seal := func(at time.Time) []byte { return testpki.Must(k.seal([]byte("state"), binding, at)) }
+	seal := func(at time.Time) []byte { return testpki.Must(k.Seal([]byte("state"), binding, at)) }
 	old := seal(now)
 	for i := range 200 {
 		now = now.Add(30 * time.Minute)
 		ticket := seal(now)
-		if string(k.open(ticket, binding, now)) != "state" || k.open(ticket, []byte("c"), now) != nil {
+		if string(k.Open(ticket, binding, now)) != "state" || k.Open(ticket, []byte("c"), now) != nil {
 			t.Fatal("does not open, or under another binding")
 		}
-		if want := i < 49; (k.open(old, binding, now) != nil) != want {
+		if want := i < 49; (k.Open(old, binding, now) != nil) != want {
 			t.Errorf("after %d half hours the first opens: %v", i+1, !want)
 		}
 		if len(k.keys) > maxTicketKeys {
@@ -281,11 +284,11 @@ func TestParseTicketKeys(t *testing.T) {
 	first := testpki.Must(ParseTicketKeys([]byte("# shared\n\n" + a + "\r\n")))
 	second := testpki.Must(ParseTicketKeys([]byte(b + "\n" + a)))
 	now := time.Now()
-	ticket := testpki.Must(first.seal([]byte("state"), nil, now))
-	if string(second.open(ticket, nil, now.Add(100*time.Hour))) != "state" {
+	ticket := testpki.Must(first.Seal([]byte("state"), nil, now))
+	if string(second.Open(ticket, nil, now.Add(100*time.Hour))) != "state" {
 		t.Error("the second does not open the first's")
 	}
-	if first.open(testpki.Must(second.seal([]byte("state"), nil, now)), nil, now) != nil {
+	if first.Open(testpki.Must(second.Seal([]byte("state"), nil, now)), nil, now) != nil {
 		t.Error("the first opens with a key it does not have")
 	}
 	for _, bad := range []string{"", "# none\n", a[1:], a + "00", "zz" + a[2:], a + "\n" + a, strings.Repeat("00", 32), strings.Repeat(a+"\n", 30)} {
@@ -299,7 +302,7 @@ func TestParseTicketKeys(t *testing.T) {
 // keys, whichever of the keys is its first; not by one with a file of its own.
 func TestTicketsAcrossGateways(t *testing.T) {
 	a, b := strings.Repeat("01", 31)+"aa", strings.Repeat("02", 31)+"bb"
-	gateway := func(file string) *Params {
+	gateway := func(file string) *ServerParams {
 		return ticketParams(testpki.Must(ParseTicketKeys([]byte(file))))
 	}
 	for _, version := range bothVersions {
@@ -317,16 +320,16 @@ func TestTicketsAcrossGateways(t *testing.T) {
 // what is no origin of ours is none.
 func FuzzTicket(f *testing.F) {
 	k, now, binding := NewTicketKeys(0), time.Unix(1e9, 0), []byte("binding")
-	good := testpki.Must(k.seal([]byte("state"), binding, now))
+	good := testpki.Must(k.Seal([]byte("state"), binding, now))
 	f.Add(good[:40], uint16(0), byte(1))
 	f.Add((&origin{born: now, until: now}).bytes(), uint16(9), byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16, flip byte) {
-		if k.open(b, binding, now) != nil {
+		if k.Open(b, binding, now) != nil {
 			t.Errorf("opens: % x", b)
 		}
 		changed := bytes.Clone(good)
 		changed[int(at)%len(changed)] ^= flip
-		if (k.open(changed, binding, now) != nil) != (flip == 0) || len(b) > 0 && k.open(append(changed, b...), binding, now) != nil {
+		if (k.Open(changed, binding, now) != nil) != (flip == 0) || len(b) > 0 && k.Open(append(changed, b...), binding, now) != nil {
 			t.Errorf("byte %d changed by %#x", at, flip)
 		}
 		if o, ok := parseOrigin([][]byte{b}); ok && !bytes.Equal(o.bytes(), b) {

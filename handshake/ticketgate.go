@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 )
 
@@ -47,7 +48,7 @@ const (
 func (o *outbound) expect(version uint16, n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if version < version13 {
+	if version < tls.VersionTLS13 {
 		o.all = true
 		return
 	}
@@ -89,14 +90,8 @@ func (o *outbound) dropHeld() {
 	o.ticketGate = ticketGate{shut: o.shut}
 }
 
-// Grant lets the client in: the caller has judged the proven peer, and stands
-// by it. Until then nothing can be written to a session of Engine.Server, and
-// its ticket does not leave. It does nothing to one of Engine.Client.
-func (s *Session) Grant() {
-	c, ok := s.Conn.(*sessionConn)
-	if !ok {
-		return
-	}
+// grant is Session.Grant.
+func (c *sessionConn) grant() {
 	o := &c.raw.out
 	o.mu.Lock()
 	o.shut = false

@@ -89,7 +89,7 @@ func TestMessageLimits(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, size := range []int{maxMessage, maxMessage + 1, maxCertMessage - messageHeader, maxCertMessage - messageHeader + 1, maxCertMessage - 1, maxCertMessage, maxCertMessage + 1} {
 			for _, good := range []bool{true, false} {
-				p := ticketParams(NewTicketKeys(0), func(p *Params) {
+				p := ticketParams(NewTicketKeys(0), func(p *ServerParams) {
 					p.MaxChainBytes = 1 << 20
 					p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)}
 				})
@@ -152,7 +152,7 @@ func TestRefusedHasNoTicket(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, auth := range []ClientAuth{ClientAuthRequired, ClientAuthOptional, ClientAuthNone} {
 			for _, mode := range []LedgerMode{LedgerFull, LedgerSteps} {
-				p := ticketParams(NewTicketKeys(0), func(p *Params) { p.ClientAuth, p.Ledger = auth, mode })
+				p := ticketParams(NewTicketKeys(0), func(p *ServerParams) { p.ClientAuth, p.Ledger = auth, mode })
 				name := VersionName(version) + " " + auth.String() + " " + mode.String()
 				cache := newCounted()
 				config := clientConfig(version, f.client.TLS())
@@ -265,8 +265,8 @@ func TestTicketRemembersTheProof(t *testing.T) {
 		}
 	}
 	good := origin{leaf: [32]byte{1}, scheme: uint16(tls.ECDSAWithP256AndSHA256), group: uint16(tls.X25519)}
-	p := serverParams(func(p *Params) { p.Profile.Signatures = []uint16{good.scheme} })
-	if !p.inheritable(&good) {
+	p := serverParams(func(p *ServerParams) { p.Profile.Signatures = []uint16{good.scheme} })
+	if !inheritable(&p.Profile, &good) {
 		t.Error("a good one is not taken")
 	}
 	for name, change := range map[string]func(*origin){
@@ -276,7 +276,7 @@ func TestTicketRemembersTheProof(t *testing.T) {
 		"group outside the profile":  func(o *origin) { o.group = uint16(tls.CurveP521) },
 	} {
 		o := good
-		if change(&o); p.inheritable(&o) {
+		if change(&o); inheritable(&p.Profile, &o) {
 			t.Errorf("%s: taken", name)
 		}
 		back, ok := parseOrigin([][]byte{o.bytes()})
@@ -297,8 +297,11 @@ func TestUnreadHandshakeIsRefused(t *testing.T) {
 			l := NewLedger(time.Now())
 			tp := newTap(l, server)
 			cc, _ := tcpPair(t)
-			g := NewStdEngine().leg(serverParams(func(p *Params) { p.Observe = observe }), nil, l, cc, tp)
-			g.server = server
+			p := serverParams(func(p *ServerParams) { p.Observe = observe })
+			g := NewStdEngine().leg(&p.Params, nil, l, cc, tp)
+			if server {
+				g.server = p
+			}
 			tp.feed(toClient, []byte{recordHandshake, 3, 3, 0, 4, typeServerHello, 0, 0, 0}) // no ServerHello
 			_, err := g.end(nil)
 			if refused := err != nil && strings.Contains(err.Error(), "cannot be followed"); refused == observe {

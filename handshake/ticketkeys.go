@@ -107,7 +107,7 @@ func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
 	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate {
 		return k.keys[0], nil
 	}
-	key, err := k.random(chacha20poly1305.KeySize)
+	key, err := random(chacha20poly1305.KeySize)
 	if err != nil {
 		return ticketKey{}, err
 	}
@@ -125,12 +125,13 @@ func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
 	return t, nil
 }
 
-func (k *TicketKeys) seal(state, binding []byte, now time.Time) ([]byte, error) {
+// Seal makes a ticket under the newest key.
+func (k *TicketKeys) Seal(state, binding []byte, now time.Time) ([]byte, error) {
 	t, err := k.current(now)
 	if err != nil {
 		return nil, err
 	}
-	nonce, err := k.random(chacha20poly1305.NonceSizeX)
+	nonce, err := random(chacha20poly1305.NonceSizeX)
 	if err != nil {
 		return nil, err
 	}
@@ -139,11 +140,11 @@ func (k *TicketKeys) seal(state, binding []byte, now time.Time) ([]byte, error) 
 	return t.aead.Seal(out, nonce, state, binding), nil
 }
 
-// open returns nil for everything that seal has not made under one of the keys
+// Open returns nil for everything that Seal has not made under one of the keys
 // and the same binding.
-func (k *TicketKeys) open(ticket, binding []byte, now time.Time) []byte {
+func (k *TicketKeys) Open(ticket, binding []byte, now time.Time) []byte {
 	const head = 8 + chacha20poly1305.NonceSizeX
-	if len(ticket) < head || len(ticket) > maxTicket+head+chacha20poly1305.Overhead {
+	if len(ticket) < head || len(ticket) > MaxTicket+head+chacha20poly1305.Overhead {
 		return nil
 	}
 	k.mu.Lock()
@@ -162,11 +163,10 @@ func (k *TicketKeys) open(ticket, binding []byte, now time.Time) []byte {
 	return nil
 }
 
-// junk is a ticket that opens nowhere.
-func (k *TicketKeys) junk() ([]byte, error) { return k.random(32) }
-
-func (*TicketKeys) random(n int) ([]byte, error) {
+func random(n int) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := rand.Read(b)
 	return b, err
 }
+
+var _ TicketSealer = (*TicketKeys)(nil)

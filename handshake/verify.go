@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -40,18 +41,18 @@ const (
 // nothing was. usage selects the codes too: those of step 6 for clients, the
 // destination's own for servers.
 func Verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, *Error) {
-	peer, _, e := verify(shown, authorities, usage, p)
+	peer, _, e := VerifyCost(shown, authorities, usage, p)
 	return peer, e
 }
 
-// verify is Verify, and says what it has cost.
-func verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, work.Units, *Error) {
+// VerifyCost is Verify, and says what it has cost.
+func VerifyCost(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtKeyUsage, p *Params) (*Peer, work.Units, *Error) {
 	if len(shown) == 0 {
 		return nil, 0, Refuse(StepClientCertificate, reason.NoCertificate, "")
 	}
 	peer := &Peer{Shown: shown}
 	v := verifier{
-		shown: shown, usage: usage, now: p.now(), minRSA: p.Profile.MinRSABits, minEC: p.Profile.MinECBits,
+		shown: shown, usage: usage, now: p.Time(), minRSA: p.Profile.MinRSABits, minEC: p.Profile.MinECBits,
 		signatures: p.Profile.Signatures, curves: p.Profile.Curves,
 	}
 	if v.minRSA == 0 {
@@ -61,7 +62,7 @@ func verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtK
 		v.minEC = 256
 	}
 	var spent work.Units
-	worst := v.bounds(p)
+	worst := p.bounds(shown)
 	if worst == nil {
 		worst = &fault{code: reason.UnknownCA, detail: "no authority is trusted here"}
 		search := v.search(authorities)
@@ -80,14 +81,6 @@ func verify(shown []*x509.Certificate, authorities []*Authority, usage x509.ExtK
 	e := worst.refusal(usage)
 	e.Peer = peer
 	return nil, spent, e
-}
-
-// now is the clock of a handshake.
-func (p *Params) now() time.Time {
-	if p.Now != nil {
-		return p.Now()
-	}
-	return time.Now()
 }
 
 // verifier judges one shown chain.
@@ -143,31 +136,39 @@ func (f *fault) refusal(usage x509.ExtKeyUsage) *Error {
 	return e
 }
 
+// WithinBounds says whether Verify would look at the certificates at all: how many
+// they are, and how large.
+func (p *Params) WithinBounds(shown []*x509.Certificate) bool { return p.bounds(shown) == nil }
+
+// CertificateBytes is how much a peer's certificates may take together, in bytes.
+func (p *Params) CertificateBytes() int { return cmp.Or(p.MaxChainBytes, defaultMaxChainBytes) }
+
 // bounds come before any signature is checked.
-func (v *verifier) bounds(p *Params) *fault {
-	maxChain, maxBytes := p.MaxChain, p.MaxChainBytes
-	if maxChain == 0 {
-		maxChain = defaultMaxChain
-	}
-	if maxBytes == 0 {
-		maxBytes = defaultMaxChainBytes
-	}
+func (p *Params) bounds(shown []*x509.Certificate) *fault {
+	maxChain, maxBytes := cmp.Or(p.MaxChain, defaultMaxChain), p.CertificateBytes()
 	size := 0
-	for _, c := range v.shown {
+	for _, c := range shown {
 		size += len(c.Raw)
 	}
 	switch {
-	case len(v.shown) > maxChain:
-		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d certificates, at most %d are allowed", len(v.shown), maxChain)}
+	case len(shown) > maxChain:
+		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d certificates, at most %d are allowed", len(shown), maxChain)}
 	case size > maxBytes:
 		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d bytes of certificates, at most %d are allowed", size, maxBytes)}
 	}
-	for _, c := range v.shown {
+	for _, c := range shown {
 		if what := oversized(c); what != "" {
 			return &fault{code: reason.BadCertificate, detail: what}
 		}
 	}
 	return nil
+}
+
+// TooManyCertificates refuses a Certificate message of n bytes that nobody has
+// decoded, of which at most most are read. usage is that of the peer.
+func TooManyCertificates(n, most int, usage x509.ExtKeyUsage) *Error {
+	f := &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("a Certificate message of %d bytes, at most %d are read", n, most)}
+	return f.refusal(usage)
 }
 
 // explain words an error of crypto/x509 about a path that does lead to the
@@ -210,7 +211,7 @@ func (v *verifier) explain(path []*x509.Certificate, err error) *fault {
 		f.code = reason.NotACA
 	case x509.CANotAuthorizedForThisName, x509.UnconstrainedName, x509.TooManyConstraints:
 		f.code = reason.NameConstraint
-		f.detail += ": " + cut(invalid.Detail, maxNameLength)
+		f.detail += ": " + Shortened(invalid.Detail, maxNameLength)
 	}
 	return f
 }

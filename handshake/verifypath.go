@@ -102,7 +102,7 @@ func (v *verifier) key(c *x509.Certificate) *fault {
 		kind, bits, least = "RSA", k.N.BitLen(), v.minRSA
 	case *ecdsa.PublicKey:
 		kind, bits = "EC", k.Params().BitSize
-		if v.curves != nil && !slices.Contains(v.curves, curveOf(k)) {
+		if v.curves != nil && !slices.Contains(v.curves, CurveOf(k)) {
 			return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: EC key on %s, which the profile does not allow", v.about(c), k.Params().Name)}
 		}
 	case ed25519.PublicKey:

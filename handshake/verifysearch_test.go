@@ -367,7 +367,7 @@ func TestOversizedCertificates(t *testing.T) {
 		"a serial number of 2 KiB":     func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 16000) },
 	} {
 		leaf := m.cert(made{subject: "leaf", issuer: "root", key: 1, signer: 0, leaf: true, mutate: mutate})
-		_, e := Verify([]*x509.Certificate{leaf}, []*Authority{{Name: "a", Roots: []*x509.Certificate{root}}}, clientAuth, serverParams())
+		_, e := Verify([]*x509.Certificate{leaf}, []*Authority{{Name: "a", Roots: []*x509.Certificate{root}}}, clientAuth, &serverParams().Params)
 		if e == nil || e.Reason != reason.BadCertificate || len(e.Detail) > 200 {
 			t.Errorf("%s: %v", name, e)
 		}
@@ -390,7 +390,7 @@ func TestHugeKeys(t *testing.T) {
 	}
 	leaf := m.cert(made{subject: "leaf", issuer: "ca", key: 1, signer: 1, leaf: true})
 	shown, a := []*x509.Certificate{leaf, ca}, []*Authority{{Name: "a", Roots: []*x509.Certificate{root}}}
-	_, e := Verify(shown, a, clientAuth, serverParams())
+	_, e := Verify(shown, a, clientAuth, &serverParams().Params)
 	if e == nil || e.Reason != reason.WeakKey {
 		t.Errorf("a CA's key of 16384 bits: %v", e)
 	}
@@ -426,7 +426,7 @@ func TestCertificateMessageIsBounded(t *testing.T) {
 // the more, a refused one too; what is resumed or remembered costs less.
 func TestWorkIsCounted(t *testing.T) {
 	f := fixtures()
-	spent := func(p *Params, client tls.Certificate, version uint16) work.Units {
+	spent := func(p *ServerParams, client tls.Certificate, version uint16) work.Units {
 		t.Helper()
 		o, _, _ := withGo(t, p, clientConfig(version, client))
 		return o.l.Spent()
@@ -439,7 +439,7 @@ func TestWorkIsCounted(t *testing.T) {
 		if usual < work.Ordinary/4 || usual > 2*work.Ordinary {
 			t.Errorf("%s: an ordinary handshake is counted as %d, its unit is %d", VersionName(version), usual, work.Ordinary)
 		}
-		if none := spent(serverParams(func(p *Params) { p.ClientAuth = ClientAuthNone }), tls.Certificate{}, version); none >= usual {
+		if none := spent(serverParams(func(p *ServerParams) { p.ClientAuth = ClientAuthNone }), tls.Certificate{}, version); none >= usual {
 			t.Errorf("%s: without a certificate %d, with one %d", VersionName(version), none, usual)
 		}
 		leaf := spent(serverParams(), p521.TLS(), version)

@@ -28,7 +28,7 @@ func (v *verifier) usable(leaf *x509.Certificate) *fault {
 // others (RFC 5246, section 7.4.2; RFC 8446, section 4.4.2.2).
 func transports(leaf *x509.Certificate, version, suite uint16) *Error {
 	need, what := x509.KeyUsageDigitalSignature, "digitalSignature"
-	if version < versionTLS13 && !isECDHE(suite) {
+	if version < versionTLS13 && !IsECDHE(suite) {
 		need, what = x509.KeyUsageKeyEncipherment, "keyEncipherment"
 	}
 	if keyusage.Allows(leaf, need) {

@@ -60,7 +60,7 @@ func TestKeyUsageOfClients(t *testing.T) {
 				case !u.signs && alertSeen(t, err) != AlertUnsupportedCertificate:
 					t.Errorf("%s %s: client %v", u.name, VersionName(version), err)
 				}
-				o, _, err = withGo(t, serverParams(func(p *Params) { p.Observe = true }), clientConfig(version, leaf.TLS()))
+				o, _, err = withGo(t, serverParams(func(p *ServerParams) { p.Observe = true }), clientConfig(version, leaf.TLS()))
 				if err != nil || o.err != nil || (o.s.Peer.Refusal == nil) != u.signs {
 					t.Errorf("%s %s, observed: client %v, server %v", u.name, VersionName(version), err, o.err)
 				}
@@ -88,7 +88,7 @@ func TestKeyUsageOfDestinations(t *testing.T) {
 			config.ClientAuth, config.CipherSuites = tls.NoClientCert, []uint16{c.suite}
 			var shown *Peer
 			for _, insecure := range []bool{false, true} {
-				s, e, _, _ := dialed(t, clientParams(func(p *Params) {
+				s, e, _, _ := dialed(t, clientParams(func(p *ClientParams) {
 					p.Profile.Suites12, p.Insecure = []uint16{signing, transport}, insecure
 				}), config)
 				if insecure {
@@ -113,7 +113,7 @@ func TestKeyUsageOfDestinations(t *testing.T) {
 			if c.version == tls.VersionTLS13 {
 				suite = tls.TLS_AES_128_GCM_SHA256
 			}
-			again := clientParams().Again(shown, &State{Version: c.version, Suite: suite}, x509.ExtKeyUsageServerAuth)
+			again := clientParams().Again(shown, &State{Version: c.version, Suite: suite})
 			if (again.Refusal == nil) != c.good {
 				t.Errorf("%s, %s, again: %v", u.name, SuiteName(suite), again.Refusal)
 			}
@@ -139,13 +139,13 @@ func TestUsageOfIssuers(t *testing.T) {
 		if name == "for servers alone" {
 			want = reason.WrongUsage
 		}
-		if _, e := Verify(leaf.Chain, []*Authority{authority("staff", f.ca)}, x509.ExtKeyUsageClientAuth, serverParams()); e == nil || e.Reason != want {
+		if _, e := Verify(leaf.Chain, []*Authority{authority("staff", f.ca)}, x509.ExtKeyUsageClientAuth, &serverParams().Params); e == nil || e.Reason != want {
 			t.Errorf("%s: %v", name, e)
 		}
 	}
 	short := testpki.Must(f.ca.Intermediate(testpki.Options{Mutate: func(c *x509.Certificate) { c.MaxPathLenZero = true }}))
 	below := testpki.Must(testpki.Must(short.Intermediate(testpki.Options{CN: "below"})).Issue(testpki.Leaf{CN: "bob"}))
-	if _, e := Verify(below.Chain, []*Authority{authority("staff", f.ca)}, x509.ExtKeyUsageClientAuth, serverParams()); e == nil || e.Reason != reason.NotACA {
+	if _, e := Verify(below.Chain, []*Authority{authority("staff", f.ca)}, x509.ExtKeyUsageClientAuth, &serverParams().Params); e == nil || e.Reason != reason.NotACA {
 		t.Errorf("path length: %v", e)
 	}
 }

@@ -5,26 +5,40 @@ import (
 	"slices"
 )
 
-// WidestProfile is everything that crypto/tls can do from TLS 1.2 on, secure
-// or not: for flows that are only observed, where the alternative is that they
-// end. The demands on the keys in a chain are the usual ones, for what is
-// found too weak is reported and not refused.
-func WidestProfile() Profile {
-	p := Profile{
-		Name: "observed", MinVersion: versionTLS12, MaxVersion: versionTLS13,
-		Groups: groupsImplemented(), MinRSABits: minRSABits, MinECBits: minECBits,
+// capabilities asks crypto/tls itself where it can tell, so that what it drops or
+// gains needs no change here.
+func capabilities() *Capabilities {
+	c := &Capabilities{
+		Engine:   "Go's crypto/tls",
+		Versions: []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13},
 	}
 	for _, list := range [][]*tls.CipherSuite{tls.CipherSuites(), tls.InsecureCipherSuites()} {
 		for _, s := range list {
-			if !IsTLS13Suite(s.ID) && slices.Contains(s.SupportedVersions, tls.VersionTLS12) {
-				p.Suites12 = append(p.Suites12, s.ID)
-			}
+			c.Suites = append(c.Suites, s.ID)
 		}
 	}
-	return p
+	// crypto/tls has no function that lists these.
+	for _, g := range []tls.CurveID{
+		tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024,
+		tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521,
+	} {
+		c.Groups = append(c.Groups, uint16(g))
+	}
+	for _, s := range []tls.SignatureScheme{
+		tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512, tls.Ed25519,
+		tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512,
+		tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1, tls.ECDSAWithSHA1,
+	} {
+		c.Schemes = append(c.Schemes, uint16(s))
+	}
+	return c
 }
 
-// Refuses says why no handshake of these parameters can come of a hello, with
-// the alert that is wanted; nil if one may. It is what Engine.Server asks
-// before it sends anything: the profile, our certificate and ALPN. It allocates.
-func (p *Params) Refuses(h *ClientHello) *Error { return p.refusal(h) }
+// Capabilities is what crypto/tls implements.
+func (*StdEngine) Capabilities() *Capabilities { return capabilities() }
+
+// implemented says whether crypto/tls has a CipherSuite.
+func implemented(suite uint16) bool {
+	is := func(s *tls.CipherSuite) bool { return s.ID == suite }
+	return slices.ContainsFunc(tls.CipherSuites(), is) || slices.ContainsFunc(tls.InsecureCipherSuites(), is)
+}

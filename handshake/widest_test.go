@@ -9,7 +9,7 @@ import (
 // The widest profile takes every hello that a named profile takes, and the
 // engine can keep it.
 func TestWidestProfile(t *testing.T) {
-	w := WidestProfile()
+	w := able().Widest()
 	for _, p := range NamedProfiles() {
 		if p.MinVersion < w.MinVersion || p.MaxVersion > w.MaxVersion {
 			t.Errorf("%s has versions that the widest has not", p.Name)

@@ -17,7 +17,7 @@ func (p *Profile) Within(o *Profile) bool {
 	if thirteen && o.Suites13 != nil {
 		suites := p.Suites13
 		if suites == nil {
-			suites = allSuites13()
+			suites = Suites13()
 		}
 		if !containsAll(o.Suites13, suites) {
 			return false
@@ -29,4 +29,29 @@ func (p *Profile) Within(o *Profile) bool {
 // narrower compares lists of which nil is everything.
 func narrower(p, o []uint16) bool {
 	return o == nil || p != nil && !slices.ContainsFunc(p, func(id uint16) bool { return !slices.Contains(o, id) })
+}
+
+func containsAll(have, want []uint16) bool {
+	for _, w := range want {
+		if !slices.Contains(have, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// Allows says whether what was negotiated lies within the profile: crypto/tls
+// decides the TLS 1.3 CipherSuite without asking. group 0 is not known yet,
+// or RSA key transport.
+func (pr *Profile) Allows(version, suite, group uint16) (what string, ok bool) {
+	switch {
+	case version < pr.MinVersion || version > pr.MaxVersion:
+		return VersionName(version), false
+	case version >= versionTLS13 && pr.Suites13 != nil && !slices.Contains(pr.Suites13, suite),
+		version < versionTLS13 && !slices.Contains(pr.Suites12, suite):
+		return SuiteName(suite), false
+	case group != 0 && !slices.Contains(pr.Groups, group):
+		return GroupName(group), false
+	}
+	return "", true
 }

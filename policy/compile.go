@@ -60,8 +60,9 @@ type compiler struct {
 	env   Environment
 	set   *Set
 	list  fielderr.List
-	mode  Mode            // of rules that have none of their own
-	names map[string]bool // rule names taken
+	able  *handshake.Capabilities // the engine's
+	mode  Mode                    // of rules that have none of their own
+	names map[string]bool         // rule names taken
 	sets  *sets
 	when  conditions
 	// whole says for every rule how far it could be read: what follows from a
@@ -73,7 +74,10 @@ type compiler struct {
 }
 
 func newCompiler(spec Spec, env Environment) *compiler {
-	c := &compiler{env: env, limit: maxComparisons, set: &Set{alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{}}
+	c := &compiler{
+		env: env, able: env.Engine.Capabilities(), limit: maxComparisons,
+		set: &Set{engine: env.Engine, alerts: map[reason.Code]handshake.Alert{}}, names: map[string]bool{},
+	}
 	for _, e := range reason.All() {
 		c.set.alerts[e.Code] = handshake.AlertOf(e.Code)
 	}
@@ -116,7 +120,7 @@ func (c *compiler) rule(i int, spec *RuleSpec) {
 		c.demands(demands, r, spec)
 	}
 	if r.observe {
-		r.widen()
+		r.widen(c.able)
 	}
 	c.set.rules = append(c.set.rules, r)
 	c.whole = append(c.whole, parts{selectors: !*selectors.failed, demands: !*demands.failed})
@@ -125,7 +129,7 @@ func (c *compiler) rule(i int, spec *RuleSpec) {
 // scope is a mapping of a rule, whose lists can name sets.
 func (c *compiler) scope(path string) scope {
 	s := newScope(&c.list, path)
-	s.sets = c.sets
+	s.sets, s.able = c.sets, c.able
 	return s
 }
 

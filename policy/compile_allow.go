@@ -90,9 +90,9 @@ func compileAlternative(at scope, spec *AllowSpec) alternative {
 		age := times.Sub(c.now, c.leaf.NotBefore)
 		return age, age <= d
 	})
-	m.codes("tls_version", spec.TLSVersion, handshake.VersionByName, handshake.VersionName, func(s *handshake.State) uint16 { return s.Version })
-	m.codes("tls_suite", spec.TLSSuite, handshake.SuiteByName, handshake.SuiteName, func(s *handshake.State) uint16 { return s.Suite })
-	m.codes("tls_group", spec.TLSGroup, handshake.GroupByName, handshake.GroupName, func(s *handshake.State) uint16 { return s.Group })
+	m.codes("tls_version", spec.TLSVersion, at.able.VersionByName, handshake.VersionName, func(s *handshake.State) uint16 { return s.Version })
+	m.codes("tls_suite", spec.TLSSuite, at.able.SuiteByName, handshake.SuiteName, func(s *handshake.State) uint16 { return s.Suite })
+	m.codes("tls_group", spec.TLSGroup, at.able.GroupByName, handshake.GroupName, func(s *handshake.State) uint16 { return s.Group })
 	return m.a
 }
 

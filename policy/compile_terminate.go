@@ -29,7 +29,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	if len(spec.ALPN) > 0 { // [] says that none is meant
 		r.alpn = protocols(at, "alpn", spec.ALPN)
 	}
-	client := &handshake.Params{ALPN: r.alpn, MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes}
+	client := &handshake.ServerParams{Params: handshake.Params{ALPN: r.alpn, MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes}}
 	if spec.Identity == "" {
 		at.errorf("identity", `action terminate needs an "identity": the certificate that is shown to the client`)
 	} else if id, ok := lookup(at, "identity", "identities", spec.Identity, c.env.Identities); ok {
@@ -52,7 +52,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 		announced(at.in("client"), client.CANames())
 	}
 	if haveProfile {
-		c.cannot(at, "profile", client, nil)
+		c.cannot(at, "profile", &client.Params, nil)
 		unmeetable(at, r, &spec.Client, &profile)
 	}
 	r.plan.Client = client
@@ -75,14 +75,11 @@ func (c *compiler) profile(at scope, field, name, otherwise string) (handshake.P
 // cannot reports what the engine cannot keep of p: never silently widened.
 // What it cannot keep of said either was reported before.
 func (c *compiler) cannot(at scope, field string, p, said *handshake.Params) {
-	if c.env.Cannot == nil {
-		return
-	}
 	var before []handshake.Limit
 	if said != nil {
-		before = c.env.Cannot(said)
+		before = c.env.Engine.Cannot(said)
 	}
-	for _, limit := range c.env.Cannot(p) {
+	for _, limit := range c.env.Engine.Cannot(p) {
 		if slices.Contains(before, limit) {
 			continue
 		}
@@ -247,18 +244,20 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 			unspeakable(at, r, spec.Name)
 		}
 	}
-	dest := &handshake.Params{
-		Authorities: handshakeAuthorities(r.destination), ALPN: r.alpn,
-		MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes,
-		Pins: pins(at, spec.Pins), Insecure: mode == TLSInsecure, Ledger: r.plan.Client.Ledger,
+	dest := &handshake.ClientParams{
+		Params: handshake.Params{
+			Authorities: handshakeAuthorities(r.destination), ALPN: r.alpn,
+			MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes, Ledger: r.plan.Client.Ledger,
+		},
+		Pins: pins(at, spec.Pins), Insecure: mode == TLSInsecure,
 	}
 	c.ownIdentity(at, spec, dest)
 	if spec.Profile == "" {
 		dest.Profile = r.plan.Client.Profile
-		c.cannot(at, "tls", dest, r.plan.Client)
+		c.cannot(at, "tls", &dest.Params, &r.plan.Client.Params)
 	} else if profile, known := c.profile(at, "profile", spec.Profile, ""); known {
 		dest.Profile = profile
-		c.cannot(at, "profile", dest, nil)
+		c.cannot(at, "profile", &dest.Params, nil)
 	}
 	r.plan.Mode, r.plan.dest = mode, dest
 }

@@ -34,7 +34,7 @@ func certificateFor(m Minter) func(context.Context, *handshake.ClientHello) ([]t
 // MintLike gives params a certificate for the names of the destination's, which
 // has been verified, where the rule's identity is made on demand. Without such
 // an identity, or without a verified destination, it changes nothing.
-func (p *Plan) MintLike(params *handshake.Params, destination *handshake.Peer) {
+func (p *Plan) MintLike(params *handshake.ServerParams, destination *handshake.Peer) {
 	if p.minter == nil || destination == nil || destination.Chain == nil || destination.Refusal != nil || !destination.Proven {
 		return
 	}
@@ -88,7 +88,7 @@ func forAction(action Action, spec DestinationSpec) DestinationSpec {
 func (s DestinationSpec) isZero() bool { return reflect.ValueOf(s).IsZero() }
 
 // ownIdentity is the certificate that the destination may ask us for.
-func (c *compiler) ownIdentity(at scope, spec *DestinationSpec, dest *handshake.Params) {
+func (c *compiler) ownIdentity(at scope, spec *DestinationSpec, dest *handshake.ClientParams) {
 	if spec.Identity == "" {
 		return
 	}

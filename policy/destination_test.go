@@ -161,7 +161,7 @@ func TestMintedIdentity(t *testing.T) {
 		t.Fatal(found)
 	}
 	p := &set.rules[0].plan
-	ask := func(params *handshake.Params) string {
+	ask := func(params *handshake.ServerParams) string {
 		_, err := params.CertificateFor(t.Context(), &handshake.ClientHello{SNIPresent: true, ServerName: "a.test"})
 		return err.Error()
 	}

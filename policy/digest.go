@@ -83,7 +83,14 @@ func (r *rule) canonical() canonicalRule {
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
 		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),
-		Client: canonicalOf(r.plan.Client), Dest: canonicalOf(r.plan.dest),
+	}
+	if p := r.plan.Client; p != nil {
+		c.Client = canonicalOf(&p.Params)
+		c.Client.Minted = p.CertificateFor != nil
+	}
+	if p := r.plan.dest; p != nil {
+		c.Dest = canonicalOf(&p.Params)
+		c.Dest.Pins = p.Pins
 	}
 	if r.plan.Source != SourceGateway && r.action != Deny {
 		c.Source = r.plan.Source.String()
@@ -133,10 +140,7 @@ func canonicalAuthorities(list []authority) []canonicalAuthority {
 
 // canonicalOf leaves out what canonicalRule has already, and private keys.
 func canonicalOf(p *handshake.Params) *canonicalParams {
-	if p == nil {
-		return nil
-	}
-	c := &canonicalParams{Profile: p.Profile, MaxChain: p.MaxChain, MaxChainBytes: p.MaxChainBytes, Pins: p.Pins, Ledger: p.Ledger.String(), Minted: p.CertificateFor != nil}
+	c := &canonicalParams{Profile: p.Profile, MaxChain: p.MaxChain, MaxChainBytes: p.MaxChainBytes, Ledger: p.Ledger.String()}
 	for _, cert := range p.Certificates {
 		var chain []string
 		for _, der := range cert.Certificate {

@@ -95,7 +95,7 @@ func (e *Explanation) trace(s *Set, flow *subject, f Facts) {
 			continue
 		}
 		if sel == selNone && r.action == Terminate && flow.hello != nil {
-			e.demands(r, i, f)
+			e.demands(s.engine, r, i, f)
 		}
 		if sel == selNone || sel == selHello {
 			return
@@ -130,7 +130,7 @@ func (r *rule) tell(sel selector, f *subject) (condition, seen, wanted string) {
 }
 
 // demands asks what OnHello and OnPeer ask, one after the other.
-func (e *Explanation) demands(r *rule, i int, f Facts) {
+func (e *Explanation) demands(engine handshake.Planner, r *rule, i int, f Facts) {
 	add := func(condition string, fits bool, seen, wanted string) bool {
 		e.Demands = append(e.Demands, Trace{Rule: r.name, Index: i, Fits: fits, Condition: condition, Seen: seen, Wanted: wanted})
 		return fits
@@ -139,7 +139,7 @@ func (e *Explanation) demands(r *rule, i int, f Facts) {
 	if refused = f.Hello.Acceptable(r.plan.Client.Profile); r.observe {
 		asked := *r.plan.Client
 		asked.ALPN, asked.AnswersNone = nil, false // asked below
-		refused = asked.Refuses(f.Hello)
+		refused = engine.Refuses(&asked, f.Hello)
 	}
 	if refused != nil {
 		add("profile", false, refused.Detail, "profile "+r.plan.Client.Profile.Name)

@@ -38,7 +38,7 @@ func testEnv(t testing.TB) Environment {
 	profiles, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{
 		"aes256": {Base: "modern", TLS13: []string{"TLS_AES_256_GCM_SHA384"}},
 		"old":    {Base: "intermediate", Versions: []string{"1.2"}},
-	})
+	}, handshake.NewStdEngine().Capabilities())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func testEnv(t testing.TB) Environment {
 			"void": {Name: "void"},
 		},
 		Profiles: profiles,
-		Cannot:   handshake.NewStdEngine().Cannot,
+		Engine:   handshake.NewStdEngine(),
 		MaxChain: 5,
 	}
 }

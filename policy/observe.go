@@ -66,11 +66,11 @@ func (s *Set) observed(p *Plan, refused Verdict, passed *rule) Verdict {
 // group, signature algorithm or protocol in common with the widest parameters
 // either: then there is no handshake to be observed.
 func (s *Set) observeHello(r *rule, hello *handshake.ClientHello, passed *rule) Verdict {
-	e := r.plan.Client.Refuses(hello)
+	e := s.engine.Refuses(r.plan.Client, hello)
 	if e == nil {
 		return s.note(s.allow(&r.plan, Terminate, ""), passed)
 	}
-	if r.wide.Client.Refuses(hello) != nil {
+	if s.engine.Refuses(r.wide.Client, hello) != nil {
 		return s.refuseAs(r, e)
 	}
 	v := s.observed(&r.wide, s.refuseAs(r, e), passed)
@@ -88,7 +88,7 @@ func (s *Set) before(p *Plan, f Facts) Would {
 		}
 	}
 	if p == &p.rule.wide && f.Hello != nil {
-		if e := p.rule.plan.Client.Refuses(f.Hello); e != nil {
+		if e := s.engine.Refuses(p.rule.plan.Client, f.Hello); e != nil {
 			return wouldOf(s.refuseAs(p.rule, e))
 		}
 	}
@@ -96,7 +96,7 @@ func (s *Set) before(p *Plan, f Facts) Would {
 }
 
 // widen makes the plans of an observed rule out of the enforced one.
-func (r *rule) widen() {
+func (r *rule) widen(able *handshake.Capabilities) {
 	r.plan.Observed = true
 	if r.plan.Client == nil {
 		return
@@ -109,7 +109,7 @@ func (r *rule) widen() {
 	}
 	r.wide = r.plan
 	params := *r.plan.Client
-	params.Profile = handshake.WidestProfile()
+	params.Profile = able.Widest()
 	params.Profile.MinRSABits, params.Profile.MinECBits = r.plan.Client.Profile.MinRSABits, r.plan.Client.Profile.MinECBits
 	params.AnyProtocol = true
 	r.wide.Client = &params

@@ -31,7 +31,7 @@ func (p *Plan) NamesDestination(f Facts) bool {
 // that is a DNS name. VerifyName is destination.name, else the client's SNI,
 // else the address. ALPN is what the rule answers: the caller narrows it to what
 // the client's leg agreed on.
-func (p *Plan) Destination(f Facts) (*handshake.Params, error) {
+func (p *Plan) Destination(f Facts) (*handshake.ClientParams, error) {
 	if p == nil || p.rule == nil || (p.rule.action != Terminate && p.rule.action != Bypass) {
 		return nil, errors.New("no rule lets this flow through")
 	}

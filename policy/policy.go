@@ -17,7 +17,7 @@ import (
 type Identity struct {
 	Name         string
 	Certificates []tls.Certificate
-	// Staples are the OCSP responses of Certificates, see handshake.Params.
+	// Staples are the OCSP responses of Certificates, see handshake.ServerParams.
 	Staples []*handshake.Staple
 	// Mint makes the certificates on demand; Certificates then only say of what
 	// kind they are. nil means that Certificates are shown.
@@ -116,7 +116,7 @@ func (s Source) String() string {
 // It is only good for the Set that made it.
 type Plan struct {
 	Rule   string
-	Client *handshake.Params // towards the client; nil for bypass
+	Client *handshake.ServerParams // towards the client; nil for bypass
 	// Observed says that the rule's demands refuse nobody (mode: observe).
 	Observed bool
 	// ProxyV2 says that the connection to the destination begins with a PROXY
@@ -132,7 +132,7 @@ type Plan struct {
 	// dest is the handshake with the destination, nil where Mode is
 	// TLSPlain. ServerName and VerifyName follow the flow: Destination fills
 	// them in.
-	dest *handshake.Params
+	dest *handshake.ClientParams
 	rule *rule
 	set  *Set
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"crypto/x509"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -85,13 +84,14 @@ func (d *Decision) Keeps(was Action) bool {
 // redecidePeer is the client's leg.
 func (s *Set) redecidePeer(d *Decision) {
 	p, f := d.Hello.Plan, &d.Facts
-	params := at(p.Client, f.Now)
+	params := *p.Client
+	params.Now = clock(params.Now, f.Now)
 	switch {
 	case f.Peer == nil:
 	case p.Client.ClientAuth == handshake.ClientAuthNone:
 		f.Peer = nil // this rule would not have asked
 	default:
-		f.Peer = params.Again(f.Peer, f.State, x509.ExtKeyUsageClientAuth)
+		f.Peer = params.Again(f.Peer, f.State)
 	}
 	d.Verdict = s.OnPeer(p, *f)
 	if d.Verdict.Action != Terminate || f.State == nil {
@@ -122,9 +122,9 @@ func (s *Set) redecideUpstream(d *Decision) {
 		d.Verdict = s.refuse(p.Rule, reason.Internal, "no handshake with the destination")
 		return
 	}
-	params = at(params, f.Now)
+	params.Now = clock(params.Now, f.Now)
 	seen := *up
-	seen.Peer = params.Again(up.Peer, up.State, x509.ExtKeyUsageServerAuth)
+	seen.Peer = params.Again(up.Peer, up.State)
 	d.Facts.Upstream = &seen
 	if v := s.OnDestination(p, f, seen.Peer); v.Action != Terminate {
 		d.Verdict = v
@@ -132,7 +132,7 @@ func (s *Set) redecideUpstream(d *Decision) {
 	} else if v.Would.Deny && !d.Verdict.Would.Deny {
 		d.Verdict.Would, d.Verdict.Reason = v.Would, reason.Observed
 	}
-	if e := params.Holds(up.State, nil); e != nil {
+	if e := params.Holds(up.State); e != nil {
 		s.object(d, s.refuseAs(p.rule, e))
 	}
 }
@@ -165,12 +165,10 @@ func (s *Set) object(d *Decision, refused Verdict) {
 	}
 }
 
-// at is a copy of params whose clock stands still at now; the zero time is the
-// real clock.
-func at(params *handshake.Params, now time.Time) *handshake.Params {
-	p := *params
-	if !now.IsZero() {
-		p.Now = func() time.Time { return now }
+// clock stands still at now; the zero time leaves it as it is.
+func clock(real func() time.Time, now time.Time) func() time.Time {
+	if now.IsZero() {
+		return real
 	}
-	return &p
+	return func() time.Time { return now }
 }

@@ -47,7 +47,7 @@ func TestRedecide(t *testing.T) {
 	again := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff CA"}))
 	profile := func(name string, spec handshake.ProfileSpec) func(*Environment) {
 		return func(env *Environment) {
-			env.Profiles[name] = testpki.Must(spec.Resolve(name))
+			env.Profiles[name] = testpki.Must(spec.Resolve(name, env.Engine.Capabilities()))
 		}
 	}
 	rule := func(old, now string) func(string) string {
@@ -199,7 +199,7 @@ func TestRedecideObserved(t *testing.T) {
 		t.Errorf("%+v", d.Verdict)
 	}
 	env = testEnv(t)
-	env.Profiles["house"] = testpki.Must(handshake.ProfileSpec{Groups: []string{"X25519"}}.Resolve("house"))
+	env.Profiles["house"] = testpki.Must(handshake.ProfileSpec{Groups: []string{"X25519"}}.Resolve("house", handshake.NewStdEngine().Capabilities()))
 	if set, found = Compile(readSpec(t, strings.Replace(liveRule, "name: r", "name: r, mode: observe, profile: house", 1)), env); set == nil {
 		t.Fatal(found)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
 
@@ -15,7 +16,8 @@ type scope struct {
 	list   *fielderr.List
 	path   string
 	failed *bool
-	sets   *sets // nil where lists cannot name sets
+	sets   *sets                   // nil where lists cannot name sets
+	able   *handshake.Capabilities // the engine's
 }
 
 func newScope(list *fielderr.List, path string) scope {

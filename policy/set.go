@@ -20,9 +20,10 @@ import (
 // An index spares most of the rules; the answer is that of asking each of them
 // in turn.
 type Set struct {
-	id    string
-	rules []*rule
-	index *ruleIndex // nil for few rules
+	id     string
+	engine handshake.Planner
+	rules  []*rule
+	index  *ruleIndex // nil for few rules
 	// alerts is reason's list by code: the packet path refuses many SYNs.
 	alerts map[reason.Code]handshake.Alert
 	// open lets a flow that no rule fits go on, in an observed policy; nil in

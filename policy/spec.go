@@ -203,8 +203,8 @@ type Environment struct {
 	Zone func(name string) (*time.Location, error)
 	// Source is dial.source: for rules that do not say.
 	Source Source
-	// Cannot is the engine's answer to what it cannot keep; nil means it keeps everything.
-	Cannot func(*handshake.Params) []handshake.Limit
+	// Engine is asked what it can do and what it cannot keep. It must not be nil.
+	Engine handshake.Planner
 	// Over is asked before each rule and, again, while rules are held against each
 	// other: true ends Compile without a Set. nil never ends it.
 	Over func() bool

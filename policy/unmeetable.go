@@ -58,11 +58,11 @@ func beyondProfile(at scope, a *AllowSpec, p *handshake.Profile) {
 			return never(err != nil || ok(id)) // what cannot be read was said
 		}
 	}
-	each(at, "tls_version", a.TLSVersion, with(handshake.VersionByName, func(v uint16) bool {
+	each(at, "tls_version", a.TLSVersion, with(at.able.VersionByName, func(v uint16) bool {
 		return v >= p.MinVersion && v <= p.MaxVersion
 	}))
-	each(at, "tls_suite", a.TLSSuite, with(handshake.SuiteByName, func(id uint16) bool { return hasSuite(p, id) }))
-	each(at, "tls_group", a.TLSGroup, with(handshake.GroupByName, func(g uint16) bool { return slices.Contains(p.Groups, g) }))
+	each(at, "tls_suite", a.TLSSuite, with(at.able.SuiteByName, func(id uint16) bool { return hasSuite(p, id) }))
+	each(at, "tls_group", a.TLSGroup, with(at.able.GroupByName, func(g uint16) bool { return slices.Contains(p.Groups, g) }))
 	each(at, "key_type", a.KeyType, func(s string) string { return never(signsWith(p, s)) })
 }
 

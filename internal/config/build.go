@@ -66,7 +66,7 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 		Authorities: map[string]*handshake.Authority{},
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
-		Cannot:      eng.Cannot,
+		Engine:      eng,
 		Over:        f.in.over,
 		Source:      f.Config.Dial.source(),
 		MaxChain:    f.Config.Limits.Chain, MaxChainBytes: int(f.Config.Limits.ChainBytes),

@@ -25,7 +25,7 @@ func (b *builder) profiles(env *policy.Environment) {
 	specs := b.file.Config.Profiles
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		// One at a time, so that a mistake in one leaves the others.
-		resolved, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{name: specs[name]})
+		resolved, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{name: specs[name]}, env.Engine.Capabilities())
 		if err != nil {
 			b.failed[keyPath("profiles", name)] = true
 			b.located(fielderr.All(err), "profiles")

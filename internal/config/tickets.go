@@ -10,7 +10,7 @@ import (
 // RuntimeTickets are Tickets with their keys loaded.
 type RuntimeTickets struct {
 	Lifetime time.Duration
-	Keys     *handshake.TicketKeys // nil: those of the gateway's own
+	Keys     handshake.TicketSealer // nil: those of the gateway's own
 }
 
 func (f *File) checkTickets(t *Tickets) {
@@ -42,9 +42,11 @@ func (b *builder) tickets() *RuntimeTickets {
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
 		b.add("tickets.keys", fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
 	}
-	if rt.Keys, err = handshake.ParseTicketKeys(text); err != nil {
+	keys, err := handshake.ParseTicketKeys(text)
+	if err != nil {
 		b.add("tickets.keys", file+": "+err.Error())
 		return nil
 	}
+	rt.Keys = keys
 	return rt
 }

@@ -42,7 +42,7 @@ func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (set *policy.Set, 
 		Authorities: map[string]*handshake.Authority{},
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
-		Cannot:      eng.Cannot,
+		Engine:      eng,
 		Source:      f.Config.Dial.source(),
 		MaxChain:    f.Config.Limits.Chain, MaxChainBytes: int(f.Config.Limits.ChainBytes),
 	}

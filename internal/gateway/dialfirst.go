@@ -17,7 +17,7 @@ import (
 func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan) *relay {
 	params := fl.params(plan)
 	// A client that cannot be answered makes no connection.
-	if e := params.Refuses(fl.facts.Hello); e != nil {
+	if e := fl.g.engine.Refuses(params, fl.facts.Hello); e != nil {
 		fl.endTurn()
 		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
 		return nil
@@ -64,7 +64,7 @@ func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan)
 // carryALPN makes the destination's answer the client's. It is false where the
 // flow was refused: the destination answers none, and the client offers nothing
 // that can be spoken without an answer.
-func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.Params, answer string) bool {
+func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.ServerParams, answer string) bool {
 	if params.ALPN = nil; answer != "" {
 		params.ALPN = []string{answer}
 		return true
@@ -86,7 +86,7 @@ func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.Params, answer st
 // client's order; all of them where the rule leaves that to the destination. A hello
 // has at most handshake.MaxALPN: one that is left out here might be the only one
 // that the destination has.
-func offered(rule *handshake.Params, client []string) []string {
+func offered(rule *handshake.ServerParams, client []string) []string {
 	if rule.AnswersNone {
 		return nil
 	}

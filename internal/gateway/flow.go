@@ -201,7 +201,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 }
 
 // serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
-func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, params *handshake.Params) *handshake.Session {
+func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, params *handshake.ServerParams) *handshake.Session {
 	check := func(peer *handshake.Peer, state *handshake.State) error {
 		v := fl.judgePeer(ctx, plan, peer, state)
 		if v.Action == policy.Terminate {

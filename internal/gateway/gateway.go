@@ -110,8 +110,8 @@ type Gateway struct {
 	panicSay rate.Sometimes // of defects
 	draining atomic.Bool
 
-	ticketKeys *handshake.TicketKeys // of our own
-	revocation Revocation            // nil: nobody is asked
+	ticketKeys handshake.TicketSealer // of our own
+	revocation Revocation             // nil: nobody is asked
 	finished   func(*audit.Record)
 }
 

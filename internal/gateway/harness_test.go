@@ -129,7 +129,7 @@ func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve fun
 // compile makes a policy that trusts the house's CA.
 func (h *house) compile(spec policy.Spec) *policy.Set {
 	h.t.Helper()
-	profiles, err := handshake.ResolveProfiles(nil)
+	profiles, err := handshake.ResolveProfiles(nil, handshake.NewStdEngine().Capabilities())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -138,6 +138,7 @@ func (h *house) compile(spec policy.Spec) *policy.Set {
 		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
 		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{h.server}}, "mint": {Name: "mint", Certificates: []tls.Certificate{minter.Blank()}, Mint: minter}},
 		Profiles:    profiles,
+		Engine:      handshake.NewStdEngine(),
 	})
 	if set == nil {
 		h.t.Fatalf("policy: %v", found)

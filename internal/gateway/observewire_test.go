@@ -99,7 +99,7 @@ func (w *wireHouse) compile(spec policy.Spec) *policy.Set {
 	profiles, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{
 		"only-12": {Versions: []string{"1.2"}, TLS12: []string{"ECDHE-ECDSA-AES256-GCM-SHA384"}, Groups: []string{"X25519"}},
 		"narrow":  {Groups: []string{"secp384r1", "secp256r1"}, Order: "server"},
-	})
+	}, handshake.NewStdEngine().Capabilities())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -107,6 +107,7 @@ func (w *wireHouse) compile(spec policy.Spec) *policy.Set {
 		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{w.ca.Cert}}},
 		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{w.server}}},
 		Profiles:    profiles,
+		Engine:      handshake.NewStdEngine(),
 	})
 	if set == nil {
 		w.t.Fatalf("policy: %v", found)

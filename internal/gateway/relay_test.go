@@ -133,7 +133,7 @@ func TestIdleAndDrain(t *testing.T) {
 // A defect ends its own flow and nothing else.
 type panicEngine struct{ handshake.Engine }
 
-func (e panicEngine) Server(ctx context.Context, c net.Conn, h *handshake.ClientHello, p *handshake.Params, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
+func (e panicEngine) Server(ctx context.Context, c net.Conn, h *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
 	if h.ServerName == "boom.shop.example" {
 		panic("boom")
 	}

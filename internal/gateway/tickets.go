@@ -13,7 +13,7 @@ type Tickets struct {
 	Lifetime time.Duration
 	// Keys seal the tickets; nil means keys that live in the gateway alone and
 	// change every hour.
-	Keys *handshake.TicketKeys
+	Keys handshake.TicketSealer
 }
 
 // ticketRule is what the engine is told; nil for none. Keys of its own the gateway
@@ -35,7 +35,7 @@ type epocher interface{ Epoch() uint64 }
 
 // params are the rule's, with what may change from flow to flow: the epoch,
 // and the ticket rule, bound to the rule and to the policy as a whole.
-func (fl *flow) params(plan *policy.Plan) *handshake.Params {
+func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	p := *plan.Client
 	if r, ok := fl.g.revocation.(epocher); ok {
 		p.Epoch = r.Epoch()

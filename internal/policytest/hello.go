@@ -122,6 +122,7 @@ func list16(ids []uint16) func(*cryptobyte.Builder) {
 
 // numbers resolves the names. Versions come highest first.
 func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
+	able := handshake.NewStdEngine().Capabilities() // a name is known where a configuration could name it
 	usual := handshake.NamedProfiles()[1]
 	for _, p := range handshake.NamedProfiles() {
 		if p.Name == "intermediate" {
@@ -142,12 +143,12 @@ func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
 		}
 		return out
 	}
-	versions = resolve(h.Versions, handshake.VersionByName, []uint16{tls.VersionTLS13, tls.VersionTLS12})
+	versions = resolve(h.Versions, able.VersionByName, []uint16{tls.VersionTLS13, tls.VersionTLS12})
 	slices.Sort(versions)
 	slices.Reverse(versions)
 	all13 := []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256}
-	suites = resolve(h.Suites, handshake.SuiteByName, slices.Concat(all13, usual.Suites12))
-	groups = resolve(h.Groups, handshake.GroupByName, usual.Groups)
+	suites = resolve(h.Suites, able.SuiteByName, slices.Concat(all13, usual.Suites12))
+	groups = resolve(h.Groups, able.GroupByName, usual.Groups)
 	if err == nil && (len(versions) == 0 || len(suites) == 0 || len(groups) == 0) {
 		err = fmt.Errorf("a hello needs at least one version, CipherSuite and group")
 	}

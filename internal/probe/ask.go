@@ -304,7 +304,7 @@ func (p *prober) groups(ctx context.Context) error {
 	if !slices.ContainsFunc(p.r.Suites12, func(n Name) bool { return strings.HasPrefix(n.Name, "TLS_ECDHE_") }) {
 		return nil
 	}
-	version, err := handshake.VersionByName(p.r.SuitesOf)
+	version, err := p.o.Engine.Capabilities().VersionByName(p.r.SuitesOf)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -38,9 +39,9 @@ func (p *prober) drawn(ctx context.Context) error {
 	if err := c.SetDeadline(p.deadline(ctx)); err != nil {
 		return err
 	}
-	params := &handshake.Params{
-		Profile: everything(), Authorities: []*handshake.Authority{p.trust}, ServerName: p.sni, VerifyName: p.name,
-		Observe: true,
+	params := &handshake.ClientParams{
+		Params:     handshake.Params{Profile: everything(p.o.Engine), Authorities: []*handshake.Authority{p.trust}, Observe: true},
+		ServerName: p.sni, VerifyName: p.name,
 	}
 	if p.o.Certificate != nil {
 		params.Certificates = []tls.Certificate{*p.o.Certificate}
@@ -80,16 +81,13 @@ func (p *prober) addPeer(peer *handshake.Peer) {
 	p.addCertificate(shown)
 }
 
-// everything is what crypto/tls has: the probe wants to see, not to refuse.
-func everything() handshake.Profile {
-	pr := handshake.Profile{Name: "probe", MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13}
-	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		if !handshake.IsTLS13Suite(s.ID) {
-			pr.Suites12 = append(pr.Suites12, s.ID)
-		}
-	}
+// everything is what the engine has: the probe wants to see, not to refuse.
+func everything(engine handshake.Planner) handshake.Profile {
+	pr := engine.Capabilities().Widest()
+	able := pr.Groups
+	pr.Name, pr.Groups = "probe", nil
 	for _, g := range allGroups() {
-		if _, err := handshake.GroupByName(handshake.GroupName(g)); err == nil {
+		if slices.Contains(able, g) {
 			pr.Groups = append(pr.Groups, g)
 		}
 	}
@@ -157,7 +155,7 @@ func (p *prober) whole(ctx context.Context, version uint16, cache tls.ClientSess
 	defer cancel()
 	var o outcome
 	showed := false
-	all := everything()
+	all := everything(p.o.Engine)
 	config := &tls.Config{
 		ServerName: p.name, MinVersion: version, MaxVersion: version, CipherSuites: all.Suites12, ClientSessionCache: cache,
 		// The chain was judged by addCertificate; nothing is sent here.

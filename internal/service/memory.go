@@ -64,9 +64,7 @@ func (s *Service) setBufferRoom(ceiling, room int64) {
 	}
 	s.stack.SetBufferRoom(room)
 	s.gateway.SetBufferRoom(relay)
-	if e, ok := s.engine.(interface{ SetBufferRoom(int64) }); ok {
-		e.SetBufferRoom(max(records, 1))
-	}
+	s.engine.SetBufferRoom(max(records, 1))
 }
 
 // flooded says that no data may be taken in.
@@ -125,20 +123,16 @@ func (s *Service) sumMemory() map[string]uint64 {
 	parts := map[string]uint64{
 		"heap_live": heap.Live, "heap_garbage": heap.Garbage, "heap_unused": heap.Unused, "stacks": heap.Stacks, "runtime": heap.Runtime,
 		"socket_receive": uint64(held.Received), "socket_send": uint64(held.Sent), "socket_lingering": uint64(held.Lingering),
-		"relay_buffers": uint64(s.gateway.RelayBuffers()),
-		"flows":         uint64(s.gateway.Flows()) * flowSize,
-		"audit_queue":   uint64(s.records.Stats().Queued) * recordSize,
+		"relay_buffers":  uint64(s.gateway.RelayBuffers()),
+		"flows":          uint64(s.gateway.Flows()) * flowSize,
+		"audit_queue":    uint64(s.records.Stats().Queued) * recordSize,
+		"record_buffers": uint64(s.engine.RecordBuffers()),
+		"chain_cache":    uint64(s.engine.CachedChains()) * chainSize,
 	}
 	for _, a := range s.revocation.Stats().Authorities {
 		for _, l := range a.Lists {
 			parts["crl"] += uint64(l.Bytes)
 		}
-	}
-	if e, ok := s.engine.(interface{ RecordBuffers() int64 }); ok {
-		parts["record_buffers"] = uint64(e.RecordBuffers())
-	}
-	if e, ok := s.engine.(interface{ CachedChains() int }); ok {
-		parts["chain_cache"] = uint64(e.CachedChains()) * chainSize
 	}
 	for _, id := range s.runtime().Environment.Identities {
 		if m, ok := id.Mint.(interface{ Cached() int }); ok {

@@ -1,0 +1,148 @@
+package handshake
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"slices"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// This file holds a hello against a plan, whatever the engine is: what it refuses
+// can lead to no handshake. An engine may refuse more (Engine.Refuses).
+
+// RefusesHello says why no handshake can come of a hello; nil if one may. To
+// what the profile demands it adds our certificate and ALPN. crypto/tls would
+// find most of it too, but has one alert (40) for suites, groups and
+// signatures, and lets a client that offers http/1.1 alone pass where only h2
+// is allowed.
+func (p *ServerParams) RefusesHello(h *ClientHello) *Error {
+	pr := &p.Profile
+	if e := h.Acceptable(*pr); e != nil {
+		return e
+	}
+	version := uint16(tls.VersionTLS12)
+	ecdhe := true
+	if pr.MaxVersion >= tls.VersionTLS13 && slices.Contains(h.SupportedVersions, tls.VersionTLS13) {
+		version = tls.VersionTLS13
+	} else {
+		usable := func(id uint16) bool {
+			return slices.Contains(pr.Suites12, id) && slices.Contains(h.CipherSuites, id) && p.signs(id)
+		}
+		if !slices.ContainsFunc(pr.Suites12, usable) {
+			e := h.noSuite(version)
+			e.Detail += "; none of the common ones fits the kind of our certificate"
+			return e
+		}
+		ecdhe = !slices.ContainsFunc(pr.Suites12, func(id uint16) bool { return usable(id) && !IsECDHE(id) })
+	}
+	// RSA key transport signs nothing, and a client without the extension
+	// leaves the judgement to crypto/tls.
+	if ecdhe && len(h.SignatureSchemes) > 0 && !p.signsFor(version, h.SignatureSchemes) {
+		return refusef(reason.NoCommonSigAlg, "the client accepts %s", listed(h.SignatureSchemes, SchemeName))
+	}
+	return p.RefusesProtocols(h)
+}
+
+// signs says whether one of our certificates fits a TLS 1.2 CipherSuite.
+func (p *ServerParams) signs(suite uint16) bool {
+	wantEC := strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_")
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
+		_, isRSA := KeyOf(&c).(*rsa.PublicKey)
+		return isRSA != wantEC
+	})
+}
+
+// signsFor says whether one of our certificates can sign with one of the
+// schemes (RFC 8446, section 4.2.3).
+func (p *ServerParams) signsFor(version uint16, schemes []uint16) bool {
+	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool { return p.CanSign(&c, version, schemes) })
+}
+
+// CanSign is signsFor of one certificate.
+func (p *ServerParams) CanSign(c *tls.Certificate, version uint16, schemes []uint16) bool {
+	can := p.Profile.Signs(SchemesOf(version, KeyOf(c)))
+	return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
+}
+
+// Signs leaves of our schemes those of the profile: what it demands of peers it
+// demands of us. nil is what is not known.
+func (pr *Profile) Signs(schemes []tls.SignatureScheme) []tls.SignatureScheme {
+	if pr.Signatures == nil || schemes == nil {
+		return schemes
+	}
+	out := make([]tls.SignatureScheme, 0, len(schemes))
+	for _, s := range schemes {
+		if slices.Contains(pr.Signatures, uint16(s)) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// SchemesOf lists what a key can sign with; nil for a kind not known here, of
+// which crypto/tls must judge.
+func SchemesOf(version uint16, key any) []tls.SignatureScheme {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		s := []tls.SignatureScheme{tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512}
+		if version < tls.VersionTLS13 {
+			s = append(s, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512)
+		}
+		return s
+	case ed25519.PublicKey:
+		return []tls.SignatureScheme{tls.Ed25519}
+	case *ecdsa.PublicKey:
+		all := []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512}
+		if version < tls.VersionTLS13 { // there the curve is not part of the scheme
+			return all
+		}
+		switch k.Params().BitSize {
+		case 256:
+			return all[:1]
+		case 384:
+			return all[1:2]
+		case 521:
+			return all[2:]
+		}
+	}
+	return nil
+}
+
+// KeyOf is the key of one of our own certificates, nil if it has none.
+func KeyOf(c *tls.Certificate) any {
+	if leaf := LeafOf(c); leaf != nil {
+		return leaf.PublicKey
+	}
+	return nil
+}
+
+// LeafOf is one of our own certificates, nil if there is none that can be read.
+func LeafOf(c *tls.Certificate) *x509.Certificate {
+	if c.Leaf != nil || len(c.Certificate) == 0 {
+		return c.Leaf
+	}
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		return nil
+	}
+	return leaf
+}
+
+// CurveOf is the number of the group that an ECDSA key's curve has; 0 for one
+// that TLS has no number of.
+func CurveOf(k *ecdsa.PublicKey) uint16 {
+	switch k.Params().BitSize {
+	case 256:
+		return uint16(tls.CurveP256)
+	case 384:
+		return uint16(tls.CurveP384)
+	case 521:
+		return uint16(tls.CurveP521)
+	}
+	return 0
+}
