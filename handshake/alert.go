@@ -78,6 +78,15 @@ func (a Alert) String() string {
 	return fmt.Sprintf("alert(%d)", uint8(a))
 }
 
+// Level is its byte on the wire: closure alerts are warnings (1), all others fatal
+// (2) (RFC 8446, section 6).
+func (a Alert) Level() byte {
+	if a == AlertCloseNotify || a == AlertUserCanceled {
+		return 1
+	}
+	return 2
+}
+
 // AlertOf returns the alert that internal/reason lists for a code.
 func AlertOf(c reason.Code) Alert {
 	if n := reason.Alert(c); n != reason.NoAlert {
@@ -106,16 +115,10 @@ func SendAlert(conn net.Conn, a Alert, recordVersion uint16) error {
 	if recordVersion < versionSSL30 || recordVersion > versionTLS12 {
 		recordVersion = versionTLS10
 	}
-	// RFC 8446, section 6: closure alerts are warnings, all others fatal.
-	const warning, fatal = 1, 2
-	level := byte(fatal)
-	if a == AlertCloseNotify || a == AlertUserCanceled {
-		level = warning
-	}
 	if err := conn.SetWriteDeadline(time.Now().Add(alertTimeout)); err != nil {
 		return fmt.Errorf("send alert: %w", err)
 	}
-	_, err := conn.Write([]byte{recordAlert, byte(recordVersion >> 8), byte(recordVersion), 0, 2, level, byte(a)})
+	_, err := conn.Write([]byte{recordAlert, byte(recordVersion >> 8), byte(recordVersion), 0, 2, a.Level(), byte(a)})
 	if errDeadline := conn.SetWriteDeadline(time.Time{}); err == nil {
 		err = errDeadline
 	}

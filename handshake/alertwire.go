@@ -72,7 +72,7 @@ func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 	body := rec[recordHeader:]
 	if rec[0] == recordAlert && len(body) == 2 {
 		alert := t.leaves(Alert(body[1]))
-		return append(append([]byte{}, rec[:recordHeader]...), alertLevel(alert), byte(alert)), true
+		return append(append([]byte{}, rec[:recordHeader]...), alert.Level(), byte(alert)), true
 	}
 	if rec[0] != recordAppData || len(body) != alertRecord13 || t.seen.version < tls.VersionTLS13 {
 		return nil, false
@@ -92,7 +92,7 @@ func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 				}
 				alert := t.leaves(Alert(content[1]))
 				o.seq = seq - back
-				return o.seal(recordAlert, []byte{alertLevel(alert), byte(alert)}), true
+				return o.seal(recordAlert, []byte{alert.Level(), byte(alert)}), true
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func (t *tap) ownAlert(dir int, a Alert) []byte {
 	if len(d.queue) > 0 || t.stopped {
 		return nil
 	}
-	alert := []byte{alertLevel(a), byte(a)}
+	alert := []byte{a.Level(), byte(a)}
 	// Between a HelloRetryRequest and the ServerHello there are no keys yet.
 	plain := t.seen.retry && d.opener == nil && t.secrets[dir][epochHandshake-1] == nil
 	if t.seen.version < tls.VersionTLS13 || plain {
@@ -178,14 +178,6 @@ func (o *opener) seal(typ uint8, content []byte) []byte {
 	n := len(content) + 1 + o.aead.Overhead()
 	out := []byte{recordAppData, 3, 3, byte(n >> 8), byte(n)}
 	return o.aead.Seal(out, o.nonce(), append(append([]byte{}, content...), typ), out[:recordHeader:recordHeader])
-}
-
-// alertLevel: closure alerts are warnings, all others fatal (RFC 8446, section 6).
-func alertLevel(a Alert) byte {
-	if a == AlertCloseNotify || a == AlertUserCanceled {
-		return 1
-	}
-	return 2
 }
 
 // sendOwn sends an alert in crypto/tls's place, after its connection was given

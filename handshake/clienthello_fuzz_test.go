@@ -106,7 +106,7 @@ var errSeen = errors.New("seen")
 func readByCryptoTLS(msg []byte) (*tls.ClientHelloInfo, error) {
 	var info *tls.ClientHelloInfo
 	//nolint:gosec // it ends in the callback, whatever the version
-	srv := tls.Server(&scriptedConn{in: inRecords(msg, maxFragment)}, &tls.Config{
+	srv := tls.Server(&scriptedConn{in: inRecords(msg, maxPlaintext)}, &tls.Config{
 		GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
 			info = i
 			return nil, errSeen

@@ -143,10 +143,6 @@ func (c *sessionConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// maxPlaintext is what one record carries at most, in bytes (RFC 8446, section
-// 5.1).
-const maxPlaintext = 1 << 14
-
 // CloseWrite sends close_notify, and FIN after it where the connection below
 // can be half-closed: a peer that waits for either gets it. Reading goes on. It
 // waits while the peer takes nothing of what was written before, as Write does, until

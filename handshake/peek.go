@@ -22,8 +22,6 @@ const (
 	// of ours (MaxTicket), cut so. With MaxHello it bounds what one flow makes us
 	// hold at 170 KB, and each record is charged (work.Records).
 	maxHelloRecords = MaxTicket + 5<<10
-	// maxFragment is the payload of a plaintext record in bytes (RFC 8446, section 5.1).
-	maxFragment = 1 << 14
 	// peekChunk is what one Read asks for at least, in bytes: a hello with an
 	// ML-KEM key share has about 1700, so that one Read is enough.
 	peekChunk = 2048
@@ -143,7 +141,7 @@ func (p *peeker) record() (whole bool, _ *Error) {
 	case size == 0:
 		// RFC 8446, section 5.1: no zero-length fragments of handshake types.
 		return false, malformed(AlertUnexpectedMessage, "an empty handshake record")
-	case size > maxFragment:
+	case size > maxPlaintext:
 		return false, malformed(AlertRecordOverflow, "a record of %d bytes", size)
 	}
 	// The message's own header first: it can be refused before the rest is there.

@@ -158,7 +158,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 		{"one byte", []byte{22}, 0, reason.HelloEOF, AlertNone},
 		{"a header", []byte{22, 3, 1, 0, 9}, 0, reason.HelloEOF, AlertNone},
 		{"half a handshake header", []byte{22, 3, 1, 0, 9, 1, 0}, 0, reason.HelloEOF, AlertNone},
-		{"half a record", inRecords(good, maxFragment)[:40], 0, reason.HelloEOF, AlertNone},
+		{"half a record", inRecords(good, maxPlaintext)[:40], 0, reason.HelloEOF, AlertNone},
 		{"half a hello", half, 0, reason.HelloEOF, AlertNone},
 		{"an alert first", record(recordAlert, 2, 40), 0, reason.HelloMalformed, AlertNone},
 		{"an alert in between", join(half, record(recordAlert, 2, 40)), 0, reason.HelloMalformed, AlertNone},
@@ -202,7 +202,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 // RFC 5246, appendix E.1: any {3, XX} record version is accepted.
 func TestPeekRecordVersion(t *testing.T) {
 	for _, minor := range []byte{0, 1, 3, 9} {
-		in := inRecords(goodHello().bytes(), maxFragment)
+		in := inRecords(goodHello().bytes(), maxPlaintext)
 		in[2] = minor
 		h, _, err := Peek(t.Context(), &scriptedConn{in: in}, 0)
 		if err != nil || h.RecordVersion != 0x0300|uint16(minor) {
@@ -214,7 +214,7 @@ func TestPeekRecordVersion(t *testing.T) {
 // The deadline is a total one: a client that sends a byte a second gets no
 // more time than a silent one. After it the conn can be read again.
 func TestPeekTimeout(t *testing.T) {
-	in := inRecords(goodHello().bytes(), maxFragment)
+	in := inRecords(goodHello().bytes(), maxPlaintext)
 	for name, c := range map[string]struct {
 		every time.Duration
 		in    []byte

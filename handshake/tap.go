@@ -22,18 +22,10 @@ import (
 
 // Bounds of one tap. The peer decides what is in the records, so each is hard.
 const (
-	// recordHeader is type, version and length.
-	recordHeader = 5
-	// maxRecord is the largest fragment any version allows: 2^14 + 2048 bytes
-	// (TLSCiphertext, RFC 5246, section 6.2.3).
-	maxRecord = 1<<14 + 2048
 	// maxQueue bounds the records of one direction that wait for their
 	// secret, in bytes. A server's whole encrypted flight with a certificate
 	// message of 256 KiB fits.
 	maxQueue = 320 << 10
-	// messageHeader is type and length of a handshake message (RFC 8446,
-	// section 4).
-	messageHeader = 4
 	// maxMessage and maxCertMessage are the limits of crypto/tls, in bytes and
 	// without messageHeader: a longer message ends the handshake there anyway.
 	maxMessage     = 64 << 10
@@ -48,14 +40,6 @@ func tooLong(typ uint8, n int) bool {
 	}
 	return n > maxMessage
 }
-
-// Record content types (RFC 8446, section 5.1).
-const (
-	recordCCS       = 20
-	recordAlert     = 21
-	recordHandshake = 22
-	recordAppData   = 23
-)
 
 // The two directions.
 const (
@@ -180,8 +164,6 @@ func (t *tap) feed(dir int, b []byte) {
 		}
 	}
 }
-
-func recordLen(b []byte) int { return int(b[3])<<8 | int(b[4]) }
 
 // record takes one whole record; its body is only lent.
 func (t *tap) record(dir int, r record) {

@@ -3,7 +3,6 @@ package handshake
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,69 +10,6 @@ import (
 
 	"github.com/sslgate/sslgate/internal/reason"
 )
-
-// Handshake message types (RFC 8446, section 4; RFC 5246, section 7.4; RFC
-// 6066, section 8).
-const (
-	typeClientHello         = 1
-	typeServerHello         = 2
-	typeNewSessionTicket    = 4
-	typeEncryptedExtensions = 8
-	typeCertificate         = 11
-	typeServerKeyExchange   = 12
-	typeCertificateRequest  = 13
-	typeServerHelloDone     = 14
-	typeCertificateVerify   = 15
-	typeClientKeyExchange   = 16
-	typeFinished            = 20
-	typeCertificateStatus   = 22
-	typeKeyUpdate           = 24
-)
-
-// The names of messages that the code asks for.
-const (
-	msgAlert              = "Alert"
-	msgClientHello        = "ClientHello"
-	msgHelloRetryRequest  = "HelloRetryRequest"
-	msgCertificate        = "Certificate"
-	msgCertificateRequest = "CertificateRequest"
-	msgCertificateVerify  = "CertificateVerify"
-	msgFinished           = "Finished"
-	msgChangeCipherSpec   = "ChangeCipherSpec"
-)
-
-// messageName is the RFC's name of a handshake message type.
-func messageName(typ uint8) string {
-	switch typ {
-	case typeClientHello:
-		return msgClientHello
-	case typeServerHello:
-		return "ServerHello"
-	case typeNewSessionTicket:
-		return "NewSessionTicket"
-	case typeEncryptedExtensions:
-		return "EncryptedExtensions"
-	case typeCertificate:
-		return msgCertificate
-	case typeServerKeyExchange:
-		return "ServerKeyExchange"
-	case typeCertificateRequest:
-		return msgCertificateRequest
-	case typeServerHelloDone:
-		return "ServerHelloDone"
-	case typeCertificateVerify:
-		return msgCertificateVerify
-	case typeClientKeyExchange:
-		return "ClientKeyExchange"
-	case typeFinished:
-		return msgFinished
-	case typeCertificateStatus:
-		return "CertificateStatus"
-	case typeKeyUpdate:
-		return "KeyUpdate"
-	}
-	return fmt.Sprintf("handshake message %d", typ)
-}
 
 // noteMessage reads one whole handshake message and notes it. msg is only
 // lent.

@@ -13,11 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 )
 
-// Bounds of what the ledger quotes: names a peer lists, and bytes of one name.
-const (
-	maxCANames    = 16
-	maxNameLength = 256
-)
+// maxCANames bounds the names a peer lists that the ledger quotes.
+const maxCANames = 16
 
 // retryRandom marks a ServerHello as HelloRetryRequest: the SHA-256 of that
 // word (RFC 8446, section 4.1.3).
@@ -247,11 +244,4 @@ func alpnOf(s cryptobyte.String) string {
 		return ""
 	}
 	return string(name)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -54,11 +54,14 @@ func narrowSession(t *testing.T, server tls.Certificate, now time.Time) (*handsh
 	if err != nil {
 		t.Fatal(err)
 	}
-	profiles, err := handshake.ResolveProfiles(nil)
+	profiles, err := handshake.ResolveProfiles(nil, handshake.NewStdEngine().Capabilities())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &handshake.Params{Profile: profiles["intermediate"], Certificates: []tls.Certificate{server}, Now: clock, ClientAuth: handshake.ClientAuthNone}
+	p := &handshake.ServerParams{
+		Params:     handshake.Params{Profile: profiles["intermediate"], Certificates: []tls.Certificate{server}, Now: clock},
+		ClientAuth: handshake.ClientAuthNone,
+	}
 	s, err := handshake.NewStdEngine().Server(t.Context(), conn, hello, p, nil, handshake.NewLedger(now))
 	if err != nil {
 		t.Fatal(err)
