@@ -43,7 +43,7 @@ func TestCloseWriteWaits(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					s, err := NewStdEngine().Server(context.Background(), conn, hello, serverParams(func(p *Params) { p.Now = cfg.Time }), nil, NewLedger(time.Now()))
+					s, err := NewStdEngine().Server(context.Background(), conn, hello, serverParams(func(p *ServerParams) { p.Now = cfg.Time }), nil, NewLedger(time.Now()))
 					if err != nil {
 						t.Fatal(err)
 					}
