@@ -59,10 +59,10 @@ func TestVersionsOfIntermediates(t *testing.T) {
 					shown, configured = append(shown, cas[8:]...), cas[:9]
 				}
 				judge := func(shown, configured []*x509.Certificate) (*Peer, *Error) {
-					p := serverParams(func(p *Params) {
+					p := serverParams(func(p *ServerParams) {
 						p.Authorities, p.MaxChain = []*Authority{{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: configured}}, 20
 					})
-					return Verify(shown, p.Authorities, clientAuth, p)
+					return Verify(shown, p.Authorities, clientAuth, &p.Params)
 				}
 				if peer, e := judge(shown, configured); e != nil || len(peer.Chain) != 7 {
 					t.Errorf("%s, %s, identifiers %v: %v", name, where, ids, e)
@@ -73,11 +73,11 @@ func TestVersionsOfIntermediates(t *testing.T) {
 				}
 				slices.Reverse(configured)
 			}
-			p := serverParams(func(p *Params) {
+			p := serverParams(func(p *ServerParams) {
 				p.Authorities = []*Authority{{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: bad}}
 			})
 			want := map[string]reason.Code{"ended": reason.Expired, "for later": reason.NotYetValid, "of servers": reason.WrongUsage, "of code": reason.WrongUsage}[name]
-			if _, e := Verify([]*x509.Certificate{leaf}, p.Authorities, clientAuth, p); (e == nil) != usable || e != nil && e.Reason != want {
+			if _, e := Verify([]*x509.Certificate{leaf}, p.Authorities, clientAuth, &p.Params); (e == nil) != usable || e != nil && e.Reason != want {
 				t.Errorf("%s alone: %v, want %s", name, e, want)
 			}
 		}
