@@ -85,7 +85,7 @@ func (d *Decision) Keeps(was Action) bool {
 func (s *Set) redecidePeer(d *Decision) {
 	p, f := d.Hello.Plan, &d.Facts
 	params := *p.Client
-	params.Now = clock(params.Now, f.Now)
+	params.Now = stopped(params.Now, f.Now)
 	switch {
 	case f.Peer == nil:
 	case p.Client.ClientAuth == handshake.ClientAuthNone:
@@ -122,7 +122,7 @@ func (s *Set) redecideUpstream(d *Decision) {
 		d.Verdict = s.refuse(p.Rule, reason.Internal, "no handshake with the destination")
 		return
 	}
-	params.Now = clock(params.Now, f.Now)
+	params.Now = stopped(params.Now, f.Now)
 	seen := *up
 	seen.Peer = params.Again(up.Peer, up.State)
 	d.Facts.Upstream = &seen
@@ -165,8 +165,8 @@ func (s *Set) object(d *Decision, refused Verdict) {
 	}
 }
 
-// clock stands still at now; the zero time leaves it as it is.
-func clock(real func() time.Time, now time.Time) func() time.Time {
+// stopped is a clock that stands still at now; the zero time leaves it as it is.
+func stopped(real func() time.Time, now time.Time) func() time.Time {
 	if now.IsZero() {
 		return real
 	}
