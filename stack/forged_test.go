@@ -175,8 +175,7 @@ func TestForgedResets(t *testing.T) {
 	}
 }
 
-// SYNs with data take no more memory than those without, and hold nobody up: not a
-// listener's queue, not a half-open handshake.
+// SYNs with data are stripped of it, and hold nobody up.
 func TestSYNFloodWithData(t *testing.T) {
 	const spoofed = 3000
 	for _, all := range []bool{false, true} {

@@ -126,8 +126,8 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	case !p.tcp.isSYN():
 		head = g.stamp(p, head, rest)
 	case p.tcp.payload > 0:
-		// TCP Fast Open (RFC 7413), which netstack has not: it would keep the data as
-		// long as the handshake takes, and acknowledge none of it. The client sends it again.
+		// TCP Fast Open (RFC 7413), which netstack has not: it acknowledges the SYN
+		// alone, and the client sends the data again. So netstack need not hold it.
 		l.stats.synData.Add(1)
 		head, rest = withoutData(p.v6, head, p.tcp.flags), nil
 	}
