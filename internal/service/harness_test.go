@@ -77,6 +77,7 @@ policy:
       to: ["203.0.113.0/24:443"]
       sni: [pay.example]
       identity: pay
+      alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: plain}
 `
