@@ -40,7 +40,7 @@ var pkitsDisagree = map[string]struct {
 	code reason.Code
 	why  string
 }{
-	"4.1.4 Valid DSA Signatures Test4":                                {reason.BadCertificate, "a DSA key: TLS has no use for one since RFC 8446, and crypto/tls takes none"},
+	"4.1.4 Valid DSA Signatures Test4":                                {reason.WeakKey, "a DSA key: TLS has no use for one since RFC 8446, and crypto/tls takes none"},
 	"4.1.5 Valid DSA Parameter Inheritance Test5":                     {reason.BadCertificate, "DSA: crypto/x509 does not read a key without its parameters"},
 	"4.3.3 Valid Name Chaining Whitespace Test3":                      {reason.UnknownCA, namesByOctets},
 	"4.3.4 Valid Name Chaining Whitespace Test4":                      {reason.UnknownCA, namesByOctets},
