@@ -71,13 +71,13 @@ func (p *ServerParams) CanSign(c *tls.Certificate, version uint16, schemes []uin
 
 // Signs leaves of our schemes those of the profile: what it demands of peers it
 // demands of us. nil is what is not known.
-func (pr *Profile) Signs(schemes []tls.SignatureScheme) []tls.SignatureScheme {
-	if pr.Signatures == nil || schemes == nil {
+func (p *Profile) Signs(schemes []tls.SignatureScheme) []tls.SignatureScheme {
+	if p.Signatures == nil || schemes == nil {
 		return schemes
 	}
 	out := make([]tls.SignatureScheme, 0, len(schemes))
 	for _, s := range schemes {
-		if slices.Contains(pr.Signatures, uint16(s)) {
+		if slices.Contains(p.Signatures, uint16(s)) {
 			out = append(out, s)
 		}
 	}

@@ -43,14 +43,14 @@ func containsAll(have, want []uint16) bool {
 // Allows says whether what was negotiated lies within the profile: crypto/tls
 // decides the TLS 1.3 CipherSuite without asking. group 0 is not known yet,
 // or RSA key transport.
-func (pr *Profile) Allows(version, suite, group uint16) (what string, ok bool) {
+func (p *Profile) Allows(version, suite, group uint16) (what string, ok bool) {
 	switch {
-	case version < pr.MinVersion || version > pr.MaxVersion:
+	case version < p.MinVersion || version > p.MaxVersion:
 		return VersionName(version), false
-	case version >= versionTLS13 && pr.Suites13 != nil && !slices.Contains(pr.Suites13, suite),
-		version < versionTLS13 && !slices.Contains(pr.Suites12, suite):
+	case version >= versionTLS13 && p.Suites13 != nil && !slices.Contains(p.Suites13, suite),
+		version < versionTLS13 && !slices.Contains(p.Suites12, suite):
 		return SuiteName(suite), false
-	case group != 0 && !slices.Contains(pr.Groups, group):
+	case group != 0 && !slices.Contains(p.Groups, group):
 		return GroupName(group), false
 	}
 	return "", true

@@ -125,13 +125,6 @@ type walker struct {
 // walkAll walks over every one of n rules.
 func walkAll(n int) walker { return walker{all: n} }
 
-// walkIn walks over the rules of one set.
-func walkIn(b *bitmap) walker {
-	var w walker
-	w.add(b)
-	return w
-}
-
 // add narrows the walk down before it begins.
 func (w *walker) add(d *bitmap) {
 	w.dims[w.n] = d

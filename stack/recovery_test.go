@@ -293,7 +293,7 @@ func TestRecoveryOfForgedACKs(t *testing.T) {
 				if got := l.got()[1:]; !slices.Equal(got, tt.want) {
 					t.Errorf("netstack got %d, want %d", got, tt.want)
 				}
-				if last := l.next[clientkey.Of(s.src.Addr())].Sub(time.Now()) + time.Second; last < time.Duration(1+len(tt.want))*recoveryShare*walkStep*(room/walkMSS) {
+				if last := time.Until(l.next[clientkey.Of(s.src.Addr())]) + time.Second; last < time.Duration(1+len(tt.want))*recoveryShare*walkStep*(room/walkMSS) {
 					t.Errorf("%d walks are paid with %v", 1+len(tt.want), last)
 				}
 				l.close()
