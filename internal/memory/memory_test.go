@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type bench struct {
 	held    int64   // what there is to shed, in flows of 1 MiB
 	logged  *observer.ObservedLogs
 	ceiling int64
+	mu      sync.Mutex // of u and made, where loans collect from several goroutines
 }
 
 func newBench(t *testing.T) *bench {
@@ -53,8 +55,18 @@ func newBench(t *testing.T) *bench {
 				return n * mib, int(n)
 			},
 		},
-		measure: func() (usage, error) { return x.u, nil },
-		collect: func() { x.made++; x.u.cycles++; x.u.live = x.alive },
+		measure: func() (usage, error) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			return x.u, nil
+		},
+		collect: func() {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.made++
+			x.u.cycles++
+			x.u.live = x.alive
+		},
 		free:    func() { x.freed++; x.u.cycles++; x.u.live = x.alive },
 		now:     func() time.Time { return x.now },
 	})
