@@ -67,8 +67,8 @@ func newBench(t *testing.T) *bench {
 			x.u.cycles++
 			x.u.live = x.alive
 		},
-		free:    func() { x.freed++; x.u.cycles++; x.u.live = x.alive },
-		now:     func() time.Time { return x.now },
+		free: func() { x.freed++; x.u.cycles++; x.u.live = x.alive },
+		now:  func() time.Time { return x.now },
 	})
 	if err != nil {
 		t.Fatal(err)
