@@ -120,7 +120,9 @@ func TestUrgentDataUnderTLS(t *testing.T) {
 	spec := mtls()
 	spec.Rules[0].Destination = policy.DestinationSpec{TLS: "verify", Authorities: []string{"staff"}}
 	var h *house
+	made := make(chan struct{}) // closed once h is there
 	h = newHouse(t, spec, func(c net.Conn) {
+		<-made
 		s := tls.Server(urgentConn{c.(*net.TCPConn)}, &tls.Config{Certificates: []tls.Certificate{h.server}})
 		_, _ = io.Copy(s, s)
 		_ = s.CloseWrite()
@@ -129,6 +131,7 @@ func TestUrgentDataUnderTLS(t *testing.T) {
 			return hostDial(ctx, netip.MustParseAddrPort(h.origin))
 		}
 	})
+	close(made)
 	conn, err := h.tlsClient(server4, h.alice(), nil)
 	if err != nil {
 		t.Fatal(err)
