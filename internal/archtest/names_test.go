@@ -128,15 +128,20 @@ func f(c, p *T) {
 	_ = p.Shown[0].DNSNames
 	_, _ = r, p.Subject
 }`
+	sees(t, src, namesRead, " of ", "Subject.CommonName of c, Issuer.String of Leaf(), URIs of Leaf(), RDNSequence of pkix, DNSNames of Shown[]")
+}
+
+// sees holds what find sees in a file against want: each use as what, between, of.
+func sees(t *testing.T, src string, find func(*ast.File) []nameUse, between, want string) {
+	t.Helper()
 	f, err := parser.ParseFile(token.NewFileSet(), "p.go", src, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, u := range namesRead(f) {
-		got = append(got, u.what+" of "+u.of)
+	for _, u := range find(f) {
+		got = append(got, u.what+between+u.of)
 	}
-	want := "Subject.CommonName of c, Issuer.String of Leaf(), URIs of Leaf(), RDNSequence of pkix, DNSNames of Shown[]"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("%s, want %s", strings.Join(got, ", "), want)
 	}

@@ -89,16 +89,5 @@ func f() {
 	_ = c.NotAfter.Before(now)
 	_ = r.ThisUpdate.UnixNano()
 }`
-	f, err := parser.ParseFile(token.NewFileSet(), "p.go", src, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, u := range datesUsed(f) {
-		got = append(got, u.what+" with "+u.of)
-	}
-	want := "Sub with c.NotAfter, Sub with Leaf().NotBefore, Until with l.NextUpdate, Format with c.NotAfter, UnixNano with r.ThisUpdate"
-	if strings.Join(got, ", ") != want {
-		t.Errorf("%s, want %s", strings.Join(got, ", "), want)
-	}
+	sees(t, src, datesUsed, " with ", "Sub with c.NotAfter, Sub with Leaf().NotBefore, Until with l.NextUpdate, Format with c.NotAfter, UnixNano with r.ThisUpdate")
 }

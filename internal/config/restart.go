@@ -3,7 +3,7 @@ package config
 import "reflect"
 
 // NeedsRestart lists the keys that differ and that a reload cannot change, as
-// paths such as "capture.ports" or "audit", sorted as in the file. They are those
+// paths such as "capture.ports" or "fail", in the order of the file. They are those
 // with the tag `reload:"restart"`, or inside a section that has it.
 func NeedsRestart(old, now *Config) []string {
 	return restartKeys(nil, "", reflect.ValueOf(*old), reflect.ValueOf(*now), false)

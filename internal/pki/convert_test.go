@@ -62,9 +62,6 @@ func TestCommandsWork(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			for _, tool := range []string{"ssh-keygen", "keytool"} {
 				if strings.Contains(c.make, tool) {
-					if _, err := exec.LookPath(tool); tool == "keytool" && err != nil {
-						t.Skip("no Java here")
-					}
 					testenv.Tool(t, tool)
 				}
 			}
@@ -100,9 +97,7 @@ func TestCommandsWork(t *testing.T) {
 
 // A key store of Java's own form is made PKCS#12, whose commands are told then.
 func TestJKSWorks(t *testing.T) {
-	if _, err := exec.LookPath("keytool"); err != nil {
-		t.Skip("no Java here")
-	}
+	testenv.Tool(t, "keytool")
 	dir := t.TempDir()
 	shell(t, dir, "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 9 -keyout k.pem -out c.pem && "+javaStore+"-deststoretype JKS -destkeystore 'a store'")
 	file := filepath.Join(dir, "a store")
