@@ -21,7 +21,7 @@ func many(t *testing.T, q *Queue, client byte, cost work.Units) (n int) {
 		}
 		q.mu.Lock()
 		c := q.clients[clientOf(client)]
-		wouldWait := c != nil && q.tokens(c) < 1
+		wouldWait := c != nil && q.tokens(c) < token
 		q.mu.Unlock()
 		if wouldWait {
 			return n

@@ -30,7 +30,8 @@ import (
 	"time"
 )
 
-// Limits are the bounds. A value below 1 is taken as 1.
+// Limits are the bounds. A value below 1 is taken as 1, and more than ten million
+// a second as that.
 type Limits struct {
 	InFlight          int // handshakes that are worked at, at the same time
 	InFlightPerClient int // of one client, those that wait for it too
@@ -38,10 +39,11 @@ type Limits struct {
 	Waiting           int // handshakes that wait for their turn
 }
 
-func (l Limits) atLeastOne() Limits {
+func (l Limits) inRange() Limits {
 	for _, n := range []*int{&l.InFlight, &l.InFlightPerClient, &l.PerSecond, &l.Waiting} {
 		*n = max(*n, 1)
 	}
+	l.PerSecond = min(l.PerSecond, maxPerSecond)
 	return l
 }
 
@@ -102,7 +104,7 @@ type client struct {
 	inFlight int
 	waiting  line
 
-	tokens float64
+	tokens tokens    // negative: debt
 	at     time.Time // when tokens was right
 
 	round *list.Element // in Queue.ready, nil if it is not
@@ -172,7 +174,7 @@ func New(l Limits, now func() time.Time) *Queue {
 	if now == nil {
 		now = time.Now
 	}
-	return &Queue{limits: l.atLeastOne(), now: now, clients: map[netip.Prefix]*client{}, starved: byTime(), most: byWaiting()}
+	return &Queue{limits: l.inRange(), now: now, clients: map[netip.Prefix]*client{}, starved: byTime(), most: byWaiting()}
 }
 
 // SetLimits changes the bounds. What is in flight stays, and what waits beyond
@@ -180,7 +182,7 @@ func New(l Limits, now func() time.Time) *Queue {
 func (q *Queue) SetLimits(l Limits) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.limits = l.atLeastOne()
+	q.limits = l.inRange()
 	for _, c := range q.clients {
 		if c.starvedAt >= 0 {
 			heap.Remove(&q.starved, c.starvedAt)
@@ -207,7 +209,7 @@ func (q *Queue) client(key netip.Prefix) *client {
 		return c
 	}
 	q.forget()
-	c := &client{key: key, tokens: float64(q.limits.PerSecond), at: q.now(), starvedAt: -1, mostAt: -1}
+	c := &client{key: key, tokens: q.full(), at: q.now(), starvedAt: -1, mostAt: -1}
 	q.clients[key] = c
 	return c
 }
@@ -222,21 +224,10 @@ func (q *Queue) forget() {
 		if looked++; looked > 8 && !crowded {
 			return
 		}
-		if c.inFlight == 0 && c.waiting.Len() == 0 && c.round == nil && (crowded || q.tokens(c) >= float64(q.limits.PerSecond)) {
+		if c.inFlight == 0 && c.waiting.Len() == 0 && c.round == nil && (crowded || q.tokens(c) >= q.full()) {
 			delete(q.clients, key)
 		}
 	}
-}
-
-// tokens brings a bucket up to date.
-func (q *Queue) tokens(c *client) float64 {
-	now, rate := q.now(), float64(q.limits.PerSecond)
-	if d := now.Sub(c.at); d > 0 {
-		c.tokens += d.Seconds() * rate
-		c.at = now
-	}
-	c.tokens = min(c.tokens, rate)
-	return c.tokens
 }
 
 // place puts a client where it belongs: into the round if it may begin one or go
@@ -245,7 +236,7 @@ func (q *Queue) tokens(c *client) float64 {
 func (q *Queue) place(c *client) {
 	first := c.waiting.first()
 	may := first != nil && (first.counted || c.inFlight < q.limits.InFlightPerClient)
-	paid := may && (first.again || q.tokens(c) >= 1)
+	paid := may && (first.again || q.tokens(c) >= token)
 	if c.round != nil && !paid {
 		q.ready.Remove(c.round)
 		c.round = nil
@@ -256,8 +247,7 @@ func (q *Queue) place(c *client) {
 	switch {
 	case c.round != nil, c.starvedAt >= 0, !may:
 	case !paid:
-		// Never before there is a whole token, so that the timer finds one.
-		c.tokenAt = c.at.Add(time.Duration((1-c.tokens)/float64(q.limits.PerSecond)*float64(time.Second)) + time.Microsecond)
+		c.tokenAt = c.at.Add(c.tokens.until(token, q.limits.PerSecond))
 		heap.Push(&q.starved, c)
 	default:
 		c.round = q.ready.PushBack(c)
@@ -278,7 +268,7 @@ func (q *Queue) dispatch() {
 		t.begun = true
 		if !t.again {
 			q.tokens(c)
-			c.tokens--
+			c.tokens -= token
 		}
 		if !t.counted {
 			c.inFlight++
@@ -334,13 +324,18 @@ func (q *Queue) leave(c *client, t *place) {
 	q.count(c, -1)
 }
 
-// drop takes out a place whose owner waits no longer.
-func (q *Queue) drop(c *client, t *place) {
-	if t.at != nil {
-		q.leave(c, t)
-		q.place(c)
-		q.wake()
+// drop takes out a place whose owner waits no longer. Who stood behind it may
+// begin now.
+func (q *Queue) drop(c *client, p *place) {
+	if p.at == nil {
+		return
 	}
+	q.leave(c, p)
+	if p.counted { // at once, else the client lost its place in the round
+		c.inFlight--
+	}
+	q.place(c)
+	q.dispatch()
 }
 
 // refuse takes the newest place of a client from it.
@@ -352,9 +347,8 @@ func (q *Queue) refuse(c *client) {
 
 // take takes a place from who waits in it, for err.
 func (q *Queue) take(c *client, p *place, err error) {
-	q.leave(c, p)
 	p.err = err
-	q.place(c)
+	q.drop(c, p)
 	close(p.done)
 }
 

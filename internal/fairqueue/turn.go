@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/clientkey"
 	"github.com/sslgate/sslgate/internal/work"
@@ -81,12 +82,7 @@ func (q *Queue) wait(ctx context.Context, c *client, p *place) error {
 	case p.begun && ctx.Err() == nil:
 		return nil
 	case p.begun: // both at once
-		q.inFlight--
-		if !p.counted {
-			c.inFlight--
-		}
-		q.place(c)
-		q.dispatch()
+		q.release(c)
 		q.stats.Expired++
 		return ctx.Err()
 	case p.err != nil:
@@ -157,10 +153,6 @@ func (t *Turn) Resume(ctx context.Context) error {
 		t.state = ended
 		q.pay(t.c, t.cost-estimate)
 	}
-	if p.counted {
-		t.c.inFlight--
-		q.place(t.c)
-	}
 	q.dispatch()
 	return err
 }
@@ -181,22 +173,19 @@ func (q *Queue) Charge(addr netip.Addr, u work.Units) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c := q.client(clientkey.Of(addr))
-	room := q.tokens(c) + maxDebt.Seconds()*float64(q.limits.PerSecond)
-	q.pay(c, min(ordinary(u), max(room, 0)))
+	room := q.tokens(c) + q.full()*tokens(maxDebt/time.Second)
+	q.pay(c, min(ordinary(u), max(float64(room)/float64(token), 0)))
 	q.dispatch()
 }
 
-// ordinary is work as a number of ordinary handshakes.
-func ordinary(u work.Units) float64 { return float64(u) / float64(work.Ordinary) }
-
-// pay takes tokens out of a bucket, or gives some back, and puts the client
+// pay takes handshakes out of a bucket, or gives some back, and puts the client
 // where it belongs now.
-func (q *Queue) pay(c *client, tokens float64) {
-	if q.tokens(c); tokens == 0 {
+func (q *Queue) pay(c *client, handshakes float64) {
+	if q.tokens(c); handshakes == 0 {
 		return
 	}
-	q.stats.Work += tokens
-	c.tokens = min(c.tokens-tokens, float64(q.limits.PerSecond))
+	q.stats.Work += handshakes
+	c.tokens = min(max(c.tokens-tokensOf(handshakes), -tokens(maxTokens)), q.full())
 	if c.starvedAt >= 0 { // its time has changed
 		heap.Remove(&q.starved, c.starvedAt)
 	}
