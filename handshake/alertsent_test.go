@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // mangler changes one record of what a client sends behind its hello.
@@ -173,7 +175,7 @@ func TestAlertSentAfterHandshake(t *testing.T) {
 					t.Fatal(err)
 				}
 				go func() {
-					_ = client.SetReadDeadline(time.Now().Add(20 * time.Second))
+					_ = client.SetReadDeadline(testenv.Deadline())
 					_, err := client.Read(make([]byte, 1))
 					done <- err
 				}()

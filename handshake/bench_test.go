@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,7 +75,7 @@ func BenchmarkResume(b *testing.B) {
 }
 
 func serveOnce(engine Engine, c net.Conn, p *ServerParams) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	hello, conn, err := Peek(ctx, c, 0)
 	if err != nil {

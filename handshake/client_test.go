@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -47,17 +48,20 @@ func dialed(t *testing.T, p *ClientParams, config *tls.Config) (s *Session, e *E
 
 func dialedTo(t *testing.T, p *ClientParams, server func(net.Conn) error) (s *Session, e *Error, l *Ledger, serverErr error) {
 	t.Helper()
+	return dialedUnder(testenv.Context(t), t, p, server)
+}
+
+func dialedUnder(ctx context.Context, t *testing.T, p *ClientParams, server func(net.Conn) error) (s *Session, e *Error, l *Ledger, serverErr error) {
+	t.Helper()
 	cc, sc := tcpPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	_ = sc.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = sc.SetDeadline(testenv.Deadline())
 	done := make(chan error, 1)
 	go func() {
 		err := server(sc)
 		_ = sc.Close()
 		done <- err
 	}()
-	_ = cc.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = cc.SetReadDeadline(testenv.Deadline())
 	l = NewLedger(time.Now())
 	s, err := NewStdEngine().Client(ctx, cc, p, nil, l)
 	if err == nil {
@@ -229,31 +233,37 @@ func TestClientIdentity(t *testing.T) {
 
 func TestClientInterrupted(t *testing.T) {
 	for name, tt := range map[string]struct {
-		server func(net.Conn) error
+		server func(net.Conn, *expiring) error
 		want   reason.Code
 	}{
-		"silent": {func(c net.Conn) error { _, err := io.Copy(io.Discard, c); return err }, reason.UpstreamTimeout},
-		"FIN": {func(c net.Conn) error {
+		"silent": {func(c net.Conn, ctx *expiring) error {
+			_, _ = c.Read(make([]byte, 10))
+			close(ctx.over)
+			_, err := io.Copy(io.Discard, c)
+			return err
+		}, reason.UpstreamTimeout},
+		"FIN": {func(c net.Conn, _ *expiring) error {
 			_, _ = c.Read(make([]byte, 4096))
 			return c.Close()
 		}, reason.UpstreamFailed},
-		"RST": {func(c net.Conn) error {
+		"RST": {func(c net.Conn, _ *expiring) error {
 			_, _ = c.Read(make([]byte, 10))
 			_ = c.(*net.TCPConn).SetLinger(0)
 			return c.Close()
 		}, reason.UpstreamFailed},
-		"no TLS": {func(c net.Conn) error {
+		"no TLS": {func(c net.Conn, _ *expiring) error {
 			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 			_, err := io.Copy(io.Discard, c)
 			return err
 		}, reason.UpstreamFailed},
-		"garbage in TLS": {func(c net.Conn) error {
+		"garbage in TLS": {func(c net.Conn, _ *expiring) error {
 			_, _ = c.Write([]byte{recordHandshake, 3, 3, 0, 5, typeServerHello, 0, 0, 1, 9})
 			_, err := io.Copy(io.Discard, c)
 			return err
 		}, reason.UpstreamFailed},
 	} {
-		_, e, _, _ := dialedTo(t, clientParams(), tt.server)
+		ctx := &expiring{t.Context(), make(chan struct{})}
+		_, e, _, _ := dialedUnder(ctx, t, clientParams(), func(c net.Conn) error { return tt.server(c, ctx) })
 		if e == nil || e.Reason != tt.want {
 			t.Errorf("%s: %v", name, e)
 		}

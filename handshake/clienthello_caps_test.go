@@ -6,10 +6,10 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -166,7 +166,7 @@ func TestSecondHelloHasCaps(t *testing.T) {
 	first := inRecords(goodHello().with(extKeyShare, []byte{0, 0}).bytes(), 1<<14)
 	for _, c := range cappedLists {
 		o := handshakeWith(t, serverParams(), nil, func(conn *net.TCPConn) {
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetDeadline(testenv.Deadline())
 			_, _ = conn.Write(first)
 			if n, err := conn.Read(make([]byte, 4096)); n == 0 {
 				t.Errorf("no HelloRetryRequest: %v", err)

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -39,7 +38,7 @@ func TestOpenSSLHellos(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = l.Close() }()
-			if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			if err := l.(*net.TCPListener).SetDeadline(testenv.Deadline()); err != nil {
 				t.Fatal(err)
 			}
 			args := append([]string{"s_client", "-connect", l.Addr().String()}, strings.Fields(c.args)...)

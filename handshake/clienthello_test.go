@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -30,7 +30,7 @@ func recordedHello(t testing.TB, c *tls.Config) []byte {
 		_ = client.Close()
 	}()
 	defer func() { _ = server.Close(); <-done }()
-	_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = server.SetReadDeadline(testenv.Deadline())
 	head := make([]byte, recordHeader)
 	if _, err := io.ReadFull(server, head); err != nil {
 		t.Fatal(err)

@@ -1,21 +1,21 @@
 package handshake
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // session makes a finished handshake and hands out both ends.
 func session(t *testing.T, version uint16) (*Session, *tls.Conn, *net.TCPConn, *Ledger) {
 	t.Helper()
 	cc, sc := tcpPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+	ctx := testenv.Context(t)
 	type result struct {
 		s   *Session
 		err error
@@ -35,8 +35,8 @@ func session(t *testing.T, version uint16) (*Session, *tls.Conn, *net.TCPConn, *
 		t.Fatal(r.err)
 	}
 	r.s.Grant()
-	_ = r.s.Conn.SetDeadline(time.Now().Add(5 * time.Second))
-	_ = tc.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = r.s.Conn.SetDeadline(testenv.Deadline())
+	_ = tc.SetDeadline(testenv.Deadline())
 	return r.s, tc, cc, l
 }
 

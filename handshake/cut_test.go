@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -58,7 +59,7 @@ func TestCutAnywhere(t *testing.T) {
 			}
 			for at, whole := 0, false; !whole; at += step {
 				cc, sc := tcpPair(t)
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 				done := make(chan struct{})
 				go func() {
 					defer close(done)

@@ -1,13 +1,14 @@
 package handshake
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // flooder puts records in front of the client's flight behind the ServerHello.
@@ -130,8 +131,7 @@ func TestFloodsAfterHandshake(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cc, sc := tcpPair(t)
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			defer cancel()
+			ctx := testenv.Context(t)
 			tp := newTap(NewLedger(time.Now()), false)
 			config := clientConfig(tls.VersionTLS13, f.client.TLS())
 			config.KeyLogWriter = tp
@@ -160,7 +160,7 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			}()
 			answered := make(chan int64, 1)
 			go func() { n, _ := io.Copy(io.Discard, cc); answered <- n }()
-			_ = s.Conn.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = s.Conn.SetDeadline(testenv.Deadline())
 			data, err := io.ReadAll(s.Conn)
 			_ = s.Conn.Close()
 			n := <-answered

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -104,7 +105,7 @@ func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *ServerPara
 	s, err := engine.Server(ctx, conn, hello, p, check, l)
 	if err != nil {
 		_ = raw.CloseWrite()
-		_ = raw.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_ = raw.SetReadDeadline(testenv.Deadline())
 		_, _ = io.Copy(io.Discard, raw)
 		return outcome{err: AsError(err), l: l}
 	}
@@ -120,8 +121,7 @@ func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *ServerPara
 func handshakeWith(t *testing.T, p *ServerParams, check CheckPeer, client func(*net.TCPConn)) outcome {
 	t.Helper()
 	cc, sc := tcpPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+	ctx := testenv.Context(t)
 	done := make(chan outcome, 1)
 	go func() { done <- serve(ctx, sc, p, check) }()
 	client(cc)
@@ -133,8 +133,7 @@ func handshakeWith(t *testing.T, p *ServerParams, check CheckPeer, client func(*
 func withEngine(t *testing.T, engine Engine, p *ServerParams, config *tls.Config) (o outcome, err error) {
 	t.Helper()
 	cc, sc := tcpPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+	ctx := testenv.Context(t)
 	done := make(chan outcome, 1)
 	go func() { done <- serveBy(ctx, engine, sc, p, nil) }()
 	err = goClient(config, nil)(cc)

@@ -1,13 +1,14 @@
 package handshake
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // writes counts the writes of a connection.
@@ -46,8 +47,7 @@ func TestTicketsAreHeld(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cc, sc := tcpPair(t)
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
+			ctx := testenv.Context(t)
 			got := make(chan string, 1)
 			config := clientConfig(tls.VersionTLS13, f.client.TLS())
 			config.ClientSessionCache = &told{tls.NewLRUClientSessionCache(1), got}
@@ -71,11 +71,7 @@ func TestTicketsAreHeld(t *testing.T) {
 			if err := c.answer(s); err != nil {
 				t.Fatal(err)
 			}
-			select {
-			case <-got:
-			case <-ctx.Done():
-				t.Fatal("the client has no ticket")
-			}
+			testenv.Receive(t, "the client has a ticket", got)
 			if n := w.count() - before; n != 1 {
 				t.Errorf("%d writes since the handshake, want 1", n)
 			}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
@@ -40,7 +39,7 @@ func withOpenSSL(t *testing.T, p *ServerParams, args ...string) (outcome, string
 		args = append(slices.Clone(args), "-servername", "gateway.test")
 	}
 	cmd := exec.CommandContext(t.Context(), path, append([]string{"s_client", "-quiet", "-connect", l.Addr().String()}, args...)...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = testenv.Patience()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	_ = cmd.Run() // its exit code says little; what it printed and what we saw says all

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -309,7 +310,7 @@ func tcpPair(t testing.TB) (client, server *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	c, err := net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
+	c, err := net.DialTimeout("tcp", l.Addr().String(), testenv.Patience())
 	if err != nil {
 		t.Fatal(err)
 	}

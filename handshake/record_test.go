@@ -2,7 +2,6 @@ package handshake
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // bulk is a finished handshake of the engine, as server or as client, with
@@ -28,8 +29,7 @@ type bulk struct {
 func newBulk(t *testing.T, ours, peers net.Conn, version uint16, server bool) *bulk {
 	t.Helper()
 	b := &bulk{engine: NewStdEngine(), secret: &bytes.Buffer{}}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
+	ctx := testenv.Context(t)
 	if server {
 		cfg := clientConfig(version, fixtures().client.TLS())
 		cfg.KeyLogWriter, cfg.DynamicRecordSizingDisabled = b.secret, true

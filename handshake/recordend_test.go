@@ -9,10 +9,12 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // rawClient writes records of TLS 1.3 that crypto/tls cannot: the keys are taken
@@ -147,13 +149,8 @@ func TestNothingHeldBack(t *testing.T) {
 				_, err := io.ReadFull(b.ours, make([]byte, maxPlaintext+1))
 				done <- err
 			}()
-			select {
-			case err := <-done:
-				if err != nil {
-					t.Fatal(name, err)
-				}
-			case <-time.After(10 * time.Second):
-				t.Fatalf("told %t, %s: Read waits for more than it has", told, name)
+			if err := testenv.Receive(t, fmt.Sprintf("told %t, %s: Read returns what it has", told, name), done); err != nil {
+				t.Fatal(name, err)
 			}
 			_, _ = peers.Write(late)
 			if _, err := io.ReadFull(b.ours, make([]byte, maxPlaintext)); err != nil {
@@ -247,9 +244,7 @@ func TestCloseWhileCorked(t *testing.T) {
 		}
 		wrote := make(chan error, 1)
 		go func() { _, err := b.ours.Write(make([]byte, 1<<20)); wrote <- err }()
-		for mine.out.waiting() < 10_000 {
-			time.Sleep(time.Millisecond)
-		}
+		testenv.Eventually(t, "the Write has filled what the connection holds", func() bool { return mine.out.waiting() >= 10_000 })
 		if b.lent() == 0 {
 			t.Error("the Write is not gathered")
 		}
@@ -258,13 +253,8 @@ func TestCloseWhileCorked(t *testing.T) {
 		} else {
 			_ = mine.Close()
 		}
-		select {
-		case err := <-wrote:
-			if err == nil {
-				t.Error("no error")
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("the Write is stuck")
+		if err := testenv.Receive(t, "the Write that is stuck returns", wrote); err == nil {
+			t.Error("no error")
 		}
 		_ = b.ours.Close()
 		b.wantNothingLent(t)
@@ -283,9 +273,7 @@ func TestCloseWriteBehindWrite(t *testing.T) {
 		const size = 400_000
 		wrote := make(chan error, 2)
 		go func() { _, err := b.ours.Write(make([]byte, size)); wrote <- err }()
-		for mine.out.waiting() < 50_000 {
-			time.Sleep(time.Millisecond)
-		}
+		testenv.Eventually(t, "half of what the connection holds is written", func() bool { return mine.out.waiting() >= 50_000 })
 		go func() { wrote <- b.ours.CloseWrite() }()
 		n, err := io.Copy(io.Discard, b.peer)
 		if n != size || err != nil {

@@ -2,7 +2,6 @@ package handshake
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -201,8 +201,7 @@ func TestNothingBeforeGrant(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, grant := range []bool{true, false} {
 			cc, sc := tcpPair(t)
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
+			ctx := testenv.Context(t)
 			cache := newCounted()
 			config := clientConfig(version, f.client.TLS())
 			config.ClientSessionCache = cache

@@ -1,7 +1,6 @@
 package handshake
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -11,14 +10,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // established is a session on a kernel socket, and the client's end.
 func established(t *testing.T, version uint16) (*sessionConn, *tls.Conn, *net.TCPConn) {
 	t.Helper()
 	cc, sc := tcpPair(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+	ctx := testenv.Context(t)
 	client := tls.Client(cc, clientConfig(version, fixtures().client.TLS()))
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = client.Handshake() })
@@ -56,7 +56,7 @@ func TestEndsMetWhileWaiting(t *testing.T) {
 				if _, err := s.Read(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Fatalf("read past the deadline: %v", err)
 				}
-				_ = s.SetReadDeadline(time.Now().Add(10 * time.Second))
+				_ = s.SetReadDeadline(testenv.Deadline())
 				c.end(client, raw)
 				s.WaitRead()
 				for range 2 {
@@ -83,7 +83,7 @@ func TestWaitingLosesNothing(t *testing.T) {
 		_, _ = client.Write(b)
 		_ = client.CloseWrite()
 	}()
-	_ = s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = s.SetReadDeadline(testenv.Deadline())
 	for at, i := 0, 0; ; i++ {
 		s.WaitRead()
 		s.WaitRead()
