@@ -95,9 +95,9 @@ func AlertOf(c reason.Code) Alert {
 	return AlertNone
 }
 
-// alertTimeout bounds the writing of an alert. Seven bytes fit every send
+// AlertTimeout bounds the writing of an alert. Seven bytes fit every send
 // buffer that still moves, and a peer that stopped reading shall not hold us.
-const alertTimeout = time.Second
+const AlertTimeout = time.Second
 
 // SendAlert writes one plaintext alert record (RFC 8446, section 6): the
 // answer to a ClientHello that is refused before ServerHello. Later it is a
@@ -115,10 +115,10 @@ func SendAlert(conn net.Conn, a Alert, recordVersion uint16) error {
 	if recordVersion < versionSSL30 || recordVersion > versionTLS12 {
 		recordVersion = versionTLS10
 	}
-	if err := conn.SetWriteDeadline(time.Now().Add(alertTimeout)); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(AlertTimeout)); err != nil {
 		return fmt.Errorf("send alert: %w", err)
 	}
-	_, err := conn.Write([]byte{recordAlert, byte(recordVersion >> 8), byte(recordVersion), 0, 2, a.Level(), byte(a)})
+	_, err := conn.Write([]byte{RecordAlert, byte(recordVersion >> 8), byte(recordVersion), 0, 2, a.Level(), byte(a)})
 	if errDeadline := conn.SetWriteDeadline(time.Time{}); err == nil {
 		err = errDeadline
 	}

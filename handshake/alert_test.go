@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // A real client reads the alert that was sent in plaintext.
@@ -22,7 +24,7 @@ func TestSendAlertToClient(t *testing.T) {
 	} {
 		for name, c := range clientConfigs() {
 			t.Run(alert.String()+" to "+name, func(t *testing.T) {
-				client, server := tcpPair(t)
+				client, server := testenv.TCPPair(t)
 				result := make(chan error, 1)
 				go func() { result <- tls.Client(client, c).Handshake() }()
 				h, conn, err := Peek(t.Context(), server, 0)
@@ -72,7 +74,7 @@ func TestSendAlertEnds(t *testing.T) {
 		start := time.Now()
 		if err := SendAlert(server, AlertAccessDenied, 0); err == nil {
 			t.Error("no error where nobody reads")
-		} else if took := time.Since(start); took != alertTimeout {
+		} else if took := time.Since(start); took != AlertTimeout {
 			t.Errorf("took %v", took)
 		}
 		_, _ = client.Close(), server.Close()

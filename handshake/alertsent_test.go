@@ -32,8 +32,8 @@ func (c *mangler) Read(b []byte) (int, error) {
 
 func (c *mangler) Write(b []byte) (int, error) {
 	var out []byte
-	for rest := b; len(rest) >= recordHeader; {
-		n := recordHeader + recordLen(rest)
+	for rest := b; len(rest) >= RecordHeader; {
+		n := RecordHeader + RecordLen(rest)
 		rec := bytes.Clone(rest[:n])
 		switch {
 		case !c.first:
@@ -55,12 +55,12 @@ func (c *mangler) Write(b []byte) (int, error) {
 func TestAlertSentIsTold(t *testing.T) {
 	f := fixtures()
 	last := func(rec []byte) []byte { rec[len(rec)-1] ^= 1; return rec }
-	notSealed := func(rec []byte) bool { return rec[0] != recordAppData }
-	notPlain := func(rec []byte) bool { return rec[0] != recordHandshake }
+	notSealed := func(rec []byte) bool { return rec[0] != RecordAppData }
+	notPlain := func(rec []byte) bool { return rec[0] != RecordHandshake }
 	sealed12 := false // set by the ChangeCipherSpec
 	behindCCS := func(rec []byte) bool {
 		was := sealed12
-		sealed12 = sealed12 || rec[0] == recordCCS
+		sealed12 = sealed12 || rec[0] == RecordCCS
 		return !was
 	}
 	announces := func(typ uint8, n int) func([]byte) []byte {
@@ -77,16 +77,16 @@ func TestAlertSentIsTold(t *testing.T) {
 		want    Alert
 	}{
 		{"1.3 bad record MAC", tls.VersionTLS13, notSealed, last, AlertBadRecordMAC},
-		{"1.3 a sealed record that is too short", tls.VersionTLS13, notSealed, func([]byte) []byte { return []byte{recordAppData, 3, 3, 0, 1, 0} }, AlertBadRecordMAC},
+		{"1.3 a sealed record that is too short", tls.VersionTLS13, notSealed, func([]byte) []byte { return []byte{RecordAppData, 3, 3, 0, 1, 0} }, AlertBadRecordMAC},
 		{"1.3 a record too long", tls.VersionTLS13, notSealed, func(rec []byte) []byte { rec[3], rec[4] = 0xff, 0xff; return rec }, AlertRecordOverflow},
 		{"1.3 of no known type", tls.VersionTLS13, notSealed, func(rec []byte) []byte { rec[0] = 99; return rec }, AlertBadRecordMAC},
-		{"1.2 a Certificate too long", tls.VersionTLS12, notPlain, announces(typeCertificate, maxCertMessage+1), AlertInternalError},
-		{"1.2 a key exchange too long", tls.VersionTLS12, notPlain, announces(typeClientKeyExchange, maxMessage+1), AlertInternalError},
+		{"1.2 a Certificate too long", tls.VersionTLS12, notPlain, announces(TypeCertificate, maxCertMessage+1), AlertInternalError},
+		{"1.2 a key exchange too long", tls.VersionTLS12, notPlain, announces(TypeClientKeyExchange, maxMessage+1), AlertInternalError},
 		{"1.2 a record too long", tls.VersionTLS12, notPlain, func(rec []byte) []byte { rec[3], rec[4] = 0xff, 0xff; return rec }, AlertRecordOverflow},
 		{"1.2 of no known type", tls.VersionTLS12, notPlain, func(rec []byte) []byte { rec[0] = 99; return rec }, AlertUnexpectedMessage},
-		{"1.2 data in the clear", tls.VersionTLS12, notPlain, func(rec []byte) []byte { rec[0] = recordAppData; return rec }, AlertUnexpectedMessage},
+		{"1.2 data in the clear", tls.VersionTLS12, notPlain, func(rec []byte) []byte { rec[0] = RecordAppData; return rec }, AlertUnexpectedMessage},
 		{"1.2 bad record MAC", tls.VersionTLS12, behindCCS, last, AlertBadRecordMAC},
-		{"1.2 data in place of the Finished", tls.VersionTLS12, behindCCS, func(rec []byte) []byte { rec[0] = recordAppData; return rec }, AlertBadRecordMAC},
+		{"1.2 data in place of the Finished", tls.VersionTLS12, behindCCS, func(rec []byte) []byte { rec[0] = RecordAppData; return rec }, AlertBadRecordMAC},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sealed12 = false
@@ -127,7 +127,7 @@ func TestAlertSentIsToldWhenResumed(t *testing.T) {
 	o := handshakeWith(t, p, nil, func(conn *net.TCPConn) {
 		tc := tls.Client(&mangler{
 			TCPConn: conn,
-			skip:    func(rec []byte) bool { was := ccs; ccs = ccs || rec[0] == recordCCS; return !was },
+			skip:    func(rec []byte) bool { was := ccs; ccs = ccs || rec[0] == RecordCCS; return !was },
 			change:  func(rec []byte) []byte { rec[len(rec)-1] ^= 1; return rec },
 		}, config)
 		if err = tc.Handshake(); err == nil {
@@ -155,7 +155,7 @@ func TestAlertSentAfterHandshake(t *testing.T) {
 		} {
 			t.Run(VersionName(version)+" "+name, func(t *testing.T) {
 				o := outcome{}
-				cc, sc := tcpPair(t)
+				cc, sc := testenv.TCPPair(t)
 				m := &mangler{TCPConn: cc, first: true, done: true, skip: func([]byte) bool { return false }, change: c.change}
 				client := tls.Client(m, clientConfig(version, f.client.TLS()))
 				done := make(chan error, 1)

@@ -48,8 +48,8 @@ func (t *tap) rewrite(dir int, b []byte, back uint64) []byte {
 	if t.wanted == AlertNone && back == 0 && !t.stopped && t.shown == nil {
 		return b
 	}
-	for off := 0; len(b)-off >= recordHeader; {
-		n := recordHeader + recordLen(b[off:])
+	for off := 0; len(b)-off >= RecordHeader; {
+		n := RecordHeader + RecordLen(b[off:])
 		if n > len(b)-off {
 			break
 		}
@@ -69,12 +69,12 @@ func (t *tap) rewrite(dir int, b []byte, back uint64) []byte {
 // otherAlert makes the record that replaces rec, if rec is an alert that can be
 // replaced.
 func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
-	body := rec[recordHeader:]
-	if rec[0] == recordAlert && len(body) == 2 {
+	body := rec[RecordHeader:]
+	if rec[0] == RecordAlert && len(body) == 2 {
 		alert := t.leaves(Alert(body[1]))
-		return append(append([]byte{}, rec[:recordHeader]...), alert.Level(), byte(alert)), true
+		return append(append([]byte{}, rec[:RecordHeader]...), alert.Level(), byte(alert)), true
 	}
-	if rec[0] != recordAppData || len(body) != alertRecord13 || t.seen.version < tls.VersionTLS13 {
+	if rec[0] != RecordAppData || len(body) != alertRecord13 || t.seen.version < tls.VersionTLS13 {
 		return nil, false
 	}
 	// The newest keys first; a trial with other keys or another number fails
@@ -87,12 +87,12 @@ func (t *tap) otherAlert(dir int, rec []byte, back uint64) ([]byte, bool) {
 		for seq := range uint64(maxAlertSeq) {
 			o.seq = seq
 			if content, typ, ok := o.open(body); ok {
-				if typ != recordAlert || len(content) != 2 || seq < back {
+				if typ != RecordAlert || len(content) != 2 || seq < back {
 					return nil, false
 				}
 				alert := t.leaves(Alert(content[1]))
 				o.seq = seq - back
-				return o.seal(recordAlert, []byte{alert.Level(), byte(alert)}), true
+				return o.seal(RecordAlert, []byte{alert.Level(), byte(alert)}), true
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (t *tap) unreadable() bool {
 		}
 		if bad != nil {
 			t.seen.badKey = bad.Key
-			name := Shortened(bad.Subject, maxNameLength)
+			name := Shortened(bad.Subject, MaxNameLength)
 			t.seen.badCertificate = fmt.Sprintf("certificate %d of %d, \"%s\", serial %s: %s", i+1, len(t.shown), name, cmp.Or(bad.Serial, "unreadable"), bad.Why)
 			return true
 		}
@@ -157,7 +157,7 @@ func (t *tap) ownAlert(dir int, a Alert) []byte {
 		if d.ccs {
 			return nil // encrypted under keys that crypto/tls alone has
 		}
-		return append([]byte{recordAlert, 3, 3, 0, 2}, alert...)
+		return append([]byte{RecordAlert, 3, 3, 0, 2}, alert...)
 	}
 	o := d.opener
 	if o == nil {
@@ -170,14 +170,14 @@ func (t *tap) ownAlert(dir int, a Alert) []byte {
 		}
 	}
 	next := *o // the tap itself reads the record again when it goes by
-	return next.seal(recordAlert, alert)
+	return next.seal(RecordAlert, alert)
 }
 
 // seal makes the next record with a content that needs no padding.
 func (o *opener) seal(typ uint8, content []byte) []byte {
 	n := len(content) + 1 + o.aead.Overhead()
-	out := []byte{recordAppData, 3, 3, byte(n >> 8), byte(n)}
-	return o.aead.Seal(out, o.nonce(), append(append([]byte{}, content...), typ), out[:recordHeader:recordHeader])
+	out := []byte{RecordAppData, 3, 3, byte(n >> 8), byte(n)}
+	return o.aead.Seal(out, o.nonce(), append(append([]byte{}, content...), typ), out[:RecordHeader:RecordHeader])
 }
 
 // sendOwn sends an alert in crypto/tls's place, after its connection was given
@@ -192,7 +192,7 @@ func (c *tapConn) sendOwn(a Alert) bool {
 	if record == nil {
 		return false
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(alertTimeout)) // where it fails, the write does too
+	_ = c.SetWriteDeadline(time.Now().Add(AlertTimeout)) // where it fails, the write does too
 	_, err := c.Write(record)
 	_ = c.SetWriteDeadline(time.Time{})
 	return err == nil

@@ -103,11 +103,11 @@ func (r *recorder) sealedRecords(t *testing.T, suite uint16) (nonces []string, l
 	for line := range bytes.Lines(r.keys.Bytes()) {
 		_, _ = k.Write(line)
 	}
-	for b := r.in.Bytes(); len(b) >= recordHeader; b = b[recordHeader+recordLen(b):] {
-		if b[0] != recordAppData {
+	for b := r.in.Bytes(); len(b) >= RecordHeader; b = b[RecordHeader+RecordLen(b):] {
+		if b[0] != RecordAppData {
 			continue
 		}
-		body, found := b[recordHeader:recordHeader+recordLen(b)], 0
+		body, found := b[RecordHeader:RecordHeader+RecordLen(b)], 0
 		for epoch, secret := range k.secrets[toClient] {
 			o := newOpener(suite, secret)
 			for seq := range uint64(32) {
@@ -161,7 +161,7 @@ func TestNonceOnce(t *testing.T) {
 				t.Errorf("%s: nonces %s", name, strings.Join(nonces, "; "))
 			}
 		}
-		if last != recordAlert || o.l.AlertSent() != tt.want {
+		if last != RecordAlert || o.l.AlertSent() != tt.want {
 			t.Errorf("%s: last record of type %d, client %v, server %v, sent %s", name, last, err, o.err, o.l.AlertSent())
 		}
 		if tt.want != AlertNone && alertSeen(t, err) != tt.want {
@@ -202,22 +202,22 @@ func TestExactAlertsOpenSSL(t *testing.T) {
 // What is no alert of crypto/tls's is left as it is.
 func TestRewriteLeavesTheRest(t *testing.T) {
 	tp := newTap(NewLedger(time.Now()), true)
-	plain := []byte{recordAlert, 3, 3, 0, 2, 2, 42}
+	plain := []byte{RecordAlert, 3, 3, 0, 2, 2, 42}
 	if got := tp.rewrite(toClient, plain, 0); !bytes.Equal(got, plain) {
 		t.Errorf("nothing wanted: % x", got)
 	}
 	tp.want(AlertUnknownCA)
-	other := []byte{recordHandshake, 3, 3, 0, 2, 2, 42, recordAppData, 3, 3, 0, 1, 0}
+	other := []byte{RecordHandshake, 3, 3, 0, 2, 2, 42, RecordAppData, 3, 3, 0, 1, 0}
 	if got := tp.rewrite(toClient, other, 0); !bytes.Equal(got, other) {
 		t.Errorf("no alert: % x", got)
 	}
-	cutShort := []byte{recordAlert, 3, 3, 0}
+	cutShort := []byte{RecordAlert, 3, 3, 0}
 	if got := tp.rewrite(toClient, cutShort, 0); !bytes.Equal(got, cutShort) {
 		t.Errorf("part of a record: % x", got)
 	}
 	both := append(slices.Clone(other), plain...)
 	got := tp.rewrite(toClient, both, 0)
-	if want := append(slices.Clone(other), recordAlert, 3, 3, 0, 2, 2, 48); !bytes.Equal(got, want) {
+	if want := append(slices.Clone(other), RecordAlert, 3, 3, 0, 2, 2, 48); !bytes.Equal(got, want) {
 		t.Errorf("after others: % x", got)
 	}
 	if got := tp.rewrite(toClient, plain, 0); !bytes.Equal(got, plain) {

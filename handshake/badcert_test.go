@@ -165,7 +165,7 @@ func TestMalformedCertificateMessage(t *testing.T) {
 			if version == tls.VersionTLS13 {
 				body = c.body13
 			}
-			msg := append([]byte{typeCertificate, 0, 0, byte(len(body))}, body...)
+			msg := append([]byte{TypeCertificate, 0, 0, byte(len(body))}, body...)
 			if strings.HasSuffix(name, "in one record with more") {
 				msg = append(msg, 20, 0, 0, 1, 0) // Finished
 				if version < tls.VersionTLS13 {
@@ -176,12 +176,12 @@ func TestMalformedCertificateMessage(t *testing.T) {
 			config := clientConfig(version, f.client.TLS())
 			config.KeyLogWriter = keys
 			m := &mangler{
-				keys: keys, skip: func(rec []byte) bool { return rec[0] != recordHandshake && rec[0] != recordAppData },
+				keys: keys, skip: func(rec []byte) bool { return rec[0] != RecordHandshake && rec[0] != RecordAppData },
 				change: func([]byte) []byte {
 					if version == tls.VersionTLS13 {
-						return newOpener(keys.seen.suite, keys.secrets[toServer][0]).seal(recordHandshake, msg)
+						return newOpener(keys.seen.suite, keys.secrets[toServer][0]).seal(RecordHandshake, msg)
 					}
-					return append([]byte{recordHandshake, 3, 3, 0, byte(len(msg))}, msg...)
+					return append([]byte{RecordHandshake, 3, 3, 0, byte(len(msg))}, msg...)
 				},
 			}
 			var err error
@@ -206,7 +206,7 @@ func TestMalformedCertificateMessage(t *testing.T) {
 				t.Errorf("%s %s: the client saw %s, ledger %s, want %s", VersionName(version), name, got, o.l.AlertSent(), want)
 			}
 			for _, e := range o.l.Entries() {
-				if e.Message == msgCertificate && e.From == SidePeer && strings.Contains(e.Facts, "no certificate") != (c.code == reason.NoCertificate) {
+				if e.Message == MsgCertificate && e.From == SidePeer && strings.Contains(e.Facts, "no certificate") != (c.code == reason.NoCertificate) {
 					t.Errorf("%s %s: drawn as %q", VersionName(version), name, e.Facts)
 				}
 			}

@@ -41,7 +41,7 @@ func TestHostileDestinations(t *testing.T) {
 	hello := func(random [32]byte, suite uint16, exts ...byte) []byte {
 		b := append([]byte{3, 3}, random[:]...)
 		b = append(b, 0, byte(suite>>8), byte(suite), 0, byte(len(exts)>>8), byte(len(exts)))
-		return record(recordHandshake, message(typeServerHello, append(b, exts...)...)...)
+		return record(RecordHandshake, message(TypeServerHello, append(b, exts...)...)...)
 	}
 	v13 := []byte{0, 43, 0, 2, 3, 4}
 	retry := hello(sha256.Sum256([]byte("HelloRetryRequest")), tls.TLS_AES_128_GCM_SHA256, append(bytes.Clone(v13), 0, 51, 0, 2, 0, 23)...)
@@ -50,7 +50,7 @@ func TestHostileDestinations(t *testing.T) {
 		e := append(bytes.Clone(v13), 0, 51, 0, byte(4+len(key)), byte(group>>8), byte(group), 0, byte(len(key)))
 		return hello([32]byte{1}, tls.TLS_AES_128_GCM_SHA256, append(e, key...)...)
 	}
-	full := func(typ byte) []byte { return record(typ, make([]byte, maxPlaintext)...) }
+	full := func(typ byte) []byte { return record(typ, make([]byte, MaxPlaintext)...) }
 	const endless = 1 << 20
 	for name, c := range map[string]struct {
 		first  []byte
@@ -60,26 +60,26 @@ func TestHostileDestinations(t *testing.T) {
 	}{
 		"closes at once":                   {},
 		"garbage":                          {repeat: bytes.Repeat([]byte{0xa5}, 1000), n: endless},
-		"ChangeCipherSpec without end":     {repeat: record(recordCCS, 1), n: endless},
-		"warnings without end":             {repeat: record(recordAlert, 1, byte(AlertUserCanceled)), n: endless},
-		"warnings behind its hello":        {first: plain12, repeat: record(recordAlert, 1, byte(AlertUserCanceled)), n: endless},
-		"empty records":                    {first: plain12, repeat: record(recordHandshake), n: endless},
+		"ChangeCipherSpec without end":     {repeat: record(RecordCCS, 1), n: endless},
+		"warnings without end":             {repeat: record(RecordAlert, 1, byte(AlertUserCanceled)), n: endless},
+		"warnings behind its hello":        {first: plain12, repeat: record(RecordAlert, 1, byte(AlertUserCanceled)), n: endless},
+		"empty records":                    {first: plain12, repeat: record(RecordHandshake), n: endless},
 		"HelloRetryRequests without end":   {repeat: retry, n: endless},
 		"hellos without end":               {repeat: plain12, n: endless},
-		"a hello of 16 MB":                 {first: record(recordHandshake, typeServerHello, 0xff, 0xff, 0xff), repeat: full(recordHandshake), n: endless},
-		"a Certificate of 16 MB":           {first: append(bytes.Clone(plain12), record(recordHandshake, typeCertificate, 0xff, 0xff, 0xff)...), repeat: full(recordHandshake), n: endless},
-		"a CertificateRequest of 16 MB":    {first: append(bytes.Clone(plain12), record(recordHandshake, typeCertificateRequest, 0xff, 0xff, 0xff)...), repeat: full(recordHandshake), n: endless},
+		"a hello of 16 MB":                 {first: record(RecordHandshake, TypeServerHello, 0xff, 0xff, 0xff), repeat: full(RecordHandshake), n: endless},
+		"a Certificate of 16 MB":           {first: append(bytes.Clone(plain12), record(RecordHandshake, TypeCertificate, 0xff, 0xff, 0xff)...), repeat: full(RecordHandshake), n: endless},
+		"a CertificateRequest of 16 MB":    {first: append(bytes.Clone(plain12), record(RecordHandshake, TypeCertificateRequest, 0xff, 0xff, 0xff)...), repeat: full(RecordHandshake), n: endless},
 		"a key share that is no point":     {first: share(uint16(tls.CurveP256), bytes.Repeat([]byte{4}, 65)...)},
 		"a key share of zeros":             {first: share(uint16(tls.X25519), make([]byte, 32)...)},
 		"a key share of a group not asked": {first: share(uint16(tls.CurveP521), make([]byte, 133)...)},
-		"an encrypted flight of garbage":   {first: share(uint16(tls.X25519), bytes.Repeat([]byte{9}, 32)...), repeat: full(recordAppData), n: endless},
-		"a fatal alert":                    {first: record(recordAlert, 2, byte(AlertInternalError))},
-		"a byte now and then":              {first: []byte{recordHandshake, 3, 3, 0x3e, 0x80}, repeat: []byte{typeServerHello}, n: endless, drip: 20 * time.Millisecond},
+		"an encrypted flight of garbage":   {first: share(uint16(tls.X25519), bytes.Repeat([]byte{9}, 32)...), repeat: full(RecordAppData), n: endless},
+		"a fatal alert":                    {first: record(RecordAlert, 2, byte(AlertInternalError))},
+		"a byte now and then":              {first: []byte{RecordHandshake, 3, 3, 0x3e, 0x80}, repeat: []byte{TypeServerHello}, n: endless, drip: 20 * time.Millisecond},
 		"an unknown CipherSuite":           {first: hello([32]byte{1}, 0x1301)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cc, sc := tcpPair(t)
+			cc, sc := testenv.TCPPair(t)
 			within := testenv.Patience()
 			if c.drip > 0 {
 				within = time.Second // the deadline alone ends it
@@ -123,17 +123,17 @@ func TestHostileDestinations(t *testing.T) {
 // Behind its handshake too: tickets, KeyUpdates and certificate requests without
 // end, and without data between them, end the flow; nothing of them is kept.
 func TestHostileDestinationsAfterHandshake(t *testing.T) {
-	ticket := append([]byte{typeNewSessionTicket, 0, 0x3e, 0x8d, 0, 0, 14, 16, 1, 2, 3, 4, 0, 0x3e, 0x80}, make([]byte, 16000)...)
+	ticket := append([]byte{TypeNewSessionTicket, 0, 0x3e, 0x8d, 0, 0, 14, 16, 1, 2, 3, 4, 0, 0x3e, 0x80}, make([]byte, 16000)...)
 	ticket = append(ticket, 0, 0)
 	for name, content := range map[string][]byte{
 		"tickets":               ticket,
-		"KeyUpdate":             {typeKeyUpdate, 0, 0, 1, 0}, // only the first fits its key
-		"CertificateRequest":    {typeCertificateRequest, 0, 0, 3, 0, 0, 0},
+		"KeyUpdate":             {TypeKeyUpdate, 0, 0, 1, 0}, // only the first fits its key
+		"CertificateRequest":    {TypeCertificateRequest, 0, 0, 3, 0, 0, 0},
 		"HelloRequest":          {0, 0, 0, 0},
 		"a message nobody uses": {99, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cc, sc := tcpPair(t)
+			cc, sc := testenv.TCPPair(t)
 			ctx := testenv.Context(t)
 			keys := newTap(NewLedger(time.Now()), true)
 			config := serverConfig(tls.VersionTLS13, fixtures().gateway)
@@ -150,7 +150,7 @@ func TestHostileDestinationsAfterHandshake(t *testing.T) {
 				}
 				o := newOpener(server.ConnectionState().CipherSuite, keys.secrets[toClient][1])
 				for range 5000 {
-					if _, err := sc.Write(o.seal(recordHandshake, content)); err != nil {
+					if _, err := sc.Write(o.seal(RecordHandshake, content)); err != nil {
 						return
 					}
 				}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
@@ -14,10 +15,10 @@ type inBytes struct{ *net.TCPConn }
 
 func (c inBytes) Write(b []byte) (int, error) {
 	var out []byte
-	for rest := b; len(rest) >= recordHeader; {
-		n := recordHeader + recordLen(rest)
-		if rest[0] == recordHandshake {
-			out = append(out, inRecords(rest[recordHeader:n], 1)...)
+	for rest := b; len(rest) >= RecordHeader; {
+		n := RecordHeader + RecordLen(rest)
+		if rest[0] == RecordHandshake {
+			out = append(out, inRecords(rest[RecordHeader:n], 1)...)
 		} else {
 			out = append(out, rest[:n]...)
 		}
@@ -67,7 +68,7 @@ func BenchmarkByteByByte(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				client, server := tcpPair(b)
+				client, server := testenv.TCPPair(b)
 				done := make(chan error, 1)
 				go func() { done <- tls.Client(wrap(client), largeHello(15000)).Handshake() }()
 				if err := serveOnce(engine, server, serverParams()); err != nil {

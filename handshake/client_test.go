@@ -53,7 +53,7 @@ func dialedTo(t *testing.T, p *ClientParams, server func(net.Conn) error) (s *Se
 
 func dialedUnder(ctx context.Context, t *testing.T, p *ClientParams, server func(net.Conn) error) (s *Session, e *Error, l *Ledger, serverErr error) {
 	t.Helper()
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	_ = sc.SetDeadline(testenv.Deadline())
 	done := make(chan error, 1)
 	go func() {
@@ -257,7 +257,7 @@ func TestClientInterrupted(t *testing.T) {
 			return err
 		}, reason.UpstreamFailed},
 		"garbage in TLS": {func(c net.Conn, _ *expiring) error {
-			_, _ = c.Write([]byte{recordHandshake, 3, 3, 0, 5, typeServerHello, 0, 0, 1, 9})
+			_, _ = c.Write([]byte{RecordHandshake, 3, 3, 0, 5, TypeServerHello, 0, 0, 1, 9})
 			_, err := io.Copy(io.Discard, c)
 			return err
 		}, reason.UpstreamFailed},

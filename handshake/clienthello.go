@@ -113,7 +113,7 @@ func parseClientHello(msg []byte) (*ClientHello, *Error) {
 	if !s.ReadUint8(&typ) {
 		return nil, malformed(AlertDecodeError, "empty message")
 	}
-	if typ != typeClientHello {
+	if typ != TypeClientHello {
 		return nil, malformed(AlertUnexpectedMessage, "handshake message of type %d instead of ClientHello", typ)
 	}
 	if !s.ReadUint24LengthPrefixed(&body) || !s.Empty() {
@@ -247,7 +247,7 @@ func (h *ClientHello) checkCompression() *Error {
 // that were parsed. The fields that are decoded from extensions are not used.
 func (h *ClientHello) Marshal() []byte {
 	b := make([]byte, 4, len(h.Raw)+4)
-	b[0] = typeClientHello
+	b[0] = TypeClientHello
 	b = binary.BigEndian.AppendUint16(b, h.LegacyVersion)
 	b = append(b, h.Random[:]...)
 	b = append(b, byte(len(h.SessionID)))

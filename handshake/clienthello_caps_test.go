@@ -172,7 +172,7 @@ func TestSecondHelloHasCaps(t *testing.T) {
 				t.Errorf("no HelloRetryRequest: %v", err)
 			}
 			second := inRecords(c.make(c.most).bytes(), 1<<14)
-			for i := 0; i < len(second); i += recordHeader + recordLen(second[i:]) {
+			for i := 0; i < len(second); i += RecordHeader + RecordLen(second[i:]) {
 				second[i+1], second[i+2] = 3, 3 // the version is agreed on by now
 			}
 			_, _ = conn.Write(second)

@@ -15,7 +15,7 @@ import (
 func seedHellos(f *testing.F) [][]byte {
 	var out [][]byte
 	for _, c := range clientConfigs() {
-		out = append(out, recordedHello(f, c)[recordHeader:])
+		out = append(out, recordedHello(f, c)[RecordHeader:])
 	}
 	return append(out,
 		goodHello().bytes(), hello12().bytes(),
@@ -106,7 +106,7 @@ var errSeen = errors.New("seen")
 func readByCryptoTLS(msg []byte) (*tls.ClientHelloInfo, error) {
 	var info *tls.ClientHelloInfo
 	//nolint:gosec // it ends in the callback, whatever the version
-	srv := tls.Server(&scriptedConn{in: inRecords(msg, maxPlaintext)}, &tls.Config{
+	srv := tls.Server(&scriptedConn{in: inRecords(msg, MaxPlaintext)}, &tls.Config{
 		GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
 			info = i
 			return nil, errSeen
@@ -122,7 +122,7 @@ func readByCryptoTLS(msg []byte) (*tls.ClientHelloInfo, error) {
 func inRecords(msg []byte, size int) []byte {
 	var out []byte
 	for chunk := range slices.Chunk(msg, size) {
-		out = append(out, recordHandshake, 3, 1)
+		out = append(out, RecordHandshake, 3, 1)
 		out = binary.BigEndian.AppendUint16(out, uint16(len(chunk)))
 		out = append(out, chunk...)
 	}

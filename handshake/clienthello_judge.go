@@ -122,7 +122,7 @@ func (h *ClientHello) Summary() string {
 	n := len(slices.DeleteFunc(slices.Clone(h.CipherSuites), known))
 	parts := []string{
 		"TLS " + listed(h.SupportedVersions, func(v uint16) string { return strings.TrimPrefix(VersionName(v), "TLS ") }),
-		plural(n, "CipherSuite"),
+		Plural(n, "CipherSuite"),
 	}
 	if shares := slices.DeleteFunc(slices.Clone(h.KeyShares), isGREASE); len(shares) > 0 {
 		parts = append(parts, listed(shares, GroupName)+" share")

@@ -115,7 +115,7 @@ func TestAcceptableIsWhatCryptoTLSFinds(t *testing.T) {
 				//nolint:gosec // clients of every kind
 				client := &tls.Config{RootCAs: f.ca.Pool(), ServerName: "gateway.test", MinVersion: v[0], MaxVersion: v[1], CipherSuites: s, CurvePreferences: curves(g)}
 				in := recordedHello(t, client)
-				h, err := ParseClientHello(in[recordHeader:])
+				h, err := ParseClientHello(in[RecordHeader:])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -132,9 +132,9 @@ func TestAcceptableIsWhatCryptoTLSFinds(t *testing.T) {
 					switch {
 					case len(answer) == 0:
 						t.Fatal("crypto/tls does not answer")
-					case answer[0] == recordHandshake && e != nil:
+					case answer[0] == RecordHandshake && e != nil:
 						t.Errorf("%s is refused, crypto/tls takes it: %v", describe(h, p), e)
-					case answer[0] == recordAlert && e == nil:
+					case answer[0] == RecordAlert && e == nil:
 						t.Errorf("%s passes, crypto/tls answers %v", describe(h, p), Alert(answer[6]))
 					case e == nil:
 						yes++

@@ -31,11 +31,11 @@ func recordedHello(t testing.TB, c *tls.Config) []byte {
 	}()
 	defer func() { _ = server.Close(); <-done }()
 	_ = server.SetReadDeadline(testenv.Deadline())
-	head := make([]byte, recordHeader)
+	head := make([]byte, RecordHeader)
 	if _, err := io.ReadFull(server, head); err != nil {
 		t.Fatal(err)
 	}
-	body := make([]byte, recordLen(head))
+	body := make([]byte, RecordLen(head))
 	if _, err := io.ReadFull(server, body); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func pskData(identities, binders int) []byte {
 func TestParseRealHellos(t *testing.T) {
 	for name, c := range clientConfigs() {
 		t.Run(name, func(t *testing.T) {
-			msg := recordedHello(t, c)[recordHeader:]
+			msg := recordedHello(t, c)[RecordHeader:]
 			h, err := ParseClientHello(msg)
 			if err != nil {
 				t.Fatal(err)

@@ -130,7 +130,7 @@ func (c *sessionConn) word(err error) error {
 
 // Write sends more than one record's worth in pieces of many records.
 func (c *sessionConn) Write(b []byte) (int, error) {
-	if len(b) <= maxPlaintext {
+	if len(b) <= MaxPlaintext {
 		return c.Conn.Write(b)
 	}
 	c.writeMu.Lock()

@@ -14,7 +14,7 @@ import (
 // session makes a finished handshake and hands out both ends.
 func session(t *testing.T, version uint16) (*Session, *tls.Conn, *net.TCPConn, *Ledger) {
 	t.Helper()
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	ctx := testenv.Context(t)
 	type result struct {
 		s   *Session
@@ -55,7 +55,7 @@ func TestReadEnds(t *testing.T) {
 			}, io.EOF},
 			"FIN": {func(_ *tls.Conn, raw *net.TCPConn) { _ = raw.CloseWrite() }, ErrNoCloseNotify},
 			"FIN in a record": {func(_ *tls.Conn, raw *net.TCPConn) {
-				_, _ = raw.Write([]byte{recordAppData, 3, 3, 0, 100, 1, 2, 3})
+				_, _ = raw.Write([]byte{RecordAppData, 3, 3, 0, 100, 1, 2, 3})
 				_ = raw.CloseWrite()
 			}, ErrTruncated},
 		} {
@@ -100,9 +100,9 @@ func (c *eofWithData) Read(b []byte) (int, error) {
 // A connection below that returns its last data together with io.EOF does not
 // turn a close_notify into a truncation.
 func TestEOFWithData(t *testing.T) {
-	c := &tapConn{Conn: &eofWithData{data: []byte{recordAppData, 3, 3, 0, 3, 1, 2, 3}}, tap: newTap(NewLedger(time.Now()), true)}
+	c := &tapConn{Conn: &eofWithData{data: []byte{RecordAppData, 3, 3, 0, 3, 1, 2, 3}}, tap: newTap(NewLedger(time.Now()), true)}
 	c.detach(false)
-	for _, want := range []int{recordHeader, 3} {
+	for _, want := range []int{RecordHeader, 3} {
 		if n, err := c.Read(make([]byte, 10)); n != want || err != nil || c.eof.Load() {
 			t.Fatalf("read: %d, %v, eof %v", n, err, c.eof.Load())
 		}
@@ -142,7 +142,7 @@ func TestAlertAfterHandshake(t *testing.T) {
 	for _, version := range bothVersions {
 		s, tc, _, l := session(t, version)
 		// A record that does not decrypt: the client answers bad_record_mac.
-		junk := append([]byte{recordAppData, 3, 3, 0, 64}, make([]byte, 64)...)
+		junk := append([]byte{RecordAppData, 3, 3, 0, 64}, make([]byte, 64)...)
 		if _, err := s.Conn.(*sessionConn).NetConn().Write(junk); err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestAlertAfterHandshake(t *testing.T) {
 		}
 		alerts := 0
 		for _, e := range l.Entries() {
-			if e.Message == msgAlert {
+			if e.Message == MsgAlert {
 				alerts++
 			}
 		}

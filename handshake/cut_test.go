@@ -58,7 +58,7 @@ func TestCutAnywhere(t *testing.T) {
 				}
 			}
 			for at, whole := 0, false; !whole; at += step {
-				cc, sc := tcpPair(t)
+				cc, sc := testenv.TCPPair(t)
 				ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 				done := make(chan struct{})
 				go func() {

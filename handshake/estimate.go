@@ -26,7 +26,7 @@ const (
 func (h *ClientHello) Compact() *ClientHello {
 	c := *h
 	c.Raw = nil
-	c.SNISent = strings.Clone(h.SNISent[:min(len(h.SNISent), maxNameLength)]) // up to 64 KiB; none usable is longer
+	c.SNISent = strings.Clone(h.SNISent[:min(len(h.SNISent), MaxNameLength)]) // up to 64 KiB; none usable is longer
 	c.SessionID = slices.Clone(h.SessionID)
 	c.CompressionMethods = slices.Clone(h.CompressionMethods)
 	c.PointFormats = slices.Clone(h.PointFormats)

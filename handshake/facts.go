@@ -21,10 +21,10 @@ func (s *State) Agreed() string {
 
 // Describe names the leaf and the authority, for the ledger.
 func (p *Peer) Describe() string {
-	text := fmt.Sprintf("%s, authority %s", certname.Shown(p.Leaf().RawSubject, maxNameLength), p.Authority)
+	text := fmt.Sprintf("%s, authority %s", certname.Shown(p.Leaf().RawSubject, MaxNameLength), p.Authority)
 	for i := 1; i < len(p.Chain)-1; i++ {
 		if c := p.Chain[i]; !contains(p.Shown, c) {
-			text += ", completed with " + certname.Shown(c.RawSubject, maxNameLength)
+			text += ", completed with " + certname.Shown(c.RawSubject, MaxNameLength)
 		}
 	}
 	return text

@@ -80,7 +80,7 @@ func (g *leg) step(seen observed) Step {
 		switch {
 		case seen.version == 0:
 			return StepServerHello
-		case seen.weFinishedFlight, seen.lastFromPeer == msgFinished:
+		case seen.weFinishedFlight, seen.lastFromPeer == MsgFinished:
 			return StepServerFinished
 		}
 		return StepServerHello
@@ -88,12 +88,12 @@ func (g *leg) step(seen observed) Step {
 	switch seen.lastFromPeer {
 	case "":
 		return StepClientHello
-	case msgClientHello:
+	case MsgClientHello:
 		if seen.retry && !seen.weFinishedFlight {
 			return StepClientHello
 		}
 		return StepServerVerified
-	case msgCertificate:
+	case MsgCertificate:
 		if seen.version < tls.VersionTLS13 {
 			return StepKeyExchange
 		}
@@ -115,9 +115,9 @@ func (g *leg) alerted(e *Error, seen observed) {
 	if g.server != nil {
 		e.Step, e.Reason = StepServerVerified, reason.ClientRefused
 		switch seen.lastFromPeer {
-		case msgFinished:
+		case MsgFinished:
 			e.Step, e.Reason = StepServerFinished, reason.HandshakeFailed
-		case msgCertificate, msgCertificateVerify, "ClientKeyExchange":
+		case MsgCertificate, MsgCertificateVerify, "ClientKeyExchange":
 			e.Step, e.Reason = StepClientCertificate, reason.HandshakeFailed
 		}
 		return
@@ -141,7 +141,7 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 	switch {
 	case e.Wanted == AlertInternalError:
 		e.Side, e.Reason = SideUs, reason.Internal
-	case seen.lastFromPeer == "" || seen.lastFromPeer == msgClientHello && !seen.weFinishedFlight:
+	case seen.lastFromPeer == "" || seen.lastFromPeer == MsgClientHello && !seen.weFinishedFlight:
 		e.Step = StepClientHello
 		switch {
 		case e.Wanted == AlertProtocolVersion:
@@ -159,13 +159,13 @@ func (g *leg) serverRefused(e *Error, seen observed) {
 		e.Step, e.Reason = StepClientCertificate, reason.NoCertificate
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err):
 		e.Step, e.Reason = StepClientVerified, reason.NoPossession
-	case seen.lastFromPeer == msgCertificate && g.peer == nil:
+	case seen.lastFromPeer == MsgCertificate && g.peer == nil:
 		// VerifyConnection was not reached: it did not parse, or its key is of
 		// a kind or size that crypto/tls cannot use.
 		e.Step, e.Reason = StepClientVerified, reason.BadCertificate
-	case seen.lastFromPeer == msgCertificateVerify:
+	case seen.lastFromPeer == MsgCertificateVerify:
 		e.Step = StepClientVerified
-	case seen.lastFromPeer == msgFinished:
+	case seen.lastFromPeer == MsgFinished:
 		e.Step = StepClientFinished
 	}
 }
@@ -184,11 +184,11 @@ func (g *leg) clientRefused(e *Error, seen observed) {
 	case e.Wanted == AlertDecryptError && !badFinished(e.Err),
 		seen.lastFromPeer == "ServerKeyExchange" && e.Wanted == AlertIllegalParameter:
 		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.NoPossession)
-	case seen.lastFromPeer == msgCertificate && seen.peerCertificates == 0:
+	case seen.lastFromPeer == MsgCertificate && seen.peerCertificates == 0:
 		e.Reason, e.Detail = reason.UpstreamBadCert, "no certificate was shown"
-	case seen.lastFromPeer == msgCertificate && g.peer == nil:
+	case seen.lastFromPeer == MsgCertificate && g.peer == nil:
 		e.Reason, e.Detail = reason.UpstreamBadCert, string(reason.BadCertificate)
-	case seen.lastFromPeer == msgFinished:
+	case seen.lastFromPeer == MsgFinished:
 		e.Step = StepServerFinished
 	}
 }

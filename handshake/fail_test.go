@@ -38,7 +38,7 @@ func TestClientRefuses(t *testing.T) {
 				t.Errorf("%s, %s: reached %s", VersionName(version), name, o.l.Reached())
 			}
 			last := o.l.Entries()[len(o.l.Entries())-1]
-			if last.Message != msgAlert || last.Step != StepServerVerified || last.From != SidePeer {
+			if last.Message != MsgAlert || last.Step != StepServerVerified || last.From != SidePeer {
 				t.Errorf("%s: last entry %+v", name, last)
 			}
 		}
@@ -90,7 +90,7 @@ func TestServerInterrupted(t *testing.T) {
 			"FIN":    {func(c *net.TCPConn, _ *expiring) { _ = c.CloseWrite() }, reason.HandshakeEOF},
 			"RST":    {func(c *net.TCPConn, _ *expiring) { _ = c.SetLinger(0); _ = c.Close() }, reason.HandshakeReset},
 		} {
-			cc, sc := tcpPair(t)
+			cc, sc := testenv.TCPPair(t)
 			ctx := &expiring{t.Context(), make(chan struct{})}
 			done := make(chan outcome, 1)
 			go func() { done <- serve(ctx, sc, serverParams(), nil) }()
@@ -110,7 +110,7 @@ func TestServerInterrupted(t *testing.T) {
 
 // Somebody else ends the handshake: a drain.
 func TestServerCancelled(t *testing.T) {
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan outcome, 1)
 	go func() { done <- serve(ctx, sc, serverParams(), nil) }()
@@ -147,7 +147,7 @@ func TestServerDrip(t *testing.T) {
 	if err != nil || o.err != nil {
 		t.Fatalf("client %v, server %v", err, o.err)
 	}
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	ctx := &expiring{t.Context(), make(chan struct{})}
 	done := make(chan outcome, 1)
 	go func() { done <- serve(ctx, sc, serverParams(), nil) }()
@@ -218,11 +218,11 @@ func (c *forger) Write(b []byte) (int, error) {
 	}
 	var out []byte
 	var o *opener
-	for rest := b; len(rest) >= recordHeader; {
-		n := recordHeader + recordLen(rest)
+	for rest := b; len(rest) >= RecordHeader; {
+		n := RecordHeader + RecordLen(rest)
 		rec := append([]byte(nil), rest[:n]...)
 		rest = rest[n:]
-		if rec[0] != recordAppData {
+		if rec[0] != RecordAppData {
 			out = append(out, rec...)
 			continue
 		}
@@ -231,11 +231,11 @@ func (c *forger) Write(b []byte) (int, error) {
 			o = newOpener(tls.TLS_AES_128_GCM_SHA256, secret)
 		}
 		seq := o.seq
-		content, typ, ok := o.open(rec[recordHeader:])
-		if ok && len(content) > 4 && content[0] == typeFinished {
+		content, typ, ok := o.open(rec[RecordHeader:])
+		if ok && len(content) > 4 && content[0] == TypeFinished {
 			content[len(content)-1] ^= 1
 			o.seq = seq
-			rec = o.aead.Seal(rec[:recordHeader:recordHeader], o.nonce(), append(content, typ), rec[:recordHeader])
+			rec = o.aead.Seal(rec[:RecordHeader:RecordHeader], o.nonce(), append(content, typ), rec[:RecordHeader])
 		}
 		out = append(out, rec...)
 	}
@@ -247,7 +247,7 @@ func (c *forger) Write(b []byte) (int, error) {
 
 // Pins the reflection on crypto/tls's unexported alert type.
 func TestRemoteAlert(t *testing.T) {
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	go func() { _ = SendAlert(sc, AlertAccessDenied, 0) }()
 	err := tls.Client(cc, &tls.Config{ServerName: "x"}).Handshake()
 	if a, ok := remoteAlert(err); !ok || a != AlertAccessDenied {

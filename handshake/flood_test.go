@@ -34,7 +34,7 @@ func (c *flooder) Write(b []byte) (int, error) {
 	}
 	for range c.n {
 		if c.alert {
-			flood = append(flood, c.out.seal(recordAlert, []byte{1, byte(AlertUserCanceled)})...)
+			flood = append(flood, c.out.seal(RecordAlert, []byte{1, byte(AlertUserCanceled)})...)
 			continue
 		}
 		flood = append(flood, c.plain...)
@@ -50,9 +50,9 @@ func (c *flooder) Write(b []byte) (int, error) {
 // keeps its bounds.
 func TestFloodsInHandshake(t *testing.T) {
 	f := fixtures()
-	ccs := []byte{recordCCS, 3, 3, 0, 1, 1}
-	warning := []byte{recordAlert, 3, 3, 0, 2, 1, byte(AlertUserCanceled)}
-	empty := []byte{recordHandshake, 3, 3, 0, 0}
+	ccs := []byte{RecordCCS, 3, 3, 0, 1, 1}
+	warning := []byte{RecordAlert, 3, 3, 0, 2, 1, byte(AlertUserCanceled)}
+	empty := []byte{RecordHandshake, 3, 3, 0, 0}
 	for _, c := range []struct {
 		name    string
 		version uint16
@@ -65,7 +65,7 @@ func TestFloodsInHandshake(t *testing.T) {
 		{"warnings", tls.VersionTLS12, warning, true},
 		{"empty records", tls.VersionTLS12, empty, false},
 		{"empty records", tls.VersionTLS13, empty, false},
-		{"data in the clear", tls.VersionTLS12, []byte{recordAppData, 3, 3, 0, 1, 0}, false},
+		{"data in the clear", tls.VersionTLS12, []byte{RecordAppData, 3, 3, 0, 1, 0}, false},
 	} {
 		for _, n := range []int{4, 5000} {
 			p := ticketParams(NewTicketKeys(0))
@@ -96,7 +96,7 @@ type updater struct {
 }
 
 func (u *updater) update() []byte {
-	rec := u.o.seal(recordHandshake, []byte{typeKeyUpdate, 0, 0, 1, 1}) // update_requested
+	rec := u.o.seal(RecordHandshake, []byte{TypeKeyUpdate, 0, 0, 1, 1}) // update_requested
 	h, _ := suiteHash(u.suite)
 	u.secret, _ = expandLabel(h, u.secret, "traffic upd", len(u.secret))
 	u.o = newOpener(u.suite, u.secret)
@@ -118,19 +118,19 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			for range 15 {
 				b = append(b, u.update()...)
 			}
-			return append(b, u.o.seal(recordAppData, []byte("x"))...)
+			return append(b, u.o.seal(RecordAppData, []byte("x"))...)
 		}, false},
 		{"KeyUpdates alone", 300, func(u *updater) []byte { return u.update() }, true},
-		{"empty records", 3000, func(u *updater) []byte { return u.o.seal(recordAppData, nil) }, true},
-		{"warnings", 3000, func(u *updater) []byte { return u.o.seal(recordAlert, []byte{1, byte(AlertUserCanceled)}) }, true},
-		{"ChangeCipherSpec", 3000, func(*updater) []byte { return []byte{recordCCS, 3, 3, 0, 1, 1} }, true},
+		{"empty records", 3000, func(u *updater) []byte { return u.o.seal(RecordAppData, nil) }, true},
+		{"warnings", 3000, func(u *updater) []byte { return u.o.seal(RecordAlert, []byte{1, byte(AlertUserCanceled)}) }, true},
+		{"ChangeCipherSpec", 3000, func(*updater) []byte { return []byte{RecordCCS, 3, 3, 0, 1, 1} }, true},
 		{"a second Certificate", 1, func(u *updater) []byte {
-			return u.o.seal(recordHandshake, []byte{typeCertificate, 0, 0, 4, 0, 0, 0, 0})
+			return u.o.seal(RecordHandshake, []byte{TypeCertificate, 0, 0, 4, 0, 0, 0, 0})
 		}, true},
-		{"a second hello", 1, func(u *updater) []byte { return u.o.seal(recordHandshake, []byte{typeClientHello, 0, 0, 1, 0}) }, true},
+		{"a second hello", 1, func(u *updater) []byte { return u.o.seal(RecordHandshake, []byte{TypeClientHello, 0, 0, 1, 0}) }, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cc, sc := tcpPair(t)
+			cc, sc := testenv.TCPPair(t)
 			ctx := testenv.Context(t)
 			tp := newTap(NewLedger(time.Now()), false)
 			config := clientConfig(tls.VersionTLS13, f.client.TLS())

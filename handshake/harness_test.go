@@ -120,7 +120,7 @@ func serveBy(ctx context.Context, engine Engine, raw *net.TCPConn, p *ServerPara
 // other end.
 func handshakeWith(t *testing.T, p *ServerParams, check CheckPeer, client func(*net.TCPConn)) outcome {
 	t.Helper()
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	ctx := testenv.Context(t)
 	done := make(chan outcome, 1)
 	go func() { done <- serve(ctx, sc, p, check) }()
@@ -132,7 +132,7 @@ func handshakeWith(t *testing.T, p *ServerParams, check CheckPeer, client func(*
 // withEngine runs one engine for many handshakes against a crypto/tls client.
 func withEngine(t *testing.T, engine Engine, p *ServerParams, config *tls.Config) (o outcome, err error) {
 	t.Helper()
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	ctx := testenv.Context(t)
 	done := make(chan outcome, 1)
 	go func() { done <- serveBy(ctx, engine, sc, p, nil) }()

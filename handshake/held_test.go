@@ -41,12 +41,12 @@ func TestTicketsAreHeld(t *testing.T) {
 		answer func(s *Session) error
 	}{
 		{"answer", func(s *Session) error { _, err := s.Conn.Write([]byte("answer")); return err }},
-		{"large answer", func(s *Session) error { _, err := s.Conn.Write(make([]byte, 3*maxPlaintext)); return err }},
+		{"large answer", func(s *Session) error { _, err := s.Conn.Write(make([]byte, 3*MaxPlaintext)); return err }},
 		{"silence", func(*Session) error { return nil }},
 		{"end", func(s *Session) error { return s.Conn.CloseWrite() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cc, sc := tcpPair(t)
+			cc, sc := testenv.TCPPair(t)
 			ctx := testenv.Context(t)
 			got := make(chan string, 1)
 			config := clientConfig(tls.VersionTLS13, f.client.TLS())

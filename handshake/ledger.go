@@ -77,7 +77,7 @@ func (l *Ledger) Note(e Entry) {
 	if e.At == 0 {
 		e.At = time.Since(l.start)
 	}
-	if e.Message != msgAlert {
+	if e.Message != MsgAlert {
 		e.Alert = AlertNone
 	} else if e.From == SideUs {
 		l.sent = e.Alert
@@ -119,13 +119,13 @@ func (l *Ledger) Decide(step Step, facts string) {
 // (Peek) calls this at once, so that its time is right and a flow refused at
 // step 1 has it; the engine does not add it a second time.
 func (l *Ledger) NoteHello(h *ClientHello) {
-	l.Note(Entry{Step: StepClientHello, From: SidePeer, Message: msgClientHello, Size: len(h.Raw), Facts: h.Summary()})
+	l.Note(Entry{Step: StepClientHello, From: SidePeer, Message: MsgClientHello, Size: len(h.Raw), Facts: h.Summary()})
 	l.Complete(StepClientHello)
 }
 
 // NoteAlert adds an alert that somebody else than the engine sent or read.
 func (l *Ledger) NoteAlert(step Step, from Side, a Alert) {
-	l.Note(Entry{Step: step, From: from, Message: msgAlert, Alert: a, Facts: a.String(), Size: 2})
+	l.Note(Entry{Step: step, From: from, Message: MsgAlert, Alert: a, Facts: a.String(), Size: 2})
 }
 
 // Compact frees the room for entries that are not there: a flow that is relayed
@@ -197,7 +197,7 @@ func (l *Ledger) CANames() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.entries {
-		if e.Message == msgCertificateRequest {
+		if e.Message == MsgCertificateRequest {
 			return slices.Clone(e.CANames)
 		}
 	}
@@ -217,7 +217,7 @@ func (l *Ledger) Complete(steps ...Step) {
 func (l *Ledger) HasHello() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.entries, func(e Entry) bool { return e.Message == msgClientHello })
+	return slices.ContainsFunc(l.entries, func(e Entry) bool { return e.Message == MsgClientHello })
 }
 
 // Shortened cuts s to at most n bytes and shows that it did.

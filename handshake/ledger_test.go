@@ -154,11 +154,11 @@ func TestLedgerFacts(t *testing.T) {
 		}
 	}
 	for message, want := range map[string]string{
-		msgClientHello:        "sni gateway.test",
+		MsgClientHello:        "sni gateway.test",
 		"ServerHello":         "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768, session ID 32 bytes",
-		msgCertificate:        "1 certificate: CN=alice",
-		msgCertificateRequest: "1 acceptable CA name",
-		msgCertificateVerify:  "ecdsa_secp256r1_sha256",
+		MsgCertificate:        "1 certificate: CN=alice",
+		MsgCertificateRequest: "1 acceptable CA name",
+		MsgCertificateVerify:  "ecdsa_secp256r1_sha256",
 	} {
 		if !strings.Contains(facts[message], want) {
 			t.Errorf("%s says %q, want %q", message, facts[message], want)
@@ -170,7 +170,7 @@ func TestLedgerFacts(t *testing.T) {
 	o, _, _ = withGo(t, serverParams(func(p *ServerParams) { p.ClientAuth = ClientAuthOptional }), clientConfig(tls.VersionTLS12))
 	found := false
 	for _, e := range o.l.Entries() {
-		found = found || e.Message == msgCertificate && e.From == SidePeer && e.Facts == `"no certificate" warning`
+		found = found || e.Message == MsgCertificate && e.From == SidePeer && e.Facts == `"no certificate" warning`
 	}
 	if !found {
 		t.Error(`no "no certificate" warning`)

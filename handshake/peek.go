@@ -128,38 +128,38 @@ func (p *peeker) sniff() *Error {
 // record reads one record and adds it to the message. It says whether the
 // message is whole.
 func (p *peeker) record() (whole bool, _ *Error) {
-	if e := p.fill(recordHeader); e != nil {
+	if e := p.fill(RecordHeader); e != nil {
 		return false, e
 	}
 	head := p.raw[p.pos:]
-	typ, major, size := head[0], head[1], recordLen(head)
+	typ, major, size := head[0], head[1], RecordLen(head)
 	switch {
 	case major != 3:
 		return false, malformed(AlertProtocolVersion, "a record of version %#02x%02x", major, head[2])
-	case typ != recordHandshake:
+	case typ != RecordHandshake:
 		return false, p.wrongRecord(typ, size)
 	case size == 0:
 		// RFC 8446, section 5.1: no zero-length fragments of handshake types.
 		return false, malformed(AlertUnexpectedMessage, "an empty handshake record")
-	case size > maxPlaintext:
+	case size > MaxPlaintext:
 		return false, malformed(AlertRecordOverflow, "a record of %d bytes", size)
 	}
 	// The message's own header first: it can be refused before the rest is there.
 	if need := min(size, 4-len(p.msg)); need > 0 {
-		if e := p.fill(recordHeader + need); e != nil {
+		if e := p.fill(RecordHeader + need); e != nil {
 			return false, e
 		}
-		if e := p.checkHeader(p.raw[p.pos+recordHeader:][:need], size); e != nil {
+		if e := p.checkHeader(p.raw[p.pos+RecordHeader:][:need], size); e != nil {
 			return false, e
 		}
 	} else if e := p.checkHeader(nil, size); e != nil {
 		return false, e
 	}
-	if e := p.fill(recordHeader + size); e != nil {
+	if e := p.fill(RecordHeader + size); e != nil {
 		return false, e
 	}
-	p.msg = append(p.msg, p.raw[p.pos+recordHeader:][:size]...)
-	p.pos += recordHeader + size
+	p.msg = append(p.msg, p.raw[p.pos+RecordHeader:][:size]...)
+	p.pos += RecordHeader + size
 	return len(p.msg) >= 4 && len(p.msg) == messageLen(p.msg), nil
 }
 
@@ -167,8 +167,8 @@ func (p *peeker) record() (whole bool, _ *Error) {
 // next bytes, and at whether the record's size fits what is left of the message.
 func (p *peeker) checkHeader(next []byte, size int) *Error {
 	head := append(slices.Clip(p.msg[:min(len(p.msg), 4)]), next...)
-	if head[0] != typeClientHello {
-		return malformed(AlertUnexpectedMessage, "%s instead of ClientHello", messageName(head[0]))
+	if head[0] != TypeClientHello {
+		return malformed(AlertUnexpectedMessage, "%s instead of ClientHello", MessageName(head[0]))
 	}
 	if len(head) < 4 {
 		return nil
@@ -191,11 +191,11 @@ func messageLen(head []byte) int {
 
 // wrongRecord is the refusal of a record that carries no handshake message.
 func (p *peeker) wrongRecord(typ uint8, size int) *Error {
-	if typ != recordAlert || size != 2 || p.fill(recordHeader+size) != nil {
+	if typ != RecordAlert || size != 2 || p.fill(RecordHeader+size) != nil {
 		return malformed(AlertUnexpectedMessage, "a record of type %d before the ClientHello was whole", typ)
 	}
 	// The client gave up by itself, so there is nothing to answer.
-	a := Alert(p.raw[p.pos+recordHeader+1])
+	a := Alert(p.raw[p.pos+RecordHeader+1])
 	e := malformed(AlertNone, "the alert %s before the ClientHello was whole", a)
 	e.Received = a
 	return e

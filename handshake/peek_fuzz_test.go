@@ -12,7 +12,7 @@ import (
 // the conn gives back exactly what came.
 func FuzzPeek(f *testing.F) {
 	for _, msg := range seedHellos(f) {
-		f.Add(inRecords(msg, maxPlaintext), []byte{}, 0)
+		f.Add(inRecords(msg, MaxPlaintext), []byte{}, 0)
 		f.Add(append(inRecords(msg, 100), "early data"...), []byte{1, 1, 1, 1, 1, 1, 0, 9}, 4096)
 	}
 	for _, s := range notTLSCases() {

@@ -31,13 +31,13 @@ var openings = [...]opening{
 // least one. nil is TLS. more says that further bytes can change the verdict;
 // it stands if there are none.
 func sniff(b []byte) (verdict *Error, more bool) {
-	if b[0] >= recordCCS && b[0] <= recordAppData && (len(b) == 1 || b[1] <= 3) {
+	if b[0] >= RecordCCS && b[0] <= RecordAppData && (len(b) == 1 || b[1] <= 3) {
 		switch {
 		case len(b) < 3:
 			return nil, true
 		case b[1] == 3:
 			return nil, false // {3, anything}: RFC 5246, appendix E.1
-		case b[0] == recordHandshake:
+		case b[0] == RecordHandshake:
 			return refusef(reason.ProtocolVersion, "a record of version %#02x%02x", b[1], b[2]), false
 		}
 	}

@@ -20,7 +20,7 @@ import (
 
 func TestPeekSegments(t *testing.T) {
 	in := recordedHello(t, clientConfigs()["TLS 1.3 with ML-KEM"])
-	msg := in[recordHeader:]
+	msg := in[RecordHeader:]
 	ones := bytes.Repeat([]byte{1}, 1<<16)
 	for name, conn := range map[string]*scriptedConn{
 		"at once":                      {in: in},
@@ -30,7 +30,7 @@ func TestPeekSegments(t *testing.T) {
 		"three bytes a record":         {in: inRecords(msg, 3)},
 		"a byte a record":              {in: inRecords(msg, 1)},
 		"a byte a record, and segment": {in: inRecords(msg, 1), cuts: ones},
-		"with early data behind":       {in: append(slices.Clone(in), recordAppData, 3, 3, 0, 1, 0)},
+		"with early data behind":       {in: append(slices.Clone(in), RecordAppData, 3, 3, 0, 1, 0)},
 		"empty reads between the rest": {in: in, cuts: []byte{0, 0, 1, 0, 0, 0, 200, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -41,8 +41,8 @@ func TestPeekSegments(t *testing.T) {
 			}
 			records := 0
 			for rest, left := all, len(msg); left > 0; records++ {
-				left -= recordLen(rest)
-				rest = rest[recordHeader+recordLen(rest):]
+				left -= RecordLen(rest)
+				rest = rest[RecordHeader+RecordLen(rest):]
 			}
 			if h.Records != records {
 				t.Errorf("in %d records, it says %d", records, h.Records)
@@ -60,7 +60,7 @@ func TestPeekSegments(t *testing.T) {
 
 // A server on the conn that Peek gives back finishes the handshake.
 func TestPeekThenHandshake(t *testing.T) {
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	result := make(chan error, 1)
 	go func() {
 		//nolint:gosec // the certificate is not the question
@@ -146,7 +146,7 @@ func TestPeekNotTLS(t *testing.T) {
 func TestPeekRefusesRecords(t *testing.T) {
 	good := goodHello().bytes()
 	record := func(typ byte, b ...byte) []byte { return append([]byte{typ, 3, 1}, prefixed(b...)...) }
-	half := record(recordHandshake, good[:9]...)
+	half := record(RecordHandshake, good[:9]...)
 	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
 	for _, c := range []struct {
 		name  string
@@ -159,25 +159,25 @@ func TestPeekRefusesRecords(t *testing.T) {
 		{"one byte", []byte{22}, 0, reason.HelloEOF, AlertNone},
 		{"a header", []byte{22, 3, 1, 0, 9}, 0, reason.HelloEOF, AlertNone},
 		{"half a handshake header", []byte{22, 3, 1, 0, 9, 1, 0}, 0, reason.HelloEOF, AlertNone},
-		{"half a record", inRecords(good, maxPlaintext)[:40], 0, reason.HelloEOF, AlertNone},
+		{"half a record", inRecords(good, MaxPlaintext)[:40], 0, reason.HelloEOF, AlertNone},
 		{"half a hello", half, 0, reason.HelloEOF, AlertNone},
-		{"an alert first", record(recordAlert, 2, 40), 0, reason.HelloMalformed, AlertNone},
-		{"an alert in between", join(half, record(recordAlert, 2, 40)), 0, reason.HelloMalformed, AlertNone},
-		{"an odd alert", record(recordAlert, 2, 40, 1), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"ChangeCipherSpec first", record(recordCCS, 1), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"application data in between", join(half, record(recordAppData, 1)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"an alert first", record(RecordAlert, 2, 40), 0, reason.HelloMalformed, AlertNone},
+		{"an alert in between", join(half, record(RecordAlert, 2, 40)), 0, reason.HelloMalformed, AlertNone},
+		{"an odd alert", record(RecordAlert, 2, 40, 1), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"ChangeCipherSpec first", record(RecordCCS, 1), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"application data in between", join(half, record(RecordAppData, 1)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
 		{"an unknown record in between", join(half, record(99, 1)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"an empty record first", record(recordHandshake), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"an empty record in between", join(half, record(recordHandshake)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"an empty record first", record(RecordHandshake), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"an empty record in between", join(half, record(RecordHandshake)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
 		{"a record of another protocol in between", join(half, []byte{22, 4, 1, 0, 1, 0}), 0, reason.HelloMalformed, AlertProtocolVersion},
 		{"a record too large", []byte{22, 3, 1, 0x40, 1, 1}, 0, reason.HelloMalformed, AlertRecordOverflow},
-		{"another message", record(recordHandshake, 2, 0, 0, 0), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"bytes behind the hello", record(recordHandshake, append(slices.Clone(good), 11, 0, 0, 0)...), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"bytes behind the hello in its second record", join(half, record(recordHandshake, append(slices.Clone(good[9:]), 0)...)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"a hello that does not decode", record(recordHandshake, 1, 0, 0, 1, 3), 0, reason.HelloMalformed, AlertDecodeError},
-		{"no body", record(recordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, AlertDecodeError},
-		{"larger than the limit, seen by its header", record(recordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, AlertIllegalParameter},
-		{"16 MB, seen by its header", record(recordHandshake, 1, 0xff, 0xff, 0xff), 1 << 30, reason.HelloTooLarge, AlertIllegalParameter},
+		{"another message", record(RecordHandshake, 2, 0, 0, 0), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"bytes behind the hello", record(RecordHandshake, append(slices.Clone(good), 11, 0, 0, 0)...), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"bytes behind the hello in its second record", join(half, record(RecordHandshake, append(slices.Clone(good[9:]), 0)...)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
+		{"a hello that does not decode", record(RecordHandshake, 1, 0, 0, 1, 3), 0, reason.HelloMalformed, AlertDecodeError},
+		{"no body", record(RecordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, AlertDecodeError},
+		{"larger than the limit, seen by its header", record(RecordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, AlertIllegalParameter},
+		{"16 MB, seen by its header", record(RecordHandshake, 1, 0xff, 0xff, 0xff), 1 << 30, reason.HelloTooLarge, AlertIllegalParameter},
 		{"too many records", inRecords(goodHello().with(21, make([]byte, maxHelloRecords)).bytes(), 1), 0, reason.HelloTooLarge, AlertIllegalParameter},
 		{"SSL 3.0", inRecords((&hello{legacy: 0x0300, suites: []uint16{5}, compression: []byte{0}}).bytes(), 99), 0, reason.ProtocolVersion, AlertProtocolVersion},
 	} {
@@ -192,7 +192,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := Peek(t.Context(), &scriptedConn{in: record(recordAlert, 2, 48)}, 0); AsError(err).Received != AlertUnknownCA {
+	if _, _, err := Peek(t.Context(), &scriptedConn{in: record(RecordAlert, 2, 48)}, 0); AsError(err).Received != AlertUnknownCA {
 		t.Errorf("the alert received is not told: %v", err)
 	}
 	if _, _, err := Peek(t.Context(), &scriptedConn{in: inRecords(good, 99)}, len(good)); err != nil {
@@ -203,7 +203,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 // RFC 5246, appendix E.1: any {3, XX} record version is accepted.
 func TestPeekRecordVersion(t *testing.T) {
 	for _, minor := range []byte{0, 1, 3, 9} {
-		in := inRecords(goodHello().bytes(), maxPlaintext)
+		in := inRecords(goodHello().bytes(), MaxPlaintext)
 		in[2] = minor
 		h, _, err := Peek(t.Context(), &scriptedConn{in: in}, 0)
 		if err != nil || h.RecordVersion != 0x0300|uint16(minor) {
@@ -215,7 +215,7 @@ func TestPeekRecordVersion(t *testing.T) {
 // The deadline is a total one: a client that sends a byte a second gets no
 // more time than a silent one. After it the conn can be read again.
 func TestPeekTimeout(t *testing.T) {
-	in := inRecords(goodHello().bytes(), maxPlaintext)
+	in := inRecords(goodHello().bytes(), MaxPlaintext)
 	for name, c := range map[string]struct {
 		every time.Duration
 		in    []byte
@@ -260,7 +260,7 @@ func TestPeekTimeout(t *testing.T) {
 }
 
 func TestPeekReset(t *testing.T) {
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	if _, err := client.Write([]byte{22, 3, 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestPeekReset(t *testing.T) {
 
 // The abilities of the conn below stay within reach.
 func TestPeekConnPassesThrough(t *testing.T) {
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, back, err := Peek(ctx, server, 0)
@@ -300,24 +300,4 @@ func TestPeekConnPassesThrough(t *testing.T) {
 	if _, _, err := Peek(t.Context(), stuck, 0); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("a conn that returns nothing for ever: %v", err)
 	}
-}
-
-// tcpPair is two ends of a TCP connection on loopback.
-func tcpPair(t testing.TB) (client, server *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	c, err := net.DialTimeout("tcp", l.Addr().String(), testenv.Patience())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close(); _ = s.Close() })
-	return c.(*net.TCPConn), s.(*net.TCPConn)
 }

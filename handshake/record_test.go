@@ -141,7 +141,7 @@ func TestBulkArrives(t *testing.T) {
 						t.Parallel()
 						var ours, peers net.Conn
 						if kind == "TCP" {
-							peers, ours = tcpPair(t)
+							peers, ours = testenv.TCPPair(t)
 						} else {
 							// Seed 0: large pieces, so that much waits; else random ones.
 							ours, peers, _ = memPair(1+200_000*int(seed+1), seed, kind == "told")
@@ -159,7 +159,7 @@ func TestBulkArrives(t *testing.T) {
 
 // Without a buffer to be had it all goes on, a record at a time.
 func TestBulkWithoutBuffers(t *testing.T) {
-	peers, ours := tcpPair(t)
+	peers, ours := testenv.TCPPair(t)
 	b := newBulk(t, ours, peers, tls.VersionTLS13, true)
 	b.engine.buffers.lent.Store(buffersMax)
 	b.both(t, 1<<20, 5)
@@ -225,7 +225,7 @@ func TestRecordBufferRoom(t *testing.T) {
 
 // One large Write makes few writes below, and one Read returns all that waits.
 func TestBulkIsGathered(t *testing.T) {
-	const size = 16 * maxPlaintext
+	const size = 16 * MaxPlaintext
 	for _, version := range bothVersions {
 		for _, told := range []bool{true, false} {
 			ours, peers, mine := memPair(1<<20, 0, told)
@@ -246,10 +246,10 @@ func TestBulkIsGathered(t *testing.T) {
 			}
 			// Of a connection that does not tell, an inboundSize at a time, of
 			// which the last record is seldom whole.
-			least := map[bool]int{true: size, false: inboundSize - 2*maxPlaintext}[told]
+			least := map[bool]int{true: size, false: inboundSize - 2*MaxPlaintext}[told]
 			for got := 0; got < size; {
 				n, err := b.ours.Read(make([]byte, size))
-				if err != nil || n < min(least, size-got-maxPlaintext) {
+				if err != nil || n < min(least, size-got-MaxPlaintext) {
 					t.Fatalf("%s, told %t: a read of %d after %d, %v", VersionName(version), told, n, got, err)
 				}
 				got += n
@@ -261,7 +261,7 @@ func TestBulkIsGathered(t *testing.T) {
 // A deadline that passes within a record loses nothing.
 func TestDeadlineWithinRecord(t *testing.T) {
 	for _, version := range bothVersions {
-		for cut := range recordHeader + 2 {
+		for cut := range RecordHeader + 2 {
 			ours, peers, mine := memPair(1<<20, 0, false)
 			d := &slowConn{memConn: mine}
 			_ = ours

@@ -41,13 +41,13 @@ func newRawClient(t *testing.T, b *bulk) *rawClient {
 	return nil
 }
 
-func (c *rawClient) data(b []byte) []byte { return c.o.seal(recordAppData, b) }
+func (c *rawClient) data(b []byte) []byte { return c.o.seal(RecordAppData, b) }
 
 // keyUpdate changes the keys (RFC 8446, sections 4.6.3 and 7.2), and asks the
 // other side to do so too.
 func (c *rawClient) keyUpdate(t *testing.T) []byte {
 	t.Helper()
-	out := c.o.seal(recordHandshake, []byte{24, 0, 0, 1, 1})
+	out := c.o.seal(RecordHandshake, []byte{24, 0, 0, 1, 1})
 	h := sha256.New
 	if c.suite == tls.TLS_AES_256_GCM_SHA384 {
 		h = sha512.New384
@@ -78,7 +78,7 @@ func TestKeyUpdatesAmongBulk(t *testing.T) {
 				stream = append(stream, raw.data(nil)...)
 				stream = append(stream, raw.keyUpdate(t)...)
 			}
-			data := make([]byte, []int{1, maxPlaintext, 5000, maxPlaintext, 4096}[i%5])
+			data := make([]byte, []int{1, MaxPlaintext, 5000, MaxPlaintext, 4096}[i%5])
 			_, _ = rand.Read(data)
 			want.Write(data)
 			stream = append(stream, raw.data(data)...)
@@ -103,7 +103,7 @@ func TestKeyUpdatesAmongBulk(t *testing.T) {
 		}()
 		got := sha256.New()
 		buf := make([]byte, 100_000)
-		for left := 12 * (1 + 2*maxPlaintext + 5000 + 4096); left > 0; {
+		for left := 12 * (1 + 2*MaxPlaintext + 5000 + 4096); left > 0; {
 			n, err := b.ours.Read(buf)
 			if err != nil {
 				t.Fatalf("seed %d, %d bytes left: %v", seed, left, err)
@@ -129,7 +129,7 @@ func TestNothingHeldBack(t *testing.T) {
 		ours, peers, _ := memPair(1<<20, 0, told)
 		b := newBulk(t, ours, peers, tls.VersionTLS13, true)
 		raw := newRawClient(t, b)
-		big := make([]byte, maxPlaintext)
+		big := make([]byte, MaxPlaintext)
 		tails := map[string]func() []byte{
 			"KeyUpdate":    func() []byte { return raw.keyUpdate(t) },
 			"empty record": func() []byte { return raw.data(nil) },
@@ -146,14 +146,14 @@ func TestNothingHeldBack(t *testing.T) {
 			_, _ = peers.Write(stream)
 			done := make(chan error, 1)
 			go func() {
-				_, err := io.ReadFull(b.ours, make([]byte, maxPlaintext+1))
+				_, err := io.ReadFull(b.ours, make([]byte, MaxPlaintext+1))
 				done <- err
 			}()
 			if err := testenv.Receive(t, fmt.Sprintf("told %t, %s: Read returns what it has", told, name), done); err != nil {
 				t.Fatal(name, err)
 			}
 			_, _ = peers.Write(late)
-			if _, err := io.ReadFull(b.ours, make([]byte, maxPlaintext)); err != nil {
+			if _, err := io.ReadFull(b.ours, make([]byte, MaxPlaintext)); err != nil {
 				t.Fatal(name, err)
 			}
 		}
@@ -171,22 +171,22 @@ func TestBulkEnds(t *testing.T) {
 	some := func(err error) bool {
 		return err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrNoCloseNotify)
 	}
-	junk := append([]byte{recordAppData, 3, 3, 0x20, 0}, make([]byte, 0x2000)...)
+	junk := append([]byte{RecordAppData, 3, 3, 0x20, 0}, make([]byte, 0x2000)...)
 	for name, tt := range map[string]struct {
 		tail  func(*rawClient) []byte
 		after func(*memConn)
 		want  func(error) bool
 	}{
-		"close_notify":               {func(c *rawClient) []byte { return c.o.seal(recordAlert, []byte{1, 0}) }, nil, is(io.EOF)},
-		"close_notify and data":      {func(c *rawClient) []byte { return append(c.o.seal(recordAlert, []byte{1, 0}), junk...) }, nil, is(io.EOF)},
+		"close_notify":               {func(c *rawClient) []byte { return c.o.seal(RecordAlert, []byte{1, 0}) }, nil, is(io.EOF)},
+		"close_notify and data":      {func(c *rawClient) []byte { return append(c.o.seal(RecordAlert, []byte{1, 0}), junk...) }, nil, is(io.EOF)},
 		"FIN":                        {nil, func(c *memConn) { _ = c.CloseWrite() }, is(ErrNoCloseNotify)},
 		"FIN in a header":            {func(*rawClient) []byte { return junk[:3] }, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
 		"FIN after a header":         {func(*rawClient) []byte { return junk[:5] }, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
 		"FIN in a body":              {func(*rawClient) []byte { return junk[:5000] }, func(c *memConn) { _ = c.CloseWrite() }, is(ErrTruncated)},
-		"alert":                      {func(c *rawClient) []byte { return append(c.o.seal(recordAlert, []byte{2, 80}), junk...) }, nil, isAlert(AlertInternalError)},
+		"alert":                      {func(c *rawClient) []byte { return append(c.o.seal(RecordAlert, []byte{2, 80}), junk...) }, nil, isAlert(AlertInternalError)},
 		"does not decrypt":           {func(*rawClient) []byte { return append(append([]byte{}, junk...), junk...) }, nil, some},
-		"longer than any record":     {func(*rawClient) []byte { return append([]byte{recordAppData, 3, 3, 0xff, 0xff}, junk...) }, nil, some},
-		"longer than TLS 1.3 allows": {func(*rawClient) []byte { return append([]byte{recordAppData, 3, 3, 0x41, 1}, make([]byte, 0x5000)...) }, nil, some},
+		"longer than any record":     {func(*rawClient) []byte { return append([]byte{RecordAppData, 3, 3, 0xff, 0xff}, junk...) }, nil, some},
+		"longer than TLS 1.3 allows": {func(*rawClient) []byte { return append([]byte{RecordAppData, 3, 3, 0x41, 1}, make([]byte, 0x5000)...) }, nil, some},
 		"of no type":                 {func(*rawClient) []byte { return append([]byte{99, 3, 3, 0x20, 0}, make([]byte, 0x5000)...) }, nil, some},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,8 +198,8 @@ func TestBulkEnds(t *testing.T) {
 					data := make([]byte, 100_000)
 					_, _ = rand.Read(data)
 					var stream []byte
-					for rest := data; len(rest) > 0; rest = rest[min(len(rest), maxPlaintext):] {
-						stream = append(stream, raw.data(rest[:min(len(rest), maxPlaintext)])...)
+					for rest := data; len(rest) > 0; rest = rest[min(len(rest), MaxPlaintext):] {
+						stream = append(stream, raw.data(rest[:min(len(rest), MaxPlaintext)])...)
 					}
 					if tt.tail != nil {
 						stream = append(stream, tt.tail(raw)...)

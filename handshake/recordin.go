@@ -23,7 +23,7 @@ type inbound struct {
 	off bool // the alignment is lost: bytes go straight through
 	now bool // only what is there already, see errNotNow
 
-	hdr  [recordHeader]byte
+	hdr  [RecordHeader]byte
 	got  int // bytes of hdr that have been read
 	gave int // bytes of hdr that were handed out
 	body int // bytes of the record's body still to be handed out
@@ -72,7 +72,7 @@ func (in *inbound) read(b []byte) (int, error) {
 	if in.off && in.gave == in.got {
 		return in.pull(b)
 	}
-	if in.got < recordHeader && !in.off {
+	if in.got < RecordHeader && !in.off {
 		if in.now && !in.whole() {
 			return 0, errNotNow
 		}
@@ -105,7 +105,7 @@ func (in *inbound) await() {
 	if in.off {
 		return
 	}
-	if in.got < recordHeader {
+	if in.got < RecordHeader {
 		if err := in.header(); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) { // which may be moved
 				in.conn.late = err // a kernel socket tells it once
@@ -124,21 +124,21 @@ func (in *inbound) await() {
 
 // end is between two records once one has been handed out whole.
 func (in *inbound) end() {
-	if in.body == 0 && in.gave == recordHeader {
+	if in.body == 0 && in.gave == RecordHeader {
 		in.got, in.gave = 0, 0
 	}
 }
 
 // header reads a record's header. Nothing is held while it waits for it.
 func (in *inbound) header() error {
-	for in.got < recordHeader {
+	for in.got < RecordHeader {
 		n, err := in.pull(in.hdr[in.got:])
 		in.got += n
-		if err != nil && in.got < recordHeader {
+		if err != nil && in.got < RecordHeader {
 			return err
 		}
 	}
-	if in.body = recordLen(in.hdr[:]); in.body > maxRecord {
+	if in.body = RecordLen(in.hdr[:]); in.body > MaxRecord {
 		in.off = true // crypto/tls refuses it
 	}
 	return nil
@@ -155,8 +155,8 @@ func (in *inbound) whole() bool {
 	if in.off || in.gave != 0 {
 		return false
 	}
-	if in.got < recordHeader {
-		if in.available() < recordHeader-in.got || in.header() != nil {
+	if in.got < RecordHeader {
+		if in.available() < RecordHeader-in.got || in.header() != nil {
 			return false
 		}
 	}
@@ -169,7 +169,7 @@ func (in *inbound) available() int {
 	if in.waiting == nil {
 		return in.w - in.r + early
 	}
-	if in.ready < recordHeader+in.body {
+	if in.ready < RecordHeader+in.body {
 		in.ready = in.waiting() + early
 	}
 	return in.ready
@@ -179,7 +179,7 @@ func (in *inbound) available() int {
 func (in *inbound) pull(b []byte) (int, error) {
 	if in.waiting == nil && in.r == in.w {
 		in.release()
-		if in.body > 0 && len(b) >= in.body && recordLen(in.hdr[:]) >= largeRecord {
+		if in.body > 0 && len(b) >= in.body && RecordLen(in.hdr[:]) >= largeRecord {
 			in.buf = in.pool.take(&in.pool.in, inboundSize)
 		}
 		if in.buf != nil {

@@ -76,12 +76,12 @@ func FuzzInbound(f *testing.F) {
 		// Where records end, and from where on that means nothing any more.
 		end := map[int]bool{}
 		legal := 0
-		for legal+recordHeader <= len(data) {
-			n := recordLen(data[legal:])
-			if n > maxRecord {
+		for legal+RecordHeader <= len(data) {
+			n := RecordLen(data[legal:])
+			if n > MaxRecord {
 				break
 			}
-			legal += recordHeader + n
+			legal += RecordHeader + n
 			end[legal] = true
 		}
 		var out []byte
@@ -96,7 +96,7 @@ func FuzzInbound(f *testing.F) {
 			waits := c.waits
 			promised := 0
 			if in.gave == 0 && in.whole() {
-				promised = recordHeader + in.body
+				promised = RecordHeader + in.body
 				b = room
 			}
 			if c.waits != waits {
@@ -137,7 +137,7 @@ func FuzzInbound(f *testing.F) {
 		if !bytes.HasPrefix(data, out) {
 			t.Fatalf("%d bytes in, others out", len(data))
 		}
-		if lost := len(data) - len(out); lost >= recordHeader || lost > 0 && len(out) != legal {
+		if lost := len(data) - len(out); lost >= RecordHeader || lost > 0 && len(out) != legal {
 			t.Fatalf("%d of %d bytes lost", lost, len(data))
 		}
 		if n := tc.buffers.lent.Load(); n != 0 {

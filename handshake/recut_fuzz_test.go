@@ -49,22 +49,22 @@ func (c *recutter) Read(b []byte) (int, error) {
 
 func (c *recutter) Write(b []byte) (int, error) {
 	var out, plain, sealed []byte
-	for rest := b; len(rest) >= recordHeader; {
-		n := recordHeader + recordLen(rest)
+	for rest := b; len(rest) >= RecordHeader; {
+		n := RecordHeader + RecordLen(rest)
 		rec := rest[:n]
 		rest = rest[n:]
 		if content, ok := c.opened(rec); ok {
 			sealed = append(sealed, content...)
 			continue
 		}
-		if rec[0] == recordHandshake && !c.ccs {
-			plain = append(plain, rec[recordHeader:]...)
+		if rec[0] == RecordHandshake && !c.ccs {
+			plain = append(plain, rec[RecordHeader:]...)
 			continue
 		}
 		out = append(out, c.cut(plain, nil)...)
 		out = append(out, c.cut(sealed, c.out)...)
 		plain, sealed = nil, nil
-		c.ccs = c.ccs || rec[0] == recordCCS && c.keys.seen.version < tls.VersionTLS13
+		c.ccs = c.ccs || rec[0] == RecordCCS && c.keys.seen.version < tls.VersionTLS13
 		out = append(out, rec...)
 	}
 	out = append(out, c.cut(plain, nil)...)
@@ -83,15 +83,15 @@ func (c *recutter) opened(rec []byte) ([]byte, bool) {
 	c.keys.mu.Lock()
 	secret, suite := c.keys.secrets[toServer][0], c.keys.seen.suite
 	c.keys.mu.Unlock()
-	if rec[0] != recordAppData || secret == nil || c.ccs {
+	if rec[0] != RecordAppData || secret == nil || c.ccs {
 		return nil, false
 	}
 	if c.in == nil {
 		c.in, c.out = newOpener(suite, secret), newOpener(suite, secret)
 	}
 	seq := c.in.seq
-	content, typ, ok := c.in.open(rec[recordHeader:])
-	if !ok || typ != recordHandshake {
+	content, typ, ok := c.in.open(rec[RecordHeader:])
+	if !ok || typ != RecordHandshake {
 		c.in.seq = seq
 		return nil, false
 	}
@@ -105,7 +105,7 @@ func (c *recutter) cut(flight []byte, o *opener) []byte {
 	}
 	var pieces [][]byte
 	for len(flight) > 0 {
-		n := maxPlaintext
+		n := MaxPlaintext
 		if len(c.sizes) > 0 {
 			if s := int(c.sizes[c.at%len(c.sizes)]); s < 255 {
 				n = 1 + s*s/8
@@ -134,12 +134,12 @@ func (c *recutter) cut(flight []byte, o *opener) []byte {
 	var out []byte
 	for i, p := range pieces {
 		if c.keys.seen.version != 0 && (c.mode == cutCCS && i == 0 && o != nil || c.mode == cutMiddle && i == middle && i > 0) {
-			out = append(out, recordCCS, 3, 3, 0, 1, 1)
+			out = append(out, RecordCCS, 3, 3, 0, 1, 1)
 		}
 		if c.mode == cutAlert && i == middle && c.keys.seen.version != 0 {
-			out = append(out, c.record(recordAlert, []byte{1, byte(AlertUserCanceled)}, o)...)
+			out = append(out, c.record(RecordAlert, []byte{1, byte(AlertUserCanceled)}, o)...)
 		}
-		out = append(out, c.record(recordHandshake, p, o)...)
+		out = append(out, c.record(RecordHandshake, p, o)...)
 	}
 	return out
 }
@@ -150,9 +150,9 @@ func (c *recutter) record(typ uint8, content []byte, o *opener) []byte {
 	}
 	if c.mode == cutPadded && len(content) < 1000 {
 		n := len(content) + 1 + 77 + o.aead.Overhead()
-		head := []byte{recordAppData, 3, 3, byte(n >> 8), byte(n)}
+		head := []byte{RecordAppData, 3, 3, byte(n >> 8), byte(n)}
 		inner := append(append(append([]byte{}, content...), typ), make([]byte, 77)...)
-		return o.aead.Seal(head, o.nonce(), inner, head[:recordHeader:recordHeader])
+		return o.aead.Seal(head, o.nonce(), inner, head[:RecordHeader:RecordHeader])
 	}
 	return o.seal(typ, content)
 }

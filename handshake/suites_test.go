@@ -154,7 +154,7 @@ func TestResolvers(t *testing.T) {
 
 // The lists that crypto/tls has no function for are still what it offers.
 func TestImplementedIsWhatCryptoTLSOffers(t *testing.T) {
-	h, err := ParseClientHello(recordedHello(t, &tls.Config{InsecureSkipVerify: true})[recordHeader:]) //nolint:gosec // only its hello is read
+	h, err := ParseClientHello(recordedHello(t, &tls.Config{InsecureSkipVerify: true})[RecordHeader:]) //nolint:gosec // only its hello is read
 	if err != nil {
 		t.Fatal(err)
 	}

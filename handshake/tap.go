@@ -27,7 +27,7 @@ const (
 	// message of 256 KiB fits.
 	maxQueue = 320 << 10
 	// maxMessage and maxCertMessage are the limits of crypto/tls, in bytes and
-	// without messageHeader: a longer message ends the handshake there anyway.
+	// without MessageHeader: a longer message ends the handshake there anyway.
 	maxMessage     = 64 << 10
 	maxCertMessage = 256 << 10
 )
@@ -35,7 +35,7 @@ const (
 // tooLong says whether crypto/tls refuses a handshake message of n bytes, its
 // header not counted. TestMessageLimits holds it against crypto/tls itself.
 func tooLong(typ uint8, n int) bool {
-	if typ == typeCertificate {
+	if typ == TypeCertificate {
 		return n > maxCertMessage
 	}
 	return n > maxMessage
@@ -76,10 +76,10 @@ type tap struct {
 
 // direction is the state of one way.
 type direction struct {
-	partial []byte   // of a record; less than recordHeader+maxRecord bytes
+	partial []byte   // of a record; less than RecordHeader+MaxRecord bytes
 	queue   []record // encrypted, their secret not there yet; maxQueue bytes
 	queued  int
-	message []byte        // of a handshake message; at most messageHeader+maxCertMessage bytes, and a record more
+	message []byte        // of a handshake message; at most MessageHeader+maxCertMessage bytes, and a record more
 	at      time.Duration // when its last part came
 	held    bool          // what else is in message waits for goOn
 	epoch   epoch
@@ -139,28 +139,28 @@ func (t *tap) feed(dir int, b []byte) {
 	t.drain(toServer)
 	d := &t.dirs[dir]
 	for len(b) > 0 && !t.stopped {
-		if len(d.partial) == 0 && len(b) >= recordHeader {
-			if n := recordHeader + recordLen(b); n <= len(b) && n <= recordHeader+maxRecord {
-				t.record(dir, record{b[0], b[recordHeader:n], at})
+		if len(d.partial) == 0 && len(b) >= RecordHeader {
+			if n := RecordHeader + RecordLen(b); n <= len(b) && n <= RecordHeader+MaxRecord {
+				t.record(dir, record{b[0], b[RecordHeader:n], at})
 				b = b[n:]
 				continue
 			}
 		}
-		want := recordHeader
-		if len(d.partial) >= recordHeader {
-			want += recordLen(d.partial)
+		want := RecordHeader
+		if len(d.partial) >= RecordHeader {
+			want += RecordLen(d.partial)
 		}
-		if want > recordHeader+maxRecord {
+		if want > RecordHeader+MaxRecord {
 			t.stop("a record is longer than the protocol allows")
 			return
 		}
 		n := min(want-len(d.partial), len(b))
 		d.partial = append(d.partial, b[:n]...)
 		b = b[n:]
-		if len(d.partial) >= recordHeader && len(d.partial) == recordHeader+recordLen(d.partial) {
+		if len(d.partial) >= RecordHeader && len(d.partial) == RecordHeader+RecordLen(d.partial) {
 			whole := d.partial
 			d.partial = nil
-			t.record(dir, record{whole[0], whole[recordHeader:], at})
+			t.record(dir, record{whole[0], whole[RecordHeader:], at})
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (t *tap) record(dir int, r record) {
 
 // enqueue keeps a copy of a record until its secret is there.
 func (t *tap) enqueue(d *direction, r record) {
-	if d.queued += len(r.body) + recordHeader; d.queued > maxQueue {
+	if d.queued += len(r.body) + RecordHeader; d.queued > maxQueue {
 		t.stop("too much encrypted data before its key")
 		return
 	}
@@ -200,7 +200,7 @@ func (t *tap) drain(dir int) {
 		}
 		if len(d.queue) > 0 { // stop empties it
 			d.queue = d.queue[1:]
-			d.queued -= len(r.body) + recordHeader
+			d.queued -= len(r.body) + RecordHeader
 		}
 	}
 }
@@ -210,25 +210,25 @@ func (t *tap) open(dir int, r record) bool {
 	d := &t.dirs[dir]
 	v13 := t.seen.version >= tls.VersionTLS13
 	switch {
-	case r.typ == recordCCS:
+	case r.typ == RecordCCS:
 		// TLS 1.3 sends it for middleboxes only, without meaning (RFC 8446, appendix D.4).
 		if t.seen.version != 0 && !v13 {
 			d.ccs = true
 			t.changeCipherSpec(dir, r)
 		}
-	case r.typ == recordAlert && len(r.body) == 2:
+	case r.typ == RecordAlert && len(r.body) == 2:
 		// Plaintext; an encrypted alert is longer in every version.
 		t.alert(dir, r.body, r.at)
-	case r.typ == recordAppData && v13:
+	case r.typ == RecordAppData && v13:
 		return t.open13(dir, r)
-	case d.ccs && r.typ == recordHandshake:
+	case d.ccs && r.typ == RecordHandshake:
 		t.finished12(dir, r)
-	case r.typ == recordHandshake:
+	case r.typ == RecordHandshake:
 		t.handshake(dir, r.body, r.at)
-	case d.ccs && (r.typ == recordAlert || r.typ == recordAppData):
+	case d.ccs && (r.typ == RecordAlert || r.typ == RecordAppData):
 		// Encrypted under TLS 1.2 keys: of an alert crypto/tls tells the
 		// number (see remoteAlert and alertBehind), data is none of ours.
-		if r.typ == recordAlert && t.from(dir) == SideUs {
+		if r.typ == RecordAlert && t.from(dir) == SideUs {
 			t.seen.sealedAlert = true
 		}
 	default:
@@ -250,18 +250,18 @@ func (t *tap) handshake(dir int, b []byte, at time.Duration) {
 // on how the peer cuts its flight into records.
 func (t *tap) messages(dir int) {
 	d := &t.dirs[dir]
-	for len(d.message) >= messageHeader && !t.stopped && !d.held && t.refused == nil {
+	for len(d.message) >= MessageHeader && !t.stopped && !d.held && t.refused == nil {
 		n := int(d.message[1])<<16 | int(d.message[2])<<8 | int(d.message[3])
 		if tooLong(d.message[0], n) {
 			t.stop("a handshake message is longer than the limit")
 			return
 		}
-		if t.from(dir) == SidePeer && d.message[0] == typeCertificate && t.certBytes > 0 && n > t.certBytes {
+		if t.from(dir) == SidePeer && d.message[0] == TypeCertificate && t.certBytes > 0 && n > t.certBytes {
 			// Before crypto/tls decodes all of it.
 			t.refused = t.tooManyCertificates(n)
 			return
 		}
-		if n += messageHeader; len(d.message) < n {
+		if n += MessageHeader; len(d.message) < n {
 			return
 		}
 		msg := d.message[:n]
@@ -281,9 +281,9 @@ func (t *tap) judged(dir int, typ uint8) bool {
 	case !t.server || dir != toServer:
 		return false
 	case t.seen.version >= tls.VersionTLS13:
-		return typ == typeCertificate || typ == typeCertificateVerify
+		return typ == TypeCertificate || typ == TypeCertificateVerify
 	}
-	return typ == typeClientKeyExchange
+	return typ == TypeClientKeyExchange
 }
 
 // goOn is told that crypto/tls has gone on to the client's next message.
@@ -310,9 +310,9 @@ func (t *tap) room(dir, n int) int {
 	}
 	t.resume(dir) // crypto/tls has used up what it had
 	d := &t.dirs[dir]
-	want := recordHeader
-	if len(d.partial) >= recordHeader {
-		want += recordLen(d.partial)
+	want := RecordHeader
+	if len(d.partial) >= RecordHeader {
+		want += RecordLen(d.partial)
 	}
 	return min(n, want-len(d.partial))
 }

@@ -156,15 +156,15 @@ func TestTapWithoutKeys(t *testing.T) {
 
 // What cannot be read stops the tap, and the ledger says so once.
 func TestTapStops(t *testing.T) {
-	long := []byte{recordHandshake, 3, 3, 0xff, 0xff}
-	flood := bytes.Repeat(append([]byte{recordAppData, 3, 3, 0x40, 0}, make([]byte, 1<<14)...), 30)
+	long := []byte{RecordHandshake, 3, 3, 0xff, 0xff}
+	flood := bytes.Repeat(append([]byte{RecordAppData, 3, 3, 0x40, 0}, make([]byte, 1<<14)...), 30)
 	hello13 := recordReal(t, tls.VersionTLS13)[:2]
 	for name, chunks := range map[string][]chunk{
 		"record too long":        {{toServer, long}},
-		"data before the hellos": {{toServer, []byte{recordAppData, 3, 3, 0, 1, 0}}},
+		"data before the hellos": {{toServer, []byte{RecordAppData, 3, 3, 0, 1, 0}}},
 		"unknown record":         {{toClient, []byte{99, 3, 3, 0, 1, 0}}},
-		"message too long":       {{toServer, []byte{recordHandshake, 3, 3, 0, 4, typeClientHello, 0xff, 0xff, 0xff}}},
-		"bad ServerHello":        {{toClient, []byte{recordHandshake, 3, 3, 0, 4, typeServerHello, 0, 0, 0}}},
+		"message too long":       {{toServer, []byte{RecordHandshake, 3, 3, 0, 4, TypeClientHello, 0xff, 0xff, 0xff}}},
+		"bad ServerHello":        {{toClient, []byte{RecordHandshake, 3, 3, 0, 4, TypeServerHello, 0, 0, 0}}},
 		"waiting without end":    append(slices.Clone(hello13), chunk{toClient, findHello(t)}, chunk{toServer, flood}),
 	} {
 		tp := replay(append(chunks, chunk{toServer, []byte("more")}, chunk{toClient, []byte("more")}))
@@ -187,7 +187,7 @@ func TestTapStops(t *testing.T) {
 func findHello(t *testing.T) []byte {
 	for _, c := range recordReal(t, tls.VersionTLS13) {
 		if c.dir == toClient {
-			return c.data[:recordHeader+recordLen(c.data)]
+			return c.data[:RecordHeader+RecordLen(c.data)]
 		}
 	}
 	t.Fatal("no ServerHello")
@@ -249,7 +249,7 @@ func FuzzTap(f *testing.F) {
 			tp.feed(int(c.dir), c.data)
 			for i := range tp.dirs {
 				d := &tp.dirs[i]
-				if len(d.partial) > recordHeader+maxRecord || d.queued > maxQueue || len(d.message) > maxCertMessage+maxRecord {
+				if len(d.partial) > RecordHeader+MaxRecord || d.queued > maxQueue || len(d.message) > maxCertMessage+MaxRecord {
 					t.Fatalf("holds %d, %d, %d bytes", len(d.partial), d.queued, len(d.message))
 				}
 			}
@@ -296,14 +296,14 @@ func FuzzTapMessage(f *testing.F) {
 	for _, version := range bothVersions {
 		var inside []byte
 		for _, c := range recordReal(f, version) {
-			if c.dir == toClient && len(c.data) > recordHeader {
-				inside = append(inside, c.data[recordHeader:]...)
+			if c.dir == toClient && len(c.data) > RecordHeader {
+				inside = append(inside, c.data[RecordHeader:]...)
 			}
 		}
 		f.Add(version, byte(toClient), inside)
-		f.Add(version, byte(toServer), append([]byte{typeCertificate, 0, 0, 4, 0, 0, 0, 0}, inside...))
+		f.Add(version, byte(toServer), append([]byte{TypeCertificate, 0, 0, 4, 0, 0, 0, 0}, inside...))
 	}
-	f.Add(uint16(tls.VersionTLS13), byte(toClient), []byte{typeCertificateRequest, 0, 0, 13, 0, 0, 10, 0, 47, 0, 6, 0, 4, 0, 2, 0x30, 0})
+	f.Add(uint16(tls.VersionTLS13), byte(toClient), []byte{TypeCertificateRequest, 0, 0, 13, 0, 0, 10, 0, 47, 0, 6, 0, 4, 0, 2, 0x30, 0})
 	f.Fuzz(func(t *testing.T, version uint16, dir byte, b []byte) {
 		tp := newTap(NewLedger(time.Now()), dir&2 == 0)
 		tp.seen.version = version
@@ -311,7 +311,7 @@ func FuzzTapMessage(f *testing.F) {
 			n := min(len(b), 1<<14)
 			tp.handshake(int(dir&1), b[:n], 0)
 			b = b[n:]
-			if len(tp.dirs[dir&1].message) > maxCertMessage+maxRecord {
+			if len(tp.dirs[dir&1].message) > maxCertMessage+MaxRecord {
 				t.Fatal("holds too much")
 			}
 			if tp.stopped {
@@ -332,7 +332,7 @@ func checkBounds(t *testing.T, l *Ledger) {
 			t.Fatalf("facts %d bytes, %d names", len(e.Facts), len(e.CANames))
 		}
 		for _, n := range e.CANames {
-			if len(n) > maxNameLength {
+			if len(n) > MaxNameLength {
 				t.Fatalf("name of %d bytes", len(n))
 			}
 		}

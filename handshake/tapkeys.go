@@ -130,7 +130,7 @@ func (o *opener) nonce() []byte {
 // TLSInnerPlaintext (RFC 8446, section 5.4); the content type is its last
 // byte that is not zero.
 func (o *opener) open(body []byte) (content []byte, typ uint8, ok bool) {
-	header := []byte{recordAppData, 3, 3, byte(len(body) >> 8), byte(len(body))}
+	header := []byte{RecordAppData, 3, 3, byte(len(body) >> 8), byte(len(body))}
 	inner, err := o.aead.Open(nil, o.nonce(), body, header)
 	if err != nil {
 		return nil, 0, false
@@ -165,9 +165,9 @@ func (t *tap) open13(dir int, r record) bool {
 		return true
 	}
 	switch typ {
-	case recordHandshake:
+	case RecordHandshake:
 		t.handshake(dir, content, r.at)
-	case recordAlert:
+	case RecordAlert:
 		if len(content) == 2 {
 			t.alert(dir, content, r.at)
 		}

@@ -14,8 +14,8 @@ import (
 // noteMessage reads one whole handshake message and notes it. msg is only
 // lent.
 func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
-	e := Entry{From: t.from(dir), Message: messageName(msg[0]), At: at, Size: len(msg)}
-	body := cryptobyte.String(msg[messageHeader:])
+	e := Entry{From: t.from(dir), Message: MessageName(msg[0]), At: at, Size: len(msg)}
+	body := cryptobyte.String(msg[MessageHeader:])
 	if t.server && dir == toServer && t.seen.weFinishedFlight {
 		t.seen.weFinishedFlight = false
 		if !t.brief {
@@ -26,7 +26,7 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	fromServer := dir == toClient
 	var done []Step
 	switch msg[0] {
-	case typeClientHello:
+	case TypeClientHello:
 		e.Step, done = StepClientHello, []Step{StepClientHello}
 		if t.server && t.seen.retry {
 			// The second one is read by crypto/tls alone; the caps hold for it too.
@@ -42,27 +42,27 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		if !t.brief {
 			e.Facts = t.helloFacts(msg)
 		}
-	case typeServerHello:
+	case TypeServerHello:
 		e.Step = StepServerHello
 		t.serverHello(body, &e)
-		if e.Message != msgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 && t.seen.group != 0 {
+		if e.Message != MsgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 && t.seen.group != 0 {
 			t.seen.exchanged = true
 		}
-	case typeEncryptedExtensions:
+	case TypeEncryptedExtensions:
 		e.Step, e.Facts = StepServerHello, alpnFacts(body)
-	case typeCertificateStatus:
+	case TypeCertificateStatus:
 		e.Step = StepServerHello
-	case typeServerKeyExchange:
+	case TypeServerKeyExchange:
 		e.Step, e.Facts = StepServerHello, t.serverKeyExchange(body)
 		t.seen.weSigned = t.server
-	case typeServerHelloDone:
+	case TypeServerHelloDone:
 		e.Step, done = StepServerHello, []Step{StepServerHello}
 		t.seen.weFinishedFlight = true
-	case typeCertificateRequest:
+	case TypeCertificateRequest:
 		if e.Step = StepServerHello; !t.brief {
 			e.Facts, e.CANames = t.certificateRequest(body)
 		}
-	case typeCertificate:
+	case TypeCertificate:
 		e.Step = StepClientCertificate
 		if fromServer {
 			e.Step = StepServerHello
@@ -76,7 +76,7 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 		if n == 0 && !fromServer {
 			done = []Step{StepClientCertificate}
 		}
-	case typeCertificateVerify:
+	case TypeCertificateVerify:
 		e.Step, done = StepClientCertificate, []Step{StepClientCertificate}
 		if fromServer {
 			e.Step, done = StepServerHello, []Step{StepServerHello}
@@ -91,12 +91,12 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 				t.peerSigned(scheme)
 			}
 		}
-	case typeClientKeyExchange:
+	case TypeClientKeyExchange:
 		e.Step, done = StepKeyExchange, []Step{StepKeyExchange}
 		t.seen.exchanged = true
-	case typeFinished:
+	case TypeFinished:
 		e.Step, done = t.finished(dir)
-	case typeNewSessionTicket:
+	case TypeNewSessionTicket:
 		e.Step = StepApplicationData
 		if t.seen.version < tls.VersionTLS13 {
 			e.Step = StepServerFinished
@@ -107,13 +107,13 @@ func (t *tap) noteMessage(dir int, msg []byte, at time.Duration) {
 	t.received(e)
 	t.ledger.Complete(done...)
 	if t.brief {
-		if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 {
+		if msg[0] == TypeServerHello && e.Message != MsgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 {
 			t.ledger.Complete(StepKeyExchange)
 		}
 		return
 	}
 	t.ledger.Note(e)
-	if msg[0] == typeServerHello && e.Message != msgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 {
+	if msg[0] == TypeServerHello && e.Message != MsgHelloRetryRequest && t.seen.version >= tls.VersionTLS13 {
 		// RFC 8446, section 4.2.8: both halves of step 4 stood in the hellos.
 		t.ledger.Note(Entry{
 			Step: StepKeyExchange, From: t.from(toServer), At: at,
@@ -195,14 +195,14 @@ func (t *tap) helloFacts(msg []byte) string {
 // changeCipherSpec notes the CCS of TLS 1.2, part of steps 7 and 8.
 func (t *tap) changeCipherSpec(dir int, r record) {
 	if !t.brief {
-		t.ledger.Note(Entry{Step: finishedStep(dir), From: t.from(dir), Message: msgChangeCipherSpec, At: r.at, Size: len(r.body)})
+		t.ledger.Note(Entry{Step: finishedStep(dir), From: t.from(dir), Message: MsgChangeCipherSpec, At: r.at, Size: len(r.body)})
 	}
 }
 
 // finished12 notes the encrypted Finished of TLS 1.2. Its size is fixed: 12
 // bytes of verify_data and the header (RFC 5246, section 7.4.9).
 func (t *tap) finished12(dir int, r record) {
-	e := Entry{Step: finishedStep(dir), From: t.from(dir), Message: msgFinished, At: r.at, Size: 4 + 12}
+	e := Entry{Step: finishedStep(dir), From: t.from(dir), Message: MsgFinished, At: r.at, Size: 4 + 12}
 	t.received(e)
 	if !t.brief {
 		t.ledger.Note(e)
@@ -220,7 +220,7 @@ func finishedStep(dir int) Step {
 
 // alert notes an alert in the clear or opened: level and description.
 func (t *tap) alert(dir int, b []byte, at time.Duration) {
-	e := Entry{From: t.from(dir), Message: msgAlert, At: at, Size: len(b), Alert: Alert(b[1])}
+	e := Entry{From: t.from(dir), Message: MsgAlert, At: at, Size: len(b), Alert: Alert(b[1])}
 	e.Facts = e.Alert.String()
 	if b[0] == 1 && e.Alert != AlertCloseNotify {
 		e.Facts = "warning " + e.Facts
@@ -253,14 +253,14 @@ func (t *tap) alertStep(from Side) Step {
 		return StepClientVerified
 	}
 	switch t.seen.lastFromPeer {
-	case msgCertificate:
+	case MsgCertificate:
 		if t.seen.peerCertificates == 0 {
 			return StepClientCertificate
 		}
 		return StepClientVerified
-	case msgCertificateVerify, "ClientKeyExchange":
+	case MsgCertificateVerify, "ClientKeyExchange":
 		return StepClientVerified
-	case msgFinished:
+	case MsgFinished:
 		return StepClientFinished
 	}
 	return StepClientHello

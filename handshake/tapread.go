@@ -48,7 +48,7 @@ func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
 		}
 	})
 	if retry {
-		e.Message, t.seen.retry = msgHelloRetryRequest, true
+		e.Message, t.seen.retry = MsgHelloRetryRequest, true
 	}
 	if t.brief {
 		return
@@ -114,9 +114,9 @@ func (t *tap) certificateRequest(s cryptobyte.String) (string, []string) {
 	}
 	var facts []string
 	if len(types) > 0 {
-		facts = append(facts, plural(len(types), "certificate type"))
+		facts = append(facts, Plural(len(types), "certificate type"))
 	}
-	facts = append(facts, plural(len(schemes)/2, "signature algorithm"), plural(count, "acceptable CA name"))
+	facts = append(facts, Plural(len(schemes)/2, "signature algorithm"), Plural(count, "acceptable CA name"))
 	return strings.Join(facts, ", "), list
 }
 
@@ -156,10 +156,10 @@ func (c *nameTexts) of(der []byte) string {
 
 // dnString is a distinguished name as RFC 4514 writes it, bounded.
 func dnString(der []byte) string {
-	if len(der) > maxDN {
+	if len(der) > MaxDN {
 		return fmt.Sprintf("(a name of %d bytes)", len(der))
 	}
-	return certname.Shown(der, maxNameLength)
+	return certname.Shown(der, MaxNameLength)
 }
 
 // certificate reads both forms (RFC 5246, section 7.4.2; RFC 8446, section
@@ -188,7 +188,7 @@ func (t *tap) certificate(s cryptobyte.String) (facts string, n int, all [][]byt
 	if t.brief {
 		return "", n, all
 	}
-	facts = plural(n, "certificate")
+	facts = Plural(n, "certificate")
 	if subject, ok := subjectOf(all[0]); ok {
 		facts += ": " + t.names.of(subject)
 	}

@@ -37,10 +37,10 @@ const (
 	// ticket, in bytes (RFC 8446, section 4.6.1): header, ticket_lifetime,
 	// ticket_age_add, an empty ticket_nonce, the lengths of ticket and
 	// extensions.
-	ticketFraming = messageHeader + 4 + 4 + 1 + 2 + 2
+	ticketFraming = MessageHeader + 4 + 4 + 1 + 2 + 2
 	// sealedFraming is what a TLS 1.3 record has besides its content, in bytes:
 	// header, content type, tag.
-	sealedFraming = recordHeader + 1 + 16
+	sealedFraming = RecordHeader + 1 + 16
 )
 
 // expect is told that a ticket of n bytes is the next thing that the server
@@ -53,7 +53,7 @@ func (o *outbound) expect(version uint16, n int) {
 		return
 	}
 	n += ticketFraming
-	count := (n + maxPlaintext - 1) / maxPlaintext
+	count := (n + MaxPlaintext - 1) / MaxPlaintext
 	o.records += uint64(count)
 	o.coming += n + count*sealedFraming
 }

@@ -87,7 +87,7 @@ func TestMessageLimits(t *testing.T) {
 	f := fixtures()
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{CN: "bob", Key: testpki.RSA2048}))
 	for _, version := range bothVersions {
-		for _, size := range []int{maxMessage, maxMessage + 1, maxCertMessage - messageHeader, maxCertMessage - messageHeader + 1, maxCertMessage - 1, maxCertMessage, maxCertMessage + 1} {
+		for _, size := range []int{maxMessage, maxMessage + 1, maxCertMessage - MessageHeader, maxCertMessage - MessageHeader + 1, maxCertMessage - 1, maxCertMessage, maxCertMessage + 1} {
 			for _, good := range []bool{true, false} {
 				p := ticketParams(NewTicketKeys(0), func(p *ServerParams) {
 					p.MaxChainBytes = 1 << 20
@@ -200,7 +200,7 @@ func TestNothingBeforeGrant(t *testing.T) {
 	f := fixtures()
 	for _, version := range bothVersions {
 		for _, grant := range []bool{true, false} {
-			cc, sc := tcpPair(t)
+			cc, sc := testenv.TCPPair(t)
 			ctx := testenv.Context(t)
 			cache := newCounted()
 			config := clientConfig(version, f.client.TLS())
@@ -295,13 +295,13 @@ func TestUnreadHandshakeIsRefused(t *testing.T) {
 		for _, observe := range []bool{false, true} {
 			l := NewLedger(time.Now())
 			tp := newTap(l, server)
-			cc, _ := tcpPair(t)
+			cc, _ := testenv.TCPPair(t)
 			p := serverParams(func(p *ServerParams) { p.Observe = observe })
 			g := NewStdEngine().leg(&p.Params, nil, l, cc, tp)
 			if server {
 				g.server = p
 			}
-			tp.feed(toClient, []byte{recordHandshake, 3, 3, 0, 4, typeServerHello, 0, 0, 0}) // no ServerHello
+			tp.feed(toClient, []byte{RecordHandshake, 3, 3, 0, 4, TypeServerHello, 0, 0, 0}) // no ServerHello
 			_, err := g.end(nil)
 			if refused := err != nil && strings.Contains(err.Error(), "cannot be followed"); refused == observe {
 				t.Errorf("server %v, observe %v: %v", server, observe, err)

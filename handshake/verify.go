@@ -211,12 +211,12 @@ func (v *verifier) explain(path []*x509.Certificate, err error) *fault {
 		f.code = reason.NotACA
 	case x509.CANotAuthorizedForThisName, x509.UnconstrainedName, x509.TooManyConstraints:
 		f.code = reason.NameConstraint
-		f.detail += ": " + Shortened(invalid.Detail, maxNameLength)
+		f.detail += ": " + Shortened(invalid.Detail, MaxNameLength)
 	}
 	return f
 }
 
 // about names a certificate: subject and serial number.
 func (v *verifier) about(c *x509.Certificate) string {
-	return fmt.Sprintf("\"%s\", serial %x", certname.Shown(c.RawSubject, maxNameLength), c.SerialNumber)
+	return fmt.Sprintf("\"%s\", serial %x", certname.Shown(c.RawSubject, MaxNameLength), c.SerialNumber)
 }

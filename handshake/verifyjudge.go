@@ -118,10 +118,10 @@ func seal() (*rsa.PublicKey, []byte) {
 // square of their length, and a serial number stands in every record.
 func oversized(c *x509.Certificate) string {
 	switch {
-	case len(c.RawSubject) > maxDN:
-		return fmt.Sprintf("a subject of %d bytes, at most %d are allowed", len(c.RawSubject), maxDN)
-	case len(c.RawIssuer) > maxDN:
-		return fmt.Sprintf("an issuer of %d bytes, at most %d are allowed", len(c.RawIssuer), maxDN)
+	case len(c.RawSubject) > MaxDN:
+		return fmt.Sprintf("a subject of %d bytes, at most %d are allowed", len(c.RawSubject), MaxDN)
+	case len(c.RawIssuer) > MaxDN:
+		return fmt.Sprintf("an issuer of %d bytes, at most %d are allowed", len(c.RawIssuer), MaxDN)
 	case c.SerialNumber.BitLen() > 8*maxSerial:
 		return fmt.Sprintf("a serial number of %d bits, at most %d are allowed", c.SerialNumber.BitLen(), 8*maxSerial)
 	}
@@ -129,10 +129,10 @@ func oversized(c *x509.Certificate) string {
 }
 
 const (
-	// maxDN bounds a distinguished name in a peer's certificate, in bytes of
+	// MaxDN bounds a distinguished name in a peer's certificate, in bytes of
 	// DER. RFC 5280, appendix A.1, has 64 to 128 characters for an attribute;
 	// names in use stay below 500 bytes.
-	maxDN = 4 << 10
+	MaxDN = 4 << 10
 	// maxSerial bounds a serial number, in bytes: three times what RFC 5280,
 	// section 4.1.2.2, allows, for there are CAs that exceed it a little.
 	maxSerial = 60

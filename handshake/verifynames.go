@@ -102,6 +102,6 @@ func (p permitted) permit(local, host string) bool {
 func (v *verifier) beyond(c, ca *x509.Certificate, kind, name string) *fault {
 	return &fault{
 		code:   reason.NameConstraint,
-		detail: fmt.Sprintf("%s: %s %q is beyond what %s may speak for", v.about(c), kind, Shortened(name, maxNameLength), v.about(ca)),
+		detail: fmt.Sprintf("%s: %s %q is beyond what %s may speak for", v.about(c), kind, Shortened(name, MaxNameLength), v.about(ca)),
 	}
 }

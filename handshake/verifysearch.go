@@ -135,7 +135,7 @@ func (s *search) under(a *Authority) ([]*x509.Certificate, *fault) {
 	}
 	return nil, &fault{
 		code:   reason.UnknownCA,
-		detail: fmt.Sprintf("the chain ends at issuer \"%s\", which is not a CA of authority %q", certname.Shown(w.end().RawIssuer, maxNameLength), a.Name),
+		detail: fmt.Sprintf("the chain ends at issuer \"%s\", which is not a CA of authority %q", certname.Shown(w.end().RawIssuer, MaxNameLength), a.Name),
 	}
 }
 

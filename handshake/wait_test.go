@@ -17,7 +17,7 @@ import (
 // established is a session on a kernel socket, and the client's end.
 func established(t *testing.T, version uint16) (*sessionConn, *tls.Conn, *net.TCPConn) {
 	t.Helper()
-	cc, sc := tcpPair(t)
+	cc, sc := testenv.TCPPair(t)
 	ctx := testenv.Context(t)
 	client := tls.Client(cc, clientConfig(version, fixtures().client.TLS()))
 	var wg sync.WaitGroup

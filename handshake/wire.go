@@ -4,98 +4,101 @@ import "fmt"
 
 // This file has the numbers and names of the wire that every engine needs.
 
-// Record content types (RFC 8446, section 5.1).
+// Record content types (RFC 8446, section 5.1; RFC 5246, section 6.2.1).
 const (
-	recordCCS       = 20
-	recordAlert     = 21
-	recordHandshake = 22
-	recordAppData   = 23
+	RecordCCS       = 20 // change_cipher_spec
+	RecordAlert     = 21 // alert
+	RecordHandshake = 22 // handshake
+	RecordAppData   = 23 // application_data
 )
 
 // Sizes on the wire, in bytes.
 const (
-	// recordHeader is type, version and length.
-	recordHeader = 5
-	// maxPlaintext is what one record carries at most (RFC 8446, section 5.1).
-	maxPlaintext = 1 << 14
-	// maxRecord is the largest fragment any version allows: 2^14 + 2048 bytes
+	// RecordHeader is type, version and length.
+	RecordHeader = 5
+	// MaxPlaintext is what one record carries at most (RFC 8446, section 5.1).
+	MaxPlaintext = 1 << 14
+	// MaxRecord is the largest fragment any version allows: 2^14 + 2048 bytes
 	// (TLSCiphertext, RFC 5246, section 6.2.3).
-	maxRecord = maxPlaintext + 2048
-	// messageHeader is type and length of a handshake message (RFC 8446,
+	MaxRecord = MaxPlaintext + 2048
+	// MessageHeader is type and length of a handshake message (RFC 8446,
 	// section 4).
-	messageHeader = 4
-	// maxNameLength bounds what is quoted of one name.
-	maxNameLength = 256
+	MessageHeader = 4
+	// MaxNameLength bounds what is quoted of one name in the ledger and in errors.
+	MaxNameLength = 256
 )
 
-// recordLen is the length that a record's header says, without the header.
-func recordLen(b []byte) int { return int(b[3])<<8 | int(b[4]) }
+// RecordLen is the length in bytes that a record's header says, without the header;
+// b has RecordHeader bytes at least.
+func RecordLen(b []byte) int { return int(b[3])<<8 | int(b[4]) }
 
 // Handshake message types (RFC 8446, section 4; RFC 5246, section 7.4; RFC
 // 6066, section 8).
 const (
-	typeClientHello         = 1
-	typeServerHello         = 2
-	typeNewSessionTicket    = 4
-	typeEncryptedExtensions = 8
-	typeCertificate         = 11
-	typeServerKeyExchange   = 12
-	typeCertificateRequest  = 13
-	typeServerHelloDone     = 14
-	typeCertificateVerify   = 15
-	typeClientKeyExchange   = 16
-	typeFinished            = 20
-	typeCertificateStatus   = 22
-	typeKeyUpdate           = 24
+	TypeClientHello         = 1
+	TypeServerHello         = 2
+	TypeNewSessionTicket    = 4
+	TypeEncryptedExtensions = 8
+	TypeCertificate         = 11
+	TypeServerKeyExchange   = 12
+	TypeCertificateRequest  = 13
+	TypeServerHelloDone     = 14
+	TypeCertificateVerify   = 15
+	TypeClientKeyExchange   = 16
+	TypeFinished            = 20
+	TypeCertificateStatus   = 22
+	TypeKeyUpdate           = 24
 )
 
-// The names of messages that the code asks for.
+// The names of messages that the code asks for, as Entry.Message has them. The last
+// is a record of its own (RFC 8446, section 5), and so is an alert.
 const (
-	msgAlert              = "Alert"
-	msgClientHello        = "ClientHello"
-	msgHelloRetryRequest  = "HelloRetryRequest"
-	msgCertificate        = "Certificate"
-	msgCertificateRequest = "CertificateRequest"
-	msgCertificateVerify  = "CertificateVerify"
-	msgFinished           = "Finished"
-	msgChangeCipherSpec   = "ChangeCipherSpec"
+	MsgAlert              = "Alert"
+	MsgClientHello        = "ClientHello"
+	MsgHelloRetryRequest  = "HelloRetryRequest"
+	MsgCertificate        = "Certificate"
+	MsgCertificateRequest = "CertificateRequest"
+	MsgCertificateVerify  = "CertificateVerify"
+	MsgFinished           = "Finished"
+	MsgChangeCipherSpec   = "ChangeCipherSpec"
 )
 
-// messageName is the RFC's name of a handshake message type.
-func messageName(typ uint8) string {
+// MessageName is the RFC's name of a handshake message type, for Entry.Message; of
+// one that is not known the number.
+func MessageName(typ uint8) string {
 	switch typ {
-	case typeClientHello:
-		return msgClientHello
-	case typeServerHello:
+	case TypeClientHello:
+		return MsgClientHello
+	case TypeServerHello:
 		return "ServerHello"
-	case typeNewSessionTicket:
+	case TypeNewSessionTicket:
 		return "NewSessionTicket"
-	case typeEncryptedExtensions:
+	case TypeEncryptedExtensions:
 		return "EncryptedExtensions"
-	case typeCertificate:
-		return msgCertificate
-	case typeServerKeyExchange:
+	case TypeCertificate:
+		return MsgCertificate
+	case TypeServerKeyExchange:
 		return "ServerKeyExchange"
-	case typeCertificateRequest:
-		return msgCertificateRequest
-	case typeServerHelloDone:
+	case TypeCertificateRequest:
+		return MsgCertificateRequest
+	case TypeServerHelloDone:
 		return "ServerHelloDone"
-	case typeCertificateVerify:
-		return msgCertificateVerify
-	case typeClientKeyExchange:
+	case TypeCertificateVerify:
+		return MsgCertificateVerify
+	case TypeClientKeyExchange:
 		return "ClientKeyExchange"
-	case typeFinished:
-		return msgFinished
-	case typeCertificateStatus:
+	case TypeFinished:
+		return MsgFinished
+	case TypeCertificateStatus:
 		return "CertificateStatus"
-	case typeKeyUpdate:
+	case TypeKeyUpdate:
 		return "KeyUpdate"
 	}
 	return fmt.Sprintf("handshake message %d", typ)
 }
 
-// plural is a number and what it counts.
-func plural(n int, what string) string {
+// Plural is a number and what it counts: "1 certificate", "2 certificates".
+func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
