@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 )
 
-// This file spares netstack acknowledgements that later ones in the same batch
-// have overtaken, as a kernel does with generic receive offload: each would be
-// answered by a small segment of its own. It made eight downloads 1.1 times as
+// This file drops an acknowledgement when a later one in the same batch acknowledges
+// more. A kernel does the same with generic receive offload. Netstack would answer each
+// acknowledgement with a small segment of its own. It made eight downloads 1.1 times as
 // fast.
 
-// bareACK is a packet that is nothing but an acknowledgement, without options
-// other than timestamps. off is where its TCP header starts.
+// bareACK says whether a packet is only an acknowledgement, without options other than
+// timestamps. off is where its TCP header starts.
 func bareACK(b []byte) (off int, ok bool) {
 	switch {
 	case len(b) >= ipv4HeaderLen+tcpHeaderLen && b[0] == 0x45:
@@ -41,10 +41,10 @@ func onlyTimestamps(tcp []byte) bool {
 	return len(options) == 0 || len(options) == 12 && binary.BigEndian.Uint32(options) == 0x0101080a
 }
 
-// outdated says whether a received packet is a bare acknowledgement and the
-// other, that came after it, one of the same connection for more: then netstack
-// need not see the first. Duplicates and those with SACK blocks mean something
-// and all stay.
+// outdated says whether first is a bare acknowledgement and later, which was received
+// after it, one of the same connection that acknowledges more. Then netstack need not
+// see first. Duplicates and acknowledgements with SACK blocks carry information, so
+// they stay.
 func outdated(first, later []byte) bool {
 	off, ok := bareACK(first)
 	if !ok {

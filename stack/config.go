@@ -20,9 +20,9 @@ type Config struct {
 	// maxPorts of them, each by a listener with SYN cookies. A SYN for another
 	// port is answered RST. Required unless AllPorts.
 	Ports []uint16
-	// AllPorts takes flows to every TCP port. It has no SYN cookies: when
-	// MaxHalfOpen handshakes are under way, the next SYN ends the oldest one of
-	// the client (IPv4 address, IPv6 /64) that has the most.
+	// AllPorts takes flows to every TCP port. It has no SYN cookies: once MaxHalfOpen
+	// handshakes are under way, the next SYN ends the oldest handshake of the client
+	// (IPv4 address, IPv6 /64) that has the most.
 	AllPorts bool
 
 	// MaxFlows is how many flows are held at the same time. Default 20000.
@@ -51,30 +51,32 @@ type Config struct {
 	// LingerTimeout is how long a closed flow may take to deliver its last
 	// bytes and its FIN before it is reset. Default 30s.
 	LingerTimeout time.Duration
-	// TimeWait is how long the addresses and ports of a flow that we closed
-	// first are remembered. Default 5s: with the 60 s of other stacks they
-	// would outnumber the live ones.
+	// TimeWait is how long we remember the addresses and ports of a flow that we closed
+	// first. Default 5s: with the 60 s of other stacks, remembered flows would
+	// outnumber the live ones.
 	TimeWait time.Duration
 
 	// BufferSize is the receive and the send buffer a flow starts with, in
 	// bytes. Default 1 MiB. Only waiting data takes memory.
 	BufferSize int
-	// ReceiveMax and SendMax are what they may grow to, in bytes, with the path
-	// of the flow (RFC 7323, section 2.1). Half of ReceiveMax is the widest
-	// window that a client sees. Default 4 MiB.
+	// ReceiveMax and SendMax are the sizes in bytes that the buffers may grow to, as
+	// the path of the flow needs (RFC 7323, section 2.1). A client sees a window of at
+	// most half of ReceiveMax. Default 4 MiB.
 	ReceiveMax, SendMax int
 
-	// Flooded is asked about every segment with data: true drops it, for want
-	// of memory; the client sends it again. It must not block. Default never.
+	// Flooded is asked about every segment with data. True means that memory is short:
+	// the segment is dropped, and the client sends it again. It must not block. Default
+	// never.
 	Flooded func() bool
 
-	// Log gets what a person should see of the stack itself. Default none.
+	// Log gets the messages about the stack itself that a person should see. Default
+	// none.
 	Log *zap.Logger
 }
 
 const (
-	// maxPorts bounds Config.Ports: a listener costs a goroutine and up to
-	// MaxHalfOpen handshakes. For more there is AllPorts.
+	// maxPorts bounds Config.Ports, because a listener costs a goroutine and up to
+	// MaxHalfOpen handshakes. AllPorts is for more ports.
 	maxPorts = 1024
 	// minMTU is the smallest MTU an IPv6 link may have (RFC 8200, section 5).
 	minMTU = 1280
@@ -84,8 +86,8 @@ const (
 	// minBuffer is the smallest socket buffer in bytes: one segment of a
 	// 1500-byte link and its bookkeeping.
 	minBuffer = 4 << 10
-	// maxBuffer is the largest: netstack counts a window in 32 bits and may
-	// take twice what it advertises.
+	// maxBuffer is the largest socket buffer in bytes: netstack counts a window in 32
+	// bits and may take twice what it advertises.
 	maxBuffer = 256 << 20
 )
 

@@ -29,8 +29,8 @@ import (
 //   - os.ErrDeadlineExceeded: the deadline has passed; the connection lives on;
 //   - net.ErrClosed: closed or reset on this side.
 //
-// Once an error other than the deadline's has ended the connection, every
-// later call returns it again. All methods may be called concurrently.
+// Once an error other than the deadline's has ended the connection, every later call
+// returns that error again. All methods may be called concurrently.
 type Conn struct {
 	ep       tcpip.Endpoint
 	wq       *waiter.Queue
@@ -40,12 +40,12 @@ type Conn struct {
 	readableEntry, writableEntry waiter.Entry
 
 	readMu  sync.Mutex        // one reader at a time; guards reading, gather
-	reading tcpip.SliceWriter // here so that it is not allocated in every call
-	gather  *gather           // of ReadTo, from the first on
+	reading tcpip.SliceWriter // a field, so that no call has to allocate it
+	gather  *gather           // of ReadTo; made by its first call
 	readDL  deadline
 
 	writeMu sync.Mutex   // one writer at a time; guards writing
-	writing bytes.Reader // as reading
+	writing bytes.Reader // a field for the same reason as reading
 	pieces  pieces
 	writeDL deadline
 
@@ -53,18 +53,18 @@ type Conn struct {
 	written     atomic.Uint64 // bytes
 	una         uint32        // SND.UNA before the first byte
 	writeClosed atomic.Bool
-	finSent     atomic.Bool                   // or it waits behind data
+	finSent     atomic.Bool                   // or the FIN waits behind data
 	failure     atomic.Pointer[syscall.Errno] // the first error that ended the connection
 
 	endOnce sync.Once
 	ended   chan struct{}             // closed by the first Close or Reset
-	onEnd   func(c *Conn, reset bool) // called once, after that
+	onEnd   func(c *Conn, reset bool) // called once, after ended is closed
 }
 
 func newConn(ep tcpip.Endpoint, wq *waiter.Queue, src, dst netip.AddrPort, onEnd func(*Conn, bool)) *Conn {
 	c := &Conn{ep: ep, wq: wq, src: src, dst: dst, ended: make(chan struct{}), onEnd: onEnd}
-	// Registered for the life of the connection and not for every call that
-	// blocks: a token that nobody waits for costs a failed try.
+	// Registered once for the life of the connection, not in every call that blocks.
+	// The price is a token that no call waits for: it costs one failed try.
 	c.readableEntry, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr | waiter.EventRdHUp)
 	c.writableEntry, c.writable = waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
 	wq.EventRegister(&c.readableEntry)
@@ -93,8 +93,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 // Taken is how many bytes Read has handed out.
 func (c *Conn) Taken() uint64 { return c.taken.Load() }
 
-// receive waits until something has arrived and has netstack write it to dst.
-// readMu is held.
+// receive waits until something has arrived and has netstack write it to dst. The
+// caller holds readMu.
 func (c *Conn) receive(dst io.Writer, opts tcpip.ReadOptions) (int, error) {
 	for {
 		if err := c.stopped(&c.readDL); err != nil {
@@ -117,7 +117,8 @@ func (c *Conn) receive(dst io.Writer, opts tcpip.ReadOptions) (int, error) {
 	}
 }
 
-// WaitRead waits until Read will return something: data, an end or an error.
+// WaitRead waits until Read will return at once: with data, the end of the data or an
+// error.
 func (c *Conn) WaitRead() {
 	const some = waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr | waiter.EventRdHUp
 	for c.stopped(&c.readDL) == nil && c.ep.Readiness(some) == 0 {
@@ -126,17 +127,18 @@ func (c *Conn) WaitRead() {
 }
 
 const (
-	// roomy is the receive buffer, in bytes, that surely has room for what is
-	// waited for (n of WaitFor is a TLS record at most): netstack counts some
-	// 500 bytes for each segment beside its data, and drops what is over.
+	// roomy is the size in bytes of a receive buffer that surely has room for the n
+	// bytes of WaitFor, at most a TLS record. Netstack counts some 500 bytes for each
+	// segment beside its data, and drops segments that exceed the buffer.
 	roomy = 256 << 10
-	// roomyLook is how often a wait looks whether the buffer still is: it is made
-	// smaller when memory is short.
+	// roomyLook is how often WaitFor checks that the buffer is still roomy: the stack
+	// makes buffers smaller when memory is short.
 	roomyLook = time.Second
 )
 
-// WaitFor waits until n bytes can be read without waiting; or an end, or an
-// error. It does not wait where the receive buffer may have no room for them.
+// WaitFor waits until n bytes can be read without waiting, or the data has ended, or
+// there is an error. It returns at once where the receive buffer may have no room for n
+// bytes.
 func (c *Conn) WaitFor(n int) {
 	for c.stopped(&c.readDL) == nil && c.Waiting() < n && c.receives() && c.ep.SocketOptions().GetReceiveBufferSize() >= roomy {
 		look := time.NewTimer(roomyLook)
@@ -150,8 +152,9 @@ func (c *Conn) WaitFor(n int) {
 	}
 }
 
-// receives says whether more can come: no FIN has, and no RST. Not by netstack's
-// Readiness, which forgets the peer's FIN while our own is under way.
+// receives says whether more data can come: the client has sent neither FIN nor RST. It
+// does not use netstack's Readiness, which forgets the client's FIN while our own is
+// under way.
 func (c *Conn) receives() bool {
 	switch tcp.EndpointState(c.ep.State()) {
 	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2:
@@ -160,7 +163,8 @@ func (c *Conn) receives() bool {
 	return false
 }
 
-// Waiting is how many bytes can be read without waiting, as far as is known.
+// Waiting is how many received bytes can be read without waiting; 0 if netstack does
+// not say.
 func (c *Conn) Waiting() int {
 	n, terr := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 	if terr != nil {
@@ -169,9 +173,9 @@ func (c *Conn) Waiting() int {
 	return n
 }
 
-// closedForReceive says why nothing more will be received: nil is the peer's
-// FIN. Netstack gives an error to one call only and an orderly end to those
-// that follow; for us a reset stays a reset.
+// closedForReceive says why nothing more will be received; nil means the peer's FIN.
+// Netstack reports a reset to one call only and an orderly end to the calls that
+// follow. We report the reset to all of them.
 func (c *Conn) closedForReceive() error {
 	if c.isEnded() {
 		return net.ErrClosed
@@ -223,8 +227,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 }
 
-// CloseWrite sends FIN after what was written: the client reads EOF, and this
-// side reads on.
+// CloseWrite sends FIN after the data written so far. The client then reads EOF, and
+// this side can still read.
 func (c *Conn) CloseWrite() error {
 	if c.isEnded() {
 		return c.opError("close", net.ErrClosed)
@@ -245,9 +249,9 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// Close ends the connection in order: what was written is still sent, then
-// FIN. If received bytes were never read the client gets RST instead, as with
-// a kernel socket. Only the first Close or Reset has an effect.
+// Close ends the connection in order: it sends what was written, then FIN. If received
+// bytes were never read, the client gets RST instead, as with a kernel socket. Only the
+// first Close or Reset has an effect.
 func (c *Conn) Close() error {
 	c.end(false)
 	return nil
@@ -278,15 +282,17 @@ func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.dst) }
 // RemoteAddr is the client.
 func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.src) }
 
-// SetDeadline sets both deadlines; the zero time takes them away.
+// SetDeadline sets both deadlines; the zero time removes them.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// SetReadDeadline sets the deadline of Read, also of one that is blocked now.
+// SetReadDeadline sets the deadline of Read. It also applies to a Read that is blocked
+// now.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadline(&c.readDL, t) }
 
-// SetWriteDeadline sets the deadline of Write, also of one that is blocked now.
+// SetWriteDeadline sets the deadline of Write. It also applies to a Write that is
+// blocked now.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.writeDL, t) }
 
 func (c *Conn) setDeadline(d *deadline, t time.Time) error {
@@ -308,7 +314,8 @@ func (c *Conn) stopped(d *deadline) error {
 	return nil
 }
 
-// wait blocks until something happened on the connection, or on this side.
+// wait blocks until event, until the deadline d has passed, or until this side has
+// ended the connection.
 func (c *Conn) wait(event <-chan struct{}, d *deadline) {
 	select {
 	case <-event:
@@ -326,7 +333,7 @@ func (c *Conn) isEnded() bool {
 	}
 }
 
-// fail remembers the error that ended the connection and returns the first.
+// fail records the error that ended the connection, and returns the first one recorded.
 func (c *Conn) fail(terr tcpip.Error) error {
 	e := errno(terr)
 	c.failure.CompareAndSwap(nil, &e)

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// deadline is a point in time that can be moved. The zero value never comes.
-// Most are set and taken back without anybody having waited: a timer is made
-// only when somebody does.
+// deadline is a point in time that can be moved. The zero value never comes. Most
+// deadlines are set and removed without any call waiting for them, so the timer is made
+// only when one waits.
 type deadline struct {
 	mu    sync.Mutex
 	at    time.Time // zero: never
 	timer *time.Timer
 	over  chan struct{} // closed when the time has come; made on first use
-	gen   uint64        // which set the timer belongs to: a stopped timer may still fire
+	gen   uint64        // counts calls of set: a stopped timer may still fire, and must see that it is outdated
 }
 
 // wait returns a channel that is closed when the time has come. Moving a
@@ -58,7 +58,7 @@ func (d *deadline) set(t time.Time) {
 	d.arm()
 }
 
-// arm sees to it that over is closed in time.
+// arm starts the timer that closes over, or closes it at once if the time has come.
 func (d *deadline) arm() {
 	if d.at.IsZero() {
 		return

@@ -6,30 +6,32 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// This file hands out received data from where netstack holds it, without a copy.
-// Whoever gets it works on it while netstack's lock of the connection is held:
-// only then nothing frees it (a RST does). Packets that arrive meanwhile are
-// queued by netstack.
+// This file hands out received data from where netstack holds it, without a copy. The
+// sink works on the data while netstack's lock of the connection is held: without the
+// lock, another event, such as a RST, could free the data. Netstack queues packets that
+// arrive meanwhile.
 
-// A Sink takes data of ReadTo: all of the pieces or the first bytes of them. It
-// says how many bytes it took, 0 where it takes none now. It must not wait, not
-// use the connection, and not keep or change the pieces.
+// A Sink takes the data of ReadTo: all of the pieces or the first bytes of them. It
+// returns how many bytes it took, 0 if it can take none now. It must not wait, must not
+// use the connection, and must not keep or change the pieces.
 type Sink func(pieces [][]byte) (int, error)
 
 const (
-	// directMost is how much one ReadTo hands over at most, in bytes; what
-	// arrives meanwhile waits that long. With a quarter of it eight uploads ran
-	// at 0.93 of the rate.
+	// directMost is how many bytes one ReadTo hands over at most; packets that arrive
+	// meanwhile wait that long. With a quarter of it eight uploads ran at 0.93 of the
+	// rate.
 	directMost = 16 * GSOPayload
-	// directPieces is the most slices it comes in: enough for directMost in
-	// packets that were not merged, half of what writev takes (UIO_MAXIOV).
+	// directPieces is how many slices the data comes in at most. That is enough for
+	// directMost in packets that were not merged, and half of what writev takes
+	// (UIO_MAXIOV).
 	directPieces = 512
-	// keptPieces is how many there is room for between two calls: 1.5 KiB of a
-	// connection that has become idle.
+	// keptPieces is the room for slices that a connection keeps between two calls: 1.5
+	// KiB for one that has become idle.
 	keptPieces = 64
 )
 
-// gather collects what netstack shows of a receive queue and hands it to sink.
+// gather collects the pieces that netstack shows of a receive queue and hands them to
+// sink.
 type gather struct {
 	sink   Sink
 	want   int // bytes
@@ -41,7 +43,7 @@ type gather struct {
 	drop   discard
 }
 
-// errEnough ends netstack's reading and means nothing else.
+// errEnough makes netstack stop reading; it reports no error.
 var errEnough = errors.New("enough")
 
 func (g *gather) Write(b []byte) (int, error) {
@@ -55,7 +57,7 @@ func (g *gather) Write(b []byte) (int, error) {
 	return len(b), errEnough
 }
 
-// discard drops what was handed over already.
+// discard drops the bytes that the sink has taken already.
 type discard struct{ left int }
 
 func (d *discard) Write(b []byte) (int, error) {
@@ -66,9 +68,9 @@ func (d *discard) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// ReadTo waits until something has arrived, hands it to sink and returns how much
-// of it that took; the rest stays. An error of sink comes back as it is in
-// sinkErr, one of the connection, like Read's, in err.
+// ReadTo waits until something has arrived, hands it to sink and returns how many bytes
+// the sink took; the other bytes stay. An error of sink is returned unchanged as
+// sinkErr, an error of the connection as err, like Read's.
 func (c *Conn) ReadTo(sink Sink) (n int, sinkErr, err error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -86,7 +88,8 @@ func (c *Conn) ReadTo(sink Sink) (n int, sinkErr, err error) {
 	}()
 	g.sink = sink
 	c.WaitRead()
-	// More may have come until it is read; less not, for no other reads.
+	// By the time netstack reads, there may be more than Waiting said but not less:
+	// only this call reads.
 	g.want = min(c.Waiting(), directMost)
 	for !g.handed {
 		if _, err := c.receive(g, tcpip.ReadOptions{Peek: true}); err != nil {
@@ -94,12 +97,13 @@ func (c *Conn) ReadTo(sink Sink) (n int, sinkErr, err error) {
 		}
 		if !g.handed {
 			clear(g.pieces)
-			g.want, g.have, g.pieces = 1, 0, g.pieces[:0] // whatever there is
+			g.want, g.have, g.pieces = 1, 0, g.pieces[:0] // take whatever there is
 		}
 	}
 	if g.taken > 0 {
 		g.drop.left = g.taken
-		// Fails only where the connection was reset meanwhile, as the next read says.
+		// This fails only if the connection was reset meanwhile; the next read reports
+		// that.
 		if res, terr := c.ep.Read(&g.drop, tcpip.ReadOptions{}); terr == nil {
 			c.ep.ModerateRecvBuf(res.Count)
 		}

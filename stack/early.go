@@ -14,22 +14,22 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// early keeps from the listeners what clients send right behind the ACK of a
-// SYN cookie, until netstack has made a connection of that.
+// early holds back what clients send right behind the ACK of a SYN cookie, until
+// netstack has made a connection from the cookie.
 //
-// Netstack would queue it to the listener, which passes it on to the
-// connection, but goes on counting it as its own memory: after a receive
-// buffer's worth (TestDataBehindCookie) the listener takes no segment with data
-// any more, and whoever comes by cookie is heard only after a retransmission.
-// So a listener is given one segment of a tuple at a time, and none with data.
+// Netstack would queue such segments to the listener. The listener passes them to the
+// connection but counts them as its own memory for ever. After a receive buffer's worth
+// (TestDataBehindCookie) the listener takes no segment with data any more, and a client
+// that comes by cookie is heard only after a retransmission. So a listener gets one
+// segment of a tuple at a time, and none with data.
 type early struct {
 	cookies func() uint64 // how many were sent so far
 	now     func() time.Time
 	deliver func(tcpip.NetworkProtocolNumber, *gstack.PacketBuffer)
-	known   func(synTuple) bool // it has a connection
+	known   func(synTuple) bool // whether the tuple has a connection
 
-	seen  atomic.Uint64             // of cookies
-	until atomic.Pointer[time.Time] // nil: there were none
+	seen  atomic.Uint64             // how many cookies wanted has seen
+	until atomic.Pointer[time.Time] // when the last cookie expires; nil: there was none
 
 	mu    sync.Mutex
 	tuple map[synTuple]*earlyTuple
@@ -47,18 +47,19 @@ type earlyTuple struct {
 }
 
 const (
-	// cookieLife is how long a cookie may come back: netstack takes those of
-	// this period of 64 s and of the two before.
+	// cookieLife is how long a cookie may come back: netstack accepts cookies of the
+	// current period of 64 s and of the two before.
 	cookieLife = 3 * 64 * time.Second
-	// earlyLife is how long a client's segments wait for the connection: less
+	// earlyLife is how long a client's segments wait for the connection. It is less
 	// than the 200 ms after which Linux sends them again (TCP_RTO_MIN).
 	earlyLife = 150 * time.Millisecond
-	// earlyTuples bounds those that wait: 25,000 ACKs a second; about 1 MiB.
+	// earlyTuples bounds the tuples that wait: enough for 25,000 ACKs a second, about 1
+	// MiB.
 	earlyTuples = 4096
-	// earlyPackets bounds what waits of one tuple: more than the first flight
-	// of ten segments (RFC 6928).
+	// earlyPackets bounds the packets that wait for one tuple: more than the first
+	// flight of ten segments (RFC 6928).
 	earlyPackets = 16
-	// earlyBytes bounds the memory of what waits.
+	// earlyBytes bounds the memory of all packets that wait.
 	earlyBytes = 4 << 20
 )
 
@@ -66,7 +67,7 @@ func newEarly() *early {
 	return &early{now: time.Now, tuple: map[synTuple]*earlyTuple{}}
 }
 
-// attach must be called before anything but snapshot.
+// attach must be called before every other method but snapshot.
 func (e *early) attach(ns *gstack.Stack, l *link) {
 	e.cookies = ns.Stats().TCP.ListenOverflowSynCookieSent.Value
 	e.deliver = l.deliver
@@ -76,39 +77,39 @@ func (e *early) attach(ns *gstack.Stack, l *link) {
 	}
 }
 
-// wanted says whether cookies are about. It is called by the goroutines that
-// receive, for every segment but a SYN, and costs a few loads where there are none.
+// wanted says whether a cookie may still come back. The receiving goroutines call it
+// for every segment but a SYN. Without cookies it costs a few loads.
 func (e *early) wanted() bool {
 	if n := e.cookies(); n != e.seen.Load() {
 		until := e.now().Add(cookieLife)
 		e.until.Store(&until)
-		e.seen.Store(n) // after until: who finds no new cookie must find that
+		e.seen.Store(n) // after until: a goroutine that sees no new cookie must see the new until
 		return true
 	}
 	until := e.until.Load()
 	return until != nil && e.now().Before(*until)
 }
 
-// earlyAnswer is what netstack gets of a segment now.
+// earlyAnswer is what netstack gets of a segment at once.
 type earlyAnswer int
 
 const (
-	earlyNone earlyAnswer = iota // nothing: it waits, or is lost
+	earlyNone earlyAnswer = iota // nothing: the segment waits, or is lost
 	earlyAll                     // the segment itself
 	earlyACK                     // only its acknowledgement: the rest waits
 )
 
-// take is given a segment other than a SYN, while cookies are about. What it
-// keeps of pkt it has a reference of its own to.
+// take decides about a segment other than a SYN, while cookies may come back. For a
+// packet that it keeps it takes a reference of its own.
 func (e *early) take(s segment, pkt *gstack.PacketBuffer) earlyAnswer {
 	t := synTuple{s.src, s.dst}
 	if e.known(t) {
-		return earlyAll // as most are
+		return earlyAll // most segments belong to a connection
 	}
 	now := e.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// Under the lock: a connection that is made from here on finds in release
+	// Asked again under the lock: if the connection is made after this, release finds
 	// what is added now.
 	if e.known(t) {
 		return earlyAll
@@ -150,7 +151,7 @@ func (e *early) hold(w *earlyTuple, pkt *gstack.PacketBuffer) {
 	w.pkts = append(w.pkts, pkt.IncRef())
 }
 
-// release hands netstack what has waited for a connection that now is.
+// release gives netstack the packets that waited for a connection, now that it exists.
 func (e *early) release(t synTuple) {
 	e.mu.Lock()
 	w := e.tuple[t]
@@ -165,7 +166,7 @@ func (e *early) release(t synTuple) {
 	}
 }
 
-// sweep lets go of what has waited for too long.
+// sweep drops the packets that have waited for too long.
 func (e *early) sweep(now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -188,8 +189,8 @@ func (e *early) expire(now time.Time) {
 	e.queue = slices.Delete(e.queue, 0, n)
 }
 
-// remove takes a tuple out of the table and returns what has waited. Its place
-// in the queue passes by itself.
+// remove takes a tuple out of the table and returns its packets. Its entry in the queue
+// stays until expire reaches it.
 func (e *early) remove(w *earlyTuple) []*gstack.PacketBuffer {
 	delete(e.tuple, w.synTuple)
 	w.gone = true
@@ -201,7 +202,7 @@ func (e *early) remove(w *earlyTuple) []*gstack.PacketBuffer {
 	return pkts
 }
 
-// close lets go of everything.
+// close drops everything that waits.
 func (e *early) close() { e.sweep(e.now().Add(time.Hour)) }
 
 // snapshot adds the counters.
@@ -211,8 +212,8 @@ func (e *early) snapshot(s *Stats) {
 	s.EarlyHeld, s.EarlyDropped, s.EarlyBytes = e.held, e.dropped, e.bytes
 }
 
-// withoutData makes of a packet its TCP header with these flags and no data. head is
-// the beginning of it up to the data, without IPv6 extension headers.
+// withoutData returns a copy of a packet's headers with these TCP flags and no data.
+// head is the beginning of the packet up to the data, without IPv6 extension headers.
 func withoutData(v6 bool, head []byte, flags uint8) []byte {
 	if v6 {
 		b := slices.Clone(head[:ipv6HeaderLen+tcpHeaderSize(head[ipv6HeaderLen:])])
@@ -236,7 +237,7 @@ func (t synTuple) proto() tcpip.NetworkProtocolNumber {
 	return header.IPv4ProtocolNumber
 }
 
-// id is the tuple in netstack's words, where the client is the remote side.
+// id is the tuple as netstack's endpoint ID, in which the client is the remote side.
 func (t synTuple) id() gstack.TransportEndpointID {
 	return gstack.TransportEndpointID{
 		LocalAddress: tcpip.AddrFromSlice(t.dst.Addr().AsSlice()), LocalPort: t.dst.Port(),

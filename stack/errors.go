@@ -10,8 +10,8 @@ import (
 // ErrRunTwice is returned by Run when it is called a second time.
 var ErrRunTwice = errors.New("stack: Run called twice")
 
-// errno translates an error that ended a connection into the errno the kernel
-// has for it, so that errors.Is works as with a kernel socket.
+// errno translates a netstack error that ended a connection into the errno that a
+// kernel socket would return, so that errors.Is works the same.
 func errno(err tcpip.Error) syscall.Errno {
 	switch err.(type) {
 	case *tcpip.ErrTimeout:
@@ -29,8 +29,8 @@ func errno(err tcpip.Error) syscall.Errno {
 	case *tcpip.ErrNoBufferSpace:
 		return syscall.ENOBUFS
 	}
-	// ErrConnectionReset, and ErrAborted: what netstack calls a RST that
-	// came after the peer's FIN. Anything unknown is a connection that is no
-	// more, without an orderly end.
+	// ErrConnectionReset; ErrAborted, which netstack returns for a RST that came after
+	// the peer's FIN; and every unknown error: the connection is gone without an
+	// orderly end.
 	return syscall.ECONNRESET
 }

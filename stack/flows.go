@@ -13,19 +13,19 @@ import (
 
 // Flow is one accepted connection.
 type Flow struct {
-	// Src is the client, Dst the destination it meant.
+	// Src is the client, Dst the destination that the client meant.
 	Src, Dst netip.AddrPort
 	// At is when the three-way handshake was complete.
 	At time.Time
-	// Conn is the connection to the client. It ends exactly once: by its
-	// first Close or Reset, at the latest when HandleFlow returns.
+	// Conn is the connection to the client. Its first Close or Reset ends it;
+	// HandleFlow's return does at the latest.
 	Conn *Conn
 
-	helpers *workerpool.Crew // nil: none are kept
+	helpers *workerpool.Crew // nil: Go starts a new goroutine every time
 }
 
-// Go runs fn in a goroutine, one that has done such work before where there is
-// one. HandleFlow must not return before fn has.
+// Go runs fn in a goroutine, if possible one that an earlier Go has left idle.
+// HandleFlow must not return before fn has returned.
 func (f *Flow) Go(fn func()) {
 	if f.helpers == nil {
 		go fn()
@@ -34,8 +34,8 @@ func (f *Flow) Go(fn func()) {
 	f.helpers.Go(fn)
 }
 
-// flows are the connections we hold: live ones, and closed ones that netstack
-// still sends the last bytes of. Both are bounded by the same number.
+// flows are the connections we hold: live ones, and closed ones whose last bytes
+// netstack still sends. The same number, max, bounds each of the two.
 type flows struct {
 	max, maxPerClient int
 	lingerTimeout     time.Duration
@@ -46,7 +46,7 @@ type flows struct {
 	lingering []lingerer           // oldest first
 	accepted  uint64
 	rejected  uint64
-	gaveUp    uint64 // of lingering
+	gaveUp    uint64 // lingering connections that were reset
 }
 
 type lingerer struct {
@@ -64,7 +64,7 @@ func newFlows(cfg Config) *flows {
 	}
 }
 
-// full says which limit another flow of src would be over.
+// full says which limit one more flow of src would exceed.
 func (f *flows) full(src netip.Addr) Full {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,15 +95,15 @@ func (f *flows) add(c *Conn) bool {
 	return true
 }
 
-// ended is told by a connection that it was closed or reset.
+// ended is called by a connection when it was closed or reset.
 func (f *flows) ended(c *Conn, reset bool) {
 	if oldest := f.remove(c, reset); oldest != nil {
-		abort(oldest) // without the lock: it writes to the device
+		abort(oldest) // without the lock, because abort writes to the device
 	}
 }
 
-// remove takes a connection out. If it lingers and there are too many that do,
-// the oldest of them is returned and forgotten.
+// remove takes a connection out. If the connection has to linger and too many linger
+// already, remove forgets the oldest of them and returns it.
 func (f *flows) remove(c *Conn, reset bool) (oldest *Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -136,8 +136,8 @@ func (f *flows) sweep(now time.Time) {
 	}
 }
 
-// late forgets the closed connections that have delivered everything, and
-// those whose time is up, which it returns.
+// late forgets the closed connections that have delivered everything. It also forgets
+// those whose time is up, and returns these.
 func (f *flows) late(now time.Time) (late []*Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -160,8 +160,8 @@ func (f *flows) late(now time.Time) (late []*Conn) {
 	return late
 }
 
-// delivered says whether netstack has nothing more to do for a closed
-// connection but to wait for TIME-WAIT to end.
+// delivered says whether all that netstack still does for a closed connection is to
+// wait for the end of TIME-WAIT.
 func delivered(c *Conn) bool {
 	switch tcp.EndpointState(c.ep.State()) {
 	case tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
@@ -170,7 +170,7 @@ func delivered(c *Conn) bool {
 	return false
 }
 
-// abort ends a closed connection that still has something to do.
+// abort resets a closed connection that has not delivered everything.
 func abort(c *Conn) {
 	if !delivered(c) {
 		c.ep.Abort()

@@ -11,12 +11,12 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// forwarder takes the connections to every port: netstack has no listener for
-// all of them, and so no SYN cookies. Each handshake has a goroutine, so they are
-// few and short. Where there are as many as may be, the next SYN takes the place
-// of the oldest handshake of the client that has the most (pending.go): an address
-// that never answers pushes out its own, and who answers keeps his place for the
-// one round trip that he needs it.
+// forwarder takes the connections to every port. Netstack has no listener for all
+// ports, and so no SYN cookies for them. Each handshake has a goroutine, so handshakes
+// are bounded in number and time. At the bound, the next SYN takes the place of the
+// oldest handshake of the client that has the most (pending.go). So an address that
+// never answers pushes out its own handshakes, and a client that answers keeps its
+// place for the one round trip it needs.
 type forwarder struct {
 	tcp     *tcp.Forwarder
 	timeout time.Duration
@@ -27,15 +27,15 @@ type forwarder struct {
 	wg sync.WaitGroup // handshakes under way
 
 	mu       sync.Mutex
-	stopping bool // no handshake is started any more
+	stopping bool // no new handshake is started
 	pending  *pending
-	// given are those that have lost their place and whose goroutine has not
-	// ended yet. As many as may be pending, then SYNs are dropped.
+	// given are the handshakes that have lost their place but whose goroutine has not
+	// ended yet. Once there are as many as may be pending, SYNs are dropped.
 	given map[gstack.TransportEndpointID]*pendingSYNACK
 }
 
-// again is how often a handshake that is to end is told so: an event that comes
-// before CreateEndpoint waits for it is lost.
+// again is the interval at which a handshake that must end is notified. One event is
+// not enough: it is lost if it comes before CreateEndpoint waits for it.
 const again = 5 * time.Millisecond
 
 func newForwarder(ns *gstack.Stack, cfg Config, stats *counters, accept func(tcpip.Endpoint, *waiter.Queue)) *forwarder {
@@ -47,23 +47,23 @@ func newForwarder(ns *gstack.Stack, cfg Config, stats *counters, accept func(tcp
 		pending: newPending(cfg.MaxHalfOpen),
 		given:   map[gstack.TransportEndpointID]*pendingSYNACK{},
 	}
-	// Its own bound is one higher than ours, and it forgets a request before
-	// we do: when we start one, it does too.
+	// Netstack's bound is one higher than ours, and netstack forgets a request before
+	// we do. So whenever we start a handshake, netstack does too.
 	f.tcp = tcp.NewForwarder(ns, cfg.BufferSize, 2*cfg.MaxHalfOpen+1, f.handshake)
 	ns.SetTransportProtocolHandler(tcp.ProtocolNumber, f.segment)
 	return f
 }
 
-// segment is asked by netstack about a segment that belongs to no connection;
-// false leaves it to netstack, which answers RST.
+// segment is called by netstack with a segment that belongs to no connection. False
+// leaves the segment to netstack, which answers RST.
 func (f *forwarder) segment(id gstack.TransportEndpointID, pkt *gstack.PacketBuffer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stopping {
 		return false
 	}
-	// Netstack sees it once the connection is registered; until then the
-	// client has to send it again.
+	// The handshake is under way. Netstack handles further segments itself once the
+	// connection is registered; until then the client has to send this one again.
 	if f.pending.has(id) || f.given[id] != nil {
 		return true
 	}
@@ -89,7 +89,7 @@ func (f *forwarder) segment(id gstack.TransportEndpointID, pkt *gstack.PacketBuf
 	return true
 }
 
-// giveUp ends a handshake that has lost its place. The lock is held.
+// giveUp ends a handshake that has lost its place. The caller holds the lock.
 func (f *forwarder) giveUp(p *pendingSYNACK) {
 	f.pending.remove(p)
 	f.given[p.id] = p
@@ -98,7 +98,7 @@ func (f *forwarder) giveUp(p *pendingSYNACK) {
 	}
 }
 
-// begin finds the handshake of a request and gives it its time; nil if it has
+// begin finds the handshake of a request and starts its timer; nil if the handshake has
 // lost its place already.
 func (f *forwarder) begin(id gstack.TransportEndpointID) *pendingSYNACK {
 	f.mu.Lock()
@@ -107,8 +107,8 @@ func (f *forwarder) begin(id gstack.TransportEndpointID) *pendingSYNACK {
 	if p == nil {
 		return nil
 	}
-	// CreateEndpoint waits for an event of the queue and then looks whether
-	// the connection is there: an event of ours ends the wait.
+	// CreateEndpoint waits for an event of the queue and then checks whether the
+	// connection is established. Our own event ends that wait.
 	p.timer = time.AfterFunc(f.timeout, func() {
 		f.mu.Lock()
 		over := p.over
@@ -127,7 +127,8 @@ func (f *forwarder) begin(id gstack.TransportEndpointID) *pendingSYNACK {
 	return p
 }
 
-// end forgets a handshake that is over, and says whether it had time enough.
+// end forgets a handshake that is over. late is true if it ran out of time, and did not
+// lose its place or end because of stop.
 func (f *forwarder) end(id gstack.TransportEndpointID, p *pendingSYNACK) (late bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -141,7 +142,7 @@ func (f *forwarder) end(id gstack.TransportEndpointID, p *pendingSYNACK) (late b
 	return p.late && !given && !f.stopping
 }
 
-// handshake is run by netstack in a goroutine of its own for each SYN it took.
+// handshake handles one SYN; netstack runs it in a goroutine of its own.
 func (f *forwarder) handshake(r *tcp.ForwarderRequest) {
 	defer f.wg.Done()
 	id := r.ID()
@@ -152,8 +153,8 @@ func (f *forwarder) handshake(r *tcp.ForwarderRequest) {
 		return
 	}
 	ep, terr := r.CreateEndpoint(&p.wq)
-	// The connection is established, or netstack has given up: in neither case
-	// is a RST to be sent for the SYN.
+	// Either the connection is established, or netstack has given up. In both cases no
+	// RST is to be sent for the SYN.
 	r.Complete(false)
 	late := f.end(id, p)
 	if terr != nil {

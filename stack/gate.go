@@ -7,17 +7,18 @@ import (
 
 // gate decides about every packet before netstack sees it:
 //
-//  1. a malformed packet is dropped (packet.go), a fragment waits for the
-//     others of its packet (reassemble.go);
-//  2. of everything that is not TCP only "packet too big" about a segment that
-//     is under way passes (toobig.go): no pings answered, no port-unreachables sent;
-//  3. a TCP checksum that the kernel does not vouch for is verified;
-//  4. a SYN is held against our limits, then the Handler is asked; what may not
-//     pass is dropped or answered RST (reset.go);
-//  5. every other segment passes, with data only while there is memory for it:
-//     netstack finds its connection, or answers RST.
+//  1. A malformed packet is dropped (packet.go). A fragment waits for the others of its
+//     packet (reassemble.go).
+//  2. Of everything that is not TCP, only one kind passes: a "packet too big" about a
+//     segment that is under way (toobig.go). So no pings are answered and no
+//     port-unreachables sent.
+//  3. A TCP checksum that the kernel does not vouch for is verified.
+//  4. A SYN is checked against our limits, then the Handler is asked. If it may not
+//     pass, it is dropped or answered RST (reset.go).
+//  5. Every other segment passes; one with data only while there is memory for it.
+//     Netstack finds its connection, or answers RST.
 //
-// All goroutines that receive use the same one; nothing in it changes.
+// All receiving goroutines share one gate; none of its fields changes.
 type gate struct {
 	handler   Handler
 	allPorts  bool
@@ -29,7 +30,7 @@ type gate struct {
 	recovery  *recovery
 	fragments *reassembler
 	stats     *counters
-	underWay  func(quote) (yes, asked bool) // is it sent and not acknowledged
+	underWay  func(quote) (yes, asked bool) // whether the quoted segment is sent and not acknowledged
 	stamped   *stampedSYNs
 	agreed    func(synTuple) (uint32, bool) // see agreedTimestamps
 	reply     func(pkt []byte)              // sends a packet without virtio-net offloads
@@ -43,15 +44,15 @@ func (g *gate) taken(port uint16) bool {
 	return g.allPorts || g.ports[port/64]&(1<<(port%64)) != 0
 }
 
-// admit says whether netstack may see the packet, which is head followed by
-// rest; head is all of it or headLen bytes.
+// admit says whether netstack may see the packet. The packet is head followed by rest;
+// head is all of it or its first headLen bytes.
 func (g *gate) admit(h vnetHeader, head, rest []byte) (packet, bool) {
 	p, bad := parseIP(head, len(head)+len(rest))
 	pass := false
 	if bad == badNothing {
 		switch {
 		case p.frag.is:
-			// Nothing is decided before it is put together (rx.go).
+			// The decision is made once the packet is put together (rx.go).
 			return p, false
 		case p.linkTalk():
 			g.stats.ignored.Add(1)
@@ -108,7 +109,7 @@ func (g *gate) admitTCP(h vnetHeader, p *packet, head, rest []byte) (bool, badKi
 	switch answer {
 	case SYNPass:
 		g.stats.synPassed.Add(1)
-		if !g.allPorts { // the forwarder has timers of its own
+		if !g.allPorts { // the forwarder times its handshakes itself
 			g.halfOpen.add(s, now)
 		}
 		if s.stamped {
