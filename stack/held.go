@@ -10,22 +10,22 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// Progress is how a peer takes what is sent to it.
+// Progress says how far a peer has received what is sent to it.
 type Progress struct {
 	// Waiting is how many bytes were written and are not acknowledged.
 	Waiting int
 	// Taken is how many bytes were acknowledged so far.
 	Taken uint64
-	// Sent and Heard grow with every segment to and from the peer, a bare
-	// acknowledgement too.
+	// Sent and Heard count the segments sent to and received from the peer, bare
+	// acknowledgements too.
 	Sent, Heard uint64
 }
 
-// Progress says how the client takes what is sent to it. After a RST too: Taken
-// stays what was acknowledged before.
+// Progress says how far the client has received what is sent to it. After a RST, Taken
+// stays at what was acknowledged before.
 func (c *Conn) Progress() Progress {
-	// Before the queue is read: what is written in between only makes Taken
-	// less than it is, for the moment.
+	// Load written before reading the queue: bytes written in between then only make
+	// Taken too small, for the moment.
 	written := c.written.Load()
 	waiting, una := sendState(c.ep)
 	p := Progress{Waiting: waiting, Taken: taken(written, una-c.una)}
@@ -43,8 +43,9 @@ func (c *Conn) Progress() Progress {
 	return p
 }
 
-// taken is how many of the written bytes are acknowledged, where acked is that
-// number modulo 2^32: far fewer are on the way. A FIN counts as one more.
+// taken is how many of the written bytes are acknowledged. acked is that number modulo
+// 2^32; that suffices, because far fewer bytes than 2^32 are under way. acked counts a
+// FIN as one more.
 func taken(written uint64, acked uint32) uint64 {
 	return written - uint64(max(int32(uint32(written)-acked), 0))
 }
@@ -52,11 +53,10 @@ func taken(written uint64, acked uint32) uint64 {
 // Written is how many bytes Write has handed to netstack.
 func (c *Conn) Written() uint64 { return c.written.Load() }
 
-// Acked is how many of the bytes of Written the client's TCP has acknowledged.
-// gone says that there will be no more: the connection was reset, by either side,
-// or both have closed it.
+// Acked is how many of the bytes of Written the client's TCP has acknowledged. gone says
+// that the number is final: one side has reset the connection, or both have closed it.
 func (c *Conn) Acked() (n uint64, gone bool) {
-	gone = delivered(c) // before the number, which is the last then
+	gone = delivered(c) // asked first: if gone is true, the number read next is final
 	return c.Progress().Taken, gone
 }
 
@@ -70,12 +70,11 @@ func (c *Conn) Held() (received, sent int) {
 	return received, sendQueue(c.ep)
 }
 
-// sndBufUsed is where a tcp.Endpoint counts the bytes of its send queue, and
-// SndUna of its sender the oldest sequence number that is not acknowledged
-// (SND.UNA of RFC 9293, section 3.3.1). Netstack has no other way to ask for
-// them (SIOCOUTQ): SendQueueSizeOption is not implemented for TCP, and a TCPProbe
-// would copy all of the state of every connection for every segment. A RST
-// empties the queue; SND.UNA stays.
+// sndUsedField is where a tcp.Endpoint counts the bytes of its send queue. sndUnaField is
+// where its sender keeps the oldest sequence number that is not acknowledged (SND.UNA of
+// RFC 9293, section 3.3.1). Netstack offers no other way to read them (SIOCOUTQ):
+// SendQueueSizeOption is not implemented for TCP, and a TCPProbe would copy all of the
+// state of every connection for every segment. A RST empties the queue; SND.UNA stays.
 const (
 	sndQueueField  = "sndQueueInfo"
 	sndUsedField   = "SndBufUsed"
@@ -89,8 +88,8 @@ func sendQueue(e tcpip.Endpoint) int {
 	return waiting
 }
 
-// sendState returns the bytes in the send queue of an endpoint, and its SND.UNA.
-// The endpoint's lock, which all that change them hold, is held meanwhile.
+// sendState returns the bytes in the send queue of an endpoint, and its SND.UNA. It holds
+// the endpoint's lock, which guards both.
 func sendState(e tcpip.Endpoint) (waiting int, una uint32) {
 	ep, ok := e.(*tcp.Endpoint)
 	if !ok {
@@ -102,11 +101,11 @@ func sendState(e tcpip.Endpoint) (waiting int, una uint32) {
 	if snd := v.FieldByIndex(sndFields.sender); !snd.IsNil() {
 		una = uint32(snd.Elem().FieldByIndex(sndFields.una).Uint())
 	}
-	// Netstack takes off one for a FIN that is acknowledged, and never put it on.
+	// Netstack subtracts one when a FIN is acknowledged, but never added one for it.
 	return max(int(v.FieldByIndex(sndFields.used).Int()), 0), una
 }
 
-// sndFields are the places of the fields. That they are there is checked by New.
+// sndFields are the indexes of the fields. New checks that they exist.
 var sndFields = findSndFields()
 
 type sndPlaces struct{ used, sender, una []int }
@@ -126,7 +125,7 @@ func findSndFields() (p sndPlaces) {
 	return p
 }
 
-// checkSendQueue refuses a netstack whose send queue cannot be read.
+// checkSendQueue returns an error for a netstack version whose send queue cannot be read.
 func checkSendQueue() error {
 	if sndFields.used == nil || sndFields.una == nil {
 		return fmt.Errorf("this netstack has no %s.%s or no %s.%s: another version of it needs another way to read its send queue", sndQueueField, sndUsedField, sndSenderField, sndUnaField)
@@ -134,20 +133,20 @@ func checkSendQueue() error {
 	return nil
 }
 
-// Held is what all connections hold, in bytes.
+// Held is the data that all connections hold, in bytes.
 type Held struct {
 	Received, Sent     int64 // of live flows: not read yet, not acknowledged yet
 	Lingering          int64 // of closed ones: not acknowledged yet
 	Flows, LingerFlows int
 }
 
-// askers is how many connections are asked at once for what they hold. Each
-// answers once it has sent what it is sending: with all processors busy one
-// after the other took ten seconds for four hundred.
+// askers is how many connections are asked at once how much they hold. A connection that
+// is sending answers only after that. With all processors busy, asking four hundred one
+// after the other took ten seconds.
 const askers = 64
 
-// Ask calls ask for 0 to n-1, askers of them at once, and returns when all have
-// answered: about a microsecond for each that is not busy.
+// Ask calls ask for 0 to n-1, askers of them at once, and returns when all calls have
+// returned: about a microsecond for each connection that is not busy.
 func Ask(n int, ask func(i int)) {
 	var g errgroup.Group
 	g.SetLimit(askers)
@@ -160,7 +159,7 @@ func Ask(n int, ask func(i int)) {
 	_ = g.Wait() // none fails
 }
 
-// Held sums up what the connections hold.
+// Held returns the sums over all connections.
 func (s *Stack) Held() Held {
 	live, closing := s.flows.all(), s.flows.closing()
 	var received, sent, lingering atomic.Int64

@@ -9,17 +9,17 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// GSOPayload is the data of the largest segment that is handed to the device in
-// one piece, in bytes: 45 segments of 1448 (MTU 1500, IPv4, timestamps), so that
-// the last packet of each is as full as the others. With 32 KiB downloads ran at
-// 0.7 of the rate.
+// GSOPayload is the largest data in bytes that is handed to the device as one segment: 45
+// segments of 1448 (MTU 1500, IPv4, timestamps), so that the last packet of each is as
+// full as the others. With 32 KiB downloads ran at 0.7 of the rate.
 const GSOPayload = 45 * 1448
 
-// gsoMax makes netstack make such segments: it takes 129 bytes off for headers.
+// gsoMax makes netstack build segments of GSOPayload: netstack subtracts 129 bytes for
+// headers.
 const gsoMax = GSOPayload + header.TCPTotalHeaderMaximumSize + 1
 
-// link is netstack's network interface: it sends what netstack writes to the
-// device. What comes from the device takes the way of rx.go.
+// link is netstack's network interface: it sends to the device what netstack writes.
+// Packets from the device are received in rx.go.
 type link struct {
 	queues  []deviceQueue // of the device, at least one
 	mtu     uint32
@@ -32,8 +32,8 @@ type link struct {
 	batches sync.Pool // of *txBatch
 }
 
-// txBatch is the room for one WriteBatch: the packets as lists of slices, and
-// their virtio-net headers.
+// txBatch holds the buffers of one WriteBatch: the packets as lists of slices, and their
+// virtio-net headers.
 type txBatch struct {
 	pkts   [][][]byte
 	slices [][]byte
@@ -51,13 +51,12 @@ func newLink(dev Device, stats *counters) *link {
 	}
 }
 
-// WritePackets sends the packets in one batch. A packet that the device does
-// not take is lost, as on every network, and netstack must not see an error: it
-// would end the connection that the packet belongs to, where a lost packet is
-// only sent again.
+// WritePackets sends the packets in one batch. It never returns an error, not even for a
+// packet that the device does not take. An error would make netstack end the connection,
+// but a lost packet is only sent again, as on every network.
 func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	pkts := list.AsSlice()
-	if len(l.queues) > 1 { // each has its own
+	if len(l.queues) > 1 { // each packet goes to the queue of its flow
 		for _, p := range pkts {
 			_ = l.WritePacket(p)
 		}
@@ -71,8 +70,8 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	return len(pkts), nil
 }
 
-// WritePacket is WritePackets for one packet, as netstack's queueing discipline:
-// the one that netstack has makes a list for each.
+// WritePacket is WritePackets for one packet. It makes link netstack's queueing
+// discipline, because netstack's own makes a list for each packet.
 func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
 	b := l.batch()
 	l.add(b, p)
@@ -80,9 +79,9 @@ func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
 	return nil
 }
 
-// maxPieces bounds the slices of one packet. Netstack merges what was written in
-// many small pieces while the window was closed, a view for each: the kernel
-// takes no more than 1024 (UIO_MAXIOV), and far fewer are quicker copied.
+// maxPieces bounds the slices of one packet. Netstack merges many small writes made while
+// the window was closed, and keeps a view for each. The kernel takes no more than 1024
+// slices (UIO_MAXIOV), and far fewer are already quicker to copy into one.
 const maxPieces = 16
 
 func (l *link) batch() *txBatch {
@@ -114,11 +113,13 @@ func (l *link) add(b *txBatch, p *gstack.PacketBuffer) {
 		clear(pieces)
 		b.slices = append(b.slices[:first+1], whole)
 	}
-	// Growing has moved what earlier packets point into, not what they hold.
+	// If append has moved b.slices, earlier packets point into the old array, which still
+	// holds the right slices.
 	b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
 }
 
-// send writes the batch, to the queue of its first packet, and gives it back.
+// send writes the batch to the queue of its first packet, and returns the batch to the
+// pool.
 func (l *link) send(b *txBatch) {
 	if len(b.pkts) > 0 {
 		l.write(b.pkts, b.bytes)
@@ -140,8 +141,8 @@ func (b *txBatch) header(h vnetHeader) []byte {
 	return at[:]
 }
 
-// write sends finished packets and counts them. They are of one flow where there
-// are several queues.
+// write sends finished packets and counts them. With several queues, all of them are of
+// one flow.
 func (l *link) write(pkts [][][]byte, bytes int) {
 	n, err := l.queueOf(pkts[0][1]).WriteBatch(pkts)
 	l.stats.packetsOut.Add(uint64(n))
@@ -151,7 +152,8 @@ func (l *link) write(pkts [][][]byte, bytes int) {
 	}
 }
 
-// txHeader says to the device what netstack left for it to do.
+// txHeader tells the device which work netstack has left to it: checksum and
+// segmentation.
 func (l *link) txHeader(p *gstack.PacketBuffer) vnetHeader {
 	if !l.offload || p.GSOOptions.Type == gstack.GSONone {
 		return vnetHeader{}
@@ -182,7 +184,7 @@ func (l *link) deliver(proto tcpip.NetworkProtocolNumber, p *gstack.PacketBuffer
 	}
 }
 
-// Attach is told by netstack where packets go; nil takes it back.
+// Attach is called by netstack with the dispatcher that receives packets; nil removes it.
 func (l *link) Attach(d gstack.NetworkDispatcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -196,7 +198,7 @@ func (l *link) IsAttached() bool {
 	return l.dispatcher != nil
 }
 
-// Capabilities says that checksums of received packets need no look: the gate
+// Capabilities says that netstack need not verify checksums of received packets: the gate
 // has verified them, or the kernel vouches for them.
 func (l *link) Capabilities() gstack.LinkEndpointCapabilities {
 	return gstack.CapabilityRXChecksumOffload
@@ -210,7 +212,8 @@ func (l *link) SupportedGSO() gstack.SupportedGSO {
 	return gstack.GSONotSupported
 }
 
-// The rest of the interface: no link layer, nothing of our own to wait for.
+// The rest of the interface. There is no link layer, and no goroutine of link's own to
+// wait for.
 
 func (l *link) GSOMaxSize() uint32                       { return gsoMax }
 func (l *link) MTU() uint32                              { return l.mtu }

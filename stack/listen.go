@@ -40,8 +40,8 @@ func listen(ns *gstack.Stack, port uint16, backlog int) (*listener, error) {
 	return l, nil
 }
 
-// serve hands accepted connections to accept, until stop is closed; what has
-// not been accepted by then is reset.
+// serve hands accepted connections to accept until stop is closed. Connections that have
+// not been accepted by then are reset.
 func (l *listener) serve(stop <-chan struct{}, accept func(tcpip.Endpoint, *waiter.Queue)) {
 	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
 	l.wq.EventRegister(&entry)
@@ -68,11 +68,11 @@ func (l *listener) serve(stop <-chan struct{}, accept func(tcpip.Endpoint, *wait
 	}
 }
 
-// accept makes a flow of an established connection and starts its handler. It
-// is called by goroutines that Run waits for.
+// accept makes a flow of an established connection and starts its handler. The goroutines
+// that call it are ones that Run waits for.
 func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 	src, dst, ok := addresses(ep)
-	if !ok { // netstack has no address of it: never seen
+	if !ok { // netstack has no addresses for it: never seen to happen
 		ep.Abort()
 		ep.Close()
 		return
@@ -95,9 +95,9 @@ func (s *Stack) handle(f *Flow) {
 	s.cfg.Handler.HandleFlow(s.flowCtx, f)
 }
 
-// addresses of the client and of the destination it meant. Also those of a
-// connection that the client has reset already: it was established, and has
-// its record as any other.
+// addresses returns the addresses of the client and of the destination it meant. It also
+// works if the client has reset the connection already: the connection was established,
+// so it gets its record like any other.
 func addresses(ep tcpip.Endpoint) (src, dst netip.AddrPort, ok bool) {
 	info, ok := ep.Info().(*gstack.TransportEndpointInfo)
 	if !ok {

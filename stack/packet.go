@@ -47,9 +47,9 @@ const (
 	flagURG
 )
 
-// headLen is how many bytes of a packet are read into its head, where all
-// headers must fit: 40 of IPv6, 60 of TCP at most, and 156 of extension
-// headers. A longer chain is dropped (RFC 7112 allows to).
+// headLen is how many bytes of a packet are read into its head. All headers must fit: 40
+// bytes of IPv6, at most 60 of TCP, and 156 of extension headers. A packet with a longer
+// chain is dropped, as RFC 7112 allows.
 const headLen = 256
 
 const (
@@ -61,19 +61,19 @@ const (
 	fragmentHeaderLen = 8
 )
 
-// packet is what the gate knows of an IP packet. Its zero value is no packet.
+// packet is what the gate knows of an IP packet. The zero value means no packet.
 type packet struct {
 	src, dst netip.Addr
 	v6       bool
 	proto    uint8 // of the upper layer
-	upper    int   // where that starts, in bytes from the start of the packet
+	upper    int   // where the upper layer starts, in bytes from the start of the packet
 	size     int   // of the whole packet, in bytes
 	frag     fragment
-	tcp      segment // where proto is protoTCP and the gate has passed it
+	tcp      segment // set if proto is protoTCP and the gate has parsed the segment
 }
 
-// parseIP reads the headers of an IP packet of size bytes up to the upper
-// layer. head is its first bytes: all of it, or headLen.
+// parseIP reads the headers of an IP packet of size bytes up to the upper layer. head is
+// all of the packet or its first headLen bytes.
 func parseIP(head []byte, size int) (packet, badKind) {
 	if len(head) < ipv4HeaderLen || size < len(head) {
 		return packet{}, badLength
@@ -98,7 +98,7 @@ func parseIP(head []byte, size int) (packet, badKind) {
 	return p, badNothing
 }
 
-// parseIPv4: RFC 791, section 3.1.
+// parseIPv4 reads an IPv4 header (RFC 791, section 3.1).
 func parseIPv4(head []byte, size int) (packet, badKind) {
 	ihl := int(head[0]&0xf) * 4
 	if ihl < ipv4HeaderLen || int(binary.BigEndian.Uint16(head[2:])) != size || ihl > size {
@@ -110,16 +110,17 @@ func parseIPv4(head []byte, size int) (packet, badKind) {
 		proto: head[9],
 		upper: ihl,
 	}
-	// Options are dropped with their packet (RFC 7126 has the reasons; source
-	// routes and record route have no place in a captured flow). Who joins a group
-	// has one (RFC 3376, section 4).
+	// A packet with options is dropped (RFC 7126 has the reasons; source routes and
+	// record route have no place in a captured flow). The exception is a host that joins
+	// a group: its packet has an option (RFC 3376, section 4).
 	if ihl != ipv4HeaderLen && (len(head) < ihl || !p.linkTalk()) {
 		return packet{}, badOptions
 	}
 	if checksum.Checksum(head[:ihl], 0) != 0xffff {
 		return packet{}, badHeaderChecksum
 	}
-	// More fragments, or an offset. Don't-fragment is fine; the evil bit is not ours.
+	// It is a fragment if more follow or it has an offset. Don't-fragment is allowed, and
+	// the evil bit is ignored.
 	if f := binary.BigEndian.Uint16(head[6:]); f&0x3fff != 0 {
 		p.frag = fragment{
 			is: true, next: p.proto, start: uint16(ihl),
@@ -129,8 +130,8 @@ func parseIPv4(head []byte, size int) (packet, badKind) {
 	return p, badNothing
 }
 
-// parseIPv6: RFC 8200, sections 3 and 4. Of a fragment that is not the first,
-// upper is where the fragment's data start.
+// parseIPv6 reads an IPv6 header and its extension headers (RFC 8200, sections 3 and 4).
+// For a fragment that is not the first, upper is where the fragment's data starts.
 func parseIPv6(head []byte, size int) (packet, badKind) {
 	if len(head) < ipv6HeaderLen || ipv6HeaderLen+int(binary.BigEndian.Uint16(head[4:])) != size {
 		return packet{}, badLength
@@ -164,7 +165,7 @@ func parseIPv6(head []byte, size int) (packet, badKind) {
 					id: binary.BigEndian.Uint32(rest[4:]), offset: f & 0xfff8, more: f&1 != 0,
 				}
 				if p.frag.offset != 0 {
-					return p, badNothing // what follows is no header
+					return p, badNothing // data follows, not a header
 				}
 			}
 			continue
@@ -172,7 +173,7 @@ func parseIPv6(head []byte, size int) (packet, badKind) {
 			return p, badNothing
 		}
 		if p.proto == protoHopByHop && !first {
-			return packet{}, badOptions // section 4.1: only right behind the IPv6 header
+			return packet{}, badOptions // section 4.1: allowed only right behind the IPv6 header
 		}
 		rest := head[p.upper:]
 		if len(rest) < 8 {
@@ -181,7 +182,7 @@ func parseIPv6(head []byte, size int) (packet, badKind) {
 		n := 8 + 8*int(rest[1])
 		if n > len(rest) {
 			if p.upper+n <= size {
-				return packet{}, badOptions // longer than headLen
+				return packet{}, badOptions // the header does not fit into headLen
 			}
 			return packet{}, badLength
 		}
@@ -198,8 +199,8 @@ func parseIPv6(head []byte, size int) (packet, badKind) {
 	}
 }
 
-// skippable says whether all options of a hop-by-hop or destination options
-// header may be skipped by one who does not know them (RFC 8200, section 4.2).
+// skippable says whether all options of a hop-by-hop or destination options header may be
+// skipped by a node that does not know them (RFC 8200, section 4.2).
 func skippable(options []byte) bool {
 	for len(options) > 0 {
 		if options[0] == 0 { // Pad1
@@ -214,26 +215,25 @@ func skippable(options []byte) bool {
 	return true
 }
 
-// linkTalk says whether the packet is one of those that hosts send to each other on
-// every link: looking for routers and neighbours, joining groups (RFC 4861, RFC 3810,
-// RFC 3376), discovery by name. This host's own kernel sends some into the TUN as soon
-// as it is up, from no address yet. Nobody's mistake, and nothing to us.
+// linkTalk says whether hosts send such packets to each other on every link: to look for
+// routers and neighbours (RFC 4861), to join groups (RFC 3810, RFC 3376), to discover
+// names. This host's own kernel sends some into the TUN as soon as it is up, at first
+// without an address. They are nobody's mistake, and we do not need them.
 func (p packet) linkTalk() bool {
 	return p.dst.IsMulticast() && p.proto != protoTCP && !p.frag.is && (p.src.IsUnspecified() || unicast(p.src))
 }
 
-// sensible says whether a packet may have its addresses. Equal ones are an attack
-// (LAND), but for the ICMP errors of this host about what we send from an address
-// of its own.
+// sensible says whether the addresses of a packet are allowed. Equal source and
+// destination are an attack (LAND), except in ICMP errors of this host about packets that
+// we send from one of its own addresses.
 func sensible(p packet) bool {
 	icmp := p.proto == protoICMP && !p.v6 || p.proto == protoICMPv6 && p.v6
 	return (p.src != p.dst || icmp) && unicast(p.src) && unicast(p.dst)
 }
 
-// unicast says whether one host on a network can have the address: neither
-// multicast, broadcast, loopback, unspecified nor "this network" (RFC 6890).
-// A v4-mapped IPv6 address never belongs on the wire, and to a dual-stack
-// listener it would look like IPv4.
+// unicast says whether the address can belong to one host on a network: it is not
+// multicast, broadcast, loopback, unspecified or "this network" (RFC 6890). A v4-mapped
+// IPv6 address never belongs on the wire; a dual-stack listener would take it for IPv4.
 func unicast(a netip.Addr) bool {
 	if a.IsMulticast() || a.IsLoopback() || a.IsUnspecified() || a.Is4In6() {
 		return false
@@ -297,21 +297,22 @@ func tcpHeaderSize(tcp []byte) int { return int(tcp[12]>>4) * 4 }
 // isSYN says whether the segment opens a connection.
 func (s segment) isSYN() bool { return s.flags&flagSYN != 0 }
 
-// pseudoHeader is the checksum of the pseudo-header (RFC 9293, section 3.1;
-// RFC 8200, section 8.1) for an upper layer of n bytes.
+// pseudoHeader returns the checksum of the pseudo-header (RFC 9293, section 3.1; RFC
+// 8200, section 8.1) for an upper layer of n bytes.
 func pseudoHeader(src, dst netip.Addr, proto uint8, n int) uint16 {
 	sum := checksum.Checksum(src.AsSlice(), 0)
 	sum = checksum.Checksum(dst.AsSlice(), sum)
 	return checksum.Checksum([]byte{0, proto, byte(n >> 8), byte(n)}, sum)
 }
 
-// checksumRight verifies the checksum of the upper layer of p; rest is what of
-// the packet lies behind head.
+// checksumRight verifies the checksum of the upper layer of p. rest is the part of the
+// packet behind head.
 func checksumRight(p packet, head, rest []byte) bool {
 	sum := pseudoHeader(p.src, p.dst, p.proto, p.size-p.upper)
 	sum = checksum.Checksum(head[p.upper:], sum)
 	if (len(head)-p.upper)%2 == 1 && len(rest) > 0 {
-		// An odd number so far: the next byte completes the 16-bit word.
+		// The sum so far covers an odd number of bytes; the next byte completes the
+		// 16-bit word.
 		sum = checksum.Combine(sum, uint16(rest[0]))
 		rest = rest[1:]
 	}

@@ -13,10 +13,11 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// pending are the handshakes of a forwarder that have a place, by client (an IPv4
-// address, an IPv6 /64), so that a SYN without room knows whose to take: the
-// oldest one of the client that has the most; of those that have as many, of the
-// one whose oldest is older. Each step costs the logarithm of the clients.
+// pending holds the handshakes of a forwarder that have a place, by client (an IPv4
+// address, an IPv6 /64). When a SYN finds no room, pending says which handshake must make
+// room: the oldest one of the client that has the most. If several clients have the most,
+// it is the client whose oldest handshake is the oldest. Each step costs the logarithm of
+// the number of clients.
 type pending struct {
 	max     int
 	byID    map[gstack.TransportEndpointID]*pendingSYNACK
@@ -28,11 +29,11 @@ type pending struct {
 type pendingSYNACK struct {
 	id     gstack.TransportEndpointID
 	client *pendingClient
-	place  *list.Element // in client.queue; nil once it is out
+	place  *list.Element // in client.queue; nil once removed
 	at     time.Time
 
 	wq    waiter.Queue
-	timer *time.Timer // nil until its goroutine has begun
+	timer *time.Timer // nil until the handshake's goroutine has begun
 	late  bool        // the timer has run out
 	over  bool
 }
@@ -40,7 +41,7 @@ type pendingSYNACK struct {
 type pendingClient struct {
 	key   netip.Prefix
 	queue list.List // of *pendingSYNACK, the oldest first
-	at    int       // in the heap
+	at    int       // index in the heap
 }
 
 func (c *pendingClient) oldest() *pendingSYNACK { return c.queue.Front().Value.(*pendingSYNACK) }
@@ -53,7 +54,7 @@ func newPending(most int) *pending {
 
 func (p *pending) full() bool { return len(p.byID) >= p.max }
 
-// over says whether there is one more than may be.
+// over says whether there is a handshake more than max.
 func (p *pending) over() bool { return len(p.byID) > p.max }
 
 func (p *pending) has(id gstack.TransportEndpointID) bool { return p.byID[id] != nil }
@@ -78,7 +79,7 @@ func (p *pending) add(id gstack.TransportEndpointID, client netip.Addr, at time.
 	return n
 }
 
-// remove takes a handshake out; false if it was out already.
+// remove takes a handshake out; it returns false if it was out already.
 func (p *pending) remove(n *pendingSYNACK) bool {
 	if n.place == nil {
 		return false
@@ -96,10 +97,11 @@ func (p *pending) remove(n *pendingSYNACK) bool {
 	return true
 }
 
-// victim is whose place the next one takes. There must be one.
+// victim is the handshake whose place the next SYN takes. There must be at least one
+// handshake.
 func (p *pending) victim() *pendingSYNACK { return p.most[0].oldest() }
 
-// all are those that have a place.
+// all are the handshakes that have a place.
 func (p *pending) all() iter.Seq[*pendingSYNACK] {
 	return func(yield func(*pendingSYNACK) bool) {
 		for _, n := range p.byID {
@@ -110,7 +112,7 @@ func (p *pending) all() iter.Seq[*pendingSYNACK] {
 	}
 }
 
-// pendingHeap has the client first that is to give one up.
+// pendingHeap has at its top the client that has to give up a handshake.
 type pendingHeap []*pendingClient
 
 func (h pendingHeap) Len() int { return len(h) }

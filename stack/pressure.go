@@ -6,15 +6,15 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// leastBuffer is what SetBufferRoom leaves each flow and direction, in bytes:
-// one TLS record (RFC 8446, section 5.2). With less, one record takes several
-// round trips.
+// leastBuffer is the least that SetBufferRoom leaves each flow and direction, in bytes:
+// one TLS record (RFC 8446, section 5.2). With less, one record takes several round
+// trips.
 const leastBuffer = 16 << 10
 
-// SetBufferRoom lets the socket buffers of all flows together take about room
-// bytes, in equal shares, from now on; 0 is the bounds of Config again. A
-// window that the client was told of stays open, so what it has been allowed
-// to send may still come; buffers grow again by themselves, with their use.
+// SetBufferRoom limits the socket buffers of all flows together to about room bytes, in
+// equal shares, from now on; 0 restores the bounds of Config. A window that the client
+// was told of stays open, so data that it already may send can still come. Once the bound
+// is raised, buffers grow again by themselves as they are used.
 func (s *Stack) SetBufferRoom(room int64) {
 	ns := s.netstack.Load()
 	if ns == nil {
@@ -29,7 +29,7 @@ func (s *Stack) SetBufferRoom(room int64) {
 	s.setBufferMax(ns, int(receive), int(send))
 	for _, c := range conns {
 		so := c.ep.SocketOptions()
-		// Without notification: with it, netstack would never let the buffer
+		// Without notification: after a notification netstack would never let the buffer
 		// grow again.
 		if so.GetReceiveBufferSize() > receive {
 			so.SetReceiveBufferSize(receive, false)
@@ -40,17 +40,17 @@ func (s *Stack) SetBufferRoom(room int64) {
 	}
 }
 
-// setBufferMax changes what new flows begin with and all may grow to.
+// setBufferMax changes the initial buffer size of new flows and the maximum of all flows.
 func (s *Stack) setBufferMax(ns *gstack.Stack, receive, send int) {
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: min(s.cfg.BufferSize, receive), Max: receive}
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: min(s.cfg.BufferSize, send), Max: send}
-	// Neither fails on a range that is in order.
+	// Neither call fails if the range is valid, as these are.
 	_ = ns.SetTransportProtocolOption(tcp.ProtocolNumber, &rcv)
 	_ = ns.SetTransportProtocolOption(tcp.ProtocolNumber, &snd)
 }
 
-// DropLingering resets the closed flows that still deliver their last bytes,
-// and returns how many bytes they held. For when memory runs out.
+// DropLingering resets the closed flows that still deliver their last bytes, for when
+// memory runs out. It returns how many bytes they held and how many flows it reset.
 func (s *Stack) DropLingering() (bytes int64, flows int) {
 	conns := s.flows.forgetClosing()
 	for _, c := range conns {
@@ -67,7 +67,7 @@ func (f *flows) closing() []*Conn {
 	return f.closingLocked()
 }
 
-// forgetClosing returns them for the last time.
+// forgetClosing returns the closed connections that still deliver, and forgets them.
 func (f *flows) forgetClosing() []*Conn {
 	f.mu.Lock()
 	defer f.mu.Unlock()

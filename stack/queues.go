@@ -2,27 +2,27 @@ package stack
 
 import "encoding/binary"
 
-// A device of several queues has a reader for each, and they share the gate and
-// all it knows. What keeps a flow in order then:
+// A device of several queues has one reader for each queue. The readers share the gate
+// and its state. This is what keeps a flow in order then:
 //
-//  1. Everything of a flow that we write goes to one queue, by a hash of its
-//     addresses and ports (flowHash). A TUN sends what comes of a flow to the
-//     queue it was last written to (tun_flow_update in the kernel), so one
-//     goroutine receives all of it.
-//  2. What comes before we have written something, a SYN first of all, is where
-//     a hash of the kernel's own puts it. No order is lost between it and what
-//     follows: the ACK of a SYN-ACK cannot come before that was written, and the
-//     SYN-ACK not be written before the gate and netstack had the SYN.
-//  3. Between both lie a SYN that is sent again, an idle flow (the kernel forgets
-//     after three seconds), more flows than the kernel remembers (4096), and
-//     fragments, whose hash has no ports. There two segments of a flow may
-//     overtake each other, as on every network: netstack sorts them by sequence
-//     number, early.go takes data and the ACK of a cookie in any order, halfopen.go
-//     knows a SYN again by its sequence number, reassemble.go does not ask where a
-//     fragment came from. It costs a duplicate acknowledgement.
+//  1. We write all packets of a flow to one queue, chosen by a hash of its addresses and
+//     ports (flowHash). A TUN delivers a flow's packets to the queue that the flow was
+//     last written to (tun_flow_update in the kernel), so one goroutine receives all of
+//     them.
+//  2. Packets that come before we have written anything, a SYN above all, go to a queue
+//     that the kernel chooses by its own hash. This loses no order: the ACK of a SYN-ACK
+//     cannot come before the SYN-ACK was written, and we write it only after the gate and
+//     netstack had the SYN.
+//  3. In four cases two segments of a flow may still overtake each other, as on every
+//     network: a SYN that is sent again, an idle flow (the kernel forgets it after three
+//     seconds), more flows than the kernel remembers (4096), and fragments, whose hash
+//     has no ports. Netstack sorts segments by sequence number, early.go takes data and
+//     the ACK of a cookie in any order, halfopen.go recognizes a SYN by its sequence
+//     number, and reassemble.go does not care which queue a fragment came from. The cost
+//     is a duplicate acknowledgement.
 
-// deviceQueue is where packets of one queue are read and written; a Device of one
-// queue is it itself.
+// deviceQueue reads and writes the packets of one queue. A Device of one queue is its own
+// deviceQueue.
 type deviceQueue interface {
 	ReadBatch(bufs [][][]byte, sizes []int) (int, error)
 	WriteBatch(pkts [][][]byte) (int, error)
@@ -54,8 +54,8 @@ func queuesOf(dev Device) []deviceQueue {
 	return all
 }
 
-// queueOf is the queue for a packet that is written, given the slice that its IP
-// header begins: netstack has TCP's in it too. With one queue nothing is looked at.
+// queueOf is the queue for a packet that is written. ip is the slice that begins with the
+// IP header; netstack has the TCP header in it too. With one queue ip is not read.
 func (l *link) queueOf(ip []byte) deviceQueue {
 	if len(l.queues) == 1 {
 		return l.queues[0]
@@ -63,9 +63,9 @@ func (l *link) queueOf(ip []byte) deviceQueue {
 	return l.queues[uint64(flowHash(ip))*uint64(len(l.queues))>>32]
 }
 
-// flowHash is the same for all TCP packets of a flow, in either direction; 0 for
-// every other packet. It need not be secret: who finds flows of one hash gets them
-// all into one queue, which is what everybody has by default.
+// flowHash is the same for all TCP packets of a flow in both directions, and 0 for every
+// other packet. It need not be secret: an attacker who finds flows of equal hash only
+// gets them all into one queue, and one queue is the default for everybody.
 func flowHash(ip []byte) uint32 {
 	var addresses uint64
 	var tcp []byte
@@ -84,6 +84,6 @@ func flowHash(ip []byte) uint32 {
 	return uint32((addresses*golden + ports) * golden >> 32)
 }
 
-// golden is 2^64 divided by the golden ratio: multiples of it, as of ports that
-// follow each other, lie as far apart as can be (Knuth, volume 3, section 6.4).
+// golden is 2^64 divided by the golden ratio. Its multiples lie as far apart as possible,
+// for example for consecutive ports (Knuth, volume 3, section 6.4).
 const golden = 0x9e3779b97f4a7c15

@@ -14,58 +14,56 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// IP fragments are put together before the gate decides about the packet, so
-// that it sees what netstack will see. A kernel that tracks connections has
-// already put them together to steer the packet, but takes it apart again when
-// it writes it to the device. What comes by another way is as likely an attack
-// as a packet; so nothing is mended here:
+// IP fragments are put together before the gate decides about the packet, so that the
+// gate sees what netstack will see. A kernel that tracks connections has already
+// reassembled the packet to steer it, but cuts it again when it writes it to the device.
+// A fragment that comes another way may well be an attack, so nothing is repaired here:
 //
-//  1. a fragment that cannot belong to a packet for us is dropped (refuse);
-//  2. the first fragment must hold all headers (checkFirst; RFC 7112, RFC 1858);
-//  3. a fragment that overlaps another, or contradicts where the packet ends,
-//     condemns the packet and all that still comes of it (RFC 5722, RFC 8200,
-//     section 4.5; for IPv4 alike). The very same fragment again is ignored.
-//  4. when all is there the packet is rebuilt without a trace of fragments
-//     (rebuild) and takes the way of every other one.
+//  1. A fragment that cannot belong to a packet for us is dropped (refuse).
+//  2. The first fragment must hold all headers (checkFirst; RFC 7112, RFC 1858).
+//  3. A fragment that overlaps another, or contradicts where the packet ends, condemns
+//     the packet and all its later fragments (RFC 5722, RFC 8200, section 4.5; for IPv4
+//     alike). An identical copy of a fragment is ignored.
+//  4. Once all fragments are there, the packet is rebuilt without a trace of fragments
+//     (rebuild) and handled like every other one.
 //
-// IPv6 packets with a fragment header that are whole (RFC 6946) do not come
-// here: to parseIPv6 that is one more header to skip.
+// Whole IPv6 packets with a fragment header (RFC 6946) do not come here: parseIPv6 skips
+// that header like any other.
 
 const (
-	// fragmentTimeout is how long a packet may take from its first fragment to
-	// arrive to its last. From the kernel they come back to back, and what the
-	// network has delayed by more than a retransmission timeout (1 s at first,
-	// RFC 6298) TCP has sent again as another packet. So there is no use in
-	// the 15 s of RFC 791 or the 60 s of RFC 8200, which only keep the table
-	// full.
+	// fragmentTimeout is how long a packet may take from the arrival of its first
+	// fragment to that of its last. The kernel writes fragments back to back. If the
+	// network delays one by more than a retransmission timeout (1 s at first, RFC 6298),
+	// TCP has sent the data again as another packet. So the 15 s of RFC 791 or the 60 s
+	// of RFC 8200 would only keep the table full.
 	fragmentTimeout = 5 * time.Second
-	// fragmentPackets is how many incomplete packets are held. In a flood of
-	// fragments that never fit, it takes so many others between the fragments
-	// of a good packet to lose it.
+	// fragmentPackets is how many incomplete packets are held. In a flood of fragments
+	// that never fit, a good packet is lost only if that many others begin between its
+	// fragments.
 	fragmentPackets = 256
-	// fragmentPacketsPerClient is how many of them one IPv4 address, or one
-	// IPv6 /64, may have.
+	// fragmentPacketsPerClient is how many incomplete packets one IPv4 address or one
+	// IPv6 /64 may have.
 	fragmentPacketsPerClient = 16
-	// fragmentBytes bounds the memory of all of them: 64 of the largest.
+	// fragmentBytes bounds the memory of all incomplete packets: 64 of the largest.
 	fragmentBytes = 4 << 20
-	// fragmentPieces is how many fragments a packet may come in: 64 KiB over a
-	// hop of 576 bytes are 119.
+	// fragmentPieces is how many fragments a packet may have: 64 KiB over a hop with an
+	// MTU of 576 bytes make 119.
 	fragmentPieces = 128
 	// maxPacket is the largest packet in bytes, its IP header included.
 	maxPacket = 65535
 
-	// What is held costs more than its bytes, about so many.
+	// Approximate memory in bytes that a packet and a fragment cost beside their data.
 	packetCost = 512
 	pieceCost  = 64
 )
 
-// fragment is what an IP packet says of being one (RFC 791, section 3.1; RFC
-// 8200, section 4.5).
+// fragment is what an IP packet says about itself as a fragment (RFC 791, section 3.1;
+// RFC 8200, section 4.5).
 type fragment struct {
 	id     uint32
-	offset uint16 // of its data in the packet's, in bytes
-	start  uint16 // of its data in this packet, in bytes
-	next   uint8  // the protocol of the packet's data: of IPv6 maybe an extension header
+	offset uint16 // of its data in the whole packet's data, in bytes
+	start  uint16 // where its data starts in this fragment, in bytes
+	next   uint8  // the protocol of the packet's data; in IPv6 it may be an extension header
 	more   bool   // fragments follow
 	is     bool
 }
@@ -79,19 +77,19 @@ type reassembler struct {
 	held      map[fragmentKey]*list.Element
 	order     list.List            // of *incomplete, oldest first
 	perClient map[netip.Prefix]int // of held, by clientkey.Of; never holds a zero
-	bytes     int                  // what held costs
+	bytes     int                  // the memory that held takes
 }
 
-// fragmentKey tells packets apart. Of IPv6 only the first fragment says the
-// protocol reliably (RFC 8200, section 4.5), there proto is 0.
+// fragmentKey tells packets apart. In IPv6 only the first fragment states the protocol
+// reliably (RFC 8200, section 4.5), so proto is 0 there.
 type fragmentKey struct {
 	src, dst netip.Addr
 	id       uint32
 	proto    uint8
 }
 
-// incomplete is a packet of which fragments are missing, or one that was
-// condemned and is remembered only to drop the rest of it.
+// incomplete is a packet of which fragments are missing. Or it is a condemned packet,
+// which is remembered only to drop its later fragments.
 type incomplete struct {
 	key       fragmentKey
 	client    netip.Prefix // clientkey.Of the source
@@ -102,7 +100,7 @@ type incomplete struct {
 	have      int                 // bytes of data
 	size      int                 // bytes of data when complete; 0: not yet known
 	ecn       uint8               // the ECN fields seen: bit n for the value n
-	cost      int                 // of held, in bytes
+	cost      int                 // memory it takes, in bytes
 	condemned bool
 }
 
@@ -162,8 +160,9 @@ func (r *reassembler) add(p packet, head, rest []byte, now time.Time) []byte {
 	return whole
 }
 
-// refuse says what is wrong with a fragment by itself; or that its packet is
-// well-formed as far as can be seen, but none that the gate would let pass.
+// refuse says what is wrong with a fragment taken by itself. ignored means that the
+// packet is well-formed as far as can be seen, but is one that the gate would not let
+// pass.
 func refuse(p packet, head []byte) (bad badKind, ignored bool) {
 	f, n := p.frag, p.size-int(p.frag.start)
 	headerLen := ipv4HeaderLen
@@ -178,7 +177,7 @@ func refuse(p packet, head []byte) (bad badKind, ignored bool) {
 	}
 	switch f.next {
 	case protoTCP:
-		if f.offset < tcpHeaderLen { // the first one held that (RFC 1858)
+		if f.offset < tcpHeaderLen { // the first fragment held the TCP header (RFC 1858)
 			return badFragment, false
 		}
 		return badNothing, false
@@ -190,10 +189,10 @@ func refuse(p packet, head []byte) (bad badKind, ignored bool) {
 	return badNothing, true
 }
 
-// checkFirst is refuse for the first fragment. parseIP has walked through its
-// headers, and there was no second fragment header. IPv6 has room for all of
-// TCP's header in it (RFC 7112, section 5); over IPv4, where a hop may have an
-// MTU of 68 bytes, the options may be cut off.
+// checkFirst is refuse for the first fragment. parseIP has read its headers and found no
+// second fragment header. In IPv6 the first fragment has room for the whole TCP header
+// (RFC 7112, section 5). In IPv4, where a hop may have an MTU of 68 bytes, the options
+// may be cut off.
 func checkFirst(p packet, head []byte) (bad badKind, ignored bool) {
 	n := p.size - p.upper
 	upper := head[p.upper:]
@@ -218,7 +217,8 @@ func checkFirst(p packet, head []byte) (bad badKind, ignored bool) {
 	return badNothing, true
 }
 
-// packetOf finds the packet that the fragment belongs to, or begins it.
+// packetOf returns the packet that the fragment belongs to, and begins it if there is
+// none.
 func (r *reassembler) packetOf(p packet, now time.Time) *list.Element {
 	key := fragmentKey{src: p.src, dst: p.dst, id: p.frag.id}
 	if !p.v6 {
@@ -246,7 +246,7 @@ func (r *reassembler) packetOf(p packet, now time.Time) *list.Element {
 	return e
 }
 
-// put adds the fragment to its packet, unless something is wrong with that.
+// put adds the fragment to its packet, or says what is wrong with it.
 func (r *reassembler) put(d *incomplete, p packet, head, rest []byte) badKind {
 	if d.condemned {
 		return badOverlap
@@ -294,7 +294,7 @@ func (r *reassembler) put(d *incomplete, p packet, head, rest []byte) badKind {
 	return badNothing
 }
 
-// condemn gives up the data of a packet, but not its key.
+// condemn drops the data of a packet but keeps its key.
 func (r *reassembler) condemn(d *incomplete) {
 	r.bytes -= d.cost - packetCost
 	d.cost = packetCost
@@ -302,7 +302,7 @@ func (r *reassembler) condemn(d *incomplete) {
 	d.condemned = true
 }
 
-// sweep gives up the packets whose time is up.
+// sweep drops the packets whose time is up.
 func (r *reassembler) sweep(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -322,7 +322,7 @@ func (r *reassembler) expire(now time.Time) {
 	}
 }
 
-// evict gives up a packet to make room.
+// evict drops a packet to make room.
 func (r *reassembler) evict(e *list.Element) {
 	r.remove(e)
 	if !e.Value.(*incomplete).condemned {
@@ -358,11 +358,11 @@ func ecn(v6 bool, head []byte) uint8 {
 	return head[1] & 3
 }
 
-// rebuild returns the packet, as it was before it was cut; of IPv6 without the
-// extension headers that were in front of the fragment header, which the gate
-// has read and would take away anyway. It returns nil if the fragments differ
-// in whether their sender knows ECN: some are not its own, or were tampered
-// with (RFC 3168, section 5.3).
+// rebuild returns the packet as it was before it was cut. An IPv6 packet loses the
+// extension headers in front of its fragment header; the gate has read them and would
+// remove them anyway. It returns nil if some fragments say that their sender uses ECN and
+// others that it does not: then some were forged or tampered with (RFC 3168, section
+// 5.3).
 func (d *incomplete) rebuild(v6 bool) []byte {
 	if d.ecn&(1<<ecnNotECT) != 0 && d.ecn != 1<<ecnNotECT {
 		return nil
@@ -375,7 +375,7 @@ func (d *incomplete) rebuild(v6 bool) []byte {
 	for _, p := range d.pieces {
 		pkt = append(pkt, p.data...)
 	}
-	congested := d.ecn&(1<<ecnCE) != 0 // one is enough
+	congested := d.ecn&(1<<ecnCE) != 0 // one congested fragment is enough
 	if v6 {
 		if congested {
 			pkt[1] |= ecnCE << 4

@@ -13,26 +13,26 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// recovery bounds what a client can make netstack's loss recovery cost.
+// recovery bounds how much work a client can cause in netstack's loss recovery.
 //
-// For each acknowledgement that comes while a connection recovers from a loss,
-// netstack walks over all that is under way (SetPipe in snd.go of netstack, RFC
-// 6675, section 4): with 4 MiB under way 0.55 ms, so that 2,000 small packets
-// a second took a processor. So acknowledgements of a connection that has sent
-// SACK blocks (RFC 2018) pay for that walk, from a budget of their client; where
-// it is used up, the newest waits for its turn, and takes the place of the one
-// before it. A window is still acknowledged within
-// recoveryShare times the walk, so nothing is slower than 15 Gbit/s by it.
+// While a connection recovers from a loss, netstack walks over all segments under way for
+// each acknowledgement (SetPipe in snd.go of netstack, RFC 6675, section 4). With 4 MiB
+// under way that takes 0.55 ms, so 2,000 small packets a second took a processor. So
+// acknowledgements of a connection that has sent SACK blocks (RFC 2018) pay for the walk,
+// from a budget of their client. When the budget is used up, the newest acknowledgement
+// waits for its turn, and replaces the one that waited before. A window is still
+// acknowledged within recoveryShare times the walk, so this slows nothing to less than 15
+// Gbit/s.
 type recovery struct {
 	now     func() time.Time
 	deliver func(tcpip.NetworkProtocolNumber, *gstack.PacketBuffer)
-	room    func(synTuple) int // the send buffer of its connection; -1: none
+	room    func(synTuple) int // the send buffer of the connection in bytes; -1: no such connection
 
 	tracked atomic.Int64 // len(flow)
 
 	mu     sync.Mutex
 	flow   map[synTuple]*recovering
-	next   map[netip.Prefix]time.Time // when the budget of a client is whole again
+	next   map[netip.Prefix]time.Time // when a client has paid off its walks
 	closed bool
 	wg     sync.WaitGroup // timers that are armed
 
@@ -41,13 +41,13 @@ type recovery struct {
 
 // recovering is a connection that has sent SACK blocks.
 type recovering struct {
-	sacked time.Time // when it last did
-	// What waits: the first acknowledgement and those near to it, of which the newest
-	// is kept; and the newest of those that are farther away than all that can be
-	// under way. One of the two is forged then, and must not take the place of the
-	// other. Only netstack can tell them apart: it gets both, and both are paid for.
+	sacked time.Time // when it last sent SACK blocks
+	// The acknowledgements that wait. held[0] is the first one, replaced by newer ones
+	// near it. held[1] is the newest of those farther from held[0] than all that can be
+	// under way. One of the two must be forged, and must not replace the other. Only
+	// netstack can tell them apart, so it gets both, and both are paid for.
 	held  [2]heldACK
-	timer *time.Timer // armed while one waits
+	timer *time.Timer // armed while an acknowledgement waits
 }
 
 // heldACK is an acknowledgement that waits; pkt is nil where none does.
@@ -68,8 +68,8 @@ func (h *heldACK) drop() {
 	}
 }
 
-// near says whether an acknowledgement may be of the same window as the one that
-// waits, of room bytes.
+// near says whether an acknowledgement may be of the same window, of room bytes, as the
+// one that waits.
 func (h *heldACK) near(ack uint32, room int) bool {
 	by := int64(int32(ack - h.ack))
 	return max(by, -by) <= int64(room)
@@ -78,19 +78,19 @@ func (h *heldACK) near(ack uint32, room int) bool {
 func (f *recovering) waits() bool { return f.held[0].pkt != nil }
 
 const (
-	// walkStep is what one segment of an MSS costs in a walk: 550 µs by 2,900.
+	// walkStep is the time that a walk takes for one segment of an MSS: 550 µs by 2,900.
 	walkStep = 190 * time.Nanosecond
 	walkMSS  = 1448
 	// recoveryShare is the part of one processor that the walks of one client
 	// may take: a quarter.
 	recoveryShare = 4
-	// recoveryDebt is how far ahead segments with data may use the budget up.
-	// What comes then is lost, and sent again by the client. They pay only for
-	// recoveryData after SACK blocks: without a recovery there is no walk.
+	// recoveryDebt is how far segments with data may overdraw the budget. Beyond it they
+	// are dropped, and the client sends them again. They pay only within recoveryData of
+	// the last SACK blocks: without a recovery there is no walk.
 	recoveryDebt = 250 * time.Millisecond
 	recoveryData = 5 * time.Second
-	// recoveryLife is how long after its last SACK block a connection is looked
-	// at: longer than netstack stays in a recovery without one.
+	// recoveryLife is how long after its last SACK block a connection is watched: longer
+	// than netstack stays in a recovery without one.
 	recoveryLife = time.Minute
 )
 
@@ -98,7 +98,7 @@ func newRecovery() *recovery {
 	return &recovery{now: time.Now, flow: map[synTuple]*recovering{}, next: map[netip.Prefix]time.Time{}}
 }
 
-// attach must be called before anything but snapshot.
+// attach must be called before every other method but snapshot.
 func (r *recovery) attach(ns *gstack.Stack, l *link) {
 	r.deliver = l.deliver
 	r.room = func(t synTuple) int {
@@ -110,11 +110,11 @@ func (r *recovery) attach(ns *gstack.Stack, l *link) {
 	}
 }
 
-// take is given every segment but SYNs, and says whether netstack gets it now.
-// What it keeps of pkt it has a reference of its own to.
+// take decides whether netstack gets a segment now; it is called for every segment but
+// SYNs. For a packet that it keeps it takes a reference of its own.
 func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 	if !s.sack && r.tracked.Load() == 0 {
-		return true // as most are
+		return true // most segments: no connection has lost anything
 	}
 	if s.flags&flagRST != 0 {
 		return true
@@ -128,7 +128,7 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 	}
 	room := r.room(t)
 	if room < 0 {
-		return true // it is answered RST
+		return true // no connection: netstack answers RST
 	}
 	now := r.now()
 	if f == nil {
@@ -156,7 +156,7 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 		}
 		return false
 	case wait > 0:
-		// Its turn is paid for now, so that nobody overtakes it for ever.
+		// Pay for its turn now, so that no other segment can overtake it for ever.
 		r.pay(client, room, now)
 		r.hold(t, f, s.ack, pkt, wait)
 		return false
@@ -165,7 +165,7 @@ func (r *recovery) take(s segment, pkt *gstack.PacketBuffer) bool {
 	return true
 }
 
-// pay takes the walk over room bytes off the budget of a client.
+// pay charges a client for a walk over room bytes.
 func (r *recovery) pay(client netip.Prefix, room int, now time.Time) {
 	from := r.next[client]
 	if from.Before(now) {
@@ -174,7 +174,7 @@ func (r *recovery) pay(client netip.Prefix, room int, now time.Time) {
 	r.next[client] = from.Add(recoveryShare * walkStep * time.Duration(room/walkMSS+1))
 }
 
-// hold keeps an acknowledgement for its turn.
+// hold keeps an acknowledgement until its turn comes, after wait.
 func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.PacketBuffer, wait time.Duration) {
 	r.held++
 	f.held[0].set(ack, pkt)
@@ -185,8 +185,9 @@ func (r *recovery) hold(t synTuple, f *recovering, ack uint32, pkt *gstack.Packe
 	})
 }
 
-// replace lets a newer acknowledgement have the turn of the one that waits, or wait
-// beside it; then more is true, for one more walk is due.
+// replace lets a newer acknowledgement take the turn of the one that waits. If the newer
+// one is far from it, it waits beside it; then more is true, because one more walk is to
+// be paid.
 func (r *recovery) replace(f *recovering, ack uint32, room int, pkt *gstack.PacketBuffer) (more bool) {
 	r.held++
 	h := &f.held[0]
@@ -198,16 +199,16 @@ func (r *recovery) replace(f *recovering, ack uint32, room int, pkt *gstack.Pack
 			return more
 		}
 	}
-	if int32(ack-h.ack) >= 0 { // else it came out of order
+	if int32(ack-h.ack) >= 0 { // an older one came out of order
 		h.set(ack, pkt)
 	}
 	return false
 }
 
-// due lets what waits go on: its turn has come.
+// due delivers the acknowledgements that wait: their turn has come.
 func (r *recovery) due(t synTuple, f *recovering) {
 	r.mu.Lock()
-	held := f.held // none if it was closed meanwhile
+	held := f.held // empty if recovery was closed meanwhile
 	f.held = [2]heldACK{}
 	r.mu.Unlock()
 	for _, h := range held {
@@ -218,7 +219,7 @@ func (r *recovery) due(t synTuple, f *recovering) {
 	}
 }
 
-// sweep forgets connections that have gone or recovered, and clients that owe
+// sweep forgets connections that are gone or have recovered, and clients that owe
 // nothing.
 func (r *recovery) sweep(now time.Time) {
 	if r.tracked.Load() == 0 {
@@ -239,7 +240,7 @@ func (r *recovery) sweep(now time.Time) {
 	r.tracked.Store(int64(len(r.flow)))
 }
 
-// close lets go of everything, and returns when no timer runs any more.
+// close drops everything, and returns when no timer runs any more.
 func (r *recovery) close() {
 	r.mu.Lock()
 	r.closed = true

@@ -6,8 +6,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
-// resetFor makes the packet that answers a SYN when there is no connection and
-// none is wanted (RFC 9293, section 3.10.7.1, state CLOSED, ACK bit off):
+// resetFor makes the RST that answers a SYN when there is no connection and none is
+// wanted (RFC 9293, section 3.10.7.1, state CLOSED, ACK bit off):
 // <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>, where the SYN counts as one.
 func resetFor(s segment) []byte {
 	src, dst := s.dst, s.src

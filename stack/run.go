@@ -16,11 +16,17 @@ import (
 
 // Stack turns the packets of a Device into flows for a Handler.
 //
-// The way of a packet: Device.ReadBatch, of each queue (rx.go, queues.go) - gate
-// (gate.go, packet.go; a fragment waits in reassemble.go; what is ahead of its
-// connection, in early.go) - netstack (netstack.go) - listener or
-// forwarder (listen.go, forward.go) - Flow (flows.go) - Conn (conn.go). And
-// back: Conn - netstack - link.WritePackets (link.go) - Device.WriteBatch.
+// Packets from the device go this way:
+//
+//  1. Device.ReadBatch, of each queue (rx.go, queues.go)
+//  2. the gate (gate.go, packet.go); a fragment waits in reassemble.go, a segment that
+//     comes before its connection is made in early.go
+//  3. netstack (netstack.go)
+//  4. listener or forwarder (listen.go, forward.go)
+//  5. Flow (flows.go) and Conn (conn.go)
+//
+// Packets to the device go from Conn to netstack, link.WritePackets (link.go) and
+// Device.WriteBatch.
 type Stack struct {
 	cfg       Config
 	counters  counters
@@ -40,14 +46,14 @@ type Stack struct {
 
 	netstack atomic.Pointer[gstack.Stack] // set by Run
 	flowCtx  context.Context              // set by Run before the first flow
-	handlers workerpool.Crew              // of HandleFlow: their stacks have grown by a handshake
+	handlers workerpool.Crew              // for HandleFlow; reused, because a handshake has grown their stacks
 	helpers  workerpool.Crew              // of Flow.Go
 }
 
-// sweepInterval is how often what has run out of time is looked for.
+// sweepInterval is the time between two looks for what has run out of time.
 const sweepInterval = time.Second
 
-// New checks the configuration. Nothing runs and nothing is opened until Run.
+// New checks the configuration. It opens nothing and starts nothing; Run does.
 func New(cfg Config) (*Stack, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -75,10 +81,10 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// Run takes flows until ctx ends or the device fails. Then it aborts the live
-// flows with RST, closes the device, and returns when all its goroutines are
-// gone, those of HandleFlow too. The error is nil if ctx ended it, otherwise
-// the device's. Run may be called once.
+// Run takes flows until ctx ends or the device fails. Then it aborts the live flows with
+// RST, closes the device, and returns when all its goroutines have ended, those of
+// HandleFlow too. The error is nil if ctx ended it, otherwise the device's error. A
+// second call returns ErrRunTwice.
 func (s *Stack) Run(ctx context.Context) error {
 	if s.started.Swap(true) {
 		return ErrRunTwice
@@ -116,16 +122,16 @@ func (s *Stack) Run(ctx context.Context) error {
 	var failed error
 	select {
 	case <-ctx.Done():
-	case failed = <-received: // the first queue to fail: the others end with the device
+	case failed = <-received: // the first queue that fails; the others end when the device is closed
 		receiving--
 		if !errors.Is(failed, os.ErrClosed) {
 			s.cfg.Log.Error("device failed, flows are aborted", zap.Error(failed))
 		}
 	}
 
-	// From here on, in this order: no new flows; the live ones are told and
-	// aborted; their handlers return; netstack resets what still lingers; only
-	// then the device goes, that the RSTs need.
+	// The order matters from here on. First refuse new flows, then tell and abort the
+	// live ones, wait for their handlers, and let netstack reset what still lingers. Only
+	// then close the device, because the RSTs need it.
 	s.StopAccepting()
 	stopAccept()
 	cancelFlows()
@@ -147,9 +153,9 @@ func (s *Stack) Run(ctx context.Context) error {
 	return failed
 }
 
-// StopAccepting refuses new flows from now on: SYNs are answered RST, and
-// handshakes under way are reset. Live flows go on. It can be called at any
-// time, any number of times.
+// StopAccepting refuses new flows from now on: SYNs are answered RST, and handshakes
+// under way are reset. Live flows continue. It can be called at any time and any number
+// of times.
 func (s *Stack) StopAccepting() {
 	s.draining.Store(true)
 	s.stopOnce.Do(func() { close(s.noAccept) })
@@ -171,9 +177,9 @@ func (s *Stack) Stats() Stats {
 	return st
 }
 
-// startAccepting opens the listeners, or the forwarder. The function it
-// returns waits until no connection is accepted any more; StopAccepting must
-// have been called.
+// startAccepting opens the listeners, or the forwarder. The function it returns waits
+// until no connection is accepted any more; StopAccepting must have been called before
+// it.
 func (s *Stack) startAccepting(ns *gstack.Stack) (wait func(), err error) {
 	if s.cfg.AllPorts {
 		return newForwarder(ns, s.cfg, &s.counters, s.accept).stop, nil
@@ -222,8 +228,9 @@ func (s *Stack) newGate(l *link) *gate {
 	return g
 }
 
-// sweep ends what has run out of time: handshakes, closed connections that
-// cannot deliver their last bytes, and packets that fragments are missing of.
+// sweep ends what has run out of time: handshakes, closed connections that cannot deliver
+// their last bytes, incomplete packets, and the waiting segments and records of early.go,
+// recovery.go and toobiglimit.go.
 func (s *Stack) sweep(stop <-chan struct{}) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()

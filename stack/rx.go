@@ -17,21 +17,21 @@ const (
 	// rxBody is the room behind the head. A view of exactly 64 KiB comes from
 	// netstack's pool, a larger one from the heap.
 	rxBody = buffer.MaxChunkSize
-	// copyMax is the largest body that is copied into a view of its own size.
-	// Netstack counts the bytes of a segment, not of the 64 KiB that hold it:
-	// uncopied, small segments would take a multiple of the receive buffer.
+	// copyMax is the largest body that is copied into a view of its own size. Netstack
+	// counts the bytes of a segment, not the 64 KiB view that holds them. Without the
+	// copy, small segments would take a multiple of the receive buffer.
 	copyMax = 32 << 10
 )
 
-// rxSlot is the room for one packet.
+// rxSlot is the buffer for one packet.
 type rxSlot struct {
 	vnet [VirtioHeaderLen]byte
 	head [headLen]byte
 	body *buffer.View // rxBody bytes
 }
 
-// receive reads packets from the queue, lets the gate judge each and hands
-// those that pass to netstack, until the device is closed. read counts them.
+// receive reads packets from the queue until the device is closed. It lets the gate judge
+// each and hands those that pass to netstack. It adds the number of packets to read.
 func (l *link) receive(g *gate, q deviceQueue, read *atomic.Uint64) error {
 	slots := make([]rxSlot, rxBatch)
 	bufs := make([][][]byte, rxBatch)
@@ -60,8 +60,8 @@ func (l *link) receive(g *gate, q deviceQueue, read *atomic.Uint64) error {
 	}
 }
 
-// thinned says whether the first of the packets need not be handled, because a
-// later one of the same batch acknowledges more.
+// thinned says whether the first of the packets can be skipped, because a later one of
+// the same batch acknowledges more.
 func (l *link) thinned(slots []rxSlot, sizes []int) bool {
 	size := sizes[0] - VirtioHeaderLen
 	if size < ipv4HeaderLen+tcpHeaderLen || size > ipv6HeaderLen+tcpHeaderLen+12 {
@@ -94,8 +94,8 @@ func (l *link) receiveOne(g *gate, s *rxSlot, size int) (bodyKept bool) {
 	return l.receivePacket(g, s, h, size)
 }
 
-// receivePacket is receiveOne for a packet that may have been put together of
-// fragments.
+// receivePacket is receiveOne for a packet whose size is checked. The packet may have
+// been put together from fragments.
 func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKept bool) {
 	head := s.head[:min(size, headLen)]
 	rest := s.body.AsSlice()[:size-len(head)]
@@ -105,8 +105,8 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 		if whole == nil {
 			return false
 		}
-		// It takes the place of the fragment that completed it. For its
-		// checksum nobody vouches. It is no fragment again: see checkFirst.
+		// The whole packet takes the slot of the fragment that completed it. Nobody
+		// vouches for its checksum. It cannot be a fragment again: see checkFirst.
 		copy(s.body.AsSlice(), whole[copy(s.head[:], whole):])
 		return l.receivePacket(g, s, vnetHeader{}, len(whole))
 	}
@@ -126,15 +126,16 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	case !p.tcp.isSYN():
 		head = g.stamp(p, head, rest)
 	case p.tcp.payload > 0:
-		// TCP Fast Open (RFC 7413), which netstack has not: it acknowledges the SYN
-		// alone, and the client sends the data again. So netstack need not hold it.
+		// TCP Fast Open (RFC 7413), which netstack does not support: it acknowledges the
+		// SYN alone, and the client sends the data again. So netstack need not keep the
+		// data.
 		l.stats.synData.Add(1)
 		head, rest = withoutData(p.v6, head, p.tcp.flags), nil
 	}
-	// The headers have a view of their own: netstack pulls them up, and from a
-	// shared view that would copy all of it.
+	// The headers have a view of their own. Netstack pulls the headers up, which would
+	// copy all of a shared view.
 	payload := buffer.MakeWithView(buffer.NewViewWithData(head))
-	// Append fails only where the size overflows an int.
+	// Append fails only if the size overflows an int.
 	switch {
 	case len(rest) == 0:
 	case len(rest) <= copyMax:
@@ -165,8 +166,8 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	return bodyKept
 }
 
-// withoutExtensions returns head without the IPv6 extension headers that the
-// gate has read: netstack must not read them in another way than we did.
+// withoutExtensions returns head without the IPv6 extension headers that the gate has
+// read, so that netstack cannot read them in another way than the gate did.
 func withoutExtensions(p packet, head []byte) []byte {
 	shift := p.upper - ipv6HeaderLen
 	copy(head[shift:p.upper], head[:ipv6HeaderLen])

@@ -13,9 +13,9 @@ import (
 // every packet of a Device (struct virtio_net_hdr without num_buffers).
 const VirtioHeaderLen = 10
 
-// Device is where packets come from and go to: tun.Device, or a
-// tuntest pair. Every packet is a list of byte slices (an iovec) whose first
-// slice has exactly VirtioHeaderLen bytes and holds the virtio-net header.
+// Device is the source and destination of packets: tun.Device, or a tuntest pair. Every
+// packet is a list of byte slices (an iovec). Its first slice has exactly VirtioHeaderLen
+// bytes and holds the virtio-net header.
 type Device interface {
 	// ReadBatch blocks until at least one packet is there, scatters each over
 	// its iovec (bufs[i]) and notes its length, header included, in sizes[i].
@@ -36,21 +36,20 @@ type Device interface {
 	Close() error
 }
 
-// MultiQueue is a Device of several queues: each is read by a goroutine of its
-// own, and a flow's packets are all written to the same queue, which a TUN takes
-// as the wish to have the flow's packets there. Without it, or with one queue,
-// ReadBatch and WriteBatch are all that is used.
+// MultiQueue is a Device of several queues. Each queue is read by a goroutine of its own.
+// All packets of a flow are written to the same queue; a TUN then delivers the flow's
+// packets to that queue. With one queue, only ReadBatch and WriteBatch are used.
 type MultiQueue interface {
 	Device
-	// Queues is how many there are, at least one; it never changes.
+	// Queues is the number of queues, at least one; it never changes.
 	Queues() int
-	// ReadQueue is ReadBatch of one queue, from 0 on.
+	// ReadQueue is ReadBatch for queue n, counted from 0.
 	ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error)
-	// WriteQueue is WriteBatch of one queue.
+	// WriteQueue is WriteBatch for queue n, counted from 0.
 	WriteQueue(n int, pkts [][][]byte) (int, error)
 }
 
-// Queues is how many queues a Device has.
+// Queues is the number of queues of a Device.
 func Queues(d Device) int {
 	if m, ok := d.(MultiQueue); ok {
 		return max(1, m.Queues())
@@ -62,13 +61,12 @@ func Queues(d Device) int {
 type SYN struct {
 	Src, Dst netip.AddrPort
 	At       time.Time
-	// Full says that there is no room for the flow, whatever the Handler
-	// answers: SYNPass then counts as SYNReset. It is asked all the same, so
-	// that it can say why.
+	// Full says which limit leaves no room for the flow. SYNPass then counts as SYNReset.
+	// The Handler is asked all the same, so that it can record the reason.
 	Full Full
-	// NotTaken says that the port is none of Config.Ports, whatever the Handler
-	// answers: the SYN is answered RST. It was led here by another port, which
-	// somebody changed on the way (DNAT).
+	// NotTaken says that the port is none of Config.Ports. The SYN is answered RST
+	// whatever the Handler returns. It was sent to another port, which was rewritten on
+	// the way (DNAT).
 	NotTaken bool
 }
 
@@ -94,12 +92,12 @@ const (
 
 // Handler takes the flows.
 type Handler interface {
-	// OnSYN is asked about every SYN before netstack sees it, on the packet
-	// path: it must not block. It may be asked again about a retransmitted SYN,
-	// and about several at once where the Device has several queues.
+	// OnSYN decides about every SYN before netstack sees it. It runs on the packet path,
+	// so it must not block. It may be asked again about a retransmitted SYN, and about
+	// several SYNs at once if the Device has several queues.
 	OnSYN(SYN) SYNAnswer
-	// HandleFlow owns the flow from its three-way handshake to its end; it is
-	// called in a goroutine of its own, and the flow is aborted when it
-	// returns without having closed it. ctx ends when the stack stops.
+	// HandleFlow owns the flow from its three-way handshake to its end. It is called in a
+	// goroutine of its own. If it returns without having closed the flow, the flow is
+	// reset. ctx ends when the stack stops.
 	HandleFlow(ctx context.Context, f *Flow)
 }

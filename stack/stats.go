@@ -13,9 +13,10 @@ type Stats struct {
 	WriteErrors          uint64   // packets the device did not take
 	QueuePackets         []uint64 // of PacketsIn, by queue of the device
 
-	// A fragment is counted here, and again as Bad or Ignored if it is that.
+	// A fragment is counted in Fragments, and again in Bad or Ignored if it is one of
+	// these.
 	Fragments         uint64 // IP fragments read from the device
-	Reassembled       uint64 // packets put together of them
+	Reassembled       uint64 // packets put together from fragments
 	FragmentsTimedOut uint64 // packets given up because a fragment did not come in time
 	FragmentsEvicted  uint64 // packets given up for newer ones: too many, or too large
 	FragmentPackets   int    // incomplete packets held now
@@ -24,25 +25,25 @@ type Stats struct {
 	Bad     BadPackets
 	Ignored uint64 // well-formed, but neither TCP nor "packet too big"
 	TooBig  uint64 // ICMP "packet too big" handed to netstack
-	// TooBigLimited counts those that were not looked at: there were too many about
+	// TooBigLimited counts those that were not checked because there were too many about
 	// one client.
 	TooBigLimited uint64
 
-	// Segments that are taken as they are, and that a network without trouble has not.
+	// Unusual segments that are accepted. A network without trouble has none.
 	Urgent    uint64 // with the URG flag: urgent data is relayed in line
 	SYNData   uint64 // SYNs with data, which the client sends again (RFC 7413, section 4.2.2)
-	Unstamped uint64 // that completed a handshake without the timestamps they agreed on
+	Unstamped uint64 // segments that completed a handshake without the agreed timestamps
 
 	SYNPassed  uint64 // handed to netstack
 	SYNReset   uint64 // answered RST: the Handler said so, the port is not taken, or draining
-	SYNDropped uint64 // the Handler said so
+	SYNDropped uint64 // answered with nothing: the Handler said so
 	SYNLimited uint64 // answered RST: MaxFlows or MaxFlowsPerClient is reached
-	// SYNOverflow counts those dropped because a queue was full: the accept
-	// queue of a listener, or with AllPorts that of handshakes that were given up
-	// and have not ended yet.
+	// SYNOverflow counts SYNs and ACKs of handshakes that were dropped because a queue
+	// was full: the accept queue of a listener, or with AllPorts the queue of handshakes
+	// that were given up but have not ended yet.
 	SYNOverflow uint64
 
-	DataDropped uint64 // segments with data that there was no memory for
+	DataDropped uint64 // segments with data, dropped because memory was short
 
 	SYNCookiesSent     uint64 // SYNs answered with a cookie
 	SYNCookiesAccepted uint64 // cookies that came back
@@ -50,27 +51,27 @@ type Stats struct {
 	HandshakesTimedOut uint64 // given up after HandshakeTimeout
 	HandshakesEvicted  uint64 // given up for a newer one, with AllPorts
 
-	// What came behind the ACK of a cookie, before its connection was made.
-	EarlyHeld    uint64 // packets that waited for it
-	EarlyDropped uint64 // packets that there was no room for
-	EarlyBytes   int    // memory of those that wait now
+	// Packets that came behind the ACK of a cookie before its connection was made.
+	EarlyHeld    uint64 // packets that waited for the connection
+	EarlyDropped uint64 // packets dropped for lack of room
+	EarlyBytes   int    // memory of the packets that wait now
 
-	// Segments of connections that recover from a loss, whose client has used
-	// up what this may cost: see recovery.go.
-	RecoveryHeld    uint64 // acknowledgements that waited, or gave way to a newer one
-	RecoveryDropped uint64 // segments with data
+	// Segments of connections that recover from a loss, whose client has used up its
+	// budget for this: see recovery.go.
+	RecoveryHeld    uint64 // acknowledgements that waited or were replaced by a newer one
+	RecoveryDropped uint64 // segments with data that were dropped
 
 	Retransmits    uint64 // segments sent again
 	Timeouts       uint64 // retransmission timeouts
 	ResetsSent     uint64 // by netstack, without those for SYNs
 	ResetsReceived uint64
-	ACKsOutdated   uint64 // received together with a later one, so not looked at
+	ACKsOutdated   uint64 // not handled: a later one of the same batch acknowledged more
 
 	FlowsAccepted  uint64 // handed to the Handler
 	FlowsRejected  uint64 // handshake complete, but no room any more: reset
 	FlowsLive      int    // held by the Handler now
 	FlowsLingering int    // closed, last bytes not yet acknowledged
-	LingeringReset uint64 // of those, reset: LingerTimeout was over, or there were too many
+	LingeringReset uint64 // lingering flows reset: LingerTimeout was over, or there were too many
 }
 
 // BadPackets counts the packets that were dropped as malformed, by what was
@@ -95,7 +96,7 @@ func (b BadPackets) Total() uint64 {
 		b.Address + b.TCPHeader + b.Flags + b.Checksum + b.ICMP
 }
 
-// counters are what Stats is made of, beside netstack's own.
+// counters are the numbers of Stats that netstack does not count itself.
 type counters struct {
 	packetsIn, bytesIn, packetsOut, bytesOut, writeErrors       atomic.Uint64
 	bad                                                         [badKinds]atomic.Uint64

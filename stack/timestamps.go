@@ -13,17 +13,17 @@ import (
 )
 
 // Both sides of a connection may agree in their SYNs to put timestamps into every
-// segment. RFC 7323, section 3.2 says that a segment without them should be dropped
-// then. Old Linux (3.10 to 4.14) and some middleboxes leave them out all the same,
-// and Linux takes what they send. Netstack takes it too, but not as the segment that
-// completes the handshake: the client would hang, and nothing would say why. So that
-// segment gets timestamps here. They say nothing new: the last one that netstack has
-// seen, and an echo of none, which is not measured.
+// segment. RFC 7323, section 3.2 then says to drop a segment without them. Old Linux
+// (3.10 to 4.14) and some middleboxes leave them out all the same, and Linux accepts such
+// segments. Netstack accepts them too, except as the segment that completes the
+// handshake: the client would hang without any message. So that segment gets timestamps
+// here. They carry no new information: the value is the last that netstack has seen, and
+// the echo is 0, which netstack does not measure.
 
-// stampedSYNs remembers which clients may just now be in a handshake for which they
-// offered timestamps, so that nobody else's segments are looked up in netstack: there
-// are clients without timestamps, whose every segment would be. It may say yes where
-// no is right (a hash, and a place for each), never the other way round.
+// stampedSYNs remembers which clients may now be in a handshake for which they offered
+// timestamps. Only their segments are looked up in netstack; otherwise it would be every
+// segment of a client without timestamps. It may wrongly say yes (it stores one time per
+// hash value), but never wrongly no.
 type stampedSYNs struct {
 	seed  maphash.Seed
 	begin time.Time
@@ -39,27 +39,27 @@ func (y *stampedSYNs) place(t synTuple) *atomic.Int64 {
 	return &y.last[maphash.Comparable(y.seed, t)%uint64(len(y.last))]
 }
 
-// add is told of a SYN with timestamps before netstack gets it.
+// add records a SYN with timestamps before netstack gets it.
 func (y *stampedSYNs) add(t synTuple, now time.Time) {
 	y.place(t).Store(int64(now.Sub(y.begin)) + 1) // 0 is never
 }
 
-// may says whether the tuple may be in such a handshake.
+// may says whether the tuple may be in a handshake with timestamps.
 func (y *stampedSYNs) may(t synTuple, now func() time.Time) bool {
 	place := y.place(t)
 	at := place.Load()
 	if at == 0 {
 		return false
 	}
-	if now().Sub(y.begin)-time.Duration(at) <= y.life+2*sweepInterval { // it ends them a little later
+	if now().Sub(y.begin)-time.Duration(at) <= y.life+2*sweepInterval { // the sweep ends handshakes a little after their timeout
 		return true
 	}
-	place.CompareAndSwap(at, 0) // the next one need not ask for the time
+	place.CompareAndSwap(at, 0) // so that the next call need not read the clock
 	return false
 }
 
-// stamp returns the head of a segment as netstack is to see it: with timestamps where
-// without them it would not complete a handshake.
+// stamp returns the head of a segment as netstack is to see it. It adds timestamps if the
+// segment would not complete a handshake without them.
 func (g *gate) stamp(p packet, head, rest []byte) []byte {
 	t := synTuple{p.tcp.src, p.tcp.dst}
 	if p.tcp.stamped || p.tcp.flags&(flagSYN|flagRST|flagACK) != flagACK || !g.stamped.may(t, g.now) {
@@ -71,15 +71,15 @@ func (g *gate) stamp(p packet, head, rest []byte) []byte {
 	}
 	stamped, fits := withTimestamps(p.v6, head, len(head)+len(rest), recent)
 	if !fits {
-		return head // it is sent again, alone
+		return head // the client sends the acknowledgement again, without data
 	}
 	g.stats.unstamped.Add(1)
 	return stamped
 }
 
-// agreedTimestamps is asked about a segment without timestamps that is no SYN. It says
-// whether netstack waits for it to complete a handshake with timestamps, and which one
-// it has seen last (TS.Recent).
+// agreedTimestamps is called for a segment that has no timestamps and is no SYN. It says
+// whether netstack waits for the segment to complete a handshake with timestamps, and
+// which timestamp netstack has seen last (TS.Recent).
 func agreedTimestamps(ns *gstack.Stack, t synTuple) (recent uint32, agreed bool) {
 	ep, ok := ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
 	if !ok || ep.EndpointState() != tcp.StateSynRecv {
@@ -108,11 +108,11 @@ func hasTimestamps(tcp []byte) bool {
 // timestampsLen is the length of the options that withTimestamps makes, in bytes.
 const timestampsLen = 12
 
-// withTimestamps returns a copy of head, an IP and a TCP header and what is behind
-// them, with timestamps for its TCP options: nothing else is wanted of the segment
-// that completes a handshake. size is that of the whole packet in bytes; ok is false
-// where it would be too large. The checksum of TCP is not made anew: it was verified,
-// or the kernel vouches for it, and netstack does not look at it.
+// withTimestamps returns a copy of head, which is an IP header, a TCP header and data,
+// with timestamps as its only TCP options: the segment that completes a handshake needs
+// no others. size is the size of the whole packet in bytes; ok is false if it would
+// become too large. The TCP checksum is not recomputed: it was verified or the kernel
+// vouches for it, and netstack does not check it again.
 func withTimestamps(v6 bool, head []byte, size int, recent uint32) (out []byte, ok bool) {
 	ip := ipv4HeaderLen
 	if v6 {

@@ -12,31 +12,31 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// "Packet too big" is the one ICMP error that netstack acts on. Anybody can send
-// one that quotes a connection whose addresses and ports he knows or guesses, and
-// netstack believes it: it makes the segments of that connection smaller, for good.
-// So what is quoted must be a segment that we have sent and that nobody has
-// acknowledged (RFC 5927, section 4.1), and the MTU no less than any path has.
+// "Packet too big" is the only ICMP error that netstack acts on. Anybody who knows or
+// guesses the addresses and ports of a connection can send one that quotes it. Netstack
+// believes it, and makes the segments of the connection smaller for good. So the quoted
+// segment must be one that we have sent and that is not acknowledged (RFC 5927, section
+// 4.1), and the MTU must be one that a real path can have.
 
-// Smallest MTU a "packet too big" may report. Below, it only serves to make us
-// send tiny segments: Linux has the same bound for IPv4 (min_pmtu), and every
+// Smallest MTU in bytes that a "packet too big" may report. A smaller one only serves to
+// make us send tiny segments. Linux has the same bound for IPv4 (min_pmtu), and every
 // IPv6 link must carry 1280 bytes (RFC 8200, section 5).
 const (
 	minPathMTUv4 = 552
 	minPathMTUv6 = 1280
 )
 
-// quote is what an ICMP error quotes of a TCP segment: who sent it, to whom, and
-// where it begins.
+// quote is the part of a TCP segment that an ICMP error quotes: its sender, its
+// destination, and its sequence number.
 type quote struct {
 	src, dst netip.AddrPort
 	seq      uint32
 }
 
-// admitICMP lets "fragmentation needed" (RFC 792, RFC 1191) and "packet too
-// big" (RFC 4443, section 3.2) pass, without which a download over a narrower
-// hop hangs. Other errors could only end handshakes that time out anyway, and
-// anyone can send them (RFC 5927).
+// admitICMP lets "fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC
+// 4443, section 3.2) pass: without them a download over a narrower hop hangs. Other
+// errors could only end handshakes that time out anyway, and anyone can send them (RFC
+// 5927).
 func (g *gate) admitICMP(p packet, head, rest []byte) (bool, badKind) {
 	if p.size-p.upper < icmpHeaderLen || len(head)-p.upper < icmpHeaderLen {
 		return false, badLength
@@ -54,7 +54,7 @@ func (g *gate) admitICMP(p packet, head, rest []byte) (bool, badKind) {
 	switch {
 	case !ok, q.src.Addr() != p.dst, mtu < least:
 		return false, badICMP
-	case p.v6 && !checksumRight(p, head, rest): // IPv4's has no pseudo-header: netstack verifies it
+	case p.v6 && !checksumRight(p, head, rest): // ICMP over IPv4 has no pseudo-header, and netstack verifies its checksum
 		return false, badICMP
 	}
 	switch yes, asked := g.underWay(q); {
@@ -78,8 +78,8 @@ func isTooBig(v6 bool, icmp []byte) bool {
 }
 
 // quoted4 and quoted6 read the IP header of a TCP segment and the first eight bytes
-// behind it; ok is false if it is no such thing, or has options or is a fragment,
-// which we never send.
+// behind it. ok is false if it is not a TCP segment, or has options or is a fragment: we
+// send neither.
 func quoted4(b []byte) (q quote, ok bool) {
 	if len(b) < ipv4HeaderLen+8 || b[0] != 0x45 || b[9] != protoTCP || binary.BigEndian.Uint16(b[6:])&0x3fff != 0 {
 		return quote{}, false
@@ -102,18 +102,18 @@ func quotedTCP(src, dst netip.Addr, tcp []byte) quote {
 	}
 }
 
-// sender is where a tcp.Endpoint keeps its sequence numbers: netstack tells them
-// to nobody but a TCPProbe, which would copy all of the state of every connection
-// for every segment.
+// These are the fields in which a tcp.Endpoint keeps its sequence numbers. Netstack shows
+// them only to a TCPProbe, which would copy all of the state of every connection for
+// every segment.
 const (
 	senderField  = "snd"
 	firstUnacked = "SndUna"
 	nextToSend   = "SndNxt"
 )
 
-// senderFields are the places of the sender in an endpoint, and in the sender of
-// what is not acknowledged and what is sent next. That they are there is checked
-// by New.
+// senderFields are the indexes of three fields: the sender in an endpoint, and in the
+// sender the first sequence number that is not acknowledged and the next to send. New
+// checks that they exist.
 type senderFields struct{ snd, una, nxt []int }
 
 func findSender() (f senderFields, err error) {
@@ -135,10 +135,10 @@ func findSender() (f senderFields, err error) {
 	return f, nil
 }
 
-// underWay says whether a segment that begins there was sent by an endpoint of
-// netstack and is not acknowledged. To ask takes the lock of the endpoint, for which
-// those wait that receive packets of everybody. So allow is asked first whether its
-// client may be asked about now; asked is false where it may not.
+// underWay says whether an endpoint of netstack has sent a segment with the quoted
+// sequence number and it is not acknowledged. Asking takes the endpoint's lock, and
+// goroutines that receive packets of all clients wait for that lock. So allow first says
+// whether the endpoint of this client may be asked now; asked is false if not.
 func (f *senderFields) underWay(ns *gstack.Stack, q quote, allow func(client netip.Addr) bool) (yes, asked bool) {
 	proto := header.IPv4ProtocolNumber
 	if q.src.Addr().Is6() {
@@ -148,7 +148,7 @@ func (f *senderFields) underWay(ns *gstack.Stack, q quote, allow func(client net
 		LocalAddress: tcpip.AddrFromSlice(q.src.Addr().AsSlice()), LocalPort: q.src.Port(),
 		RemoteAddress: tcpip.AddrFromSlice(q.dst.Addr().AsSlice()), RemotePort: q.dst.Port(),
 	}, nicID).(*tcp.Endpoint)
-	if !ok || ep.EndpointState() == tcp.StateListen { // it has no sender
+	if !ok || ep.EndpointState() == tcp.StateListen { // a listener has no sender
 		return false, true
 	}
 	if !allow(q.dst.Addr()) {

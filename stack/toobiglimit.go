@@ -10,10 +10,10 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// tooBigLimit bounds how often the connections of one client are asked whether what
-// a "packet too big" quotes is under way. Who sends one can be anybody, so it is the
-// client of the quoted connection that is charged. An entry is made only for one that
-// has a connection, so there are no more than there are flows.
+// tooBigLimit bounds how often the connections of one client are asked whether the
+// segment that a "packet too big" quotes is under way. Anybody can send one, so the
+// client of the quoted connection is charged, not the sender. Only a client with a
+// connection gets an entry, so there are no more entries than flows.
 type tooBigLimit struct {
 	now func() time.Time
 
@@ -21,8 +21,8 @@ type tooBigLimit struct {
 	client map[netip.Prefix]*rate.Limiter
 }
 
-// A path that became narrower is told once for each segment that was under way and
-// once for each that is sent again; the first one that passes is enough.
+// When a path becomes narrower, it sends one "packet too big" for each segment that was
+// under way and for each that is sent again. The first that passes is enough.
 const (
 	tooBigRate  = 10 // a second
 	tooBigBurst = 64
@@ -32,7 +32,7 @@ func newTooBigLimit() *tooBigLimit {
 	return &tooBigLimit{now: time.Now, client: map[netip.Prefix]*rate.Limiter{}}
 }
 
-// allow says whether one more is looked at that quotes a connection of the client.
+// allow says whether one more that quotes a connection of the client may be checked.
 func (l *tooBigLimit) allow(client netip.Addr) bool {
 	key := clientkey.Of(client)
 	now := l.now()

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // Flags and kinds of struct virtio_net_hdr (Linux, include/uapi/linux/virtio_net.h).
 const (
-	vnetNeedsCsum = 1 // flags: the checksum is the pseudo-header's, the rest is to be added
+	vnetNeedsCsum = 1 // flags: the checksum covers only the pseudo-header so far; the receiver adds the rest
 	vnetDataValid = 2 // flags: the checksum was verified by hardware
 
 	vnetGSONone  = 0
@@ -12,12 +12,11 @@ const (
 	vnetGSOTCPv6 = 4
 )
 
-// vnetHeader is struct virtio_net_hdr. A TUN device speaks it in the byte
-// order of the machine.
+// vnetHeader is struct virtio_net_hdr. A TUN device uses the byte order of the machine.
 type vnetHeader struct {
 	flags      uint8
 	gsoType    uint8
-	hdrLen     uint16 // bytes of all headers, of a GSO packet
+	hdrLen     uint16 // bytes of all headers of a GSO packet
 	gsoSize    uint16 // bytes of payload in each segment (the MSS)
 	csumStart  uint16 // where the checksummed bytes start
 	csumOffset uint16 // where the checksum lies, from csumStart
