@@ -19,9 +19,10 @@ const (
 	// maxHelloRecords is the number of records a hello may be cut into. Every
 	// real one fits one or two, and RFC 8446, section 5.1, allows one byte in
 	// each: this is enough for the largest hello that we cause, one with a ticket
-	// of ours (MaxTicket), cut so. With MaxHello it bounds what one flow makes us
+	// of ours (MaxPlainTicket), cut so; the larger ones of clients with ML-DSA may not
+	// be cut into all that many. With MaxHello it bounds what one flow makes us
 	// hold at 170 KB, and each record is charged (work.Records).
-	maxHelloRecords = MaxTicket + 5<<10
+	maxHelloRecords = 21 << 10
 	// peekChunk is what one Read asks for at least, in bytes: a hello with an
 	// ML-KEM key share has about 1700, so that one Read is enough.
 	peekChunk = 2048

@@ -156,7 +156,7 @@ func (g *leg) end(err error) (observed, error) {
 	seen := g.conn.detach(err != nil)
 	g.charge(seen)
 	if g.origin != nil {
-		seen.peerScheme = g.origin.scheme
+		seen.peerScheme = g.origin.Scheme
 	}
 	if err == nil && seen.unread != "" && !g.p.Observe {
 		// crypto/tls took what the tap cannot read, so nobody has judged it.

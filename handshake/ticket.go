@@ -5,68 +5,18 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
-// origin is what a ticket remembers of the full handshake, in an entry of
-// tls.SessionState.Extra.
+// origin is the state of a ticket that was opened, or is to be made.
 type origin struct {
-	name   [8]byte   // of the session, random
-	born   time.Time // of the full handshake, in seconds
-	until  time.Time // the earliest end of the client's verified chain; in seconds
-	leaf   [32]byte  // SHA-256 of the client's certificate, zero if it showed none
-	scheme uint16    // of the client's proof of possession, 0 if it showed none
-	group  uint16    // of the key exchange, 0 for RSA key transport
-
-	sealed []byte // the ticket it was opened from; not part of it
+	ticket.State
+	sealed []byte // the ticket it was opened from
 }
-
-// originSize is the length of an origin behind its prefix, in bytes.
-const originSize = 8 + 8 + 8 + 32 + 2 + 2
-
-// originPrefix marks our entry among those of others, as crypto/tls asks for.
-const originPrefix = "sslgate session 2:"
-
-func (o *origin) bytes() []byte {
-	b := append([]byte(originPrefix), o.name[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(o.born.Unix()))
-	b = binary.BigEndian.AppendUint64(b, uint64(o.until.Unix()))
-	b = append(b, o.leaf[:]...)
-	b = binary.BigEndian.AppendUint16(b, o.scheme)
-	return binary.BigEndian.AppendUint16(b, o.group)
-}
-
-func parseOrigin(extra [][]byte) (*origin, bool) {
-	for _, b := range extra {
-		rest, ok := cutPrefix(b, originPrefix)
-		if !ok || len(rest) != originSize {
-			continue
-		}
-		return &origin{
-			name:   [8]byte(rest),
-			born:   time.Unix(int64(binary.BigEndian.Uint64(rest[8:])), 0),
-			until:  time.Unix(int64(binary.BigEndian.Uint64(rest[16:])), 0),
-			leaf:   [32]byte(rest[24:]),
-			scheme: binary.BigEndian.Uint16(rest[56:]),
-			group:  binary.BigEndian.Uint16(rest[58:]),
-		}, true
-	}
-	return nil, false
-}
-
-func cutPrefix(b []byte, prefix string) ([]byte, bool) {
-	if len(b) < len(prefix) || string(b[:len(prefix)]) != prefix {
-		return nil, false
-	}
-	return b[len(prefix):], true
-}
-
-// String names the session in records.
-func (o *origin) String() string { return hex.EncodeToString(o.name[:]) }
 
 // resumable says whether this handshake may use tickets at all. Without
 // extended_master_secret a TLS 1.2 session can be spliced (RFC 7627, section
@@ -85,14 +35,14 @@ func (g *leg) tickets(c *tls.Config) {
 	c.SetSessionTicketKeys([][32]byte{{1}})
 	c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
 		g.conn.tap.goOn()
-		ticket, err := g.wrap(&cs, ss, binding)
+		sealed, err := g.wrap(&cs, ss, binding)
 		if err == nil && (cs.Version >= tls.VersionTLS13 || !cs.DidResume) {
-			g.conn.out.expect(cs.Version, len(ticket))
+			g.conn.out.expect(cs.Version, len(sealed))
 		}
-		return ticket, err
+		return sealed, err
 	}
-	c.UnwrapSession = func(ticket []byte, _ tls.ConnectionState) (*tls.SessionState, error) {
-		ss := g.unwrap(ticket, binding)
+	c.UnwrapSession = func(sealed []byte, _ tls.ConnectionState) (*tls.SessionState, error) {
+		ss := g.unwrap(sealed, binding)
 		return ss, nil // nil leads to a full handshake
 	}
 }
@@ -112,15 +62,21 @@ func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte
 			return nil, err
 		}
 	}
-	ss.Extra = append(ss.Extra, o.bytes())
-	state, err := ss.Bytes()
+	encoded, err := ss.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	if len(state) > MaxTicket || len(cs.PeerCertificates) > 0 && o.scheme == 0 {
-		// An error would end the handshake, and none at all is not possible
-		// in TLS 1.3: a ticket that never opens. Of a client whose proof was
-		// not read there is none either.
+	defer clear(encoded)
+	next := o.State
+	if !next.FromStd(encoded) {
+		return newJunk()
+	}
+	// An error would end the handshake, and none at all is not possible in TLS 1.3:
+	// a ticket that never opens. There is no other of a chain that is too large, nor
+	// of a client whose proof was not read.
+	state, err := next.Marshal()
+	defer clear(state)
+	if err != nil || len(state) > TicketRoom(g.hello) {
 		return newJunk()
 	}
 	return g.server.Ticket.Keys.Seal(state, binding, g.p.Time())
@@ -128,34 +84,41 @@ func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte
 
 // unwrap opens a ticket; nil leads to a full handshake. crypto/tls may still
 // decline what is returned; then DidResume stays false.
-func (g *leg) unwrap(ticket, binding []byte) *tls.SessionState {
+func (g *leg) unwrap(sealed, binding []byte) *tls.SessionState {
 	g.origin = nil
-	state := g.server.Ticket.Keys.Open(ticket, binding, g.p.Time())
+	state := g.server.Ticket.Keys.Open(sealed, binding, g.p.Time())
 	if state == nil {
 		return nil
 	}
-	ss, err := tls.ParseSessionState(state)
+	defer clear(state)
+	read, err := ticket.Parse(state)
 	if err != nil {
 		return nil
 	}
-	o, ok := parseOrigin(ss.Extra)
-	now := g.p.Time()
-	if !ok || now.After(o.born.Add(g.server.Ticket.Life())) || now.Before(o.born.Add(-time.Second)) || !now.Before(o.until) || !inheritable(&g.p.Profile, o) {
+	o, now := &origin{State: *read, sealed: bytes.Clone(sealed)}, g.p.Time()
+	if now.After(o.Born.Add(g.server.Ticket.Life())) || now.Before(o.Born.Add(-time.Second)) || !now.Before(o.Until) || !inheritable(&g.p.Profile, &o.State) {
 		return nil
 	}
-	o.sealed = bytes.Clone(ticket)
+	encoded, err := o.Std()
+	if err != nil {
+		return nil
+	}
+	ss, err := tls.ParseSessionState(encoded) // it keeps the slice
+	if err != nil {
+		return nil
+	}
+	o.Secret = nil // crypto/tls has it
 	g.origin = o
-	ss.Extra = nil
 	return ss
 }
 
 // inheritable says whether what the full handshake used lies within the profile
 // as it is now. Version and CipherSuite are judged by verifyClient.
-func inheritable(pr *Profile, o *origin) bool {
+func inheritable(pr *Profile, o *ticket.State) bool {
 	switch {
-	case o.leaf != [32]byte{} && (o.scheme == 0 || brokenScheme(o.scheme)),
-		o.scheme != 0 && pr.Signatures != nil && !slices.Contains(pr.Signatures, o.scheme),
-		o.group != 0 && !slices.Contains(pr.Groups, o.group):
+	case len(o.Chain) > 0 && (o.Scheme == 0 || brokenScheme(o.Scheme)),
+		o.Scheme != 0 && pr.Signatures != nil && !slices.Contains(pr.Signatures, o.Scheme),
+		o.Group != 0 && !slices.Contains(pr.Groups, o.Group):
 		return false
 	}
 	return true
@@ -169,20 +132,20 @@ func newJunk() ([]byte, error) {
 }
 
 func (g *leg) newOrigin(cs *tls.ConnectionState) (*origin, error) {
-	o := &origin{born: g.p.Time(), until: g.p.Time().Add(MaxTicketLifetime), group: uint16(cs.CurveID)}
-	if _, err := rand.Read(o.name[:]); err != nil {
+	now := g.p.Time()
+	o := &origin{State: ticket.State{Born: now, Until: now.Add(MaxTicketLifetime), Group: uint16(cs.CurveID)}}
+	if _, err := rand.Read(o.Session[:]); err != nil {
 		return nil, err
 	}
 	if g.peer != nil {
 		for _, c := range g.peer.Chain {
-			if c.NotAfter.Before(o.until) {
-				o.until = c.NotAfter
+			if c.NotAfter.Before(o.Until) {
+				o.Until = c.NotAfter
 			}
 		}
 	}
 	if len(cs.PeerCertificates) > 0 {
-		o.leaf = sha256.Sum256(cs.PeerCertificates[0].Raw)
-		o.scheme = g.conn.tap.proofScheme()
+		o.Scheme = g.conn.tap.proofScheme()
 	}
 	return o, nil
 }
@@ -193,10 +156,10 @@ func (g *leg) inherited(cs *tls.ConnectionState) *Error {
 	if len(cs.PeerCertificates) > 0 {
 		leaf = sha256.Sum256(cs.PeerCertificates[0].Raw)
 	}
-	if g.origin == nil || g.origin.leaf != leaf {
+	if g.origin == nil || g.origin.Leaf() != leaf {
 		return ours("a session was resumed that is not the one of the ticket")
 	}
-	facts := fmt.Sprintf("inherited from session %s, %s ago", g.origin, g.p.Time().Sub(g.origin.born).Truncate(time.Second))
+	facts := fmt.Sprintf("inherited from session %s, %s ago", g.origin, g.p.Time().Sub(g.origin.Born).Truncate(time.Second))
 	for _, step := range []Step{StepServerVerified, StepClientCertificate, StepClientVerified} {
 		g.ledger.Decide(step, facts)
 	}

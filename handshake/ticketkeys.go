@@ -33,6 +33,12 @@ type ticketKey struct {
 	made time.Time
 }
 
+// ticketHead is what stands in front of the sealed state, in bytes: key ID and nonce.
+const ticketHead = 8 + chacha20poly1305.NonceSizeX
+
+// TicketOverhead is what a ticket has besides its state, in bytes.
+const TicketOverhead = ticketHead + chacha20poly1305.Overhead
+
 // maxTicketKeys bounds the keys held: one an hour for MaxTicketLifetime, and
 // the current one.
 const maxTicketKeys = 25
@@ -143,8 +149,7 @@ func (k *TicketKeys) Seal(state, binding []byte, now time.Time) ([]byte, error) 
 // Open returns nil for everything that Seal has not made under one of the keys
 // and the same binding.
 func (k *TicketKeys) Open(ticket, binding []byte, now time.Time) []byte {
-	const head = 8 + chacha20poly1305.NonceSizeX
-	if len(ticket) < head || len(ticket) > MaxTicket+head+chacha20poly1305.Overhead {
+	if len(ticket) < TicketOverhead || len(ticket) > MaxTicket+TicketOverhead {
 		return nil
 	}
 	k.mu.Lock()
@@ -154,7 +159,7 @@ func (k *TicketKeys) Open(ticket, binding []byte, now time.Time) []byte {
 		if t.id != [8]byte(ticket) || k.rotate > 0 && now.Sub(t.made) > k.rotate+MaxTicketLifetime {
 			continue
 		}
-		state, err := t.aead.Open(nil, ticket[8:head], ticket[head:], binding)
+		state, err := t.aead.Open(nil, ticket[8:ticketHead], ticket[ticketHead:], binding)
 		if err != nil {
 			return nil
 		}

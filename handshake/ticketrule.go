@@ -4,18 +4,21 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // TicketRule allows clients to resume a session (RFC 5077; RFC 8446, section
 // 4.6.1), which skips steps 3, 5 and 6. So that this cannot outrun policy, a
 // ticket is sealed under a name that has Binding in it, and with it what of
 // the Params decides about clients: versions, suites and groups, authorities,
-// demand for a certificate, epoch, and the SNI. A ticket that was made under
+// demand for a certificate, and the SNI. A ticket that was made under
 // anything else does not open, and a full handshake follows. What was verified
 // then is verified again on resumption, and CheckPeer is asked again.
 type TicketRule struct {
-	// Binding names the rule and the policy. It must differ where a client
-	// that one of two rules lets through might be refused by the other.
+	// Binding names the rule, the policy and the state of revocation. It must
+	// differ where a client that one of two rules lets through might be refused by
+	// the other, and be the same in every process that is to open the ticket.
 	Binding []byte
 	// Lifetime of a session since its full handshake, which resuming does not
 	// prolong. Zero means one hour; at most MaxTicketLifetime.
@@ -30,9 +33,28 @@ const MaxTicketLifetime = 24 * time.Hour
 
 const defaultTicketLifetime = time.Hour
 
-// MaxTicket is the largest ticket in bytes that is made. It holds the client's
-// chain; sessions of clients with a larger one are not resumed.
-const MaxTicket = 16 << 10
+// The bounds of a ticket, in bytes. It is longer than its state by TicketOverhead.
+const (
+	// MaxTicket is the largest state.
+	MaxTicket = ticket.MaxState
+	// MaxPlainTicket is the largest state for a client that knows no ML-DSA. The
+	// message with it has no more than 16,384 bytes: OpenSSL of the time of 1.1.0
+	// ends the connection at a larger NewSessionTicket.
+	MaxPlainTicket = 16<<10 - TicketOverhead - ticketFraming
+)
+
+// TicketRoom is the largest state for the client of a hello, in bytes: one that
+// lists ML-DSA takes larger tickets, as it takes larger certificates.
+func TicketRoom(h *ClientHello) int {
+	if h != nil {
+		for _, s := range h.SignatureSchemes {
+			if s >= 0x0904 && s <= 0x0906 { // mldsa44, mldsa65, mldsa87: draft-ietf-tls-mldsa, section 3
+				return MaxTicket
+			}
+		}
+	}
+	return MaxPlainTicket
+}
 
 // Life is Lifetime within its bounds.
 func (r *TicketRule) Life() time.Duration {
@@ -56,10 +78,13 @@ type TicketSealer interface {
 	Open(ticket, binding []byte, now time.Time) []byte
 }
 
-// TicketBinding is the name that a ticket is sealed under.
+// TicketBinding is the name that a ticket is sealed under. It is the same in every
+// process for the same demands: the epoch, a process's own count, is not in it. What
+// has changed with it is asked again on resumption.
 func (p *ServerParams) TicketBinding(serverName string) []byte {
 	h := sha256.New()
-	demands := p.Demands(0)
-	_, _ = fmt.Fprintf(h, "sslgate ticket 1\n%x\n%x\n%d %q\n", p.Ticket.Binding, demands, p.ClientAuth, serverName) // a hash takes everything
+	lasting := p.Params
+	lasting.Epoch = 0
+	_, _ = fmt.Fprintf(h, "sslgate ticket %d\n%x\n%x\n%d %q\n", ticket.Version, p.Ticket.Binding, lasting.Demands(0), p.ClientAuth, serverName) // a hash takes everything
 	return h.Sum(nil)
 }
