@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -36,9 +35,9 @@ func reloadRule(name, allow string) string {
 `
 }
 
-// Reloads under load: 50 connections are held, up to 100 begin each second, as
-// many as the machine can serve, and the policy changes all the time. No flow is lost, and each was decided by one of
-// the policies, not by a mixture.
+// Reloads under load: 50 connections are held, up to 100 begin each second, as many
+// as the machine can serve, and the policy changes all the time. No flow is lost, and
+// each was decided by one of the policies, not by a mixture.
 func TestReloadUnderLoad(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -55,42 +54,21 @@ func TestReloadUnderLoad(t *testing.T) {
 		held = append(held, c)
 	}
 	var begun, lost atomic.Int64
-	stop := make(chan struct{})
-	// More under way would meet limits.handshake on a slow machine, reload or not.
-	underWay := make(chan struct{}, 16)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-			}
-			select {
-			case <-stop:
-				return
-			case underWay <- struct{}{}:
-			}
-			wg.Go(func() {
-				defer func() { <-underWay }()
-				begun.Add(1)
-				c, err := w.dialTLS(false, nil)
-				if err == nil {
-					_, err = c.Write([]byte("x"))
-				}
-				if err == nil {
-					_, err = io.ReadFull(c, make([]byte, 1))
-				}
-				if err != nil {
-					lost.Add(1)
-					t.Errorf("a new flow was lost: %v", err)
-					return
-				}
-				_ = c.Close()
-			})
+	stop := steadily(func(time.Time) {
+		begun.Add(1)
+		c, err := w.dialTLS(false, nil)
+		if err == nil {
+			_, err = c.Write([]byte("x"))
 		}
+		if err == nil {
+			_, err = io.ReadFull(c, make([]byte, 1))
+		}
+		if err != nil {
+			lost.Add(1)
+			t.Errorf("a new flow was lost: %v", err)
+			return
+		}
+		_ = c.Close()
 	})
 	for i := 1; i <= 10; i++ {
 		w.config(reloadRule("rule-"+string(rune('0'+i%10)), "alice.example"), more)
@@ -99,8 +77,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	close(stop)
-	wg.Wait()
+	stop()
 	for i, c := range held {
 		if _, err := c.Write([]byte("x")); err != nil {
 			t.Errorf("held flow %d was lost: %v", i, err)
