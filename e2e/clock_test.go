@@ -214,7 +214,7 @@ func TestClockStepped(t *testing.T) {
 		t.Errorf("the live flow of a certificate that has expired: %v, want a reset", err)
 	}
 	begun++
-	if r := w.last(begun); r.str("end") != "client_certificate_expired" || time.Since(began) > testenv.Scaled(8*time.Second) {
+	if r := w.last(begun); r.str("end") != "client_certificate_expired" || time.Since(began) > testenv.Scaled(20*time.Second) {
 		t.Errorf("end %s after %v, want client_certificate_expired within 5 s", r.str("end"), time.Since(began))
 	}
 	served("two days ahead", "alice", "certificate_expired")

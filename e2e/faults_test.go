@@ -198,7 +198,7 @@ func TestUpstreamBlackHoled(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client sees %v, want a reset", err)
 	}
-	if took := time.Since(begin); took < 900*time.Millisecond || took > testenv.Scaled(4*time.Second) {
+	if took := time.Since(begin); took < 900*time.Millisecond || took > testenv.Scaled(8*time.Second) {
 		t.Errorf("after %v, dial.timeout is 1s", took)
 	}
 	if r := w.last(2); r.str("reason") != "destination_timeout" || r.str("verdict") != "failed" {
@@ -222,7 +222,7 @@ func TestUpstreamBlackHoled(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the destination is silent in its handshake: the client sees %d bytes, %v, want a reset", n, err)
 	}
-	if took := time.Since(begin); took < 900*time.Millisecond || took > testenv.Scaled(4*time.Second) {
+	if took := time.Since(begin); took < 900*time.Millisecond || took > testenv.Scaled(8*time.Second) {
 		t.Errorf("after %v, dial.timeout is 1s", took)
 	}
 	if n := <-heard; n == 0 {
