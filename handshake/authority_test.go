@@ -183,7 +183,7 @@ func TestIntermediatesOfRolledRoots(t *testing.T) {
 		t.Errorf("%d of %d are taken for CAs that lead to no root", len(none), len(cas))
 	}
 	leaf := m.cert(made{subject: "leaf", issuer: fmt.Sprint("ca", roots-1, ".", each-1), key: roots + 1, signer: roots, leaf: true})
-	if chain, checks := count([]*x509.Certificate{leaf}, []*Authority{a}); len(chain) != 3 || checks != 1 {
+	if chain, checks := CountChecks([]*x509.Certificate{leaf}, []*Authority{a}); len(chain) != 3 || checks != 1 {
 		t.Errorf("a path of %d, %d signatures checked", len(chain), checks)
 	}
 }
@@ -227,20 +227,20 @@ func TestIntermediatesCostStrangersNothing(t *testing.T) {
 			}
 			shown = append(shown, m.cert(made{subject: subject, issuer: issuer, key: 10, signer: 11, leaf: i == 0}))
 		}
-		chain, checks := count(shown, a)
+		chain, checks := CountChecks(shown, a)
 		if most := 2*len(shown) + 8 + 8 - 1; chain != nil || checks > most {
 			t.Errorf("%s: %d signatures checked, at most %d", name, checks, most)
 		}
 	}
 	for i, ca := range cas[:8] { // honest ones pay for the leaf, and for what else has its issuer's name
 		leaf := m.cert(made{subject: "leaf", issuer: "X", key: 10, signer: i + 1, leaf: true})
-		chain, checks := count([]*x509.Certificate{leaf}, a)
+		chain, checks := CountChecks([]*x509.Certificate{leaf}, a)
 		if chain == nil || !chain[1].Equal(ca) || checks > 8 {
 			t.Errorf("%d: a path of %d, %d signatures checked", i, len(chain), checks)
 		}
 	}
 	leaf := m.cert(made{subject: "leaf", issuer: "ca7", key: 10, signer: 9, leaf: true})
-	if chain, checks := count([]*x509.Certificate{leaf}, a); len(chain) != 3 || checks != 1 {
+	if chain, checks := CountChecks([]*x509.Certificate{leaf}, a); len(chain) != 3 || checks != 1 {
 		t.Errorf("a path of %d, %d signatures checked, want one", len(chain), checks)
 	}
 }

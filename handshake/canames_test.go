@@ -39,7 +39,7 @@ func TestNamesOfCAsThatDoNotFit(t *testing.T) {
 	other := func(name string, roots ...*x509.Certificate) *Authority { return &Authority{Name: name, Roots: roots} }
 	exact := func(bytes int) *Authority { // names of so many bytes in all
 		a := staff(manyRoots(t, 300, 100)...)
-		left := bytes - namesOf(a).Said.Bytes
+		left := bytes - (&ServerParams{Params: Params{Authorities: []*Authority{a}}}).Announced().Said.Bytes
 		for left > 0 {
 			n := min(left, 30_000)
 			if left-n > 0 && left-n < 100 {

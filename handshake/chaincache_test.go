@@ -67,7 +67,7 @@ func TestChainKey(t *testing.T) {
 	p := &serverParams().Params
 	a, b := &x509.Certificate{Raw: []byte("ab")}, &x509.Certificate{Raw: []byte("c")}
 	c, d := &x509.Certificate{Raw: []byte("a")}, &x509.Certificate{Raw: []byte("bc")}
-	if chainKey([]*x509.Certificate{a, b}, 0, p) == chainKey([]*x509.Certificate{c, d}, 0, p) {
+	if ChainKey([]*x509.Certificate{a, b}, 0, p) == ChainKey([]*x509.Certificate{c, d}, 0, p) {
 		t.Error("the same key")
 	}
 }
@@ -107,7 +107,7 @@ func TestCachedChainIsNoProof(t *testing.T) {
 			}
 		}
 	}
-	if len(engine.chains.m) != 1 {
-		t.Errorf("%d chains remembered", len(engine.chains.m))
+	if engine.CachedChains() != 1 {
+		t.Errorf("%d chains remembered", engine.CachedChains())
 	}
 }

@@ -198,7 +198,7 @@ func (h *ClientHello) readExtensions(s *cryptobyte.String) *Error {
 		h.Extensions = append(h.Extensions, ext)
 		e := h.decode(ext)
 		// RFC 8446, section 4.2.11.
-		if e == nil && ext.Type == extPreSharedKey && !block.Empty() {
+		if e == nil && ext.Type == ExtPreSharedKey && !block.Empty() {
 			e = malformed(AlertIllegalParameter, "pre_shared_key is not the last extension")
 		}
 		switch {

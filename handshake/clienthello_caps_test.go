@@ -47,53 +47,58 @@ func (h *hello) emptyExtensions(n int) *hello {
 	return h
 }
 
-// cappedLists makes a hello with n entries in one of its lists.
-var cappedLists = []struct {
+// cappedList is a list of a hello that has a cap.
+type cappedList struct {
 	name string
-	cap  int
-	most int // that fit a hello
+	cap  int // entries that are allowed
+	most int // entries that fit a hello
 	make func(n int) *hello
-}{
-	{"CipherSuites", maxCipherSuites, 32000, func(n int) *hello {
-		h := goodHello()
-		h.suites = append(ids(0x4000, n-1), 0x1301)
-		return h
-	}},
-	{"extensions", maxExtensions, 16000, func(n int) *hello {
-		h := goodHello()
-		return h.emptyExtensions(n - len(h.exts))
-	}},
-	{"groups", maxGroups, 30000, func(n int) *hello {
-		return goodHello().with(extSupportedGroups, list16(append(ids(0x4000, n-1), 29)...))
-	}},
-	{"key shares", maxKeyShares, 9300, func(n int) *hello {
-		groups := ids(0x4000, n)
-		return goodHello().with(extSupportedGroups, list16(groups...)).with(extKeyShare, oneByteShares(groups))
-	}},
-	{"key shares, supported_groups after them", maxKeyShares, 9300, func(n int) *hello {
-		groups := ids(0x4000, n)
-		return goodHello().without(extSupportedGroups).without(extKeyShare).with(extKeyShare, oneByteShares(groups)).with(extSupportedGroups, list16(groups...))
-	}},
-	{"signature_algorithms", maxSchemes, 30000, func(n int) *hello {
-		return goodHello().with(extSignatureAlgorithms, list16(append(ids(0x4000, n-1), 0x0403)...))
-	}},
-	{"signature_algorithms_cert", maxSchemes, 30000, func(n int) *hello {
-		return goodHello().with(extSignatureAlgsCert, list16(ids(0x4000, n)...))
-	}},
-	{"ALPN", MaxALPN, 16000, func(n int) *hello { return goodHello().with(extALPN, alpnData(n)) }},
-	{"pre-shared keys", maxPSKs, 1400, func(n int) *hello {
-		return goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(n, n))
-	}},
-	{"binders alone", maxPSKs, 1800, func(n int) *hello {
-		return goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(min(n, maxPSKs), n))
-	}},
+}
+
+// cappedLists are all of them. The caps are what the documentation states.
+func cappedLists() []cappedList {
+	return []cappedList{
+		{"CipherSuites", 512, 32000, func(n int) *hello {
+			h := goodHello()
+			h.suites = append(ids(0x4000, n-1), 0x1301)
+			return h
+		}},
+		{"extensions", 128, 16000, func(n int) *hello {
+			h := goodHello()
+			return h.emptyExtensions(n - len(h.exts))
+		}},
+		{"groups", 128, 30000, func(n int) *hello {
+			return goodHello().with(ExtSupportedGroups, list16(append(ids(0x4000, n-1), 29)...))
+		}},
+		{"key shares", 32, 9300, func(n int) *hello {
+			groups := ids(0x4000, n)
+			return goodHello().with(ExtSupportedGroups, list16(groups...)).with(ExtKeyShare, oneByteShares(groups))
+		}},
+		{"key shares, supported_groups after them", 32, 9300, func(n int) *hello {
+			groups := ids(0x4000, n)
+			return goodHello().without(ExtSupportedGroups).without(ExtKeyShare).with(ExtKeyShare, oneByteShares(groups)).with(ExtSupportedGroups, list16(groups...))
+		}},
+		{"signature_algorithms", 128, 30000, func(n int) *hello {
+			return goodHello().with(ExtSignatureAlgorithms, list16(append(ids(0x4000, n-1), 0x0403)...))
+		}},
+		{"signature_algorithms_cert", 128, 30000, func(n int) *hello {
+			return goodHello().with(ExtSignatureAlgsCert, list16(ids(0x4000, n)...))
+		}},
+		{"ALPN", 64, 16000, func(n int) *hello { return goodHello().with(ExtALPN, alpnData(n)) }},
+		{"pre-shared keys", 32, 1400, func(n int) *hello {
+			return goodHello().with(ExtPSKModes, []byte{1, 1}).with(ExtPreSharedKey, pskData(n, n))
+		}},
+		{"binders alone", 32, 1800, func(n int) *hello {
+			return goodHello().with(ExtPSKModes, []byte{1, 1}).with(ExtPreSharedKey, pskData(min(n, 32), n))
+		}},
+	}
 }
 
 // Every list may be as long as its cap and no longer, and what is longer is
 // refused before it is read: a hello of 64 KiB costs its own copy and little
 // more. Memory is counted, not time: a list that is not kept is not compared.
 func TestHelloCaps(t *testing.T) {
-	for _, c := range cappedLists {
+	for _, c := range cappedLists() {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := ParseClientHello(c.make(c.cap).bytes()); err != nil {
 				t.Errorf("%d: %v", c.cap, err)
@@ -108,7 +113,7 @@ func TestHelloCaps(t *testing.T) {
 					t.Fatalf("%d: a hello", n)
 				}
 				wantRefusal(t, err, reason.HelloTooMany, AlertIllegalParameter)
-				if allocs := testing.AllocsPerRun(3, func() { _, _ = ParseClientHello(msg) }); allocs > 3*maxExtensions {
+				if allocs := testing.AllocsPerRun(3, func() { _, _ = ParseClientHello(msg) }); allocs > 3*MaxExtensions {
 					t.Errorf("%d: %v allocations", n, allocs)
 				}
 			}
@@ -118,8 +123,9 @@ func TestHelloCaps(t *testing.T) {
 
 // Whatever passes has only lists within their caps.
 func TestWhatPassesIsShort(t *testing.T) {
+	lists := cappedLists()
 	rapid.Check(t, func(t *rapid.T) {
-		c := cappedLists[rapid.IntRange(0, len(cappedLists)-1).Draw(t, "list")]
+		c := rapid.SampledFrom(lists).Draw(t, "list")
 		n := rapid.IntRange(c.cap/2, min(c.most, 3*c.cap)).Draw(t, "entries")
 		msg := c.make(n).bytes()
 		h, err := ParseClientHello(msg)
@@ -144,12 +150,12 @@ func overCap(h *ClientHello) string {
 		name   string
 		n, cap int
 	}{
-		{"CipherSuites", len(h.CipherSuites), maxCipherSuites},
-		{"extensions", len(h.Extensions), maxExtensions},
-		{"groups", len(h.Groups), maxGroups},
-		{"key shares", len(h.KeyShares), maxKeyShares},
-		{"signature algorithms", len(h.SignatureSchemes), maxSchemes},
-		{"signature algorithms of certificates", len(h.SignatureSchemesCert), maxSchemes},
+		{"CipherSuites", len(h.CipherSuites), MaxCipherSuites},
+		{"extensions", len(h.Extensions), MaxExtensions},
+		{"groups", len(h.Groups), MaxGroups},
+		{"key shares", len(h.KeyShares), MaxKeyShares},
+		{"signature algorithms", len(h.SignatureSchemes), MaxSchemes},
+		{"signature algorithms of certificates", len(h.SignatureSchemesCert), MaxSchemes},
 		{"ALPN protocols", len(h.ALPN), MaxALPN},
 		{"versions", len(h.SupportedVersions), 127},
 	} {
@@ -163,8 +169,8 @@ func overCap(h *ClientHello) string {
 // After a HelloRetryRequest crypto/tls reads the second hello itself: the caps
 // hold before it does.
 func TestSecondHelloHasCaps(t *testing.T) {
-	first := inRecords(goodHello().with(extKeyShare, []byte{0, 0}).bytes(), 1<<14)
-	for _, c := range cappedLists {
+	first := inRecords(goodHello().with(ExtKeyShare, []byte{0, 0}).bytes(), 1<<14)
+	for _, c := range cappedLists() {
 		o := handshakeWith(t, serverParams(), nil, func(conn *net.TCPConn) {
 			_ = conn.SetDeadline(testenv.Deadline())
 			_, _ = conn.Write(first)

@@ -11,34 +11,11 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// The extensions that are decoded (IANA "TLS ExtensionType Values").
-const (
-	extServerName           uint16 = 0
-	extStatusRequest        uint16 = 5
-	extSupportedGroups      uint16 = 10
-	extPointFormats         uint16 = 11
-	extSignatureAlgorithms  uint16 = 13
-	extALPN                 uint16 = 16
-	extSCT                  uint16 = 18
-	extExtendedMasterSecret uint16 = 23
-	extSessionTicket        uint16 = 35
-	extPreSharedKey         uint16 = 41
-	extEarlyData            uint16 = 42
-	extSupportedVersions    uint16 = 43
-	extCookie               uint16 = 44
-	extPSKModes             uint16 = 45
-	extSignatureAlgsCert    uint16 = 50
-	extKeyShare             uint16 = 51
-	extQUICParameters       uint16 = 57
-	extECH                  uint16 = 0xfe0d
-	extRenegotiationInfo    uint16 = 0xff01
-)
-
 // only13 says whether an extension means something in TLS 1.3 alone (RFC 8446,
 // section 4.2). supported_versions is none of them: it says what is offered.
 func only13(typ uint16) bool {
 	switch typ {
-	case extPreSharedKey, extEarlyData, extCookie, extPSKModes, extKeyShare, extECH:
+	case ExtPreSharedKey, ExtEarlyData, ExtCookie, ExtPSKModes, ExtKeyShare, ExtECH:
 		return true
 	}
 	return false
@@ -63,59 +40,59 @@ func (h *ClientHello) decode(ext Extension) *Error {
 	s := cryptobyte.String(ext.Data)
 	ok := true
 	switch ext.Type {
-	case extServerName:
+	case ExtServerName:
 		return h.decodeServerName(s)
-	case extStatusRequest: // RFC 6066, section 8
+	case ExtStatusRequest: // RFC 6066, section 8
 		var typ uint8
 		var responders, exts cryptobyte.String
 		ok = s.ReadUint8(&typ) && s.ReadUint16LengthPrefixed(&responders) && s.ReadUint16LengthPrefixed(&exts) && s.Empty()
 		h.StatusRequest = typ == 1
-	case extSupportedGroups: // RFC 8446, section 4.2.7
+	case ExtSupportedGroups: // RFC 8446, section 4.2.7
 		if e := tooMany16(s, "groups", maxGroups); e != nil {
 			return e
 		}
 		ok = readList16(s, &h.Groups)
-	case extPointFormats: // RFC 8422, section 5.1.2
+	case ExtPointFormats: // RFC 8422, section 5.1.2
 		var formats cryptobyte.String
 		ok = s.ReadUint8LengthPrefixed(&formats) && s.Empty() && !formats.Empty()
 		h.PointFormats = formats
-	case extSignatureAlgorithms, extSignatureAlgsCert: // RFC 8446, section 4.2.3
+	case ExtSignatureAlgorithms, ExtSignatureAlgsCert: // RFC 8446, section 4.2.3
 		if e := tooMany16(s, "signature algorithms", maxSchemes); e != nil {
 			return e
 		}
 		into := &h.SignatureSchemes
-		if ext.Type == extSignatureAlgsCert {
+		if ext.Type == ExtSignatureAlgsCert {
 			into = &h.SignatureSchemesCert
 		}
 		ok = readList16(s, into)
-	case extALPN:
+	case ExtALPN:
 		return h.decodeALPN(s)
-	case extSCT: // RFC 6962, section 3.3.1
+	case ExtSCT: // RFC 6962, section 3.3.1
 		ok = s.Empty()
-	case extExtendedMasterSecret: // RFC 7627, section 5.1
+	case ExtExtendedMasterSecret: // RFC 7627, section 5.1
 		ok, h.ExtendedMasterSecret = s.Empty(), true
-	case extSessionTicket: // RFC 5077, section 3.2
+	case ExtSessionTicket: // RFC 5077, section 3.2
 		h.SessionTicket = true
-	case extPreSharedKey:
+	case ExtPreSharedKey:
 		h.PreSharedKey = true
 		return decodePreSharedKey(s)
-	case extEarlyData: // RFC 8446, section 4.2.10
+	case ExtEarlyData: // RFC 8446, section 4.2.10
 		ok, h.EarlyData = s.Empty(), true
-	case extSupportedVersions: // RFC 8446, section 4.2.1
+	case ExtSupportedVersions: // RFC 8446, section 4.2.1
 		var versions cryptobyte.String
 		ok = s.ReadUint8LengthPrefixed(&versions) && s.Empty() && readUint16s(versions, &h.SupportedVersions)
-	case extCookie: // RFC 8446, section 4.2.2
+	case ExtCookie: // RFC 8446, section 4.2.2
 		var cookie cryptobyte.String
 		ok = s.ReadUint16LengthPrefixed(&cookie) && s.Empty() && !cookie.Empty()
-	case extPSKModes: // RFC 8446, section 4.2.9
+	case ExtPSKModes: // RFC 8446, section 4.2.9
 		var modes cryptobyte.String
 		ok = s.ReadUint8LengthPrefixed(&modes) && s.Empty() && !modes.Empty()
-	case extKeyShare:
+	case ExtKeyShare:
 		return h.decodeKeyShare(s)
-	case extECH:
+	case ExtECH:
 		h.ECH = true
 		return decodeECH(s)
-	case extRenegotiationInfo:
+	case ExtRenegotiationInfo:
 		h.SecureRenegotiation = true
 		return decodeRenegotiationInfo(s)
 	}
@@ -133,12 +110,12 @@ func badExtension(typ uint16) *Error {
 func (h *ClientHello) decodeALPN(s cryptobyte.String) *Error {
 	var list cryptobyte.String
 	if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() || list.Empty() {
-		return badExtension(extALPN)
+		return badExtension(ExtALPN)
 	}
 	for !list.Empty() {
 		var name cryptobyte.String
 		if !list.ReadUint8LengthPrefixed(&name) || name.Empty() {
-			return badExtension(extALPN)
+			return badExtension(ExtALPN)
 		}
 		if len(h.ALPN) == MaxALPN {
 			return tooMany("ALPN protocols", MaxALPN)
@@ -153,13 +130,13 @@ func (h *ClientHello) decodeALPN(s cryptobyte.String) *Error {
 func (h *ClientHello) decodeKeyShare(s cryptobyte.String) *Error {
 	var list cryptobyte.String
 	if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() {
-		return badExtension(extKeyShare)
+		return badExtension(ExtKeyShare)
 	}
 	for !list.Empty() {
 		var group uint16
 		var share cryptobyte.String
 		if !list.ReadUint16(&group) || !list.ReadUint16LengthPrefixed(&share) || share.Empty() {
-			return badExtension(extKeyShare)
+			return badExtension(ExtKeyShare)
 		}
 		if len(h.KeyShares) == maxKeyShares {
 			return tooMany("key shares", maxKeyShares)
@@ -174,7 +151,7 @@ func decodePreSharedKey(s cryptobyte.String) *Error {
 	var identities, binders cryptobyte.String
 	if !s.ReadUint16LengthPrefixed(&identities) || !s.ReadUint16LengthPrefixed(&binders) || !s.Empty() ||
 		identities.Empty() || binders.Empty() {
-		return badExtension(extPreSharedKey)
+		return badExtension(ExtPreSharedKey)
 	}
 	offered, bound := 0, 0
 	for ; !identities.Empty(); offered++ {
@@ -184,7 +161,7 @@ func decodePreSharedKey(s cryptobyte.String) *Error {
 			return tooMany("pre-shared keys", maxPSKs)
 		}
 		if !identities.ReadUint16LengthPrefixed(&identity) || identity.Empty() || !identities.ReadUint32(&age) {
-			return badExtension(extPreSharedKey)
+			return badExtension(ExtPreSharedKey)
 		}
 	}
 	for ; !binders.Empty(); bound++ {
@@ -194,7 +171,7 @@ func decodePreSharedKey(s cryptobyte.String) *Error {
 		}
 		// PskBinderEntry<32..255>: no hash of TLS 1.3 is shorter.
 		if !binders.ReadUint8LengthPrefixed(&binder) || len(binder) < 32 {
-			return badExtension(extPreSharedKey)
+			return badExtension(ExtPreSharedKey)
 		}
 	}
 	if offered != bound {
@@ -209,19 +186,19 @@ func decodeECH(s cryptobyte.String) *Error {
 	const outer, inner = 0, 1
 	var typ, config uint8
 	if !s.ReadUint8(&typ) {
-		return badExtension(extECH)
+		return badExtension(ExtECH)
 	}
 	switch typ {
 	case inner:
 		if !s.Empty() {
-			return badExtension(extECH)
+			return badExtension(ExtECH)
 		}
 	case outer:
 		var kdf, aead uint16
 		var enc, payload cryptobyte.String
 		if !s.ReadUint16(&kdf) || !s.ReadUint16(&aead) || !s.ReadUint8(&config) ||
 			!s.ReadUint16LengthPrefixed(&enc) || !s.ReadUint16LengthPrefixed(&payload) || !s.Empty() || payload.Empty() {
-			return badExtension(extECH)
+			return badExtension(ExtECH)
 		}
 	default:
 		return malformed(AlertIllegalParameter, "encrypted_client_hello of type %d", typ)
@@ -234,7 +211,7 @@ func decodeECH(s cryptobyte.String) *Error {
 func decodeRenegotiationInfo(s cryptobyte.String) *Error {
 	var info cryptobyte.String
 	if !s.ReadUint8LengthPrefixed(&info) || !s.Empty() {
-		return badExtension(extRenegotiationInfo)
+		return badExtension(ExtRenegotiationInfo)
 	}
 	if !info.Empty() {
 		return malformed(AlertHandshakeFailure, "renegotiation_info of a renegotiation in the first hello")
@@ -269,18 +246,18 @@ func (h *ClientHello) checkTogether() *Error {
 		return malformed(AlertIllegalParameter, "early_data without pre_shared_key")
 	}
 	// RFC 8446, section 4.2.9.
-	if h.PreSharedKey && !has(extPSKModes) {
+	if h.PreSharedKey && !has(ExtPSKModes) {
 		return malformed(AlertMissingExtension, "pre_shared_key without psk_key_exchange_modes")
 	}
 	// RFC 8446, section 9.2.
-	switch groups, shares := has(extSupportedGroups), has(extKeyShare); {
+	switch groups, shares := has(ExtSupportedGroups), has(ExtKeyShare); {
 	case !groups && shares:
 		return malformed(AlertMissingExtension, "key_share without supported_groups")
 	case groups && !shares:
 		return malformed(AlertMissingExtension, "supported_groups without key_share")
 	case !groups && !h.PreSharedKey:
 		return malformed(AlertMissingExtension, "TLS 1.3 without supported_groups")
-	case !has(extSignatureAlgorithms) && !h.PreSharedKey:
+	case !has(ExtSignatureAlgorithms) && !h.PreSharedKey:
 		return malformed(AlertMissingExtension, "TLS 1.3 without signature_algorithms")
 	}
 	return nil

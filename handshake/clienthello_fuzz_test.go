@@ -19,10 +19,10 @@ func seedHellos(f *testing.F) [][]byte {
 	}
 	return append(out,
 		goodHello().bytes(), hello12().bytes(),
-		goodHello().with(extECH, []byte{0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8}).bytes(),
-		goodHello().with(extPSKModes, []byte{1, 1}).with(extPreSharedKey, pskData(2, 2)).bytes(),
-		hello12().with(extPreSharedKey, pskData(1, 2)).bytes(), hello12().with(extECH, []byte{2}).bytes(),
-		hello12().with(extKeyShare, keyShares(29, 29)).bytes(), hello12().with(extEarlyData, nil).bytes(),
+		goodHello().with(ExtECH, []byte{0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8}).bytes(),
+		goodHello().with(ExtPSKModes, []byte{1, 1}).with(ExtPreSharedKey, pskData(2, 2)).bytes(),
+		hello12().with(ExtPreSharedKey, pskData(1, 2)).bytes(), hello12().with(ExtECH, []byte{2}).bytes(),
+		hello12().with(ExtKeyShare, keyShares(29, 29)).bytes(), hello12().with(ExtEarlyData, nil).bytes(),
 		[]byte{0x80, 0x2e, 1, 0, 2, 0, 3, 0, 0, 0, 16}, // SSLv2
 		[]byte{1, 0, 0, 0},
 		nil,
@@ -95,7 +95,7 @@ func compareWithCryptoTLS(t *testing.T, h *ClientHello) {
 	if !slices.EqualFunc(info.Extensions, h.Extensions, func(a uint16, b Extension) bool { return a == b.Type }) {
 		t.Errorf("extensions %v", info.Extensions)
 	}
-	if h.LegacyVersion <= versionTLS12 && !slices.Equal(info.SupportedVersions, h.SupportedVersions) {
+	if h.LegacyVersion <= tls.VersionTLS12 && !slices.Equal(info.SupportedVersions, h.SupportedVersions) {
 		t.Errorf("versions %v, not %v", info.SupportedVersions, h.SupportedVersions)
 	}
 }

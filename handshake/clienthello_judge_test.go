@@ -22,9 +22,9 @@ func TestAcceptable(t *testing.T) {
 		h := hello12()
 		h.suites = suites
 		if groups == nil {
-			return h.without(extSupportedGroups)
+			return h.without(ExtSupportedGroups)
 		}
-		return h.with(extSupportedGroups, list16(groups...))
+		return h.with(ExtSupportedGroups, list16(groups...))
 	}
 	with13 := func(suites ...uint16) *hello {
 		h := goodHello()
@@ -46,8 +46,8 @@ func TestAcceptable(t *testing.T) {
 		{"1.2 to intermediate", hello12(), intermediate, "", 0, ""},
 		{"1.2 to modern", hello12(), modern, reason.ProtocolVersion, 70, "the client offers TLS 1.2, TLS 1.1, TLS 1.0"},
 		{"1.1 to intermediate", old, intermediate, reason.ProtocolVersion, 70, "the client offers TLS 1.1, TLS 1.0"},
-		{"a version to come", goodHello().with(extSupportedVersions, []byte{4, 0x0a, 0x0a, 3, 5}), intermediate, reason.ProtocolVersion, 70, "the client offers 0x0305"},
-		{"GREASE alone", goodHello().with(extSupportedVersions, []byte{2, 0x0a, 0x0a}), intermediate, reason.ProtocolVersion, 70, "the client offers nothing known"},
+		{"a version to come", goodHello().with(ExtSupportedVersions, []byte{4, 0x0a, 0x0a, 3, 5}), intermediate, reason.ProtocolVersion, 70, "the client offers 0x0305"},
+		{"GREASE alone", goodHello().with(ExtSupportedVersions, []byte{2, 0x0a, 0x0a}), intermediate, reason.ProtocolVersion, 70, "the client offers nothing known"},
 		{"to nothing", goodHello(), Profile{}, reason.ProtocolVersion, 70, "the client offers TLS 1.3, TLS 1.2"},
 		{"no suite of 1.3", with13(0xc02b, 0x1304), intermediate, reason.NoCommonSuite, 71, "for TLS 1.3 the client offers TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_CCM_SHA256"},
 		{"not the suite demanded", goodHello(), aes256, reason.NoCommonSuite, 71, "for TLS 1.3 the client offers TLS_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
@@ -58,7 +58,7 @@ func TestAcceptable(t *testing.T) {
 		{"no groups in 1.2", with12([]uint16{0xc02b}), intermediate, reason.NoCommonGroup, 71, "the client offers no supported_groups"},
 		{"RSA key transport needs no group", with12([]uint16{0x009c}), rsaToo, "", 0, ""},
 		{"RSA key transport instead of ECDHE", with12([]uint16{0xc02b, 0x009c}, 0x1e), rsaToo, "", 0, ""},
-		{"a trailing dot", goodHello().with(extServerName, sniData("shop.example.")), modern, reason.SNIInvalid, 47, `"shop.example." ends with a dot`},
+		{"a trailing dot", goodHello().with(ExtServerName, sniData("shop.example.")), modern, reason.SNIInvalid, 47, `"shop.example." ends with a dot`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, err := ParseClientHello(c.hello.bytes())
@@ -89,13 +89,13 @@ func TestAcceptableIsWhatCryptoTLSFinds(t *testing.T) {
 	f := fixtures()
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
 	versions := [][2]uint16{{0x0303, 0x0303}, {0x0304, 0x0304}, {0x0303, 0x0304}, {0x0301, 0x0302}}
-	groupSets := [][]uint16{{0x1d}, {0x17, 0x18}, {0x11ec}, {0x11ed, 0x19}, able().Groups}
+	groupSets := [][]uint16{{0x1d}, {0x17, 0x18}, {0x11ec}, {0x11ed, 0x19}, NewStdEngine().Capabilities().Groups}
 	suiteSets := [][]uint16{{0xc02b}, {0xc030, 0xcca9}, {0x009c}, {0x009c, 0xc02f, 0xc02c}}
 	var profiles []Profile
 	for _, v := range versions[:3] {
 		for _, g := range groupSets {
 			for i, s := range suiteSets {
-				if v[0] > versionTLS12 && i > 0 {
+				if v[0] > tls.VersionTLS12 && i > 0 {
 					break // TLS 1.3 alone has no use for them
 				}
 				profiles = append(profiles, Profile{MinVersion: v[0], MaxVersion: v[1], Groups: g, Suites12: s})
@@ -106,10 +106,10 @@ func TestAcceptableIsWhatCryptoTLSFinds(t *testing.T) {
 	for _, v := range versions {
 		for _, g := range groupSets {
 			for i, s := range suiteSets {
-				if i > 0 && (v[1] < versionTLS12 || v[0] > versionTLS12) {
+				if i > 0 && (v[1] < tls.VersionTLS12 || v[0] > tls.VersionTLS12) {
 					break
 				}
-				if v[1] < versionTLS12 {
+				if v[1] < tls.VersionTLS12 {
 					s = []uint16{0xc009} // crypto/tls offers no AEAD suite without TLS 1.2
 				}
 				//nolint:gosec // clients of every kind
@@ -162,8 +162,8 @@ func curves(groups []uint16) []tls.CurveID {
 }
 
 func describe(h *ClientHello, p Profile) string {
-	return fmt.Sprintf("%s (groups %s) against %s to %s, %s, %s", h.Summary(), listed(h.Groups, GroupName),
-		VersionName(p.MinVersion), VersionName(p.MaxVersion), listed(p.Suites12, SuiteName), listed(p.Groups, GroupName))
+	return fmt.Sprintf("%s (groups %x) against %s to %s, %x, %x", h.Summary(), h.Groups,
+		VersionName(p.MinVersion), VersionName(p.MaxVersion), p.Suites12, p.Groups)
 }
 
 func TestListedIsBounded(t *testing.T) {
@@ -182,14 +182,14 @@ func TestSummary(t *testing.T) {
 	for want, h := range map[string]*hello{
 		"TLS 1.3, 1.2; 2 CipherSuites; X25519 share; sni shop.example":                     goodHello(),
 		"TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example":                              hello12(),
-		"TLS 1.2, 1.1, 1.0; 2 CipherSuites; no sni":                                        hello12().without(extServerName),
-		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; unusable sni "a\nb"`:                           hello12().with(extServerName, sniData("a\nb")),
-		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; unusable sni "` + long[:64] + `"...`:           hello12().with(extServerName, sniData(long)),
-		"TLS 1.3, 1.2; 2 CipherSuites; X25519 share; sni shop.example; ech":                goodHello().with(extECH, []byte{1}),
-		"TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example; alpn h2 http/1.1":            hello12().with(extALPN, prefixed([]byte("\x02h2\x08http/1.1")...)),
-		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example; alpn "a b" "\x00" 1 2 ...`:   hello12().with(extALPN, prefixed([]byte("\x03a b\x01\x00\x011\x012\x013")...)),
+		"TLS 1.2, 1.1, 1.0; 2 CipherSuites; no sni":                                        hello12().without(ExtServerName),
+		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; unusable sni "a\nb"`:                           hello12().with(ExtServerName, sniData("a\nb")),
+		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; unusable sni "` + long[:64] + `"...`:           hello12().with(ExtServerName, sniData(long)),
+		"TLS 1.3, 1.2; 2 CipherSuites; X25519 share; sni shop.example; ech":                goodHello().with(ExtECH, []byte{1}),
+		"TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example; alpn h2 http/1.1":            hello12().with(ExtALPN, prefixed([]byte("\x02h2\x08http/1.1")...)),
+		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example; alpn "a b" "\x00" 1 2 ...`:   hello12().with(ExtALPN, prefixed([]byte("\x03a b\x01\x00\x011\x012\x013")...)),
 		"TLS 1.3, 1.2; 1 CipherSuite; X25519 share; sni shop.example":                      {legacy: 0x0303, suites: []uint16{0xdada, 0x1301, 0xff, 0x5600}, compression: []byte{0}, exts: goodHello().exts},
-		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example; alpn "` + long[:32] + `"...`: hello12().with(extALPN, prefixed(append([]byte{200}, long...)...)),
+		`TLS 1.2, 1.1, 1.0; 2 CipherSuites; sni shop.example; alpn "` + long[:32] + `"...`: hello12().with(ExtALPN, prefixed(append([]byte{200}, long...)...)),
 	} {
 		got, err := ParseClientHello(h.bytes())
 		if err != nil {

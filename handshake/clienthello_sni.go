@@ -16,14 +16,14 @@ func (h *ClientHello) decodeServerName(s cryptobyte.String) *Error {
 	const hostNameType = 0
 	var list cryptobyte.String
 	if !s.ReadUint16LengthPrefixed(&list) || !s.Empty() || list.Empty() {
-		return badExtension(extServerName)
+		return badExtension(ExtServerName)
 	}
 	var types [256]bool
 	for !list.Empty() {
 		var typ uint8
 		var name cryptobyte.String
 		if !list.ReadUint8(&typ) || !list.ReadUint16LengthPrefixed(&name) || name.Empty() {
-			return badExtension(extServerName)
+			return badExtension(ExtServerName)
 		}
 		if types[typ] {
 			return refusef(reason.SNIInvalid, "two names of type %d", typ)

@@ -68,11 +68,11 @@ func goodHello() *hello {
 	return &hello{
 		legacy: 0x0303, suites: []uint16{0x0a0a, 0x1301, 0xc02b}, compression: []byte{0},
 		exts: []Extension{
-			{extServerName, sniData("shop.example")},
-			{extSupportedGroups, list16(0x1a1a, 0x001d, 0x0017)},
-			{extSignatureAlgorithms, list16(0x0403, 0x0804)},
-			{extSupportedVersions, []byte{4, 3, 4, 3, 3}},
-			{extKeyShare, keyShares(0x001d)},
+			{ExtServerName, sniData("shop.example")},
+			{ExtSupportedGroups, list16(0x1a1a, 0x001d, 0x0017)},
+			{ExtSignatureAlgorithms, list16(0x0403, 0x0804)},
+			{ExtSupportedVersions, []byte{4, 3, 4, 3, 3}},
+			{ExtKeyShare, keyShares(0x001d)},
 		},
 	}
 }
@@ -177,16 +177,16 @@ func TestParseRealHellos(t *testing.T) {
 func TestParseFields(t *testing.T) {
 	g := goodHello()
 	g.sid = []byte{1, 2, 3}
-	g.suites = append(g.suites, suiteRenegotiationSCSV)
+	g.suites = append(g.suites, SuiteRenegotiationSCSV)
 	for typ, data := range map[uint16][]byte{
-		extServerName: sniData("Shop.EXAMPLE."), extALPN: prefixed(2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'),
-		extPointFormats: {1, 0}, extExtendedMasterSecret: {}, extSessionTicket: []byte("ticket"), extStatusRequest: {1, 0, 0, 0, 0},
-		extSignatureAlgsCert: list16(0x0401), extPSKModes: {1, 1}, extEarlyData: {}, 0x2a2a: {0},
-		extECH: {0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8},
+		ExtServerName: sniData("Shop.EXAMPLE."), ExtALPN: prefixed(2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'),
+		ExtPointFormats: {1, 0}, ExtExtendedMasterSecret: {}, ExtSessionTicket: []byte("ticket"), ExtStatusRequest: {1, 0, 0, 0, 0},
+		ExtSignatureAlgsCert: list16(0x0401), ExtPSKModes: {1, 1}, ExtEarlyData: {}, 0x2a2a: {0},
+		ExtECH: {0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8},
 	} {
 		g.with(typ, data)
 	}
-	g.with(extPreSharedKey, pskData(1, 1)) // must be last
+	g.with(ExtPreSharedKey, pskData(1, 1)) // must be last
 	msg := g.bytes()
 	got, err := ParseClientHello(msg)
 	if err != nil {
@@ -274,7 +274,7 @@ func TestServerNameReading(t *testing.T) {
 		{"shop.example:443", "", true},
 		{"shop example", "", true},
 	} {
-		h, err := ParseClientHello(goodHello().with(extServerName, sniData(c.sent)).bytes())
+		h, err := ParseClientHello(goodHello().with(ExtServerName, sniData(c.sent)).bytes())
 		if err != nil {
 			t.Errorf("%q: %v", c.sent, err)
 			continue
@@ -284,11 +284,11 @@ func TestServerNameReading(t *testing.T) {
 		}
 	}
 	// A list that names no host is unusable, not absent.
-	h, err := ParseClientHello(goodHello().with(extServerName, prefixed(7, 0, 1, 'x')).bytes())
+	h, err := ParseClientHello(goodHello().with(ExtServerName, prefixed(7, 0, 1, 'x')).bytes())
 	if err != nil || !h.SNIPresent || !h.SNIInvalid || h.ServerName != "" {
 		t.Errorf("a list without host_name: %+v, %v", h, err)
 	}
-	h, err = ParseClientHello(goodHello().without(extServerName).bytes())
+	h, err = ParseClientHello(goodHello().without(ExtServerName).bytes())
 	if err != nil || h.SNIPresent || h.SNIInvalid || h.ServerName != "" {
 		t.Errorf("no extension: %+v, %v", h, err)
 	}

@@ -9,7 +9,7 @@ import (
 func TestCompactHello(t *testing.T) {
 	for name, msg := range map[string][]byte{
 		"1.3": goodHello().bytes(), "1.2": hello12().bytes(), "padded": goodHello().with(21, make([]byte, 30000)).bytes(),
-		"ALPN": goodHello().with(extALPN, []byte("\x00\x0c\x02h2\x08http/1.1")).bytes(),
+		"ALPN": goodHello().with(ExtALPN, []byte("\x00\x0c\x02h2\x08http/1.1")).bytes(),
 	} {
 		h, err := ParseClientHello(msg)
 		if err != nil {

@@ -60,8 +60,8 @@ const MaxEntries = 64
 // the alerts at its end: room that need not grow.
 const usualEntries = 20
 
-// maxFacts bounds the facts of one entry, in bytes: one long subject fits.
-const maxFacts = 512
+// MaxFacts bounds the facts of one entry, in bytes: one long subject fits.
+const MaxFacts = 512
 
 // NewLedger starts a ledger at the given time.
 func NewLedger(start time.Time) *Ledger {
@@ -88,7 +88,7 @@ func (l *Ledger) Note(e Entry) {
 		l.lost++
 		return
 	}
-	e.Facts = Shortened(e.Facts, maxFacts)
+	e.Facts = Shortened(e.Facts, MaxFacts)
 	if l.entries == nil {
 		l.entries = make([]Entry, 0, usualEntries)
 	}

@@ -196,7 +196,7 @@ func TestLedgerBounds(t *testing.T) {
 	if l.AlertReceived() != AlertUnknownCA || l.AlertSent() != AlertNone {
 		t.Errorf("alerts: %s, %s", l.AlertReceived(), l.AlertSent())
 	}
-	if f := l.Entries()[0].Facts; len(f) > maxFacts || !strings.HasSuffix(f, "...") {
+	if f := l.Entries()[0].Facts; len(f) > MaxFacts || !strings.HasSuffix(f, "...") {
 		t.Errorf("facts of %d bytes", len(f))
 	}
 }

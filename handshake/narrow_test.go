@@ -139,6 +139,9 @@ func TestPick13(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	suites := map[string]uint16{
+		"TLS_AES_128_GCM_SHA256": 0x1301, "TLS_AES_256_GCM_SHA384": 0x1302, "TLS_CHACHA20_POLY1305_SHA256": 0x1303, "TLS_AES_128_CCM_SHA256": 0x1304,
+	}
 	for _, list := range []string{
 		"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256",
 		"TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256",
@@ -148,11 +151,7 @@ func TestPick13(t *testing.T) {
 	} {
 		var ids []uint16
 		for _, name := range strings.Split(list, ":") {
-			for _, e := range suiteTable {
-				if e.name == name {
-					ids = append(ids, e.id)
-				}
-			}
+			ids = append(ids, suites[name])
 		}
 		o, out := withOpenSSL(t, serverParams(), "-tls1_3", "-ciphersuites", list, "-cert", cert, "-key", key)
 		if o.err != nil || o.s.Suite != pick13(ids) {
@@ -172,7 +171,7 @@ func TestRequireEMS(t *testing.T) {
 			t.Errorf("%s to a server with: %v, %v", VersionName(version), e, err)
 		}
 	}
-	h := hello12().without(extExtendedMasterSecret)
+	h := hello12().without(ExtExtendedMasterSecret)
 	o := handshakeWith(t, serverParams(func(p *ServerParams) { require(&p.Params) }), nil, func(c *net.TCPConn) { sendHello(t, c, h.bytes()) })
 	if o.err == nil || o.err.Reason != reason.NoExtendedMasterSecret || o.l.AlertSent() != AlertHandshakeFailure {
 		t.Errorf("without: %v", o.err)

@@ -178,7 +178,7 @@ func TestPeekRefusesRecords(t *testing.T) {
 		{"no body", record(RecordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, AlertDecodeError},
 		{"larger than the limit, seen by its header", record(RecordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, AlertIllegalParameter},
 		{"16 MB, seen by its header", record(RecordHandshake, 1, 0xff, 0xff, 0xff), 1 << 30, reason.HelloTooLarge, AlertIllegalParameter},
-		{"too many records", inRecords(goodHello().with(21, make([]byte, maxHelloRecords)).bytes(), 1), 0, reason.HelloTooLarge, AlertIllegalParameter},
+		{"too many records", inRecords(goodHello().with(21, make([]byte, MaxHelloRecords)).bytes(), 1), 0, reason.HelloTooLarge, AlertIllegalParameter},
 		{"SSL 3.0", inRecords((&hello{legacy: 0x0300, suites: []uint16{5}, compression: []byte{0}}).bytes(), 99), 0, reason.ProtocolVersion, AlertProtocolVersion},
 	} {
 		t.Run(c.name, func(t *testing.T) {

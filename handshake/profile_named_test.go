@@ -12,25 +12,28 @@ import (
 
 func named(t *testing.T, name string) Profile {
 	t.Helper()
-	p, ok := namedProfile(name)
-	if !ok {
-		t.Fatalf("no profile %s", name)
+	for _, p := range NamedProfiles() {
+		if p.Name == name {
+			return p
+		}
 	}
-	return p
+	t.Fatalf("no profile %s", name)
+	return Profile{}
 }
 
 // Every named profile has its source, and what the engine cannot keep of it is
 // reported.
 func TestNamedProfilesAreHonest(t *testing.T) {
-	cannot := map[string]int{profileCNSA1: 1, profileCNSA2: 3, profileFIPS: 1, profileBSI: 1}
+	cannot := map[string]int{"cnsa1": 1, "cnsa2": 3, "fips": 1, "bsi": 1}
+	names := []string{"modern", "intermediate", "cnsa1", "cnsa2", "fips", "bsi", "legacy-rsa"}
 	for i, p := range NamedProfiles() {
-		if p.Name != profileNames()[i] || ProfileSource(p.Name) == "" {
+		if p.Name != names[i] || ProfileSource(p.Name) == "" {
 			t.Errorf("profile %d is %q, source %q", i, p.Name, ProfileSource(p.Name))
 		}
 		if l := NewStdEngine().Cannot(&Params{Profile: p}); len(l) != cannot[p.Name] {
 			t.Errorf("%s: cannot %v", p.Name, l)
 		}
-		if p.KeyTransport() != (p.Name == profileLegacyRSA) {
+		if p.KeyTransport() != (p.Name == "legacy-rsa") {
 			t.Errorf("%s: key transport %v", p.Name, p.KeyTransport())
 		}
 		// A profile of one's own keeps all of its base.
@@ -46,7 +49,7 @@ func TestNamedProfilesAreHonest(t *testing.T) {
 	if ProfileSource("house") != "" {
 		t.Error("a profile of one's own has a source")
 	}
-	capped, err := ProfileSpec{Base: profileFIPS, Inexpressible: "cap-1.2"}.Resolve("house", able())
+	capped, err := ProfileSpec{Base: "fips", Inexpressible: "cap-1.2"}.Resolve("house", able())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +84,7 @@ func TestResolveStrength(t *testing.T) {
 			t.Errorf("%s: %v", name, messages(err))
 		}
 	}
-	p, err = ProfileSpec{Base: profileLegacyRSA, TLS12: []string{"AES128-GCM-SHA256"}}.Resolve("old", able())
+	p, err = ProfileSpec{Base: "legacy-rsa", TLS12: []string{"AES128-GCM-SHA256"}}.Resolve("old", able())
 	if err != nil || !p.KeyTransport() {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -96,10 +99,11 @@ func TestLegacyRSA(t *testing.T) {
 		t.Fatal(err)
 	}
 	rsa := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
-	for _, name := range profileNames() {
-		p := serverParams(func(p *ServerParams) { p.Profile, p.Certificates = named(t, name), []tls.Certificate{rsa.TLS()} })
+	for _, profile := range NamedProfiles() {
+		name := profile.Name
+		p := serverParams(func(p *ServerParams) { p.Profile, p.Certificates = profile, []tls.Certificate{rsa.TLS()} })
 		o, out := withOpenSSL(t, p, "-tls1_2", "-cipher", "AES256-GCM-SHA384", "-cert", cert, "-key", key)
-		if name == profileLegacyRSA {
+		if name == "legacy-rsa" {
 			if o.err != nil || o.s.Suite != tls.TLS_RSA_WITH_AES_256_GCM_SHA384 || o.s.Group != 0 || o.s.Peer == nil || !o.s.Peer.Proven {
 				t.Errorf("%s: %v %+v\n%s", name, o.err, o.s, out)
 			}
@@ -126,7 +130,7 @@ func TestCNSA1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	profile := named(t, profileCNSA1)
+	profile := named(t, "cnsa1")
 	profile.Cap12 = true
 	p := serverParams(func(p *ServerParams) {
 		p.Profile, p.Certificates = profile, []tls.Certificate{gateway.TLS()}

@@ -37,31 +37,31 @@ func TestProfilesAsTheDocumentsSay(t *testing.T) {
 	pss := "ecdsa_secp256r1_sha256 ecdsa_secp384r1_sha384 ecdsa_secp521r1_sha512 rsa_pss_rsae_sha256 rsa_pss_rsae_sha384 rsa_pss_rsae_sha512"
 	for name, want := range map[string]said{
 		// tls_versions, ciphers.iana, ciphersuites, tls_curves, rsa_key_size of guidelines 6.0.
-		profileModern:       {versions: "1.3", suites13: all13, groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048},
-		profileIntermediate: {versions: "1.2 1.3", suites12: mozilla12, suites13: all13, groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048},
+		"modern":       {versions: "1.3", suites13: all13, groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048},
+		"intermediate": {versions: "1.2 1.3", suites12: mozilla12, suites13: all13, groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048},
 		// Of RSA and DHE key exchange there is none here, of rsa_pss_pss neither.
-		profileCNSA1: {
+		"cnsa1": {
 			versions: "1.2 1.3", suites12: "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
 			suites13: "TLS_AES_256_GCM_SHA384", groups: "secp384r1", curves: "secp384r1",
 			signatures: "ecdsa_secp384r1_sha384 rsa_pss_rsae_sha384 rsa_pkcs1_sha384", rsaBits: 3072, ems: true,
 		},
 		// ML-KEM-1024 and ML-DSA-87 have their stand-ins, and are in Lacks.
-		profileCNSA2: {
+		"cnsa2": {
 			versions: "1.3", suites13: "TLS_AES_256_GCM_SHA384", groups: "SecP384r1MLKEM1024", curves: "secp384r1",
 			signatures: "ecdsa_secp384r1_sha384", rsaBits: 3072,
 		},
 		// 3.3.1.1 and 3.4.4 without CBC, CCM and DHE; 3.3.2 and 3.4.2 without
 		// brainpool and ffdhe; 3.3.3 and 3.4.3; 3.6.1.
-		profileBSI: {
+		"bsi": {
 			versions: "1.2 1.3", suites12: gcm12, suites13: "TLS_AES_256_GCM_SHA384 TLS_AES_128_GCM_SHA256",
 			groups: "secp256r1 secp384r1 secp521r1", curves: "secp256r1 secp384r1 secp521r1", signatures: pss, rsaBits: 3000, ems: true,
 		},
-		profileFIPS: {
+		"fips": {
 			versions: "1.2 1.3", suites12: gcm12, suites13: "TLS_AES_256_GCM_SHA384 TLS_AES_128_GCM_SHA256",
 			groups: "X25519MLKEM768 SecP256r1MLKEM768 SecP384r1MLKEM1024 secp256r1 secp384r1 secp521r1", curves: "secp256r1 secp384r1 secp521r1",
 			signatures: pss + " ed25519 rsa_pkcs1_sha256 rsa_pkcs1_sha384 rsa_pkcs1_sha512", rsaBits: 2048, ems: true,
 		},
-		profileLegacyRSA: {
+		"legacy-rsa": {
 			versions: "1.2 1.3", suites12: mozilla12 + " TLS_RSA_WITH_AES_128_GCM_SHA256 TLS_RSA_WITH_AES_256_GCM_SHA384", suites13: all13,
 			groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048,
 		},
@@ -114,7 +114,7 @@ func TestFIPSAsGoHasIt(t *testing.T) {
 		uint16(tls.X25519MLKEM768): "X25519MLKEM768", uint16(tls.SecP256r1MLKEM768): "SecP256r1MLKEM768", uint16(tls.SecP384r1MLKEM1024): "SecP384r1MLKEM1024",
 		uint16(tls.CurveP256): "CurveP256", uint16(tls.CurveP384): "CurveP384", uint16(tls.CurveP521): "CurveP521",
 	}
-	p := named(t, profileFIPS)
+	p := named(t, "fips")
 	for list, got := range map[string][]string{
 		"allowedCurvePreferencesFIPS":    names(p.Groups, func(id uint16) string { return goNames[id] }),
 		"allowedSignatureAlgorithmsFIPS": names(p.Signatures, func(id uint16) string { return tls.SignatureScheme(id).String() }),

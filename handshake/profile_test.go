@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto/tls"
 	"slices"
 	"testing"
 
@@ -138,7 +139,7 @@ func TestResolveProfiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != len(profileNames())+1 || got["modern"].MinVersion != versionTLS13 || got["intermediate"].Name != "intermediate" ||
+	if len(got) != len(NamedProfiles())+1 || got["modern"].MinVersion != tls.VersionTLS13 || got["intermediate"].Name != "intermediate" ||
 		got["house"].Name != "house" || !slices.Equal(got["house"].Groups, []uint16{0x1d}) {
 		t.Errorf("got %+v", got)
 	}
@@ -155,7 +156,7 @@ func TestResolveProfiles(t *testing.T) {
 	if d := cmp.Diff(want, messages(err)); d != "" || got != nil {
 		t.Error(got, d)
 	}
-	if got, err := ResolveProfiles(nil, able()); err != nil || len(got) != len(profileNames()) {
+	if got, err := ResolveProfiles(nil, able()); err != nil || len(got) != len(NamedProfiles()) {
 		t.Errorf("without own profiles: %v, %v", got, err)
 	}
 }

@@ -328,7 +328,7 @@ func checkBounds(t *testing.T, l *Ledger) {
 		t.Fatalf("%d entries", len(entries))
 	}
 	for _, e := range entries {
-		if len(e.Facts) > maxFacts || len(e.CANames) > maxCANames {
+		if len(e.Facts) > MaxFacts || len(e.CANames) > maxCANames {
 			t.Fatalf("facts %d bytes, %d names", len(e.Facts), len(e.CANames))
 		}
 		for _, n := range e.CANames {

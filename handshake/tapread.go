@@ -35,15 +35,15 @@ func (t *tap) serverHello(s cryptobyte.String, e *Entry) {
 	var alpn string
 	extensions(s, func(typ uint16, data cryptobyte.String) {
 		switch typ {
-		case 43: // supported_versions
+		case ExtSupportedVersions:
 			data.ReadUint16(&t.seen.version)
-		case 51: // key_share
+		case ExtKeyShare:
 			data.ReadUint16(&t.seen.group)
-		case 16: // application_layer_protocol_negotiation
+		case ExtALPN:
 			alpn = alpnOf(data)
-		case 23: // extended_master_secret
+		case ExtExtendedMasterSecret:
 			t.seen.ems = true
-		case 41: // pre_shared_key
+		case ExtPreSharedKey:
 			t.seen.resumed = true
 		}
 	})
@@ -92,7 +92,7 @@ func (t *tap) certificateRequest(s cryptobyte.String) (string, []string) {
 		}
 		extensions(s, func(typ uint16, data cryptobyte.String) {
 			switch typ {
-			case 13: // signature_algorithms
+			case ExtSignatureAlgorithms:
 				data.ReadUint16LengthPrefixed(&schemes)
 			case 47: // certificate_authorities
 				data.ReadUint16LengthPrefixed(&names)
@@ -231,7 +231,7 @@ func extensions(s cryptobyte.String, f func(typ uint16, data cryptobyte.String))
 func alpnFacts(s cryptobyte.String) string {
 	var facts string
 	extensions(s, func(typ uint16, data cryptobyte.String) {
-		if typ == 16 {
+		if typ == ExtALPN {
 			facts = "ALPN " + alpnOf(data)
 		}
 	})

@@ -32,16 +32,9 @@ var errNotGranted = errors.New("handshake: written before the client was let in"
 // CloseWrite.
 var errNoHalfClose = errors.New("handshake: the connection cannot be half-closed")
 
-const (
-	// ticketFraming is what a NewSessionTicket of TLS 1.3 has besides the
-	// ticket, in bytes (RFC 8446, section 4.6.1): header, ticket_lifetime,
-	// ticket_age_add, an empty ticket_nonce, the lengths of ticket and
-	// extensions.
-	ticketFraming = MessageHeader + 4 + 4 + 1 + 2 + 2
-	// sealedFraming is what a TLS 1.3 record has besides its content, in bytes:
-	// header, content type, tag.
-	sealedFraming = RecordHeader + 1 + 16
-)
+// sealedFraming is what a TLS 1.3 record has besides its content, in bytes:
+// header, content type, tag.
+const sealedFraming = RecordHeader + 1 + 16
 
 // expect is told that a ticket of n bytes is the next thing that the server
 // writes. In TLS 1.3 nothing follows it in the same write.
@@ -52,7 +45,7 @@ func (o *outbound) expect(version uint16, n int) {
 		o.all = true
 		return
 	}
-	n += ticketFraming
+	n += TicketFraming
 	count := (n + MaxPlaintext - 1) / MaxPlaintext
 	o.records += uint64(count)
 	o.coming += n + count*sealedFraming

@@ -40,7 +40,12 @@ const (
 	// MaxPlainTicket is the largest state for a client that knows no ML-DSA. The
 	// message with it has no more than 16,384 bytes: OpenSSL of the time of 1.1.0
 	// ends the connection at a larger NewSessionTicket.
-	MaxPlainTicket = 16<<10 - TicketOverhead - ticketFraming
+	MaxPlainTicket = 16<<10 - TicketOverhead - TicketFraming
+	// TicketFraming is what a NewSessionTicket of TLS 1.3 has besides the
+	// ticket, in bytes (RFC 8446, section 4.6.1): header, ticket_lifetime,
+	// ticket_age_add, an empty ticket_nonce, the lengths of ticket and
+	// extensions.
+	TicketFraming = MessageHeader + 4 + 4 + 1 + 2 + 2
 )
 
 // TicketRoom is the largest state for the client of a hello, in bytes: one that

@@ -58,8 +58,8 @@ func TestVerifyBounds(t *testing.T) {
 	fresh := []*Authority{authority("fresh", f.ca)}
 	for _, bound := range []func(*ServerParams){func(p *ServerParams) { p.MaxChain = 1 }, func(p *ServerParams) { p.MaxChainBytes = 100 }} {
 		p := serverParams(bound)
-		if _, e := Verify(c.Chain, fresh, clientAuth, &p.Params); e == nil || e.Reason != reason.ChainTooLong || fresh[0].names != nil {
-			t.Errorf("beyond a bound: %v, authority looked at: %v", e, fresh[0].names != nil)
+		if _, e := Verify(c.Chain, fresh, clientAuth, &p.Params); e == nil || e.Reason != reason.ChainTooLong || fresh[0].LookedAt() {
+			t.Errorf("beyond a bound: %v, authority looked at: %v", e, fresh[0].LookedAt())
 		}
 	}
 	if _, e := Verify(nil, p.Authorities, clientAuth, &p.Params); e == nil || e.Reason != reason.NoCertificate {

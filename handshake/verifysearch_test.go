@@ -81,18 +81,6 @@ func (m *maker) cert(c made) *x509.Certificate {
 	return parsed
 }
 
-// count verifies as Verify does, and counts the signatures checked.
-func count(shown []*x509.Certificate, authorities []*Authority) (chain []*x509.Certificate, checks int) {
-	v := &verifier{shown: shown, usage: clientAuth, now: time.Now(), minRSA: 2048, minEC: 256}
-	s := v.search(authorities)
-	for _, a := range authorities {
-		if chain, f := s.under(a); f == nil {
-			return chain, s.made
-		}
-	}
-	return nil, s.made
-}
-
 // atMost is the bound that the documentation states: twice the certificates
 // shown, eight, and one for each root that shares its name with others.
 func atMost(shown []*x509.Certificate, authorities []*Authority) int {
@@ -136,11 +124,11 @@ func TestCliqueCostsItsLength(t *testing.T) {
 				return all
 			}
 			for _, n := range []int{1, 3} {
-				if chain, checks := count(shown, strangers(n, "other")); chain != nil || checks != 0 {
+				if chain, checks := CountChecks(shown, strangers(n, "other")); chain != nil || checks != 0 {
 					t.Errorf("%s, %d authorities of other names: %d signatures checked", name, n, checks)
 				}
 				a := strangers(n, "X")
-				if chain, checks := count(shown, a); chain != nil || checks > atMost(shown, a) {
+				if chain, checks := CountChecks(shown, a); chain != nil || checks > atMost(shown, a) {
 					t.Errorf("%s, %d authorities of its name: %d signatures checked, at most %d", name, n, checks, atMost(shown, a))
 				}
 			}
@@ -164,12 +152,12 @@ func TestCliqueBelowTheAuthority(t *testing.T) {
 				c.NotAfter = time.Now().Add(-time.Minute)
 			}
 		}}))
-		_, checks := count(shown, a)
+		_, checks := CountChecks(shown, a)
 		if checks > atMost(shown, a) {
 			t.Errorf("%s: %d signatures checked, at most %d", name, checks, atMost(shown, a))
 		}
 		slices.Reverse(shown[1:])
-		if _, checks := count(shown, a); checks > atMost(shown, a) {
+		if _, checks := CountChecks(shown, a); checks > atMost(shown, a) {
 			t.Errorf("%s, reversed: %d signatures checked, at most %d", name, checks, atMost(shown, a))
 		}
 	}
@@ -196,7 +184,7 @@ func TestOrdinaryChainCostsItsLinks(t *testing.T) {
 			shown[n-1] = last
 		}
 		shown = append([]*x509.Certificate{m.cert(made{subject: "leaf", issuer: issuer, key: 7, signer: signer, leaf: true})}, shown...)
-		if chain, checks := count(shown, authorities); len(chain) != n+2 || checks != n+1 {
+		if chain, checks := CountChecks(shown, authorities); len(chain) != n+2 || checks != n+1 {
 			t.Errorf("%d intermediates: a path of %d, %d signatures checked", n, len(chain), checks)
 		}
 	}
@@ -247,7 +235,7 @@ func TestReasonablePathsAreFound(t *testing.T) {
 		"everything twice":                         {[]*x509.Certificate{leaf, ended, ended, ca("root", 0), leaf, old, old}, one(old), 2},
 		"the leaf itself is trusted":               {[]*x509.Certificate{leaf}, one(leaf), 0},
 	} {
-		chain, checks := count(c.shown, c.authorities)
+		chain, checks := CountChecks(c.shown, c.authorities)
 		if chain == nil || len(chain)-1 != c.links {
 			t.Errorf("%s: a path of %d links, want %d", name, len(chain)-1, c.links)
 		}
@@ -311,7 +299,7 @@ func TestSearchProperties(t *testing.T) {
 	m := newMaker(t, 6)
 	rapid.Check(t, func(t *rapid.T) {
 		shown, authorities, honest := graph(t, m)
-		chain, checks := count(shown, authorities)
+		chain, checks := CountChecks(shown, authorities)
 		if most := atMost(shown, authorities); checks > most {
 			t.Fatalf("%d signatures checked for %d certificates, at most %d", checks, len(shown), most)
 		}
@@ -321,7 +309,7 @@ func TestSearchProperties(t *testing.T) {
 			}
 			return
 		}
-		if !chain[0].Equal(shown[0]) || !slices.ContainsFunc(authorities, func(a *Authority) bool { return a.trusts(chain[len(chain)-1]) }) {
+		if !chain[0].Equal(shown[0]) || !slices.ContainsFunc(authorities, func(a *Authority) bool { return a.Trusts(chain[len(chain)-1]) }) {
 			t.Fatal("not from the leaf to an authority")
 		}
 		roots, others := x509.NewCertPool(), x509.NewCertPool()
@@ -394,7 +382,7 @@ func TestHugeKeys(t *testing.T) {
 	if e == nil || e.Reason != reason.WeakKey {
 		t.Errorf("a CA's key of 16384 bits: %v", e)
 	}
-	if _, checks := count(shown, a); checks != 0 {
+	if _, checks := CountChecks(shown, a); checks != 0 {
 		t.Errorf("%d signatures checked", checks)
 	}
 }

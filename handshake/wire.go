@@ -50,6 +50,30 @@ const (
 	TypeKeyUpdate           = 24
 )
 
+// Types of the extensions that are decoded, of hellos and of what a server answers
+// (IANA "TLS ExtensionType Values").
+const (
+	ExtServerName           uint16 = 0
+	ExtStatusRequest        uint16 = 5
+	ExtSupportedGroups      uint16 = 10
+	ExtPointFormats         uint16 = 11
+	ExtSignatureAlgorithms  uint16 = 13
+	ExtALPN                 uint16 = 16
+	ExtSCT                  uint16 = 18
+	ExtExtendedMasterSecret uint16 = 23
+	ExtSessionTicket        uint16 = 35
+	ExtPreSharedKey         uint16 = 41
+	ExtEarlyData            uint16 = 42
+	ExtSupportedVersions    uint16 = 43
+	ExtCookie               uint16 = 44
+	ExtPSKModes             uint16 = 45
+	ExtSignatureAlgsCert    uint16 = 50
+	ExtKeyShare             uint16 = 51
+	ExtQUICParameters       uint16 = 57
+	ExtECH                  uint16 = 0xfe0d
+	ExtRenegotiationInfo    uint16 = 0xff01
+)
+
 // The names of messages that the code asks for, as Entry.Message has them. The last
 // is a record of its own (RFC 8446, section 5), and so is an alert.
 const (
