@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
@@ -70,7 +71,7 @@ func TestProbeFindsTheProfile(t *testing.T) {
 	// Good enough for the strictest profile.
 	strong := testpki.Must(testpki.NewCA(testpki.Options{CN: "strong CA", Key: testpki.P384}))
 	w.pem("strong-ca.pem", strong.PEM())
-	engine := handshake.NewStdEngine()
+	engine := stdtls.New()
 	var kept []handshake.Profile
 	var names []string
 	rules := ""

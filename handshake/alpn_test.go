@@ -1,8 +1,6 @@
 package handshake
 
 import (
-	"crypto/tls"
-	"slices"
 	"strings"
 	"testing"
 
@@ -50,67 +48,6 @@ func TestRefusesProtocols(t *testing.T) {
 		}
 		if p.AnyProtocol = true; p.RefusesProtocols(h) != nil {
 			t.Errorf("offers %q, answer %q: refused where any will do", c.offer, c.answer)
-		}
-	}
-}
-
-// The same on the wire: alert 120 before anything else, or a handshake without a
-// protocol.
-func TestServerAnswersNone(t *testing.T) {
-	for _, c := range []struct {
-		offer   []string
-		change  func(*ServerParams)
-		refused bool
-	}{
-		{[]string{"h2"}, func(p *ServerParams) { p.AnswersNone = true }, true},
-		{[]string{"h2", "http/1.1"}, func(p *ServerParams) { p.AnswersNone = true }, false},
-		{[]string{"h2"}, func(*ServerParams) {}, false},
-		{[]string{"acme-tls/1"}, func(p *ServerParams) { p.ALPN, p.AnyProtocol = []string{"h2"}, true }, false},
-	} {
-		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-			config := clientConfig(version)
-			config.NextProtos = slices.Clone(c.offer)
-			o, cs, err := withGo(t, serverParams(func(p *ServerParams) { p.ClientAuth = ClientAuthNone }, c.change), config)
-			if c.refused {
-				if e := AsError(o.err); o.err == nil || err == nil || e.Reason != reason.NoALPN || e.Step != StepClientHello {
-					t.Errorf("%s, %q: client %v, server %v", VersionName(version), c.offer, err, o.err)
-				}
-				continue
-			}
-			if err != nil || o.err != nil || cs.NegotiatedProtocol != "" {
-				t.Errorf("%s, %q: %q, client %v, server %v", VersionName(version), c.offer, cs.NegotiatedProtocol, err, o.err)
-			}
-		}
-	}
-}
-
-// A ticket carries no protocol: each handshake is answered by the list of now.
-func TestResumptionHasTheAnswerOfNow(t *testing.T) {
-	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		r := newResumer(version, nil)
-		r.config.NextProtos = []string{"h2", "http/1.1"}
-		keys := NewTicketKeys(0)
-		for i, answer := range []string{"h2", "http/1.1", "", "h2"} {
-			p := ticketParams(keys, func(p *ServerParams) {
-				p.ClientAuth = ClientAuthNone
-				if p.AnswersNone = answer == ""; answer != "" {
-					p.ALPN = []string{answer}
-				}
-			})
-			o, cs, err := r.connect(t, p, nil)
-			if err != nil || o.err != nil {
-				t.Fatalf("%s, %q: client %v, server %v", VersionName(version), answer, err, o.err)
-			}
-			if cs.NegotiatedProtocol != answer || o.s.ALPN != answer {
-				t.Errorf("%s, answer %q (resumed %v): the client has %q, the record %q", VersionName(version), answer, cs.DidResume, cs.NegotiatedProtocol, o.s.ALPN)
-			}
-			if i > 0 && !cs.DidResume {
-				t.Errorf("%s, answer %q: not resumed", VersionName(version), answer)
-			}
-		}
-		r.config.NextProtos = []string{"h2"}
-		if o, _, err := r.connect(t, ticketParams(keys, func(p *ServerParams) { p.ClientAuth, p.AnswersNone = ClientAuthNone, true }), nil); err == nil || AsError(o.err).Reason != reason.NoALPN {
-			t.Errorf("%s: h2 alone with a ticket: client %v, server %v", VersionName(version), err, o.err)
 		}
 	}
 }

@@ -1,28 +1,27 @@
-package handshake
+package handshake_test
 
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
-	"io"
-	"net"
 	"slices"
 	"testing"
-	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 )
 
 func seedHellos(f *testing.F) [][]byte {
 	var out [][]byte
 	for _, c := range clientConfigs() {
-		out = append(out, recordedHello(f, c)[RecordHeader:])
+		out = append(out, handshaketest.RecordedHello(f, c)[handshake.RecordHeader:])
 	}
 	return append(out,
-		goodHello().bytes(), hello12().bytes(),
-		goodHello().with(ExtECH, []byte{0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8}).bytes(),
-		goodHello().with(ExtPSKModes, []byte{1, 1}).with(ExtPreSharedKey, pskData(2, 2)).bytes(),
-		hello12().with(ExtPreSharedKey, pskData(1, 2)).bytes(), hello12().with(ExtECH, []byte{2}).bytes(),
-		hello12().with(ExtKeyShare, keyShares(29, 29)).bytes(), hello12().with(ExtEarlyData, nil).bytes(),
+		handshaketest.GoodHello().Bytes(), handshaketest.Hello12().Bytes(),
+		handshaketest.GoodHello().With(handshake.ExtECH, []byte{0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 8}).Bytes(),
+		handshaketest.GoodHello().With(handshake.ExtPSKModes, []byte{1, 1}).With(handshake.ExtPreSharedKey, handshaketest.PSKData(2, 2)).Bytes(),
+		handshaketest.Hello12().With(handshake.ExtPreSharedKey, handshaketest.PSKData(1, 2)).Bytes(), handshaketest.Hello12().With(handshake.ExtECH, []byte{2}).Bytes(),
+		handshaketest.Hello12().With(handshake.ExtKeyShare, handshaketest.KeyShares(29, 29)).Bytes(), handshaketest.Hello12().With(handshake.ExtEarlyData, nil).Bytes(),
 		[]byte{0x80, 0x2e, 1, 0, 2, 0, 3, 0, 0, 0, 16}, // SSLv2
 		[]byte{1, 0, 0, 0},
 		nil,
@@ -36,13 +35,13 @@ func FuzzParseClientHello(f *testing.F) {
 		f.Add(msg)
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		h, err := ParseClientHello(msg)
+		h, err := handshake.ParseClientHello(msg)
 		if err != nil {
 			if h != nil {
 				t.Error("a hello beside the error")
 			}
-			var e *Error
-			if !errors.As(err, &e) || e.Step != StepClientHello || e.Reason == "" || e.Wanted == AlertNone {
+			var e *handshake.Error
+			if !errors.As(err, &e) || e.Step != handshake.StepClientHello || e.Reason == "" || e.Wanted == handshake.AlertNone {
 				t.Errorf("not an *Error of step 1 with reason and alert: %v", err)
 			}
 			return
@@ -62,7 +61,7 @@ func FuzzParseClientHello(f *testing.F) {
 	})
 }
 
-func compareWithCryptoTLS(t *testing.T, h *ClientHello) {
+func compareWithCryptoTLS(t *testing.T, h *handshake.ClientHello) {
 	info, err := readByCryptoTLS(h.Raw)
 	if h.SNITrailingDot {
 		if err == nil {
@@ -92,7 +91,7 @@ func compareWithCryptoTLS(t *testing.T, h *ClientHello) {
 	if !slices.EqualFunc(info.SignatureSchemes, h.SignatureSchemes, func(a tls.SignatureScheme, b uint16) bool { return uint16(a) == b }) {
 		t.Errorf("signature algorithms %v, not %v", info.SignatureSchemes, h.SignatureSchemes)
 	}
-	if !slices.EqualFunc(info.Extensions, h.Extensions, func(a uint16, b Extension) bool { return a == b.Type }) {
+	if !slices.EqualFunc(info.Extensions, h.Extensions, func(a uint16, b handshake.Extension) bool { return a == b.Type }) {
 		t.Errorf("extensions %v", info.Extensions)
 	}
 	if h.LegacyVersion <= tls.VersionTLS12 && !slices.Equal(info.SupportedVersions, h.SupportedVersions) {
@@ -106,7 +105,7 @@ var errSeen = errors.New("seen")
 func readByCryptoTLS(msg []byte) (*tls.ClientHelloInfo, error) {
 	var info *tls.ClientHelloInfo
 	//nolint:gosec // it ends in the callback, whatever the version
-	srv := tls.Server(&scriptedConn{in: inRecords(msg, MaxPlaintext)}, &tls.Config{
+	srv := tls.Server(&handshaketest.ScriptedConn{In: handshaketest.InRecords(msg, handshake.MaxPlaintext)}, &tls.Config{
 		GetConfigForClient: func(i *tls.ClientHelloInfo) (*tls.Config, error) {
 			info = i
 			return nil, errSeen
@@ -117,43 +116,3 @@ func readByCryptoTLS(msg []byte) (*tls.ClientHelloInfo, error) {
 	}
 	return info, nil
 }
-
-// inRecords puts a message into records with at most size bytes each.
-func inRecords(msg []byte, size int) []byte {
-	var out []byte
-	for chunk := range slices.Chunk(msg, size) {
-		out = append(out, RecordHandshake, 3, 1)
-		out = binary.BigEndian.AppendUint16(out, uint16(len(chunk)))
-		out = append(out, chunk...)
-	}
-	return out
-}
-
-// scriptedConn is a conn whose peer sends what is in in, in the segments that
-// cuts says, and then closes.
-type scriptedConn struct {
-	in   []byte
-	cuts []byte // lengths of the segments; what is left comes at once
-	out  bytes.Buffer
-}
-
-func (c *scriptedConn) Read(b []byte) (int, error) {
-	if len(c.in) == 0 {
-		return 0, io.EOF
-	}
-	n := len(c.in)
-	if len(c.cuts) > 0 {
-		n, c.cuts = min(n, int(c.cuts[0])), c.cuts[1:]
-	}
-	n = copy(b, c.in[:n])
-	c.in = c.in[n:]
-	return n, nil
-}
-
-func (c *scriptedConn) Write(b []byte) (int, error)      { return c.out.Write(b) }
-func (c *scriptedConn) Close() error                     { return nil }
-func (c *scriptedConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (c *scriptedConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (c *scriptedConn) SetDeadline(time.Time) error      { return nil }
-func (c *scriptedConn) SetReadDeadline(time.Time) error  { return nil }
-func (c *scriptedConn) SetWriteDeadline(time.Time) error { return nil }

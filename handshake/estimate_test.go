@@ -1,17 +1,20 @@
-package handshake
+package handshake_test
 
 import (
 	"reflect"
 	"testing"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 )
 
 // A compact hello has everything that is decided by, and takes little.
 func TestCompactHello(t *testing.T) {
 	for name, msg := range map[string][]byte{
-		"1.3": goodHello().bytes(), "1.2": hello12().bytes(), "padded": goodHello().with(21, make([]byte, 30000)).bytes(),
-		"ALPN": goodHello().with(ExtALPN, []byte("\x00\x0c\x02h2\x08http/1.1")).bytes(),
+		"1.3": handshaketest.GoodHello().Bytes(), "1.2": handshaketest.Hello12().Bytes(), "padded": handshaketest.GoodHello().With(21, make([]byte, 30000)).Bytes(),
+		"ALPN": handshaketest.GoodHello().With(handshake.ExtALPN, []byte("\x00\x0c\x02h2\x08http/1.1")).Bytes(),
 	} {
-		h, err := ParseClientHello(msg)
+		h, err := handshake.ParseClientHello(msg)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -36,7 +39,7 @@ func TestCompactHello(t *testing.T) {
 }
 
 // normal has nil for empty lists.
-func normal(h ClientHello) ClientHello {
+func normal(h handshake.ClientHello) handshake.ClientHello {
 	for _, b := range []*[]byte{&h.SessionID, &h.CompressionMethods, &h.PointFormats} {
 		if len(*b) == 0 {
 			*b = nil

@@ -1,4 +1,4 @@
-package handshake
+package handshake_test
 
 import (
 	"bytes"
@@ -14,35 +14,37 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
 func TestPeekSegments(t *testing.T) {
-	in := recordedHello(t, clientConfigs()["TLS 1.3 with ML-KEM"])
-	msg := in[RecordHeader:]
+	in := handshaketest.RecordedHello(t, clientConfigs()["TLS 1.3 with ML-KEM"])
+	msg := in[handshake.RecordHeader:]
 	ones := bytes.Repeat([]byte{1}, 1<<16)
-	for name, conn := range map[string]*scriptedConn{
-		"at once":                      {in: in},
-		"byte by byte":                 {in: in, cuts: ones},
-		"two records":                  {in: inRecords(msg, len(msg)/2+1)},
-		"two records byte by byte":     {in: inRecords(msg, len(msg)/2+1), cuts: ones},
-		"three bytes a record":         {in: inRecords(msg, 3)},
-		"a byte a record":              {in: inRecords(msg, 1)},
-		"a byte a record, and segment": {in: inRecords(msg, 1), cuts: ones},
-		"with early data behind":       {in: append(slices.Clone(in), RecordAppData, 3, 3, 0, 1, 0)},
-		"empty reads between the rest": {in: in, cuts: []byte{0, 0, 1, 0, 0, 0, 200, 0}},
+	for name, conn := range map[string]*handshaketest.ScriptedConn{
+		"at once":                      {In: in},
+		"byte by byte":                 {In: in, Cuts: ones},
+		"two records":                  {In: handshaketest.InRecords(msg, len(msg)/2+1)},
+		"two records byte by byte":     {In: handshaketest.InRecords(msg, len(msg)/2+1), Cuts: ones},
+		"three bytes a record":         {In: handshaketest.InRecords(msg, 3)},
+		"a byte a record":              {In: handshaketest.InRecords(msg, 1)},
+		"a byte a record, and segment": {In: handshaketest.InRecords(msg, 1), Cuts: ones},
+		"with early data behind":       {In: append(slices.Clone(in), handshake.RecordAppData, 3, 3, 0, 1, 0)},
+		"empty reads between the rest": {In: in, Cuts: []byte{0, 0, 1, 0, 0, 0, 200, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := slices.Clone(conn.in)
-			h, back, err := Peek(t.Context(), conn, 0)
+			all := slices.Clone(conn.In)
+			h, back, err := handshake.Peek(t.Context(), conn, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			records := 0
 			for rest, left := all, len(msg); left > 0; records++ {
-				left -= RecordLen(rest)
-				rest = rest[RecordHeader+RecordLen(rest):]
+				left -= handshake.RecordLen(rest)
+				rest = rest[handshake.RecordHeader+handshake.RecordLen(rest):]
 			}
 			if h.Records != records {
 				t.Errorf("in %d records, it says %d", records, h.Records)
@@ -71,7 +73,7 @@ func TestPeekThenHandshake(t *testing.T) {
 		}
 		result <- errors.Join(err, c.CloseWrite())
 	}()
-	h, back, err := Peek(t.Context(), server, 0)
+	h, back, err := handshake.Peek(t.Context(), server, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func TestPeekThenHandshake(t *testing.T) {
 		t.Errorf("name %q", h.ServerName)
 	}
 	//nolint:gosec // defaults
-	s := tls.Server(back, &tls.Config{Certificates: []tls.Certificate{fixtures().gateway.TLS()}})
+	s := tls.Server(back, &tls.Config{Certificates: []tls.Certificate{handshaketest.Fixtures().Gateway.TLS()}})
 	got, err := io.ReadAll(s)
 	if err != nil || string(got) != "ping" {
 		t.Errorf("got %q, %v", got, err)
@@ -133,9 +135,9 @@ func TestPeekNotTLS(t *testing.T) {
 	for _, c := range notTLSCases() {
 		for how, cuts := range map[string][]byte{"at once": nil, "byte by byte": bytes.Repeat([]byte{1}, 99)} {
 			t.Run(c.detail+" "+how, func(t *testing.T) {
-				_, _, err := Peek(t.Context(), &scriptedConn{in: []byte(c.in), cuts: cuts}, 0)
-				wantRefusal(t, err, c.code, AlertOf(c.code))
-				if e := AsError(err); how == "at once" && e.Detail != c.detail {
+				_, _, err := handshake.Peek(t.Context(), &handshaketest.ScriptedConn{In: []byte(c.in), Cuts: cuts}, 0)
+				wantRefusal(t, err, c.code, handshake.AlertOf(c.code))
+				if e := handshake.AsError(err); how == "at once" && e.Detail != c.detail {
 					t.Errorf("detail is\n%s, want\n%s", e.Detail, c.detail)
 				}
 			})
@@ -144,45 +146,45 @@ func TestPeekNotTLS(t *testing.T) {
 }
 
 func TestPeekRefusesRecords(t *testing.T) {
-	good := goodHello().bytes()
-	record := func(typ byte, b ...byte) []byte { return append([]byte{typ, 3, 1}, prefixed(b...)...) }
-	half := record(RecordHandshake, good[:9]...)
+	good := handshaketest.GoodHello().Bytes()
+	record := func(typ byte, b ...byte) []byte { return append([]byte{typ, 3, 1}, handshaketest.Prefixed(b...)...) }
+	half := record(handshake.RecordHandshake, good[:9]...)
 	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
 	for _, c := range []struct {
 		name  string
 		in    []byte
 		limit int
 		code  reason.Code
-		alert Alert
+		alert handshake.Alert
 	}{
-		{"nothing", nil, 0, reason.HelloEOF, AlertNone},
-		{"one byte", []byte{22}, 0, reason.HelloEOF, AlertNone},
-		{"a header", []byte{22, 3, 1, 0, 9}, 0, reason.HelloEOF, AlertNone},
-		{"half a handshake header", []byte{22, 3, 1, 0, 9, 1, 0}, 0, reason.HelloEOF, AlertNone},
-		{"half a record", inRecords(good, MaxPlaintext)[:40], 0, reason.HelloEOF, AlertNone},
-		{"half a hello", half, 0, reason.HelloEOF, AlertNone},
-		{"an alert first", record(RecordAlert, 2, 40), 0, reason.HelloMalformed, AlertNone},
-		{"an alert in between", join(half, record(RecordAlert, 2, 40)), 0, reason.HelloMalformed, AlertNone},
-		{"an odd alert", record(RecordAlert, 2, 40, 1), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"ChangeCipherSpec first", record(RecordCCS, 1), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"application data in between", join(half, record(RecordAppData, 1)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"an unknown record in between", join(half, record(99, 1)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"an empty record first", record(RecordHandshake), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"an empty record in between", join(half, record(RecordHandshake)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"a record of another protocol in between", join(half, []byte{22, 4, 1, 0, 1, 0}), 0, reason.HelloMalformed, AlertProtocolVersion},
-		{"a record too large", []byte{22, 3, 1, 0x40, 1, 1}, 0, reason.HelloMalformed, AlertRecordOverflow},
-		{"another message", record(RecordHandshake, 2, 0, 0, 0), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"bytes behind the hello", record(RecordHandshake, append(slices.Clone(good), 11, 0, 0, 0)...), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"bytes behind the hello in its second record", join(half, record(RecordHandshake, append(slices.Clone(good[9:]), 0)...)), 0, reason.HelloMalformed, AlertUnexpectedMessage},
-		{"a hello that does not decode", record(RecordHandshake, 1, 0, 0, 1, 3), 0, reason.HelloMalformed, AlertDecodeError},
-		{"no body", record(RecordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, AlertDecodeError},
-		{"larger than the limit, seen by its header", record(RecordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, AlertIllegalParameter},
-		{"16 MB, seen by its header", record(RecordHandshake, 1, 0xff, 0xff, 0xff), 1 << 30, reason.HelloTooLarge, AlertIllegalParameter},
-		{"too many records", inRecords(goodHello().with(21, make([]byte, MaxHelloRecords)).bytes(), 1), 0, reason.HelloTooLarge, AlertIllegalParameter},
-		{"SSL 3.0", inRecords((&hello{legacy: 0x0300, suites: []uint16{5}, compression: []byte{0}}).bytes(), 99), 0, reason.ProtocolVersion, AlertProtocolVersion},
+		{"nothing", nil, 0, reason.HelloEOF, handshake.AlertNone},
+		{"one byte", []byte{22}, 0, reason.HelloEOF, handshake.AlertNone},
+		{"a header", []byte{22, 3, 1, 0, 9}, 0, reason.HelloEOF, handshake.AlertNone},
+		{"half a handshake header", []byte{22, 3, 1, 0, 9, 1, 0}, 0, reason.HelloEOF, handshake.AlertNone},
+		{"half a record", handshaketest.InRecords(good, handshake.MaxPlaintext)[:40], 0, reason.HelloEOF, handshake.AlertNone},
+		{"half a hello", half, 0, reason.HelloEOF, handshake.AlertNone},
+		{"an alert first", record(handshake.RecordAlert, 2, 40), 0, reason.HelloMalformed, handshake.AlertNone},
+		{"an alert in between", join(half, record(handshake.RecordAlert, 2, 40)), 0, reason.HelloMalformed, handshake.AlertNone},
+		{"an odd alert", record(handshake.RecordAlert, 2, 40, 1), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"ChangeCipherSpec first", record(handshake.RecordCCS, 1), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"application data in between", join(half, record(handshake.RecordAppData, 1)), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"an unknown record in between", join(half, record(99, 1)), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"an empty record first", record(handshake.RecordHandshake), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"an empty record in between", join(half, record(handshake.RecordHandshake)), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"a record of another protocol in between", join(half, []byte{22, 4, 1, 0, 1, 0}), 0, reason.HelloMalformed, handshake.AlertProtocolVersion},
+		{"a record too large", []byte{22, 3, 1, 0x40, 1, 1}, 0, reason.HelloMalformed, handshake.AlertRecordOverflow},
+		{"another message", record(handshake.RecordHandshake, 2, 0, 0, 0), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"bytes behind the hello", record(handshake.RecordHandshake, append(slices.Clone(good), 11, 0, 0, 0)...), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"bytes behind the hello in its second record", join(half, record(handshake.RecordHandshake, append(slices.Clone(good[9:]), 0)...)), 0, reason.HelloMalformed, handshake.AlertUnexpectedMessage},
+		{"a hello that does not decode", record(handshake.RecordHandshake, 1, 0, 0, 1, 3), 0, reason.HelloMalformed, handshake.AlertDecodeError},
+		{"no body", record(handshake.RecordHandshake, 1, 0, 0, 0), 0, reason.HelloMalformed, handshake.AlertDecodeError},
+		{"larger than the limit, seen by its header", record(handshake.RecordHandshake, good[:4]...), len(good) - 1, reason.HelloTooLarge, handshake.AlertIllegalParameter},
+		{"16 MB, seen by its header", record(handshake.RecordHandshake, 1, 0xff, 0xff, 0xff), 1 << 30, reason.HelloTooLarge, handshake.AlertIllegalParameter},
+		{"too many records", handshaketest.InRecords(handshaketest.GoodHello().With(21, make([]byte, handshake.MaxHelloRecords)).Bytes(), 1), 0, reason.HelloTooLarge, handshake.AlertIllegalParameter},
+		{"SSL 3.0", handshaketest.InRecords((&handshaketest.Hello{Legacy: 0x0300, Suites: []uint16{5}, Compression: []byte{0}}).Bytes(), 99), 0, reason.ProtocolVersion, handshake.AlertProtocolVersion},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h, back, err := Peek(t.Context(), &scriptedConn{in: c.in}, c.limit)
+			h, back, err := handshake.Peek(t.Context(), &handshaketest.ScriptedConn{In: c.in}, c.limit)
 			wantRefusal(t, err, c.code, c.alert)
 			if h != nil {
 				t.Error("a hello beside the error")
@@ -192,10 +194,10 @@ func TestPeekRefusesRecords(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := Peek(t.Context(), &scriptedConn{in: record(RecordAlert, 2, 48)}, 0); AsError(err).Received != AlertUnknownCA {
+	if _, _, err := handshake.Peek(t.Context(), &handshaketest.ScriptedConn{In: record(handshake.RecordAlert, 2, 48)}, 0); handshake.AsError(err).Received != handshake.AlertUnknownCA {
 		t.Errorf("the alert received is not told: %v", err)
 	}
-	if _, _, err := Peek(t.Context(), &scriptedConn{in: inRecords(good, 99)}, len(good)); err != nil {
+	if _, _, err := handshake.Peek(t.Context(), &handshaketest.ScriptedConn{In: handshaketest.InRecords(good, 99)}, len(good)); err != nil {
 		t.Errorf("a hello of exactly the limit: %v", err)
 	}
 }
@@ -203,9 +205,9 @@ func TestPeekRefusesRecords(t *testing.T) {
 // RFC 5246, appendix E.1: any {3, XX} record version is accepted.
 func TestPeekRecordVersion(t *testing.T) {
 	for _, minor := range []byte{0, 1, 3, 9} {
-		in := inRecords(goodHello().bytes(), MaxPlaintext)
+		in := handshaketest.InRecords(handshaketest.GoodHello().Bytes(), handshake.MaxPlaintext)
 		in[2] = minor
-		h, _, err := Peek(t.Context(), &scriptedConn{in: in}, 0)
+		h, _, err := handshake.Peek(t.Context(), &handshaketest.ScriptedConn{In: in}, 0)
 		if err != nil || h.RecordVersion != 0x0300|uint16(minor) {
 			t.Errorf("record version 0x03%02x: %v", minor, err)
 		}
@@ -215,7 +217,7 @@ func TestPeekRecordVersion(t *testing.T) {
 // The deadline is a total one: a client that sends a byte a second gets no
 // more time than a silent one. After it the conn can be read again.
 func TestPeekTimeout(t *testing.T) {
-	in := inRecords(goodHello().bytes(), MaxPlaintext)
+	in := handshaketest.InRecords(handshaketest.GoodHello().Bytes(), handshake.MaxPlaintext)
 	for name, c := range map[string]struct {
 		every time.Duration
 		in    []byte
@@ -241,8 +243,8 @@ func TestPeekTimeout(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second+time.Millisecond)
 				defer cancel()
 				start := time.Now()
-				_, back, err := Peek(ctx, server, 0)
-				wantRefusal(t, err, c.code, AlertOf(c.code))
+				_, back, err := handshake.Peek(ctx, server, 0)
+				wantRefusal(t, err, c.code, handshake.AlertOf(c.code))
 				if took := time.Since(start); took != 10*time.Second+time.Millisecond {
 					t.Errorf("ended after %v", took)
 				}
@@ -268,8 +270,8 @@ func TestPeekReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = client.Close()
-	_, _, err := Peek(t.Context(), server, 0)
-	wantRefusal(t, err, reason.HelloReset, AlertNone)
+	_, _, err := handshake.Peek(t.Context(), server, 0)
+	wantRefusal(t, err, reason.HelloReset, handshake.AlertNone)
 	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the cause is lost: %v", err)
 	}
@@ -280,9 +282,9 @@ func TestPeekConnPassesThrough(t *testing.T) {
 	client, server := testenv.TCPPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, back, err := Peek(ctx, server, 0)
-	wantRefusal(t, err, reason.HelloTimeout, AlertNone)
-	if c, ok := back.(Conn); !ok {
+	_, back, err := handshake.Peek(ctx, server, 0)
+	wantRefusal(t, err, reason.HelloTimeout, handshake.AlertNone)
+	if c, ok := back.(handshake.Conn); !ok {
 		t.Error("no CloseWrite over a TCP conn")
 	} else if err := c.CloseWrite(); err != nil {
 		t.Error(err)
@@ -292,12 +294,12 @@ func TestPeekConnPassesThrough(t *testing.T) {
 	if back.(interface{ NetConn() net.Conn }).NetConn() != net.Conn(server) {
 		t.Error("NetConn is another conn")
 	}
-	_, back, _ = Peek(ctx, &scriptedConn{}, 0)
-	if _, ok := back.(Conn); ok {
+	_, back, _ = handshake.Peek(ctx, &handshaketest.ScriptedConn{}, 0)
+	if _, ok := back.(handshake.Conn); ok {
 		t.Error("a CloseWrite that the conn below lacks")
 	}
-	stuck := &scriptedConn{in: []byte{22}, cuts: make([]byte, 1000)}
-	if _, _, err := Peek(t.Context(), stuck, 0); !errors.Is(err, io.ErrNoProgress) {
+	stuck := &handshaketest.ScriptedConn{In: []byte{22}, Cuts: make([]byte, 1000)}
+	if _, _, err := handshake.Peek(t.Context(), stuck, 0); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("a conn that returns nothing for ever: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package handshake
+package handshake_test
 
 import (
 	"crypto/tls"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
@@ -66,18 +68,18 @@ func TestProfilesAsTheDocumentsSay(t *testing.T) {
 			groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048,
 		},
 	} {
-		p := named(t, name)
+		p := handshaketest.Named(t, name)
 		list := func(ids []uint16, name func(uint16) string) string { return strings.Join(names(ids, name), " ") }
 		got := said{
-			suites12: list(p.Suites12, SuiteName), suites13: list(p.Suites13, SuiteName), groups: list(p.Groups, GroupName),
-			signatures: list(p.Signatures, SchemeName), curves: list(p.Curves, GroupName), rsaBits: p.MinRSABits, ems: p.RequireEMS,
+			suites12: list(p.Suites12, handshake.SuiteName), suites13: list(p.Suites13, handshake.SuiteName), groups: list(p.Groups, handshake.GroupName),
+			signatures: list(p.Signatures, handshake.SchemeName), curves: list(p.Curves, handshake.GroupName), rsaBits: p.MinRSABits, ems: p.RequireEMS,
 		}
 		if p.Suites13 == nil {
 			got.suites13 = all13
 		}
 		for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			if v >= p.MinVersion && v <= p.MaxVersion {
-				got.versions = strings.TrimSpace(got.versions + " " + strings.TrimPrefix(VersionName(v), "TLS "))
+				got.versions = strings.TrimSpace(got.versions + " " + strings.TrimPrefix(handshake.VersionName(v), "TLS "))
 			}
 		}
 		if d := cmp.Diff(want, got, cmp.AllowUnexported(said{})); d != "" {
@@ -114,7 +116,7 @@ func TestFIPSAsGoHasIt(t *testing.T) {
 		uint16(tls.X25519MLKEM768): "X25519MLKEM768", uint16(tls.SecP256r1MLKEM768): "SecP256r1MLKEM768", uint16(tls.SecP384r1MLKEM1024): "SecP384r1MLKEM1024",
 		uint16(tls.CurveP256): "CurveP256", uint16(tls.CurveP384): "CurveP384", uint16(tls.CurveP521): "CurveP521",
 	}
-	p := named(t, "fips")
+	p := handshaketest.Named(t, "fips")
 	for list, got := range map[string][]string{
 		"allowedCurvePreferencesFIPS":    names(p.Groups, func(id uint16) string { return goNames[id] }),
 		"allowedSignatureAlgorithmsFIPS": names(p.Signatures, func(id uint16) string { return tls.SignatureScheme(id).String() }),

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/hex"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab/testpki"
-	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // The name a ticket is sealed under is as fixed as its layout: gateways of a fleet
@@ -45,72 +43,5 @@ func TestTicketRoom(t *testing.T) {
 	}
 	if whole := 4 + 4 + 4 + 1 + 2 + 2 + TicketOverhead + MaxPlainTicket; whole > 16384 {
 		t.Errorf("a NewSessionTicket of %d bytes", whole)
-	}
-}
-
-// A ticket whose name is right and whose state is of another version, or no state
-// at all, leads to a full handshake and to no error.
-func TestTicketOfAnotherVersion(t *testing.T) {
-	f := fixtures()
-	for _, version := range bothVersions {
-		for name, change := range map[string]func([]byte) []byte{
-			"the same":       func(b []byte) []byte { return b },
-			"before":         func(b []byte) []byte { b[0]--; return b },
-			"later":          func(b []byte) []byte { b[0]++; return b },
-			"later, longer":  func(b []byte) []byte { b[0]++; return append(b, 1, 2, 3) },
-			"crypto/tls's":   func(b []byte) []byte { s := testpki.Must(ticket.Parse(b)); return testpki.Must(s.Std()) },
-			"trailing bytes": func(b []byte) []byte { return append(b, 0) },
-			"nothing":        func([]byte) []byte { return nil },
-		} {
-			p := ticketParams(NewTicketKeys(0))
-			p.Ticket.Keys = changedState{p.Ticket.Keys, change}
-			r := newResumer(version, f.client)
-			r.good(t, name, p, false)
-			r.good(t, name, p, name == "the same")
-		}
-	}
-}
-
-// changedState opens tickets to something else.
-type changedState struct {
-	TicketSealer
-	change func([]byte) []byte
-}
-
-func (c changedState) Open(sealed, binding []byte, now time.Time) []byte {
-	state := c.TicketSealer.Open(sealed, binding, now)
-	if state == nil {
-		return nil
-	}
-	return c.change(state)
-}
-
-// A chain that has no room in a ticket is no fault: there is a full handshake each
-// time, with OpenSSL too, which takes no NewSessionTicket of more than 16,384 bytes.
-func TestTicketOfLargeChain(t *testing.T) {
-	f := fixtures()
-	names := make([]string, 0, 600)
-	for i := range 600 { // about 30 bytes each
-		names = append(names, "a-rather-long-host-name-"+hex.EncodeToString([]byte{byte(i >> 8), byte(i)}))
-	}
-	for _, c := range []struct {
-		names   int
-		resumed bool
-	}{{400, true}, {600, false}} {
-		cert := testpki.Must(f.ca.Issue(testpki.Leaf{DNS: names[:c.names]}))
-		for _, version := range bothVersions {
-			p := ticketParams(NewTicketKeys(0))
-			r := newResumer(version, cert)
-			r.good(t, "first", p, false)
-			r.good(t, "again", p, c.resumed)
-		}
-		certFile, key, err := cert.WritePEM(t.TempDir(), "large")
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, out := withOpenSSL(t, ticketParams(NewTicketKeys(0)), "-tls1_3", "-cert", certFile, "-key", key)
-		if o.err != nil || !strings.Contains(out, "ok") {
-			t.Errorf("%d names: %v\n%s", c.names, o.err, out)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package handshake
+package handshake_test
 
 import (
 	"crypto/x509"
@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -17,8 +19,8 @@ import (
 // usage, has as many paths as the product of them. The one that can be used is found
 // first, wherever the others stand; where there is none the cause is said.
 func TestVersionsOfIntermediates(t *testing.T) {
-	m := newMaker(t, 7)
-	root := m.cert(made{subject: "root", issuer: "root", key: 0, signer: 0})
+	m := handshaketest.NewMaker(t, 7)
+	root := m.Cert(handshaketest.Made{Subject: "root", Issuer: "root", Key: 0, Signer: 0})
 	kinds := map[string]func(*x509.Certificate){
 		"ended":         func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
 		"for later":     func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) },
@@ -32,24 +34,24 @@ func TestVersionsOfIntermediates(t *testing.T) {
 		for _, ids := range []bool{false, true} {
 			var cas, bad []*x509.Certificate
 			for level := 1; level <= 5; level++ {
-				c := made{subject: fmt.Sprint("ca", level), issuer: fmt.Sprint("ca", level-1), key: level, signer: level - 1}
+				c := handshaketest.Made{Subject: fmt.Sprint("ca", level), Issuer: fmt.Sprint("ca", level-1), Key: level, Signer: level - 1}
 				if level == 1 {
-					c.issuer = "root"
+					c.Issuer = "root"
 				}
 				if ids {
-					c.ski, c.aki = []byte{byte(level)}, []byte{byte(level - 1)}
+					c.SKI, c.AKI = []byte{byte(level)}, []byte{byte(level - 1)}
 				}
 				good := c
-				c.mutate = change
-				one, other := m.cert(c), m.cert(c)
-				cas = append(cas, one, m.cert(good), other)
+				c.Mutate = change
+				one, other := m.Cert(c), m.Cert(c)
+				cas = append(cas, one, m.Cert(good), other)
 				bad = append(bad, one, other)
 			}
-			last := made{subject: "leaf", issuer: "ca5", key: 6, signer: 5, leaf: true}
+			last := handshaketest.Made{Subject: "leaf", Issuer: "ca5", Key: 6, Signer: 5, Leaf: true}
 			if ids {
-				last.aki = []byte{5}
+				last.AKI = []byte{5}
 			}
-			leaf := m.cert(last)
+			leaf := m.Cert(last)
 			for _, where := range []string{"configured", "shown", "half of each"} {
 				shown, configured := []*x509.Certificate{leaf}, cas
 				switch where {
@@ -58,11 +60,11 @@ func TestVersionsOfIntermediates(t *testing.T) {
 				case "half of each":
 					shown, configured = append(shown, cas[8:]...), cas[:9]
 				}
-				judge := func(shown, configured []*x509.Certificate) (*Peer, *Error) {
-					p := serverParams(func(p *ServerParams) {
-						p.Authorities, p.MaxChain = []*Authority{{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: configured}}, 20
+				judge := func(shown, configured []*x509.Certificate) (*handshake.Peer, *handshake.Error) {
+					p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
+						p.Authorities, p.MaxChain = []*handshake.Authority{{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: configured}}, 20
 					})
-					return Verify(shown, p.Authorities, clientAuth, &p.Params)
+					return handshake.Verify(shown, p.Authorities, x509.ExtKeyUsageClientAuth, &p.Params)
 				}
 				if peer, e := judge(shown, configured); e != nil || len(peer.Chain) != 7 {
 					t.Errorf("%s, %s, identifiers %v: %v", name, where, ids, e)
@@ -73,11 +75,11 @@ func TestVersionsOfIntermediates(t *testing.T) {
 				}
 				slices.Reverse(configured)
 			}
-			p := serverParams(func(p *ServerParams) {
-				p.Authorities = []*Authority{{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: bad}}
+			p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
+				p.Authorities = []*handshake.Authority{{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: bad}}
 			})
 			want := map[string]reason.Code{"ended": reason.Expired, "for later": reason.NotYetValid, "of servers": reason.WrongUsage, "of code": reason.WrongUsage}[name]
-			if _, e := Verify([]*x509.Certificate{leaf}, p.Authorities, clientAuth, &p.Params); (e == nil) != usable || e != nil && e.Reason != want {
+			if _, e := handshake.Verify([]*x509.Certificate{leaf}, p.Authorities, x509.ExtKeyUsageClientAuth, &p.Params); (e == nil) != usable || e != nil && e.Reason != want {
 				t.Errorf("%s alone: %v, want %s", name, e, want)
 			}
 		}
@@ -89,13 +91,13 @@ func TestVersionsOfIntermediates(t *testing.T) {
 // through again for each signature.
 func TestManyOfOneNameCostTheirSignatures(t *testing.T) {
 	const n = 500
-	m := newMaker(t, n+3)
-	root := m.cert(made{subject: "root", issuer: "root", key: 0, signer: 0})
+	m := handshaketest.NewMaker(t, n+3)
+	root := m.Cert(handshaketest.Made{Subject: "root", Issuer: "root", Key: 0, Signer: 0})
 	var cas []*x509.Certificate
 	for i := range n {
-		cas = append(cas, m.cert(made{subject: "X", issuer: "root", key: i + 1, signer: 0}))
+		cas = append(cas, m.Cert(handshaketest.Made{Subject: "X", Issuer: "root", Key: i + 1, Signer: 0}))
 	}
-	a := &Authority{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: cas}
+	a := &handshake.Authority{Name: "a", Roots: []*x509.Certificate{root}, Intermediates: cas}
 	a.Prepare()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -104,7 +106,7 @@ func TestManyOfOneNameCostTheirSignatures(t *testing.T) {
 		best := time.Duration(1 << 62)
 		for range 3 {
 			before := threadTime(t)
-			if chain, checks := CountChecks(shown, []*Authority{a}); chain != nil || checks > 2*len(shown)+8+n {
+			if chain, checks := handshake.CountChecks(shown, []*handshake.Authority{a}); chain != nil || checks > 2*len(shown)+8+n {
 				t.Fatalf("%d signatures checked", checks)
 			}
 			best = min(best, threadTime(t)-before)
@@ -113,7 +115,7 @@ func TestManyOfOneNameCostTheirSignatures(t *testing.T) {
 	}
 	var shown []*x509.Certificate
 	for i := range 100 {
-		shown = append(shown, m.cert(made{subject: "X", issuer: "X", key: n + 1, signer: n + 2, leaf: i == 0}))
+		shown = append(shown, m.Cert(handshaketest.Made{Subject: "X", Issuer: "X", Key: n + 1, Signer: n + 2, Leaf: i == 0}))
 	}
 	one, all := least(shown[:1]), least(shown)
 	if all > 8*one { // measured: 1.1, and 31 where each signature measured all anew

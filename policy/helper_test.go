@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
@@ -38,7 +39,7 @@ func testEnv(t testing.TB) Environment {
 	profiles, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{
 		"aes256": {Base: "modern", TLS13: []string{"TLS_AES_256_GCM_SHA384"}},
 		"old":    {Base: "intermediate", Versions: []string{"1.2"}},
-	}, handshake.NewStdEngine().Capabilities())
+	}, stdtls.New().Capabilities())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func testEnv(t testing.TB) Environment {
 			"void": {Name: "void"},
 		},
 		Profiles: profiles,
-		Engine:   handshake.NewStdEngine(),
+		Engine:   stdtls.New(),
 		MaxChain: 5,
 	}
 }

@@ -3,12 +3,12 @@ package policy
 import (
 	"crypto/tls"
 	"crypto/x509"
-
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -199,7 +199,7 @@ func TestRedecideObserved(t *testing.T) {
 		t.Errorf("%+v", d.Verdict)
 	}
 	env = testEnv(t)
-	env.Profiles["house"] = testpki.Must(handshake.ProfileSpec{Groups: []string{"X25519"}}.Resolve("house", handshake.NewStdEngine().Capabilities()))
+	env.Profiles["house"] = testpki.Must(handshake.ProfileSpec{Groups: []string{"X25519"}}.Resolve("house", stdtls.New().Capabilities()))
 	if set, found = Compile(readSpec(t, strings.Replace(liveRule, "name: r", "name: r, mode: observe, profile: house", 1)), env); set == nil {
 		t.Fatal(found)
 	}

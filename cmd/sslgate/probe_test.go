@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
@@ -124,7 +125,7 @@ func TestProfilesCommand(t *testing.T) {
 	if code != 0 || errs != "" {
 		t.Fatalf("code %d: %s", code, errs)
 	}
-	engine := handshake.NewStdEngine()
+	engine := stdtls.New()
 	for _, p := range handshake.NamedProfiles() {
 		if !strings.Contains(out, "profile      "+p.Name+"\n") {
 			t.Errorf("%s is not listed", p.Name)

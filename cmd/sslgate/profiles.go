@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
@@ -49,7 +50,7 @@ func newProfilesCmd(stdout io.Writer) *cobra.Command {
 				}
 				all = []handshake.Profile{p}
 			}
-			engine := handshake.NewStdEngine()
+			engine := stdtls.New()
 			if asJSON {
 				out := []profileJSON{}
 				for i := range all {

@@ -86,7 +86,7 @@ var larger = map[string]struct {
 	families     []string
 	why          string
 }{
-	"handshake": {64, 9400, []string{"client", "clienthello", "tap", "verify"}, "the engine on crypto/tls and its contract are to be two packages"},
+	"handshake": {44, 6000, []string{"clienthello", "verify"}, "a hello, a chain and a profile are judged over the same unexported types"},
 	"policy":    {48, 8300, []string{"when"}, "a rule is compiled, decided and explained over the same unexported types"},
 }
 

@@ -82,7 +82,7 @@ var bans = []ban{
 	{"internal/keyusage", module, nil, "a leaf that everyone may import"},
 	{"internal/audit", module + "stack", nil, "the record is written for any flow"},
 	{"internal/audit", module + "policy", nil, "the record carries words, not rules"},
-	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
+	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "internal/lab/handshaketest", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
 	{"", "log", nil, "zap is the logger"},
 	{"", "math/rand", nil, "math/rand/v2, or crypto/rand for secrets"},
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // What the documentation tells people to write can be written: alpn: [] is no
@@ -37,7 +37,7 @@ policy:
       client: {authorities: [staff]}
       destination: {tls: plain}
 `
-			_, found := build(parse("a.yaml", []byte(text)), handshake.NewStdEngine(), testNow)
+			_, found := build(parse("a.yaml", []byte(text)), stdtls.New(), testNow)
 			if c.want == "" && len(found) > 0 {
 				t.Errorf("found %v", found)
 			}

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rt, found := build(f, handshake.NewStdEngine(), testNow)
+	rt, found := build(f, stdtls.New(), testNow)
 	for _, x := range found {
 		t.Error(x.Format(false))
 	}
@@ -93,7 +93,7 @@ func TestExample(t *testing.T) {
 // TestExampleWithoutFiles: what is wrong with the example alone is that its
 // files are missing, each said once.
 func TestExampleWithoutFiles(t *testing.T) {
-	rt, found := Check("../../docs/examples/gateway.yaml", handshake.NewStdEngine())
+	rt, found := Check("../../docs/examples/gateway.yaml", stdtls.New())
 	if rt != nil || len(found) != 6 {
 		t.Errorf("%d findings", len(found))
 	}
@@ -111,7 +111,7 @@ func TestCheckSaysAllAtOnce(t *testing.T) {
 		s = strings.Replace(s, "10.30.0.9:443", "10.30.0.9:0", 1)   // by the compiler of rules
 		return strings.Replace(s, "base: modern", "base: modem", 1) // by the one of profiles
 	})
-	rt, found := build(load(file), handshake.NewStdEngine(), testNow)
+	rt, found := build(load(file), stdtls.New(), testNow)
 	if rt != nil || len(found) != 4 {
 		t.Errorf("%d findings, want 4:\n%v", len(found), Findings(found))
 	}
@@ -122,12 +122,12 @@ func TestCheckSaysAllAtOnce(t *testing.T) {
 
 func TestWarningsAlone(t *testing.T) {
 	file := copyExample(t, func(s string) string { return strings.ReplaceAll(s, "pki/pay.", "pki/soon.") })
-	rt, found := build(load(file), handshake.NewStdEngine(), testNow)
+	rt, found := build(load(file), stdtls.New(), testNow)
 	if rt == nil || len(found) != 1 || !found[0].Warning || !strings.Contains(found[0].Msg, "expires in 20 days") {
 		t.Errorf("Runtime %v, %v", rt, Findings(found))
 	}
 	// One day later than the rest of its life it is an error.
-	rt, found = build(load(file), handshake.NewStdEngine(), testNow.Add(20*24*time.Hour))
+	rt, found = build(load(file), stdtls.New(), testNow.Add(20*24*time.Hour))
 	if rt != nil || len(found) != 1 || found[0].Warning || !strings.Contains(found[0].Msg, "expired on") {
 		t.Errorf("Runtime %v, %v", rt, Findings(found))
 	}
@@ -136,7 +136,7 @@ func TestWarningsAlone(t *testing.T) {
 func TestShortLivedCertificate(t *testing.T) {
 	file := copyExample(t, func(s string) string { return strings.ReplaceAll(s, "pki/pay.", "pki/short.") })
 	for days, want := range map[int]int{0: 0, 2: 1} { // 4 and 2 of 9 days are left
-		_, found := build(load(file), handshake.NewStdEngine(), testNow.AddDate(0, 0, days))
+		_, found := build(load(file), stdtls.New(), testNow.AddDate(0, 0, days))
 		if len(found) != want {
 			t.Errorf("after %d days: %v", days, Findings(found))
 		}
@@ -150,7 +150,7 @@ func TestKeyModes(t *testing.T) {
 		if err := os.Chmod(key, mode); err != nil {
 			t.Fatal(err)
 		}
-		rt, found := build(load(file), handshake.NewStdEngine(), testNow)
+		rt, found := build(load(file), stdtls.New(), testNow)
 		if (rt != nil) != good {
 			t.Errorf("mode %o: %v", mode, Findings(found))
 		}
@@ -167,7 +167,7 @@ func TestOddFiles(t *testing.T) {
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, found := build(load(file), handshake.NewStdEngine(), testNow)
+	_, found := build(load(file), stdtls.New(), testNow)
 	if len(found) != 1 || !strings.Contains(found[0].Msg, "not a regular file") {
 		t.Errorf("pipe: %v", Findings(found))
 	}
@@ -177,7 +177,7 @@ func TestOddFiles(t *testing.T) {
 	if err := os.WriteFile(pipe, make([]byte, maxPEM+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, found = build(load(file), handshake.NewStdEngine(), testNow)
+	_, found = build(load(file), stdtls.New(), testNow)
 	if len(found) != 1 || !strings.Contains(found[0].Msg, "too large") {
 		t.Errorf("large: %v", Findings(found))
 	}
@@ -186,7 +186,7 @@ func TestOddFiles(t *testing.T) {
 func TestAuditFile(t *testing.T) {
 	file := copyExample(t, func(s string) string { return strings.Replace(s, `file: "-"`, `file: audit.jsonl`, 1) })
 	want := filepath.Join(filepath.Dir(file), "audit.jsonl")
-	rt, found := build(load(file), handshake.NewStdEngine(), testNow)
+	rt, found := build(load(file), stdtls.New(), testNow)
 	if rt == nil || rt.Config.Audit.File != want {
 		t.Fatalf("%v", Findings(found))
 	}
@@ -196,7 +196,7 @@ func TestAuditFile(t *testing.T) {
 	if err := os.WriteFile(want, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if rt, found = build(load(file), handshake.NewStdEngine(), testNow); rt == nil {
+	if rt, found = build(load(file), stdtls.New(), testNow); rt == nil {
 		t.Errorf("an existing file: %v", Findings(found))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // A warning about two rules says where both stand, and what to type; what was
@@ -36,7 +36,7 @@ func TestCrossingRulesArePlaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, found := Check(file, handshake.NewStdEngine())
+		_, found := Check(file, stdtls.New())
 		for _, f := range found {
 			findings = append(findings, strings.ReplaceAll(f.String(), filepath.Dir(file)+string(filepath.Separator), ""))
 		}

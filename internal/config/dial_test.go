@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // Who asks for connections under the clients' addresses, and what stands
@@ -44,7 +44,7 @@ func TestClientSource(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			rt, found := Check(file, handshake.NewStdEngine())
+			rt, found := Check(file, stdtls.New())
 			if (rt != nil) != (c.mistake == "") {
 				t.Fatalf("%v", found)
 			}
@@ -67,7 +67,7 @@ func TestClientSource(t *testing.T) {
 		if err := os.WriteFile(file, []byte(attach+text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		rt, found := Check(file, handshake.NewStdEngine())
+		rt, found := Check(file, stdtls.New())
 		if rt != nil || len(found) != 1 || found[0].Path != at || !strings.Contains(found[0].String(), "with tun.attach") {
 			t.Errorf("%s: %v", at, found)
 		}

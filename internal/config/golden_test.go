@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing")
@@ -44,7 +44,7 @@ func TestBad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rt, found := build(parse(name+".yaml", text), handshake.NewStdEngine(), testNow)
+			rt, found := build(parse(name+".yaml", text), stdtls.New(), testNow)
 			var got bytes.Buffer
 			for _, f := range found {
 				got.WriteString(f.Format(false))

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -87,7 +87,7 @@ func checked(t *testing.T, dir, sections, rule string) (*Runtime, []Finding) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return Check(file, handshake.NewStdEngine())
+	return Check(file, stdtls.New())
 }
 
 func messages(found []Finding) string {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/revocation"
@@ -63,7 +64,7 @@ func TestIntermediatesOfAFile(t *testing.T) {
 	} {
 		text := "version: 1\ncapture: {interfaces: [eth0], ports: [443]}\nauthorities:\n  staff: {" + c.authority + "}\nidentities:\n  pay: {certificate: pay.pem, key: pay.key}\n" +
 			"policy:\n  rules:\n    - {name: pay, to: [\"10.20.0.0/16:443\"], identity: pay, client: {authorities: [staff]}, destination: {tls: plain}}\n"
-		rt, found := build(parse("x.yaml", []byte(text)), handshake.NewStdEngine(), testNow)
+		rt, found := build(parse("x.yaml", []byte(text)), stdtls.New(), testNow)
 		if rt == nil {
 			t.Fatalf("%s: %v", name, Findings(found))
 		}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // limits.chain and limits.chain_bytes reach the handshakes, and a ticket of
@@ -22,7 +22,7 @@ func TestChainLimits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rt, found := build(f, handshake.NewStdEngine(), testNow)
+		rt, found := build(f, stdtls.New(), testNow)
 		if rt == nil {
 			t.Fatalf("%v", found)
 		}

@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
 )
@@ -85,7 +85,7 @@ func TestLoadingHasNoRoom(t *testing.T) {
 			}
 			all.Give(3 << 20)
 			ctx, loan := b.Borrow(t.Context())
-			got, err := CheckWithin(ctx, loan, path, handshake.NewStdEngine())
+			got, err := CheckWithin(ctx, loan, path, stdtls.New())
 			if !errors.Is(err, memory.ErrNoRoom) || got.Runtime != nil || got.Findings != nil || got.Named != nil {
 				t.Errorf("%v, %v", err, got)
 			}
@@ -106,7 +106,7 @@ func TestLoadingStops(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
 			timer := time.AfterFunc(20*time.Millisecond, func() { stop(why) })
 			defer timer.Stop()
-			got, err := CheckWithin(ctx, nil, path, handshake.NewStdEngine())
+			got, err := CheckWithin(ctx, nil, path, stdtls.New())
 			if name == "many values" || name == "a PEM file" || name == "a set" {
 				if err != nil && !errors.Is(err, why) {
 					t.Errorf("%v", err) // it may have been quicker
@@ -120,7 +120,7 @@ func TestLoadingStops(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := CheckWithin(ctx, nil, copyExample(t, func(s string) string { return s }), handshake.NewStdEngine()); !errors.Is(err, context.Canceled) {
+	if _, err := CheckWithin(ctx, nil, copyExample(t, func(s string) string { return s }), stdtls.New()); !errors.Is(err, context.Canceled) {
 		t.Errorf("begun after its end: %v", err)
 	}
 }
@@ -131,12 +131,12 @@ func TestLoadingWithin(t *testing.T) {
 	for _, name := range []string{"rules", "a set"} {
 		path := large(t)[name]
 		ctx, loan := b.Borrow(t.Context())
-		got, err := CheckWithin(ctx, loan, path, handshake.NewStdEngine())
+		got, err := CheckWithin(ctx, loan, path, stdtls.New())
 		found := got.Findings
 		if err != nil || got.Runtime == nil && name == "rules" {
 			t.Fatalf("%v, %v", err, found)
 		}
-		_, want := Check(path, handshake.NewStdEngine())
+		_, want := Check(path, stdtls.New())
 		if fmt.Sprint(found) != fmt.Sprint(want) {
 			t.Errorf("%s\nand not\n%s", found, want)
 		}
@@ -162,7 +162,7 @@ func TestCutOffIsNotBuilt(t *testing.T) {
 		"compiled": {head + strings.Repeat("    - {name: r, action: deny}\n", 5000), maxFindings + 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rt, found := build(parse("x.yaml", []byte(c.text)), handshake.NewStdEngine(), testNow)
+			rt, found := build(parse("x.yaml", []byte(c.text)), stdtls.New(), testNow)
 			if rt != nil || len(found) == 0 || len(found) > c.most {
 				t.Errorf("%d findings: %.500v", len(found), found)
 			}
@@ -184,7 +184,7 @@ func TestNamedFiles(t *testing.T) {
 		}
 	}
 	named := func() []string {
-		got, err := CheckWithin(t.Context(), nil, at("gate.yaml"), handshake.NewStdEngine())
+		got, err := CheckWithin(t.Context(), nil, at("gate.yaml"), stdtls.New())
 		if err != nil || got.Runtime != nil {
 			t.Fatalf("%v, taken: %v", err, got.Runtime != nil)
 		}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // Marks of well-known programs are kept off: the defaults have none of their
@@ -37,7 +37,7 @@ func TestMarkOwners(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, found := Check(file, handshake.NewStdEngine())
+		_, found := Check(file, stdtls.New())
 		var all strings.Builder
 		for _, f := range found {
 			if strings.Contains(f.Path, "mark") || strings.Contains(f.Path, "mask") {

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -117,7 +117,7 @@ func TestWhatDoesNotFitAMessage(t *testing.T) {
 			text := "version: 1\ncapture: {interfaces: [eth0], ports: [443]}\nauthorities:\n  " + c.authorities +
 				"\nidentities:\n  pay: {" + c.identity + ", key: big.key}\npolicy:\n  rules:\n    - name: pay\n      to: [\"10.20.0.0/16:443\"]\n      identity: pay" + alpn +
 				"\n      client: {authorities: [" + accepted + "]}\n      destination: {tls: plain}\n"
-			rt, found := build(parse("x.yaml", []byte(text)), handshake.NewStdEngine(), testNow)
+			rt, found := build(parse("x.yaml", []byte(text)), stdtls.New(), testNow)
 			if (rt == nil) != c.fails {
 				t.Fatalf("%v", Findings(found))
 			}

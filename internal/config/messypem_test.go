@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // A second block in a file that a configuration names, in any state that
@@ -72,7 +72,7 @@ func TestMessyPEMInEveryPlace(t *testing.T) {
 			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			rt, found := Check(file, handshake.NewStdEngine())
+			rt, found := Check(file, stdtls.New())
 			if !mess.read {
 				if got := Findings(found).Error(); rt != nil || !strings.Contains(got, "/F: ") || !strings.Contains(got, "line ") {
 					t.Errorf("%s, %s: not refused with file and line: %s", place, name, got)

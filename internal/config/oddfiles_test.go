@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // Whatever file a configuration names: a named pipe, a socket, a device or a
@@ -57,7 +57,7 @@ func TestOddFilesInEveryPlace(t *testing.T) {
 			}
 			found := make(chan Findings, 1)
 			go func() {
-				_, all := Check(file, handshake.NewStdEngine())
+				_, all := Check(file, stdtls.New())
 				found <- all
 			}()
 			select {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // A mistake inside of an expression is located at its line and column in the
@@ -108,7 +108,7 @@ policy:
           && cert.not_aftre > now
       destination: {tls: plain}
 `
-	_, found := build(parse("gate.yaml", []byte(text)), handshake.NewStdEngine(), testNow)
+	_, found := build(parse("gate.yaml", []byte(text)), stdtls.New(), testNow)
 	var lines []string
 	for _, f := range found {
 		lines = append(lines, f.String())

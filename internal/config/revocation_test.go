@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/revocation"
 )
@@ -75,7 +75,7 @@ policy:
       client: {authorities: [staff, services, soft, off]}
       destination: {tls: plain}
 `
-	rt, found := build(parse("x.yaml", []byte(text)), handshake.NewStdEngine(), testNow)
+	rt, found := build(parse("x.yaml", []byte(text)), stdtls.New(), testNow)
 	if rt == nil {
 		t.Fatal(Findings(found))
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // A policy that is tried out has the digest of the one that runs, without reading
@@ -48,7 +48,7 @@ func TestTriedDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set, made, found := TryPolicy(f, handshake.NewStdEngine(), StandIns{Own: true})
+		set, made, found := TryPolicy(f, stdtls.New(), StandIns{Own: true})
 		if set == nil || set.ID() != want || len(made) > 0 {
 			t.Errorf("%s: %v, %v\n%s", name, set, made, messages(found))
 		}
@@ -69,7 +69,7 @@ func TestTriedDigest(t *testing.T) {
 	}
 	stand := StandIns{Own: true}
 	stand.Identity.Certificate = [][]byte{{1}}
-	if _, made, _ := TryPolicy(f, handshake.NewStdEngine(), stand); len(made) == 0 || !slices.ContainsFunc(made, func(s string) bool { return len(s) > len("identities.") }) {
+	if _, made, _ := TryPolicy(f, stdtls.New(), stand); len(made) == 0 || !slices.ContainsFunc(made, func(s string) bool { return len(s) > len("identities.") }) {
 		t.Errorf("the stand-ins are %v", made)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/stack"
@@ -54,7 +55,7 @@ func narrowSession(t *testing.T, server tls.Certificate, now time.Time) (*handsh
 	if err != nil {
 		t.Fatal(err)
 	}
-	profiles, err := handshake.ResolveProfiles(nil, handshake.NewStdEngine().Capabilities())
+	profiles, err := handshake.ResolveProfiles(nil, stdtls.New().Capabilities())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func narrowSession(t *testing.T, server tls.Certificate, now time.Time) (*handsh
 		Params:     handshake.Params{Profile: profiles["intermediate"], Certificates: []tls.Certificate{server}, Now: clock},
 		ClientAuth: handshake.ClientAuthNone,
 	}
-	s, err := handshake.NewStdEngine().Server(t.Context(), conn, hello, p, nil, handshake.NewLedger(now))
+	s, err := stdtls.New().Server(t.Context(), conn, hello, p, nil, handshake.NewLedger(now))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
@@ -77,7 +78,7 @@ func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve fun
 		Settings: Settings{
 			Policy: set, Limits: Limits{Handshake: 3 * time.Second, Refusals: 1_000_000, RefusalsPerClient: 1_000_000},
 		},
-		Engine: handshake.NewStdEngine(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
+		Engine: stdtls.New(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			h.dials.Add(1)
 			return (&net.Dialer{}).DialContext(ctx, "tcp", h.origin)
@@ -129,7 +130,7 @@ func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve fun
 // compile makes a policy that trusts the house's CA.
 func (h *house) compile(spec policy.Spec) *policy.Set {
 	h.t.Helper()
-	profiles, err := handshake.ResolveProfiles(nil, handshake.NewStdEngine().Capabilities())
+	profiles, err := handshake.ResolveProfiles(nil, stdtls.New().Capabilities())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func (h *house) compile(spec policy.Spec) *policy.Set {
 		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
 		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{h.server}}, "mint": {Name: "mint", Certificates: []tls.Certificate{minter.Blank()}, Mint: minter}},
 		Profiles:    profiles,
-		Engine:      handshake.NewStdEngine(),
+		Engine:      stdtls.New(),
 	})
 	if set == nil {
 		h.t.Fatalf("policy: %v", found)

@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
@@ -99,7 +100,7 @@ func (w *wireHouse) compile(spec policy.Spec) *policy.Set {
 	profiles, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{
 		"only-12": {Versions: []string{"1.2"}, TLS12: []string{"ECDHE-ECDSA-AES256-GCM-SHA384"}, Groups: []string{"X25519"}},
 		"narrow":  {Groups: []string{"secp384r1", "secp256r1"}, Order: "server"},
-	}, handshake.NewStdEngine().Capabilities())
+	}, stdtls.New().Capabilities())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func (w *wireHouse) compile(spec policy.Spec) *policy.Set {
 		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{w.ca.Cert}}},
 		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{w.server}}},
 		Profiles:    profiles,
-		Engine:      handshake.NewStdEngine(),
+		Engine:      stdtls.New(),
 	})
 	if set == nil {
 		w.t.Fatalf("policy: %v", found)

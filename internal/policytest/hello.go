@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // Hello describes what a client offers in step 1. The zero value is what a
@@ -122,7 +123,7 @@ func list16(ids []uint16) func(*cryptobyte.Builder) {
 
 // numbers resolves the names. Versions come highest first.
 func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
-	able := handshake.NewStdEngine().Capabilities() // a name is known where a configuration could name it
+	able := stdtls.New().Capabilities() // a name is known where a configuration could name it
 	usual := handshake.NamedProfiles()[1]
 	for _, p := range handshake.NamedProfiles() {
 		if p.Name == "intermediate" {

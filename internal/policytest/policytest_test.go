@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -47,7 +48,7 @@ func tryOut(t *testing.T, file string) (*config.File, *policy.Set, *StandIns) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _, found := config.TryPolicy(f, handshake.NewStdEngine(), config.StandIns{Identity: id, Authority: stand.Authority})
+	set, _, found := config.TryPolicy(f, stdtls.New(), config.StandIns{Identity: id, Authority: stand.Authority})
 	if set == nil {
 		t.Fatal(found)
 	}
@@ -224,7 +225,7 @@ func FuzzTestFile(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set, _, findings := config.TryPolicy(gate, handshake.NewStdEngine(), config.StandIns{Identity: id, Authority: stand.Authority})
+		set, _, findings := config.TryPolicy(gate, stdtls.New(), config.StandIns{Identity: id, Authority: stand.Authority})
 		if set == nil {
 			t.Fatal(findings)
 		}

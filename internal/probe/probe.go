@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
 // Options say whom to probe and how. Address is needed, the rest may be zero.
@@ -112,7 +113,7 @@ func newProber(o *Options) (*prober, error) {
 		o.Dial = (&net.Dialer{}).DialContext
 	}
 	if o.Engine == nil {
-		o.Engine = handshake.NewStdEngine()
+		o.Engine = stdtls.New()
 	}
 	p := &prober{o: o, name: host, perConn: min(o.Timeout/10, 5*time.Second), seen: map[string]bool{}, all12: suites12()}
 	if o.ServerName != "" {

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
@@ -253,7 +253,7 @@ func TestMetricsCheck(t *testing.T) {
 		h := files(t)
 		text := strings.Replace(houseConfig, `admin: {socket: a.sock, http: "127.0.0.1:9440", token_file: token}`, "admin: "+c.admin, 1)
 		h.put("sslgate.yaml", 0o644, []byte(text))
-		rt, found := config.Check(filepath.Join(h.dir, "sslgate.yaml"), handshake.NewStdEngine())
+		rt, found := config.Check(filepath.Join(h.dir, "sslgate.yaml"), stdtls.New())
 		var all []string
 		for _, f := range found {
 			all = append(all, f.String())

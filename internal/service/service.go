@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
@@ -125,7 +126,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 // newService makes the parts that touch neither packets nor the host's
 // network. The caller closes records and notify.
 func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
-	s := &Service{opt: opt, log: opt.Log, engine: handshake.NewStdEngine(), rt: rt, started: time.Now()}
+	s := &Service{opt: opt, log: opt.Log, engine: stdtls.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
 	var err error

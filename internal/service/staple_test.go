@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/crypto/ocsp"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
@@ -43,7 +43,7 @@ func TestStapleIsWatched(t *testing.T) {
 	put("gateway.yaml", []byte("version: 1\ncapture: {interfaces: [eth1], ports: [443]}\nauthorities: {staff: {roots: ca.pem}}\n"+
 		"identities: {pay: {certificate: pay.pem, key: pay.key, ocsp: pay.ocsp}}\npolicy:\n  rules:\n"+
 		"    - {name: r, to: ['10.0.0.0/8:443'], identity: pay, client: {certificate: required, authorities: [staff]}, destination: {tls: plain}}\n"))
-	rt, found := config.Check(filepath.Join(dir, "gateway.yaml"), handshake.NewStdEngine())
+	rt, found := config.Check(filepath.Join(dir, "gateway.yaml"), stdtls.New())
 	if rt == nil {
 		t.Fatal(found)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -82,7 +83,7 @@ func TestConfigurationsAreSound(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{demoFile, labDir + "/sslgate.yaml"} {
-		rt, found := config.Check(file, handshake.NewStdEngine())
+		rt, found := config.Check(file, stdtls.New())
 		for _, f := range found {
 			t.Error(f.Format(false))
 		}
