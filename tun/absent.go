@@ -8,8 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Absent says which of some names no interface has, alternative names counted, in the
-// network namespace of the caller, and which names there are.
+// Absent says which of some names no interface has, as its own or an alternative name,
+// and which names there are. It looks in the network namespace of the caller.
 func Absent(names ...string) (absent, present []string, err error) {
 	links, err := netlink.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -22,8 +22,8 @@ func Absent(names ...string) (absent, present []string, err error) {
 	return absent, present, nil
 }
 
-// undisturbed lists again, up to three times in all, where a change interrupts a list of
-// the kernel (NLM_F_DUMP_INTR): what it gives then may lack an entry.
+// undisturbed calls list up to three times while a change interrupts the kernel's dump
+// (NLM_F_DUMP_INTR): an interrupted dump may lack an entry.
 func undisturbed[T any](list func() (T, error)) (T, error) {
 	const times = 3
 	for range times - 1 {

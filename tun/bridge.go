@@ -9,17 +9,17 @@ import (
 )
 
 // A bridge switches frames between its ports. Netfilter sees them only with br_netfilter
-// (Linux, Documentation/networking/ip-sysctl.rst, /proc/sys/net/bridge): then the guard
-// drops what goes to captured ports, and else it passes.
+// (Linux, Documentation/networking/ip-sysctl.rst, /proc/sys/net/bridge). With it the
+// guard drops frames to captured ports; without it they pass.
 
-// unseenFamilies are those of which netfilter does not see what this bridge switches, in
-// the network namespace of the caller.
+// unseenFamilies are the IP families in which netfilter does not see what this bridge
+// switches, in the network namespace of the caller.
 func unseenFamilies(bridge string) []string {
 	var all []string
 	for _, f := range []struct{ name, key, attr string }{
 		{"IPv4", "bridge-nf-call-iptables", "nf_call_iptables"}, {"IPv6", "bridge-nf-call-ip6tables", "nf_call_ip6tables"},
 	} {
-		// One for all bridges, and one of each.
+		// There is one setting for all bridges, and one for each bridge.
 		of, err := os.ReadFile("/sys/class/net/" + bridge + "/bridge/" + f.attr)
 		if !isSet("bridge/"+f.key) && (err != nil || strings.TrimSpace(string(of)) == "0") {
 			all = append(all, f.name)
@@ -28,7 +28,8 @@ func unseenFamilies(bridge string) []string {
 	return all
 }
 
-// bridgeTroubles are captured bridges that switch past netfilter, which unseen says.
+// bridgeTroubles are captured bridges that switch frames past netfilter, as unseen
+// reports.
 func bridgeTroubles(links []netlink.Link, cfg *SteerConfig, unseen func(bridge string) []string) []Trouble {
 	var all []Trouble
 	for _, name := range cfg.Interfaces {
@@ -46,7 +47,7 @@ func bridgeTroubles(links []netlink.Link, cfg *SteerConfig, unseen func(bridge s
 				ports = append(ports, at.Name)
 			}
 		}
-		if kind != "bridge" || len(ports) < 2 { // nothing is switched
+		if kind != "bridge" || len(ports) < 2 { // with fewer than two ports nothing is switched
 			continue
 		}
 		if families := unseen(bridge.Name); len(families) > 0 {

@@ -1,6 +1,6 @@
-// Package tun is where packets leave the kernel and come back: the TUN device,
-// and the steering (nftables, rules, routes) that leads captured traffic into
-// it and keeps that traffic from going anywhere else.
+// Package tun has the TUN device, by which packets leave the kernel and come back, and
+// the steering (nftables, rules, routes), which leads captured traffic into the device
+// and keeps it from going anywhere else.
 package tun
 
 import (
@@ -17,16 +17,16 @@ import (
 // without num_buffers, the header in front of every packet.
 const headerLen = 10
 
-// MTU bounds in bytes. 1280 is the least an IPv6 link may have (RFC 8200,
-// section 5), 65535 the most an IPv4 packet can be long (RFC 791, section 3.1).
+// MTU bounds in bytes. 1280 is the smallest MTU of an IPv6 link (RFC 8200, section 5),
+// 65535 the greatest length of an IPv4 packet (RFC 791, section 3.1).
 const (
 	minMTU     = 1280
 	maxMTU     = 65535
 	defaultMTU = 1500
 )
 
-// maxQueues bounds Config.Queues: each has a reader with buffers of its own, and
-// more than there are processors are of no use.
+// maxQueues bounds Config.Queues. Each queue has a reader with its own buffers, and more
+// queues than processors are of no use.
 const maxQueues = 16
 
 // Offload says whether segmentation and checksum offload are asked of the kernel.
@@ -44,20 +44,20 @@ type Config struct {
 	Name string
 	// MTU in bytes, 1280 to 65535; 0 is 1500. Ignored if Attach.
 	MTU int
-	// Attach uses a device that somebody else made, as it is: neither its MTU
-	// nor its addresses, state or persistence are touched.
+	// Attach uses an existing device as it is: its MTU, addresses, state and persistence
+	// are not changed.
 	Attach bool
 	// Addresses of the device, none are needed. Must be empty if Attach.
 	Addresses []netip.Prefix
 	// Offload is OffloadAuto or OffloadOff.
 	Offload Offload
-	// Queues of the device, 1 to 16; 0 is 1. Where there cannot be more than
-	// one there is one: Device.Queues and Device.QueuesReason tell.
+	// Queues of the device, 1 to 16; 0 is 1. If the device cannot have more than one, it
+	// has one: see Device.Queues and Device.QueuesReason.
 	Queues int
 }
 
-// Device is a TUN device. Of each queue, ReadQueue may be called by one
-// goroutine at a time, the rest by anyone.
+// Device is a TUN device. ReadQueue may be called by one goroutine at a time for each
+// queue, all other methods by any number.
 type Device struct {
 	queues  []*queue // at least one
 	name    string
@@ -73,7 +73,7 @@ type Device struct {
 	writes  sync.Pool // of *writeState
 }
 
-// queue is one of the ways packets take out of the device and into it.
+// queue is one file descriptor of the device; packets are read from it and written to it.
 type queue struct {
 	file    *os.File
 	raw     syscall.RawConn
@@ -86,10 +86,10 @@ type counters struct {
 
 // Stats counts packets since Open.
 type Stats struct {
-	Read      uint64 // given to ReadBatch's caller
+	Read      uint64 // returned by ReadBatch and ReadQueue
 	Written   uint64 // taken by the kernel
-	Truncated uint64 // as long as the buffers they were read into or longer, so thrown away
-	Refused   uint64 // not taken by the kernel: malformed in its eyes
+	Truncated uint64 // dropped because they filled their buffers, so may have been cut
+	Refused   uint64 // not taken by the kernel, which found them malformed
 	Down      uint64 // not taken because the device was down
 }
 
@@ -97,13 +97,13 @@ type Stats struct {
 // deleted. It ends the Device; only Close may follow.
 var ErrGone = errors.New("the TUN device is gone")
 
-// ErrHeader is returned by WriteBatch, after it has written the other packets,
-// when one asks for segmentation or a checksum that the device cannot give.
-// It is a mistake of the caller, who has Offload to ask.
+// ErrHeader is returned by WriteBatch if a packet asks for segmentation or a checksum
+// that the device cannot give; the other packets are written. It is a mistake of the
+// caller, who must check Offload.
 var ErrHeader = errors.New("a packet needs offload that the TUN device does not have")
 
-// Open creates the device, or attaches to it, sets it up and returns it. Its
-// errors say what to type next.
+// Open creates the device or attaches to it, sets it up and returns it. Its errors name
+// the command that helps.
 func Open(cfg Config) (*Device, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -159,11 +159,11 @@ func (d *Device) Offload() bool { return d.offload }
 // OffloadReason says why there is no offload; empty if there is.
 func (d *Device) OffloadReason() string { return d.reason }
 
-// Queues is how many queues there are, each to be read.
+// Queues is the number of queues. All of them must be read.
 func (d *Device) Queues() int { return len(d.queues) }
 
-// QueuesReason says why there is only one queue though more were asked for, and
-// what to type; empty if there are as many.
+// QueuesReason says why there is only one queue although more were asked for, and which
+// command helps; empty if all were opened.
 func (d *Device) QueuesReason() string { return d.single }
 
 // Stats of the device so far.
@@ -177,14 +177,13 @@ func (d *Device) Stats() Stats {
 	}
 }
 
-// Close ends the device and unblocks the readers of all queues, who then get
-// os.ErrClosed. A device that was not attached to disappears. Further calls do
-// nothing.
+// Close ends the device and unblocks the readers of all queues, which get os.ErrClosed. A
+// device that was not attached to disappears. Further calls do nothing.
 func (d *Device) Close() error {
 	var err error
 	d.close.Do(func() {
 		if d.attach && d.offload {
-			// The features of a persistent device outlive us, and its next
+			// The offload features of a persistent device stay after us, and its next
 			// reader may not expect 64 KiB segments.
 			_ = d.setOffload(0)
 		}
@@ -194,14 +193,14 @@ func (d *Device) Close() error {
 	return err
 }
 
-// closeQueues closes those from the given one on. Those that are left keep
-// their numbers; the device goes with the last.
+// closeQueues closes the queues from number from on. The others keep their numbers; the
+// device disappears with its last queue.
 func (d *Device) closeQueues(from int) error {
 	var errs []error
 	for _, q := range d.queues[from:] {
 		errs = append(errs, q.file.Close())
 	}
-	if from > 0 { // without any, d.queues is still what a late caller finds closed
+	if from > 0 { // with 0, d.queues keeps the closed queues, so that late callers get os.ErrClosed
 		d.queues = d.queues[:from]
 	}
 	return errors.Join(errs...)

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every rule of ours that drops or rejects has a counter, and the reason as its
-// comment (`nft list table inet sslgate` shows both). Who writes the table anew
-// carries the counters on.
+// Every rule of ours that drops or rejects has a counter, and the reason as its comment
+// (`nft list table inet sslgate` shows both). When the table is rewritten, the counters
+// go on from their values.
 
 // The reasons for which the guard drops. They are labels of a metric.
 const (
@@ -37,14 +37,14 @@ const (
 	uncapturedLocalSet = "uncaptured_local"
 )
 
-// seenFor is how long an interface is remembered that captured ports arrive on and
-// that is not captured, and maxSeen how many are.
+// An interface that is not captured but on which captured ports arrive is remembered for
+// seenFor; maxSeen bounds how many are.
 const (
 	seenFor = 10 * time.Minute
 	maxSeen = 64
 )
 
-// dropCause says what stands behind each reason as a rule, and what to do.
+// dropCause returns the usual cause of each reason, and what to do about it.
 func dropCause(reason string) string {
 	switch reason {
 	case DropUncaptured:
@@ -75,7 +75,7 @@ func dropCause(reason string) string {
 	return ""
 }
 
-// DropReasons are all of them.
+// DropReasons are all reasons for which the guard drops.
 func DropReasons() []string {
 	return []string{
 		DropUncaptured, DropNotSteered, DropFragment, DropPortChanged, DropSourceChanged, DropQUIC, DropProtocol,
@@ -86,22 +86,22 @@ func DropReasons() []string {
 // Dropped is what the guard has dropped or rejected for one reason.
 type Dropped struct {
 	Reason  string // one of Drop...
-	Packets uint64 // since the guard was set first
-	Cause   string // the likely one, and what to do
+	Packets uint64 // since the guard was first set
+	Cause   string // the likely cause, and what to do
 }
 
-// Drops is what the guard of this host says of itself.
+// Drops is what the guard of this host has counted and seen.
 type Drops struct {
-	// Counts has the reasons that there were, sorted.
+	// Counts has the reasons with at least one packet, sorted.
 	Counts []Dropped
-	// Uncaptured are the interfaces, neither captured nor exempt, by which connections
-	// through this host to captured ports came in within ten minutes; they were
-	// dropped. UncapturedLocal are those by which some to this host itself did; they
-	// passed uninspected. Both sorted.
+	// Uncaptured are the interfaces, neither captured nor exempt, on which connections
+	// through this host to captured ports arrived within ten minutes; these were dropped.
+	// UncapturedLocal are those on which connections to this host itself arrived; these
+	// passed uninspected. Both are sorted.
 	Uncaptured, UncapturedLocal []string
 }
 
-// Warnings are the interfaces in words.
+// Warnings describes the interfaces in sentences for the operator.
 func (d *Drops) Warnings() []string {
 	var all []string
 	if len(d.Uncaptured) > 0 {
@@ -113,12 +113,12 @@ func (d *Drops) Warnings() []string {
 	return all
 }
 
-// drops adds a rule that drops for this reason.
+// drops adds a rule that counts and drops for this reason.
 func (b *tableBuilder) drops(chain *nftables.Chain, reason string, parts ...[]expr.Any) {
 	b.refuses(chain, reason, append(parts, drop())...)
 }
 
-// refuses adds a rule for this reason whose parts hold a counter and what happens.
+// refuses adds a rule for this reason. Its parts must hold a counter and the verdict.
 func (b *tableBuilder) refuses(chain *nftables.Chain, reason string, parts ...[]expr.Any) {
 	b.lines++
 	exprs := concat(parts...)
@@ -140,7 +140,7 @@ func see(set *nftables.Set) []expr.Any {
 	})
 }
 
-// count adds what a rule of ours has counted to counts.
+// count adds to counts the packets that a rule of ours has counted.
 func count(counts map[string]uint64, r *nftables.Rule) {
 	reason, ok := userdata.GetString(r.UserData, userdata.TypeComment)
 	if !ok || dropCause(reason) == "" {
@@ -164,15 +164,15 @@ func newDrops(counts map[string]uint64, seen map[string][]string) Drops {
 	return d
 }
 
-// Drops is what the guard has dropped, as Watch saw it last: a second ago at most.
+// Drops is what the guard has dropped, as Watch saw it last, at most a second ago.
 func (s *Steering) Drops() Drops {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return newDrops(s.counts, s.seen)
 }
 
-// ReadDrops reads it from the guard of the caller's network namespace, whichever
-// process has set it. False if there is none.
+// ReadDrops reads the drops from the guard of the caller's network namespace, whichever
+// process has set it. False if there is no guard.
 func ReadDrops() (Drops, bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -186,7 +186,8 @@ func ReadDrops() (Drops, bool, error) {
 	return newDrops(s.counts, s.seen), text != "", nil
 }
 
-// interfaceNames are keys of a set of type ifname that the kernel may have; sorted.
+// interfaceNames are the keys of a set of type ifname that are valid interface names;
+// sorted.
 func interfaceNames(keys [][]byte) []string {
 	var names []string
 	for _, k := range keys {
@@ -199,12 +200,11 @@ func interfaceNames(keys [][]byte) []string {
 	return names
 }
 
-// logDropsEvery is the least time between two lines of the log about one reason.
+// logDropsEvery is the least time between two log lines about the same reason.
 const logDropsEvery = 10 * time.Minute
 
-// noteDrops says in the log that the guard has begun to drop for a reason that an
-// operator can do something about, and by which interfaces captured ports come in
-// that are not captured.
+// noteDrops logs that the guard has begun to drop for a reason that an operator can act
+// on, and on which interfaces that are not captured the captured ports arrive.
 func (s *Steering) noteDrops(now time.Time) {
 	for reason, t := range s.told {
 		if s.counts[reason] < t.packets { // somebody has reset the counter
@@ -217,7 +217,7 @@ func (s *Steering) noteDrops(now time.Time) {
 		}
 		switch d.Reason {
 		case DropQUIC, DropRedirect, DropOlder, DropClientAnswer:
-			continue // as configured
+			continue // these drops are what the configuration asks for
 		}
 		if last := s.told[d.Reason]; !last.at.IsZero() && now.Sub(last.at) < logDropsEvery {
 			continue
@@ -235,15 +235,15 @@ func (s *Steering) noteDrops(now time.Time) {
 	s.warned = warnings
 }
 
-// seedTold takes what an earlier process's guard has counted for said: the counters
-// outlive it.
+// seedTold marks what an earlier process's guard has counted as logged already: the
+// counters outlive the process.
 func (s *Steering) seedTold() {
 	for reason, n := range s.counts {
 		s.told[reason] = told{packets: n}
 	}
 }
 
-// told is what the log has said about a reason.
+// told is what was logged about a reason.
 type told struct {
 	packets uint64
 	at      time.Time

@@ -10,19 +10,19 @@ import (
 	"github.com/sslgate/sslgate/tun/foreign"
 )
 
-// Chains of others may drop what is captured (package foreign). They are looked at by
-// doctor, and while the gateway runs.
+// Chains of other programs may drop captured packets (package foreign). Doctor checks
+// them, and so does the running gateway.
 
-// foreignEvery is the least time between two walks through the chains of others, and what
-// it is while they have a trouble; foreignCost is how many times a walk's own time passes
-// before the next, and foreignMost the longest.
+// foreignEvery is the least time between two walks through the chains of others, and the
+// time while they have a trouble. Otherwise the pause is foreignCost times the duration
+// of the last walk, at most foreignMost.
 const (
 	foreignEvery = 5 * time.Second
 	foreignCost  = 100
 	foreignMost  = time.Minute
 )
 
-// foreignPause is the time from a walk that took this long to the next.
+// foreignPause is the time to wait after a walk that took this long.
 func foreignPause(took time.Duration, troubled bool) time.Duration {
 	if troubled {
 		return foreignEvery
@@ -30,8 +30,8 @@ func foreignPause(took time.Duration, troubled bool) time.Duration {
 	return min(max(foreignEvery, foreignCost*took), foreignMost)
 }
 
-// lossesOf are the chains of others that surely drop captured packets. captured are own
-// names; ipv6 says whether this host forwards that.
+// lossesOf are the chains of others that surely drop captured packets. captured are the
+// interfaces' own names; ipv6 says whether this host forwards IPv6.
 func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
 	capture := &foreign.Capture{
 		TUN: cfg.TUN, Interfaces: captured, Ports: cfg.Ports, AllPorts: cfg.AllPorts, IPv6: ipv6, Local: cfg.Local,
@@ -59,9 +59,9 @@ func CheckChains(cfg SteerConfig) ([]Trouble, error) {
 	return lossesOf(r, &cfg, OwnNames(cfg.Interfaces...), isSet("ipv6/conf/all/forwarding"))
 }
 
-// watchForeign walks through the chains of others until ctx ends: in a goroutine of its
-// own and without the lock, for they may have many rules, and repairs do not wait. kick
-// is sent to where a walk has found something else than the one before.
+// watchForeign walks through the chains of others until ctx ends. It runs in a goroutine
+// of its own and without the lock, because the chains may have many rules and repairs
+// must not wait. It sends to kick if a walk found something else than the one before.
 func (s *Steering) watchForeign(ctx context.Context, kick chan<- struct{}) {
 	for {
 		begin := time.Now()
@@ -80,8 +80,8 @@ func (s *Steering) watchForeign(ctx context.Context, kick chan<- struct{}) {
 	}
 }
 
-// lookAtForeign walks through them once, and says whether it found something else than
-// before, and whether it found anything.
+// lookAtForeign walks through the chains of others once. It says whether it found
+// something else than before, and whether it found anything.
 func (s *Steering) lookAtForeign() (changed, troubled bool) {
 	s.mu.Lock()
 	cfg, own, ipv6 := s.cfg, slices.Clone(s.at.own), s.foreignIPv6
@@ -90,7 +90,8 @@ func (s *Steering) lookAtForeign() (changed, troubled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		// Somebody writes them at this moment, or has what cannot be read.
+		// Somebody is changing the chains just now, or they have something we cannot
+		// read.
 		s.log.Debug("the chains of others cannot be read", zap.Error(err))
 		return false, len(s.foreign) > 0
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/sslgate/sslgate/tun/nftname"
 )
 
-// A flowtable of somebody else takes the packets of flows that are in it at the ingress
-// of an interface, past every chain of ours. No flow that is captured gets there, for
-// the guard comes before the chains that put flows in; but those that were there before the
-// guard stay until they end.
+// A flowtable of another program takes the packets of its flows at the ingress of an
+// interface, past every chain of ours. No captured flow gets into one, because the guard
+// comes before the chains that put flows in. But flows that were there before the guard
+// stay until they end.
 
 // CheckFlowtables names the flowtables that captured interfaces are in, in the network
 // namespace of the caller.
@@ -57,7 +57,7 @@ func flowtableTroubles(all []*nftables.Flowtable, own []string) []Trouble {
 	return found
 }
 
-// noteFlowtables says it in the log, at the start.
+// noteFlowtables logs, at the start, which flowtables captured interfaces are in.
 func (s *Steering) noteFlowtables() {
 	all, err := listFlowtables(s.nft)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 func nativeUint32(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
 
 // sysctl reads a key such as ipv4/ip_forward of the caller's network namespace; "" if
-// there is none.
+// there is no such key.
 func sysctl(key string) string {
 	b, err := os.ReadFile("/proc/sys/net/" + key)
 	if err != nil {
@@ -26,19 +26,19 @@ func isZero(key string) bool { return sysctl(key) == "0" }
 // isSet says whether the key is there and not 0.
 func isSet(key string) bool { return sysctl(key) != "" && !isZero(key) }
 
-// A setting of the kernel that captured packets need, or that is in their way. They are
-// looked at before the start and while the gateway runs, and by doctor. None is ours
-// to change: the whole host becomes a router, or more lenient, by it.
+// This file checks kernel settings that captured packets need or that stop them: before
+// the start, while the gateway runs, and for doctor. We change none of them, because that
+// would turn the whole host into a router or make it more lenient.
 
-// settingTrouble is one with the command that sets a key. With slashes sysctl takes
-// interface names that have dots in them.
+// settingTrouble is a wrong setting with the command that corrects it. The key is written
+// with slashes, because sysctl then accepts interface names with dots.
 func settingTrouble(key, value, format string, a ...any) Trouble {
 	return Trouble{Text: fmt.Sprintf(format, a...), Fix: "sysctl -w net/" + key + "=" + value, Fatal: true}
 }
 
-// forwardingTroubles are those of forwarding IPv4 from the interfaces, own names, which
-// captured packets need on their way to the TUN, and from the TUN, where there is one,
-// which the answers need.
+// forwardingTroubles are the settings that keep IPv4 from being forwarded. Captured
+// packets need forwarding from the interfaces (own names) on their way to the TUN.
+// Answers need it from the TUN, if there is one.
 func forwardingTroubles(own []string, device string) []Trouble {
 	var all []Trouble
 	need := func(key, effect string) {
@@ -46,7 +46,8 @@ func forwardingTroubles(own []string, device string) []Trouble {
 			all = append(all, settingTrouble(key, "1", "%s", effect))
 		}
 	}
-	// IPv4 asks the interface alone (IN_DEV_FORWARD), and ip_forward sets them all.
+	// For IPv4 only the interface's key counts (IN_DEV_FORWARD); ip_forward sets all of
+	// them.
 	if !eachForwards(own) {
 		need("ipv4/ip_forward", "IPv4 is not forwarded")
 	}
@@ -59,9 +60,10 @@ func forwardingTroubles(own []string, device string) []Trouble {
 	return all
 }
 
-// forwarding6Troubles is that of forwarding IPv6, where an interface serves it. IPv6 asks
-// for all interfaces at once; the key of one interface makes it a router in the eyes of
-// neighbours and no more (Linux, Documentation/networking/ip-sysctl.rst, conf/all/forwarding).
+// forwarding6Troubles is the setting that keeps IPv6 from being forwarded, if an
+// interface serves IPv6. For IPv6 only the key for all interfaces counts. The key of one
+// interface merely makes it a router for its neighbours (Linux,
+// Documentation/networking/ip-sysctl.rst, conf/all/forwarding).
 func forwarding6Troubles(own []string) []Trouble {
 	const key = "ipv6/conf/all/forwarding"
 	if len(ServesIPv6(own...)) == 0 || !isZero(key) {
@@ -70,10 +72,10 @@ func forwarding6Troubles(own []string) []Trouble {
 	return []Trouble{settingTrouble(key, "1", "IPv6 is not forwarded (an interface configured by router advertisements also needs accept_ra=2 then)")}
 }
 
-// deviceTroubles are settings of the TUN in the way of what comes from it. They are set
-// when it is made (quiet in link.go), and others may change them. Answers have the
-// addresses of destinations, to which the way leads elsewhere, and with local those of
-// this host.
+// deviceTroubles are settings of the TUN that stop answers coming from it. They are set
+// when the TUN is made (quiet in link.go), but others may change them. Answers come from
+// the addresses of destinations, whose route leads elsewhere; with local also from
+// addresses of this host.
 func deviceTroubles(device string, local bool) []Trouble {
 	of := func(ifc, key string) string { return "ipv4/conf/" + ifc + "/" + key }
 	var all []Trouble
@@ -88,8 +90,8 @@ func deviceTroubles(device string, local bool) []Trouble {
 	return all
 }
 
-// eachForwards says whether IPv4 is forwarded from each of the interfaces: it may
-// be from them alone, on a host that is no router but for what is captured.
+// eachForwards says whether IPv4 is forwarded from each of the interfaces. A host may
+// forward from them alone, if it is a router only for captured traffic.
 func eachForwards(own []string) bool {
 	for _, ifc := range own {
 		if !isSet("ipv4/conf/" + ifc + "/forwarding") {
@@ -99,9 +101,9 @@ func eachForwards(own []string) bool {
 	return len(own) > 0
 }
 
-// reversePathTroubles are interfaces from which the kernel drops captured packets:
-// with src_valid_mark their reverse path is looked up with their mark, which leads
-// into the TUN, and the strict filter then drops them (Linux,
+// reversePathTroubles are interfaces from which the kernel drops captured packets. With
+// src_valid_mark the kernel looks up the reverse path of a packet with its mark, which
+// leads into the TUN, and the strict filter then drops the packet (Linux,
 // Documentation/networking/ip-sysctl.rst).
 func reversePathTroubles(own []string) []Trouble {
 	var all []Trouble
@@ -116,11 +118,12 @@ func reversePathTroubles(own []string) []Trouble {
 	return all
 }
 
-// clientSourceTroubles: does the kernel let answers to connections under a client's
-// address in. It looks the way back to an answer's sender up; with src_valid_mark it
-// does so with the answer's mark, finds that the way leads to itself, and drops the
-// answer, whatever rp_filter says (fib_validate_source). All interfaces have what "all"
-// has; one alone loses what comes in by it, and is not fatal.
+// clientSourceTroubles are settings that make the kernel drop answers to connections
+// under a client's address. The kernel looks up the way back to the answer's sender. With
+// src_valid_mark it uses the answer's mark, finds that the way leads to this host, and
+// drops the answer whatever rp_filter says (fib_validate_source). The key "all" holds for
+// all interfaces. The key of one interface affects only what comes in by it, and is not
+// fatal.
 func clientSourceTroubles(device string) []Trouble {
 	of := func(ifc string) Trouble {
 		return settingTrouble("ipv4/conf/"+ifc+"/src_valid_mark", "0", "%s has src_valid_mark: the kernel drops answers to connections under a client's address", ifc)
@@ -143,7 +146,7 @@ func clientSourceTroubles(device string) []Trouble {
 	return all
 }
 
-// asError joins what fatal troubles say; nil if there are none.
+// asError joins the fatal troubles to one error; nil if there are none.
 func asError(all []Trouble) error {
 	var errs []error
 	for _, t := range all {
@@ -154,7 +157,7 @@ func asError(all []Trouble) error {
 	return errors.Join(errs...)
 }
 
-// String is the text and the command.
+// String returns the text followed by the command.
 func (t Trouble) String() string {
 	if t.Fix == "" {
 		return t.Text
@@ -165,7 +168,7 @@ func (t Trouble) String() string {
 func (t Trouble) err() error { return errors.New(t.String()) }
 
 // CheckForwarding says whether the kernel forwards packets from the interfaces: nil, or
-// an error with the commands that switch it on. The TUN need not be there.
+// an error with the commands that enable it. The TUN need not exist.
 func CheckForwarding(interfaces ...string) error {
 	return asError(ForwardingTroubles("", interfaces...))
 }
@@ -182,13 +185,14 @@ func CheckReversePath(interfaces ...string) []Trouble {
 	return reversePathTroubles(OwnNames(interfaces...))
 }
 
-// DeviceTroubles are settings of the TUN in the way of answers, if it is there. With
-// local they may come from this host's own addresses.
+// DeviceTroubles are settings of the TUN, if it exists, that stop answers. With local,
+// answers may come from this host's own addresses.
 func DeviceTroubles(device string, local bool) []Trouble { return deviceTroubles(device, local) }
 
-// CheckClientSource says whether this host lets answers to connections under a
-// client's address in: nil, or an error with the command that mends it.
+// CheckClientSource says whether this host accepts answers to connections under a
+// client's address: nil, or an error with the command that corrects the setting.
 func CheckClientSource() error { return asError(ClientSourceTroubles("")) }
 
-// ClientSourceTroubles are what keeps such answers out, by whatever interface but the TUN.
+// ClientSourceTroubles are the settings that make this host drop such answers, on any
+// interface but the TUN.
 func ClientSourceTroubles(device string) []Trouble { return clientSourceTroubles(device) }

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whose packets reach the TUN one by one, 1500 bytes each, decides the upload
-// side: an eighth of the speed. Generic receive offload (GRO) of the interface
-// they come in by joins them before. Physical interfaces have it on, veth off.
+// If packets reach the TUN one by one, 1500 bytes each, uploads run at an eighth of the
+// speed. Generic receive offload (GRO) of the interface they arrive on joins them before.
+// Physical interfaces have it on by default, veth off.
 
-// groSet is the set in our nft table of the interfaces whose GRO we have
-// switched on: it outlives the process, and Release knows by it what to undo.
+// groSet is the set in our nft table that names the interfaces whose GRO we have switched
+// on. It outlives the process and tells Release what to undo.
 const groSet = "gro_switched_on"
 
 // WithoutGRO returns those of the interfaces that exist and have generic receive
@@ -39,9 +39,10 @@ func withoutGRO(fd int, interfaces []string) []string {
 	return off
 }
 
-// planGRO says where GRO is to be switched on and notes it for writeTable, which
-// comes before turnGRO: a crash in between undoes too much rather than too
-// little. What is no longer asked for is switched off at once.
+// planGRO returns the interfaces whose GRO is to be switched on, and notes them for
+// writeTable. writeTable runs before turnGRO, so that after a crash in between too much
+// is undone rather than too little. Interfaces no longer asked for are switched off at
+// once.
 func (s *Steering) planGRO() []string {
 	keep := func(name string) bool { return s.cfg.GRO && slices.Contains(s.cfg.Interfaces, name) }
 	s.turnGRO(slices.DeleteFunc(slices.Clone(s.gro), keep), false)
@@ -56,8 +57,8 @@ func (s *Steering) planGRO() []string {
 	return off
 }
 
-// turnGRO switches GRO of the interfaces. One that is gone or cannot is none of
-// anybody's business but the log's.
+// turnGRO switches GRO of the interfaces. Failure, for example because an interface is
+// gone, is only logged.
 func (s *Steering) turnGRO(interfaces []string, on bool) {
 	value := uint32(0)
 	if on {
@@ -72,7 +73,7 @@ func (s *Steering) turnGRO(interfaces []string, on bool) {
 	}
 }
 
-// listNoted reads a set of interfaces that an earlier run has noted.
+// listNoted reads a set of interfaces that an earlier run has written.
 func (s *Steering) listNoted(of string) []string {
 	names, err := s.readSet(&nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}, of)
 	if err != nil {
@@ -85,8 +86,8 @@ func ethtoolSocket() (int, error) {
 	return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 }
 
-// ethtool asks for one value, or sets it (linux/ethtool.h, struct
-// ethtool_value; SIOCETHTOOL of netdevice(7)).
+// ethtool reads or sets one value (linux/ethtool.h, struct ethtool_value; SIOCETHTOOL of
+// netdevice(7)).
 func ethtool(fd int, name string, cmd, data uint32) (uint32, error) {
 	value := struct{ cmd, data uint32 }{cmd, data}
 	ifr := struct {

@@ -8,28 +8,27 @@ import (
 	"github.com/sslgate/sslgate/tun/nftname"
 )
 
-// The guard drops what would be forwarded uninspected. It names what may pass
-// and drops the rest, whatever that is: a packet of which the kernel, and so
-// these rules, read something else than the destination reads in it is a way
-// round every rule that names what may not.
+// The guard drops what would be forwarded uninspected. It lists what may pass and drops
+// everything else. A list of what may not pass could be evaded by a packet that the
+// kernel, and so these rules, read differently than the destination does.
 //
-// So, but from interfaces that are exempt, these alone are forwarded by anything
-// but the TUN:
+// So, except from exempt interfaces, only these are forwarded without going through the
+// TUN:
 //
-//   - TCP to a port that is not captured, and was not before a DNAT of this host
-//     either (dialledLabel), and replies to one that is (see reply);
+//   - TCP to a port that is not captured, and was not captured before a DNAT of this host
+//     either (dialledLabel), and replies to a captured port (see reply);
 //   - UDP; from captured interfaces not to captured ports (RejectUDP);
-//   - ICMP in IPv4 and ICMPv6 in IPv6, but for redirects (redirects.go);
+//   - ICMP in IPv4 and ICMPv6 in IPv6, but no redirects (redirects.go);
 //   - the IP protocols of SteerConfig.Protocols.
 //
-// For IPv6 the protocol is the one behind the extension headers that the kernel
-// knows (ipv6_find_hdr: hop-by-hop, routing, fragment, authentication,
-// destination options). Other stacks skip others, such as 253 (RFC 4727), and
-// find TCP behind them. Tunnels in IP (4, 41, 47) and encrypted packets (50) may
-// hold anything, and are not forwarded either unless they are named.
+// For IPv6 the protocol is the one behind the extension headers that the kernel knows
+// (ipv6_find_hdr: hop-by-hop, routing, fragment, authentication, destination options).
+// Other stacks skip other headers, such as 253 (RFC 4727), and find TCP behind them.
+// Tunnels in IP (4, 41, 47) and encrypted packets (50) may hold anything, so they are not
+// forwarded either unless they are listed.
 
-// guard is the chain that drops. Its ICMP rules hold a ct expression, and so
-// connection tracking and defragmentation are on with the guard alone.
+// guard builds the chain that drops. Its ICMP rules hold a ct expression, so connection
+// tracking and defragmentation are on even with the guard alone.
 func (b *tableBuilder) guard() {
 	chain := b.base("guard", nftables.ChainHookForward, guardPriority)
 	captured := b.chain("captured")
@@ -47,13 +46,13 @@ func (b *tableBuilder) guard() {
 	b.drops(chain, DropFragment, ipv4Fragment())
 	b.drops(chain, DropFragment, ipv6Fragment())
 	if b.cfg.AllPorts {
-		// Only what is exempt begins connections that are forwarded, and the replies
-		// go back there.
+		// Only exempt interfaces begin connections that are forwarded, and the replies
+		// return to them.
 		b.rule(chain, load(expr.MetaKeyOIFNAME), in(b.exempt), b.tcp(), reply(), accept())
 	} else {
 		b.rule(chain, b.tcp(), reply(), accept())
 	}
-	if b.cfg.RejectUDP && b.missing { // it may be there by a name that nobody has announced
+	if b.cfg.RejectUDP && b.missing { // the missing interface may be there under an unknown name
 		b.refuses(chain, DropQUIC, b.udp(), rejectUDP())
 	}
 	b.rule(chain, b.tcp(), syn(), see(b.uncaptured))
@@ -75,7 +74,7 @@ func (b *tableBuilder) guard() {
 	b.known(known)
 }
 
-// udp matches UDP that RejectUDP is about.
+// udp matches the UDP that RejectUDP rejects.
 func (b *tableBuilder) udp() []expr.Any {
 	if b.cfg.AllPorts {
 		return concat(proto(unix.IPPROTO_UDP), port(2), equal([]byte{443 >> 8, 443 & 0xff}))
@@ -90,19 +89,19 @@ func rejectUDP() []expr.Any {
 	}
 }
 
-// dialledLabel is the label of connections to a captured port, as the client has
-// dialled it: bit 101, see outgoingLabel. A DNAT of this host changes the port, and
-// whoever comes after steer may change the mark.
+// dialledLabel is the label of connections whose client dialled a captured port: bit 101,
+// see outgoingLabel. The label survives where the packet's port and mark do not: a DNAT
+// of this host changes the port, and chains after steer may change the mark.
 func dialledLabel() []byte {
 	label := make([]byte, 16)
 	label[12] = 0x20
 	return label
 }
 
-// labelDialled labels them in prerouting, before a DNAT.
+// labelDialled labels such connections in prerouting, before a DNAT.
 func (b *tableBuilder) labelDialled(chain *nftables.Chain) {
 	kinds := [][]expr.Any{b.udp()}
-	if !b.cfg.AllPorts { // or all TCP is dropped, whatever its port
+	if !b.cfg.AllPorts { // with AllPorts all TCP is dropped anyway, whatever its port
 		kinds = append(kinds, b.tcp())
 	}
 	for _, kind := range kinds {
@@ -115,9 +114,9 @@ func dialled() []expr.Any {
 	return concat(ct(expr.CtKeyDIRECTION), equal([]byte{0}), ct(expr.CtKeyLABELS), masked(dialledLabel()))
 }
 
-// known is the end of the guard: it accepts what is known and drops the rest,
-// also a packet whose headers or ports cannot be read at all, for which no rule
-// that reads them matches.
+// known builds the end of the guard: it accepts what is known and drops the rest. A
+// packet whose headers or ports cannot be read is dropped too, because no rule that reads
+// them matches.
 func (b *tableBuilder) known(chain *nftables.Chain) {
 	b.rule(chain, proto(unix.IPPROTO_UDP), port(2), notEqual([]byte{0, 0}), accept())
 	if !b.cfg.AllPorts {
@@ -133,12 +132,11 @@ func toKnown(known *nftables.Chain) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: known.Name}}
 }
 
-// reply matches TCP that answers a connection which began at the other side. A
-// SYN without ACK answers nothing: who opens his connection by one forged SYN
-// "from the destination" makes his own SYN a reply in the eyes of connection
-// tracking (a simultaneous open, RFC 9293, section 3.5), and no listener takes
-// a connection without it. A packet without connection tracking has no direction
-// and is no reply. See also origin.
+// reply matches TCP that answers a connection which began at the other side. A SYN
+// without ACK is no answer: a client could forge one SYN "from the destination", and
+// connection tracking would then take the client's own SYN for a reply (a simultaneous
+// open, RFC 9293, section 3.5). No listener accepts a connection without a SYN. A packet
+// without connection tracking has no direction and is no reply. See also origin.
 func reply() []expr.Any {
 	return concat(ct(expr.CtKeyDIRECTION), equal([]byte{1}), noSYN())
 }
@@ -151,32 +149,32 @@ const (
 	tcpACK = 0x10
 )
 
-// flags loads those of a packet's TCP flags that are in mask.
+// flags loads the TCP flags of a packet that are in mask.
 func flags(mask byte) []expr.Any {
 	return concat(transport(13, 1), bits([]byte{mask}))
 }
 
-// noSYN matches TCP that does not begin a connection: SYN without ACK does.
+// noSYN matches TCP that does not begin a connection: all but SYN without ACK.
 func noSYN() []expr.Any { return concat(flags(tcpSYN|tcpACK), notEqual([]byte{tcpSYN})) }
 
-// syn matches TCP that begins a connection, and nothing that Linux would not take for
-// that.
+// syn matches TCP that begins a connection, and nothing that Linux would not accept as
+// such.
 func syn() []expr.Any {
 	return concat(flags(tcpFIN|tcpSYN|tcpRST|tcpACK), equal([]byte{tcpSYN}))
 }
 
-// older matches TCP in the middle of a connection: ACK, neither SYN nor RST.
+// older matches TCP in the middle of a connection: ACK set, neither SYN nor RST.
 func older() []expr.Any {
 	return concat(flags(tcpSYN|tcpRST|tcpACK), equal([]byte{tcpACK}))
 }
 
-// origin drops in prerouting what begins a connection from a captured port and
-// came in by an interface to which the way back to its sender does not lead: the
-// replies to it would be packets to a captured port, see reply. It is a strict
-// rp_filter (RFC 3704, section 2.2) for these alone, whatever the host's is, and
-// of both families. What connection tracking has never seen before is new to it,
-// whatever its flags are. With AllPorts nothing but an exempt interface begins a
-// connection that is forwarded.
+// origin drops in prerouting a packet that begins a connection from a captured port and
+// came in by an interface to which the way back to its sender does not lead. Otherwise
+// the replies to it would be packets to a captured port that pass, see reply. It is a
+// strict rp_filter (RFC 3704, section 2.2) for these packets alone, in both families,
+// whatever the host's rp_filter is. A packet of a connection that connection tracking has
+// not seen is new, whatever its flags. With AllPorts only an exempt interface begins
+// connections that are forwarded.
 func (b *tableBuilder) origin(chain *nftables.Chain) {
 	if b.cfg.AllPorts {
 		return
@@ -187,25 +185,25 @@ func (b *tableBuilder) origin(chain *nftables.Chain) {
 	}, equal(native32(0)))
 }
 
-// ownSource drops in the chain mark what a client sends in the name of this host. What
-// stack answered would be delivered to this host, whose kernel sends the destination a
-// RST then, though nobody was let through to it; and of a connection that this host has
-// with that destination it could be a part. Linux drops such packets of IPv4 (RFC 1812,
-// section 5.3.8) unless accept_local is set, and those of IPv6 never.
+// ownSource drops in the chain mark packets that a client sends from an address of this
+// host. The answers of stack would be delivered to this host, whose kernel would then
+// send a RST to the destination though the client was not let through to it. The packet
+// could also be taken for part of a connection that this host has with that destination.
+// Linux drops such IPv4 packets (RFC 1812, section 5.3.8) unless accept_local is set, but
+// never such IPv6 packets.
 func (b *tableBuilder) ownSource(mark *nftables.Chain) {
 	for _, kind := range []uint32{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST} {
 		b.drops(mark, DropReversePath, b.tcp(), []expr.Any{&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagSADDR: true}}, equal(native32(kind)))
 	}
 }
 
-// ipv4Fragment and ipv6Fragment match what is still a fragment although
-// connection tracking should have put everything together: somebody's rule took
-// it out of that before, or it is an IPv6 first fragment without all headers,
-// which is forbidden (RFC 8200, section 4.5) and which Linux lets through
-// (nf_ct_frag6_gather). For IPv6 a Fragment header that is left is enough, also
-// one that takes nothing apart (an atomic fragment, RFC 6946): connection
-// tracking looks at the outermost only, and below it a fragment may be whose
-// beginning holds no TCP header.
+// ipv4Fragment and ipv6Fragment match what is still a fragment although connection
+// tracking should have put everything together. Either another program's rule exempted it
+// from tracking, or it is an IPv6 first fragment without all headers, which is forbidden
+// (RFC 8200, section 4.5) but let through by Linux (nf_ct_frag6_gather). In IPv6 any
+// Fragment header that is left matches, even one that does not fragment (an atomic
+// fragment, RFC 6946). Connection tracking handles only the outermost Fragment header,
+// and a fragment without a TCP header may be below it.
 func ipv4Fragment() []expr.Any {
 	return concat(
 		family(unix.NFPROTO_IPV4),

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hint adds to an error of opening the device what to type next.
+// hint adds the command that helps to an error of opening the device.
 func hint(name string, err error) error {
 	next := ""
 	switch {
@@ -33,8 +33,8 @@ func hint(name string, err error) error {
 	return fmt.Errorf("open TUN device %s: %w: %s", name, err, next)
 }
 
-// holder names the processes that have the device open, as " (held by ...)",
-// empty if none can be seen. The TUN driver says so in fdinfo.
+// holder names the processes that have the device open, as " (held by ...)"; empty if it
+// finds none. The TUN driver writes the device's name to fdinfo.
 func holder(name string) string {
 	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*")
 	var who []string
@@ -67,8 +67,8 @@ func hasLine(text, line string) bool {
 	return false
 }
 
-// checkName says whether the kernel would take name for an interface
-// (dev_valid_name) literally: "%d" is a pattern to it.
+// checkName says whether the kernel would accept name for an interface (dev_valid_name)
+// literally: in "%d" the kernel would insert a number.
 func checkName(name string) error {
 	if name == "" || len(name) >= unix.IFNAMSIZ || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r%\x00") {
 		return fmt.Errorf("%q is not the name of an interface: 1 to 15 bytes without blanks, '/', ':' and '%%'", name)

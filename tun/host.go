@@ -7,20 +7,21 @@ import (
 	"go.uber.org/zap"
 )
 
-// What was looked at before the start may change while the gateway runs: somebody
-// switches forwarding off, sets a strict filter, installs a firewall. Then nothing is
-// captured any more, and nothing of ours would say so. So Watch looks at it again.
+// The settings that were checked before the start may change while the gateway runs:
+// somebody switches forwarding off, sets a strict filter, installs a firewall. Then
+// nothing is captured any more, and none of our own parts would report it. So Watch
+// checks them again.
 
-// Troubles are what keeps captured packets from the TUN at the moment, as Watch saw it
-// last: a second ago, for chains of others five seconds.
+// Troubles are what keeps captured packets from the TUN, as Watch saw it last: at most a
+// second ago, for chains of others usually five seconds (foreignPause).
 func (s *Steering) Troubles() []Trouble {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Concat(s.ingressTroubles(), s.troubles)
 }
 
-// noteHost looks at the host and says (but for interfaces, which noteIngress does) once of each trouble that it is there, and that
-// it has gone.
+// noteHost checks the host. It logs once that a trouble has begun, and once that it is
+// over; noteIngress logs the interfaces.
 func (s *Steering) noteHost(now time.Time) {
 	if !s.inNamespace() {
 		return
@@ -44,8 +45,9 @@ func (s *Steering) noteHost(now time.Time) {
 	s.troubles = found
 }
 
-// noteIPv6 is the trouble with forwarding IPv6. It is fatal where captured interfaces had
-// it before; an address that somebody gives one later, to manage it, stops nothing.
+// noteIPv6 is the trouble with forwarding IPv6. It is fatal only if captured interfaces
+// had IPv6 forwarded before. An address that somebody gives one later, for management,
+// must not stop the gateway.
 func (s *Steering) noteIPv6() []Trouble {
 	all := forwarding6Troubles(s.at.own)
 	if len(all) == 0 && isSet("ipv6/conf/all/forwarding") && len(ServesIPv6(s.at.own...)) > 0 {
@@ -57,11 +59,11 @@ func (s *Steering) noteIPv6() []Trouble {
 	return all
 }
 
-// same says whether both are one trouble, fatal by now or not.
+// same says whether both are the same trouble, fatal or not.
 func (t Trouble) same(o Trouble) bool { return t.Text == o.Text && t.Fix == o.Fix }
 
-// ingressTroubles are the captured interfaces that are missing or down. Nobody is kept
-// from taking one away: it is no reason not to be ready, unless it is all of them.
+// ingressTroubles are the captured interfaces that are missing or down. An operator may
+// remove an interface, so the gateway stays ready unless all of them are missing or down.
 func (s *Steering) ingressTroubles() []Trouble {
 	var all []Trouble
 	for _, name := range s.cfg.Interfaces {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noteIngress says once that a captured interface has gone, or is down, and
-// once that it is there again. Nothing is repaired: somebody meant it. The guard
-// holds either way.
+// noteIngress logs once that a captured interface is missing or down, and once that it is
+// up again. It repairs nothing, because somebody did it on purpose. The guard holds
+// either way.
 func (s *Steering) noteIngress() {
 	for _, name := range s.cfg.Interfaces {
 		state := "up"
@@ -20,7 +20,7 @@ func (s *Steering) noteIngress() {
 		case errors.As(err, &notFound):
 			state = "missing"
 		case err != nil:
-			continue // the next look will tell
+			continue // the next check will see it
 		case link.Attrs().RawFlags&unix.IFF_UP == 0:
 			state = "down"
 		}

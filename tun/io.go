@@ -13,15 +13,14 @@ func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 	return d.ReadQueue(0, bufs, sizes)
 }
 
-// ReadQueue blocks until at least one packet is there, scatters each over its
-// iovec (bufs[i], whose first slice is the 10-byte virtio-net header and is
-// all zero without offload) and notes its length, header included, in
-// sizes[i]. It takes what is there without waiting for a full batch, and
-// returns how many packets it read. The kernel does not say whether it cut a
-// packet to the space there was: one that fills its iovec to the last byte is
-// thrown away and counted as truncated, so give a byte more than the largest
-// packet has. The error is os.ErrClosed after Close and
-// ErrGone when the device was deleted; nothing can be read after either.
+// ReadQueue blocks until at least one packet is there. It scatters each packet over its
+// iovec (bufs[i], whose first slice is the 10-byte virtio-net header, all zero without
+// offload) and stores its length, header included, in sizes[i]. It takes what is there
+// without waiting for a full batch, and returns how many packets it read. The kernel does
+// not say whether it cut a packet to the space there was. So a packet that fills its
+// iovec to the last byte is dropped and counted as truncated: give a byte more than the
+// largest packet has. The error is os.ErrClosed after Close and ErrGone when the device
+// was deleted; nothing can be read after either.
 func (d *Device) ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error) {
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
 		return 0, fmt.Errorf("read from %s: %d buffers and %d sizes", d.name, len(bufs), len(sizes))
@@ -34,12 +33,12 @@ func (d *Device) ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error) {
 	r.bufs, r.sizes, r.failed = nil, nil, nil
 	d.stats.read.Add(uint64(got))
 	if got > 0 {
-		return got, nil // what failed then fails again at the next call
+		return got, nil // an error after these packets comes again at the next call
 	}
 	return 0, d.ioError("read from", failed, err)
 }
 
-// readState is what one ReadQueue works on: in the queue, so that a call
+// readState is the state of one ReadQueue. It is kept in the queue so that a call
 // allocates nothing.
 type readState struct {
 	d       *Device
@@ -48,12 +47,12 @@ type readState struct {
 	n       int
 	waited  bool // nothing was there at first
 	failed  error
-	attempt func(fd uintptr) bool // is try
+	attempt func(fd uintptr) bool // is always r.try
 }
 
-// try reads what is there; false: nothing is, wait for it. Of a device that was
-// waited for it takes one packet: most often there is no other yet, and to look
-// would cost a system call; if there is, the next call finds it.
+// try reads what is there; it returns false to wait if nothing is. After a wait it takes
+// only one packet: most often there is no other yet, and checking would cost a system
+// call. The next call finds any other.
 func (r *readState) try(fd uintptr) bool {
 	most := len(r.bufs)
 	if r.waited {
@@ -68,7 +67,7 @@ func (r *readState) try(fd uintptr) bool {
 		case err != nil:
 			r.failed = err
 			return true
-		case size < 0: // thrown away
+		case size < 0: // dropped as truncated
 		default:
 			r.sizes[r.n] = size
 			r.n++
@@ -77,7 +76,8 @@ func (r *readState) try(fd uintptr) bool {
 	return true
 }
 
-// readOne reads one packet; -1 without an error means it did not fit.
+// readOne reads one packet; -1 without an error means that the packet was dropped as
+// truncated.
 func (d *Device) readOne(fd int, iov [][]byte) (int, error) {
 	space := 0
 	for _, b := range iov {
@@ -111,24 +111,24 @@ func (d *Device) readOne(fd int, iov [][]byte) (int, error) {
 // WriteBatch is WriteQueue of the first queue.
 func (d *Device) WriteBatch(pkts [][][]byte) (int, error) { return d.WriteQueue(0, pkts) }
 
-// WriteQueue writes the packets (pkts[i] is one iovec of at most 32 slices, the
-// first the
-// virtio-net header) and returns how many the kernel took. A packet it refuses
-// is counted in Stats and does not stop the others, nor does a device that is
-// down. The error is os.ErrClosed after Close, ErrGone when the device was
-// deleted, and ErrHeader. Any number of goroutines may write at once.
+// WriteQueue writes the packets and returns how many the kernel took. pkts[i] is one
+// iovec of at most 32 slices, the first of which is the virtio-net header. A packet that
+// the kernel refuses is counted in Stats and does not stop the others; nor does a device
+// that is down. The error is os.ErrClosed after Close, ErrGone when the device was
+// deleted, or ErrHeader. Any number of goroutines may write at once.
 //
-// From then on the kernel puts what comes of a packet's flow into the queue n
-// (tun_flow_update), until nothing was written of it for three seconds; what it
-// does not know it spreads over all queues by a hash of its own.
+// Afterwards the kernel delivers packets of the same flow to the queue n
+// (tun_flow_update), until nothing was written of the flow for three seconds. Flows that
+// it does not know it spreads over all queues by a hash of its own.
 func (d *Device) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	w, ok := d.writes.Get().(*writeState)
 	if !ok {
 		w = newWriteState(d)
 	}
 	w.pkts = pkts
-	// Several goroutines may write at once: the kernel takes packets from all
-	// of them. Only where it takes none is the descriptor waited for, in turn.
+	// Several goroutines may write at once: the kernel takes packets from all of them.
+	// Only when the kernel takes none do they wait for the descriptor, one after the
+	// other.
 	raw := d.queues[n].raw
 	err := raw.Control(w.attempt)
 	if err == nil && w.full {
@@ -144,16 +144,16 @@ func (d *Device) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	return taken, header
 }
 
-// writeState is what one WriteQueue works on; it is kept for the next, so that a
-// call allocates nothing.
+// writeState is the state of one WriteQueue. It is kept for later calls so that a call
+// allocates nothing.
 type writeState struct {
 	d              *Device
 	pkts           [][][]byte
 	next, taken    int
 	full           bool // the kernel takes nothing now
 	failed, header error
-	attempt        func(fd uintptr)      // is try
-	again          func(fd uintptr) bool // is try too, false while full
+	attempt        func(fd uintptr)      // is always w.try
+	again          func(fd uintptr) bool // calls w.try; false while full
 }
 
 func newWriteState(d *Device) *writeState {
@@ -204,13 +204,13 @@ func zero(b []byte) bool {
 	return true
 }
 
-// ioError tells a closed and a deleted device from anything else. failed is
-// what the system call said, err what the poller said.
+// ioError tells a closed and a deleted device from other errors. failed is the error of
+// the system call, err that of the poller.
 func (d *Device) ioError(what string, failed, err error) error {
 	if d.closed.Load() {
 		return os.ErrClosed
 	}
-	// EFAULT: the receive side was shut down under a reader (tun_ring_recv).
+	// EFAULT: the receive side was shut down while a reader waited (tun_ring_recv).
 	if gone(failed) || errors.Is(failed, unix.EFAULT) {
 		return fmt.Errorf("%s %s: %w", what, d.name, ErrGone)
 	}

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host whose clients have IPv4 alone need not be a router for IPv6, and may have no
-// IPv6 at all. What decides is an address: whoever is a router for IPv6, or serves it
-// there, has given its interface one that is no link-local address and does not
-// expire. One that a router's advertisements or DHCPv6 has given makes it a host
-// (RFC 4862), which somebody else routes for.
+// A host whose clients have only IPv4 need not be a router for IPv6, and may have no IPv6
+// at all. The addresses decide: a host that is a router for IPv6, or serves it on an
+// interface, has given the interface an address that is not link-local and does not
+// expire. An address from router advertisements or DHCPv6 makes it a host (RFC 4862), for
+// which another router forwards.
 
 // ServesIPv6 returns those of the interfaces that have such an address, in the network
 // namespace of the calling thread.

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// configure sets MTU, sysctls and addresses and the link up; of an attached
+// configure sets the MTU, sysctls and addresses and sets the link up. For an attached
 // device it only reads the MTU.
 func (d *Device) configure(cfg *Config) error {
 	link, err := netlink.LinkByName(d.name)
@@ -39,10 +39,10 @@ func (d *Device) configure(cfg *Config) error {
 	return nil
 }
 
-// dummyAddress is the IPv4 dummy address (RFC 7600, section 4.8), for a device
-// that is given none: Linux throws away what comes in by a device without an
-// IPv4 address wherever rp_filter is on, be it loose
-// (__fib_validate_source). Its scope keeps it from being chosen as a source.
+// dummyAddress is the IPv4 dummy address (RFC 7600, section 4.8), for a device that is
+// given no address. Where rp_filter is on, even loose, Linux drops what comes in by a
+// device without an IPv4 address (__fib_validate_source). The address has link scope so
+// that it is not chosen as a source.
 var dummyAddress = netip.MustParsePrefix("192.0.0.8/32")
 
 func addresses(cfg *Config) []*netlink.Addr {
@@ -66,14 +66,14 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// quiet makes the kernel neither talk nor listen on the device for its own
-// sake. Best effort: where IPv6 is switched off half of it does not exist.
+// quiet makes the kernel neither send nor accept packets of its own on the device. Best
+// effort: where IPv6 is switched off, half of the keys do not exist.
 //
-// rp_filter is set to 2, loose: the answers that sslgate writes come from the
-// destinations' addresses, whose route is elsewhere. The kernel takes the
-// greater of this and conf/all, and loose is the greatest. Where the destination
-// is this host the answers come from its own addresses (accept_local), and on a
-// host that forwards from captured interfaces alone they are forwarded all the same.
+// rp_filter is 2, loose, because the answers that sslgate writes come from the
+// destinations' addresses, whose route leads elsewhere. The kernel takes the greater of
+// this and conf/all, and loose is the greatest. accept_local is 1 because answers come
+// from this host's own addresses if the destination is this host. forwarding is 1 so that
+// answers are forwarded on a host that forwards from captured interfaces alone.
 func quiet(name string) {
 	for _, s := range [][2]string{
 		{"ipv4/conf/%/rp_filter", "2"},

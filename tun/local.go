@@ -8,33 +8,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is delivered to this host itself on a captured interface and port. In the
-// order the packets meet it:
+// Packets to this host itself on a captured interface and port. In the order in which
+// they meet it:
 //
-//  1. nft chain steer marks it like everything else, unless it belongs to a
-//     connection that this host has opened.
-//  2. ip rules (localrules.go): with Local the local table is asked behind ours,
-//     so what is marked goes into the TUN. sslgate dials the service by lo.
-//  3. nft chain local (input) drops whatever comes to a socket all the same: while
-//     no gateway runs, without Local, and packets of connections that are older
-//     than the gateway, which the kernel hands to their socket before any rule of
-//     routing is asked (net.ipv4.tcp_early_demux). Those are answered with a RST.
+//  1. nft chain steer marks them like all others, unless they belong to a connection that
+//     this host has opened.
+//  2. ip rules (localrules.go): with Local our rules come before the local table, so
+//     marked packets go into the TUN. sslgate dials the service by lo.
+//  3. nft chain local (input) drops what comes to a socket all the same: while no gateway
+//     runs, without Local, and packets of connections that are older than the gateway.
+//     The kernel hands these to their socket before it asks any routing rule
+//     (net.ipv4.tcp_early_demux); they are answered with a RST.
 //
-// A connection that this host has opened has a label of connection tracking. It is
-// given by the SYN that the host sends, and to nothing else: direction alone could
-// be had by a forged packet, or by a server's packet of a connection that was
-// there before connection tracking was.
+// A connection that this host has opened has a label of connection tracking. Only the SYN
+// that the host sends sets it. The direction alone would not do: a forged packet could
+// have it, or a server's packet of a connection that is older than connection tracking.
 
-// outgoingLabel is the label of connections that this host has opened: bit 100.
-// A connection has 128 bits of labels (NF_CT_LABELS_MAX_SIZE), which are set and
-// read one by one, so nobody else's are touched.
+// outgoingLabel is the label of connections that this host has opened: bit 100. A
+// connection has 128 label bits (NF_CT_LABELS_MAX_SIZE). We set and read single bits, so
+// labels of others are not touched.
 func outgoingLabel() []byte {
 	label := make([]byte, 16)
 	label[12] = 0x10
 	return label
 }
 
-// outgoing labels what this host opens.
+// outgoing builds the chain that labels connections which this host opens.
 func (b *tableBuilder) outgoing() {
 	chain := b.base("outgoing", nftables.ChainHookOutput, steerPriority)
 	b.rule(chain, proto(unix.IPPROTO_TCP), syn(),
@@ -50,7 +49,7 @@ func (b *tableBuilder) answersToUs(chain *nftables.Chain) {
 	b.rule(chain, ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitRELATED)), labelled, accept())
 }
 
-// local is the chain that drops what would be delivered here.
+// local builds the chain that drops what would be delivered to this host.
 func (b *tableBuilder) local() {
 	chain := b.base("local", nftables.ChainHookInput, guardPriority)
 	captured := b.chain("local_captured")
@@ -64,7 +63,7 @@ func (b *tableBuilder) local() {
 	if b.cfg.AllPorts {
 		b.rule(captured, proto(unix.IPPROTO_TCP), port(2), in(b.except), accept())
 	}
-	// A DNAT of this host may have changed the port since it was marked.
+	// The mark too, because a DNAT of this host may have changed the port since.
 	marked := concat(proto(unix.IPPROTO_TCP), b.isMark(b.cfg.Mark))
 	for _, what := range [][]expr.Any{b.tcp(), marked, concat(proto(unix.IPPROTO_TCP), dialled())} {
 		b.refuses(captured, DropOlder, what, older(), []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
@@ -76,8 +75,8 @@ func (b *tableBuilder) local() {
 	}
 }
 
-// seeLocal notes by which other interfaces connections to captured ports of this host
-// come in: by a wrong name in the configuration they would pass in silence.
+// seeLocal notes on which other interfaces connections to captured ports of this host
+// arrive. With a wrong name in the configuration they would pass without any message.
 func (b *tableBuilder) seeLocal(chain *nftables.Chain) {
 	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
 	b.rule(chain, load(expr.MetaKeyIIF), equal(native32(loopbackIndex)), accept())

@@ -10,20 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Preferences of the ip rules for what is delivered to this host. The kernel asks
-// the local table first of all, at 0. To come before it, it must be moved; and so
-// that nothing of others comes before it that did not before, it is moved as
-// little as possible: whoever has rules has them behind these (docs/architecture.md).
+// Preferences of the ip rules for what is delivered to this host. The kernel asks the
+// local table first, at
+//  0. For our rules to come before it, the local table must be moved. It is moved as
+//     little as possible, so that the rules of others stay behind it
+//     (docs/architecture.md).
 const (
 	exceptPreference   = 1 // ExceptPorts: lookup local
 	capturedPreference = 2 // marked as captured: lookup Table
 
-	// LocalPreferences are 1 to this. The last is for everything: lookup local, which was
-	// at 0.
+	// LocalPreferences is the last of our preferences, which begin at 1. It has the rule
+	// for everything, lookup local, which was at 0.
 	LocalPreferences = 3
 )
 
-// localRules of one family, without the local table's own.
+// localRules are the rules of one family, without the local table's own.
 func (s *Steering) localRules(add func(pref int) *netlink.Rule) []*netlink.Rule {
 	if !s.cfg.Local {
 		return nil
@@ -37,8 +38,8 @@ func (s *Steering) localRules(add func(pref int) *netlink.Rule) []*netlink.Rule 
 	marked := add(capturedPreference)
 	marked.Mark, marked.Mask = s.cfg.Mark, &s.cfg.Mask
 	all = append(all, marked)
-	// As a second line by interface and port, but not where answers to this host's
-	// own connections have such ports.
+	// As a second line of defence, rules by interface and port. Not where answers to this
+	// host's own connections may have such ports.
 	ranges := portRanges(&s.cfg)
 	if s.cfg.AllPorts || len(ranges)*len(s.cfg.Interfaces) > maxPortRules || slices.ContainsFunc(ranges, s.ephemeral) {
 		return all
@@ -74,8 +75,8 @@ func plainLocal(r *netlink.Rule) bool {
 		!r.Invert && r.Tos == 0 && r.TunID == 0 && r.Goto <= 0
 }
 
-// localRule is the rule that asks the local table. It has the kernel's tag also
-// where it was moved: systemd-networkd removes rules with others.
+// localRule is the rule that asks the local table. It keeps the kernel's tag even where
+// it was moved, because systemd-networkd removes rules with other tags.
 func localRule(family, pref int) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family, r.Priority, r.Table, r.Protocol = family, pref, unix.RT_TABLE_LOCAL, unix.RTPROT_KERNEL
@@ -83,8 +84,8 @@ func localRule(family, pref int) *netlink.Rule {
 }
 
 // ensureLocal moves the local table behind our rules and says what it did. At every
-// moment there is a rule that asks it. Where somebody has moved it already (Cilium)
-// it stays where it is.
+// moment some rule asks the local table. If somebody has moved it already (Cilium), it
+// stays where it is.
 func (s *Steering) ensureLocal(family int, have []netlink.Rule) ([]string, error) {
 	if !s.cfg.Local {
 		return nil, nil
@@ -107,14 +108,14 @@ func (s *Steering) ensureLocal(family int, have []netlink.Rule) ([]string, error
 		return done, nil
 	}
 	r := localRule(family, 0)
-	r.Protocol = 0 // whoever made it
+	r.Protocol = 0 // matches the rule whoever made it
 	if err := s.rt.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
 		return done, fmt.Errorf("delete %s: %w", describeRule(r), err)
 	}
 	return append(done, "removed "+describeRule(r)), nil
 }
 
-// restoreLocal moves the local table back to the front, where it was moved.
+// restoreLocal moves the local table back to the front if it was moved.
 func (s *Steering) restoreLocal() error {
 	for _, family := range s.families() {
 		have, err := undisturbed(func() ([]netlink.Rule, error) { return s.rt.RuleList(family) })
@@ -141,8 +142,8 @@ func (s *Steering) restoreLocal() error {
 	return nil
 }
 
-// refuseForeign is an error where rules of others would come before the local
-// table once it is moved, and did not before.
+// refuseForeign is an error if moving the local table would put rules of others before it
+// that were not before it until then.
 func (s *Steering) refuseForeign() error {
 	if !s.cfg.Local {
 		return nil

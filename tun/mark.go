@@ -7,16 +7,15 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// The firewall mark of a packet is 32 bits that everybody on a host shares, and
-// most others own some of them only (docs/architecture.md has the table). So a
-// mark of ours is a value within SteerConfig.Mask: it is set without touching the
-// other bits, and compared without looking at them.
+// The firewall mark of a packet has 32 bits. All programs on a host share them, and most
+// own only some (docs/architecture.md has the table). So a mark of ours is a value within
+// SteerConfig.Mask: we set and compare only the bits of the mask.
 
 // nextMark is the value after mark within mask, 0 if there is none.
 func nextMark(mark, mask uint32) uint32 { return ((mark | ^mask) + 1) & mask }
 
-// SocketMark is the mark (SO_MARK) that a socket must have that connects under
-// a client's address: the value after ReturnMark within Mask.
+// SocketMark is the mark (SO_MARK) of sockets that connect under a client's address: the
+// value after ReturnMark within Mask.
 func (c *SteerConfig) SocketMark() uint32 { return nextMark(c.ReturnMark, c.Mask) }
 
 func (c *SteerConfig) checkMark() error {

@@ -6,25 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the way to a client carries may be less than the MTU of the TUN: WireGuard,
-// PPPoE and GRE take some of it, and so may a router further away. sslgate writes
-// packets into the TUN that this host then forwards to the client, from the address
-// of the destination. So:
+// The path to a client may carry less than the MTU of the TUN: WireGuard, PPPoE and GRE
+// take some of it, and so may a router further away. sslgate writes packets into the TUN
+// with the destination's address as source, and this host forwards them to the client.
+// So:
 //
-//  1. nft chain mss (forward): the MSS in the client's SYN, which bounds what is
-//     sent to the client, is lowered to what the route back to the client carries,
-//     and that in the SYN-ACK to what the route to the client carries. It is never
-//     raised.
-//  2. nft chain too_big (output, of type route): where an MTU becomes smaller later,
-//     this host tells the sender of the packet, which is the destination in its
-//     eyes. What it says is led into the TUN.
-//  3. nft chain steer: so are the ICMP errors of routers on the way to the client,
-//     whatever interface they come in by: the way back to a client need not be the
-//     way by which its packets come.
+//  1. nft chain mss (forward) lowers the MSS in the client's SYN, which bounds what is
+//     sent to the client, to what the route back to the client carries. It lowers the MSS
+//     in the SYN-ACK to what the route to the client carries. It never raises an MSS.
+//  2. nft chain too_big (output, of type route): if an MTU becomes smaller later, this
+//     host sends an ICMP error to the destination, which it takes for the sender. The
+//     chain leads that error into the TUN.
+//  3. nft chain steer leads the ICMP errors of routers on the path to the client into the
+//     TUN too. They may come in by any interface, because the path back to a client need
+//     not be the one its packets take.
 //
-// What belongs to captured connections is known by a label of connection tracking,
-// for the server's answers to somebody whose packets are not captured may be too
-// big, too. stack holds the errors against what it has sent (gate.go).
+// A label of connection tracking tells captured connections. It is needed because the
+// server's answers to clients that are not captured may be too big, too. stack checks the
+// errors against what it has sent (gate.go).
 
 // takenLabel is the label of connections that were led into the TUN: bit 102, see
 // outgoingLabel.
@@ -34,12 +33,11 @@ func takenLabel() []byte {
 	return label
 }
 
-// mssPriority is that of chains that change packets which are forwarded
-// (NF_IP_PRI_MANGLE).
+// mssPriority is the priority of chains that change forwarded packets (NF_IP_PRI_MANGLE).
 const mssPriority = -150
 
-// The messages: RFC 792, "fragmentation needed" is code 4 of type 3; RFC 4443,
-// section 3.2.
+// The ICMP messages: "fragmentation needed" is code 4 of type 3 (RFC 792); "packet too
+// big" is type 2 (RFC 4443, section 3.2).
 const (
 	icmpUnreachable  = 3
 	icmpFragNeeded   = 4
@@ -48,7 +46,7 @@ const (
 	tcpOptionMSSSize = 2
 )
 
-// labelTaken labels in the chain mark what is led into the TUN.
+// labelTaken labels in the chain mark the connections that are led into the TUN.
 func (b *tableBuilder) labelTaken(mark *nftables.Chain) {
 	b.rule(mark, b.tcp(), ct(expr.CtKeyDIRECTION), equal([]byte{0}), setLabel(takenLabel()))
 }
@@ -62,17 +60,17 @@ func (b *tableBuilder) errorsAboutTaken(steer *nftables.Chain) {
 
 func taken() []expr.Any { return concat(ct(expr.CtKeyLABELS), masked(takenLabel())) }
 
-// tooBig is the chain that leads into the TUN what this host itself says about
-// packets from it.
+// tooBig builds the chain that leads into the TUN the ICMP errors of this host itself
+// about packets from the TUN.
 func (b *tableBuilder) tooBig() {
 	chain := b.baseOf(nftables.ChainTypeRoute, "too_big", nftables.ChainHookOutput, steerPriority)
 	if b.cfg.ClientSource {
-		// Restored marks are those of the answers, which lead back to this host.
+		// A restored mark would be that of answers, which leads back to this host.
 		b.rule(chain, ct(expr.CtKeyZONE), equal(zone()), b.setMark(b.cfg.SocketMark()))
 	}
 	for _, m := range []struct {
 		family byte
-		kind   []byte // type, and code where it counts
+		kind   []byte // type, and code if it matters
 	}{
 		{unix.NFPROTO_IPV4, []byte{icmpUnreachable, icmpFragNeeded}},
 		{unix.NFPROTO_IPV6, []byte{icmpv6PacketBig}},
@@ -81,10 +79,10 @@ func (b *tableBuilder) tooBig() {
 	}
 }
 
-// mss is the chain that lowers the MSS. `rt mtu` of nft is the smaller one of what
-// the route of the packet carries and what the route back to its source does
-// (get_tcpmss in the kernel's nft_rt.c), less the headers; and the kernel writes
-// only what is smaller than what was there (nft_exthdr_tcp_set_eval).
+// mss builds the chain that lowers the MSS. `rt mtu` of nft is the smaller of what the
+// route of the packet and the route back to its source carry (get_tcpmss in the kernel's
+// nft_rt.c), less the headers. The kernel writes the value only if it is smaller than the
+// packet's (nft_exthdr_tcp_set_eval).
 func (b *tableBuilder) mss() {
 	chain := b.base("mss", nftables.ChainHookForward, mssPriority)
 	syn := concat(proto(unix.IPPROTO_TCP), transport(13, 1), masked([]byte{0x02})) // RFC 9293, section 3.1

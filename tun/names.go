@@ -10,21 +10,21 @@ import (
 	"go.uber.org/zap"
 )
 
-// Which interfaces a configuration means. An interface has its own name, which
-// nftables, ip rules and /proc/sys compare, and may have alternative names
-// (ip-link(8), altname), which they do not know. And its packets may come in by
-// another one: a port's by its bridge, a tagged frame by its VLAN. So names are
+// This file finds the interfaces that a configuration means. An interface has its own
+// name, which nftables, ip rules and /proc/sys use, and may have alternative names
+// (ip-link(8), altname), which they do not know. And its packets may come in by another
+// interface: a bridge port's by the bridge, a tagged frame by the VLAN. So names are
 // looked up in the list of interfaces, at the start and after every change.
 
-// interfaces is what the names of a SteerConfig mean at the moment.
+// interfaces are what the names of a SteerConfig mean now.
 type interfaces struct {
-	names   []string // captured: as configured, and own names; sorted
+	names   []string // captured: names as configured, and own names; sorted
 	indexes []int    // captured; sorted
-	named   []int    // those of the indexes that are configured, or were under an earlier name; sorted
-	own     []string // own name for each of SteerConfig.Interfaces, or the name as it is where there is none
-	exempt  []string // as configured, and own names of what is not captured; sorted
-	missing bool     // one of SteerConfig.Interfaces is not there
-	notes   []string // what is captured for another reason than its name, in words
+	named   []int    // the indexes that are configured, or were configured under an earlier name; sorted
+	own     []string // own name for each of SteerConfig.Interfaces; the configured name if there is no such interface
+	exempt  []string // names as configured, and own names of those not captured; sorted
+	missing bool     // one of SteerConfig.Interfaces does not exist
+	notes   []string // sentences about interfaces that are captured although not named
 }
 
 func (a *interfaces) equal(b *interfaces) bool {
@@ -32,8 +32,7 @@ func (a *interfaces) equal(b *interfaces) bool {
 		slices.Equal(a.exempt, b.exempt) && a.missing == b.missing
 }
 
-// lookUp finds the interface of this name, its own or an alternative one; nil if
-// there is none.
+// lookUp finds the interface with this own or alternative name; nil if there is none.
 func lookUp(links []netlink.Link, name string) *netlink.LinkAttrs {
 	for _, l := range links {
 		if l.Attrs().Name == name {
@@ -48,8 +47,8 @@ func lookUp(links []netlink.Link, name string) *netlink.LinkAttrs {
 	return nil
 }
 
-// resolve says what the names mean. before are the indexes of interfaces that were
-// meant before: renamed ones stay captured.
+// resolve finds what the names mean now. before are the indexes of interfaces that were
+// named before: renamed ones stay captured.
 func resolve(links []netlink.Link, cfg *SteerConfig, before []int) interfaces {
 	var r interfaces
 	taken := map[int]bool{} // captured indexes
@@ -78,7 +77,7 @@ func resolve(links []netlink.Link, cfg *SteerConfig, before []int) interfaces {
 	}
 	for _, name := range cfg.Exempt {
 		r.exempt = append(r.exempt, name)
-		// By name only: an index would stay exempt under another name.
+		// By name only: an index would stay exempt after the interface is renamed.
 		if at := lookUp(links, name); at != nil && !taken[at.Index] {
 			r.exempt = append(r.exempt, at.Name)
 		}
@@ -96,8 +95,8 @@ func resolve(links []netlink.Link, cfg *SteerConfig, before []int) interfaces {
 	return r
 }
 
-// spread adds to taken the interfaces by which packets of captured ones come in,
-// unless they are exempt.
+// spread adds to taken the interfaces on which packets of captured ones arrive, unless
+// they are exempt.
 func (a *interfaces) spread(links []netlink.Link, cfg *SteerConfig, taken map[int]bool) {
 	for more := true; more; {
 		more = false
@@ -118,35 +117,35 @@ func (a *interfaces) spread(links []netlink.Link, cfg *SteerConfig, taken map[in
 	}
 }
 
-// comesInBy says whether packets that reach the interface c may come in by l in
-// the eyes of netfilter and routing: its bridge, bond, team or VRF, or what is
-// stacked on it.
+// comesInBy says whether netfilter and routing may see packets that reach the interface c
+// as coming in by l: its bridge, bond, team or VRF, or an interface stacked on it.
 func comesInBy(c *netlink.LinkAttrs, l netlink.Link) bool {
 	at := l.Attrs()
 	if c.MasterIndex != 0 && c.MasterIndex == at.Index {
 		return true
 	}
-	// The parent of a veth is its other end, and that of one whose parent is in
-	// another namespace has a number of there.
+	// Only stacked kinds count: the parent of a veth is its other end. If the parent is
+	// in another namespace, its index is a number of that namespace.
 	return at.ParentIndex != 0 && at.ParentIndex == c.Index && at.NetNsID < 0 && slices.Contains(stacked(), l.Type())
 }
 
-// stacked are the kinds of interfaces that take packets off another one.
+// stacked are the kinds of interfaces that take packets from another interface.
 func stacked() []string {
 	return []string{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "hsr", "ipoib", "rmnet", "dsa"}
 }
 
-// Trouble is something about interfaces or the host that keeps what a configuration
-// means from being what happens.
+// Trouble is something about interfaces or the host that keeps a configuration from doing
+// what it says.
 type Trouble struct {
 	Interface string
 	Text      string
 	Fix       string // a shell command, or ""
-	// Fatal: the gateway does not start with it, and is not ready while it runs with it.
+	// Fatal: the gateway does not start with the trouble, and is not ready while it
+	// lasts.
 	Fatal bool
 }
 
-// CheckInterfaces looks at the captured and exempt interfaces as they are, in the
+// CheckInterfaces checks the captured and exempt interfaces as they are now, in the
 // network namespace of the caller.
 func CheckInterfaces(captured, exempt []string, tun string) ([]Trouble, error) {
 	links, err := netlink.LinkList()
@@ -190,8 +189,8 @@ func troubles(links []netlink.Link, cfg *SteerConfig) []Trouble {
 	return all
 }
 
-// ofMaster is what is wrong with a captured interface that belongs to another,
-// or is a VRF.
+// ofMaster are the troubles of a captured interface that belongs to another one, or is a
+// VRF.
 func ofMaster(links []netlink.Link, name string, at *netlink.LinkAttrs) []Trouble {
 	for _, l := range links {
 		m := l.Attrs()
@@ -207,8 +206,8 @@ func ofMaster(links []netlink.Link, name string, at *netlink.LinkAttrs) []Troubl
 	return nil
 }
 
-// OwnNames replaces alternative names by the interfaces' own, in the network
-// namespace of the caller; what is not there keeps the name given.
+// OwnNames replaces alternative names by the interfaces' own names, in the network
+// namespace of the caller. A name without an interface stays as it is.
 func OwnNames(names ...string) []string {
 	own := slices.Clone(names)
 	links, err := netlink.LinkList()
@@ -223,7 +222,7 @@ func OwnNames(names ...string) []string {
 	return own
 }
 
-// lookAtInterfaces resolves the names as things are now.
+// lookAtInterfaces resolves the names for the interfaces as they are now.
 func (s *Steering) lookAtInterfaces() (interfaces, error) {
 	links, err := undisturbed(s.rt.LinkList)
 	if err != nil {
@@ -232,7 +231,7 @@ func (s *Steering) lookAtInterfaces() (interfaces, error) {
 	return resolve(links, &s.cfg, s.at.named), nil
 }
 
-// noteInterfaces says once what is captured for another reason than its name.
+// noteInterfaces logs once which interfaces are captured although not named.
 func (s *Steering) noteInterfaces() {
 	for _, note := range s.at.notes {
 		if !slices.Contains(s.noted, note) {
@@ -243,7 +242,7 @@ func (s *Steering) noteInterfaces() {
 	s.noted = slices.DeleteFunc(s.noted, func(n string) bool { return !slices.Contains(s.at.notes, n) })
 }
 
-// refuseInterfaces is the error of the first start with fatal Troubles.
+// refuseInterfaces is the error of a first start with fatal Troubles.
 func (s *Steering) refuseInterfaces() error {
 	links, err := undisturbed(s.rt.LinkList)
 	if err != nil {

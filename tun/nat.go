@@ -6,25 +6,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The host's own source NAT. Two kinds of packets must have the client's address:
-// those that enter the TUN, for policy, record and limits are about their source;
-// and those of connections that sslgate makes under a client's address (source.go).
-// A masquerade of the host that names no outgoing interface, or one by a mark that
-// many packets have, would put the gateway's address in the place: a client that a
-// rule denies would be let in by the rule for everybody else.
+// The host's own source NAT. Two kinds of packets must keep the client's address: those
+// that enter the TUN, because policy, record and limits depend on their source; and those
+// of connections that sslgate makes under a client's address (source.go). A masquerade
+// rule of the host that names no outgoing interface, or matches a mark that many packets
+// have, would replace it by the gateway's address. A client that a rule denies would then
+// be let in by the rule for everybody else.
 //
-//  1. nft chain keep (postrouting, before the source NAT of others): the source
-//     address is bound to itself. Connection tracking asks for this once, for the
-//     first packet of a connection, and holds to the answer.
-//  2. nft chain verify (postrouting, last): if somebody's NAT has come before and
-//     changed it all the same, or the connection began before keep was there, the
-//     packet is dropped: the client's address or nothing.
+//  1. nft chain keep (postrouting, before the source NAT of others) binds the source
+//     address to itself. Connection tracking asks once, for the first packet of a
+//     connection, and keeps the answer.
+//  2. nft chain verify (postrouting, last) drops the packet if NAT has changed the source
+//     all the same, because it came first or the connection began before keep existed.
 //
-// A destination NAT is no business of theirs: what policy sees is the destination
-// behind it.
+// Destination NAT is left alone: the policy sees the destination after it.
 
-// KeepPriority is that of the chain keep. It must come after connection tracking (-200), and before everybody's
-// source NAT (100). verifyPriority comes after all of it.
+// KeepPriority is the priority of the chain keep: after connection tracking (-200),
+// before all source NAT (100). verifyPriority comes after all of it.
 const (
 	KeepPriority   = -190
 	verifyPriority = 250
@@ -34,8 +32,8 @@ const (
 // was changed.
 const ipsSrcNAT = 1 << 4
 
-// keepSource builds the chains keep and verify. Without nat, on a kernel that has no
-// NAT for nftables, it is verify alone.
+// keepSource builds the chains keep and verify. Without nat, on a kernel that has no NAT
+// for nftables, it builds only verify.
 func (b *tableBuilder) keepSource(nat bool) {
 	ours := [][]expr.Any{name(expr.MetaKeyOIFNAME, b.cfg.TUN)}
 	if b.cfg.ClientSource {

@@ -25,18 +25,17 @@ func Ours(t *nftables.Table) bool {
 	return t.Name == tableName && t.Family == nftables.TableFamilyINet
 }
 
-// Priorities of our chains. Steering comes after the mangle chains of others
-// (-150), whose marks it overrules, and before destination NAT (-100), which
-// changes ports. The guard comes before the filter chains of others (0), where
-// a flow may be put into a flowtable and never come back.
+// Priorities of our chains. Steering comes after the mangle chains of others (-150), so
+// that our mark replaces theirs, and before destination NAT (-100), which changes ports.
+// The guard comes before the filter chains of others (0), which may put a flow into a
+// flowtable, past the guard.
 const (
 	steerPriority = -140
 	guardPriority = -10
 )
 
-// writeTable puts our table in place of whatever has its name, in one
-// transaction: packets see the old one or the new one. Without steer it is the
-// guard alone.
+// writeTable replaces the table of our name by ours in one transaction: a packet meets
+// either the old table or the new one. Without steer it writes only the guard.
 func (s *Steering) writeTable(steer bool) error {
 	err := s.tryTable(steer)
 	if steer && !s.cfg.ClientSource && !s.noNAT && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) {
@@ -57,7 +56,7 @@ func (s *Steering) tryTable(steer bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.listTable(); err != nil { // for its counters; it is written anew all the same
+	if _, err := s.listTable(); err != nil { // only for its counters; on an error the table is written all the same
 		s.log.Debug("the counters of the guard begin anew", zap.Error(err))
 	}
 	b := s.builder(s.nft)
@@ -89,7 +88,7 @@ func (s *Steering) tryTable(steer bool) error {
 		return fmt.Errorf("read the nft table inet %s back: %w", tableName, err)
 	}
 	if !b.made(s.written) {
-		s.written = "" // somebody was in between: the next check writes it again
+		s.written = "" // somebody changed it meanwhile: the next check writes it again
 	}
 	return nil
 }
@@ -124,10 +123,10 @@ type tableBuilder struct {
 	ports, names, indexes, exempt, protocols, except, gro, redirects, uncaptured, uncapturedLocal *nftables.Set
 
 	turned, quiet []string          // interfaces for groSet and redirectsSet
-	counts        map[string]uint64 // what was dropped before, by reason; taken out as rules carry it on
-	missing       bool              // a captured interface is not there
+	counts        map[string]uint64 // drops so far, by reason; an entry is removed once a rule continues it
+	missing       bool              // a captured interface does not exist
 
-	lines int      // sets, chains and rules: what listTable gives a line each
+	lines int      // sets, chains and rules: listTable gives each a line
 	full  []string // the lines of the sets
 }
 
@@ -135,8 +134,8 @@ func (s *Steering) builder(conn *nftables.Conn) *tableBuilder {
 	return &tableBuilder{cfg: &s.cfg, conn: conn, turned: s.gro, quiet: s.redirects, counts: maps.Clone(s.counts), table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
 }
 
-// made says whether a listing may be that of what was built: it has as many lines,
-// and what is captured is in its sets.
+// made says whether a listing can be that of the table just built: it has as many lines,
+// and its sets have the captured interfaces, ports and so on.
 func (b *tableBuilder) made(listing string) bool {
 	for _, line := range b.full {
 		if !strings.Contains(listing, line) {
@@ -153,13 +152,13 @@ type setDef struct {
 	kind  nftables.SetDatatype
 	order binaryutil.ByteOrder
 	keys  [][]byte
-	// optional: it is left out where it would be empty.
+	// optional: the set is left out if it would be empty.
 	optional bool
-	// seen: rules add to it, and what they have added goes after a time.
+	// seen: rules add elements to the set, which expire.
 	seen bool
 }
 
-// keys are values as nft compares them.
+// keys converts values to the bytes that nft compares.
 func keys[T any](values []T, bytes func(T) []byte) [][]byte {
 	all := make([][]byte, len(values))
 	for i, v := range values {
@@ -193,7 +192,8 @@ func (b *tableBuilder) sets(at *interfaces) error {
 		if def.optional && len(def.keys) == 0 {
 			continue
 		}
-		// The ID is given because the library would count in a global without a lock.
+		// The ID is set because the library would take it from a global counter without a
+		// lock.
 		if err := b.set(uint32(i+1), &def); err != nil {
 			return fmt.Errorf("nft set %s: %w", def.name, err)
 		}
@@ -211,7 +211,7 @@ func (b *tableBuilder) set(id uint32, def *setDef) error {
 	}
 	b.lines++
 	b.full = append(b.full, setLine(def.name, def.keys))
-	// 1000 elements of at most 40 bytes: an attribute holds 65535 bytes.
+	// At most 1000 elements of at most 40 bytes, because an attribute holds 65535 bytes.
 	for keys := range slices.Chunk(def.keys, 1000) {
 		elems := make([]nftables.SetElement, len(keys))
 		for j, k := range keys {
@@ -225,13 +225,13 @@ func (b *tableBuilder) set(id uint32, def *setDef) error {
 	return nil
 }
 
-// steer is the chain that marks. It is there with the guard alone too: what is
-// marked is dropped whatever a DNAT makes of its port.
+// steer builds the chain that marks. It exists with the guard alone too, so that marked
+// packets are dropped even if a DNAT changes their port.
 func (b *tableBuilder) steer(running bool) {
 	chain := b.base("steer", nftables.ChainHookPrerouting, steerPriority)
 	mark := b.chain("mark")
-	// Rules of others that save the mark with the connection and restore it, both whole,
-	// give the answers the mark of what they answer, which leads back into the TUN.
+	// Other programs' rules may save the whole mark with the connection and restore it.
+	// Then answers get the mark of what they answer, which would lead back into the TUN.
 	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), b.setMark(0))
 	if running && b.cfg.ClientSource {
 		b.markAnswers(chain)
@@ -262,7 +262,7 @@ func (b *tableBuilder) baseOf(kind nftables.ChainType, name string, hook *nftabl
 	})
 }
 
-// chain adds one that others jump to.
+// chain adds a chain that others jump to.
 func (b *tableBuilder) chain(name string) *nftables.Chain {
 	b.lines++
 	return b.conn.AddChain(&nftables.Chain{Name: name, Table: b.table})
@@ -273,16 +273,16 @@ func (b *tableBuilder) rule(chain *nftables.Chain, parts ...[]expr.Any) {
 	b.conn.AddRule(&nftables.Rule{Table: b.table, Chain: chain, Exprs: concat(parts...)})
 }
 
-// ifCaptured jumps to the chain to if the packet came in by a captured
-// interface, by its name or by its index.
+// ifCaptured jumps to the chain to if the packet came in by a captured interface,
+// compared by name and by index.
 func (b *tableBuilder) ifCaptured(from, to *nftables.Chain) {
 	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: to.Name}}
 	b.rule(from, load(expr.MetaKeyIIFNAME), in(b.names), jump)
 	b.rule(from, load(expr.MetaKeyIIF), in(b.indexes), jump)
 }
 
-// tcp matches TCP to a captured port. For IPv6 the kernel has walked the
-// extension headers by then (ipv6_find_hdr).
+// tcp matches TCP to a captured port. In IPv6 the kernel has skipped the extension
+// headers (ipv6_find_hdr).
 func (b *tableBuilder) tcp() []expr.Any {
 	if b.cfg.AllPorts {
 		return proto(unix.IPPROTO_TCP)
@@ -290,11 +290,11 @@ func (b *tableBuilder) tcp() []expr.Any {
 	return concat(proto(unix.IPPROTO_TCP), port(2), in(b.ports))
 }
 
-// icmpAboutCaptured matches the ICMP errors that a client's side sends about
-// packets of a captured connection: connection tracking relates them to one,
-// and the packet quoted in them is one of ours, TCP *from* a captured port.
-// What we write has no IP options and no extension headers, so the quoted TCP
-// header is at a fixed place behind the 8 bytes of the ICMP error.
+// icmpAboutCaptured matches ICMP errors from a client's side about packets of a captured
+// connection: connection tracking relates the error to a connection, and the packet
+// quoted in it is one of ours, TCP *from* a captured port. Our packets have no IP options
+// and no extension headers, so the quoted TCP header is at a fixed place behind the 8
+// bytes of the ICMP error.
 func (b *tableBuilder) icmpAboutCaptured(of byte) []expr.Any {
 	icmp := byte(unix.IPPROTO_ICMP)
 	if of == unix.NFPROTO_IPV6 {
@@ -308,8 +308,8 @@ func (b *tableBuilder) icmpAboutCaptured(of byte) []expr.Any {
 	)
 }
 
-// quoted matches an ICMP error whose quoted packet is TCP with a captured port:
-// at offset 0 of its header the source, at 2 the destination.
+// quoted matches an ICMP error whose quoted packet is TCP with a captured port: the
+// source port with offset 0, the destination port with offset 2.
 func (b *tableBuilder) quoted(family byte, offset uint32) []expr.Any {
 	quotedProto, quotedTCP := uint32(8+9), uint32(8+20)
 	if family == unix.NFPROTO_IPV6 {

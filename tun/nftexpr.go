@@ -59,7 +59,8 @@ func notIn(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID, Invert: true}}
 }
 
-// setLabel adds a label to the connection, and leaves its others (nf_connlabels_replace).
+// setLabel adds a label to the connection and keeps its other labels
+// (nf_connlabels_replace).
 func setLabel(label []byte) []expr.Any {
 	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: label},

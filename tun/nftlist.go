@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listTable lists our table as text that changes when anything in it does that
-// matters to a packet: flags of the table (dormant!), chains, rules in their
-// order without counters, elements of sets. Empty if there is no table. On the way
-// it takes down what the rules have counted and which interfaces they have seen.
+// listTable lists our table as text. The text changes whenever something changes that
+// matters to a packet: flags of the table (dormant!), chains, rules in their order
+// without counters, elements of sets. It is empty if there is no table. listTable also
+// stores the rules' counters in s.counts and the interfaces they have seen in s.seen.
 func (s *Steering) listTable() (string, error) {
 	t, err := s.nft.ListTableOfFamily(tableName, nftables.TableFamilyINet)
 	if errors.Is(err, unix.ENOENT) {
@@ -79,7 +79,7 @@ func (s *Steering) listSets(text *strings.Builder, t *nftables.Table) error {
 	return nil
 }
 
-// setLine is a set of these elements as it is listed.
+// setLine is the line of listTable for a set with these elements.
 func setLine(name string, keys [][]byte) string {
 	keys = slices.Clone(keys)
 	slices.SortFunc(keys, bytes.Compare)

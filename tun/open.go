@@ -14,14 +14,14 @@ const tunNode = "/dev/net/tun"
 
 // open gets water's descriptor of the device, in one of these ways:
 //
-//  1. With offload: an own control queue is opened first, with IFF_VNET_HDR.
-//     The kernel takes a device's flags from its first queue, so water's
-//     queue, which comes second, has the virtio-net header too although water
-//     does not know of it. The control queue is then closed.
+//  1. With offload: first it opens a control queue of its own, with IFF_VNET_HDR. The
+//     kernel takes a device's flags from its first queue, so water's queue, the second,
+//     has the virtio-net header too although water does not know of it. Then it closes
+//     the control queue.
 //  2. Plainly, by water alone: no header, packets of at most MTU bytes.
 //
-// Whatever stands against the first leads to the second and is kept as the
-// reason, unless it stands against both. Further queues follow (queues.go).
+// If the first way fails, open takes the second and keeps the error as the reason why
+// there is no offload. Further queues follow (queues.go).
 func (d *Device) open(cfg *Config) error {
 	existing, err := d.find(cfg)
 	if err != nil {
@@ -87,7 +87,7 @@ func (d *Device) openOffloaded(cfg *Config, existing *netlink.Tuntap) (err error
 	defer func() { _ = unix.Close(control) }()
 	flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_MULTI_QUEUE | unix.IFF_VNET_HDR)
 	if existing == nil {
-		flags |= unix.IFF_TUN_EXCL // nobody's device but ours
+		flags |= unix.IFF_TUN_EXCL // fail if somebody else has made the device
 	}
 	ifr, err := unix.NewIfreq(cfg.Name)
 	if err != nil {
@@ -122,7 +122,7 @@ func (d *Device) openOffloaded(cfg *Config, existing *netlink.Tuntap) (err error
 
 func (d *Device) openPlain(cfg *Config, existing *netlink.Tuntap, multi bool) (bool, error) {
 	err := d.openWater(cfg, existing, multi)
-	if errors.Is(err, unix.EINVAL) && (existing != nil || multi) { // somebody made it anew meanwhile, or the kernel has no queues
+	if errors.Is(err, unix.EINVAL) && (existing != nil || multi) { // somebody has replaced the device, or the kernel has no multi-queue
 		multi = !multi
 		err = d.openWater(cfg, existing, multi)
 	}
@@ -131,7 +131,7 @@ func (d *Device) openPlain(cfg *Config, existing *netlink.Tuntap, multi bool) (b
 	}
 	got, err := d.queues[0].flags(d.name)
 	if err == nil && got&unix.IFF_VNET_HDR != 0 {
-		// Another queue is open with the header, and ours cannot be without.
+		// Another queue is open with the header, so ours has it too.
 		err = fmt.Errorf("%s is in use with a virtio-net header%s", cfg.Name, holder(cfg.Name))
 	}
 	if err != nil {
@@ -140,9 +140,8 @@ func (d *Device) openPlain(cfg *Config, existing *netlink.Tuntap, multi bool) (b
 	return multi, err
 }
 
-// openWater opens one more queue. water clears the persist flag unless it is told
-// to set it, which for an attached device is its owner's choice: what it was
-// is put back.
+// openWater opens one more queue. water clears the persist flag unless it is told to set
+// it. The owner of an attached device has chosen that flag, so its old value is restored.
 func (d *Device) openWater(cfg *Config, existing *netlink.Tuntap, multi bool) error {
 	w, err := water.New(water.Config{
 		DeviceType: water.TUN,
@@ -187,7 +186,7 @@ func (q *queue) flags(name string) (uint16, error) {
 	return ifr.Uint16(), err
 }
 
-// setOffload is for all queues: the features are the device's.
+// setOffload works for all queues: the features belong to the device.
 func (d *Device) setOffload(features int) error {
 	return d.queues[0].ioctl(func(fd int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, features) })
 }

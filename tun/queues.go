@@ -8,10 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFurther opens the queues after the first, as many as were asked for. What
-// stands against one of them leaves the device with the first, and is kept as
-// the reason: a queue that is open is one the kernel fills, so none is left open
-// that nobody reads.
+// openFurther opens the queues after the first, as many as were asked for. If one of them
+// fails, all but the first are closed and the reason is kept. The kernel fills every open
+// queue, so no queue may be left open that nobody reads.
 func (d *Device) openFurther(cfg *Config, existing *netlink.Tuntap, multi bool) {
 	switch {
 	case cfg.Queues <= 1:
@@ -32,8 +31,8 @@ func (d *Device) openFurther(cfg *Config, existing *netlink.Tuntap, multi bool) 
 	}
 }
 
-// openAlike opens one more queue and looks whether it is like the first: the
-// virtio-net header is the device's, not the queue's, and water asks for none.
+// openAlike opens one more queue and checks that it is like the first: the virtio-net
+// header belongs to the device, not to the queue, and water does not ask for it.
 func (d *Device) openAlike(cfg *Config, existing *netlink.Tuntap) error {
 	first, err := d.queues[0].flags(d.name)
 	if err != nil {
@@ -54,7 +53,7 @@ func (d *Device) openAlike(cfg *Config, existing *netlink.Tuntap) error {
 	return err
 }
 
-// queueHint adds to an error of opening a further queue what to type next.
+// queueHint adds the command that helps to an error of opening a further queue.
 func queueHint(name string, err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):

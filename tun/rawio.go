@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxIovec bounds the pieces of a packet, which go into one system call; one of
-// more is refused (EMSGSIZE).
+// maxIovec bounds the pieces of a packet, which go into one system call. A packet of more
+// is refused (EMSGSIZE).
 const maxIovec = 32
 
-// transfer is readv or writev on a descriptor that never blocks, without word
-// to Go's scheduler (entersyscall). A write takes the time that the kernel takes
-// to forward the packet, often more than the 20 µs after which the scheduler
-// gives the processor of a goroutine in a system call to another thread: then
-// two threads change places for each packet.
+// transfer is readv or writev on a descriptor that never blocks, without telling Go's
+// scheduler (entersyscall). A write lasts until the kernel has forwarded the packet,
+// often longer than 20 µs. After that time the scheduler gives the processor of a
+// goroutine in a system call to another thread, and two threads would change places for
+// each packet.
 func transfer(trap uintptr, fd int, pieces [][]byte) (int, error) {
 	if len(pieces) > maxIovec {
 		return 0, unix.EMSGSIZE

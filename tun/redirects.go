@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A gateway that sends a client's packet on by the interface it came in by tells the
-// client of the next router (RFC 792, redirect; RFC 4861, section 8.2), also about
-// packets that are not captured; and the client then goes round the gateway with
-// everything. So captured interfaces are sent no redirects, of whatever part of the
-// kernel: an nft chain drops them, with the guard alone too. send_redirects, which
-// IPv4 has, is off besides while the gateway runs.
+// If a gateway forwards a client's packet by the interface on which it arrived, it tells
+// the client of the next router (RFC 792, redirect; RFC 4861, section 8.2), even for
+// packets that are not captured. The client then sends everything past the gateway. So no
+// redirects go to captured interfaces, whichever part of the kernel makes them: an nft
+// chain drops them, with the guard alone too. While the gateway runs, send_redirects,
+// which only IPv4 has, is off as well.
 
-// redirectsSet is the set in our nft table of the interfaces, and "all", whose
-// send_redirects we have switched off: as groSet, for whoever takes it back.
+// redirectsSet is the set in our nft table that names the interfaces, and "all", whose
+// send_redirects we have switched off. Like groSet it tells a later process what to undo.
 const redirectsSet = "send_redirects_off"
 
 // The types of the messages: ICMP (RFC 792) and ICMPv6 (RFC 4861, section 4.5).
@@ -28,7 +28,7 @@ const (
 	icmpv6Redirect = 137
 )
 
-// noRedirects is the chain that drops them.
+// noRedirects builds the chain that drops redirects to captured interfaces.
 func (b *tableBuilder) noRedirects() {
 	chain := b.base("redirects", nftables.ChainHookOutput, guardPriority)
 	toCaptured := b.chain("to_captured")
@@ -39,14 +39,14 @@ func (b *tableBuilder) noRedirects() {
 	b.drops(toCaptured, DropRedirect, load(expr.MetaKeyOIF), in(b.indexes))
 }
 
-// dropRedirects drops in chain the redirects of others.
+// dropRedirects drops in chain the redirects that others send.
 func (b *tableBuilder) dropRedirects(chain *nftables.Chain) {
 	for _, redirect := range redirects() {
 		b.drops(chain, DropRedirect, redirect)
 	}
 }
 
-// redirects match them, of each family.
+// redirects match redirects, of each family.
 func redirects() [][]expr.Any {
 	return [][]expr.Any{
 		concat(family(unix.NFPROTO_IPV4), proto(unix.IPPROTO_ICMP), transport(0, 1), equal([]byte{icmpRedirect})),
@@ -57,7 +57,7 @@ func redirects() [][]expr.Any {
 func redirectsKey(name string) string { return "/proc/sys/net/ipv4/conf/" + name + "/send_redirects" }
 
 // SendsRedirects returns those of the interfaces, and "all", that have send_redirects
-// set: the kernel sends them if either has.
+// set. The kernel sends redirects if the interface or "all" has it set.
 func SendsRedirects(interfaces ...string) []string {
 	var on []string
 	for _, name := range append([]string{"all"}, interfaces...) {
@@ -68,9 +68,9 @@ func SendsRedirects(interfaces ...string) []string {
 	return on
 }
 
-// planRedirects says where send_redirects is to be switched off and notes it for
-// writeTable, which comes before turnRedirects. What is captured no longer gets it
-// back at once.
+// planRedirects returns where send_redirects is to be switched off, and notes it for
+// writeTable, which runs before turnRedirects. Interfaces that are no longer captured get
+// it back at once.
 func (s *Steering) planRedirects(captured []string) []string {
 	if !s.inNamespace() {
 		return nil
@@ -85,8 +85,8 @@ func (s *Steering) planRedirects(captured []string) []string {
 	return on
 }
 
-// turnRedirects switches send_redirects of the interfaces. What cannot be switched
-// is said; the nft chain drops redirects all the same.
+// turnRedirects switches send_redirects of the interfaces. A failure is logged; the nft
+// chain drops redirects all the same.
 func (s *Steering) turnRedirects(interfaces []string, on bool) {
 	value := "0"
 	if on {
@@ -105,7 +105,7 @@ func (s *Steering) turnRedirects(interfaces []string, on bool) {
 	}
 }
 
-// repairRedirects switches off what somebody has switched on.
+// repairRedirects switches send_redirects off again where somebody has switched it on.
 func (s *Steering) repairRedirects() {
 	before := slices.Clone(s.redirects)
 	on := s.planRedirects(s.at.names)
@@ -130,8 +130,8 @@ func (s *Steering) giveBackRedirects() {
 	}
 }
 
-// inNamespace says whether the calling thread is in the network namespace that the
-// sockets were opened in: /proc/sys/net is that of the caller.
+// inNamespace says whether the calling thread is in the network namespace in which the
+// sockets were opened: /proc/sys/net shows the namespace of the caller.
 func (s *Steering) inNamespace() bool {
 	now, err := os.Readlink("/proc/thread-self/ns/net")
 	return err == nil && now == s.namespace

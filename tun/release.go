@@ -9,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ours says whether a rule is ours: by its tag, or by being one that we want.
+// ours says whether a rule is ours: it has our tag, or equals one of the rules that we
+// want.
 func (s *Steering) ours(r *netlink.Rule) bool {
 	return r.Protocol == RuleProtocol || slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
 }
 
-// removeStale removes rules and routes of an earlier run with other numbers.
+// removeStale removes rules and routes of an earlier run that are not wanted now, because
+// marks, tables or preferences were others.
 func (s *Steering) removeStale() error {
 	if !s.cfg.Local {
 		if err := s.restoreLocal(); err != nil {
@@ -28,8 +30,8 @@ func (s *Steering) removeStale() error {
 	})
 }
 
-// removeAll removes everything of ours. The guard goes last: as long as
-// anything is left, captured traffic goes nowhere.
+// removeAll removes everything of ours. The guard goes last: until then captured traffic
+// goes nowhere.
 func (s *Steering) removeAll() error {
 	if err := s.restoreLocal(); err != nil {
 		return err
@@ -96,8 +98,8 @@ func (s *Steering) removeRoutes(family, table int, keep func(*netlink.Route) boo
 	return nil
 }
 
-// removeTUNRoutes removes the routes into the TUN and leaves the unreachable
-// ones, so that clients are told at once even while the device still exists.
+// removeTUNRoutes removes the routes into the TUN and leaves the unreachable ones, so
+// that clients get an error at once even while the device still exists.
 func (s *Steering) removeTUNRoutes() error {
 	for _, family := range s.families() {
 		err := s.removeRoutes(family, s.cfg.Table, func(r *netlink.Route) bool { return r.Type == unix.RTN_UNREACHABLE })

@@ -11,17 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RuleProtocol tags our rules (FRA_PROTOCOL) and routes (rtm_protocol), so that
-// whichever process left them, they are known as ours. It is not assigned in
-// linux/rtnetlink.h or iproute2's rt_protos.
+// RuleProtocol tags our rules (FRA_PROTOCOL) and routes (rtm_protocol), so that they are
+// recognized whichever process left them. It is not assigned in linux/rtnetlink.h or
+// iproute2's rt_protos.
 const RuleProtocol = 155
 
-// unreachableMetric is worse than the metric of any route made without one
-// (IPv4: 0, IPv6: 1024), so that it only counts while the TUN is away.
+// unreachableMetric is worse than the metric of any route made without one (IPv4: 0,
+// IPv6: 1024), so that the unreachable route is used only while the TUN is missing.
 const unreachableMetric = 4096
 
-// maxPortRules bounds the rules without a mark: every packet of the host walks
-// along them. With more captured ranges of ports, times interfaces, there are none.
+// maxPortRules bounds the rules without a mark, because every packet of the host is
+// compared with each. If the captured port ranges times the interfaces are more, there
+// are no such rules.
 const maxPortRules = 64
 
 func haveIPv6() bool {
@@ -36,7 +37,8 @@ func (s *Steering) families() []int {
 	return []int{unix.AF_INET}
 }
 
-// wantedRules of one family: by mark, and as a second line by interface and port.
+// wantedRules are the rules of one family: by mark, and as a second line of defence by
+// interface and port.
 func (s *Steering) wantedRules(family int) []*netlink.Rule {
 	add := func(pref int) *netlink.Rule {
 		r := netlink.NewRule()
@@ -47,7 +49,7 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 	marked.Mark, marked.Mask = s.cfg.Mark, &s.cfg.Mask
 	all := []*netlink.Rule{marked}
 	if s.cfg.ClientSource {
-		// Before the port rules below: an answer may go to a captured port.
+		// Before the port rules below, because an answer may go to a captured port.
 		answers := add(s.cfg.Preference)
 		answers.Mark, answers.Mask, answers.Table = s.cfg.ReturnMark, &s.cfg.Mask, s.cfg.ReturnTable
 		all = append(all, answers)
@@ -76,7 +78,7 @@ func (s *Steering) ruleNames() []string {
 	return s.cfg.Interfaces
 }
 
-// portRanges joins the captured ports that follow each other; one nil for all.
+// portRanges joins adjacent captured ports to ranges; for AllPorts it is a single nil.
 func portRanges(c *SteerConfig) []*netlink.RulePortRange {
 	if c.AllPorts {
 		return []*netlink.RulePortRange{nil}
@@ -97,7 +99,7 @@ func joinPorts(ports []uint16) []*netlink.RulePortRange {
 	return all
 }
 
-// sameRule compares what decides: the tag is not a part of it.
+// sameRule compares everything but the tag.
 func sameRule(a, b *netlink.Rule) bool {
 	ports := func(r *netlink.Rule) netlink.RulePortRange {
 		if r.Dport == nil {
@@ -207,8 +209,8 @@ func (s *Steering) ensureRoutes(family int) ([]string, error) {
 		}
 		err := s.rt.RouteReplace(want)
 		if errors.Is(err, unix.EACCES) && family == unix.AF_INET6 {
-			// disable_ipv6 is set on the TUN. The unreachable route stands, so
-			// captured IPv6 goes nowhere, and nobody is to be told every second.
+			// disable_ipv6 is set on the TUN. The unreachable route is in place, so
+			// captured IPv6 goes nowhere, and an error every second would be of no use.
 			continue
 		}
 		if err != nil {
@@ -219,8 +221,8 @@ func (s *Steering) ensureRoutes(family int) ([]string, error) {
 	return done, nil
 }
 
-// tableRoutes lists one table; the kernel picks it out, so it costs nothing
-// that the main table may have a million routes.
+// tableRoutes lists one table. The kernel selects it, so a main table of a million routes
+// costs nothing.
 func (s *Steering) tableRoutes(family, table int) ([]netlink.Route, error) {
 	routes, err := undisturbed(func() ([]netlink.Route, error) {
 		return s.routes.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)

@@ -11,37 +11,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connections that sslgate makes under a client's address (ClientSource), and
-// how their answers, which are addressed to the client, come to our sockets.
-// In the order the packets meet it:
+// Connections that sslgate makes under a client's address (ClientSource): how their
+// answers, which are addressed to the client, reach our sockets. In the order in which
+// packets meet it:
 //
-//  1. nft chain own (output): what our sockets send has their mark and goes into
-//     a zone of connection tracking of its own. Its source port may be one that
-//     the client has in use towards the same destination; in one zone both
-//     would be the same connection.
-//  2. nft chains keep and verify (postrouting, nat.go): the destination sees the
-//     client's address or nothing.
-//  3. nft chain answers (prerouting, before connection tracking): an answer is TCP
-//     from a captured port that a socket of ours waits for, or an ICMP error
-//     about one, and goes into the same zone.
-//  4. nft chain steer, first of all: the answer is marked with a mark of its own,
-//     and so never with that of captured traffic, whatever interface it came in
-//     by and whatever port it goes to.
+//  1. nft chain own (output): what our sockets send has their mark and goes into a zone
+//     of connection tracking of its own. The source port may be one that the client
+//     already uses towards the same destination; in one zone both would be the same
+//     connection.
+//  2. nft chains keep and verify (postrouting, nat.go): the source address stays the
+//     client's, or the packet is dropped.
+//  3. nft chain answers (prerouting, before connection tracking): an answer is TCP from a
+//     captured port that a socket of ours waits for, or an ICMP error about our packet.
+//     It goes into the same zone.
+//  4. nft chain steer, first rules: the answer gets a mark of its own, and so never that
+//     of captured traffic, whatever its interface and port.
 //  5. ip rule fwmark: a table with `local default dev lo` delivers it here.
-//  6. nft chain guard: what comes from a captured port and is about to be
-//     forwarded to a captured interface answers a connection of ours whose
-//     socket is gone (after a crash): no connection from there to that port
-//     was ever forwarded. It is dropped, and so is what has the answers' mark.
+//  6. nft chain guard: drops what has the answers' mark. It also drops what comes from a
+//     captured port and would be forwarded to a captured interface: no connection to that
+//     port was ever forwarded, so it answers a connection of ours whose socket is gone
+//     (after a crash).
 
-// returnZone is the zone of connection tracking of our connections; any but 0,
-// which is everybody's. 16 bits.
+// returnZone is the zone of connection tracking of our connections, 16 bits. It is not 0,
+// the default zone.
 const returnZone = 0x551a
 
 // loopbackIndex is the index of lo in every namespace (LOOPBACK_IFINDEX in
 // include/net/flow.h).
 const loopbackIndex = 1
 
-// zonePriority is that of the chains that give a zone: before connection tracking
+// zonePriority is the priority of the chains that set a zone: before connection tracking
 // (-200, NF_IP_PRI_CONNTRACK).
 const zonePriority = -300
 
@@ -63,8 +62,8 @@ func systemTable(n int) bool {
 	return n < 1 || n >= unix.RT_TABLE_DEFAULT && n <= unix.RT_TABLE_LOCAL
 }
 
-// SetClientSource prepares for connections under a client's address, where
-// Steer was not told to. It stays on: connections that need it may live on.
+// SetClientSource prepares for connections under a client's address if Steer was not told
+// to. It cannot be undone, because connections that need it may live on.
 func (s *Steering) SetClientSource() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,22 +98,22 @@ func (b *tableBuilder) source() {
 	b.answers(answers, b.chain("answers_zone"), setZone)
 }
 
-// markAnswers is the beginning of the chain steer.
+// markAnswers adds the first rules of the chain steer.
 func (b *tableBuilder) markAnswers(steer *nftables.Chain) {
 	b.answers(steer, b.chain("answers_mark"), concat(b.setMark(b.cfg.ReturnMark), accept()))
 }
 
-// guardAnswers is a part of the chain guard.
+// guardAnswers adds its rules to the chain guard.
 func (b *tableBuilder) guardAnswers(guard *nftables.Chain) {
 	b.drops(guard, DropClientAnswer, b.isMark(b.cfg.ReturnMark))
 	b.drops(guard, DropClientAnswer, load(expr.MetaKeyOIFNAME), in(b.names), b.tcpFrom())
 	b.drops(guard, DropClientAnswer, load(expr.MetaKeyOIF), in(b.indexes), b.tcpFrom())
 }
 
-// answers adds rules that jump to the chain to, which does then for answers to our
-// connections. A SYN alone is no answer, and no other packet is if the socket has not
-// our mark: a client's packet must never find somebody else's transparent listener
-// this way. A socket in TIME_WAIT has no mark to read, and listens to nothing.
+// answers adds rules that jump to the chain to, which applies then to answers to our
+// connections. A SYN alone is no answer. Any other packet is one only if its socket has
+// our mark: a client's packet must never reach another program's transparent listener
+// this way. A socket in TIME_WAIT has no mark to read, and does not listen.
 func (b *tableBuilder) answers(from, to *nftables.Chain, then []expr.Any) {
 	jump := []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: to.Name}}
 	b.rule(from, b.tcpFrom(), noSYN(), jump)
@@ -122,7 +121,8 @@ func (b *tableBuilder) answers(from, to *nftables.Chain, then []expr.Any) {
 	b.rule(to, foreign, notEqual(native32(b.cfg.SocketMark())), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
 	socket := concat([]expr.Any{&expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}}, equal([]byte{1}))
 	b.rule(to, socket, then)
-	// The socket expression looks into ICMP errors by itself (nf_sk_lookup_slow_v4).
+	// The socket expression itself reads the packet quoted in ICMP errors
+	// (nf_sk_lookup_slow_v4).
 	for _, f := range []struct{ family, icmp byte }{{unix.NFPROTO_IPV4, unix.IPPROTO_ICMP}, {unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6}} {
 		b.rule(from, family(f.family), proto(f.icmp), b.quoted(f.family, 2), jump)
 	}
@@ -138,7 +138,7 @@ func (b *tableBuilder) tcpFrom() []expr.Any {
 
 func zone() []byte { return binary.NativeEndian.AppendUint16(nil, returnZone) }
 
-// returnRoute delivers here what is marked as an answer.
+// returnRoute is the route that delivers here what is marked as an answer.
 func (s *Steering) returnRoute(family int) *netlink.Route {
 	r := &netlink.Route{Family: family, Dst: anywhere(family), Table: s.cfg.ReturnTable, Protocol: RuleProtocol, Type: unix.RTN_LOCAL, LinkIndex: loopbackIndex}
 	if family == unix.AF_INET {
@@ -147,7 +147,7 @@ func (s *Steering) returnRoute(family int) *netlink.Route {
 	return r
 }
 
-// routeHint adds to an error of setting the returnRoute what to type next.
+// routeHint adds the command that helps to an error of setting the returnRoute.
 func routeHint(err error, r *netlink.Route) string {
 	if r.Type == unix.RTN_LOCAL && errors.Is(err, unix.ENETDOWN) {
 		return ": `ip link set lo up`"

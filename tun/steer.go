@@ -16,32 +16,29 @@ import (
 	"github.com/sslgate/sslgate/tun/foreign"
 )
 
-// What is steered and guarded, in the order a packet meets it:
+// What is steered and guarded, in the order in which a packet meets it:
 //
-//  1. nft chain steer (prerouting): TCP to a captured port that came in by a
-//     captured interface is marked, and so are the ICMP errors about it.
-//     Connection tracking, which the chain needs, puts fragments together
-//     before, so there is no packet without a port.
-//  2. ip rule fwmark: what is marked looks its route up in our table, which has
-//     `default dev TUN` and, for the time without a TUN, `unreachable default`.
-//     A second rule without a mark (iif, ipproto, dport) does the same for
-//     plain packets while somebody else's `nft flush ruleset` is not yet
-//     repaired.
-//  3. nft chain guard (forward): whatever leaves by the TUN or comes from it
-//     passes; what is marked or captured and is about to leave by anything
-//     else is dropped. The guard stays when the process ends.
+//  1. nft chain steer (prerouting) marks TCP to a captured port that came in by a
+//     captured interface, and the ICMP errors about it. The chain needs connection
+//     tracking, which puts fragments together before, so every packet has a port.
+//  2. ip rule fwmark: a marked packet is routed by our table, which has `default dev TUN`
+//     and, for the time without a TUN, `unreachable default`. A second rule without a
+//     mark (iif, ipproto, dport) does the same for unmarked packets after somebody's `nft
+//     flush ruleset`, until it is repaired.
+//  3. nft chain guard (forward) passes whatever leaves by the TUN or comes from it, and
+//     drops what is marked or captured and would leave by anything else. The guard stays
+//     when the process ends.
 //
-// Captured is decided by name and by index of the interface, so a renamed one
-// stays captured. And since an interface may appear under a name nobody has
-// announced (made anew, a swapped card), the guard drops forwarded TCP to
-// captured ports from *every* interface that is not in Exempt, and so all
-// protocols that it does not know (guard.go): what must be listed is what may
-// pass uninspected, never what may not. Answers of connections that began
-// elsewhere are no traffic to a captured port, only of the same number, and pass
-// (see reply). What enters the TUN keeps its source (nat.go).
+// Captured interfaces are compared by name and by index, so a renamed one stays captured.
+// An interface may also appear under an unknown name (made anew, a swapped card). So the
+// guard drops forwarded TCP to captured ports from *every* interface that is not in
+// Exempt, and all protocols that it does not know (guard.go): the configuration lists
+// what may pass uninspected, never what may not. Answers of connections that began
+// elsewhere only have the same port number; they pass (see reply). What enters the TUN
+// keeps its source (nat.go).
 //
-// sslgate's own connections leave by OUTPUT and meet none of this; those under
-// a client's address meet what source.go says.
+// sslgate's own connections leave by OUTPUT and meet none of this, except those under a
+// client's address (source.go).
 
 // SteerConfig says what is steered into the TUN. Guard, Steer and Release must
 // be given the same one.
@@ -50,53 +47,51 @@ type SteerConfig struct {
 	TUN string
 	// Interfaces that captured traffic comes in by, 1 to 64.
 	Interfaces []string
-	// Exempt are the interfaces from which forwarded traffic to the captured
-	// ports may pass uninspected, at most 64.
+	// Exempt are the interfaces from which traffic to the captured ports may be forwarded
+	// uninspected, at most 64.
 	Exempt []string
 	// Ports are the TCP destination ports captured, unless AllPorts.
 	Ports []uint16
 	// AllPorts captures TCP to every port.
 	AllPorts bool
-	// RejectUDP answers UDP from the captured interfaces to the captured ports
-	// with ICMP port unreachable, so that QUIC falls back to TCP. With
-	// AllPorts it is port 443 alone, or there would be no DNS left.
+	// RejectUDP answers UDP from the captured interfaces to the captured ports with ICMP
+	// port unreachable, so that QUIC falls back to TCP. With AllPorts only port 443 is
+	// rejected, because otherwise DNS would be.
 	RejectUDP bool
 	// Protocols are numbers of IP protocols that may be forwarded uninspected from
 	// interfaces that are not exempt, besides TCP to other ports, UDP and ICMP.
 	Protocols []uint8
-	// Local captures also what is delivered to this host itself; without it that is
-	// dropped.
+	// Local captures connections to this host itself too; without it they are dropped.
 	Local bool
 	// ExceptPorts are TCP ports of this host itself that are not captured with
 	// AllPorts.
 	ExceptPorts []uint16
 	// Mark is the firewall mark of captured packets; not 0 and within Mask.
 	Mark uint32
-	// Mask has the bits of the firewall mark that are ours: no others are set,
-	// cleared or compared.
+	// Mask has the bits of the firewall mark that are ours: only these are set, cleared
+	// and compared.
 	Mask uint32
 	// Table is the number of the routing table that is ours; not one of the
 	// kernel's (253 to 255).
 	Table int
 	// Preference of the ip rule; the one after it is used too. 1 to 32764.
 	Preference int
-	// ClientSource leads the answers to connections that sslgate makes under a
-	// client's address back to their sockets, and drops what is left of such
-	// connections rather than forward it.
+	// ClientSource leads the answers to connections that sslgate makes under a client's
+	// address back to their sockets, and drops answers whose socket is gone.
 	ClientSource bool
 	// ReturnMark is the firewall mark of those answers; the one after it within
 	// Mask is SocketMark. Neither is 0 or Mark. Required for ClientSource.
 	ReturnMark uint32
-	// ReturnTable is the number of the routing table that delivers them; not
-	// one of the kernel's, nor Table. Required for ClientSource.
+	// ReturnTable is the number of the routing table that delivers these answers; not one
+	// of the kernel's, nor Table. Required for ClientSource.
 	ReturnTable int
-	// GRO switches generic receive offload on at captured interfaces that have it
-	// off. Release switches it off again where that was done.
+	// GRO switches generic receive offload on at captured interfaces that have it off.
+	// Release switches it off again there.
 	GRO bool
 }
 
-// maxInterfaces bounds the captured and the exempt interfaces: each captured
-// one costs an ip rule a range of ports and family.
+// maxInterfaces bounds the captured and the exempt interfaces: each captured one costs an
+// ip rule for each range of ports and family.
 const maxInterfaces = 64
 
 func (c *SteerConfig) check() error {
@@ -139,10 +134,10 @@ func (c *SteerConfig) check() error {
 	return errors.Join(errs...)
 }
 
-// Guard sets the guard alone, atomically in place of what was there: from then
-// on captured traffic goes nowhere. It is for the time before the first start
-// and needs neither the TUN nor the interfaces to exist. ErrRunning if a gateway
-// runs, which has set it.
+// Guard sets the guard alone, atomically in place of the previous table: from then on
+// captured traffic goes nowhere. It is for the time before the first start, and needs
+// neither the TUN nor the interfaces. It returns ErrRunning if a gateway runs, because
+// that has set the guard already.
 func Guard(cfg SteerConfig) error {
 	s, err := newSteering(cfg, zap.NewNop())
 	if err != nil {
@@ -155,9 +150,9 @@ func Guard(cfg SteerConfig) error {
 	return s.writeTable(false)
 }
 
-// Release removes everything that Guard and Steer set, whichever process did:
-// guard, rules and routes. Captured traffic then passes uninspected.
-// ErrRunning if a gateway runs, for it would put everything back.
+// Release removes everything that Guard and Steer set, in whichever process: guard, rules
+// and routes. Captured traffic then passes uninspected. It returns ErrRunning if a
+// gateway runs, because that would put everything back.
 func Release(cfg SteerConfig) error {
 	s, err := newSteering(cfg, zap.NewNop())
 	if err != nil {
@@ -182,8 +177,8 @@ func (s *Steering) notRunning() error {
 	if err != nil {
 		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
 	}
-	// A TUN that is not persistent exists as long as somebody has it open; one
-	// that is has a carrier then.
+	// A TUN that is not persistent exists only while a process has it open. A persistent
+	// one has a carrier while a process has it open.
 	t, ok := link.(*netlink.Tuntap)
 	if ok && (t.NonPersist || t.RawFlags&unix.IFF_LOWER_UP != 0) {
 		return fmt.Errorf("%w: %s is in use%s", ErrRunning, s.cfg.TUN, holder(s.cfg.TUN))
@@ -191,7 +186,7 @@ func (s *Steering) notRunning() error {
 	return nil
 }
 
-// Steering leads captured traffic into the TUN from Steer to Close.
+// Steering leads captured traffic into the TUN, from Steer until Close.
 type Steering struct {
 	cfg     SteerConfig
 	log     *zap.Logger
@@ -202,18 +197,18 @@ type Steering struct {
 
 	others *foreign.Reader // of the chains of others
 
-	mu        sync.Mutex // over everything below
+	mu        sync.Mutex // guards everything below
 	nft       *nftables.Conn
 	rt        *netlink.Handle
 	routes    *netlink.Handle   // with strict checking: dumps one table only
 	written   string            // our nft table as it was listed just after we wrote it
-	at        interfaces        // what the names of the configuration mean, as written
-	noted     []string          // notes about interfaces that the log has
+	at        interfaces        // what the names of the configuration meant when the table was written
+	noted     []string          // notes about interfaces that were logged
 	ingress   map[string]string // state of the captured interfaces: up, down or missing
 	repairs   uint64
-	noNAT     bool // the kernel has none for nftables
+	noNAT     bool // the kernel has no NAT for nftables
 	closed    bool
-	ending    func() error // not nil: Watch is to end, and the device goes with it
+	ending    func() error // the error of Watch's context: not nil when Watch must end
 	gro       []string     // interfaces whose GRO we have switched on, sorted
 	redirects []string     // interfaces whose send_redirects we have switched off, and "all", sorted
 	namespace string       // the network namespace, as /proc names it
@@ -221,24 +216,24 @@ type Steering struct {
 
 	counts map[string]uint64   // packets that our table dropped, by reason, as listed last
 	seen   map[string][]string // interfaces in the sets of the table that its rules fill
-	told   map[string]told     // what the log has said of counts, by reason
-	warned []string            // what the log has said of seen
+	told   map[string]told     // what was logged of counts, by reason
+	warned []string            // what was logged of seen
 
-	troubles     []Trouble // what keeps captured packets from the TUN, as looked at last
+	troubles     []Trouble // what kept captured packets from the TUN at the last check
 	unrepaired   []Trouble // what the last check could not repair
 	failedBefore []Trouble // what the check before could not repair
 	sources      []Trouble // what keeps answers to connections under a client's address out
 	servedIPv6   bool      // captured interfaces had IPv6 forwarded
 	foreign      []Trouble // from chains of others
 	foreignIPv6  bool      // this host forwards IPv6
-	sourcesNext  time.Time // when sources are looked at again
+	sourcesNext  time.Time // when sources are checked again
 
-	ephemeralPorts [2]uint16 // first and last that the kernel chooses from, at the start
+	ephemeralPorts [2]uint16 // first and last port that the kernel chooses from, read at the start
 }
 
-// Steer sets guard and steering; what an earlier run left behind is taken
-// over, and there is no instant in which captured traffic passes. The TUN must
-// exist and be up. Watch must be running from then on.
+// Steer sets guard and steering. It takes over what an earlier run left behind, and at no
+// instant does captured traffic pass. The TUN must exist and be up. Watch must run from
+// then on.
 func Steer(cfg SteerConfig, log *zap.Logger) (*Steering, error) {
 	s, err := newSteering(cfg, log)
 	if err != nil {
@@ -257,7 +252,7 @@ func (s *Steering) start() error {
 		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
 	}
 	s.tunIdx = link.Attrs().Index
-	// The events first: what changes from here on is seen by Watch.
+	// Open the event sockets first, so that Watch sees every change from here on.
 	if err := s.openEvents(); err != nil {
 		return err
 	}
@@ -271,7 +266,7 @@ func (s *Steering) start() error {
 		return err
 	}
 	turn, redirects := s.planGRO(), s.planRedirects(at.names)
-	// The guard before the routes: in between, captured traffic is dropped.
+	// Write the guard before the routes: in between, captured traffic is dropped.
 	if err := s.writeTable(true); err != nil {
 		return err
 	}
@@ -294,10 +289,9 @@ func (s *Steering) Repairs() uint64 {
 	return s.repairs
 }
 
-// Close ends the steering. Unless open, captured traffic then goes nowhere:
-// guard, rules and the unreachable routes stay until Release or the next
-// Steer. If open, everything is removed and captured traffic is routed on.
-// Watch must have returned.
+// Close ends the steering. Without open, captured traffic then goes nowhere: guard, rules
+// and the unreachable routes stay until Release or the next Steer. With open, everything
+// is removed and captured traffic is routed uninspected. Watch must have returned.
 func (s *Steering) Close(open bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,8 +303,8 @@ func (s *Steering) Close(open bool) error {
 	if open {
 		return s.removeAll()
 	}
-	// Nothing is to be captured any more, and the chain local drops: the host gets
-	// its own order of rules back.
+	// Nothing is captured any more, and the chain local drops: restore the host's own
+	// order of rules.
 	if err := s.restoreLocal(); err != nil {
 		return err
 	}
@@ -333,8 +327,8 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 			s.closeSockets()
 		}
 	}()
-	// All sockets are opened here, in the caller's network namespace, and kept:
-	// Watch may run in a thread that is elsewhere.
+	// All sockets are opened here, in the caller's network namespace, and kept: Watch may
+	// run in a thread that is in another one.
 	if s.nft, err = nftables.New(nftables.AsLasting()); err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}

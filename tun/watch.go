@@ -18,21 +18,21 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// checkEvery is how often everything is looked at without an event: events can
-// be lost when the socket's buffer overflows.
+// checkEvery is how often everything is checked without an event: events are lost when
+// the socket's buffer overflows.
 const checkEvery = time.Second
 
-// settle is the least time between two checks, so that somebody who undoes
-// every repair costs 50 checks a second and no more.
+// settle is the least time between two checks, so that somebody who undoes every repair
+// causes at most 50 checks a second.
 const settle = 20 * time.Millisecond
 
 // ErrNoTUN is returned by Watch when the TUN was deleted. Captured traffic then
 // goes nowhere.
 var ErrNoTUN = errors.New("the TUN device was deleted")
 
-// Watch puts back what others change: rules, routes, nft table, the state of
-// the TUN, interfaces made anew. It returns nil when ctx ends, and ErrNoTUN.
-// A repair that fails is logged and tried again.
+// Watch restores what others change: rules, routes, nft table, the state of the TUN,
+// interfaces made anew. It returns nil when ctx ends, and ErrNoTUN. A repair that fails
+// is logged and tried again.
 func (s *Steering) Watch(ctx context.Context) error {
 	s.mu.Lock()
 	s.ending = ctx.Err
@@ -50,7 +50,7 @@ func (s *Steering) Watch(ctx context.Context) error {
 		for {
 			err := s.check()
 			if end.Err() != nil {
-				return nil // at a stop the device is closed: that it has gone is no fault
+				return nil // a stop closes the device: that it is gone is no error
 			}
 			if err != nil {
 				return err
@@ -71,7 +71,7 @@ func (s *Steering) Watch(ctx context.Context) error {
 	return group.Wait()
 }
 
-// check looks at everything once and repairs it.
+// check checks everything once and repairs it.
 func (s *Steering) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +101,7 @@ func (s *Steering) check() error {
 	return nil
 }
 
-// repairTUN gives the TUN its name back, which the guard knows it by, and sets
-// it up.
+// repairTUN gives the TUN back its name, by which the guard knows it, and sets it up.
 func (s *Steering) repairTUN(at *netlink.LinkAttrs) {
 	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: at.Index, Name: at.Name}}
 	if at.Name != s.cfg.TUN {
@@ -121,12 +120,12 @@ func (s *Steering) repairTUN(at *netlink.LinkAttrs) {
 	}
 }
 
-// repairTable writes the nft table anew if it is not as it was written, or if
-// a captured interface has appeared.
+// repairTable writes the nft table anew if it differs from what was written, or if the
+// captured interfaces have changed.
 func (s *Steering) repairTable() {
 	what, changed := "", false
 	switch now, err := s.listTable(); {
-	case err != nil: // also if somebody's rule in it cannot be read
+	case err != nil: // for example another program's rule in it that we cannot read
 		what = "nft table inet sslgate, unreadable"
 	case now == "":
 		what = "nft table inet sslgate, was deleted"
@@ -150,7 +149,7 @@ func (s *Steering) repairTable() {
 		return
 	}
 	s.turnGRO(turn, true)
-	if changed { // rules of the names before
+	if changed { // remove the rules of earlier names
 		if err := s.removeStale(); err != nil {
 			s.failed("remove rules of earlier names", err)
 		}
@@ -170,7 +169,7 @@ func (s *Steering) failed(what string, err error) {
 		return
 	}
 	text := "not repaired: " + what + ": "
-	// Once is no reason not to be ready: the next check may well repair it.
+	// Fatal only at the second failure: the next check may well succeed.
 	again := slices.ContainsFunc(s.failedBefore, func(t Trouble) bool { return strings.HasPrefix(t.Text, text) })
 	s.unrepaired = append(s.unrepaired, Trouble{Text: text + err.Error(), Fatal: again})
 	if n, ok := s.limited.allow(); ok {
@@ -178,7 +177,7 @@ func (s *Steering) failed(what string, err error) {
 	}
 }
 
-// limiter bounds the log: 10 lines at once, then one a second.
+// limiter bounds the log to 10 lines at once, then one a second.
 type limiter struct {
 	rate    *rate.Limiter
 	skipped uint64
@@ -197,7 +196,7 @@ func (l *limiter) allow() (uint64, bool) {
 	return n, true
 }
 
-// events is a socket of kernel notifications, and which of them concern us.
+// events is a socket of kernel notifications, with a function that says which concern us.
 type events struct {
 	file  *os.File
 	about func(packet []byte) bool
@@ -251,11 +250,12 @@ func (e *events) run(ctx context.Context, kick chan<- struct{}) error {
 	}
 }
 
-// aboutTable: every message about a part of our table names the table.
+// aboutTable says whether a message is about our table: each message about a part of it
+// names the table.
 func aboutTable(packet []byte) bool { return bytes.Contains(packet, []byte(tableName+"\x00")) }
 
-// aboutRouting leaves out the routes of other tables: there may be thousands
-// of changes a second.
+// aboutRouting says whether a message is about links, rules or routes of our tables. It
+// ignores routes of other tables, of which thousands may change in a second.
 func (s *Steering) aboutRouting(packet []byte) bool {
 	msgs, err := syscall.ParseNetlinkMessage(packet)
 	if err != nil {

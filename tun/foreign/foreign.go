@@ -1,13 +1,14 @@
-// Package foreign looks at the nftables chains of other programs (Docker, ufw, firewalld,
-// whoever) for what surely drops captured packets. A chain on the way may drop
-// what goes from a captured interface into the TUN, or the answers: then every client waits
-// for nothing. Whether it does is found by walking its rules with such a packet as far
-// as it is known (packet.go, walk.go). What depends on something that is not known, an address
-// for instance, is no finding: only what is certain is said.
+// Package foreign checks the nftables chains of other programs (Docker, ufw, firewalld,
+// any) for what surely drops captured packets. A chain may drop what goes from a captured
+// interface into the TUN, or the answers: then every client waits for nothing. To find
+// out, the package walks the chain's rules with such a packet, as far as its properties
+// are known (packet.go, walk.go). Where a drop depends on something unknown, for instance
+// an address, there is no finding: only what is certain is reported.
 //
-// Reverse path filters are known. One that asks for the interface drops what comes from the
-// TUN, for the way to its source, a destination, leads elsewhere; and one that asks with the
-// packet's mark too drops what is captured, for the mark leads into the TUN.
+// Reverse path filters are understood. A filter that asks for the interface drops what
+// comes from the TUN, because the way to its source, a destination, leads elsewhere. A
+// filter that also asks with the packet's mark drops what is captured, because the mark
+// leads into the TUN.
 package foreign
 
 import (
@@ -20,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRules bounds how many rules of others are read, and maxSteps how many
-// rules and expressions all walks of one look evaluate, a fifth of a second or so. Where
-// there is more, a chain that is found to drop may let something else through.
+// maxRules bounds how many rules of others are read. maxSteps bounds how many rules and
+// expressions all walks of one look evaluate, about a fifth of a second. Beyond these
+// bounds a chain that is found to drop may let other packets through.
 const (
 	maxRules = 20000
 	maxSteps = 2_000_000
@@ -34,32 +35,34 @@ type Capture struct {
 	Interfaces []string // own names of the captured ones
 	Ports      []uint16 // captured, of TCP, unless AllPorts
 	AllPorts   bool
-	IPv6       bool // this host forwards that
-	Local      bool // what is delivered to this host itself is captured too
-	// Mark of captured packets under Mask, which they have behind the chains of priority Steer
-	// of the prerouting hook, and ReturnMark of answers to connections under a client's
-	// address; 0: there are none.
+	IPv6       bool // this host forwards IPv6
+	Local      bool // packets to this host itself are captured too
+	// Mark is the mark under Mask that captured packets have behind the prerouting chains
+	// of priority Steer. ReturnMark is the mark of answers to connections under a
+	// client's address; 0 if there are none.
 	Mark, Mask, ReturnMark uint32
 	Steer                  nftables.ChainPriority
-	// Ours tells our own tables, which are left out.
+	// Ours says whether a table is our own; those are left out.
 	Ours func(*nftables.Table) bool
 }
 
-// Finding is a chain that surely drops captured packets, of the interface first found.
+// Finding is a chain that surely drops captured packets, with the interface for which it
+// was found first.
 type Finding struct {
 	Interface string
 	Text      string
-	Fix       string // shell commands in the words of whoever has set the chain
+	Fix       string // shell commands of the program that has set the chain
 	Fatal     bool   // all of IPv4 is lost
 }
 
-// Reader has the sockets to read what is in nftables. It is not for two goroutines at once.
+// Reader has the sockets to read nftables. Only one goroutine at a time may use it.
 type Reader struct {
 	conn  *nftables.Conn
 	rules *ruleReader
 }
 
-// Open opens a reader in the network namespace of the calling thread; it stays there.
+// Open opens a reader in the network namespace of the calling thread; the reader stays in
+// that namespace.
 func Open() (*Reader, error) {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
@@ -73,25 +76,26 @@ func Open() (*Reader, error) {
 	return &Reader{conn: conn, rules: rules}, nil
 }
 
-// Close gives the sockets back.
+// Close closes the sockets.
 func (r *Reader) Close() {
 	_ = r.conn.CloseLasting()
 	r.rules.close()
 }
 
-// look is one look at the chains.
+// look is the state of one pass over the chains.
 type look struct {
 	*Reader
 	*Capture
 	nat    bool // others have rules for NAT
 	chains []*nftables.Chain
-	read   int // rules
-	left   int // of maxSteps
+	read   int // rules so far
+	left   int // what is left of maxSteps
 	known  map[string][][]expr.Any
 	sets   map[string]*setContent
 }
 
-// errTooMany rules of others.
+// errTooMany is returned when others have more rules than maxRules, or walks take more
+// than maxSteps.
 var errTooMany = errors.New("too many rules")
 
 // Losses names the chains that surely drop captured packets.
@@ -125,8 +129,8 @@ func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
 	return all, nil
 }
 
-// meets says whether captured packets that are forwarded come to a base chain, each of them.
-// Those for NAT see the first packet of a connection alone, and change it.
+// meets says whether every forwarded captured packet comes to a base chain. NAT chains
+// see only the first packet of a connection, and change it.
 func meets(c *nftables.Chain) bool {
 	if c.Hooknum == nil || c.Type != nftables.ChainTypeFilter {
 		return false
@@ -138,10 +142,10 @@ func meets(c *nftables.Chain) bool {
 	return false
 }
 
-// activeChains are all but those of dormant tables (NFT_TABLE_F_DORMANT of
+// activeChains are all chains but those of dormant tables (NFT_TABLE_F_DORMANT of
 // linux/netfilter/nf_tables.h), which no packet meets.
 func activeChains(conn *nftables.Conn) ([]*nftables.Chain, error) {
-	// The flags come in network order, and the library takes them as they are.
+	// The flags come in network order, and the library does not convert them.
 	const dormant = unix.NFT_TABLE_F_DORMANT | unix.NFT_TABLE_F_DORMANT<<24
 	tables, err := conn.ListTables()
 	if err != nil {
@@ -158,7 +162,7 @@ func activeChains(conn *nftables.Conn) ([]*nftables.Chain, error) {
 	}), nil
 }
 
-// mayNAT says whether somebody else has rules for NAT. Those that cannot be read count.
+// mayNAT says whether another program has NAT rules. Rules that cannot be read count.
 func (l *look) mayNAT() bool {
 	return slices.ContainsFunc(l.chains, func(c *nftables.Chain) bool {
 		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil || l.Ours(c.Table) {
@@ -169,7 +173,7 @@ func (l *look) mayNAT() bool {
 	})
 }
 
-// familiesOf packets that come to a table.
+// familiesOf returns the families of the packets that come to a table.
 func familiesOf(f nftables.TableFamily) []byte {
 	switch f {
 	case nftables.TableFamilyIPv4:
@@ -182,15 +186,15 @@ func familiesOf(f nftables.TableFamily) []byte {
 	return nil
 }
 
-// chain walks a base chain with what a client begins, and with the answers, by each
-// captured interface and port. A chain that drops some of them may be meant so; it is
-// fatal where it drops all, whatever NAT does.
+// chain walks a base chain with a client's first packet and with the answers, for each
+// captured interface and port. A chain that drops some of them may be meant to. It is
+// fatal if it drops all, whatever NAT does.
 func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
 	ports := l.Ports
 	switch {
 	case l.AllPorts:
 		ports = []uint16{0} // 0: not known
-	case len(ports) > 8: // each is a walk; the 0 stands for the others
+	case len(ports) > 8: // each port is a walk; the 0 stands for the other ports
 		ports = append(slices.Clone(ports[:8]), 0)
 	}
 	var first *loss
@@ -223,11 +227,11 @@ func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
 // loss is a packet that a chain drops.
 type loss struct {
 	path
-	wayBack bool // a look-up of the way back decided
+	wayBack bool // a look-up of the way back decided it
 }
 
-// lost is the first of the packets that the chain drops if there is no
-// NAT, or nil, and whether one is dropped with any NAT too.
+// lost is the first of the packets that the chain drops if there is no NAT, or nil.
+// surely says whether one is dropped whatever NAT does.
 func (l *look) lost(c *nftables.Chain, packets []path) (lost *loss, surely bool, err error) {
 	for _, packet := range packets {
 		is, wayBack, err := l.drops(c, &packet)
@@ -253,7 +257,8 @@ func (l *look) lost(c *nftables.Chain, packets []path) (lost *loss, surely bool,
 	return lost, surely, nil
 }
 
-// ignoreTooMany: what is not walked to its end is not sure, and no error.
+// ignoreTooMany makes errTooMany no error: a walk that was cut short only means that the
+// result is not sure.
 func ignoreTooMany(err error) error {
 	if errors.Is(err, errTooMany) {
 		return nil
@@ -261,8 +266,8 @@ func ignoreTooMany(err error) error {
 	return err
 }
 
-// drops says whether the chain surely drops the packet, and whether it looked the
-// way back up for that.
+// drops says whether the chain surely drops the packet, and whether that depended on
+// looking up the way back.
 func (l *look) drops(c *nftables.Chain, packet *path) (is, wayBack bool, err error) {
 	w := &walk{from: l, packet: packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
 	got, err := w.base(c)

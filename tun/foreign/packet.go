@@ -22,7 +22,7 @@ type path struct {
 	reply        bool
 	nat          bool // chains of others may have changed the addresses and the port
 	back         wayBack
-	byMark       bool // back is so where the packet's mark is asked with, and else not known
+	byMark       bool // back holds only for look-ups with the packet's mark; for others it is not known
 }
 
 // wayBack is where a route to the packet's source leads.
@@ -30,26 +30,27 @@ type wayBack uint8
 
 const (
 	anywhere  wayBack = iota // not known
-	elsewhere                // to another interface than the one that the packet came in by
+	elsewhere                // to another interface than the packet came in by
 	nowhere                  // to this host itself, which is no way (RTN_LOCAL)
 )
 
-// answersUs: it answers a connection of sslgate under a client's address.
+// answersUs says whether the packet answers a connection of sslgate under a client's
+// address.
 func (p *path) answersUs() bool { return p.byMark && p.back == nowhere }
 
-// pair is what a client sends by this interface to this port, on its way into the TUN,
-// and the answer, as the chain c meets them.
+// pair is a client's packet by this interface to this port, on its way into the TUN, and
+// the answer, as the chain c meets them.
 func (l *look) pair(c *nftables.Chain, family byte, ifc string, port uint16) []path {
 	in := path{what: "from " + ifc + " to " + l.TUN, family: family, dport: port, state: expr.CtStateBitNEW}
 	out := path{what: "from " + l.TUN + " to " + ifc, family: family, sport: port, state: expr.CtStateBitESTABLISHED, reply: true}
-	// Marked as captured, a packet is routed into the TUN, and so is the look-up with its
-	// mark. What comes from the TUN has the addresses of destinations, which are elsewhere.
+	// A packet marked as captured is routed into the TUN, and so is a look-up with its
+	// mark. Packets from the TUN have the addresses of destinations, which are elsewhere.
 	hook, priority := *c.Hooknum, priorityOf(c)
 	if hook == *nftables.ChainHookForward || priority > l.Steer {
 		in.back, in.byMark = elsewhere, true
 	}
 	out.back = elsewhere
-	if hook != *nftables.ChainHookPostrouting { // whether it still has that is up to the kernel
+	if hook != *nftables.ChainHookPostrouting { // in postrouting the input interface depends on the kernel
 		in.iif, out.iif = ifc, l.TUN
 	}
 	if hook != *nftables.ChainHookPrerouting {
@@ -60,8 +61,8 @@ func (l *look) pair(c *nftables.Chain, family byte, ifc string, port uint16) []p
 	return []path{in, out}
 }
 
-// others are the packets that there are besides: answers of this host's own services,
-// from the TUN, and answers to connections under a client's address.
+// others are the other packets: answers of this host's own services, from the TUN, and
+// answers to connections under a client's address.
 func (l *look) others(c *nftables.Chain, family byte, ports []uint16) []path {
 	var all []path
 	if l.Local {
@@ -115,8 +116,8 @@ func known(ifc string) []byte {
 	return nftname.Interface(ifc)
 }
 
-// fib looks the way back to the source up: it is known only where it leads nowhere, or
-// elsewhere than asked for. Both read as 0 (nft_fib_store_result of
+// fib looks up the way back to the source. The result is known only if the way leads
+// nowhere, or elsewhere than asked for; both read as 0 (nft_fib_store_result of
 // net/netfilter/nft_fib.c).
 func (p *path) fib(e *expr.Fib) []byte {
 	if !e.FlagSADDR || e.FlagDADDR || e.FlagOIF || !p.missing(e.FlagIIF, e.FlagMARK) {
@@ -131,8 +132,8 @@ func (p *path) fib(e *expr.Fib) []byte {
 	return nil
 }
 
-// missing says whether a look-up of the way back surely finds none: by the interface
-// that the packet came in by where iif, with the packet's mark where mark.
+// missing says whether a look-up of the way back surely finds none. With iif it asks for
+// the interface that the packet came in by, with mark it uses the packet's mark.
 func (p *path) missing(iif, mark bool) bool {
 	if p.byMark && !mark {
 		return false
@@ -151,8 +152,8 @@ func (p *path) ct(key expr.CtKey) []byte {
 		if p.nat {
 			return nil
 		}
-		// No NAT; of the other bits those that such a connection has (IPS_SEEN_REPLY,
-		// IPS_ASSURED, IPS_CONFIRMED).
+		// No NAT bits. Of the other bits, those that such a connection has
+		// (IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED).
 		if p.reply {
 			return binaryutil.NativeEndian.PutUint32(0x2 | 0x4 | 0x8)
 		}
@@ -184,10 +185,10 @@ func (p *path) payload(e *expr.Payload) []byte {
 // xtNAT are XT_CONNTRACK_STATE_SNAT and _DNAT of linux/netfilter/xt_conntrack.h.
 const xtNAT = 0x40 | 0x80
 
-// xtables evaluates a match of iptables-nft that has not become an expression of nft.
+// xtables evaluates a match that iptables-nft has not translated to an nft expression.
 func (p *path) xtables(m *expr.Match) certainty {
 	switch m.Name {
-	case "comment", "tcp": // tcp looks at ports and flags, and is rarely left as it is
+	case "comment", "tcp": // tcp checks ports and flags; iptables-nft rarely leaves it as a match
 		if m.Name == "comment" {
 			return yes
 		}

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ruleReader reads the rules of chains of others. The library reads a chain whole, and
-// leaves out the expressions that it does not know: a rule looks then as if it had fewer
-// conditions. Here a chain is read as far as asked for, and what is not known is there.
+// ruleReader reads the rules of chains of others. The library always reads whole chains,
+// and leaves out expressions that it does not know, so that a rule seems to have fewer
+// conditions. ruleReader stops after a number of rules, and returns nil for an unknown
+// expression.
 type ruleReader struct {
 	fd  int
 	seq uint32
@@ -31,11 +32,11 @@ func openRules() (*ruleReader, error) {
 
 func (r *ruleReader) close() { _ = unix.Close(r.fd) }
 
-// errInterrupted: somebody has changed the rules in between.
+// errInterrupted means that somebody changed the rules meanwhile.
 var errInterrupted = errors.New("the rules were changed while they were read")
 
-// read gives the expressions of each rule; nil stands for one that is not known. With
-// more than most rules it is errTooMany.
+// read returns the expressions of each rule; nil stands for an unknown expression. If
+// there are more than most rules it returns errTooMany.
 func (r *ruleReader) read(t *nftables.Table, chain string, most int) ([][]expr.Any, error) {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")}, {Type: unix.NFTA_RULE_CHAIN, Data: []byte(chain + "\x00")},
@@ -59,7 +60,7 @@ func (r *ruleReader) read(t *nftables.Table, chain string, most int) ([][]expr.A
 	return all, nil
 }
 
-// receive takes all of an answer, and keeps most rules of it.
+// receive reads the whole answer, and keeps at most most rules of it.
 func (r *ruleReader) receive(family byte, most int) ([][]expr.Any, error) {
 	var all [][]expr.Any
 	var bad error
@@ -76,7 +77,7 @@ func (r *ruleReader) receive(family byte, most int) ([][]expr.Any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 { // not of the kernel
+		if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 { // not from the kernel
 			continue
 		}
 		for _, m := range msgs {
@@ -89,7 +90,7 @@ func (r *ruleReader) receive(family byte, most int) ([][]expr.Any, error) {
 				return nil, netlinkError(m.Data)
 			case m.Header.Flags&unix.NLM_F_DUMP_INTR != 0:
 				bad = errInterrupted
-			case bad != nil: // the rest is in the socket's buffer, and is taken from there
+			case bad != nil: // drain the rest from the socket's buffer
 			case len(all) == most:
 				all, bad = nil, errTooMany
 			default:

@@ -12,7 +12,7 @@ import (
 	"github.com/sslgate/sslgate/tun/nftname"
 )
 
-// rulesOf reads the rules of a chain, once.
+// rulesOf returns the rules of a chain; each chain is read once.
 func (l *look) rulesOf(t *nftables.Table, chain string) ([][]expr.Any, error) {
 	key := nftname.Family(t.Family) + " " + t.Name + " " + chain
 	if rules, ok := l.known[key]; ok {
@@ -27,8 +27,8 @@ func (l *look) rulesOf(t *nftables.Table, chain string) ([][]expr.Any, error) {
 	return rules, nil
 }
 
-// setOf reads a set. Intervals, concatenations and what is too much to read are not
-// known.
+// setOf reads an anonymous set. Its content is not known if it has intervals or
+// concatenations, or cannot be read.
 func (l *look) setOf(t *nftables.Table, name string) *setContent {
 	key := nftname.Family(t.Family) + " " + t.Name + " " + name
 	if s, ok := l.sets[key]; ok {
@@ -55,8 +55,8 @@ func (l *look) setOf(t *nftables.Table, name string) *setContent {
 	return s
 }
 
-// verdictOf reads the verdict of an element of a map, which the library leaves as it
-// comes (NFTA_VERDICT_CODE and NFTA_VERDICT_CHAIN of linux/netfilter/nf_tables.h).
+// verdictOf reads the verdict of an element of a map. The library does not decode it
+// (NFTA_VERDICT_CODE and NFTA_VERDICT_CHAIN of linux/netfilter/nf_tables.h).
 func verdictOf(e *nftables.SetElement) *expr.Verdict {
 	if e.VerdictData != nil {
 		return e.VerdictData

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outcome is a set of what may become of a packet in a chain.
+// outcome is a set of the possible fates of a packet in a chain.
 type outcome uint8
 
 const (
 	accepted outcome = 1 << iota
 	dropped
-	fallen // it comes to the end of the chain, or returns
+	fallen // the packet comes to the end of the chain, or returns
 )
 
 // certainty is whether a rule, or an expression of it, matches.
@@ -32,9 +32,9 @@ type walk struct {
 	packet *path
 	table  *nftables.Table
 	done   map[string]outcome // chains that were walked
-	regs   map[uint32][]byte  // what is known of the registers, in the rule that is looked at
+	regs   map[uint32][]byte  // known values of registers, in the current rule
 
-	wayBack bool // the way back to the packet's source decided in some rule
+	wayBack bool // some rule depended on the way back to the packet's source
 }
 
 // base walks a base chain.
@@ -51,7 +51,7 @@ func (w *walk) base(c *nftables.Chain) (outcome, error) {
 	return got, err
 }
 
-// chain walks a chain. Jumps make no circles, the kernel sees to that.
+// chain walks a chain. Jumps cannot form a circle; the kernel prevents that.
 func (w *walk) chain(name string) (outcome, error) {
 	if got, ok := w.done[name]; ok {
 		return got, nil
@@ -89,11 +89,12 @@ func (w *walk) chain(name string) (outcome, error) {
 	return all, nil
 }
 
-// returns is set beside an outcome of a rule where a fallen packet has left the chain
-// of the rule too: return, and goto.
+// returns is set beside an outcome of a rule if a fallen packet has left the rule's chain
+// too: after return and goto.
 const returns outcome = 1 << 7
 
-// rule says whether a rule matches and what becomes of a packet then; fallen: it goes on.
+// rule says whether a rule matches and the outcome then; fallen means that the packet
+// goes on to the next rule.
 func (w *walk) rule(r []expr.Any) (certainty, outcome, error) {
 	regs := w.regs
 	clear(regs)
@@ -146,7 +147,7 @@ func (w *walk) verdict(v *expr.Verdict) (outcome, error) {
 	return accepted | dropped | fallen, nil
 }
 
-// target of iptables-nft.
+// target is the outcome of a target of iptables-nft.
 func target(name string) outcome {
 	switch name {
 	case "ACCEPT":
@@ -159,8 +160,8 @@ func target(name string) outcome {
 	return fallen // LOG, MARK, TCPMSS, ...
 }
 
-// match evaluates an expression that loads a register or compares one. What is not
-// known leaves its register unknown, and a comparison with that is a maybe.
+// match evaluates an expression that loads a register or compares one. An unknown value
+// leaves the register unknown, and a comparison with an unknown register is a maybe.
 func (w *walk) match(regs map[uint32][]byte, e expr.Any) certainty {
 	switch e := e.(type) {
 	case *expr.Meta:
@@ -188,7 +189,7 @@ func (w *walk) match(regs map[uint32][]byte, e expr.Any) certainty {
 		v := w.packet.fib(e)
 		w.wayBack = w.wayBack || v != nil
 		set(regs, e.Register, v)
-	default: // nil, which is one that is not known; a limit, a quota, a change of a set (which ends the rule where the set is full, or by an expression of its own), what others there are
+	default: // nil (an unknown expression), a limit, a quota, a change of a set (ends the rule if the set is full), and all others
 		clear(regs)
 		return maybe
 	}
@@ -216,7 +217,7 @@ func bitwise(v []byte, e *expr.Bitwise) []byte {
 
 func compare(v []byte, e *expr.Cmp) certainty {
 	if len(v) < len(e.Data) {
-		return maybe // also what is not known
+		return maybe // or the value is not known
 	}
 	// Shorter data is a prefix: the "eth+" of iptables.
 	c := bytes.Compare(v[:len(e.Data)], e.Data)
@@ -244,14 +245,14 @@ func sure(b bool) certainty {
 	return no
 }
 
-// setContent is a set as far as a walk understands it.
+// setContent is the content of a set as far as a walk understands it.
 type setContent struct {
 	known    bool // all elements are single values
 	length   int  // of each element, bytes
 	elements map[string]*expr.Verdict
 }
 
-// lookup evaluates a lookup. With a verdict the lookup decides by itself.
+// lookup evaluates a lookup. If the set is a verdict map, the verdict found decides.
 func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.Verdict) {
 	s := w.from.setOf(w.table, e.SetName)
 	key, ok := regs[e.SourceRegister]
@@ -260,14 +261,14 @@ func (w *walk) lookup(regs map[uint32][]byte, e *expr.Lookup) (certainty, *expr.
 		delete(regs, e.DestRegister)
 	}
 	if !ok || !s.known {
-		if verdicts { // whichever of them it is
+		if verdicts { // any verdict of the map is possible
 			return maybe, &expr.Verdict{Kind: expr.VerdictQueue}
 		}
 		return maybe, nil
 	}
 	verdict, in := s.elements[string(key)]
 	switch {
-	case s.length != len(key) && verdicts: // a concatenation, for one
+	case s.length != len(key) && verdicts: // for example a concatenation
 		return maybe, &expr.Verdict{Kind: expr.VerdictQueue}
 	case s.length != len(key):
 		return maybe, nil

@@ -17,7 +17,7 @@ func (l *look) finding(c *nftables.Chain, lost *loss, all bool) *Finding {
 		what = "IPv6"
 	}
 	some := ""
-	if !all { // some interfaces or ports, or but for what has been through a NAT
+	if !all { // not all interfaces or ports, or not after NAT
 		some = "some "
 	}
 	by := ""
@@ -33,7 +33,7 @@ func (l *look) finding(c *nftables.Chain, lost *loss, all bool) *Finding {
 		Text: fmt.Sprintf("%s are lost: chain %s of table %s %s drops %s%s %s%s",
 			which, c.Name, nftname.Family(c.Table.Family), c.Table.Name, some, what, lost.what, by),
 		Fix: l.fix(c, lost),
-		// Many hosts forward no IPv6 that anybody uses.
+		// IPv6 alone is not fatal: on many hosts nobody uses forwarded IPv6.
 		Fatal: all && lost.family == unix.NFPROTO_IPV4,
 	}
 }
@@ -45,8 +45,8 @@ type match struct {
 	tcp        bool   // TCP alone
 }
 
-// matches are what captured packets have in a chain of this hook: where an interface is
-// not known there by its name, what would accept the least.
+// matches are what fixes must accept for captured packets to pass a chain of this hook.
+// If an interface is not known there by name, they accept as little as possible.
 func (l *look) matches(c *nftables.Chain, lost *loss) []match {
 	if lost.answersUs() {
 		return []match{{mark: l.ReturnMark, mask: l.Mask}}
@@ -57,10 +57,10 @@ func (l *look) matches(c *nftables.Chain, lost *loss) []match {
 		switch *c.Hooknum {
 		case *nftables.ChainHookPrerouting:
 			in.oif, out.oif = "", ""
-			if lost.iif == l.TUN { // what comes from clients passes
+			if lost.iif == l.TUN { // clients' packets pass, only the answers are dropped
 				return []match{out}
 			}
-			if in.tcp = true; lost.byMark { // it is marked there
+			if in.tcp = true; lost.byMark { // the packet has its mark there
 				in.mark, in.mask, in.tcp = l.Mark, l.Mask, false
 			}
 		case *nftables.ChainHookPostrouting:
@@ -68,7 +68,7 @@ func (l *look) matches(c *nftables.Chain, lost *loss) []match {
 		}
 		all = append(all, in, out)
 	}
-	// Those from the TUN, or to it, are alike where only one interface is known.
+	// Where only one interface is known, several matches from or to the TUN are equal.
 	seen := map[match]bool{}
 	return slices.DeleteFunc(all, func(m match) bool {
 		twice := seen[m]
@@ -77,7 +77,7 @@ func (l *look) matches(c *nftables.Chain, lost *loss) []match {
 	})
 }
 
-// nft is a rule of nft(8) that accepts it.
+// nft is a rule of nft(8) that accepts the packets.
 func (m match) nft() string {
 	var words []string
 	if m.iif != "" {
@@ -95,7 +95,7 @@ func (m match) nft() string {
 	return strings.Join(append(words, "accept"), " ")
 }
 
-// iptables is one of iptables(8).
+// iptables is a rule of iptables(8) that accepts the packets.
 func (m match) iptables() string {
 	var words []string
 	if m.iif != "" {
@@ -113,8 +113,8 @@ func (m match) iptables() string {
 	return strings.Join(append(words, "-j ACCEPT"), " ")
 }
 
-// fix is the command that lets captured packets through, in the words of whoever has
-// set the chain.
+// fix is the command that lets captured packets through, for the program that has set the
+// chain.
 func (l *look) fix(c *nftables.Chain, lost *loss) string {
 	has := func(names ...string) bool {
 		return slices.ContainsFunc(l.chains, func(o *nftables.Chain) bool {

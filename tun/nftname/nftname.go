@@ -1,5 +1,5 @@
-// Package nftname has the names that nftables gives to things, for whoever writes its
-// rules or reads those of others.
+// Package nftname has the names that nftables gives to things, for packages that write
+// rules or read those of others.
 package nftname
 
 import (
@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Family is the word of nft(8) for a table's family.
+// Family is the name of a table's family in nft(8).
 func Family(f nftables.TableFamily) string {
 	switch f {
 	case nftables.TableFamilyIPv4:
@@ -28,7 +28,8 @@ func Family(f nftables.TableFamily) string {
 	return fmt.Sprint(f)
 }
 
-// Interface is the name of an interface as nft compares it: IFNAMSIZ bytes, the rest zero.
+// Interface is the name of an interface as nft compares it: IFNAMSIZ bytes, padded with
+// zeros.
 func Interface(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)

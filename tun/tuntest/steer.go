@@ -6,11 +6,11 @@ import (
 	"net/netip"
 )
 
-// An end of several queues does with flows as the kernel does: what comes of one
-// goes into the queue that it was written to last; what it does not know goes
-// where a hash puts it, which for fragments has no ports.
+// An end of several queues distributes flows as the kernel does: packets of a flow go
+// into the queue that the flow was last written to. Unknown flows go to a queue chosen by
+// a hash, which has no ports for fragments.
 
-// tuple is a flow as this end reads it.
+// tuple identifies a flow as this end reads it.
 type tuple struct{ src, dst netip.AddrPort }
 
 // tupleOf reads the tuple of a TCP or UDP packet behind its virtio-net header.
@@ -53,7 +53,7 @@ func (d *Device) steer(pkt []byte) int {
 	return int(maphash.Comparable(d.seed, t) % uint64(len(d.queues)))
 }
 
-// note is told of a packet that was written to the queue n of this end.
+// note records that a packet was written to the queue n of this end.
 func (d *Device) note(n int, pkt []byte) {
 	t, ok := tupleOf(pkt)
 	if !ok || len(d.queues) == 1 {
@@ -64,6 +64,6 @@ func (d *Device) note(n int, pkt []byte) {
 	}
 }
 
-// Moved is how often a packet was written to another queue of this end than the
-// one of its flow before it.
+// Moved is how often a packet was written to another queue of this end than the previous
+// packet of its flow.
 func (d *Device) Moved() uint64 { return d.moved.Load() }

@@ -1,5 +1,5 @@
-// Package tuntest stands in for a TUN device in tests: two ends in memory,
-// where what is written to the one is read from the other.
+// Package tuntest replaces a TUN device in tests: two ends in memory, where packets
+// written to one are read from the other.
 package tuntest
 
 import (
@@ -20,9 +20,9 @@ const (
 	// queueLen is how many packets wait to be read from one end: at most
 	// 64 MiB of the largest ones.
 	queueLen = 1024
-	// patience is how long a write waits for room in the queue before its
-	// packet is dropped. A device drops too when nobody reads; but a test
-	// should lose nothing only because the machine is busy.
+	// patience is how long a write waits for room in the queue before it drops the
+	// packet. A real device drops too when nobody reads, but a test should not lose
+	// packets only because the machine is busy.
 	patience = 200 * time.Millisecond
 	// maxPacket is the largest IP packet in bytes.
 	maxPacket = 65535
@@ -34,8 +34,8 @@ type Device struct {
 	mtu     int
 	offload bool
 	peer    *Device
-	queues  []chan []byte // what is to be read here, virtio-net header first
-	steered sync.Map      // queue (int) by flow, where it was written to last
+	queues  []chan []byte // packets to be read here, virtio-net header first
+	steered sync.Map      // for each flow the queue (int) it was last written to
 	seed    maphash.Seed
 	filter  atomic.Pointer[func(pkt []byte) bool]
 
@@ -66,9 +66,9 @@ func newDevice(queues, mtu int, offload bool) *Device {
 	return d
 }
 
-// SetFilter sees every packet that is written to this end, virtio-net header
-// first, and may change it in place. Where it returns false the packet is
-// lost. It is called by the writer and must not block; nil takes it away.
+// SetFilter sets a function that sees every packet written to this end, virtio-net header
+// first, and may change it in place. If it returns false the packet is lost. The writer
+// calls it, so it must not block; nil removes it.
 func (d *Device) SetFilter(filter func(pkt []byte) (forward bool)) {
 	if filter == nil {
 		d.filter.Store(nil)
@@ -77,15 +77,15 @@ func (d *Device) SetFilter(filter func(pkt []byte) (forward bool)) {
 	d.filter.Store(&filter)
 }
 
-// Inject makes the IP packet readable at this end, behind an empty virtio-net
-// header, as if the other end had sent it. No filter sees it and nothing is
-// checked. It says whether there was room.
+// Inject makes the IP packet readable at this end, behind an empty virtio-net header, as
+// if the other end had sent it. No filter sees it and nothing is checked. It says whether
+// there was room.
 func (d *Device) Inject(ip []byte) bool {
 	return d.InjectRaw(append(make([]byte, HeaderLen), ip...))
 }
 
-// InjectRaw is Inject with a virtio-net header of the caller's in front, which
-// may be wrong. The packet is kept.
+// InjectRaw is Inject with the caller's virtio-net header in front, which may be wrong.
+// The packet is kept.
 func (d *Device) InjectRaw(pkt []byte) bool { return d.enqueue(d.steer(pkt), pkt) }
 
 // InjectQueue is Inject into the queue n.
@@ -93,8 +93,8 @@ func (d *Device) InjectQueue(n int, ip []byte) bool {
 	return d.enqueue(n, append(make([]byte, HeaderLen), ip...))
 }
 
-// Refused is the number of packets that no device takes: longer than the MTU,
-// or with offloads that were not agreed on. A test wants it to be 0.
+// Refused is the number of packets that no device takes: longer than the MTU, or with
+// offloads that were not agreed on. Tests expect 0.
 func (d *Device) Refused() uint64 { return d.refused.Load() }
 
 // Dropped is the number of packets written to this end for which the other
@@ -106,9 +106,8 @@ func (d *Device) ReadBatch(bufs [][][]byte, sizes []int) (int, error) {
 	return d.ReadQueue(0, bufs, sizes)
 }
 
-// ReadQueue blocks until a packet is there and scatters as many as are there
-// over the bufs. What does not fit into its iovec is cut off. It returns
-// os.ErrClosed after Close.
+// ReadQueue blocks until a packet is there, and scatters all that are there over the
+// bufs. It cuts off what does not fit into an iovec. It returns os.ErrClosed after Close.
 func (d *Device) ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error) {
 	queue := d.queues[n]
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
@@ -139,9 +138,8 @@ func (d *Device) ReadQueue(n int, bufs [][][]byte, sizes []int) (int, error) {
 // WriteBatch is WriteQueue of the first queue.
 func (d *Device) WriteBatch(pkts [][][]byte) (int, error) { return d.WriteQueue(0, pkts) }
 
-// WriteQueue sends the packets to the other end and returns how many of them
-// went; the others were refused, dropped, or lost by the filter (which counts
-// as sent).
+// WriteQueue sends the packets to the other end and returns how many it sent. The others
+// were refused or dropped; a packet that the filter lost counts as sent.
 func (d *Device) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	sent := 0
 	for _, iov := range pkts {
@@ -169,7 +167,7 @@ func (d *Device) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	return sent, nil
 }
 
-// Queues is how many queues there are.
+// Queues is the number of queues.
 func (d *Device) Queues() int { return len(d.queues) }
 
 // MTU is the one given to Pair.
@@ -185,8 +183,8 @@ func (d *Device) Close() error {
 	return nil
 }
 
-// enqueue makes pkt readable in a queue of this end, unless it has no room for
-// long.
+// enqueue makes pkt readable in a queue of this end, unless the queue stays full for
+// patience.
 func (d *Device) enqueue(n int, pkt []byte) bool {
 	queue := d.queues[n]
 	select {
