@@ -8,8 +8,8 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Mode is what happens to a client of whose certificate nothing fresh is
-// known. The zero value refuses it.
+// Mode says what happens to a client if nothing fresh is known about its certificate. The
+// zero value, Hard, refuses the client.
 type Mode uint8
 
 // The modes.
@@ -19,7 +19,7 @@ const (
 	Off              // nothing is checked
 )
 
-// String is the word of the configuration.
+// String is the mode's word in the configuration.
 func (m Mode) String() string {
 	switch m {
 	case Soft:
@@ -30,11 +30,11 @@ func (m Mode) String() string {
 	return "hard"
 }
 
-// Modes are the words of the configuration.
+// Modes are the modes' words in the configuration.
 func Modes() []string { return []string{Hard.String(), Soft.String(), Off.String()} }
 
-// ParseMode is the mode of a word; where it is empty, the default: Hard if
-// there is anything to check with, else Off. An unknown word is Hard.
+// ParseMode returns the mode of a word. For an empty word it is Hard if there is anything
+// to check with (configured), else Off. An unknown word is Hard.
 func ParseMode(word string, configured bool) Mode {
 	switch word {
 	case "soft":
@@ -49,14 +49,14 @@ func ParseMode(word string, configured bool) Mode {
 	return Hard
 }
 
-// Defaults and bounds of what is configured.
+// Defaults of the configuration.
 const (
 	DefaultRefresh     = time.Hour
 	DefaultOCSPTimeout = 2 * time.Second
 	DefaultOCSPMaxAge  = 5 * time.Minute
 )
 
-// Authority is one authority's certificates of CAs, and where it says what it
+// Authority is the CA certificates of one authority, and the places that publish what it
 // has revoked. Immutable.
 type Authority struct {
 	Name string
@@ -65,9 +65,9 @@ type Authority struct {
 	// lists are configured. A list must be signed by one of either.
 	Roots, Intermediates []*x509.Certificate
 	Sources              []Source
-	// Refresh is how often a URL is asked at least; 0 is DefaultRefresh.
+	// Refresh is the longest time between two fetches of a URL; 0 is DefaultRefresh.
 	Refresh time.Duration
-	OCSP    *OCSP // nil: nobody is asked
+	OCSP    *OCSP // nil: no responder is asked
 }
 
 func (a *Authority) cas() []*x509.Certificate {
@@ -78,32 +78,33 @@ func (a *Authority) cas() []*x509.Certificate {
 type Source struct {
 	// Location is the path of a file, or an http or https URL.
 	Location string
-	// Lists are what ReadFile read already, so that what is used is what was
-	// checked. nil: New reads the file.
+	// Lists are the lists that ReadFile has read already, so that exactly the lists that
+	// were checked are used. nil: New reads the file.
 	Lists []*List
 
 	file fileID
 }
 
-// IsURL says whether a location is fetched.
+// IsURL says whether a location is a URL, to be fetched.
 func IsURL(location string) bool {
 	return strings.HasPrefix(location, "http://") || strings.HasPrefix(location, "https://")
 }
 
-// Nonce is the rule for the nonce of RFC 8954. The zero value demands it.
+// Nonce is the rule for the nonce of RFC 8954. The zero value, NonceRequired, demands it.
 type Nonce uint8
 
 // The rules.
 const (
 	NonceRequired Nonce = iota // sent, and an answer without it is refused
-	NonceOptional              // sent; an answer without it is taken, another nonce is not
-	NonceOff                   // not sent: for responders that hand out answers made beforehand
+	NonceOptional              // sent; an answer without a nonce is accepted, one with another nonce is not
+	NonceOff                   // not sent: for responders whose answers are made in advance
 )
 
-// NonceWords are the words of the configuration, in the order of the values.
+// NonceWords are the rules' words in the configuration, in the order of the values.
 func NonceWords() []string { return []string{"required", "optional", "off"} }
 
-// ParseNonce is the rule of a word; an unknown or empty one is NonceRequired.
+// ParseNonce returns the rule of a word; for an unknown or empty word it is
+// NonceRequired.
 func ParseNonce(word string) Nonce {
 	switch word {
 	case "optional":
@@ -118,8 +119,8 @@ func ParseNonce(word string) Nonce {
 type OCSP struct {
 	URL     string
 	Timeout time.Duration // of one question; 0 is DefaultOCSPTimeout
-	// MaxAge is how long an answer is used before it is asked for anew, even
-	// if it is good for longer; 0 is DefaultOCSPMaxAge.
+	// MaxAge is how long an answer is used before the responder is asked again, even if
+	// the answer is valid longer; 0 is DefaultOCSPMaxAge.
 	MaxAge time.Duration
 	Nonce  Nonce
 }
@@ -134,7 +135,7 @@ const (
 	Revoked
 )
 
-// String is the word of the record.
+// String is the status's word in the record.
 func (s Status) String() string {
 	switch s {
 	case Good:
@@ -145,28 +146,28 @@ func (s Status) String() string {
 	return "unknown"
 }
 
-// Where a result comes from, the words of the record.
+// The sources of a result, as they are written in the record.
 const (
 	FromCRL    = "crl"
 	FromStaple = "staple"
 	FromOCSP   = "ocsp"
 )
 
-// Result is what Check says of a chain. The zero value refuses nothing: it is
-// what an authority with revocation off gets.
+// Result is the answer of Check about a chain. The zero value refuses nothing; it is the
+// result for an authority whose revocation is off.
 type Result struct {
 	Status Status
 	Mode   Mode
-	// Source of the answer about the certificate that decided: FromCRL,
-	// FromStaple, FromOCSP, or "" where there was none.
+	// Source of the answer about the certificate that decided: FromCRL, FromStaple,
+	// FromOCSP, or "" if there was no answer.
 	Source string
-	// Until is when the first of the answers about the chain goes stale; zero
-	// unless Status is Good.
+	// Until is when the first answer about the chain becomes stale; zero unless Status is
+	// Good.
 	Until time.Time
 	// Detail is for a human; names in it are escaped.
 	Detail string
-	// Digest names the lists that were asked, see Checker.Digest; "" where there
-	// was no certificate.
+	// Digest identifies the lists that were asked, see Checker.Digest; "" if the peer had
+	// no certificate.
 	Digest string
 	// Code is why the client is refused; "" lets it through. See
 	// reason.Revoked and reason.RevocationUnknown.

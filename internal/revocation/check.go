@@ -14,16 +14,15 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// Check says whether anything in the peer's verified chain is revoked: each
-// certificate but the root, by the lists and the responder of its issuer. It
-// may ask the configured responder, within ctx (and Waiting); everything else is
-// in memory.
+// Check says whether any certificate of the peer's verified chain is revoked. It checks
+// each but the root against the lists and the responder of its issuer. It may ask the
+// configured responder, within ctx (and Waiting); everything else is in memory.
 //
-//   - revoked anywhere, in a fresh list or a stale one: refused, in every mode
-//     but Off;
-//   - nothing fresh is known about one of them: refused under Hard, let
-//     through with Status Unknown under Soft;
-//   - an authority that the Checker does not know is refused.
+//   - One certificate is revoked, by a fresh list or a stale one: refused, in every mode
+//     but Off.
+//   - Nothing fresh is known about one of them: refused under Hard, let through with
+//     Status Unknown under Soft.
+//   - The Checker does not know the authority: refused.
 func (c *Checker) Check(ctx context.Context, peer *handshake.Peer, now time.Time) Result {
 	if peer == nil {
 		return Result{Mode: Off} // no certificate, nothing to revoke
@@ -91,10 +90,10 @@ type finding struct {
 	detail string
 }
 
-// element asks, in this order: what is known to be revoked, the staple whether
-// it says so too, the responder, and the staple whether it is good. A revocation
-// ends it, wherever it stands; a good answer saves the next question. The staple
-// comes last, for the client chose which one to bring: an old one, say.
+// element asks in this order: what is known to be revoked, the staple for a revocation,
+// the responder, and the staple for a good answer. A revocation ends the search, wherever
+// it is found; a good answer saves the next question. The staple's good answer counts
+// last, because the client chose which staple to send, and it may be an old one.
 func (v *view) element(ctx context.Context, c *Checker, e element, now time.Time) finding {
 	f := v.known(e, now)
 	if f.status == Revoked {
@@ -115,8 +114,8 @@ func (v *view) element(ctx context.Context, c *Checker, e element, now time.Time
 	return f
 }
 
-// known is what is in memory, of lists and of answers that were had before;
-// nobody is asked. A revocation in it is final.
+// known is the answer from memory: from lists and from earlier OCSP answers. It asks
+// nobody. A revocation is final.
 func (v *view) known(e element, now time.Time) finding {
 	f := v.byLists(e, now)
 	if f.status == Revoked {
@@ -126,7 +125,7 @@ func (v *view) known(e element, now time.Time) finding {
 	if !ok {
 		return f
 	}
-	// The responder is asked in any case: the entry counts as used then.
+	// The responder's cache is asked in any case, so that the entry counts as used.
 	cached := v.responder != nil && v.responder.known(n, e.issuer) == Revoked
 	if cached || v.taken.has(n, e.issuer) {
 		return finding{status: Revoked, source: FromOCSP, detail: about(e.cert) + ": revoked, an OCSP answer has said"}
@@ -134,8 +133,8 @@ func (v *view) known(e element, now time.Time) finding {
 	return f
 }
 
-// takeBack remembers a revocation that an answer has told of, and has live flows
-// looked at anew if it is news.
+// takeBack records a revocation from an OCSP answer. If it is new, live flows are checked
+// again.
 func (v *view) takeBack(c *Checker, q question) {
 	if v.taken.add(q.number, q.issuer) {
 		c.epoch.Add(1)
@@ -143,7 +142,7 @@ func (v *view) takeBack(c *Checker, q question) {
 	}
 }
 
-// merge takes the better answer, and all the reasons where there is none.
+// merge returns the answer that says something; without one it joins the reasons.
 func merge(f, g finding) finding {
 	if g.status != Unknown {
 		return g
@@ -200,9 +199,8 @@ func (v *view) names(issuer, cert *x509.Certificate) bool {
 	return slices.ContainsFunc(v.of(issuer), func(l *List) bool { return l.Has(cert) })
 }
 
-// byStaple: the client brought the answer. It has no nonce of ours, so one
-// that is still fresh may have been made before a revocation; lists and
-// responder are believed over it.
+// byStaple is the answer of the staple. It has no nonce of ours, so even a fresh one may
+// have been made before a revocation; lists and responder take precedence.
 func (v *view) byStaple(c *Checker, e element, now time.Time) finding {
 	f := finding{source: FromStaple}
 	q, err := v.question(e)
@@ -244,13 +242,13 @@ func (v *view) byResponder(ctx context.Context, c *Checker, e element, now time.
 	return f
 }
 
-// Ended says whether a peer that was let through must go now: reason.EndRevoked
-// or reason.EndExpired, and what exactly; "" while it may stay. It asks nobody
-// and costs about a microsecond, so it can be put to every live flow every few
-// seconds. That nothing fresh is known any more ends no flow.
+// Ended says whether a peer that was let through must be cut off now: reason.EndRevoked
+// or reason.EndExpired with the details; "" while it may stay. It asks nobody and takes
+// about a microsecond, so it can be called for every live flow every few seconds. Lack of
+// fresh information ends no flow.
 //
-// It also keeps the OCSP answer of the peer in use: Run asks for it anew in
-// time, so that a revocation is known after ocsp.max_age.
+// It also marks the peer's OCSP answer as used, so that Run renews the answer in time and
+// a revocation is known after ocsp.max_age.
 func (c *Checker) Ended(peer *handshake.Peer, now time.Time) (reason.Code, string) {
 	if peer == nil {
 		return "", ""
@@ -266,8 +264,8 @@ func (c *Checker) Ended(peer *handshake.Peer, now time.Time) (reason.Code, strin
 	return "", ""
 }
 
-// KnownRevoked says whether something in the peer's chain is known to be
-// revoked, and what. Like Ended, it asks nobody.
+// KnownRevoked says whether a certificate of the peer's chain is known to be revoked, and
+// which. Like Ended, it asks nobody.
 func (c *Checker) KnownRevoked(peer *handshake.Peer, now time.Time) (detail string, revoked bool) {
 	if peer == nil {
 		return "", false

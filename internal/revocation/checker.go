@@ -17,40 +17,39 @@ import (
 	"github.com/sslgate/sslgate/internal/memory"
 )
 
-// Options of a Checker. The zero value is good.
+// Options of a Checker. The zero value can be used.
 type Options struct {
-	// State is the directory where the last good copy of what was fetched is
-	// kept; it is made if need be. "" keeps nothing over a restart.
+	// State is the directory for the last good copies of what was fetched; New creates
+	// it. With "" nothing survives a restart.
 	State string
-	// Log gets what the operator should know: nil is silent.
+	// Log gets messages for the operator; nil is silent.
 	Log *zap.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Poll is how often files are looked at and what is due is begun; 0 is a
-	// second.
+	// Poll is how often files are checked and due work is started; 0 is a second.
 	Poll time.Duration
-	// FetchTimeout bounds one fetch in all; 0 is a minute, in which 38 MB come
-	// over 6 Mbit/s.
+	// FetchTimeout bounds one whole fetch; 0 is a minute, in which 38 MB arrive over 6
+	// Mbit/s.
 	FetchTimeout time.Duration
 	// MaxBytes bounds one file or answer with lists; 0 is MaxListBytes. See
 	// ListBytes.
 	MaxBytes int64
-	// Memory lends what loading takes; nil lends without a bound.
+	// Memory lends the memory that loading takes; nil lends without a bound.
 	Memory *memory.Budget
 
 	pace time.Duration // for tests; 0 is paceEvery
 }
 
-// Checker says of verified chains whether something in them is revoked. It is
-// safe for concurrent use; Check never waits for a list to load.
+// Checker says whether a certificate of a verified chain is revoked. It is safe for
+// concurrent use; Check never waits for a list to load.
 type Checker struct {
 	o      Options
 	client *http.Client // for lists
-	asks   *http.Client // for responders: no slow server of lists takes their connections
+	asks   *http.Client // for responders, so that slow list servers cannot take their connections
 	data   atomic.Pointer[snapshot]
 	epoch  atomic.Uint64
 	slots  slots
-	copies *copies // of what is in force, over a restart
+	copies *copies // of the lists in force; they survive a restart
 
 	reloading   sync.Mutex // held over a Reload
 	mu          sync.Mutex
@@ -75,26 +74,26 @@ type snapshot struct {
 type view struct {
 	*Authority
 	lists     map[string][]*List // by the issuer's RawSubject
-	all       []keptList         // the same, each with where it is from
+	all       []keptList         // the same lists, each with its source
 	responder *responder
 	counters  *counters
 	taken     *taken
 }
 
-// of returns the lists of an issuer: those signed with its very key.
+// of returns the lists of an issuer: those signed with exactly its key.
 func (v *view) of(issuer *x509.Certificate) []*List {
 	named := v.lists[string(issuer.RawSubject)]
 	other := func(l *List) bool { return !bytes.Equal(l.spki, issuer.RawSubjectPublicKeyInfo) }
 	if !slices.ContainsFunc(named, other) {
 		return named
 	}
-	return slices.DeleteFunc(slices.Clone(named), other) // two CAs of one name: rare
+	return slices.DeleteFunc(slices.Clone(named), other) // two CAs of the same name: rare
 }
 
-// New builds a Checker for the authorities, with the files and the last good
-// copies at hand. A list that cannot be used is logged and counted, not an
-// error: it must not keep the clients of other authorities out. An error means
-// that the state directory cannot be used.
+// New builds a Checker for the authorities from their files and the last good copies. A
+// list that cannot be used is logged and counted; it is no error, because it must not
+// keep the clients of other authorities out. An error means that the state directory
+// cannot be used.
 func New(authorities []Authority, o Options) (*Checker, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
@@ -118,7 +117,8 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 		if err := os.MkdirAll(o.State, 0o700); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
-		// Whoever may remove a copy decides what an older list is held against.
+		// The copies decide which older lists are refused, so nobody else may remove
+		// them.
 		if info, err := os.Stat(o.State); err == nil && info.Mode().Perm()&0o022 != 0 {
 			o.Log.Warn("the state directory can be changed by others, who can let an older revocation list be taken after a restart: chmod go-w",
 				zap.String("directory", o.State), zap.String("mode", fmt.Sprintf("%04o", info.Mode().Perm())))
@@ -133,12 +133,12 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 	return c, nil
 }
 
-// Reload replaces the authorities. What was fetched for a source that stays is
-// kept, and so are the counters and OCSP answers of an authority that stays.
-// New files and copies are read before anything changes.
+// Reload replaces the authorities. A source that stays keeps what was fetched for it; an
+// authority that stays keeps its counters and OCSP answers. New files and copies are read
+// before anything changes.
 func (c *Checker) Reload(authorities []Authority) { c.replace(authorities, nil) }
 
-// replace is Reload; copies are what a process before knew.
+// replace is Reload; copies are the lists that an earlier process had in force.
 func (c *Checker) replace(authorities []Authority, copies []*source) {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
@@ -201,7 +201,7 @@ func (c *Checker) replace(authorities []Authority, copies []*source) {
 	c.changed()
 }
 
-// publishLocked makes the snapshot anew.
+// publishLocked makes a new snapshot and publishes it.
 func (c *Checker) publishLocked() {
 	s, before := &snapshot{authorities: map[string]*view{}}, c.data.Load()
 	kept := map[string][]keptList{}
@@ -239,7 +239,7 @@ func (c *Checker) publishLocked() {
 	c.epoch.Add(1)
 }
 
-// changed tells the subscribers.
+// changed calls the subscribers.
 func (c *Checker) changed() {
 	c.mu.Lock()
 	fs := make([]func(), 0, len(c.subscribers))
@@ -252,13 +252,13 @@ func (c *Checker) changed() {
 	}
 }
 
-// Epoch grows with every change of what Check may answer: a list that is new
-// or has gone stale, an OCSP answer that changed, a Reload. Whoever keeps
-// something that rests on an answer keeps the epoch with it.
+// Epoch grows with every change of what Check may answer: a list that is new or has
+// become stale, an OCSP answer that changed, a Reload. A caller that caches a result of
+// Check must store the epoch with it.
 func (c *Checker) Epoch() uint64 { return c.epoch.Load() }
 
-// OnChange has f called after every growth of the epoch, until cancel is
-// called. f is called from the Checker's goroutines and must not block.
+// OnChange calls f after every growth of the epoch, until cancel is called. f runs in the
+// Checker's goroutines and must not block.
 func (c *Checker) OnChange(f func()) (cancel func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,27 +21,27 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// What is in force outlives a restart: the directory "lists" below the state
-// directory has a copy of each list, wherever it is from, NAME.crl in DER, and NAME.json
-// for people and for messages. A name is of the authority, of the key that sameKey
-// compares, and of the content, so that a newer list is there before the one that
-// it replaces goes, and no crash can mix two.
+// The lists in force survive a restart. The directory "lists" below the state directory
+// has a copy of each list, whatever its source: NAME.crl in DER, and NAME.json for people
+// and messages. A name is made of the authority, of the key that sameKey compares, and of
+// the content. So a newer list is written before the older one is removed, and no crash
+// can mix the two.
 const copiesDir = "lists"
 
-// What the copies may take. Lists that are in force are fewer and smaller, unless
-// somebody writes the configuration for it.
+// Bounds of the copies. Lists in force are fewer and smaller, unless the configuration is
+// made to exceed the bounds.
 const (
 	maxCopies     = 4096
 	maxCopiesSize = 4 * MaxListBytes
-	// copyAgain is how soon is tried again what could not be written.
+	// copyAgain is how soon a failed write is tried again.
 	copyAgain = time.Minute
-	// oldTemp is the age at which what a crash has left half written is removed.
+	// oldTemp is the age at which a half-written file of a crash is removed.
 	oldTemp = time.Hour
 )
 
 var copyPattern = regexp.MustCompile(`^([0-9a-f]{16})-([0-9a-f]{16})-([0-9a-f]{32})\.crl$`)
 
-// hexOf is 64 bits of a digest over parts.
+// hexOf is the first 64 bits of a SHA-256 over parts, in hex.
 func hexOf(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -55,7 +55,7 @@ func copyName(authority string, l *List) string {
 	return hexOf(authority) + "-" + hexOf(string(l.rawIssuer), string(l.spki), l.scope.key()) + "-" + hex.EncodeToString(l.sum[:16])
 }
 
-// keyOf is the part of a name that a list and its successor share.
+// keyOf is the part of a copy's name that a list shares with its successor.
 func keyOf(name string) string { return name[:16+1+16] }
 
 // aboutList is NAME.json.
@@ -67,16 +67,16 @@ type aboutList struct {
 
 // copies is what a Checker knows of the copies.
 type copies struct {
-	dir     string     // "": there are none
-	writing sync.Mutex // held while they are written
+	dir     string     // "": no copies are kept
+	writing sync.Mutex // held while copies are written
 
 	mu      sync.Mutex
 	known   map[string]bool // names that were found or written
-	guarded map[string]bool // names of what could not be read at the start: they stay
-	said    string          // the failure that was logged last
-	changed bool            // what is in force has changed since the last save
-	again   time.Time       // when what could not be written is tried again; zero: all was
-	lacking map[string]bool // names of what the last save had nothing to copy from
+	guarded map[string]bool // names of copies that could not be read at the start; these are not removed
+	said    string          // the last failure that was logged
+	changed bool            // the lists in force have changed since the last save
+	again   time.Time       // when to try again what could not be written; zero: nothing failed
+	lacking map[string]bool // names of copies for which the last save found no source
 }
 
 func newCopies(state string) *copies {
@@ -95,7 +95,8 @@ func (c *copies) note(name string) {
 
 func (c *copies) path(name string) string { return filepath.Join(c.dir, name+".crl") }
 
-// of is the file with the copy of a list, and whether somebody has removed it.
+// of returns a function that returns the file with the copy of a list, and whether
+// somebody has removed it.
 func (c *copies) of(authority string) func(*List) (string, bool) {
 	return func(l *List) (string, bool) {
 		name := copyName(authority, l)
@@ -110,14 +111,14 @@ func (c *copies) of(authority string) func(*List) (string, bool) {
 	}
 }
 
-// orderOf is the order of an authority's lists now.
+// orderOf is the order for an authority's lists, at the present time.
 func (c *Checker) orderOf(authority string) order {
 	return order{c.o.Now(), c.copies.of(authority)}
 }
 
-// recall reads the copies that a process before has left: they are what was in
-// force. It returns them as sources for those places that are named still, and puts
-// the rest where the next snapshot looks for lists that have vanished.
+// recall reads the copies that an earlier process has left: the lists that were in force.
+// It returns them as sources, for the places that are still configured. It also publishes
+// all of them as the snapshot, where the next one finds lists that have vanished.
 func (c *Checker) recall(authorities []Authority) []*source {
 	if c.copies.dir == "" {
 		return nil
@@ -127,7 +128,7 @@ func (c *Checker) recall(authorities []Authority) []*source {
 	for _, f := range c.listCopies() {
 		i := slices.IndexFunc(authorities, func(a Authority) bool { return hexOf(a.Name) == f.authority })
 		if i < 0 {
-			continue // of another configuration
+			continue // a copy of another configuration
 		}
 		a := &authorities[i]
 		lists, about, err := c.readCopy(a, f)
@@ -163,8 +164,8 @@ func (c *Checker) recall(authorities []Authority) []*source {
 	return places
 }
 
-// copyFile is one copy: of a list, or of what a URL has given (see state.go) where
-// the configuration may not name the URL any more.
+// copyFile is one copy: of a list, or of what a URL has given (see state.go), in case the
+// configuration does not name the URL any more.
 type copyFile struct {
 	name, path, authority string
 	size                  int64
@@ -172,7 +173,7 @@ type copyFile struct {
 	url                   bool
 }
 
-// listCopies finds the copies, the newest last.
+// listCopies returns the copies, sorted from the oldest to the newest.
 func (c *Checker) listCopies() []copyFile {
 	var all []copyFile
 	for _, dir := range []string{c.o.State, c.copies.dir} {
@@ -215,14 +216,14 @@ func (c *Checker) listCopies() []copyFile {
 	return all[max(0, len(all)-maxCopies):]
 }
 
-// readAbout reads the JSON beside a copy.
+// readAbout reads the JSON file that belongs to a copy.
 func readAbout(ctx context.Context, path string, about any) bool {
 	_, text, err := readfile.All(ctx, strings.TrimSuffix(path, ".crl")+".json", 64<<10, nil)
 	return err == nil && json.Unmarshal(text, about) == nil
 }
 
-// readCopy reads and verifies one: the directory is no better proof than the
-// network.
+// readCopy reads and verifies one copy: the directory proves no more than the network
+// does.
 func (c *Checker) readCopy(a *Authority, f copyFile) ([]*List, aboutList, error) {
 	about := aboutList{Source: f.path}
 	if f.url {
@@ -245,8 +246,9 @@ func (c *Checker) readCopy(a *Authority, f copyFile) ([]*List, aboutList, error)
 	if err != nil {
 		return nil, about, unread(err)
 	}
-	// Before anything is made of it: what was put in its place may be of a CA that is
-	// not trusted, which of a list that was in force would say that its CA is gone.
+	// Checked before parsing. A file put in the copy's place may be of a CA that is not
+	// trusted; the resulting ErrIssuer would wrongly say that the CA of the list in force
+	// is gone.
 	if sum := sha256Sum(data); !f.url && !strings.HasSuffix(f.name, "-"+hex.EncodeToString(sum[:16])) {
 		return nil, about, errOtherCopy
 	}

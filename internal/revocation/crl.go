@@ -24,23 +24,23 @@ import (
 
 // Bounds of one source.
 const (
-	// MaxListBytes is the largest file or answer with revocation lists. A
-	// million entries of 16 octets have about 38 MB in DER and 52 MB in PEM.
+	// MaxListBytes is the largest file or answer with revocation lists, in bytes. A
+	// million entries of 16 octets take about 38 MB in DER and 52 MB in PEM.
 	MaxListBytes = 256 << 20
 	// maxLists in one source: a file of all the shards of a large CA.
 	maxLists = 256
-	// maxNumber bounds the number of a list, in octets (RFC 5280, section 5.2.3): it
-	// stands in records.
+	// maxNumber bounds the CRL number in octets (RFC 5280, section 5.2.3), because it is
+	// written to records.
 	maxNumber = 20
 	// maxMeta bounds a list without its entries, in bytes: names, times and
 	// extensions have a few hundred.
 	maxMeta = 64 << 10
 )
 
-// List is one verified revocation list, immutable. Of its entries only the
-// serial numbers are kept.
+// List is one verified revocation list, immutable. It keeps only the serial numbers of
+// the entries.
 type List struct {
-	Issuer     string   // distinguished name, RFC 4514; may hold anything: escape it where it is shown
+	Issuer     string   // distinguished name, RFC 4514; may hold any text: escape it when showing it
 	Number     *big.Int // nil if the list has none
 	ThisUpdate time.Time
 	NextUpdate time.Time
@@ -57,22 +57,22 @@ type List struct {
 // skew is how much the clock of a CA or responder may be ahead of ours.
 const skew = 5 * time.Minute
 
-// Fresh says whether the list speaks for now: not before thisUpdate (less a
-// little for clocks that disagree) and before nextUpdate.
+// Fresh says whether the list is valid now: from thisUpdate (less skew, for clocks that
+// differ) until nextUpdate.
 func (l *List) Fresh(now time.Time) bool {
 	return !now.Before(l.ThisUpdate.Add(-skew)) && now.Before(l.NextUpdate)
 }
 
-// Late says whether two thirds of the list's life have passed: the CA should
-// have issued the next one by now.
+// Late says whether two thirds of the list's lifetime have passed: the CA should have
+// issued the next list.
 func (l *List) Late(now time.Time) bool {
 	return !now.Before(l.lateAt())
 }
 
 func (l *List) lateAt() time.Time { return times.Part(l.ThisUpdate, l.NextUpdate, 2, 3) }
 
-// Has says whether the list names the certificate's serial number. Whether it
-// is a list of the certificate's issuer is the caller's question.
+// Has says whether the list has the certificate's serial number. The caller must check
+// that the list is of the certificate's issuer.
 func (l *List) Has(c *x509.Certificate) bool {
 	s, ok := serialOf(c)
 	if !ok && c.SerialNumber != nil && c.SerialNumber.Sign() > 0 {
@@ -81,7 +81,7 @@ func (l *List) Has(c *x509.Certificate) bool {
 	return ok && l.revoked.has(s)
 }
 
-// IssuedBy says whether the list is one of the CA's.
+// IssuedBy says whether the CA, by name and key, issued the list.
 func (l *List) IssuedBy(ca *x509.Certificate) bool {
 	return bytes.Equal(l.rawIssuer, ca.RawSubject) && bytes.Equal(l.spki, ca.RawSubjectPublicKeyInfo)
 }
@@ -98,24 +98,22 @@ func serialOf(c *x509.Certificate) (serial, bool) {
 // String names the list: number and issuer.
 func (l *List) String() string { return l.text }
 
-// quote makes a name from a list or a certificate fit to be shown.
+// quote escapes and quotes a name from a list or a certificate.
 func quote(s string) string { return `"` + escape.String(s, 0) + `"` }
 
-// ParseLists reads one list in DER or any number of them in PEM, each signed
-// by one of cas. All are good or an error says which is not and why; it wraps
-// one of the Err values of this package. Time is not looked at, see Fresh.
-//
-// Memory: see parseTaken.
+// ParseLists reads one list in DER or any number in PEM, each signed by one of cas. It
+// returns all lists, or an error that says which one is bad and why, and wraps one of the
+// Err values of this package. It does not check times, see Fresh.
 func ParseLists(data []byte, cas []*x509.Certificate) ([]*List, error) {
 	return parseTaken(context.Background(), nil, data, cas)
 }
 
-// parseTaken is ParseLists within a loan, of which data is taken already. Taken
-// besides, and not given back: for each entry 20 bytes to sort the numbers and
-// at most 20 for what is kept of them, and of PEM the list in DER. The shortest
-// entry has 20 bytes, so that all, with data, is at most three times the length
-// of a file in DER, and three and a quarter times that of one in PEM. What is kept
-// is as many bytes an entry as the longest number has. It stops when ctx ends.
+// parseTaken is ParseLists within a loan from which data is taken already. It takes more,
+// without giving it back: for each entry 20 bytes to sort the numbers and at most 20 to
+// keep them, and for PEM the list in DER. The shortest entry has 20 bytes, so the total
+// including data is at most three times the length of a file in DER, and three and a
+// quarter times that of one in PEM. What is kept is as many bytes for each entry as the
+// longest number has. It stops when ctx ends.
 func parseTaken(ctx context.Context, room *memory.Loan, data []byte, cas []*x509.Certificate) ([]*List, error) {
 	if len(data) > MaxListBytes {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), MaxListBytes)
@@ -159,13 +157,13 @@ func parseTaken(ctx context.Context, room *memory.Loan, data []byte, cas []*x509
 	return lists, nil
 }
 
-// isDER tells a list in DER from PEM: it is longer than 127 bytes, so in DER its second
-// byte is no text.
+// isDER tells DER from PEM. A list is longer than 127 bytes, so in DER its second byte is
+// at least 0x80, which is no text.
 func isDER(data []byte) bool { return len(data) >= 2 && data[0] == 0x30 && data[1] >= 0x80 }
 
-// parseList reads one list in DER. crypto/x509 would make some 200 bytes and
-// six allocations of every entry, so it gets the list without its entries, and
-// those are walked here once the signature over all of it is known to be good.
+// parseList reads one list in DER. crypto/x509 would make some 200 bytes and six
+// allocations of every entry. So it gets the list without its entries, and parseList
+// reads these once the signature over the whole list is verified.
 func parseList(ctx context.Context, room *memory.Loan, der []byte, cas []*x509.Certificate) (*List, error) {
 	p, err := split(der)
 	if err != nil {
@@ -217,9 +215,9 @@ func parseList(ctx context.Context, room *memory.Loan, der []byte, cas []*x509.C
 
 // parts of a CertificateList (RFC 5280, section 5.1).
 type parts struct {
-	tbs     []byte            // what is signed
-	entries cryptobyte.String // content of revokedCertificates, may be empty
-	meta    []byte            // the list as it would be without entries
+	tbs     []byte            // the signed part
+	entries cryptobyte.String // content of revokedCertificates; may be empty
+	meta    []byte            // the list without its entries
 }
 
 func split(der []byte) (*parts, error) {
@@ -307,8 +305,8 @@ func signerOf(meta *x509.RevocationList, cas []*x509.Certificate) (*x509.Certifi
 		if meta.CheckSignatureFrom(ca) == nil {
 			return ca, nil
 		}
-		// Without matching key identifiers (RFC 5280, section 5.2.1) this is
-		// another CA that bears the same name.
+		// If the key identifiers do not match (RFC 5280, section 5.2.1), this is another
+		// CA of the same name.
 		if len(meta.AuthorityKeyId) == 0 || bytes.Equal(meta.AuthorityKeyId, ca.SubjectKeyId) {
 			other = false
 		}

@@ -19,9 +19,9 @@ var (
 	oidHoldInstruction   = []byte{0x55, 0x1d, 0x17} // 2.5.29.23
 )
 
-// entries walks revokedCertificates. A number no certificate can have is
-// passed over. certificateHold counts as revoked, and so does removeFromCRL,
-// which has no place in a complete list.
+// entries reads revokedCertificates. It skips numbers that no certificate can have.
+// certificateHold counts as revoked, and so does removeFromCRL, which is not allowed in a
+// complete list.
 func entries(ctx context.Context, room *memory.Loan, in cryptobyte.String) (serials, error) {
 	n := 0
 	for rest := in; !rest.Empty(); n++ {
@@ -81,7 +81,7 @@ func readExtension(in *cryptobyte.String) (oid, value cryptobyte.String, critica
 	return oid, value, critical, ok
 }
 
-// oidText writes the content octets of an OBJECT IDENTIFIER in dots.
+// oidText returns an OBJECT IDENTIFIER, given its content octets, in dotted form.
 func oidText(content []byte) string {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.OBJECT_IDENTIFIER, func(b *cryptobyte.Builder) { b.AddBytes(content) })

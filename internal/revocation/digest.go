@@ -8,13 +8,13 @@ import (
 	"slices"
 )
 
-// Digest names everything that Check answers from, OCSP answers apart: for
-// each authority whose revocation is not off, its mode, its CAs, its responder
-// and the lists in force. It changes with every list that is taken, and is the
-// same in every process that has the same lists: unlike Epoch it can be
-// recorded and compared. "" means that nothing is checked for any authority.
+// Digest identifies everything that Check answers from, except OCSP answers: for each
+// authority whose revocation is not off, its mode, its CAs, its responder and the lists
+// in force. It changes with every list that is taken. Every process with the same lists
+// has the same digest, so unlike Epoch it can be recorded and compared. "" means that
+// nothing is checked for any authority.
 //
-// It is the first 16 hex digits of a SHA-256, as a policy's digest is.
+// It is the first 16 hex digits of a SHA-256, like a policy's digest.
 func (c *Checker) Digest() string { return c.data.Load().digest }
 
 func digestOf(authorities map[string]*view) string {
@@ -33,7 +33,7 @@ func digestOf(authorities map[string]*view) string {
 		for _, l := range a.all {
 			lists = append(lists, hex.EncodeToString(l.sum[:]))
 		}
-		for _, set := range []*[]string{&cas, &lists} { // neither order nor repetition decides anything
+		for _, set := range []*[]string{&cas, &lists} { // order and repetition do not matter
 			slices.Sort(*set)
 			*set = slices.Compact(*set)
 		}

@@ -13,11 +13,10 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// newClient is the HTTP client for lists and answers. What it leaves out, and
-// why: proxies of the environment (what the gateway trusts must not depend on
-// who started it), compression (a small answer that unpacks to a large one),
-// cookies, HTTP/2. It connects by the host's own sockets (OUTPUT), so nothing
-// of it is captured.
+// newClient is the HTTP client for lists and answers. It does without proxies of the
+// environment (what the gateway trusts must not depend on who started it), compression (a
+// small answer could unpack to a large one), cookies and HTTP/2. It connects by the
+// host's own sockets (OUTPUT), so its traffic is not captured.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -36,8 +35,8 @@ func newClient() *http.Client {
 
 var errRedirect = errors.New("redirected to another place: name that place in the configuration")
 
-// sameHost lets a GET follow a redirect on the same host, scheme and port, at
-// most three. A POST, which is a question to a responder, follows none.
+// sameHost lets a GET follow at most three redirects, on the same host, scheme and port.
+// A POST, which is a question to a responder, follows none.
 func sameHost(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	if first.Method != http.MethodGet || req.URL.Scheme != first.URL.Scheme || req.URL.Host != first.URL.Host || len(via) > 3 {
@@ -64,28 +63,28 @@ func CheckURL(s string) error {
 	return nil
 }
 
-// tags are what makes the next fetch conditional (RFC 9110, section 13.1).
+// tags make the next fetch conditional (RFC 9110, section 13.1).
 type tags struct {
 	ETag         string `json:"etag,omitempty"`
 	LastModified string `json:"last_modified,omitempty"`
 }
 
-// errNotModified: 304, what is known is the newest.
+// errNotModified means status 304: the known list is the newest.
 var errNotModified = errors.New("not modified")
 
-// errUnreachable is what an unreachable error is.
+// errUnreachable is matched by every unreachable error.
 var errUnreachable = errors.New("unreachable")
 
-// unreachable is a failure that says nothing about what a server has: of the
-// network, or of the server itself. Its text is the failure's.
+// unreachable is a failure of the network or of the server that says nothing about the
+// lists the server has. Its text is the text of err.
 type unreachable struct{ err error }
 
 func (u unreachable) Error() string { return u.err.Error() }
 
 func (u unreachable) Unwrap() []error { return []error{u.err, errUnreachable} }
 
-// fetch gets a URL once, within ctx, Options.FetchTimeout and MaxBytes. What
-// comes is taken of room as it comes, and stays taken.
+// fetch gets a URL once, within ctx, Options.FetchTimeout and MaxBytes. It takes the
+// bytes from room as they come, and they stay taken.
 func (c *Checker) fetch(ctx context.Context, room *memory.Loan, location string, t tags) ([]byte, tags, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.FetchTimeout)
 	defer cancel()
@@ -134,8 +133,7 @@ func (c *Checker) fetch(ctx context.Context, room *memory.Loan, location string,
 	return data, tags{ETag: short(resp.Header.Get("ETag")), LastModified: short(resp.Header.Get("Last-Modified"))}, nil
 }
 
-// short drops a tag that is longer than any sensible one: it is kept on disk
-// and sent back.
+// short drops a tag of more than 512 bytes, because tags are kept on disk and sent back.
 func short(s string) string {
 	if len(s) > 512 {
 		return ""

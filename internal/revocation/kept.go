@@ -9,34 +9,33 @@ import (
 	"go.uber.org/zap"
 )
 
-// missing is the state of a list that is in force, although no source carries
-// it any more.
+// missing is the state of a list that is in force although no source carries it any more.
 const missing = "missing"
 
 // errVanished is the error of such a list.
 var errVanished = errors.New("no source carries this list any more; put it back, or take its CA out of the authority")
 
-// keptList is a list that was in force and that no source carries any more. It
-// stays: that a file lost a list, or a CA's list was exchanged for another's,
-// must let no revoked client in again.
+// keptList is a list that was in force and that no source carries any more. It stays in
+// force: a file that lost a list, or a CA's list exchanged for another's, must not let a
+// revoked client in again.
 type keptList struct {
 	*List
-	location string // that carried it last
+	location string // the source that carried it last
 }
 
-// maxKept bounds the lists that are kept of one authority; the CA that makes
-// more of them vanish changes the names of its shards. The first to end goes.
+// maxKept bounds the lists kept of one authority; only a CA that changes the names of its
+// shards makes more of them vanish. Those that end first are dropped.
 const maxKept = 2 * maxLists
 
-// keepLocked finds the lists of an authority that are in force now, by before,
-// and that none of its sources carries after this change. A list goes when a
-// newer one takes its place, or when its CA is not trusted any more.
-// carried are the lists of each of its sources.
+// keepLocked returns the lists of an authority that are in force now, according to
+// before, and that none of its sources carries after this change. A list is dropped when
+// a newer one replaces it, or when its CA is not trusted any more. carried are the lists
+// of each source.
 func (c *Checker) keepLocked(a *Authority, before *snapshot, carried [][]*List) []keptList {
 	if before == nil || before.authorities[a.Name] == nil {
 		return nil
 	}
-	// An authority without any source has been told to have no lists.
+	// An authority without any source is configured to have no lists.
 	if a.Mode == Off || len(a.Sources) == 0 {
 		c.sayDropped(a, before.authorities[a.Name].all)
 		return nil
@@ -62,7 +61,7 @@ func (c *Checker) keepLocked(a *Authority, before *snapshot, carried [][]*List) 
 	return kept
 }
 
-// sayKept logs, once each, which lists have vanished and which are there again.
+// sayKept logs once which lists have vanished and which are there again.
 func (c *Checker) sayKept(name string, before, now []keptList) {
 	has := func(all []keptList, l keptList) bool {
 		return slices.ContainsFunc(all, func(k keptList) bool { return k.sum == l.sum })
@@ -83,8 +82,8 @@ func (c *Checker) sayKept(name string, before, now []keptList) {
 	}
 }
 
-// sayDropped logs that the configuration has taken lists out of force: whom
-// they revoke is let in again.
+// sayDropped logs that the configuration has taken lists out of force, so that the
+// clients they revoke are let in again.
 func (c *Checker) sayDropped(a *Authority, lists []keptList) {
 	for _, l := range lists {
 		c.o.Log.Warn("revocation list out of force: the configuration names no list of this authority any more, or turns revocation off",
@@ -92,14 +91,13 @@ func (c *Checker) sayDropped(a *Authority, lists []keptList) {
 	}
 }
 
-// sameKey says whether one of two lists takes the place of the other: same
-// issuer, key and scope.
+// sameKey says whether one of two lists replaces the other: same issuer, key and scope.
 func sameKey(a, b *List) bool {
 	return bytes.Equal(a.rawIssuer, b.rawIssuer) && bytes.Equal(a.spki, b.spki) && a.scope.key() == b.scope.key()
 }
 
-// ageKept says, once each, that a list that had vanished has ended; true if one
-// has. What it revokes stays revoked. c.mu is held.
+// ageKept logs once that a vanished list has expired, and returns true if one has. What
+// the list revokes stays revoked. The caller holds c.mu.
 func (c *Checker) ageKept(now time.Time) bool {
 	ended := false
 	for name, all := range c.kept {

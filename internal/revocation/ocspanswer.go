@@ -16,14 +16,14 @@ import (
 
 // Bounds of one OCSP answer.
 const (
-	// maxAnswer in bytes: a delegate's certificate and an RSA signature have
-	// about 2 KiB.
+	// maxAnswer in bytes: an answer with a delegate's certificate and an RSA signature
+	// has about 2 KiB.
 	maxAnswer = 64 << 10
 	// maxSingles and maxCerts in one answer; one of each is usual.
 	maxSingles = 64
 	maxCerts   = 8
-	// withoutNext is how long an answer without nextUpdate is good: RFC 6960,
-	// section 4.2.2.1, says only that newer information is always available.
+	// withoutNext is how long an answer without nextUpdate is good: RFC 6960, section
+	// 4.2.2.1, says only that newer information is always available.
 	withoutNext = 10 * time.Minute
 )
 
@@ -39,7 +39,7 @@ var answerStatus = map[int]string{1: "malformedRequest", 2: "internalError", 3: 
 type answer struct {
 	tbs, signature   []byte
 	algorithm        x509.SignatureAlgorithm
-	name, keyHash    []byte // of the responder; one of them is set
+	name, keyHash    []byte // of the responder; exactly one of them is set
 	produced         time.Time
 	singles          []single
 	nonce            []byte
@@ -64,8 +64,8 @@ func useless(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrOCSP, fmt.Errorf(format, args...))
 }
 
-// parseAnswer decodes an OCSPResponse. crypto/ocsp's parser neither compares
-// the issuer of an answer nor shows the nonce, so this is our own.
+// parseAnswer decodes an OCSPResponse. We do not use crypto/ocsp because its parser
+// neither compares the issuer of an answer nor returns the nonce.
 func parseAnswer(der []byte) (*answer, error) {
 	if len(der) > maxAnswer {
 		return nil, useless("%w: %d bytes, at most %d", ErrTooLarge, len(der), maxAnswer)
@@ -245,8 +245,8 @@ var hashes = map[string]crypto.Hash{
 	"\x60\x86\x48\x01\x65\x03\x04\x02\x03": crypto.SHA512,
 }
 
-// algorithms that an answer may be signed with, by the content octets of their
-// OID. None of them rests on SHA-1.
+// algorithms that an answer may be signed with, by the content octets of their OID. None
+// uses SHA-1.
 var algorithms = map[string]x509.SignatureAlgorithm{
 	"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b": x509.SHA256WithRSA,
 	"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c": x509.SHA384WithRSA,

@@ -16,25 +16,24 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// question is a certificate that is asked about.
+// question asks about one certificate.
 type question struct {
 	number serial
 	issuer *x509.Certificate
-	// nonce that was sent, nil where none was. demanded: an answer without it
-	// is of no use.
+	// nonce is the nonce that was sent, nil if none was. demanded: an answer without the
+	// nonce is refused.
 	nonce    []byte
 	demanded bool
-	// revoked says whether the issuer's lists name a certificate: its delegate
-	// may be revoked as well.
+	// revoked says whether the issuer's lists have a certificate, because a delegate of
+	// the issuer may be revoked too.
 	revoked func(*x509.Certificate) bool
 }
 
-// judge verifies an answer for one certificate (RFC 6960, section 3.2) and
-// returns what it says and until when. An error wraps ErrOCSP.
+// judge verifies an answer for one certificate (RFC 6960, section 3.2) and returns its
+// status and until when it holds. An error wraps ErrOCSP.
 //
-// A signed revocation counts whatever else stands in the answer, its age and its
-// nonce: both are there so that an old "good" cannot be played again, and a
-// revocation is final.
+// A signed revocation counts whatever the age and nonce of the answer. Both only prevent
+// that an old "good" is replayed, and a revocation is final.
 func (a *answer) judge(q question, now time.Time) (st Status, until time.Time, err error) {
 	if err := a.signed(q, now); err != nil {
 		return Unknown, time.Time{}, err
@@ -70,8 +69,8 @@ func (a *answer) judge(q question, now time.Time) (st Status, until time.Time, e
 	return Unknown, time.Time{}, err
 }
 
-// about says whether the single answer is for the certificate: its issuer by
-// name and key, and its number (RFC 6960, section 4.1.1).
+// about says whether the single answer is for the certificate, compared by issuer name,
+// issuer key and serial number (RFC 6960, section 4.1.1).
 func (s *single) about(q question) bool {
 	number, ok := newSerial(s.number)
 	if !ok || number != q.number || s.hash == 0 {
@@ -91,8 +90,8 @@ func (s *single) about(q question) bool {
 	return bytes.Equal(h.Sum(nil), s.keyHash)
 }
 
-// at says what the single answer says now. A revocation counts however old
-// the answer is: it is final.
+// at returns the status of the single answer now. A revocation counts however old the
+// answer is, because it is final.
 func (s *single) at(now time.Time) (Status, time.Time, error) {
 	until := s.next
 	if !s.hasNext {
@@ -113,7 +112,7 @@ func (s *single) at(now time.Time) (Status, time.Time, error) {
 	return Unknown, time.Time{}, useless("the responder does not know the certificate")
 }
 
-// publicKeyBits are the bits of subjectPublicKey: what a key hash is over.
+// publicKeyBits are the bits of subjectPublicKey, over which key hashes are made.
 func publicKeyBits(spki []byte) ([]byte, bool) {
 	in := cryptobyte.String(spki)
 	var seq, bits cryptobyte.String
@@ -123,7 +122,7 @@ func publicKeyBits(spki []byte) ([]byte, bool) {
 	return bits[1:], true
 }
 
-// isResponder says whether c is whom the answer names as its responder.
+// isResponder says whether the answer names c as its responder.
 func (a *answer) isResponder(c *x509.Certificate) bool {
 	if a.name != nil {
 		return bytes.Equal(a.name, c.RawSubject)
@@ -133,9 +132,9 @@ func (a *answer) isResponder(c *x509.Certificate) bool {
 	return ok && bytes.Equal(sum[:], a.keyHash)
 }
 
-// signed verifies who signed the answer: the issuer of the certificate itself,
-// or a delegate that it has certified for this, directly (RFC 6960, section
-// 4.2.2.2). crypto/x509 checks at most maxCerts+1 signatures for it.
+// signed verifies that the answer is signed by the issuer of the certificate, or by a
+// delegate that the issuer has certified directly for this (RFC 6960, section 4.2.2.2). It
+// checks at most 2*maxCerts+1 signatures.
 func (a *answer) signed(q question, now time.Time) error {
 	if a.algorithm == x509.UnknownSignatureAlgorithm {
 		return useless("signed with an algorithm that is weak or not known")
@@ -145,7 +144,7 @@ func (a *answer) signed(q question, now time.Time) error {
 	}
 	err := useless("signed neither by the issuer of the certificate nor by a delegate of it")
 	for i, c := range a.certs {
-		if slices.ContainsFunc(a.certs[:i], c.Equal) { // each once: two signature checks
+		if slices.ContainsFunc(a.certs[:i], c.Equal) { // check each certificate once, because it takes two signature checks
 			continue
 		}
 		if !a.isResponder(c) || !bytes.Equal(c.RawIssuer, q.issuer.RawSubject) {
@@ -155,7 +154,7 @@ func (a *answer) signed(q question, now time.Time) error {
 			err = useless("its signer %s %s", certname.Quoted(c), why)
 			continue
 		}
-		// Also with id-pkix-ocsp-nocheck: a list that names it is at hand.
+		// Checked even with id-pkix-ocsp-nocheck, because the list is at hand.
 		if q.revoked != nil && q.revoked(c) {
 			err = useless("its signer %s is revoked", certname.Quoted(c))
 			continue
@@ -168,8 +167,8 @@ func (a *answer) signed(q question, now time.Time) error {
 	return err
 }
 
-// delegateFault says why a certificate is none of a delegated responder; "" if
-// it is one.
+// delegateFault says why a certificate does not belong to a delegated responder; "" if it
+// does.
 func delegateFault(c, issuer *x509.Certificate, now time.Time) string {
 	switch c.SignatureAlgorithm {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:

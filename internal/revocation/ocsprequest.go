@@ -9,12 +9,11 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// nonceSize is what a client sends (RFC 8954, section 2.1).
+// nonceSize is the length of our nonces in bytes (RFC 8954, section 2.1).
 const nonceSize = 32
 
-// request encodes an OCSPRequest for one certificate (RFC 6960, section
-// 4.1.1), with the issuer named by SHA-1, which is what every responder knows
-// (RFC 5019, section 2.1.1).
+// request encodes an OCSPRequest for one certificate (RFC 6960, section 4.1.1). It
+// identifies the issuer by SHA-1, which every responder knows (RFC 5019, section 2.1.1).
 func request(number serial, issuer *x509.Certificate, nonce []byte) ([]byte, error) {
 	key, ok := publicKeyBits(issuer.RawSubjectPublicKeyInfo)
 	if !ok {

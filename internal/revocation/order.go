@@ -7,23 +7,23 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// order says which list may take the place of which. CRL numbers grow (RFC 5280,
-// section 5.2.3), and so do the times of issue: a list that is behind in either was
-// put there again, by mistake or by who wants somebody back in.
+// order decides which list may replace which. CRL numbers grow (RFC 5280, section 5.2.3),
+// and so do the times of issue. A list that goes back in either was put there again by
+// mistake, or by somebody who wants a revoked client let in.
 //
-// A CA that was set up anew begins its numbers anew, though its lists go on in
-// time. No list of before can look like that, for the time is signed. So it is
-// taken when the list before has ended, and at once where the operator has removed
-// the copy of that one.
+// A CA that was set up anew restarts its numbers, but its lists have later times. No
+// older list can look like that, because the time is signed. So such a list is taken when
+// the previous list has ended, or at once if the operator has removed the copy of the
+// previous list.
 type order struct {
 	now time.Time
-	// copyOf is the file with the copy of a list, "" where there is none, and
-	// whether the operator has removed it.
+	// copyOf returns the file with the copy of a list, "" if there is none, and whether
+	// the operator has removed it.
 	copyOf func(*List) (path string, removed bool)
 }
 
-// check says whether a list in next goes back behind the one it replaces. With
-// complete, a list that is missing counts too.
+// check returns an error if a list in next is older than the one it replaces. With
+// complete, a known list that next lacks is an error too.
 func (o order) check(known, next []*List, complete bool) error {
 	for _, k := range known {
 		found := false
@@ -43,7 +43,7 @@ func (o order) check(known, next []*List, complete bool) error {
 	return nil
 }
 
-// replace says whether n may take the place of k, which is of the same key.
+// replace says whether n may replace k, which has the same key; nil if it may.
 func (o order) replace(k, n *List) error {
 	of := `, of "` + n.Issuer + `"`
 	switch {
@@ -62,8 +62,8 @@ func (o order) replace(k, n *List) error {
 	case behind != "":
 		return fmt.Errorf("%w: %s%s", ErrOlder, behind, of)
 	case grown && (removed || o.now.Before(k.ThisUpdate.Add(-skew))):
-		return nil // the CA has put its clock right
-	case grown && !n.ThisUpdate.Before(k.ThisUpdate.Add(-skew)): // its machines' clocks differ a little
+		return nil // the CA has corrected its clock
+	case grown && !n.ThisUpdate.Before(k.ThisUpdate.Add(-skew)): // the clocks of the CA's machines differ a little
 		return nil
 	case !n.ThisUpdate.Before(k.ThisUpdate):
 		return nil
@@ -78,8 +78,8 @@ func (o order) replace(k, n *List) error {
 		ErrOlder, behind, of, times.Stamp(k.NextUpdate), hint)
 }
 
-// numbers compares the numbers of a list and the next: behind says how the next one's
-// goes back, "" if it does not; grown that there are two, and it goes on.
+// numbers compares the CRL numbers of a list and the next. behind says how the next
+// number goes back, "" if it does not. grown says that both have a number and it grows.
 func numbers(k, n *List) (behind string, grown bool) {
 	switch {
 	case k.Number == nil:

@@ -11,13 +11,12 @@ import (
 	"github.com/sslgate/sslgate/internal/memory"
 )
 
-// minListBytes is the least that a list may have, whatever limits.memory is.
+// minListBytes is the least bound for a list, however small limits.memory is.
 const minListBytes = 1 << 20
 
-// ListBytes is the bound of one file or answer with lists where the resident
-// memory is to stay below ceiling bytes, 0 for no bound: a sixteenth of it. Loading
-// a list takes three and a quarter times its bytes at most (see parseLists), so
-// it takes a fifth of the ceiling.
+// ListBytes is the bound in bytes of one file or answer with lists: a sixteenth of
+// ceiling, the bound of resident memory in bytes (0: none). Loading a list takes at most
+// three and a quarter times its bytes (see parseTaken), so a fifth of the ceiling.
 func ListBytes(ceiling int64) int64 {
 	if ceiling <= 0 {
 		return MaxListBytes
@@ -26,16 +25,16 @@ func ListBytes(ceiling int64) int64 {
 }
 
 const (
-	// maxParses is how many lists are parsed at the same time, of files and of
-	// URLs each: it takes a processor.
+	// maxParses is how many lists are parsed at once, of files and of URLs each: parsing
+	// one keeps a processor busy.
 	maxParses = 2
-	// maxFetches is how many URLs are asked at the same time. A server that is
-	// slow holds one for paceEvery, and nothing else of those who wait.
+	// maxFetches is how many URLs are fetched at once. A slow server holds one slot for
+	// paceEvery, and blocks nothing else that waits.
 	maxFetches = 64
 )
 
-// slots bound what is under way. Files and URLs have their own, and who waits
-// for a server holds none of those for parsing.
+// slots bound the work under way. Files and URLs have separate slots, and a fetch that
+// waits for a server holds none of those for parsing.
 type slots struct{ files, fetches, parses chan struct{} }
 
 func newSlots() slots {
@@ -53,7 +52,7 @@ func within(ctx context.Context, slot chan struct{}, f func() error) error {
 	}
 }
 
-// read gets the lists of a source. ctx and room are of one loan.
+// read gets the lists of a source. ctx and room must be of one loan.
 func (c *Checker) read(ctx context.Context, room *memory.Loan, src *source) (got loaded, err error) {
 	cas := src.authority.cas()
 	if !IsURL(src.location) {
@@ -81,9 +80,9 @@ func (c *Checker) read(ctx context.Context, room *memory.Loan, src *source) (got
 	return got, unread(err)
 }
 
-// unread marks the failures that are the gateway's own: they say nothing of
-// what the source carries. A list that is larger than the bound, or for which
-// there is no room, has not vanished.
+// unread marks failures of the gateway itself, which say nothing about what the source
+// carries: a list larger than the bound, or for which there is no memory, has not
+// vanished.
 func unread(err error) error {
 	if errors.Is(err, memory.ErrNoRoom) || errors.Is(err, ErrTooLarge) {
 		return unreachable{err}
@@ -92,24 +91,24 @@ func unread(err error) error {
 }
 
 const (
-	// paceEvery is how often is looked whether a server sends, and paceBytes
-	// what it must have sent since: one that drips holds a connection and what
-	// has come of the list.
+	// paceEvery is how often a server's progress is checked, and paceBytes how many bytes
+	// it must have sent since the last check. A slow server holds a connection, and the
+	// memory of the part that has come.
 	paceEvery = 10 * time.Second
 	paceBytes = 10 << 10
 )
 
 var errTooSlow = fmt.Errorf("the server sends less than %d bytes in %s", paceBytes, paceEvery)
 
-// paced reads r; it calls slow when less than paceBytes have come in a time.
-// The caller calls stop.
+// paced returns a reader of r. It calls slow when less than paceBytes have come within
+// every. The caller must call stop.
 func paced(r io.Reader, every time.Duration, slow func(error)) (_ io.Reader, stop func() bool) {
 	p := &pacedReader{r: r}
 	var last int64
 	var timer *time.Timer
 	start := make(chan struct{})
 	timer = time.AfterFunc(every, func() {
-		<-start // timer is set
+		<-start // wait until timer is assigned
 		n := p.n.Load()
 		if n-last < paceBytes {
 			slow(errTooSlow)

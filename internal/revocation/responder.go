@@ -20,22 +20,24 @@ import (
 const (
 	// maxCached answers: about 400 bytes each, 6 MB.
 	maxCached = 16384
-	// maxIssuers kept for asking anew: one each of the CAs below a root.
+	// maxIssuers is how many issuers are kept for asking again: one for each CA below a
+	// root.
 	maxIssuers = 256
-	// maxQuestions at the same time; a flow over it waits for its turn.
+	// maxQuestions is how many questions are asked at once; further flows wait for their
+	// turn.
 	maxQuestions = 32
-	// failedFor is how long a failure is remembered, so that a responder that
-	// is down costs one flow the timeout and not every flow.
+	// failedFor is how long a failure is remembered, so that a responder that is down
+	// delays one flow by the timeout and not every flow.
 	failedFor = 5 * time.Second
 )
 
 // errLater is returned while a failure is remembered.
 var errLater = errors.New("the responder failed a moment ago")
 
-// errGone: whoever asked went away before the answer came.
+// errGone means that the flow that asked ended before the answer came.
 var errGone = errors.New("the question was given up")
 
-// responder asks one OCSP responder and remembers what it said.
+// responder asks one OCSP responder and caches its answers.
 type responder struct {
 	cfg      OCSP
 	client   *http.Client
@@ -47,8 +49,8 @@ type responder struct {
 	mu      sync.Mutex
 	cache   map[[32]byte]*cached
 	issuers map[[32]byte]*x509.Certificate
-	// downUntil is set by a failure of the responder itself (not by an answer
-	// about one certificate that is of no use).
+	// downUntil is set by a failure of the responder itself, not by a useless answer
+	// about one certificate.
 	downUntil time.Time
 	failure   error // of the last question; nil: it was answered
 }
@@ -57,13 +59,13 @@ type responder struct {
 type cached struct {
 	number   serial
 	issuer   *x509.Certificate
-	status   Status // Unknown: none was had yet
+	status   Status // Unknown: there was no answer yet
 	until    time.Time
 	renew    time.Time // when to ask anew
 	err      error     // of the last question
 	errUntil time.Time
 	used     bool          // since the last question
-	asking   chan struct{} // closed when the question under way is done; nil: none is
+	asking   chan struct{} // closed when the question under way is answered; nil: none is under way
 }
 
 func newResponder(cfg OCSP, client *http.Client, n *counters) *responder {
@@ -87,8 +89,8 @@ func cacheKey(number serial, issuer *x509.Certificate) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-// known is what the cache says, without asking; a revocation is never stale.
-// The entry counts as used.
+// known is the status in the cache, without asking; a revocation is never stale. The
+// entry then counts as used.
 func (r *responder) known(number serial, issuer *x509.Certificate) Status {
 	key := cacheKey(number, issuer)
 	r.mu.Lock()
@@ -101,8 +103,8 @@ func (r *responder) known(number serial, issuer *x509.Certificate) Status {
 	return e.status
 }
 
-// ask returns what is known of the certificate: out of the cache while that is
-// young enough, else by asking. Two flows never ask the same at a time.
+// ask returns the certificate's status: from the cache while that is young enough, else
+// by asking. Two flows never ask about the same certificate at once.
 func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Status, until time.Time, _ error) {
 	key := cacheKey(q.number, q.issuer)
 	for {
@@ -124,8 +126,8 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 			})
 			select {
 			case <-asking:
-				// The clock of this check stands still; what was just answered
-				// is taken as it is.
+				// Do not compare the new answer with now, which is the time when this
+				// check began: take it as it is.
 				r.mu.Lock()
 				st, until, err := e.status, e.until, e.err
 				r.mu.Unlock()
@@ -147,7 +149,8 @@ func (r *responder) ask(ctx context.Context, q question, now time.Time) (_ Statu
 	}
 }
 
-// answer is what the entry has without asking; false if it must be asked.
+// answer is the entry's answer without asking; ok is false if the responder must be
+// asked.
 func (e *cached) answer(now, downUntil time.Time) (_ Status, until time.Time, ok bool, _ error) {
 	switch {
 	case e.status == Revoked:
@@ -167,7 +170,7 @@ func (e *cached) answer(now, downUntil time.Time) (_ Status, until time.Time, ok
 	return Unknown, time.Time{}, false, nil
 }
 
-// lastFailure is why the last question got no answer of use, "" if it got one.
+// lastFailure says why the last question got no useful answer; "" if it got one.
 func (r *responder) lastFailure() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,7 +180,7 @@ func (r *responder) lastFailure() string {
 	return r.failure.Error()
 }
 
-// lead asks, and wakes those who wait for the same answer.
+// lead asks the responder, and wakes the flows that wait for the same answer.
 func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Time) (Status, time.Time, error) {
 	st, until, err := r.question(ctx, q, now)
 	r.mu.Lock()
@@ -190,8 +193,8 @@ func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Ti
 		return st, until, nil
 	}
 	if ctx.Err() != nil {
-		// The flow that asked has ended or run out of time; that says nothing
-		// of the responder.
+		// The flow that asked has ended or run out of time, which says nothing about the
+		// responder.
 		e.err = errGone
 		return Unknown, time.Time{}, err
 	}
@@ -209,8 +212,8 @@ func (r *responder) lead(ctx context.Context, e *cached, q question, now time.Ti
 	return Unknown, time.Time{}, err
 }
 
-// entryLocked finds or makes an entry. A full cache loses the one of a handful
-// that goes stale first; a revocation is kept longest.
+// entryLocked finds or makes an entry. If the cache is full, it drops the one of a
+// handful of entries that becomes stale first; revocations are kept longest.
 func (r *responder) entryLocked(key [32]byte, q question, now time.Time) *cached {
 	if e := r.cache[key]; e != nil {
 		return e
@@ -238,8 +241,8 @@ func (r *responder) entryLocked(key [32]byte, q question, now time.Time) *cached
 	return e
 }
 
-// issuerLocked returns one certificate for all entries of a CA: every flow has
-// a copy of its own.
+// issuerLocked returns one certificate for all entries of a CA, because every flow has a
+// copy of its own.
 func (r *responder) issuerLocked(c *x509.Certificate) *x509.Certificate {
 	key := sha256Sum(c.Raw)
 	if same := r.issuers[key]; same != nil {
@@ -252,8 +255,8 @@ func (r *responder) issuerLocked(c *x509.Certificate) *x509.Certificate {
 	return c
 }
 
-// question asks the responder once. Errors that are not ErrOCSP are the
-// responder's or the network's.
+// question asks the responder once. An error that is not ErrOCSP is of the responder or
+// the network.
 func (r *responder) question(ctx context.Context, q question, now time.Time) (Status, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
@@ -304,9 +307,9 @@ func (r *responder) post(ctx context.Context, body []byte) ([]byte, error) {
 	return readfile.From(ctx, resp.Body, maxAnswer, nil)
 }
 
-// renew asks anew what is used and due, one after the other, and forgets what
-// nobody has used since it went stale. It returns the certificates of which it
-// learned that they are revoked.
+// renew asks again for the answers that are used and due, one after the other, and
+// forgets those not used since they became stale. It returns the certificates that it
+// found to be revoked.
 func (r *responder) renew(ctx context.Context, now time.Time, names func(issuer, c *x509.Certificate) bool) (revoked []question) {
 	var due []question
 	r.mu.Lock()

@@ -14,13 +14,13 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// How failures are tried again: after firstRetry, then twice as long each
-// time, up to maxRetry. All times of fetching are spread by a tenth either way,
-// so that many gateways do not ask in step.
+// A failed fetch is repeated after firstRetry, then twice as long each time, up to
+// maxRetry. All fetch times are varied by up to a tenth, so that many gateways do not
+// fetch at the same moment.
 const (
 	firstRetry = 10 * time.Second
 	maxRetry   = 15 * time.Minute
-	// lateRetry is the least between two questions for a list that is late.
+	// lateRetry is the least time between two fetches of a list that is late.
 	lateRetry = time.Minute
 )
 
@@ -28,10 +28,10 @@ func jitter(d time.Duration) time.Duration {
 	return d + time.Duration((rand.Float64()-0.5)*float64(d)/5)
 }
 
-// Run keeps the lists and answers up to date until ctx ends. A file is looked
-// at every Options.Poll and loaded when it has changed; a URL is asked every
-// Authority.Refresh, and again soon after a failure. It returns when all that
-// it started has ended.
+// Run keeps the lists and answers up to date until ctx ends. It checks a file every
+// Options.Poll and loads it when it has changed. It fetches a URL every
+// Authority.Refresh, and again soon after a failure. It returns when all that it started
+// has ended.
 func (c *Checker) Run(ctx context.Context) error {
 	defer c.asks.CloseIdleConnections()
 	defer c.client.CloseIdleConnections()
@@ -56,8 +56,8 @@ func (c *Checker) Run(ctx context.Context) error {
 	}
 }
 
-// Prime fetches what has nothing fresh yet, until all is tried or ctx ends: so
-// that under Hard the first clients after a start are not refused. Call it
+// Prime fetches the lists of which nothing fresh is known, until each was tried or ctx
+// ends, so that under Hard the first clients after a start are not refused. Call it
 // before Run.
 func (c *Checker) Prime(ctx context.Context) {
 	var wg sync.WaitGroup
@@ -70,7 +70,7 @@ func (c *Checker) Prime(ctx context.Context) {
 	}
 }
 
-// claim marks the sources that f picks as being loaded.
+// claim marks the idle sources that f picks as busy and returns them.
 func (c *Checker) claim(f func(*source) bool) []*source {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +84,7 @@ func (c *Checker) claim(f func(*source) bool) []*source {
 	return list
 }
 
-// round begins what is due.
+// round starts the work that is due.
 func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
 	now := c.o.Now()
 	for _, src := range c.claim(func(s *source) bool {
@@ -117,20 +117,20 @@ type loaded struct {
 	lists []*List
 	file  fileID
 	tags  tags
-	data  []byte // what was fetched, nil of a file
+	data  []byte // what was fetched; nil for a file
 }
 
-// load reads one claimed source and takes its lists over if they are good.
+// load reads one claimed source and replaces its lists if the new ones are good.
 func (c *Checker) load(ctx context.Context, src *source) {
-	// The loan spans all of it: what comes, what is made of it, and what it
-	// replaces, which goes when flows have looked at it for the last time.
+	// The loan covers everything: the bytes read, the lists made of them, and the lists
+	// they replace, which live until the last flow has finished with them.
 	within, loan := c.o.Memory.Borrow(ctx)
 	defer loan.Return()
 	got, err := c.read(within, loan, src)
 	now := c.o.Now()
 	c.mu.Lock()
 	if !IsURL(src.location) && got.file.info != nil {
-		src.file = got.file // also of one that is refused: read again when it changes
+		src.file = got.file // also if it is refused: it is read again when it changes
 	}
 	if err == nil {
 		err = c.orderOf(src.authority.Name).check(src.lists, got.lists, got.data != nil)
@@ -145,7 +145,7 @@ func (c *Checker) load(ctx context.Context, src *source) {
 		if changed = !sameLists(src.lists, got.lists); changed {
 			n.loaded.Add(1)
 			src.lists = got.lists
-			// Not if a Reload took the source out meanwhile.
+			// Not if a Reload has removed the source meanwhile.
 			if changed = slices.Contains(c.sources, src); changed {
 				c.publishLocked()
 			}
@@ -156,7 +156,7 @@ func (c *Checker) load(ctx context.Context, src *source) {
 	news := err != nil && (src.err == nil || src.err.Error() != err.Error())
 	src.err, src.busy = err, false
 	src.again = !IsURL(src.location) && (errors.Is(err, memory.ErrNoRoom) || errors.Is(err, ErrOlder) || errors.Is(err, ErrNotYet))
-	inUse := src.lists // once it is not busy, the next load may change them
+	inUse := src.lists // copied now: once busy is false, the next load may change it
 	src.schedule(now)
 	c.mu.Unlock()
 
@@ -183,7 +183,7 @@ func sameLists(a, b []*List) bool {
 	return slices.EqualFunc(a, b, func(a, b *List) bool { return a.sum == b.sum })
 }
 
-// schedule says when a URL is asked next.
+// schedule sets when a URL is fetched next.
 func (s *source) schedule(now time.Time) {
 	wait := s.authority.Refresh
 	if wait <= 0 {
@@ -207,8 +207,8 @@ func (s *source) schedule(now time.Time) {
 	s.due = now.Add(jitter(wait))
 }
 
-// age says, once for each stage, that a list goes stale; an expired one raises
-// the epoch, for what Check answers has changed.
+// age logs, once for each stage, that a list becomes stale. An expired list raises the
+// epoch, because the answers of Check change.
 func (c *Checker) age(now time.Time) {
 	gone := false
 	c.mu.Lock()

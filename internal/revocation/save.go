@@ -21,23 +21,24 @@ import (
 // saveAtEnd bounds the last save, when Run ends.
 const saveAtEnd = 5 * time.Second
 
-// saveDue says that what is in force has changed, or could not be saved a while ago.
+// saveDue says that the lists in force have changed, or that it is time to repeat a
+// failed save.
 func (c *copies) saveDue(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.dir != "" && (c.changed || !c.again.IsZero() && !now.Before(c.again))
 }
 
-// mark says that what is in force has changed.
+// mark records that the lists in force have changed.
 func (c *copies) mark() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changed = true
 }
 
-// save brings the copies in line with what is in force. What it writes it reads
-// again from where the lists are from; if there is another one by now, that one will
-// be taken and saved. What cannot be written is a warning, and tried again.
+// save brings the copies in line with the lists in force. It reads the lists again from
+// their sources; if a source has another list by now, that list will be loaded and saved
+// later. A failed write is logged as a warning and repeated.
 func (c *Checker) save(ctx context.Context) {
 	if c.copies.dir == "" || !c.copies.writing.TryLock() {
 		return
@@ -53,12 +54,12 @@ func (c *Checker) save(ctx context.Context) {
 		c.copies.said = ""
 		return
 	}
-	if errors.Is(err, errLacking) { // looked at once more before it is said
+	if errors.Is(err, errLacking) { // tried once more before it is logged
 		c.copies.again = c.o.Now().Add(copyAgain)
 		return
 	}
 	if ctx.Err() != nil {
-		c.copies.changed = true // it was stopped, and is done at the end
+		c.copies.changed = true // it was stopped; Run saves again at its end
 		return
 	}
 	c.copies.again = c.o.Now().Add(copyAgain)
@@ -72,12 +73,12 @@ func (c *Checker) save(ctx context.Context) {
 type saving struct {
 	c       *Checker
 	want    map[string]inForce  // by the name of the copy
-	missing map[string]inForce  // of these, without a copy yet
+	missing map[string]inForce  // those of want without a copy yet
 	there   map[string]copyFile // by name
 	own     map[string]bool     // authorities of this configuration, by hexOf
 }
 
-// inForce is a list that has to have a copy.
+// inForce is a list that must have a copy.
 type inForce struct {
 	keptList
 	authority string
@@ -104,7 +105,7 @@ func (c *Checker) saveNow(ctx context.Context) error {
 			continue
 		}
 		if path, removed := c.copies.of(l.authority)(l.List); path == "" || !removed {
-			s.missing[name] = l // one that the operator has removed is not made again
+			s.missing[name] = l // a copy that the operator has removed is not made again
 		}
 	}
 	err := s.write(ctx)
@@ -115,12 +116,12 @@ func (c *Checker) saveNow(ctx context.Context) error {
 	return err
 }
 
-// errLacking says that there was nothing to copy a list from, for the first time: there
-// may be another one in its place that is about to be taken.
+// errLacking says that a save found no source to copy a list from, for the first time.
+// The source may have another list, which is about to be loaded.
 var errLacking = errors.New("no source carries it")
 
-// lacks is the error of lists that are in force and that nothing is left to be copied
-// from: what carried them is gone, or has an older one by now.
+// lacks is the error for lists in force that cannot be copied any more: their source is
+// gone, or has an older list by now.
 func (s *saving) lacks() error {
 	c := s.c.copies
 	c.mu.Lock()
@@ -144,14 +145,14 @@ func (s *saving) lacks() error {
 	return fmt.Errorf("no source carries it any more, and there was no copy before: %s", strings.Join(again[:min(len(again), 4)], "; "))
 }
 
-// fetches says whether a copy is of a URL that the configuration names.
+// fetches says whether a copy is of a URL in the configuration.
 func (c *Checker) fetches(path string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.sources, func(s *source) bool { return IsURL(s.location) && c.copyPath(s)+".crl" == path })
 }
 
-// write writes what is missing, and takes out of missing what it wrote.
+// write writes the missing copies, and deletes them from missing.
 func (s *saving) write(ctx context.Context) error {
 	type place struct{ authority, location string }
 	places := map[place]bool{}
@@ -169,7 +170,7 @@ func (s *saving) write(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// from copies those lists of a file that are missing.
+// from copies the missing lists that a file has.
 func (s *saving) from(ctx context.Context, path string) error {
 	ctx, loan := s.c.o.Memory.Borrow(ctx)
 	defer loan.Return()
@@ -178,7 +179,7 @@ func (s *saving) from(ctx context.Context, path string) error {
 		return nil // nothing can be copied from it any more
 	}
 	if err == nil {
-		err = loan.Take(int64(len(data)) / 4 * 7) // with what is made of PEM
+		err = loan.Take(int64(len(data)) / 4 * 7) // includes the DER made of PEM
 	}
 	if err != nil {
 		return fmt.Errorf("keep a copy: %w", err)
@@ -187,14 +188,14 @@ func (s *saving) from(ctx context.Context, path string) error {
 		return s.one(data)
 	}
 	var failed error
-	_ = pemfile.Each(data, func(b pemfile.Block) error { // a file that is damaged by now is looked at soon
+	_ = pemfile.Each(data, func(b pemfile.Block) error { // ignore damage: the file has changed, so it is loaded again soon
 		failed = s.one(b.Bytes)
 		return failed
 	})
 	return failed
 }
 
-// one copies a list if it is one of those that are missing.
+// one copies a list if it is missing.
 func (s *saving) one(der []byte) error {
 	sum := sha256Sum(der)
 	for name, l := range s.missing {
@@ -209,7 +210,7 @@ func (s *saving) one(der []byte) error {
 	return nil
 }
 
-// put writes a copy, within the bounds of all.
+// put writes a copy, within the bounds of all copies.
 func (s *saving) put(name string, l inForce, der []byte) error {
 	if err := s.makeRoom(int64(len(der))); err != nil {
 		return err
@@ -227,8 +228,8 @@ func (s *saving) put(name string, l inForce, der []byte) error {
 	return nil
 }
 
-// makeRoom keeps the copies within their bounds; those of authorities that this
-// configuration does not have give way, the oldest first.
+// makeRoom keeps the copies within their bounds. It removes copies of authorities that
+// are not in this configuration, the oldest first.
 func (s *saving) makeRoom(size int64) error {
 	for {
 		total, oldest := size, copyFile{}
@@ -248,8 +249,8 @@ func (s *saving) makeRoom(size int64) error {
 	}
 }
 
-// removeOld removes the copies of what is not in force any more, of this
-// configuration's authorities. One stays as long as its successor is not written.
+// removeOld removes the copies of lists of this configuration's authorities that are no
+// longer in force. A copy stays until its successor is written.
 func (s *saving) removeOld() {
 	waits := map[string]bool{}
 	for name := range s.missing {

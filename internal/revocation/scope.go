@@ -20,18 +20,17 @@ var (
 	oidAKI    = asn1.ObjectIdentifier{2, 5, 29, 35}
 )
 
-// scope is which certificates of its issuer a list speaks for; the zero value
-// is all of them. It comes from issuingDistributionPoint (RFC 5280, section
-// 5.2.5).
+// scope says for which certificates of its issuer a list speaks; the zero value means
+// all. It comes from issuingDistributionPoint (RFC 5280, section 5.2.5).
 type scope struct {
 	usersOnly bool
 	casOnly   bool
-	uris      []string // distribution points; nil means that it is no shard
+	uris      []string // distribution points; nil means that the list is no shard
 }
 
-// covers says whether a list of this scope would name the certificate if it
-// were revoked. A shard speaks for the certificates that name it (RFC 5280,
-// section 6.3.3, step (b)(2)(i)).
+// covers says whether a list of this scope would have the certificate if it were revoked.
+// A shard speaks for the certificates that name it (RFC 5280, section 6.3.3, step
+// (b)(2)(i)).
 func (s scope) covers(c *x509.Certificate) bool {
 	if s.usersOnly && c.IsCA || s.casOnly && !c.IsCA {
 		return false
@@ -39,7 +38,7 @@ func (s scope) covers(c *x509.Certificate) bool {
 	return s.uris == nil || slices.ContainsFunc(c.CRLDistributionPoints, func(u string) bool { return slices.Contains(s.uris, u) })
 }
 
-// key tells lists of one issuer apart that do not replace each other.
+// key differs for lists of one issuer that do not replace each other.
 func (s scope) key() string {
 	return fmt.Sprintf("%t %t %q", s.usersOnly, s.casOnly, s.uris)
 }

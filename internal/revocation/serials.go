@@ -13,8 +13,8 @@ const maxSerial = 20
 // serial is a serial number, big endian, padded with zeros in front.
 type serial [maxSerial]byte
 
-// newSerial takes the content octets of a DER INTEGER. It fails for a number
-// that is negative, empty or longer than maxSerial.
+// newSerial converts the content octets of a DER INTEGER. It fails for a number that is
+// negative, empty or longer than maxSerial.
 func newSerial(content []byte) (s serial, ok bool) {
 	if len(content) == 0 || content[0]&0x80 != 0 {
 		return s, false
@@ -27,10 +27,10 @@ func newSerial(content []byte) (s serial, ok bool) {
 	return s, true
 }
 
-// listSerial is newSerial for the entry of a list. A number longer than
-// maxSerial breaks RFC 5280, but crypto/x509 reads certificates that have one, and who
-// is revoked must be found: a digest stands for it. It fails for a number that is negative
-// or empty, which no certificate has that crypto/x509 reads.
+// listSerial is newSerial for the entry of a list. A number longer than maxSerial breaks
+// RFC 5280, but crypto/x509 accepts certificates with one, and their revocation must be
+// found: it is replaced by a digest. listSerial fails for a number that is negative or
+// empty, which crypto/x509 does not accept.
 func listSerial(content []byte) (serial, bool) {
 	if len(content) == 0 || content[0]&0x80 != 0 {
 		return serial{}, false
@@ -38,11 +38,11 @@ func listSerial(content []byte) (serial, bool) {
 	if content = bytes.TrimLeft(content, "\x00"); len(content) > maxSerial {
 		return longSerial(content), true
 	}
-	return newSerial(append([]byte{0}, content...)) // a zero in front: newSerial takes the octets of a positive number
+	return newSerial(append([]byte{0}, content...)) // the zero in front keeps newSerial from reading it as negative
 }
 
-// longSerial stands for a number, big endian without zeros in front, that is
-// longer than maxSerial. No CA can choose a number that has the digest of another.
+// longSerial is the digest for a number longer than maxSerial, given big endian without
+// leading zeros. No CA can choose a number that has the digest of another.
 func longSerial(number []byte) serial {
 	sum := sha256.Sum256(number)
 	return serial(sum[:maxSerial])
@@ -55,14 +55,14 @@ type serials struct {
 	width int // octets of each, 0 for the empty set
 	flat  []byte
 
-	// index leads to the stretch of flat whose numbers share the two octets
-	// behind those that all have in common: a search in a large set would miss
-	// the cache twenty times without it. 256 KiB; nil for a small set.
+	// index gives the range of flat whose numbers share the two octets behind the common
+	// ones. Without it a search in a large set would miss the cache twenty times. 256
+	// KiB; nil for a small set.
 	index  []uint32
-	common int // octets that all have in common
+	common int // number of leading octets that all numbers share
 }
 
-// indexFrom is the size of a set from which on an index is worth its 256 KiB.
+// indexFrom is the smallest set for which an index is worth its 256 KiB.
 const indexFrom = 4096
 
 // newSerials sorts list in place and drops repeated numbers.
@@ -87,8 +87,8 @@ func newSerials(list []serial) serials {
 	return s
 }
 
-// makeIndex fills index: entry k is the first number whose two octets are at
-// least k. A set of indexFrom numbers differs in two octets at the least.
+// makeIndex fills index: entry k is the position of the first number whose two octets are
+// at least k. In a set of indexFrom numbers at least two octets differ.
 func (s *serials) makeIndex() {
 	first, last := s.at(0), s.at(s.len()-1)
 	for first[s.common] == last[s.common] && s.common < s.width-2 {

@@ -16,9 +16,8 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// source is one place with lists, and what is known of it. Its fields are
-// guarded by Checker.mu once it is in use. Only one goroutine loads it at a
-// time (busy).
+// source is one place with lists, and what is known of it. Once it is in use Checker.mu
+// guards its fields. Only one goroutine at a time loads it (busy).
 type source struct {
 	authority *Authority
 	counters  *counters
@@ -29,11 +28,11 @@ type source struct {
 	stage map[*List]stage // what was logged of each list
 
 	busy  bool
-	again bool      // a file for which there was no room, or that is for later: it is read again when due
+	again bool      // a file that lacked memory or was refused as older or not yet valid: read again when due
 	due   time.Time // the next load
 	fails int       // in a row
-	file  fileID    // of the file that was read last
-	tags  tags      // of the copy that was fetched last
+	file  fileID    // the file that was read last
+	tags  tags      // tags of the last fetch
 }
 
 // fileID tells whether a file is the one that was read.
@@ -43,27 +42,26 @@ type fileID struct {
 	info  os.FileInfo // for os.SameFile; nil if it could not be opened
 }
 
-// lost says that the source was read, or could not be found, and does not carry
-// the lists that are in use of it. A server that cannot be reached for a while
-// says nothing about its lists.
+// lost says that the source was read, or does not exist, and does not carry the lists in
+// use. A server that cannot be reached says nothing about its lists.
 func (s *source) lost() bool {
 	return s.err != nil && !errors.Is(s.err, errUnreachable)
 }
 
-// same says whether o is the same source of the same authority, trusted alike.
+// same says whether o is the same source of the same authority, with the same CAs.
 func (s *source) same(o *source) bool {
 	return s.samePlace(o) &&
 		slices.EqualFunc(s.authority.cas(), o.authority.cas(), func(a, b *x509.Certificate) bool { return a.Equal(b) })
 }
 
-// samePlace says whether o is the same place of the same authority, whomever
-// that trusted.
+// samePlace says whether o is the same place of the same authority, whichever CAs that
+// had.
 func (s *source) samePlace(o *source) bool {
 	return s.authority.Name == o.authority.Name && s.location == o.location
 }
 
-// adopt takes over what is still trusted of the lists that an earlier
-// configuration knew of the same place, where nothing could be read there.
+// adopt takes over the lists that an earlier configuration had of the same place, if they
+// are still trusted. It is for a place where nothing could be read.
 func (s *source) adopt(o *source) {
 	cas := s.authority.cas()
 	for _, l := range o.lists {
@@ -74,8 +72,8 @@ func (s *source) adopt(o *source) {
 	s.stage = o.stage
 }
 
-// inherit takes over what an earlier configuration knew. What the new one has
-// read itself goes before it.
+// inherit takes over what an earlier configuration knew. Lists that the new one has read
+// itself take precedence, unless order refuses them.
 func (s *source) inherit(o *source, by order) {
 	switch err := by.check(o.lists, s.lists, false); {
 	case s.lists == nil:
@@ -85,11 +83,11 @@ func (s *source) inherit(o *source, by order) {
 	}
 	s.stage, s.due, s.fails, s.tags = o.stage, o.due, o.fails, o.tags
 	if errors.Is(s.err, ErrOlder) || errors.Is(s.err, ErrNotYet) {
-		s.due = by.now // the operator may have mended it
+		s.due = by.now // the operator may have corrected it
 	}
 }
 
-// recall holds what was read at a start against what was in force before it.
+// recall compares the lists that were read at the start with those in force before it.
 func (s *source) recall(o *source, by order) {
 	switch err := by.check(o.lists, s.lists, false); {
 	case s.lists == nil:
@@ -100,9 +98,9 @@ func (s *source) recall(o *source, by order) {
 	}
 }
 
-// begin gives a new source its first lists: those that were handed in, those
-// of its file, or the last good copy of what was fetched. One is begun after the
-// other, so it asks for no slot; it needs room as any load does.
+// begin gives a new source its first lists: those handed in, those of its file, or the
+// last good copy of what was fetched. Sources begin one after the other, so begin needs
+// no slot; it borrows memory like any load.
 func (c *Checker) begin(src *source) {
 	if src.lists != nil {
 		return
@@ -128,7 +126,7 @@ func (c *Checker) begin(src *source) {
 	}
 }
 
-// complain logs that a source could not be loaded; lists are what stays in use.
+// complain logs that a source could not be loaded; lists are the lists that stay in use.
 func (c *Checker) complain(src *source, lists []*List, err error) {
 	known := "none"
 	if len(lists) > 0 {
@@ -138,8 +136,8 @@ func (c *Checker) complain(src *source, lists []*List, err error) {
 		zap.String("source", src.location), zap.Error(err), zap.String("known", known))
 }
 
-// readFile reads and verifies a file of at most limit bytes. ctx and room are
-// of one loan.
+// readFile reads and verifies a file of at most limit bytes. ctx and room must be of one
+// loan.
 func readFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) ([]*List, fileID, error) {
 	info, data, err := readfile.All(ctx, path, limit, room)
 	id := fileID{info: info}
@@ -156,11 +154,11 @@ func readFile(ctx context.Context, room *memory.Loan, path string, limit int64, 
 	return lists, id, unread(err)
 }
 
-// ReadFile reads and verifies the lists of a file of at most limit bytes (see
-// ListBytes) once, for a Checker to use. ctx and room are of one loan, which the
-// caller returns; it may be nil. Nobody else takes of it meanwhile. What is still taken
-// afterwards is what stays, so that many files need no more room together than
-// the largest one and what stays of all.
+// ReadFile reads and verifies the lists of a file of at most limit bytes (see ListBytes)
+// once, for a Checker to use. ctx and room must be of one loan, which the caller returns;
+// room may be nil. Nobody else may take from the loan meanwhile. Afterwards only what the
+// lists keep is taken. So many files together need only the memory of the largest one and
+// of all lists.
 func ReadFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) (Source, error) {
 	before := room.Taken()
 	lists, id, err := readFile(ctx, room, path, limit, cas)
@@ -168,7 +166,7 @@ func ReadFile(ctx context.Context, room *memory.Loan, path string, limit int64, 
 	return Source{Location: path, Lists: lists, file: id}, err
 }
 
-// kept is how many bytes lists hold, roughly.
+// kept is about how many bytes lists hold.
 func kept(lists []*List) int64 {
 	const besides = 1 << 10 // names, scope and the like
 	n := int64(0)
@@ -178,7 +176,7 @@ func kept(lists []*List) int64 {
 	return n
 }
 
-// isNew says whether the file is another one than was read last.
+// isNew says whether the file differs from the one that was read last.
 func (s *source) isNew() bool {
 	info, err := os.Stat(s.location)
 	if err != nil {
@@ -188,13 +186,13 @@ func (s *source) isNew() bool {
 	return last == nil || !os.SameFile(last, info) || info.Size() != s.file.size || !info.ModTime().Equal(s.file.mtime)
 }
 
-// stage is how far a list is in its life.
+// stage is how far a list is in its lifetime.
 type stage uint8
 
 const (
 	fresh   stage = iota
-	late          // two thirds are over
-	urgent        // and less than a day is left
+	late          // two thirds of its lifetime are over
+	urgent        // late, and less than a day is left
 	expired       // or not valid yet
 )
 

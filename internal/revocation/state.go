@@ -15,13 +15,12 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// The state directory holds two files for each URL of each authority: NAME.crl
-// as it was fetched and NAME.json about it, NAME being 32 hex digits of a
-// SHA-256 over authority and URL.
+// The state directory has two files for each URL of each authority: NAME.crl as fetched,
+// and NAME.json about it. NAME is 32 hex digits of a SHA-256 over authority and URL.
 
-// about is NAME.json. The digest ties it to NAME.crl: after a crash between
-// the two the tags would be those of another copy, and the server's "not
-// modified" would be taken for that one.
+// aboutCopy is NAME.json. The digest ties it to NAME.crl. Without it, after a crash
+// between the two writes, the tags would be of another copy, and the server's "not
+// modified" would be applied to the wrong one.
 type aboutCopy struct {
 	Authority string `json:"authority"`
 	URL       string `json:"url"`
@@ -34,8 +33,8 @@ func (c *Checker) copyPath(src *source) string {
 	return filepath.Join(c.o.State, hex.EncodeToString(h[:16]))
 }
 
-// restore reads the last good copy, and verifies it anew: the directory is no
-// better proof than the network.
+// restore reads the last good copy and verifies it again: the directory proves no more
+// than the network does.
 func (c *Checker) restore(ctx context.Context, room *memory.Loan, src *source) ([]*List, tags, error) {
 	if c.o.State == "" {
 		return nil, tags{}, fs.ErrNotExist
@@ -63,7 +62,7 @@ func hexSum(data []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// keep writes the copy.
+// keep writes the copy of what was fetched.
 func (c *Checker) keep(src *source, data []byte, t tags) error {
 	if c.o.State == "" {
 		return nil
@@ -77,7 +76,8 @@ func (c *Checker) keep(src *source, data []byte, t tags) error {
 
 const tempPrefix = ".tmp-"
 
-// replaceFile leaves the old content or the new one after a crash, never half.
+// replaceFile replaces a file atomically: after a crash it has the old content or the new
+// one.
 func replaceFile(path string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
 	if err != nil {

@@ -26,19 +26,19 @@ func (n *counters) count(r *Result) {
 	}
 }
 
-// Stats is a picture of one moment.
+// Stats is a snapshot of the counters and lists.
 type Stats struct {
 	Epoch       uint64
 	Digest      string // see Checker.Digest
 	Authorities map[string]AuthorityStats
 }
 
-// AuthorityStats counts from the start of the process, for one authority.
+// AuthorityStats are the counters of one authority since the start of the process.
 type AuthorityStats struct {
 	Mode Mode
 
-	// Answers of Check. A flow is checked twice at most: in its handshake, and
-	// once more if the epoch has grown meanwhile.
+	// Answers of Check. A flow is checked at most twice: in its handshake, and again if
+	// the epoch has grown meanwhile.
 	Good, Revoked  uint64
 	UnknownRefused uint64 // hard, and nothing fresh was known
 	UnknownAllowed uint64 // soft, and nothing fresh was known
@@ -52,8 +52,8 @@ type AuthorityStats struct {
 
 	// The OCSP responder.
 	OCSPAsked, OCSPFailures, OCSPCached uint64
-	OCSP                                string // URL; "" where none is asked
-	OCSPError                           string // why the last question got no answer of use, "" if it got one
+	OCSP                                string // URL; "" if there is no responder
+	OCSPError                           string // why the last question got no useful answer; "" if it got one
 
 	Lists []ListStats
 }
@@ -63,8 +63,8 @@ type ListStats struct {
 	Source, Issuer, Number string
 	ThisUpdate, NextUpdate time.Time
 	Entries, Bytes         int // Bytes of memory for the serials
-	// State is "fresh", "late" (two thirds of its life are over), "missing" (in
-	// force, but its source does not carry it any more, or nothing of use) or
+	// State is "fresh", "late" (two thirds of its lifetime are over), "missing" (in
+	// force, but its source does not carry it any more, or carries nothing usable) or
 	// "expired".
 	State string
 	Error string // why the source's last load was refused, "" if it was not

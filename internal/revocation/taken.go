@@ -5,21 +5,21 @@ import (
 	"sync"
 )
 
-// maxTaken bounds the revocations that are remembered besides the lists, of one
-// authority: 32 bytes each and the map's room, about 4 MiB. Each was signed by
-// the authority, so nobody fills it but who has that many certificates revoked.
+// maxTaken bounds the revocations of one authority that are remembered besides the lists:
+// 32 bytes each and the map's overhead, about 4 MiB. Each was signed by the authority, so
+// only an authority with that many revoked certificates can fill it.
 const maxTaken = 65536
 
-// taken remembers the certificates of one authority of which a signed OCSP
-// answer has said that they are revoked: of the responder or of a staple. A
-// revocation is final (RFC 6960, section 2.2), so it beats whatever good answer
-// somebody brings later, and it outlives the responder's cache and a reload.
+// taken remembers the certificates of one authority that a signed OCSP answer, of the
+// responder or a staple, has called revoked. A revocation is final (RFC 6960, section
+// 2.2). So it overrides any good answer that comes later, and it survives the responder's
+// cache and a reload.
 type taken struct {
 	mu sync.Mutex
 	m  map[[32]byte]struct{}
 }
 
-// add remembers one; it says whether that is news.
+// add remembers a certificate; it says whether that was new.
 func (t *taken) add(number serial, issuer *x509.Certificate) bool {
 	key := cacheKey(number, issuer)
 	t.mu.Lock()
