@@ -7,44 +7,44 @@ import (
 )
 
 const (
-	// settle is how long what was let in is counted beside what is measured: it
-	// is read and copied a moment later.
+	// settle is how long bytes that were let in are counted beside the measured memory,
+	// because they are read and copied only a moment later.
 	settle = 10 * time.Millisecond
-	// lookGap lies at least between two looks that are not Run's: they cost 1 %
-	// of a processor then.
+	// lookGap is the least time between two measurements not made by Run: together they
+	// take at most 1 % of a processor.
 	lookGap = time.Millisecond
-	// segmentMost is the most that one segment takes, in bytes: netstack's
-	// largest buffer.
+	// segmentMost is the most memory that one segment takes, in bytes: netstack's largest
+	// buffer.
 	segmentMost = 64 << 10
 )
 
-// intake is what may still be taken in until somebody looks at the memory
-// again. Its mutex is the Budget's.
+// intake bounds the bytes that may still be taken in until the next measurement. The
+// Budget's mutex guards it.
 type intake struct {
-	credit   atomic.Int64 // bytes; who finds some takes all it asks for, so it may go below 0
-	room     atomic.Int64 // bytes below the line, at the last look
-	segments atomic.Int64 // from clients since then
+	credit   atomic.Int64 // bytes; a Take that finds any takes all it needs, so it may go below 0
+	room     atomic.Int64 // bytes below the line at the last measurement
+	segments atomic.Int64 // segments from clients since then
 
 	given     int64 // what credit was set to
-	now, then int64 // bytes let in since turned, and in the time before
+	now, then int64 // bytes let in since turned, and in the settle before it
 	turned    time.Time
 	waiting   list.List // of *taker, in their order
-	closed    bool      // whatever room there is
-	open      bool      // nobody looks any more
+	closed    bool      // nobody is let in, whatever room there is
+	open      bool      // nobody measures any more: everybody is let in
 }
 
 // taker waits for its turn to read.
 type taker struct {
 	bytes int64
-	ready chan struct{} // closed when it may
+	ready chan struct{} // closed when the taker may read
 }
 
-// refill lets in what room has place for, less what was let in a moment ago.
+// refill lets in takers for whom room has space, less what was let in a moment ago.
 func (in *intake) refill(room int64, at time.Time) {
 	left := in.credit.Load()
 	in.now += in.given - left
 	if age := at.Sub(in.turned); age >= settle {
-		// Of a longer time, what came in its last part, on average.
+		// If more time than settle has passed, the average share of its last part.
 		in.then = int64(float64(in.now) * float64(settle) / float64(age))
 		in.now, in.turned = 0, at
 	}
@@ -59,14 +59,14 @@ func (in *intake) refill(room int64, at time.Time) {
 		close(t.ready)
 	}
 	in.given = credit
-	in.credit.Add(credit - left) // others take meanwhile
+	in.credit.Add(credit - left) // Add, because others take meanwhile
 	in.room.Store(room)
 	in.segments.Store(0)
 }
 
-// Take asks to read n bytes that will be held, and waits while there is no room
-// for them, in the order of asking, at most until done is closed. Far from the
-// ceiling it costs one atomic addition. It says whether it has waited.
+// Take asks to read n bytes that will be held. While there is no room for them it waits,
+// in the order of the calls, at most until done is closed. Far from the ceiling it costs
+// one atomic addition. It says whether it has waited.
 func (b *Budget) Take(n int, done <-chan struct{}) (waited bool) {
 	in, size := &b.intake, int64(n)
 	if in.credit.Add(-size) > -size {
@@ -87,20 +87,20 @@ func (b *Budget) Take(n int, done <-chan struct{}) (waited bool) {
 	case <-t.ready:
 	case <-done:
 		b.mu.Lock()
-		in.waiting.Remove(place) // nothing, if it was let in meanwhile
+		in.waiting.Remove(place) // does nothing if it was let in meanwhile
 		b.mu.Unlock()
 	}
 	return true
 }
 
-// lookAgain looks unless somebody has just done so. b.mu is held.
+// lookAgain measures unless somebody did within lookGap. The caller holds b.mu.
 func (b *Budget) lookAgain() {
 	if b.cfg.now().Sub(b.looked) >= lookGap {
-		_ = b.observe() // Run meets the same error, and says it
+		_ = b.observe() // Run meets the same error and returns it
 	}
 }
 
-// close lets nobody in for a while, or those again for whom there is room.
+// close(true) lets nobody in; close(false) lets in again as much as there is room for.
 func (b *Budget) close(yes bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,8 +119,8 @@ func (b *Budget) openIntake() {
 	}
 }
 
-// Flooded says that nothing may be taken of what clients send. It is asked for
-// each segment, and looks by itself once those could have filled half the room.
+// Flooded says that no data of clients may be taken. It is called for each segment, and
+// measures once the segments since the last measurement could have filled half the room.
 func (b *Budget) Flooded() bool {
 	in := &b.intake
 	if in.segments.Add(1)*segmentMost*2 > in.room.Load() && b.mu.TryLock() {

@@ -8,26 +8,26 @@ import (
 )
 
 const (
-	// keepInterval is how often a keeper looks: what it sees costs microseconds.
+	// keepInterval is how often Keep checks the heap; a check takes microseconds.
 	keepInterval = 500 * time.Millisecond
-	// smallHeap is the heap below which garbage is not collected, in bytes.
-	// Go's default collects at twice what lives: at a few MiB, as a gateway of
-	// short flows has them, that is twenty times a second.
+	// smallHeap is the heap size in bytes below which garbage is not collected. Go
+	// collects by default when the heap has doubled: for the few MiB of a gateway of
+	// short flows, twenty times a second.
 	smallHeap = 64 << 20
 	// maxPercent bounds the garbage for each byte that lives.
 	maxPercent = 400
-	// quietBytes of allocations in that time are little enough to collect meanwhile,
-	// and worthBytes of allocations since the last time are enough to be worth it.
+	// Allocations of less than quietBytes in a keepInterval are few enough to collect
+	// meanwhile. Allocations of worthBytes since the last collection make one worth it.
 	quietBytes, worthBytes = 4 << 20, 16 << 20
-	// stillBytes of allocations in that time are no work worth waiting for.
+	// Allocations of less than stillBytes in a keepInterval are no work worth waiting
+	// for.
 	stillBytes = 256 << 10
-	// collections of what a burst has left: each halves the stacks that have
-	// grown, and what lies in a sync.Pool goes with the second.
+	// collections is how many follow a burst: each halves stacks that have grown, and the
+	// second frees what lies in a sync.Pool.
 	collections = 3
 )
 
-// percentFor is the garbage that may come up for each byte of live heap, in
-// percent (GOGC).
+// percentFor is the garbage allowed for each byte of live heap, in percent (GOGC).
 func percentFor(live uint64) int {
 	if live == 0 {
 		return maxPercent
@@ -35,9 +35,9 @@ func percentFor(live uint64) int {
 	return int(min(maxPercent, max(100, smallHeap*100/live)))
 }
 
-// Keep fits the garbage collector to a gateway until ctx ends: fewer
-// collections while the heap is small, and one when it is quiet after much was
-// allocated, so that memory goes back to the system. GOGC, if it is set, wins.
+// Keep adapts the garbage collector to a gateway until ctx ends. It makes fewer
+// collections while the heap is small. When it is quiet after many allocations it makes
+// some, so that memory returns to the system. If GOGC is set, Keep leaves it as it is.
 func Keep(ctx context.Context) {
 	before := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(before)
@@ -50,8 +50,8 @@ func Keep(ctx context.Context) {
 	defer tick.Stop()
 	percent := 100
 	var allocated, collected uint64 // by the last tick, and by the last collection here
-	more := 0                       // collections to come
-	burst := false                  // it was not quiet since the last of them
+	more := 0                       // collections still to make
+	burst := false                  // it was busy since the last of them
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,9 +67,9 @@ func Keep(ctx context.Context) {
 		quiet, still := now-allocated < quietBytes, now-allocated < stillBytes
 		allocated = now
 		burst = burst || !quiet
-		// Not by how much garbage there is beside what lives: what lived at the
-		// last collection in a burst is garbage too when the burst is over. A
-		// trickle is for Go's own collector.
+		// The criterion is not the garbage beside the live heap: what was live at the
+		// last collection of a burst is garbage too when the burst is over. A trickle of
+		// allocations is left to Go's own collector.
 		if (burst || still) && now-collected > max(worthBytes, live/4) {
 			more, burst = collections, false
 		}

@@ -10,58 +10,61 @@ import (
 	"go.uber.org/zap"
 )
 
-// ErrNoRoom is why a loan is refused or recalled.
+// ErrNoRoom is the error of a loan that is refused or called back.
 var ErrNoRoom = errors.New("limits.memory has no room for it now")
 
 const (
-	// loanAt is how much of the limit may be in use with a loan, in percent:
-	// flows are not refused for it.
+	// loanAt is how much of the limit may be in use with a loan, in percent: no flow is
+	// refused because of a loan.
 	loanAt = fullAt
-	// loanFloor is the part of the limit that loans get in any case, up to the level
-	// at which flows are ended: flows that hold more than loanAt must not keep every
-	// list out.
+	// loanFloor is the part of the limit, one sixteenth, that loans get in any case, up
+	// to the level at which flows are ended. Otherwise flows that hold more than loanAt
+	// would keep every list out.
 	loanFloor = 16
-	// loanShare is the part of the limit that all loans together may have.
+	// loanShare is the part of the limit, one half, that all loans together may have.
 	loanShare = 2
-	// recallFor is how long who has borrowed may take to give back. Flows end
-	// after it all the same.
+	// recallFor is how long borrowers may take to give back; after it flows are ended all
+	// the same.
 	recallFor = time.Second
-	// worthMeasuring is the loan that is worth calling back, and after whose
-	// return a collection is made before anything rests on what is in use, in bytes.
+	// worthMeasuring is the size in bytes from which a loan is worth calling back, and
+	// from which its return is followed by a collection before decisions rest on the
+	// memory in use.
 	worthMeasuring = 1 << 20
-	// worthFreeing is the loan whose memory is given back to the system after it.
+	// worthFreeing is the size in bytes of a loan after which memory is given back to the
+	// system.
 	worthFreeing = 16 << 20
 )
 
-// Loan is memory for something that is read and made into something else: a
-// revocation list, a configuration. It is asked for before it is used, and it
-// is called back before a live flow is ended for want of memory. Its methods
-// may be called by anyone at any time; those of a nil Loan grant everything.
+// Loan is memory for something that is read and converted: a revocation list, a
+// configuration. It is requested before it is used, and called back before a live flow is
+// ended for lack of memory. Its methods may be called by any goroutine at any time; those
+// of a nil Loan grant everything.
 type Loan struct {
 	b      *Budget
 	ctx    context.Context // ends with the loan, for Take to see
 	cancel context.CancelCauseFunc
 
-	taken int64 // guarded by b.loans.mu, as the next
-	most  int64 // that taken was
+	taken int64 // guarded by b.loans.mu, like the next field
+	most  int64 // the largest that taken has been
 }
 
-// loans are those of a Budget that were not returned.
+// loans are the loans of a Budget that were not returned.
 type loans struct {
 	mu   sync.Mutex
 	live map[*Loan]struct{}
-	lent int64 // bytes of all
-	// unmeasured are the bytes lent since the last collection, given back or not: what
-	// was made with them is not in its figures, whether it is garbage now or stays.
+	lent int64 // bytes of all loans
+	// unmeasured are the bytes lent since the last collection, given back or not. That
+	// collection's figures lack what was made with them, whether it is garbage now or
+	// stays.
 	unmeasured int64
-	shortSince time.Time // when loans were called back first in this shortage; zero: they were not
+	shortSince time.Time // when loans were first called back in this shortage; zero: they were not
 	refused    uint64    // requests
 	recalled   uint64    // loans
 }
 
-// Borrow begins a loan, of nothing yet. The returned context ends when the loan
-// is called back, and then context.Cause of it is ErrNoRoom. The caller returns the
-// loan. A nil Budget lends without a bound.
+// Borrow begins a loan of 0 bytes. The returned context ends when the loan is called
+// back, and context.Cause of it is then ErrNoRoom. The caller must return the loan. A nil
+// Budget lends without a bound.
 func (b *Budget) Borrow(ctx context.Context) (context.Context, *Loan) {
 	if b == nil {
 		return ctx, nil
@@ -77,8 +80,8 @@ func (b *Budget) Borrow(ctx context.Context) (context.Context, *Loan) {
 	return ctx, l
 }
 
-// Take asks for n bytes more. It never waits for room; the error is ErrNoRoom,
-// wrapped, or why the loan's context has ended.
+// Take asks for n bytes more. It never waits. The error wraps ErrNoRoom, or is the cause
+// with which the loan's context has ended.
 func (l *Loan) Take(n int64) error {
 	if l == nil || n <= 0 {
 		return nil
@@ -100,9 +103,8 @@ func (l *Loan) Take(n int64) error {
 	return nil
 }
 
-// lend adds n bytes to the loan if as many are free, and says how many were, and
-// of how many that were given back only a collection can tell whether they are
-// garbage.
+// lend adds n bytes to the loan if as many are free. It returns how many were free, and
+// how many of the bytes that were given back only a collection can tell from garbage.
 func (b *Budget) lend(l *Loan, n int64) (free, back int64) {
 	b.mu.Lock()
 	b.lookAgain()
@@ -122,8 +124,8 @@ func (b *Budget) lend(l *Loan, n int64) (free, back int64) {
 	return free, o.unmeasured - o.lent
 }
 
-// collectForLoan makes a collection if the last one is old enough, for what was
-// alive then may be garbage now, or if much was given back since.
+// collectForLoan makes a collection if much was given back since the last one, or the
+// last one is old: what was live then may be garbage now.
 func (b *Budget) collectForLoan(back int64) bool {
 	b.mu.Lock()
 	due := back >= worthMeasuring || b.cfg.now().Sub(b.cycleAt) >= collectEvery
@@ -137,7 +139,7 @@ func (b *Budget) collectForLoan(back int64) bool {
 	return b.observe() == nil
 }
 
-// Taken is how many bytes were taken and not given back.
+// Taken is how many bytes are taken and not given back.
 func (l *Loan) Taken() int64 {
 	if l == nil {
 		return 0
@@ -158,8 +160,9 @@ func (l *Loan) Give(n int64) {
 	l.b.left(n >= worthMeasuring, false)
 }
 
-// left says that what was lent is garbage now: if it was large, a collection
-// comes before any flow ends, and if it was huge, that gives it back to the system.
+// left records that lent memory is garbage now. After a large loan a collection comes
+// before any flow is ended; after a huge one the collection gives memory back to the
+// system.
 func (b *Budget) left(large, huge bool) {
 	if !large {
 		return
@@ -176,8 +179,8 @@ func (l *Loan) give(n int64) {
 	l.b.loans.lent -= n
 }
 
-// Return ends the loan. What was made with it and stays is measured like all
-// else from now on.
+// Return ends the loan. What was made with it and stays is measured like everything else
+// from now on.
 func (l *Loan) Return() {
 	if l == nil {
 		return
@@ -192,17 +195,16 @@ func (l *Loan) Return() {
 	l.b.left(large, huge)
 }
 
-// noShortage says that loans are not called back any more: the next shortage has
-// a time of its own.
+// noShortage records that the shortage is over, so that loans get a new recallFor in the
+// next one.
 func (b *Budget) noShortage() {
 	b.loans.mu.Lock()
 	b.loans.shortSince = time.Time{}
 	b.loans.mu.Unlock()
 }
 
-// recall calls all loans back; it says whether there is something to be waited
-// for before flows are ended. In one shortage they are waited for once, whoever
-// borrows meanwhile.
+// recall calls all loans back. It says whether to wait for them before flows are ended.
+// Each shortage has one such wait, even if new loans begin meanwhile.
 func (b *Budget) recall() bool {
 	o := &b.loans
 	o.mu.Lock()

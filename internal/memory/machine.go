@@ -9,9 +9,8 @@ import (
 	"strconv"
 )
 
-// DefaultCeiling is three quarters of the memory that the machine has, or the
-// control group that the process is in where that allows less; 0 where neither
-// is known.
+// DefaultCeiling is three quarters of the machine's memory, or of the limit of the
+// process's control group if that is less, in bytes; 0 if neither is known.
 func DefaultCeiling() int64 { return defaultCeiling("/") }
 
 func defaultCeiling(root string) int64 {
@@ -21,7 +20,8 @@ func defaultCeiling(root string) int64 {
 			have = n
 		}
 	}
-	// Version 2 of control groups alone: each group up to the root has a limit.
+	// Only version 2 of control groups is read: each group up to the root may have a
+	// limit.
 	if text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup")); err == nil {
 		for line := range bytes.Lines(text) {
 			name, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("0::"))

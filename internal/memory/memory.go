@@ -2,7 +2,7 @@
 //
 // The garbage collector is told the ceiling, less what it cannot see
 // (debug.SetMemoryLimit), and a Budget measures what is in use, many times a
-// second where it is close. The nearer it comes, the more is done about it:
+// second when it is close. The nearer it comes, the more is done about it:
 //
 //	Calm    below half of the limit: nothing
 //	Tight   from half: socket buffers get shares of what is left
@@ -11,15 +11,14 @@
 //	Flood   resident memory near the ceiling: nothing that would be held is
 //	        taken from the network either
 //
-// That follows what is in use, and nothing of it is immediate: ending flows may
-// take a second where all processors are busy. What makes the ceiling hold
-// meanwhile is the intake (Take): who reads data for a client asks first, and
-// waits while resident memory is over a line below the ceiling.
+// These measures follow what is in use, and none is immediate: ending flows may take a
+// second when all processors are busy. The intake (Take) holds the ceiling meanwhile:
+// before data is read for a client, Take is called, and waits while resident memory is
+// over a line below the ceiling.
 //
-// What is in use is what the last garbage collection found alive, and what
-// cannot be collected; not the garbage since, of which there is always as much
-// as there is room. Where that is old and memory runs out, a collection is
-// made.
+// What is in use is what the last garbage collection found alive, plus what cannot be
+// collected. Garbage since then does not count, because there is always as much of it as
+// there is room. When that figure is old and memory runs out, a collection is made.
 package memory
 
 import (
@@ -35,15 +34,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Level says how near the ceiling is. Each includes those before it.
+// Level says how near the ceiling is. Each level includes the measures of those before
+// it.
 type Level int32
 
 // The levels.
 const (
 	Calm  Level = iota
 	Tight       // save buffers
-	Full        // admit only who holds little
-	Over        // end what holds the most
+	Full        // admit only clients that hold little
+	Over        // end the flows that hold the most
 	Flood       // take nothing in
 )
 
@@ -63,17 +63,16 @@ func (l Level) String() string {
 	return fmt.Sprintf("level %d", int32(l))
 }
 
-// MinCeiling is the smallest ceiling in bytes that Start takes: the program
-// itself is about 30 MiB of it.
+// MinCeiling is the smallest ceiling in bytes that Start accepts: the program itself
+// takes about 30 MiB of it.
 const MinCeiling = 128 << 20
 
-// FlowReserve is what an admitted flow is counted with until the next
-// collection has measured it, in bytes: stack, handshake, certificates and the
-// first buffers.
+// FlowReserve is the memory in bytes that an admitted flow counts as until the next
+// collection has measured it: stack, handshake, certificates and the first buffers.
 const FlowReserve = 128 << 10
 
-// Thresholds as parts of the limit, in percent. A level is left 5 points below
-// where it is entered, so that it does not flutter.
+// Thresholds in percent of the limit. A level is left 5 points below where it is entered,
+// so that levels do not flutter.
 const (
 	tightAt  = 50
 	fullAt   = 75
@@ -83,13 +82,13 @@ const (
 	shedTo = 65
 )
 
-// Config of a Budget. All but Ceiling, Actions and Log are for tests.
+// Config of a Budget. The fields besides Ceiling, Actions and Log are for tests.
 type Config struct {
 	// Ceiling of resident memory in bytes, at least MinCeiling.
 	Ceiling int64
-	// Actions are what a Budget does about it.
+	// Actions are what a Budget does when memory is short.
 	Actions Actions
-	// Log says when levels change, at a bounded rate. Required.
+	// Log gets the changes of level, at a bounded rate. Required.
 	Log *zap.Logger
 
 	measure func() (usage, error)
@@ -98,27 +97,27 @@ type Config struct {
 	now     func() time.Time
 }
 
-// Actions are called by Run, one after the other. Nil ones are left out.
+// Actions are called by Run, one after the other. Nil ones are skipped.
 type Actions struct {
-	// Tighten is told how many bytes all buffers of flows together may take
-	// from now on; 0 takes the bound back. Called again as the room changes.
+	// Tighten gets the bytes that all buffers of flows together may take from now on; 0
+	// removes the bound. It is called again when the room changes.
 	Tighten func(room int64)
-	// Shed ends flows that hold at least need bytes together and returns what
-	// they held, and how many there were.
+	// Shed ends flows that together hold at least need bytes. It returns how many bytes
+	// they held and how many flows there were.
 	Shed func(need int64) (freed int64, flows int)
 }
 
-// Budget is the memory of the process. Its methods may be called by anyone at
-// any time.
+// Budget is the memory of the process. Its methods may be called by any goroutine at any
+// time.
 type Budget struct {
 	cfg   Config
-	limit int64 // for the garbage collector; also what the levels are parts of
+	limit int64 // of the garbage collector; the thresholds of the levels are parts of it
 
 	level    atomic.Int32
-	inUse    atomic.Int64 // of the last look
+	inUse    atomic.Int64 // at the last measurement
 	resident atomic.Int64
 	admitted atomic.Int64  // live flows that no collection has measured yet
-	epoch    atomic.Uint64 // grows with each one that has
+	epoch    atomic.Uint64 // grows with each collection
 	refused  atomic.Uint64
 	shed     atomic.Uint64
 	bytes    atomic.Uint64
@@ -128,21 +127,21 @@ type Budget struct {
 
 	say rate.Sometimes
 
-	mu       sync.Mutex // guards what follows; all but Actions and collections
+	mu       sync.Mutex // guards the fields up to giveBack; not held during Actions and collections
 	last     usage
-	looked   time.Time // when that was
+	looked   time.Time // when last was measured
 	cycles   uint64    // collections so far
 	cycleAt  time.Time // when the last one was seen
-	measured bool      // whether the last collection came after the last shedding
-	giveBack bool      // and whether the next one is to give memory back to the system
+	measured bool      // whether a collection was made since the last shedding
+	giveBack bool      // whether the next collection must give memory back to the system
 
-	// act's own.
-	room    int64 // as Tighten was last told
+	// These belong to act.
+	room    int64 // the last argument of Tighten
 	freed   time.Time
-	freeing time.Duration // what that took
+	freeing time.Duration // how long that took
 }
 
-// Stats is how a Budget stands.
+// Stats are the figures of a Budget.
 type Stats struct {
 	Ceiling, Limit  int64 // bytes
 	InUse, Resident int64 // bytes
@@ -156,8 +155,8 @@ type Stats struct {
 	LoansRecalled   uint64 // called back before a flow was ended
 }
 
-// Start makes a Budget and tells the garbage collector its limit. Undo puts the
-// former limit back.
+// Start makes a Budget and sets the garbage collector's limit. undo restores the former
+// limit.
 func Start(c Config) (b *Budget, undo func(), err error) {
 	if c.Ceiling < MinCeiling {
 		return nil, nil, fmt.Errorf("memory: a ceiling of %d bytes is below the least, %d", c.Ceiling, int64(MinCeiling))
@@ -197,39 +196,40 @@ func Start(c Config) (b *Budget, undo func(), err error) {
 	}, nil
 }
 
-// limitOf is the ceiling less the program's own pages (file), and less five
-// 32nds: what the collector needs to stop growth, for its limit is soft, and
-// room between its limit and the line of the intake.
+// limitOf is the ceiling less the program's own pages (file) and less five 32nds of the
+// ceiling: the collector's limit is soft, so it needs room to stop growth, and there must
+// be room between its limit and the line of the intake.
 func limitOf(ceiling, file int64) int64 {
 	return ceiling - file - ceiling/32*5
 }
 
-// stopLine is the resident memory at which nothing more is read for clients,
-// floodLine that at which nothing is taken of what they send.
+// stopLine is the resident memory in bytes at which nothing more is read for clients,
+// floodLine that at which no data of clients is accepted.
 func stopLine(ceiling int64) int64  { return ceiling - ceiling/8 }
 func floodLine(ceiling int64) int64 { return ceiling - ceiling/32*3 }
 
-// Admit asks for room for a flow that is there: leave must be called when it
-// ends. small is a client that holds little beside others. It is cheap and
-// never blocks.
+// Admit asks for room for a flow that exists; leave must be called when the flow ends.
+// small says that the client holds little compared with others. Admit is cheap and never
+// blocks.
 func (b *Budget) Admit(small bool) (leave func(), ok bool) {
 	if b.Refusing(small) || (b.inUse.Load()+b.admitted.Load()*FlowReserve)*100 >= b.limit*overAt {
 		b.refused.Add(1)
 		return nil, false
 	}
-	// Two at the same moment may both find the last room: the reserve has it.
+	// Two flows at the same moment may both get the last room: FlowReserve is large
+	// enough for that.
 	epoch := b.epoch.Load()
 	b.admitted.Add(1)
 	b.intake.credit.Add(-FlowReserve)
 	return func() {
-		if b.epoch.Load() == epoch { // not in a measurement yet
+		if b.epoch.Load() == epoch { // no collection has measured it yet
 			b.admitted.Add(-1)
 		}
 	}, true
 }
 
-// Refusing says that no flow would be admitted. A SYN is asked about with it,
-// and reserves nothing: its sender may not exist.
+// Refusing says that no flow would be admitted. It is called for a SYN, and reserves
+// nothing, because the sender may not exist.
 func (b *Budget) Refusing(small bool) bool {
 	l := b.Level()
 	return l > Full || l == Full && !small
@@ -238,15 +238,15 @@ func (b *Budget) Refusing(small bool) bool {
 // Level is how near the ceiling is.
 func (b *Budget) Level() Level { return Level(b.level.Load()) }
 
-// Look measures, and returns how it stands.
+// Look measures and returns the figures.
 func (b *Budget) Look() Stats {
 	b.mu.Lock()
-	_ = b.observe() // Run meets the same error, and says it
+	_ = b.observe() // Run meets the same error and returns it
 	b.mu.Unlock()
 	return b.Stats()
 }
 
-// Stats returns how it stands.
+// Stats returns the figures of the last measurement.
 func (b *Budget) Stats() Stats {
 	b.loans.mu.Lock()
 	o := &b.loans

@@ -11,18 +11,18 @@ import (
 
 // usage is one measurement, in bytes.
 type usage struct {
-	total    int64 // mapped and not given back: what the limit of the collector is about
+	total    int64 // mapped and not given back: what the collector's limit bounds
 	live     int64 // objects that the last collection found alive
 	fixed    int64 // stacks and what the runtime needs for itself
 	resident int64 // of the process, its program included (RSS)
-	file     int64 // at most this much of it is the program itself
+	file     int64 // bytes of file mappings: at most this much of resident is the program itself
 	cycles   uint64
 }
 
-// inUse is what no collection would give back.
+// inUse is the memory that no collection would give back.
 func (u usage) inUse() int64 { return u.live + u.fixed }
 
-// The samples, by their place in meter.samples.
+// Indexes into meter.samples.
 const (
 	sTotal = iota
 	sReleased
@@ -94,8 +94,8 @@ type Parts struct {
 	Live, Garbage, Stacks, Unused, Runtime uint64
 }
 
-// Read returns them. Garbage is what was allocated since the last collection:
-// some of it is still in use.
+// Read returns the parts. Garbage is what was allocated since the last collection; some
+// of it is still in use.
 func Read() Parts {
 	m := [...]metrics.Sample{
 		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
@@ -123,8 +123,8 @@ func parseStatm(text []byte) (int64, error) {
 	return n, nil
 }
 
-// filePages sums the mappings of files in /proc/self/maps: all of them may be
-// resident one day (proc_pid_maps(5)).
+// filePages sums the file mappings in /proc/self/maps, because all of them may become
+// resident (proc_pid_maps(5)).
 func filePages(text []byte) (int64, error) {
 	var sum int64
 	for line := range bytes.Lines(text) {

@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// Between two looks at what is in use lies the time in which the room that
-	// is left could be filled at fillRate, within these bounds. A look costs
-	// about 10 µs.
+	// The time between two measurements is the time in which the remaining room could be
+	// filled at fillRate, within these bounds. A measurement takes about 10 µs.
 	minInterval = 10 * time.Millisecond
 	maxInterval = 250 * time.Millisecond
 	fillRate    = 4 << 30 // bytes a second
 
 	// collectEvery bounds the collections made here; the runtime makes its own.
 	collectEvery = time.Second
-	// freeEvery bounds those that give memory back while the intake is closed,
-	// and between two lie freeShare times what the last one took.
+	// freeEvery is the least time between collections that give memory back while the
+	// intake is closed. The pause is also at least freeShare times what the last one
+	// took.
 	freeEvery = 200 * time.Millisecond
 	freeShare = 4
 	// logEvery bounds the log's lines.
 	logEvery = 10 * time.Second
 )
 
-// Run watches until ctx ends. Looking and acting are apart: an action may take
-// long.
+// Run watches until ctx ends. Measuring and acting are separate goroutines, because an
+// action may take long.
 func (b *Budget) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var actor sync.WaitGroup
@@ -47,7 +47,7 @@ func (b *Budget) Run(ctx context.Context) error {
 			}
 		}
 	})
-	defer b.openIntake() // nobody looks any more
+	defer b.openIntake() // nobody measures any more
 	defer actor.Wait()
 	defer cancel()
 	timer := time.NewTimer(0)
@@ -72,7 +72,7 @@ func (b *Budget) Run(ctx context.Context) error {
 	}
 }
 
-// look measures, and says when to look again.
+// look measures, and returns the time until the next measurement.
 func (b *Budget) look() (time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +84,7 @@ func (b *Budget) look() (time.Duration, error) {
 	return min(max(time.Duration(float64(room)/fillRate*float64(time.Second)), minInterval), maxInterval), nil
 }
 
-// observe measures. b.mu is held.
+// observe measures. The caller holds b.mu.
 func (b *Budget) observe() error {
 	u, err := b.cfg.measure()
 	if err != nil {
@@ -99,7 +99,7 @@ func (b *Budget) observe() error {
 	return nil
 }
 
-// note keeps a measurement, and lets in what there is room for.
+// note stores a measurement, and lets in as much as there is room for.
 func (b *Budget) note(u usage, now time.Time) {
 	b.last, b.looked = u, now
 	b.inUse.Store(u.inUse())
@@ -107,7 +107,8 @@ func (b *Budget) note(u usage, now time.Time) {
 	b.intake.refill(stopLine(b.cfg.Ceiling)-max(u.resident, u.total), now)
 }
 
-// collection notes that one was made: all flows are in its figures. b.mu is held.
+// collection records that a collection was made, so all flows are in its figures. The
+// caller holds b.mu.
 func (b *Budget) collection(u usage, at time.Time) {
 	b.cycles, b.cycleAt = u.cycles, at
 	b.epoch.Add(1)
@@ -117,12 +118,12 @@ func (b *Budget) collection(u usage, at time.Time) {
 	b.loans.mu.Unlock()
 }
 
-// percent of the limit that is in use or promised.
+// percent is the percentage of the limit that is in use or reserved.
 func (b *Budget) percent(u usage) int64 {
 	return (u.inUse() + b.admitted.Load()*FlowReserve) * 100 / b.limit
 }
 
-// judge says which level a measurement means.
+// judge returns the level for a measurement.
 func (b *Budget) judge(u usage) Level {
 	now := Level(b.level.Load())
 	percent := b.percent(u)
@@ -162,12 +163,12 @@ func (b *Budget) change(to Level) {
 	})
 }
 
-// collectNow makes a collection where one is due.
+// collectNow makes a collection if one is due.
 func (b *Budget) collectNow() error {
 	b.mu.Lock()
 	u, age, measured, giveBack := b.last, b.cfg.now().Sub(b.cycleAt), b.measured, b.giveBack
 	b.mu.Unlock()
-	// Much garbage, or much in use? Only a collection can tell.
+	// Near the limit only a collection can tell garbage from memory in use.
 	near := u.total*100 >= b.limit*overAt || b.percent(u) >= fullAt
 	switch now := b.cfg.now(); {
 	case giveBack, u.resident >= stopLine(b.cfg.Ceiling) && now.Sub(b.freed) >= max(freeEvery, freeShare*b.freeing):
@@ -195,11 +196,11 @@ func (b *Budget) act() error {
 	if tighten := b.cfg.Actions.Tighten; tighten != nil {
 		room := int64(0)
 		if l >= Tight {
-			// Half of what is left until nothing is admitted: the flows grow by
-			// more than their buffers.
+			// Half of the room up to the level Full, because flows need more than their
+			// buffers.
 			room = max((b.limit*fullAt/100-b.inUse.Load())/2, 1)
 		}
-		// Not for every little change: every flow is told.
+		// Not for every small change, because it reaches every flow.
 		if room == 0 != (b.room == 0) || room*4 < b.room*3 || room*3 > b.room*4 {
 			b.room = room
 			tighten(room)
@@ -208,21 +209,21 @@ func (b *Budget) act() error {
 	if l < Over {
 		b.noShortage()
 	} else if b.recall() {
-		return nil // what it gives back is measured first
+		return nil // measure first what the loans give back
 	}
 	if l >= Over && b.cfg.Actions.Shed != nil {
 		need := b.inUse.Load() - b.limit*shedTo/100
 		if need <= 0 {
-			return nil // Flood, by garbage or by what the kernel still counts
+			return nil // Flood is caused by garbage or memory that the kernel still counts
 		}
-		// Nothing is read for clients meanwhile: those to be ended are the
-		// busiest, and what they hold is known once they rest.
+		// Nothing is read for clients meanwhile: the flows to be ended are the busiest
+		// ones, and what they hold is known only when they rest.
 		b.close(true)
 		freed, flows := b.cfg.Actions.Shed(need)
 		b.close(false)
 		b.shed.Add(uint64(flows))
 		b.bytes.Add(uint64(freed))
-		// What was freed shows in the next collection only.
+		// Only the next collection shows what was freed.
 		b.mu.Lock()
 		b.measured = flows == 0
 		b.mu.Unlock()
