@@ -1,23 +1,23 @@
-// Package fairqueue hands out a bounded number of handshakes, fairly by client: who
-// asks for one waits for its turn, and the turns go round between the clients
-// that wait, not between their handshakes. A client is an IPv4 address, or an
-// IPv6 /64, which is what one host is given.
+// Package fairqueue hands out a bounded number of handshakes, fairly by client. A
+// handshake waits for its turn, and turns rotate between the waiting clients, not between
+// their handshakes. A client is an IPv4 address or an IPv6 /64, which is what one host is
+// given.
 //
 // Three bounds decide whose turn it is:
 //
-//   - so many handshakes in flight altogether;
-//   - so many of one client, so that what it is slow with holds no other up;
-//   - so much work a second of one client (token bucket), so that one client
-//     does not have all of the CPU. It is counted in ordinary handshakes: one
-//     is paid at the beginning, and what it has really cost at the end.
+//   - the handshakes in flight altogether;
+//   - the handshakes in flight of one client, so that a slow client holds up no other;
+//   - the work of one client a second (token bucket), so that one client cannot take all
+//     of the CPU. It is counted in ordinary handshakes: one is paid at the beginning, and
+//     the difference to the real cost at the end.
 //
-// A turn is held only while the gateway itself is at work. While somebody else is
-// waited for it is given back (Turn.Pause): for the client, whose own bound it
-// still counts against, or for a destination or a responder, for which the client
-// can do nothing. So who is silent holds up nobody else, however many they are.
+// A handshake holds a turn only while the gateway itself works on it. While it waits for
+// somebody else the turn is given back (Turn.Pause). That may be the client, whose own
+// bound still counts the handshake, or a destination or a responder, for which the client
+// is not responsible. So silent clients hold up nobody else, however many they are.
 //
-// Over a bound a handshake waits; only where too many wait it is refused, and
-// then it is the client with the most waiting that loses its newest.
+// A handshake over a bound waits. Only when too many wait is one refused: the newest of
+// the client with the most waiting.
 package fairqueue
 
 import (
@@ -30,12 +30,12 @@ import (
 	"time"
 )
 
-// Limits are the bounds. A value below 1 is taken as 1, and more than ten million
-// a second as that.
+// Limits are the bounds. A value below 1 counts as 1. PerSecond above ten million counts
+// as ten million.
 type Limits struct {
-	InFlight          int // handshakes that are worked at, at the same time
-	InFlightPerClient int // of one client, those that wait for it too
-	PerSecond         int // work of one client in a second, in ordinary handshakes (work.Ordinary), also the size of its bucket
+	InFlight          int // handshakes worked on at the same time
+	InFlightPerClient int // handshakes of one client, including those that wait for it
+	PerSecond         int // work of one client in a second, in ordinary handshakes (work.Ordinary); also the size of its bucket
 	Waiting           int // handshakes that wait for their turn
 }
 
@@ -47,20 +47,19 @@ func (l Limits) inRange() Limits {
 	return l
 }
 
-// ErrFull is inside the error of a handshake that was refused because too many
-// wait.
+// ErrFull is wrapped in the error of a handshake that was refused because too many wait.
 var ErrFull = errors.New("too many handshakes wait for their turn")
 
-// maxClients bounds the table of clients: about 350 bytes each, 23 MB. A client
-// stays in it while one of its handshakes is worked at, waits for its turn or
-// waits for the client: these are flows, and the gateway bounds flows. Of all
-// others only the bucket is remembered, until it is full again or the table is.
+// maxClients bounds the table of clients: about 350 bytes each, 23 MB. A client stays in
+// it while one of its handshakes is worked on, waits for its turn or waits for the
+// client; these are flows, which the gateway bounds. Of other clients only the bucket is
+// kept, until it is full again or the table is.
 const maxClients = 1 << 16
 
-// maxDebt is how long a client can be made to wait by what Charge takes, however
-// much that is. Charge slows nobody down who sends more of the same, so more debt
-// would only shut out who shares the address. What turns cost is always paid in
-// full: a turn begins with a whole token, and that bounds the debt by turns.
+// maxDebt is the longest time that Charge can make a client wait. Charge does not slow
+// down a client that keeps sending the same, so more debt would only shut out others at
+// the same address. The cost of turns is always paid in full: a turn begins with a whole
+// token, which bounds that debt.
 const maxDebt = time.Minute
 
 // Queue hands out the turns. It is safe for many goroutines.
@@ -69,30 +68,30 @@ type Queue struct {
 	limits   Limits
 	now      func() time.Time
 	clients  map[netip.Prefix]*client
-	ready    list.List // of *client: the round of those that wait and may begin
+	ready    list.List // of *client: those that wait and may begin, in the order of the round
 	starved  clients   // those that wait for a token
 	most     clients   // those with the most waiting first
 	inFlight int
-	forPeers int // paused, for their clients
-	forOther int // paused, for somebody else
+	forPeers int // paused: waiting for their clients
+	forOther int // paused: waiting for somebody else
 	waiting  int
 	stats    Stats
 	timer    *time.Timer // fires when the first of starved has its token
 }
 
-// Stats count since the start, and tell how it stands.
+// Stats are counters since the start, and the present state.
 type Stats struct {
 	Begun   uint64 // handshakes that got their turn and took it
 	Waited  uint64 // handshakes that did not get their turn at once
-	Refused uint64 // because too many wait
-	Expired uint64 // whose deadline came before their turn
+	Refused uint64 // handshakes refused because too many wait
+	Expired uint64 // handshakes whose deadline came before their turn
 	Clients int    // in the table now
 	// Work is what clients were charged with, in ordinary handshakes.
 	Work float64
 
-	// InFlight are those that have begun and not ended: of them ForClient wait
-	// for their client and ForOthers for a destination or a responder. What is
-	// left is bounded by InFlightMax.
+	// InFlight are the handshakes that have begun and not ended. Of these ForClient wait
+	// for their client and ForOthers for a destination or a responder; the others are
+	// bounded by InFlightMax.
 	InFlight, InFlightMax int
 	ForClient, ForOthers  int
 	Waiting, WaitingMax   int
@@ -105,7 +104,7 @@ type client struct {
 	waiting  line
 
 	tokens tokens    // negative: debt
-	at     time.Time // when tokens was right
+	at     time.Time // when tokens was last updated
 
 	round *list.Element // in Queue.ready, nil if it is not
 	// The places in the heaps, -1 for none.
@@ -116,16 +115,16 @@ type client struct {
 // place is one handshake that waits.
 type place struct {
 	at    *list.Element // in its lane of client.waiting, nil once it is out
-	done  chan struct{} // closed when it has its turn, or lost its place
+	done  chan struct{} // closed when the handshake has its turn or has lost its place
 	begun bool
 	err   error
-	// again: it had its turn before, and paid for it. counted: it is among
-	// client.inFlight still.
+	// again: the handshake had a turn before, and has paid for it. counted:
+	// client.inFlight still counts it.
 	again, counted bool
 }
 
-// lane is where in its client's line the place stands: a place in front of it
-// that may not begin must be none that keeps it from beginning.
+// lane is the lane of the client's line for the place. Lanes go by what a place needs to
+// begin, so that no place can block one behind it that needs less.
 func (p *place) lane() int {
 	switch {
 	case p.counted:
@@ -136,13 +135,13 @@ func (p *place) lane() int {
 	return 2 // needs both
 }
 
-// line is what waits of one client, by lane, the oldest first in each.
+// line is the waiting handshakes of one client, by lane, the oldest first in each.
 type line struct{ lanes [3]list.List }
 
 func (l *line) push(p *place)   { p.at = l.lanes[p.lane()].PushBack(p) }
 func (l *line) remove(p *place) { l.lanes[p.lane()].Remove(p.at); p.at = nil }
 
-// Len is how many wait.
+// Len is the number of waiting places.
 func (l *line) Len() (n int) {
 	for i := range l.lanes {
 		n += l.lanes[i].Len()
@@ -150,7 +149,7 @@ func (l *line) Len() (n int) {
 	return n
 }
 
-// first is who begins next, nil if nobody waits.
+// first is the place that begins next; nil if none waits.
 func (l *line) first() *place {
 	for i := range l.lanes {
 		if e := l.lanes[i].Front(); e != nil {
@@ -160,7 +159,7 @@ func (l *line) first() *place {
 	return nil
 }
 
-// last is who would begin last; somebody must wait.
+// last is the place that would begin last; at least one must wait.
 func (l *line) last() *place {
 	i := len(l.lanes) - 1
 	for l.lanes[i].Len() == 0 {
@@ -177,8 +176,8 @@ func New(l Limits, now func() time.Time) *Queue {
 	return &Queue{limits: l.inRange(), now: now, clients: map[netip.Prefix]*client{}, starved: byTime(), most: byWaiting()}
 }
 
-// SetLimits changes the bounds. What is in flight stays, and what waits beyond
-// a smaller bound waits on.
+// SetLimits changes the bounds. Handshakes in flight stay, and those that wait beyond a
+// smaller bound go on waiting.
 func (q *Queue) SetLimits(l Limits) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -214,9 +213,9 @@ func (q *Queue) client(key netip.Prefix) *client {
 	return c
 }
 
-// forget takes out entries that say nothing any more: a few at each new client,
-// so that the table shrinks as fast as it grows, and without an idle client's
-// bucket being full if it must make room.
+// forget removes entries that carry no information any more. It checks a few at each new
+// client, so that the table shrinks as fast as it grows. If the table is full it also
+// removes idle clients whose bucket is not full.
 func (q *Queue) forget() {
 	looked := 0
 	for key, c := range q.clients { // the order of a map is random
@@ -230,9 +229,9 @@ func (q *Queue) forget() {
 	}
 }
 
-// place puts a client where it belongs: into the round if it may begin one or go
-// on with one, among the starved if only a token is missing, else nowhere. Who is
-// in the round already keeps its place.
+// place puts a client where it belongs: into the round if its first handshake may begin
+// or go on, among the starved if only a token is missing, else nowhere. A client that is
+// in the round already keeps its position.
 func (q *Queue) place(c *client) {
 	first := c.waiting.first()
 	may := first != nil && (first.counted || c.inFlight < q.limits.InFlightPerClient)
@@ -254,8 +253,8 @@ func (q *Queue) place(c *client) {
 	}
 }
 
-// dispatch gives turns to those who wait, round after round, while there are
-// any to give.
+// dispatch gives turns to waiting clients, round after round, while there are turns to
+// give.
 func (q *Queue) dispatch() {
 	for now := q.now(); q.starved.Len() > 0 && !now.Before(q.starved.first().tokenAt); {
 		q.place(heap.Pop(&q.starved).(*client))
@@ -280,9 +279,9 @@ func (q *Queue) dispatch() {
 	q.wake()
 }
 
-// wake sets the timer to the next token that somebody waits for.
+// wake sets the timer to the next token that a client waits for.
 func (q *Queue) wake() {
-	if q.starved.Len() == 0 || q.inFlight >= q.limits.InFlight { // who ends a handshake looks again
+	if q.starved.Len() == 0 || q.inFlight >= q.limits.InFlight { // the end of a handshake calls dispatch again
 		if q.timer != nil {
 			q.timer.Stop()
 		}
@@ -308,7 +307,7 @@ func (q *Queue) release(c *client) {
 	q.dispatch()
 }
 
-// stand puts a place into its client's line, where nobody else has it begin.
+// stand puts a place into its client's line. It may begin at once.
 func (q *Queue) stand(c *client, p *place) {
 	c.waiting.push(p)
 	q.waiting++
@@ -317,42 +316,41 @@ func (q *Queue) stand(c *client, p *place) {
 	q.dispatch()
 }
 
-// leave takes a place out of the waiting ones.
+// leave removes a place from the waiting ones.
 func (q *Queue) leave(c *client, t *place) {
 	c.waiting.remove(t)
 	q.waiting--
 	q.count(c, -1)
 }
 
-// drop takes out a place whose owner waits no longer. Who stood behind it may
-// begin now.
+// drop removes a place whose owner waits no longer. Places behind it may begin now.
 func (q *Queue) drop(c *client, p *place) {
 	if p.at == nil {
 		return
 	}
 	q.leave(c, p)
-	if p.counted { // at once, else the client lost its place in the round
+	if p.counted { // before q.place, otherwise the client would lose its position in the round
 		c.inFlight--
 	}
 	q.place(c)
 	q.dispatch()
 }
 
-// refuse takes the newest place of a client from it.
+// refuse refuses the newest waiting handshake of a client.
 func (q *Queue) refuse(c *client) {
 	n := c.waiting.Len()
 	q.stats.Refused++
 	q.take(c, c.waiting.last(), fmt.Errorf("%w: %d, of them %d of this client", ErrFull, q.waiting, n))
 }
 
-// take takes a place from who waits in it, for err.
+// take removes a place and makes its owner return err.
 func (q *Queue) take(c *client, p *place, err error) {
 	p.err = err
 	q.drop(c, p)
 	close(p.done)
 }
 
-// count keeps the heap of those who wait, after one more or one less.
+// count updates the heap of waiting clients after one place more or less.
 func (q *Queue) count(c *client, change int) {
 	switch {
 	case c.mostAt < 0 && change > 0:

@@ -5,14 +5,14 @@ import (
 	"container/heap"
 )
 
-// clients is a heap of clients (container/heap) that know their place in it.
+// clients is a heap of clients (container/heap); each client stores its position in it.
 type clients struct {
 	list   []*client
 	before func(a, b *client) bool
-	place  func(*client) *int // where a client keeps its place, -1 for none
+	place  func(*client) *int // the client's field for its position, -1 for none
 }
 
-// byTime has the client that gets its token first on top.
+// byTime makes a heap with the client on top that gets its token first.
 func byTime() clients {
 	return clients{
 		before: func(a, b *client) bool { return a.tokenAt.Before(b.tokenAt) },
@@ -20,7 +20,7 @@ func byTime() clients {
 	}
 }
 
-// byWaiting has the client with the most waiting on top.
+// byWaiting makes a heap with the client on top that has the most waiting.
 func byWaiting() clients {
 	return clients{
 		before: func(a, b *client) bool { return cmp.Less(b.waiting.Len(), a.waiting.Len()) },

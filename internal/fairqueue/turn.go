@@ -10,16 +10,16 @@ import (
 	"github.com/sslgate/sslgate/internal/work"
 )
 
-// For says whom a handshake waits for.
+// For says for whom a handshake waits.
 type For uint8
 
-// Whom one may wait for.
+// The values of For.
 const (
-	ForClient For = iota // counts against the client's bound all the while
+	ForClient For = iota // goes on counting against the client's bound
 	ForOthers            // a destination, a responder: counts against nothing here
 )
 
-// turnState is what a Turn does; Queue.mu guards it.
+// turnState is the state of a Turn; Queue.mu guards it.
 type turnState uint8
 
 const (
@@ -30,8 +30,8 @@ const (
 	ended
 )
 
-// Turn is the turn of one handshake. Its methods are for the handshake's own
-// goroutines, one at a time; End may be called from anywhere, and again.
+// Turn is the turn of one handshake. Its methods are for the handshake's own goroutines,
+// one at a time; End may be called from any goroutine, and again.
 type Turn struct {
 	q     *Queue
 	c     *client
@@ -40,12 +40,12 @@ type Turn struct {
 	cost  float64 // in ordinary handshakes, taken from the bucket at the end
 }
 
-// estimate is what a handshake pays when it begins, in ordinary handshakes;
-// what it has cost in truth is settled when it ends.
+// estimate is what a handshake pays when it begins, in ordinary handshakes. The
+// difference to its real cost is settled at its end.
 const estimate = 1
 
 // Begin waits for the turn of one handshake of addr. End must be called when the
-// handshake has ended. The error is ctx's own, or has ErrFull in it.
+// handshake has ended. The error is ctx's, or wraps ErrFull.
 func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (*Turn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -61,8 +61,8 @@ func (q *Queue) Begin(ctx context.Context, addr netip.Addr) (*Turn, error) {
 	return t, nil
 }
 
-// wait stands in the line until p has begun. The lock is held, and given away
-// meanwhile.
+// wait waits in the line until p has begun. The caller holds the lock; wait releases it
+// while it waits.
 func (q *Queue) wait(ctx context.Context, c *client, p *place) error {
 	p.done = make(chan struct{})
 	q.stand(c, p)
@@ -81,7 +81,7 @@ func (q *Queue) wait(ctx context.Context, c *client, p *place) error {
 	switch {
 	case p.begun && ctx.Err() == nil:
 		return nil
-	case p.begun: // both at once
+	case p.begun: // it began and ctx ended at the same time
 		q.release(c)
 		q.stats.Expired++
 		return ctx.Err()
@@ -93,9 +93,9 @@ func (q *Queue) wait(ctx context.Context, c *client, p *place) error {
 	return ctx.Err()
 }
 
-// Pause gives the turn back while somebody is waited for. It does nothing, and
-// says false, where the turn is paused already or has ended: then Resume must not
-// be called.
+// Pause gives the turn back while the handshake waits for somebody. It returns false and
+// does nothing if the turn is paused already or has ended: then Resume must not be
+// called.
 func (t *Turn) Pause(whom For) bool {
 	q := t.q
 	q.mu.Lock()
@@ -117,10 +117,9 @@ func (t *Turn) Pause(whom For) bool {
 	return true
 }
 
-// Resume waits for the turn again, before those of the same client that have not
-// begun; it costs none of the handshakes a second. After an error, which is that
-// of Begin, the turn has ended. End ends the waiting: the error is
-// context.Canceled then.
+// Resume waits for the turn again, ahead of handshakes of the same client that have not
+// begun; it costs no tokens. After an error, which is like those of Begin, the turn has
+// ended. If End is called meanwhile, the error is context.Canceled.
 func (t *Turn) Resume(ctx context.Context) error {
 	q := t.q
 	q.mu.Lock()
@@ -143,7 +142,7 @@ func (t *Turn) Resume(ctx context.Context) error {
 	t.place = nil
 	endedMeanwhile := t.state == ended
 	switch {
-	case err == nil && endedMeanwhile: // it had just begun
+	case err == nil && endedMeanwhile: // it got its turn just before End
 		q.release(t.c)
 		return context.Canceled
 	case err == nil:
@@ -157,18 +156,18 @@ func (t *Turn) Resume(ctx context.Context) error {
 	return err
 }
 
-// Cost says what the handshake has cost so far, all of it. End settles it: who
-// cost more than an ordinary handshake waits longer for its next one, who cost
-// less waits less. Without it a handshake is an ordinary one.
+// Cost sets what the handshake has cost so far, in total; End settles it. A handshake
+// that costs more than an ordinary one makes its client wait longer for the next, one
+// that costs less makes it wait less. Without Cost it counts as an ordinary one.
 func (t *Turn) Cost(u work.Units) {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
 	t.cost = ordinary(u)
 }
 
-// Charge takes from a client's bucket what it has cost outside a turn. The
-// bucket may be overdrawn, by as much as comes back in maxDebt: then the client
-// waits until it is in credit again.
+// Charge takes from a client's bucket what the client has cost outside a turn. It may
+// overdraw the bucket by as much as comes back in maxDebt. The client then waits until
+// the debt is paid.
 func (q *Queue) Charge(addr netip.Addr, u work.Units) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -178,7 +177,7 @@ func (q *Queue) Charge(addr netip.Addr, u work.Units) {
 	q.dispatch()
 }
 
-// pay takes handshakes out of a bucket, or gives some back, and puts the client
+// pay takes handshakes from a bucket, or gives them back if negative, and puts the client
 // where it belongs now.
 func (q *Queue) pay(c *client, handshakes float64) {
 	if q.tokens(c); handshakes == 0 {
@@ -192,7 +191,7 @@ func (q *Queue) pay(c *client, handshakes float64) {
 	q.place(c)
 }
 
-// End ends the handshake, or what of it holds a turn.
+// End ends the turn, whatever its state.
 func (t *Turn) End() {
 	q := t.q
 	q.mu.Lock()
@@ -205,7 +204,7 @@ func (t *Turn) End() {
 	}
 	switch t.state {
 	case resuming:
-		if t.place.at != nil { // else it has begun, or lost its place: Resume sees it
+		if t.place.at != nil { // otherwise it has begun or lost its place, which Resume sees
 			q.take(t.c, t.place, context.Canceled)
 		}
 	case running:
