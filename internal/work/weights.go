@@ -2,21 +2,20 @@ package work
 
 import "crypto/tls"
 
-// The weights, in microseconds: the least of the ns/op, divided by 1000, that
+// The weights, in microseconds: the least ns/op, divided by 1000, printed by
 //
 //	go test -run - -bench Weights -benchtime 10ms -count 12 ./internal/work
 //
-// printed with Go 1.26 on one core of an AMD EPYC of the Turin generation
-// (amd64, with the assembly of the standard library). fixed is half of the row
-// "handshake, both sides", less the parts of it that have rows of their own.
-// Whoever changes Go's version, or wants the proportions of another machine,
-// runs it again and writes the figures here; TestOrder holds the table against
-// the order that must hold everywhere.
+// with Go 1.26 on one core of an AMD EPYC of the Turin generation (amd64, with the
+// assembly of the standard library). fixed is half of the row "handshake, both sides",
+// less the parts of it that have rows of their own. For a new version of Go, or the
+// proportions of another machine, run it again and write the figures here. TestOrder
+// compares the table with the order that must hold everywhere.
 const (
-	fixed         Units = 300 // of every handshake, besides what is counted: records, keys, hashes, memory, the record of it
-	judgement     Units = 40  // a flow that is refused at its hello: BenchmarkOnHello of policy and the record
+	fixed         Units = 300 // of every handshake, besides what is counted separately: records, keys, hashes, memory, its record
+	judgement     Units = 40  // a flow refused at its hello: BenchmarkOnHello of policy, and the record
 	perKiB        Units = 10  // parsing a certificate full of names, which costs most
-	perRecord     Units = 1   // of one byte: BenchmarkByteByByte of handshake, divided by its records
+	perRecord     Units = 1   // a record of one byte: BenchmarkByteByByte of handshake, divided by its records
 	verifyRSA2048 Units = 29
 	signRSA2048   Units = 838
 	verifyEd25519 Units = 54
@@ -28,12 +27,13 @@ const (
 	exchangeP256, exchangeP384, exchangeP521 Units = 65, 599, 1928
 )
 
-// verifyEC and signEC are for curves of at most 256, at most 384 and more bits.
+// verifyEC and signEC are the weights for curves of at most 256, at most 384 and more
+// bits (classes 0, 1, 2).
 func verifyEC(class int) Units { return [...]Units{verifyP256, verifyP384, verifyP521}[class] }
 func signEC(class int) Units   { return [...]Units{signP256, signP384, signP521}[class] }
 
-// exchange is what a group costs; what is not known here costs as much as the
-// dearest. ML-KEM-1024 is taken for twice ML-KEM-768.
+// exchange is the cost of a key exchange in a group; an unknown group costs as much as
+// the most expensive one. ML-KEM-1024 counts as twice ML-KEM-768.
 func exchange(group tls.CurveID) Units {
 	switch group {
 	case tls.X25519:

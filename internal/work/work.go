@@ -1,7 +1,7 @@
-// Package work counts what a peer makes us compute, in units that do not
-// depend on the load of the machine: so many signatures of a kind, key
-// exchanges in a group, bytes read. What a client is charged with is counted
-// and not timed, for a busy machine would else charge everybody more.
+// Package work counts what a peer makes us compute, in units that do not depend on the
+// load of the machine: signatures of a kind, key exchanges in a group, bytes read.
+// Clients are charged by count and not by time, because otherwise a busy machine would
+// charge everybody more.
 package work
 
 import (
@@ -13,9 +13,9 @@ import (
 	"math/bits"
 )
 
-// Units of work. One is a microsecond of the machine that the weights were
-// taken on (see weights.go); on another one the proportions are much the same,
-// and they are all that counts.
+// Units of work. One is a microsecond of the machine on which the weights were measured
+// (see weights.go). On another machine the proportions are much the same, and only they
+// matter.
 type Units int64
 
 // Ordinary is what an ordinary handshake costs: TLS 1.3 or 1.2, key exchange in
@@ -24,12 +24,12 @@ type Units int64
 // limits.handshakes_per_second.
 const Ordinary = fixed + exchangeX25519 + exchangeMLKEM + signP256 + 2*verifyP256 + 4*perKiB
 
-// Hello is what a ClientHello of n bytes in so many records costs, or what came in
+// Hello is the cost of a ClientHello of n bytes in so many records, or of what came in
 // its place: reading it, finding its rule, and the record of the flow.
 func Hello(n, records int) Units { return judgement + Bytes(n) + Records(records) }
 
-// Leg is what a client's leg costs: its hello, as for Hello, and the handshake, of
-// which spent was counted one by one. Where nothing was, there was none.
+// Leg is the cost of a client's leg: its hello, as for Hello, and the handshake, of which
+// spent was counted separately. With spent 0 there was no handshake.
 func Leg(n, records int, spent Units) Units {
 	u := Hello(n, records)
 	if spent > 0 {
@@ -38,17 +38,17 @@ func Leg(n, records int, spent Units) Units {
 	return u
 }
 
-// Bytes is what reading n bytes of handshake messages costs: decoding, hashing,
-// decrypting, certificates with all that is in them.
+// Bytes is the cost of reading n bytes of handshake messages: decoding, hashing,
+// decrypting, certificates with all their content.
 func Bytes(n int) Units {
 	return Units((int64(max(n, 0))*int64(perKiB) + 1023) / 1024)
 }
 
-// Records is what taking n records costs, whatever is in them: a peer may put one
+// Records is the cost of reading n records, whatever their content: a peer may put one
 // byte into each.
 func Records(n int) Units { return Units(max(n, 0)) * perRecord }
 
-// Verify is what checking one signature with a key costs.
+// Verify is the cost of checking one signature with a key.
 func Verify(key crypto.PublicKey) Units {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
@@ -58,10 +58,10 @@ func Verify(key crypto.PublicKey) Units {
 	case ed25519.PublicKey:
 		return verifyEd25519
 	}
-	return 0 // no signature of such a key is checked
+	return 0 // signatures of other keys are not checked
 }
 
-// Sign is what making one signature with a key costs; nothing for no key.
+// Sign is the cost of making one signature with a key; 0 without a key.
 func Sign(key crypto.PublicKey) Units {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
@@ -76,8 +76,8 @@ func Sign(key crypto.PublicKey) Units {
 	return 0
 }
 
-// KeyExchange is what one key exchange in a group costs us, both its halves: a
-// key made and a secret agreed on. Group 0 is RSA key transport.
+// KeyExchange is our cost of one key exchange in a group, both halves: making a key and
+// agreeing on a secret. Group 0 is RSA key transport.
 func KeyExchange(group tls.CurveID, own crypto.PublicKey) Units {
 	if group == 0 {
 		return Sign(own) // decrypting is the same operation
@@ -85,10 +85,11 @@ func KeyExchange(group tls.CurveID, own crypto.PublicKey) Units {
 	return exchange(group)
 }
 
-// rsaVerify: a public operation is one square for each bit of the exponent and
-// a product for each that is set, and each grows with the square of the length.
+// rsaVerify is the cost of a public RSA operation: one square for each bit of the
+// exponent and a product for each bit that is set, each growing with the square of the
+// length.
 func rsaVerify(k *rsa.PublicKey) Units {
-	const usual = 16 + 2 // of 65537
+	const usual = 16 + 2 // for the exponent 65537
 	n, e := Units(k.N.BitLen()), uint(max(k.E, 1))
 	steps := Units(bits.Len(e) - 1 + bits.OnesCount(e))
 	return max(verifyRSA2048*steps/usual*n/2048*n/2048, 1)

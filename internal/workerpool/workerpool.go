@@ -1,6 +1,6 @@
-// Package workerpool lends goroutines whose stacks have grown already. A goroutine
-// that does a TLS handshake begins with a small stack and copies it four times
-// on the way: 4 % of the CPU time of a connection.
+// Package workerpool reuses goroutines whose stacks have grown already. A goroutine that
+// does a TLS handshake begins with a small stack and copies it four times on the way: 4 %
+// of the CPU time of a connection.
 package workerpool
 
 import (
@@ -9,28 +9,29 @@ import (
 )
 
 const (
-	// mostIdle bounds the goroutines that wait for work: at 32 KiB of stack each,
-	// until the collector shrinks it, 4 MiB.
+	// mostIdle bounds the goroutines that wait for work: 4 MiB in all, at 32 KiB of stack
+	// each until the collector shrinks it.
 	mostIdle = 128
-	// rest is how often those go that were not needed since.
+	// rest is how often idle goroutines are ended that were not needed since the last
+	// time.
 	rest = 5 * time.Second
 )
 
-// Crew runs functions, each in a goroutine of its own, which may have run others
+// Crew runs functions, each in a goroutine of its own, which may have run other functions
 // before. The zero value is ready.
 type Crew struct {
 	all sync.WaitGroup
 
 	mu     sync.Mutex
-	idle   []*hand // the last one in is the first one out: its stack is warm
-	spare  int     // how many of idle were never needed since the last trim
+	idle   []*hand // last in, first out: the last one's stack is warm
+	spare  int     // how many of idle were not needed since the last trim
 	timer  *time.Timer
 	closed bool
 }
 
-// hand is a goroutine that waits.
+// hand is an idle goroutine.
 type hand struct {
-	work chan func() // holds one; closed: go
+	work chan func() // has room for one; closed: the goroutine ends
 }
 
 // Go runs f in a goroutine.
@@ -64,7 +65,7 @@ func (c *Crew) serve(f func()) {
 	}
 }
 
-// wait puts a hand among those that wait; false if there is no place for it.
+// wait puts a hand among the idle ones; false if there is no room for it.
 func (c *Crew) wait(h *hand) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +80,7 @@ func (c *Crew) wait(h *hand) bool {
 	return true
 }
 
-// trim lets those go that were not needed since it was called last.
+// trim ends the goroutines that were not needed since its last call.
 func (c *Crew) trim() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,8 +98,8 @@ func (c *Crew) trim() {
 	c.timer.Reset(rest)
 }
 
-// Wait lets all that wait go, and returns when all goroutines have ended. What
-// Go is given from then on runs in goroutines that do not wait for more.
+// Wait ends the idle goroutines, and returns when all goroutines have ended. Functions
+// given to Go after that run in goroutines that are not kept.
 func (c *Crew) Wait() {
 	c.mu.Lock()
 	c.closed = true
