@@ -16,8 +16,8 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
-// errStranger is returned for a server that chooses what was not offered: it
-// cannot be asked further.
+// errStranger is returned for a server that chooses what was not offered: no further
+// questions can be asked.
 var errStranger = errors.New("the server chose what was not offered")
 
 // connect counts and bounds the connections of a probe.
@@ -35,7 +35,8 @@ func (p *prober) connect(ctx context.Context) (net.Conn, error) {
 	return c, nil
 }
 
-// deadline is that of one question: its own, but not behind that of all.
+// deadline is the deadline of one question: its own, but not later than that of the whole
+// probe.
 func (p *prober) deadline(ctx context.Context) time.Time {
 	d := time.Now().Add(p.perConn)
 	if all, ok := ctx.Deadline(); ok && all.Before(d) {
@@ -44,13 +45,13 @@ func (p *prober) deadline(ctx context.Context) time.Time {
 	return d
 }
 
-// answer is what one question led to: a flight, or no TLS at all.
+// answer is the result of one question: a flight, or no TLS at all.
 type answer struct {
 	*flight
-	silence string // "closed", "reset", "no answer in time", or what else came
+	silence string // "closed", "reset", "no answer in time", or what came instead
 }
 
-// said words a refusal.
+// said describes a refusal in words.
 func (a answer) said() string {
 	switch {
 	case a.flight == nil:
@@ -64,8 +65,8 @@ func (a answer) said() string {
 // accepted says that the server chose something.
 func (a answer) accepted() bool { return a.flight != nil && a.answered() }
 
-// ask makes one connection and one offer. The error ends the probe: no
-// connection, or time is up. That the server says no is an answer.
+// ask makes one connection and one offer. An error ends the probe: no connection, or the
+// time is up. A refusal by the server is an answer, not an error.
 func (p *prober) ask(ctx context.Context, o offer) (answer, error) {
 	if o.name == "" {
 		o.name = p.sni
@@ -97,13 +98,13 @@ func (p *prober) ask(ctx context.Context, o offer) (answer, error) {
 	}
 	if f.answered() {
 		p.note(f)
-		// Orderly: we are done, and not a fault of the server.
+		// Close in order: we are done, and the server has made no mistake.
 		_ = handshake.SendAlert(c, handshake.AlertCloseNotify, f.hello.legacy)
 	}
 	return answer{flight: f}, nil
 }
 
-// silence words an answer that is none.
+// silence describes in words that no TLS answer came.
 func silence(err error) string {
 	switch {
 	case errors.Is(err, errFlight):
@@ -118,7 +119,7 @@ func silence(err error) string {
 	return "connection failed"
 }
 
-// note keeps what any answered flight shows beside the answer.
+// note records what an answered flight shows besides the answer itself.
 func (p *prober) note(f *flight) {
 	p.addCertificate(f.certs)
 	if f.keys != nil && f.keys.dhBits > 0 && (p.r.DHBits == 0 || f.keys.dhBits < p.r.DHBits) {
@@ -138,7 +139,7 @@ func (p *prober) note(f *flight) {
 	}
 }
 
-// usual is an offer of everything in a version.
+// usual is an offer of everything that a version has.
 func (p *prober) usual(version uint16) offer { return usual(version, p.all12) }
 
 func usual(version uint16, all12 []uint16) offer {
@@ -185,7 +186,7 @@ func (r *Result) accepts(v uint16) bool {
 	return slices.ContainsFunc(r.Versions, func(x Version) bool { return x.ID == v && x.Accepted })
 }
 
-// suites13 asks one by one, so that no preference can hide any.
+// suites13 asks for each CipherSuite alone, so that no preference can hide one.
 func (p *prober) suites13(ctx context.Context) error {
 	if !p.r.accepts(tls.VersionTLS13) {
 		return nil
@@ -208,8 +209,8 @@ func (p *prober) suites13(ctx context.Context) error {
 	return err
 }
 
-// order offers all that is accepted in both directions: who follows the
-// client chooses differently.
+// order offers everything accepted in both orders: a server that follows the client's
+// order then chooses differently.
 func (p *prober) order(ctx context.Context, o offer, found []uint16) (Order, error) {
 	if len(found) < 2 {
 		return "", nil
@@ -232,8 +233,8 @@ func (p *prober) order(ctx context.Context, o offer, found []uint16) (Order, err
 	return OrderClient, nil
 }
 
-// suites12 offers everything, then all but what was chosen, and so on: the
-// server's own order, where it has one.
+// suites12 offers everything, then everything but what was chosen, and so on. The result
+// is in the server's own order, if it has one.
 func (p *prober) suites12(ctx context.Context) error {
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS11, tls.VersionTLS10} {
 		if !p.r.accepts(v) {
@@ -259,7 +260,7 @@ func (p *prober) suites12(ctx context.Context) error {
 	return nil
 }
 
-// drain asks with fewer and fewer to choose from until nothing is chosen.
+// drain asks with fewer and fewer to choose from until the server chooses nothing.
 func (p *prober) drain(most int, all []uint16, ask func(rest []uint16) (uint16, bool, error)) ([]uint16, error) {
 	var found []uint16
 	for len(all) > 0 && len(found) < most {
@@ -277,9 +278,9 @@ func (p *prober) drain(most int, all []uint16, ask func(rest []uint16) (uint16, 
 	return found, nil
 }
 
-// groups asks with TLS 1.3 and an empty list of key shares, where the answer
-// names the group that the server likes best of those offered; and with TLS
-// 1.2, where the ServerKeyExchange does.
+// groups asks with TLS 1.3 and an empty list of key shares, where the answer names the
+// group that the server prefers of those offered. It also asks with TLS 1.2, where the
+// ServerKeyExchange names it.
 func (p *prober) groups(ctx context.Context) error {
 	var found []uint16
 	if p.r.accepts(tls.VersionTLS13) {

@@ -22,9 +22,9 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// rootFiles is where systems keep the certificates they trust: Debian, Fedora,
-// SUSE, Alpine and the BSDs. SSL_CERT_FILE in the environment comes first, as
-// in OpenSSL and Go.
+// rootFiles are the files in which systems keep trusted certificates: Debian, Fedora,
+// SUSE, Alpine and the BSDs. SSL_CERT_FILE in the environment comes first, as in OpenSSL
+// and Go.
 func rootFiles() []string {
 	files := []string{
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
@@ -39,8 +39,8 @@ func rootFiles() []string {
 // maxSystemRoots bounds such a file, in bytes.
 const maxSystemRoots = 8 << 20
 
-// systemRoots reads the first of rootFiles that is there. A system without
-// any trusts nobody; that is no error, the verdict will say so.
+// systemRoots reads the first of rootFiles that exists. A system without any trusts
+// nobody; that is no error, and the verdict shows it.
 func systemRoots() ([]*x509.Certificate, error) {
 	for _, f := range rootFiles() {
 		_, data, err := readfile.All(context.Background(), f, maxSystemRoots, nil)
@@ -52,7 +52,7 @@ func systemRoots() ([]*x509.Certificate, error) {
 		}
 		var roots []*x509.Certificate
 		err = pemfile.Each(data, func(b pemfile.Block) error {
-			// One that this Go cannot read does not make the others useless.
+			// Skip a certificate that this Go cannot read: the others are still useful.
 			if c, err := x509.ParseCertificate(b.Bytes); err == nil {
 				roots = append(roots, c)
 			}
@@ -90,8 +90,8 @@ func (p *prober) addCertificate(shown [][]byte) {
 	p.r.Certificates = append(p.r.Certificates, c)
 }
 
-// judge is step 3 by the same code as the gateway's: chain, time, usage,
-// strength, then the name.
+// judge does step 3 with the same code as the gateway: chain, time, usage, strength, then
+// the name.
 func (p *prober) judge(certs []*x509.Certificate, demands handshake.Profile) (bool, string) {
 	peer, e := handshake.Verify(certs, []*handshake.Authority{p.trust}, x509.ExtKeyUsageServerAuth, &handshake.Params{Profile: demands})
 	if e != nil {
@@ -107,7 +107,7 @@ func (p *prober) judge(certs []*x509.Certificate, demands handshake.Profile) (bo
 	return true, fmt.Sprintf("verified, by %s (%s)", certname.Subject(root), p.trust.Name)
 }
 
-// judgeShown is judge for a chain as it was shown.
+// judgeShown is judge for a chain in DER, as the server showed it.
 func (p *prober) judgeShown(shown [][]byte, demands handshake.Profile) (bool, string) {
 	certs, err := parseChain(shown)
 	if err != nil {
@@ -135,7 +135,7 @@ func sans(c *x509.Certificate) []string {
 	var out []string
 	for _, n := range certname.Alt(c.Extensions) {
 		switch n.Kind {
-		case "dns", "ip", "uri": // what a server is known by
+		case "dns", "ip", "uri": // the kinds that name servers
 			out = append(out, show(n.Name))
 		}
 	}

@@ -16,14 +16,14 @@ import (
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
-// lateAlert is how long a TLS 1.3 server is given to refuse what the client
-// believes to be done (RFC 8446, section 4.4.2.4), and to send its tickets.
+// lateAlert is how long a TLS 1.3 server may take, after the client believes the
+// handshake done, to refuse it (RFC 8446, section 4.4.2.4) and to send its tickets.
 const lateAlert = 500 * time.Millisecond
 
-// drawn makes one handshake the way the gateway makes it with a destination,
-// with our own verification, and draws it; where the gateway would refuse, the
-// probe goes on and says so. crypto/tls has no version below 1.2: for a server
-// that stops there, only what was asked in raw is known.
+// drawn makes one handshake as the gateway makes it with a destination, with our own
+// verification, and draws it. If the gateway would refuse, the probe continues and says
+// so. crypto/tls has no version below 1.2: of a server that supports only those, only the
+// plaintext questions tell something.
 func (p *prober) drawn(ctx context.Context) error {
 	if !p.r.accepts(tls.VersionTLS12) && !p.r.accepts(tls.VersionTLS13) {
 		p.r.Ended = "not tried: the server speaks no version from TLS 1.2 on"
@@ -81,7 +81,8 @@ func (p *prober) addPeer(peer *handshake.Peer) {
 	p.addCertificate(shown)
 }
 
-// everything is what the engine has: the probe wants to see, not to refuse.
+// everything is a profile of all that the engine supports: the probe wants to see, not to
+// refuse.
 func everything(engine handshake.Planner) handshake.Profile {
 	pr := engine.Capabilities().Widest()
 	able := pr.Groups
@@ -94,9 +95,9 @@ func everything(engine handshake.Planner) handshake.Profile {
 	return pr
 }
 
-// complete learns what only a whole handshake shows: the request of TLS 1.3,
-// what becomes of our certificate or of "no certificate", tickets. The chain
-// was judged already; here it is looked past, and no data is sent.
+// complete learns what only a whole handshake shows: the certificate request of TLS 1.3,
+// how the server reacts to our certificate or to "no certificate", tickets. The chain was
+// judged already and is ignored here. No data is sent.
 func (p *prober) complete(ctx context.Context) error {
 	for _, v := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
 		if !p.r.accepts(v) {
@@ -132,10 +133,10 @@ type oneTicket struct{ state *tls.ClientSessionState }
 // Get returns the last ticket.
 func (c *oneTicket) Get(string) (*tls.ClientSessionState, bool) { return c.state, c.state != nil }
 
-// Put keeps a ticket; nil takes it away.
+// Put stores a ticket; nil removes it.
 func (c *oneTicket) Put(_ string, s *tls.ClientSessionState) { c.state = s }
 
-// outcome is that of one whole handshake.
+// outcome is the outcome of one whole handshake.
 type outcome struct {
 	request *Request
 	answer  string // what became of our answer to the request
@@ -143,8 +144,8 @@ type outcome struct {
 	failed  string
 }
 
-// whole makes a handshake with crypto/tls in one version and waits for what
-// comes after it.
+// whole makes a handshake with crypto/tls in one version and waits for what the server
+// sends after it.
 func (p *prober) whole(ctx context.Context, version uint16, cache tls.ClientSessionCache) (outcome, error) {
 	c, err := p.connect(ctx)
 	if err != nil {
@@ -208,8 +209,8 @@ func identity(have, showed bool, failed string) string {
 	return what + " the server went on"
 }
 
-// late reads what the server says once it believes the handshake done. Data
-// or silence are fine, an alert is the error.
+// late reads what the server sends once the client believes the handshake done. Data or silence
+// are fine; an alert is returned as the error.
 func late(t *tls.Conn) error {
 	if err := t.SetReadDeadline(time.Now().Add(lateAlert)); err != nil {
 		return err
@@ -222,8 +223,9 @@ func late(t *tls.Conn) error {
 	return err
 }
 
-// request keeps one request a version: the first, which is the one in raw
-// where there is one, for crypto/tls does not tell the certificate types.
+// request keeps one request for each version: the first. If there was a plaintext
+// question, that is its request, which has the certificate types that crypto/tls does not
+// tell.
 func (p *prober) request(q *Request) *Request {
 	for i := range p.r.Requests {
 		if p.r.Requests[i].Version == q.Version {

@@ -9,9 +9,9 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
-// against compares what the server accepts with a profile: everything it
-// accepts must be allowed, something allowed must be accepted, and its chains
-// must meet the profile's demands. The order of preference is not judged.
+// against compares what the server accepts with a profile. Everything it accepts must be
+// allowed, it must accept something that is allowed, and its chains must meet the
+// profile's demands. The order of preference is not judged.
 func (r *Result) against(pr handshake.Profile, judge func(shown [][]byte, pr handshake.Profile) (bool, string)) *Fit {
 	f := &Fit{Profile: pr.Name, Violations: []string{}}
 	bad := func(format string, args ...any) { f.Violations = append(f.Violations, fmt.Sprintf(format, args...)) }
@@ -25,7 +25,7 @@ func (r *Result) against(pr handshake.Profile, judge func(shown [][]byte, pr han
 	if pr.MaxVersion >= tls.VersionTLS13 {
 		allowed := pr.Suites13
 		if allowed == nil {
-			allowed = suites13()[:3] // those of crypto/tls and of Mozilla's list
+			allowed = suites13()[:3] // those that crypto/tls and Mozilla's list have
 		}
 		fitList(r.Suites13, allowed, "CipherSuite", "CipherSuite of TLS 1.3", r.accepts(tls.VersionTLS13), bad)
 	}
@@ -77,7 +77,8 @@ func needsGroup(r *Result) bool {
 		slices.ContainsFunc(r.Suites12, func(n Name) bool { return strings.HasPrefix(n.Name, "TLS_ECDHE_") })
 }
 
-// fitList: accepted must lie within allowed, and one of them must be common.
+// fitList checks that accepted lies within allowed and that at least one of accepted is
+// allowed.
 func fitList(accepted []Name, allowed []uint16, one, what string, needed bool, bad func(string, ...any)) {
 	common := false
 	for _, n := range accepted {

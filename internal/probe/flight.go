@@ -26,8 +26,8 @@ const (
 	typeCertificateStatus  = 22
 )
 
-// The bounds of a flight, in bytes: what a server sends before it is the
-// client's turn. crypto/tls takes a Certificate message of 256 KiB at most.
+// Bounds in bytes of a flight, which is what a server sends before the client's turn.
+// crypto/tls takes a Certificate message of at most 256 KiB.
 const (
 	maxFlight  = 512 << 10
 	maxMessage = 256 << 10
@@ -35,7 +35,7 @@ const (
 	maxCerts   = 100
 )
 
-// flight is the plaintext answer of a server to one ClientHello.
+// flight is a server's plaintext answer to one ClientHello.
 type flight struct {
 	hello   *serverHello
 	certs   [][]byte // DER, leaf first; before TLS 1.3
@@ -63,16 +63,17 @@ type serverHello struct {
 	alpn    string
 }
 
-// keyExchange is what a ServerKeyExchange says of its group.
+// keyExchange is what a ServerKeyExchange says about its group.
 type keyExchange struct {
 	group  uint16 // ECDHE with a named curve, else 0
 	dhBits int    // DHE: the size of its prime in bits, else 0
 }
 
-// certificateRequest is that of TLS 1.0 to 1.2 (RFC 5246, section 7.4.4).
+// certificateRequest is the CertificateRequest of TLS 1.0 to 1.2 (RFC 5246, section
+// 7.4.4).
 type certificateRequest struct {
 	types   []byte
-	schemes []uint16 // TLS 1.2 alone
+	schemes []uint16 // only TLS 1.2
 	names   [][]byte // DER
 }
 
@@ -81,9 +82,9 @@ var errFlight = errors.New("the answer is no TLS")
 // answered says that the server chose something and did not take it back.
 func (f *flight) answered() bool { return f.hello != nil && f.alert == handshake.AlertNone }
 
-// readFlight reads until the server's turn is over: at ServerHelloDone, at an
-// alert, and in TLS 1.3 behind the ServerHello, for what follows is encrypted.
-// Either the flight has a hello or an alert, or there is an error.
+// readFlight reads until the server's turn is over: at ServerHelloDone, at an alert, and
+// in TLS 1.3 behind the ServerHello, because the rest is encrypted. Either the flight has
+// a hello or an alert, or there is an error.
 func readFlight(r io.Reader) (*flight, error) {
 	f := &flight{alert: handshake.AlertNone}
 	var pending []byte // of handshake messages
@@ -129,7 +130,7 @@ func readFlight(r io.Reader) (*flight, error) {
 	}
 }
 
-// messages takes whole handshake messages off b and returns the rest.
+// messages parses the whole handshake messages at the start of b and returns the rest.
 func (f *flight) messages(b []byte) ([]byte, error) {
 	for len(b) >= 4 && !f.done {
 		n := int(b[1])<<16 | int(b[2])<<8 | int(b[3])

@@ -38,20 +38,20 @@ const (
 	grease                 uint16 = 0x0a0a // RFC 8701: known to nobody
 )
 
-// offer is one ClientHello: exactly what the server may choose from.
+// offer is one ClientHello: exactly the choices that the server gets.
 type offer struct {
-	// version is the only one offered. TLS 1.3 and what is later than it go
-	// into supported_versions, earlier ones into legacy_version.
+	// version is the only version offered. TLS 1.3 and later go into supported_versions,
+	// earlier ones into legacy_version.
 	version uint16
 	suites  []uint16
 	groups  []uint16
-	// shares are the groups to send a key share for in TLS 1.3, of shareable.
-	// Without any the server has to answer with a HelloRetryRequest that names
-	// the group it prefers (RFC 8446, section 4.2.8).
+	// shares are the groups to send a key share for in TLS 1.3, out of shareable. Without
+	// any, the server has to answer with a HelloRetryRequest that names the group it
+	// prefers (RFC 8446, section 4.2.8).
 	shares      []uint16
 	name        string // SNI, "" sends none
 	alpn        []string
-	compression []byte // nil is null alone
+	compression []byte // nil means only null
 	noEMS       bool   // leaves extended_master_secret out
 }
 
@@ -119,8 +119,8 @@ func (o *offer) hello() (*handshake.ClientHello, error) {
 	return h, nil
 }
 
-// record is the hello as it goes on the wire. The largest (all CipherSuites)
-// has about 1 KiB, so one record is enough.
+// record is the hello as one record on the wire. The largest hello (all CipherSuites) has
+// about 1 KiB, so one record is enough.
 func (o *offer) record() ([]byte, error) {
 	h, err := o.hello()
 	if err != nil {
@@ -141,9 +141,8 @@ func shareable() []uint16 {
 	}
 }
 
-// keyShare makes a public value of one of shareable, and throws the private
-// one away. The order within a hybrid is that of
-// draft-ietf-tls-ecdhe-mlkem, section 4.
+// keyShare makes a public value for one of shareable, and discards the private one. The
+// order within a hybrid is that of draft-ietf-tls-ecdhe-mlkem, section 4.
 func keyShare(group uint16) ([]byte, error) {
 	public := func(c ecdh.Curve) []byte {
 		k, err := c.GenerateKey(rand.Reader)
@@ -215,10 +214,10 @@ func list16(b *cryptobyte.Builder, ids []uint16) {
 // suites13 are those of RFC 8446, appendix B.4.
 func suites13() []uint16 { return []uint16{0x1301, 0x1302, 0x1303, 0x1304, 0x1305} }
 
-// suites12 are the CipherSuites of SSL 3.0 to TLS 1.2 that a server can choose
-// without a shared secret or a name and password: those with PSK, SRP,
-// Kerberos or ECCPWD are left out. The better ones come first, so that a
-// server that follows the client's order still chooses well.
+// suites12 are the CipherSuites of SSL 3.0 to TLS 1.2 that a server can choose without a
+// shared secret or a name and password: those with PSK, SRP, Kerberos or ECCPWD are left
+// out. The better ones come first, so that a server that follows the client's order
+// chooses well.
 func suites12() []uint16 {
 	var out []uint16
 	for id := 1; id <= 0xffff; id++ {
@@ -239,8 +238,8 @@ func suites12() []uint16 {
 	return out
 }
 
-// worth orders CipherSuites of TLS 1.2: forward secrecy, then authenticated
-// encryption; what protects nothing last.
+// worth ranks CipherSuites of TLS 1.2: forward secrecy first, then authenticated
+// encryption; those that protect nothing come last.
 func worth(id uint16) int {
 	n, name := 0, handshake.SuiteName(id)
 	for _, w := range []struct {
@@ -257,8 +256,8 @@ func worth(id uint16) int {
 	return n
 }
 
-// allGroups are the key exchange groups asked for: the hybrids first, then
-// curves, then finite fields (RFC 7919); those of draft versions not at all.
+// allGroups are the key exchange groups offered: the hybrids first, then curves, then
+// finite fields (RFC 7919). Groups of draft versions are left out.
 func allGroups() []uint16 {
 	return []uint16{
 		0x11ec, 0x11eb, 0x11ed, 0x001d, 0x0017, 0x001e, 0x0018, 0x0019, 0x001f, 0x0020, 0x0021, 0x001a, 0x001b, 0x001c, 0x0029,
@@ -266,8 +265,8 @@ func allGroups() []uint16 {
 	}
 }
 
-// allSchemes are the signature algorithms offered: all that may sign a
-// handshake, SHA-1 included, for the server shall not fail for them.
+// allSchemes are the signature algorithms offered: all that may sign a handshake, SHA-1
+// included, so that the server never fails for lack of one.
 func allSchemes() []uint16 {
 	return []uint16{
 		0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x081a, 0x081b, 0x081c, 0x0804, 0x0805, 0x0806, 0x0809, 0x080a, 0x080b,

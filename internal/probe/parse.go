@@ -15,8 +15,7 @@ var retryRandom = [32]byte{
 	0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 }
 
-// parseServerHello reads the body of a ServerHello; nil and false for what is
-// none.
+// parseServerHello reads the body of a ServerHello; nil and false if it is not one.
 func parseServerHello(s cryptobyte.String) (*serverHello, bool) {
 	h := &serverHello{}
 	var sid cryptobyte.String
@@ -46,7 +45,7 @@ func parseServerHello(s cryptobyte.String) (*serverHello, bool) {
 		switch e.Type {
 		case extSupportedVersions:
 			ok = data.ReadUint16(&h.version) && data.Empty()
-		case extKeyShare: // a HelloRetryRequest has the group alone
+		case extKeyShare: // a HelloRetryRequest has only the group
 			ok = data.ReadUint16(&h.group)
 		case extALPN:
 			var list, proto cryptobyte.String
@@ -125,8 +124,8 @@ func bits(b []byte) int {
 	return n
 }
 
-// parseRequest reads a CertificateRequest; TLS 1.2 has signature algorithms
-// in it.
+// parseRequest reads a CertificateRequest; schemes says that it has signature algorithms,
+// as in TLS 1.2.
 func parseRequest(s cryptobyte.String, schemes bool) (*certificateRequest, bool) {
 	r := &certificateRequest{}
 	var types, names cryptobyte.String

@@ -1,13 +1,11 @@
-// Package probe is sslgate as the SSL client of any server, out of curiosity:
-// which versions, CipherSuites and groups the server accepts, which
-// certificates it shows and which it asks for, whether sessions are resumed,
-// how it says no, and whether all that fits a named profile.
+// Package probe tests any server as its SSL client: which versions, CipherSuites and
+// groups the server accepts, which certificates it shows and which it requests, whether
+// sessions are resumed, how it refuses, and whether all that fits a named profile.
 //
-// Where to look: probe.go is the walk, ask.go asks one question a connection,
-// refuse.go the wrong ones, hello.go builds the ClientHello of a question,
-// flight.go and parse.go read the plaintext answer, complete.go makes whole
-// handshakes, certs.go judges certificates, fit.go compares with a profile,
-// text.go prints.
+// Where to look: probe.go runs the steps, ask.go asks one question for each connection,
+// refuse.go asks the wrong ones, hello.go builds the ClientHello of a question, flight.go
+// and parse.go read the plaintext answer, complete.go makes whole handshakes, certs.go
+// judges certificates, fit.go compares with a profile, text.go prints.
 package probe
 
 import (
@@ -23,7 +21,7 @@ import (
 	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
-// Options say whom to probe and how. Address is needed, the rest may be zero.
+// Options say which server to probe and how. Only Address is required.
 type Options struct {
 	// Address is "host:port".
 	Address string
@@ -34,8 +32,8 @@ type Options struct {
 	Certificate *tls.Certificate
 	// Roots are trusted. Default: those of the system.
 	Roots []*x509.Certificate
-	// Timeout bounds everything, default a minute. One question is given a
-	// tenth of it, at most five seconds.
+	// Timeout bounds the whole probe, default a minute. One question gets a tenth of it,
+	// at most five seconds.
 	Timeout time.Duration
 	// Dial makes the connections, default a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -45,20 +43,20 @@ type Options struct {
 	Against *handshake.Profile
 }
 
-// The bounds of the questions: how many connections each kind may take.
+// Bounds of the questions: how many connections each kind may take.
 const (
 	maxSuites   = 64 // CipherSuites of TLS 1.2; a usual server accepts 6 to 30
-	maxGroups   = 32 // more than are asked for
+	maxGroups   = 32 // more than are offered
 	maxVersions = 4
 	maxRest     = 20 // whole handshakes, preferences, refusals
 )
 
-// MaxConnections is the most that a probe makes, one after the other.
+// MaxConnections is the most connections that a probe makes, one after the other.
 const MaxConnections = maxVersions + 5 + maxSuites + 2*maxGroups + maxRest
 
 const defaultTimeout = time.Minute
 
-// ErrNoTLS is returned where not a single question was answered in TLS.
+// ErrNoTLS is returned if no question was answered in TLS.
 var ErrNoTLS = errors.New("the server does not speak TLS 1.0 to 1.3 here")
 
 // ErrOptions is returned for options that cannot be used.
@@ -76,9 +74,8 @@ type prober struct {
 	all12   []uint16        // suites12, made once
 }
 
-// Run probes a server. The error says that nothing could be found out: no
-// connection, no TLS, bad options. What stopped a probe later on is in
-// Result.Incomplete.
+// Run probes a server. An error means that nothing could be found out: no connection, no
+// TLS, bad options. What ended a probe later is in Result.Incomplete.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	p, err := newProber(&o)
 	if err != nil {
@@ -142,9 +139,9 @@ func newProber(o *Options) (*prober, error) {
 //  1. versions; without an answer there is nothing more to ask
 //  2. one whole handshake, drawn, with the verdict on the chain
 //  3. CipherSuites of TLS 1.3, one by one
-//  4. CipherSuites of TLS 1.2, or of the best version below, in order
+//  4. CipherSuites of TLS 1.2, or of the best earlier version, in the server's order
 //  5. groups
-//  6. the certificate request, what becomes of our identity, resumption
+//  6. the certificate request, the reaction to our identity, resumption
 //  7. refusals and their alerts
 func (p *prober) walk(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{

@@ -8,7 +8,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
-// refusals asks what cannot be granted and notes how the server says no.
+// refusals asks for what cannot be granted and records how the server refuses.
 func (p *prober) refusals(ctx context.Context) error {
 	best := uint16(tls.VersionTLS10)
 	for _, v := range p.r.Versions {
@@ -17,8 +17,8 @@ func (p *prober) refusals(ctx context.Context) error {
 		}
 	}
 	base := p.usual(best)
-	// With a share that fits, the answer is not just a HelloRetryRequest,
-	// which comes before names and protocols are looked at.
+	// Send a share that fits. Without it the answer would only be a HelloRetryRequest,
+	// which comes before names and protocols are checked.
 	for _, g := range p.r.Groups {
 		if best == tls.VersionTLS13 && slices.Contains(shareable(), g.ID) {
 			base.shares = []uint16{g.ID}
@@ -51,7 +51,8 @@ func (p *prober) refusals(ctx context.Context) error {
 	return p.downgrades(ctx, best)
 }
 
-// downgrades: RFC 7507 and compression, which only old versions have.
+// downgrades asks for a fallback (RFC 7507) and for compression, which only old versions
+// have.
 func (p *prober) downgrades(ctx context.Context, best uint16) error {
 	for v := best - 1; v >= tls.VersionTLS10; v-- {
 		if !p.r.accepts(v) {
@@ -76,7 +77,7 @@ func (p *prober) downgrades(ctx context.Context, best uint16) error {
 	version := min(best, tls.VersionTLS12)
 	o := p.usual(version)
 	o.compression = []byte{1, 0}             // DEFLATE, null
-	if _, err := p.ask(ctx, o); err != nil { // note sees what was chosen
+	if _, err := p.ask(ctx, o); err != nil { // note records what was chosen
 		return err
 	}
 	o = p.usual(version)

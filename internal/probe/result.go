@@ -6,14 +6,14 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
-// Result is what was found out. Names from the server are escaped. The JSON
-// names are stable; numbers of registries are given by their IANA names.
+// Result is what the probe found out. Names from the server are escaped. The JSON names
+// are stable; registry numbers have their IANA names.
 type Result struct {
 	Address     string        `json:"address"`
 	ServerName  string        `json:"server_name,omitempty"`
 	Connections int           `json:"connections"`
 	Took        time.Duration `json:"took_ns"`
-	// Incomplete says what ended the probe before its end.
+	// Incomplete says what stopped the probe before its end.
 	Incomplete string `json:"incomplete,omitempty"`
 
 	Versions     []Version     `json:"versions"`
@@ -34,8 +34,8 @@ type Result struct {
 
 	// Agreed is the handshake that was drawn, nil if it did not end well.
 	Agreed *Agreed `json:"agreed,omitempty"`
-	// Ended is why that handshake ended, or why the gateway would have ended
-	// it, "" if it went through.
+	// Ended is why that handshake failed, or why the gateway would have ended it; "" if
+	// it succeeded.
 	Ended string `json:"ended,omitempty"`
 	// Entries is its ledger: the nine steps with their messages.
 	Entries []handshake.Entry `json:"-"`
@@ -44,7 +44,7 @@ type Result struct {
 	Picture string `json:"picture"`
 }
 
-// Name is a number of a registry.
+// Name is a registry number with its name.
 type Name struct {
 	ID   uint16 `json:"id"`
 	Name string `json:"name"`
@@ -66,14 +66,14 @@ const (
 	OrderClient Order = "client"
 )
 
-// Agreed is what a handshake ended with.
+// Agreed is what a handshake agreed on.
 type Agreed struct {
 	Version string `json:"version"`
 	Suite   string `json:"suite"`
 	Group   string `json:"group,omitempty"`
 }
 
-// Certificate is a chain that the server showed, judged.
+// Certificate is a chain that the server showed, with the verdict.
 type Certificate struct {
 	Subject  string    `json:"subject"`
 	Issuer   string    `json:"issuer"`
@@ -96,11 +96,11 @@ type Request struct {
 	Schemes []string `json:"signature_algorithms,omitempty"`
 	CANames []string `json:"ca_names"`
 	Bytes   int      `json:"ca_names_bytes"`
-	// Answer says what became of our certificate, or of "no certificate".
+	// Answer says how the server reacted to our certificate, or to "no certificate".
 	Answer string `json:"answer,omitempty"`
 }
 
-// Resumption says what became of an attempt to resume.
+// Resumption is the result of an attempt to resume.
 type Resumption struct {
 	Version string `json:"version"`
 	Ticket  bool   `json:"ticket"` // one was given
@@ -119,7 +119,7 @@ type Features struct {
 	Staple               bool `json:"ocsp_staple"`
 }
 
-// Refusal is one wrong question and what the server said.
+// Refusal is one wrong question and the server's answer.
 type Refusal struct {
 	Question string `json:"question"`
 	Said     string `json:"said"`

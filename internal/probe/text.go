@@ -92,7 +92,7 @@ func (r *Result) textVersions(b *strings.Builder) {
 	}
 }
 
-// list is one name a line, with a last one on the order of preference.
+// list prints one name a line, and last a line about the order of preference.
 func list(b *strings.Builder, name string, all []Name, order Order) {
 	if name == "" || len(all) == 0 {
 		return
