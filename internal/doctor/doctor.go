@@ -1,5 +1,5 @@
-// Package doctor looks at the host a gateway is to run on and says, for each
-// thing that stands in the way, the command that mends it. It changes nothing.
+// Package doctor checks the host that a gateway is to run on. For each obstacle it gives
+// the command that removes it. It changes nothing.
 package doctor
 
 import (
@@ -12,13 +12,13 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// Level says how a finding stands.
+// Level says how serious a finding is.
 type Level uint8
 
 // The levels. Fail is the zero value.
 const (
 	Fail Level = iota // the gateway cannot run, or captured traffic does not come through
-	Warn              // it runs, but worse than it could, or not for long
+	Warn              // the gateway runs, but worse than it could, or not for long
 	Good
 )
 
@@ -37,29 +37,28 @@ func (l Level) String() string {
 // MarshalText is String, for --json.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check.
 type Finding struct {
 	Check string `json:"check"` // a stable word: tun, forwarding, gro, ...
 	Level Level  `json:"level"`
 	Text  string `json:"text"`
-	// Fix is the shell command that mends it; "" where all is well, or where
-	// Text says what to do because no single command does.
+	// Fix is the shell command that corrects it; "" if nothing is wrong, or if no single
+	// command does and Text says what to do.
 	Fix string `json:"fix,omitempty"`
 }
 
 // Options of Examine.
 type Options struct {
-	// File is the configuration's name, for the commands; Config is what it
-	// says. Without a Config only what every gateway needs is looked at.
+	// File is the configuration's file name, for the commands; Config is its content.
+	// Without a Config only what every gateway needs is checked.
 	File   string
 	Config *config.Config
 	// Now is the time of the host; zero means time.Now.
 	Now time.Time
-	// Built is when sslgate was built: a clock before it is wrong. Zero means
-	// that nobody knows.
+	// Built is when sslgate was built: a clock before that is wrong. Zero means unknown.
 	Built time.Time
-	// Proc and TUNNode are /proc and /dev/net/tun; "" means those. Clock is
-	// adjtimex(2); nil means that.
+	// Proc and TUNNode default to /proc and /dev/net/tun if "", Clock to adjtimex(2) if
+	// nil.
 	Proc, TUNNode string
 	Clock         func(*unix.Timex) (int, error)
 }
@@ -69,7 +68,7 @@ type doctor struct {
 	found []Finding
 }
 
-// Examine looks at everything, in the network namespace of the caller.
+// Examine checks everything, in the network namespace of the caller.
 func Examine(o Options) []Finding {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -129,11 +128,11 @@ func (d *doctor) fail(check, fix, format string, a ...any) {
 	d.found = append(d.found, Finding{Check: check, Level: Fail, Text: fmt.Sprintf(format, a...), Fix: fix})
 }
 
-// steers says whether this gateway sets its own rules; with tun.attach
-// somebody else does.
+// steers says whether this gateway sets its own rules; with tun.attach another program
+// does.
 func (d *doctor) steers() bool { return d.o.Config != nil && !d.o.Config.TUN.Attach }
 
-// captured are the own names of the interfaces that are captured.
+// captured are the own names of the captured interfaces.
 func (d *doctor) captured() []string {
 	if !d.steers() {
 		return nil

@@ -7,14 +7,14 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// firewall: do chains of others let captured packets through.
+// firewall checks that chains of other programs let captured packets through.
 func (d *doctor) firewall() {
 	if !d.steers() {
 		return
 	}
 	c := d.o.Config
-	// The rules of iptables-legacy are not those of nftables, and cannot be seen there;
-	// whether they exist is seen without rights.
+	// nftables does not show the rules of iptables-legacy. Whether such rules exist can
+	// be seen without privileges.
 	for _, ip := range []string{"ip", "ip6"} {
 		if slices.Contains(d.legacyTables(ip), "filter") {
 			d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy has a table filter, which doctor cannot read: its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, c.TUN.Name)
@@ -25,7 +25,7 @@ func (d *doctor) firewall() {
 		Local: c.CapturesLocal(), Mark: c.Capture.Mark, Mask: c.Capture.Mask, ClientSource: c.ClientSource(), ReturnMark: c.Dial.Mark,
 	})
 	if err != nil {
-		return // said by nft
+		return // nft reports it
 	}
 	for _, t := range found {
 		if t.Fatal {
@@ -46,14 +46,14 @@ func (d *doctor) firewall() {
 	}
 }
 
-// drops: what has the guard dropped, and why.
+// drops reports what the guard has dropped, and why.
 func (d *doctor) drops() {
 	if !d.steers() {
 		return
 	}
 	drops, set, err := tun.ReadDrops()
 	if err != nil || !set {
-		return // said by nft, or guard
+		return // nft or guard reports it
 	}
 	for _, w := range drops.Warnings() {
 		d.warn("drops", "", "%s", w)
@@ -62,7 +62,7 @@ func (d *doctor) drops() {
 	for _, c := range drops.Counts {
 		text := fmt.Sprintf("the guard has dropped %d packets (%s): %s", c.Packets, c.Reason, c.Cause)
 		switch c.Reason {
-		case tun.DropPortChanged, tun.DropSourceChanged: // a rule of this host that wants mending
+		case tun.DropPortChanged, tun.DropSourceChanged: // a rule of this host must be corrected
 			d.warn("drops", "", "%s", text)
 		default:
 			counts = append(counts, text)

@@ -18,7 +18,7 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// tun: can the device be made, and with what.
+// tun checks that the device can be made, and with which features.
 func (d *doctor) tun() {
 	node := d.o.TUNNode
 	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -49,7 +49,7 @@ func (d *doctor) tun() {
 	d.good("tun", "%s opens, with offload", node)
 }
 
-// capabilities of the process that asks; the gateway needs the same one.
+// capabilities checks the capabilities of this process; the gateway needs the same.
 func (d *doctor) capabilities() {
 	has, err := hasNetAdmin(filepath.Join(d.o.Proc, "self/status"))
 	switch {
@@ -80,7 +80,7 @@ func hasNetAdmin(status string) (bool, error) {
 	return false, errors.New("no CapEff line")
 }
 
-// nft: does the kernel have nf_tables.
+// nft checks that the kernel has nf_tables.
 func (d *doctor) nft() {
 	tables, err := listTables()
 	if err != nil {
@@ -104,14 +104,14 @@ func guardSet() (bool, error) {
 	return slices.ContainsFunc(tables, tun.Ours), err
 }
 
-// guard: is captured traffic kept back at this moment.
+// guard checks that captured traffic is held back now.
 func (d *doctor) guard() {
 	if !d.steers() {
 		return
 	}
 	switch set, err := guardSet(); {
 	case err != nil:
-		return // said by nft
+		return // nft reports it
 	case set:
 		d.good("guard", "the guard is set")
 		return
@@ -119,8 +119,8 @@ func (d *doctor) guard() {
 	d.warn("guard", "sslgate guard -c "+Quote(d.o.File), "the guard is not set: until the gateway runs, captured traffic passes uninspected")
 }
 
-// conntrack: is its table large enough. A gateway's flow takes two entries,
-// the client's half and ours towards the destination.
+// conntrack checks that the kernel's table is large enough. A flow takes two entries: the
+// client's half, and ours towards the destination.
 func (d *doctor) conntrack() {
 	most, ok := d.sysctlInt("netfilter/nf_conntrack_max")
 	if !ok {
@@ -149,7 +149,8 @@ func (d *doctor) flows() int {
 	return d.o.Config.Limits.Flows
 }
 
-// ports: towards one destination each flow takes a port of ours.
+// ports checks the range of local ports: each flow towards one destination takes one of
+// our ports.
 func (d *doctor) ports() {
 	const key = "ipv4/ip_local_port_range"
 	b, err := os.ReadFile(filepath.Join(d.o.Proc, "sys/net", key))
@@ -167,11 +168,11 @@ func (d *doctor) ports() {
 	}
 }
 
-// spareFiles are descriptors for everything that is not a flow.
+// spareFiles are the descriptors for everything but flows.
 const spareFiles = 256
 
-// files: a flow holds one descriptor, the connection to its destination. The
-// soft limit does not matter, for the Go runtime raises it.
+// files checks the limit of descriptors: each flow holds one, for the connection to its
+// destination. The soft limit does not matter, because the Go runtime raises it.
 func (d *doctor) files() {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
@@ -185,7 +186,7 @@ func (d *doctor) files() {
 	d.good("files", "%d open files", l.Max)
 }
 
-// socket: can the admin socket be made.
+// socket checks that the admin socket can be made.
 func (d *doctor) socket() {
 	path := config.DefaultSocket
 	if d.o.Config != nil {
@@ -205,7 +206,7 @@ func (d *doctor) socket() {
 	}
 }
 
-// clock: certificates are judged by it.
+// clock checks the time, by which certificates are judged.
 func (d *doctor) clock() {
 	if d.o.Now.Before(d.o.Built) {
 		d.fail("clock", "date -u -s "+Quote(d.o.Built.UTC().Format(time.DateTime))+" && timedatectl set-ntp true",
@@ -224,7 +225,7 @@ func (d *doctor) clock() {
 	}
 }
 
-// Quote makes a word of the shell.
+// Quote quotes a word for the shell.
 func Quote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:") == "" {
 		return s
@@ -241,8 +242,8 @@ func (d *doctor) sysctlInt(key string) (int, bool) {
 	return n, err == nil
 }
 
-// legacyTables are those of iptables-legacy, or of ip6tables-legacy; of the network
-// namespace of the calling process, as the kernel shows them.
+// legacyTables are the tables of iptables-legacy or ip6tables-legacy in the network
+// namespace of this process, as the kernel lists them.
 func (d *doctor) legacyTables(ip string) []string {
 	b, err := os.ReadFile(filepath.Join(d.o.Proc, "net", ip+"_tables_names"))
 	if err != nil {

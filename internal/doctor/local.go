@@ -17,7 +17,7 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// local: what happens to services of this host itself on captured ports.
+// local reports what happens to services of this host itself on captured ports.
 func (d *doctor) local() {
 	if !d.steers() {
 		return
@@ -27,7 +27,7 @@ func (d *doctor) local() {
 		for _, f := range families {
 			list, err := netlink.RuleList(f.number)
 			if err != nil {
-				return // said by rules
+				return // rules reports it
 			}
 			for _, r := range list {
 				if r.Priority <= tun.LocalPreferences && r.Protocol != tun.RuleProtocol && r.Table != unix.RT_TABLE_LOCAL {
@@ -56,16 +56,15 @@ func LocalFate(c *config.Config) string {
 	return "connections from " + ifcs + " are dropped (local: drop)"
 }
 
-// maxServices bounds what LocalServices names, and maxListeners the bytes that it
-// reads of each family: 150 a socket, those that listen first.
+// maxServices bounds what LocalServices lists. maxListeners bounds the bytes it reads for
+// each family: a socket takes 150, and listening ones come first.
 const (
 	maxServices  = 8
 	maxListeners = 1 << 20
 )
 
-// LocalServices are the addresses of this host, but for the loopback, that TCP
-// services listen on whose port is captured: "0.0.0.0:443". At most eight and
-// "...". proc is /proc.
+// LocalServices are the addresses, except loopback, on which TCP services of this host
+// listen at a captured port: "0.0.0.0:443". At most eight and "...". proc is /proc.
 func LocalServices(proc string, c *config.Config) []string {
 	var all []string
 	for _, name := range []string{"tcp", "tcp6"} {
@@ -89,9 +88,9 @@ func LocalServices(proc string, c *config.Config) []string {
 	return all
 }
 
-// listener reads a line of /proc/net/tcp (proc_pid_net(5)): the address is in
-// hexadecimal, in words of 32 bits of the host's byte order, which is little-endian
-// on all that sslgate is built for; state 0A is LISTEN.
+// listener reads a line of /proc/net/tcp (proc_pid_net(5)). The address is in
+// hexadecimal, in words of 32 bits in the host's byte order, which is little-endian on
+// everything that sslgate is built for. State 0A is LISTEN.
 func listener(line string) (netip.AddrPort, bool) {
 	f := strings.Fields(line)
 	if len(f) < 4 || f[3] != "0A" {

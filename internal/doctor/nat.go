@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/tun/nftname"
 )
 
-// sourceNAT is a rule of the host that changes sources, and the chain by which a
-// packet comes to it.
+// sourceNAT is a rule of the host that changes sources, and the base chain that leads to
+// it.
 type sourceNAT struct {
 	rule *nftables.Rule
 	base *nftables.Chain
@@ -25,16 +25,16 @@ func (n sourceNAT) String() string {
 	return fmt.Sprintf("%s in chain %s of table %s %s, handle %d", n.how, n.rule.Chain.Name, nftname.Family(n.rule.Table.Family), n.rule.Table.Name, n.rule.Handle)
 }
 
-// nat: a source NAT of the host that may take captured packets would put the
-// gateway's address in the place of the client's, which policy and record are
-// about. The gateway keeps it off them, unless it comes first.
+// nat reports source NAT of the host that may match captured packets. It would replace
+// the client's address, on which policy and record depend, by the gateway's. The gateway
+// prevents that, unless the rule comes first.
 func (d *doctor) nat() {
 	if !d.steers() {
 		return
 	}
 	all, err := sourceNATs(d.o.Config.TUN.Name)
 	if err != nil {
-		return // said by nft
+		return // nft reports it
 	}
 	var kept []string
 	for _, n := range all {
@@ -54,9 +54,9 @@ func (d *doctor) nat() {
 	}
 }
 
-// sourceNATs are the rules that may change the source of what leaves by the TUN:
-// in the chains for source NAT, and those that they lead to. Rules of iptables-nft
-// are among them.
+// sourceNATs are the rules that may change the source of what leaves by the TUN: in the
+// chains for source NAT and in the chains these lead to. Rules of iptables-nft are
+// included.
 func sourceNATs(tunName string) ([]sourceNAT, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -72,7 +72,7 @@ func sourceNATs(tunName string) ([]sourceNAT, error) {
 			tun.Ours(base.Table) {
 			continue
 		}
-		// Each chain once: they cannot go round in circles, but may be many.
+		// Walk each chain once: there are no circles, but there may be many chains.
 		todo, seen := []string{base.Name}, map[string]bool{}
 		for len(todo) > 0 {
 			name := todo[0]
@@ -102,7 +102,7 @@ func sourceNATs(tunName string) ([]sourceNAT, error) {
 	return all, nil
 }
 
-// action says what of a source NAT a rule does, and which chain it leads to.
+// action says which source NAT a rule does, and which chain it leads to.
 func action(exprs []expr.Any) (how, next string) {
 	for _, e := range exprs {
 		switch e := e.(type) {
@@ -123,8 +123,8 @@ func action(exprs []expr.Any) (how, next string) {
 	return how, next
 }
 
-// mayLeaveBy says whether a rule may match what leaves by the interface; when in
-// doubt it does.
+// mayLeaveBy says whether a rule may match what leaves by the interface; in doubt it says
+// yes.
 func mayLeaveBy(exprs []expr.Any, name string) bool {
 	for i, e := range exprs[:max(0, len(exprs)-1)] {
 		m, ok := e.(*expr.Meta)
@@ -132,7 +132,7 @@ func mayLeaveBy(exprs []expr.Any, name string) bool {
 		if !ok || !cmp || m.Key != expr.MetaKeyOIFNAME {
 			continue
 		}
-		// iptables' "eth+" has no final zero: a prefix.
+		// For "eth+" of iptables the data has no final zero: it is a prefix.
 		same := bytes.HasPrefix(append([]byte(name), 0), bytes.TrimRight(c.Data, "\x00"))
 		if bytes.HasSuffix(c.Data, []byte{0}) {
 			same = name == string(bytes.TrimRight(c.Data, "\x00"))
@@ -144,14 +144,15 @@ func mayLeaveBy(exprs []expr.Any, name string) bool {
 	return true
 }
 
-// redirects: does this host tell clients of a shorter way, round the gateway.
+// redirects checks that this host does not tell clients of a shorter way past the
+// gateway.
 func (d *doctor) redirects() {
 	if !d.steers() {
 		return
 	}
 	guarded, err := guardSet()
 	if err != nil {
-		return // said by nft
+		return // nft reports it
 	}
 	var on []string
 	for _, name := range tun.SendsRedirects(d.captured()...) {

@@ -12,7 +12,7 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// forwarding: what is not forwarded never reaches the TUN.
+// forwarding checks that the host forwards packets: otherwise none reaches the TUN.
 func (d *doctor) forwarding() {
 	device := ""
 	if d.steers() {
@@ -30,7 +30,7 @@ func (d *doctor) forwarding() {
 	}
 }
 
-// reversePath: does the reverse path filter let captured packets in.
+// reversePath checks that the reverse path filter lets captured packets in.
 func (d *doctor) reversePath() {
 	found := tun.CheckReversePath(d.captured()...)
 	if d.steers() {
@@ -44,7 +44,7 @@ func (d *doctor) reversePath() {
 	}
 }
 
-// interfaces: what is captured must be there, and come in large pieces.
+// interfaces checks that the captured interfaces exist, and deliver large pieces.
 func (d *doctor) interfaces() {
 	for _, name := range d.captured() {
 		link, err := netlink.LinkByName(name)
@@ -72,7 +72,7 @@ func (d *doctor) interfaces() {
 	}
 }
 
-// names: what the names mean, and whether packets come in by what they mean.
+// names checks what the names mean, and whether packets come in by these interfaces.
 func (d *doctor) names() {
 	if !d.steers() {
 		return
@@ -91,9 +91,10 @@ func (d *doctor) names() {
 	}
 }
 
-// offloads: one packet a system call at 1500 bytes is an eighth of the speed.
+// offloads checks the offloads: with one packet of 1500 bytes for each system call the
+// speed is an eighth.
 func (d *doctor) offloads(name string) {
-	// With capture.gro auto the gateway switches it on itself.
+	// With capture.gro auto the gateway itself switches it on.
 	if on, err := ethtool(name, unix.ETHTOOL_GGRO); err == nil && !on && d.o.Config.Capture.GRO != "auto" {
 		d.warn("gro", "ethtool -K "+Quote(name)+" gro on", "generic receive offload of %s is off: uploads run at a fraction of the speed", name)
 	}
@@ -102,7 +103,7 @@ func (d *doctor) offloads(name string) {
 	}
 }
 
-// ethtool asks for one value (linux/ethtool.h, struct ethtool_value).
+// ethtool reads one value (linux/ethtool.h, struct ethtool_value).
 func ethtool(name string, cmd uint32) (bool, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -122,7 +123,7 @@ func ethtool(name string, cmd uint32) (bool, error) {
 	return value.data != 0, nil
 }
 
-// family is one of addresses.
+// family is an address family.
 type family struct {
 	number int
 	flag   string // of ip(8)
@@ -130,7 +131,8 @@ type family struct {
 
 var families = []family{{unix.AF_INET, "-4"}, {unix.AF_INET6, "-6"}}
 
-// foreignRoutes: a route of somebody else in our table is preferred to the TUN.
+// foreignRoutes reports another program's routes in our table, which would be preferred
+// to the TUN.
 func (d *doctor) foreignRoutes() {
 	if !d.steers() {
 		return

@@ -12,11 +12,11 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// Rules of others that come before ours. They are the other program's way to live, so
-// no command here deletes one: ours can begin before them (capture.preference).
+// Rules of other programs that come before ours. These programs need them, so no command
+// here deletes one; our rules can begin before them (capture.preference).
 
-// rules: one of somebody else before ours takes captured packets elsewhere, where the
-// guard drops them, if its table has a route for them.
+// rules reports another program's rule before ours that takes captured packets elsewhere,
+// where the guard drops them, if its table has a route for them.
 func (d *doctor) rules() {
 	if !d.steers() {
 		return
@@ -41,13 +41,13 @@ func (d *doctor) rules() {
 	}
 }
 
-// before says whether a rule of somebody else comes before ours.
+// before says whether a rule is another program's and comes before ours.
 func (d *doctor) before(r *netlink.Rule) bool {
 	return r.Priority > 0 && r.Priority < d.o.Config.Capture.Preference && r.Protocol != tun.RuleProtocol && r.Table != unix.RT_TABLE_LOCAL
 }
 
-// early is the finding about a rule that comes before ours and that packets to these
-// destinations fit; nil for any.
+// early is the finding about a rule that comes before ours and matches packets to these
+// destinations; nil means any destination.
 func (d *doctor) early(check string, f family, r *netlink.Rule, to []netip.Prefix, what, then string) {
 	whose := fmt.Sprintf("ip %s rule %d (table %d%s)", f.flag, r.Priority, r.Table, owner(r))
 	advice := d.advice(r)
@@ -60,20 +60,20 @@ func (d *doctor) early(check string, f family, r *netlink.Rule, to []netip.Prefi
 	}
 }
 
-// advice is the preference at which ours come first.
+// advice is the preference at which our rules come first.
 func (d *doctor) advice(r *netlink.Rule) string {
 	lowest := 1
 	if d.o.Config.CapturesLocal() {
 		lowest = tun.LocalPreferences + 1
 	}
-	// Ours are two: the preference and the one after it.
+	// We have two rules: at the preference and the one after it.
 	if p := r.Priority - 2; p >= lowest {
 		return fmt.Sprintf("write `preference: %d`, or less, in section capture", p)
 	}
 	return fmt.Sprintf("its owner should give it a preference above %d", d.o.Config.Capture.Preference+1)
 }
 
-// owner names the program that such a rule is known to be of.
+// owner names the program that is known to make such a rule.
 func owner(r *netlink.Rule) string {
 	switch {
 	case r.Priority >= 5210 && r.Priority <= 5270 && (r.Table == 52 || r.Mark&^0xff0000 == 0 && r.Mark != 0):
@@ -89,7 +89,7 @@ func owner(r *netlink.Rule) string {
 }
 
 // takes says whether a rule ends the lookup for packets to one of the destinations, and
-// whether its table has any route. What cannot be read takes them.
+// whether its table has any route. If the table cannot be read, it says yes.
 func (d *doctor) takes(f family, r *netlink.Rule, to []netip.Prefix) (takes, has bool) {
 	if r.Table == 0 || r.Goto > 0 { // goto, unreachable, prohibit, blackhole
 		return true, true
@@ -118,7 +118,8 @@ func length(r *netlink.Route) int {
 	return ones
 }
 
-// meets says whether a route is for one of the destinations; of any, a default route is.
+// meets says whether a route is for one of the destinations; for any destination, a
+// default route is.
 func meets(r *netlink.Route, to []netip.Prefix) bool {
 	if length(r) == 0 {
 		return true
@@ -131,8 +132,8 @@ func meets(r *netlink.Route, to []netip.Prefix) bool {
 	return slices.ContainsFunc(to, dst.Overlaps)
 }
 
-// destinations are what the rules of the policy name; a default route alone is sure to
-// be for what they do not name as addresses.
+// destinations are the addresses in the rules of the policy. For destinations not given
+// as addresses, only a default route is sure to match.
 func (d *doctor) destinations() []netip.Prefix {
 	var all []netip.Prefix
 	for _, r := range d.o.Config.Policy.Rules {
@@ -154,7 +155,7 @@ func (d *doctor) destinations() []netip.Prefix {
 	return all
 }
 
-// fits says whether a rule may match a captured packet; when in doubt it does.
+// fits says whether a rule may match a captured packet; in doubt it says yes.
 func fits(r *netlink.Rule, interfaces []string, mark uint32) bool {
 	if r.Invert {
 		return true

@@ -10,7 +10,7 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// source: do answers to connections under a client's address come back to the
+// source checks that answers to connections under a client's address come back to the
 // gateway. They may come in by any interface.
 func (d *doctor) source() {
 	if !d.steers() || !d.o.Config.ClientSource() {
@@ -23,11 +23,11 @@ func (d *doctor) source() {
 	for _, f := range families {
 		list, err := netlink.RuleList(f.number)
 		if err != nil {
-			return // said by rules
+			return // rules reports it
 		}
 		for _, r := range list {
 			if !d.before(&r) || r.IifName == "lo" ||
-				!fits(&r, []string{r.IifName}, c.Dial.Mark) || fits(&r, d.captured(), c.Capture.Mark) { // which rules has said
+				!fits(&r, []string{r.IifName}, c.Dial.Mark) || fits(&r, d.captured(), c.Capture.Mark) { // rules reports those
 				continue
 			}
 			d.early("source", f, &r, nil, "answers to connections under a client's address", "which then do not come back")
@@ -43,7 +43,7 @@ func (d *doctor) answersRoutes(family int, flag string) {
 	table := d.o.Config.Dial.Table
 	list, err := netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 	if err != nil {
-		return // said by routes
+		return // routes reports it
 	}
 	for _, r := range slices.DeleteFunc(list, func(r netlink.Route) bool { return r.Protocol == tun.RuleProtocol || r.Type == unix.RTN_LOCAL }) {
 		d.fail("source", fmt.Sprintf("ip %s route del %s table %d proto %d", flag, routeDst(&r), table, int(r.Protocol)),
