@@ -10,32 +10,31 @@ import (
 	"unicode/utf8"
 )
 
-// AltNames is the subjectAltName extension as it stands in a certificate or a
-// request (RFC 5280, section 4.2.1.6), each kind in its order.
+// AltNames are the names of a subjectAltName extension in a certificate or a request (RFC
+// 5280, section 4.2.1.6), each kind in its order.
 type AltNames struct {
 	DNS   []string
 	Email []string
 	URI   []string
 	IP    []netip.Addr // IPv4-mapped ones as IPv4
-	// Dir are directoryNames as RFC 4514 has them, RID registeredIDs, dotted,
+	// Dir are directoryNames as RFC 4514 writes them, RID registeredIDs in dotted form,
 	// Other the otherNames that are text, "OID=text".
 	Dir, RID, Other []string
-	// Rest is everything else, "[tag]#hex": obsolete kinds, and what cannot be
+	// Rest is everything else, "[tag]#hex": obsolete kinds, and names that cannot be
 	// decoded.
 	Rest []string
 }
 
-// AltName is one alternative name: its kind ("dns", "uri", "email", "ip",
-// "dirname", "rid", "other", "unknown") and the name as it stands. Escape it
-// before it is shown.
+// AltName is one alternative name: its kind ("dns", "uri", "email", "ip", "dirname",
+// "rid", "other", "unknown") and the name unchanged. Escape it when showing it.
 type AltName struct{ Kind, Name string }
 
 // String is the kind, a colon and the name.
 func (a AltName) String() string { return a.Kind + ":" + a.Name }
 
 // Shown is String for people; quote escapes and cuts what a peer chose. A directoryName
-// looks as a subject does: RFC 4514 has escaped it already, so its backslashes are
-// not doubled, and it can be copied into san_dirname from where it is shown.
+// is shown as a subject is: RFC 4514 has escaped it already, so its backslashes are not
+// doubled, and the shown text can be copied into san_dirname.
 func (a AltName) Shown(quote func(string) string) string {
 	if a.Kind == kindDir {
 		return a.Kind + ":" + cut(a.Name, MaxShown)
@@ -60,7 +59,7 @@ const (
 	tagRID     = 8 // registeredID
 )
 
-// ReadAltNames reads the names out of extensions; none is not an error.
+// ReadAltNames reads the names from extensions; to find none is not an error.
 func ReadAltNames(extensions []pkix.Extension) (AltNames, error) {
 	var value []byte
 	found := false
@@ -119,7 +118,7 @@ func (n *AltNames) add(name asn1.RawValue) error {
 	return nil
 }
 
-// addRare reads the kinds that are seldom met; false where it cannot.
+// addRare reads the rare kinds; false if it cannot.
 func (n *AltNames) addRare(name asn1.RawValue) bool {
 	switch name.Tag {
 	case tagDirName:
@@ -205,8 +204,8 @@ func (n *AltNames) List() []AltName {
 	return out
 }
 
-// Alt lists the alternative names of a certificate; what cannot be decoded is
-// told as one of the kind "unknown".
+// Alt lists the alternative names of a certificate. An extension that cannot be decoded
+// becomes a name of the kind "unknown".
 func Alt(extensions []pkix.Extension) []AltName {
 	n, err := ReadAltNames(extensions)
 	if err != nil {

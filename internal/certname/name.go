@@ -1,12 +1,11 @@
-// Package certname reads and prints the names of certificates: distinguished
-// names (RFC 5280, section 4.1.2.4) and alternative names (section 4.2.1.6).
-// There is no other reader and no other printer, so what is shown is what is
-// compared and what is passed on.
+// Package certname reads and prints the names of certificates: distinguished names (RFC
+// 5280, section 4.1.2.4) and alternative names (section 4.2.1.6). No other package reads
+// or prints them, so the name that is shown is the name that is compared and passed on.
 //
-// Names are read from the bytes of the certificate. crypto/x509 sorts the
-// attributes of a subject, keeps the last of several and loses what it has no
-// field for; it drops alternative names of kinds that it does not know, and
-// writes URIs anew.
+// It reads names from the bytes of the certificate, because crypto/x509 changes them.
+// crypto/x509 sorts the attributes of a subject, keeps only the last of several, and
+// loses those it has no field for. It drops alternative names of unknown kinds, and
+// rewrites URIs.
 package certname
 
 import (
@@ -49,7 +48,7 @@ var shortNames = [...]shortName{
 	{"2.5.4.17", "POSTALCODE"},
 }
 
-// shortOf is the short name of a type, "" where it has none.
+// shortOf is the short name of a type, "" if it has none.
 func shortOf(oid string) string {
 	for _, s := range shortNames {
 		if s.oid == oid {
@@ -62,16 +61,16 @@ func shortOf(oid string) string {
 // Attribute is one attribute of a distinguished name.
 type Attribute struct {
 	Type  string // the OID, dotted
-	Value string // UTF-8; "" where the value is no text
+	Value string // UTF-8; "" if the value is not text
 	Text  bool   // whether the value is text
 	DER   []byte // the whole value: tag, length and content
 }
 
-// Name is a distinguished name: its relative names in the order of the
+// Name is a distinguished name: its relative distinguished names in the order of the
 // certificate, each with at least one attribute.
 type Name [][]Attribute
 
-// ErrName means that the bytes are no distinguished name.
+// ErrName means that the bytes are not a distinguished name.
 var ErrName = errors.New("the distinguished name cannot be decoded")
 
 // Parse reads the DER of a Name (RFC 5280, section 4.1.2.4).
@@ -116,7 +115,7 @@ func readAttribute(set *cryptobyte.String) (Attribute, bool) {
 	return a, true
 }
 
-// oidText writes the content of an OBJECT IDENTIFIER.
+// oidText returns the content of an OBJECT IDENTIFIER in dotted form.
 func oidText(content []byte) (string, bool) {
 	if len(content) == 3 && content[0] == 0x55 && content[1] == 4 && content[2] < 0x80 { // 2.5.4.x: nearly all
 		for _, s := range shortNames {
@@ -132,7 +131,7 @@ func oidText(content []byte) (string, bool) {
 	return oid.String(), true
 }
 
-// textOf is a value as UTF-8; false where it is no text.
+// textOf is a value as UTF-8; false if it is not text.
 func textOf(der []byte) (string, bool) {
 	in := cryptobyte.String(der)
 	var content cryptobyte.String
@@ -151,10 +150,9 @@ const (
 	tagBMP       asn1.Tag = 30
 )
 
-// decode reads the string types of a DirectoryString and of the types beside it
-// (RFC 5280, section 4.1.2.4). T61String is taken for Latin-1, which everybody
-// writes there. Nothing is cut off and nothing is replaced: what cannot be
-// decoded is no text.
+// decode reads the string types of a DirectoryString and those used beside it (RFC 5280,
+// section 4.1.2.4). It reads T61String as Latin-1, which everybody writes there. It cuts
+// nothing off and replaces nothing: a value that cannot be decoded is not text.
 func decode(tag asn1.Tag, b []byte) (string, bool) {
 	switch tag {
 	case asn1.UTF8String:
@@ -180,8 +178,8 @@ func decode(tag asn1.Tag, b []byte) (string, bool) {
 	return "", false
 }
 
-// wide reads characters of size bytes each, the highest byte first. Surrogates
-// are no characters.
+// wide reads characters of size bytes each, most significant byte first. Surrogates are
+// not characters.
 func wide(b []byte, size int) (string, bool) {
 	if len(b)%size != 0 {
 		return "", false
@@ -200,10 +198,10 @@ func wide(b []byte, size int) (string, bool) {
 	return string(out), true
 }
 
-// String writes the name as RFC 4514 has it: the last relative name first,
-// short names where they are registered, all other types dotted with their
-// value in hex. Whatever is not printable stands as \ and two hex digits for
-// each byte, so the result is safe to show. Parsing it gives the same again.
+// String writes the name as RFC 4514 does: the last relative name first, short names if
+// they are registered, all other types dotted with their value in hex. Every unprintable
+// byte becomes \ and two hex digits, so the result is safe to show. Parsing it gives the
+// same name again.
 func (n Name) String() string {
 	var out []byte
 	for i := range n {
@@ -252,8 +250,7 @@ func appendValue(out []byte, s string) []byte {
 
 const upperHex = "0123456789ABCDEF"
 
-// All are the values of the attributes of one type that are text, in the order
-// of the certificate.
+// All are the text values of the attributes of one type, in the order of the certificate.
 func (n Name) All(oid string) []string {
 	var out []string
 	for _, rdn := range n {
@@ -266,8 +263,8 @@ func (n Name) All(oid string) []string {
 	return out
 }
 
-// Only is the value of the one attribute of its type; "" where there is none,
-// or more than one: of several, whoever reads the certificate may take another.
+// Only is the value of the only attribute of a type; "" if there is none or more than
+// one. With several, other readers of the certificate might take another value.
 func (n Name) Only(oid string) string {
 	value, count := "", 0
 	for _, rdn := range n {
@@ -284,8 +281,8 @@ func (n Name) Only(oid string) string {
 	return value
 }
 
-// Of is the name with these bytes as String has it, for people. Bytes that are
-// no name are told as such.
+// Of is the name in these bytes as String writes it, for people. For bytes that are not a
+// name it says so.
 func Of(der []byte) string {
 	n, err := Parse(der)
 	if err != nil {
@@ -294,8 +291,8 @@ func Of(der []byte) string {
 	return n.String()
 }
 
-// MaxShown is how long a name is where it is shown, in bytes: more than any
-// real one has.
+// MaxShown is the length in bytes to which names are cut when shown: more than any real
+// name has.
 const MaxShown = 1024
 
 // Shown is Of, cut to at most limit bytes with "..." at the cut. limit <= 0 means

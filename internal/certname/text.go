@@ -12,10 +12,10 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Canonical reads a distinguished name that a person has written (RFC 4514,
-// section 3) and returns it as String writes it: names that mean the same become
-// the same. Short names are read in any case, escapes in any form, a value in
-// hex of a type with a short name as its text.
+// Canonical reads a distinguished name that a person has written (RFC 4514, section 3)
+// and returns it as String writes it, so that names with the same meaning become equal.
+// It accepts short names in upper or lower case and escapes in any form. A value in hex
+// of a type with a short name becomes text.
 func Canonical(s string) (string, error) {
 	n, err := parseText(s)
 	if err != nil {
@@ -63,7 +63,7 @@ func parseText(s string) (Name, error) {
 	return name, nil
 }
 
-// separator is where a value ends: at the first , or + that is not escaped.
+// separator is the index at which a value ends: the first , or + that is not escaped.
 func separator(s string) int {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -95,7 +95,7 @@ func typeOf(s string) (string, error) {
 	return "", fmt.Errorf("%q is no short name of RFC 4514 (CN, L, ST, O, OU, C, STREET, DC, UID; SERIALNUMBER, POSTALCODE): other types are written by their OID with the value in hex, as `sslgate pki show` prints them%s", s, openssl(s))
 }
 
-// openssl is a hint for names of types that OpenSSL has and RFC 4514 has not.
+// openssl is a hint for names of types that OpenSSL has but RFC 4514 does not.
 func openssl(s string) string {
 	for _, n := range [...]shortName{
 		{"1.2.840.113549.1.9.1", "emailAddress"}, {"1.2.840.113549.1.9.1", "E"}, {"2.5.4.4", "SN"}, {"2.5.4.42", "GN"},
