@@ -1,7 +1,7 @@
-// Package certread reads certificates. crypto/x509 refuses some that other
-// libraries take, and then says neither whose they are nor what to do. Every
-// certificate of a file or of a peer is read here, so that a refusal always
-// has a name, a reason in plain words and a way out.
+// Package certread reads certificates. crypto/x509 refuses some that other libraries
+// accept, and its error says neither whose they are nor what to do. Every certificate of
+// a file or of a peer is read here, so that a refusal always has a name, a plain reason
+// and a remedy.
 package certread
 
 import (
@@ -17,14 +17,14 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// Refused says why a certificate cannot be used. Its text is fit to be shown.
+// Refused says why a certificate cannot be used. Its text is safe to show.
 type Refused struct {
-	List    bool   // a revocation list, no certificate
-	Subject string // of a list its issuer; RFC 4514, cut at certname.MaxShown bytes; "" where it cannot be read
-	Serial  string // hexadecimal, with "-" before it where it is negative; "" where it cannot be read
+	List    bool   // it is a revocation list, not a certificate
+	Subject string // for a list its issuer; RFC 4514, cut at certname.MaxShown bytes; "" if it cannot be read
+	Serial  string // hexadecimal, with "-" in front if negative; "" if it cannot be read
 	Why     string // in plain words
 	Mend    string // what to do
-	Key     bool   // it was read, but its key is of no use: Err is nil
+	Key     bool   // the certificate was read, but its key cannot be used: Err is nil
 	Err     error  // of crypto/x509
 }
 
@@ -33,7 +33,7 @@ func (r *Refused) Error() string {
 	return r.Named() + ": " + r.Why + ": " + r.Mend
 }
 
-// Named is the certificate and its serial number; where that cannot be read it says so.
+// Named is the certificate's subject and serial number, or says that they cannot be read.
 func (r *Refused) Named() string {
 	switch {
 	case r.List && r.Subject == "":
@@ -77,8 +77,8 @@ func orUnknown(s string) string {
 	return s
 }
 
-// maxSerial bounds a serial number that is shown, in bytes: three times what
-// RFC 5280, section 4.1.2.2, allows.
+// maxSerial is the longest serial number that is shown, in bytes: three times what RFC
+// 5280, section 4.1.2.2, allows.
 const maxSerial = 60
 
 // serialText writes the content of an INTEGER.
@@ -92,7 +92,7 @@ func serialText(content []byte) string {
 		}
 		return "0"
 	}
-	// Two's complement: what is printed is the value, as OpenSSL has it.
+	// The number is in two's complement. Its value is printed, as OpenSSL does.
 	b, carry := make([]byte, len(content)), true
 	for i := len(content) - 1; i >= 0; i-- {
 		b[i] = ^content[i]
@@ -104,13 +104,13 @@ func serialText(content []byte) string {
 	return "-" + strings.TrimLeft(hex.EncodeToString(b), "0")
 }
 
-// outline is what can be read of a certificate without judging it (RFC 5280,
-// section 4.1). Each field is nil where the bytes before it are no certificate's.
+// outline is what can be read of a certificate without checking it (RFC 5280, section
+// 4.1). A field is nil if the bytes before it are not those of a certificate.
 type outline struct {
 	serial  []byte // content of the INTEGER
 	subject []byte // the Name, as an element
 	keyType string // OID of the public key's algorithm
-	curve   string // OID of its parameters, where they are one
+	curve   string // OID of its parameters, if they are an OID
 }
 
 func outlineOf(der []byte) outline {
@@ -149,8 +149,8 @@ func oidText(content []byte) string {
 	return oid.String()
 }
 
-// shown is the text of an error of crypto/x509, without its prefix and escaped:
-// parts of the certificate stand in some.
+// shown is the text of an error of crypto/x509, without its prefix and escaped, because
+// some errors contain parts of the certificate.
 func shown(err error) string {
 	return escape.String(strings.TrimPrefix(err.Error(), "x509: "), 200)
 }

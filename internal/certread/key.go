@@ -9,8 +9,8 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 )
 
-// keyTypes are kinds of public keys that crypto/x509 reads or passes over, and with
-// which crypto/tls verifies nothing, by their OID.
+// keyTypes are the kinds of public keys, by OID, that crypto/x509 reads or skips and with
+// which crypto/tls verifies nothing.
 var keyTypes = map[string]string{
 	"1.2.840.10040.4.1": "DSA", "1.2.840.113549.1.1.10": "RSASSA-PSS", "1.2.840.113549.1.1.7": "RSAES-OAEP",
 	"1.3.101.110": "X25519", "1.3.101.111": "X448", "1.3.101.113": "Ed448", "1.2.840.10046.2.1": "Diffie-Hellman",
@@ -18,8 +18,8 @@ var keyTypes = map[string]string{
 	"1.2.643.7.1.1.1.1": "GOST R 34.10-2012", "1.2.643.7.1.1.1.2": "GOST R 34.10-2012",
 }
 
-// Key says why nothing can be verified with the key of a certificate that was read;
-// nil where it is RSA, ECDSA or Ed25519 (crypto/tls takes no other).
+// Key says why nothing can be verified with the key of a certificate that was read; nil
+// if it is RSA, ECDSA or Ed25519 (crypto/tls accepts no other).
 func Key(c *x509.Certificate) *Refused {
 	switch c.PublicKey.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:

@@ -10,8 +10,9 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 )
 
-// listKinds of faults of revocation lists, by what crypto/x509 says of them. What is
-// not here, faults of names above all, is looked for among those of certificates.
+// listKinds are the faults of revocation lists, by the text of crypto/x509's error.
+// Faults that are not here, above all those of names, are looked up among those of
+// certificates.
 var listKinds = []kind{
 	{"crl version", "it is not version 2 (RFC 5280, section 5.1.2.1)", "have its CA issue version 2"},
 	{"don't match", "its two signature algorithms differ (RFC 5280, section 5.1.1.2)", again},
@@ -49,7 +50,7 @@ func RevocationList(der []byte) (*x509.RevocationList, error) {
 	return nil, r
 }
 
-// issuerOf is the issuer of a CRL as an element; nil where it cannot be found.
+// issuerOf is the issuer of a CRL as an element; nil if it cannot be found.
 func issuerOf(der []byte) []byte {
 	in := cryptobyte.String(der)
 	var list, tbs, issuer cryptobyte.String

@@ -2,11 +2,11 @@ package certread
 
 import "strings"
 
-// again is the way out where the certificate itself is at fault.
+// again is the remedy if the certificate itself is at fault.
 const again = "have its CA issue it anew"
 
-// kind is one sort of what crypto/x509 refuses. Its errors have no types, so the
-// text is the only way; TestKinds makes a certificate of each kind.
+// kind is one reason for which crypto/x509 refuses a certificate. Its errors have no
+// types, so only their text tells; TestKinds makes a certificate of each kind.
 type kind struct {
 	text      string // part of the error's text
 	why, mend string
@@ -51,7 +51,7 @@ var kinds = []kind{
 	{"", "it is not DER as RFC 5280 has it", "take it from its CA again: it may be damaged; if not, " + again},
 }
 
-// curves that are met in certificates and that crypto/x509 does not know.
+// curves that occur in certificates and that crypto/x509 does not know.
 var curves = map[string]string{
 	"1.3.132.0.10": "secp256k1", "1.3.132.0.33": "P-224", "1.2.840.10045.3.1.1": "P-192",
 	"1.3.132.0.8": "secp160r1", "1.3.132.0.32": "secp224k1", "1.3.132.0.9": "secp160k1",
@@ -65,8 +65,8 @@ var curves = map[string]string{
 }
 
 func explain(o outline, err error) (why, mend string) {
-	// What stands in quotes is from the certificate: who made it must not choose
-	// the words.
+	// Ignore what is in quotes: it is from the certificate, whose maker must not choose
+	// the message.
 	text, _, _ := strings.Cut(err.Error(), `"`)
 	for _, k := range kinds {
 		if !strings.Contains(text, k.text) {
