@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// kinds are words of the labels that PEM blocks have (RFC 7468, sections 4 to
-// 13, and OpenSSL's own).
+// kinds are words in the labels of PEM blocks (RFC 7468, sections 4 to 13, and OpenSSL's
+// own).
 var kinds = []string{"CERTIFICATE", "CRL", "KEY", "PKCS", "CMS", "REQUEST", "PARAMETERS", "PGP", "SSH"}
 
-// between looks at a line that is outside of all blocks: a comment, or
-// something that was meant to be part of a block.
+// between checks a line outside of all blocks: it is a comment, or was meant to be part
+// of a block.
 func (r *reader) between(l []byte) error {
 	if len(l) == 0 {
 		return nil
@@ -32,12 +32,11 @@ func (r *reader) between(l []byte) error {
 	return nil
 }
 
-// disguised says whether a reader would take the line for "-----BEGIN ..." or
-// "-----END ...", which exactly it is not: with other dashes or letters, with
-// fewer dashes, with something before or behind it. It returns "-----BEGIN " or
-// "-----END ", or "".
+// disguised says whether a person would take the line for "-----BEGIN ..." or "-----END
+// ..." although it is not exactly that: it has other dashes or letters, fewer dashes, or
+// something in front or behind. It returns "-----BEGIN " or "-----END ", or "".
 func disguised(l []byte) string {
-	// Quick for what is written without: nearly every line.
+	// Quick for nearly every line, which has neither word.
 	if !mayHide(l) {
 		return ""
 	}
@@ -70,7 +69,7 @@ func disguised(l []byte) string {
 			}
 			at += i
 			after := upper[at+len(word):]
-			// A hundred bytes of what is around it are enough, and keep this linear.
+			// A hundred bytes on each side are enough, and keep this linear.
 			if marked(string(upper[max(0, at-100):at]), string(after[:min(len(after), 100)]), string(text[at:at+len(word)]) == word) {
 				return dashes + word + " "
 			}
@@ -79,11 +78,11 @@ func disguised(l []byte) string {
 	return ""
 }
 
-// marked says whether what stands around the word makes it a marker: dashes on
-// one side and a kind of block behind it. as says that it is in capitals.
+// marked says whether the text around the word makes it a marker: dashes on one side and
+// a kind of block behind it. as says that the word is in capitals.
 func marked(before, after string, as bool) bool {
 	if strings.HasSuffix(before, dashes) && strings.HasPrefix(after, " ") && strings.Contains(after, "--") {
-		return true // whatever kind it is
+		return true // whatever the kind of block
 	}
 	label, _, closed := strings.Cut(after, "--")
 	kind, joined := false, false
@@ -101,11 +100,11 @@ func marked(before, after string, as bool) bool {
 	case closed, strings.HasSuffix(strings.TrimRight(before, " "), "-"):
 		return true
 	}
-	// No dashes at all: the line is nothing but the word and the kind.
+	// No dashes: then the line must be only the word and the kind.
 	return strings.Trim(before, " >|#*;:") == "" && len(strings.Fields(label)) <= 3 && !strings.ContainsAny(label, ":.,;()")
 }
 
-// mayHide says whether a line can hold one of the words, in whatever letters.
+// mayHide says whether a line can contain one of the words, in letters of any script.
 func mayHide(l []byte) bool {
 	for _, c := range l {
 		if c >= utf8.RuneSelf {
@@ -130,7 +129,7 @@ func latin(c rune) rune {
 	return c
 }
 
-// remedy says what to do about it.
+// remedy says what to do about such a line.
 func remedy(l []byte, marker string) string {
 	i := bytes.Index(l, []byte(strings.TrimSpace(marker)))
 	switch {
@@ -156,13 +155,14 @@ func isHeader(name []byte) bool {
 	return len(name) > 0 && len(name) <= 64
 }
 
-// run is lines outside of blocks that hold nothing but base64 text.
+// run is consecutive lines outside of blocks that have only base64 text.
 type run struct {
 	lines, length int
-	other         bool // not only hexadecimal digits, as a fingerprint has
+	other         bool // it has more than the hexadecimal digits of a fingerprint
 }
 
-// enough is how much of it is no word any more: less than two lines of a block.
+// enough is the length of base64 text that cannot be a word any more: less than two lines
+// of a block.
 const enough = 60
 
 // longest returns the length of the longest piece of base64 text in a line, 0
@@ -185,8 +185,8 @@ func longest(l []byte) int {
 	return best
 }
 
-// add says whether there is too much of it. Signs of quotes and comments before
-// the text do not hide it.
+// add adds a line and says whether the run is too long. Signs of quotes and comments in
+// front of the text are skipped.
 func (u *run) add(l []byte) bool {
 	if longest(l) >= 3*enough {
 		u.lines = 1
@@ -205,7 +205,7 @@ func (u *run) add(l []byte) bool {
 			return false
 		}
 	}
-	if bytes.Trim(l, "=") == nil || len(bytes.Trim(l, "=/+")) == 0 { // a rule, for the eye
+	if bytes.Trim(l, "=") == nil || len(bytes.Trim(l, "=/+")) == 0 { // a line drawn as decoration
 		*u = run{}
 		return false
 	}
@@ -213,7 +213,7 @@ func (u *run) add(l []byte) bool {
 	return u.length >= enough && u.other
 }
 
-// notText says what a file is that is no text.
+// notText returns an error that says what the file is, if it is not text.
 func notText(data []byte) error {
 	i := bytes.IndexByte(data, 0)
 	utf16 := bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))

@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// Named puts names into the commands, in backquotes, of an error: the file's for
-// FILE, and for NEWFILE and NEWKEY names beside it that no file has, so that a
-// command that is typed as it stands overwrites nothing. All are quoted for a POSIX
-// shell.
+// Named inserts file names into the commands, in backquotes, of an error. FILE becomes
+// the file's name; NEWFILE and NEWKEY become names beside it that do not exist, so that a
+// command typed as shown overwrites nothing. All names are quoted for a POSIX shell.
 func Named(err error, file string) error {
 	if err == nil {
 		return nil
 	}
 	if strings.HasPrefix(file, "-") {
-		file = "./" + file // no option
+		file = "./" + file // so that it is not read as an option
 	}
 	parts := strings.Split(err.Error(), "`")
 	for i := 1; i < len(parts)-1; i += 2 { // between quotes
@@ -24,7 +23,7 @@ func Named(err error, file string) error {
 	return &namedError{strings.Join(parts, "`"), err}
 }
 
-// unused is the name, or the name with a number behind it, that no file has.
+// unused is the name, if necessary with a number appended, such that no file has it.
 func unused(name string) string {
 	free := name
 	for n := 2; n < 1000; n++ {
@@ -41,13 +40,13 @@ type namedError struct {
 	err  error
 }
 
-// Error has the commands with their names.
+// Error is the text with the names in the commands.
 func (e *namedError) Error() string { return e.text }
 
-// Unwrap is the error as it was.
+// Unwrap is the original error.
 func (e *namedError) Unwrap() error { return e.err }
 
-// shellWord quotes a word for a POSIX shell, where it must be.
+// shellWord quotes a word for a POSIX shell if necessary.
 func shellWord(s string) string {
 	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,") == "" {
 		return s

@@ -1,13 +1,13 @@
-// Package pemfile reads PEM files (RFC 7468) as people have them, and passes
-// over nothing. encoding/pem skips what it does not understand: a trust anchor
-// or a revocation list that is indented, quoted, behind a byte order mark or on
-// one line with the block before it would be missing, and nobody told. Here
-// each block that a reader of the file would see is read, or the file is
-// refused with the line and what to do about it.
+// Package pemfile reads PEM files (RFC 7468) as people write them, and skips nothing
+// silently. encoding/pem skips what it does not understand: a trust anchor or a
+// revocation list that is indented, quoted, behind a byte order mark or on one line with
+// the block before it would be missing without any message. Here each block that a person
+// would see in the file is read, or the file is refused with the line and what to do
+// about it.
 //
-// Read are: byte order marks anywhere, indentation and other white space, lines
-// that end with LF, CRLF or CR, END and BEGIN on one line, and text between the
-// blocks, as `openssl x509 -text` writes it.
+// Accepted are: byte order marks anywhere, indentation and other white space, lines that
+// end with LF, CRLF or CR, END and BEGIN on one line, and text between the blocks, as
+// `openssl x509 -text` writes it.
 package pemfile
 
 import (
@@ -35,7 +35,7 @@ type Block struct {
 	Line int
 }
 
-// ErrNone is returned for a file without any block or anything like one.
+// ErrNone is returned for a file without any block, or anything that resembles one.
 var ErrNone = errors.New(`is no PEM file (no line begins with "-----BEGIN ")`)
 
 const (
@@ -49,9 +49,8 @@ const (
 // encrypted key has two.
 const maxHeaders = 16
 
-// Each calls f for each block of data, in their order. The error is f's, or an
-// *Error, or ErrNone. Time is linear in the length of data; memory is that of
-// one block.
+// Each calls f for each block of data, in order. The error is f's, or an *Error, or
+// ErrNone. It takes linear time in the length of data, and the memory of one block.
 func Each(data []byte, f func(Block) error) error {
 	if err := notText(data); err != nil {
 		return err
@@ -193,9 +192,8 @@ func (r *reader) body(label string) (*Block, error) {
 	return b, nil
 }
 
-// ends says whether l is the END line of b. What may stand behind it on the
-// same line is the BEGIN line of the next block, as `cat` makes it of files
-// whose last line has no end.
+// ends says whether l is the END line of b. The BEGIN line of the next block may follow
+// on the same line, as `cat` joins files whose last line has no end.
 func (r *reader) ends(l []byte, b *Block) (bool, error) {
 	if label, ok := marker(l, begin); ok {
 		return false, r.failf(b.Line, "the block that begins here, %s, is not ended before the next one begins (%s, line %d)", quote(b.Type), quote(label), r.line)
@@ -215,7 +213,7 @@ func (r *reader) ends(l []byte, b *Block) (bool, error) {
 	return true, nil
 }
 
-// header takes a line "Name: value" before the base64 text.
+// header reads a line "Name: value" before the base64 text.
 func (r *reader) header(b *Block, l []byte) error {
 	name, value, _ := bytes.Cut(l, []byte(":"))
 	if seen := disguised(l); seen != "" || !isHeader(name) {
@@ -231,22 +229,22 @@ func (r *reader) header(b *Block, l []byte) error {
 	return nil
 }
 
-// decoder puts the base64 text of a block together (RFC 4648, section 4), a
-// line at a time, so that no second copy of the text is needed.
+// decoder decodes the base64 text of a block (RFC 4648, section 4) line by line, so that
+// no second copy of the text is needed.
 type decoder struct {
 	out   []byte
-	rest  [4]byte // of a group of four that is not whole yet
-	n     int     // in rest
+	rest  [4]byte // characters of an incomplete group of four
+	n     int     // number of characters in rest
 	begun bool
 	over  bool // padding was seen
 }
 
-// add takes a line; what is wrong with it, or "".
+// add decodes a line; it returns what is wrong with the line, or "".
 func (d *decoder) add(l []byte) string {
 	d.begun = true
 	for len(l) > 0 {
 		if d.n == 0 && !d.over && len(l) >= 4 {
-			// Whole groups at once, as far as they have no padding.
+			// Decode whole groups at once, up to the padding.
 			whole := len(l) &^ 3
 			if i := bytes.IndexByte(l[:whole], '='); i >= 0 {
 				whole = i &^ 3
@@ -282,7 +280,7 @@ func (d *decoder) add(l []byte) string {
 func (d *decoder) decode(groups []byte) string {
 	out, err := base64.StdEncoding.AppendDecode(d.out, groups)
 	if err != nil {
-		if bytes.ContainsAny(groups, " \t") { // somebody has spread it: once more without
+		if bytes.ContainsAny(groups, " \t") { // it has blanks inside: try again without them
 			groups = bytes.Join(bytes.Fields(groups), nil)
 			return d.add(groups)
 		}
