@@ -17,7 +17,7 @@ import (
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
-// The files in a CA's directory. Issued certificates lie beside them, unless
+// The files in a CA's directory. Issued certificates are stored there too, unless
 // IssueOptions.Out says otherwise.
 const (
 	fileCert   = "ca.pem"
@@ -29,10 +29,10 @@ const (
 
 const day = 24 * time.Hour
 
-// backdate is how long before now a validity begins, for clocks that are late.
+// backdate is how long before now a validity begins, for clocks that are behind.
 const backdate = 5 * time.Minute
 
-// InitOptions of a CA. The zero value is good.
+// InitOptions of a CA. The zero value can be used.
 type InitOptions struct {
 	Name string        // its CN; default "sslgate CA " and 8 hex digits, so that two CAs never share a name
 	Org  string        // default none
@@ -50,9 +50,9 @@ type InitResult struct {
 	Certificate Item   `json:"certificate"`
 }
 
-// Init makes a CA in dir, which it makes too where needed: key, self-signed
-// certificate, an empty index and a first, empty revocation list. It never
-// overwrites: ErrExists if a CA, or half of one, is there.
+// Init makes a CA in dir, and dir itself if needed: key, self-signed certificate, an
+// empty index and a first, empty revocation list. It never overwrites: it returns
+// ErrExists if there is a CA already, or part of one.
 func Init(dir string, o InitOptions) (*InitResult, error) {
 	now := orNow(o.Now).Truncate(time.Second) // certificates know no less than seconds
 	if o.Life == 0 {
@@ -89,8 +89,8 @@ func Init(dir string, o InitOptions) (*InitResult, error) {
 		return nil, err
 	}
 	ca := &authority{dir: dir, cert: cert, key: key}
-	// The certificate is what makes the directory a CA, so it comes last: a
-	// crash before it leaves nothing that works by half.
+	// The certificate makes the directory a CA, so it is written last: a crash before it
+	// leaves no half-working CA.
 	if err := createFile(ca.path(fileKey), kp, 0o600); err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func selfSign(o InitOptions, key crypto.Signer, now time.Time) (*x509.Certificat
 	return x509.ParseCertificate(der)
 }
 
-// authority is an opened CA; whoever holds one holds the directory's lock.
+// authority is an opened CA, with the lock of its directory.
 type authority struct {
 	dir  string
 	cert *x509.Certificate
@@ -187,8 +187,8 @@ func open(dir string) (a *authority, unlock func(), err error) {
 	return &authority{dir: dir, cert: certs[0], key: k}, release, nil
 }
 
-// readOwnKey refuses a key that others can read: whoever has a CA's key is
-// the CA.
+// readOwnKey refuses a key that others can read, because anybody with the CA's key can
+// act as the CA.
 func readOwnKey(path string) (crypto.Signer, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -223,8 +223,8 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// newSerial makes a random serial of 126 to 127 bits: positive, at most 20
-// octets, not to be guessed (RFC 5280, section 4.1.2.2).
+// newSerial makes a serial number of 127 bits, 126 of them random: positive, at most 20 octets and
+// unpredictable (RFC 5280, section 4.1.2.2).
 func newSerial() (*big.Int, error) {
 	b := make([]byte, 16)
 	if _, err := rand.Read(b); err != nil {

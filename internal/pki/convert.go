@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// The commands that make of a file in another form what sslgate reads. FILE is the
-// file, NEWFILE and NEWKEY what is made of it: pemfile.Named puts the names in.
-// TestCommandsWork runs each. What holds a key is written so that its owner alone can read it.
+// The commands that convert a file of another form to what sslgate reads. pemfile.Named
+// inserts the names: FILE is the file, NEWFILE and NEWKEY are the results.
+// TestCommandsWork runs each command. Results with a key are readable only by their
+// owner.
 const (
 	fromP12Certs = "`openssl pkcs12 -in FILE -nokeys -out NEWFILE`"
 	fromP12Key   = "`(umask 077; openssl pkcs12 -in FILE -nodes -nocerts -out NEWKEY)`"
@@ -21,19 +22,19 @@ const (
 	fromKey      = "`(umask 077; openssl pkey -in FILE -out NEWFILE)`"
 	fromKeyDER   = "`(umask 077; openssl pkey -inform DER -in FILE -out NEWFILE)`"
 	fromJKS      = "`keytool -importkeystore -srckeystore FILE -destkeystore NEWFILE -deststoretype PKCS12`"
-	fromTrusted  = "`openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out NEWFILE`" // all of them; x509 takes the first
+	fromTrusted  = "`openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out NEWFILE`" // converts all certificates; x509 would take only the first
 )
 
-// jks begins a key store of Java's (JKS), jceks one of its JCE.
+// jks is the magic number of a Java key store (JKS), jceks that of one of the JCE.
 const (
 	jks   = "\xfe\xed\xfe\xed"
 	jceks = "\xce\xce\xce\xce"
 )
 
-// errJKS is for a key store of Java's.
+// errJKS is returned for a Java key store.
 var errJKS = errors.New("is a Java key store, PEM is needed: make it PKCS#12 with " + fromJKS + ", and name that here: its commands are told then")
 
-// aloneIn says of a command that converts one block what becomes of others.
+// aloneIn says what becomes of the other blocks when a command converts only one.
 func aloneIn(label string, data []byte) string {
 	if !strings.HasPrefix(label, "PKCS") || bytes.Count(data, []byte("-----BEGIN ")) < 2 {
 		return ""
@@ -41,8 +42,8 @@ func aloneIn(label string, data []byte) string {
 	return ". It converts the first block of this kind and nothing else: put what else the file holds beside the result"
 }
 
-// otherForm words the blocks of PEM files that hold what is meant in another form;
-// "" where the block is none of them.
+// otherForm describes a PEM block that has the wanted thing in another form; "" for other
+// blocks.
 func otherForm(label string) string {
 	switch label {
 	case "PKCS7", "PKCS #7 SIGNED DATA":
@@ -57,8 +58,8 @@ func otherForm(label string) string {
 	return ""
 }
 
-// ParseChain is ParseCertificates for a file that may hold the private key, too,
-// as HAProxy wants them: mode must be a key's then, closed to others.
+// ParseChain is ParseCertificates for a file that may also have the private key, as
+// HAProxy wants it. mode must then be that of a key file, closed to others.
 func ParseChain(data []byte, mode fs.FileMode) ([]*x509.Certificate, error) {
 	return parseCertificates(data, &mode)
 }

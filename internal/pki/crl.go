@@ -27,8 +27,8 @@ type CRLResult struct {
 	Revoked    int       `json:"revoked"`
 }
 
-// CRL signs a new revocation list (RFC 5280, section 5) of all that the index
-// says is revoked, and replaces the old one.
+// CRL signs a new revocation list (RFC 5280, section 5) of all certificates that the
+// index calls revoked, and replaces the old list.
 func CRL(dir string, o CRLOptions) (*CRLResult, error) {
 	if o.Life < 0 {
 		return nil, usagef("the time until the next update must be positive")
@@ -74,8 +74,8 @@ func (a *authority) writeCRL(recs []Record, now time.Time, life time.Duration) (
 	if err != nil {
 		return nil, fmt.Errorf("sign the revocation list: %w", err)
 	}
-	// The number first: after a crash in between one number is missing, which
-	// is allowed; the same number for two lists is not (section 5.2.3).
+	// Write the number first. A crash in between then leaves a gap in the numbers, which
+	// is allowed. Two lists with the same number are not (section 5.2.3).
 	if err := replaceFile(a.path(fileNumber), []byte(number.String()+"\n"), 0o644); err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (a *authority) writeCRL(recs []Record, now time.Time, life time.Duration) (
 	}, nil
 }
 
-// nextCRLNumber is one more than the number in the file, 1 without a file.
+// nextCRLNumber is one more than the number in the file; 1 if there is no file.
 func (a *authority) nextCRLNumber() (*big.Int, error) {
 	path := a.path(fileNumber)
 	data, err := readFile(path, 64)

@@ -15,8 +15,8 @@ import (
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
-// notPEM explains data without any PEM block: what it is, and the command that
-// makes PEM of it.
+// notPEM explains data without any PEM block: what it is, and the command that converts
+// it to PEM.
 func notPEM(data []byte) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return errors.New("is empty")
@@ -24,7 +24,8 @@ func notPEM(data []byte) error {
 	if len(data) < 2 || data[0] != 0x30 {
 		return pemfile.ErrNone
 	}
-	// Before what wants DER: these may be BER, of lengths that are not stated.
+	// Checked before the forms that must be DER: these may be BER with indefinite
+	// lengths.
 	switch head := data[:min(len(data), 64)]; {
 	case bytes.Contains(head, []byte(oidPKCS7Signed)):
 		return errors.New("looks like PKCS#7 (.p7b), PEM is needed: convert it with " + fromP7DER)
@@ -45,7 +46,7 @@ func notPEM(data []byte) error {
 	return derKind(data)
 }
 
-// derKind names what one element of DER is.
+// derKind says what a single DER element is.
 func derKind(data []byte) error {
 	_, err := certread.Certificate(data)
 	refused, bad := errors.AsType[*certread.Refused](err)
@@ -82,9 +83,9 @@ func encryptedKey(der []byte) bool {
 		seq.SkipASN1(cbasn1.OCTET_STRING) && seq.Empty()
 }
 
-// p12Commands are the commands for a PKCS#12 file. The ciphers of old ones are in
-// OpenSSL's legacy provider, which it takes with -legacy alone, since version 3;
-// older versions have no such option and need none.
+// p12Commands are the commands for a PKCS#12 file. OpenSSL has the ciphers of old files
+// in its legacy provider. Since version 3 it uses that only with -legacy; older versions
+// have no such option and need none.
 func p12Commands(data []byte) string {
 	certs, key, hint := fromP12Certs, fromP12Key, ""
 	for _, oid := range oldCiphers {

@@ -21,8 +21,8 @@ var ErrNotIssued = errors.New("not issued by this CA")
 // ErrRevoked is returned by Revoke for a certificate that is revoked already.
 var ErrRevoked = errors.New("revoked already")
 
-// UsageError is a mistake in what the caller asked for, before anything was
-// changed: a name that is none, an unknown kind of key. The text is complete.
+// UsageError is a mistake in the request, found before anything was changed: an invalid
+// name, an unknown kind of key. The text is complete.
 type UsageError struct{ err error }
 
 // Error is the text of the mistake.

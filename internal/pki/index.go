@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// maxIndex bounds the index in bytes: at about 400 bytes a record some
-// 160,000 certificates, more than anyone tries things out with.
+// maxIndex bounds the index in bytes: some 160,000 certificates at about 400 bytes a
+// record, more than anyone needs for tests.
 const maxIndex = 64 << 20
 
 // Record is one line of a CA's index.
@@ -27,9 +27,9 @@ type Record struct {
 	Reason    string     `json:"revocation_reason,omitempty"` // a word of Reasons
 }
 
-// readIndex reads all records. The index may be missing in a CA that has not
-// issued yet; a line that cannot be read is an error, for a CA that has
-// forgotten a certificate could not revoke it.
+// readIndex reads all records. The index may be missing in a CA that has not issued yet.
+// A line that cannot be read is an error, because a CA cannot revoke a certificate that
+// is missing from its index.
 func (a *authority) readIndex() ([]Record, error) {
 	data, err := readFile(a.path(fileIndex), maxIndex)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -24,14 +24,14 @@ type IssueOptions struct {
 	// names are DNS names or addresses, else client.
 	Client, Server bool
 
-	CN      string   // default the first name, where it is a DNS name, an address or an e-mail address of at most 64 bytes
+	CN      string   // default the first DNS name, address or e-mail address of at most 64 bytes
 	Org, OU []string // default none
 
 	Key  string        // one of KeyKinds; default ecdsa-p256
 	Life time.Duration // default 90 days; never longer than the CA's own
 
 	Out  string    // directory the files go to; default the CA's
-	File string    // name of the files without ending; default made from the first name
+	File string    // name of the files without extension; default made from the first name
 	Now  time.Time // default the system's clock
 }
 
@@ -40,13 +40,13 @@ type IssueResult struct {
 	CertFile    string `json:"certificate_file"`
 	KeyFile     string `json:"key_file"`
 	Certificate Item   `json:"certificate"`
-	// Notes are what the caller may not expect, in sentences.
+	// Notes are sentences about what the caller may not expect.
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Issue makes a key and a certificate. It never overwrites a file
-// (ErrExists), and enters the certificate in the index before it writes it:
-// there is no certificate in the world that the CA could not revoke.
+// Issue makes a key and a certificate. It never overwrites a file (ErrExists). It enters
+// the certificate in the index before it writes it, so that every certificate that exists
+// can be revoked.
 func Issue(dir string, o IssueOptions) (*IssueResult, error) {
 	names, err := ParseNames(o.Names)
 	if err != nil {
@@ -72,8 +72,8 @@ func Issue(dir string, o IssueOptions) (*IssueResult, error) {
 	if o.Out == "" {
 		o.Out = dir
 	}
-	// Asked before the index is written: a certificate that has no place to go
-	// to need not be entered.
+	// Checked before the index is written: a certificate that cannot be stored need not
+	// be entered.
 	if st, err := os.Stat(o.Out); err != nil || !st.IsDir() {
 		return nil, usagef("--out %q is no directory: make it first", o.Out)
 	}
@@ -190,7 +190,7 @@ func usageNote(server bool) string {
 	return "It is for clients, because it has a name that is no host name or address; --server makes one for servers."
 }
 
-// defaultCN is the first name that reads well as one, or "".
+// defaultCN is the first name that is suitable as a common name, or "".
 func defaultCN(n Names) string {
 	for _, s := range append(append(append([]string(nil), n.DNS...), stringsOf(n.IPs)...), n.Emails...) {
 		if len(s) <= 64 {
@@ -200,8 +200,8 @@ func defaultCN(n Names) string {
 	return ""
 }
 
-// checkSubject keeps to the upper bounds of RFC 5280, appendix A.1, and keeps
-// control characters out of what people will read.
+// checkSubject enforces the upper bounds of RFC 5280, appendix A.1, and refuses control
+// characters, because people will read the subject.
 func checkSubject(n pkix.Name) error {
 	for _, s := range append(append([]string{n.CommonName}, n.Organization...), n.OrganizationalUnit...) {
 		if len(s) > 64 {
@@ -214,8 +214,8 @@ func checkSubject(n pkix.Name) error {
 	return nil
 }
 
-// fileBase is the name of the files without ending: the first name, with what
-// is no letter, digit, dot, dash or @ made an underscore.
+// fileBase is the name of the files without extension: the first name, with every
+// character but letters, digits, dots, dashes and @ replaced by an underscore.
 func fileBase(o IssueOptions, n Names) (string, error) {
 	if o.File != "" {
 		if slug(o.File) != o.File || reserved(o.File) {

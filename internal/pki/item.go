@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// Item describes one thing found in a file. Its strings are as their maker
-// wrote them: escape them before they are shown.
+// Item describes one thing found in a file. Its strings are unchanged from the file:
+// escape them when showing them.
 type Item struct {
 	// Type is "certificate", "request" (PKCS#10), "crl" or "key".
 	Type    string   `json:"type"`
@@ -25,7 +25,7 @@ type Item struct {
 
 	NotBefore *time.Time `json:"not_before,omitempty"`
 	NotAfter  *time.Time `json:"not_after,omitempty"`
-	// DaysLeft until NotAfter or NextUpdate, whole days, negative when past.
+	// DaysLeft are the whole days until NotAfter or NextUpdate, negative if that is past.
 	DaysLeft *int `json:"days_left,omitempty"`
 
 	CA         bool     `json:"ca,omitempty"`
@@ -44,7 +44,7 @@ type Item struct {
 	NextUpdate *time.Time    `json:"next_update,omitempty"`
 	Revoked    []RevokedItem `json:"revoked,omitempty"`
 
-	// Warnings are what makes it unfit, in sentences.
+	// Warnings are sentences about what makes it unfit for use.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -127,8 +127,8 @@ func (it *Item) warn(format string, args ...any) {
 	it.Warnings = append(it.Warnings, fmt.Sprintf(format, args...))
 }
 
-// maxRSABits is the largest RSA key, in bits, that a signature is checked
-// with: the work grows with the cube, and a file may hold a key of megabits.
+// maxRSABits is the largest RSA key, in bits, with which a signature is checked: the work
+// grows with the cube of the length, and a file may have a key of megabits.
 const maxRSABits = 16384
 
 func huge(pub any) bool {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Names are subject alternative names (RFC 5280, section 4.2.1.6), told apart.
+// Names are subject alternative names (RFC 5280, section 4.2.1.6), by kind.
 type Names struct {
 	DNS    []string     // lower case, a "*" only as the whole first label
 	IPs    []netip.Addr // without zone; IPv4-mapped ones as IPv4
@@ -16,11 +16,10 @@ type Names struct {
 	URIs   []*url.URL
 }
 
-// ParseNames tells names apart by their form: an IP address; an e-mail
-// address (with an @); a URI (with "://", or "urn:"), of which a SPIFFE ID
-// must keep the SPIFFE rules; all else is a DNS name. A prefix "dns:", "ip:",
-// "email:" or "uri:" leaves nothing to guess. Repeats are dropped. Errors are
-// of type *UsageError.
+// ParseNames tells names apart by their form: an IP address; an e-mail address (with an
+// @); a URI (with "://", or "urn:"), in which a SPIFFE ID must keep the SPIFFE rules;
+// everything else is a DNS name. A prefix "dns:", "ip:", "email:" or "uri:" sets the
+// kind. Repeated names are dropped. Errors are of type *UsageError.
 func ParseNames(in []string) (Names, error) {
 	var n Names
 	seen := map[string]bool{}
@@ -120,9 +119,9 @@ func guess(s string) (kind, name string) {
 	return "dns", s
 }
 
-// checkDNS wants a host name as RFC 1123, section 2.1, and RFC 1035, section
-// 2.3.4, have it, or a wildcard as RFC 6125, section 6.4.3, allows it.
-// Underscores are let through, for names in use have them.
+// checkDNS accepts a host name of RFC 1123, section 2.1, and RFC 1035, section 2.3.4, or
+// a wildcard of RFC 6125, section 6.4.3. It also accepts underscores, because names in
+// use have them.
 func checkDNS(s string) error {
 	switch {
 	case s == "":
@@ -172,7 +171,7 @@ func checkEmail(s string) error {
 	return nil
 }
 
-// parseURI wants an absolute URI in ASCII; a SPIFFE ID keeps the rules of the
+// parseURI accepts an absolute URI in ASCII; a SPIFFE ID must keep the rules of the
 // SPIFFE ID specification, section 2.
 func parseURI(s string) (*url.URL, error) {
 	for _, r := range s {

@@ -17,8 +17,8 @@ import (
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
-// maxPEM bounds what the parsers look at, in bytes: a thousand certificates
-// of 4 KiB in PEM form, far more than a bundle of public roots (about 220 KiB).
+// maxPEM bounds the input of the parsers, in bytes: a thousand certificates of 4 KiB in
+// PEM form, far more than a bundle of public roots (about 220 KiB).
 const maxPEM = 6 << 20
 
 // The names of PEM blocks (RFC 7468; the older ones are OpenSSL's).
@@ -34,15 +34,15 @@ const (
 	blockParams = "EC PARAMETERS"
 )
 
-// ParseCertificates reads all certificates of a PEM file, in their order: at
-// least one. Text around the blocks is ignored, as RFC 7468, section 2, has
-// it. Errors say which block is bad and what to do about DER, a private key
-// or a request in the wrong place; they do not name the file.
+// ParseCertificates reads all certificates of a PEM file, in order: at least one. It
+// ignores text around the blocks, as RFC 7468, section 2, allows. Errors say which block
+// is bad and what to do about DER, a private key or a request in the wrong place; they do
+// not name the file.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return parseCertificates(data, nil)
 }
 
-// parseCertificates passes over private keys where mode is given and is a key's.
+// parseCertificates skips private keys if mode is given and is that of a key file.
 func parseCertificates(data []byte, mode *fs.FileMode) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	keys := 0
@@ -84,9 +84,9 @@ func parseCertificates(data []byte, mode *fs.FileMode) ([]*x509.Certificate, err
 	return certs, nil
 }
 
-// ParseKey reads the one private key of a PEM file: PKCS#8, PKCS#1 (RSA) or
-// SEC 1 (EC). Certificates beside it are ignored. An encrypted key is an error
-// that tells the command to decrypt it.
+// ParseKey reads the only private key of a PEM file: PKCS#8, PKCS#1 (RSA) or SEC 1 (EC).
+// It ignores certificates. For an encrypted key the error has the command that decrypts
+// it.
 func ParseKey(data []byte) (crypto.Signer, error) {
 	var key crypto.Signer
 	certs := 0
@@ -148,8 +148,8 @@ func sameKind(a, b crypto.PublicKey) string {
 	return ""
 }
 
-// parseKeyDER tries the block's own form first; OpenSSL itself takes a key
-// under the wrong name, so the others are tried too.
+// parseKeyDER first tries the form that the block's label names. It then tries the
+// others, because OpenSSL also accepts a key under the wrong label.
 func parseKeyDER(kind string, der []byte) (crypto.Signer, error) {
 	k8, err8 := x509.ParsePKCS8PrivateKey(der)
 	if err8 == nil {
@@ -181,8 +181,8 @@ func parseKeyDER(kind string, der []byte) (crypto.Signer, error) {
 	return nil, fmt.Errorf("private key (%s) cannot be decoded: %w", quote(kind), err)
 }
 
-// blocks calls f for each PEM block, counted from 1. Data that is no PEM at
-// all is an error that says what it is.
+// blocks calls f for each PEM block, counted from 1. For data that is not PEM the error
+// says what it is.
 func blocks(data []byte, f func(n int, b *pem.Block) error) error {
 	if len(data) > maxPEM {
 		return fmt.Errorf("is %d bytes long; more than %d is not read", len(data), maxPEM)

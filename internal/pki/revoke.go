@@ -10,9 +10,9 @@ import (
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
 
-// reasonCodes are the revocation reasons of RFC 5280, section 5.3.1, that a
-// small CA has a use for. certificateHold and removeFromCRL are missing: a
-// revocation here is final.
+// reasonCodes are the revocation reasons of RFC 5280, section 5.3.1, that a small CA can
+// use. certificateHold and removeFromCRL are left out, because a revocation here is
+// final.
 var reasonCodes = []struct {
 	word string
 	code int
@@ -39,15 +39,15 @@ type RevokeOptions struct {
 	Now          time.Time // default the system's clock
 }
 
-// RevokeResult says what was revoked, and which revocation list says so.
+// RevokeResult says what was revoked, and which revocation list has it.
 type RevokeResult struct {
 	Record
 	CRL CRLResult `json:"crl"`
 }
 
-// Revoke enters a revocation in the index and signs a new revocation list.
-// ErrNotIssued for a certificate that is not in the index, ErrRevoked for one
-// that is revoked already; then nothing changes.
+// Revoke enters a revocation in the index and signs a new revocation list. It changes
+// nothing and returns ErrNotIssued for a certificate that is not in the index, ErrRevoked
+// for one that is revoked already.
 func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
 	now := orNow(o.Now)
 	word, err := revocationReason(o.Reason)
@@ -131,7 +131,7 @@ func revocationReason(s string) (string, error) {
 	return "", usagef("no such reason: %q%s; there are %s", s, fielderr.Suggest(s, Reasons()), strings.Join(Reasons(), ", "))
 }
 
-// reasonCode is the number of a word; false for one that is not in the list.
+// reasonCode is the number of a word; false if the word is not in the list.
 func reasonCode(word string) (int, bool) {
 	for _, r := range reasonCodes {
 		if r.word == word {
@@ -141,7 +141,7 @@ func reasonCode(word string) (int, bool) {
 	return 0, false
 }
 
-// reasonWord is the word for a number, also for those that are never given.
+// reasonWord is the word for a number, including those that this CA never gives.
 func reasonWord(code int) string {
 	for _, r := range reasonCodes {
 		if r.code == code {
@@ -157,8 +157,8 @@ func reasonWord(code int) string {
 	return fmt.Sprintf("reason %d", code)
 }
 
-// parseSerial reads a serial number in hex: "0x", colons, spaces and capital
-// letters as other programs print them are fine.
+// parseSerial reads a serial number in hex. It accepts "0x", colons, spaces and capital
+// letters, as other programs print them.
 func parseSerial(s string) (*big.Int, error) {
 	plain := strings.NewReplacer(":", "", " ", "").Replace(strings.ToLower(s))
 	plain = strings.TrimPrefix(plain, "0x")

@@ -17,9 +17,9 @@ import (
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
-// Show describes what is in a file: certificates, requests, revocation lists
-// and keys (of which only the public half is told), in PEM or DER form. At
-// least one item; an error for anything that cannot be decoded.
+// Show describes the content of a file: certificates, requests, revocation lists and keys
+// (only their public half), in PEM or DER form. It returns at least one item, or an error
+// for anything that cannot be decoded.
 func Show(path string, now time.Time) ([]Item, error) {
 	data, err := readFile(path, maxPEM)
 	if err != nil {
@@ -129,11 +129,11 @@ func publicItem(pub crypto.PublicKey) (Item, error) {
 	return it, nil
 }
 
-// maxRevokedShown bounds the entries of a revocation list that are printed
-// for a person; --json has all.
+// maxRevokedShown bounds the entries of a revocation list that are printed for a person;
+// --json has all of them.
 const maxRevokedShown = 50
 
-// WriteText describes the item for a person, everything in it escaped.
+// WriteText describes the item for a person, with everything in it escaped.
 func (it Item) WriteText(w io.Writer) error {
 	var b strings.Builder
 	raw := func(label, value string) {
@@ -142,7 +142,7 @@ func (it Item) WriteText(w io.Writer) error {
 		}
 	}
 	line := func(label, value string) { raw(label, quote(value)) }
-	// What a rule compares can be copied from here, so its escapes stay.
+	// What a rule compares can be copied from here, so its escapes stay as they are.
 	dn := func(label, value string) { raw(label, escape.Shown(value, certname.MaxShown)) }
 	b.WriteString(it.title() + "\n")
 	dn("subject", it.Subject)

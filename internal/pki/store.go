@@ -18,9 +18,9 @@ import (
 // the longest, making an RSA 4096 key, takes a few seconds.
 const lockWait = 10 * time.Second
 
-// lock takes the directory for this process alone (flock(2) on the directory
-// itself, so that no lock file stays behind) and returns how to give it back.
-// The kernel gives it back too when the process ends.
+// lock locks the directory for this process (flock(2) on the directory itself, so that no
+// lock file is left) and returns the function that unlocks it. The kernel also unlocks it
+// when the process ends.
 func lock(dir string, wait time.Duration) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -49,8 +49,8 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 	return writeFile(path, data, mode, os.Rename)
 }
 
-// createFile is replaceFile for a file that must not be there yet: ErrExists
-// if it is, symbolic links included. link(2) is what makes that certain.
+// createFile is replaceFile for a file that must not exist yet: ErrExists if it does,
+// even as a symbolic link. link(2) guarantees that.
 func createFile(path string, data []byte, mode os.FileMode) error {
 	err := writeFile(path, data, mode, func(tmp, path string) error {
 		if err := os.Link(tmp, path); err != nil {

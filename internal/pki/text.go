@@ -16,11 +16,11 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// quote makes a name from a certificate or file fit for a terminal.
+// quote makes a name from a certificate or file safe for a terminal.
 func quote(s string) string { return escape.String(s, 0) }
 
-// subject is the subject as text, or the first alternative name where the
-// subject is empty, fit for a terminal.
+// subject is the subject as text, or the first alternative name if the subject is empty,
+// safe for a terminal.
 func subject(c *x509.Certificate) string {
 	if s := certname.Subject(c); s != "" {
 		return s
@@ -44,7 +44,7 @@ func keyName(pub crypto.PublicKey) string {
 	return fmt.Sprintf("unknown (%T)", pub)
 }
 
-// shownName is a name of sans, escaped: a directoryName as a subject is.
+// shownName is a name of sans, escaped; a directoryName is escaped as a subject is.
 func shownName(name string) string {
 	if strings.HasPrefix(name, "dirname:") {
 		return escape.Shown(name, certname.MaxShown)
@@ -52,8 +52,8 @@ func shownName(name string) string {
 	return quote(name)
 }
 
-// sans lists the subject alternative names of a certificate or a request with
-// their kind, as OpenSSL has it: "DNS:a.example". They are not quoted.
+// sans lists the subject alternative names of a certificate or a request with their kind,
+// as OpenSSL does: "DNS:a.example". They are not escaped.
 func sans(extensions []pkix.Extension) []string {
 	var out []string
 	for _, n := range certname.Alt(extensions) {
@@ -93,8 +93,8 @@ func spkiHex(raw []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// ShellQuote writes a word so that a POSIX shell reads it back as it is: for
-// commands that are shown to be typed.
+// ShellQuote quotes a word so that a POSIX shell reads it back unchanged, for commands
+// that are shown to be typed.
 func ShellQuote(s string) string {
 	plain := s != ""
 	for _, r := range s {
