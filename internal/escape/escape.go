@@ -1,6 +1,6 @@
-// Package escape makes text from a peer safe to show: names in certificates,
-// server names and first bytes are the attacker's choice, and a terminal or a
-// log viewer obeys control characters, bidirectional overrides and line ends.
+// Package escape makes text from a peer safe to show. An attacker chooses names in
+// certificates, server names and first bytes, and a terminal or a log viewer obeys
+// control characters, bidirectional overrides and line ends.
 package escape
 
 import (
@@ -8,24 +8,23 @@ import (
 	"unicode/utf8"
 )
 
-// MaxString is the length in bytes a peer's string is cut to where no other
-// bound is given: longer than any DNS name (253) and most distinguished names.
+// MaxString is the length in bytes to which a peer's string is cut if no other bound is
+// given: longer than any DNS name (253) and most distinguished names.
 const MaxString = 512
 
-// String returns s with everything that is not printable ASCII or a printable
-// Unicode character written as a Go escape (\x00, \u202e), backslashes
-// doubled, and cut to at most max bytes with "..." at the cut. max <= 0 means
-// MaxString.
+// String returns s with everything but printable ASCII and printable Unicode characters
+// written as a Go escape (\x00, \u202e) and backslashes doubled. It cuts the result to at
+// most max bytes, with "..." at the cut. max <= 0 means MaxString.
 func String(s string, max int) string { return escaped(s, max, `\\`) }
 
-// Text is String with the usual bound.
+// Text is String with the bound MaxString.
 func Text(s string) string { return String(s, 0) }
 
-// Shown is String for a text whose maker has escaped it already, such as a
-// distinguished name (RFC 4514): a backslash stays as it is.
+// Shown is String for a text that is escaped already, such as a distinguished name (RFC
+// 4514): a backslash stays as it is.
 func Shown(s string, max int) string { return escaped(s, max, `\`) }
 
-// escaped writes backslash for each backslash.
+// escaped is String with backslash as the replacement of each backslash.
 func escaped(s string, max int, backslash string) string {
 	if max <= 0 {
 		max = MaxString
@@ -70,9 +69,9 @@ func hex2(b byte) string {
 	return string([]byte{digits[b>>4], digits[b&15]})
 }
 
-// Original is the text of which String has made s: what a record has of a peer, to
-// be compared as the peer sent it. What is no such text stays as it is, and so does
-// the end of one that was cut.
+// Original reverses String: it turns the text in a record back into what the peer sent,
+// to be compared. A text that String cannot have made stays as it is, and so does the end
+// of one that was cut.
 func Original(s string) string {
 	out := make([]byte, 0, len(s))
 	for rest := s; rest != ""; {

@@ -1,5 +1,5 @@
-// Package keyusage reads the key usage extension of certificates (RFC 5280,
-// section 4.2.1.3) in one way for everybody who asks.
+// Package keyusage reads the key usage extension of certificates (RFC 5280, section
+// 4.2.1.3) in one way for all packages.
 package keyusage
 
 import (
@@ -9,10 +9,9 @@ import (
 
 var oid = asn1.ObjectIdentifier{2, 5, 29, 15}
 
-// Allows says whether the certificate's key may be used for one of the given
-// purposes. Without the extension it may be used for all of them; an extension
-// in which no bit is set allows nothing, which crypto/x509 does not tell apart
-// from none.
+// Allows says whether the certificate's key may be used for one of the given purposes.
+// Without the extension it may be used for all. An extension with no bit set allows
+// nothing; crypto/x509 does not tell that from no extension.
 func Allows(c *x509.Certificate, oneOf x509.KeyUsage) bool {
 	if c.KeyUsage != 0 {
 		return c.KeyUsage&oneOf != 0

@@ -1,7 +1,7 @@
-// Package mint makes leaf certificates on demand, for interception under names
-// that no certificate was issued for: what is made is bounded by the names that
-// the configuration allows and by the issuer's own constraints, is good for
-// server authentication alone, and lives for a day.
+// Package mint makes leaf certificates on demand, to intercept under names for which no
+// certificate was issued. The names that the configuration allows and the issuer's own
+// constraints bound what is made. A leaf is good only for server authentication, and
+// lives for a day.
 package mint
 
 import (
@@ -32,27 +32,27 @@ import (
 )
 
 const (
-	// DefaultLifetime of a leaf: short, for nobody can revoke it.
+	// DefaultLifetime of a leaf: short, because a leaf cannot be revoked.
 	DefaultLifetime = 24 * time.Hour
 	// MaxLifetime of a leaf.
 	MaxLifetime = 7 * 24 * time.Hour
-	// backdate covers clients whose clock is behind.
+	// backdate is how far a validity begins in the past, for clients whose clock is
+	// behind.
 	backdate = time.Hour
 	// maxCached bounds the leaves that are kept: about 3 KiB each, 12 MiB.
 	maxCached = 4096
-	// maxNames bounds the names that a leaf takes over from a server's
-	// certificate.
+	// maxNames bounds the names that a leaf copies from a server's certificate.
 	maxNames = 100
 )
 
 // Config of an Issuer.
 type Config struct {
-	// Chain is the issuing CA's certificate and then those above it that a
-	// client needs, without the root. The issuer may be a root itself.
+	// Chain is the issuing CA's certificate, followed by the CAs above it that a client
+	// needs, without the root. The issuer may be a root itself.
 	Chain []*x509.Certificate
 	// Key of the issuing CA. Only its Sign is used.
 	Key crypto.Signer
-	// Names that leaves are made for: DNS names, "*" as the first label is
+	// Names that leaves may have: DNS names, in which "*" as the first label stands for
 	// exactly one label. At least one.
 	Names []string
 	// Lifetime of a leaf; zero means DefaultLifetime.
@@ -61,7 +61,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Issuer makes and keeps leaves. Safe for many goroutines.
+// Issuer makes and caches leaves. It is safe for many goroutines.
 type Issuer struct {
 	c     Config
 	names []pattern
@@ -76,10 +76,10 @@ type Issuer struct {
 type leaf struct {
 	key   string
 	cert  *tls.Certificate
-	renew time.Time // a new one is made from here on
+	renew time.Time // from then on a new leaf is made
 }
 
-// New checks the issuer. The errors name no files: the caller knows them.
+// New checks the configuration. Its errors name no files, because the caller knows them.
 func New(c Config) (*Issuer, error) {
 	if len(c.Chain) == 0 || c.Key == nil {
 		return nil, errors.New("an issuer needs a certificate and a key")
@@ -127,12 +127,12 @@ func New(c Config) (*Issuer, error) {
 	return m, nil
 }
 
-// Blank is a certificate of the kind that is made, by which a client's hello
-// can be judged before the real one is there. It is never shown.
+// Blank is a certificate of the kind that is made. A client's hello can be judged by it
+// before the real one exists. It is never sent.
 func (m *Issuer) Blank() tls.Certificate { return m.blank }
 
-// Chain is the issuing CA and those above it: no leaf outlives any of them. The
-// caller does not change it.
+// Chain is the issuing CA and those above it; no leaf outlives any of them. The caller
+// must not change it.
 func (m *Issuer) Chain() []*x509.Certificate { return m.c.Chain }
 
 // For returns a certificate for the name that a client asks for. The error is a
@@ -148,8 +148,8 @@ func (m *Issuer) For(ctx context.Context, name string) (*tls.Certificate, error)
 	return m.get(ctx, []string{name})
 }
 
-// Like returns a certificate for those names of a server's certificate that are
-// allowed. The caller has verified that certificate.
+// Like returns a certificate for those names of a server's certificate that are allowed.
+// The caller must have verified the server's certificate.
 func (m *Issuer) Like(ctx context.Context, server *x509.Certificate) (*tls.Certificate, error) {
 	var names []string
 	known, err := certname.ReadAltNames(server.Extensions)
@@ -173,15 +173,15 @@ func (m *Issuer) allowed(name string) bool {
 	return slices.ContainsFunc(m.names, func(p pattern) bool { return p.matches(name) })
 }
 
-// get looks in the cache and makes what is not there, once for all who ask at
-// the same time.
+// get returns a leaf from the cache, or makes it, once for all callers that ask at the
+// same time.
 func (m *Issuer) get(ctx context.Context, names []string) (*tls.Certificate, error) {
 	key := strings.Join(names, "\n")
 	if cert := m.cached(key); cert != nil {
 		return cert, nil
 	}
-	// Signing takes microseconds, with a key in hardware longer: nobody waits
-	// beyond his own deadline, and the result is kept for the next all the same.
+	// Signing takes microseconds, with a key in hardware longer. No caller waits beyond
+	// its own deadline, and the result is cached for the next one all the same.
 	done := m.group.DoChan(key, func() (any, error) {
 		if cert := m.cached(key); cert != nil {
 			return cert, nil
@@ -243,8 +243,8 @@ func (m *Issuer) keep(key string, cert *tls.Certificate) {
 	}
 }
 
-// make signs a leaf and then verifies it as a client would: what the issuer may
-// not speak for is found here, by the same rules.
+// make signs a leaf and verifies it as a client would: that finds, by the same rules,
+// names for which the issuer may not speak.
 func (m *Issuer) make(names []string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// pattern is a DNS name; wild means one label in front of it.
+// pattern is a DNS name; wild means that exactly one label precedes it.
 type pattern struct {
 	name string
 	wild bool
@@ -23,7 +23,8 @@ func parsePattern(s string) (pattern, error) {
 	return pattern{rest, wild}, nil
 }
 
-// matches takes a name in lower case. It says no to whatever is no host name.
+// matches says whether the pattern matches a name in lower case. It says no to everything
+// that is not a host name.
 func (p pattern) matches(name string) bool {
 	if !isHost(name) {
 		return false
@@ -43,8 +44,8 @@ func (p pattern) example() string {
 	return p.name
 }
 
-// isHost says whether s is a host name in lower case with at least one letter
-// in its last label, so no address (RFC 1123, section 2.1).
+// isHost says whether s is a host name in lower case. Its last label must have a letter,
+// so an address is none (RFC 1123, section 2.1).
 func isHost(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false

@@ -117,7 +117,7 @@ const (
 	EndOperator         Code = "ended_by_operator"
 	EndClientLost       Code = "client_unresponsive"
 	EndDestinationLost  Code = "destination_unresponsive"
-	// The peers of these two are alive and do not read.
+	// The peers of these two are alive but do not read.
 	EndClientStalled      Code = "client_stalled"
 	EndDestinationStalled Code = "destination_stalled"
 

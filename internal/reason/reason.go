@@ -12,18 +12,18 @@ import (
 // never a reason: a record that carries it is a bug.
 type Code string
 
-// Kind says what sort of answer a code is.
+// Kind says what sort of result a code means.
 type Kind uint8
 
 // The kinds. The zero value is a refusal: deny is the default.
 const (
-	Refused Kind = iota // policy or protocol said no, the client's doing
+	Refused Kind = iota // policy or protocol refused it; the client is the cause
 	Failed              // the destination or this gateway could not do its part
 	Allowed             // the flow was let through
 	Ended               // how an allowed flow came to its end
 )
 
-// String names the kind as it stands in the audit record and the docs.
+// String is the kind's word in the audit record and the docs.
 func (k Kind) String() string {
 	switch k {
 	case Allowed:
@@ -36,19 +36,19 @@ func (k Kind) String() string {
 	return "refused"
 }
 
-// NoAlert is the Alert of an Entry for which no TLS alert is wanted, because
-// nothing of TLS has been spoken or nothing went wrong.
+// NoAlert is the Alert of an Entry that needs no TLS alert, because no TLS was spoken or
+// nothing went wrong.
 const NoAlert = -1
 
 // Entry documents one code.
 type Entry struct {
 	Code Code
 	Kind Kind
-	// Step of the classic handshake (1..9) at which it is decided; 0 is
-	// before the client hello (packets, SYN).
+	// Step of the classic handshake (1..9) at which the code is decided; 0 is before the
+	// client hello (packets, SYN).
 	Step int
-	// Alert is the TLS alert that says it best (RFC 8446, section 6.2, or
-	// RFC 6066), or NoAlert.
+	// Alert is the TLS alert that fits best (RFC 8446, section 6.2, or RFC 6066), or
+	// NoAlert.
 	Alert int
 	// Sentence says what happened, for an operator.
 	Sentence string
@@ -70,7 +70,7 @@ func Lookup(c Code) (Entry, bool) {
 	return entries[i], true
 }
 
-// byCode are the places in entries.
+// byCode are the indexes in entries.
 var byCode = func() map[Code]int {
 	m := make(map[Code]int, len(entries))
 	for i, e := range entries {
@@ -79,8 +79,8 @@ var byCode = func() map[Code]int {
 	return m
 }()
 
-// Alert returns the alert wanted for a code: NoAlert where none is, and
-// internal_error (80) for a code that is not in the list.
+// Alert returns the alert for a code: NoAlert if it needs none, internal_error (80) for a
+// code that is not in the list.
 func Alert(c Code) int {
 	if e, ok := Lookup(c); ok {
 		return e.Alert
