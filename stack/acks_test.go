@@ -100,8 +100,8 @@ func TestOutdated(t *testing.T) {
 	}
 }
 
-// dissect finds addresses and TCP header of a packet in the words of RFC 791 and
-// RFC 8200, not in those of acks.go.
+// dissect finds addresses and TCP header of a packet by RFC 791 and RFC 8200, without the
+// code of acks.go.
 func dissect(b []byte) (addresses, tcp []byte, ok bool) {
 	switch {
 	case len(b) >= 20 && b[0]>>4 == 4:
@@ -119,9 +119,9 @@ func dissect(b []byte) (addresses, tcp []byte, ok bool) {
 	return nil, nil, false
 }
 
-// FuzzOutdated: a packet is dropped only if it carries nothing but an
-// acknowledgement, and a packet of the same connection that carries nothing else
-// either acknowledges strictly more. And never are both dropped.
+// FuzzOutdated: a packet is dropped only if it is a bare acknowledgement, and another
+// bare acknowledgement of the same connection acknowledges strictly more. Two packets
+// never outdate each other.
 func FuzzOutdated(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, v6 := range []bool{false, true} {

@@ -28,7 +28,8 @@ func TestClientReset(t *testing.T) {
 			h, flows := given()
 			l := newLab(t, 1500, true, stack.Config{Handler: h})
 
-			// A reader is blocked, a writer comes later; both learn it, and again.
+			// A reader is blocked, a writer comes later; both get the error, and again at
+			// later calls.
 			c := l.dial(dst)
 			f := get(t, flows)
 			read := make(chan error, 1)
@@ -50,7 +51,7 @@ func TestClientReset(t *testing.T) {
 				t.Error(err)
 			}
 
-			// What came before the RST is read, then the RST: never EOF.
+			// The reader gets the data before the RST, then ECONNRESET, never EOF.
 			c = l.dial(dst)
 			f = get(t, flows)
 			if _, err := c.Write([]byte("last words")); err != nil {
@@ -69,7 +70,7 @@ func TestClientReset(t *testing.T) {
 			}
 			wantReset(t, "ReadAll", err)
 
-			// A blocked writer learns it too.
+			// A blocked writer gets the error too.
 			c = l.dial(dst)
 			f = get(t, flows)
 			wrote := make(chan error, 1)
@@ -81,7 +82,7 @@ func TestClientReset(t *testing.T) {
 			c.Reset()
 			wantReset(t, "blocked Write", <-wrote)
 
-			// Half closed by the client, then reset: the writer learns it.
+			// Half closed by the client, then reset: the writer gets the error.
 			c = l.dial(dst)
 			f = get(t, flows)
 			if err := c.CloseWrite(); err != nil {
@@ -163,7 +164,7 @@ func TestClose(t *testing.T) {
 		}
 	}
 
-	// What was not read makes it a RST.
+	// With unread data it sends RST.
 	c = l.dial(server4)
 	f = get(t, flows)
 	if _, err := c.Write([]byte("never read")); err != nil {
@@ -264,8 +265,8 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// A client that answers no more is a timeout, not an orderly end: with data
-// under way by UserTimeout, without by keepalive.
+// A client that no longer answers leads to a timeout, not an orderly end: with data under
+// way by UserTimeout, without by keepalive.
 func TestUnresponsiveClient(t *testing.T) {
 	for _, writes := range []bool{true, false} {
 		t.Run(fmt.Sprintf("writes=%t", writes), func(t *testing.T) {
@@ -355,7 +356,7 @@ func TestConcurrentUse(t *testing.T) {
 	l.eventually("no flow live", func() bool { return l.stack.Stats().FlowsLive == 0 })
 }
 
-// There are as many lingering flows as live ones at most: the oldest is reset.
+// At most as many flows linger as may live: the oldest is reset.
 func TestLingeringIsBounded(t *testing.T) {
 	h, flows := given()
 	l := newLab(t, 1500, false, stack.Config{Handler: h, MaxFlows: 1})

@@ -13,8 +13,7 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// What is handed over is what was sent, also to a sink that takes little or nothing
-// at a time.
+// The sink gets exactly what was sent, even if it takes little or nothing at a time.
 func TestReadTo(t *testing.T) {
 	const size = 5<<20 + 12345
 	for _, offload := range []bool{false, true} {
@@ -69,7 +68,7 @@ func TestReadTo(t *testing.T) {
 	}
 }
 
-// How the sink fails is told, and costs the stream nothing that was not taken.
+// An error of the sink is returned, and the stream loses nothing that was not taken.
 func TestReadToFails(t *testing.T) {
 	h, flows := given()
 	l := newLab(t, 1500, true, stack.Config{Handler: h})

@@ -40,7 +40,7 @@ func byCookie(t *testing.T, h stack.Handler) (*lab, func(src, dst netip.AddrPort
 	}
 }
 
-// hears is a handler that tells what each flow's first Read gave.
+// hears is a handler that reports the result of each flow's first Read.
 func hears() (*handler, <-chan string) {
 	heard := make(chan string, 1)
 	return &handler{handle: func(_ context.Context, f *stack.Flow) {
@@ -62,10 +62,10 @@ func listenTo(t *testing.T, heard <-chan string, want string) {
 	}
 }
 
-// A client whose handshake was by cookie sends data right behind its ACK, and
-// is heard at once, whoever many did the same before: netstack's listener
-// counts each segment that it passes on to the new connection as memory of its
-// own for ever, and would take none any more.
+// A client whose handshake was by cookie sends data right behind its ACK, and is heard at
+// once, however many did the same before it. Netstack's listener counts each segment that
+// it passes on to a new connection as its own memory for ever, and would accept none any
+// more.
 func TestDataBehindCookie(t *testing.T) {
 	const clients = 3000
 	h, heard := hears()

@@ -65,7 +65,7 @@ func (l *earlyLab) connect(n int) []string {
 	return l.delivered
 }
 
-// What waits is handed over in its order, once, and nothing of others with it.
+// What waits is delivered in order, once, and without segments of other tuples.
 func TestEarlyOrder(t *testing.T) {
 	l := newEarlyLab(t)
 	l.want("ACK", l.segment(1, flagACK, ""), earlyAll)
@@ -87,8 +87,8 @@ func TestEarlyOrder(t *testing.T) {
 	l.want("of a connection", l.segment(1, flagACK, "c"), earlyAll)
 }
 
-// What has waited too long goes, and the client that sends it again is asked
-// to acknowledge again.
+// What has waited too long is dropped, and a client that sends it again must acknowledge
+// again.
 func TestEarlyExpires(t *testing.T) {
 	l := newEarlyLab(t)
 	l.want("ACK", l.segment(1, flagACK, ""), earlyAll)
@@ -102,7 +102,7 @@ func TestEarlyExpires(t *testing.T) {
 	}
 }
 
-// Every bound holds under a flood of ACKs and data of nobody.
+// Every bound holds under a flood of ACKs and data that belong to no connection.
 func TestEarlyBounds(t *testing.T) {
 	l := newEarlyLab(t)
 	for range 2 * earlyPackets {

@@ -44,13 +44,13 @@ func TestSYNFlood(t *testing.T) {
 	wg.Wait()
 	l.eventually("all SYNs seen", func() bool { return l.stack.Stats().SYNPassed >= spoofed+clients })
 	st := l.stack.Stats()
-	// A cookie is good for more than one connection: where a client's segments
-	// waited behind the flood until its flow was over, one of them may have
-	// made another flow, as with any stack's cookies.
+	// A cookie is good for more than one connection. If a client's segments waited behind
+	// the flood until its flow was over, one of them may have made another flow, as with
+	// any stack's cookies.
 	if st.SYNCookiesSent == 0 || st.FlowsAccepted < clients {
 		t.Errorf("stats: %+v", st)
 	}
-	// And one that comes when the table is full for certain.
+	// And a client that comes when the table is certainly full.
 	c, err := l.tryDial(server4, patience)
 	if err != nil {
 		t.Fatal(err)
@@ -113,9 +113,9 @@ func TestRunEndsHandshakes(t *testing.T) {
 	}
 }
 
-// With all ports, floods leave the clients beside them their handshakes: of one
-// address, of one /64 with an address for each SYN, of an address for each SYN,
-// and of one that sends its SYNs again.
+// With all ports, other clients still complete handshakes during floods: from one
+// address, from one /64 with an address for each SYN, from an address for each SYN, and
+// from one that repeats its SYNs.
 func TestAllPortsSYNFlood(t *testing.T) {
 	const halfOpen = 64
 	one := netip.MustParseAddr("172.16.0.9")

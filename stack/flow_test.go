@@ -285,7 +285,7 @@ func TestRunEndsWithTheDevice(t *testing.T) {
 	l.cancel()
 }
 
-// A handler that returns without having closed its flow has it reset.
+// If a handler returns without having closed its flow, the flow is reset.
 func TestHandlerReturns(t *testing.T) {
 	l := newLab(t, 1500, false, stack.Config{Handler: &handler{handle: func(_ context.Context, f *stack.Flow) {
 		_, _ = f.Conn.Read(make([]byte, 1)) // or the reset may come before the client's connect has returned
@@ -330,8 +330,7 @@ func TestAllPorts(t *testing.T) {
 	}
 }
 
-// A handshake that was begun while there was room and ends when there is none
-// any more is reset.
+// A handshake that begins while there is room and ends when there is none is reset.
 func TestNoRoomAfterHandshake(t *testing.T) {
 	h, flows := given()
 	l := newLab(t, 1500, false, stack.Config{Handler: h, MaxFlows: 1})

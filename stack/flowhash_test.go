@@ -28,8 +28,8 @@ func tcpOf(v6 bool, src, dst []byte, sport, dport uint16) []byte {
 	return append(binary.BigEndian.AppendUint16(ip, dport), make([]byte, 16)...)
 }
 
-// Both directions of a flow have one hash, and the flows of one client and those
-// of many spread evenly, be there few queues or many.
+// Both directions of a flow have the same hash. The flows of one client and those of many
+// spread evenly over few queues and over many.
 func TestFlowHash(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, v6 := range []bool{false, true} {
@@ -85,7 +85,7 @@ func (d *several) WriteQueue(n int, pkts [][][]byte) (int, error) {
 	return len(pkts), nil
 }
 
-// A packet costs no memory, and a list of packets goes where each belongs.
+// Writing a packet allocates nothing, and each packet of a list goes to its own queue.
 func TestWriteToQueues(t *testing.T) {
 	d := new(several)
 	l := newLink(d, new(counters))

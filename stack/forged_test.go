@@ -120,9 +120,9 @@ func TestForgedICMPErrors(t *testing.T) {
 	}
 }
 
-// A RST or SYN ends a flow only where it has the very sequence number that is next
-// (RFC 5961, sections 3.2 and 4.2); in the window it is asked about, beyond it nothing
-// happens at all.
+// A RST or SYN ends a flow only with exactly the next sequence number (RFC 5961, sections
+// 3.2 and 4.2). Within the window a challenge ACK answers it; beyond the window nothing
+// happens.
 func TestForgedResets(t *testing.T) {
 	for _, dst := range []netip.AddrPort{server4, server6} {
 		for _, c := range []struct {
@@ -175,7 +175,7 @@ func TestForgedResets(t *testing.T) {
 	}
 }
 
-// SYNs with data are stripped of it, and hold nobody up.
+// SYNs lose their data, and delay nobody.
 func TestSYNFloodWithData(t *testing.T) {
 	const spoofed = 3000
 	for _, all := range []bool{false, true} {

@@ -34,8 +34,8 @@ func (l *lab) sniff() func() [][]byte {
 	}
 }
 
-// Every one of these is dropped without an answer, counted as what it is, and
-// the Handler is not asked.
+// Each of these packets is dropped without an answer and counted by its fault. The
+// Handler is not asked.
 func TestMalformed(t *testing.T) {
 	syn4 := func() []byte { return seg{src: from4, dst: server4, seq: 7, flags: syn}.ip() }
 	syn6 := func() []byte { return seg{src: from6, dst: server6, seq: 7, flags: syn}.ip() }
@@ -231,7 +231,8 @@ func TestOnSYN(t *testing.T) {
 			<-asked
 		}
 	}
-	// A SYN to a port that nobody listens on is told, and refused whatever is answered.
+	// A SYN to a port that is not taken is reported to the Handler, and refused whatever
+	// it answers.
 	if _, err := l.tryDial(netip.AddrPortFrom(server4.Addr(), 80), patience); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("other port: %v", err)
 	}

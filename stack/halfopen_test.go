@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A port that is used again within the timeout begins a handshake of its own:
-// the first one's time must not end it.
+// A port that is used again within the timeout begins a new handshake, which must not end
+// when the first one's time is up.
 func TestHalfOpenTells(t *testing.T) {
 	h := newHalfOpen(5 * time.Second)
 	start := time.Now()
@@ -44,8 +44,7 @@ func TestHalfOpenTells(t *testing.T) {
 	}
 }
 
-// Where there is no room the oldest handshake ends, and every one that goes on
-// is watched.
+// At the bound the oldest handshake ends, and every one that remains is watched.
 func TestHalfOpenIsBounded(t *testing.T) {
 	h := newHalfOpen(time.Second)
 	now := time.Now()

@@ -12,8 +12,8 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// What a flow holds, and what its client takes, is known to the byte: also when
-// the window is closed, and after the FIN.
+// The bytes that a flow holds and that its client takes are exact, also when the window
+// is closed, and after the FIN.
 func TestHeldAndProgress(t *testing.T) {
 	h, flows := given()
 	l := newLab(t, 1500, true, stack.Config{Handler: h})
@@ -43,7 +43,7 @@ func TestHeldAndProgress(t *testing.T) {
 			closed.Taken+uint64(closed.Waiting) == n && closed.Sent > 0 && closed.Heard > 0 &&
 			held.Sent == int64(closed.Waiting) && held.Received == 0 && held.Flows == 1
 	}, func() any { return f.Conn.Progress() }, func() any { return l.stack.Held() })
-	// It reads on: all is taken, and the FIN counts for nothing.
+	// The client goes on reading: all is taken, and the FIN counts for nothing.
 	_ = f.Conn.CloseWrite()
 	if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
 		t.Fatal(err)
@@ -54,8 +54,8 @@ func TestHeldAndProgress(t *testing.T) {
 	})
 }
 
-// Without room new flows have small buffers and live ones shrink, whatever they
-// had; with room again they grow, and not a byte is lost on the way.
+// Without room new flows get small buffers and live ones shrink, whatever their size was.
+// With room again they grow. No byte is lost.
 func TestBufferRoom(t *testing.T) {
 	h, flows := given()
 	l := newLab(t, 1500, true, stack.Config{Handler: h})
@@ -107,8 +107,8 @@ func TestBufferRoom(t *testing.T) {
 	}
 }
 
-// While there is no memory for it no data is taken from the network; nothing is
-// lost, for the client sends it again.
+// While memory is short no data is taken from the network. Nothing is lost, because the
+// client sends it again.
 func TestFlooded(t *testing.T) {
 	var flooded atomic.Bool
 	l := newLab(t, 1500, true, stack.Config{Handler: &handler{handle: echo}, Flooded: flooded.Load})

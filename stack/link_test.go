@@ -28,7 +28,7 @@ func (d *taker) WriteBatch(pkts [][][]byte) (int, error) {
 	return len(pkts), nil
 }
 
-// What a client's closed window has merged of thousands of small writes is more
+// Netstack merges thousands of small writes while a client's window is closed, into more
 // pieces than a system call takes.
 func TestPacketsOfManyPieces(t *testing.T) {
 	d := &taker{}

@@ -64,8 +64,8 @@ func (l *oddLab) play(src, dst netip.AddrPort, first seg, segs []seg) string {
 	case <-time.After(patience):
 		l.t.Fatalf("no SYN-ACK: %+v", l.stack.Stats())
 	}
-	// What comes right behind the segment that completes the handshake may be lost
-	// (netstack takes one at a time then): a client sends all of it again.
+	// Segments right behind the one that completes the handshake may be lost (netstack
+	// takes one at a time then): a client sends all of them again.
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		for _, s := range segs {
 			s.src, s.dst, s.seq, s.ack = src, dst, 100+s.seq, server+1
@@ -80,8 +80,8 @@ func (l *oddLab) play(src, dst netip.AddrPort, first seg, segs []seg) string {
 	return fmt.Sprintf("nothing: %+v", l.stack.Stats())
 }
 
-// Segments that few stacks send are taken as Linux takes them, but for urgent data,
-// which stays in its place: nobody's bytes are lost and nobody hangs.
+// Unusual segments are accepted as Linux accepts them, except that urgent data stays in
+// its place: no bytes are lost and no client hangs.
 func TestOddSegments(t *testing.T) {
 	agreed := append([]byte{2, 4, 5, 0xb4}, stamps(1<<31, 0)...) // MSS 1460, and a clock that has run long
 	data := func(s string) []byte { return []byte(s) }
@@ -132,8 +132,8 @@ func TestOddSegments(t *testing.T) {
 					}
 					st := l.stack.Stats()
 					urgent, unstamped := st.Urgent-before.Urgent, st.Unstamped-before.Unstamped
-					// What comes right behind may come before the handshake is over, and all
-					// of it may be sent again.
+					// Segments right behind may come before the handshake is over, and
+					// all of them may be sent again.
 					right := func(got, want uint64) bool { return want == whatever || got >= want && (want > 0) == (got > 0) }
 					if !right(urgent, c.urgent) || !right(unstamped, c.unstamped) {
 						t.Errorf("%d urgent, %d without timestamps", urgent, unstamped)
@@ -144,7 +144,7 @@ func TestOddSegments(t *testing.T) {
 	}
 }
 
-// A packet that is as large as one can be does not become larger.
+// A packet of the maximum size does not become larger.
 func TestOddSegmentsNearTheEnd(t *testing.T) {
 	for _, dst := range []netip.AddrPort{server4, server6} {
 		for _, by := range []int{0, 1, 12, 13, 5000} {

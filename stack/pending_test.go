@@ -11,8 +11,8 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// Whatever comes and goes: the bound holds, the victim is the oldest of a client
-// that no other has more than, and nothing is lost.
+// In any sequence of calls the bound holds, the victim is the oldest handshake of a
+// client with the most, and nothing is lost.
 func TestPending(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPending(rapid.IntRange(1, 8).Draw(t, "max"))

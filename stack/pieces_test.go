@@ -11,9 +11,9 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// Of small writes beside a client that does not read no more wait than there is
-// memory for, whatever few bytes they are. When it reads, all arrives; when the
-// connection ends meanwhile, the write does.
+// If a client does not read, only as many small writes wait as there is memory for,
+// however few bytes they have. When it reads, all arrives; when the connection ends
+// meanwhile, the write ends with an error.
 func TestSmallWritesAreBounded(t *testing.T) {
 	testenv.Slow(t)
 	const pending = 16*512 + 512 // stack.maxPending, and those after the last mark
@@ -91,8 +91,8 @@ func TestSmallWritesAreBounded(t *testing.T) {
 	}
 }
 
-// A wait for more than there is room for ends when the buffer becomes small, or
-// the client has sent all.
+// WaitFor ends when the buffer becomes too small for what is waited for, or the client
+// has sent all.
 func TestWaitForEnds(t *testing.T) {
 	for _, end := range []string{"small buffer", "FIN", "enough", "deadline"} {
 		t.Run(end, func(t *testing.T) {

@@ -80,8 +80,8 @@ func sumOf(ns []uint64) (sum uint64) {
 	return sum
 }
 
-// The fragments of one packet come by different queues. Those of a kernel do not:
-// without ports they have one hash.
+// The fragments of one packet come by different queues. A kernel puts them into one
+// queue, because without ports they have one hash.
 func TestQueuesOfFragments(t *testing.T) {
 	testenv.Slow(t)
 	for _, dst := range []netip.AddrPort{server4, server6} {
@@ -98,7 +98,7 @@ func TestQueuesOfFragments(t *testing.T) {
 			}
 			return false
 		})
-		// No more packets at a time than may be incomplete of one client.
+		// At most as many packets at a time as one client may have incomplete.
 		for i := range uint64(30) {
 			c := l.dial(dst)
 			if err := roundTrip(c, 8_000, i); err != nil {
@@ -113,7 +113,7 @@ func TestQueuesOfFragments(t *testing.T) {
 	}
 }
 
-// A flood by all queues, with cookies: clients get in, and their data.
+// Under a flood by all queues, with cookies, clients and their data get in.
 func TestQueuesUnderFlood(t *testing.T) {
 	l := newLabOf(t, 2, false, stack.Config{Handler: &handler{handle: echo}, MaxHalfOpen: 64})
 	var wg sync.WaitGroup

@@ -48,7 +48,7 @@ func putFragment(r *reassembler, ip []byte, now time.Time) (whole []byte, parsed
 	return r.add(p, ip[:n], ip[n:], now), true
 }
 
-// check holds the table against its bounds and its own books.
+// check compares the table with its bounds and its own counts.
 func (r *reassembler) check(t *testing.T) {
 	t.Helper()
 	cost, clients := 0, 0

@@ -87,8 +87,8 @@ func TestFragmentedSYN(t *testing.T) {
 			h := &handler{handle: echo, onSYN: func(s stack.SYN) stack.SYNAnswer { asked <- s; return answer }}
 			l := newLab(t, 1500, true, stack.Config{Handler: h})
 			sent := l.sniff()
-			// Where the checksum is not finished, nobody finishes it; and that a
-			// fragment was verified says nothing about the packet.
+			// With an unfinished checksum nobody finishes it. And a verified fragment
+			// says nothing about the whole packet.
 			for _, f := range stacktest.Fragments(s.ip(), 1, 32) {
 				l.near.InjectRaw(append([]byte{2, 0, 0, 0, 0, 0, 0, 0, 0, 0}, f...))
 			}

@@ -53,7 +53,7 @@ func (l *recoveryLab) got() []uint32 {
 	return l.all
 }
 
-// send gives it a segment, and says whether it passed at once.
+// send gives the recovery a segment, and says whether it passed at once.
 func (l *recoveryLab) send(s segment) bool {
 	b := make([]byte, 4)
 	binary.BigEndian.PutUint32(b, s.ack)
@@ -73,8 +73,8 @@ func recoveringFrom(client string, port uint16) segment {
 	}
 }
 
-// A flood of acknowledgements reaches netstack as often as its client has
-// budget for, the newest always; other clients are not touched by it.
+// Of a flood of acknowledgements netstack gets as many as the client has budget for, and
+// always the newest. Other clients are not affected.
 func TestRecoveryIsPaidFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newRecoveryLab()
@@ -169,8 +169,8 @@ func TestRecoveryOfClients(t *testing.T) {
 	})
 }
 
-// Nothing stays behind: a connection that is gone or has recovered is
-// forgotten, what waits goes when all ends.
+// Nothing is left over: a connection that is gone or has recovered is forgotten, and what
+// waits is dropped at the end.
 func TestRecoveryIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newRecoveryLab()
@@ -261,8 +261,8 @@ func TestRecoveryIsServedInTurn(t *testing.T) {
 	})
 }
 
-// An acknowledgement of what cannot be under way takes the place of none that is
-// true, whichever comes first, and pays for its own walk.
+// An acknowledgement of data that cannot be under way never replaces a true one,
+// whichever comes first, and pays for its own walk.
 func TestRecoveryOfForgedACKs(t *testing.T) {
 	const room = 4 << 20
 	for _, tt := range []struct {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Whoever has offered timestamps is found for as long as his handshake may take, and
-// nobody is looked up for ever.
+// A client that has offered timestamps is found for as long as its handshake may take,
+// and no client is looked up for ever.
 func TestStampedSYNs(t *testing.T) {
 	begin := time.Now()
 	now := begin

@@ -21,8 +21,8 @@ func seqAt(pkt []byte) int {
 	return 24
 }
 
-// "Packet too big" is believed of what is sent and not acknowledged, and of nothing
-// else: who knows the addresses and ports of a connection must not make its
+// "Packet too big" is believed only about segments that are sent and not acknowledged.
+// Somebody who knows the addresses and ports of a connection must not be able to make its
 // segments small.
 func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
 	for _, dst := range []netip.AddrPort{server4, server6} {
@@ -65,8 +65,8 @@ func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
 			if n := l.stack.Stats().TooBig; n != 0 {
 				t.Errorf("%d forged ones passed", n)
 			}
-			// The first one and the last byte of what is under way are ours, also where
-			// this host says it of its own address.
+			// The first and the last byte under way are accepted, also if this host
+			// reports it from its own address.
 			for i, p := range [][]byte{quoting(first, 0), quoting(first, 999), tooBig(dst.Addr(), first, mtu)} {
 				l.near.Inject(p)
 				l.eventually("passed", func() bool { return l.stack.Stats().TooBig == uint64(i+1) })
@@ -79,8 +79,8 @@ func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
 			l.eventually("acknowledged", func() bool { return f.Conn.Progress().Waiting == 0 })
 			l.near.Inject(quoting(first, 0))
 			l.eventually("what was acknowledged counted", func() bool { return l.stack.Stats().Bad.ICMP == uint64(len(forged)+1) })
-			// And it has made the segments smaller; netstack leaves room for 40 bytes
-			// of options (RFC 9293, section 3.1) whether they are there or not.
+			// It has made the segments smaller. Netstack always leaves room for 40 bytes
+			// of options (RFC 9293, section 3.1).
 			second := put(make([]byte, 3000))
 			if len(second) > mtu || len(second) < mtu-40 {
 				t.Errorf("a packet of %d bytes, want up to %d", len(second), mtu)
@@ -93,9 +93,8 @@ func TestTooBigIsOfWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// How often a connection is asked what of it is under way is bounded for each client,
-// and nobody pays for another: neither for a client without a connection, nor for one
-// that is flooded.
+// How often a connection is asked what is under way is bounded for each client. No client
+// pays for another: neither for one without a connection, nor for one that is flooded.
 func TestTooBigIsAskedAtABoundedRate(t *testing.T) {
 	for _, dst := range []netip.AddrPort{server4, server6} {
 		t.Run(fmt.Sprint(dst.Addr()), func(t *testing.T) {
@@ -123,7 +122,7 @@ func TestTooBigIsAskedAtABoundedRate(t *testing.T) {
 			if most := 64 + 10*time.Since(began).Seconds() + 1; asked < 64 || float64(asked) > most || limited == 0 {
 				t.Errorf("%d of %d were asked, at most %.0f may be", asked, many, most)
 			}
-			// Of connections that are not there nothing is asked, and nothing is kept.
+			// Nothing is asked and nothing is kept about connections that do not exist.
 			for i := range 100 {
 				l.near.Inject(quoted(netip.AddrPortFrom(peer.Addr(), uint16(i+1))))
 			}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Each client has a budget of its own: an IPv4 address, an IPv6 /64. Who owes nothing
-// is forgotten.
+// Each client, an IPv4 address or an IPv6 /64, has its own budget. A client that owes
+// nothing is forgotten.
 func TestTooBigLimit(t *testing.T) {
 	now := time.Now()
 	l := newTooBigLimit()
