@@ -12,7 +12,7 @@ import (
 
 func newSocketFile(fd int) *os.File { return os.NewFile(uintptr(fd), "socket") }
 
-// TestAttach: the owner's device is as it was, before, during and after.
+// TestAttach: the owner's device is unchanged before, during and after.
 func TestAttach(t *testing.T) {
 	for _, c := range []struct {
 		name, add string
@@ -58,8 +58,8 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// owners leaves out of `ip -d addr` what follows from the last open: the
-// virtio-net flag, which the next one sets anew, and the carrier.
+// owners removes from `ip -d addr` what the last open caused: the virtio-net flag, which
+// the next open sets anew, and the carrier.
 func owners(s string) string {
 	for _, cut := range []string{"vnet_hdr off", "vnet_hdr on", "vnet_hdr", "NO-CARRIER,", ",LOWER_UP", "state UNKNOWN", "state DOWN", "linkdown"} {
 		s = strings.ReplaceAll(s, cut, "")
@@ -67,7 +67,7 @@ func owners(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// TestAttachTemporary: a device that goes with its owner still goes with it.
+// TestAttachTemporary: a device that disappears with its owner still does.
 func TestAttachTemporary(t *testing.T) {
 	n := newNS(t, "gateway")
 	owner := openIn(t, n, Config{Name: "t0"}) // many queues, not persistent

@@ -57,9 +57,9 @@ func ip4(src, dst string, proto byte, options, body []byte) []byte {
 	return append(h, body...)
 }
 
-// hidden are packets that hold TCP, or UDP 443, to a captured port somewhere: behind
-// headers of which stacks read different things, in pieces of pieces, in tunnels,
-// or with headers that cannot be read. From src4 and src6, one sport for all.
+// hidden are packets from src4 and src6, all with source port sport, that hide TCP, or
+// UDP 443, to a captured port: behind headers that stacks read differently, in fragments
+// of fragments, in tunnels, or with headers that cannot be read.
 func hidden(src4, src6 string, sport uint16) map[string][][]byte {
 	const dst4, dst6 = "10.0.2.2", "fd00:2::2"
 	tcp6 := packet{src: src6, dst: dst6, proto: unix.IPPROTO_TCP, sport: sport, dport: 443}
@@ -115,8 +115,8 @@ func hidden(src4, src6 string, sport uint16) map[string][][]byte {
 	return all
 }
 
-// warm makes the gateway know the server's link addresses, so that no packet waits
-// for them in a queue that is too short.
+// warm makes the gateway learn the server's link addresses, so that no packet has to wait
+// for them in a short queue.
 func (l *lab) warm() {
 	for _, p := range []packet{
 		{src: "10.0.1.2", dst: "10.0.2.2", proto: unix.IPPROTO_UDP, sport: 7, dport: 53},
@@ -127,8 +127,8 @@ func (l *lab) warm() {
 	}
 }
 
-// arrived sends packets from a peer and returns what of them the server's wire
-// carries, whatever it is.
+// arrived sends packets from a peer and returns those that reach the server's wire, of
+// whatever kind.
 func (l *lab) arrived(from *ns, ifc, gwIf, src4, src6 string, packets ...[]byte) []string {
 	from.t.Helper()
 	l.sport++
@@ -153,9 +153,9 @@ func (l *lab) arrived(from *ns, ifc, gwIf, src4, src6 string, packets ...[]byte)
 	return all
 }
 
-// Nothing of what hides TCP or QUIC to a captured port is forwarded, neither from a
-// captured interface nor from one that is not exempt: with the guard alone, with
-// the steering, for some ports and for all, and without connection tracking.
+// No packet that hides TCP or QUIC to a captured port is forwarded, neither from a
+// captured interface nor from one that is not exempt: with the guard alone, with the
+// steering, for some ports and for all, and without connection tracking.
 func TestHiddenHeaders(t *testing.T) {
 	all := testConfig()
 	all.AllPorts, all.Ports = true, nil
@@ -178,7 +178,7 @@ func TestHiddenHeaders(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			l := set(t)
 			l.warm()
-			// That a sender may name his route is the worst case.
+			// The worst case: the host accepts source routes.
 			l.gw.run("sysctl -qw net.ipv4.conf.all.accept_source_route=1 net.ipv4.conf.g0.accept_source_route=1 net.ipv4.conf.o0.accept_source_route=1")
 			for _, way := range []struct {
 				from                 *ns
@@ -200,8 +200,8 @@ func TestHiddenHeaders(t *testing.T) {
 	}
 }
 
-// What is no way round is forwarded as before, whatever headers it has, and what
-// is configured beside it.
+// Packets that do not evade capture are forwarded as before, whatever headers they have,
+// and so are the protocols that the configuration lists.
 func TestKnownHeadersPass(t *testing.T) {
 	cfg := testConfig()
 	cfg.Protocols = []uint8{unix.IPPROTO_ESP, unix.IPPROTO_SCTP}

@@ -16,7 +16,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// counted is what the counters of the table with which this text begins have counted.
+// counted is the sum of the counters in the table with which this text begins.
 func (n *ns) counted(table string) (packets uint64) {
 	n.t.Helper()
 	name := strings.Fields(table)[2]
@@ -45,8 +45,8 @@ func (n *ns) counted(table string) (packets uint64) {
 	return packets
 }
 
-// lost says what the kernel does with a packet that send sends: it comes, or a counter of
-// the table says that it was dropped.
+// lost says whether the kernel drops the packet that send sends: it arrives, or a counter
+// of the table says that it was dropped.
 func (n *ns) lost(table string, send func(), got <-chan []byte, sport uint16) bool {
 	n.t.Helper()
 	before := n.counted(table)
@@ -111,8 +111,8 @@ func (n *ns) xtFilter(flags byte) {
 	})
 }
 
-// TestReversePathFilters: what the kernel does with captured packets and their answers in
-// chains that look the way back up, and what is said of it, are the same. The first are
+// TestReversePathFilters: the findings agree with what the kernel does to captured
+// packets and their answers in chains that look up the way back. The first chains are
 // those of firewalld, by its versions and its IPv6_rpfilter.
 func TestReversePathFilters(t *testing.T) {
 	t.Parallel()
@@ -179,8 +179,9 @@ func TestReversePathFilters(t *testing.T) {
 	}
 }
 
-// TestAnswersMeetFilters: a filter that looks the way back up with the mark takes answers to
-// connections under a client's address for forged, even a loose one, and that is said.
+// TestAnswersMeetFilters: a filter, even a loose one, that looks up the way back with the
+// mark drops answers to connections under a client's address as forged, and that is
+// reported.
 func TestAnswersMeetFilters(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, sourceConfig())

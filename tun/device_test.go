@@ -230,7 +230,8 @@ func TestWriteDown(t *testing.T) {
 	}
 }
 
-// TestCloseUnblocks and TestGone: a blocked reader is told which of the two it is.
+// TestCloseUnblocks and TestGone: a blocked reader gets the error for a closed or for a
+// deleted device.
 func TestCloseUnblocks(t *testing.T) {
 	for _, mode := range modes {
 		n := newNS(t, "gateway")

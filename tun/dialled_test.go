@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What was dialled at a captured port does not pass though a DNAT of the host gives
-// it another port: QUIC, TCP whose mark somebody has changed after us, and TCP from
-// an interface that is neither captured nor exempt.
+// Packets to a captured port do not pass although a DNAT of the host changes the port:
+// QUIC, TCP whose mark was changed after ours was set, and TCP from an interface that is
+// neither captured nor exempt.
 func TestDialledPortDecides(t *testing.T) {
 	for mode, set := range map[string]func(*testing.T) *lab{
 		"steered": func(t *testing.T) *lab { return newGateway(t, testConfig()).lab },
@@ -67,7 +67,7 @@ func TestDialledPortDecides(t *testing.T) {
 	}
 }
 
-// The same for what the DNAT leads to this host itself.
+// The same if the DNAT leads to this host itself.
 func TestDialledPortDecidesLocally(t *testing.T) {
 	l := newLab(t)
 	l.gw.do(func() error { return Guard(testConfig()) })

@@ -132,8 +132,8 @@ func (b *tableBuilder) refuses(chain *nftables.Chain, reason string, parts ...[]
 		UserData: userdata.AppendString(nil, userdata.TypeComment, reason)})
 }
 
-// see notes in the set by which interface a packet came in. Where the set is full
-// it matches no more, so it stands in a rule of its own.
+// see adds the interface by which a packet came in to the set. It does not match once the
+// set is full, so it must be a rule of its own.
 func see(set *nftables.Set) []expr.Any {
 	return concat(load(expr.MetaKeyIIFNAME), []expr.Any{
 		&expr.Dynset{SrcRegKey: 1, SetID: set.ID, SetName: set.Name, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: seenFor},

@@ -86,8 +86,8 @@ func TestDropsAreCounted(t *testing.T) {
 	}
 }
 
-// TestStrayIsNoClient: a segment that begins nothing, of an old connection or of nobody,
-// is dropped, and no interface is named for it.
+// TestStrayIsNoClient: a segment in the middle of an old or unknown connection is
+// dropped, and no interface is reported for it.
 func TestStrayIsNoClient(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, testConfig())
@@ -107,8 +107,8 @@ func TestStrayIsNoClient(t *testing.T) {
 	}
 }
 
-// TestUncapturedInterfaces: with the wrong name in the configuration, the right one
-// is told. What is exempt, answers, and the loopback are nobody's mistake.
+// TestUncapturedInterfaces: with the wrong name in the configuration, the right one is
+// reported. Exempt interfaces, answers and the loopback are not.
 func TestUncapturedInterfaces(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig()
@@ -143,7 +143,7 @@ func TestUncapturedInterfaces(t *testing.T) {
 }
 
 // TestCountersOutliveWhatIsTold: the log says what was dropped since the start, and no
-// count is taken from a greater one where somebody has reset the counters.
+// difference is negative after somebody has reset the counters.
 func TestCountersOutliveWhatIsTold(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, testConfig())
@@ -200,7 +200,7 @@ func TestCountersOutliveWhatIsTold(t *testing.T) {
 	if total() != 3 {
 		t.Errorf("after a reset said %v of two packets more", said())
 	}
-	// More than was told, and less than it, in one look.
+	// One counter is above what was logged and one below, in the same check.
 	g.steer.told[DropUncaptured] = told{packets: 1000}
 	g.gw.do(g.steer.check)
 	if total() != 5 {

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// Where another queue was opened before, and without the header, the kernel
-// takes the wish for one and forgets it: only TUNGETIFF says so. Open knows
-// beforehand, says who holds the device, and works plainly.
+// If another queue was opened before without the header, the kernel silently ignores the
+// request for one; only TUNGETIFF shows it. Open finds that out beforehand, says who
+// holds the device, and works without offload.
 func TestHeaderThatTheKernelForgets(t *testing.T) {
 	n := newNS(t, "gateway")
 	n.run("ip tuntap add dev t0 mode tun multi_queue")

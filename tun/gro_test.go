@@ -11,9 +11,9 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// gro says whether generic receive offload of g0 is on, by the tool and by us.
-// A gateway that runs may switch it between two readings: ours is judged only
-// where the tool says the same before and after it.
+// gro says whether generic receive offload of g0 is on, by ethtool and by our own
+// reading. A running gateway may switch it between the two, so ours is compared only if
+// the tool says the same before and after it.
 func (l *lab) gro(t testing.TB) bool {
 	t.Helper()
 	byTool := func() bool {
@@ -41,9 +41,8 @@ func (g *gateway) steerGRO(t testing.TB, on bool) {
 	})
 }
 
-// GRO is switched on where it is off, and off again by whoever takes the
-// steering away, however the process that did it ended; where it was on before
-// it stays on.
+// GRO is switched on where it is off, and off again when the steering is removed, however
+// the process that switched it on ended. Where it was on before it stays on.
 func TestGRO(t *testing.T) {
 	testenv.Tool(t, "ethtool")
 	for _, c := range []struct {
@@ -140,8 +139,7 @@ func TestGRO(t *testing.T) {
 	}
 }
 
-// release takes everything away after a kill, for a configuration that does
-// not ask for GRO.
+// release removes everything after a kill, for a configuration that does not ask for GRO.
 func (g *gateway) release(t testing.TB) {
 	t.Helper()
 	_ = g.dev.Close()

@@ -115,8 +115,8 @@ func TestSettingsAreWatched(t *testing.T) {
 }
 
 // TestIPv6ToManageBy: a lasting IPv6 address that a captured interface of an IPv4 gateway
-// gets while it runs is told, and stops nothing; before a start it does. The key of one
-// interface does not matter.
+// gets while the gateway runs is reported but stops nothing; before a start it does. The
+// key of one interface does not matter.
 func TestIPv6ToManageBy(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

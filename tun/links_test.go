@@ -23,7 +23,8 @@ func (l *lab) setMAC(n *ns, ifc, as string) {
 	l.macs[as] = mac
 }
 
-// looseFilter switches reverse path filters off, so that it is not they that drop.
+// looseFilter switches reverse path filters off, so that they do not drop the packets
+// first.
 func (l *lab) looseFilter() {
 	l.gw.script("for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done")
 }
@@ -127,9 +128,9 @@ func TestMacvlan(t *testing.T) {
 	}
 }
 
-// What comes out of a tunnel that ends here is captured where the tunnel's interface is;
-// where it is not, TCP to captured ports is dropped, with or without a captured link
-// below it.
+// Packets out of a tunnel that ends here are captured if the tunnel's interface is. If
+// not, TCP to captured ports is dropped, with or without a captured link below the
+// tunnel.
 func TestTunnelEndsHere(t *testing.T) {
 	for _, captured := range []string{"vx0", "g0"} {
 		t.Run(captured+" is captured", func(t *testing.T) {
@@ -159,8 +160,8 @@ func TestTunnelEndsHere(t *testing.T) {
 }
 
 // Two captured interfaces: a client that takes an address of the other link, a flow that
-// goes on by the other interface, one from one of them to the other. All of it is the
-// TUN's.
+// moves to the other interface, a flow from one to the other. All of them go into the
+// TUN.
 func TestSeveralInterfaces(t *testing.T) {
 	cfg := testConfig()
 	cfg.Interfaces = []string{"g0", "o0"}
@@ -260,9 +261,9 @@ func alive(t *testing.T, what string, c net.Conn, err error) {
 	}
 }
 
-// Every port captured, connections under the clients' addresses, an exempt interface:
-// nobody is locked out of the host's excepted service, older sessions included, and from
-// the exempt interface everything goes on.
+// With every port captured, connections under the clients' addresses and an exempt
+// interface, nobody is locked out of the host's excepted service, not even older
+// sessions, and everything passes from the exempt interface.
 func TestAllPortsLockNobodyOut(t *testing.T) {
 	l := newLab(t)
 	cfg := sourceConfig()
@@ -304,7 +305,7 @@ func TestAllPortsLockNobodyOut(t *testing.T) {
 }
 
 // Client and server open towards each other at once (RFC 9293, section 3.5), the server
-// from its captured port: no connection comes of it past the gateway.
+// from its captured port: no connection past the gateway results.
 func TestSimultaneousOpen(t *testing.T) {
 	g := newGateway(t, testConfig())
 	g.warm()
@@ -333,7 +334,7 @@ func TestSimultaneousOpen(t *testing.T) {
 	}
 }
 
-// What this host asks by UDP at a captured port is answered though QUIC of clients is
+// This host gets answers to its own UDP to a captured port, though QUIC of clients is
 // refused.
 func TestOwnUDPIsAnswered(t *testing.T) {
 	all := testConfig()

@@ -42,9 +42,9 @@ func localTables(n *ns) string {
 	return strings.Join(all, " ")
 }
 
-// What is delivered to the host itself goes into the TUN, by whatever address of
-// its, and the local table is where it was in the end, also after a crash and
-// where somebody has meddled.
+// Packets to the host itself go into the TUN, by any of its addresses. The local table is
+// back in its place at the end, also after a crash and where somebody has changed the
+// rules.
 func TestLocalCaptured(t *testing.T) {
 	g := newGateway(t, localConfig())
 	g.watch(t)

@@ -121,8 +121,8 @@ func TestLocalOlderFlows(t *testing.T) {
 	}
 }
 
-// With all ports captured, what this host connects to itself goes on, whatever
-// interface the answers come in by; its excepted ports are reached, others not.
+// With all ports captured, this host's own outgoing connections go on, by whatever
+// interface the answers come in. Its excepted ports are reached, others are not.
 func TestLocalAllPorts(t *testing.T) {
 	cfg := localConfig()
 	cfg.Ports, cfg.AllPorts, cfg.ExceptPorts = nil, true, []uint16{22, 2222}
@@ -159,8 +159,8 @@ func TestLocalAllPorts(t *testing.T) {
 	}
 }
 
-// A DNAT of this host to one of its own ports, or to a container's, that is not
-// captured is no way round the guard alone.
+// A DNAT of this host to one of its own ports, or to a container's port, that is not
+// captured does not evade the guard alone.
 func TestGuardBehindDNAT(t *testing.T) {
 	l := newLab(t)
 	for i, to := range []string{"10.0.1.1:7777", "10.0.2.2:7777"} {
@@ -188,9 +188,9 @@ func TestGuardBehindDNAT(t *testing.T) {
 	}
 }
 
-// A forged packet makes no connection of a client one that this host has opened:
-// neither a SYN "from this host" that it forwards, nor one of its own packets
-// without a SYN.
+// A forged packet cannot make a client's connection look like one that this host has
+// opened: neither a SYN "from this host" that it forwards, nor one of the host's own
+// packets without a SYN.
 func TestLocalForgedDirection(t *testing.T) {
 	l := newLab(t)
 	got := listenIn(t, l.gw, "[fd00:1::1]:443")

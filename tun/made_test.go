@@ -7,8 +7,8 @@ import (
 	"github.com/google/nftables"
 )
 
-// A table that somebody has changed before it was read back is not taken for ours,
-// and what was written is.
+// A table that was changed before it was read back is not taken for ours; the written one
+// is.
 func TestReadBack(t *testing.T) {
 	g := newGateway(t, testConfig())
 	for _, line := range []string{

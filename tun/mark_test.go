@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A packet's mark is everybody's: bits of others stay, whatever they are, and a
-// mark of theirs that has other bits than ours decides nothing.
+// All programs share a packet's mark: bits of others stay as they are, and a mark that
+// differs from ours within the mask decides nothing.
 func TestMarkKeepsOtherBits(t *testing.T) {
 	g := newGateway(t, testConfig())
 	g.gw.run("nft add table inet others")
@@ -29,7 +29,7 @@ func TestMarkKeepsOtherBits(t *testing.T) {
 			t.Errorf("with %#x of others, not both packets had %#x at the TUN:\n%s", theirs, want, out)
 		}
 	}
-	// Not captured, and of others the same bits: nothing of it is ours.
+	// Not captured, and with the same bits of others: none of it is ours.
 	g.gw.run("nft flush chain inet others pre")
 	g.gw.run("nft add rule inet others pre meta mark set 0x4080")
 	g.leaked("g0")

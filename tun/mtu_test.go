@@ -64,9 +64,9 @@ func next(t *testing.T, got <-chan []byte, wanted func([]byte) bool) []byte {
 	}
 }
 
-// The MSS of the client's SYN is what the way back to it carries, and that of the
-// SYN-ACK what the way there does: the MTU of the interface, of a route, and as
-// they are when the connection begins. It is never raised.
+// The MSS of the client's SYN becomes what the route back to the client carries, and that
+// of the SYN-ACK what the route there carries: the MTU of the interface or of a route, at
+// the time when the connection begins. It is never raised.
 func TestMSSIsOfTheWayBack(t *testing.T) {
 	g := newGateway(t, testConfig())
 	g.warm()
@@ -141,10 +141,9 @@ func tooBigMTU(p []byte) int {
 
 func isTooBig(p []byte) bool { return tooBigMTU(p) > 0 }
 
-// Where an MTU has become smaller since the connection began, what this host says
-// of packets that are too big goes into the TUN and not to the destination: the
-// client's side forwarded or of this host itself, and also behind the firewall's
-// marks of others.
+// If an MTU has become smaller since the connection began, this host's errors about
+// packets that are too big go into the TUN and not to the destination, for clients behind
+// it and for itself, and also behind the firewall marks of others.
 func TestTooBigIsLedBack(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -192,9 +191,9 @@ func allPorts(cfg SteerConfig) SteerConfig {
 	return cfg
 }
 
-// A router on another way to the client than the one its packets come in by says it:
-// into the TUN, too. What is said of connections that are not captured is for those
-// who have them.
+// A router on another path to the client than the one its packets come by sends the
+// error: it goes into the TUN, too. Errors about connections that are not captured go to
+// their owners.
 func TestTooBigOfOthers(t *testing.T) {
 	cfg := testConfig()
 	cfg.Exempt = []string{"o0"}

@@ -52,8 +52,8 @@ func links(t *testing.T, lines ...string) []netlink.Link {
 	return all
 }
 
-// What a configuration's names mean, by kind of interface. VLANs, bonds and VRFs
-// are among them, which no test of packets covers where the kernel has none.
+// What a configuration's names mean, by kind of interface. This covers VLANs, bonds and
+// VRFs, which no test with packets covers if the kernel lacks them.
 func TestResolve(t *testing.T) {
 	for name, c := range map[string]struct {
 		links            []string

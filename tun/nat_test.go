@@ -20,7 +20,7 @@ func (n *ns) natChain(priority, rule string) {
 	}
 }
 
-// What enters the TUN has the client's address, whatever the host's NAT is made for.
+// What enters the TUN keeps the client's address, whatever NAT the host has.
 func TestSourceIsKept(t *testing.T) {
 	g := newGateway(t, testConfig())
 	g.gw.run("nft add table inet marks")
@@ -65,8 +65,8 @@ func (g *gateway) arrivesAs(t *testing.T, what string, sport uint16, src, dst st
 	}
 }
 
-// Where the source is changed all the same the packet is dropped: by NAT that comes
-// before ours, or that a connection has from the time before the gateway.
+// If the source is changed all the same, the packet is dropped: by NAT that comes before
+// ours, or by NAT of a connection that is older than the gateway.
 func TestChangedSourceIsDropped(t *testing.T) {
 	g := newGateway(t, testConfig())
 	plain := func(what string, sport uint16, src string) {

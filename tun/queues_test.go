@@ -44,8 +44,8 @@ func hear(d *Device) <-chan heard {
 	return all
 }
 
-// TestQueues: what the kernel sends of a flow comes by the queue that the flow
-// was written to last, whichever it was.
+// TestQueues: the kernel delivers packets of a flow by the queue that the flow was last
+// written to.
 func TestQueues(t *testing.T) {
 	const flows = 16
 	for _, mode := range modes {
@@ -116,8 +116,8 @@ func readAllUntilError(d *Device) <-chan error {
 	return failed
 }
 
-// TestQueuesEnd: Close unblocks every reader, and the end of the device is told
-// to every one.
+// TestQueuesEnd: Close unblocks every reader, and every reader learns that the device has
+// gone.
 func TestQueuesEnd(t *testing.T) {
 	for _, mode := range modes {
 		for _, want := range []error{os.ErrClosed, ErrGone} {
@@ -149,7 +149,7 @@ func TestQueuesEnd(t *testing.T) {
 	}
 }
 
-// TestQueuesOfOne: where there cannot be several there is one, and the reason.
+// TestQueuesOfOne: if there cannot be several queues there is one, and a reason.
 func TestQueuesOfOne(t *testing.T) {
 	for _, c := range []struct {
 		name, add string

@@ -24,10 +24,10 @@ func (l *lab) oneArmed() {
 	}
 }
 
-// redirects sends packets that the gateway forwards by the interface they came in
-// by, and returns the redirects that the client is sent. Each is from an address of
-// its own, for the kernel bounds the redirects to each. It waits until there is one
-// of both protocols if both, and for one that should not come if not.
+// redirects sends packets that the gateway forwards by the interface on which they came
+// in, and returns the redirects that the client gets. Each packet has a source of its
+// own, because the kernel bounds redirects by source. With both it waits for one of each
+// protocol, without it long enough to see one that should not come.
 func (l *lab) redirects(back *sniffer, gwIf string, both bool) []string {
 	mac := strings.Fields(l.client.run("ip -br link show c0"))[2]
 	l.sport++
@@ -92,15 +92,15 @@ func TestNoRedirects(t *testing.T) {
 		l.gw.run(line)
 	}
 	none("renamed")
-	// What was held back was there to be sent.
+	// Without the gateway the redirects are sent.
 	g.stop(true)
 	if got := strings.Join(l.redirects(back, name, true), " "); !strings.Contains(got, "protocol 1") || !strings.Contains(got, "protocol 58") {
 		t.Errorf("released: the client is sent %q, want both kinds", got)
 	}
 }
 
-// send_redirects is switched off where it is on, and on again by whoever takes the
-// steering away, however the process that did it ended; what was off stays off.
+// send_redirects is switched off where it is on, and on again when the steering is
+// removed, however the process that switched it off ended. Where it was off it stays off.
 func TestSendRedirects(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, after string // of all, g0 and o0

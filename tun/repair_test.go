@@ -91,8 +91,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// normal takes out of a state what differs without a difference: counters,
-// and rules the flushing tests make.
+// normal removes from a state what may differ: counters, and rules that the flushing
+// tests make.
 func normal(state string) string {
 	words := strings.Fields(state)
 	for i := range words {
@@ -137,7 +137,7 @@ func TestRecreated(t *testing.T) {
 			}
 		}
 	}
-	// What was made anew under the announced name and renamed then is known.
+	// An interface made anew under the configured name and then renamed is known.
 	within(t, func() string {
 		if !strings.Contains(g.gw.run("nft list set inet sslgate captured_index"), `"g0"`) {
 			return "the new index is not captured"
@@ -186,8 +186,8 @@ func TestTUNDeleted(t *testing.T) {
 	}
 }
 
-// TestDeviceGoesWithTheStop: when Watch is to end the device may be closed
-// already; that is neither an error nor worth a line.
+// TestDeviceGoesWithTheStop: the device may be closed already when Watch is to end; that
+// is no error and is not logged.
 func TestDeviceGoesWithTheStop(t *testing.T) {
 	g := newGateway(t, testConfig())
 	if err := g.dev.Close(); err != nil {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who makes connection tracking believe that a captured port began a connection
-// has the direction of his packets turned: none of them is forwarded, from
-// interfaces neither captured nor exempt, whatever the host's rp_filter says.
+// A peer that makes connection tracking believe that a captured port began a connection
+// reverses the direction of its own packets: none of them is forwarded, from interfaces
+// neither captured nor exempt, whatever the host's rp_filter is.
 func TestForgedReplies(t *testing.T) {
 	all := testConfig()
 	all.AllPorts, all.Ports = true, nil
@@ -74,8 +74,8 @@ func (n *ns) mute() {
 	n.run("nft add rule inet mute out meta l4proto tcp drop")
 }
 
-// A reply to a captured port passes where the connection did begin there, and no
-// new connection in its name.
+// A reply to a captured port passes if the connection did begin there; a new connection
+// that looks like it does not.
 func TestTrueRepliesPass(t *testing.T) {
 	l := newLab(t)
 	l.gw.do(func() error { return Guard(testConfig()) })
@@ -102,8 +102,8 @@ func TestTrueRepliesPass(t *testing.T) {
 	}
 }
 
-// What the gateway writes to its clients passes though connection tracking has
-// forgotten who began: it is from a captured port and comes in by the TUN.
+// What the gateway writes to its clients passes even if connection tracking has forgotten
+// who began: it comes from a captured port and by the TUN.
 func TestForgottenConnectionsGoOn(t *testing.T) {
 	g := newGateway(t, testConfig())
 	back := newSniffer(t, g.client, "c0")

@@ -140,8 +140,8 @@ func carries(t testing.TB, from, to net.Conn) {
 	}
 }
 
-// answersAt collects TCP that comes from a server's port 443: so many packets, and
-// what comes within a moment where there should be none.
+// answersAt collects TCP from a server's port 443: want packets, and what comes within a
+// moment if there should be none.
 func answersAt(got <-chan []byte, want int) []string {
 	var all []string
 	patience := 200 * time.Millisecond
@@ -207,8 +207,8 @@ func masquerade(family, priority string) []string {
 	}
 }
 
-// Somebody's NAT that comes even before ours: the destination sees nobody
-// rather than the gateway.
+// NAT of others that comes even before ours: the destination sees nothing rather than the
+// gateway's address.
 func TestClientSourceNeverMasqueraded(t *testing.T) {
 	g := newGateway(t, sourceConfig())
 	for _, line := range masquerade("inet", "-195") {
@@ -292,7 +292,7 @@ func TestClientSourceTooBig(t *testing.T) {
 	}
 }
 
-// What is left of a connection whose socket is gone is not sent to the client.
+// Packets of a connection whose socket is gone do not reach the client.
 func TestClientSourceOrphans(t *testing.T) {
 	for _, state := range []string{"steered", "guard alone", "without"} {
 		t.Run(state, func(t *testing.T) {

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A client that takes an address of the gateway itself, or one that is nobody's (a
-// group's, everybody's, a loopback), for its own is not captured and goes nowhere: what
-// the stack answered it would be delivered to this host, whose kernel then sends a RST to
-// a destination that nobody was let through to.
+// A client that uses an address of the gateway itself, or one that belongs to nobody
+// (multicast, broadcast, loopback), is not captured and goes nowhere. The stack's answers
+// would be delivered to this host, whose kernel would then send a RST to a destination
+// that the client was not let through to.
 func TestOwnSourceIsDropped(t *testing.T) {
 	for mode, cfg := range map[string]SteerConfig{"gateway": testConfig(), "client": sourceConfig(), "local": localConfig()} {
 		t.Run(mode, func(t *testing.T) {
@@ -40,9 +40,9 @@ func TestOwnSourceIsDropped(t *testing.T) {
 	}
 }
 
-// Redirects are for a neighbour: none is forwarded, and none is believed that comes in
-// by a captured interface. Who sends one through the gateway, in the name of a router on
-// the client's link, would lead the client round it.
+// Redirects are for a neighbour: none is forwarded, and none from a captured interface is
+// believed. Otherwise a redirect sent through the gateway, in the name of a router on the
+// client's link, would lead the client past the gateway.
 func TestRedirectsOfStrangers(t *testing.T) {
 	g := newGateway(t, testConfig())
 	g.warm()
@@ -69,9 +69,9 @@ func TestRedirectsOfStrangers(t *testing.T) {
 	}
 }
 
-// What a neighbour on a captured link says of a shorter way is not believed: the way
-// stays as it is, also where forwarding is on for single interfaces, for which Linux goes
-// on believing redirects.
+// A redirect from a neighbour on a captured link is not believed. The route stays as it
+// is, even if forwarding is on for single interfaces only, where Linux goes on believing
+// redirects.
 func TestRedirectsAreNotBelieved(t *testing.T) {
 	l := newLab(t)
 	l.gw.run("sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.all.secure_redirects=0 net.ipv4.conf.all.rp_filter=0")

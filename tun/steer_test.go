@@ -171,8 +171,8 @@ func TestSteerBrokenFragments(t *testing.T) {
 	}
 }
 
-// TestFragmentsUntracked: even where somebody has switched connection tracking
-// off, and defragmentation with it.
+// TestFragmentsUntracked: the guard holds even if somebody has switched off connection
+// tracking, and defragmentation with it.
 func TestFragmentsUntracked(t *testing.T) {
 	g := newGateway(t, testConfig())
 	g.gw.run("nft add table inet fast")
@@ -261,8 +261,8 @@ func TestAllPorts(t *testing.T) {
 	}
 }
 
-// TestICMP: an error about a captured connection, which a router on the
-// client's side sends to the server, is for the TUN; others go on.
+// TestICMP: an error about a captured connection that a router on the client's side sends
+// to the server goes into the TUN; others are forwarded.
 func TestICMP(t *testing.T) {
 	g := newGateway(t, testConfig())
 	type end struct {

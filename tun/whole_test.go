@@ -16,16 +16,16 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// silent takes every connection and sends nothing anywhere: whatever arrives behind
-// the gateway has come past it.
+// silent accepts every connection and sends nothing, so whatever arrives behind the
+// gateway has come past it.
 type silent struct{}
 
 func (silent) OnSYN(stack.SYN) stack.SYNAnswer             { return stack.SYNPass }
 func (silent) HandleFlow(_ context.Context, f *stack.Flow) { _ = f.Conn.Close() }
 
-// Whole IP packets with headers of every kind, in pieces, against the nft rules and
-// stack together: what arrives behind the gateway is, in the eyes of a reader that
-// does not share a line with the rules, of the few kinds that may.
+// Whole IP packets with headers of every kind, in fragments, against nft rules and stack
+// together. A reader that shares no code with the rules checks that everything that
+// arrives behind the gateway may pass.
 func TestWholePackets(t *testing.T) {
 	const rounds, size = 40, 60
 	seed := uint64(time.Now().UnixNano())
@@ -151,8 +151,8 @@ func strictFragment(p []byte) (whole bool, key string) {
 	return false, fmt.Sprintf("6 %x %x", p[8:40], p[at+4:at+8])
 }
 
-// unfragmentable walks to the first Fragment header: the place of the byte that names
-// it and its own, -1 if there is none.
+// unfragmentable finds the first Fragment header: the position of the byte that names it
+// and its own position, -1 if there is none.
 func unfragmentable(p []byte) (named, at int) {
 	named, at = 6, 40
 	for at+8 <= len(p) {
@@ -322,7 +322,7 @@ func (w *wanderer) cut4(p []byte, options int) [][]byte {
 	return w.some(piece(0, off, 0x2000), piece(off, len(p)-at, uint16(off/8)))
 }
 
-// some leaves a piece out now and then, doubles it, or turns the order.
+// some omits or repeats a fragment now and then, or reverses the order.
 func (w *wanderer) some(a, b []byte) [][]byte {
 	return pick(w.r, [][]byte{a, b}, [][]byte{a, b}, [][]byte{b, a}, [][]byte{a}, [][]byte{b}, [][]byte{a, a, b})
 }

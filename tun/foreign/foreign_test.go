@@ -15,8 +15,9 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// ns is a network namespace with tables of others, which the test's own thread is in. What
-// is captured is TCP to 443 and 8443 from g0, which goes to the TUN t0; neither has to exist.
+// ns is a network namespace with tables of others, in which the test's own thread runs.
+// TCP to 443 and 8443 from g0 is captured and goes to the TUN t0; neither interface has
+// to exist.
 type ns struct {
 	t       *testing.T
 	reader  *Reader
@@ -134,8 +135,8 @@ func TestForeignForwardChains(t *testing.T) {
 	}
 }
 
-// TestOtherHooks: chains that packets meet before and after they are forwarded, and what is
-// known of a packet there.
+// TestOtherHooks: chains before and after forwarding, and what is known of a packet
+// there.
 func TestOtherHooks(t *testing.T) {
 	t.Parallel()
 	n := newNS(t)
@@ -172,7 +173,7 @@ func TestOtherHooks(t *testing.T) {
 	}
 }
 
-// TestForwardPolicyFixes: the command is in the words of whoever has the chain.
+// TestForwardPolicyFixes: the command is one of the program that owns the chain.
 func TestForwardPolicyFixes(t *testing.T) {
 	t.Parallel()
 	n := newNS(t)
@@ -203,7 +204,7 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-// TestTooManyRules: a chain is read as far as was asked for.
+// TestTooManyRules: a chain is read only up to the bound.
 func TestTooManyRules(t *testing.T) {
 	t.Parallel()
 	n := newNS(t)

@@ -126,7 +126,7 @@ func TestCloseUnblocks(t *testing.T) {
 	if _, err := a.ReadBatch([][][]byte{{make([]byte, 100)}}, make([]int, 1)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("read: %v", err)
 	}
-	// The other end goes on, into nothing.
+	// The other end goes on writing; its packets are lost.
 	go func() {
 		var err error
 		for range queueLen + 10 {
@@ -158,8 +158,8 @@ func TestFullQueueDropsAfterAWhile(t *testing.T) {
 	})
 }
 
-// An end of several queues: what comes of a flow is where it was written to last,
-// and is where it was before until then.
+// An end of several queues: packets of a flow come by the queue that the flow was last
+// written to, and by the old one until then.
 func TestQueues(t *testing.T) {
 	a, b := PairOf(3, 1500, false)
 	defer func() { _, _ = a.Close(), b.Close() }()
