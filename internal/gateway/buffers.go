@@ -10,34 +10,34 @@ import (
 
 // The sizes of a relay buffer in bytes, by how busy its direction is.
 const (
-	// bufferSmall is for a direction that carries requests. One that waits holds
-	// none, where the connection can say that something has come.
+	// bufferSmall is for a direction that carries requests. A waiting direction holds
+	// no buffer if its connection can report that data has come (readWaiter).
 	bufferSmall = 4 << 10
-	// bufferMiddle and bufferLarge are one and four of the largest segments that
-	// the stack hands to the device in one piece, less what four and sixteen TLS records of 29 bytes overhead add:
-	// a read that fills one becomes whole segments. Downloads through 64 KiB ran
-	// at half the rate.
+	// bufferMiddle and bufferLarge are one and four of the largest segments that the
+	// stack hands to the device in one piece, less the overhead of 4 and 16 TLS records
+	// (29 bytes each). So a read that fills the buffer becomes whole segments. Downloads
+	// through 64 KiB ran at half the rate.
 	bufferMiddle = stack.GSOPayload - 4*29
 	bufferLarge  = 4*stack.GSOPayload - 16*29
-	// bufferHuge is for data of a kernel socket that a quick client takes: the
-	// fewer reads, the fewer window updates, each of which may wake the sender.
-	// Eight downloads at once ran at 1.3 of the rate. It is written in pieces of
-	// bufferLarge, so that other flows need not wait for all of it.
+	// bufferHuge is for data from a kernel socket that a quick client takes. Fewer reads
+	// mean fewer window updates, and each update may wake the sender: eight parallel
+	// downloads ran at 1.3 times the rate. The buffer is written in pieces of bufferLarge,
+	// so that other flows need not wait for all of it.
 	bufferHuge = 32*stack.GSOPayload - 128*29
 )
 
-// slowWrite is how long the writing of one buffer may take in a direction that
-// has huge ones: who takes 2 MiB more slowly gains nothing by them.
+// slowWrite is how long the write of one buffer may take in a direction that uses huge
+// buffers. A receiver that takes longer for 2 MiB gains nothing by them.
 const slowWrite = 100 * time.Millisecond
 
-// lentMax bounds what all flows together hold in middle and large buffers, in
-// bytes: a thousand busy directions. Those over it relay through small ones,
-// of which no flow holds more than two. Where memory is short the bound is
-// lower: see SetBufferRoom. Huge buffers take a quarter of it at most.
+// lentMax bounds the bytes that all flows together hold in middle and large buffers:
+// enough for a thousand busy directions. Flows beyond the bound relay through small
+// buffers, at most two each. Where memory is short, SetBufferRoom lowers the bound.
+// Huge buffers take a quarter of it at most.
 const lentMax = 256 << 20
 
-// bufferPool lends relay buffers. Those that nobody has borrowed for two
-// garbage collections are freed.
+// bufferPool lends relay buffers. A buffer that nobody has borrowed for two garbage
+// collections is freed.
 type bufferPool struct {
 	small, middle, large, huge sync.Pool
 	lent, most                 atomic.Int64 // bytes
@@ -66,8 +66,8 @@ func (p *bufferPool) of(size int) *sync.Pool {
 	return &p.small
 }
 
-// get lends a buffer of size bytes, a smaller one where that is too much. Asked
-// at each loan: a flow remembers for long that it was busy.
+// get lends a buffer of size bytes, or a smaller one if too much is lent already. The
+// check is made at each loan, because a flow keeps its large size long after it was busy.
 func (p *bufferPool) get(size int) *[]byte {
 	most := p.most.Load()
 	if size == bufferHuge && p.lentHuge.Add(bufferHuge) > most/4 {
@@ -87,7 +87,7 @@ func (p *bufferPool) put(b *[]byte) {
 	p.of(len(*b)).Put(b)
 }
 
-// back takes size bytes off what is lent.
+// back subtracts size bytes from what is lent.
 func (p *bufferPool) back(size int) {
 	p.lent.Add(-int64(size))
 	if size == bufferHuge {
@@ -95,9 +95,9 @@ func (p *bufferPool) back(size int) {
 	}
 }
 
-// fit is the size for the next read after one of k bytes into size: full means
-// busy, little means idle. Between the two lies a factor of eight, so that sizes
-// do not flap. most is the largest that the direction may have.
+// fit returns the size for the next read after a read of k bytes into size bytes. A full
+// buffer means busy, a nearly empty one idle; a factor of eight lies between the two, so
+// that sizes do not flap. most is the largest size that the direction may have.
 func fit(size, k, most int) int {
 	switch {
 	case size > most:

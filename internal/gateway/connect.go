@@ -63,7 +63,7 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 // connect dials and, where the rule asks for it, does the handshake as the
 // SSL client of the destination, on behalf of a verified client.
 func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *policy.Plan) (*destination, error) {
-	// Only what the client's leg agreed on is offered.
+	// Offer only the protocol that was agreed with the client.
 	var offer []string
 	if session.ALPN != "" {
 		offer = []string{session.ALPN}
@@ -77,8 +77,8 @@ func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *p
 	return dest, err
 }
 
-// waitFor runs connect, which waits for the destination, within the bound of those
-// that wait for it.
+// waitFor runs connect, which waits for the destination, within the limit on the flows
+// that wait for one destination.
 func (fl *flow) waitFor(ctx context.Context, connect func(context.Context) error) error {
 	ctx, done, refusal := fl.g.dials.begin(ctx, fl.facts.Dst.Addr(), fl.facts.Src.Addr(), fl.limits.DialsPerDestination)
 	if refusal != nil {
@@ -92,8 +92,8 @@ func (fl *flow) waitFor(ctx context.Context, connect func(context.Context) error
 	return err
 }
 
-// reach connects to the destination. session is the client's, nil where there
-// is none yet; what it returns is the destination's, nil without TLS there.
+// reach connects to the destination. session is the client's, nil if there is none yet.
+// The session it returns is the destination's, nil without TLS on that side.
 func (fl *flow) reach(ctx context.Context, session *handshake.Session, plan *policy.Plan, offer []string) (dest *destination, up *handshake.Session, err error) {
 	err = fl.waitFor(ctx, func(ctx context.Context) (err error) {
 		dest, up, err = fl.reachNow(ctx, session, plan, offer)
@@ -136,7 +136,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	ledger := handshake.NewLedger(fl.start)
 	fl.live.reaching(ledger)
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
-	// The destination has chosen what it costs, the client that it does.
+	// The destination decides how much this costs, but the client decides that it is spent.
 	fl.g.turns.Charge(fl.facts.Src.Addr(), ledger.Spent())
 	fl.out.dest.ledger, fl.out.dest.lost = ledger.Entries(), ledger.Lost()
 	fl.live.done(fl.out.dest.ledger, ledger.Lost())
@@ -162,14 +162,14 @@ const (
 	// lingerFor is how long a refused client has to read its alert and close:
 	// a round trip or two over a bad line.
 	lingerFor = time.Second
-	// lingerBytes bounds what is read and thrown away meanwhile: what a client
-	// has typically sent already after its handshake (one request) fits.
+	// lingerBytes bounds what is read and thrown away meanwhile. One request, which a
+	// client has typically sent already after its handshake, fits.
 	lingerBytes = 64 << 10
 )
 
-// lingerClose ends a connection after an alert was sent: FIN, then what the
-// client still sends is thrown away for a while. Closing with unread data
-// would send a RST, and the client's stack would drop the alert unread.
+// lingerClose ends a connection after an alert was sent: it sends a FIN, then reads and
+// discards what the client still sends for a while. To close with unread data would send
+// a RST, and the client's stack would drop the alert unread.
 func lingerClose(c clientConn) {
 	if err := c.CloseWrite(); err != nil {
 		c.Reset()

@@ -8,9 +8,9 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// readWaiter is a connection that can wait without a buffer: WaitRead returns
-// once Read will not wait for long, for data or for an error. It returns at once
-// while something is held that Read has left.
+// readWaiter is a connection that can wait without a buffer. WaitRead returns once Read
+// would return soon, with data or an error. It returns at once while the connection
+// still holds data that Read has left.
 type readWaiter interface{ WaitRead() }
 
 // direction is one direction of a relay.
@@ -21,9 +21,9 @@ type direction struct {
 	size     int  // of the buffer for the next turn
 	plain    bool // src is a kernel socket without TLS
 	slow     bool // the last write took longer than slowWrite
-	deaf     bool // dst takes nothing more: what comes for it is thrown away
+	deaf     bool // dst takes nothing more: data for it is thrown away
 
-	// Of a busy direction that needs no buffer, see straight.
+	// Set for a busy direction that needs no buffer, see straight.
 	from *stack.Conn
 	to   *socket
 	sink stack.Sink
@@ -53,7 +53,7 @@ func (r *relay) copy(dst, src *relayEnd, t *delivery) {
 	}
 }
 
-// most is the largest buffer that is of use.
+// most is the largest buffer size that helps this direction.
 func (d *direction) most() int {
 	if d.plain && !d.slow {
 		return bufferHuge
@@ -61,7 +61,7 @@ func (d *direction) most() int {
 	return bufferLarge
 }
 
-// turn moves what is there, once.
+// turn moves the data that is there, once.
 func (d *direction) turn() (n int, readErr, writeErr error) {
 	if d.size > bufferSmall && !d.deaf && d.straight() {
 		return d.hand()
@@ -96,14 +96,14 @@ func (d *direction) write(b []byte) error {
 			d.slow = time.Since(began) > slowWrite
 			return nil
 		}
-		runtime.Gosched() // the turn of others
+		runtime.Gosched() // let other flows run
 	}
 }
 
-// take asks for room for n bytes that are to be read.
+// take asks the memory budget for room before n bytes are read.
 func (d *direction) take(n int) {
 	if d.src != &d.r.dest {
-		return // what the client has sent is held already, and leaves by this
+		return // the client's bytes are in the stack already; reading them frees them there
 	}
 	d.r.waits.Add(1)
 	if d.r.memory.Take(n, d.r.over) {
@@ -112,17 +112,17 @@ func (d *direction) take(n int) {
 	d.r.waits.Add(-1)
 }
 
-// moved counts n bytes, a buffer's before they are written. What arrives of them
-// the delivery knows.
+// moved counts n bytes, those of a buffer before they are written. The delivery knows how
+// many of them arrive.
 func (d *direction) moved(n int) {
 	d.r.stir()
 	d.t.moved.Add(int64(n))
 }
 
-// straight says whether the direction can do without a buffer: from a connection
-// of the stack into a kernel socket, where neither has TLS. The other way a buffer
-// is quicker: what fits into netstack must be known before it is read, and so less
-// is read at once.
+// straight says whether the direction can do without a buffer: from a connection of the
+// stack into a kernel socket, both without TLS. In the opposite direction a buffer is
+// quicker: the room in netstack would have to be known before each read, so each read
+// would get less.
 func (d *direction) straight() bool {
 	if d.from != nil {
 		return true
@@ -147,7 +147,7 @@ func (d *direction) straight() bool {
 	return true
 }
 
-// hand moves what is there without a buffer.
+// hand moves the data that is there without a buffer.
 func (d *direction) hand() (n int, readErr, writeErr error) {
 	for {
 		n, writeErr, readErr = d.from.ReadTo(d.sink)
@@ -160,7 +160,7 @@ func (d *direction) hand() (n int, readErr, writeErr error) {
 	}
 }
 
-// bare is the connection below one that has replayed what was read of it.
+// bare returns the connection below one that has replayed its peeked bytes.
 func bare(c net.Conn) net.Conn {
 	if r, ok := c.(interface{ Replayed() (net.Conn, bool) }); ok {
 		if below, ok := r.Replayed(); ok {

@@ -5,50 +5,50 @@ import (
 	"sync/atomic"
 )
 
-// receiver is one side's TCP, as it is written to. stack.Conn and socket are.
+// receiver is the TCP of the side that is written to: stack.Conn or socket.
 type receiver interface {
 	// Written is how many bytes TCP has taken so far.
 	Written() uint64
-	// Acked is how many of them the peer's TCP has acknowledged. gone says that
-	// there will be no more.
+	// Acked is how many of them the peer's TCP has acknowledged. gone says that it
+	// will acknowledge no more.
 	Acked() (n uint64, gone bool)
 }
 
-// delivery counts one direction of a relay: what was handed to the receiver's TCP,
-// and what of it has arrived there. Data and TCP's bytes are two measures where
-// the receiver has TLS: marks lead from one to the other.
+// delivery counts one direction of a relay: the data handed to the receiver's TCP, and
+// how much of it the peer has acknowledged. With TLS, bytes of data and bytes of TCP
+// differ; marks translate between them.
 type delivery struct {
-	to    receiver     // nil: nobody knows what arrives
+	to    receiver     // nil: it is unknown what arrives
 	plain bool         // the receiver has no TLS
-	moved atomic.Int64 // bytes of data; those of a write under way too
+	moved atomic.Int64 // bytes of data, those of a write in progress included
 
 	mu     sync.Mutex
 	first  mark
-	marks  []mark // in order; what is between two is of one kind most often
+	marks  []mark // in order; between two marks the records are mostly of one kind
 	last   mark   // after the last write that went well
 	frozen bool
 	kept   int64 // what had arrived when it was frozen
 }
 
-// mark says that so many bytes of data were in so many bytes of TCP.
+// mark says that the first raw bytes of TCP carried the first data bytes of data.
 type mark struct {
 	raw  uint64
 	data int64
 }
 
 const (
-	// markEvery is the distance of marks in bytes, and maxMarks their number: no
-	// more than 4 MiB wait for most peers, and where more do, the oldest of them
-	// are told apart less exactly.
+	// markEvery is the distance of marks in bytes, and maxMarks their number. Most peers
+	// have at most 4 MiB outstanding. Where more is outstanding, the oldest part is
+	// translated less exactly.
 	markEvery = 128 << 10
 	maxMarks  = 32
-	// fullRecord and its overhead are what a large write is cut into (RFC 8446,
-	// section 5.2: type and tag, and the header).
+	// fullRecord and recordOverhead: a large write is cut into records of that size (RFC
+	// 8446, section 5.2: the header, the type and the tag).
 	fullRecord     = 1 << 14
 	recordOverhead = 5 + 1 + 16
 )
 
-// aim sets where the bytes go, before the first of them.
+// aim sets the receiver, before the first byte is written.
 func (t *delivery) aim(to receiver, plain bool) {
 	t.to, t.plain = to, plain
 	if to != nil {
@@ -57,7 +57,7 @@ func (t *delivery) aim(to receiver, plain bool) {
 	}
 }
 
-// wrote is told after each write that went well. One goroutine writes.
+// wrote is called after each successful write, by one goroutine only.
 func (t *delivery) wrote() {
 	if t.to == nil {
 		return
@@ -79,8 +79,8 @@ func (t *delivery) wrote() {
 	t.marks = append(t.marks, m)
 }
 
-// arrived says whether the peer's TCP has acknowledged all data, or, with all,
-// whatever was written; gone that it acknowledges no more.
+// arrived says whether the peer's TCP has acknowledged all data (with all: everything
+// that was written). gone says that it will acknowledge no more.
 func (t *delivery) arrived(all bool) (yes, gone bool) {
 	if t.to == nil {
 		return true, false
@@ -95,8 +95,8 @@ func (t *delivery) arrived(all bool) (yes, gone bool) {
 	return acked >= want, gone
 }
 
-// freeze notes what has arrived: the connection is about to be reset, and what
-// waits is thrown away with it.
+// freeze keeps the count of what has arrived. It is called before a reset, which throws
+// away what still waits.
 func (t *delivery) freeze() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -135,13 +135,13 @@ func (t *delivery) deliveredLocked() int64 {
 	if acked <= lo.raw {
 		return lo.data
 	}
-	// Of what is between the two the same part in either measure.
+	// Between two marks, assume the same proportion of data and of raw bytes.
 	part := float64(acked-lo.raw) / float64(hi.raw-lo.raw)
 	return lo.data + int64(part*float64(hi.data-lo.data))
 }
 
-// partly is how much data is in the first raw bytes of a write that failed.
-// With TLS only whole records count: nobody can read part of one.
+// partly is how much data is in the first raw bytes of a write that failed. With TLS
+// only whole records count: a peer cannot decrypt part of a record.
 func (t *delivery) partly(raw uint64) int64 {
 	if t.plain {
 		return int64(raw)

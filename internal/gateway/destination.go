@@ -17,17 +17,16 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Dials leave by the OUTPUT hook and so skip the host's FORWARD firewall:
-// without this check a client could reach services that listen on the
-// gateway's own loopback or link-local addresses, through us. What a client has
-// sent to an address of this host comes to us where it is captured (Local): there
-// the address is the one that the client meant, and the host's INPUT firewall has
-// not been asked, so a rule that terminates decides, or one that names it. Loopback
-// no client can mean.
+// Dials leave by the OUTPUT hook and so skip the host's FORWARD firewall. Without this
+// check a client could reach services that listen on the gateway's own loopback or
+// link-local addresses, through the gateway. With Local, connections to an address of
+// this host are captured too. There the client did mean that address, but the host's
+// INPUT firewall has not been asked: so only a rule that terminates, or one that names
+// the address, allows it. No client can mean a loopback address.
 
-// forbidden says why a destination must not be dialled, "" if it may. named and
-// terminated say that the rule names it exactly, and that it is not a bypass.
-// Addresses that are never a host are refused even where a rule names them.
+// forbidden says why a destination must not be dialled, "" if it may be. named says that
+// the rule names the destination exactly, terminated that the rule is not a bypass.
+// Addresses that are never a host are refused even if a rule names them.
 func (g *Gateway) forbidden(dst netip.Addr, named, terminated bool) (string, error) {
 	dst = dst.Unmap()
 	switch {
@@ -69,8 +68,8 @@ type ownAddrs struct {
 	until time.Time
 }
 
-// ownAddrsFor is how long the list is used: short, as addresses come and go;
-// asking for each flow would cost a netlink dump a connection.
+// ownAddrsFor is how long the list is used. It is short because addresses come and go;
+// without a cache each connection would cost a netlink dump.
 const ownAddrsFor = time.Second
 
 func (o *ownAddrs) get() ([]netip.Prefix, error) {
@@ -104,10 +103,10 @@ func hostAddrs() ([]netip.Prefix, error) {
 
 // hostDial connects by the host's own sockets, within ctx.
 func hostDial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
-	// One address, so no Happy Eyeballs; TCP_NODELAY is Go's default and must
-	// stay: Nagle against delayed ACKs costs 40 ms a round trip. Not DialTCP: it
-	// binds, to no address too, and the kernel then looks for a port that nobody
-	// has, for 15 ms once some thousands are taken.
+	// One address, so no Happy Eyeballs. TCP_NODELAY is Go's default and must stay: Nagle
+	// with delayed ACKs costs 40 ms a round trip. Not DialTCP: it calls bind even without a
+	// local address, and the kernel then searches for a port that nobody uses, which takes
+	// 15 ms once some thousands are taken.
 	d := net.Dialer{
 		FallbackDelay: -1, KeepAlive: keepAliveLater,
 		Control: func(_, _ string, raw syscall.RawConn) error { return onSocket(raw, urgentInLine) },
@@ -124,20 +123,20 @@ func onSocket(raw syscall.RawConn, f func(fd int) error) error {
 	return err
 }
 
-// urgentInLine has the kernel leave urgent data in its place (tcp(7), RFC 6093,
-// section 3.4). It takes the urgent byte out of the stream otherwise, and we would
-// relay a stream with a byte less: wrong for a bypassed flow, and the end of one with
-// TLS. It is set before the socket connects: a server may send such a byte first.
+// urgentInLine makes the kernel leave urgent data in the stream (tcp(7), RFC 6093,
+// section 3.4). Otherwise the kernel takes the urgent byte out, and the relayed stream
+// lacks a byte: a bypassed flow is falsified, and a TLS flow ends. It is set before the
+// socket connects, because a server may send such a byte first.
 func urgentInLine(fd int) error {
 	return os.NewSyscallError("setsockopt SO_OOBINLINE", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1))
 }
 
-// keepAliveLater is for net.Dialer: keepalive is four system calls that a short
-// flow need not make. keepAlive makes them.
+// keepAliveLater is for net.Dialer. Keepalive costs four system calls, which a short flow
+// need not make; keepAlive makes them later.
 const keepAliveLater = -1
 
-// keepAlive has the kernel ask whether a silent destination is still there: the
-// figures are Go's own.
+// keepAlive makes the kernel probe whether a silent destination is still there, with
+// Go's own default intervals.
 func keepAlive(c *net.TCPConn) {
 	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true}) // fails only on a closed socket
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// defaultDialsPerDestination is that of internal/config.
+// defaultDialsPerDestination is the default of internal/config.
 const defaultDialsPerDestination = 1024
 
-// dialsUnderWay bounds the flows that wait for one destination, which is an IP
-// address: until it has answered the TCP handshake and, where the rule asks for
-// TLS, that one. So a destination that is dead, or silent, holds that many sockets
-// and flows, and no other destination is without. Over the bound it is the client
-// with the most flows that loses its newest.
+// dialsUnderWay bounds the flows that wait for one destination (an IP address). A flow
+// waits until the destination has answered the TCP handshake and, if the rule asks for
+// TLS, the TLS handshake. So a dead or silent destination holds at most that many sockets
+// and flows, and other destinations are not affected. Over the bound, the client with the
+// most flows loses its newest one.
 type dialsUnderWay struct {
 	mu      sync.Mutex
 	waiting map[netip.Addr]*dialsTo // never holds an empty one
@@ -32,7 +32,7 @@ type dialsTo struct {
 	clients map[netip.Prefix][]*dialWait // the oldest first; never holds an empty one
 }
 
-// dialWait is one of them.
+// dialWait is one flow that waits.
 type dialWait struct {
 	client netip.Prefix
 	end    context.CancelCauseFunc
@@ -42,11 +42,11 @@ func newDialsUnderWay() *dialsUnderWay {
 	return &dialsUnderWay{waiting: map[netip.Addr]*dialsTo{}}
 }
 
-// errDestinationLimit is the cause of a dial that gave way to another client's.
+// errDestinationLimit is the cause of a dial that gave way to a dial of another client.
 var errDestinationLimit = errors.New("gave way to another client's")
 
-// begin counts a flow of client that waits for dst; no more than most do. ctx ends
-// where the flow has to give way. done must be called once it waits no longer.
+// begin counts a flow of client that waits for dst; at most most flows may wait. ctx is
+// cancelled if the flow has to give way. done must be called once the flow waits no longer.
 func (d *dialsUnderWay) begin(parent context.Context, dst, client netip.Addr, most int) (ctx context.Context, done func(), _ *handshake.Error) {
 	dst = dst.Unmap()
 	key := clientkey.Of(client)
@@ -70,7 +70,7 @@ func (d *dialsUnderWay) begin(parent context.Context, dst, client netip.Addr, mo
 	ctx, w.end = context.WithCancelCause(parent)
 	to.n++
 	to.clients[key] = append(to.clients[key], w)
-	d.waiting[dst] = to // again where the last one has just given way
+	d.waiting[dst] = to // put back if the last one has just given way
 	return ctx, func() {
 		d.mu.Lock()
 		d.drop(dst, to, w)

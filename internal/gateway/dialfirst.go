@@ -10,13 +10,13 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// dialFirst is the other order of a rule with `dial: first`: the destination is
-// reached before the client is answered, so that its ALPN answer can be carried
-// back, a closed port looks closed, and a certificate made on demand has its
-// names. Everything the client must show it must show still.
+// dialFirst is the order of a rule with `dial: first`: the destination is reached before
+// the client is answered. So its ALPN answer can be passed to the client, a closed port
+// looks closed, and a certificate made on demand has the destination's names. The client
+// must still show everything that the rule asks of it.
 func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan) *relay {
 	params := fl.params(plan)
-	// A client that cannot be answered makes no connection.
+	// If the client cannot be answered anyway, do not dial.
 	if e := fl.g.engine.Refuses(params, fl.facts.Hello); e != nil {
 		fl.endTurn()
 		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
@@ -37,10 +37,10 @@ func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan)
 		e := handshake.AsError(err)
 		e.Step, e.Wanted, e.Received = handshake.StepApplicationData, handshake.AlertOf(e.Reason), handshake.AlertNone
 		switch e.Reason {
-		case reason.UpstreamALPN: // it is the client's own offer that was refused
+		case reason.UpstreamALPN: // the destination refused the client's own offer
 			e.Wanted = handshake.AlertNoApplicationProtocol
 		case reason.DialRefused, // RST, as the destination itself answers
-			reason.DestinationLimit, reason.HandshakeLimit: // what is refused here should cost little
+			reason.DestinationLimit, reason.HandshakeLimit: // a refusal under load should cost little
 			e.Wanted = handshake.AlertNone
 		}
 		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
@@ -61,15 +61,15 @@ func (fl *flow) dialFirst(ctx context.Context, conn net.Conn, plan *policy.Plan)
 	return fl.relay(session.Conn, dest)
 }
 
-// carryALPN makes the destination's answer the client's. It is false where the
-// flow was refused: the destination answers none, and the client offers nothing
-// that can be spoken without an answer.
+// carryALPN makes the destination's ALPN answer the answer to the client. It returns false
+// if it refused the flow: the destination answers none, and the client offers nothing that
+// can be spoken without an answer.
 func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.ServerParams, answer string) bool {
 	if params.ALPN = nil; answer != "" {
 		params.ALPN = []string{answer}
 		return true
 	}
-	if !fl.facts.Hello.OnlyNegotiated() || params.AnswersNone { // of the latter it was asked before
+	if !fl.facts.Hello.OnlyNegotiated() || params.AnswersNone { // with AnswersNone, this was checked before
 		return true
 	}
 	e := handshake.NoAnswer(fl.facts.Hello, "the destination answers none")
@@ -82,10 +82,10 @@ func (fl *flow) carryALPN(plan *policy.Plan, params *handshake.ServerParams, ans
 	return false
 }
 
-// offered are the protocols of the client that the rule answers, in the
-// client's order; all of them where the rule leaves that to the destination. A hello
-// has at most handshake.MaxALPN: one that is left out here might be the only one
-// that the destination has.
+// offered returns the client's protocols that the rule answers, in the client's order; all
+// of them if the rule leaves the choice to the destination. A hello has at most
+// handshake.MaxALPN of them. None is left out, as it might be the only one that the
+// destination speaks.
 func offered(rule *handshake.ServerParams, client []string) []string {
 	if rule.AnswersNone {
 		return nil

@@ -36,11 +36,11 @@ type flow struct {
 	id     string
 	start  time.Time   // when it was accepted
 	set    *policy.Set // whose rule and parameters the flow has
-	judged *policy.Set // the last one that was asked whether it is let through
+	judged *policy.Set // the last set that was asked whether the flow is let through
 	limits Limits
 	shadow *policy.Shadow
-	// verdict is the last word of the enforced policy; Reason "" means that the
-	// flow ended without one.
+	// verdict is the final one of the enforced policy. Reason "" means that the flow
+	// ended without one.
 	verdict policy.Verdict
 	client  clientConn
 	facts   policy.Facts
@@ -51,10 +51,10 @@ type flow struct {
 	revocation revocationSeen
 	spawn      func(func())     // runs a function in another goroutine
 	turn       *fairqueue.Turn  // of the handshake in flight; nil before
-	turnLost   *handshake.Error // there was none to go on with
-	leave      func()           // gives the memory back that was admitted
-	// destWould is a refusal of the destination that was only observed, where
-	// it is the first on the flow's way.
+	turnLost   *handshake.Error // set if the turn could not be taken again
+	leave      func()           // gives the admitted memory back
+	// destWould is a refusal of the destination that was only observed, if nothing
+	// else was observed before it.
 	destWould *audit.Would
 }
 
@@ -78,9 +78,9 @@ func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Ti
 	return fl
 }
 
-// handle takes a flow to its end. Relaying begins where the walk has returned:
-// the fewer frames below it, the smaller the stack that an idle flow keeps (the
-// collector halves one of which less than a quarter is used).
+// handle takes a flow to its end. Relaying begins after walk has returned: the fewer
+// frames below it, the smaller the stack that an idle flow keeps (the garbage collector
+// halves a stack of which less than a quarter is used).
 func (g *Gateway) handle(ctx context.Context, fl *flow) {
 	defer fl.finish()
 	g.registry.enter(fl.live)
@@ -94,7 +94,7 @@ func (g *Gateway) handle(ctx context.Context, fl *flow) {
 	}
 }
 
-// left takes the flow out of what counts the live ones.
+// left removes the flow from the counts of live flows.
 func (fl *flow) left() {
 	fl.leave()
 	fl.g.registry.leave(fl.live)
@@ -105,7 +105,7 @@ func (fl *flow) finish() {
 	if p := recover(); p != nil {
 		fl.client.Reset()
 		fl.out.said.reason, fl.out.said.detail = reason.Internal, fmt.Sprint(p)
-		fl.g.panicSay.Do(func() { // who has found one may send it again and again
+		fl.g.panicSay.Do(func() { // a client that has found such an input may send it again and again
 			fl.g.log.Error("flow ended by a defect", zap.String("id", fl.id), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 		})
 	}
@@ -116,8 +116,8 @@ func (fl *flow) finish() {
 	fl.g.tell(rec)
 }
 
-// recorded says whether the flow has a record of its own: always where it was let
-// through, even if nothing came of that.
+// recorded says whether the flow gets a record of its own. A flow that was let through
+// always does, even if it never relayed.
 func (fl *flow) recorded(rec *audit.Record) bool {
 	if _, _, granted := fl.live.Granted(); granted || rec.Verdict() == reason.Allowed.String() {
 		return true
@@ -125,8 +125,8 @@ func (fl *flow) recorded(rec *audit.Record) bool {
 	return fl.g.refusals.flow(rec, fl.limits)
 }
 
-// recordable says whether a record of this flow will find its place, and ends
-// the flow if not.
+// recordable says whether the audit log has room for a record of this flow. It ends the
+// flow if not.
 func (fl *flow) recordable(ctx context.Context) bool {
 	err := fl.g.audit.Admit(ctx, fl.start.Add(fl.limits.Handshake))
 	if err == nil {
@@ -138,8 +138,8 @@ func (fl *flow) recordable(ctx context.Context) bool {
 	return false
 }
 
-// walk goes as far as both sides are connected; the relay of them is nil where
-// it does not come to that.
+// walk goes until both sides are connected. It returns their relay, nil if the flow
+// ended before.
 func (fl *flow) walk(ctx context.Context) *relay {
 	if !fl.admit() || !fl.recordable(ctx) {
 		return nil
@@ -256,8 +256,8 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 	dest, err := fl.connect(ctx, session, plan)
 	if err != nil {
 		e := handshake.AsError(err)
-		// Step and alerts of the record are the client's; what happened on the
-		// destination's leg is in its own ledger.
+		// Step and alerts of the record are those of the client's leg. The destination's leg
+		// has its own ledger.
 		e.Step, e.Wanted, e.Received = handshake.StepApplicationData, handshake.AlertOf(e.Reason), handshake.AlertNone
 		fl.refuse(e)
 		// Without close_notify: the client must not take it for an orderly end.
@@ -271,7 +271,7 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 	return fl.relay(session.Conn, dest)
 }
 
-// bypass connects a client that nobody looks into.
+// bypass connects a client whose TLS is not terminated.
 func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verdict) *relay {
 	if !fl.grant(ctx, v) {
 		return nil
@@ -294,8 +294,8 @@ func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verd
 	return fl.relay(client, dest)
 }
 
-// refuseHello ends a flow to which nothing was sent yet: the wanted alert goes
-// out in plaintext.
+// refuseHello ends a flow to which nothing was sent yet. The wanted alert goes out in
+// plaintext.
 func (fl *flow) refuseHello(err error, recordVersion uint16) {
 	e := handshake.AsError(err)
 	fl.refuse(e)
@@ -317,8 +317,8 @@ func (fl *flow) refuseHello(err error, recordVersion uint16) {
 	lingerClose(fl.client)
 }
 
-// judge asks the shadow policy about a flow on which the enforced one has said
-// its last word; nil where they agree, or there is none.
+// judge asks the shadow policy about a flow for which the enforced policy has its final
+// verdict. It returns nil if both agree or there is no shadow policy.
 func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Shadow {
 	if s == nil || enforced.Reason == "" {
 		return nil
@@ -330,7 +330,7 @@ func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Sha
 	return &audit.Shadow{Policy: s.SetID(), Kind: d.Kind.String(), Action: v.Action.String(), Rule: v.Rule, Reason: v.Reason, Detail: v.Detail}
 }
 
-// note takes a verdict over as the word that stands.
+// note stores a verdict as the current result of the flow.
 func (fl *flow) note(v policy.Verdict) {
 	fl.verdict = v
 	w := said{rule: v.Rule, action: v.Action, reason: v.Reason, detail: v.Detail, alert: v.Alert, would: wouldOf(v.Would)}
@@ -344,9 +344,8 @@ func (fl *flow) note(v policy.Verdict) {
 	fl.out.said = w
 }
 
-// observeDestination takes a refusal of the destination's certificate over
-// where its rule is observed: unless the client, or the hello,
-// would have been refused before.
+// observeDestination stores a refusal of the destination's certificate that is only
+// observed. It does nothing if the client or its hello would have been refused before.
 func (fl *flow) observeDestination(w policy.Would) {
 	if !w.Deny || fl.out.said.would != nil {
 		return
@@ -355,7 +354,7 @@ func (fl *flow) observeDestination(w policy.Would) {
 	fl.out.said.would, fl.out.said.reason = fl.destWould, reason.Observed
 }
 
-// wouldOf is a refusal that is only observed, as it is recorded; nil for none.
+// wouldOf returns an observed refusal as it is recorded; nil if there is none.
 func wouldOf(w policy.Would) *audit.Would {
 	if !w.Deny {
 		return nil
@@ -363,7 +362,7 @@ func wouldOf(w policy.Would) *audit.Would {
 	return &audit.Would{Rule: w.Rule, Reason: w.Reason, Detail: w.Detail, Alert: w.Alert}
 }
 
-// refuse takes the end of a handshake over as the word that stands.
+// refuse stores the error of a handshake as the current result of the flow.
 func (fl *flow) refuse(e *handshake.Error) {
 	w := &fl.out.said
 	w.reason, w.detail, w.alert = e.Reason, e.Detail, e.Wanted

@@ -1,6 +1,5 @@
-// Package gateway is the only wiring: a flow from the stack goes through the
-// handshake and the policy to the relay. flow.go is the walk of one flow,
-// straight down.
+// Package gateway connects all other packages: a flow from the stack goes through the
+// handshake and the policy to the relay. flow.go shows the walk of one flow, step by step.
 package gateway
 
 import (
@@ -26,25 +25,25 @@ import (
 type Limits struct {
 	Hello     int           // bytes of a ClientHello
 	Handshake time.Duration // the whole client handshake, hello included
-	Idle      time.Duration // a flow without data
-	// Stall is how long data may wait for a peer that does not take it, and
-	// HalfClosed how long a flow without data lives once one side has closed.
+	Idle      time.Duration // how long a flow may carry no data
+	// Stall is how long data may wait for a peer that does not take it. HalfClosed is how
+	// long a flow without data lives once one side has closed.
 	Stall, HalfClosed time.Duration
-	Dial              time.Duration // connecting to the destination; its TLS handshake gets as long again
+	Dial              time.Duration // TCP connect to the destination; its TLS handshake gets as long again
 
-	// Handshakes with clients that are worked at; the rest wait, at most four times as many.
+	// Handshakes is how many client handshakes are worked on at once; at most four times as many wait.
 	Handshakes int
-	// HandshakesPerClient is how many are one client's, those that wait for it too, and
-	// HandshakesPerSecond how many it may begin.
+	// HandshakesPerClient is how many of them one client may have, waiting ones included.
+	// HandshakesPerSecond is how many it may begin.
 	HandshakesPerClient, HandshakesPerSecond int
 	// DialsPerDestination is how many flows may wait for one destination.
 	DialsPerDestination int
-	// Refusals is how many refused SYNs and flows get a record of their own in a second,
-	// and RefusalsPerClient how many of one client; ten times as many may come at once.
+	// Refusals is how many refused SYNs and flows get a record of their own per second, and
+	// RefusalsPerClient how many of one client. Ten times as many may come at once.
 	Refusals, RefusalsPerClient int
 }
 
-// Settings are what a reload changes, all at once. A flow keeps those it began with.
+// Settings are what a reload changes, all at once. A live flow keeps its old ones, but see inforce.go.
 type Settings struct {
 	Policy *policy.Set // required
 	Limits Limits
@@ -63,27 +62,27 @@ type Config struct {
 	Log    *zap.Logger
 	// Dial connects to a destination; nil means the host's own sockets.
 	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
-	// DialAs connects to a destination under a client's address, or fails; nil
-	// means the host's own sockets, with the mark SourceMark.
+	// DialAs connects to a destination from a client's address, or fails. nil means the
+	// host's own sockets, marked with SourceMark.
 	DialAs     func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
 	SourceMark uint32
-	// Refused are networks no destination may lie in: those of the TUN.
+	// Refused are networks that no destination may lie in: those of the TUN device.
 	Refused []netip.Prefix
-	// Local says that connections to this host's own addresses come here like all
-	// others: they are dialled for clients of rules that terminate.
+	// Local says that connections to this host's own addresses are captured like all
+	// others. They are dialled for clients of rules that terminate.
 	Local bool
 	// Own lists the gateway's own addresses; nil asks the host.
 	Own func() ([]netip.Prefix, error)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Revocation is asked about every client certificate that policy allows;
-	// nil asks nobody.
+	// Revocation is asked about every client certificate that the policy allows; nil
+	// means no check.
 	Revocation Revocation
-	// Memory is asked for room for every flow; nil means there always is.
+	// Memory is asked for room for every flow; nil means no limit.
 	Memory Memory
-	// Finished is called once for every record, after it was handed to Audit and
-	// in the flow's own goroutine. It must neither block nor change the record.
-	// nil means nobody asks.
+	// Finished is called once for every flow and refused SYN, recorded or not, after its
+	// record was handed to Audit. It must neither block nor change the record. nil
+	// means no call.
 	Finished func(*audit.Record)
 }
 
@@ -106,12 +105,12 @@ type Gateway struct {
 	dials    *dialsUnderWay
 	memory   Memory
 	limitLog *limitLog
-	lostSay  rate.Sometimes // of records that are lost
-	panicSay rate.Sometimes // of defects
+	lostSay  rate.Sometimes // limits the messages about lost records
+	panicSay rate.Sometimes // limits the messages about defects
 	draining atomic.Bool
 
-	ticketKeys handshake.TicketSealer // of our own
-	revocation Revocation             // nil: nobody is asked
+	ticketKeys handshake.TicketSealer // the gateway's own
+	revocation Revocation             // nil: no check
 	finished   func(*audit.Record)
 }
 
@@ -161,7 +160,7 @@ type settings struct {
 	tickets *handshake.TicketRule // nil: none
 }
 
-// Put puts other settings in place for the flows that begin from now on.
+// Put sets the settings for flows that begin from now on.
 func (g *Gateway) Put(s Settings) {
 	limits := s.Limits.withDefaults()
 	g.turns.SetLimits(limits.turns())
@@ -171,7 +170,7 @@ func (g *Gateway) Put(s Settings) {
 // Shadow is the second policy with its counts; nil if there is none.
 func (g *Gateway) Shadow() *policy.Shadow { return g.current.Load().shadow }
 
-// withDefaults fills in those of internal/config.
+// withDefaults fills in the defaults of internal/config.
 func (l Limits) withDefaults() Limits {
 	if l.Hello <= 0 {
 		l.Hello = handshake.MaxHello
@@ -206,12 +205,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 // Flows is the number of live flows.
 func (g *Gateway) Flows() int { return g.registry.count() }
 
-// Relayed is the number of bytes that all flows since the start have relayed,
-// live ones so far.
+// Relayed is the number of bytes that all flows have relayed since the start, live flows
+// included.
 func (g *Gateway) Relayed() (up, down int64) { return g.registry.relayed() }
 
-// Each calls f for every flow that is live now, in no particular order; f may
-// End it. It may have ended by itself meanwhile.
+// Each calls f for every live flow, in no particular order. f may End it. The flow may
+// have ended by itself meanwhile.
 func (g *Gateway) Each(f func(*Live)) {
 	for _, l := range g.registry.all() {
 		f(l)
@@ -224,28 +223,28 @@ func (g *Gateway) Lookup(id string) *Live { return g.registry.lookup(id) }
 // Refuse refuses new flows from now on; live ones go on.
 func (g *Gateway) Refuse() { g.draining.Store(true) }
 
-// Drain refuses new flows from now on and waits until the live ones have
-// ended or ctx has.
+// Drain refuses new flows from now on and waits until the live ones have ended or ctx is
+// done.
 func (g *Gateway) Drain(ctx context.Context) error {
 	g.Refuse()
 	return g.registry.waitEmpty(ctx)
 }
 
-// write appends a record and tells who wants to know of it.
+// write appends a record and passes it to the observers (tell).
 func (g *Gateway) write(r *audit.Record) {
 	g.append(r)
 	g.tell(r)
 }
 
-// append appends a record; one that is lost is an error someone must act on.
+// append appends a record. A lost record is logged as an error: somebody must act on it.
 func (g *Gateway) append(r *audit.Record) {
 	err := g.audit.Write(r)
-	if err != nil && !errors.Is(err, audit.ErrLost) { // which the log has counted and said
+	if err != nil && !errors.Is(err, audit.ErrLost) { // the log has counted and logged ErrLost itself
 		g.lostSay.Do(func() { g.log.Error("audit record lost", zap.String("id", r.ID), zap.Error(err)) })
 	}
 }
 
-// tell is for those who want to know of every flow, recorded or not.
+// tell passes a record to those that observe every flow, recorded or not.
 func (g *Gateway) tell(r *audit.Record) {
 	g.limitLog.note(r)
 	if g.finished != nil {
@@ -253,9 +252,8 @@ func (g *Gateway) tell(r *audit.Record) {
 	}
 }
 
-// Queued is the number of refused SYNs that wait to be recorded, of
-// QueueSize at most; what finds the queue full is counted in the field
-// suppressed of a later record.
+// Queued is the number of refused SYNs that wait to be recorded, at most QueueSize. A SYN
+// that finds the queue full is counted in the field suppressed of a later record.
 func (g *Gateway) Queued() int { return len(g.refusals.queue) }
 
 // QueueSize bounds Queued.

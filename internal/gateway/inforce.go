@@ -8,22 +8,21 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// This file is what a flow does that meets a reload on its way. Until its hello
-// is read nothing is decided, and it takes the new settings over as a whole.
-// From then on it has the parameters of the rule that it came to; whether it is
-// let through is asked of both sets, and the new one's answer counts. So no flow
-// begins to relay by a policy that is no longer in force, whatever reload.live
-// says: that is about flows that relay already.
+// This file handles flows that meet a reload on their way. Before its hello is read,
+// nothing about a flow is decided, and it takes the new settings as a whole. From then on
+// it keeps the parameters of its rule. Whether it is let through is asked of both sets, and
+// the new set's answer counts. So no flow begins to relay by a policy that is no longer in
+// force. The setting reload.live does not change that: it is about flows that relay already.
 
-// renew takes over what is in force now.
+// renew takes the settings that are in force now.
 func (fl *flow) renew() {
 	now := fl.g.current.Load()
 	fl.set, fl.judged, fl.limits, fl.shadow = now.set, now.set, now.limits, now.shadow
 	fl.out.policy = fl.set.ID()
 }
 
-// judgePeer judges the client's leg: by the flow's own set, and by the one in
-// force where that is another.
+// judgePeer judges the client's leg by the flow's own set, and by the set in force if
+// that is another one.
 func (fl *flow) judgePeer(ctx context.Context, plan *policy.Plan, peer *handshake.Peer, state *handshake.State) policy.Verdict {
 	facts := fl.facts
 	facts.Peer, facts.State = peer, state
@@ -37,13 +36,13 @@ func (fl *flow) judgePeer(ctx context.Context, plan *policy.Plan, peer *handshak
 	return v
 }
 
-// redecide asks another set about a flow that is to go on as was. Where it must
-// not, the verdict is a refusal.
+// redecide asks another set about a flow that is to go on with the action was. If the
+// flow must not go on, the verdict is a refusal.
 func (fl *flow) redecide(ctx context.Context, set *policy.Set, facts policy.Facts, was policy.Action) policy.Decision {
 	facts.Now = fl.g.now()
 	d := set.Redecide(facts)
 	if d.Verdict.Action == policy.Terminate {
-		fl.revocation.asked = false // the chain may be another one
+		fl.revocation.asked = false // the new set may verify another chain
 		d.Verdict = fl.withRevocation(ctx, d.Verdict.Plan, d.Facts.Peer, d.Verdict)
 	}
 	if v := &d.Verdict; !d.Keeps(was) && v.Action != policy.Deny {
@@ -55,23 +54,23 @@ func (fl *flow) redecide(ctx context.Context, set *policy.Set, facts policy.Fact
 	return d
 }
 
-// grant lets the flow through, unless a reload has put another policy in force
-// which would not; then the flow has ended.
+// grant lets the flow through. It returns false, with the flow ended, if a reload has put
+// a policy in force that refuses it.
 func (fl *flow) grant(ctx context.Context, v policy.Verdict) bool {
 	fl.live.grant(v, fl.facts)
 	return fl.inForce(ctx)
 }
 
-// connected asks once more, now that the facts have the connection with the
+// connected asks the policy again, now that the facts include the connection to the
 // destination.
 func (fl *flow) connected(ctx context.Context) bool {
 	fl.live.connected(fl.facts.Upstream)
 	return fl.inForce(ctx)
 }
 
-// inForce holds a flow that was granted against the policy in force, until that
-// is the one that was asked last. The order matters: a reload stores its set
-// and looks at what was granted afterwards, so one of the two sees the other.
+// inForce checks a granted flow against the policy in force, until that is the set that
+// was asked last. The order matters: a reload stores its set first and looks at granted
+// flows afterwards, so the reload or the flow always sees the other.
 func (fl *flow) inForce(ctx context.Context) bool {
 	for {
 		now := fl.g.current.Load().set
@@ -91,7 +90,7 @@ func (fl *flow) inForce(ctx context.Context) bool {
 	}
 }
 
-// upstream is what the facts have of a connection made by a plan.
+// upstream returns what the facts hold about a connection made by a plan.
 func upstream(plan *policy.Plan, s *handshake.Session) *policy.Upstream {
 	up := &policy.Upstream{ProxyV2: plan.ProxyV2, Source: plan.Source}
 	if s != nil {

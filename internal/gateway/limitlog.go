@@ -11,8 +11,8 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// limitEvery is how often at most the log says that one of the limits is met:
-// who attacks must not write the log. Every flow has its record all the same.
+// limitEvery is the shortest time between two log lines about one limit: an attacker must
+// not be able to fill the log. This does not affect the records of flows.
 const limitEvery = 10 * time.Second
 
 // detailBytes bounds the detail in such a line.
@@ -47,17 +47,17 @@ func limitOf(c reason.Code) string {
 	return ""
 }
 
-// limitLog says which limits are met, each at most every limitEvery. Those of
-// the stack, which end no flow, are looked after by package service.
+// limitLog logs which limits are met, each at most once per limitEvery. The limits of the
+// stack that end no flow are logged by package service.
 type limitLog struct {
 	log *zap.Logger
 	now func() time.Time
 
 	mu  sync.Mutex
-	met map[reason.Code]*limitMet // as many as limitOf knows
+	met map[reason.Code]*limitMet // at most one entry for each reason that limitOf knows
 }
 
-// limitMet is what was not said yet.
+// limitMet counts what was not logged yet.
 type limitMet struct {
 	flows, unrecorded int
 	next              time.Time

@@ -10,8 +10,8 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// Live is a flow that is on its walk. Its methods may be called by anyone at
-// any time.
+// Live is a flow that has not ended. Its methods may be called by any goroutine at any
+// time.
 type Live struct {
 	ID                  string
 	Start               time.Time
@@ -23,8 +23,8 @@ type Live struct {
 	hello   *handshake.ClientHello // once it was read
 	rule    string                 // of the hello
 	action  policy.Action          // of that rule
-	dest    *handshake.Ledger      // of the handshake with the destination, while it lasts
-	reached leg                    // what it was, afterwards
+	dest    *handshake.Ledger      // of the handshake with the destination, while that lasts
+	reached leg                    // the ledger of that handshake, afterwards
 	tlsRead int                    // bytes of the hello that crypto/tls has read
 	relay   *relay                 // while data flows
 	granted *granted
@@ -32,17 +32,17 @@ type Live struct {
 	cancel  func()      // ends what the flow waits for
 }
 
-// leg is a ledger that is complete.
+// leg is a ledger that is complete: its entries, and how many had no room.
 type leg struct {
 	entries []handshake.Entry
 	lost    int
 }
 
-// granted is what a flow was let through with: enough to decide it anew.
+// granted is what a flow was let through with: enough to decide it again.
 type granted struct {
 	verdict policy.Verdict // the last one
-	facts   policy.Facts   // as they were verified for it
-	found   policy.Facts   // as the flow found them; what verdicts are made from
+	facts   policy.Facts   // as verified for that verdict
+	found   policy.Facts   // as the flow found them; new verdicts are made from these
 }
 
 // Status is a flow as it stands at one moment.
@@ -57,7 +57,7 @@ type Status struct {
 	Step                handshake.Step
 	Peer                *handshake.Peer // proven; nil without certificate
 	BytesUp, BytesDown  int64
-	// Of both handshakes, and how many entries had no room; only from Status.
+	// Of both handshakes, and how many entries had no room. Only Live.Status sets these.
 	Ledger, DestLedger         []handshake.Entry
 	LedgerLost, DestLedgerLost int
 }
@@ -86,7 +86,7 @@ func (l *Live) Relaying() bool {
 // Step is the step the client's leg has reached.
 func (l *Live) Step() handshake.Step { return l.fl.ledger.Reached() }
 
-// Brief is Status without the ledgers: cheap enough to ask of every flow.
+// Brief is Status without the ledgers: cheap enough to call for every flow.
 func (l *Live) Brief() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,8 +106,8 @@ func (l *Live) Brief() Status {
 	return s
 }
 
-// Granted returns the facts and the verdict that the flow was let through
-// with; false while it is not decided yet.
+// Granted returns the facts and the verdict that the flow was let through with; false
+// if it is not decided yet.
 func (l *Live) Granted() (policy.Facts, policy.Verdict, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,9 +117,9 @@ func (l *Live) Granted() (policy.Facts, policy.Verdict, bool) {
 	return l.granted.facts, l.granted.verdict, true
 }
 
-// Found returns the facts that the flow found, to decide it anew; false while
-// it is not decided yet. Those of Granted have only what the last decision asked
-// for, verified by its authorities.
+// Found returns the facts as the flow found them, to decide it again; false if it is not
+// decided yet. The facts of Granted are not enough: they have only what the last decision
+// asked for, verified by the authorities of that decision.
 func (l *Live) Found() (policy.Facts, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,8 +129,8 @@ func (l *Live) Found() (policy.Facts, bool) {
 	return l.granted.found, true
 }
 
-// DestinationPeer is whom a flow that was let through has reached, proven; nil
-// while there is none, or where the rule asks for no TLS.
+// DestinationPeer is the proven peer that a granted flow has reached; nil while there is
+// none, or if the rule asks for no TLS.
 func (l *Live) DestinationPeer() *handshake.Peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,8 +140,7 @@ func (l *Live) DestinationPeer() *handshake.Peer {
 	return l.granted.found.Upstream.Peer
 }
 
-// End ends the flow with a RST to both sides; code stands in its record as
-// its end.
+// End ends the flow with a RST to both sides. code becomes the end in its record.
 func (l *Live) End(code reason.Code) {
 	l.mu.Lock()
 	r := l.relay
@@ -160,23 +159,23 @@ func (l *Live) End(code reason.Code) {
 	}
 }
 
-// waits notes what ends the waiting of a flow that has no relay yet: for a
-// destination, a responder, its turn.
+// waits stores the function that ends a wait of a flow without a relay: for a destination,
+// a responder or its turn.
 func (l *Live) waits(cancel func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cancel = cancel
 }
 
-// picked notes the rule that the client's hello leads to.
+// picked stores the rule that the client's hello leads to.
 func (l *Live) picked(h *handshake.ClientHello, v policy.Verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hello, l.rule, l.action = h, v.Rule, v.Action
 }
 
-// reaching notes that the handshake with the destination begins, and done that
-// it has ended and what is left of its ledger.
+// reaching notes that the handshake with the destination begins. done notes that it has
+// ended, and keeps its final ledger.
 func (l *Live) reaching(dest *handshake.Ledger) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,8 +188,8 @@ func (l *Live) done(entries []handshake.Entry, lost int) {
 	l.dest, l.reached = nil, leg{entries, lost}
 }
 
-// compact puts a smaller hello in the place of the one that was read, wherever it
-// is kept: the client has chosen how large that one is.
+// compact replaces the hello that was read by a smaller one wherever it is kept, because
+// the client has chosen the size of the original.
 func (l *Live) compact(h *handshake.ClientHello) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,7 +202,7 @@ func (l *Live) compact(h *handshake.ClientHello) {
 	}
 }
 
-// grant notes what the flow was let through with.
+// grant stores what the flow was let through with.
 func (l *Live) grant(v policy.Verdict, f policy.Facts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -217,14 +216,13 @@ func (l *Live) takeBack() {
 	l.granted = nil
 }
 
-// Regrant notes that the flow was decided anew and goes on: by which verdict,
-// and with which facts of policy.Decision. Nothing happens where it was not
-// granted.
+// Regrant stores the verdict and the facts (of policy.Decision) of a flow that was decided
+// again and goes on. It does nothing if the flow was not granted.
 func (l *Live) Regrant(v policy.Verdict, f policy.Facts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.granted != nil {
-		f.Hello = l.granted.found.Hello // which may have become smaller since f was asked for
+		f.Hello = l.granted.found.Hello // f may have been taken before the hello was compacted
 		l.granted.verdict, l.granted.facts = v, f
 	}
 }
@@ -238,8 +236,7 @@ func (l *Live) connected(up *policy.Upstream) {
 	}
 }
 
-// relaying notes that data flows from now on; a code means that somebody has
-// ended the flow already.
+// relaying notes that data flows from now on. A code means that End was called before.
 func (l *Live) relaying(r *relay) reason.Code {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -247,7 +244,7 @@ func (l *Live) relaying(r *relay) reason.Code {
 	return l.ended
 }
 
-// ending says whether somebody has ended the flow, which takes its time.
+// ending says whether the flow was told to end; the end itself takes some time.
 func (l *Live) ending() bool {
 	l.mu.Lock()
 	r, ended := l.relay, l.ended != ""
@@ -255,7 +252,7 @@ func (l *Live) ending() bool {
 	return ended || r != nil && r.ended()
 }
 
-// endedBy is the code of an End that came before data flowed.
+// endedBy is the code of an End that was called before data flowed.
 func (l *Live) endedBy() reason.Code {
 	l.mu.Lock()
 	defer l.mu.Unlock()

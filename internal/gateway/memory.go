@@ -14,13 +14,13 @@ import (
 
 // Memory is asked for room; *memory.Budget is one.
 type Memory interface {
-	// Admit asks for a flow that is there; leave is called at its end.
-	// small is a client that holds few flows beside the others.
+	// Admit asks for room for a new flow; leave is called at its end. small says that
+	// the client holds few flows compared with the others.
 	Admit(small bool) (leave func(), ok bool)
-	// Refusing says that Admit would say no, without a flow.
+	// Refusing says whether Admit would refuse now, without admitting a flow.
 	Refusing(small bool) bool
-	// Take asks to read n bytes for a client. It waits while there is no room
-	// for them, at most until done is closed, and says whether it did.
+	// Take asks for room to read n bytes for a client. It waits while there is no room, at
+	// most until done is closed, and says whether it waited.
 	Take(n int, done <-chan struct{}) (waited bool)
 }
 
@@ -31,12 +31,12 @@ func (unmeasured) Admit(bool) (func(), bool)      { return func() {}, true }
 func (unmeasured) Refusing(bool) bool             { return false }
 func (unmeasured) Take(int, <-chan struct{}) bool { return false }
 
-// noMemoryFor says whether there is none for another flow of a.
+// noMemoryFor says whether there is no memory for another flow of a.
 func (g *Gateway) noMemoryFor(a netip.Addr) bool {
 	return g.memory.Refusing(false) && (g.memory.Refusing(true) || !g.registry.small(a, 0))
 }
 
-// admit asks for memory; the flow is over where there is none.
+// admit asks for memory for the flow, and ends the flow if there is none.
 func (fl *flow) admit() bool {
 	leave, ok := fl.g.memory.Admit(fl.g.registry.small(fl.facts.Src.Addr(), 1))
 	if !ok {
@@ -49,23 +49,23 @@ func (fl *flow) admit() bool {
 	return true
 }
 
-// RelayBuffers is what the relay's buffers take now, in bytes.
+// RelayBuffers is the size of all relay buffers that are lent now, in bytes.
 func (g *Gateway) RelayBuffers() int64 { return g.buffers.lent.Load() }
 
-// SetBufferRoom bounds what all middle and large relay buffers together take,
-// in bytes, from the next loan on; lentMax is the most.
+// SetBufferRoom bounds the bytes of all middle and large relay buffers together, from the
+// next loan on; at most lentMax.
 func (g *Gateway) SetBufferRoom(room int64) { g.buffers.most.Store(min(room, lentMax)) }
 
-// What ending a flow gives back beside the data it holds, in bytes.
+// What the end of a flow frees besides the data that it holds, in bytes.
 const (
-	// flowCost is that of every flow: its goroutines, TLS state and small buffers.
+	// flowCost is freed by every flow: its goroutines, TLS state and small buffers.
 	flowCost = 64 << 10
-	// takenTimes is how often what a client has sent until it is let through is
-	// held, in one form or another: as it came, as a message, parsed, once more in
-	// crypto/tls. Certificates with thousands of names are the worst.
+	// takenTimes is how many copies are held of what a client has sent until it is let
+	// through: as received, as a message, parsed, and once more in crypto/tls.
+	// Certificates with thousands of names are the worst case.
 	takenTimes = 4
-	// strangeCost is what a flow that is not let through yet may hold without
-	// being ended before all others: the handshakes of usual clients hold less.
+	// strangeCost is what a flow that is not let through yet may hold without being
+	// ended before all others. The handshakes of usual clients hold less.
 	strangeCost = 2 * flowCost
 )
 
@@ -73,8 +73,7 @@ const (
 type held struct {
 	live  *Live
 	bytes int64
-	// strange is one that is not let through yet and holds more than the
-	// handshakes of usual clients.
+	// strange: the flow is not let through yet and holds more than strangeCost.
 	strange bool
 }
 
@@ -92,8 +91,8 @@ func holdings(all []*Live) []held {
 	return out
 }
 
-// held is about what the flow holds in the heap, without the data that waits in
-// the stack, and whether it was let through.
+// held estimates the bytes that the flow holds in the heap, without the data that waits in
+// the stack, and says whether the flow was let through.
 func (l *Live) held() (bytes int64, isGranted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,25 +113,24 @@ func (l *Live) held() (bytes int64, isGranted bool) {
 	return int64(n), false
 }
 
-// tlsReadTimes is how much of the longest handshake message the buffers of a
-// tls.Conn keep for as long as it lives: one of messages and one of records, which
-// both grow by doubling.
+// tlsReadTimes: a tls.Conn keeps this many times its longest handshake message for as long
+// as it lives, in two buffers (messages and records) that both grow by doubling.
 const tlsReadTimes = 2
 
 // takenMost is the most that a client can have sent before it is let through: its
 // hello and its certificates.
 const takenMost = 1 << 20
 
-// Shed ends flows until they have held need bytes: first those of strangers that
-// hold more than a handshake needs, then all others; of the client that holds the
-// most the largest, again and again. So who has little loses nothing while others
-// have more, and many hellos of a stranger go before the download of a client
-// that was let through.
+// Shed ends flows until they have held need bytes: first flows of strangers that hold more
+// than a handshake needs, then all others. It takes the largest flow of the client that
+// holds the most, again and again. So a client with little loses nothing while others have
+// more, and many hellos of a stranger go before the download of a client that was let
+// through.
 func (g *Gateway) Shed(need int64) (freed int64, flows int) {
 	var strangers, others []held
 	for _, h := range holdings(g.registry.all()) {
 		if h.live.ending() {
-			continue // what it held is on its way
+			continue // its memory is being freed already
 		}
 		if h.strange {
 			strangers = append(strangers, h)
@@ -148,7 +146,7 @@ func (g *Gateway) Shed(need int64) (freed int64, flows int) {
 	return freed, flows
 }
 
-// shed ends the largest of all, by client, until they have held need bytes.
+// shed ends the largest flow of the largest client, repeatedly, until need bytes were held.
 func shed(all []held, need int64) (freed int64, flows int) {
 	clients := map[netip.Prefix][]held{}
 	total := map[netip.Prefix]int64{}

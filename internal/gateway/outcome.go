@@ -10,32 +10,32 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// outcome is what is known of a flow that its facts do not have. The audit record
-// is made of both at the end: nothing on the walk reads a record.
+// outcome is what is known of a flow beyond its facts. The audit record is made of both at
+// the end; nothing on the walk reads a record.
 type outcome struct {
 	said   said
 	step   handshake.Step // the highest that was reached
 	policy string         // ID of the policy that was asked last
-	crls   string         // digest of the revocation lists in force; "" where nothing is checked
+	crls   string         // digest of the revocation lists in force; "" without a check
 
-	sent, received handshake.Alert // of the client's leg; AlertNone: as the ledger has it
+	sent, received handshake.Alert // of the client's leg; AlertNone: take what the ledger has
 
 	leg   *handshake.State // of the client's leg, once its handshake is over
 	shown *handshake.Peer  // the client's certificate, proven or claimed
 	dest  reached
 
-	setup time.Duration // from the accepted connection to the first byte that could be relayed
+	setup time.Duration // from the accepted connection until the first byte could be relayed
 	relay *relay        // once it is over; nil if it never began
 }
 
-// said is the word that stands: a verdict of the policy, or the end of a handshake.
+// said is the current result: a verdict of the policy, or the error of a handshake.
 type said struct {
 	rule   string
 	action policy.Action
-	reason reason.Code // internal_error until something better is known: no path can forget it
+	reason reason.Code // internal_error until set, so that no path can leave it empty
 	detail string
 	alert  handshake.Alert
-	would  *audit.Would // what is only observed
+	would  *audit.Would // a refusal that is only observed
 }
 
 // reached is how far the flow came with its destination.
@@ -54,7 +54,7 @@ func newOutcome(crls string) outcome {
 	}
 }
 
-// record is the flow as it is recorded. It is called once, at the end.
+// record builds the audit record of the flow. It is called once, at the end.
 func (fl *flow) record() *audit.Record {
 	o := &fl.out
 	rec := &audit.Record{

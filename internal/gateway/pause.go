@@ -10,13 +10,13 @@ import (
 	"github.com/sslgate/sslgate/internal/fairqueue"
 )
 
-// A turn of limits.handshakes is held only while the gateway itself works at the
-// handshake. Whoever else is waited for, the client, the destination, a responder,
-// is waited for without one: so what is silent holds nobody up, however many
-// flows wait for it. Each of these waits has a bound and a deadline of its own.
+// A flow holds a turn of limits.handshakes only while the gateway itself works on the
+// handshake. It waits for others (the client, the destination, a responder) without a turn.
+// So a silent peer delays nobody, however many flows wait for it. Each of these waits has a
+// limit and a deadline of its own.
 
-// endTurn gives the turn of the handshake back for good, and settles what it has
-// cost; again it does nothing.
+// endTurn ends the turn of the handshake for good and settles its cost. A second call does
+// nothing.
 func (fl *flow) endTurn() {
 	if fl.turn != nil {
 		fl.turn.Cost(fl.cost())
@@ -24,8 +24,8 @@ func (fl *flow) endTurn() {
 	}
 }
 
-// withoutTurn runs wait, which waits for somebody other than the client, without
-// the turn, and takes it again. The error is that there was none to be had.
+// withoutTurn pauses the turn, runs wait, which waits for somebody other than the client,
+// and takes the turn again. The error says that the turn could not be taken.
 func (fl *flow) withoutTurn(ctx context.Context, wait func()) error {
 	if fl.turn == nil {
 		wait()
@@ -34,8 +34,8 @@ func (fl *flow) withoutTurn(ctx context.Context, wait func()) error {
 	return WithoutTurn(fl.turn, wait, func() error { return fl.resume(ctx) })
 }
 
-// WithoutTurn runs wait, which waits for somebody other than the client, while the
-// turn is paused, and then resume, which takes it again. It returns what that says.
+// WithoutTurn pauses the turn, runs wait, which waits for somebody other than the client,
+// and then calls resume to take the turn again. It returns the error of resume.
 func WithoutTurn(turn *fairqueue.Turn, wait func(), resume func() error) error {
 	if !turn.Pause(fairqueue.ForOthers) {
 		wait()
@@ -45,11 +45,10 @@ func WithoutTurn(turn *fairqueue.Turn, wait func(), resume func() error) error {
 	return resume()
 }
 
-// resume takes a turn that was paused; what becomes of the flow without one is
-// noted in turnLost.
+// resume takes a paused turn again. If that fails, turnLost holds the refusal of the flow.
 func (fl *flow) resume(ctx context.Context) error {
 	began := time.Now()
-	fl.turn.Cost(fl.cost()) // where there is none any more, it is settled by this
+	fl.turn.Cost(fl.cost()) // settles the cost if Resume fails
 	err := fl.turn.Resume(ctx)
 	if err == nil {
 		return nil
@@ -58,8 +57,8 @@ func (fl *flow) resume(ctx context.Context) error {
 	return fl.turnLost
 }
 
-// TurnConn is a client's connection during its handshake: it holds no turn while
-// it waits for the client.
+// TurnConn is a client's connection during its handshake. It pauses the turn while it
+// waits for the client.
 type TurnConn struct {
 	net.Conn
 	turn   *fairqueue.Turn
@@ -67,8 +66,8 @@ type TurnConn struct {
 	off    atomic.Bool // the handshake is over
 }
 
-// NewTurnConn watches conn until Over. resume takes the turn again; its error is
-// that of the Read.
+// NewTurnConn watches conn until Over. resume takes the turn again; Read returns its
+// error.
 func NewTurnConn(conn net.Conn, turn *fairqueue.Turn, resume func() error) *TurnConn {
 	return &TurnConn{Conn: conn, turn: turn, resume: resume}
 }
@@ -82,7 +81,7 @@ func (c *TurnConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if n == 0 && err != nil {
-		return n, err // there is nothing to go on with
+		return n, err // no data, so the handshake cannot go on
 	}
 	if terr := c.resume(); terr != nil {
 		return 0, terr
@@ -95,14 +94,14 @@ func (c *TurnConn) ready() bool {
 	below := bare(c.Conn)
 	if below == c.Conn {
 		if _, replays := c.Conn.(interface{ Replayed() (net.Conn, bool) }); replays {
-			return true // of what was read already
+			return true // it still replays peeked bytes
 		}
 	}
 	w, ok := below.(interface{ Waiting() int })
 	return ok && w.Waiting() > 0
 }
 
-// CloseWrite closes the sending side of the connection below, where that can be.
+// CloseWrite closes the sending side of the connection below, if that has one.
 func (c *TurnConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()

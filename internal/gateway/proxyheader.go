@@ -16,8 +16,8 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// TLVs of our own in the PROXY header, from the range that is free for
-// applications (PROXY protocol, section 2.2.8).
+// The gateway's own TLVs in the PROXY header, from the range that is free for applications
+// (PROXY protocol, section 2.2.8).
 const (
 	// tlvSPIFFE is the SPIFFE id of the verified client, ASCII.
 	tlvSPIFFE proxyproto.PP2Type = 0xE0
@@ -27,18 +27,18 @@ const (
 )
 
 const (
-	// maxHeaderSANs bounds the names in a header, maxHeaderText the bytes of each
-	// text in it: at most about 17 KiB, where the protocol has 64.
+	// maxHeaderSANs bounds the names in a header, maxHeaderText the bytes of each text.
+	// A header has at most about 17 KiB; the protocol allows 64.
 	maxHeaderSANs = 32
 	maxHeaderText = 512
-	// headerTimeout bounds the writing of the header: it fits the send buffer of
-	// a connection that was just made.
+	// headerTimeout bounds the write of the header, which fits into the send buffer of a
+	// new connection.
 	headerTimeout = 5 * time.Second
 )
 
-// writeProxyHeader tells the destination who is behind the connection. Only
-// what was verified and proven is in it: of a client that showed no
-// certificate, or one that was only observed, it says so.
+// writeProxyHeader tells the destination who the client is. It has only what was verified
+// and proven. For a client without a certificate, or with one that was only observed, it
+// says so.
 func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) error {
 	if session == nil {
 		return handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a PROXY header before the client was verified")
@@ -69,8 +69,8 @@ func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) erro
 	return nil
 }
 
-// headerTLVs: the name is the one that the rules were held against; a name that
-// is no host name is left out.
+// headerTLVs takes the name that the rules were matched against. A name that is no host
+// name is left out.
 func headerTLVs(s *handshake.Session, hello *handshake.ClientHello) ([]proxyproto.TLV, error) {
 	var tlvs []proxyproto.TLV
 	if s.ALPN != "" {
@@ -81,7 +81,7 @@ func headerTLVs(s *handshake.Session, hello *handshake.ClientHello) ([]proxyprot
 	}
 	ssl := tlvparse.PP2SSL{
 		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
-		Verify: 1, // 0 means that a certificate was shown and is good
+		Verify: 1, // not verified; 0 would mean that a certificate was shown and verified
 		TLV: []proxyproto.TLV{
 			{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(strings.ReplaceAll(handshake.VersionName(s.Version), "TLS ", "TLSv"))},
 			{Type: proxyproto.PP2_SUBTYPE_SSL_CIPHER, Value: []byte(handshake.SuiteName(s.Suite))},
@@ -106,7 +106,7 @@ func headerTLVs(s *handshake.Session, hello *handshake.ClientHello) ([]proxyprot
 	return append(append(tlvs, tlv), names...), nil
 }
 
-// commonName is the one that policy compares (subject_cn): "" where there is
+// commonName is the common name that the policy compares (subject_cn): "" if there is
 // none, or more than one.
 func commonName(c *x509.Certificate) string {
 	name, err := certname.Parse(c.RawSubject)
@@ -116,7 +116,7 @@ func commonName(c *x509.Certificate) string {
 	return name.Only(certname.CommonName)
 }
 
-// nameTLVs are the alternative names, as policy reads them.
+// nameTLVs are the subject alternative names, as the policy reads them.
 func nameTLVs(c *x509.Certificate) []proxyproto.TLV {
 	names, err := certname.ReadAltNames(c.Extensions)
 	if err != nil {

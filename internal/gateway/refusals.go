@@ -12,27 +12,27 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// Records of what is refused are bounded, of one client and of all: who is refused
-// thousands of times a second must not fill the disk, nor push out the records of
-// others. What was let through always has its record. What gets none is counted in
-// the next record of its kind: SYNs in the field suppressed, flows in the field
-// suppressed_flows. The youngest that was left out is held, and written with the
-// count where no other record comes soon. So what is refused is, at the end, the
-// sum of the records and of what they count.
+// The records of refusals are bounded, for each client and in total: a client that is
+// refused thousands of times a second must not fill the disk, nor displace the records of
+// others. A flow that was let through always has its record. A refusal without a record is
+// counted in the next record of its kind: SYNs in the field suppressed, flows in the field
+// suppressed_flows. The newest one that was left out is held, and written with the count if
+// no other record comes soon. So in the end the number of refusals is the number of records
+// plus the counts in them.
 
 const (
 	// refusalQueue bounds the refused SYNs that wait to be recorded; about
 	// 500 bytes each, so half a megabyte.
 	refusalQueue = 1024
-	// defaultRefusals and defaultRefusalsPerClient are those of internal/config:
-	// records a second. refusalBurst is how many seconds' worth may come at once.
+	// defaultRefusals and defaultRefusalsPerClient are the defaults of internal/config,
+	// in records per second. refusalBurst is how many seconds' worth may come at once.
 	defaultRefusals          = 200
 	defaultRefusalsPerClient = 10
 	refusalBurst             = 10
-	// refusalClients bounds those that are told apart: some 200 bytes each. A
-	// client that finds no room shares the bucket of all.
+	// refusalClients bounds the clients with a bucket of their own, some 200 bytes each.
+	// A client without one uses the bucket of all.
 	refusalClients = 1 << 14
-	// refusalFlush is how long what was left out waits for a record that counts it.
+	// refusalFlush is how long left-out refusals wait for a record that counts them.
 	refusalFlush = 10 * time.Second
 )
 
@@ -41,30 +41,30 @@ const (
 type refusals struct {
 	queue     chan *audit.Record
 	writeSYN  func(*audit.Record)
-	writeFlow func(*audit.Record) // of one that was told of before
+	writeFlow func(*audit.Record) // for a flow that was already passed to flow()
 	now       func() time.Time
 
 	mu          sync.Mutex
 	all         bucket
 	clients     map[netip.Prefix]*bucket
 	syns, flows tally
-	ended       bool // run has: nobody writes what is held or queued
+	ended       bool // run has returned: nobody writes held or queued records
 }
 
-// tally is what was left out of one kind.
+// tally counts what was left out of one kind (SYNs or flows).
 type tally struct {
-	held  func() *audit.Record // makes the record of the youngest; nil: none
+	held  func() *audit.Record // makes the record of the newest; nil: none
 	since int64                // older ones since the last record
 	total uint64               // since the start
 }
 
-// leaveOut takes the youngest; the one before it will have no record.
+// leaveOut holds the newest; the one held before will have no record.
 func (t *tally) leaveOut(record func() *audit.Record) {
 	t.settle()
 	t.held = record
 }
 
-// settle says that the one that is held will have no record.
+// settle decides that the held one will have no record, and counts it.
 func (t *tally) settle() {
 	if t.held != nil {
 		t.held = nil
@@ -73,7 +73,7 @@ func (t *tally) settle() {
 	}
 }
 
-// count returns how many were left out since the last record, for the next.
+// count returns how many were left out since the last record, and starts again at zero.
 func (t *tally) count() int64 {
 	t.settle()
 	n := t.since
@@ -81,13 +81,13 @@ func (t *tally) count() int64 {
 	return n
 }
 
-// bucket is a token bucket, with what found it empty since it gave the last token.
+// bucket is a token bucket. suppressed counts the requests it has refused since its last token.
 type bucket struct {
 	*rate.Limiter // nil before the first token was asked for
 	suppressed    int64
 }
 
-// take takes a token of one that gets perSecond a second.
+// take takes a token; the bucket refills perSecond tokens a second.
 func (b *bucket) take(now time.Time, perSecond int) bool {
 	limit, burst := rate.Limit(perSecond), perSecond*refusalBurst
 	switch {
@@ -100,7 +100,7 @@ func (b *bucket) take(now time.Time, perSecond int) bool {
 	return b.AllowN(now, 1)
 }
 
-// full says whether nothing has been taken that has not come back.
+// full says whether the bucket is full again, so that it can be forgotten.
 func (b *bucket) full(now time.Time) bool {
 	return b.Limiter == nil || b.TokensAt(now) >= float64(b.Burst())
 }
@@ -137,15 +137,16 @@ func (q *refusals) client(a netip.Addr, now time.Time) *bucket {
 	return b
 }
 
-// allow says whether a refusal of a is recorded, for which there may be no room,
-// and how many of the client were not since its last record. q.mu is held.
+// allow says whether a refusal of client a is recorded; room says whether there is room
+// for the record. suppressed is how many of the client's refusals had no record since its
+// last one. q.mu is held.
 func (q *refusals) allow(a netip.Addr, l Limits, room bool) (suppressed int64, ok bool) {
 	now := q.now()
 	b := q.client(a, now)
 	if b == nil {
 		return 0, room && q.all.take(now, l.Refusals)
 	}
-	// The client's first: it must not use up what is there for all.
+	// The client's bucket comes first: a client over its limit must not use up the common one.
 	if !room || !b.take(now, l.RefusalsPerClient) || !q.all.take(now, l.Refusals) {
 		b.suppressed++
 		return 0, false
@@ -154,11 +155,11 @@ func (q *refusals) allow(a netip.Addr, l Limits, room bool) (suppressed int64, o
 	return suppressed, true
 }
 
-// syn is told of a refused SYN of client.
+// syn takes a refused SYN of client.
 func (q *refusals) syn(client netip.Addr, l Limits, record func() *audit.Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// Only here is put into the queue, so what has room now has it below.
+	// Only this function adds to the queue, under q.mu: the room seen here is there below.
 	n, ok := q.allow(client, l, len(q.queue) < cap(q.queue) && !q.ended)
 	if !ok {
 		q.syns.leaveOut(record)
@@ -169,8 +170,8 @@ func (q *refusals) syn(client netip.Addr, l Limits, record func() *audit.Record)
 	q.queue <- r
 }
 
-// flow says whether the record of a refused flow is written; in it is what was
-// left out before.
+// flow says whether the record of a refused flow is to be written, and adds the count of
+// the flows left out before.
 func (q *refusals) flow(r *audit.Record, l Limits) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -183,8 +184,8 @@ func (q *refusals) flow(r *audit.Record, l Limits) bool {
 	return true
 }
 
-// flush writes the youngest that were left out, where no other record has counted
-// them; with last, no other will.
+// flush writes the newest that were left out, if no other record has counted them. last
+// says that no other record will come.
 func (q *refusals) flush(last bool) {
 	q.mu.Lock()
 	var syn, flow *audit.Record
@@ -208,8 +209,8 @@ func (q *refusals) flush(last bool) {
 	}
 }
 
-// heldRecord is a copy, for others read the record of a flow, with what else was
-// left out of its client. q.mu is held.
+// heldRecord returns a copy, because others read the record of a flow, with the count of
+// what else was left out of its client. q.mu is held.
 func (q *refusals) heldRecord(r *audit.Record) *audit.Record {
 	c := *r
 	if b := q.clients[clientkey.Of(c.Client.Addr())]; b != nil && b.suppressed > 0 {
@@ -242,9 +243,9 @@ func (q *refusals) run(ctx context.Context) {
 	}
 }
 
-// Unrecorded is how many refused SYNs and flows have got no record of their own
-// since the start, because there were too many. One of each that is still held may
-// get one.
+// Unrecorded is how many refused SYNs and flows have got no record of their own since the
+// start, because there were too many. One of each may still be held; it is not counted and
+// may get a record.
 func (g *Gateway) Unrecorded() (syns, flows uint64) {
 	q := g.refusals
 	q.mu.Lock()

@@ -10,8 +10,8 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// registry knows the live flows. It holds as many as the stack takes
-// (limits.flows): nothing enters it that the stack has not counted.
+// registry knows the live flows. limits.flows bounds it: every flow in it was counted by
+// the stack before.
 type registry struct {
 	boot uint32 // random, so that ids of two runs differ
 
@@ -63,8 +63,8 @@ func (r *registry) leave(l *Live) {
 	}
 }
 
-// relayed sums the bytes of all flows up, live ones included: each byte counts
-// once, whether its flow leaves at this moment or not.
+// relayed sums the bytes of all flows, live ones included. Each byte counts once, even if
+// its flow leaves at this moment.
 func (r *registry) relayed() (up, down int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,7 +76,7 @@ func (r *registry) relayed() (up, down int64) {
 	return up, down
 }
 
-// moved is what the flow has relayed so far. The registry's lock may be held.
+// moved is what the flow has relayed so far. The caller may hold the registry's lock.
 func (l *Live) moved() (up, down int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,8 +86,8 @@ func (l *Live) moved() (up, down int64) {
 	return l.relay.up.moved.Load(), l.relay.down.moved.Load()
 }
 
-// small says whether a client holds at most half as many flows as the others do
-// on average; less is how many of its own do not count.
+// small says whether a client holds at most half as many flows as the clients hold on
+// average. less is how many of its own flows do not count.
 func (r *registry) small(a netip.Addr, less int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

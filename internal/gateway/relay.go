@@ -12,7 +12,7 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// relayEnd is one side of a relay with the words for how it may end the flow.
+// relayEnd is one side of a relay, with the reason codes for how that side may end the flow.
 type relayEnd struct {
 	handshake.Conn
 	reset                                    func()
@@ -22,12 +22,12 @@ type relayEnd struct {
 	sideState
 }
 
-// relay is both sides, connected.
+// relay connects both sides and frees what only the handshakes needed.
 func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	fl.out.setup = time.Since(fl.start)
 	fl.ledger.Compact()
 	if fl.facts.Hello != nil {
-		fl.facts.Hello = fl.facts.Hello.Compact() // of the rest there is no need any more
+		fl.facts.Hello = fl.facts.Hello.Compact() // the rest of the hello is not needed any more
 		fl.live.compact(fl.facts.Hello)
 	}
 	r := &relay{
@@ -50,14 +50,14 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	return r
 }
 
-// relay moves bytes both ways until both sides are done. How each side's end is
-// passed on is in relayend.go.
+// relay moves bytes both ways until both sides are done. relayend.go says how the end of
+// each side is passed on.
 type relay struct {
 	spawn        func(func()) // runs a function in another goroutine
 	keepAlive    func()       // of the destination; nil where there is none
 	pool         *bufferPool
 	memory       Memory
-	over         chan struct{} // closed when nothing more is read
+	over         chan struct{} // closed when nothing more is to be read
 	dead         chan struct{} // closed by fail: both sides were reset
 	idle         time.Duration
 	stall        time.Duration
@@ -65,23 +65,23 @@ type relay struct {
 	client, dest relayEnd
 	ctx          context.Context // of the run
 	up, down     delivery        // to the destination, to the client
-	lent         atomic.Int64    // bytes of buffers that it has now
+	lent         atomic.Int64    // bytes of buffers it holds now
 	destHeld     int             // bytes of the destination's certificates
-	began        time.Time       // by the monotonic clock: a wall clock that is set ends no flow
+	began        time.Time       // monotonic, so that a change of the wall clock ends no flow
 	last         atomic.Int64    // nanoseconds from began to the last byte either way
 	waits        atomic.Int32    // readers that wait for memory
 	half         atomic.Bool     // one side has sent all it had
-	settling     atomic.Bool     // both have
+	settling     atomic.Bool     // both sides have
 
 	clientProgress, destProgress func() (stack.Progress, bool) // watch.go; nil: nobody knows
 
 	mu     sync.Mutex
-	end    reason.Code // the first cause; "" while it may still end in order
+	end    reason.Code // the first cause; "" while an orderly end is possible
 	detail string
 	alert  handshake.Alert
-	aside  string    // in the detail of an end that is no alarm
-	bare   *relayEnd // who ended without a close_notify, between two records
-	broken *relayEnd // who has ended the flow otherwise than in order
+	aside  string    // detail of an end that is no alarm
+	bare   *relayEnd // the side that sent a FIN without close_notify, between two records
+	broken *relayEnd // the side that has ended the flow other than in order
 	failed bool
 }
 
@@ -99,15 +99,15 @@ func (r *relay) run(ctx context.Context) {
 	r.settle()
 }
 
-// ended says whether the relay has failed, and gives back what it holds.
+// ended says whether the relay has failed; it then frees what it holds.
 func (r *relay) ended() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failed
 }
 
-// fail ends the flow at once: both sides get a RST, and what they have not taken
-// is lost. The first cause is kept.
+// fail ends the flow at once. Both sides get a RST, and what they have not taken is lost.
+// Only the first cause is kept.
 func (r *relay) fail(code reason.Code) {
 	r.up.freeze()
 	r.down.freeze()
@@ -123,8 +123,8 @@ func (r *relay) fail(code reason.Code) {
 	}
 }
 
-// causeLocked notes why the flow ends, where nothing else was the cause, and that
-// nothing more is read.
+// causeLocked stores why the flow ends, unless a cause is stored already, and closes over,
+// so that nothing more is read.
 func (r *relay) causeLocked(code reason.Code, err error) {
 	select {
 	case <-r.over:
@@ -141,7 +141,7 @@ func (r *relay) causeLocked(code reason.Code, err error) {
 	r.alertLocked(err)
 }
 
-// alertLocked notes the alert that a side has sent in the place of an orderly end.
+// alertLocked stores the alert that a side has sent instead of an orderly end.
 func (r *relay) alertLocked(err error) {
 	var ae *handshake.AlertError
 	if errors.As(err, &ae) && r.alert == handshake.AlertNone {

@@ -9,9 +9,9 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// How a side may end, and what the other is told. All bytes that came before the
-// end are delivered first: the other side's TCP has acknowledged them. A side that
-// makes no room for a close_notify is waited for as with data: limits.stall.
+// How a side may end, and what the other side is told. All bytes from before the end are
+// delivered first: the other side's TCP has acknowledged them. A side that makes no room
+// for a close_notify is waited for as with data: limits.stall.
 //
 //	the side's end                    the other side, TLS     the other side, plain
 //	close_notify, or FIN if plain     close_notify, FIN       FIN
@@ -19,19 +19,19 @@ import (
 //	FIN inside a record               FIN                     RST
 //	RST, an alert, a broken record    RST                     RST
 //
-// A FIN without close_notify may have been put there by somebody on the way (RFC
-// 8446, section 6.1). A TLS peer sees that itself. A plain one would take a FIN for
-// the whole; so it gets a RST. After the first two rows the other direction goes
-// on, also for TLS 1.2, which has no half-closed connections (RFC 5246, section
-// 7.2.1): programs use them all the same.
+// A FIN without close_notify may come from an attacker on the path (RFC 8446, section 6.1).
+// A TLS peer can see that itself. A plain peer would take a FIN for the complete end, so it
+// gets a RST. After the first two rows the other direction goes on. That is so for TLS 1.2
+// too, which has no half-closed connections (RFC 5246, section 7.2.1), because programs use
+// them all the same.
 
-// bareGrace is how long nothing may move, after a FIN without close_notify, until
-// a plain side is told of it: whoever sent it may still wait for the answer. Who
-// thinks longer before the answer, or within it, is told by a RST.
+// bareGrace is how long nothing may move after a FIN without close_notify until the plain
+// side gets its RST: the sender of the FIN may still wait for the answer. A plain side that
+// pauses for longer, before or within the answer, gets the RST.
 const bareGrace = time.Second
 
-// sideState is how far a side has come with its end. All but done is guarded by
-// the relay's lock.
+// sideState is how far a side has come with its end. All fields but done are guarded by the
+// relay's lock.
 type sideState struct {
 	done    chan struct{} // closed when its reader has returned
 	unread  bool          // nothing more is read of it
@@ -41,7 +41,7 @@ type sideState struct {
 	met     error         // how a write to it failed
 }
 
-// bareCloser is a side with TLS.
+// bareCloser is a side with TLS: it can send a FIN without close_notify.
 type bareCloser interface{ CloseWriteBare() error }
 
 func (e *relayEnd) tls() bool {
@@ -56,7 +56,7 @@ func (r *relay) other(e *relayEnd) *relayEnd {
 	return &r.client
 }
 
-// to is the direction towards a side.
+// to returns the direction towards a side.
 func (r *relay) to(e *relayEnd) *delivery {
 	if e == &r.client {
 		return &r.down
@@ -73,21 +73,21 @@ func (r *relay) isOver() bool {
 	}
 }
 
-// stopped is asked when a read or write has failed: whether that is only because
+// stopped is called when a read or write has failed. It says whether that is only because
 // the flow has ended already.
 func (r *relay) stopped() bool {
 	if r.ctx.Err() != nil {
-		// The stack goes at the same time, and what it does to the connection
-		// may be seen here first.
+		// The stack is closed at the same time. What it does to the connection may be seen
+		// here first.
 		r.fail(reason.EndDrain)
 		return true
 	}
 	return r.isOver()
 }
 
-// unwritable is told that a write to a side has failed, and says whether to go on
-// with the other side. Where it is gone, that is for its own reader to say: it has
-// what the side sent before.
+// unwritable handles a failed write to a side, and says whether to go on with the other
+// side. If the side is gone, its own reader reports that, because it still has to read what
+// the side sent before.
 func (r *relay) unwritable(e *relayEnd, err error) (goOn bool) {
 	switch {
 	case r.stopped():
@@ -106,7 +106,7 @@ func (r *relay) unwritable(e *relayEnd, err error) (goOn bool) {
 	return !unread
 }
 
-// readEnded is told how the reading of src has ended.
+// readEnded handles the end of the reading of src.
 func (r *relay) readEnded(dst, src *relayEnd, err error) {
 	r.mu.Lock()
 	src.unread = true
@@ -140,19 +140,19 @@ func (r *relay) readEnded(dst, src *relayEnd, err error) {
 	}
 }
 
-// tell sends our FIN to a side.
+// tell passes an end on to a side with closeWrite: our FIN.
 func (r *relay) tell(e *relayEnd, closeWrite func() error) {
 	r.mu.Lock()
 	e.told = true
 	r.mu.Unlock()
-	// A side that has closed altogether cannot be half-closed any more. If that
-	// was a RST, its own reader says so, or settle.
+	// A side that has closed altogether cannot be half-closed any more. If that was a RST,
+	// its own reader or settle reports it.
 	if err := closeWrite(); err != nil && !isReset(err) && !r.stopped() {
 		r.abrupt(e, e.onErr, err)
 	}
 }
 
-// bareEnd is told of a FIN between two records.
+// bareEnd handles a FIN between two records.
 func (r *relay) bareEnd(dst, src *relayEnd) {
 	r.mu.Lock()
 	if r.bare == nil && !dst.orderly {
@@ -167,12 +167,12 @@ func (r *relay) bareEnd(dst, src *relayEnd) {
 	r.abrupt(src, "", nil)
 }
 
-// awaitQuiet returns when all is read of dst, or nothing has moved for bareGrace
-// since src has ended, and src has taken all it was sent. That it takes it the
-// relay does not see: a write waits until there is much room. Who takes nothing
-// is ended by limits.stall.
+// awaitQuiet returns when all is read of dst, or when nothing has moved for bareGrace since
+// src ended and src has taken all that was sent to it. The second check asks TCP: the relay
+// itself does not see how src takes data, as a write waits until there is much room. If
+// src takes nothing, limits.stall ends the flow.
 func (r *relay) awaitQuiet(dst, src *relayEnd) {
-	quiet := time.Since(r.began) // since when, at the earliest
+	quiet := time.Since(r.began) // the start of the quiet time, at the earliest
 	for {
 		now := time.Since(r.began)
 		quiet = max(quiet, r.quietSince(now))
@@ -194,7 +194,7 @@ func (r *relay) awaitQuiet(dst, src *relayEnd) {
 	}
 }
 
-// truncated is told of a FIN inside a record.
+// truncated handles a FIN inside a record.
 func (r *relay) truncated(dst, src *relayEnd) {
 	r.mu.Lock()
 	code := src.onTrunc
@@ -213,7 +213,7 @@ func (r *relay) truncated(dst, src *relayEnd) {
 	r.abrupt(src, code, nil)
 }
 
-// gone is told that a side has reset the connection, or no longer answers.
+// gone handles a side that has reset the connection, or no longer answers.
 func (r *relay) gone(e *relayEnd, err error) {
 	code := e.onReset
 	switch {
@@ -228,8 +228,8 @@ func (r *relay) gone(e *relayEnd, err error) {
 	r.abrupt(e, code, nil)
 }
 
-// expected says whether a RST of a side is a common way to go after an end that
-// was told before: it has all that was sent to it, or wanted no more.
+// expected says whether a RST of a side is a common way to leave after an orderly end: the
+// side has all that was sent to it, or it wanted no more.
 func (r *relay) expected(e *relayEnd) bool {
 	arrived, _ := r.to(e).arrived(false)
 	r.mu.Lock()
@@ -237,7 +237,7 @@ func (r *relay) expected(e *relayEnd) bool {
 	return e.closed && e.tls() || arrived && (e.closed || r.other(e).closed)
 }
 
-// violated is told of a side that broke the protocol, or said so of ours.
+// violated handles a side that broke the protocol, or that sent an alert.
 func (r *relay) violated(e *relayEnd, err error) {
 	var alert *handshake.AlertError
 	r.mu.Lock()
@@ -254,16 +254,15 @@ func (r *relay) violated(e *relayEnd, err error) {
 	r.abrupt(e, e.onErr, err)
 }
 
-// asideLocked notes what happened after the end, or beside it, for the detail of
-// the record.
+// asideLocked keeps, for the detail of the record, what happened after or beside the end.
 func (r *relay) asideLocked(what string) {
 	if r.aside == "" {
 		r.aside = "afterwards " + what
 	}
 }
 
-// abrupt ends the flow by a RST, once what waits for the other side of e has
-// arrived there. With code "" the end is what it is without that.
+// abrupt ends the flow by a RST, once the other side of e has all that waits for it. With
+// code "" the cause of the end stays as it is.
 func (r *relay) abrupt(e *relayEnd, code reason.Code, err error) {
 	r.mu.Lock()
 	r.causeLocked(code, err)
@@ -271,15 +270,15 @@ func (r *relay) abrupt(e *relayEnd, code reason.Code, err error) {
 		r.broken = e
 	}
 	r.mu.Unlock()
-	// The reader of e may still write what it has of it.
+	// The reader of e may still have to write what it has read.
 	past := time.Unix(1, 0)
-	_ = e.SetReadDeadline(past) // those of a closed connection need none
+	_ = e.SetReadDeadline(past) // fails only on a closed connection
 	_ = e.SetWriteDeadline(past)
 	_ = r.other(e).SetReadDeadline(past)
 }
 
-// settle waits until what was sent has arrived, and closes both sides. Nothing is
-// read any more.
+// settle waits until what was sent has arrived, and closes both sides. Nothing is read any
+// more.
 func (r *relay) settle() {
 	r.settling.Store(true)
 	began := time.Now()
@@ -289,7 +288,7 @@ func (r *relay) settle() {
 	if first == nil {
 		first = &r.client
 	} else {
-		first = r.other(first) // the end is told to the side that has not made it
+		first = r.other(first) // first the side that did not break the flow: it must be told of the end
 	}
 	for _, e := range []*relayEnd{first, r.other(first)} {
 		r.await(e, began)
@@ -303,7 +302,7 @@ func (r *relay) settle() {
 	}
 	r.up.freeze()
 	r.down.freeze()
-	// Also after a reset: there are buffers to be given back.
+	// Close even after a reset: that gives buffers back.
 	_ = r.client.Close()
 	_ = r.dest.Close()
 	r.mu.Lock()
@@ -320,8 +319,8 @@ func (r *relay) settle() {
 	}
 }
 
-// await returns when a side has all that was sent to it, or takes no more of it.
-// The flow is settling since began.
+// await returns when a side has acknowledged all that was sent to it, or takes no more.
+// began is when the flow began to settle.
 func (r *relay) await(e *relayEnd, began time.Time) {
 	t := r.to(e)
 	for wait := time.Millisecond; ; wait = settleWait(wait, time.Since(began)) {
@@ -351,19 +350,19 @@ func (r *relay) await(e *relayEnd, began time.Time) {
 }
 
 const (
-	// settleStalls bounds how long a flow whose sides have both ended waits until
-	// what was sent has arrived, in limits.stall: who takes just enough that he does
-	// not stall would hold 4 MiB for hours.
+	// settleStalls bounds how long a flow whose sides have both ended waits until what was
+	// sent has arrived, as a multiple of limits.stall. Otherwise a peer that takes just
+	// enough not to stall could hold 4 MiB for hours.
 	settleStalls = 10
-	// settlePoll and settlePollMax are how long an end waits for its next look at
-	// most, at first and after a while: TCP tells nobody that something was
-	// acknowledged, and many flows may wait for those who take nothing.
+	// settlePoll and settlePollMax are the longest waits between two looks at an end, at
+	// first and after a while. Polling is needed because TCP reports no acknowledgement;
+	// the wait grows because many flows may wait for peers that take nothing.
 	settlePoll    = 50 * time.Millisecond
 	settlePollMax = time.Second
 )
 
-// settleWait is the wait before the next look, by the last one and how long it has
-// been: one sixteenth of that, so that an end is noticed little later than it is.
+// settleWait returns the wait before the next look, from the last wait and the time since
+// the start. It is a sixteenth of that time, so that an end is noticed only little late.
 func settleWait(last, elapsed time.Duration) time.Duration {
 	return min(2*last, max(settlePoll, elapsed/16), settlePollMax)
 }

@@ -25,20 +25,19 @@ type revocationSeen struct {
 	asked  bool
 	epoch  uint64
 	result revocation.Result
-	// recorded is the last answer as it stands in the record; nil where nothing
-	// was checked.
+	// recorded is the last answer as it stands in the record; nil without a check.
 	recorded *audit.Revocation
 }
 
-// withRevocation takes a verdict back that lets a peer through which is revoked
-// or of which nothing fresh is known. It is asked inside the handshake, so that
-// the client sees an alert, and again for the verdict that counts; the second
-// answer is the first one unless something has changed meanwhile.
+// withRevocation turns a verdict that lets a peer through into a refusal if the peer is
+// revoked or nothing fresh is known about it. It is called inside the handshake, so that the
+// client sees an alert, and again for the final verdict. The second answer is the first one
+// unless something has changed meanwhile.
 func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *handshake.Peer, v policy.Verdict) policy.Verdict {
 	if fl.g.revocation == nil || v.Action != policy.Terminate || peer == nil || peer.Refusal != nil {
 		return v
 	}
-	epoch := fl.g.revocation.Epoch() // before the answer: a change during it is asked about again
+	epoch := fl.g.revocation.Epoch() // read before the check, so that a change during it leads to a new check
 	if seen := &fl.revocation; !seen.asked || seen.epoch != epoch {
 		ctx = revocation.Waiting(ctx, func(ask func()) {
 			_ = fl.withoutTurn(ctx, ask) // turnLost has it
@@ -63,10 +62,9 @@ func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *han
 	return v
 }
 
-// destinationRevoked refuses a destination whose authority says that its
-// certificate is revoked, or has nothing fresh about it under hard; where the
-// rule is observed it notes that alone. It returns an error and not an *Error:
-// a nil one of those is no nil error.
+// destinationRevoked refuses a destination whose certificate is revoked by its authority,
+// or, under hard, about which nothing fresh is known. If the rule is observed, the refusal
+// is only noted. It returns error and not *Error, as a nil *Error is no nil error.
 func (fl *flow) destinationRevoked(ctx context.Context, plan *policy.Plan, peer *handshake.Peer) error {
 	if fl.g.revocation == nil || peer == nil || plan.Mode == policy.TLSInsecure {
 		return nil

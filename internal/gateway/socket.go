@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a kernel connection that can wait without a buffer, and be written
-// to without waiting. One goroutine may read at a time, and one write.
+// socket is a kernel connection that can wait without holding a buffer, and that can be
+// written to without blocking. One goroutine may read at a time, and one write.
 type socket struct {
 	*net.TCPConn
 	raw     syscall.RawConn // nil where there is none
@@ -19,14 +19,14 @@ type socket struct {
 
 	finished atomic.Bool   // we have sent a FIN
 	writing  sync.Mutex    // held by a write until it has noted how it failed
-	broken   atomic.Uint32 // the errno of that, see note
+	broken   atomic.Uint32 // the errno of such a write, see note
 
 	offering offering
 	written  atomic.Uint64 // bytes
-	before   uint64        // what was acknowledged before them: the SYN
+	before   uint64        // what was acknowledged before the first of them: the SYN
 }
 
-// ready says whether a socket is; it is kept so that to ask allocates nothing.
+// ready polls a socket. It is kept with the socket so that a poll allocates nothing.
 type ready struct {
 	poll [1]unix.PollFd
 	is   func(fd uintptr) bool
@@ -36,7 +36,7 @@ func (r *ready) of(event int16) {
 	r.is = func(fd uintptr) bool {
 		r.poll[0] = unix.PollFd{Fd: int32(fd), Events: event}
 		n, err := unix.Poll(r.poll[:], 0)
-		for err == unix.EINTR { // what has come is not told again
+		for err == unix.EINTR { // retry: the runtime does not report the event again
 			n, err = unix.Poll(r.poll[:], 0)
 		}
 		return n != 0
@@ -61,11 +61,11 @@ func newSocket(c *net.TCPConn) *socket {
 	if info := s.info(); info != nil {
 		s.before = info.Bytes_acked
 	}
-	s.in.of(unix.POLLIN) // not a read that leaves the data: it would take an error away
+	s.in.of(unix.POLLIN) // poll and no peeking read: a read would take a pending error away
 	return s
 }
 
-// Write is TCPConn's, and counts.
+// Write is TCPConn's Write, and counts the bytes.
 func (s *socket) Write(b []byte) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -78,9 +78,8 @@ func (s *socket) Write(b []byte) (int, error) {
 // Written is how many bytes the kernel has taken.
 func (s *socket) Written() uint64 { return s.written.Load() }
 
-// Acked is how many of the bytes written the peer's TCP has acknowledged
-// (tcp(7), TCP_INFO), those of a write under way too; what it had stays known
-// after a RST, until the socket is closed.
+// Acked is how many bytes the peer's TCP has acknowledged (tcp(7), TCP_INFO), including
+// those of a write in progress. After a RST the count stays known until the socket is closed.
 func (s *socket) Acked() (n uint64, gone bool) {
 	info := s.info()
 	if info == nil {
@@ -88,12 +87,12 @@ func (s *socket) Acked() (n uint64, gone bool) {
 	}
 	n = info.Bytes_acked - s.before
 	if s.finished.Load() {
-		n = min(n, s.written.Load()) // without the FIN
+		n = min(n, s.written.Load()) // do not count the FIN
 	}
 	return n, info.State == unix.BPF_TCP_CLOSE
 }
 
-// info is what the kernel says of the connection; nil where the socket is closed.
+// info is the kernel's TCP_INFO of the connection; nil if the socket is closed.
 func (s *socket) info() (info *unix.TCPInfo) {
 	if s.raw == nil {
 		return nil
@@ -112,11 +111,11 @@ func (s *socket) info() (info *unix.TCPInfo) {
 // WaitRead waits until Read will return something: data, an end or an error.
 func (s *socket) WaitRead() {
 	if s.raw != nil {
-		_ = s.raw.Read(s.in.is) // its error is Read's too
+		_ = s.raw.Read(s.in.is) // Read will return the same error
 	}
 }
 
-// WaitWrite waits until Offer will take something, or fail.
+// WaitWrite waits until Offer can write something, or fails.
 func (s *socket) WaitWrite() error {
 	if s.out.is == nil {
 		s.out.of(unix.POLLOUT)
@@ -124,8 +123,8 @@ func (s *socket) WaitWrite() error {
 	return s.raw.Write(s.out.is)
 }
 
-// Offer writes what the kernel has room for now, and says how much that was. It
-// never waits. raw is not nil.
+// Offer writes as much as the kernel has room for now, and returns the number of bytes. It
+// never waits. raw must not be nil.
 func (s *socket) Offer(pieces [][]byte) (int, error) {
 	o := &s.offering
 	if o.try == nil {

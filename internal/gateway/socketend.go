@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read reads as the kernel does, but for one thing: the end of a connection that was
-// reset is a reset. Linux tells of a RST once, to the call that asks first, and of the
-// end of the stream from then on (tcp_recvmsg_locked: sk_err, then SOCK_DONE). Where
-// a write was told of it, the read would take what was cut off for whole, and pass it
-// on as an orderly end. A RST after the FIN of the other side takes nothing from what
-// came before; Linux tells a write of it with EPIPE (tcp_reset).
+// Read is TCPConn's Read, but the end of a connection that was reset is an error. Linux
+// reports a RST once, to the first call that asks, and from then on the end of the stream
+// (tcp_recvmsg_locked: sk_err, then SOCK_DONE). If a write got that report, Read would take
+// a truncated stream for complete and pass an orderly end on. A RST after the other side's
+// FIN truncates nothing; Linux reports it to a write as EPIPE (tcp_reset).
 func (s *socket) Read(b []byte) (int, error) {
 	n, err := s.TCPConn.Read(b)
 	switch {
@@ -28,9 +27,9 @@ func (s *socket) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// broke is the error by which a call was told that the connection is no more; 0
-// where none was. A write that was just told of it may not have noted it yet: it is
-// waited for. That takes no time, as in CLOSE no write waits.
+// broke is the error by which a call learned that the connection is gone; 0 if none did. A
+// write that has just learned it may not have noted it yet, so broke waits for that write.
+// The wait is short, because in the state CLOSE no write blocks.
 func (s *socket) broke() syscall.Errno {
 	if info := s.info(); info == nil || info.State == unix.BPF_TCP_CLOSE {
 		s.writing.Lock()
@@ -39,7 +38,7 @@ func (s *socket) broke() syscall.Errno {
 	return syscall.Errno(s.broken.Load())
 }
 
-// note keeps what Linux tells only once. A write that calls it has s.writing.
+// note keeps an error that Linux reports only once. The writer that calls it holds s.writing.
 func (s *socket) note(err error) {
 	for _, errno := range []syscall.Errno{syscall.ECONNRESET, syscall.ETIMEDOUT} {
 		if errors.Is(err, errno) {

@@ -16,10 +16,10 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// Where a rule says `source: client`, the destination sees the client's address:
-// the socket is bound to an address that is not ours (IP_TRANSPARENT), and
-// package tun leads the answers back. What cannot be made so is not made at
-// all: there is no way from here to a connection under the gateway's address.
+// With `source: client` in a rule, the destination sees the client's address: the socket is
+// bound to an address that is not the gateway's (IP_TRANSPARENT), and package tun routes the
+// answers back. If such a connection cannot be made, none is made: this code never falls back
+// to the gateway's address.
 
 // connectTo makes the TCP connection that the plan asks for.
 func (fl *flow) connectTo(ctx context.Context, plan *policy.Plan, dst netip.AddrPort) (net.Conn, error) {
@@ -58,9 +58,9 @@ func (fl *flow) connectAs(ctx context.Context, src netip.Addr, dst netip.AddrPor
 	return conn, nil
 }
 
-// impossibleSource says why no connection can be made under the client's
-// address src, "" if one can. Answers of a destination on this host would leave
-// for the real client; an address of this host says nothing of a client.
+// impossibleSource says why no connection can be made from the client's address src, "" if
+// one can. A destination on this host would send its answers to the real client. And an
+// address of this host as src does not identify a client.
 func (g *Gateway) impossibleSource(src, dst netip.Addr) (string, error) {
 	if src.Is4() != dst.Is4() {
 		return "client and destination are of different address families", nil
@@ -86,9 +86,8 @@ func (g *Gateway) impossibleSource(src, dst netip.Addr) (string, error) {
 	return "", nil
 }
 
-// dialAsError gives a failed dial under the client's address its reason: what
-// the network answered has the reasons of every dial, what failed before has
-// its own.
+// dialAsError gives a failed dial from the client's address its reason. Errors from the
+// network have the reasons of every dial; errors from before that have a reason of their own.
 func dialAsError(err error) *handshake.Error {
 	var call *os.SyscallError
 	before := errors.As(err, &call) && (call.Syscall != "connect" || // bind, setsockopt
@@ -106,8 +105,8 @@ func dialAsError(err error) *handshake.Error {
 	return e
 }
 
-// hostDialAs connects by the host's own sockets under the address src. mark is
-// what package tun knows the connections by.
+// hostDialAs connects from the address src by the host's own sockets. Package tun recognizes
+// these connections by mark.
 func hostDialAs(mark uint32) func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
 	return func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
 		d := net.Dialer{
@@ -136,8 +135,8 @@ func transparent(fd int, six bool, mark uint32) error {
 	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
 		return os.NewSyscallError("setsockopt IP_TRANSPARENT", err)
 	}
-	// The port is chosen by connect, which knows the destination: without this,
-	// bind would hand out each port once for all destinations. IPv6 too.
+	// connect chooses the port, when the destination is known. Without this option bind
+	// would give each port to one connection only, whatever its destination. IPv6 too.
 	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT", err)
 	}
@@ -147,8 +146,8 @@ func transparent(fd int, six bool, mark uint32) error {
 	return nil
 }
 
-// CheckClientSource says whether this process may connect under the addresses of
-// clients: nil, or an error that says what is missing.
+// CheckClientSource says whether this process may connect from the addresses of clients:
+// nil, or an error that says what is missing.
 func CheckClientSource() error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -10,8 +10,8 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// OnSYN is the first of the three moments: the stack's caps, then policy. It runs on
-// the packet path and neither blocks nor writes; a refusal is queued for Run.
+// OnSYN is the first of the three decisions: the caps of the stack, then the policy. It runs
+// on the packet path and neither blocks nor writes; it queues a refusal for Run.
 func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 	if g.draining.Load() {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.Draining}, nil)

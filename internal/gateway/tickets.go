@@ -9,15 +9,15 @@ import (
 
 // Tickets let clients resume their sessions, see handshake.TicketRule.
 type Tickets struct {
-	// Lifetime of a session since its full handshake; zero means one hour.
+	// Lifetime of a session, counted from its full handshake; zero means one hour.
 	Lifetime time.Duration
-	// Keys seal the tickets; nil means keys that live in the gateway alone and
-	// change every hour.
+	// Keys seal the tickets. nil means keys that exist only in this gateway and change
+	// every hour.
 	Keys handshake.TicketSealer
 }
 
-// ticketRule is what the engine is told; nil for none. Keys of its own the gateway
-// keeps over a reload.
+// ticketRule is the engine's rule for tickets; nil for none. The gateway's own keys survive
+// a reload.
 func (g *Gateway) ticketRule(t *Tickets) *handshake.TicketRule {
 	if t == nil {
 		return nil
@@ -29,12 +29,12 @@ func (g *Gateway) ticketRule(t *Tickets) *handshake.TicketRule {
 	return rule
 }
 
-// epocher is a Revocation whose answers have a number that grows whenever one
-// of them may have changed.
+// epocher is a Revocation with a number that grows whenever one of its answers may have
+// changed.
 type epocher interface{ Epoch() uint64 }
 
-// params are the rule's, with what may change from flow to flow: the epoch,
-// and the ticket rule, bound to the rule and to the policy as a whole.
+// params are the rule's parameters plus what may change from flow to flow: the epoch, and
+// the ticket rule, bound to the rule and to the whole policy.
 func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	p := *plan.Client
 	if r, ok := fl.g.revocation.(epocher); ok {
@@ -42,9 +42,9 @@ func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	}
 	if t := fl.g.current.Load().tickets; t != nil {
 		rule := *t
-		// Neither a rule's name nor a digest has a NUL in it. The epoch is this
-		// process's own; the digest of the lists also tells the tickets of one
-		// that ran before, or beside, and had others.
+		// A NUL is in no rule name and in no digest. The epoch counts within this process only;
+		// the digest of the lists also separates the tickets of another process (earlier, or
+		// beside this one) that had other lists.
 		rule.Binding = []byte(fl.out.said.rule + "\x00" + fl.set.ID() + "\x00" + fl.g.crls())
 		p.Ticket = &rule
 	}

@@ -13,12 +13,12 @@ import (
 	"github.com/sslgate/sslgate/internal/work"
 )
 
-// The limits of handshakes where Limits has none: those of internal/config.
+// The limits of handshakes if Limits sets none: the defaults of internal/config.
 const (
 	defaultHandshakes          = 1024
 	defaultHandshakesPerSecond = 250
-	// waitingTimes bounds those that wait, as a multiple of those in flight:
-	// with 10 s for the whole handshake, who stands further back has no chance.
+	// waitingTimes bounds the handshakes that wait, as a multiple of those in flight. With
+	// 10 s for the whole handshake, one further back in the queue has no chance.
 	waitingTimes = 4
 )
 
@@ -41,17 +41,17 @@ func (l Limits) turns() fairqueue.Limits {
 	}
 }
 
-// Turns are the turns of handshakes, for who else makes some with strangers.
+// Turns is the queue of handshake turns, for other code that handshakes with strangers.
 func (g *Gateway) Turns() *fairqueue.Queue { return g.turns }
 
-// Handshakes tells how many are in flight and wait.
+// Handshakes returns how many are in flight and how many wait.
 func (g *Gateway) Handshakes() fairqueue.Stats { return g.turns.Stats() }
 
-// takeTurn waits until this flow may begin what costs more than its own bytes:
-// its hello is there and can be read; what the policy says of it comes behind
-// the turn, and so does the handshake. ctx ends with the deadline of
-// the handshake, which counts from the accept. False means that the flow is
-// over: refused with a RST, for what is refused here should cost little.
+// takeTurn waits until this flow may begin work that costs more than its own bytes. The
+// hello is complete and readable by then; the policy's decision about it and the handshake
+// come after the turn. ctx ends with the deadline of the handshake, which counts from the
+// accept. False means that the flow was refused with a RST, as a refusal under load should
+// cost little.
 func (fl *flow) takeTurn(ctx context.Context) bool {
 	began := time.Now()
 	turn, err := fl.g.turns.Begin(ctx, fl.facts.Src.Addr())
@@ -66,17 +66,16 @@ func (fl *flow) takeTurn(ctx context.Context) bool {
 	return false
 }
 
-// cost is what the client's leg has cost so far: the hello and what was decided
-// about it, and the handshake if there was any.
+// cost is what the client's leg has cost so far: the hello, the decision about it, and the
+// handshake if there was one.
 func (fl *flow) cost() work.Units {
 	return work.Leg(len(fl.facts.Hello.Raw), fl.facts.Hello.Records, fl.ledger.Spent())
 }
 
-// refuseUnread ends a flow whose first bytes are no hello that can be read. What
-// has come is charged, and where there is somebody to answer, the answer and its
-// record wait for a turn: who sends plain HTTP, or hellos that are refused, as
-// fast as can be is answered no faster than others. Without a turn there is no
-// answer but a RST; the reason stays.
+// refuseUnread ends a flow whose first bytes are no readable hello. The received bytes are
+// charged. If an answer is to be sent, the answer and its record wait for a turn: a client
+// that sends plain HTTP, or hellos that are refused, as fast as possible is answered no
+// faster than others. Without a turn it gets a RST instead; the reason stays.
 func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	e := handshake.AsError(err)
 	cost := work.Hello(0, 0)
@@ -86,7 +85,7 @@ func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	}); ok {
 		cost = work.Hello(c.Pending(), c.Records())
 	}
-	if e.Wanted == handshake.AlertNone { // gone, or too late
+	if e.Wanted == handshake.AlertNone { // the client is gone, or it is too late
 		fl.g.turns.Charge(fl.facts.Src.Addr(), cost)
 	} else if turn, terr := fl.g.turns.Begin(ctx, fl.facts.Src.Addr()); terr == nil {
 		turn.Cost(cost)

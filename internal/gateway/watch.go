@@ -12,19 +12,18 @@ import (
 )
 
 const (
-	// stallBytes is what a peer must take of the data that waits for it within
-	// limits.stall, or all of it where that is less. With the default of one
-	// minute these are 273 bytes a second: less than any line, and more than
-	// what it takes to hold a flow open on purpose.
+	// stallBytes is what a peer must take within limits.stall of the data that waits for it,
+	// or all of it if that is less. With the default of one minute that is 273 bytes a second:
+	// less than any line carries, but more than a peer takes that holds flows open on purpose.
 	stallBytes = 16 << 10
-	// stallLooks is how often a peer is looked at within limits.stall; so it
-	// may hold a flow up to half as long again.
+	// stallLooks is how often a peer is checked within limits.stall. So a stalled peer may
+	// hold a flow for up to half as long again.
 	stallLooks = 4
 )
 
-// relayWatch ends a relay that nothing goes through: for limits.idle either
-// way, for limits.half_closed once one side has closed, for limits.stall
-// although data waits for one side.
+// relayWatch ends a relay through which nothing moves: for limits.idle in both directions,
+// for limits.half_closed once one side has closed, or for limits.stall while data waits for
+// one side.
 type relayWatch struct {
 	r            *relay
 	client, dest *stall
@@ -50,7 +49,7 @@ func newRelayWatch(r *relay, now time.Time) *relayWatch {
 	return w
 }
 
-// next is when to look again: left is when the relay is idle for too long.
+// next is the time until the next look. left is the time until the relay is idle for too long.
 func (w *relayWatch) next(left time.Duration) time.Duration {
 	return max(min(left, w.r.stall/stallLooks, w.r.halfClosed), time.Millisecond)
 }
@@ -61,8 +60,8 @@ func (w *relayWatch) look() {
 		w.keepAlive()
 		w.keepAlive = nil
 	}
-	// While data waits, that is for limits.stall. When a wait has ended since the last
-	// look, nothing has been quiet for longer than that.
+	// While data waits, limits.stall applies and not limits.idle. A wait that has ended since
+	// the last look counts as movement, so the quiet time is at most the time since then.
 	waits := w.client.waits() || w.dest.waits()
 	if waits || w.waited {
 		w.r.last.Store(int64(now.Sub(w.r.began)))
@@ -70,7 +69,7 @@ func (w *relayWatch) look() {
 	w.waited = waits
 	quiet := now.Sub(w.r.began) - w.r.quietSince(now.Sub(w.r.began))
 	switch {
-	case w.r.settling.Load(): // only what is on its way is waited for
+	case w.r.settling.Load(): // only data in transit is waited for
 		quiet = 0
 	case quiet >= w.r.idle:
 		w.r.fail(reason.EndIdle)
@@ -106,12 +105,12 @@ func (w *relayWatch) look() {
 	}
 }
 
-// stir notes that something moves.
+// stir notes that data moves.
 func (r *relay) stir() { r.last.Store(int64(time.Since(r.began))) }
 
-// quietSince is when something last moved, and now where a reader waits for
-// memory: that nothing moves is the gateway's doing then, and no peer's. Both are
-// times since the relay began.
+// quietSince is when data last moved. While a reader waits for memory it is now: then the
+// gateway itself is what stops the data, not a peer. Both times count from the start of the
+// relay.
 func (r *relay) quietSince(now time.Duration) time.Duration {
 	if r.waits.Load() > 0 {
 		return now
@@ -146,9 +145,9 @@ func newStall(progress func() (stack.Progress, bool), now time.Time) *stall {
 	return &stall{progress: progress, since: now}
 }
 
-// look says whether data has waited for longer than limit, and if so whether
-// the peer is alive for all that is known. A wait ends, and the next one begins,
-// when the peer has taken all that waited when it began, or stallBytes.
+// look says whether data has waited for longer than limit, and whether the peer seems alive.
+// A wait ends, and the next one begins, when the peer has taken all data that waited at the
+// beginning, or stallBytes.
 func (s *stall) look(now time.Time, limit time.Duration) (alive, over bool) {
 	if s.progress == nil {
 		return false, false
@@ -162,13 +161,13 @@ func (s *stall) look(now time.Time, limit time.Duration) (alive, over bool) {
 		s.first, s.since = p, now
 		return false, false
 	}
-	// Not to answer what nobody asked is no sign of death: into a window that
-	// is too small for a segment nothing is sent.
+	// If nothing was sent, silence is no sign of death: into a window that is too small for
+	// a segment nothing is sent.
 	return p.Heard != s.first.Heard || p.Sent == s.first.Sent, now.Sub(s.since) >= limit
 }
 
-// progressOf says how the peer of a connection takes its data; nil where
-// nobody knows.
+// progressOf returns a function that says how the peer of a connection takes its data; nil
+// if that is unknown.
 func progressOf(c any) func() (stack.Progress, bool) {
 	switch c := c.(type) {
 	case interface{ Progress() stack.Progress }:
@@ -197,9 +196,9 @@ func kernelProgress(c *net.TCPConn) (p stack.Progress, ok bool) {
 		return p, false // closed
 	}
 	if info.State == unix.BPF_TCP_CLOSE {
-		waiting = 0 // for nobody: SIOCOUTQ stays what it was before the RST
+		waiting = 0 // nothing waits any more: after a RST, SIOCOUTQ keeps its old value
 	}
-	// Segs_in counts what is dropped as out of the window too; all of it is
-	// the peer's.
+	// Segs_in also counts segments that are dropped as out of the window. That is fine: they
+	// came from the peer as well.
 	return stack.Progress{Waiting: waiting, Taken: info.Bytes_acked, Sent: uint64(info.Segs_out), Heard: uint64(info.Segs_in)}, true
 }
