@@ -53,8 +53,8 @@ func TestLargeList(t *testing.T) {
 	if l.Entries != n || len(l.revoked.flat) != 16*n {
 		t.Errorf("%d entries, %d bytes", l.Entries, len(l.revoked.flat))
 	}
-	// 20 octets each, grown by doubling, and 16 in the end. crypto/x509 takes
-	// some 400.
+	// Of each entry 20 octets in a slice that grows by doubling, and 16 in the end.
+	// crypto/x509 takes some 400 bytes.
 	if d := (after.TotalAlloc - before.TotalAlloc) / uint64(n); d > 120 {
 		t.Errorf("%d bytes allocated an entry", d)
 	}
@@ -68,8 +68,8 @@ func TestLargeList(t *testing.T) {
 	}
 }
 
-// Checks go on while a large list loads: none takes longer than a scheduler's
-// slice, though the load takes a hundred times that.
+// Checks go on while a large list loads: none takes longer than a scheduler's slice,
+// though the load takes a hundred times that.
 func TestNoStallWhileLoading(t *testing.T) {
 	w := newWorld(t)
 	der, _ := bigCRL(t, w, 60_000)
@@ -143,7 +143,7 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-// A whole Check of a chain of three, by lists.
+// A whole Check of a chain of three certificates, by lists.
 func BenchmarkCheck(b *testing.B) {
 	w := newWorld(b)
 	der, _ := bigCRL(b, w, 1_000_000)

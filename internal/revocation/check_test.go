@@ -70,9 +70,9 @@ func TestCheckByLists(t *testing.T) {
 	}
 }
 
-// Several lists of one CA: all are asked for a revocation, and one fresh one is
-// enough to be good. The result is good until the first certificate of the
-// chain is not.
+// Several lists of one CA: a revocation in any of them counts, and one fresh list is
+// enough for a good answer. The result is good until the first certificate of the chain
+// stops being so.
 func TestSeveralLists(t *testing.T) {
 	w := newWorld(t)
 	lists := func(ls ...[]byte) Authority {
@@ -93,8 +93,8 @@ func TestSeveralLists(t *testing.T) {
 	}
 }
 
-// A CA without a list never locks out the clients of another one, and an
-// authority that nobody configured lets nobody in.
+// A CA without a list never locks out the clients of another CA, and an authority that is
+// not configured lets nobody in.
 func TestAuthoritiesApart(t *testing.T) {
 	w, x := newWorld(t), newWorld(t)
 	good := w.authority(Hard)
@@ -154,8 +154,8 @@ func TestEndedByTime(t *testing.T) {
 	}
 }
 
-// Reload keeps what it can: counters, the epoch, the lists of a source that
-// stays, subscriptions. What is gone is gone at once.
+// Reload keeps what it can: counters, the epoch, the lists of a source that stays,
+// subscriptions. What is no longer configured goes at once.
 func TestReload(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -169,7 +169,7 @@ func TestReload(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	epoch := k.Epoch()
-	// An older file, read by the configuration: what is known stays.
+	// The configuration reads an older file: the known list stays.
 	older := testpki.Must(readLists(file(t, dir, "all.crl", pemOf(w.crl(t, w.root, crl{number: 5}), w.crl(t, w.inter, crl{number: 4}))), w.cas()))
 	b := w.authority(Hard)
 	b.Sources = []Source{older}
@@ -206,8 +206,8 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// While lists are exchanged all the time every answer is that of one list or
-// the other, and none waits.
+// While lists are exchanged all the time, every answer is that of one list or the other,
+// and no check waits.
 func TestCheckDuringReload(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.authority(Hard), w.authority(Hard)

@@ -16,8 +16,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// lives is a gateway's life with these authorities: during is told of the checker
-// while it runs, and what is in force is saved when it ends.
+// lives runs a gateway with these authorities: during gets the checker while it runs, and
+// the lists in force are saved when it ends.
 func lives(t *testing.T, o Options, during func(*Checker), list ...Authority) {
 	t.Helper()
 	if o.Poll == 0 {
@@ -45,8 +45,8 @@ func copiesIn(t *testing.T, state string) []string {
 	return all
 }
 
-// Whatever is put in the place of a list while the gateway is down, whom it revokes
-// stays out, and it is said; a newer list is taken.
+// Whatever replaces a list while the gateway is down, the clients it revokes stay out,
+// and that is logged; a newer list is taken.
 func TestCopiesOutliveARestart(t *testing.T) {
 	w := newWorld(t)
 	revoked := []*x509.Certificate{w.client.Cert}
@@ -121,8 +121,8 @@ func write(t *testing.T, path string, data []byte) {
 	file(t, filepath.Dir(path), filepath.Base(path), data)
 }
 
-// What a configuration has read before it was handed over (as the gateway does) is
-// held against the copies too, and so is what a URL gave that is named no more.
+// Lists that a configuration has read before handing them over (as the gateway does) are
+// compared with the copies too, and so are those of a URL that is no longer named.
 func TestCopiesOfWhatWasHandedOver(t *testing.T) {
 	w := newWorld(t)
 	revoked := []*x509.Certificate{w.client.Cert}
@@ -141,7 +141,7 @@ func TestCopiesOfWhatWasHandedOver(t *testing.T) {
 		}
 	}, older)
 
-	// A state directory of before there were copies of lists: of a URL alone.
+	// A state directory of an earlier version without copies of lists, only of a URL.
 	p := publish(t, w.crl(t, w.inter, crl{number: 7, revoked: revoked}))
 	state = t.TempDir()
 	checker(t, Options{State: state}, w.authority(Soft, p.URL)).Prime(t.Context())
@@ -154,7 +154,8 @@ func TestCopiesOfWhatWasHandedOver(t *testing.T) {
 	}
 }
 
-// The copies: for the gateway alone, one for each list in force, and gone with it.
+// The copies are readable by the gateway alone. There is one for each list in force, and
+// it goes with the list.
 func TestCopiesFollowWhatIsInForce(t *testing.T) {
 	w := newWorld(t)
 	state, dir := filepath.Join(t.TempDir(), "state"), t.TempDir()
@@ -186,8 +187,8 @@ func TestCopiesFollowWhatIsInForce(t *testing.T) {
 	}
 }
 
-// A copy that is damaged, or that is not what its name says, is not believed, and
-// said; it stays for the operator to look at. Half a copy of before a crash is none.
+// A copy that is damaged, or is not what its name says, is not used but logged, and stays
+// for the operator to check. A half-written copy of a crash is ignored.
 func TestCopiesAreNotTrusted(t *testing.T) {
 	w := newWorld(t)
 	foreign := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff Root"}))
@@ -220,8 +221,8 @@ func TestCopiesAreNotTrusted(t *testing.T) {
 	}
 }
 
-// Where copies cannot be written it is a warning, said once; lists are in force all
-// the same, and it is tried again.
+// If copies cannot be written, that is logged once as a warning. The lists are in force
+// all the same, and writing is repeated.
 func TestCopiesThatCannotBeWritten(t *testing.T) {
 	w := newWorld(t)
 	state, path := t.TempDir(), file(t, t.TempDir(), "a.crl", w.crl(t, w.root, crl{number: 2}))
@@ -250,8 +251,8 @@ func TestCopiesThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// A list for which there is nothing left to copy from when there is room at last is
-// said too: its file is gone, or has an older one by now.
+// A list without a source left to copy from, once there is room, is logged too: its file
+// is gone, or has an older list by now.
 func TestCopiesThatNothingIsLeftFor(t *testing.T) {
 	w := newWorld(t)
 	for name, change := range map[string]func(path string){
@@ -290,8 +291,8 @@ func TestCopiesThatNothingIsLeftFor(t *testing.T) {
 	}
 }
 
-// A state directory that others can change is told at the start; one of systemd's or
-// our own is not.
+// A state directory that others can change is reported at the start; one made by systemd
+// or by us is not.
 func TestStateOfOthers(t *testing.T) {
 	for mode, said := range map[os.FileMode]int{0o700: 0, 0o750: 0, 0o755: 0, 0o770: 1, 0o777: 1, 0o1777: 1, 0o702: 1} {
 		state := t.TempDir()
@@ -306,8 +307,8 @@ func TestStateOfOthers(t *testing.T) {
 	}
 }
 
-// The copies are bounded: those of authorities that no configuration has any more
-// go first, and what does not fit is an error.
+// The copies are bounded: those of authorities that are not configured any more go first.
+// A copy that does not fit is an error.
 func TestCopiesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	state := t.TempDir()

@@ -153,7 +153,7 @@ func weakCRL(t testing.TB, ca *testpki.CA, now time.Time) []byte {
 	return bytes.ReplaceAll(der, sha256RSA, sha1RSA)
 }
 
-// A list that speaks for a part of the certificates says nothing of the others.
+// A list for some of the certificates says nothing about the others.
 func TestScope(t *testing.T) {
 	w := newWorld(t)
 	const shard = "http://crl.example/7.crl"

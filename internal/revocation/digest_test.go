@@ -10,8 +10,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// The digest covers mode, CAs, responder and every list, of each authority
-// that is checked; and nothing else: not the order, the place or the form.
+// The digest covers mode, CAs, responder and every list of each authority that is
+// checked. It does not cover the order, the place or the form.
 func TestDigest(t *testing.T) {
 	w := newWorld(t)
 	one, two := w.crl(t, w.root, crl{number: 1}), w.crl(t, w.inter, crl{number: 1})
@@ -71,8 +71,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// A list that is taken while it runs changes the digest, one that is refused
-// does not, and an answer has the digest of the lists that it came from.
+// A list that is loaded while it runs changes the digest, one that is refused does not.
+// An answer has the digest of the lists it came from.
 func TestDigestFollowsTheLists(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()

@@ -11,7 +11,7 @@ import (
 
 func year(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// Lists say any date from the year 1 to 9999, which a Duration does not reach.
+// Lists have any date from the year 1 to 9999, which exceeds a Duration.
 func TestListsOfFarDates(t *testing.T) {
 	w := newWorld(t)
 	now := year(2026)
@@ -54,7 +54,7 @@ func TestListsOfFarDates(t *testing.T) {
 	}
 }
 
-// So do OCSP answers. A nextUpdate in the year 1 is one: it does not count as none.
+// So do OCSP answers. A nextUpdate in the year 1 counts as one.
 func TestAnswersOfFarDates(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []struct {

@@ -22,9 +22,9 @@ func oneOfThe(err error) bool {
 	return false
 }
 
-// FuzzParseLists: never a panic; lists or a named error, not both; and what is
-// taken is what crypto/x509 reads, entry by entry. The signature cannot be
-// guessed, so the parts are fuzzed behind it too: see FuzzEntries.
+// FuzzParseLists: no panic; either lists or a named error; and the accepted lists agree
+// with crypto/x509, entry by entry. A signature cannot be guessed, so FuzzEntries fuzzes
+// the parts behind it.
 func FuzzParseLists(f *testing.F) {
 	w := newWorld(f)
 	plain := w.crl(f, w.root, crl{number: 7, revoked: []*x509.Certificate{w.direct.Cert, w.client.Cert}})
@@ -54,7 +54,7 @@ func FuzzParseLists(f *testing.F) {
 	})
 }
 
-// FuzzEntries fuzzes what stands behind the signature: the split list, its
+// FuzzEntries fuzzes what comes after the check of the signature: the split list, its
 // entries and its distribution point.
 func FuzzEntries(f *testing.F) {
 	w := newWorld(f)
@@ -81,8 +81,8 @@ func FuzzEntries(f *testing.F) {
 	})
 }
 
-// FuzzAnswer: never a panic; an answer is taken only if its signature is good,
-// and then x/crypto/ocsp reads the same out of it.
+// FuzzAnswer: no panic; an answer is accepted only if its signature is good, and then
+// x/crypto/ocsp reads the same from it.
 func FuzzAnswer(f *testing.F) {
 	w := newWorld(f)
 	d := delegate(w.inter, nil)

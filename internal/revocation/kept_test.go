@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// However a list vanishes from its file, whom it revokes stays out, under soft
-// too; it is said, and said to be missing until it is there again.
+// However a list vanishes from its file, the clients it revokes stay out, under soft too.
+// That is logged, and the list is "missing" until it is there again.
 func TestVanishedListStays(t *testing.T) {
 	w := newWorld(t)
 	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff Issuing CA"})) // another key of that name
@@ -75,7 +75,7 @@ func TestVanishedListStays(t *testing.T) {
 			if got := missingOf(k); got == 0 {
 				t.Errorf("nothing is missing: %+v", k.Stats().Authorities["staff"].Lists)
 			}
-			// Reloads change nothing about it, whether the file is read before or not.
+			// Reloads do not change that, whether the file is read before or not.
 			k.Reload([]Authority{a})
 			b := a
 			b.Roots = append(b.Roots[:1:1], third.Cert)
@@ -83,7 +83,8 @@ func TestVanishedListStays(t *testing.T) {
 			if status() != Revoked || missingOf(k) == 0 {
 				t.Errorf("after reloads: %s, %d missing", status(), missingOf(k))
 			}
-			// The next list, without the client: he is let in, and nothing is missing.
+			// The next list does not have the client: it is let in, and nothing is
+			// missing.
 			file(t, dir, "both.crl", pemOf(w.crl(t, w.inter, crl{number: 7}), w.crl(t, w.root, crl{number: 7})))
 			testenv.Eventually(t, "the next list", func() bool { return status() == Good })
 			if name != "a list of a second key" && name != "a list of another scope" {
@@ -103,8 +104,8 @@ func missingOf(k *Checker) int {
 	return n
 }
 
-// A reload whose files were read by the configuration, one of them without the
-// list of before; one that names another file; one that trusts the CA no more.
+// Reloads whose files were read by the configuration: one file lacks the earlier list,
+// one reload names another file, one does not trust the CA any more.
 func TestVanishedInAReload(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -146,8 +147,8 @@ func TestVanishedInAReload(t *testing.T) {
 	}
 }
 
-// A list that has vanished ends like any other: said once, and still final
-// about whom it revokes.
+// A list that has vanished expires like any other: that is logged once, and its
+// revocations stay final.
 func TestVanishedListEnds(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -166,8 +167,8 @@ func TestVanishedListEnds(t *testing.T) {
 	}
 }
 
-// A server that cannot be reached says nothing about its lists; one that has
-// no list any more, or another CA's, does.
+// A server that cannot be reached says nothing about its lists; one that has no list any
+// more, or another CA's, does.
 func TestVanishedFromAServer(t *testing.T) {
 	w := newWorld(t)
 	both := pemOf(w.crl(t, w.root, crl{number: 1}), w.crl(t, w.inter, crl{number: 1, revoked: []*x509.Certificate{w.client.Cert}}))
@@ -207,8 +208,8 @@ func TestVanishedFromAServer(t *testing.T) {
 	}
 }
 
-// Lists that the configuration takes out of force are named, once: whom they
-// revoke is let in again.
+// Lists that the configuration takes out of force are logged once, because the clients
+// they revoke are let in again.
 func TestDroppedListIsSaid(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()

@@ -9,8 +9,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// What goes stale is said before: once at two thirds of its life, once a day
-// before, once when it has happened, which also raises the epoch.
+// Staleness is logged before it happens: once at two thirds of the lifetime, once a day
+// before, and once when it has happened, which also raises the epoch.
 func TestWarnings(t *testing.T) {
 	w := newWorld(t)
 	clk := &clock{now: w.now}
@@ -42,7 +42,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// A list that has a short life is asked for before it ends.
+// A list with a short lifetime is fetched again before it ends.
 func TestSchedule(t *testing.T) {
 	w := newWorld(t)
 	list := func(from, to time.Duration) []*List {

@@ -41,8 +41,8 @@ func drip(begin func(http.ResponseWriter)) http.HandlerFunc {
 	}
 }
 
-// Servers that drip, more of them than may be asked at a time, hold up neither
-// files nor other servers, nor a start, and each is cut off and says why.
+// More slow servers than fetches allowed at once hold up neither files nor other servers
+// nor a start, and each is cut off with a reason.
 func TestSlowServersHoldNobodyUp(t *testing.T) {
 	w := newWorld(t)
 	slow := publish(t, nil)
@@ -70,8 +70,8 @@ func TestSlowServersHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// Servers that say or send what is too much cost what they have sent, at most
-// the bound, and nothing is lost of what was known.
+// Servers that announce or send too much cost what they have sent, at most the bound, and
+// no known list is lost.
 func TestHostileAnswers(t *testing.T) {
 	w := newWorld(t)
 	known := w.crl(t, w.root, crl{number: 1, revoked: []*x509.Certificate{w.direct.Cert}})
@@ -138,7 +138,7 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// budget is a real one. The test takes of it what it wants to be in use.
+// budget is a real Budget. The test itself takes what it wants to be in use.
 func budget(t *testing.T) *memory.Budget {
 	t.Helper()
 	b, undo, err := memory.Start(memory.Config{Ceiling: 1 << 30, Log: zap.NewNop()})
@@ -149,7 +149,7 @@ func budget(t *testing.T) *memory.Budget {
 	return b
 }
 
-// fill takes all that may be lent, but for less than a piece.
+// fill takes all that may be lent, except less than one piece.
 func fill(t *testing.T, b *memory.Budget) *memory.Loan {
 	t.Helper()
 	_, l := b.Borrow(context.Background())
@@ -161,9 +161,9 @@ func fill(t *testing.T, b *memory.Budget) *memory.Loan {
 	return l
 }
 
-// A list for which there is no room is not taken, wherever it comes from: that
-// is said, the list of before stays and has not vanished, and once there is
-// room the list is taken without anything being changed.
+// A list for which there is no memory is not loaded, whatever its source. That is logged,
+// the previous list stays and has not vanished, and once there is memory the list is
+// loaded without any other change.
 func TestNoRoomForAList(t *testing.T) {
 	w := newWorld(t)
 	for name, place := range map[string]func(t *testing.T, data []byte) (location string, change func([]byte)){
@@ -198,7 +198,7 @@ func TestNoRoomForAList(t *testing.T) {
 			if status() != Revoked {
 				t.Error("the list of before did not stay")
 			}
-			// A reload that trusts others beside reads it anew, and keeps the old one.
+			// A reload that also trusts others reads it again, and keeps the old one.
 			wider := w.authority(Soft, location)
 			wider.Roots = append(wider.Roots[:1:1], testpki.Must(testpki.NewCA(testpki.Options{CN: "another"})).Cert)
 			k.Reload([]Authority{wider})
@@ -212,8 +212,8 @@ func TestNoRoomForAList(t *testing.T) {
 	}
 }
 
-// A load that is called back ends at once with that reason, and returns what it
-// has taken.
+// A load that is called back ends at once with that reason, and returns what it has
+// taken.
 func TestLoadIsCalledBack(t *testing.T) {
 	w := newWorld(t)
 	ctx, stop := context.WithCancelCause(t.Context())
@@ -244,8 +244,8 @@ func TestLoadIsCalledBack(t *testing.T) {
 	}
 }
 
-// One that is called back while it waits for a slot has said nothing of what the
-// source carries, whichever slot that is.
+// A load that is called back while it waits for a slot has learned nothing about the
+// source, whichever slot that is.
 func TestWaitIsCalledBack(t *testing.T) {
 	w := newWorld(t)
 	data := w.crl(t, w.root, crl{number: 1})
@@ -282,8 +282,7 @@ func TestWaitIsCalledBack(t *testing.T) {
 	}
 }
 
-// What is borrowed covers what loading allocates, but for the pieces in which a
-// file arrives.
+// The loan covers what loading allocates, except the pieces in which a file arrives.
 func TestLoanCoversALoad(t *testing.T) {
 	w := newWorld(t)
 	long, _ := bigCRL(t, w, 30_000)
@@ -309,7 +308,7 @@ func TestLoanCoversALoad(t *testing.T) {
 				t.Fatalf("%d entries, %d bytes lent", lists[0].Entries, lent)
 			}
 			t.Logf("%d bytes: %d lent (%.2f), %d allocated", n, lent, float64(lent)/float64(n), took)
-			// Pieces, certificates of signatures, the index of numbers.
+			// 1 MiB is for pieces, certificates of signatures and the index of numbers.
 			if took-n > lent+1<<20 {
 				t.Errorf("%d bytes lent, %d allocated", lent, took-n)
 			}
@@ -320,8 +319,8 @@ func TestLoanCoversALoad(t *testing.T) {
 	}
 }
 
-// Many files in one loan need no more room together than the largest one and what
-// stays of all; of one that is refused nothing stays.
+// Many files in one loan together need only the room of the largest one and of what stays
+// of all; a refused file leaves nothing.
 func TestFilesShareALoan(t *testing.T) {
 	w := newWorld(t)
 	long, _ := bigCRL(t, w, 30_000) // 20 bytes of each entry stay, and an index

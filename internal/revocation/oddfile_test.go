@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Named pipes, a socket and a directory in the place of lists: each is said
-// once, the last good lists stay, the other lists are taken, and Run ends.
+// Named pipes, a socket and a directory in the place of lists: each is logged once, the
+// last good lists stay, the other lists are loaded, and Run ends.
 func TestOddFilesHoldNobodyUp(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()

@@ -201,8 +201,8 @@ func TestResponderOfOpenSSL(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// It takes one connection at a time, so it is not tried out; it says when
-	// it listens.
+	// It takes one connection at a time, so do not try to connect; it says when it
+	// listens.
 	ready, done := make(chan string, 1), make(chan struct{})
 	go func() {
 		defer close(done)

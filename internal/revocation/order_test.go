@@ -19,7 +19,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// Which list may take the place of which, by number, time of issue and the time it is.
+// Which list may replace which, by number, time of issue and the present time.
 func TestOrder(t *testing.T) {
 	w := newWorld(t)
 	const day = 24 * time.Hour
@@ -81,9 +81,9 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A CA that was set up anew: the operator is told what to do, does it, and the new
-// list is in force at once, of a file and of a URL; with time alone it comes by itself.
-// A list of before stays out all the while.
+// A CA that was set up anew: the operator gets a command and types it, and the new list
+// is in force at once, from a file and from a URL. Without the command it is taken later
+// by itself. An older list is refused all the while.
 func TestNumbersBegunAnew(t *testing.T) {
 	w := newWorld(t)
 	revoked := []*x509.Certificate{w.client.Cert}
@@ -134,7 +134,7 @@ func TestNumbersBegunAnew(t *testing.T) {
 		k.Reload([]Authority{a})
 		testenv.Eventually(t, "the list with new numbers", func() bool { return status() == Unknown && missingOf(k) == 0 })
 		testenv.Eventually(t, "its copy", func() bool { return len(copiesIn(t, state)) == 1 && copiesIn(t, state)[0] != copyPath })
-		// It is the one known from now on: none of the old numbers comes back.
+		// It is the known list from now on: no list with an old number is taken.
 		put(w.crl(t, w.inter, crl{number: 901, from: -90 * time.Minute, to: 9 * 24 * time.Hour}))
 		clk.add(2 * time.Hour)
 		testenv.Eventually(t, "a refusal", func() bool { return k.Stats().Authorities["staff"].Lists[0].Error != "" })
@@ -144,7 +144,7 @@ func TestNumbersBegunAnew(t *testing.T) {
 	}
 }
 
-// With time: when the list before has ended.
+// Without the command: when the previous list has ended.
 func TestNumbersBegunAnewWithTime(t *testing.T) {
 	w := newWorld(t)
 	path := file(t, t.TempDir(), "a.crl", w.crl(t, w.inter, crl{number: 900, revoked: []*x509.Certificate{w.client.Cert}}))
@@ -162,7 +162,8 @@ func TestNumbersBegunAnewWithTime(t *testing.T) {
 	})
 }
 
-// One for later keeps the one that holds; it is taken when its time has come.
+// A list that is not valid yet does not replace the one in force; it is taken when its
+// time has come.
 func TestListForLater(t *testing.T) {
 	w := newWorld(t)
 	path := file(t, t.TempDir(), "a.crl", w.crl(t, w.inter, crl{number: 1, revoked: []*x509.Certificate{w.client.Cert}}))
@@ -179,7 +180,8 @@ func TestListForLater(t *testing.T) {
 	testenv.Eventually(t, "it is in force", func() bool { return k.Stats().Authorities["staff"].Lists[0].Number == "2" })
 }
 
-// A number is at most 20 octets (RFC 5280, section 5.2.3): it stands in records.
+// A number has at most 20 octets (RFC 5280, section 5.2.3), because it is written to
+// records.
 func TestNumberIsBounded(t *testing.T) {
 	w := newWorld(t)
 	type tbs struct {

@@ -186,8 +186,8 @@ func TestNonce(t *testing.T) {
 	}
 }
 
-// An answer is remembered for max_age, a failure for some seconds; while the
-// responder is down a good answer is used for as long as it is good.
+// An answer is cached for max_age, a failure for some seconds. While the responder is
+// down a good answer is used until it is stale.
 func TestOCSPCache(t *testing.T) {
 	w := newWorld(t)
 	o := newOracle(t, w)
@@ -250,8 +250,8 @@ func TestOCSPCache(t *testing.T) {
 	}
 }
 
-// Many flows with one certificate ask once; one that gives up does not take
-// the others with it.
+// Many flows with one certificate ask once; a flow that gives up does not make the others
+// fail.
 func TestOneQuestionAtATime(t *testing.T) {
 	w := newWorld(t)
 	o := newOracle(t, w)
@@ -334,7 +334,7 @@ func TestResponderBounds(t *testing.T) {
 	}
 }
 
-// The answer of a live flow is asked for anew, that of nobody is forgotten.
+// The answer of a live flow is asked for again; an answer that no flow uses is dropped.
 func TestRenew(t *testing.T) {
 	w := newWorld(t)
 	o := newOracle(t, w)
@@ -359,7 +359,7 @@ func TestRenew(t *testing.T) {
 	testenv.Eventually(t, "the revocation", func() bool { return alive() == reason.EndRevoked })
 	testenv.Eventually(t, "word of it", func() bool { return told.Load() == 1 })
 
-	// Without anybody who uses it there is no question, and in the end no entry.
+	// Without a flow that uses it there is no question, and in the end no entry.
 	o2 := newOracle(t, w)
 	k2 := checker(t, Options{Now: clk.Now, Poll: 2 * time.Millisecond}, asking(t, w, o2, OCSP{MaxAge: time.Minute}))
 	o2.set(func() { o2.reply.to = time.Hour })

@@ -81,8 +81,8 @@ func logged() (*zap.Logger, *observer.ObservedLogs) {
 	return zap.New(core), logs
 }
 
-// A file that is exchanged is taken within seconds; one that is broken, older
-// or gone is said once, and the last good one stays.
+// A file that is exchanged is loaded within seconds. One that is broken, older or gone is
+// logged once, and the last good list stays.
 func TestFileIsWatched(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -239,7 +239,7 @@ func TestFetch(t *testing.T) {
 	})
 }
 
-// Copies on disk are believed no more than the network.
+// Copies on disk are trusted no more than the network.
 func TestStateIsNotTrusted(t *testing.T) {
 	w := newWorld(t)
 	good := w.crl(t, w.root, crl{number: 1})

@@ -11,10 +11,10 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Whoever brings an old staple that says "good" is refused all the same once
-// anything says revoked, or has ever said so: the responder, whether it was asked
-// before or not, its cache, a staple that he brought himself, a list; of the
-// certificate or of the CA above it. His live flow ends too.
+// A client with an old staple that says "good" is refused once anything says, or has ever
+// said, revoked: the responder, whether it was asked before or not, its cache, a staple
+// of the client itself, a list; about the certificate or the CA above it. Its live flow
+// ends too.
 func TestRevokedBeatsStaple(t *testing.T) {
 	w := newWorld(t)
 	good := func(p *handshake.Peer) *handshake.Peer {
@@ -99,8 +99,8 @@ func TestRevokedBeatsStaple(t *testing.T) {
 	}
 }
 
-// A responder that cannot be asked leaves the staple, and a good answer that is
-// young saves the question.
+// If the responder cannot be asked, the staple counts, and a good answer that is young
+// saves the question.
 func TestStapleWithoutResponder(t *testing.T) {
 	w := newWorld(t)
 	o := newOracle(t, w)
@@ -125,8 +125,8 @@ func TestStapleWithoutResponder(t *testing.T) {
 	}
 }
 
-// In an answer that speaks of the certificate twice the revocation counts, and a
-// signed revocation counts without the nonce that a good answer needs.
+// If an answer has the certificate twice the revocation counts, and a signed revocation
+// counts without the nonce that a good answer needs.
 func TestRevocationInAnswer(t *testing.T) {
 	w := newWorld(t)
 	parse := func(status int) *answer {
