@@ -11,8 +11,8 @@ import (
 	"github.com/sslgate/sslgate/internal/work"
 )
 
-// many begins and ends handshakes of one client until it would have to wait,
-// and says how many there were.
+// many begins and ends handshakes of one client until it would have to wait, and returns
+// how many there were.
 func many(t *testing.T, q *Queue, client byte, cost work.Units) (n int) {
 	t.Helper()
 	for ; n < 10000; n++ {
@@ -37,8 +37,8 @@ func many(t *testing.T, q *Queue, client byte, cost work.Units) (n int) {
 	return n
 }
 
-// A client's second is spent by work, not by the number of handshakes: what
-// costs ten times as much is had a tenth as often, what costs half twice.
+// Work uses up a client's second, not the number of handshakes: one that costs ten times
+// as much is possible a tenth as often, one that costs half twice as often.
 func TestCostIsSettled(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: 100, Waiting: 10}, func() time.Time { return now })
@@ -58,7 +58,7 @@ func TestCostIsSettled(t *testing.T) {
 			t.Errorf("at %d units each: %d handshakes in a second's worth, want %d", c.cost, n, c.n)
 		}
 	}
-	// The debt is paid off by time, and by nobody else.
+	// Only time pays the debt.
 	now = now.Add(time.Second)
 	if n := many(t, q, 1, work.Ordinary); n < 99 || n > 101 {
 		t.Errorf("a second later: %d", n)
@@ -75,8 +75,8 @@ func TestCostIsSettled(t *testing.T) {
 	}
 }
 
-// What is charged outside a turn counts too, and somebody who waits already
-// waits on; a refund lets him go at once.
+// What is charged outside a turn counts too, and a handshake that waits already goes on
+// waiting; a refund lets it begin at once.
 func TestChargeWhileWaiting(t *testing.T) {
 	q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: 1, Waiting: 10}, nil)
 	first, err := q.Begin(t.Context(), addr(1))
@@ -115,8 +115,8 @@ func TestChargeWhileWaiting(t *testing.T) {
 	cancel()
 }
 
-// What is charged outside turns shuts nobody out for longer than maxDebt, however
-// much it is, and what a turn costs is paid all the same.
+// What is charged outside turns delays a client by at most maxDebt, however much it is;
+// the cost of a turn is always paid in full.
 func TestDebtHasAFloor(t *testing.T) {
 	for _, c := range []struct {
 		name   string

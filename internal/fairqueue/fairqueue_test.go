@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func addr(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }
 
-// A client that holds all it may is no hindrance to another one.
+// A client that holds all its turns does not delay another one.
 func TestSlowClientHoldsNobodyUp(t *testing.T) {
 	q := New(Limits{InFlight: 10, InFlightPerClient: 4, PerSecond: 1000, Waiting: 100}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -53,8 +53,8 @@ func TestSlowClientHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// Over the bound of the queue it is the one with the most waiting that loses
-// its newest, also where another one came last.
+// Over the bound of the queue the client with the most waiting loses its newest
+// handshake, even if another client came last.
 func TestFull(t *testing.T) {
 	q := New(Limits{InFlight: 1, InFlightPerClient: 1, PerSecond: 1000, Waiting: 5}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -96,8 +96,8 @@ func TestFull(t *testing.T) {
 	wg.Wait()
 }
 
-// Over its rate a client waits until it has a token, and no longer; another
-// one does not.
+// Over its rate a client waits until it has a token, and no longer; another client does
+// not wait.
 func TestRate(t *testing.T) { synctest.Test(t, testRate) }
 
 func testRate(t *testing.T) {

@@ -9,16 +9,15 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// model drives a queue without goroutines: the turns that a Begin would wait
-// for lie here.
+// model drives a queue without goroutines: it keeps the turns that Begin would wait for.
 type model struct {
 	q   *Queue
 	now time.Time
 	run []*client // one for each handshake that is worked at
 	off []paused  // those that wait for somebody
 	all []*waiter
-	// since counts, for each client that could have begun all the while, the
-	// turns that others got since its own last one, or since it came to wait.
+	// since counts, for each client that could have begun all the time, the turns that
+	// others got since its own last one, or since it began to wait.
 	since map[*client]map[*client]int
 	debt  float64 // the most that was taken out of buckets
 }
@@ -69,8 +68,8 @@ func (m *model) wait(c *client, t *place) {
 	m.settle()
 }
 
-// quietly does something that would hand out turns, and has it hand out none:
-// m.dispatch does that, where it can be watched.
+// quietly does something that would hand out turns, without handing out any: m.dispatch
+// does that, where it can be watched.
 func (m *model) quietly(do func()) {
 	limit := m.q.limits.InFlight
 	m.q.limits.InFlight = 0
@@ -123,8 +122,8 @@ func (m *model) dispatch() {
 	}
 }
 
-// able says whether anybody of a client that waits could begin or go on, but
-// for a token.
+// able says whether a waiting handshake of a client could begin or go on, if tokens are
+// ignored.
 func (q *Queue) able(c *client) bool {
 	return c.waiting.lanes[0].Len() > 0 || c.waiting.Len() > 0 && c.inFlight < q.limits.InFlightPerClient
 }
@@ -138,7 +137,7 @@ func (m *model) pay(t *rapid.T) {
 	m.dispatch()
 }
 
-// pause takes a handshake out of the work, or one that is out of it in again.
+// pause pauses a handshake that is worked on, or resumes one that is paused.
 func (m *model) pause(t *rapid.T) {
 	if len(m.off) > 0 && rapid.Bool().Draw(t, "resumes") {
 		p := m.off[0]
@@ -161,7 +160,7 @@ func (m *model) pause(t *rapid.T) {
 	m.dispatch()
 }
 
-// settle takes out what waits no longer.
+// settle removes what waits no longer.
 func (m *model) settle() {
 	var left []*waiter
 	for _, w := range m.all {
@@ -177,9 +176,9 @@ func (m *model) settle() {
 	}
 }
 
-// Whatever comes and goes: nobody who could begin is passed over twice by
-// anybody, no slot stays free while somebody could have it, every bound holds,
-// and nothing is lost or counted twice.
+// In any sequence of calls no client that could begin is passed over twice by the same
+// client, no slot stays free while a handshake could have it, every bound holds, and
+// nothing is lost or counted twice.
 func TestFairness(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{now: time.Unix(1e9, 0), since: map[*client]map[*client]int{}}

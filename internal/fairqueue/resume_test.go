@@ -10,7 +10,7 @@ import (
 	"github.com/sslgate/sslgate/internal/work"
 )
 
-// resumed is a turn that asks to go on; its error comes when it may, or may not.
+// resumed resumes a turn; the channel gets the error of Resume.
 func resumed(ctx context.Context, t *testing.T, q *Queue, turn *Turn) chan error {
 	t.Helper()
 	result := make(chan error, 1)
@@ -33,9 +33,9 @@ func held(t *testing.T, q *Queue, client byte, whom For) *Turn {
 	return turn
 }
 
-// Among those of one client that go on, the ones that count against its bound
-// already come first, for they need no more room; then the others, and then the
-// new ones; in each kind the oldest first.
+// Among the handshakes of one client that resume, those that its bound still counts come
+// first, because they need no more room. Then come the others, then the new ones; within
+// each kind the oldest first.
 func TestOrderOfThoseThatGoOn(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -101,8 +101,8 @@ func TestOrderOfThoseThatGoOn(t *testing.T) {
 	}
 }
 
-// End while a turn waits to go on ends the waiting, whoever was waited for, and
-// pays; nothing of the turn stays.
+// End while a turn waits to resume ends the wait, whoever the pause was for, and pays.
+// Nothing of the turn stays.
 func TestEndWhileResuming(t *testing.T) {
 	for name, whom := range map[string]For{"for the client": ForClient, "for others": ForOthers} {
 		t.Run(name, func(t *testing.T) {
@@ -132,8 +132,8 @@ func TestEndWhileResuming(t *testing.T) {
 	}
 }
 
-// End at the very moment at which the turn goes on: whoever comes first, nothing
-// of it stays and it is paid once.
+// End at the very moment at which the turn resumes: whichever comes first, nothing of it
+// stays and it is paid once.
 func TestEndAsItGoesOn(t *testing.T) {
 	q := New(Limits{InFlight: 1, InFlightPerClient: 2, PerSecond: 1_000_000, Waiting: 10}, nil)
 	for i := range 500 {
@@ -161,8 +161,7 @@ func TestEndAsItGoesOn(t *testing.T) {
 	nothingLeft(t, q)
 }
 
-// A turn whose state is ended has begun in the place that End could not take
-// any more: it goes on to nowhere.
+// A turn that End has ended after its place had begun: Resume releases it at once.
 func TestEndedInItsPlace(t *testing.T) {
 	q := New(Limits{InFlight: 1, InFlightPerClient: 2, PerSecond: 1000, Waiting: 10}, nil)
 	for _, whom := range []For{ForClient, ForOthers} {
@@ -185,7 +184,7 @@ func TestEndedInItsPlace(t *testing.T) {
 	}
 }
 
-// nothingLeft says that the queue is as it was before anybody came.
+// nothingLeft checks that the queue is as it was at the beginning.
 func nothingLeft(t *testing.T, q *Queue) {
 	t.Helper()
 	if s := q.Stats(); s.InFlight != 0 || s.Waiting != 0 || s.ForClient != 0 || s.ForOthers != 0 {

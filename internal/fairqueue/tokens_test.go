@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A bucket has its token at one nanosecond, and not before, however often
-// somebody looks meanwhile.
+// A bucket has its token at one exact nanosecond, and not before, however often it is
+// read meanwhile.
 func TestTokenAtOneNanosecond(t *testing.T) {
 	for _, perSecond := range []int{1, 3, 7, 250, 999_983, maxPerSecond} {
 		for _, debt := range []float64{0.001, 0.3, 1, 4.75, 61} {

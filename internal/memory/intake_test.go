@@ -43,8 +43,8 @@ func still(t *testing.T, what string, c <-chan struct{}) {
 	}
 }
 
-// No more is let in than there was room for at the last look, less what was let
-// in a moment before it; who came first goes first.
+// No more is let in than there was room for at the last measurement, less what was let in
+// a moment before it, in the order of asking.
 func TestIntake(t *testing.T) {
 	x := newBench(t) // resident 30 of 224 MiB up to the line
 	for range 194 {
@@ -55,7 +55,7 @@ func TestIntake(t *testing.T) {
 	second := x.taking(mib, nil)
 	x.queued(t, 2)
 
-	// At the same moment nothing of it is in memory yet: it counts.
+	// At the same moment none of it shows in memory yet, but it counts.
 	x.look(t)
 	still(t, "let in twice", first)
 	// It is now, and one place is free.
@@ -72,7 +72,7 @@ func TestIntake(t *testing.T) {
 	testenv.Receive(t, "there is room again", second)
 	x.queued(t, 0)
 
-	// Who gives up leaves no place behind.
+	// A taker that gives up leaves no place behind.
 	x.u.resident, x.now = 230*mib, x.now.Add(time.Hour)
 	x.look(t)
 	done := make(chan struct{})
@@ -83,7 +83,8 @@ func TestIntake(t *testing.T) {
 	x.queued(t, 0)
 }
 
-// Who finds nothing left looks by itself: it does not wait for the next look.
+// A Take that finds nothing left measures by itself, without waiting for the next
+// measurement.
 func TestTakeLooks(t *testing.T) {
 	x := newBench(t)
 	x.b.Take(194*mib, nil)
@@ -100,7 +101,7 @@ func TestTakeLooks(t *testing.T) {
 	}
 }
 
-// While memory is over the line it is given back, but not all of the time.
+// While memory is over the line it is given back to the system, but not all of the time.
 func TestFree(t *testing.T) {
 	x := newBench(t)
 	x.now, x.u.resident = x.now.Add(time.Hour), 224*mib
@@ -141,7 +142,7 @@ func running(t *testing.T, cfg Config) (x *bench, end func()) {
 	}
 }
 
-// However long an action takes, the intake opens and closes by what is measured.
+// However long an action takes, the intake follows the measurements.
 func TestLooksWhileItActs(t *testing.T) {
 	var resident atomic.Int64
 	resident.Store(100 * mib)
@@ -161,7 +162,7 @@ func TestLooksWhileItActs(t *testing.T) {
 	resident.Store(100 * mib)
 	testenv.Receive(t, "there is room", waits)
 	x.reaches(t, Over) // it lets in before it says so
-	// The end of Run keeps nobody.
+	// After the end of Run nobody waits.
 	resident.Store(240 * mib)
 	x.reaches(t, Flood)
 	waits = x.taking(mib, nil)
@@ -172,7 +173,7 @@ func TestLooksWhileItActs(t *testing.T) {
 	testenv.Receive(t, "kept after the end", x.taking(1<<40, nil))
 }
 
-// onlyLook looks and does not act.
+// onlyLook measures and does not act.
 func (x *bench) onlyLook(t *testing.T) {
 	t.Helper()
 	if _, err := x.b.look(); err != nil {
@@ -232,7 +233,7 @@ func TestRunFails(t *testing.T) {
 	}
 }
 
-// Many at once are let in no faster than looks find room.
+// Many takers at once are let in no faster than measurements find room.
 func TestIntakeHolds(t *testing.T) {
 	const line = 256*mib - 256*mib/8
 	var held, most atomic.Int64 // resident

@@ -19,8 +19,7 @@ func TestPercentFor(t *testing.T) {
 	}
 }
 
-// Garbage goes when it is quiet, without anybody asking for it, and what was
-// set before is set again at the end.
+// Garbage is collected when it is quiet, and the former setting is restored at the end.
 func TestKeep(t *testing.T) {
 	before := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(before)

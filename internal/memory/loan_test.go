@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What is loaded gets what is free below three quarters of the limit, and half of
-// it at most; what is returned can be lent again.
+// Loans get what is free below three quarters of the limit, and at most half of the
+// limit; what is returned can be lent again.
 func TestLoansAreBounded(t *testing.T) {
 	x := newBench(t) // the limit is 200 MiB, 10 are in use and more by stacks and the like
 	_, l := x.b.Borrow(t.Context())
@@ -51,7 +51,7 @@ func TestLoansAreBounded(t *testing.T) {
 	if err := l.Take(20 * mib); err != nil {
 		t.Error(err)
 	}
-	// What a loan has used is measured by the next collection, and not counted twice.
+	// The next collection measures what a loan has used, and it is not counted twice.
 	x.u.live, x.alive = 140*mib, 140*mib
 	x.u.cycles++
 	x.look(t)
@@ -61,7 +61,7 @@ func TestLoansAreBounded(t *testing.T) {
 }
 
 // Flows that hold three quarters of the limit and more leave loans a part: lists are
-// loaded beside them, none that would end a flow.
+// loaded beside them, but none that would end a flow.
 func TestFlowsDoNotStarveLoans(t *testing.T) {
 	x := newBench(t) // the limit is 200 MiB
 	for held, want := range map[int64]int64{100: 12, 148: 12, 153: 12, 155: 12, 160: 8, 168: 0, 175: 0} {
@@ -82,8 +82,8 @@ func TestFlowsDoNotStarveLoans(t *testing.T) {
 	}
 }
 
-// What was alive at the last collection may be garbage now: it is looked before
-// a loan is refused.
+// What was live at the last collection may be garbage now: that is checked before a loan
+// is refused.
 func TestLoanMakesACollection(t *testing.T) {
 	x := newBench(t)
 	x.u.live, x.alive = 145*mib, 20*mib
@@ -100,8 +100,8 @@ func TestLoanMakesACollection(t *testing.T) {
 	}
 }
 
-// Before a flow is ended loans are called back, and what they leave is
-// collected; only who does not give back for a second is not waited for.
+// Before a flow is ended loans are called back, and what they leave is collected. A
+// borrower that does not give back within a second is not waited for.
 func TestLoansGiveWayToFlows(t *testing.T) {
 	for _, obeys := range []bool{true, false} {
 		x := newBench(t)
@@ -189,8 +189,8 @@ func TestLoansTogether(t *testing.T) {
 	}
 }
 
-// What was lent counts until a collection has measured what became of it: given
-// back, it is garbage or stays, and the same room is not lent twice meanwhile.
+// What was lent counts until a collection has measured it: given back, it is garbage or
+// stays, and the same room is not lent twice meanwhile.
 func TestReturnedLoansCount(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -240,9 +240,9 @@ func TestReturnedLoansCount(t *testing.T) {
 	}
 }
 
-// In one shortage loans are waited for once: who borrows again and again does not
-// keep flows, and with them all others, from being ended. The next shortage has a
-// time of its own, whoever keeps a small loan.
+// In one shortage loans are waited for once: a borrower that comes again and again does
+// not keep flows from being ended. The next shortage has a wait of its own, even if
+// somebody keeps a small loan.
 func TestRecallOncePerShortage(t *testing.T) {
 	x := newBench(t)
 	x.held = 200 * mib

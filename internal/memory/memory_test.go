@@ -110,8 +110,8 @@ func TestLimitIsSetFromTheCeiling(t *testing.T) {
 	}
 }
 
-// What is in use decides, at the places documented, and each level is left
-// later than it was entered.
+// What is in use decides the level, at the documented thresholds, and each level is left
+// below where it was entered.
 func TestLevels(t *testing.T) {
 	x := newBench(t) // the limit is 200 MiB
 	for _, c := range []struct {
@@ -198,8 +198,8 @@ func TestReservations(t *testing.T) {
 	}
 }
 
-// Over the line flows are ended down to 65 %, a collection is made at once to
-// see what that gave, and no more is ended than needed.
+// Over the line flows are ended down to 65 %, a collection at once shows what that freed,
+// and no more flows are ended than needed.
 func TestShed(t *testing.T) {
 	x := newBench(t)
 	x.held = 150 * mib
@@ -219,7 +219,7 @@ func TestShed(t *testing.T) {
 	}
 }
 
-// Buffers get what is left, again only where that has changed much, and all of
+// Buffers get what is left. They are told again only after a large change, and get all of
 // their room back in the end.
 func TestTighten(t *testing.T) {
 	x := newBench(t)
