@@ -118,7 +118,7 @@ func TestString(t *testing.T) {
 	}
 }
 
-// The one name that a type may have, and all of it.
+// Only returns the value of a type that occurs once, and All every value that is text.
 func TestOnly(t *testing.T) {
 	n, err := Parse(nameDER(t, one(CommonName, 12, "joe"), one(Organization, 12, "a"), []attr{{Organization, 19, "b"}, {Country, 2, "\x01"}}))
 	if err != nil {
@@ -133,7 +133,7 @@ func TestOnly(t *testing.T) {
 	if got := n.All(Organization); strings.Join(got, " ") != "a b" || n.All(Country) != nil {
 		t.Errorf("organizations %q, countries %q", got, n.All(Country))
 	}
-	// A second one that is no text counts: another reader may take it.
+	// A second value that is not text counts, because another reader may take it.
 	if n, err = Parse(nameDER(t, one(CommonName, 12, "joe"), one(CommonName, 2, "\x01"))); err != nil || n.Only(CommonName) != "" {
 		t.Errorf("beside one that is no text: %q, %v", n.Only(CommonName), err)
 	}

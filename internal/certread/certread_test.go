@@ -22,8 +22,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// made is a certificate that is good but for what change does to its bytes.
-// Its lengths stay, so replace has as many bytes as find.
+// made is a good certificate except for what change does to its bytes. Lengths must stay
+// the same, so replace has as many bytes as find.
 func made(t testing.TB, mutate func(*x509.Certificate)) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -53,8 +53,8 @@ func replaced(t testing.TB, der []byte, find, replace string) []byte {
 	return bytes.ReplaceAll(der, []byte(find), []byte(replace))
 }
 
-// Each kind that crypto/x509 refuses is named, with its serial number, a reason in
-// plain words and a way out.
+// Each kind that crypto/x509 refuses is reported with its serial number, a plain reason
+// and a remedy.
 func TestKinds(t *testing.T) {
 	ext := func(id asn1.ObjectIdentifier, critical bool, value ...byte) func(*x509.Certificate) {
 		return func(c *x509.Certificate) {
@@ -113,8 +113,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// Who makes a certificate has his own words in some errors of crypto/x509. They do
-// not choose what is said of it.
+// The maker of a certificate has text of his own in some errors of crypto/x509. That text
+// must not choose the reason.
 func TestTextOfACertificateIsNoReason(t *testing.T) {
 	san := func(tag byte, text string) []byte {
 		return made(t, func(c *x509.Certificate) {
@@ -166,8 +166,8 @@ func TestKindsAreDocumented(t *testing.T) {
 	}
 }
 
-// Certificates that openssl makes and crypto/x509 does not read have a name, and
-// what to do.
+// Certificates that openssl makes and crypto/x509 does not read are reported with their
+// name and what to do.
 func TestKindsOfOpenSSL(t *testing.T) {
 	openssl := testenv.Tool(t, "openssl")
 	for curve, name := range map[string]string{

@@ -102,7 +102,7 @@ func TestHealthy(t *testing.T) {
 	})
 }
 
-// Each fault is found, and the printed command mends it.
+// Each fault is found, and the printed command corrects it.
 func TestFaultsAndTheirFixes(t *testing.T) {
 	for _, c := range []struct {
 		name, check, fault, says string
@@ -146,8 +146,8 @@ func TestFaultsAndTheirFixes(t *testing.T) {
 	}
 }
 
-// What stands in the way of connections under a client's address is found where
-// they are asked for, and the printed command mends it.
+// Obstacles to connections under a client's address are found where these are configured,
+// and the printed command removes them.
 func TestClientSource(t *testing.T) {
 	for _, c := range []struct{ name, fault, says string }{
 		{"src_valid_mark", "sysctl -qw net/ipv4/conf/all/src_valid_mark=1", "all has src_valid_mark"},
@@ -184,7 +184,7 @@ func TestClientSource(t *testing.T) {
 	}
 }
 
-// What the gateway switches on itself is no finding.
+// A setting that the gateway switches itself is no finding.
 func TestReceiveOffloadIsAuto(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		o := options(t)
@@ -236,7 +236,7 @@ func TestMissing(t *testing.T) {
 		if f := bad(found, "guard"); len(f) == 1 && f[0].Fix != "sslgate guard -c gw.yaml" {
 			t.Errorf("guard: %s", f[0].Fix)
 		}
-		// Those of them that can be mended here.
+		// The findings that can be corrected here.
 		for _, check := range []string{"tun", "socket"} {
 			if b := bad(found, check); len(b) == 1 {
 				fix := strings.ReplaceAll(b[0].Fix, "modprobe tun; ", "") // not from within a namespace
@@ -312,8 +312,8 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// Open files: a process with a low limit finds it, and the printed command,
-// run by its shell, mends it.
+// Open files: a process with a low limit is reported, and the printed command, run by its
+// shell, raises the limit.
 func TestFiles(t *testing.T) {
 	if os.Getenv("SSLGATE_TEST_FILES") != "" {
 		d := &doctor{o: options(t)}

@@ -34,8 +34,8 @@ func TestLegacyTables(t *testing.T) {
 	}
 }
 
-// The reverse path filter of firewalld, which drops all of captured IPv6, is named with
-// the setting; so is one that takes the answers to connections under a client's address.
+// The reverse path filter of firewalld, which drops all captured IPv6, is reported with
+// its setting; so is one that drops the answers to connections under a client's address.
 func TestReversePathFilter(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		o := options(t)
@@ -68,8 +68,8 @@ X
 	})
 }
 
-// Packets that arrive where nothing is captured, and that the guard drops for a rule of
-// this host, are said; the rest is told with its counts.
+// Packets that arrive where nothing is captured, and packets that the guard drops because
+// of a rule of this host, are warnings; other drops are reported with their counts.
 func TestDrops(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		if !sh(t, `nft delete table inet sslgate

@@ -9,7 +9,7 @@ import (
 	"github.com/sslgate/sslgate/internal/config"
 )
 
-// Listeners are read as the kernel writes them, and only those named whose port is
+// Listeners are read in the kernel's format, and only those are named whose port is
 // captured and that clients can reach.
 func TestLocalServices(t *testing.T) {
 	dir := t.TempDir()

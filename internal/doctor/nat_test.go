@@ -7,8 +7,8 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// A source NAT that would take captured packets is named; one that has another
-// outgoing interface is not.
+// A source NAT that would match captured packets is reported; one with another outgoing
+// interface is not.
 func TestNAT(t *testing.T) {
 	post := func(priority, rule string) string {
 		return "nft add table ip hostnat; nft 'add chain ip hostnat post { type nat hook postrouting priority " + priority + " ; }'; nft 'add rule ip hostnat post " + rule + "'"
@@ -55,8 +55,8 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// Clients are told of the way round before the guard is set; the printed command
-// mends it.
+// Clients get redirects past the gateway before the guard is set; the printed command
+// stops that.
 func TestRedirects(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault string

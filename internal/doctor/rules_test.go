@@ -9,9 +9,9 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// A rule of somebody else that comes before ours takes captured packets if its table
-// has a route for them, and is then a fault; else it is a warning at most. Nobody is told to
-// delete it: at the preference that is named ours come first.
+// Another program's rule that comes before ours takes captured packets if its table has a
+// route for them, and is then a failure; otherwise it is at most a warning. No advice
+// says to delete it: at the preference that is named ours come first.
 func TestRulesBeforeOurs(t *testing.T) {
 	const host = "ip link set p0 up; ip addr add 192.0.2.1/24 dev p0; ip addr add 2001:db8::1/64 dev p0 nodad; "
 	for _, c := range []struct {

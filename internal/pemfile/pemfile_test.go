@@ -43,7 +43,7 @@ func indent(s, with string) string {
 	return with + strings.ReplaceAll(strings.TrimSuffix(s, "\n"), "\n", "\n"+with) + "\n"
 }
 
-// What is read although it is a mess, and what stands between blocks.
+// Files that are read although they are a mess, and text between blocks.
 func TestRead(t *testing.T) {
 	one, two := block(1), block(2)
 	for name, text := range map[string]string{
@@ -94,7 +94,7 @@ func spread(b string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// What is refused, with its line and what to type.
+// Files that are refused, with the line and what to type.
 func TestRefused(t *testing.T) {
 	one, two := block(1), block(2)
 	n := strings.Count(one, "\n") // lines of the first block
@@ -216,8 +216,8 @@ var disguises = []func(r *rand.Rand, b string) string{
 	},
 }
 
-// property: a block that is there in any disguise is read, or the file is
-// refused; it is never passed over. What is read is what was there.
+// property: a block in any disguise is read, or the file is refused; it is never skipped.
+// What is read equals what was written.
 func property(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	var text string

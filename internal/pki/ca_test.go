@@ -99,8 +99,8 @@ func TestInitNeverOverwrites(t *testing.T) {
 	if !load(t, filepath.Join(dir, "ca.pem")).Equal(cert) {
 		t.Error("the CA is another one now")
 	}
-	// Half a CA: its key must not be lost either. The certificate is a
-	// dangling symbolic link next: still something that somebody put there.
+	// Part of a CA: its key must not be lost either. Next the certificate is a dangling
+	// symbolic link, which somebody has put there.
 	key := testpki.Must(os.ReadFile(filepath.Join(dir, "ca.key")))
 	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// Many at once: nothing is lost from the index, no CRL number is used twice.
+// Many commands at once: nothing is lost from the index, no CRL number is used twice.
 func TestManyAtOnce(t *testing.T) {
 	dir, _ := newCA(t, InitOptions{})
 	const n = 16

@@ -27,8 +27,8 @@ func shell(t *testing.T, dir, command string) {
 // javaStore begins the command that makes a key store with Java's own tool.
 const javaStore = "openssl pkcs12 -export -name x -in c.pem -inkey k.pem -passout pass:secret12 -out p && keytool -importkeystore -noprompt -srckeystore p -srcstoretype PKCS12 -srcstorepass secret12 -deststorepass secret12 "
 
-// The commands that errors tell are run as they stand, on files whose name has a
-// space and quotes, and what they make is read; a key's file is its owner's alone.
+// The commands in errors work as they are, on files whose name has a space and quotes,
+// and their results are read; a file with a key is readable only by its owner.
 func TestCommandsWork(t *testing.T) {
 	testenv.Tool(t, "openssl")
 	const name = `odd 'file' "here"`
@@ -83,7 +83,7 @@ func TestCommandsWork(t *testing.T) {
 			if err == nil {
 				t.Fatal("taken as it is")
 			}
-			// Twice: what is told overwrites nothing.
+			// Twice: the commands overwrite nothing.
 			for n := 1; n <= 2; n++ {
 				told := strings.Split(pemfile.Named(err, file).Error(), "`")
 				for i := 1; i < len(told)-1; i += 2 {
@@ -95,7 +95,7 @@ func TestCommandsWork(t *testing.T) {
 	}
 }
 
-// A key store of Java's own form is made PKCS#12, whose commands are told then.
+// A key store of Java's own form is converted to PKCS#12, whose commands are given then.
 func TestJKSWorks(t *testing.T) {
 	testenv.Tool(t, "keytool")
 	dir := t.TempDir()
@@ -118,7 +118,7 @@ func TestJKSWorks(t *testing.T) {
 	loadedFrom(t, dir, "a store.new", 3, 1)
 }
 
-// loadedFrom looks at what commands have made beside a file.
+// loadedFrom checks the files that commands have made beside a file.
 func loadedFrom(t *testing.T, dir, name string, want, times int) {
 	t.Helper()
 	got, certFiles, keyFiles := 0, 0, 0
@@ -151,8 +151,8 @@ func loadedFrom(t *testing.T, dir, name string, want, times int) {
 	}
 }
 
-// Certificate and key in one file are taken where its mode is a key's, in
-// whatever order, and nowhere else.
+// Certificate and key in one file are accepted, in any order, if the file's mode is that
+// of a key, and nowhere else.
 func TestChainWithKey(t *testing.T) {
 	dir := t.TempDir()
 	testenv.Tool(t, "openssl")

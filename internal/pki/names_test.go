@@ -60,7 +60,7 @@ func TestParseNamesTogether(t *testing.T) {
 	wantErr(t, err, "at most one SPIFFE ID")
 }
 
-// What ParseNames takes, it writes in a form that it reads as the same.
+// What ParseNames accepts, it writes in a form that it reads as the same.
 func FuzzParseNames(f *testing.F) {
 	for _, s := range []string{"app.example.org", "*.a.b", "::1", "a@b.c", "spiffe://corp/pay", "urn:x:y", "dns:ip:1", "uri:http://[::1]/%41?q#f", "http://a/%zz", "ip:1.2.3.4"} {
 		f.Add(s)

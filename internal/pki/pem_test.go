@@ -130,7 +130,7 @@ func TestCheckPair(t *testing.T) {
 	wantErr(t, CheckPair(c.Cert, testpki.Must(testpki.NewKey(testpki.Ed25519))), "this is an Ed25519 key")
 }
 
-// Keys and bundles as OpenSSL writes them, and the commands our errors tell.
+// Keys and bundles as OpenSSL writes them, and the commands in our errors.
 func TestFilesOfOpenSSL(t *testing.T) {
 	openssl := testenv.Tool(t, "openssl")
 	dir := t.TempDir()
@@ -172,7 +172,8 @@ func TestFilesOfOpenSSL(t *testing.T) {
 	}
 }
 
-// What is read is written and read again as the same; an error comes alone.
+// What is read is written and read again as the same. An error comes without
+// certificates.
 func FuzzParseCertificates(f *testing.F) {
 	ca := testpki.Must(testpki.NewCA(testpki.Options{}))
 	f.Add(ca.PEM())

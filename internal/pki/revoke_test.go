@@ -155,7 +155,7 @@ func FuzzParseSerial(f *testing.F) {
 	})
 }
 
-// OpenSSL takes our chains, knows a revoked one, and prints what we show.
+// OpenSSL accepts our chains, recognizes a revoked one, and prints what we show.
 func TestOpenSSLAgrees(t *testing.T) {
 	openssl := testenv.Tool(t, "openssl")
 	for _, kind := range KeyKinds() {

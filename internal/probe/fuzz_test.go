@@ -67,8 +67,8 @@ func flight12() []byte {
 	return append(all, message(typeServerHelloDone, nil)...)
 }
 
-// Whatever comes, readFlight ends with an answer or an error, never reads on
-// behind the server's turn, and what it decoded encodes to the same bytes.
+// For any input readFlight ends with an answer or an error, never reads beyond the
+// server's turn, and what it decoded encodes to the same bytes.
 func FuzzFlight(f *testing.F) {
 	whole := flight12()
 	f.Add(record(recordHandshake, whole))

@@ -84,7 +84,7 @@ func TestOpenSSLServers(t *testing.T) {
 	}
 }
 
-// The certificate request, what becomes of ours, tickets, the chain and the
+// The certificate request, the reaction to our certificate, tickets, the chain and the
 // picture.
 func TestRequestAndResumption(t *testing.T) {
 	t.Parallel()
@@ -235,7 +235,7 @@ func TestNginx(t *testing.T) {
 		}
 	}
 
-	// It fits intermediate but for nothing, and modern for its TLS 1.2 alone.
+	// It fits intermediate fully, and modern except for its TLS 1.2.
 	for _, p := range handshake.NamedProfiles() {
 		if p.Name != "modern" && p.Name != "intermediate" {
 			continue
@@ -329,7 +329,7 @@ func same(t *testing.T, what string, got []probe.Name, want []uint16) {
 	}
 }
 
-// What is no TLS server ends the probe quickly, with a sentence.
+// A server without TLS ends the probe quickly, with a sentence.
 func TestNoServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

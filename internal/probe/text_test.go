@@ -12,8 +12,8 @@ import (
 	"github.com/sslgate/sslgate/internal/probe"
 )
 
-// Whatever a server puts into its names, the text stays in 80 columns of
-// printable characters, and everything that was found is in it.
+// Whatever a server puts into its names, the text stays within 80 columns of printable
+// characters and has everything that was found.
 func TestTextOfAHostileServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

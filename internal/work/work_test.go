@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// rsaKey is a public key of a length and exponent; nobody has the other half.
+// rsaKey is a public key of a length and exponent, without a private key.
 func rsaKey(length uint, e int) *rsa.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), int(length)-1, 1), E: e}
 }

@@ -31,7 +31,7 @@ func id() string {
 	return strings.Fields(string(b[:runtime.Stack(b, false)]))[1]
 }
 
-// One after the other they run in the same goroutine, at the same time in
+// Functions one after the other run in the same goroutine, functions at the same time in
 // several; all have run when Wait returns.
 func TestCrew(t *testing.T) {
 	var c Crew
@@ -72,7 +72,7 @@ func TestCrew(t *testing.T) {
 	}
 }
 
-// Those that were not needed since the last look go, the others stay.
+// Goroutines that were not needed since the last trim end, the others stay.
 func TestTrim(t *testing.T) {
 	var c Crew
 	defer c.Wait()
