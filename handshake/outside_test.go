@@ -105,7 +105,7 @@ func (e *outside) Server(ctx context.Context, conn net.Conn, h *handshake.Client
 	binding := p.TicketBinding(h.ServerName)
 	var config *tls.Config
 	config = &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: p.Stapled(p.Certificates), Time: p.Time,
+		MinVersion: tls.VersionTLS13, Certificates: p.Certificates, Time: p.Time,
 		ClientAuth: tls.RequireAnyClientCert, ClientCAs: p.Announced().Pool,
 		WrapSession: func(_ tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
 			b, err := s.Bytes()

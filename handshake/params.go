@@ -105,6 +105,20 @@ type Params struct {
 	Now func() time.Time
 }
 
+// Identity is the source of our certificates towards clients, as they are at the
+// moment: they may be renewed, with their OCSP responses, while plans stay the same.
+// Safe for many goroutines.
+type Identity interface {
+	// OnDemand says that a certificate is made for each hello, so that one that no
+	// handshake can come of must not ask for it.
+	OnDemand() bool
+	// For is what one client is shown, the preferred one first; OCSPStaple is set
+	// where there is a response that is good now. Its error ends the flow before
+	// anything is sent; a *Error keeps its reason and alert. h is nil only where
+	// OnDemand is false.
+	For(ctx context.Context, h *ClientHello, now time.Time) ([]tls.Certificate, error)
+}
+
 // ServerParams is the plan of a handshake with an intercepted client.
 // Certificates are those to show (step 2), at least one. Authorities are those of
 // client certificates. ALPN nil means the client's list is ignored and none is
@@ -112,15 +126,10 @@ type Params struct {
 type ServerParams struct {
 	Params
 
-	// CertificateFor, where set, makes the certificates to show to one client,
-	// in place of Certificates, which then only say of what kind they will be:
-	// a hello is judged by them. Its error ends the flow before anything is
-	// sent; a *Error keeps its reason and alert.
-	CertificateFor func(ctx context.Context, h *ClientHello) ([]tls.Certificate, error)
-
-	// Staples are the OCSP responses of Certificates, by index, in place of
-	// their OCSPStaple; nil leaves that as it is.
-	Staples []*Staple
+	// Identity, where set, gives the certificates to show to one client, in place
+	// of Certificates, which then only say of what kind they will be: a hello is
+	// judged by them.
+	Identity Identity
 
 	// ClientAuth says whether a certificate is asked for.
 	ClientAuth ClientAuth

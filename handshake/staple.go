@@ -1,8 +1,6 @@
 package handshake
 
 import (
-	"crypto/tls"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -35,18 +33,4 @@ func (s *Staple) At(now time.Time) []byte {
 		return nil
 	}
 	return v.der
-}
-
-// Stapled is certs with the responses that are good now.
-func (p *ServerParams) Stapled(certs []tls.Certificate) []tls.Certificate {
-	if len(p.Staples) == 0 {
-		return certs
-	}
-	out, now := slices.Clone(certs), p.Time()
-	for i := range min(len(out), len(p.Staples)) {
-		if s := p.Staples[i]; s != nil {
-			out[i].OCSPStaple = s.At(now)
-		}
-	}
-	return out
 }

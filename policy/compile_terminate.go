@@ -33,12 +33,11 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	if spec.Identity == "" {
 		at.errorf("identity", `action terminate needs an "identity": the certificate that is shown to the client`)
 	} else if id, ok := lookup(at, "identity", "identities", spec.Identity, c.env.Identities); ok {
-		if client.Certificates = id.Certificates; len(client.Certificates) == 0 {
+		if client.Certificates = id.Certificates(); len(client.Certificates) == 0 {
 			at.errorf("identity", "the identity %q has no certificate", spec.Identity)
 		}
-		client.Staples = id.Staples
-		if id.Mint != nil {
-			client.CertificateFor, r.plan.minter = certificateFor(id.Mint), id.Mint
+		if r.plan.own = id; id.Source != nil {
+			client.Identity = id.Source
 		}
 	}
 	client.Ledger = ledgerMode(at, spec.Ledger)
@@ -251,7 +250,7 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 		},
 		Pins: pins(at, spec.Pins), Insecure: mode == TLSInsecure,
 	}
-	c.ownIdentity(at, spec, dest)
+	c.ownIdentity(at, r, spec, dest)
 	if spec.Profile == "" {
 		dest.Profile = r.plan.Client.Profile
 		c.cannot(at, "tls", &dest.Params, &r.plan.Client.Params)

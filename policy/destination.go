@@ -1,50 +1,23 @@
 package policy
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"reflect"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 )
-
-// Minter makes certificates on demand, for interception.
-type Minter interface {
-	// For the name that a client asks for. The error is a *handshake.Error.
-	For(ctx context.Context, name string) (*tls.Certificate, error)
-	// Like makes one for the names of a server's certificate, which the caller
-	// has verified.
-	Like(ctx context.Context, server *x509.Certificate) (*tls.Certificate, error)
-}
-
-// certificateFor is a Minter as the engine asks it.
-func certificateFor(m Minter) func(context.Context, *handshake.ClientHello) ([]tls.Certificate, error) {
-	return func(ctx context.Context, h *handshake.ClientHello) ([]tls.Certificate, error) {
-		c, err := m.For(ctx, sniOf(h))
-		if err != nil {
-			return nil, err
-		}
-		return []tls.Certificate{*c}, nil
-	}
-}
 
 // MintLike gives params a certificate for the names of the destination's, which
 // has been verified, where the rule's identity is made on demand. Without such
 // an identity, or without a verified destination, it changes nothing.
 func (p *Plan) MintLike(params *handshake.ServerParams, destination *handshake.Peer) {
-	if p.minter == nil || destination == nil || destination.Chain == nil || destination.Refusal != nil || !destination.Proven {
+	minted, ok := p.own.Source.(*identity.Minted)
+	if !ok || destination == nil || destination.Chain == nil || destination.Refusal != nil || !destination.Proven {
 		return
 	}
-	params.CertificateFor = func(ctx context.Context, _ *handshake.ClientHello) ([]tls.Certificate, error) {
-		c, err := p.minter.Like(ctx, destination.Leaf())
-		if err != nil {
-			return nil, err
-		}
-		return []tls.Certificate{*c}, nil
-	}
+	params.Identity = minted.Like(destination.Leaf())
 }
 
 // destinationLeg compiles what does not depend on TLS with the destination.
@@ -88,35 +61,26 @@ func forAction(action Action, spec DestinationSpec) DestinationSpec {
 func (s DestinationSpec) isZero() bool { return reflect.ValueOf(s).IsZero() }
 
 // ownIdentity is the certificate that the destination may ask us for.
-func (c *compiler) ownIdentity(at scope, spec *DestinationSpec, dest *handshake.ClientParams) {
+func (c *compiler) ownIdentity(at scope, r *rule, spec *DestinationSpec, dest *handshake.ClientParams) {
 	if spec.Identity == "" {
 		return
 	}
 	id, ok := lookup(at, "identity", "identities", spec.Identity, c.env.Identities)
 	switch {
 	case !ok:
-	case id.Mint != nil:
+	case id.Minted():
 		at.errorf("identity", "the identity %q makes certificates for servers on demand: it cannot stand for us as a client", spec.Identity)
-	case len(id.Certificates) == 0:
+	case len(id.Certificates()) == 0:
 		at.errorf("identity", "the identity %q has no certificate", spec.Identity)
 	default:
-		dest.Certificates = id.Certificates
-		for i := range id.Certificates {
-			if leaf := id.Certificates[i].Leaf; leaf != nil && !forClients(leaf) {
+		dest.Certificates, r.plan.destOwn = id.Certificates(), id
+		for _, k := range id.Source.Is() {
+			if !k.Client {
 				at.warnf("identity", "the identity %q is not for client authentication (extended key usage): most servers will refuse it", spec.Identity)
 				break
 			}
 		}
 	}
-}
-
-func forClients(c *x509.Certificate) bool {
-	for _, u := range c.ExtKeyUsage {
-		if u == x509.ExtKeyUsageClientAuth || u == x509.ExtKeyUsageAny {
-			return true
-		}
-	}
-	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0
 }
 
 // pins reads the SPKI sums. A list that is there but empty would pin nothing.

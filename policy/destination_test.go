@@ -7,8 +7,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 )
 
 // fakeMinter answers with an error that shows what it was asked.
@@ -33,7 +35,7 @@ func legSpec(d DestinationSpec) Spec {
 
 func legEnv(t *testing.T) Environment {
 	env := testEnv(t)
-	env.Identities["mint"] = Identity{Name: "mint", Certificates: env.Identities["pay"].Certificates, Mint: fakeMinter{}}
+	env.Identities["mint"] = Identity{Name: "mint", Source: identity.NewMinted(fakeMinter{}, env.Identities["pay"].Certificates()[0], nil)}
 	return env
 }
 
@@ -162,7 +164,7 @@ func TestMintedIdentity(t *testing.T) {
 	}
 	p := &set.rules[0].plan
 	ask := func(params *handshake.ServerParams) string {
-		_, err := params.CertificateFor(t.Context(), &handshake.ClientHello{SNIPresent: true, ServerName: "a.test"})
+		_, err := params.Identity.For(t.Context(), &handshake.ClientHello{SNIPresent: true, ServerName: "a.test"}, time.Time{})
 		return err.Error()
 	}
 	if got := ask(p.Client); got != "for a.test" {
@@ -184,7 +186,7 @@ func TestMintedIdentity(t *testing.T) {
 	}
 	// No other rule gets a certificate made.
 	other, found := Compile(legSpec(DestinationSpec{TLS: "plain"}), legEnv(t))
-	if other == nil || other.rules[0].plan.Client.CertificateFor != nil {
+	if other == nil || other.rules[0].plan.Client.Identity.OnDemand() {
 		t.Errorf("not asked for: %v", found)
 	}
 }

@@ -8,12 +8,14 @@ import (
 	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 )
 
 // digest is the first 16 hex digits (64 bits: enough to tell sets apart, not
 // to resist forgery) of the SHA-256 over a canonical form of the set:
-// everything that decides, with certificates by the hash of their DER form.
-// Lists whose order means nothing are sorted.
+// everything that decides, with the certificates of authorities by the hash of
+// their DER form, and of identities what they are: not which certificate is shown,
+// so that a renewed one is no other policy. Lists whose order means nothing are sorted.
 func (c *compiler) digest() string {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
@@ -68,12 +70,11 @@ type canonicalAuthority struct {
 
 type canonicalParams struct {
 	Profile       handshake.Profile
-	Certificates  [][]string
 	MaxChain      int
 	MaxChainBytes int
 	Pins          [][32]byte
 	Ledger        string
-	Minted        bool
+	Identity      canonicalIdentity
 }
 
 func (r *rule) canonical() canonicalRule {
@@ -86,11 +87,12 @@ func (r *rule) canonical() canonicalRule {
 	}
 	if p := r.plan.Client; p != nil {
 		c.Client = canonicalOf(&p.Params)
-		c.Client.Minted = p.CertificateFor != nil
+		c.Client.Identity = r.plan.own.canonical()
 	}
 	if p := r.plan.dest; p != nil {
 		c.Dest = canonicalOf(&p.Params)
 		c.Dest.Pins = p.Pins
+		c.Dest.Identity = r.plan.destOwn.canonical()
 	}
 	if r.plan.Source != SourceGateway && r.action != Deny {
 		c.Source = r.plan.Source.String()
@@ -138,17 +140,23 @@ func canonicalAuthorities(list []authority) []canonicalAuthority {
 	return out
 }
 
-// canonicalOf leaves out what canonicalRule has already, and private keys.
+// canonicalOf leaves out what canonicalRule has already, and our own certificates.
 func canonicalOf(p *handshake.Params) *canonicalParams {
-	c := &canonicalParams{Profile: p.Profile, MaxChain: p.MaxChain, MaxChainBytes: p.MaxChainBytes, Ledger: p.Ledger.String()}
-	for _, cert := range p.Certificates {
-		var chain []string
-		for _, der := range cert.Certificate {
-			chain = append(chain, derHash(der))
-		}
-		c.Certificates = append(c.Certificates, chain)
+	return &canonicalParams{Profile: p.Profile, MaxChain: p.MaxChain, MaxChainBytes: p.MaxChainBytes, Ledger: p.Ledger.String()}
+}
+
+// canonicalIdentity is an identity, and what its certificates are in order of
+// preference.
+type canonicalIdentity struct {
+	Name string
+	Is   []identity.Kind
+}
+
+func (id Identity) canonical() canonicalIdentity {
+	if id.Source == nil {
+		return canonicalIdentity{}
 	}
-	return c
+	return canonicalIdentity{id.Name, id.Source.Is()}
 }
 
 func derHash(der []byte) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -63,7 +64,7 @@ func testEnv(t testing.TB) Environment {
 			"badly":   {DNS: []string{"*.example.org"}},
 		},
 		Identities: map[string]Identity{
-			"pay":  {Name: "pay", Certificates: []tls.Certificate{p.gateway.TLS()}},
+			"pay":  {Name: "pay", Source: identity.NewFile([]tls.Certificate{p.gateway.TLS()}, nil)},
 			"void": {Name: "void"},
 		},
 		Profiles: profiles,

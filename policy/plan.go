@@ -43,6 +43,9 @@ func (p *Plan) Destination(f Facts) (*handshake.ClientParams, error) {
 		return nil, err
 	}
 	params := *p.dest
+	if p.destOwn.Source != nil {
+		params.Certificates = p.destOwn.Certificates() // those of now
+	}
 	params.VerifyName = name
 	params.ServerName = sniOf(f.Hello)
 	if params.ServerName == "" && !isAddr(name) {

@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"crypto/tls"
 	"strings"
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -169,7 +171,18 @@ rules:
 		"permits":      func(e *Environment) { delete(e.Permits, "partner") },
 		"root":         func(e *Environment) { e.Authorities["staff"].Roots = e.Authorities["partner"].Roots },
 		"intermediate": func(e *Environment) { e.Authorities["staff"].Intermediates = e.Authorities["partner"].Roots },
-		"certificate":  func(e *Environment) { e.Identities["pay"].Certificates[0].Certificate = [][]byte{{1}} },
+		"names": func(e *Environment) {
+			e.Identities["pay"] = shown("pay", testpki.Leaf{DNS: []string{"pay.internal", "new.internal"}})
+		},
+		"kind of key": func(e *Environment) {
+			e.Identities["pay"] = shown("pay", testpki.Leaf{DNS: []string{"pay.internal"}, Key: testpki.P384})
+		},
+		"another identity": func(e *Environment) {
+			e.Identities["pay"] = Identity{Name: "other", Source: e.Identities["pay"].Source}
+		},
+		"made on demand": func(e *Environment) {
+			e.Identities["pay"] = Identity{Name: "pay", Source: identity.NewMinted(fakeMinter{}, e.Identities["pay"].Certificates()[0], nil)}
+		},
 		"chain length": func(e *Environment) { e.MaxChain = 6 },
 	} {
 		env := testEnv(t)
@@ -180,7 +193,20 @@ rules:
 		}
 		other(what, set)
 	}
+	// A certificate that is renewed is no other policy, whoever has issued it.
+	for _, ca := range []*testpki.CA{testPKI().staff, testPKI().servers} {
+		env := testEnv(t)
+		env.Identities["pay"] = Identity{Name: "pay", Source: identity.NewFile([]tls.Certificate{testpki.Must(ca.Issue(testpki.Leaf{DNS: testPKI().gateway.Cert.DNSNames})).TLS()}, nil)}
+		if set, findings := Compile(readSpec(t, base), env); set == nil || set.ID() != id {
+			t.Errorf("renewed: %s, want %s: %v", set.ID(), id, findings)
+		}
+	}
 	if (*Set)(nil).ID() != "" {
 		t.Error("a nil set has an id")
 	}
+}
+
+// shown is an identity with one certificate.
+func shown(name string, l testpki.Leaf) Identity {
+	return Identity{Name: name, Source: identity.NewFile([]tls.Certificate{testpki.Must(testPKI().servers.Issue(l)).TLS()}, nil)}
 }

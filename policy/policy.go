@@ -10,19 +10,28 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // Identity is a loaded entry of identities.
 type Identity struct {
-	Name         string
-	Certificates []tls.Certificate
-	// Staples are the OCSP responses of Certificates, see handshake.ServerParams.
-	Staples []*handshake.Staple
-	// Mint makes the certificates on demand; Certificates then only say of what
-	// kind they are. nil means that Certificates are shown.
-	Mint Minter
+	Name string
+	// Source gives its certificates, and says what they are.
+	Source identity.Source
 }
+
+// Certificates are those of the moment, or of the kind that is made on demand; nil
+// without a source.
+func (id Identity) Certificates() []tls.Certificate {
+	if id.Source == nil {
+		return nil
+	}
+	return id.Source.Certificates()
+}
+
+// Minted says whether the certificates are made on demand.
+func (id Identity) Minted() bool { return id.Source != nil && id.Source.OnDemand() }
 
 // Facts is what is known about a flow at the moment of a decision.
 type Facts struct {
@@ -127,8 +136,10 @@ type Plan struct {
 	DialFirst bool
 	// Source is whose address the destination sees.
 	Source Source
-	minter Minter  // nil unless the identity is made on demand
-	Mode   TLSMode // towards the destination; TLSPlain for bypass
+	// own is the identity towards the client, destOwn that towards the destination;
+	// without a Source where there is none.
+	own, destOwn Identity
+	Mode         TLSMode // towards the destination; TLSPlain for bypass
 	// dest is the handshake with the destination, nil where Mode is
 	// TLSPlain. ServerName and VerifyName follow the flow: Destination fills
 	// them in.

@@ -35,7 +35,8 @@ type Set struct {
 }
 
 // ID is the digest of everything compiled: 16 hex digits, "" for a nil Set.
-// Equal policies with equal certificates have equal ids.
+// Equal policies have equal ids, whichever certificates of the same kinds their
+// identities show.
 func (s *Set) ID() string {
 	if s == nil {
 		return ""

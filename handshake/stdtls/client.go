@@ -33,7 +33,7 @@ func (e *Engine) Client(ctx context.Context, conn net.Conn, p *handshake.ClientP
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = g.verifyServer
 	config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		own := identity(&p.Profile, p.Certificates)
+		own := ownCertificates(&p.Profile, p.Certificates)
 		for i := range own {
 			if r.SupportsCertificate(&own[i]) == nil {
 				l.Note(handshake.Entry{Step: handshake.StepClientCertificate, From: handshake.SideUs, Facts: "asked for a certificate: our identity is shown"})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -119,7 +120,8 @@ func TestStapleOfTheChosenOne(t *testing.T) {
 	}
 	for i, suite := range []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256} {
 		p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
-			p.ClientAuth, p.Certificates, p.Staples = handshake.ClientAuthNone, []tls.Certificate{f.Gateway.TLS(), rsa}, staples
+			p.ClientAuth, p.Certificates = handshake.ClientAuthNone, []tls.Certificate{f.Gateway.TLS(), rsa}
+			p.Identity = identity.NewFile(p.Certificates, staples)
 			p.Profile.Suites12 = append(p.Profile.Suites12, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256)
 		})
 		config := clientConfig(tls.VersionTLS12)
@@ -154,35 +156,44 @@ func TestSignerAlone(t *testing.T) {
 	}
 }
 
+// making is an identity whose certificates are made by a function, for each hello.
+type making func(h *handshake.ClientHello) ([]tls.Certificate, error)
+
+func (making) OnDemand() bool { return true }
+
+func (m making) For(_ context.Context, h *handshake.ClientHello, _ time.Time) ([]tls.Certificate, error) {
+	return m(h)
+}
+
 // A certificate that is made for the hello; its errors keep reason and alert.
-func TestCertificateFor(t *testing.T) {
+func TestIdentityOnDemand(t *testing.T) {
 	f := handshaketest.Fixtures()
 	made := testpki.Must(f.CA.Issue(testpki.Leaf{CN: "made", DNS: []string{"gateway.test"}}))
 	for _, version := range bothVersions {
 		asked := ""
 		p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
 			p.Ticket = &handshake.TicketRule{Keys: handshake.NewTicketKeys(0)}
-			p.CertificateFor = func(_ context.Context, h *handshake.ClientHello) ([]tls.Certificate, error) {
+			p.Identity = making(func(h *handshake.ClientHello) ([]tls.Certificate, error) {
 				asked = h.ServerName
 				return []tls.Certificate{made.TLS()}, nil
-			}
+			})
 		})
 		o, cs, err := withGo(t, p, clientConfig(version, f.Client.TLS()))
 		if err != nil || o.err != nil || asked != "gateway.test" || !cs.PeerCertificates[0].Equal(made.Cert) {
 			t.Errorf("client %v, server %v, asked for %q", err, o.err, asked)
 		}
-		p.CertificateFor = func(context.Context, *handshake.ClientHello) ([]tls.Certificate, error) {
+		p.Identity = making(func(*handshake.ClientHello) ([]tls.Certificate, error) {
 			return nil, handshake.Refuse(handshake.StepClientHello, reason.SNIUnknown, "")
-		}
+		})
 		o, _, err = withGo(t, p, clientConfig(version, f.Client.TLS()))
 		if o.err == nil || o.err.Reason != reason.SNIUnknown || alertSeen(t, err) != handshake.AlertUnrecognizedName {
 			t.Errorf("client %v, server %v", err, o.err)
 		}
-		p.CertificateFor = func(context.Context, *handshake.ClientHello) ([]tls.Certificate, error) { return nil, errors.New("no") }
+		p.Identity = making(func(*handshake.ClientHello) ([]tls.Certificate, error) { return nil, errors.New("no") })
 		if o, _, err = withGo(t, p, clientConfig(version, f.Client.TLS())); o.err == nil || o.err.Reason != reason.Internal || alertSeen(t, err) != handshake.AlertInternalError {
 			t.Errorf("client %v, server %v", err, o.err)
 		}
-		p.CertificateFor = func(context.Context, *handshake.ClientHello) ([]tls.Certificate, error) { return nil, nil }
+		p.Identity = making(func(*handshake.ClientHello) ([]tls.Certificate, error) { return nil, nil })
 		if o, _, err = withGo(t, p, clientConfig(version, f.Client.TLS())); o.err == nil || err == nil {
 			t.Errorf("none: client %v, server %v", err, o.err)
 		}

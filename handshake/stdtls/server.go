@@ -69,16 +69,19 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 
 // fetchIdentity asks for the certificates of this one handshake.
 func (g *leg) fetchIdentity(ctx context.Context) *handshake.Error {
-	if g.server.CertificateFor == nil {
+	id := g.server.Identity
+	switch {
+	case id == nil:
 		return nil
-	}
-	if g.hello == nil {
+	case !id.OnDemand():
+	case g.hello == nil:
 		return ours("a certificate can be made only with the client's hello at hand")
+	default:
+		if e := g.engine.Refuses(g.server, g.hello); e != nil {
+			return e
+		}
 	}
-	if e := g.engine.Refuses(g.server, g.hello); e != nil {
-		return e
-	}
-	certs, err := g.server.CertificateFor(ctx, g.hello)
+	certs, err := id.For(ctx, g.hello, g.p.Time())
 	if err != nil {
 		e := handshake.AsError(err)
 		if e.Step == handshake.StepNone {
@@ -87,7 +90,7 @@ func (g *leg) fetchIdentity(ctx context.Context) *handshake.Error {
 		return e
 	}
 	p := *g.server
-	p.Certificates, p.CertificateFor, p.Staples = certs, nil, nil
+	p.Certificates, p.Identity = certs, nil
 	g.server, g.p = &p, &p.Params
 	return nil
 }
@@ -101,7 +104,6 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *handshake.Error) {
 	}
 	if g.hello != nil {
 		shown := serverSide(*p)
-		shown.Certificates, shown.Staples = p.Stapled(p.Certificates), nil // by index: before one is chosen
 		narrowed, note, fault := shown.narrow(g.hello)
 		if fault != nil {
 			return nil, fault
@@ -121,7 +123,7 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *handshake.Error) {
 	if g.hello != nil && g.resumable((*serverSide)(&q).version(g.hello)) {
 		g.tickets(config)
 	}
-	config.Certificates = identity(&q.Profile, q.Stapled(q.Certificates))
+	config.Certificates = ownCertificates(&q.Profile, q.Certificates)
 	config.VerifyConnection = g.verifyClient
 	switch {
 	case p.ClientAuth == handshake.ClientAuthNone:
@@ -187,8 +189,8 @@ func (g *leg) alertFirst(e *handshake.Error) *handshake.Error {
 	return e
 }
 
-// identity is certs, held to the profile's signature schemes.
-func identity(pr *handshake.Profile, certs []tls.Certificate) []tls.Certificate {
+// ownCertificates is certs, held to the profile's signature schemes.
+func ownCertificates(pr *handshake.Profile, certs []tls.Certificate) []tls.Certificate {
 	if pr.Signatures == nil {
 		return certs
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 )
 
@@ -16,7 +17,7 @@ func TestStaple(t *testing.T) {
 	var s handshake.Staple
 	now := time.Now()
 	p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
-		p.Staples = []*handshake.Staple{&s}
+		p.Identity = identity.NewFile(p.Certificates, []*handshake.Staple{&s})
 		p.Now = func() time.Time { return now }
 	})
 	shown := func(version uint16) []byte {
@@ -48,7 +49,8 @@ func TestStaple(t *testing.T) {
 	cert := handshaketest.Fixtures().Gateway.TLS()
 	cert.OCSPStaple = []byte("fixed")
 	p = handshaketest.ServerParams(func(p *handshake.ServerParams) {
-		p.Certificates, p.Staples = []tls.Certificate{cert}, []*handshake.Staple{nil}
+		p.Certificates = []tls.Certificate{cert}
+		p.Identity = identity.NewFile(p.Certificates, []*handshake.Staple{nil})
 	})
 	if got := shown(tls.VersionTLS13); !bytes.Equal(got, cert.OCSPStaple) {
 		t.Errorf("%q is shown", got)

@@ -68,12 +68,12 @@ func TestExample(t *testing.T) {
 		t.Error("services has permits that nobody wrote")
 	}
 	pay := rt.Environment.Identities["pay"]
-	if len(pay.Certificates) != 1 || pay.Certificates[0].PrivateKey == nil || pay.Certificates[0].Leaf == nil {
+	if len(pay.Certificates()) != 1 || pay.Certificates()[0].PrivateKey == nil || pay.Certificates()[0].Leaf == nil {
 		t.Fatalf("identity %+v", pay)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(rt.Environment.Authorities["services"].Roots[0])
-	if _, err := pay.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "pay.corp.example", CurrentTime: testNow}); err != nil {
+	if _, err := pay.Certificates()[0].Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "pay.corp.example", CurrentTime: testNow}); err != nil {
 		t.Error(err)
 	}
 	if p := rt.Environment.Profiles["strict"]; p.MinRSABits != 3072 || p.MinVersion != p.MaxVersion {

@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/mint"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
@@ -76,7 +76,7 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 		b.issuers = map[string]*x509.Certificate{}
 	}
 	b.issuers[name] = chain[0]
-	return policy.Identity{Name: name, Certificates: []tls.Certificate{m.Blank()}, Mint: m}, true
+	return policy.Identity{Name: name, Source: identity.NewMinted(m, m.Blank(), id.Names)}, true
 }
 
 // keysApart finds what keys must not be used for two things: that of a CA that
@@ -95,7 +95,7 @@ func (b *builder) keysApart(env policy.Environment) {
 	}
 	rsaKeys := func(id policy.Identity) []string {
 		var keys []string
-		for _, c := range id.Certificates {
+		for _, c := range id.Certificates() {
 			if _, ok := c.Leaf.PublicKey.(*rsa.PublicKey); ok {
 				keys = append(keys, string(c.Leaf.RawSubjectPublicKeyInfo))
 			}

@@ -161,8 +161,8 @@ func TestIdentitiesLoaded(t *testing.T) {
 	if rt == nil {
 		t.Fatal(messages(found))
 	}
-	certs, staples := rt.Environment.Identities["pay"].Certificates, rt.Environment.Identities["pay"].Staples
-	if len(certs) != 2 || len(staples) != 2 || len(staples[0].At(time.Now())) == 0 || staples[1] != nil || len(rt.Staples) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || rt.Tickets.Lifetime != time.Hour {
+	certs, err := rt.Environment.Identities["pay"].Source.For(t.Context(), nil, time.Now())
+	if err != nil || len(certs) != 2 || len(certs[0].OCSPStaple) == 0 || certs[1].OCSPStaple != nil || len(rt.Staples) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || rt.Tickets.Lifetime != time.Hour {
 		t.Errorf("%d certificates, tickets %+v", len(certs), rt.Tickets)
 	}
 	for _, name := range []string{"ec-good.ocsp", "rsa.pem", "rsa.key", "tickets.keys", "staff.pem"} {
@@ -171,7 +171,7 @@ func TestIdentitiesLoaded(t *testing.T) {
 		}
 	}
 	rt, found = checked(t, dir, "tickets: {mode: 'off'}\nidentities: {mint: {issuer: mint.pem, key: mint.key, names: ['*.example.org']}}", "identity: mint, destination: {tls: plain}")
-	if rt == nil || rt.Tickets != nil || rt.Environment.Identities["mint"].Mint == nil {
+	if rt == nil || rt.Tickets != nil || !rt.Environment.Identities["mint"].Minted() {
 		t.Errorf("%+v\n%s", rt, messages(found))
 	}
 }

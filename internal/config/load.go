@@ -17,6 +17,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
@@ -91,6 +92,8 @@ func (b *builder) identity(name string, env *policy.Environment) {
 	id := b.file.Config.Identities[name]
 	before := len(b.findings)
 	out := policy.Identity{Name: name}
+	var certs []tls.Certificate
+	var staples []*handshake.Staple
 	if id.Issuer != "" {
 		var ok bool
 		if out, ok = b.minted(name, path, id); !ok {
@@ -103,12 +106,12 @@ func (b *builder) identity(name string, env *policy.Environment) {
 				at = indexPath(path+".also", i-1)
 			}
 			if cert, staple := b.pair(at, name, pair); cert != nil {
-				out.Certificates = append(out.Certificates, *cert)
-				out.Staples = append(out.Staples, staple)
+				certs, staples = append(certs, *cert), append(staples, staple)
 			}
 		}
+		out.Source = identity.NewFile(certs, staples)
 	}
-	if Failed(b.findings[before:]) || len(out.Certificates) == 0 {
+	if Failed(b.findings[before:]) || len(out.Certificates()) == 0 {
 		return
 	}
 	delete(b.failed, path)

@@ -85,13 +85,13 @@ func (b *builder) namesShown(path string, r *policy.RuleSpec, env policy.Environ
 // shown are the DNS names that an identity has certificates for.
 func (b *builder) shown(identity string, env policy.Environment) (names []string, known bool) {
 	id, ok := env.Identities[identity]
-	if !ok || len(id.Certificates) == 0 {
+	if !ok || len(id.Certificates()) == 0 {
 		return nil, false
 	}
-	if id.Mint != nil {
+	if id.Minted() {
 		return b.file.Config.Identities[identity].Names, true
 	}
-	for _, c := range id.Certificates {
+	for _, c := range id.Certificates() {
 		names = append(names, namesOf(c)...)
 	}
 	slices.Sort(names)

@@ -167,11 +167,11 @@ func (b *builder) keysFit(env policy.Environment) {
 		name := cmp.Or(r.Profile, policy.DefaultProfile)
 		profile, known := env.Profiles[name]
 		id := env.Identities[r.Identity]
-		if !known || len(id.Certificates) == 0 || profile.MinVersion > tls.VersionTLS12 {
+		if !known || len(id.Certificates()) == 0 || profile.MinVersion > tls.VersionTLS12 {
 			continue
 		}
 		fits := func(s uint16) bool {
-			return slices.ContainsFunc(id.Certificates, func(c tls.Certificate) bool {
+			return slices.ContainsFunc(id.Certificates(), func(c tls.Certificate) bool {
 				_, isRSA := c.Leaf.PublicKey.(*rsa.PublicKey)
 				// Ed25519 keys go by ECDSA too (RFC 8422, section 5.10).
 				return strings.Contains(handshake.SuiteName(s), map[bool]string{true: "_RSA_", false: "_ECDSA_"}[isRSA])

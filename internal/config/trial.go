@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -58,7 +59,7 @@ func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (set *policy.Set, 
 			id, ok = b.keyless(name)
 		}
 		if !ok {
-			id = policy.Identity{Name: name, Certificates: []tls.Certificate{stand.Identity}}
+			id = policy.Identity{Name: name, Source: identity.NewFile([]tls.Certificate{stand.Identity}, nil)}
 			made = append(made, keyPath("identities", name))
 		}
 		env.Identities[name] = id
@@ -83,8 +84,9 @@ func (b *builder) keyless(name string) (policy.Identity, bool) {
 	out := policy.Identity{Name: name}
 	pairs, path := id.pairs(), keyPath("identities", name)
 	if id.Issuer != "" {
-		pairs, out.Mint = []KeyPair{{Certificate: id.Issuer}}, noMint{}
+		pairs = []KeyPair{{Certificate: id.Issuer}}
 	}
+	var certs []tls.Certificate
 	for _, pair := range pairs {
 		_, chain := b.certificates(path, pair.Certificate)
 		if chain == nil {
@@ -94,7 +96,10 @@ func (b *builder) keyless(name string) (policy.Identity, bool) {
 		for _, c := range chain {
 			cert.Certificate = append(cert.Certificate, c.Raw)
 		}
-		out.Certificates = append(out.Certificates, cert)
+		certs = append(certs, cert)
+	}
+	if out.Source = identity.NewFile(certs, nil); id.Issuer != "" {
+		out.Source = identity.NewMinted(noMint{}, certs[0], id.Names)
 	}
 	return out, true
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/mint"
@@ -137,7 +138,7 @@ func (h *house) compile(spec policy.Spec) *policy.Set {
 	minter := testpki.Must(mint.New(mint.Config{Chain: []*x509.Certificate{h.mint.Cert}, Key: h.mint.Key, Names: []string{"pay.example", "also.example"}}))
 	set, found := policy.Compile(spec, policy.Environment{
 		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
-		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{h.server}}, "mint": {Name: "mint", Certificates: []tls.Certificate{minter.Blank()}, Mint: minter}},
+		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Source: identity.NewFile([]tls.Certificate{h.server}, nil)}, "mint": {Name: "mint", Source: identity.NewMinted(minter, minter.Blank(), []string{"pay.example", "also.example"})}},
 		Profiles:    profiles,
 		Engine:      stdtls.New(),
 	})
@@ -218,7 +219,13 @@ func (h *house) alice() *tls.Certificate {
 // client saw it end.
 func (h *house) try(cert *tls.Certificate) error {
 	h.t.Helper()
-	conn, err := h.tlsClient(server4, cert, nil)
+	return h.tryWith(cert, nil)
+}
+
+// tryWith is try with the client's configuration changed.
+func (h *house) tryWith(cert *tls.Certificate, change func(*tls.Config)) error {
+	h.t.Helper()
+	conn, err := h.tlsClient(server4, cert, change)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
@@ -106,7 +107,7 @@ func (w *wireHouse) compile(spec policy.Spec) *policy.Set {
 	}
 	set, found := policy.Compile(spec, policy.Environment{
 		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{w.ca.Cert}}},
-		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Certificates: []tls.Certificate{w.server}}},
+		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Source: identity.NewFile([]tls.Certificate{w.server}, nil)}},
 		Profiles:    profiles,
 		Engine:      stdtls.New(),
 	})

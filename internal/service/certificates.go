@@ -7,6 +7,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -39,15 +40,15 @@ func (s *Service) Certificates() []admin.Certificate {
 // made on demand that is the issuer and the CAs above it, not what it makes.
 func identityCertificates(name string, c config.Identity, id policy.Identity) []admin.Certificate {
 	var all []admin.Certificate
-	if id.Mint != nil {
-		if m, ok := id.Mint.(interface{ Chain() []*x509.Certificate }); ok {
+	if minted, ok := id.Source.(*identity.Minted); ok {
+		if m, ok := minted.Minter().(interface{ Chain() []*x509.Certificate }); ok {
 			for _, ca := range m.Chain() {
 				all = append(all, admin.CertificateOf(kindIdentity, name, c.Issuer, ca))
 			}
 		}
 		return all
 	}
-	for i, pair := range id.Certificates {
+	for i, pair := range id.Certificates() {
 		file := c.Certificate
 		if i > 0 && i <= len(c.Also) {
 			file = c.Also[i-1].Certificate

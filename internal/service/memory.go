@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/metrics"
 )
@@ -135,8 +136,10 @@ func (s *Service) sumMemory() map[string]uint64 {
 		}
 	}
 	for _, id := range s.runtime().Environment.Identities {
-		if m, ok := id.Mint.(interface{ Cached() int }); ok {
-			parts["minted"] += uint64(m.Cached()) * leafSize
+		if minted, ok := id.Source.(*identity.Minted); ok {
+			if m, ok := minted.Minter().(interface{ Cached() int }); ok {
+				parts["minted"] += uint64(m.Cached()) * leafSize
+			}
 		}
 	}
 	return parts

@@ -49,7 +49,7 @@ func TestStapleIsWatched(t *testing.T) {
 	}
 	core, logs := observer.New(zap.InfoLevel)
 	w := stapleWatch{log: zap.New(core), seen: map[*config.Staple]*stapleSeen{}}
-	shown := rt.Environment.Identities["pay"].Staples[0]
+	shown := rt.Staples[0].Shown
 	look := func(after time.Duration, want ...string) {
 		t.Helper()
 		w.look(rt.Staples, begin.Add(after))
