@@ -13,7 +13,7 @@ type deadline struct {
 	at    time.Time // zero: never
 	timer *time.Timer
 	over  chan struct{} // closed when the time has come; made on first use
-	gen   uint64        // counts calls of set: a stopped timer may still fire, and must see that it is outdated
+	gen   uint64        // counts calls of set: a stopped timer may still fire, and then sees another gen
 }
 
 // wait returns a channel that is closed when the time has come. Moving a

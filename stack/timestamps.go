@@ -51,7 +51,7 @@ func (y *stampedSYNs) may(t synTuple, now func() time.Time) bool {
 	if at == 0 {
 		return false
 	}
-	if now().Sub(y.begin)-time.Duration(at) <= y.life+2*sweepInterval { // the sweep ends handshakes a little after their timeout
+	if now().Sub(y.begin)-time.Duration(at) <= y.life+2*sweepInterval { // the sweep ends them a little late
 		return true
 	}
 	place.CompareAndSwap(at, 0) // so that the next call need not read the clock

@@ -21,8 +21,8 @@ type tooBigLimit struct {
 	client map[netip.Prefix]*rate.Limiter
 }
 
-// When a path becomes narrower, it sends one "packet too big" for each segment that was
-// under way and for each that is sent again. The first that passes is enough.
+// When a path becomes narrower, a router sends one "packet too big" for each segment that
+// was under way and for each that is sent again. The first that passes is enough.
 const (
 	tooBigRate  = 10 // a second
 	tooBigBurst = 64

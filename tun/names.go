@@ -21,7 +21,7 @@ type interfaces struct {
 	names   []string // captured: names as configured, and own names; sorted
 	indexes []int    // captured; sorted
 	named   []int    // the indexes that are configured, or were configured under an earlier name; sorted
-	own     []string // own name for each of SteerConfig.Interfaces; the configured name if there is no such interface
+	own     []string // own name for each of SteerConfig.Interfaces; the configured name if it does not exist
 	exempt  []string // names as configured, and own names of those not captured; sorted
 	missing bool     // one of SteerConfig.Interfaces does not exist
 	notes   []string // sentences about interfaces that are captured although not named

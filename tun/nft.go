@@ -56,7 +56,7 @@ func (s *Steering) tryTable(steer bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.listTable(); err != nil { // only for its counters; on an error the table is written all the same
+	if _, err := s.listTable(); err != nil { // only for its counters
 		s.log.Debug("the counters of the guard begin anew", zap.Error(err))
 	}
 	b := s.builder(s.nft)

@@ -122,7 +122,7 @@ func (d *Device) openOffloaded(cfg *Config, existing *netlink.Tuntap) (err error
 
 func (d *Device) openPlain(cfg *Config, existing *netlink.Tuntap, multi bool) (bool, error) {
 	err := d.openWater(cfg, existing, multi)
-	if errors.Is(err, unix.EINVAL) && (existing != nil || multi) { // somebody has replaced the device, or the kernel has no multi-queue
+	if errors.Is(err, unix.EINVAL) && (existing != nil || multi) { // device replaced meanwhile, or no multi-queue in the kernel
 		multi = !multi
 		err = d.openWater(cfg, existing, multi)
 	}

@@ -35,7 +35,7 @@ import (
 type Limits struct {
 	InFlight          int // handshakes worked on at the same time
 	InFlightPerClient int // handshakes of one client, including those that wait for it
-	PerSecond         int // work of one client in a second, in ordinary handshakes (work.Ordinary); also the size of its bucket
+	PerSecond         int // work of one client, in work.Ordinary; also the size of its bucket
 	Waiting           int // handshakes that wait for their turn
 }
 

@@ -22,7 +22,7 @@ const (
 	fromKey      = "`(umask 077; openssl pkey -in FILE -out NEWFILE)`"
 	fromKeyDER   = "`(umask 077; openssl pkey -inform DER -in FILE -out NEWFILE)`"
 	fromJKS      = "`keytool -importkeystore -srckeystore FILE -destkeystore NEWFILE -deststoretype PKCS12`"
-	fromTrusted  = "`openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out NEWFILE`" // converts all certificates; x509 would take only the first
+	fromTrusted  = "`openssl crl2pkcs7 -nocrl -certfile FILE | openssl pkcs7 -print_certs -out NEWFILE`" // all of them; x509 takes only the first
 )
 
 // jks is the magic number of a Java key store (JKS), jceks that of one of the JCE.

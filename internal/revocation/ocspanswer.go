@@ -3,7 +3,7 @@ package revocation
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha1" // OCSP names issuers by it (RFC 6960, section 4.1.1); nothing is trusted for it
+	"crypto/sha1" // OCSP identifies issuers by it (RFC 6960, section 4.1.1); no trust depends on it
 	"crypto/x509"
 	"fmt"
 	"time"

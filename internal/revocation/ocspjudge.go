@@ -144,7 +144,7 @@ func (a *answer) signed(q question, now time.Time) error {
 	}
 	err := useless("signed neither by the issuer of the certificate nor by a delegate of it")
 	for i, c := range a.certs {
-		if slices.ContainsFunc(a.certs[:i], c.Equal) { // check each certificate once, because it takes two signature checks
+		if slices.ContainsFunc(a.certs[:i], c.Equal) { // each once: it takes two signature checks
 			continue
 		}
 		if !a.isResponder(c) || !bytes.Equal(c.RawIssuer, q.issuer.RawSubject) {
