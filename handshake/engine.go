@@ -51,13 +51,6 @@ func (s *Session) Grant() {
 	}
 }
 
-// Conn is a connection whose sending side can be closed alone: with
-// close_notify for TLS, with FIN below it.
-type Conn interface {
-	net.Conn
-	CloseWrite() error
-}
-
 // Limit is one thing that an engine cannot keep of a Params.
 type Limit struct {
 	What string // the demand, in the words of the configuration

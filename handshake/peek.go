@@ -40,12 +40,12 @@ const (
 // MaxHello, mean MaxHello.
 //
 // The conn returned, also beside an error, first replays what was read, byte
-// for byte and once, then goes on with conn. It has a CloseWrite, and so is a
-// Conn, if conn has one; its NetConn method returns conn itself.
+// for byte and once, then goes on with conn. Its CloseWrite is that of conn,
+// ErrNoHalfClose if conn has none. It is a Peeked and a ReadWaiter.
 //
 // The error is a *Error of step 1: not TLS, no hello in time, one that is too
 // large or that ParseClientHello refuses. The hello is nil then.
-func Peek(ctx context.Context, conn net.Conn, limit int) (*ClientHello, net.Conn, error) {
+func Peek(ctx context.Context, conn net.Conn, limit int) (*ClientHello, Conn, error) {
 	if limit <= 0 || limit > MaxHello {
 		limit = MaxHello
 	}
@@ -60,7 +60,10 @@ func Peek(ctx context.Context, conn net.Conn, limit int) (*ClientHello, net.Conn
 		<-expired // else it could set its deadline after ours is off
 	}
 	_ = conn.SetReadDeadline(time.Time{}) // fails only where conn is closed, and then the next Read says so
-	back := replayOf(conn, p.raw, p.records)
+	back := &replayConn{Conn: conn, records: p.records}
+	if len(p.raw) > 0 {
+		back.left = p.raw
+	}
 	if e != nil {
 		return nil, back, e
 	}
@@ -247,22 +250,6 @@ type replayConn struct {
 	records int // that Peek has read
 }
 
-// replayCloser is a replayConn on a conn that can be closed one way.
-type replayCloser struct {
-	replayConn
-	below interface{ CloseWrite() error }
-}
-
-func replayOf(conn net.Conn, read []byte, records int) net.Conn {
-	if len(read) == 0 {
-		read = nil
-	}
-	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		return &replayCloser{replayConn{Conn: conn, left: read, records: records}, c}
-	}
-	return &replayConn{Conn: conn, left: read, records: records}
-}
-
 // Read replays first.
 func (c *replayConn) Read(b []byte) (int, error) {
 	c.mu.Lock()
@@ -293,7 +280,7 @@ func (c *replayConn) WaitRead() {
 	c.mu.Lock()
 	replay := c.left != nil
 	c.mu.Unlock()
-	if w, ok := c.Conn.(interface{ WaitRead() }); ok && !replay {
+	if w, ok := c.Conn.(ReadWaiter); ok && !replay {
 		w.WaitRead()
 	}
 }
@@ -310,9 +297,13 @@ func (c *replayConn) Replayed() (net.Conn, bool) {
 }
 
 // CloseWrite closes the sending side of the conn below.
-func (c *replayCloser) CloseWrite() error { return c.below.CloseWrite() }
+func (c *replayConn) CloseWrite() error { return CloseWriteBelow(c.Conn) }
 
-var _ Conn = (*replayCloser)(nil)
+var (
+	_ Conn       = (*replayConn)(nil)
+	_ Peeked     = (*replayConn)(nil)
+	_ ReadWaiter = (*replayConn)(nil)
+)
 
 // escaped shows at most n bytes of the peer, in ASCII and in quotes.
 func escaped(b []byte, n int) string {

@@ -154,8 +154,8 @@ func (c *sessionConn) CloseWrite() error {
 	defer c.writeMu.Unlock()
 	c.raw.patient.Store(true)
 	err := c.Conn.CloseWrite()
-	if w, ok := c.raw.Conn.(interface{ CloseWrite() error }); ok {
-		err = errors.Join(err, w.CloseWrite())
+	if fin := handshake.CloseWriteBelow(c.raw.Conn); !errors.Is(fin, handshake.ErrNoHalfClose) {
+		err = errors.Join(err, fin)
 	}
 	return err
 }
@@ -172,11 +172,7 @@ func (c *sessionConn) SetDeadline(t time.Time) error { return c.raw.Conn.SetDead
 func (c *sessionConn) CloseWriteBare() error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
-	w, ok := c.raw.Conn.(interface{ CloseWrite() error })
-	if !ok {
-		return errNoHalfClose
-	}
-	return w.CloseWrite()
+	return handshake.CloseWriteBelow(c.raw.Conn)
 }
 
 // Close sends close_notify and closes the connection below. It also gives back
@@ -193,4 +189,9 @@ func (c *sessionConn) Close() error {
 // Closing that one directly sends no close_notify.
 func (c *sessionConn) NetConn() net.Conn { return c.raw.Conn }
 
-var _ handshake.Conn = (*sessionConn)(nil)
+var (
+	_ handshake.Conn       = (*sessionConn)(nil)
+	_ handshake.BareCloser = (*sessionConn)(nil)
+	_ handshake.ReadWaiter = (*sessionConn)(nil)
+	_ handshake.Wrapper    = (*sessionConn)(nil)
+)

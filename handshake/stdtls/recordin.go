@@ -53,21 +53,13 @@ const largeRecord = 4 << 10
 
 func newInbound(conn *tapConn, pool *recordBuffers) *inbound {
 	in := &inbound{conn: conn, pool: pool}
-	below := conn.Conn
-	for {
-		if w, ok := below.(interface{ Waiting() int }); ok {
-			in.waiting = w.Waiting
-			if w, ok := below.(interface{ WaitFor(n int) }); ok {
-				in.waitFor = w.WaitFor
-			}
-			return in
+	if below, ok := handshake.Ability[handshake.InboundQueue](conn.Conn); ok {
+		in.waiting = below.Waiting
+		if w, ok := below.(handshake.InboundWaiter); ok {
+			in.waitFor = w.WaitFor
 		}
-		n, ok := below.(interface{ NetConn() net.Conn })
-		if !ok {
-			return in
-		}
-		below = n.NetConn()
 	}
+	return in
 }
 
 // read is Read for crypto/tls. What it returns never crosses the end of a

@@ -30,10 +30,6 @@ type ticketGate struct {
 // errNotGranted is what a write gets before Session.Grant.
 var errNotGranted = errors.New("handshake: written before the client was let in")
 
-// errNoHalfClose is what CloseWriteBare gets of a connection that has no
-// CloseWrite.
-var errNoHalfClose = errors.New("handshake: the connection cannot be half-closed")
-
 // sealedFraming is what a TLS 1.3 record has besides its content, in bytes:
 // header, content type, tag.
 const sealedFraming = handshake.RecordHeader + 1 + 16

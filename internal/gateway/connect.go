@@ -17,9 +17,8 @@ import (
 
 // clientConn is what the gateway needs of a connection from the stack.
 type clientConn interface {
-	net.Conn
-	CloseWrite() error // FIN
-	Reset()            // RST; Close does nothing after it
+	handshake.Conn
+	Reset() // RST; Close does nothing after it
 }
 
 // destination is the far side of a flow.

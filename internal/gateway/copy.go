@@ -5,13 +5,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/stack"
 )
-
-// readWaiter is a connection that can wait without a buffer. WaitRead returns once Read
-// would return soon, with data or an error. It returns at once while the connection
-// still holds data that Read has left.
-type readWaiter interface{ WaitRead() }
 
 // direction is one direction of a relay.
 type direction struct {
@@ -33,7 +29,7 @@ type direction struct {
 func (r *relay) copy(dst, src *relayEnd, t *delivery) {
 	defer close(src.done)
 	d := &direction{r: r, dst: dst, src: src, t: t, size: bufferSmall}
-	waiter, _ := src.Conn.(readWaiter)
+	waiter, _ := src.Conn.(handshake.ReadWaiter)
 	_, d.plain = src.Conn.(*socket)
 	for {
 		if waiter != nil {
@@ -162,7 +158,7 @@ func (d *direction) hand() (n int, readErr, writeErr error) {
 
 // bare returns the connection below one that has replayed its peeked bytes.
 func bare(c net.Conn) net.Conn {
-	if r, ok := c.(interface{ Replayed() (net.Conn, bool) }); ok {
+	if r, ok := c.(handshake.Peeked); ok {
 		if below, ok := r.Replayed(); ok {
 			return below
 		}

@@ -83,7 +83,7 @@ func holdings(all []*Live) []held {
 	stack.Ask(len(all), func(i int) {
 		own, granted := all[i].held()
 		out[i] = held{all[i], own, !granted && own > strangeCost}
-		if c, ok := all[i].fl.client.(interface{ Held() (int, int) }); ok {
+		if c, ok := all[i].fl.client.(handshake.QueueDepths); ok {
 			received, sent := c.Held()
 			out[i].bytes += int64(received + sent)
 		}

@@ -93,23 +93,21 @@ func (c *TurnConn) Read(b []byte) (int, error) {
 func (c *TurnConn) ready() bool {
 	below := bare(c.Conn)
 	if below == c.Conn {
-		if _, replays := c.Conn.(interface{ Replayed() (net.Conn, bool) }); replays {
+		if _, replays := c.Conn.(handshake.Peeked); replays {
 			return true // it still replays peeked bytes
 		}
 	}
-	w, ok := below.(interface{ Waiting() int })
+	w, ok := below.(handshake.InboundQueue)
 	return ok && w.Waiting() > 0
 }
 
-// CloseWrite closes the sending side of the connection below, if that has one.
-func (c *TurnConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return nil
-}
+// CloseWrite closes the sending side of the connection below.
+func (c *TurnConn) CloseWrite() error { return handshake.CloseWriteBelow(c.Conn) }
 
 // NetConn is the connection below.
 func (c *TurnConn) NetConn() net.Conn { return c.Conn }
 
-var _ handshake.Conn = (*TurnConn)(nil)
+var (
+	_ handshake.Conn    = (*TurnConn)(nil)
+	_ handshake.Wrapper = (*TurnConn)(nil)
+)

@@ -41,11 +41,8 @@ type sideState struct {
 	met     error         // how a write to it failed
 }
 
-// bareCloser is a side with TLS: it can send a FIN without close_notify.
-type bareCloser interface{ CloseWriteBare() error }
-
 func (e *relayEnd) tls() bool {
-	_, ok := e.Conn.(bareCloser)
+	_, ok := e.Conn.(handshake.BareCloser)
 	return ok
 }
 
@@ -159,7 +156,7 @@ func (r *relay) bareEnd(dst, src *relayEnd) {
 		r.bare = src
 	}
 	r.mu.Unlock()
-	if to, ok := dst.Conn.(bareCloser); ok {
+	if to, ok := dst.Conn.(handshake.BareCloser); ok {
 		r.tell(dst, to.CloseWriteBare)
 		return
 	}
@@ -206,7 +203,7 @@ func (r *relay) truncated(dst, src *relayEnd) {
 		r.end = code
 	}
 	r.mu.Unlock()
-	if to, ok := dst.Conn.(bareCloser); ok {
+	if to, ok := dst.Conn.(handshake.BareCloser); ok {
 		r.tell(dst, to.CloseWriteBare)
 		return
 	}

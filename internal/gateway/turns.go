@@ -79,10 +79,7 @@ func (fl *flow) cost() work.Units {
 func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	e := handshake.AsError(err)
 	cost := work.Hello(0, 0)
-	if c, ok := conn.(interface {
-		Pending() int
-		Records() int
-	}); ok {
+	if c, ok := conn.(handshake.Peeked); ok {
 		cost = work.Hello(c.Pending(), c.Records())
 	}
 	if e.Wanted == handshake.AlertNone { // the client is gone, or it is too late

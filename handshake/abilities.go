@@ -1,0 +1,92 @@
+package handshake
+
+import (
+	"errors"
+	"net"
+)
+
+// This file names what a connection may be able to do besides net.Conn. Below the
+// engine they are stack.Conn and the kernel's sockets; what wraps them (Peek, an
+// engine, a gateway's own wrapper) has NetConn, so that Ability finds what it does not
+// have itself.
+
+// HalfCloser can close its sending side alone: with close_notify and FIN for TLS, with
+// FIN below it. Reading goes on.
+type HalfCloser interface{ CloseWrite() error }
+
+// ErrNoHalfClose is what CloseWrite gets where the connection below cannot be
+// half-closed.
+var ErrNoHalfClose = errors.New("handshake: the connection cannot be half-closed")
+
+// Conn is a connection whose sending side can be closed alone.
+type Conn interface {
+	net.Conn
+	HalfCloser
+}
+
+// BareCloser is a connection with TLS that can send a FIN without close_notify: the
+// peer learns that nothing more comes, and not that this was all (RFC 8446, section
+// 6.1).
+type BareCloser interface{ CloseWriteBare() error }
+
+// ReadWaiter can wait without a buffer. WaitRead returns once Read would return soon,
+// with data or an error. It returns at once while the connection still holds data that
+// Read has left.
+type ReadWaiter interface{ WaitRead() }
+
+// InboundQueue says how many received bytes can be read without waiting.
+type InboundQueue interface{ Waiting() int }
+
+// InboundWaiter can wait until n bytes can be read without waiting, or an end or an
+// error has come.
+type InboundWaiter interface{ WaitFor(n int) }
+
+// QueueDepths says how many bytes of data the connection holds: received and not read,
+// written and not acknowledged.
+type QueueDepths interface{ Held() (received, sent int) }
+
+// DirectWriter takes what fits at once and copies nothing: Offer says how many bytes of
+// the pieces that was, WaitWrite waits until Offer takes something, or fails.
+type DirectWriter interface {
+	Offer(pieces [][]byte) (int, error)
+	WaitWrite() error
+}
+
+// Wrapper is a connection on another one. What it holds itself is not seen below.
+type Wrapper interface{ NetConn() net.Conn }
+
+// Peeked is what Peek returns, besides a Conn.
+type Peeked interface {
+	Wrapper
+	// Pending is how many bytes are still to be replayed.
+	Pending() int
+	// Records is how many records Peek has begun to read.
+	Records() int
+	// Replayed returns the connection below once everything was replayed: from then
+	// on it is as good.
+	Replayed() (net.Conn, bool)
+}
+
+// Ability finds who has the ability T: the connection itself, or the first below it.
+func Ability[T any](conn net.Conn) (T, bool) {
+	for {
+		if able, ok := conn.(T); ok {
+			return able, true
+		}
+		w, ok := conn.(Wrapper)
+		if !ok {
+			var none T
+			return none, false
+		}
+		conn = w.NetConn()
+	}
+}
+
+// CloseWriteBelow closes the sending side of a connection, ErrNoHalfClose where that
+// cannot be.
+func CloseWriteBelow(conn net.Conn) error {
+	if c, ok := conn.(HalfCloser); ok {
+		return c.CloseWrite()
+	}
+	return ErrNoHalfClose
+}
