@@ -15,25 +15,24 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// lookEvery is how often the name is compared with the open file, to notice
-// that somebody moved it away, and how often a rotation that fails is tried again.
+// lookEvery is how often the file's name is compared with the open file, to notice that
+// somebody moved the file away, and how often a failed rotation is tried again.
 const lookEvery = time.Second
 
-// File is a Sink that appends to a file of mode 0600: records name people.
-// A file that is removed or moved away is made anew; no record goes into a
-// removed one. It may be cut to nothing by others (logrotate's copytruncate).
-// It does not sync: what was written survives the end of the process, not that
-// of the host.
+// File is a Sink that appends to a file of mode 0600, because records name people.
+// A file that was removed or moved away is created again; no record goes into a removed
+// one. Others may truncate it (logrotate's copytruncate). File does not sync: what was
+// written survives the end of the process, but not a crash of the host.
 type File struct {
 	path   string
 	rotate Rotate
 	f      *os.File // nil after a failed reopen
-	size   int64    // as of the last look, of whole lines
+	size   int64    // at the last check, whole lines only
 	plain  bool     // f is a regular file
 	looked time.Time
 
-	tried   time.Time // when a rotation failed last
-	trouble error     // why; nil after one that did not
+	tried   time.Time // when a rotation last failed
+	trouble error     // why; nil after a success
 }
 
 var _ Sink = (*File)(nil)
@@ -48,7 +47,7 @@ func OpenFile(path string, rotate Rotate) (*File, error) {
 }
 
 func (s *File) open() error {
-	// Without O_NONBLOCK, a named pipe that nobody reads would be waited for.
+	// Without O_NONBLOCK, the open of a named pipe would wait for a reader.
 	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return fmt.Errorf("open audit file: %w", err)
@@ -67,23 +66,23 @@ func (s *File) open() error {
 	return nil
 }
 
-// endLine ends a line that a crash has left half written, so that the next
-// record does not go down with it.
+// endLine ends a line that a crash has left half written, so that the next record is not
+// appended to it and lost.
 func (s *File) endLine(open fs.FileInfo) error {
 	if s.size == 0 {
 		return nil
 	}
 	r, named, err := readfile.Open(s.path)
 	if err != nil {
-		return nil // a file we may append to but not read, or none of the plain ones
+		return nil // the file may be write-only for us, or no regular file
 	}
 	defer func() { _ = r.Close() }()
 	if !os.SameFile(named, open) {
-		return nil // moved away since; the next look finds that
+		return nil // moved away since; ready notices that
 	}
 	var last [1]byte
 	if _, err := r.ReadAt(last[:], s.size-1); err != nil || last[0] == '\n' {
-		return nil // cut by somebody meanwhile, or whole
+		return nil // truncated by somebody meanwhile, or complete
 	}
 	n, err := s.f.Write([]byte("\n"))
 	s.size += int64(n)
@@ -96,7 +95,7 @@ func (s *File) Write(line []byte) error {
 	return err
 }
 
-// WriteLines appends the lines, in as few writes as files they belong into.
+// WriteLines appends the lines with one write for each file that they go into.
 func (s *File) WriteLines(lines [][]byte) (int, error) {
 	done := 0
 	for done < len(lines) {
@@ -111,7 +110,7 @@ func (s *File) WriteLines(lines [][]byte) (int, error) {
 
 // some appends the first of the lines and as many more as fit into the same file.
 func (s *File) some(lines [][]byte) (int, error) {
-	// Twice at most: a file that was removed while we wrote is made anew.
+	// Twice at most: a file that was removed during the write is created again.
 	for range 2 {
 		if err := s.ready(len(lines[0])); err != nil {
 			return 0, err
@@ -135,8 +134,8 @@ func (s *File) some(lines [][]byte) (int, error) {
 	return 0, fmt.Errorf("write audit file: %s is removed again and again", s.path)
 }
 
-// stat looks at the open file, whatever its name leads to. Not by Fd, which
-// makes the writes to a pipe block a thread.
+// stat returns the status of the open file itself, whatever its name leads to now. It does
+// not use Fd, after which a write to a pipe would block a thread.
 func (s *File) stat() (st unix.Stat_t, known bool) {
 	raw, err := s.f.SyscallConn()
 	if err != nil {
@@ -150,7 +149,7 @@ func removed(st unix.Stat_t) bool {
 	return st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
-// ready opens the file where it must be and rotates where it is time.
+// ready opens the file if necessary, and rotates it when that is due.
 func (s *File) ready(more int) error {
 	if s.f != nil {
 		st, known := s.stat()
@@ -188,9 +187,9 @@ func (s *File) sameFile() bool {
 	return err == nil && os.SameFile(named, open)
 }
 
-// takeBack removes the n bytes of a line that could not be written whole. Only
-// where they are the end of the file, and it is as long as it must be: if it was
-// cut meanwhile, cutting it to the old length would fill it with zeros.
+// takeBack removes the n bytes of a line that could not be written completely. It does so
+// only if they are the end of a file with the expected size: if the file was truncated
+// meanwhile, Truncate to the old size would fill it with zeros.
 func (s *File) takeBack(n int) {
 	if n == 0 {
 		return

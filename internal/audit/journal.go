@@ -24,8 +24,8 @@ const (
 	datagramWait = time.Second
 )
 
-// datagram is a connected unix datagram socket, made anew after an error:
-// whoever listens may have restarted.
+// datagram is a connected unix datagram socket. It reconnects after an error, because the
+// receiver may have restarted.
 type datagram struct {
 	path string
 	conn *net.UnixConn
@@ -66,8 +66,8 @@ func (d *datagram) close() error {
 	return err
 }
 
-// Journal is a Sink that writes to systemd-journald: MESSAGE is the line, the
-// fields SSLGATE_RECORD=1 and SYSLOG_IDENTIFIER=sslgate find it.
+// Journal is a Sink that writes to systemd-journald. MESSAGE is the line; the fields
+// SSLGATE_RECORD=1 and SYSLOG_IDENTIFIER=sslgate serve to find it.
 type Journal struct{ d datagram }
 
 var _ Sink = (*Journal)(nil)
@@ -84,8 +84,8 @@ func OpenJournal(socket string) (*Journal, error) {
 	return j, nil
 }
 
-// Write sends one entry. One that is larger than a datagram may be goes by a
-// sealed memory file, as the protocol has it.
+// Write sends one entry. An entry that is too large for a datagram goes in a sealed memory
+// file, as the protocol specifies.
 func (j *Journal) Write(line []byte) error {
 	entry := journalEntry(bytes.TrimSuffix(line, []byte("\n")))
 	err := j.d.send(entry)
@@ -98,8 +98,8 @@ func (j *Journal) Write(line []byte) error {
 	return nil
 }
 
-// journalEntry is one entry in the native protocol. The message goes in the
-// form with a length, which takes any bytes.
+// journalEntry encodes one entry in the native protocol. MESSAGE has the form with a length,
+// which allows any bytes.
 func journalEntry(message []byte) []byte {
 	b := []byte("PRIORITY=6\nSYSLOG_IDENTIFIER=sslgate\nSSLGATE_RECORD=1\nMESSAGE\n")
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(message)))
@@ -144,7 +144,7 @@ func (j *Journal) sendFile(entry []byte) error {
 	return err
 }
 
-// Reopen connects anew.
+// Reopen closes the socket; the next write connects again.
 func (j *Journal) Reopen() error { return j.d.close() }
 
 // Close closes the socket.
@@ -180,8 +180,8 @@ func OpenSyslog(socket string) (*Syslog, error) {
 	return s, nil
 }
 
-// Write sends one message (RFC 5424, section 6). How long a message may be is
-// the receiver's choice (section 6.1): rsyslog takes 8 KiB unless told.
+// Write sends one message (RFC 5424, section 6). The receiver decides how long a message may
+// be (section 6.1): rsyslog takes 8 KiB by default.
 func (s *Syslog) Write(line []byte) error {
 	const priority = 13<<3 | 6
 	msg := fmt.Appendf(nil, "<%d>1 %s %s sslgate %s flow - %s", priority,
@@ -192,7 +192,7 @@ func (s *Syslog) Write(line []byte) error {
 	return nil
 }
 
-// Reopen connects anew.
+// Reopen closes the socket; the next write connects again.
 func (s *Syslog) Reopen() error { return s.d.close() }
 
 // Close closes the socket.

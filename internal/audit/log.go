@@ -1,6 +1,6 @@
-// Package audit writes one record a flow: who connected where, which of the
-// nine steps happened, which rule decided and why. It never holds payload and
-// never keys. docs/audit.md lists the fields.
+// Package audit writes one record for each flow: who connected where, which of the nine
+// steps happened, which rule decided and why. A record never holds payload or keys.
+// docs/audit.md lists the fields.
 package audit
 
 import (
@@ -15,23 +15,23 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// OnFull is what happens while records cannot be written and the queue of
-// those that wait has no room.
+// OnFull is what happens while records cannot be written and the queue of waiting records
+// is full.
 type OnFull uint8
 
-// What can happen. Refuse is the zero value: nobody passes unrecorded.
+// The values of OnFull. Refuse is the zero value: no flow passes unrecorded.
 const (
-	// Refuse refuses new flows from the first record that cannot be written;
-	// live flows wait with theirs.
+	// Refuse refuses new flows from the first record that cannot be written. Live flows
+	// wait with their records.
 	Refuse OnFull = iota
-	// Block lets flows wait: new ones with their handshake, at most as long as
-	// it may take, ended ones with their record.
+	// Block makes flows wait: new ones with their handshake, at most until its deadline,
+	// ended ones with their record.
 	Block
-	// Drop lets flows pass and loses records. They are counted.
+	// Drop lets flows pass and loses records. Lost records are counted.
 	Drop
 )
 
-// ParseOnFull knows the words of the configuration.
+// ParseOnFull parses the words of the configuration.
 func ParseOnFull(s string) (OnFull, error) {
 	switch s {
 	case "refuse":
@@ -68,41 +68,40 @@ var (
 // concurrent use.
 type Log struct {
 	enc   zapcore.Encoder
-	queue *queue // nil: written at once
+	queue *queue // nil: records are written directly
 	sink  Sink
 
-	direct sync.Mutex // over sink where there is no queue
+	direct sync.Mutex // guards sink if there is no queue
 }
 
 // Sink is where lines go. One goroutine at a time calls it.
 type Sink interface {
-	// Write writes a whole line, which ends in a newline, or nothing of it as
-	// far as it can: after an error the same line comes again.
+	// Write writes a whole line, which ends in a newline, or, as far as possible, nothing
+	// of it: after an error the same line is written again.
 	Write(line []byte) error
-	// Reopen begins a new file where there is one.
+	// Reopen begins a new file, if the sink has files.
 	Reopen() error
 	Close() error
 }
 
-// linesSink is a Sink that can write several lines at once. It says how many
-// were written; the others come again.
+// linesSink is a Sink that can write several lines at once. It returns how many were
+// written; the others are written again.
 type linesSink interface {
 	WriteLines(lines [][]byte) (int, error)
 }
 
-// troubledSink is a Sink that may have something to complain of although it
-// takes every record.
+// troubledSink is a Sink that may have a problem to report although it takes every record.
 type troubledSink interface{ Trouble() error }
 
-// New writes to w at once, and never closes it.
+// New returns a log that writes to w directly, and never closes w.
 func New(w io.Writer) *Log { return &Log{enc: newEncoder(), sink: &stream{w: w}} }
 
 func newEncoder() zapcore.Encoder {
 	return zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"})
 }
 
-// Admit says whether a new flow may begin, nil means it may. With Block it
-// waits until there is room for a record, the deadline has come or ctx ends.
+// Admit returns nil if a new flow may begin. With Block it waits until there is room for a
+// record, until the deadline, or until ctx ends.
 func (l *Log) Admit(ctx context.Context, deadline time.Time) error {
 	if l.queue == nil {
 		return nil
@@ -117,7 +116,7 @@ func (l *Log) Refusing() bool { return l.queue != nil && l.queue.refusing() }
 // for room, unless the log may drop it. ErrLost, or another error of a log
 // without a queue, means that the record is lost.
 func (l *Log) Write(r *Record) error {
-	// Not of a Clone, whose buffer nobody gives back.
+	// Do not clone the encoder: nobody would give the buffer of a clone back.
 	buf, err := l.enc.EncodeEntry(zapcore.Entry{Message: "flow"}, []zapcore.Field{zap.Inline(r)})
 	if err != nil {
 		return fmt.Errorf("encode audit record: %w", err)
@@ -131,7 +130,7 @@ func (l *Log) Write(r *Record) error {
 	return l.queue.put(append([]byte(nil), buf.Bytes()...), r.Verdict() == "allowed")
 }
 
-// Stats is how the log stands. A log without a queue has only zeros.
+// Stats returns the state of the log: all zero for a log without a queue.
 func (l *Log) Stats() Stats {
 	if l.queue == nil {
 		return Stats{}
@@ -139,25 +138,24 @@ func (l *Log) Stats() Stats {
 	return l.queue.stats()
 }
 
-// Reopen begins the file anew under its name, for whoever moves it away by
-// itself. What is queued goes to the new one.
+// Reopen begins a new file under the same name, after something else has moved the file away.
+// Queued records go to the new file.
 func (l *Log) Reopen() {
 	if l.queue != nil {
 		l.queue.askReopen()
 	}
 }
 
-// Release lets nobody wait any longer: from here on a record that finds no
-// room is lost. It is for a stop, so that a sink that is stuck does not hold
-// it up.
+// Release ends all waits: from now on a record that finds no room is lost. It is for a stop,
+// which a stuck sink must not delay.
 func (l *Log) Release() {
 	if l.queue != nil {
 		l.queue.release()
 	}
 }
 
-// Close writes what is queued and closes the sink. The error says how many
-// records were lost by that.
+// Close writes what is queued and closes the sink. The error says how many records were
+// lost by that.
 func (l *Log) Close() error {
 	if l.queue != nil {
 		return l.queue.close()

@@ -12,10 +12,9 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// Parsed is a record as it stands in the file, with the names of its fields in
-// docs/audit.md. Strings that came from a peer are escaped in it already.
-// Alerts are names with numbers, "unknown_ca(48)", "" for none. Fields that a
-// later version adds are passed over.
+// Parsed is a record as it stands in the file; docs/audit.md describes its fields. Strings
+// from a peer are escaped in it already. Alerts are names with numbers, "unknown_ca(48)", ""
+// for none. Fields of later versions are ignored.
 type Parsed struct {
 	Msg         string   `json:"msg,omitempty"`
 	ID          string   `json:"id,omitempty"`
@@ -79,7 +78,7 @@ type ParsedLeg struct {
 	Resumed    bool   `json:"resumed,omitempty"`
 }
 
-// ParsedPeer is a peer's certificate. Unless Proven it is a claim.
+// ParsedPeer is a peer's certificate. Unless Proven it is only a claim.
 type ParsedPeer struct {
 	Proven    bool     `json:"proven"`
 	Subject   string   `json:"subject"`
@@ -122,8 +121,8 @@ type ParsedEntry struct {
 	Alert   string `json:"alert,omitempty"`
 }
 
-// Parse reads one line of an audit log. The error says at which column it is
-// no record.
+// Parse parses one line of an audit log. The error gives the column at which it is no
+// record.
 func Parse(line []byte) (*Parsed, error) {
 	var r Parsed
 	err := json.Unmarshal(line, &r)
@@ -143,20 +142,20 @@ func Parse(line []byte) (*Parsed, error) {
 	return nil, fmt.Errorf("column 1: %w", err)
 }
 
-// Offered are the application protocols as the client has sent them, as far as the record
-// has them: GREASE values (RFC 8701) are no text, and are escaped in it.
+// Offered returns the application protocols as the client sent them, as far as the record has
+// them. GREASE values (RFC 8701) are no text; the record has them escaped.
 func (p *Parsed) Offered() []string {
 	var all []string
 	for i, s := range p.ALPN {
 		if i == maxNames && strings.HasPrefix(s, "... ") {
-			break // it says how many more there were
+			break // says how many more there were
 		}
 		all = append(all, escape.Original(s))
 	}
 	return all
 }
 
-// Entry is the ledger's own.
+// Entry returns the entry in the form of package handshake.
 func (p *ParsedEntry) Entry() handshake.Entry {
 	e := handshake.Entry{
 		Step: handshake.Step(p.Step), Message: p.Message, At: time.Duration(p.AtUs) * time.Microsecond,
@@ -168,8 +167,8 @@ func (p *ParsedEntry) Entry() handshake.Entry {
 	return e
 }
 
-// ParseAlert is the alert of its text in a record; AlertNone for "" and for
-// what is none.
+// ParseAlert returns the alert of a text in a record; AlertNone for "" and for any text that
+// is no alert.
 func ParseAlert(s string) handshake.Alert {
 	_, num, ok := strings.Cut(strings.TrimSuffix(s, ")"), "(")
 	n, err := strconv.ParseUint(num, 10, 8)

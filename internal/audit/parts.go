@@ -13,9 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// maxNames bounds how many subject alternative names of one certificate are
-// written: a certificate may carry thousands, a record should stay below a
-// few KiB.
+// maxNames bounds how many subject alternative names of one certificate are written. A
+// certificate may carry thousands, but a record should stay below a few KiB.
 const maxNames = 32
 
 // stringArray are texts of a peer.
@@ -98,7 +97,7 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 type Revocation struct {
 	Status string // good, revoked, unknown
 	Mode   string // hard, soft
-	Source string // crl, staple, ocsp; "" where there was none
+	Source string // crl, staple, ocsp; "" if none
 	Until  time.Time
 	Detail string
 }
@@ -171,8 +170,8 @@ func (w *Would) marshal(str func(key, v string)) {
 	str("would_alert", w.Alert.String())
 }
 
-// Shadow is what a shadow policy says of a flow, where it differs from the
-// enforced one.
+// Shadow is what a shadow policy decides about a flow if that differs from the enforced
+// policy.
 type Shadow struct {
 	Policy string // digest of the shadow policy
 	Kind   string // which way it differs, a word of policy.DifferenceKind

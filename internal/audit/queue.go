@@ -12,34 +12,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The way of a record: the flow encodes it and puts it into the queue; one
-// goroutine takes it out and writes it. A record that cannot be written is
-// tried again, so the queue fills while the sink is broken, and what then
-// happens to flows is the choice of OnFull.
+// The way of a record: the flow encodes it and puts it into the queue; one goroutine takes it
+// out and writes it. A record that cannot be written is tried again, so the queue fills while
+// the sink is broken. OnFull says what then happens to flows.
 
 const (
 	// DefaultQueue is the number of records that may wait; at some 3 KiB each,
 	// 12 MiB.
 	DefaultQueue = 4096
-	// MaxQueue bounds it to some 200 MiB.
+	// MaxQueue bounds Config.Queue: some 200 MiB.
 	MaxQueue = 65536
 
-	// The time between two tries of a broken sink: soon enough that a full
-	// disk that is cleared is noticed at once.
+	// The time between two tries of a broken sink. It is short, so that a full disk with
+	// room again is noticed at once.
 	retryFirst = 50 * time.Millisecond
 	retryMost  = time.Second
 
 	// complainEvery bounds the messages about a broken sink and lost records.
 	complainEvery = 10 * time.Second
 
-	// gatherFor is how long a record waits for others while many come, unless
-	// gatherBytes are there before. That much is lost if the process is killed.
+	// gatherFor is how long a record waits for others while many come, unless gatherBytes
+	// are reached before. The records that wait are lost if the process is killed.
 	gatherFor = 5 * time.Millisecond
-	// gatherBytes bounds what is written at once: some twenty records.
+	// gatherBytes bounds one write: some twenty records.
 	gatherBytes = 64 << 10
 
-	// closeWait is how long Close waits for a sink that neither writes nor
-	// fails (a pipe nobody reads).
+	// closeWait is how long Close waits for a sink that neither writes nor fails (a pipe
+	// without a reader).
 	closeWait = 3 * time.Second
 )
 
@@ -53,7 +52,7 @@ type Config struct {
 	Queue int
 	// OnFull is what happens while records cannot be written.
 	OnFull OnFull
-	// Log is told, at a bounded rate, when the sink breaks and mends. Required.
+	// Log gets messages, at a bounded rate, when the sink breaks and recovers. Required.
 	Log *zap.Logger
 }
 
@@ -67,8 +66,8 @@ type Stats struct {
 	// the gateway counts them.
 	Suppressed uint64
 	Err        error // why the last record could not be written; nil if it was
-	// Trouble is what is wrong with the sink although records are written: the file
-	// cannot be rotated and grows. nil: nothing.
+	// Trouble is what is wrong with the sink although records are written: the file cannot
+	// be rotated and grows. nil: nothing.
 	Trouble error
 }
 
@@ -84,10 +83,10 @@ type queue struct {
 	written, lost atomic.Uint64
 	failing       atomic.Pointer[error]
 	trouble       atomic.Pointer[error]
-	told          atomic.Bool  // that it is broken
+	told          atomic.Bool  // the log has said that the sink is broken
 	complained    atomic.Int64 // nanoseconds since 1970
 	pending       atomic.Int32 // records that the writer holds
-	last          time.Time    // when the writer was done last; its own
+	last          time.Time    // when the writer last finished; only the writer uses it
 }
 
 // Start begins to write to c.Sink. Close must be called.
@@ -118,8 +117,8 @@ func (q *queue) admit(ctx context.Context, deadline time.Time) error {
 	case Drop:
 		return nil
 	case Block:
-		// Polled: it happens only while the sink is broken, and a flow may wait
-		// a few milliseconds longer than it must.
+		// Polling is enough: this happens only while the sink is broken, and a flow may wait
+		// a few milliseconds too long.
 		if !q.full() {
 			return nil
 		}
@@ -143,8 +142,8 @@ func (q *queue) admit(ctx context.Context, deadline time.Time) error {
 	}
 }
 
-// put queues a line. One that matters waits for room unless lines may drop;
-// what is refused anyway, by Refuse, does not.
+// put queues a line. A line that matters waits for room unless OnFull is Drop. With Refuse,
+// the line of a refused flow does not wait.
 func (q *queue) put(line []byte, matters bool) error {
 	select {
 	case <-q.done:
@@ -176,7 +175,7 @@ func (q *queue) lose() error {
 	return ErrLost
 }
 
-// complain calls f unless somebody complained a short time ago.
+// complain calls f unless there was a complaint within complainEvery.
 func (q *queue) complain(f func()) {
 	now, last := time.Now().UnixNano(), q.complained.Load()
 	if now-last >= int64(complainEvery) && q.complained.CompareAndSwap(last, now) {
@@ -211,8 +210,7 @@ func (q *queue) close() error {
 	select {
 	case <-q.done:
 	case <-time.After(closeWait):
-		// The goroutine hangs in a write that nothing ends; it goes with the
-		// process.
+		// The goroutine hangs in a write that nothing ends. It ends with the process.
 		return fmt.Errorf("%s does not take the last %d audit records", q.c.Name, q.waiting())
 	}
 	err := q.c.Sink.Close()
@@ -245,8 +243,8 @@ func (q *queue) run() {
 	}
 }
 
-// gather writes a line: at once after a while without any, otherwise with those
-// that come within gatherFor, in one system call.
+// gather writes a line. After a quiet time it writes at once; otherwise it writes the line
+// together with those that come within gatherFor, in one system call.
 func (q *queue) gather(line []byte) {
 	defer func() { q.last = time.Now() }()
 	q.pending.Store(1)
@@ -287,8 +285,8 @@ func (q *queue) doReopen() {
 	}
 }
 
-// write writes one line, again and again until it succeeds or the log closes,
-// where one last try is made.
+// write writes one line. It retries until it succeeds or the log closes; then it tries once
+// more.
 func (q *queue) write(line []byte) {
 	defer q.pending.Add(-1)
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
@@ -299,7 +297,7 @@ func (q *queue) write(line []byte) {
 			return
 		}
 		if errors.Is(err, unix.EMSGSIZE) {
-			// No try will make it shorter, and it must not stop the others.
+			// No retry makes the line shorter, and it must not block the others.
 			_ = q.lose()
 			return
 		}
@@ -328,7 +326,7 @@ func (q *queue) broke(err error) {
 	})
 }
 
-// mended is told of every success.
+// mended is called after every successful write.
 func (q *queue) mended() {
 	q.look()
 	if q.failing.Swap(nil) == nil {
@@ -340,7 +338,7 @@ func (q *queue) mended() {
 	q.c.Log.Info("audit records are written again", zap.String("sink", q.c.Name), zap.Uint64("lost", q.lost.Load()))
 }
 
-// look says what is wrong with a sink that takes records all the same.
+// look checks what is wrong with a sink that takes records all the same.
 func (q *queue) look() {
 	sink, ok := q.c.Sink.(troubledSink)
 	if !ok {

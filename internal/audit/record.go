@@ -11,9 +11,8 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Record is everything that is kept of one flow. Strings that come from a
-// peer are stored as they came; they are escaped and cut when the record is
-// written.
+// Record is everything that is kept of one flow. Strings from a peer are stored
+// unchanged; they are escaped and cut when the record is written.
 type Record struct {
 	ID          string
 	Start       time.Time
@@ -23,7 +22,7 @@ type Record struct {
 	ALPN        []string // offered by the client
 
 	Policy string // digest of the policy set
-	CRLs   string // digest of the revocation lists in force; "" where nothing is checked
+	CRLs   string // digest of the revocation lists in force; "" without a check
 	Rule   string
 	Action string // terminate, bypass, deny
 
@@ -41,9 +40,9 @@ type Record struct {
 	DialedFrom     netip.AddrPort  // set where it is the client's address
 	Peer           *handshake.Peer // the client's certificate, proven or claimed
 	DestPeer       *handshake.Peer
-	Shadow         *Shadow     // what a shadow policy says, where it differs; nil where it agrees
+	Shadow         *Shadow     // what a shadow policy says, if it differs; nil if it agrees
 	Would          *Would      // what an observed rule or policy would have refused; nil for nothing
-	Revocation     *Revocation // of the client's certificate; nil where nothing was checked
+	Revocation     *Revocation // of the client's certificate; nil if nothing was checked
 
 	Ledger     []handshake.Entry
 	DestLedger []handshake.Entry
@@ -51,21 +50,21 @@ type Record struct {
 
 	BytesUp   int64 // from the client to the destination, without TLS
 	BytesDown int64
-	Setup     time.Duration // from the accepted connection to the first byte that could be relayed
+	Setup     time.Duration // from the accepted connection until the first byte could be relayed
 	Duration  time.Duration
 	End       reason.Code // how a flow that was let through ended
 	EndDetail string
 
-	// Suppressed, in the record of a refused SYN, counts those that got no record of
-	// their own since the last one, because there were too many.
+	// Suppressed, in the record of a refused SYN, counts the refused SYNs without a record
+	// of their own since the last one, because there were too many.
 	Suppressed int64
-	// SuppressedFlows, in that of a refused flow, counts flows in the same way, and
-	// SuppressedClient how many of both were this client's since its last record.
+	// SuppressedFlows, in the record of a refused flow, counts flows in the same way.
+	// SuppressedClient counts both for this client alone, since its last record.
 	SuppressedFlows, SuppressedClient int64
 }
 
-// NewRecord starts the record of a flow. The reason stands at internal_error
-// until something better is known, so that no path can forget it.
+// NewRecord starts the record of a flow. Its reason is internal_error until a reason is
+// known, so that no path can leave it empty.
 func NewRecord(id string, start time.Time, client, destination netip.AddrPort) *Record {
 	return &Record{
 		ID: id, Start: start, Client: client, Destination: destination,

@@ -14,22 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rotation of a file by its size. Others may work in the same directory at the
-// same time: an administrator, logrotate, a second gateway. So a name is only
-// renamed or removed while it is that of the file that is meant; what is no
-// regular file is left where it is and its number passed over; and a rotation that
-// is not possible stops no record: the file grows on, which is said.
+// Rotation of a file by its size. Others may work in the same directory at the same time: an
+// administrator, logrotate, a second gateway. So a name is only renamed or removed while it
+// belongs to the file that is meant. A name that is no regular file stays, and its number is
+// skipped. An impossible rotation stops no record: the file grows on, and Trouble says so.
 
-// Rotate says when a file gives way to the next. The zero value: never.
+// Rotate says when a file is rotated. The zero value means never.
 type Rotate struct {
 	// Size in bytes at which the file is renamed to FILE.1, FILE.1 to FILE.2
 	// and so on; 0 means never.
 	Size int64
 	// Keep is how many renamed files stay.
 	Keep int
-	// Prune removes those with higher numbers up to MaxKeep, of a time when
-	// more were kept. Without it they may be somebody else's, and while there are
-	// any no file is removed.
+	// Prune removes files with higher numbers, up to MaxKeep, from a time when more were
+	// kept. Without Prune such files may belong to somebody else, and while there are any,
+	// no file is removed.
 	Prune bool
 }
 
@@ -45,12 +44,12 @@ func (s *File) limit() int64 {
 	return s.rotate.Size
 }
 
-// Trouble is why the file is not rotated although it is time, or nil. Records
-// are written all the same.
+// Trouble is why the file is not rotated although that is due, or nil. Records are written
+// all the same.
 func (s *File) Trouble() error { return s.trouble }
 
-// turn renames FILE to FILE.1 and so on, and begins anew. The oldest goes. The
-// error is one of opening the new file; that of a rotation is in Trouble.
+// turn renames FILE to FILE.1 and so on, removes the oldest and begins a new FILE. Its error
+// is that of the open; the error of a rotation is in Trouble.
 func (s *File) turn() error {
 	if s.trouble != nil && time.Since(s.tried) < lookEvery {
 		return nil
@@ -65,8 +64,8 @@ func (s *File) turn() error {
 	return nil // no record waits for a rotation: see Trouble
 }
 
-// moveAway makes room for a new file under the name. If the name is that of
-// another file already, somebody else has rotated: then there is nothing to do.
+// moveAway frees the name for a new file. If the name belongs to another file already,
+// somebody else has rotated, and there is nothing to do.
 func (s *File) moveAway() error {
 	path, err := s.real()
 	if err != nil {
@@ -96,8 +95,8 @@ func (s *File) moveAway() error {
 	return move(path, free)
 }
 
-// real is the name of the file behind symbolic links: those stay, and the files
-// lie side by side where the link leads to.
+// real is the name of the file behind symbolic links. The links stay, and the rotated files
+// lie in the directory that the link leads to.
 func (s *File) real() (string, error) {
 	path, err := filepath.EvalSymlinks(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,11 +105,11 @@ func (s *File) real() (string, error) {
 	return path, err
 }
 
-// makeRoom moves FILE.1 and the files after it up by one, up to the first number
-// that is free, or away over the last. It returns the name that is free then.
+// makeRoom moves FILE.1 and the files after it up by one, as far as the first free number. If
+// no number is free, the last file is replaced. It returns the name that is free then.
 func makeRoom(path string, rotate Rotate) (string, error) {
 	keep := rotate.Keep
-	var names []string // of files that move; the last is free, or the oldest
+	var names []string // of the files to move; the last name is free, or the oldest file
 	free := false
 	for i := 1; i <= keep && !free; i++ {
 		name := numbered(path, i)
@@ -119,7 +118,7 @@ func makeRoom(path string, rotate Rotate) (string, error) {
 		if err != nil && !free {
 			return "", err
 		}
-		// What is no file is not ours: a directory, a link.
+		// Directories and links are not ours.
 		if free || st.Mode().IsRegular() {
 			names = append(names, name)
 		}
@@ -145,40 +144,40 @@ func makeRoom(path string, rotate Rotate) (string, error) {
 	return names[0], nil
 }
 
-// move renames a file to a name that nobody has taken meanwhile.
+// move renames a file, unless somebody has taken the new name meanwhile.
 func move(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	switch {
-	case err == nil, errors.Is(err, unix.ENOENT): // it has gone: that is what was wanted
+	case err == nil, errors.Is(err, unix.ENOENT): // the file is gone, so the name is free as wanted
 		return nil
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-		return os.Rename(from, to) // a file system without it (NFS, some FUSE)
+		return os.Rename(from, to) // a file system without RENAME_NOREPLACE (NFS, some FUSE)
 	}
 	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 }
 
 func numbered(path string, i int) string { return path + "." + strconv.Itoa(i) }
 
-// prune removes the files that are over Keep, of a time when more were kept.
+// prune removes files with numbers above Keep, from a time when more were kept.
 func (s *File) prune() {
 	if s.limit() == 0 || s.rotate.Keep < 1 || !s.rotate.Prune {
 		return
 	}
 	path, err := s.real()
 	if err != nil {
-		return // the next rotation says it
+		return // the next rotation reports it
 	}
 	for _, i := range numbers(path) {
 		if i > s.rotate.Keep {
-			// A failure is that of the next rotation too.
+			// The next rotation reports a failure too.
 			_ = os.Remove(numbered(path, i))
 		}
 	}
 }
 
-// others is an error where files beside FILE show that somebody else rotates it,
-// and that FILE.1 to the last may be his too: a number above keep, a file that was
-// compressed (as by logrotate), or a directory that does not show its files.
+// others returns an error if files beside FILE show that somebody else rotates it, so that
+// FILE.1 to the last may not be ours: a number above keep, a compressed file (as by
+// logrotate), or a directory that cannot be listed.
 func others(path string, keep int) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
@@ -200,17 +199,17 @@ func others(path string, keep int) error {
 	return nil
 }
 
-// numberOf is the number of a name FILE.N, 1 or more.
+// numberOf returns N of a name FILE.N; N is 1 or more.
 func numberOf(path, name string) (int, bool) {
 	end, ours := strings.CutPrefix(name, filepath.Base(path)+".")
 	i, err := strconv.Atoi(end)
 	return i, ours && err == nil && strconv.Itoa(i) == end && i >= 1
 }
 
-// numbers are those of the regular files FILE.N, 1 to MaxKeep, in order. A
-// directory that cannot be listed has none.
+// numbers returns the numbers of the regular files FILE.1 to FILE.MaxKeep, in order; none if
+// the directory cannot be listed.
 func numbers(path string) []int {
-	entries, _ := os.ReadDir(filepath.Dir(path)) // what can be read of it
+	entries, _ := os.ReadDir(filepath.Dir(path)) // the entries that could be read
 	var all []int
 	for _, e := range entries {
 		if i, ok := numberOf(path, e.Name()); ok && i <= MaxKeep && e.Type().IsRegular() {
@@ -221,8 +220,7 @@ func numbers(path string) []int {
 	return all
 }
 
-// Files are the names of a log, the newest first: the file and what it was
-// rotated to.
+// Files returns the names of a log, the newest first: the file and its rotated files.
 func Files(path string) []string {
 	all := []string{path}
 	real, err := filepath.EvalSymlinks(path)
