@@ -40,7 +40,7 @@ const (
 	destCol     = 61
 	gap         = 27
 	factsWidth  = gap - 2
-	factsWide   = 36 // while the destination has no lifeline yet
+	factsWide   = 36 // while there is no destination lifeline yet
 	maxFactRows = 8  // a peer's text must not fill the screen
 )
 
@@ -82,9 +82,9 @@ func (f Flow) Draw() string {
 	return b.String()
 }
 
-// NotSeen lists the steps that the client's leg has no entry for, in words:
-// "5 client certificate". Step 4 of TLS 1.3 is part of the hellos, and step 3
-// shows only where the client objects, so neither is listed.
+// NotSeen lists the steps without an entry in the client's leg, in words: "5 client
+// certificate". Step 4 of TLS 1.3 is part of the hellos, and step 3 shows only if the
+// client objects, so neither is listed.
 func (f Flow) NotSeen() []string {
 	var seen [handshake.StepApplicationData + 1]bool
 	for _, e := range f.Client.Entries {
@@ -107,7 +107,7 @@ type row struct {
 	dest bool
 }
 
-// rows puts both ledgers in the order of time; each keeps its own order.
+// rows merges both ledgers by time; each ledger keeps its own order.
 func (f Flow) rows() []row {
 	var all []row
 	for _, e := range f.Client.Entries {
@@ -134,8 +134,8 @@ func (r row) draw(dest bool) []*line {
 	}
 	first := newLine(dest)
 	if r.Message == "" {
-		// A decision stands at the lifeline of whoever took it, its name in
-		// the gap of its leg.
+		// A decision stands at the lifeline of the side that made it, with its name in the
+		// gap of its leg.
 		text, at := r.Step.String(), left
 		if (r.From == handshake.SideUs) != r.dest {
 			at = left + gap + 1
@@ -176,8 +176,7 @@ func (r row) arrow() string {
 	}
 	label = " " + cut(label, gap-5) + " "
 	rest := strings.Repeat(stroke, gap-2-len([]rune(label)))
-	// The peer stands on the left of us on its own leg and on the right on
-	// the destination's.
+	// The peer is left of sslgate on the client's leg and right of it on the destination's.
 	if rightwards := (r.From == handshake.SidePeer) != r.dest; rightwards {
 		return stroke + label + rest + ">"
 	}
@@ -188,8 +187,8 @@ func millis(d time.Duration) string {
 	return fmt.Sprintf("%d.%03d", d.Milliseconds(), d.Microseconds()%1000)
 }
 
-// clean escapes what a peer sent. It leaves escaped text as it is: the audit
-// record has been through it already.
+// clean escapes what a peer sent. Text from the audit record, which is escaped already, stays
+// as it is.
 func clean(s string) string {
 	return escape.Shown(s, 0)
 }
@@ -202,8 +201,8 @@ func cut(s string, n int) string {
 	return s
 }
 
-// wrap breaks s into at most rows lines of n columns: at a space, else behind
-// punctuation, else anywhere.
+// wrap breaks s into at most rows lines of n columns: at a space, else after punctuation,
+// else anywhere.
 func wrap(s string, n, rows int) []string {
 	var out []string
 	for rest := []rune(strings.TrimSpace(s)); len(rest) > 0; {

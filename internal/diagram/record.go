@@ -25,8 +25,8 @@ func entries(parsed []audit.ParsedEntry) []handshake.Entry {
 	return all
 }
 
-// Block is the whole answer to "what happened to this flow": who connected
-// where, the picture, verdict, rule, reason and alerts.
+// Block answers "what happened to this flow" as text: who connected where, the picture,
+// verdict, rule, reason and alerts.
 func Block(r *audit.Parsed) string {
 	var b strings.Builder
 	head := r.Client + " -> " + r.Destination
