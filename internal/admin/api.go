@@ -1,10 +1,9 @@
-// Package admin is the gateway's own door: a unix socket, mode 0600, and where
-// asked for a listener on the loopback, that speak HTTP with JSON bodies. Paths
-// begin with /v1; fields are only ever added within a version. openapi.json
-// lists all of it, docs/admin.md explains it.
+// Package admin is the gateway's admin interface: a unix socket, mode 0600, and optionally a
+// loopback listener, both speaking HTTP with JSON bodies. Paths begin with /v1; within a
+// version, fields are only ever added. openapi.json lists all of it, docs/admin.md explains it.
 //
-// routes.go is the list of what can be asked, hub.go what is remembered of
-// finished flows, board.go what the web page shows, guard.go who may ask.
+// routes.go lists the requests, hub.go remembers finished flows, board.go makes the content
+// of the web page, guard.go decides who may ask.
 package admin
 
 import (
@@ -36,8 +35,8 @@ type Status struct {
 	SYNsRefused uint64        `json:"syns_refused"`
 	BadPackets  uint64        `json:"bad_packets"`
 	Repairs     uint64        `json:"repairs"` // of rules, routes and nft table that others changed
-	// Dropped is what the guard dropped or rejected, by reason; reasons without any are
-	// left out. It is empty with tun.attach, where somebody else steers.
+	// Dropped is what the guard dropped or rejected, by reason, without reasons that have
+	// none. It is empty with tun.attach, as somebody else does the steering then.
 	Dropped []Dropped `json:"dropped"`
 	Shadow  *Shadow   `json:"shadow,omitempty"`
 	// Revocation has each authority by its name, those with revocation off too.
@@ -52,7 +51,7 @@ type Dropped struct {
 	Cause   string `json:"cause"` // the likely one, and what to do
 }
 
-// Memory is where the process's memory is, and how near limits.memory.
+// Memory is the process's use of memory, compared with limits.memory.
 type Memory struct {
 	Ceiling  int64  `json:"ceiling,omitempty"` // bytes; left out where there is none, with the rest but parts
 	InUse    int64  `json:"in_use,omitempty"`  // bytes that no garbage collection would give back
@@ -60,8 +59,8 @@ type Memory struct {
 	Level    string `json:"level,omitempty"`   // calm, tight (buffers shrink), full (no flow is taken), over (flows are ended), flood (nothing is taken in)
 	Refused  uint64 `json:"refused,omitempty"` // flows
 	Shed     uint64 `json:"shed,omitempty"`    // flows ended
-	// Loaned is borrowed for what is being loaded; Unmeasured was lent since the last
-	// garbage collection, given back or not, and is not in InUse yet. Bytes.
+	// Loaned is borrowed for what is being loaded. Unmeasured is what was lent since the last
+	// garbage collection, given back or not, and is not in InUse yet. Both in bytes.
 	Loaned        int64  `json:"loaned,omitempty"`
 	Unmeasured    int64  `json:"loans_unmeasured,omitempty"`
 	LoansRefused  uint64 `json:"loans_refused,omitempty"`
@@ -70,22 +69,20 @@ type Memory struct {
 	Parts map[string]uint64 `json:"parts"`
 }
 
-// AuthorityRevocation is how one authority stands with its revocations.
+// AuthorityRevocation is the state of one authority's revocation data.
 type AuthorityRevocation struct {
 	Authority string `json:"authority"`
 	Mode      string `json:"mode"` // hard, soft or off
-	// State is the worst of its lists: fresh, late (two thirds of a list's life
-	// are over), missing (in use, but its source does not carry it any more) or
-	// expired, which a source without any list counts as too. Left out where no
-	// list is configured.
+	// State is the worst state of its lists: fresh, late (two thirds of a list's life are
+	// over), missing (in use, but its source no longer has it) or expired. A source without
+	// any list counts as expired. Left out if no list is configured.
 	State string `json:"state,omitempty"`
-	// NextUpdate is when the first of its lists goes stale; left out where
-	// there is no list.
+	// NextUpdate is when the first of its lists expires; left out without a list.
 	NextUpdate *time.Time `json:"next_update,omitempty"`
 	Lists      int        `json:"lists"`
 	Entries    int        `json:"entries"` // serial numbers in them
-	// Errors are why the last load of a source, or the last question to the
-	// responder, failed; each begins with its place.
+	// Errors are why the last load of a source, or the last query to the responder, failed.
+	// Each begins with its URL or path.
 	Errors []string `json:"errors,omitempty"`
 	OCSP   string   `json:"ocsp,omitempty"` // URL of the responder
 
@@ -98,7 +95,7 @@ type AuthorityRevocation struct {
 	OCSPFailures   uint64 `json:"ocsp_failures"`
 }
 
-// Shadow is what a second policy would have decided differently so far.
+// Shadow is what a second policy would have decided differently.
 type Shadow struct {
 	Policy      string       `json:"policy"` // digest
 	Flows       uint64       `json:"flows"`  // decided by both
@@ -117,13 +114,13 @@ type Difference struct {
 	ShadowReason   string `json:"shadow_reason,omitempty"`
 }
 
-// Health is GET /v1/health: that there is an answer is the answer.
+// Health is GET /v1/health: any answer means alive.
 type Health struct {
 	Alive bool `json:"alive"`
 }
 
-// Readiness is GET /v1/ready: 200 where flows are taken and nothing is known
-// to be wrong, else 503.
+// Readiness is GET /v1/ready: 200 if flows are taken and nothing is known to be wrong,
+// else 503.
 type Readiness struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"` // why not; also warnings while ready
@@ -135,8 +132,8 @@ type Version struct {
 	API     int    `json:"api"` // 1
 }
 
-// ReloadResult is the answer to POST /v1/reload: 200 where it was taken, 409
-// where the old configuration stays.
+// ReloadResult is the answer to POST /v1/reload: 200 if the new configuration was taken, 409
+// if the old one stays.
 type ReloadResult struct {
 	At     time.Time `json:"at"`
 	Before string    `json:"before"` // digest of the policy before
@@ -149,8 +146,8 @@ type ReloadResult struct {
 	Findings   []string `json:"findings,omitempty"` // with file:line:column
 }
 
-// Flow is a live flow, in GET /v1/flows. Texts of peers are as they came:
-// escape them where they are shown.
+// Flow is a live flow, in GET /v1/flows. Texts of peers are not escaped: escape them before
+// showing them.
 type Flow struct {
 	ID          string    `json:"id"`
 	Since       time.Time `json:"since"`
@@ -213,14 +210,14 @@ type Policy struct {
 	More int `json:"more,omitempty"`
 	// Default counts the flows that no rule fitted.
 	Default Hits `json:"default"`
-	// Would counts what would have been refused if it were enforced, the most
+	// Would counts flows that would have been refused if the rule were enforced, the most
 	// frequent first.
 	Would []Would `json:"would"`
 }
 
-// Would counts the flows that one observed rule would have refused for one
-// reason. Fields are those of the audit record. With others it is every rule
-// together that is not counted apart.
+// Would counts the flows that one observed rule would have refused for one reason. Its fields
+// are those of the audit record. With others it stands for all rules that have no entry of
+// their own.
 type Would struct {
 	Rule   string `json:"would_rule,omitempty"` // left out for the default
 	Others bool   `json:"others,omitempty"`
@@ -243,8 +240,8 @@ type Hits struct {
 	Allowed uint64 `json:"allowed"`
 	Refused uint64 `json:"refused"`
 	Failed  uint64 `json:"failed"`
-	// Would counts those that an observed rule or policy let go on and would
-	// have refused; they are among the others too.
+	// Would counts those that an observed rule or policy would have refused but let go on.
+	// They are also counted in the other fields.
 	Would uint64 `json:"would"`
 }
 
@@ -275,8 +272,7 @@ type RevocationList struct {
 	ThisUpdate time.Time `json:"this_update"`
 	NextUpdate time.Time `json:"next_update"`
 	Entries    int       `json:"entries"`
-	// State is fresh, late, missing (in use, but its source does not carry it
-	// any more) or expired.
+	// State is fresh, late, missing (in use, but its source no longer has it) or expired.
 	State string `json:"state"`
 	Error string `json:"error,omitempty"`
 }
@@ -297,7 +293,7 @@ type Ended struct {
 	Ended string `json:"ended"`
 }
 
-// Failure is the body of every answer that says no, unless it says otherwise.
+// Failure is the body of every error answer, unless documented otherwise.
 type Failure struct {
 	Error string `json:"error"`
 }
@@ -312,8 +308,8 @@ type Live struct {
 	Handshakes, Relays []Flow
 }
 
-// Backend is what the door leads to. Its methods are called by many
-// goroutines at a time.
+// Backend is what the admin interface serves. Its methods are called by many goroutines at
+// the same time.
 type Backend interface {
 	Status() Status
 	Readiness() Readiness

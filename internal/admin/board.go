@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// Board is what the web page shows of the moment: counters and samples, never
-// more, whatever the load. GET /v1/board streams it.
+// Board is what the web page shows of the present state: counters and samples only, so its
+// size does not grow with the load. GET /v1/board streams it.
 type Board struct {
 	At       time.Time `json:"at"`
 	Status   Status    `json:"status"`
@@ -38,8 +38,8 @@ type Step struct {
 	Ended uint64 `json:"ended"` // flows not let through that came this far, since the start
 }
 
-// Group counts the flows that one rule did not let through for one reason.
-// With others it is every rule together that has no group of its own.
+// Group counts the flows that one rule did not let through for one reason. With others it
+// stands for all rules that have no group of their own.
 type Group struct {
 	Rule    string    `json:"rule"`
 	Others  bool      `json:"others,omitempty"`
@@ -50,7 +50,7 @@ type Group struct {
 	Example *Finished `json:"example,omitempty"` // a recent one
 }
 
-// Finished is a finished flow in short. Texts of peers are as they came.
+// Finished is a short form of a finished flow. Texts of peers are not escaped.
 type Finished struct {
 	ID          string    `json:"id"`
 	At          time.Time `json:"at"` // its end
@@ -72,8 +72,8 @@ type Finished struct {
 	End         string    `json:"end,omitempty"`
 }
 
-// The bounds of a Board. A row is at most about 2 KiB with every text at its
-// bound, so a board is at most about 300 KiB, and some 20 KiB as a rule.
+// The bounds of a Board. A row takes at most about 2 KiB with every text at its bound, so a
+// board takes at most about 300 KiB, and usually some 20 KiB.
 const (
 	boardFlows    = 24
 	boardGroups   = 40
@@ -82,8 +82,8 @@ const (
 	boardSANs     = 4
 )
 
-// boardEvery is how often a Board is made at most, for all readers together,
-// unless making it takes longer than a twentieth of that.
+// boardEvery is the shortest time between two Boards, which all readers share. It is longer
+// if making one takes more than a twentieth of it.
 const boardEvery = 250 * time.Millisecond
 
 func shorten(s string) string {
@@ -118,7 +118,7 @@ func finished(r *audit.Record) Finished {
 	return f
 }
 
-// boards makes them, one at a time and shared by all readers.
+// boards makes Boards, one at a time, for all readers.
 type boards struct {
 	backend Backend
 	hub     *Hub
@@ -129,7 +129,7 @@ type boards struct {
 	took time.Duration
 }
 
-// get returns the newest board as JSON; it is made anew if it is old enough.
+// get returns the newest board as JSON. It makes a new one if that is old enough.
 func (b *boards) get() ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -24,10 +24,10 @@ type Client struct {
 	http *http.Client
 }
 
-// requestTimeout bounds a question: a reload reads every certificate and CRL.
+// requestTimeout bounds a request: a reload reads every certificate and CRL.
 const requestTimeout = time.Minute
 
-// NewClient is a client of the gateway that listens on the socket.
+// NewClient returns a client of the gateway that listens on the socket.
 func NewClient(path string) *Client {
 	return &Client{path: path, http: &http.Client{
 		Transport: &http.Transport{
@@ -39,8 +39,8 @@ func NewClient(path string) *Client {
 	}}
 }
 
-// Process is the number of the process that listens on the socket, 0 where it
-// is not of this process's namespace.
+// Process returns the process ID of the listener on the socket, 0 if that is in another PID
+// namespace.
 func (c *Client) Process(ctx context.Context) (int, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
 	if err != nil {
@@ -64,7 +64,7 @@ func (c *Client) Process(ctx context.Context) (int, error) {
 	return int(cred.Pid), nil
 }
 
-// Status asks how the gateway stands.
+// Status asks for the state of the gateway.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	_, err = c.do(ctx, http.MethodGet, "/v1/status", &s)
 	return s, err
@@ -82,7 +82,7 @@ func (c *Client) Revocation(ctx context.Context) (lists []RevocationList, err er
 	return lists, err
 }
 
-// Reload asks for a reload; taken is false where the old configuration stays.
+// Reload asks for a reload; taken is false if the old configuration stays.
 func (c *Client) Reload(ctx context.Context) (res ReloadResult, taken bool, err error) {
 	code, err := c.do(ctx, http.MethodPost, "/v1/reload", &res)
 	return res, code == http.StatusOK, err
@@ -111,7 +111,7 @@ func (c *Client) Flows(ctx context.Context, f Filter, limit int) (flows []Flow, 
 	if resp.StatusCode != http.StatusOK {
 		return nil, 0, failure(resp)
 	}
-	// One by one: with long names in certificates all of them are many MiB.
+	// Decode one by one: with long names in certificates the whole list can be many MiB.
 	in := json.NewDecoder(resp.Body)
 	if _, err = in.Token(); err == nil {
 		for in.More() {
@@ -129,14 +129,14 @@ func (c *Client) Flows(ctx context.Context, f Filter, limit int) (flows []Flow, 
 		return nil, 0, fmt.Errorf("flows: the answer is not what this version understands: %w", err)
 	}
 	if all, err = strconv.Atoi(resp.Header.Get(totalHeader)); err != nil {
-		all = len(flows) // of a gateway that does not say
+		all = len(flows) // an older gateway does not send the header
 	}
 	return flows, all, nil
 }
 
-// Recent lists the finished flows that are remembered and pass the filter, the
-// newest first. Those that were not let through are all there since the time that it
-// returns; the zero time: all since the start.
+// Recent lists the remembered finished flows that pass the filter, the newest first. Since the
+// returned time, all flows that were not let through are among them; the zero time means since
+// the start.
 func (c *Client) Recent(ctx context.Context, f Filter) (flows []Finished, since time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -159,13 +159,13 @@ func (c *Client) Recent(ctx context.Context, f Filter) (flows []Finished, since 
 	return flows, since, nil
 }
 
-// Flow is one flow with its picture; false where there is none of that id.
+// Flow returns one flow with its picture; false if no flow has that id.
 func (c *Client) Flow(ctx context.Context, id string) (d FlowDetail, ok bool, err error) {
 	code, err := c.do(ctx, http.MethodGet, "/v1/flows/"+url.PathEscape(id), &d)
 	return d, code == http.StatusOK, err
 }
 
-// EndFlow ends a live flow; false where there is none of that id.
+// EndFlow ends a live flow; false if no flow has that id.
 func (c *Client) EndFlow(ctx context.Context, id string) (bool, error) {
 	var ignored Ended
 	code, err := c.do(ctx, http.MethodPost, "/v1/flows/"+url.PathEscape(id)+"/end", &ignored)
@@ -176,10 +176,9 @@ func (c *Client) EndFlow(ctx context.Context, id string) (bool, error) {
 // ledgers is some 100 KiB at most.
 const maxLine = 1 << 20
 
-// Trace calls f for every flow that finishes and passes the filter, until ctx
-// ends, f returns an error, which it returns, or the gateway goes away, which
-// is io.EOF. Lines without a record are passed on too: the first says that
-// nothing is missed from then on.
+// Trace calls f for every flow that finishes and passes the filter. It ends with ctx, with an
+// error of f, which it returns, or with io.EOF when the gateway goes away. Lines without a
+// record are passed on too: the first one says that nothing is missed from then on.
 func (c *Client) Trace(ctx context.Context, filter Filter, f func(TraceLine) error) error {
 	resp, err := c.send(ctx, http.MethodGet, "/v1/trace?"+filter.Query().Encode())
 	if err != nil {
@@ -210,8 +209,8 @@ func (c *Client) Trace(ctx context.Context, filter Filter, f func(TraceLine) err
 	}
 }
 
-// maxAnswer bounds what is read of an answer that is no list of flows, in
-// bytes: a policy of 10,000 rules of a KiB.
+// maxAnswer bounds the bytes read of an answer that is no list of flows: a policy of 10,000
+// rules of 1 KiB.
 const maxAnswer = 16 << 20
 
 func (c *Client) send(ctx context.Context, method, path string) (*http.Response, error) {
@@ -250,7 +249,7 @@ func (c *Client) do(ctx context.Context, method, path string, into any) (int, er
 	return resp.StatusCode, nil
 }
 
-// failure is the error that an answer carries.
+// failure returns the error in an answer.
 func failure(resp *http.Response) error {
 	var f Failure
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&f); err != nil || f.Error == "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Filter picks flows. The zero value picks all; what is set must fit.
+// Filter picks flows. The zero value picks all; every field that is set must match.
 type Filter struct {
 	Rule    string
 	Client  netip.Prefix // the client's address lies in it
@@ -50,7 +50,7 @@ func ParseFilter(q url.Values) (Filter, error) {
 	return f, nil
 }
 
-// suggestReason is " (did you mean ...?)" where one is near.
+// suggestReason returns " (did you mean ...?)" if a reason is similar.
 func suggestReason(c reason.Code) string {
 	var all []string
 	for _, e := range reason.Sorted() {
@@ -91,8 +91,7 @@ func (f Filter) Query() url.Values {
 	return q
 }
 
-// Finished says whether a finished flow passes. The reason may also be how
-// the flow ended.
+// Finished says whether a finished flow passes. Reason also matches how the flow ended.
 func (f *Filter) Finished(r *audit.Record) bool {
 	return (f.Rule == "" || f.Rule == r.Rule) &&
 		(!f.Client.IsValid() || f.Client.Contains(r.Client.Addr().Unmap())) &&

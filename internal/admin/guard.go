@@ -15,15 +15,15 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// guard stands before the loopback listener. Any user and any web page of the
-// host can send requests there, so:
+// guard protects the loopback listener. Any user and any web page on the host can send
+// requests to it, so:
 //
-//   - Host must name the listener itself: another name is a page of somebody
-//     else whose DNS answer was changed to the loopback (DNS rebinding);
-//   - Origin and Sec-Fetch-Site, where a browser sends them, must be our own;
-//   - all but the page's files, health, readiness, version and metrics needs
-//     the token, in the header Authorization: a browser never adds that by
-//     itself, as it would a cookie.
+//   - Host must name the listener itself: another name comes from a foreign page whose DNS
+//     answer was changed to the loopback (DNS rebinding);
+//   - Origin and Sec-Fetch-Site, if a browser sends them, must be our own;
+//   - everything but the page's files, health, readiness, version and metrics needs the
+//     token, in the header Authorization: a browser never adds that by itself, as it does
+//     with a cookie.
 type guard struct {
 	hosts map[string]bool
 	token *atomic.Pointer[validToken]
@@ -31,16 +31,15 @@ type guard struct {
 	open  func(*http.Request) bool // needs no token
 }
 
-// validToken is the token of the moment. gone ends when another takes its
-// place, and with it every answer that is still given to who had it.
+// validToken is the current token. gone ends when another token replaces it; that also ends
+// every answer in progress to a holder of the old one.
 type validToken struct {
 	sum  tokenSum
 	gone context.Context
 	end  context.CancelFunc
 }
 
-// SetToken puts another token in place of the one that ListenHTTP was given.
-// The same one changes nothing.
+// SetToken replaces the token that ListenHTTP was given. The same token changes nothing.
 func (s *Server) SetToken(token string) {
 	now := &validToken{sum: hashToken(token)}
 	old := s.token.Load()
@@ -54,7 +53,7 @@ func (s *Server) SetToken(token string) {
 	}
 }
 
-// tokenSum is a hashed token: comparing takes the same time for any length.
+// tokenSum is a hashed token, so that a comparison takes the same time for any length.
 type tokenSum [sha256.Size]byte
 
 func hashToken(token string) tokenSum { return sha256.Sum256([]byte(token)) }
@@ -69,7 +68,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none": // none: typed in by the user
+	case "", "same-origin", "none": // none: the user typed the address
 	default:
 		fail(w, http.StatusForbidden, "requests of other web pages are not answered")
 		return
@@ -97,7 +96,7 @@ func (t *tokenSum) of(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], t[:]) == 1
 }
 
-// hostsOf lists what a browser on this host may call the listener.
+// hostsOf lists the names by which a browser on this host may address the listener.
 func hostsOf(a netip.AddrPort) map[string]bool {
 	hosts := map[string]bool{}
 	names := []string{a.Addr().String(), "localhost"}
@@ -110,8 +109,8 @@ func hostsOf(a netip.AddrPort) map[string]bool {
 	return hosts
 }
 
-// minToken is the least length of a token, in bytes: 16 of hexadecimal digits
-// are 64 bits, more than anyone can try over HTTP.
+// minToken is the shortest length of a token, in bytes: 16 hexadecimal digits are 64 bits,
+// more than anyone can try over HTTP.
 const minToken = 16
 
 // ReadToken reads the token file: one line, readable by its owner and group
@@ -128,16 +127,15 @@ func ReadToken(path string) (string, error) {
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
 		return "", fmt.Errorf("admin token: %s must hold one word of at least %d bytes; `openssl rand -hex 32` makes one", path, minToken)
 	}
-	// RFC 9110, section 5.5, and RFC 6750, section 2.1: what else there is cannot stand in
-	// the header, and nobody would see why no token is the right one.
+	// RFC 9110, section 5.5, and RFC 6750, section 2.1: other characters cannot stand in the
+	// header. No request would match, and nobody would see why.
 	if i := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
 		return "", fmt.Errorf("admin token: %s has a character at byte %d that is no printable ASCII%s: no request can have it; `openssl rand -hex 32` makes one", path, i+1, markOf(b))
 	}
 	return token, nil
 }
 
-// markOf says that a file begins with the mark of an encoding, as some editors put
-// it there.
+// markOf says so if a file begins with a byte order mark, which some editors add.
 func markOf(b []byte) string {
 	for mark, name := range map[string]string{"\xef\xbb\xbf": "UTF-8", "\xff\xfe": "UTF-16", "\xfe\xff": "UTF-16"} {
 		if strings.HasPrefix(string(b), mark) {

@@ -11,16 +11,15 @@ import (
 )
 
 const (
-	// maxGroups bounds the pairs of rule and reason that are counted apart
-	// because they refused; each keeps one record. What comes after it is
-	// counted by its reason alone, for all other rules together: one group
-	// more for each code of package reason.
+	// maxGroups bounds the pairs of rule and reason with refusals that are counted
+	// separately; each keeps one record. Later pairs are counted by their reason alone, in
+	// one more group for each code of package reason.
 	maxGroups = 1024
-	// maxWoulds bounds the pairs of rule and reason of what would have been
-	// refused; those after it are counted by their reason alone too.
+	// maxWoulds bounds the pairs of rule and reason of observed refusals. Later pairs are
+	// counted by their reason alone too.
 	maxWoulds = 256
-	// exampleEvery is how often the example of a group changes at most, so
-	// that it can be looked at.
+	// exampleEvery is the shortest time between two changes of a group's example, so that
+	// a reader can look at it.
 	exampleEvery = 2 * time.Second
 )
 
@@ -30,8 +29,8 @@ type ruleHits struct {
 	would    atomic.Uint64
 }
 
-// hit counts for the record's rule. Names come from the configuration, so
-// there are as many as it has rules, and those that live flows began with.
+// hit counts for the record's rule. Rule names come from the configuration, so their number is
+// bounded by its rules and those that live flows began with.
 func (h *Hub) hit(r *audit.Record, kind reason.Kind) {
 	v, ok := h.rules.Load(r.Rule)
 	if !ok {
@@ -44,8 +43,8 @@ func (h *Hub) hit(r *audit.Record, kind reason.Kind) {
 	}
 }
 
-// Keep forgets the hits of all rules but those of names and the default: each
-// reload may bring other names, and none of the old ones is shown again.
+// Keep forgets the hits of all rules but the named ones and the default. Each reload may bring
+// new names, and the old ones are not shown again.
 func (h *Hub) Keep(names []string) {
 	keep := map[string]bool{"": true}
 	for _, n := range names {
@@ -72,11 +71,11 @@ func (h *Hub) Hits(rule string) Hits {
 	}
 }
 
-// Flows is all of them; what would have been refused is among them.
+// Flows is the number of all flows; Would is among the others and not added.
 func (h Hits) Flows() uint64 { return h.Allowed + h.Refused + h.Failed }
 
-// groupKey is a rule and why it refused. others stands for every rule that has
-// no group of its own with this reason.
+// groupKey is a rule and its reason to refuse. others stands for every rule without a group of
+// its own for this reason.
 type groupKey struct {
 	rule   string
 	others bool
@@ -84,7 +83,7 @@ type groupKey struct {
 	code   reason.Code
 }
 
-// group counts the flows with the same rule and reason, and keeps one.
+// group counts the flows with the same rule and reason, and keeps one as an example.
 type group struct {
 	groupKey
 	count   atomic.Uint64
@@ -117,7 +116,7 @@ func (h *Hub) group(key groupKey) *group {
 	return v.(*group)
 }
 
-// wouldKey is what would have refused, and why; others as in groupKey.
+// wouldKey is the rule and reason of an observed refusal; others as in groupKey.
 type wouldKey struct {
 	rule   string
 	others bool
@@ -138,7 +137,7 @@ func (h *Hub) countWould(key wouldKey) {
 	v.(*atomic.Uint64).Add(1)
 }
 
-// Woulds lists what would have been refused, the most frequent first.
+// Woulds lists observed refusals, the most frequent first.
 func (h *Hub) Woulds() []Would {
 	all := []Would{}
 	h.woulds.Range(func(k, v any) bool {
@@ -152,8 +151,8 @@ func (h *Hub) Woulds() []Would {
 	return all
 }
 
-// MostHit returns the places of the limit rules with the most flows, in the
-// order they came in; of two with as many the first. All of them if limit is 0.
+// MostHit returns the indexes of the limit rules with the most flows, in their original order.
+// Of two equal ones it takes the first. limit 0 returns all.
 func MostHit(hits []Hits, limit int) []int {
 	places := make([]int, len(hits))
 	for i := range places {

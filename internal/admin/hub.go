@@ -18,9 +18,9 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Hub remembers a little of the flows that have finished and hands their
-// records to whoever listens. Finished takes no lock that another flow could
-// hold: rings and counters are atomics, and a record is never changed.
+// Hub remembers some finished flows and passes their records to subscribers. Finished takes no
+// lock that another flow could hold: rings and counters are atomics, and a record never
+// changes.
 type Hub struct {
 	allowed, denied ring
 	lastOf          spread                                           // of those not let through
@@ -37,22 +37,22 @@ type Hub struct {
 	woulds     sync.Map // wouldKey -> *atomic.Uint64
 	wouldCount atomic.Int64
 
-	mu   sync.Mutex // over changes of subs
+	mu   sync.Mutex // guards changes of subs
 	subs atomic.Pointer[[]*Subscription]
 }
 
 const (
-	// ringSize is how many finished flows are remembered, let through and not
-	// each, and of how many clients the last that was not; at most about 20 KiB with
-	// two full ledgers, so 7.5 MiB all.
+	// ringSize is how many finished flows are remembered: so many that were let through, so
+	// many that were not, and the last refused one of so many clients. A record takes at
+	// most about 20 KiB with two full ledgers, so 7.5 MiB in total.
 	ringSize = 128
-	// maxSubscribers bounds the readers of the trace. Each has a queue of
-	// traceQueue records, shared between them: the queue is pointers.
+	// maxSubscribers bounds the readers of the trace. Each has a queue of traceQueue
+	// pointers to records; the records are shared.
 	maxSubscribers = 16
 	traceQueue     = 512
 )
 
-// NewHub returns an empty one.
+// NewHub returns an empty Hub.
 func NewHub() *Hub {
 	h := &Hub{lastOf: spread{seed: maphash.MakeSeed()}}
 	h.subs.Store(&[]*Subscription{})
@@ -67,7 +67,7 @@ type ring struct {
 
 func (r *ring) add(rec *audit.Record) { r.slots[(r.next.Add(1)-1)%ringSize].Store(rec) }
 
-// newest calls f for the records, newest first, until it returns false.
+// newest calls f for the records, newest first, until f returns false.
 func (r *ring) newest(f func(*audit.Record) bool) {
 	n := r.next.Load()
 	for i := uint64(1); i <= min(n, ringSize); i++ {
@@ -77,10 +77,10 @@ func (r *ring) newest(f func(*audit.Record) bool) {
 	}
 }
 
-// spread keeps the newest record of a client, one in each slot: who is refused
-// without end takes one, and others are remembered beside him.
+// spread keeps the newest record of each slot, and a client has one slot. So a client that is
+// refused without end fills one slot only, and other clients stay remembered.
 type spread struct {
-	seed  maphash.Seed // nobody chooses whose slot is his
+	seed  maphash.Seed // random, so that no client can choose its slot
 	slots [ringSize]atomic.Pointer[audit.Record]
 }
 
@@ -123,8 +123,8 @@ func (h *Hub) Finished(r *audit.Record) {
 	}
 }
 
-// RefusedSince is the end of the oldest flow from which on all that were not let
-// through are remembered; zero while all are.
+// RefusedSince returns the time from which on all flows that were not let through are
+// remembered: the end of the oldest of them. Zero while none was forgotten.
 func (h *Hub) RefusedSince() time.Time {
 	n := h.denied.next.Load()
 	if n <= ringSize {
@@ -134,8 +134,8 @@ func (h *Hub) RefusedSince() time.Time {
 	return ended(oldest)
 }
 
-// Recent returns at most limit finished flows that pass the filter, the newest
-// of those remembered.
+// Recent returns at most limit of the remembered finished flows that pass the filter, the
+// newest.
 func (h *Hub) Recent(f Filter, limit int) []*audit.Record {
 	var all []*audit.Record
 	for _, r := range []*ring{&h.denied, &h.allowed} {
@@ -160,7 +160,7 @@ func (h *Hub) Recent(f Filter, limit int) []*audit.Record {
 
 func ended(r *audit.Record) time.Time { return r.Start.Add(r.Duration) }
 
-// Lookup finds a finished flow that is still remembered, nil if it is not.
+// Lookup returns a finished flow that is still remembered, else nil.
 func (h *Hub) Lookup(id string) (found *audit.Record) {
 	look := func(r *audit.Record) bool {
 		if r.ID == id {
@@ -180,11 +180,11 @@ func (h *Hub) Lookup(id string) (found *audit.Record) {
 	return found
 }
 
-// ErrBusy is returned by Subscribe when nobody else can listen.
+// ErrBusy is returned by Subscribe when there are maxSubscribers already.
 var ErrBusy = errors.New("too many readers: 16 can trace at a time")
 
-// Subscription receives the records that pass its filter. It is bounded: what
-// finds its queue full is counted and lost, and no flow waits for a reader.
+// Subscription receives the records that pass its filter. A record that finds the queue full
+// is counted and lost, so no flow waits for a reader.
 type Subscription struct {
 	C      <-chan *audit.Record
 	c      chan *audit.Record
@@ -192,7 +192,7 @@ type Subscription struct {
 	lost   atomic.Uint64
 }
 
-// Lost returns how many records were lost since it was last asked.
+// Lost returns how many records were lost since the last call.
 func (s *Subscription) Lost() uint64 { return s.lost.Swap(0) }
 
 func (s *Subscription) offer(r *audit.Record) {
@@ -206,7 +206,7 @@ func (s *Subscription) offer(r *audit.Record) {
 	}
 }
 
-// Subscribe listens from now on. Unsubscribe must be called.
+// Subscribe begins to listen. Unsubscribe must be called.
 func (h *Hub) Subscribe(f Filter) (*Subscription, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -229,7 +229,7 @@ func (h *Hub) Unsubscribe(s *Subscription) {
 	h.subs.Store(&subs)
 }
 
-// EncodeRecord is the record as the audit file has it, without the newline.
+// EncodeRecord encodes the record as in the audit file, without the newline.
 func EncodeRecord(r *audit.Record) (json.RawMessage, error) {
 	enc := zapcore.NewJSONEncoder(zapcore.EncoderConfig{SkipLineEnding: true})
 	buf, err := enc.EncodeEntry(zapcore.Entry{}, []zapcore.Field{zap.Inline(r)})

@@ -8,8 +8,8 @@ import (
 	"github.com/sslgate/sslgate/internal/clientkey"
 )
 
-// limited bounds the connections of a listener, in all and of one client: the
-// next one is closed.
+// limited bounds the connections of a listener, in total and for each client. It closes
+// connections beyond that.
 type limited struct {
 	net.Listener
 	max, maxPerClient int
@@ -28,8 +28,8 @@ type limitedConn struct {
 	release func()
 }
 
-// Accept returns the next connection that has room. Those without are closed,
-// and whoever accepts never sees them.
+// Accept returns the next connection that is within the bounds. It closes the others, and the
+// caller never sees them.
 func (l *limited) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
@@ -38,14 +38,14 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		key := clientOf(c)
 		if !l.enter(key) {
-			_ = c.Close() // the caller finds it closed
+			_ = c.Close() // over a bound
 			continue
 		}
 		return &limitedConn{c, sync.OnceFunc(func() { l.leave(key) })}, nil
 	}
 }
 
-// clientOf is the client of a connection; of a unix socket there is one.
+// clientOf returns the client of a connection; all of a unix socket are one client.
 func clientOf(c net.Conn) netip.Prefix {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return clientkey.Of(a.AddrPort().Addr())

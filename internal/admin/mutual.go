@@ -14,25 +14,24 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Admit makes the handshake with a caller and returns the connection behind
-// it, or why the caller may not read. ctx carries the deadline.
+// Admit makes the handshake with a caller. It returns the connection on top of it, or why the
+// caller may not read. ctx carries the deadline.
 type Admit func(ctx context.Context, c net.Conn) (net.Conn, error)
 
 const (
 	// admitFor is how long a caller has for its handshake.
 	admitFor = 5 * time.Second
-	// maxCallers bounds the connections of the metrics listener, handshakes
-	// with them: each costs some 50 KiB.
+	// maxCallers bounds the connections of the metrics listener, those in their handshake
+	// included: each costs some 50 KiB.
 	maxCallers = 64
-	// maxCallersOfOne bounds those of one client: Prometheus keeps one, and a
-	// pair of them behind one address, each reloading, has four. Who says
-	// nothing from one address keeps nobody out from another.
+	// maxCallersOfOne bounds those of one client. Prometheus keeps one; two of them behind
+	// one address, both reloading, have four. So silent connections from one address keep
+	// nobody at another address out.
 	maxCallersOfOne = 8
 )
 
-// ListenMetrics listens on any address for readers of /metrics, which is all
-// that is served there, and returns the address. Whoever admit does not return
-// a connection for is closed.
+// ListenMetrics listens on any address for readers of /metrics, the only path that is served
+// there, and returns the address. It closes a connection for which admit returns an error.
 func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, err error) {
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
 	if err != nil {
@@ -43,17 +42,17 @@ func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, e
 	ctx, cancel := context.WithCancel(context.Background())
 	s.add("admin metrics", &admitting{
 		Listener: newLimited(ln, maxCallers, maxCallersOfOne), admit: admit, log: s.opt.Log,
-		// One line in ten seconds: whoever can reach the port can be refused.
+		// About one line in ten seconds: anyone who can reach the port can cause refusals.
 		said: rate.NewLimiter(rate.Every(10*time.Second), 3), ctx: ctx, cancel: cancel, ready: make(chan net.Conn),
 	}, mux)
-	// A reader comes every few seconds: kept connections would never be judged
-	// again, whatever is reloaded or revoked.
+	// A reader comes every few seconds. A kept connection would not be checked again after
+	// a reload or a revocation.
 	s.doors[len(s.doors)-1].http.SetKeepAlivesEnabled(false)
 	return ln.Addr().(*net.TCPAddr).AddrPort(), nil
 }
 
-// admitting hands out connections that have come through their handshake. One
-// that takes its time does not keep the others waiting.
+// admitting returns connections whose handshake is complete. A slow handshake does not delay
+// the others.
 type admitting struct {
 	net.Listener
 	admit  Admit
@@ -67,10 +66,10 @@ type admitting struct {
 	wg    sync.WaitGroup
 
 	mu     sync.Mutex
-	failed error // why no more are accepted
+	failed error // why it no longer accepts
 }
 
-// Accept waits for the next caller that was admitted.
+// Accept waits for the next admitted caller.
 func (l *admitting) Accept() (net.Conn, error) {
 	l.begin.Do(func() { l.wg.Go(l.accept) })
 	select {
@@ -90,7 +89,7 @@ func (l *admitting) accept() {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil && l.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-			select { // out of descriptors: wait for some to be closed
+			select { // out of descriptors: wait until some are closed
 			case <-time.After(5 * time.Millisecond):
 				continue
 			case <-l.ctx.Done():
@@ -113,7 +112,7 @@ func (l *admitting) one(raw net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	c, err := l.admit(ctx, raw)
 	if !stop() && err == nil {
-		err = ctx.Err() // its deadline is spoilt
+		err = ctx.Err() // ctx has ended and set the deadline to the past
 	}
 	if err != nil {
 		_ = raw.Close()
@@ -130,7 +129,7 @@ func (l *admitting) one(raw net.Conn) {
 	}
 }
 
-// admitted closes the connection below as well, whose slot is counted.
+// admitted also closes the connection below, which counts in limited.
 type admitted struct {
 	net.Conn
 	raw net.Conn
@@ -145,7 +144,7 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// Close ends the listener and every handshake under way.
+// Close ends the listener and every handshake in progress.
 func (l *admitting) Close() error {
 	l.cancel()
 	err := l.Listener.Close()

@@ -18,14 +18,14 @@ import (
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
-// apiVersion is the number in every path. It changes when a field or path is
-// taken away or means something else.
+// apiVersion is the number in every path. It changes when a field or path is removed or
+// changes its meaning.
 const apiVersion = 1
 
 //go:embed openapi.json
 var openAPI []byte
 
-// route is one thing that can be asked. openapi.json is made from the list.
+// route is one request that can be made. openapi.json is made from the list.
 type route struct {
 	method, path, summary string
 	query                 []param
@@ -150,7 +150,7 @@ func (s *Server) list() []route {
 	}
 }
 
-// routes is everything, as the socket has it.
+// routes serves all routes, for the socket.
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, r := range s.list() {
@@ -160,8 +160,8 @@ func (s *Server) routes() *http.ServeMux {
 	return mux
 }
 
-// web is what the loopback has: without what is for the socket alone, with
-// the page, and behind a guard.
+// web serves the loopback: the page and the routes that are not for the socket alone, behind a
+// guard.
 func (s *Server) web(a netip.AddrPort) http.Handler {
 	mux := http.NewServeMux()
 	open := map[string]bool{}
@@ -202,10 +202,10 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	answer(w, code, r)
 }
 
-// sinceHeader is the moment from which on all refusals are remembered.
+// sinceHeader carries the time since which all refusals are remembered.
 const sinceHeader = "Sslgate-Refused-Since"
 
-// totalHeader is how many live flows pass the filter, whatever the limit is.
+// totalHeader carries the number of live flows that pass the filter, whatever the limit.
 const totalHeader = "Sslgate-Total"
 
 func (s *Server) flows(w http.ResponseWriter, r *http.Request) {
@@ -309,7 +309,7 @@ func (s *Server) setLogLevel(w http.ResponseWriter, r *http.Request) {
 }
 
 func profile(w http.ResponseWriter, r *http.Request) {
-	// A CPU profile takes as long as it is asked to, half a minute as a rule.
+	// A CPU profile takes as long as requested, usually half a minute.
 	long(w)
 	switch r.PathValue("profile") {
 	case "cmdline":
@@ -321,7 +321,7 @@ func profile(w http.ResponseWriter, r *http.Request) {
 	case "trace":
 		pprof.Trace(w, r)
 	default:
-		pprof.Index(w, r) // of the list, or the profile named
+		pprof.Index(w, r) // the list, or the named profile
 	}
 }
 
@@ -336,7 +336,7 @@ func answer(w http.ResponseWriter, code int, v any) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_, _ = w.Write(b.Bytes()) // a caller that has gone hears nothing
+	_, _ = w.Write(b.Bytes()) // fails only if the caller is gone
 }
 
 func fail(w http.ResponseWriter, code int, text string) { answer(w, code, Failure{Error: text}) }

@@ -29,7 +29,7 @@ type Options struct {
 	Log  *zap.Logger
 }
 
-// Server answers on the admin socket and, where asked, on the loopback.
+// Server answers on the admin socket and, if configured, on the loopback.
 type Server struct {
 	opt    Options
 	mux    *http.ServeMux
@@ -57,9 +57,8 @@ func New(opt Options) *Server {
 	return s
 }
 
-// ListenSocket opens the socket, mode 0600, and makes its directory (0755)
-// where it is missing. A socket that a crash has left is replaced, one that
-// somebody answers on is not.
+// ListenSocket opens the socket, mode 0600, and creates its directory (0755) if it is missing.
+// It replaces a socket that a crash has left, but not one that a process answers on.
 func (s *Server) ListenSocket(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("admin socket: %w", err)
@@ -68,10 +67,10 @@ func (s *Server) ListenSocket(path string) error {
 		_ = c.Close()
 		return fmt.Errorf("admin socket %s is taken by a running gateway: set admin.socket to another path", path)
 	}
-	// It is made under another name, so that there is no instant in which it
-	// stands at its place with a wider mode.
+	// The socket is created under another name, so that it is never at its place with a
+	// wider mode.
 	made := fmt.Sprintf("%s.%d", path, os.Getpid())
-	_ = os.Remove(made) // of an earlier process with our number
+	_ = os.Remove(made) // left by an earlier process with the same PID
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", made)
 	if err != nil {
 		return fmt.Errorf("admin socket: %w", err)
@@ -87,8 +86,8 @@ func (s *Server) ListenSocket(path string) error {
 	return nil
 }
 
-// ListenHTTP listens on a loopback address and returns it, with its port where
-// that was 0. The token is asked for as guard says.
+// ListenHTTP listens on a loopback address and returns it, with the chosen port if it was 0.
+// guard says which requests need the token.
 func (s *Server) ListenHTTP(address, token string) (netip.AddrPort, error) {
 	a, err := ParseLoopback(address)
 	if err != nil {
@@ -113,8 +112,8 @@ const maxConns = 128
 func (s *Server) add(name string, ln net.Listener, h http.Handler) {
 	s.doors = append(s.doors, door{name, newLimited(ln, maxConns, maxConns), &http.Server{
 		Handler: h,
-		// The callers are local; the bounds are against one that hangs.
-		// Streams and profiles set their own deadlines.
+		// The callers are local; these bounds are for a caller that hangs. Streams and
+		// profiles set their own deadlines.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      time.Minute,
@@ -142,7 +141,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, d := range s.doors {
 		group.Go(func() error {
 			if err := d.http.Serve(d.ln); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-				// Without its door the gateway still does its work.
+				// Without the listener the gateway still does its work.
 				s.opt.Log.Error("admin listener failed", zap.String("listener", d.name), zap.Error(err))
 			}
 			return nil
@@ -169,8 +168,8 @@ func (s *Server) Close() {
 	}
 }
 
-// answerMost is how long requests have to be answered at the end: the one that
-// asked for a drain is one of them. Streams end at once.
+// answerMost is how long requests may still take at the end; one of them may be the request
+// that asked for the drain. Streams end at once.
 const answerMost = time.Second
 
 func (s *Server) close() {

@@ -19,9 +19,9 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// The answers of the API, made of what the parts of the gateway say.
+// The answers of the API, built from what the parts of the gateway report.
 
-// FlowOf is a live flow.
+// FlowOf returns the answer for a live flow.
 func FlowOf(st gateway.Status, relaying bool) Flow {
 	f := Flow{
 		ID: st.ID, Since: st.Start.UTC(), Age: time.Since(st.Start).Round(time.Millisecond).String(),
@@ -34,7 +34,7 @@ func FlowOf(st gateway.Status, relaying bool) Flow {
 	return f
 }
 
-// LedgerOf is a ledger as it is answered, escaped.
+// LedgerOf returns the answer for a ledger, escaped.
 func LedgerOf(entries []handshake.Entry) []LedgerEntry {
 	var all []LedgerEntry
 	for _, e := range entries {
@@ -46,7 +46,7 @@ func LedgerOf(entries []handshake.Entry) []LedgerEntry {
 	return all
 }
 
-// ShadowOf is what a shadow policy has found so far; nil where there is none.
+// ShadowOf returns what a shadow policy has found so far; nil without one.
 func ShadowOf(s *policy.Shadow) *Shadow {
 	if s == nil {
 		return nil
@@ -71,7 +71,7 @@ func DroppedOf(counts []tun.Dropped) []Dropped {
 	return all
 }
 
-// CertificateOf is a certificate that the configuration names.
+// CertificateOf returns the answer for a certificate of the configuration.
 func CertificateOf(kind, name, file string, c *x509.Certificate) Certificate {
 	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return Certificate{
@@ -81,7 +81,7 @@ func CertificateOf(kind, name, file string, c *x509.Certificate) Certificate {
 	}
 }
 
-// RevocationOf is what status says of each authority, by name.
+// RevocationOf returns the status of each authority, by name.
 func RevocationOf(st revocation.Stats) []AuthorityRevocation {
 	all := []AuthorityRevocation{}
 	for _, name := range slices.Sorted(maps.Keys(st.Authorities)) {
@@ -109,14 +109,14 @@ func RevocationOf(st revocation.Stats) []AuthorityRevocation {
 		if a.OCSPError != "" {
 			r.Errors = append(r.Errors, a.OCSP+": "+a.OCSPError)
 		}
-		r.Errors = slices.Compact(r.Errors) // a source's error stands at each of its lists
+		r.Errors = slices.Compact(r.Errors) // the same error stands at each list of a source
 		all = append(all, r)
 	}
 	return all
 }
 
-// RevocationListsOf lists the CRLs in use and the sources without one, the first
-// to end first.
+// RevocationListsOf lists the CRLs in use and the sources without one, the earliest expiry
+// first.
 func RevocationListsOf(st revocation.Stats) []RevocationList {
 	all := []RevocationList{}
 	for name, a := range st.Authorities {
@@ -133,7 +133,7 @@ func RevocationListsOf(st revocation.Stats) []RevocationList {
 	return all
 }
 
-// worse is the worse of two states of lists.
+// worse returns the worse of two list states.
 func worse(a, b string) string {
 	order := []string{"", "fresh", "late", "missing", "expired"}
 	if slices.Index(order, b) > slices.Index(order, a) {

@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// streamWrite is the time a reader has to take what was written: who
-	// stands still is cut off and can come again.
+	// streamWrite is how long a reader may take for what was written. A slower reader is
+	// cut off and can connect again.
 	streamWrite = 20 * time.Second
-	// heartbeat is how often a trace without records says that it lives, so
-	// that both sides notice when the other has gone.
+	// heartbeat is how often a trace without records sends a line, so that both sides
+	// notice when the other is gone.
 	heartbeat = 15 * time.Second
 	// maxBoardReaders bounds the open web pages; all share one Board.
 	maxBoardReaders = 8
@@ -22,7 +22,7 @@ const (
 	traceBatch = 64
 )
 
-// long takes the deadlines of ordinary answers off a response.
+// long removes the deadlines of ordinary answers from a response.
 func long(w http.ResponseWriter) *http.ResponseController {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Time{}) // fails only on a connection that is gone
@@ -30,7 +30,7 @@ func long(w http.ResponseWriter) *http.ResponseController {
 	return rc
 }
 
-// stream begins an answer of lines.
+// stream begins an answer that consists of lines.
 func stream(w http.ResponseWriter) func([]byte) error {
 	rc := long(w)
 	h := w.Header()
@@ -64,7 +64,7 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 	write := stream(w)
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	if write([]byte("{}\n")) != nil { // who reads it knows that nothing is missed from here on
+	if write([]byte("{}\n")) != nil { // tells the reader that nothing is missed from here on
 		return
 	}
 	var lines bytes.Buffer
@@ -89,7 +89,7 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// traceLine appends one line; a record that cannot be encoded is a lost one.
+// traceLine appends one line; a record that cannot be encoded counts as lost.
 func traceLine(b *bytes.Buffer, sub *Subscription, r *audit.Record) {
 	line := TraceLine{Lost: sub.Lost()}
 	if r != nil {
@@ -98,7 +98,7 @@ func traceLine(b *bytes.Buffer, sub *Subscription, r *audit.Record) {
 			line.Lost++
 		}
 	}
-	_ = json.NewEncoder(b).Encode(line) // a RawMessage of ours is JSON
+	_ = json.NewEncoder(b).Encode(line) // a RawMessage made here is valid JSON
 }
 
 func (s *Server) board(w http.ResponseWriter, r *http.Request) {
@@ -122,8 +122,8 @@ func (s *Server) board(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(boardEvery)
 	defer tick.Stop()
 	for b := first; ; {
-		// A slow reader gets fewer boards, never old ones: the next is made
-		// after this one has been taken.
+		// A slow reader gets fewer boards, never old ones: the next one is made after it has
+		// taken this one.
 		if write(append(b[:len(b):len(b)], '\n')) != nil {
 			return
 		}
