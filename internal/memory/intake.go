@@ -100,7 +100,8 @@ func (b *Budget) lookAgain() {
 	}
 }
 
-// close(true) lets nobody in; close(false) lets in again as much as there is room for.
+// close stops the intake if yes, and otherwise opens it again for as much as there is
+// room for.
 func (b *Budget) close(yes bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package stacktest has a client for tests: a TCP/IP stack of its own at the
-// far end of an in-memory device, so that whole flows run without a TUN, root
-// or a kernel. No gVisor type leaves it.
+// Package stacktest has a client for tests: a TCP/IP stack of its own at the other end of
+// an in-memory device, so that whole flows run without a TUN, root or a kernel. No gVisor
+// type leaves it.
 package stacktest
 
 import (
@@ -32,8 +32,8 @@ type Device interface {
 	Close() error
 }
 
-// Client is a host with one IPv4 and one IPv6 address to which every
-// destination is reachable through its device.
+// Client is a host with one IPv4 and one IPv6 address. It reaches every destination
+// through its device.
 type Client struct {
 	ns           *gstack.Stack
 	link         *link
@@ -108,7 +108,7 @@ func (c *Conn) Reset() {
 	c.ep.Close()
 }
 
-// SetReceiveBuffer bounds what is received without being read, in bytes.
+// SetReceiveBuffer bounds the bytes that are received without being read.
 func (c *Conn) SetReceiveBuffer(n int) { c.ep.SocketOptions().SetReceiveBufferSize(int64(n), true) }
 
 // Dial connects to dst from the client's address.
@@ -196,7 +196,7 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(a.Addr().AsSlice()), Port: a.Port()}
 }
 
-// withErrno gives netstack's errors, which are only text here, their errno.
+// withErrno adds the errno to netstack's errors, which are only text here.
 func withErrno(err error) error {
 	if err == nil {
 		return nil

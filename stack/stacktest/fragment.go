@@ -6,10 +6,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
-// Fragments cuts an IP packet into fragments of size bytes of data each, a
-// multiple of 8; the last has the rest. An IPv4 header must have 20 bytes; all
-// behind the fixed IPv6 header counts as data. id tells packets apart, 16 bits
-// of it over IPv4.
+// Fragments cuts an IP packet into fragments of size bytes of data each, a multiple of 8;
+// the last fragment has the rest. An IPv4 header must have 20 bytes; everything behind
+// the fixed IPv6 header counts as data. id identifies the packet; IPv4 uses its low 16
+// bits.
 func Fragments(ip []byte, id uint32, size int) [][]byte {
 	var all [][]byte
 	n := len(ip) - headerOf(ip)
@@ -19,8 +19,8 @@ func Fragments(ip []byte, id uint32, size int) [][]byte {
 	return all
 }
 
-// Fragment is the one with the data from from (a multiple of 8) to to, both
-// in bytes; more follow unless that is the end.
+// Fragment is the fragment with the data from offset from (a multiple of 8) to offset to,
+// both in bytes. More fragments follow unless to is the end of the packet.
 func Fragment(ip []byte, id uint32, from, to int) []byte {
 	n := headerOf(ip)
 	more := to < len(ip)-n

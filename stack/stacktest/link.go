@@ -17,8 +17,8 @@ import (
 // here without the code under test, as the kernel would.
 const headerLen = 10
 
-// link is the client's interface. Of the channel endpoint it keeps everything
-// but the channel.
+// link is the client's interface. It uses everything of the channel endpoint but the
+// channel.
 type link struct {
 	*channel.Endpoint
 	dev Device
@@ -35,7 +35,7 @@ func newLink(dev Device) *link {
 	return l
 }
 
-// GSOMaxSize is near what kernels make.
+// GSOMaxSize is about the size of the segments that kernels make.
 func (*link) GSOMaxSize() uint32 { return 65000 }
 
 // WritePackets writes to the device.
@@ -89,8 +89,8 @@ func (l *link) receive(hdr, ip []byte) {
 	l.InjectInbound(proto, pkt)
 }
 
-// valid checks the offloads of a TCP packet as a kernel does: either the
-// checksum is right, or it is to be finished and everything needed is there.
+// valid checks the offloads of a TCP packet as a kernel does: either the checksum is
+// right, or it is to be finished and the header has everything needed for that.
 func (l *link) valid(hdr, ip []byte) bool {
 	var src, dst tcpip.Address
 	var tcp []byte
