@@ -23,9 +23,8 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// openAdmin makes what is seen from outside: the socket, the loopback listener
-// with its page, metrics. The default socket is a convenience: where it cannot
-// be had, the gateway runs without.
+// openAdmin opens the admin interface: the socket, the loopback listener with its page, and
+// metrics. The default socket is optional: if it cannot be opened, the gateway runs without.
 func (s *Service) openAdmin() error {
 	a := s.runtime().Config.Admin
 	if a.Socket == config.AdminOff && a.HTTP == "" && a.Metrics.Listen == "" {
@@ -64,7 +63,7 @@ func (s *Service) openAdmin() error {
 	return nil
 }
 
-// webToken is what admin.http asks for, "" where there is no such listener.
+// webToken reads the token for admin.http, "" if there is no such listener.
 func webToken(a *config.Admin) (string, error) {
 	if a.HTTP == "" {
 		return "", nil
@@ -72,7 +71,7 @@ func webToken(a *config.Admin) (string, error) {
 	return admin.ReadToken(a.TokenFile)
 }
 
-// newMetrics makes the metrics; nothing is read before the first scrape.
+// newMetrics creates the metrics; the sources are read only by a scrape.
 func (s *Service) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Info{Version: s.opt.Version, Started: s.started}, metrics.Sources{
 		Stack: func() stack.Stats { return s.stack.Stats() },
@@ -104,7 +103,8 @@ func (s *Service) newMetrics() *metrics.Metrics {
 	})
 }
 
-// auditStats are those of the log, with what got no record of its own.
+// auditStats are the statistics of the audit log, plus the refusals without a record of their
+// own.
 func (s *Service) auditStats() audit.Stats {
 	st := s.records.Stats()
 	syns, flows := s.gateway.Unrecorded()
@@ -112,7 +112,7 @@ func (s *Service) auditStats() audit.Stats {
 	return st
 }
 
-// finished is told of every flow's end.
+// finished is called at the end of every flow.
 func (s *Service) finished(r *audit.Record) {
 	s.metrics.Finished(r)
 	s.hub.Finished(r)
@@ -124,11 +124,10 @@ func (s *Service) runtime() *config.Runtime {
 	return s.rt
 }
 
-// warnBefore is how long before its end a certificate is spoken of.
+// warnBefore is how long before a certificate expires the warnings begin.
 const warnBefore = 14 * 24 * time.Hour
 
-// Readiness says whether flows are taken; reasons while it is ready are
-// warnings.
+// Readiness says whether flows are taken. Reasons of a ready gateway are warnings.
 func (s *Service) Readiness() admin.Readiness {
 	s.mu.Lock()
 	draining, last, limit := s.draining, s.last, s.rt.Config.Limits.Flows
@@ -210,7 +209,7 @@ func (s *Service) Flows(f admin.Filter, limit int) (flows []admin.Flow, all int)
 	return flows, all
 }
 
-// Flow is one live flow with its picture.
+// Flow returns one live flow with its picture.
 func (s *Service) Flow(id string) (*admin.FlowDetail, bool) {
 	l := s.gateway.Lookup(id)
 	if l == nil {
@@ -256,13 +255,12 @@ func newest(all []*gateway.Live, n int) []admin.Flow {
 // Config is the configuration as loaded.
 func (s *Service) Config() map[string]any { return config.View(*s.runtime().Config) }
 
-// Revocation lists the CRLs in use and the sources without one, the first to
-// end first.
+// Revocation lists the CRLs in use and the sources without one, the earliest expiry first.
 func (s *Service) Revocation() []admin.RevocationList {
 	return admin.RevocationListsOf(s.revocation.Stats())
 }
 
-// LogLevel is what is logged.
+// LogLevel returns the level of the log.
 func (s *Service) LogLevel() string {
 	if s.opt.Level == nil {
 		return s.log.Level().String()
@@ -270,7 +268,7 @@ func (s *Service) LogLevel() string {
 	return s.opt.Level.Level().String()
 }
 
-// SetLogLevel changes it until the next start.
+// SetLogLevel changes the level until the next start.
 func (s *Service) SetLogLevel(word string) error {
 	words := []string{"debug", "info", "warn", "error"}
 	level, err := zapcore.ParseLevel(word)
@@ -291,7 +289,7 @@ func (s *Service) Drain() time.Time {
 	s.askDrain()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.deadline.IsZero() { // it has not begun yet
+	if s.deadline.IsZero() { // the drain has not begun yet
 		return time.Now().Add(s.rt.Config.Limits.Drain.Std())
 	}
 	return s.deadline

@@ -7,21 +7,19 @@ import (
 )
 
 const (
-	// leastMax is what the buffers of a flow may grow to on any host, in bytes.
+	// leastMax is the size that a flow's buffers may grow to on any host, in bytes.
 	leastMax = 4 << 20
-	// mostMax is what they may grow to where the host allows more: a window
-	// for 2.5 Gbit/s over 100 ms.
+	// mostMax is the size that they may grow to if the host allows it: a window for
+	// 2.5 Gbit/s over 100 ms.
 	mostMax = 64 << 20
-	// flowShare is the part of limits.memory that one direction of one flow may
-	// take.
+	// flowShare: one direction of one flow may take at most limits.memory / flowShare.
 	flowShare = 16
 )
 
-// bufferMax returns what the receive and the send buffer of a flow may grow
-// to, in bytes: what this host allows its own sockets (tcp_rmem and tcp_wmem,
-// ip-sysctl), so that a path that was tuned for long distances stays so.
-// Netstack advertises half of a receive buffer as window, the kernel nearly
-// all of it.
+// bufferMax returns the sizes that the receive and the send buffer of a flow may grow to, in
+// bytes. It takes what this host allows its own sockets (tcp_rmem and tcp_wmem, ip-sysctl), so
+// that a path tuned for long distances stays fast. Netstack advertises half of a receive buffer
+// as window, the kernel nearly all of it.
 func bufferMax(ceiling int64) (receive, send int) {
 	most := int64(mostMax)
 	if ceiling > 0 {
@@ -31,8 +29,8 @@ func bufferMax(ceiling int64) (receive, send int) {
 	return bound(2 * hostBuffer("tcp_rmem")), bound(hostBuffer("tcp_wmem"))
 }
 
-// hostBuffer returns the last of the three numbers of net.ipv4.tcp_rmem or
-// tcp_wmem, in bytes: 0 if it cannot be known. They hold for IPv6, too.
+// hostBuffer returns the last of the three numbers of net.ipv4.tcp_rmem or tcp_wmem, in bytes;
+// 0 if it is unknown. They hold for IPv6 too.
 func hostBuffer(key string) int64 {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/" + key)
 	if err != nil {

@@ -17,7 +17,7 @@ const (
 	kindAuthority = "authority"
 )
 
-// Certificates lists what the configuration names, the first to end first.
+// Certificates lists the certificates of the configuration, the earliest expiry first.
 func (s *Service) Certificates() []admin.Certificate {
 	rt := s.runtime()
 	all := []admin.Certificate{}
@@ -36,8 +36,8 @@ func (s *Service) Certificates() []admin.Certificate {
 	return all
 }
 
-// identityCertificates are those whose end ends the identity. Where they are
-// made on demand that is the issuer and the CAs above it, not what it makes.
+// identityCertificates returns the certificates whose expiry ends the identity. For an
+// identity that makes certificates on demand these are the issuer and the CAs above it.
 func identityCertificates(name string, c config.Identity, id policy.Identity) []admin.Certificate {
 	var all []admin.Certificate
 	if minted, ok := id.Source.(*identity.Minted); ok {

@@ -8,8 +8,8 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// mayDialAs says what stands against connections under the addresses of
-// clients, where the configuration asks for them.
+// mayDialAs returns an error if the configuration asks for connections from the addresses of
+// clients and this process cannot make them.
 func (s *Service) mayDialAs(c *config.Config) error {
 	if !c.ClientSource() {
 		return nil
@@ -20,9 +20,9 @@ func (s *Service) mayDialAs(c *config.Config) error {
 	return tun.CheckClientSource()
 }
 
-// dialAs prepares the host for a new configuration that asks for connections
-// under the addresses of clients; one that does not changes nothing, for live
-// flows may still have such connections.
+// dialAs prepares the host for a new configuration that asks for connections from the addresses
+// of clients. A configuration that does not ask changes nothing, because live flows may still
+// have such connections.
 func (s *Service) dialAs(c *config.Config) error {
 	if s.steering == nil || !c.ClientSource() {
 		return nil
@@ -38,7 +38,7 @@ func socketMark(c *config.Config) uint32 {
 	return sc.SocketMark()
 }
 
-// warnGRO says where uploads come in small pieces.
+// warnGRO warns about interfaces whose uploads come in small pieces.
 func (s *Service) warnGRO() {
 	for _, name := range tun.WithoutGRO(s.rt.Config.Capture.Interfaces...) {
 		s.log.Warn("receive offload (GRO) of a captured interface is off: uploads run at a fraction of the speed",

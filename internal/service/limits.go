@@ -11,20 +11,20 @@ import (
 	"github.com/sslgate/sslgate/stack"
 )
 
-// limitEvery is how often the counters of limits are looked at, and so how
-// often at most the log names one of them: who attacks must not write the log.
+// limitEvery is how often the counters of limits are checked, so the log names each limit at
+// most that often: an attacker must not be able to fill the log.
 const limitEvery = 10 * time.Second
 
-// limitCounts are the limits that end no flow, so that no record tells of
-// them: the packet path only counts, and the log follows the counters.
+// limitCounts are the counters of limits that end no flow, so that no record shows them. The
+// packet path only counts; the log follows the counters.
 type limitCounts struct {
 	stack stack.Stats
 	turns fairqueue.Stats
 }
 
-// counted is one of them.
+// counted is one such counter.
 type counted struct {
-	limit, what string // what became of those counted
+	limit, what string // what happened to those counted
 	level       zapcore.Level
 	count       func(*limitCounts) uint64
 }
@@ -39,12 +39,12 @@ func countedLimits() []counted {
 		{"fragments", "evicted", warn, func(c *limitCounts) uint64 { return c.stack.FragmentsEvicted }},
 		{"fragments", "timed_out", warn, func(c *limitCounts) uint64 { return c.stack.FragmentsTimedOut }},
 		{"lingering flows", "reset", warn, func(c *limitCounts) uint64 { return c.stack.LingeringReset }},
-		// Waiting harms nobody yet, and clients may do so every day.
+		// A wait harms nobody yet, and it may happen every day.
 		{"limits.handshakes", "waited", info, func(c *limitCounts) uint64 { return c.turns.Waited }},
 	}
 }
 
-// limitWatch says which of them were met since it last looked.
+// limitWatch logs which limits were met since its last look.
 type limitWatch struct {
 	log  *zap.Logger
 	last limitCounts
@@ -59,7 +59,7 @@ func (w *limitWatch) look(now limitCounts) {
 	w.last = now
 }
 
-// watchLimits looks until ctx ends, and then for the last time.
+// watchLimits looks every limitEvery until ctx ends, and then once more.
 func (s *Service) watchLimits(ctx context.Context) error {
 	w := limitWatch{log: s.log}
 	tick := time.NewTicker(limitEvery)

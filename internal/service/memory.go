@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/metrics"
 )
 
-// openMemory makes the process keep to limits.memory. It is told what to do
-// about it only once the parts run (runMemory).
+// openMemory sets limits.memory for the process. What to do when memory is short is set only
+// once the parts run (runMemory).
 func (s *Service) openMemory() error {
 	ceiling := s.rt.Config.Ceiling()
 	if ceiling < memory.MinCeiling {
@@ -29,8 +29,8 @@ func (s *Service) openMemory() error {
 	return err
 }
 
-// warnMemory says whether the ceiling can work at all: by what is in use before
-// any flow is there, with authorities and revocation lists.
+// warnMemory warns if the ceiling leaves too little: it looks at what is in use before there is
+// any flow, with authorities and revocation lists loaded.
 func (s *Service) warnMemory() {
 	if s.memory == nil {
 		return
@@ -54,10 +54,9 @@ func (s *Service) runMemory(ctx context.Context) error {
 	return s.memory.Run(ctx)
 }
 
-// setBufferRoom shares room bytes out to the buffers of flows, 0 is as much as
-// the ceiling allows while memory is not short. A flow that cannot send on keeps
-// what is in its relay and record buffers, so those are never more than an
-// eighth and a sixteenth of the ceiling.
+// setBufferRoom divides room bytes among the buffers of flows; 0 means as much as the ceiling
+// allows while memory is not short. A blocked flow keeps what is in its relay and record
+// buffers, so these never get more than an eighth and a sixteenth of the ceiling.
 func (s *Service) setBufferRoom(ceiling, room int64) {
 	relay, records := ceiling/8, ceiling/16
 	if room > 0 {
@@ -68,13 +67,12 @@ func (s *Service) setBufferRoom(ceiling, room int64) {
 	s.engine.SetBufferRoom(max(records, 1))
 }
 
-// flooded says that no data may be taken in.
+// flooded says whether no data may be taken in.
 func (s *Service) flooded() bool { return s.memory != nil && s.memory.Flooded() }
 
-// userTimeout is how long the stack keeps a client that acknowledges nothing.
-// A closed window counts as that too, so it must be later than limits.stall,
-// which tells the two apart: looked at each quarter of it, it ends a flow after
-// one and a half at most.
+// userTimeout is how long the stack keeps a client that acknowledges nothing. A closed window
+// counts as that too, so it must be longer than limits.stall, which can tell the two apart and,
+// as it is checked four times within that time, ends a flow after at most 1.5 times of it.
 func userTimeout(stall time.Duration) time.Duration { return max(2*time.Minute, 2*stall) }
 
 // shed frees memory: first what closed flows still hold, then by ending live
@@ -88,9 +86,8 @@ func (s *Service) shed(need int64) (freed int64, flows int) {
 	return freed, flows
 }
 
-// The sizes of what is only counted, in bytes, as measured with benchmarks of
-// the packages that hold it: they are for the operator's eye, and nothing is
-// decided by them.
+// Estimated sizes of what is only counted, in bytes, from benchmarks of the packages that hold
+// it. They are only for the operator to see; nothing is decided by them.
 const (
 	flowSize   = 8 << 10 // a live flow's record, ledger and facts
 	recordSize = 3 << 10 // an audit record that waits
@@ -98,8 +95,8 @@ const (
 	leafSize   = 3 << 10 // a certificate made on demand
 )
 
-// partsFor is how long memoryParts is kept: every flow is asked for it, and the
-// page asks for a status each second.
+// partsFor is how long a result of memoryParts is kept: it asks every flow, and the web page
+// asks for a status each second.
 const partsFor = 2 * time.Second
 
 // partsCache keeps the last memoryParts.
@@ -109,7 +106,7 @@ type partsCache struct {
 	until time.Time
 }
 
-// memoryParts says where the memory is.
+// memoryParts says what the memory is used for.
 func (s *Service) memoryParts() map[string]uint64 {
 	s.parts.mu.Lock()
 	defer s.parts.mu.Unlock()

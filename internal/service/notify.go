@@ -12,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifier tells systemd how the service stands (sd_notify(3)); without
-// systemd, or nil, it is silent. It keeps its socket: where paths are restricted later,
-// it still speaks.
+// notifier tells systemd the state of the service (sd_notify(3)). Without systemd, or if nil, it
+// does nothing. It keeps its socket open, so that it still works after paths are restricted.
 type notifier struct {
-	conn  *net.UnixConn // nil: nobody listens
-	every time.Duration // between two signs of life; 0: nobody waits for them
+	conn  *net.UnixConn // nil: without systemd
+	every time.Duration // between two signs of life; 0: no watchdog
 	log   *zap.Logger
 }
 
-// newNotifier reads what systemd has put into the environment.
+// newNotifier reads the environment that systemd has set.
 func newNotifier(getenv func(string) string, log *zap.Logger) *notifier {
 	n := &notifier{log: log}
 	addr := getenv("NOTIFY_SOCKET")
@@ -29,7 +28,7 @@ func newNotifier(getenv func(string) string, log *zap.Logger) *notifier {
 		return n
 	}
 	if rest, ok := strings.CutPrefix(addr, "@"); ok {
-		addr = "\x00" + rest // of the abstract namespace (unix(7))
+		addr = "\x00" + rest // an abstract address (unix(7))
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
 	if err != nil {
@@ -66,8 +65,8 @@ func (n *notifier) reloading() {
 	n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=reloading", now.Nano()/1000))
 }
 
-// stopping also gives the flows the time they may have to end: it goes on top
-// of the unit's TimeoutStopSec.
+// stopping also asks for the time that the flows may take to end, on top of the unit's
+// TimeoutStopSec.
 func (n *notifier) stopping(drain time.Duration) {
 	n.send(fmt.Sprintf("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%d", (drain + 10*time.Second).Microseconds()))
 }

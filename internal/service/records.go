@@ -10,7 +10,7 @@ import (
 	"github.com/sslgate/sslgate/internal/config"
 )
 
-// openRecords opens the audit log where the configuration says.
+// openRecords opens the audit log that the configuration names.
 func openRecords(c *config.Audit, stdout io.Writer, log *zap.Logger) (*audit.Log, error) {
 	onFull, err := audit.ParseOnFull(c.OnFull)
 	if err != nil {
@@ -27,7 +27,7 @@ func openRecords(c *config.Audit, stdout io.Writer, log *zap.Logger) (*audit.Log
 	default:
 		ac.Sink, err = audit.OpenFile(c.File, audit.Rotate{
 			Size: int64(c.Rotate.Size), Keep: c.Rotate.Keep,
-			// Where nobody has chosen a number, higher ones may be those of logrotate.
+			// With the default number, files with higher numbers may be those of logrotate.
 			Prune: c.Rotate.Keep != config.DefaultRotateKeep,
 		})
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// reevaluateFor bounds how long the OCSP responders may be asked about all live
-// flows together; then only what is known already counts.
+// reevaluateFor bounds how long OCSP responders may be asked about all live flows together.
+// After that only known answers count.
 const reevaluateFor = 5 * time.Second
 
-// reevaluate decides every live flow by the new set, which is in force already,
-// and ends those that are no longer allowed; it returns how many. A flow that is
-// not granted yet asks the new set itself.
+// reevaluate decides every live flow by the new set, which is in force already, ends those that
+// are no longer allowed, and returns their number. A flow that is not granted yet asks the new
+// set itself.
 func (s *Service) reevaluate(set *policy.Set) int {
 	ctx, cancel := context.WithTimeout(context.Background(), reevaluateFor)
 	defer cancel()
@@ -49,8 +49,8 @@ func (s *Service) reevaluate(set *policy.Set) int {
 	return ended
 }
 
-// revokedNow says why a certificate of a flow that policy would keep ends it
-// all the same: revoked, or nothing fresh known of it under hard.
+// revokedNow returns the reason to end a flow that the policy would keep: one of its certificates
+// is revoked, or nothing fresh is known about it under hard.
 func (s *Service) revokedNow(ctx context.Context, d *policy.Decision) (reason.Code, string) {
 	var destination *handshake.Peer
 	if up := d.Facts.Upstream; up != nil {

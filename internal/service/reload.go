@@ -18,14 +18,13 @@ import (
 	"github.com/sslgate/sslgate/internal/memory"
 )
 
-// Reload reads the configuration and every file it names again, once, and
-// puts the whole in place, or nothing of it: if anything is wrong the old set
-// stays and the error says what. Flows keep the set they began with; with
-// `reload: {live: reevaluate}` the live ones are decided anew and those that
-// are no longer allowed end.
+// Reload reads the configuration and every file it names again, once, and puts all of it in
+// place or nothing: after any error the old set stays, and the error says what is wrong. Flows
+// keep the set they began with. With `reload: {live: reevaluate}` live flows are decided again,
+// and those that are no longer allowed end.
 //
-// Reading ends with ctx, after reloadFor, and where limits.memory has no room: what
-// flows hold goes before what is read.
+// Reading fails if ctx ends, after reloadFor, and if limits.memory has no room: what flows hold
+// has priority over what is read.
 func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -55,7 +54,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 			err = s.dialAs(rt.Config)
 		}
 		if err == nil {
-			s.revocation.Reload(rt.Revocation) // first: it knows every authority the new rules may name
+			s.revocation.Reload(rt.Revocation) // first, so that it knows every authority that the new rules may name
 			s.gateway.Put(gatewaySettings(rt))
 			s.hub.Keep(ruleNames(rt.Config))
 			if token != "" {
@@ -76,7 +75,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 		s.wanted = nil
 	case checked.Named != nil:
 		s.wanted = checked.Named
-	} // else it was not read: what was wanted before still is
+	} // else nothing was read: the files wanted before still are
 	s.metrics.Reloaded(err == nil, res.At)
 	if err != nil {
 		res.Error = err.Error()
@@ -89,12 +88,11 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	return res, nil
 }
 
-// reloadFor bounds the reading of a configuration: ten thousand rules take some
-// seconds.
+// reloadFor bounds the reading of a configuration: ten thousand rules take some seconds.
 const reloadFor = time.Minute
 
-// read reads the configuration and its files within a loan of the memory. An
-// error says nothing about the configuration, but why it was not read.
+// read reads the configuration and its files within a loan of memory. An error means that it
+// could not be read, not that it is wrong.
 func (s *Service) read(ctx context.Context) (config.Checked, error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadFor)
 	defer cancel()
@@ -127,11 +125,11 @@ func sameBase(old, now *config.Config) error {
 	return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))
 }
 
-// watchEvery is how often the files are looked at with `reload: {watch: true}`:
-// a stat of a few files, soon enough for a certificate renewal.
+// watchEvery is how often the files are checked with `reload: {watch: true}`: a stat of a few
+// files, soon enough for the renewal of a certificate.
 const watchEvery = 5 * time.Second
 
-// watch reloads on SIGHUP and, where asked, when a file has changed.
+// watch reloads on SIGHUP and, if configured, when a file has changed.
 func (s *Service) watch(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -145,7 +143,7 @@ func (s *Service) watch(ctx context.Context) error {
 			return nil
 		case <-hup:
 			look.seen = s.stamps()
-			_, err := s.Reload(ctx) // logged there
+			_, err := s.Reload(ctx) // Reload logs the error
 			look.after(time.Now(), err)
 		case <-tick.C:
 			s.mu.Lock()
@@ -156,32 +154,32 @@ func (s *Service) watch(ctx context.Context) error {
 				continue
 			}
 			s.log.Info("the configuration is read again", zap.String("why", why))
-			_, err := s.Reload(ctx) // logged there
+			_, err := s.Reload(ctx) // Reload logs the error
 			look.after(time.Now(), err)
 		}
 	}
 }
 
-// A reload for which there was no room or no time says nothing against the
-// configuration: with `reload: {watch: true}` it is tried again after retryFirst,
-// and then after twice the time each, up to retryMost.
+// A reload that failed for lack of room or time says nothing about the configuration. With
+// `reload: {watch: true}` it is tried again after retryFirst, then after twice the last wait,
+// up to retryMost.
 const (
 	retryFirst = 30 * time.Second
 	retryMost  = 16 * time.Minute
 )
 
-// looks is what watch knows between its looks at the files.
+// looks is what watch remembers between two looks at the files.
 type looks struct {
-	// seen is what was there before the last reload: what changes during it is
-	// seen by the next look.
+	// seen is what was there before the last reload: the next look notices what changed
+	// during that reload.
 	seen string
-	// retry is when to reload although nothing has changed; zero: never. wait is
-	// how long that was from the last reload.
+	// retry is when to reload although nothing has changed; zero: never. wait is the time
+	// between the last reload and retry.
 	retry time.Time
 	wait  time.Duration
 }
 
-// why says why it is time to reload, where stamps are there now; "" if it is not.
+// why returns the reason to reload now, given the present stamps; "" if there is none.
 func (l *looks) why(now time.Time, stamps string) string {
 	switch {
 	case stamps != l.seen:
@@ -193,7 +191,7 @@ func (l *looks) why(now time.Time, stamps string) string {
 	return ""
 }
 
-// after notes how a reload has ended.
+// after notes the result of a reload.
 func (l *looks) after(now time.Time, err error) {
 	if !errors.Is(err, memory.ErrNoRoom) && !errors.Is(err, context.DeadlineExceeded) {
 		l.retry, l.wait = time.Time{}, 0
@@ -203,7 +201,7 @@ func (l *looks) after(now time.Time, err error) {
 	l.retry = now.Add(l.wait)
 }
 
-// stamps is a text that changes when one of the configuration's files does.
+// stamps returns a text that changes when one of the configuration's files does.
 func (s *Service) stamps() string {
 	s.mu.Lock()
 	files := slices.Concat(s.rt.Files, s.wanted)
@@ -219,7 +217,7 @@ func (s *Service) stamps() string {
 		}
 		sys, _ := st.Sys().(*syscall.Stat_t)
 		var inode uint64
-		var changed int64 // by chmod and chown too, and set by nobody
+		var changed int64 // changes with chmod and chown too, and cannot be set
 		if sys != nil {
 			inode, changed = sys.Ino, sys.Ctim.Nano()
 		}

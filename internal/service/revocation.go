@@ -16,17 +16,16 @@ import (
 )
 
 const (
-	// primeFor is how long a start waits for revocation lists that were never
-	// fetched: under hard the first clients would be refused without them.
+	// primeFor is how long a start waits for revocation lists that were never fetched:
+	// without them, hard would refuse the first clients.
 	primeFor = 10 * time.Second
-	// sweepEvery is how often live flows are looked at for a certificate that
-	// has expired. A revocation that comes to be known ends them at once. With
-	// a microsecond a flow, 20000 flows cost 20 ms.
+	// sweepEvery is how often live flows are checked for expired certificates. New
+	// revocations end flows at once. A flow takes a microsecond, so 20000 flows cost 20 ms.
 	sweepEvery = 2 * time.Second
 )
 
-// openRevocation makes the Checker from what the configuration has read, and
-// fetches what is missing.
+// openRevocation makes the Checker from what the configuration has read, and fetches missing
+// lists.
 func openRevocation(ctx context.Context, rt *config.Runtime, room *memory.Budget, log *zap.Logger) (*revocation.Checker, error) {
 	c, err := revocation.New(rt.Revocation, revocation.Options{
 		State: rt.Config.State, Log: log, Memory: room, MaxBytes: revocation.ListBytes(rt.Config.Ceiling()),
@@ -40,10 +39,10 @@ func openRevocation(ctx context.Context, rt *config.Runtime, room *memory.Budget
 	return c, nil
 }
 
-// sweep ends live flows whose certificate was revoked or has expired, unless
-// their rule keeps them (on_revoked): within sweepEvery of its being known.
+// sweep ends live flows whose certificate was revoked or has expired, unless their rule keeps
+// them (on_revoked). It takes at most sweepEvery.
 func (s *Service) sweep(ctx context.Context) error {
-	changed := make(chan struct{}, 1) // one is enough: the sweep after it sees everything
+	changed := make(chan struct{}, 1) // one is enough: the next sweep sees all changes
 	cancel := s.revocation.OnChange(func() {
 		select {
 		case changed <- struct{}{}:
@@ -64,9 +63,8 @@ func (s *Service) sweep(ctx context.Context) error {
 	}
 }
 
-// revocable returns those peers of a flow whose revocation ends it: not the
-// client of a rule that keeps it, not a destination that nobody verifies, and
-// none where the rule only observes.
+// revocable returns the peers of a flow whose revocation ends it: not the client if the rule
+// keeps it, not a destination that is not verified, and neither if the rule only observes.
 func revocable(plan *policy.Plan, client, destination *handshake.Peer) (_, _ *handshake.Peer) {
 	if plan != nil && plan.Observed {
 		return nil, nil

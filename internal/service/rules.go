@@ -5,8 +5,8 @@ import (
 	"github.com/sslgate/sslgate/internal/config"
 )
 
-// Policy is what decides now, with what it has decided; of the rules the limit
-// with the most flows, 0 is all.
+// Policy returns the policy in force and what it has decided. It lists the limit rules with the
+// most flows; 0 means all.
 func (s *Service) Policy(limit int) admin.Policy {
 	rt := s.runtime()
 	spec := rt.Config.Policy
@@ -31,7 +31,7 @@ func (s *Service) Policy(limit int) admin.Policy {
 	return p
 }
 
-// ruleNames are those of a configuration.
+// ruleNames returns the names of a configuration's rules.
 func ruleNames(c *config.Config) []string {
 	names := make([]string, 0, len(c.Policy.Rules))
 	for i := range c.Policy.Rules {

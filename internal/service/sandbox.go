@@ -11,14 +11,13 @@ import (
 	"github.com/sslgate/sslgate/internal/config"
 )
 
-// readOnly leaves out what RODirs has beside: to execute.
+// readOnly is RODirs without the right to execute.
 const readOnly = landlock.AccessFSSet(llsys.AccessFSReadFile | llsys.AccessFSReadDir)
 
-// sandbox gives up, for good, what a running gateway does not need: it may
-// read, for a reload may name any file its user may read, but writes only
-// where records, revocation lists and the admin socket go, and executes
-// nothing. Kernels without Landlock (landlock(7), Linux 5.13) restrict less or
-// nothing.
+// sandbox gives up, for good, what a running gateway does not need. It may read everything,
+// because a reload may name any file that its user may read. It may write only where records,
+// revocation lists and the admin socket go, and it may execute nothing. Kernels without Landlock
+// (landlock(7), Linux 5.13) restrict less or nothing.
 func (s *Service) sandbox() {
 	rules := []landlock.Rule{landlock.PathAccess(readOnly, "/")}
 	for _, dir := range append(writable(s.runtime().Config), s.opt.Writable...) {

@@ -15,19 +15,18 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// admitScraper is the walk of a flow for a reader of admin.metrics, as far as
-// it goes: the policy is that of the one rule that admin.metrics is, engine
-// and revocation are the gateway's own. There is no resumption, so each
-// connection is judged by what is known now.
+// admitScraper decides about a reader of admin.metrics in the way of a flow. Its policy is the
+// single rule that admin.metrics stands for; engine and revocation are the gateway's own. There
+// is no resumption, so each connection is judged by what is known now.
 func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, error) {
-	set := s.runtime().Metrics // that of the last reload
+	set := s.runtime().Metrics // of the last reload
 	facts := policy.Facts{Now: time.Now(), Src: addrOf(raw.RemoteAddr()), Dst: addrOf(raw.LocalAddr())}
 	if v, decided := set.OnSYN(facts); decided {
 		return nil, refusedBy(v)
 	}
 	hello, conn, err := handshake.Peek(ctx, raw, 0)
-	// Its handshake waits for a turn among those of the gateway's clients, by
-	// the same bounds, and what it costs is charged to it.
+	// The handshake waits for a turn among those of the gateway's clients, within the same
+	// bounds, and its cost is charged to the reader.
 	turn, terr := s.gateway.Turns().Begin(ctx, facts.Src.Addr())
 	if terr != nil {
 		return nil, terr
@@ -43,13 +42,13 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	}()
 	if err != nil {
 		e := handshake.AsError(err)
-		_ = handshake.SendAlert(raw, e.Wanted, 0) // where it fails, the caller has gone
+		_ = handshake.SendAlert(raw, e.Wanted, 0) // fails only if the caller is gone
 		return nil, err
 	}
 	facts.Hello = hello
 	v := set.OnHello(facts)
 	if v.Action != policy.Terminate {
-		_ = handshake.SendAlert(raw, v.Alert, hello.RecordVersion) // where it fails, the caller has gone
+		_ = handshake.SendAlert(raw, v.Alert, hello.RecordVersion) // fails only if the caller is gone
 		return nil, refusedBy(v)
 	}
 	plan, params := v.Plan, *v.Plan.Client
@@ -60,7 +59,7 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		if v := set.OnPeer(plan, facts); v.Action != policy.Terminate {
 			return refusedBy(v)
 		}
-		var lost error // there was no turn to go on with
+		var lost error // set if the turn could not be taken again
 		r := s.revocation.Check(revocation.Waiting(ctx, func(ask func()) {
 			lost = gateway.WithoutTurn(turn, ask, resume)
 		}), peer, facts.Now)
@@ -79,7 +78,7 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	if session.Peer == nil || !session.Peer.Proven {
 		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, "")
 	}
-	// What counts is the answer about the proven peer, by the policy in force now.
+	// The final answer is the one about the proven peer, by the policy in force now.
 	if err := judge(session.Peer, &session.State); err != nil {
 		return nil, err
 	}
@@ -101,7 +100,7 @@ func refusedBy(v policy.Verdict) error {
 func addrOf(a net.Addr) netip.AddrPort {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
-		return netip.AddrPort{} // which no policy lets through
+		return netip.AddrPort{} // no policy lets this address through
 	}
 	at := tcp.AddrPort()
 	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())

@@ -1,5 +1,5 @@
-// Package service is the life of a whole gateway: start, reload, drain, stop.
-// What happens to one flow is internal/gateway's.
+// Package service runs a whole gateway: start, reload, drain, stop. Package gateway handles the
+// single flow.
 package service
 
 import (
@@ -32,27 +32,27 @@ import (
 
 // Options of Run. Log and Stdout are required.
 type Options struct {
-	File   string // of the configuration, read again by a reload
+	File   string // the configuration, read again by a reload
 	Stdout io.Writer
 	Log    *zap.Logger
-	// Level changes what Log writes; nil: it is fixed.
+	// Level changes the level of Log; nil means it is fixed.
 	Level *zap.AtomicLevel
-	// Version is what status says; may be empty.
+	// Version is shown in the status; may be empty.
 	Version string
 	// Sandbox restricts the whole process, for good, once everything is open.
 	Sandbox bool
-	// Writable are directories that it must leave writable, beside those of
-	// the configuration.
+	// Writable are directories that stay writable, in addition to those of the
+	// configuration.
 	Writable []string
 }
 
-// device is the TUN: a *tun.Device, or another one in tests.
+// device is the TUN: a *tun.Device, or a substitute in tests.
 type device interface {
 	stack.Device
 	Name() string
 }
 
-// Service is a gateway with everything around it.
+// Service is a gateway with everything that it needs.
 type Service struct {
 	opt      Options
 	log      *zap.Logger
@@ -60,17 +60,17 @@ type Service struct {
 	gateway  *gateway.Gateway
 	stack    *stack.Stack
 	device   device
-	steering *tun.Steering // nil: attached to somebody else's device
+	steering *tun.Steering // nil: attached to a device that somebody else has set up
 	records  *audit.Log
 	admin    *admin.Server  // nil: none
-	web      netip.AddrPort // of the web page, where there is one
-	scrapes  netip.AddrPort // of admin.metrics, where there is one
+	web      netip.AddrPort // of the web page, if there is one
+	scrapes  netip.AddrPort // of admin.metrics, if there is one
 	started  time.Time
 	notify   *notifier
 
 	hub      *admin.Hub       // what is remembered of finished flows
 	metrics  *metrics.Metrics // of the whole gateway
-	askDrain func()           // begins a drain; more than once is once
+	askDrain func()           // begins a drain; further calls do nothing
 	asked    chan struct{}    // closed by askDrain
 
 	revocation *revocation.Checker
@@ -81,22 +81,22 @@ type Service struct {
 
 	reloading sync.Mutex // one reload at a time
 
-	mu       sync.Mutex // over what status tells
+	mu       sync.Mutex // guards what status reports
 	rt       *config.Runtime
-	wanted   []string // files that the configuration names which was refused; for watch
+	wanted   []string // files named by a configuration that was refused; for watch
 	draining bool
 	deadline time.Time // of the drain
 	reloads  int
 	last     *admin.ReloadResult
 }
 
-// ErrDrained is why Run returns where a drain was asked for on the admin
-// interface: whoever starts it again after every other end leaves it then.
+// ErrDrained is returned by Run after a drain that the admin interface asked for. A supervisor
+// that restarts the gateway after every other end does not restart it then.
 var ErrDrained = errors.New("drained, as the admin interface was asked to")
 
-// Run starts a gateway from rt and runs it until ctx ends (it then drains), a
-// drain was asked for, or something fails. From the first change of the host on, captured traffic
-// goes nowhere but through the gateway, also where Run returns an error.
+// Run starts a gateway from rt and runs it until ctx ends (it then drains), a drain is asked
+// for, or something fails. From its first change of the host on, captured traffic goes only
+// through the gateway, even after Run has returned an error.
 func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	s, err := newService(ctx, rt, opt)
 	if err != nil {
@@ -123,8 +123,8 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	return s.supervise(ctx)
 }
 
-// newService makes the parts that touch neither packets nor the host's
-// network. The caller closes records and notify.
+// newService makes the parts that touch neither packets nor the host's network. The caller must
+// close records and notify.
 func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
 	s := &Service{opt: opt, log: opt.Log, engine: stdtls.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
@@ -163,7 +163,7 @@ func (s *Service) gatewayConfig() gateway.Config {
 	}
 }
 
-// gatewaySettings are what a reload changes.
+// gatewaySettings returns the settings that a reload changes.
 func gatewaySettings(rt *config.Runtime) gateway.Settings {
 	return gateway.Settings{Policy: rt.Set, Shadow: shadowOf(rt), Limits: gatewayLimits(rt.Config), Tickets: gatewayTickets(rt)}
 }
@@ -188,8 +188,8 @@ func gatewayTickets(rt *config.Runtime) *gateway.Tickets {
 // openDevice sets the guard, opens the TUN and builds the stack on it.
 func (s *Service) openDevice() error {
 	c := s.rt.Config
-	// The guard first: from here on captured traffic goes nowhere, whatever
-	// else fails.
+	// The guard first: from here on captured traffic goes nowhere, even if anything else
+	// fails.
 	if !c.TUN.Attach {
 		if err := tun.CheckForwarding(c.Capture.Interfaces...); err != nil {
 			return fmt.Errorf("this host does not forward packets, so nothing would be captured: %w", err)
@@ -232,7 +232,7 @@ func (s *Service) stackConfig() stack.Config {
 	}
 }
 
-// SteerConfig is what of a configuration run, guard and release agree on.
+// SteerConfig is the part of a configuration that run, guard and release must agree on.
 func SteerConfig(c *config.Config) tun.SteerConfig {
 	return tun.SteerConfig{
 		TUN:         c.TUN.Name,
@@ -256,7 +256,7 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 	}
 }
 
-// bytesOf are numbers that config has found to be within a byte.
+// bytesOf converts numbers that config has checked to fit into a byte.
 func bytesOf(numbers []int) []uint8 {
 	var all []uint8
 	for _, n := range numbers {
@@ -265,13 +265,13 @@ func bytesOf(numbers []int) []uint8 {
 	return all
 }
 
-// supervise runs the parts until the first fails, or until ctx has ended and
-// the flows are drained; then it takes everything down in order.
+// supervise runs the parts until the first one fails, or until ctx has ended and the flows are
+// drained. Then it takes everything down in order.
 func (s *Service) supervise(ctx context.Context) error {
-	// The parts do not end with ctx: they are needed while it drains.
+	// The parts do not end with ctx: the drain needs them.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	rt := s.runtime() // what it starts with: once the parts run, a reload may change it
+	rt := s.runtime() // the configuration of the start: a reload may change it once the parts run
 	group, parts := errgroup.WithContext(parts)
 	group.Go(func() error { return s.gateway.Run(parts) })
 	group.Go(func() error { return s.stack.Run(parts) })
@@ -305,7 +305,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.drain()
 	case <-parts.Done():
 	}
-	s.records.Release() // whoever still waits for room waits no longer
+	s.records.Release() // ends the wait of all that still wait for room
 	stop()
 	err := group.Wait()
 	if s.steering != nil {
@@ -333,7 +333,7 @@ func (s *Service) drain() {
 	defer cancel()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s.gateway.Refuse() // before it is said: whoever reads it may rely on it
+	s.gateway.Refuse() // before the messages, so that their reader may rely on it
 	s.notify.stopping(deadline)
 	s.log.Info("draining", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
 	if err := s.gateway.Drain(ctx); err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// watchStaples reads an OCSP response again when its file has changed, which
-// happens every few days and asks for no reload; and it says in the log, once,
-// that one is about to end, and that it has.
+// watchStaples reads an OCSP response again when its file has changed. That happens every few
+// days and needs no reload. It also logs, once each, that a response is about to expire and that
+// it has expired.
 func (s *Service) watchStaples(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -30,7 +30,7 @@ func (s *Service) watchStaples(ctx context.Context) error {
 	}
 }
 
-// stapleWatch is what watchStaples remembers of the staples it looked at last.
+// stapleWatch is what watchStaples remembers about the staples of the last look.
 type stapleWatch struct {
 	log  *zap.Logger
 	seen map[*config.Staple]*stapleSeen
@@ -41,13 +41,13 @@ type stapleSeen struct {
 	said  string // the last warning
 }
 
-// look looks at all staples of the configuration in force.
+// look checks all staples of the configuration in force.
 func (w *stapleWatch) look(all []*config.Staple, now time.Time) {
 	seen := make(map[*config.Staple]*stapleSeen, len(all))
 	for _, st := range all {
 		v, ok := w.seen[st]
 		if !ok {
-			v = &stapleSeen{} // a new configuration: read it once more, it costs little
+			v = &stapleSeen{} // a new configuration: one more read costs little
 		}
 		seen[st] = v
 		if stamp := fileStamp(st.File); stamp != v.stamp {
@@ -71,7 +71,7 @@ func (w *stapleWatch) look(all []*config.Staple, now time.Time) {
 	w.seen = seen
 }
 
-// fileStamp is a text that changes when the file does.
+// fileStamp returns a text that changes when the file does.
 func fileStamp(name string) string {
 	st, err := os.Stat(name)
 	if err != nil {
@@ -97,7 +97,7 @@ func stapleState(st *config.Staple, now time.Time) string {
 	return stapleFresh
 }
 
-// staleStaple says what is wrong with a staple, "" if nothing is.
+// staleStaple returns what is wrong with a staple, "" if nothing is.
 func staleStaple(st *config.Staple, now time.Time) string {
 	switch stapleState(st, now) {
 	case stapleEnded:
@@ -108,7 +108,7 @@ func staleStaple(st *config.Staple, now time.Time) string {
 	return ""
 }
 
-// staleStaples are the warnings about all of them, for readiness.
+// staleStaples returns the warnings about all staples, for readiness.
 func (s *Service) staleStaples(now time.Time) []string {
 	var all []string
 	for _, st := range s.runtime().Staples {

@@ -11,7 +11,7 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// Status is how the gateway stands.
+// Status returns the state of the gateway.
 func (s *Service) Status() admin.Status {
 	turns := s.gateway.Handshakes()
 	st, mem := s.stack.Stats(), s.memoryStatus()
@@ -42,7 +42,7 @@ func (s *Service) repairs() uint64 {
 	return s.steering.Repairs()
 }
 
-// dropped is what the guard has dropped.
+// dropped returns what the guard has dropped.
 func (s *Service) dropped() []admin.Dropped {
 	if s.steering == nil {
 		return []admin.Dropped{}
@@ -51,7 +51,7 @@ func (s *Service) dropped() []admin.Dropped {
 	return admin.DroppedOf(drops.Counts)
 }
 
-// droppedBy is dropped for the metrics, by reason: every reason there is.
+// droppedBy returns the same for the metrics, by reason, with every reason there is.
 func (s *Service) droppedBy() map[string]uint64 {
 	if s.steering == nil {
 		return nil
@@ -66,8 +66,8 @@ func (s *Service) droppedBy() map[string]uint64 {
 	return all
 }
 
-// steeringReadiness says what keeps captured packets from the TUN, and what comes in
-// where nothing is captured.
+// steeringReadiness reports what keeps captured packets from the TUN, and interfaces where
+// packets come in but are not captured.
 func (s *Service) steeringReadiness(no, warn func(format string, args ...any)) {
 	if s.steering == nil {
 		return

@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probeWait is how long the stack has to see a packet of the probe.
+// probeWait is how long the stack has to see the probe's packet.
 const probeWait = time.Second
 
-// watchdog tells systemd that the gateway lives, as long as packets that the
-// kernel sends into the TUN arrive in the stack. A gateway that hangs there
-// is restarted by it.
+// watchdog tells systemd that the gateway is alive, as long as packets that the kernel sends into
+// the TUN arrive in the stack. systemd restarts a gateway that hangs there.
 func (s *Service) watchdog(ctx context.Context) error {
 	if s.notify == nil || s.notify.every <= 0 {
 		return nil
@@ -35,8 +34,8 @@ func (s *Service) watchdog(ctx context.Context) error {
 	}
 }
 
-// probe sends one packet out of the TUN and waits until the count of packets
-// read has grown; other packets prove as much.
+// probe sends one packet out of the TUN and waits until the count of packets read has grown.
+// Any other packet proves the same.
 func probe(ctx context.Context, tun string, count func() uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
@@ -54,9 +53,9 @@ func probe(ctx context.Context, tun string, count func() uint64) error {
 	return nil
 }
 
-// sendProbe sends an empty UDP datagram to port 9 (discard) of an address
-// for documentation (RFC 5737). The socket is bound to the TUN, so it goes
-// there without any route; the stack counts and ignores it.
+// sendProbe sends an empty UDP datagram to port 9 (discard) of an address for documentation
+// (RFC 5737). The socket is bound to the TUN, so the packet needs no route. The stack counts and
+// ignores it.
 func sendProbe(tun string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
