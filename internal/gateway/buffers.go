@@ -11,7 +11,7 @@ import (
 // The sizes of a relay buffer in bytes, by how busy its direction is.
 const (
 	// bufferSmall is for a direction that carries requests. A waiting direction holds
-	// no buffer if its connection can report that data has come (readWaiter).
+	// no buffer if its connection can report that data has come (handshake.ReadWaiter).
 	bufferSmall = 4 << 10
 	// bufferMiddle and bufferLarge are one and four of the largest segments that the
 	// stack hands to the device in one piece, less the overhead of 4 and 16 TLS records
