@@ -1,6 +1,5 @@
-// Package policytest asks a policy about flows that never were: it makes the facts
-// of a flow out of words, for `sslgate explain`, and runs the test files that
-// stand beside a policy, for `sslgate test`.
+// Package policytest asks a policy about flows that do not exist. It makes the facts of a flow
+// from words, for `sslgate explain`, and runs the test files beside a policy, for `sslgate test`.
 package policytest
 
 import (
@@ -14,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/handshake/stdtls"
 )
 
-// Hello describes what a client offers in step 1. The zero value is what a
-// usual client of today offers, without a server name.
+// Hello describes what a client offers in step 1. The zero value is the offer of a usual
+// present-day client, without a server name.
 type Hello struct {
 	SNI  string   // "" for none
 	ALPN []string // nil for none
@@ -40,9 +39,9 @@ const (
 	extRenegotiation     = 0xff01
 )
 
-// ClientHello encodes the hello and parses it again with the parser that reads
-// those of real clients, so that a name has the one reading it has there. The
-// error is what a real client would be refused with, or a name that is unknown.
+// ClientHello encodes the hello and parses it again with the parser for real clients, so that a
+// name is read in the same way as there. The error is the refusal that a real client would get,
+// or it names an unknown word.
 func (h Hello) ClientHello() (*handshake.ClientHello, error) {
 	versions, suites, groups, err := h.numbers()
 	if err != nil {
@@ -104,8 +103,8 @@ func (h Hello) ClientHello() (*handshake.ClientHello, error) {
 			})
 		})
 		add(extSupportedVersions, data, err)
-		// No share at all: what a client sends that lets the server choose (RFC
-		// 8446, section 4.2.8).
+		// An empty list of shares: so a client lets the server choose (RFC 8446, section
+		// 4.2.8).
 		add(extKeyShare, []byte{0, 0}, nil)
 	}
 	return handshake.ParseClientHello(c.Marshal())
@@ -121,9 +120,9 @@ func list16(ids []uint16) func(*cryptobyte.Builder) {
 	}
 }
 
-// numbers resolves the names. Versions come highest first.
+// numbers resolves the names. Versions are sorted, highest first.
 func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
-	able := stdtls.New().Capabilities() // a name is known where a configuration could name it
+	able := stdtls.New().Capabilities() // a name is known if a configuration can use it
 	usual := handshake.NamedProfiles()[1]
 	for _, p := range handshake.NamedProfiles() {
 		if p.Name == "intermediate" {
@@ -163,9 +162,9 @@ func schemes() []uint16 {
 	}
 }
 
-// Agreed is what a handshake of this hello with a profile would most likely
-// agree on: the highest version, then the profile's first in common. The real
-// choice of a TLS 1.3 CipherSuite is crypto/tls's.
+// Agreed is what a handshake of this hello with a profile would most likely agree on: the
+// highest common version, then the profile's first common entries. In TLS 1.3, crypto/tls
+// chooses the CipherSuite itself.
 func Agreed(h *handshake.ClientHello, p handshake.Profile, alpn []string) *handshake.State {
 	s := &handshake.State{ServerName: h.ServerName}
 	for v := p.MaxVersion; v >= p.MinVersion && s.Version == 0; v-- {

@@ -23,32 +23,31 @@ import (
 	"github.com/sslgate/sslgate/internal/fielderr"
 )
 
-// StandIns are certificate authorities that exist only while a policy is tried
-// out: each has the name of the real one where that is known, so that what a
-// rule demands of an issuer can be tried too. They are not safe for concurrent
-// use.
+// StandIns are certificate authorities that exist only while a policy is tested. Each has the
+// subject of the real one, if that is known, so that conditions on the issuer can be tested too.
+// They are not safe for concurrent use.
 type StandIns struct {
 	cas map[string]*standIn
 }
 
-// standIn is one of them.
+// standIn is one such authority.
 type standIn struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewStandIns begins without any.
+// NewStandIns returns an empty StandIns.
 func NewStandIns() *StandIns { return &StandIns{cas: map[string]*standIn{}} }
 
-// Their validity: every moment a test may speak of.
+// Their validity covers every time that a test may use.
 var (
 	caFrom = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
 	caTo   = time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// Authority makes the stand-in of an entry of authorities, with the subject of
-// its first loaded root. It returns nil where it cannot: what names the
-// authority then fits no certificate that is made up.
+// Authority makes the stand-in for an entry of authorities, with the subject of its first loaded
+// root. It returns nil if it cannot; then conditions on that authority match no made-up
+// certificate.
 func (s *StandIns) Authority(name string, loaded []*x509.Certificate) []*x509.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -69,8 +68,8 @@ func (s *StandIns) Authority(name string, loaded []*x509.Certificate) []*x509.Ce
 	return []*x509.Certificate{cert}
 }
 
-// Identity makes a certificate to be shown to clients that do not exist. It
-// has no key: nothing is signed with it.
+// Identity makes a certificate to show to clients that do not exist. It has no key, as nothing is
+// signed with it.
 func (s *StandIns) Identity() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -124,8 +123,8 @@ type Certificate struct {
 	Age string `yaml:"age"`
 }
 
-// Issue makes the certificate, as of now. The mistakes of the description have
-// the paths of its keys.
+// Issue makes the certificate, valid as of now. Mistakes in the description have the paths of its
+// keys.
 func (s *StandIns) Issue(c *Certificate, now time.Time) (*x509.Certificate, error) {
 	var list fielderr.List
 	ca := s.cas[c.Authority]
@@ -240,7 +239,7 @@ func (c *Certificate) usages(t *x509.Certificate, list *fielderr.List) {
 	}
 }
 
-// span reads a length of time, which may be negative, in hours or days.
+// span parses a duration in hours or days, which may be negative.
 func span(list *fielderr.List, field, text string, otherwise time.Duration) time.Duration {
 	if text == "" {
 		return otherwise
@@ -256,8 +255,8 @@ func span(list *fielderr.List, field, text string, otherwise time.Duration) time
 	return otherwise
 }
 
-// publicKey makes a key that nobody has: of an RSA key only the size matters,
-// so its modulus is any number, and takes no time to find.
+// publicKey makes a public key without a private key. Of an RSA key only the size matters, so its
+// modulus is an arbitrary number, which takes no time to find.
 func publicKey(kind string) (crypto.PublicKey, error) {
 	if kind == "" {
 		kind = "ecdsa-256"

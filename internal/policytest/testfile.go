@@ -40,8 +40,8 @@ type Case struct {
 	Want        Want         `yaml:"want"`
 }
 
-// Want is what should become of a flow. What is left out may be anything, but
-// for the verdict.
+// Want is the expected result of a flow. A field that is left out matches anything; the verdict
+// is required.
 type Want struct {
 	Verdict string `yaml:"verdict"` // allow, bypass or deny
 	Rule    string `yaml:"rule"`    // its name; "default" where no rule fits
@@ -56,7 +56,7 @@ const (
 	verdictDeny   = "deny"
 )
 
-// byDefault is the word for no rule, and none for no observed refusal.
+// byDefault is the word for no rule, and none the word for no observed refusal.
 const (
 	byDefault = "default"
 	none      = "none"
@@ -119,7 +119,7 @@ func (t *File) PolicyFile() string {
 	return t.file.Abs(t.Spec.Policy)
 }
 
-// facts makes the facts of a case; the error has paths below it.
+// facts makes the facts of a case; the paths in the error are below the case.
 func (c *Case) facts(now time.Time) (policy.Facts, error) {
 	var list fielderr.List
 	f := policy.Facts{Now: now}
@@ -170,8 +170,7 @@ func (w *Want) check(list *fielderr.List) {
 	}
 }
 
-// ParseSource reads ADDRESS or ADDRESS:PORT; the port matters to nothing but
-// conditions that ask for it.
+// ParseSource parses ADDRESS or ADDRESS:PORT. The port matters only to conditions on it.
 func ParseSource(s string) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.AddrPortFrom(a, 40000), nil
@@ -190,7 +189,7 @@ type Result struct {
 	Why   *policy.Explanation
 }
 
-// Report is what became of a test file.
+// Report is the outcome of a test file.
 type Report struct {
 	Results []Result
 	Failed  int
@@ -199,7 +198,7 @@ type Report struct {
 	Covered map[string]bool
 }
 
-// Uncovered lists the rules that no case came to.
+// Uncovered lists the rules that decided no case.
 func (r *Report) Uncovered() []string {
 	var out []string
 	for _, name := range r.Rules {
@@ -210,8 +209,8 @@ func (r *Report) Uncovered() []string {
 	return out
 }
 
-// Run asks the policy about every case. The error is config.Findings: mistakes
-// that only the policy shows, such as the name of an authority.
+// Run asks the policy about every case. The error is config.Findings: mistakes that only the
+// policy can show, such as an unknown authority.
 func (t *File) Run(set *policy.Set, rules []policy.RuleSpec, stand *StandIns, read func(path string) ([]*x509.Certificate, error)) (*Report, error) {
 	r := &Report{Covered: map[string]bool{}}
 	for _, rule := range rules {
@@ -265,8 +264,8 @@ func (t *File) chain(c *Case, now time.Time, stand *StandIns, read func(path str
 	return []*x509.Certificate{cert}, nil
 }
 
-// Ask explains what a policy does with a flow whose client shows a chain, leaf
-// first, or none.
+// Ask explains what a policy does with a flow whose client shows a chain (leaf first) or no
+// certificate.
 func Ask(set *policy.Set, f policy.Facts, chain []*x509.Certificate) *policy.Explanation {
 	if f.Hello != nil {
 		if v := set.OnHello(f); v.Action == policy.Terminate {
@@ -277,7 +276,7 @@ func Ask(set *policy.Set, f policy.Facts, chain []*x509.Certificate) *policy.Exp
 	return set.Explain(f)
 }
 
-// Verdict is the word of a test for a verdict.
+// Verdict returns the word in test files for a verdict.
 func Verdict(v policy.Verdict) string {
 	switch v.Action {
 	case policy.Terminate:
