@@ -1,6 +1,6 @@
-// Package applog is the log of a running gateway: what it says of itself on
-// standard error. It is no place for what each flow does (that is the audit
-// record), and nothing that clients do may fill it.
+// Package applog is the log of a running gateway: what it reports about itself on standard error.
+// The actions of each flow do not belong here (they are in the audit record), and nothing that
+// clients do may fill the log.
 package applog
 
 import (
@@ -19,10 +19,10 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// New makes a logger to w and what changes its level while it runs. level is a
-// word of zap, format "console" or "json". Where w is the journal, each line
-// begins with its priority in the form of sd-daemon(3) and has no time of its own.
-// Sync at the end says what was left out last.
+// New returns a logger to w and the handle that changes its level at run time. level is a word of
+// zap, format "console" or "json". If w is the journal, each line begins with its priority as in
+// sd-daemon(3) and has no time of its own. Call Sync at the end: it writes the last counts of
+// messages left out.
 func New(level, format string, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
 	ec := zap.NewProductionEncoderConfig()
 	ec.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -37,15 +37,15 @@ func New(level, format string, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
 	}
 	l, err := zapcore.ParseLevel(level)
 	if err != nil {
-		l = zapcore.InfoLevel // check has refused any other word
+		l = zapcore.InfoLevel // the check of the configuration refuses any other word
 	}
 	atomic := zap.NewAtomicLevelAt(l)
 	core := zapcore.NewCore(oneLine{enc, journal, buffer.NewPool()}, zapcore.Lock(zapcore.AddSync(w)), atomic)
 	return zap.New(newBound(core)), atomic
 }
 
-// oneLine writes an entry on one line, whatever its message holds: those of
-// net/http quote what peers sent.
+// oneLine writes an entry on one line, whatever its message holds: messages of net/http quote
+// what peers sent.
 type oneLine struct {
 	zapcore.Encoder
 	journal bool
@@ -106,8 +106,8 @@ func IsJournal(w io.Writer) bool {
 	return ok && device == strconv.FormatUint(st.Dev, 10) && inode == strconv.FormatUint(st.Ino, 10)
 }
 
-// At is w for plain lines of that level, which get their priority where w is the
-// journal. Each write must be of whole lines.
+// At returns w for plain lines of that level. If w is the journal, lines get their priority. Each
+// write must consist of whole lines.
 func At(l zapcore.Level, w io.Writer) io.Writer {
 	if !IsJournal(w) {
 		return w

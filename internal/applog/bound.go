@@ -13,28 +13,28 @@ import (
 )
 
 const (
-	// Every and Most bound the log: of one message, whatever its fields are, no
-	// more than Most are written in Every, and one that counts the rest when the time is
-	// over, or at the end.
+	// Every and Most bound the log: one message, whatever its fields are, is written at
+	// most Most times within Every. One more line counts the rest when the time is over,
+	// or at the end.
 	Every = 10 * time.Second
-	// Most is more than anything but a fault or an attack says in that time. At
+	// Most is more than any message occurs in that time without a fault or an attack. At
 	// some 300 bytes a line, one message writes 30 KB in ten seconds, 260 MB a day.
 	Most = 100
 
-	// LeftOut is the message that counts them.
+	// LeftOut is the message that counts the rest.
 	LeftOut = "log messages left out: too many of them"
 
-	// maxMessages bounds what is counted at a time. The program has fewer messages; the
-	// rest is counted as one.
+	// maxMessages bounds the messages that are counted at a time. The program has fewer;
+	// any beyond are counted as one.
 	maxMessages = 4096
 	others      = "(other messages)"
 )
 
-// subjects are fields that tell messages apart: what they name stands in the
-// configuration or was signed by a CA of it, and something may be said of each of them once.
+// subjects are fields that tell messages apart. Their values stand in the configuration or were
+// signed by one of its CAs, and each value may have one such message.
 const subjects = " authority source list file "
 
-// bound is a core with that bound.
+// bound is a core that keeps to that bound.
 type bound struct {
 	zapcore.Core
 	counts *counts
@@ -63,13 +63,13 @@ func (b bound) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	return b.Core.Write(e, fields)
 }
 
-// Sync is of zapcore.Core. It says what was left out and not said yet.
+// Sync is of zapcore.Core. It also writes the counts that were not written yet.
 func (b bound) Sync() error {
 	b.counts.tell(time.Now(), true)
 	return b.Core.Sync()
 }
 
-// window is the time in which one message is counted.
+// window is the period in which one message is counted.
 type window struct {
 	message      string
 	began        time.Time
@@ -78,17 +78,17 @@ type window struct {
 	first, final time.Time // of those that were left out
 }
 
-// counts has the windows.
+// counts holds the windows.
 type counts struct {
-	core  zapcore.Core // to say what was left out, past the bound
+	core  zapcore.Core // writes the counts, not subject to the bound
 	after func(time.Duration, func())
 
 	mu      sync.Mutex
 	windows map[string]*window
-	timed   bool // a call of tell is to come
+	timed   bool // a call of tell is scheduled
 }
 
-// may counts a message, and says whether it is written.
+// may counts a message, and says whether it may be written.
 func (c *counts) may(e zapcore.Entry, fields []zapcore.Field) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,13 +134,13 @@ func keyOf(message string, fields []zapcore.Field) string {
 		case zapcore.StringType:
 			key.WriteString("\x00" + f.String)
 		case zapcore.StringerType:
-			_, _ = fmt.Fprintf(&key, "\x00%v", f.Interface) // a builder takes everything
+			_, _ = fmt.Fprintf(&key, "\x00%v", f.Interface) // a strings.Builder returns no error
 		}
 	}
 	return key.String()
 }
 
-// tell says what was left out in windows that are over, or in all.
+// tell writes what was left out in windows that are over, or in all windows.
 func (c *counts) tell(now time.Time, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +164,7 @@ func (c *counts) tell(now time.Time, all bool) {
 	}
 }
 
-// forget makes room: windows that are over are of no use.
+// forget makes room by removing windows that are over.
 func (c *counts) forget(now time.Time) {
 	for key, w := range c.windows {
 		if now.Sub(w.began) >= Every {
@@ -179,7 +179,7 @@ func (c *counts) say(w *window, now time.Time) {
 	if w.left == 0 {
 		return
 	}
-	// An error of this one would be met by the next message too.
+	// The next message would meet the same error.
 	_ = c.core.Write(zapcore.Entry{Level: zapcore.WarnLevel, Time: now, Message: LeftOut}, []zapcore.Field{
 		zap.String("such_as", w.message), zap.Int("written", w.written), zap.Uint64("left_out", w.left), zap.Duration("within", Every),
 		zap.Time("first", w.first), zap.Time("last", w.final),
@@ -187,9 +187,9 @@ func (c *counts) say(w *window, now time.Time) {
 	w.left = 0
 }
 
-// AsDetail is a logger for what words each of its messages anew, such as net/http, which
-// puts into them what callers sent: all are the one message, with theirs as detail, and
-// so within one bound.
+// AsDetail returns a logger for code that words each message anew, such as net/http, which puts
+// what callers sent into them. All of them become the one message, with their text as detail, and
+// so are within one bound.
 func AsDetail(l *zap.Logger, message string) *zap.Logger {
 	return l.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return asDetail{c, message} }))
 }
