@@ -1,6 +1,6 @@
-// Package fielderr carries the place of a mistake in a configuration from the
-// package that understands it to the one that knows the file: policy and
-// handshake say "rules[2].sni[0]", internal/config adds file, line and column.
+// Package fielderr carries the place of a mistake in a configuration from the package that
+// understands the value to the one that knows the file: policy and handshake say
+// "rules[2].sni[0]", internal/config adds file, line and column.
 package fielderr
 
 import (
@@ -15,22 +15,22 @@ type Error struct {
 	// "rules[2].client.allow[0].san_uri[1]". A mapping key that is not a plain
 	// word is written ["..."].
 	Path string
-	// Offset is where in the value the mistake is, in characters of its text
-	// as it was decoded; 0 is its begin, and the value as a whole.
+	// Offset is the position of the mistake in the value, in characters of the decoded
+	// text; 0 is the beginning, and also means the value as a whole.
 	Offset int
 	// Msg says what is wrong and, where one is known, what to write instead.
 	Msg string
-	// Warning marks what is worth saying but does not stop `run`.
+	// Warning marks a mistake that is reported but does not stop `run`.
 	Warning bool
-	// Also are paths of other places that the mistake is about, such as the rule
-	// that a rule gets around; from the same root as Path.
+	// Also are the paths of other places that the mistake involves, such as a rule that
+	// another rule bypasses; from the same root as Path.
 	Also []string
 }
 
 // Error is "path: msg".
 func (e *Error) Error() string { return e.Path + ": " + e.Msg }
 
-// List collects mistakes, so that everything wrong is said at once.
+// List collects mistakes, so that all of them are reported at once.
 type List struct{ errs []error }
 
 // Addf adds a mistake.
@@ -66,7 +66,7 @@ func (l *List) Add(prefix string, err error) {
 	}
 }
 
-// Err returns what was collected as one error, nil if nothing was.
+// Err returns all collected mistakes as one error, nil if there are none.
 func (l *List) Err() error { return errors.Join(l.errs...) }
 
 // Failed says whether anything but warnings was collected.
@@ -79,8 +79,8 @@ func (l *List) Failed() bool {
 	return false
 }
 
-// All takes an error apart into its mistakes. An error that is not an Error
-// becomes one with an empty path.
+// All splits an error into its mistakes. An error that is not an Error becomes one with an empty
+// path.
 func All(err error) []*Error {
 	if err == nil {
 		return nil
