@@ -1,8 +1,7 @@
-// Package readfile opens and reads the files that a configuration or a command
-// line names. Whoever may write the directory of such a file can put anything
-// in its place: a named pipe that nobody writes, a device that never ends, a
-// file without end. So every file is opened here: only regular files, without
-// waiting, and no further than a bound.
+// Package readfile opens and reads the files that a configuration or a command line names. Anyone
+// who may write the directory of such a file can replace it by anything: a named pipe without a
+// writer, a device that never ends, an endless file. So every file is opened here: only regular
+// files, without blocking, and read up to a limit only.
 package readfile
 
 import (
@@ -17,22 +16,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRegular says that the name leads to a directory, a named pipe, a socket or a
-// device, or to a file of the kernel's that would have to be waited for.
+// ErrNotRegular says that the name leads to a directory, a named pipe, a socket or a device, or to
+// a kernel file whose read blocks.
 var ErrNotRegular = errors.New("is not a regular file")
 
-// ErrTooLarge says that the file, or what came instead of it, is longer than the
-// bound.
+// ErrTooLarge says that the file, or what replaced it, is longer than the limit.
 var ErrTooLarge = errors.New("too large")
 
-// chunk is how much is read between two looks at the context, in bytes, and
-// the most that is taken ahead of what has arrived.
+// chunk is how many bytes are read between two checks of the context, and the most memory that is
+// allocated ahead of what has arrived.
 const chunk = 256 << 10
 
-// Open opens a regular file for reading and says what it is. It never waits:
-// not for a writer of a named pipe, not for a lease to be given back. A device
-// is not even opened, for opening some of them does something. Symbolic links
-// are followed. Errors name the file, and not the system call.
+// Open opens a regular file for reading and returns its FileInfo. It never blocks, neither for a
+// writer of a named pipe nor for a lease. It does not open devices at all, because the open of
+// some has an effect. It follows symbolic links. Errors name the file, and not the system call.
 func Open(path string) (*os.File, fs.FileInfo, error) {
 	before, err := os.Stat(path)
 	if err != nil {
@@ -41,7 +38,7 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	if !before.Mode().IsRegular() {
 		return nil, nil, fmt.Errorf("%s %w%s", path, ErrNotRegular, kind(before.Mode()))
 	}
-	// It may be another file by now: the open must not wait either.
+	// The file may have been replaced since Stat, so this open must not block either.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, plain(err)
@@ -57,12 +54,12 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// patience is how long a file of the kernel's is waited for. Some files of
-// /proc and /sys call themselves regular, and reading them waits for news.
+// patience is the timeout for kernel files. Some files of /proc and /sys claim to be regular, but
+// a read of them waits for events.
 const patience = 5 * time.Second
 
-// All reads a whole file of at most limit bytes. It stops at the end of ctx.
-// room is asked for what is read, see From; it may be nil.
+// All reads a whole file of at most limit bytes, and stops when ctx ends. It asks room for what it
+// reads, see From; room may be nil.
 func All(ctx context.Context, path string, limit int64, room Room) (fs.FileInfo, []byte, error) {
 	f, info, err := Open(path)
 	if err != nil {
@@ -72,7 +69,7 @@ func All(ctx context.Context, path string, limit int64, room Room) (fs.FileInfo,
 	if info.Size() > limit {
 		return info, nil, fmt.Errorf("%s is %w: %d bytes, at most %d", path, ErrTooLarge, info.Size(), limit)
 	}
-	if f.SetReadDeadline(time.Now().Add(patience)) == nil { // not of a plain file, which never waits
+	if f.SetReadDeadline(time.Now().Add(patience)) == nil { // fails for a plain file, which never blocks
 		defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })()
 	}
 	data, err := From(ctx, f, limit, room)
@@ -89,17 +86,17 @@ func All(ctx context.Context, path string, limit int64, room Room) (fs.FileInfo,
 	return info, data, nil
 }
 
-// Room is memory that is asked for before it is used. Take returns an error if
-// there is none for n bytes more; Give returns n bytes.
+// Room is memory that is asked for before it is used. Take returns an error if there is no room
+// for n more bytes; Give returns n bytes.
 type Room interface {
 	Take(n int64) error
 	Give(n int64)
 }
 
-// From reads r to its end, at most limit bytes, whatever its sender said of
-// its length: memory grows as bytes arrive, at most 256 KiB ahead of them. room may
-// be nil; what was taken of it is given back before From returns. The result is
-// one copy of what came, so that twice its length is in use for a moment.
+// From reads r to its end, at most limit bytes, whatever length its sender has announced: memory
+// grows as bytes arrive, at most 256 KiB ahead of them. room may be nil; From gives back all that
+// it took of it before it returns. The result is a copy, so for a moment twice its length is in
+// use.
 func From(ctx context.Context, r io.Reader, limit int64, room Room) ([]byte, error) {
 	taken := int64(0)
 	take := func(n int64) error {
@@ -123,7 +120,7 @@ func From(ctx context.Context, r io.Reader, limit int64, room Room) ([]byte, err
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		// Small files are the rule: the first piece is small, too.
+		// Most files are small, so the first piece is small too.
 		size := min(max(total, 4<<10), chunk)
 		if err := take(size); err != nil {
 			return nil, err
@@ -146,8 +143,7 @@ func From(ctx context.Context, r io.Reader, limit int64, room Room) ([]byte, err
 	}
 }
 
-// fill is io.ReadFull, which would make an end that came too early of the
-// reader's end and of its failure alike.
+// fill is like io.ReadFull, but keeps the reader's end and its failure apart when they come early.
 func fill(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
@@ -168,8 +164,8 @@ func join(parts [][]byte, total int64) []byte {
 	return all
 }
 
-// Names returns at most limit names of a directory's entries that are no
-// directories, for a hint where a file is missing. Errors yield none.
+// Names returns at most limit names of a directory's entries that are no directories, for a hint
+// about a missing file. On errors it returns none.
 func Names(dir string, limit int) []string {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_NONBLOCK|unix.O_DIRECTORY, 0)
 	if err != nil {
