@@ -1,5 +1,5 @@
-// Package web is the page that shows a running gateway in a browser: three
-// files inside the binary, no build step, nothing from elsewhere.
+// Package web is the web page of a running gateway: a few files inside the binary, without a
+// build step and without anything loaded from elsewhere.
 package web
 
 import (
@@ -12,13 +12,13 @@ import (
 //go:embed page
 var files embed.FS
 
-// policy of the page's content (Content-Security-Policy, W3C CSP 3): its own
-// script and style, connections to where it came from, and nothing else. A
-// text of a peer that reached the page as markup would still run nothing.
+// contentPolicy is the page's Content-Security-Policy (W3C CSP 3): its own script and style,
+// connections to its own origin, and nothing else. A text of a peer that got into the page as
+// markup could still run nothing.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// types by ending: never guessed from the content.
+// types are the content types by file ending; they are never guessed from the content.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
