@@ -31,7 +31,8 @@ type Limits struct {
 	Stall, HalfClosed time.Duration
 	Dial              time.Duration // TCP connect to the destination; its TLS handshake gets as long again
 
-	// Handshakes is how many client handshakes are worked on at once; at most four times as many wait.
+	// Handshakes is how many client handshakes are worked on at once; at most four times as
+	// many wait.
 	Handshakes int
 	// HandshakesPerClient is how many of them one client may have, waiting ones included.
 	// HandshakesPerSecond is how many it may begin.
@@ -43,7 +44,8 @@ type Limits struct {
 	Refusals, RefusalsPerClient int
 }
 
-// Settings are what a reload changes, all at once. A live flow keeps its old ones, but see inforce.go.
+// Settings are what a reload changes, all at once. A live flow keeps its old ones, but see
+// inforce.go.
 type Settings struct {
 	Policy *policy.Set // required
 	Limits Limits

@@ -6,15 +6,14 @@
 //	10.77.1.2/24   10.77.1.1   10.77.2.1    10.77.2.2/24 and further addresses
 //	fd77:1::2/64   fd77:1::1   fd77:2::1    fd77:2::2/64
 //
-// With Options.HopMTU a router stands between client and gateway, and its
-// route back to the client is that narrow. With Options.Line there is a long
-// line between them, which delays, loses and reorders. Nothing is ever made or changed
-// outside the namespaces, so that removing them removes everything.
+// With Options.HopMTU a router stands between client and gateway, and its route back to the
+// client has that MTU. With Options.Line a long line lies between them, which delays, loses
+// and reorders. Nothing is made or changed outside the namespaces, so removing them removes
+// everything.
 //
-// Where to look: lab.go makes and removes a lab, links.go its links and
-// routes, thread.go runs code, sockets and commands inside a namespace,
-// sniff.go and packet.go watch and forge packets, reexec.go is the way of a
-// normal user.
+// Where to look: lab.go makes and removes a lab, links.go its links and routes, thread.go runs
+// code, sockets and commands inside a namespace, sniff.go and packet.go watch and forge packets,
+// reexec.go makes a lab possible for a normal user.
 package lab
 
 import (
@@ -53,8 +52,8 @@ const (
 // MaxServers bounds Options.Servers: the last byte of the addresses is 10 and up.
 const MaxServers = 200
 
-// ErrHelp is inside the errors of New whose message is one sentence that says
-// what the user should do.
+// ErrHelp is wrapped by errors of New whose message is one sentence that says what the user
+// should do.
 var ErrHelp = errors.New("the lab cannot be made here")
 
 // Help is the one sentence of an error that wraps ErrHelp.
@@ -76,15 +75,14 @@ type Options struct {
 	Servers int
 	// ClientMTU and ServerMTU are those of the two links in bytes. Default 1500.
 	ClientMTU, ServerMTU int
-	// HopMTU, where not 0, puts a router between client and gateway whose
-	// route to the client has this MTU in bytes, at least 1280.
+	// HopMTU, if not 0, puts a router between client and gateway whose route to the client
+	// has this MTU in bytes, at least 1280.
 	HopMTU int
-	// GRO turns generic receive offload on at the gateway's interfaces, as
-	// physical ones have it; veth has it off by default.
+	// GRO turns generic receive offload on at the gateway's interfaces. Physical interfaces
+	// have it on; veth has it off by default.
 	GRO bool
-	// Line, where not nil, makes the link between client and gateway a long
-	// one, in both directions. Not with HopMTU, and not in a named lab: the
-	// line is part of this process.
+	// Line, if not nil, makes the link between client and gateway a long one, in both
+	// directions. Not with HopMTU, and not in a named lab, as the line is part of this process.
 	Line *line.Path
 }
 
@@ -99,8 +97,8 @@ type Lab struct {
 	closed bool
 }
 
-// New makes the lab. The error of a machine or user that cannot have one
-// wraps ErrHelp and is one sentence that says what to do.
+// New makes the lab. If the machine or the user cannot have one, the error wraps ErrHelp and
+// is one sentence that says what to do.
 func New(opt Options) (l *Lab, err error) {
 	if err := opt.fill(); err != nil {
 		return nil, err
@@ -301,9 +299,9 @@ func GatewayAddr(six bool) netip.Addr {
 	return netip.MustParseAddr("10.77.2.1")
 }
 
-// ServerAddr is the server's address number i, IPv6 if six: 0 is its first,
-// 1 to Options.Servers are the further ones. i beyond MaxServers is the
-// address of nobody, in the server's network.
+// ServerAddr is the server's address number i, IPv6 if six: 0 is its first, 1 to
+// Options.Servers are the further ones. i beyond MaxServers is an unused address in the
+// server's network.
 func ServerAddr(i int, six bool) netip.Addr {
 	last := byte(2)
 	if i > 0 {

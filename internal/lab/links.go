@@ -37,7 +37,7 @@ func (l *Lab) connect() error {
 			return err
 		}
 	}
-	if l.opt.Line != nil { // nothing of Between's own is on the line
+	if l.opt.Line != nil { // only the line sends on these links: no packets of Between's own
 		if err := l.Sysctl(Between, "net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
 			return err
 		}
@@ -121,8 +121,8 @@ func (l *Lab) routes() error {
 	if m := l.opt.HopMTU; m != 0 {
 		all = append(all,
 			route{Hop, "0.0.0.0/0", "10.77.3.1", "up0", 0}, route{Hop, "::/0", "fd77:3::1", "up0", 0},
-			// A locked MTU on the host route is what makes a forwarding
-			// kernel answer "too big" although the link itself is wider.
+			// With a locked MTU on the host route, a forwarding kernel answers "too big" although
+			// the link itself is wider.
 			route{Hop, ClientAddr(false).String() + "/32", "", "down0", m},
 			route{Hop, ClientAddr(true).String() + "/128", "", "down0", m},
 			route{Gateway, "10.77.1.0/24", "10.77.3.2", LANIface, 0}, route{Gateway, "fd77:1::/64", "fd77:3::2", LANIface, 0})
@@ -179,7 +179,7 @@ func (l *Lab) Unlink(dev string) error {
 	})
 }
 
-// Relink is told of in Unlink. It does not lay a line anew.
+// Relink undoes Unlink. It does not work in a lab with a line.
 func (l *Lab) Relink(dev string) error {
 	if l.opt.Line != nil {
 		return errors.New("a lab with a line cannot be linked again")
@@ -229,8 +229,8 @@ func (l *Lab) linkUp(ns NS, dev string) error {
 	})
 }
 
-// disconnect removes the links at once; the kernel takes a namespace apart
-// some time after its last user is gone.
+// disconnect removes the links at once, because the kernel removes a namespace some time
+// after its last user is gone.
 func (l *Lab) disconnect() error {
 	var errs []error
 	for _, k := range l.links() {
@@ -278,8 +278,8 @@ func (l *Lab) layLine() error {
 // gateway's; nil without Options.Line.
 func (l *Lab) Line() *line.Line { return l.line }
 
-// Netlink runs fn with a netlink handle of the namespace; tests rename, add
-// and remove links, routes and rules by it.
+// Netlink runs fn with a netlink handle of the namespace, for tests that rename, add and remove
+// links, routes and rules.
 func (l *Lab) Netlink(ns NS, fn func(*netlink.Handle) error) error {
 	s, err := l.space(ns)
 	if err != nil {

@@ -19,11 +19,11 @@ const (
 	ACK = 0x10
 )
 
-// Packet is what a sniffer notes of one IP packet.
+// Packet is what a sniffer records of one IP packet.
 type Packet struct {
 	At       time.Time
-	Src, Dst netip.AddrPort // port 0 where there is none: not TCP or UDP, or a later fragment
-	Proto    uint8          // the transport protocol, behind IPv6 extension headers
+	Src, Dst netip.AddrPort // port 0 if there is none: not TCP or UDP, or a later fragment
+	Proto    uint8          // the transport protocol, after IPv6 extension headers
 	Flags    uint8          // of TCP
 	Fragment bool
 	Len      int // of the whole IP packet in bytes
@@ -97,10 +97,9 @@ type Segment struct {
 	Payload  []byte
 }
 
-// TCP returns the segment with its checksum, without an IP header: 20 bytes,
-// 32 for a SYN, which has options so that it can be cut behind byte 24 (over
-// IPv6 a first fragment that does not hold the whole fixed TCP header is
-// dropped by receivers; RFC 8200, section 4.5).
+// TCP returns the segment with its checksum, without an IP header: 20 bytes, 32 for a SYN. A
+// SYN has options so that it can be cut after byte 24: over IPv6, receivers drop a first
+// fragment that does not hold the whole fixed TCP header (RFC 8200, section 4.5).
 func (s Segment) TCP() []byte {
 	b := make([]byte, 20, 32+len(s.Payload))
 	binary.BigEndian.PutUint16(b, s.Src.Port())
@@ -124,8 +123,8 @@ func (s Segment) Packet() []byte {
 	return ipPacket(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_TCP, s.TCP(), 0, 0)
 }
 
-// Fragments returns the segment cut in two IP fragments after at bytes of
-// TCP, a multiple of 8. id tells datagrams apart and must not be 0.
+// Fragments returns the segment as two IP fragments, cut after at bytes of TCP, a multiple of
+// 8. id distinguishes datagrams and must not be 0.
 func (s Segment) Fragments(at int, id uint16) ([][]byte, error) {
 	tcp := s.TCP()
 	if at <= 0 || at%8 != 0 || at >= len(tcp) {
@@ -145,8 +144,8 @@ func (s Segment) Fragments(at int, id uint16) ([][]byte, error) {
 	return [][]byte{frag(tcp[:at], 1), frag(tcp[at:], uint16(at))}, nil
 }
 
-// BehindOptions returns the segment as an IPv6 packet behind a destination
-// options extension header (RFC 8200, section 4.6).
+// BehindOptions returns the segment as an IPv6 packet with a destination options extension
+// header before TCP (RFC 8200, section 4.6).
 func (s Segment) BehindOptions() []byte {
 	h := []byte{unix.IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0} // PadN of 4 bytes
 	return ipPacket(s.Src.Addr(), s.Dst.Addr(), unix.IPPROTO_DSTOPTS, append(h, s.TCP()...), 0, 0)

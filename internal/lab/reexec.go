@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideEnv marks the copy of the program that Reexec started, so that it
-// never starts another.
+// insideEnv marks the copy of the program that Reexec started, so that the copy never starts
+// another.
 const insideEnv = "SSLGATE_LAB_INSIDE"
 
 // tunDevice is opened to find out whether this user may make TUN devices.
@@ -23,10 +23,9 @@ const tunDevice = "/dev/net/tun"
 // NeedReexec says whether this user has to go through Reexec to make a lab.
 func NeedReexec() bool { return os.Geteuid() != 0 && os.Getenv(insideEnv) == "" }
 
-// Reexec runs this program again with the given arguments as root of a new
-// user, network and mount namespace, which is how a normal user gets a lab,
-// and returns its exit code. Where the machine does not allow it the error
-// wraps ErrHelp and is one sentence that says what to do.
+// Reexec runs this program again with the given arguments as root of a new user, network and
+// mount namespace, and returns its exit code. So a normal user gets a lab. If the machine
+// does not allow that, the error wraps ErrHelp and is one sentence that says what to do.
 func Reexec(args []string, stdout, stderr io.Writer) (int, error) {
 	if err := tunUsable(); err != nil {
 		return 0, err
@@ -59,9 +58,9 @@ func Reexec(args []string, stdout, stderr io.Writer) (int, error) {
 	return 0, err
 }
 
-// Inside prepares the copy that Reexec started; elsewhere it does nothing.
-// Call it before any use of package net: Go looks once whether ::1 can be
-// bound, and the loopback of the new namespace is still down.
+// Inside prepares the copy that Reexec started; elsewhere it does nothing. Call it before any use
+// of package net: Go checks only once whether ::1 can be bound, and the loopback of the new
+// namespace is still down.
 func Inside() error {
 	if os.Getenv(insideEnv) == "" {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSniffed bounds what one sniffer keeps: 4096 packets of about 100 bytes
-// each, 400 KB. Further ones are counted only.
+// maxSniffed bounds what one sniffer keeps: 4096 packets of about 100 bytes, 400 KB. Further
+// ones are only counted.
 const maxSniffed = 4096
 
 // Sniffer watches the packets of one interface.
@@ -120,15 +120,15 @@ func (s *Sniffer) Wait(ctx context.Context, n int) error {
 	}
 }
 
-// Close ends the sniffer; what it saw stays readable.
+// Close ends the sniffer; what it has kept stays readable.
 func (s *Sniffer) Close() error {
 	err := s.file.Close()
 	<-s.done
 	return err
 }
 
-// TCPTo is a filter: TCP to one of the ports, any if none is given. First
-// fragments count, later ones have no port and do not.
+// TCPTo is a filter: TCP to one of the ports, or to any if none is given. First fragments
+// match; later ones have no port and do not match.
 func TCPTo(ports ...uint16) func(Packet) bool {
 	return func(p Packet) bool {
 		if p.Proto != unix.IPPROTO_TCP || !p.Dst.IsValid() {

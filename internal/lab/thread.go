@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// space is one namespace: a descriptor that holds it, and a thread that
-// lives in it. Commands are started from that thread, so that they inherit
-// the namespace and, by their parent death signal, end with it.
+// space is one namespace: a descriptor that holds it, and a thread that lives in it. Commands
+// are started from that thread, so that they inherit the namespace and, by their parent death
+// signal, end with it.
 type space struct {
 	handle netns.NsHandle
 	path   string // "" for an ephemeral one
@@ -80,17 +80,16 @@ func startSpace(path string, enter func() (netns.NsHandle, error)) (*space, erro
 	return s, nil
 }
 
-// onThread runs f on a thread that ends with it, so that nothing else ever
-// runs in the wrong namespace. It is never the process's first thread: that
-// one cannot end, and would hold the namespace for as long as the process
-// lives.
+// onThread runs f on a thread that ends with it, so that nothing else ever runs in the wrong
+// namespace. It never uses the process's first thread: that thread cannot end, and would hold
+// the namespace for as long as the process lives.
 func onThread(f func()) {
 	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
 		f() // stays locked, so the thread ends with this goroutine
 		return
 	}
-	// While this goroutine waits on the first thread no other can.
+	// This goroutine keeps the first thread while it waits, so the other one gets another.
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -141,7 +140,7 @@ func mountNamed(path string) error {
 }
 
 func unmountNamed(path string) error {
-	// EINVAL: a file where nothing is mounted, left by a crash in between.
+	// EINVAL: the file is no mount; a crash before the mount has left it.
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove namespace %s: %w", path, err)
 	}

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRegular says that the name leads to a directory, a named pipe, a socket or a device, or to
-// a kernel file whose read blocks.
+// ErrNotRegular says that the name leads to a directory, a named pipe, a socket or a device,
+// or to a kernel file whose read blocks.
 var ErrNotRegular = errors.New("is not a regular file")
 
 // ErrTooLarge says that the file, or what replaced it, is longer than the limit.
@@ -58,8 +58,8 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 // a read of them waits for events.
 const patience = 5 * time.Second
 
-// All reads a whole file of at most limit bytes, and stops when ctx ends. It asks room for what it
-// reads, see From; room may be nil.
+// All reads a whole file of at most limit bytes, and stops when ctx ends. It asks room for
+// what it reads, see From; room may be nil.
 func All(ctx context.Context, path string, limit int64, room Room) (fs.FileInfo, []byte, error) {
 	f, info, err := Open(path)
 	if err != nil {
@@ -143,7 +143,8 @@ func From(ctx context.Context, r io.Reader, limit int64, room Room) ([]byte, err
 	}
 }
 
-// fill is like io.ReadFull, but keeps the reader's end and its failure apart when they come early.
+// fill is like io.ReadFull, but keeps the reader's end and its failure apart when they come
+// early.
 func fill(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int

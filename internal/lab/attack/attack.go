@@ -1,5 +1,5 @@
-// Package attack attacks a gateway from one address, in a lab: for tests that
-// its limits hold, and for measuring what other clients notice.
+// Package attack attacks a gateway from one address, in a lab, for tests of its limits and to
+// measure what other clients notice.
 package attack
 
 import (
@@ -20,7 +20,7 @@ import (
 // Kind of an attack.
 type Kind string
 
-// The kinds. Each worker begins anew when it is thrown out.
+// The kinds. Each worker starts again when its connection ends.
 const (
 	Connections Kind = "connections" // connect and stay silent
 	Hellos      Kind = "hellos"      // a valid ClientHello, and then nothing
@@ -35,8 +35,8 @@ const (
 	Extensions  Kind = "extensions"  // the same, full of empty extensions
 	Plain       Kind = "plain"       // plain HTTP, as fast as can be: a record for each
 
-	// Clients are no attack: whole flows with one round trip, over and over.
-	// They are what others notice of one.
+	// Clients are no attack: complete flows with one round trip, over and over. They show
+	// what others notice of an attack.
 	Clients Kind = "clients"
 )
 
@@ -45,37 +45,35 @@ func Kinds() []Kind {
 	return []Kind{Connections, Hellos, Handshakes, Windows, Uploads, Drips, Fragments, Chains, Shares, Suites, Extensions, Plain}
 }
 
-// Job says what to do.
+// Job is the task of an attack process.
 type Job struct {
 	Kind Kind
-	// From are the addresses to come from: one of an attacker, several of
-	// Clients. To is what to connect to, in turn.
+	// From are the source addresses: one for an attacker, several for Clients. To are the
+	// destinations, used in turn.
 	From []netip.Addr
 	To   []netip.AddrPort
 	// Name is the SNI.
 	Name string
-	// Cert and Key, PEM files, are what Windows, Uploads and Clients show; "" for none.
-	// Plain makes them speak TCP alone.
+	// Cert and Key, PEM files, are what Windows, Uploads and Clients show; "" for none. Plain
+	// makes them use TCP without TLS.
 	Cert, Key string
 	Plain     bool
-	// Say is what Windows sends to make the destination talk, Uploads to make it
-	// stop reading, and Clients, who then expect as many bytes.
+	// Say is what Windows sends to make the destination send, Uploads to make it stop
+	// reading, and Clients, who then expect as many bytes back.
 	Say []byte
-	// Workers attack at the same time; for Fragments they are packets a
-	// hundredth of a second.
+	// Workers is the number of parallel workers; for Fragments, the number of packets per 10 ms.
 	Workers int
-	// Every is how often each worker of Clients makes a flow; 0 is one after
-	// the other. Clients that ask for all a machine can do would notice the
-	// attacker's own work on it.
+	// Every is how often each worker of Clients makes a flow; 0 means one after the other.
+	// Clients that use all of a machine would notice the attacker's own load on it.
 	Every time.Duration
-	// For is how long; each worker also ends with the context.
+	// For is the duration; each worker also ends with the context.
 	For time.Duration
 }
 
 // maxWorkers bounds Job.Workers: two descriptors each.
 const maxWorkers = 5000
 
-// Done is what came of it.
+// Done is the result.
 type Done struct {
 	Made    int64 // connections, handshakes or packets
 	Refused int64 // connections that were not made, or reset before anything was sent
@@ -83,22 +81,22 @@ type Done struct {
 	Held    int64 // connections open at the end
 	Good    int64 // flows of Clients that went well
 	Seconds float64
-	// P50 and P99 are how long the good flows of Clients took, in milliseconds.
+	// P50 and P99 are the percentiles of the duration of good flows of Clients, in milliseconds.
 	P50, P99 float64
 	Error    string
 }
 
-// maxSamples bounds the flows whose time is noted: half a megabyte.
+// maxSamples bounds the flows whose duration is recorded: half a megabyte.
 const maxSamples = 1 << 16
 
 const (
 	dialTimeout = 3 * time.Second
-	// pause lies between two attempts of one attacking worker: without it who is
+	// pause lies between two attempts of one attacking worker. Without it, a worker that is
 	// refused at once would take the CPU that the clients beside it need.
 	pause = 100 * time.Millisecond
-	// shakePause is that of Handshakes, which are costly for both.
+	// shakePause is the pause of Handshakes, which cost both sides much.
 	shakePause = 2 * time.Millisecond
-	// dripEvery is how often a drip falls: a hello takes two minutes.
+	// dripEvery is the time between two bytes of a drip: a hello takes two minutes.
 	dripEvery = 250 * time.Millisecond
 )
 
@@ -116,8 +114,8 @@ type assault struct {
 	failure atomic.Pointer[string]
 }
 
-// Main reads a Job in JSON, says "ready", begins at the next line of in, and
-// writes Done in JSON when its time is over or in has ended.
+// Main reads a Job in JSON, writes "ready", starts at the next line of in, and writes Done in
+// JSON when its time is over or in has ended.
 func Main(job string, in io.Reader, out io.Writer) error {
 	var j Job
 	if err := json.Unmarshal([]byte(job), &j); err != nil {
@@ -159,7 +157,7 @@ func prepare(j Job) (*assault, error) {
 		return nil, errors.New("for how long?")
 	}
 	a := &assault{job: j}
-	// Who the gateway is does not matter to an attacker.
+	// An attacker need not verify the gateway.
 	a.tls = &tls.Config{ServerName: j.Name, InsecureSkipVerify: true} //nolint:gosec // see above
 	if j.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(j.Cert, j.Key)
@@ -203,8 +201,8 @@ func (a *assault) run(ctx context.Context) Done {
 		}
 		var wg sync.WaitGroup
 		for i := range a.job.Workers {
-			// Clients that all begin at once would wait for each other, and that
-			// time would hide what an attack costs them.
+			// Clients that all start at once would wait for each other, and that time would
+			// hide what an attack costs them.
 			late := a.job.Every * time.Duration(i) / time.Duration(a.job.Workers)
 			wg.Go(func() {
 				if pauseFor(ctx, late) {
@@ -245,7 +243,7 @@ func (a *assault) work(ctx context.Context, from netip.Addr, one func(context.Co
 		to := a.job.To[a.next.Add(1)%uint64(len(a.job.To))]
 		c, err := d.DialContext(ctx, "tcp", to.String())
 		if err != nil {
-			// A dial that the end of the job has cut off fails a moment before it.
+			// A dial that the end of the job cuts off fails a moment before that end.
 			if end, _ := ctx.Deadline(); time.Until(end) > 10*time.Millisecond && ctx.Err() == nil {
 				a.refused.Add(1)
 				text := err.Error()
@@ -308,7 +306,7 @@ func (a *assault) visit(ctx context.Context, c net.Conn, began time.Time) {
 	}
 }
 
-// await is over when the gateway has ended the connection, or time is up.
+// await returns when the gateway has ended the connection, or when time is up.
 func (a *assault) await(ctx context.Context, c net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -321,7 +319,7 @@ func (a *assault) await(ctx context.Context, c net.Conn) {
 	}
 }
 
-// count notes how a connection stood at its end.
+// count records the state of a connection at its end.
 func (a *assault) count(ctx context.Context) {
 	if ctx.Err() != nil {
 		a.held.Add(1)

@@ -22,9 +22,9 @@ import (
 // limits.chain.
 const cliqueSize = 10
 
-// clique makes certificates with keys on P-521 that have all signed each other,
-// under one name; other alternative names make each of them another one for
-// crypto/x509. name is the subject and issuer of all, in DER.
+// clique makes certificates with P-521 keys that have all signed each other, under one name.
+// Their alternative names differ, so that crypto/x509 takes each for another certificate.
+// name is the subject and issuer of all, in DER.
 func clique(name []byte) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
@@ -46,15 +46,15 @@ func clique(name []byte) (tls.Certificate, error) {
 	return out, nil
 }
 
-// noProof makes signatures that cost nothing and do not hold.
+// noProof makes invalid signatures that cost nothing.
 type noProof struct{ crypto.Signer }
 
 func (noProof) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return make([]byte, 72), nil
 }
 
-// costly makes handshakes with a clique for a chain. Its name is that of a CA
-// which the gateway calls acceptable, if it calls any.
+// costly makes handshakes with a clique as chain. Its name is that of a CA that the gateway calls
+// acceptable, if it calls any.
 func (a *assault) costly(ctx context.Context, c net.Conn, _ time.Time) {
 	cfg := a.tls.Clone()
 	cfg.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {

@@ -13,14 +13,14 @@ import (
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
-// smallBuffer is the receive buffer of who does not read, in bytes: the data
-// is to wait in the gateway and not here.
+// smallBuffer is the receive buffer of a client that does not read, in bytes: the data must
+// wait in the gateway and not here.
 const smallBuffer = 4 << 10
 
 // control sets options before the connection is made.
 func (a *assault) control(_ context.Context, _, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) {
-		// Without it a port is taken for all destinations, and they run out.
+		// Without this option a port is taken for all destinations, and ports run out.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 		if a.job.Kind == Windows {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, smallBuffer)

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pushBuffer bounds what the attacker's own kernel holds of an upload, in bytes:
-// what counts is what the gateway does.
+// pushBuffer bounds what the attacker's own kernel holds of an upload, in bytes, because only
+// the gateway's buffers are of interest.
 const pushBuffer = 64 << 10
 
-// push sends until nobody takes any more, and stays.
+// push sends until the gateway takes no more, and keeps the connection.
 func (a *assault) push(ctx context.Context, c net.Conn, _ time.Time) {
 	_ = c.(*net.TCPConn).SetWriteBuffer(pushBuffer)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
@@ -61,7 +61,7 @@ func (a *assault) hold(ctx context.Context, c net.Conn, _ time.Time) {
 	a.count(ctx)
 }
 
-// established asks the kernel: reading would open the window.
+// established asks the kernel, because a read would open the window.
 func established(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -44,22 +44,22 @@ type View struct {
 	Server string
 }
 
-// patience is how long a client of the demo waits for anything. No scenario waits
-// for it to pass: it is long, for the machine may be busy.
+// patience is how long a client of the demo waits for anything. No scenario needs it to run
+// out; it is long because the machine may be busy.
 const patience = time.Minute
 
 // attempt is one connection of a client.
 type attempt struct {
-	port uint16 // local, so that its record can be found
+	port uint16 // the local port, by which the record is found
 	to   netip.AddrPort
 	raw  []byte                  // sent instead of TLS; silent if empty and tls is nil
 	tls  *tls.Config             // the client's TLS
 	wrap func(net.Conn) net.Conn // below TLS, may be nil
 }
 
-// run connects, makes the handshake, sends a request and reads the answer, as
-// an application would: without waiting for the end of the handshake to know
-// whether it was refused (in TLS 1.3 the client cannot know).
+// run connects, makes the handshake, sends a request and reads the answer, as an application
+// would: it does not wait after the handshake to learn whether it was refused (in TLS 1.3 the
+// client cannot know).
 func (a attempt) run(ctx context.Context, l *lab.Lab) View {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -98,10 +98,10 @@ func (a attempt) run(ctx context.Context, l *lab.Lab) View {
 	return v
 }
 
-// exchange sends a request and reads the answer. A refusal may have ended the
-// connection before the request was written; what matters is what can still be
-// read. Linux tells of a RST once, to whoever asks first, and of the end of the
-// stream from then on: where the write was told of it, the read cannot know.
+// exchange sends a request and reads the answer. A refusal may have ended the connection
+// before the request was written; what counts is what can still be read. Linux reports a RST
+// once, to the first call that asks, and the end of the stream from then on: if the write got
+// that report, the read cannot see the RST.
 func exchange(c net.Conn, request []byte) View {
 	_, err := c.Write(request)
 	v := readAnswer(c)
@@ -159,8 +159,8 @@ func classify(err error) View {
 	return v
 }
 
-// remoteAlert finds the alert that the other side sent. crypto/tls reports it
-// as a net.OpError "remote error" around an unexported type that is a uint8.
+// remoteAlert returns the alert that the other side sent. crypto/tls reports it as a
+// net.OpError "remote error" around an unexported type that is a uint8.
 func remoteAlert(err error) (handshake.Alert, bool) {
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {

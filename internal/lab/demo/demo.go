@@ -1,5 +1,5 @@
-// Package demo drives real traffic through the real gateway in a lab of
-// network namespaces, and compares what comes of it with what must.
+// Package demo drives real traffic through the real gateway in a lab of network namespaces,
+// and compares the outcome with what is wanted.
 //
 // scenarios.go is the table, client.go and special.go are the traffic, files.go
 // makes the throw-away PKI and configuration, gatewayproc.go runs the gateway,
@@ -35,9 +35,8 @@ type Options struct {
 	Progress io.Writer
 }
 
-// firstPort is the local port of the first scenario's client; each further
-// scenario has the next one, which is how its record is found. Below the
-// kernel's ephemeral ports.
+// firstPort is the local port of the first scenario's client. Each further scenario has the
+// next port, by which its record is found. The ports are below the kernel's ephemeral ones.
 const firstPort = 20001
 
 // env is what the scenarios run in.
@@ -51,13 +50,13 @@ type env struct {
 	records *records
 	// progress is where the gateway's log goes when a scenario could not run.
 	progress io.Writer
-	// leaks sees TCP packets that reach the server from the client itself:
-	// whatever the gateway lets through it dials on its own.
+	// leaks sees TCP packets that reach the server from the client itself. There must be
+	// none: the gateway dials by itself for whatever it lets through.
 	leaks *lab.Sniffer
 }
 
-// Run runs the demo. It returns how many scenarios ran and how many did not
-// end as they must; the error is for a demo that could not run.
+// Run runs the demo. It returns how many scenarios ran and how many did not have the required
+// outcome; err is for a demo that could not run.
 func Run(ctx context.Context, opt Options) (ran, failed int, err error) {
 	scenarios, err := Find(opt.Only)
 	if err != nil {
@@ -75,7 +74,7 @@ func Run(ctx context.Context, opt Options) (ran, failed int, err error) {
 		fmt.Fprintf(opt.Progress, "[%2d/%d] %s: %s\n", i+1, len(scenarios), s.Name, s.Title)
 		r := e.play(ctx, s, uint16(firstPort+i))
 		if err := ctx.Err(); err != nil {
-			return ran, failed, err // interrupted: what it says means nothing
+			return ran, failed, err // interrupted: the results mean nothing
 		}
 		ran++
 		if !r.OK {
@@ -88,8 +87,8 @@ func Run(ctx context.Context, opt Options) (ran, failed int, err error) {
 	return ran, failed, report.end(time.Since(start))
 }
 
-// play runs one scenario and judges it. What keeps it from running is a
-// difference like any other: the rest of the demo goes on.
+// play runs one scenario and judges it. An error that keeps it from running is a difference
+// like any other: the rest of the demo goes on.
 func (e *env) play(ctx context.Context, s Scenario, port uint16) *Result {
 	before := e.leaks.Count()
 	r := &Result{Scenario: s}
@@ -109,8 +108,7 @@ func (e *env) play(ctx context.Context, s Scenario, port uint16) *Result {
 		}
 	}
 	if !s.Want.NoRecord && s.Want.Verdict() == reason.Refused.String() {
-		// A dial would show the gateway to a destination that this client
-		// may not reach.
+		// A dial would reveal the gateway to a destination that this client may not reach.
 		r.checks = append(r.checks, check("the destination was not dialled", r.dialled == 0, "%d connections", r.dialled))
 	}
 	leaked := e.leaks.Count() - before
@@ -190,7 +188,7 @@ func demoOrigins(l *lab.Lab, p *PKI) (*origins, error) {
 	}, certs)
 }
 
-// tearDown takes everything away again, whatever was made of it.
+// tearDown removes everything that was set up.
 func (e *env) tearDown() error {
 	var errs []error
 	if e.gateway != nil {

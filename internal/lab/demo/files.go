@@ -39,8 +39,8 @@ const (
 	helloDeadline = "5s"
 )
 
-// leafLife is how long the certificates of a lab that is left standing are
-// good: a day less than their CAs.
+// leafLife is how long the certificates of a lab that is left running are valid: a day less
+// than their CAs.
 const leafLife = 9 * 24 * time.Hour
 
 // PKI is the throw-away certificate authorities of the demo and of the lab.

@@ -19,8 +19,8 @@ type Process struct {
 	log *tail
 }
 
-// startTimeout is how long the gateway may take to say that it is ready, and
-// stopTimeout how long it may take to end. They are long, for the machine may be busy.
+// startTimeout is how long the gateway may take to report that it is ready, and stopTimeout
+// how long it may take to end. They are long because the machine may be busy.
 const (
 	startTimeout = time.Minute
 	stopTimeout  = time.Minute
@@ -74,7 +74,7 @@ func (p *Process) Stop() error {
 	}
 }
 
-// Log is the last part of what the gateway said.
+// Log is the last part of the gateway's log.
 func (p *Process) Log() string { return p.log.String() }
 
 // tail keeps the end of the gateway's log and sees when it is ready.

@@ -7,19 +7,19 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 )
 
-// Result is a scenario with what came of it.
+// Result is a scenario with its outcome.
 type Result struct {
 	Scenario Scenario
-	Record   *audit.Parsed // nil where none is wanted
+	Record   *audit.Parsed // nil if none is wanted
 	raw      json.RawMessage
 	outcome
 
 	OK bool
-	// Differences says what is not as it must be, one sentence each.
+	// Differences are the deviations from what is wanted, one sentence each.
 	Differences []string
 }
 
-// judge compares what came with what must.
+// judge compares the outcome with what is wanted.
 func (r *Result) judge() {
 	w := r.Scenario.Want
 	differ := func(what string, want, got any) {

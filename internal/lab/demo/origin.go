@@ -15,9 +15,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
-// origins are the destinations in the server namespace. Each answers one
-// request with a line that says who it is and who it saw, speaking enough
-// HTTP for curl.
+// origins are the destinations in the server namespace. Each answers one request with a line
+// that says who it is and who it saw. It speaks enough HTTP for curl.
 type origins struct {
 	wg        sync.WaitGroup
 	listeners []net.Listener
@@ -104,7 +103,7 @@ func (o *origins) answer(raw net.Conn, name string, cfg *tls.Config) {
 	}
 }
 
-// Accepted is the number of connections that came in at an address so far.
+// Accepted is the number of connections that were accepted at an address so far.
 func (o *origins) Accepted(at netip.AddrPort) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()

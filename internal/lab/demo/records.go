@@ -21,16 +21,16 @@ type records struct {
 	found  map[string]json.RawMessage // first record of each client address and port
 }
 
-// recordTimeout is how long a record may take after the client is done: the
-// gateway writes it when both sides are, and waits a moment for a client that
-// was refused to take its alert. It is long, for the machine may be busy.
+// recordTimeout is how long a record may take after the client is done. The gateway writes it
+// when both sides are done, and first waits a moment for a refused client to take its alert.
+// The timeout is long because the machine may be busy.
 const recordTimeout = time.Minute
 
 func newRecords(path string) *records {
 	return &records{path: path, found: map[string]json.RawMessage{}}
 }
 
-// wait returns the record of the client, as it is shown and as it is written.
+// wait returns the record of the client, parsed and as written.
 func (r *records) wait(ctx context.Context, client netip.AddrPort) (*audit.Parsed, json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
@@ -49,7 +49,7 @@ func (r *records) wait(ctx context.Context, client netip.AddrPort) (*audit.Parse
 	}
 }
 
-// read takes in the whole lines that were added.
+// read reads the complete lines that were added.
 func (r *records) read() error {
 	f, err := os.Open(r.path)
 	if errors.Is(err, os.ErrNotExist) {

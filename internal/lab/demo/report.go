@@ -71,7 +71,7 @@ func (p *reporter) end(took time.Duration) error {
 	return err
 }
 
-// summary is what must come, in 29 columns.
+// summary is the required outcome, in 29 columns.
 func (w Want) summary() string {
 	if w.Text != "" {
 		return w.Text
@@ -79,7 +79,7 @@ func (w Want) summary() string {
 	return string(w.Reason)
 }
 
-// summary is what came, in 29 columns.
+// summary is the actual outcome, in 29 columns.
 func (r *Result) summary() string {
 	switch {
 	case r.Scenario.Want.Text != "" && r.OK:
@@ -90,7 +90,7 @@ func (r *Result) summary() string {
 	return escape.String(r.Record.Reason, 29)
 }
 
-// block is the readable account of a scenario.
+// block is the readable report of a scenario.
 func (r *Result) block() string {
 	var b strings.Builder
 	b.WriteString(rule(r.Scenario.Name))

@@ -14,7 +14,7 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Scenario is one thing that happens on the path, and what must come of it.
+// Scenario is one event on the path, and its required outcome.
 type Scenario struct {
 	Name  string // short, for --only
 	Title string // one line
@@ -24,23 +24,22 @@ type Scenario struct {
 	special func(context.Context, *env, uint16) (outcome, error)
 }
 
-// Want is what must come of a scenario.
+// Want is the required outcome of a scenario.
 type Want struct {
 	Rule   string // "" is the default
 	Reason reason.Code
-	// Alert is the one that says it best; the client must see the one that
-	// the record says was sent.
+	// Alert is the best fitting one; the client must see the alert that the record says was
+	// sent.
 	Alert  handshake.Alert
 	Saw    Seen
 	Proven Proof
-	// NoRecord is set where no flow comes about that could have a record.
+	// NoRecord is set if no flow comes about that could have a record.
 	NoRecord bool
-	// Text says it in the table where the reason alone does not, at most 29
-	// bytes.
+	// Text is for the table if the reason alone is not clear, at most 29 bytes.
 	Text string
 }
 
-// Verdict is the word of the record that belongs to the reason.
+// Verdict is the record's word that belongs to the reason.
 func (w Want) Verdict() string {
 	e, _ := reason.Lookup(w.Reason)
 	return e.Kind.String()
@@ -67,7 +66,7 @@ type client struct {
 	sni    string
 	cert   func(*PKI) (tls.Certificate, error) // nil: the client has none
 	origin bool                                // trusts the origin's CA instead of the gateway's
-	set    func(*tls.Config)                   // last word on the configuration
+	set    func(*tls.Config)                   // applied last to the configuration
 	wrap   func(net.Conn) net.Conn
 	raw    []byte // sent instead of TLS
 	silent bool   // nothing is sent
@@ -93,8 +92,8 @@ func (c client) attempt(p *PKI, port uint16) (attempt, error) {
 		if err != nil {
 			return a, err
 		}
-		// Whatever CA names the gateway asks for: a client that sends the
-		// wrong certificate is the point.
+		// Show the certificate whatever CA names the gateway asks for: these tests need clients
+		// that send the wrong one.
 		a.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	if c.set != nil {
@@ -111,14 +110,14 @@ func payLeaf() testpki.Leaf {
 // good is the certificate of a client that may pay.
 func good(p *PKI) (tls.Certificate, error) { return issued(p.Staff.Issue(payLeaf())) }
 
-// with is a certificate made by one of testpki's constructors.
+// with returns a certificate made by one of testpki's constructors.
 func with(make func(*testpki.CA, testpki.Leaf) (*testpki.Cert, error)) func(*PKI) (tls.Certificate, error) {
 	return func(p *PKI) (tls.Certificate, error) { return issued(make(p.Staff, payLeaf())) }
 }
 
 func ofOther(p *PKI) (tls.Certificate, error) { return issued(p.Other.Issue(payLeaf())) }
 
-// named is a sound certificate of the staff CA with another name.
+// named returns a valid certificate of the staff CA with another name.
 func named(uri string) func(*PKI) (tls.Certificate, error) {
 	return func(p *PKI) (tls.Certificate, error) {
 		leaf := payLeaf()

@@ -12,7 +12,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
-// outcome is what came of a scenario, beside its record.
+// outcome is the result of a scenario, without its record.
 type outcome struct {
 	from, to netip.AddrPort
 	view     View
@@ -20,7 +20,7 @@ type outcome struct {
 	checks   []Check
 }
 
-// Check is one further thing that must hold.
+// Check is one further condition.
 type Check struct {
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
@@ -36,7 +36,7 @@ func check(what string, ok bool, format string, args ...any) Check {
 	return c
 }
 
-// bypass looks at whose certificate the client was shown.
+// bypass checks whose certificate the client was shown.
 func bypass(ctx context.Context, e *env, port uint16) (outcome, error) {
 	c := client{dest: destBypass, sni: nameBypass, origin: true}
 	o, err := e.connect(ctx, c, port)
@@ -45,8 +45,8 @@ func bypass(ctx context.Context, e *env, port uint16) (outcome, error) {
 	return o, err
 }
 
-// fragments sends a SYN in two IP fragments. With a port match that does not
-// defragment it would go straight to the server, uninspected.
+// fragments sends a SYN in two IP fragments. A port match without defragmentation would let
+// it pass straight to the server, uninspected.
 func fragments(six bool) func(context.Context, *env, uint16) (outcome, error) {
 	return func(ctx context.Context, e *env, port uint16) (outcome, error) {
 		o := outcome{
@@ -80,7 +80,7 @@ func fragments(six bool) func(context.Context, *env, uint16) (outcome, error) {
 		defer cancel()
 		left := wire.Wait(wait, 2)
 		waited := answer.Wait(wait, 1)
-		// A moment for what might still come out on the far side.
+		// Wait a moment for packets that might still come out on the far side.
 		pause(ctx, 200*time.Millisecond)
 		dialled := e.origins.Accepted(o.to) - before
 		// The client's kernel knows nothing of the forged SYN and resets.
@@ -98,8 +98,8 @@ func fragments(six bool) func(context.Context, *env, uint16) (outcome, error) {
 	}
 }
 
-// killed ends the gateway with SIGKILL while one client is in the middle of
-// its hello and others come, then starts it again.
+// killed ends the gateway with SIGKILL while one client is in the middle of its hello and others
+// connect, then starts it again.
 func killed(ctx context.Context, e *env, port uint16) (outcome, error) {
 	to := netip.AddrPortFrom(lab.ServerAddr(destPay, false), 443)
 	o := outcome{from: netip.AddrPortFrom(lab.ClientAddr(false), port), to: to}

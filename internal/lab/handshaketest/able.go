@@ -8,8 +8,8 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
-// Able is a connection with every ability of handshake/abilities.go that one without
-// TLS can have. It notes which of them was used.
+// Able is a connection with every ability of handshake/abilities.go that is possible without TLS.
+// It records which of them were used.
 type Able struct {
 	ScriptedConn
 	Used []string
@@ -46,9 +46,8 @@ func (c *Able) Offer(pieces [][]byte) (int, error) {
 // WaitWrite does nothing: Offer takes everything.
 func (c *Able) WaitWrite() error { return nil }
 
-// KeepsAbilities fails the test where what wraps a connection hides one of its
-// abilities. own are those that the wrapper has itself, and that need not reach the
-// connection below.
+// KeepsAbilities fails the test if a wrapper hides an ability of the connection below. own
+// are the abilities of the wrapper itself, which need not reach the connection below.
 func KeepsAbilities(t *testing.T, wrap func(below net.Conn) net.Conn, own ...string) {
 	t.Helper()
 	for ability, use := range map[string]func(net.Conn) bool{

@@ -45,7 +45,7 @@ type CappedList struct {
 	Make func(n int) *Hello
 }
 
-// CappedLists are all of them. The caps are what the documentation states.
+// CappedLists returns all of them. The caps are those in the documentation.
 func CappedLists() []CappedList {
 	return []CappedList{
 		{"CipherSuites", 512, 32000, func(n int) *Hello {

@@ -37,8 +37,7 @@ func RecordedHello(t testing.TB, c *tls.Config) []byte {
 	return append(head, body...)
 }
 
-// Hello builds messages for tests: a TLS 1.3 hello that is right, to be
-// changed in one place.
+// Hello builds messages for tests: a valid TLS 1.3 hello, to be changed in one place.
 type Hello struct {
 	Legacy      uint16
 	SID         []byte

@@ -1,5 +1,5 @@
-// Package handshaketest has what the tests of handshake and of its engines share: a
-// PKI, plans, client hellos that are right but for one place, and connections.
+// Package handshaketest is shared by the tests of handshake and of its engines: a PKI, plans,
+// client hellos that are valid except in one place, and connections.
 package handshaketest
 
 import (
@@ -29,7 +29,7 @@ var Fixtures = sync.OnceValue(func() *Fixture {
 	}
 })
 
-// Profile allows TLS 1.2 and 1.3 with what is usual.
+// Profile allows TLS 1.2 and 1.3 with the usual parameters.
 func Profile() handshake.Profile {
 	return handshake.Profile{
 		Name: "test", MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13,

@@ -21,7 +21,7 @@ type Maker struct {
 	serial int64
 }
 
-// NewMaker makes so many keys, which certificates can share.
+// NewMaker makes the given number of keys, which certificates can share.
 func NewMaker(t testing.TB, keys int) *Maker {
 	m := &Maker{t: t}
 	for range keys {
@@ -51,7 +51,8 @@ func (m *Maker) Cert(c Made) *x509.Certificate {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: !c.Leaf, BasicConstraintsValid: true, SubjectKeyId: c.SKI,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		// Other names: crypto/x509 takes those of one name and key for others.
+		// Different names, because crypto/x509 treats certificates with the same name and key
+		// as equal.
 		DNSNames: []string{fmt.Sprintf("a%d.test", m.serial)},
 	}
 	if c.Leaf {

@@ -22,11 +22,11 @@ func InRecords(msg []byte, size int) []byte {
 	return out
 }
 
-// ScriptedConn is a connection whose peer sends what is in In, in the segments that
-// Cuts says, and then closes.
+// ScriptedConn is a connection whose peer sends In, in segments of the lengths in Cuts, and then
+// closes.
 type ScriptedConn struct {
 	In   []byte
-	Cuts []byte       // lengths of the segments; what is left comes at once
+	Cuts []byte       // lengths of the segments; the rest comes at once
 	Out  bytes.Buffer // what was written
 }
 

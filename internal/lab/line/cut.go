@@ -25,7 +25,7 @@ type segment struct {
 	pieces  int
 }
 
-// parse says whether frame is a segment that cut can take apart.
+// parse says whether cut can split the frame, and returns it as a segment.
 func parse(frame []byte) (s segment, ok bool) {
 	if len(frame) < vnetSize+ethernetSize+20+20 || frame[0]&vnetNeedsCsum == 0 {
 		return s, false
@@ -49,7 +49,7 @@ func parse(frame []byte) (s segment, ok bool) {
 	return s, true
 }
 
-// cut returns a new frame with the pieces from i up to j.
+// cut returns a new frame with the pieces from i up to, but without, j.
 func (s segment) cut(i, j int) []byte {
 	from, to := s.payload+i*s.mss, min(s.payload+j*s.mss, len(s.frame))
 	b := append(append(make([]byte, 0, s.payload+to-from), s.frame[:s.payload]...), s.frame[from:to]...)
@@ -79,14 +79,13 @@ func (s segment) cut(i, j int) []byte {
 	if i > 0 {
 		tcp[13] &^= tcpCWR
 	}
-	// Who sends it on fills the checksum in, and finds the sum of the pseudo
-	// header there, of which the length is a part.
+	// The next sender completes the checksum. The field holds the sum of the pseudo header, which
+	// includes the length.
 	binary.BigEndian.PutUint16(tcp[16:], replaced(binary.BigEndian.Uint16(tcp[16:]), wasLen, isLen))
 	return b
 }
 
-// replaced is the one's complement sum with one of its words replaced (RFC
-// 1624).
+// replaced returns the one's complement sum after one of its words was replaced (RFC 1624).
 func replaced(sum, was, is uint16) uint16 {
 	n := uint32(sum) + uint32(^was) + uint32(is)
 	n = n>>16 + n&0xffff

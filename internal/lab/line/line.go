@@ -1,9 +1,9 @@
-// Package line makes two interfaces the ends of one long line: what comes in
-// at one leaves by the other, later, and some of it is lost or overtaken. It
-// needs nothing of the kernel but packet sockets.
+// Package line makes two interfaces the ends of one long line: a packet that comes in at one
+// leaves by the other, later, and some packets are lost or overtaken. It needs only packet
+// sockets of the kernel.
 //
-// Where to look: line.go reads and writes, queue.go is what is under way,
-// cut.go takes the kernel's large segments apart where a part is lost.
+// Where to look: line.go reads and writes, queue.go holds the packets in transit, cut.go
+// splits the kernel's large segments if a part is lost.
 package line
 
 import (
@@ -17,24 +17,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Path says what a line does to each packet, each way. The zero value is a wire.
+// Path says what a line does to each packet, in both directions. The zero value is a plain wire.
 type Path struct {
-	// Delay is how long a packet is under way.
+	// Delay is the travel time of a packet.
 	Delay time.Duration
-	// Loss is the part of packets that are lost, at random; Late that of
-	// packets that take LateBy longer, so that others overtake them. A large
-	// segment counts as what it would be on the wire: its pieces of one MSS.
+	// Loss is the fraction of packets that are lost, at random; Late the fraction that take
+	// LateBy longer, so that others overtake them. A large segment counts as its pieces of
+	// one MSS on the wire.
 	Loss, Late float64
 	LateBy     time.Duration
-	// Rate is that of the narrowest place in bit/s, and Queue what may wait
-	// before it, in bytes; what finds it full is lost. 0 is no such place.
+	// Rate is the rate of the bottleneck in bit/s, and Queue what may wait before it, in
+	// bytes; a packet that finds the queue full is lost. Rate 0 means no bottleneck.
 	Rate  int64
 	Queue int
-	// Seed begins the random numbers: the same packets have the same fate.
+	// Seed starts the random numbers: with the same seed the same packets have the same fate.
 	Seed uint64
 }
 
-// maxQueue bounds what is under way one way, in bytes: 2 Gbit/s for a second.
+// maxQueue bounds the bytes in transit in one direction: 2 Gbit/s for a second.
 const maxQueue = 256 << 20
 
 func (p Path) check() error {
@@ -49,18 +49,18 @@ func (p Path) check() error {
 	return nil
 }
 
-// Stats count the packets of one way, as they are on the wire.
+// Stats count the packets of one direction, as they are on the wire.
 type Stats struct {
 	Packets, Lost, Late uint64
-	// Full did not fit before the narrowest place, Failed did not fit in
-	// memory, or the kernel did not take them.
+	// Full found the queue before the bottleneck full. Failed exceeded maxQueue, or the
+	// kernel did not take them.
 	Full, Failed uint64
-	// Unread are frames, large segments as one, that came in faster than the
-	// line read them, so that the kernel dropped them at its socket.
+	// Unread are frames that the kernel dropped at its socket, because they came in faster
+	// than the line read them. A large segment counts as one.
 	Unread uint64
 }
 
-// Line is a line that stands.
+// Line is a line in operation.
 type Line struct {
 	path  atomic.Pointer[Path]
 	lanes [2]*lane
@@ -102,8 +102,8 @@ func Open(dev string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dev), nil
 }
 
-// Join begins to carry packets between a and b, which Open made, until Close;
-// it then closes them. With an error it has closed them.
+// Join carries packets between a and b, which Open made, until Close, which also closes a and
+// b. If Join returns an error, it has closed them.
 func Join(a, b *os.File, p Path) (*Line, error) {
 	l := &Line{lanes: [2]*lane{newLane(a, b), newLane(b, a)}}
 	if err := l.Set(p); err != nil {
@@ -116,8 +116,7 @@ func Join(a, b *os.File, p Path) (*Line, error) {
 	return l, nil
 }
 
-// Set changes the path for what comes in from now on; the random numbers begin
-// anew.
+// Set changes the path for packets that come in from now on; the random numbers start again.
 func (l *Line) Set(p Path) error {
 	if err := p.check(); err != nil {
 		return err
@@ -129,9 +128,9 @@ func (l *Line) Set(p Path) error {
 // Stats counts what came in at a, and what came in at b.
 func (l *Line) Stats() (fromA, fromB Stats) { return l.lanes[0].stats(), l.lanes[1].stats() }
 
-// Close takes the line down; what is under way is lost. Stats stay.
+// Close ends the line; packets in transit are lost. Stats stay readable.
 func (l *Line) Close() error {
-	l.Stats() // the kernel's count goes with the socket
+	l.Stats() // the kernel's count is lost with the socket
 	err := errors.Join(l.lanes[0].in.Close(), l.lanes[1].in.Close())
 	for _, w := range l.lanes {
 		close(w.over)
@@ -143,7 +142,7 @@ func (l *Line) Close() error {
 // maxFrame is the largest frame, in bytes: a segment of 64 KiB and its headers.
 const maxFrame = vnetSize + 1<<16 + 64
 
-// receive reads what comes in until the socket is closed.
+// receive reads packets until the socket is closed.
 func (w *lane) receive(path *atomic.Pointer[Path]) {
 	buf := make([]byte, maxFrame)
 	for {
@@ -158,7 +157,7 @@ func (w *lane) receive(path *atomic.Pointer[Path]) {
 	}
 }
 
-// send writes what is due until the line is over.
+// send writes the packets that are due until the line is closed.
 func (w *lane) send() {
 	alarm := time.NewTimer(time.Hour)
 	defer alarm.Stop()

@@ -10,26 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packet is under way.
+// packet is a packet in transit.
 type packet struct {
 	due   time.Time
-	order uint64 // of those that are due at the same time
+	order uint64 // order among packets that are due at the same time
 	data  []byte // with its virtio_net_hdr
 }
 
-// lane is one way of the line.
+// lane is one direction of the line.
 type lane struct {
 	in, out *os.File
-	wake    chan struct{} // something earlier than all else has come
+	wake    chan struct{} // a packet that is due before all others has come
 	over    chan struct{}
-	large   sync.Pool // of *[maxFrame]byte: a new one for each large frame would be a line's greatest cost
+	large   sync.Pool // of *[maxFrame]byte: to allocate each large frame would be a line's greatest cost
 
 	mu     sync.Mutex
 	queue  packets
 	held   int // bytes in queue
 	order  uint64
-	idleAt time.Time // when the narrowest place has sent all that waits
-	path   *Path     // of random
+	idleAt time.Time // when the bottleneck has sent all that waits
+	path   *Path     // the path that random was started for
 	random *rand.Rand
 	count  Stats
 }
@@ -45,8 +45,8 @@ func (w *lane) stats() Stats {
 	return w.count
 }
 
-// unread returns how many frames the kernel has dropped at a packet socket since
-// it was asked last (PACKET_STATISTICS, packet(7)); 0 if the socket is closed.
+// unread returns how many frames the kernel has dropped at a packet socket since the last call
+// (PACKET_STATISTICS, packet(7)); 0 if the socket is closed.
 func unread(f *os.File) (n uint64) {
 	c, err := f.SyscallConn()
 	if err != nil {
@@ -60,7 +60,7 @@ func unread(f *os.File) (n uint64) {
 	return n
 }
 
-// fate is what becomes of a piece.
+// fate is what happens to a piece.
 type fate uint8
 
 const (
@@ -69,8 +69,8 @@ const (
 	lost
 )
 
-// take decides the fate of a frame that came in at now. The frame is only valid
-// until it returns.
+// take decides the fate of a frame that came in at now. The frame is only valid until take
+// returns.
 func (w *lane) take(frame []byte, p *Path, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,7 +104,7 @@ func (w *lane) take(frame []byte, p *Path, now time.Time) {
 	}
 }
 
-// kept is a copy of a frame, until done.
+// kept returns a copy of a frame, valid until done.
 func (w *lane) kept(frame []byte) []byte {
 	if len(frame) <= maxFrame/4 {
 		return append([]byte(nil), frame...)
@@ -116,7 +116,7 @@ func (w *lane) kept(frame []byte) []byte {
 	return b[:copy(b[:], frame)]
 }
 
-// done takes back what kept returned.
+// done frees what kept returned.
 func (w *lane) done(data []byte) {
 	if cap(data) == maxFrame {
 		w.large.Put((*[maxFrame]byte)(data[:maxFrame]))
@@ -134,7 +134,7 @@ func (w *lane) roll() fate {
 	return inTime
 }
 
-// follow lets the pieces from i up to j have their fate.
+// follow applies fate f to the pieces from i up to, but without, j.
 func (w *lane) follow(f fate, part func(i, j int) []byte, i, j int, now time.Time) {
 	switch f {
 	case lost:
@@ -147,7 +147,7 @@ func (w *lane) follow(f fate, part func(i, j int) []byte, i, j int, now time.Tim
 	}
 }
 
-// push puts data on its way; w.mu is held.
+// push puts data in transit; w.mu is held.
 func (w *lane) push(data []byte, n int, more time.Duration, now time.Time) {
 	p := w.path
 	start := now
@@ -172,12 +172,12 @@ func (w *lane) push(data []byte, n int, more time.Duration, now time.Time) {
 	if w.queue[0].order == w.order {
 		select {
 		case w.wake <- struct{}{}:
-		default: // it wakes anyhow
+		default: // a wake-up is pending already
 		}
 	}
 }
 
-// due takes what is due at now; without any it says how long to wait.
+// due returns the data that is due at now. If there is none, it returns how long to wait.
 func (w *lane) due(now time.Time) (data []byte, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -18,8 +18,8 @@ type tail struct {
 	lose *atomic.Bool
 }
 
-// tailEvery is how often the file is looked at. The gateway rotates after
-// rotateSize, which it cannot write twice meanwhile.
+// tailEvery is how often the file is checked. In that time the gateway cannot write rotateSize
+// twice, so no rotated file is missed.
 const tailEvery = 50 * time.Millisecond
 
 func (t *tail) run(ctx context.Context) error {
@@ -44,7 +44,7 @@ func (t *tail) run(ctx context.Context) error {
 			}
 		}
 		if f != nil {
-			moved := t.moved(f) // asked first: what is read then is all of the old file
+			moved := t.moved(f) // asked first: then the reads below see all of the old file
 			for {
 				line, err := r.ReadBytes('\n')
 				part = append(part, line...)

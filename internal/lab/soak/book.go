@@ -14,31 +14,30 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 )
 
-// key names a connection as the client and the audit record do. The ports of
-// clients are used again, so there may be several of one key, one after the
-// other.
+// key identifies a connection for the client and in the audit record. Ports of clients are
+// reused, so several connections may have one key, one after the other.
 type key struct{ client, destination netip.AddrPort }
 
 func (k key) String() string { return k.client.String() + " -> " + k.destination.String() }
 
-// want is what must become of one connection, as its client says.
+// want is the expected result of one connection, as its client reports it.
 type want struct {
 	key
 	kind string
-	// outcomes are the reasons, with "/" and how it ended where it was let
-	// through, one of which the record must have.
+	// outcomes are the allowed results in the record: a reason, for a flow that was let
+	// through followed by "/" and how it ended.
 	outcomes []string
 	begun    time.Time
-	// id is what the client asked an origin under.
+	// id is the id in the client's request to an origin.
 	id uint64
-	// sent and got are the bytes that the client has written and read, without
-	// TLS. exact says that the connection came to its end in order, so that all
-	// accounts must name the same numbers.
+	// sent and got are the bytes that the client has written and read, without TLS. exact
+	// says that the connection ended in order, so that all accounts must have the same
+	// numbers.
 	sent, got int64
 	exact     bool
 }
 
-// record is an audit record, its times and addresses read.
+// record is an audit record with parsed times and addresses.
 type record struct {
 	audit.Parsed
 	Time                time.Time
@@ -71,13 +70,13 @@ func (r *record) outcome() string {
 	return r.Reason + "/" + r.End
 }
 
-// decided is what sslgate_flows_total counts by.
+// decided is the set of labels that sslgate_flows_total counts by.
 type decided struct{ rule, verdict, reason string }
 
-// maxProblems bounds what is kept word for word; the rest is counted.
+// maxProblems bounds the problems that are kept as text; the rest is only counted.
 const maxProblems = 50
 
-// book holds the four accounts together. Its methods may be called by anyone.
+// book compares the four accounts. Its methods may be called by any goroutine.
 type book struct {
 	mu       sync.Mutex
 	wants    map[key][]want
@@ -85,7 +84,7 @@ type book struct {
 	origins  map[uint64]served
 	problems []string
 	more     int                  // problems beyond maxProblems
-	tell     func(problem string) // is told of each that is kept; nil: nobody
+	tell     func(problem string) // called for each problem that is kept; nil: no call
 
 	// Since the start:
 	kinds      map[string]int64  // connections by clients
@@ -93,7 +92,7 @@ type book struct {
 	written    int64             // records
 	decisions  map[decided]int64 // by records
 	up, down   int64             // bytes by records
-	cutUp      int64             // bytes that flows which were cut off may have had beyond them
+	cutUp      int64             // bytes that flows that were cut off may have had beyond up
 	cutDown    int64
 	dialed     int64 // records of flows that reached a destination
 	connected  int64 // those of them that were let through, with a TLS handshake where there is one
@@ -134,7 +133,7 @@ func (b *book) failed() int {
 	return len(b.problems) + b.more
 }
 
-// client enters a finished connection.
+// client adds a finished connection.
 func (b *book) client(w want) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,7 +145,7 @@ func (b *book) client(w want) {
 	}
 }
 
-// served enters what an origin has seen.
+// served adds what an origin has seen.
 func (b *book) served(id uint64, s served) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,7 +155,7 @@ func (b *book) served(id uint64, s served) {
 	b.origins[id] = s
 }
 
-// record enters a line of the audit log.
+// record adds a line of the audit log.
 func (b *book) record(r record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -179,7 +178,7 @@ func (b *book) record(r record) {
 	}
 }
 
-// orDefault is what metrics call no rule.
+// orDefault is the metrics' name for no rule.
 func orDefault(rule string) string {
 	if rule == "" {
 		return "default"
@@ -194,8 +193,8 @@ func (b *book) even() bool {
 	return b.written == b.begun
 }
 
-// settle compares the accounts of every connection once nothing is under way,
-// and forgets them.
+// settle compares the accounts of every connection once no connection is active, and forgets
+// them.
 func (b *book) settle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -226,7 +225,7 @@ func (b *book) settle() {
 	clear(b.origins)
 }
 
-// compare holds the three accounts of one connection together.
+// compare compares the three accounts of one connection.
 func (b *book) compare(w *want, r *record) {
 	wrong := func(format string, args ...any) {
 		b.note("%s %s: %s", w.kind, w.key, fmt.Sprintf(format, args...))
@@ -256,9 +255,9 @@ func (b *book) compare(w *want, r *record) {
 	}
 }
 
-// againstMetrics compares the sums of the audit log with /metrics, and the
-// number of connections that the steady origins have accepted with both. A
-// connection to one that is just being killed may count on one side alone.
+// againstMetrics compares the sums of the audit log with /metrics, and both with the number of
+// connections that the steady origins have accepted. A connection to an origin that is being
+// killed may count on one side only.
 func (b *book) againstMetrics(m samples, accepted int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

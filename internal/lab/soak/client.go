@@ -27,21 +27,19 @@ type try struct {
 	asked bool
 }
 
-// ports hands out the clients' local ports, so that the port of a connection
-// that never comes about is known too.
+// ports hands out the clients' local ports, so that the port of a failed connection is known too.
 type ports struct{ next atomic.Uint32 }
 
 const (
 	firstPort = 20000
-	// portCount is more than what is in TIME_WAIT (60 s) at several hundred
-	// connections a second; one that still is gives way to the next.
+	// portCount is more than the ports in TIME_WAIT (60 s) at several hundred connections a
+	// second. If a port is still in TIME_WAIT, the next one is used.
 	portCount = 44000
 )
 
 func (p *ports) take() uint16 { return uint16(firstPort + p.next.Add(1)%portCount) }
 
-// connect opens a TCP connection and enters its key; err is the answer of the
-// other side.
+// connect opens a TCP connection and sets its key. err is the answer of the other side.
 func (t *try) connect(ctx context.Context, p *ports, port uint16) (net.Conn, error) {
 	six := rand.IntN(2) == 1
 	t.want.begun = time.Now()
@@ -63,7 +61,7 @@ func (t *try) connect(ctx context.Context, p *ports, port uint16) (net.Conn, err
 	}
 }
 
-// speak makes the TLS handshake; what is asked afterwards goes through it.
+// speak makes the TLS handshake; the later request goes through TLS.
 func (t *try) speak(raw net.Conn, change func(*tls.Config)) error {
 	cfg := &tls.Config{
 		RootCAs: t.gatewayCA.Pool(), ServerName: serverName, Certificates: []tls.Certificate{t.alice},
@@ -77,7 +75,7 @@ func (t *try) speak(raw net.Conn, change func(*tls.Config)) error {
 	return t.tls.Handshake()
 }
 
-// closeWrite half-closes, with a close_notify where TLS is spoken.
+// closeWrite half-closes, with a close_notify if TLS is used.
 func (t *try) closeWrite() error {
 	if t.tls != nil {
 		return t.tls.CloseWrite()
@@ -141,8 +139,7 @@ func (t *try) ask(op byte, n uint64) error {
 	return t.echo(n)
 }
 
-// download reads n bytes and their sum, and compares them with what must come:
-// the stream of the seed.
+// download reads n bytes and their sum, and compares them with the expected stream of the seed.
 func (t *try) download(req request, n uint64) error {
 	got, err := receiveStream(t.c, n)
 	if err != nil {
@@ -162,7 +159,7 @@ func (t *try) download(req request, n uint64) error {
 	return nil
 }
 
-// echo sends n bytes, at most chunk, and wants them back.
+// echo sends n bytes, at most chunk, and expects them back.
 func (t *try) echo(n uint64) error {
 	b := make([]byte, min(n, chunk))
 	if _, err := io.ReadFull(stream(rand.Uint64(), uint64(len(b))), b); err != nil {
@@ -181,7 +178,7 @@ func (t *try) echo(n uint64) error {
 	return nil
 }
 
-// end closes in order: half-close, wait for the other side's, close.
+// end closes in order: half-close, wait for the end of the other side, close.
 func (t *try) end() error {
 	if err := t.closeWrite(); err != nil {
 		return fmt.Errorf("close: %w", err)

@@ -1,8 +1,6 @@
-// Package soak loads a real gateway with a mixture of good, bad, slow and
-// broken clients for as long as wanted, and holds what clients, servers, the
-// audit log and /metrics say against each other, flow by flow.
+// Package soak loads a real gateway with a mixture of good, bad, slow and broken clients for as
+// long as wanted. Flow by flow it compares what clients, servers, the audit log and /metrics say.
 //
-// soak.go is the walk of a run; kinds.go lists the clients with what must
-// become of each; book.go holds the four accounts together; quiet.go looks for
-// growth; site.go is the world around it.
+// soak.go is the course of a run; kinds.go lists the clients with the expected result of each;
+// book.go compares the four accounts; quiet.go looks for growth; site.go sets up the environment.
 package soak

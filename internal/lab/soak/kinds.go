@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// kind is a sort of client. What its talk returns is a problem; a client that
-// must be refused returns nil if it was.
+// kind is a sort of client. An error of talk is a problem; for a client that must be refused,
+// talk returns nil if it was.
 type kind struct {
 	name string
 	port uint16
@@ -202,8 +202,8 @@ func (t *try) garbage(text string) error {
 	return nil
 }
 
-// revoked is the client whose revocation list is exchanged: what must become
-// of it is known only while the list has been in place for a while.
+// revoked is the client whose revocation list is replaced. The expected result is known only once
+// a list has been in place for a while.
 func revoked() []kind {
 	return []kind{{name: "on the CRL and off it", port: portPay, talk: func(t *try, raw net.Conn) error {
 		before := t.crlNow()
@@ -229,8 +229,7 @@ func revoked() []kind {
 	}}}
 }
 
-// crlNoticed is how long a gateway may take to see a new list: it looks every
-// second.
+// crlNoticed is how long a gateway may take to notice a new list: it checks every second.
 const crlNoticed = 5 * time.Second
 
 func broken() []kind {
@@ -295,7 +294,7 @@ func silent() []kind {
 			return nil
 		}},
 		{name: "silent in the handshake", port: portPay, outcomes: one("handshake_timeout"), talk: func(t *try, raw net.Conn) error {
-			// In TLS 1.3 a client is done before the gateway has heard its answer.
+			// In TLS 1.3 a client's handshake ends before it has the gateway's answer.
 			err := t.speak(&mute{Conn: raw, after: 1}, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 })
 			if err == nil {
 				return errors.New("a handshake with half its messages was completed")
@@ -305,7 +304,7 @@ func silent() []kind {
 	}
 }
 
-// mute swallows what is written after so many writes.
+// mute discards what is written after the first after writes.
 type mute struct {
 	net.Conn
 	after int
@@ -319,8 +318,8 @@ func (m *mute) Write(p []byte) (int, error) {
 	return m.Conn.Write(p)
 }
 
-// restarted are the clients of an origin that is killed and started all the
-// time: served, refused or cut off, and never a byte wrong.
+// restarted are the clients of an origin that is killed and restarted all the time. They are
+// served, refused or cut off, but no byte may be wrong.
 func restarted() []kind {
 	all := one(clean, "destination_refused", "verified/destination_reset")
 	talk := func(op byte, n uint64) func(*try, net.Conn) error {

@@ -14,7 +14,7 @@ import (
 
 // served is what an origin has seen of one connection.
 type served struct {
-	in, out int64 // bytes read and written, requests and sums with them
+	in, out int64 // bytes read and written, with requests and sums
 }
 
 // origin serves soak clients at its addresses. Everything it accepts is
@@ -35,8 +35,7 @@ type origin struct {
 	conns     map[net.Conn]struct{}
 }
 
-// opTimeout bounds one connection: the largest transfer at a tenth of the
-// slowest rate that was seen.
+// opTimeout bounds one connection: the largest transfer at a tenth of the slowest observed rate.
 const opTimeout = 2 * time.Minute
 
 func (o *origin) start() error {
@@ -97,8 +96,7 @@ func (o *origin) accept(ln net.Listener) {
 	}
 }
 
-// serve answers one request. What goes wrong is seen by the other side; the
-// account is kept in any case.
+// serve answers one request. The other side sees any error; the account is kept in any case.
 func (o *origin) serve(c *counted) {
 	b := make([]byte, requestSize)
 	if _, err := io.ReadFull(c, b); err != nil {
@@ -141,8 +139,8 @@ func (o *origin) serve(c *counted) {
 	case opEcho:
 		_, _ = io.CopyBuffer(onlyWriter{c}, onlyReader{c}, make([]byte, chunk))
 	}
-	// The client closes first; its close_notify is waited for, so that both
-	// accounts end in the same way.
+	// The client closes first. Wait for its close_notify, so that both accounts end in the
+	// same way.
 	_, _ = io.CopyN(io.Discard, c, 1)
 }
 

@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// Sample is how the gateway's process stands while nothing is under way.
+// Sample is the state of the gateway's process while no connection is active.
 type Sample struct {
 	Second     int   `json:"second"`     // since the start
 	RSS        int64 `json:"rss"`        // bytes
-	Runtime    int64 `json:"runtime"`    // of it what Go's runtime has of the system, in bytes
-	Heap       int64 `json:"heap"`       // of that what is in use after a garbage collection, in bytes
+	Runtime    int64 `json:"runtime"`    // part of rss: memory that Go's runtime has from the system, in bytes
+	Heap       int64 `json:"heap"`       // part of runtime: memory in use after a garbage collection, in bytes
 	Goroutines int   `json:"goroutines"` // of Go's runtime
 	FDs        int   `json:"fds"`        // open file descriptors
 	Flows      int   `json:"flows"`      // in the registry
@@ -35,7 +35,7 @@ type series struct {
 
 type samples map[string][]series
 
-// one is the value of the series that has the label, 0 where there is none.
+// one returns the value of the series with the label, 0 if there is none.
 func (m samples) one(name string, label ...string) float64 {
 	for _, s := range m[name] {
 		if len(label) == 0 || s.labels[label[0]] == label[1] {
@@ -80,8 +80,8 @@ func (s *site) metrics(ctx context.Context) (samples, error) {
 	return parseMetrics(string(b))
 }
 
-// parseMetrics reads Prometheus's text format as far as client_golang writes
-// it; comments say nothing that is needed here.
+// parseMetrics parses Prometheus's text format as far as client_golang writes it. It skips
+// comments.
 func parseMetrics(text string) (samples, error) {
 	m := samples{}
 	for line := range strings.Lines(text) {
@@ -117,8 +117,8 @@ func parseMetrics(text string) (samples, error) {
 
 // look takes a sample.
 func (s *site) look(ctx context.Context, since time.Time) (x Sample, m samples, err error) {
-	// The profile is thrown away: making it collects garbage first. What lies
-	// in a sync.Pool is garbage at the second collection.
+	// The profile is discarded; it is requested because it collects garbage first. What a
+	// sync.Pool holds becomes garbage at the second collection.
 	for range 2 {
 		if code, _, err := s.admin(ctx, http.MethodGet, "/debug/pprof/heap?gc=1"); err != nil || code != http.StatusOK {
 			return x, nil, errors.Join(err, fmt.Errorf("garbage collection: status %d", code))
@@ -159,13 +159,11 @@ func process(pid int) (rss int64, fds int, err error) {
 	return rss, len(all), err
 }
 
-// growth says what has grown from the first samples to the last, by more than
-// noise. A leak of one thing a flow shows at once: each quiet moment has
-// hundreds of flows more behind it than the one before. The first sample
-// after the start is left out by the caller: caches fill. Of a binary with the
-// race detector resident memory says nothing: the detector's own, outside of
-// Go's runtime and of the shadow, grows with the goroutines that ever were, a
-// third of a kilobyte each.
+// growth returns what has grown from the first samples to the last, by more than noise. A
+// leak per flow shows soon: there are hundreds of flows between two quiet moments. The caller
+// leaves the first sample out, because caches fill then. With the race detector resident
+// memory is ignored: the detector's own memory, outside of Go's runtime and of the shadow,
+// grows by a third of a kilobyte for each goroutine that ever was.
 func growth(all []Sample, race bool) []string {
 	if len(all) < 2 {
 		return nil
@@ -181,11 +179,11 @@ func growth(all []Sample, race bool) []string {
 		// Connections of the admin socket and of CRLs come and go.
 		{"goroutines", func(s Sample) int64 { return int64(s.Goroutines) }, func(int64) int64 { return 6 }},
 		{"file descriptors", func(s Sample) int64 { return int64(s.FDs) }, func(int64) int64 { return 3 }},
-		// TIME_WAIT of the stack and rings of what is remembered fill for a
-		// minute or two: some megabytes.
+		// TIME_WAIT of the stack and the rings of finished flows fill for a minute or two: some
+		// megabytes.
 		{"heap", func(s Sample) int64 { return s.Heap }, func(n int64) int64 { return n/5 + 8<<20 }},
 		{"memory of Go's runtime", func(s Sample) int64 { return s.Runtime }, func(n int64) int64 { return n/3 + 32<<20 }},
-		// What Go has given back is counted until the kernel takes it.
+		// Memory that Go has given back counts until the kernel takes it.
 		{"resident memory", func(s Sample) int64 { return s.RSS }, func(n int64) int64 { return n/3 + 32<<20 }},
 	} {
 		if race && c.what == "resident memory" {

@@ -55,7 +55,7 @@ type site struct {
 	alice, bob, mallory, stranger, expired, thief tls.Certificate
 	malloryCert                                   *x509.Certificate
 
-	// patience is what the gateway has with a handshake or a destination.
+	// patience is the gateway's timeout for a handshake or a destination.
 	patience time.Duration
 
 	steady, retls, flaky *origin
@@ -160,8 +160,8 @@ func (s *site) makeKeys() error {
 	return nil
 }
 
-// writeConfig writes the configuration; each has another policy than the one
-// before, and decides alike.
+// writeConfig writes the configuration. Each has a different policy than the one before, but the
+// same decisions.
 func (s *site) writeConfig() error {
 	const client = `client: {certificate: required, authorities: [staff, watched], allow: [{san_dns: [alice.soak.test, mallory.soak.test, "spare-%d.soak.test"]}]}`
 	text := fmt.Sprintf(`version: 1
@@ -210,7 +210,7 @@ func (s *site) reload(ctx context.Context) error {
 	return nil
 }
 
-// swapCRL puts the other revocation list in place: mallory is revoked, or not.
+// swapCRL replaces the revocation list, so that mallory is revoked, or no longer revoked.
 func (s *site) swapCRL() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,7 +223,7 @@ func (s *site) swapCRL() error {
 	if err != nil {
 		return err
 	}
-	// By rename: the gateway may read at any moment.
+	// Replace by rename, because the gateway may read at any moment.
 	if err := os.WriteFile(s.file("mallory.crl.new"), testpki.CRLPEM(list), 0o600); err != nil {
 		return err
 	}
@@ -293,8 +293,7 @@ func (s *site) stop() error {
 	return err
 }
 
-// gatewayLog keeps the end of what the gateway says, and every line that
-// speaks of a defect.
+// gatewayLog keeps the end of the gateway's log, and every line that reports a defect.
 type gatewayLog struct {
 	mu    sync.Mutex
 	text  []byte
@@ -341,7 +340,7 @@ func (l *gatewayLog) tail() string {
 	return string(l.text[max(0, len(l.text)-4<<10):])
 }
 
-// complaints are the lines that speak of a defect, once each.
+// complaints returns the lines that report a defect, each only once.
 func (l *gatewayLog) complaints() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

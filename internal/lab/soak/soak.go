@@ -24,19 +24,18 @@ type Options struct {
 	Race bool
 	// For is how long load is made, at least 10 seconds; quiet moments count.
 	For time.Duration
-	// Inject makes one fault of its own that the run must find: "corrupt"
-	// flips a bit of a download, "lost-record" loses a line of the audit log,
-	// "held" leaves a connection open over the quiet moments. "" is none.
+	// Inject makes one fault that the run must find: "corrupt" flips a bit of a download,
+	// "lost-record" loses a line of the audit log, "held" leaves a connection open over the
+	// quiet moments. "" is none.
 	Inject string
 	// JSON prints the report as one object instead of a table.
 	JSON bool
-	// Dir keeps configuration, audit log and the gateway's log there; "" is a
+	// Dir keeps the configuration, the audit log and the gateway's log; "" means a temporary
 	// directory that is removed.
 	Dir string
 }
 
-// ErrUsage is inside the errors that are wrong options or a machine on which
-// no gateway can run.
+// ErrUsage is wrapped by errors about wrong options or a machine that cannot run a gateway.
 var ErrUsage = errors.New("nothing was tried")
 
 // ErrFailed is the error of a run that has found something wrong; the report
@@ -76,10 +75,10 @@ const (
 	crlEvery     = 12 * time.Second
 	restartEvery = 4 * time.Second
 	downFor      = 300 * time.Millisecond
-	// settleTime bounds the wait for a quiet moment: what hangs longer is a
-	// problem. The longest connection of a client is about patience.
+	// settleTime bounds the wait for a quiet moment: a longer wait is a problem. A client's
+	// longest connection takes about patience.
 	settleTime = 45 * time.Second
-	// progressEvery is how often a line says how it goes.
+	// progressEvery is how often a line reports the progress.
 	progressEvery = 10 * time.Second
 )
 
@@ -125,8 +124,8 @@ func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error)
 	return r.all(ctx, stdout)
 }
 
-// emptyDir makes a directory, or takes one that has nothing in it: records of
-// another run would be taken for ours.
+// emptyDir makes a directory or takes an empty one: records of another run would be taken for
+// those of this run.
 func emptyDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -138,7 +137,7 @@ func emptyDir(dir string) error {
 	return err
 }
 
-// all is the run once the lab stands.
+// all is the run once the lab is set up.
 func (r *run) all(ctx context.Context, stdout io.Writer) (err error) {
 	err = r.site.start(r.opt.Binary)
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
@@ -174,8 +173,8 @@ func (r *run) all(ctx context.Context, stdout io.Writer) (err error) {
 	return nil
 }
 
-// patience is short where the whole is, for silent clients wait for its end
-// before each quiet moment. Longer than a busy machine stands still.
+// patience is short for a short run, because silent clients wait for its end before each quiet
+// moment. It is longer than the pauses of a busy machine.
 func patience(whole time.Duration) time.Duration {
 	if whole < time.Minute {
 		return 3 * time.Second
@@ -183,14 +182,13 @@ func patience(whole time.Duration) time.Duration {
 	return 10 * time.Second
 }
 
-// roundTime is how long a round is: a minute, less where the whole is short,
-// so that there are several quiet moments to compare.
+// roundTime is the length of a round: a minute, or less for a short run, so that there are
+// several quiet moments to compare.
 func roundTime(whole time.Duration) time.Duration {
 	return max(5*time.Second, min(time.Minute, whole/6))
 }
 
-// load makes rounds until the time is over, the caller has enough or the
-// gateway has ended.
+// load makes rounds until the time is over, ctx ends or the gateway has ended.
 func (r *run) load(ctx context.Context) error {
 	until := r.start.Add(r.opt.For)
 	each := roundTime(r.opt.For)
@@ -259,7 +257,7 @@ func (r *run) round(ctx context.Context, each time.Duration) error {
 	return errors.Join(errs[:]...)
 }
 
-// client makes connections until ctx ends; one that has begun goes on.
+// client makes connections until ctx ends; a connection that has begun is completed.
 func (r *run) client(ctx context.Context, g group, n int) {
 	for i := n; ctx.Err() == nil; i++ {
 		r.try(context.WithoutCancel(ctx), &g.kinds[i%len(g.kinds)])
@@ -267,7 +265,7 @@ func (r *run) client(ctx context.Context, g group, n int) {
 	}
 }
 
-// try makes one connection and enters it.
+// try makes one connection and adds it to the book.
 func (r *run) try(ctx context.Context, k *kind) {
 	t := &try{site: r.site, want: want{kind: k.name, id: r.ids.Add(1), outcomes: k.outcomes}, bulk: 16 << 20}
 	if r.opt.Race {
@@ -291,8 +289,8 @@ func (r *run) try(ctx context.Context, k *kind) {
 	r.book.client(t.want)
 }
 
-// watchMachine says where the machine has stood still: what then takes too
-// long is not the gateway's doing, and still counts.
+// watchMachine reports pauses of the machine. Delays by a pause are not the gateway's fault, but
+// they still count.
 func (r *run) watchMachine(ctx context.Context) {
 	const tick, still = 100 * time.Millisecond, time.Second
 	for last := time.Now(); sleep(ctx, tick); last = time.Now() {
@@ -303,7 +301,7 @@ func (r *run) watchMachine(ctx context.Context) {
 	}
 }
 
-// hold leaves a connection open, and says nothing of it.
+// hold leaves a connection open and does not report it.
 func (r *run) hold(ctx context.Context) {
 	t := &try{site: r.site}
 	raw, err := t.connect(context.WithoutCancel(ctx), &r.ports, portPay)
@@ -316,7 +314,7 @@ func (r *run) hold(ctx context.Context) {
 	}
 }
 
-// quietMoment waits until nothing is under way and compares everything.
+// quietMoment waits until no connection is active, and compares everything.
 func (r *run) quietMoment(ctx context.Context) error {
 	var m samples
 	for deadline := time.Now().Add(settleTime); ; time.Sleep(200 * time.Millisecond) {
@@ -353,7 +351,7 @@ func (r *run) quietMoment(ctx context.Context) error {
 	return nil
 }
 
-// line says how it goes in the middle of a round.
+// line reports the progress in the middle of a round.
 func (r *run) line(ctx context.Context) {
 	m, err := r.site.metrics(ctx)
 	if err != nil {
@@ -372,7 +370,7 @@ func (r *run) progress(format string, args ...any) {
 	r.say(fmt.Sprintf("round %d  %s", r.rounds, fmt.Sprintf(format, args...)))
 }
 
-// say may be called by anyone.
+// say writes one line; any goroutine may call it.
 func (r *run) say(line string) {
 	r.saying.Lock()
 	defer r.saying.Unlock()

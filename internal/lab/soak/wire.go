@@ -9,14 +9,14 @@ import (
 	"math/rand/v2"
 )
 
-// What a client says to an origin. A connection begins with one request of
-// requestSize bytes:
+// The protocol between client and origin. A connection begins with one request of requestSize
+// bytes:
 //
 //	bytes 0-3    "SOAK"
 //	byte 4       the operation
-//	bytes 8-15   id of the connection, which the origin keeps its account under
-//	bytes 16-23  seed of the stream that flows
-//	bytes 24-31  n, bytes of it
+//	bytes 8-15   id of the connection, by which the origin records it
+//	bytes 16-23  seed of the stream that is sent
+//	bytes 24-31  n, its length in bytes
 //
 // opUp is followed by n bytes and answered by their SHA-256. opDown is
 // answered by n bytes and their SHA-256. opBoth is both at once: n bytes each
@@ -69,14 +69,14 @@ func parseRequest(b []byte) (r request, err error) {
 	return r, nil
 }
 
-// stream is n bytes that both sides can make from the seed.
+// stream returns n bytes that both sides can generate from the seed.
 func stream(seed, n uint64) io.Reader {
 	var key [32]byte
 	binary.BigEndian.PutUint64(key[:], seed)
 	return io.LimitReader(rand.NewChaCha8(key), int64(n))
 }
 
-// down is the seed of what an origin sends, other than what it gets.
+// down is the seed of what an origin sends; it differs from the client's seed.
 func down(seed uint64) uint64 { return ^seed }
 
 // sendStream writes the stream and returns the SHA-256 of the whole of it.
@@ -86,7 +86,7 @@ func sendStream(w io.Writer, seed, n uint64) ([]byte, error) {
 	return h.Sum(nil), err
 }
 
-// onlyWriter hides ReadFrom, which would take a buffer of its own.
+// onlyWriter hides ReadFrom, which would use a buffer of its own.
 type onlyWriter struct{ io.Writer }
 
 // receiveStream reads n bytes and returns their SHA-256.

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// The patience on a machine that does the measured work within usualWork. The
-// work takes a third of it on a free core of 2020, and all of it with the race
-// detector. A slower or busier machine gets more, up to maxSlowness times.
+// The patience on a machine that does the measured work within usualWork. The work takes a
+// third of usualWork on a free core of 2020, and all of it with the race detector. A slower
+// or busier machine gets more patience, up to maxSlowness times.
 const (
 	basePatience = 30 * time.Second
 	usualWork    = 30 * time.Millisecond
@@ -20,16 +20,15 @@ const (
 
 var patience = sync.OnceValue(func() time.Duration { return patienceFor(measure()) })
 
-// patienceFor is the patience on a machine that took this long for the measured
-// work.
+// patienceFor is the patience on a machine that took this long for the measured work.
 func patienceFor(took time.Duration) time.Duration {
 	slowness := min(max(took.Seconds()/usualWork.Seconds(), 1), maxSlowness)
 	return time.Duration(slowness * float64(basePatience))
 }
 
-// measure times a fixed piece of work: to sort numbers and to hand over between
-// goroutines. It reads the wall clock, because tests wait on the wall clock too:
-// a core that others use counts as a slow one.
+// measure times a fixed piece of work: sorting numbers and switching between goroutines. It
+// reads the wall clock, because tests wait by the wall clock too: a core that others use
+// counts as a slow one.
 func measure() time.Duration {
 	start := time.Now()
 	source := rand.New(rand.NewPCG(1, 2))
@@ -54,16 +53,16 @@ func measure() time.Duration {
 	return time.Since(start)
 }
 
-// Patience is how long a test waits for an event that must come: at least 30 s,
-// and up to two minutes on a machine that was slow when it was measured, once in
-// a process. It is long because it costs only when the test fails.
+// Patience is how long a test waits for an event that must come: at least 30 s, and up to two
+// minutes on a slow machine. The machine is measured once in a process. The wait is long
+// because it costs time only when a test fails.
 func Patience() time.Duration { return patience() }
 
 // Deadline is the time at which the patience that begins now ends, for
 // SetDeadline and the like.
 func Deadline() time.Time { return time.Now().Add(Patience()) }
 
-// Context ends with the patience, and with the test.
+// Context returns a context that ends with the patience, and with the test.
 func Context(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience())
@@ -71,10 +70,10 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
-// Eventually waits until the condition holds. It asks at once, then after a
-// millisecond, then less often. The condition runs in the goroutine of the
-// caller. If it does not hold within the patience, the test fails with what was
-// waited for and with what the states say at that moment.
+// Eventually waits until the condition holds. It checks at once, then after a millisecond,
+// then less often. The condition runs in the caller's goroutine. If it does not hold within
+// the patience, the test fails with the name of what it waited for and with what states
+// return at that moment.
 func Eventually(t testing.TB, what string, cond func() bool, states ...func() any) {
 	t.Helper()
 	eventually(t, Patience(), what, cond, states)
@@ -94,9 +93,8 @@ func eventually(t testing.TB, within time.Duration, what string, cond func() boo
 	}
 }
 
-// Receive waits for a value of the channel, or for its end, which is the zero
-// value. If neither comes within the patience, the test fails with what was
-// waited for.
+// Receive waits for a value of the channel, or for its close, which gives the zero value. If
+// neither comes within the patience, the test fails with the name of what it waited for.
 func Receive[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
 	timer := time.NewTimer(Patience())
@@ -110,9 +108,9 @@ func Receive[T any](t testing.TB, what string, from <-chan T) T {
 	}
 }
 
-// Settled waits until a value stays the same for ten looks in a row, 20 ms apart,
-// and returns it: what is compared with another reading, or with a bound, must
-// not be on its way meanwhile.
+// Settled waits until a value stays the same for ten looks in a row, 20 ms apart, and returns
+// it. Use it for a value that is compared with another reading, or with a bound, and must not
+// be changing.
 func Settled[T comparable](t testing.TB, what string, look func() T) T {
 	t.Helper()
 	last, same := look(), 0
@@ -128,9 +126,8 @@ func Settled[T comparable](t testing.TB, what string, look func() T) T {
 	return last
 }
 
-// Scaled is a time that a fast machine keeps, on this one: a bound that belongs to
-// what is tested, as that something ends within five seconds, grows as the patience
-// does.
+// Scaled converts a bound that a fast machine keeps (such as "ends within five seconds") for
+// this machine: it grows by the same factor as the patience.
 func Scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * Patience().Seconds() / basePatience.Seconds())
 }

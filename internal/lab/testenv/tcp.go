@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TCPPair is both ends of a TCP connection over loopback. They are closed with the
-// test.
+// TCPPair returns both ends of a TCP connection over loopback. They are closed when the test
+// ends.
 func TCPPair(t testing.TB) (client, server *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,6 +1,5 @@
-// Package testenv says what a test needs of the machine. Where it is missing
-// the test is skipped with the reason; under CI=true that is a failure,
-// because there everything must run.
+// Package testenv says what a test needs of the machine. If that is missing, the test is
+// skipped with the reason; under CI=true it fails, because there everything must run.
 package testenv
 
 import (
@@ -19,8 +18,8 @@ func Missing(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// Root skips unless the test runs as root, and where only the quick tests are asked
-// for (go test -short): none of them needs root.
+// Root skips unless the test runs as root. It also skips with go test -short: no quick test
+// needs root.
 func Root(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -53,8 +52,9 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// Slow skips a test that takes seconds where only the quick ones are asked for
-// (go test -short, scripts/test --quick). The whole run never skips it.
+// Slow skips a test that takes seconds if only the quick ones are wanted (go test -short,
+// scripts/test
+// --quick). The full run never skips it.
 func Slow(t testing.TB) {
 	t.Helper()
 	if testing.Short() {

@@ -23,8 +23,8 @@ func main() {
 	os.Exit(code)
 }
 
-// run is main without a process: 0 is good, 1 means that something is wrong
-// with the gateway, 2 wrong usage or a machine that cannot.
+// run is main without the process: 0 is good, 1 means that something is wrong with the gateway, 2
+// wrong usage or a machine that cannot run it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	opt, err := options(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
