@@ -18,7 +18,7 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// auditLine is a record of the audit log, and where it stands.
+// auditLine is a record of the audit log with its place there.
 type auditLine struct {
 	*audit.Parsed
 	place string // "line 3" of the log
@@ -28,10 +28,9 @@ type auditLine struct {
 // a few KiB.
 const maxAuditLine = 1 << 20
 
-// findFlow looks for the record of a flow in a log and in the files it was rotated
-// to, the newest first. Of several records the last one counts. A line that is no
-// record is passed over, and said if nothing is found: the last line of a log is cut
-// short while it is written.
+// findFlow looks for the record of a flow in a log and in its rotated files, the newest first. Of
+// several records the last one counts. A line that is no record is skipped, and reported only if
+// nothing is found: the last line of a log may be incomplete while it is written.
 func findFlow(path, id string) (*auditLine, error) {
 	files := audit.Files(path)
 	var first error
@@ -72,10 +71,10 @@ func findFlowIn(path, id string) (*auditLine, error) {
 // badLine is a line that is no record.
 type badLine struct {
 	n   int
-	err error // says where
+	err error // contains the column
 }
 
-// lines says how many there are.
+// lines returns the number of bad lines in words.
 func lines(bad []badLine) string {
 	if len(bad) == 1 {
 		return "one line with that text is no record"
@@ -83,8 +82,8 @@ func lines(bad []badLine) string {
 	return fmt.Sprintf("%d lines with that text are no records, the first is", len(bad))
 }
 
-// maxBadLines are remembered at most; whoever gives another file by mistake
-// need not see more.
+// maxBadLines bounds the bad lines that are remembered: somebody who gives another file by
+// mistake need not see more.
 const maxBadLines = 1000
 
 func scanFlow(r io.Reader, id string) (found *auditLine, bad []badLine, err error) {
@@ -92,7 +91,7 @@ func scanFlow(r io.Reader, id string) (found *auditLine, bad []badLine, err erro
 	s.Buffer(make([]byte, 64<<10), maxAuditLine)
 	n := 1
 	for ; s.Scan(); n++ {
-		// Most lines are of other flows and need not be read.
+		// Skip the many lines of other flows without a parse.
 		if !strings.Contains(s.Text(), id) {
 			continue
 		}
@@ -113,8 +112,8 @@ func scanFlow(r io.Reader, id string) (found *auditLine, bad []badLine, err erro
 	return found, bad, nil
 }
 
-// settle ends an explanation at the certificate, of which the log has the
-// names alone: the verdict is the one that was recorded.
+// settle ends an explanation at the certificate, because the log has only its names. From
+// there on the recorded verdict stands.
 func (a *auditLine) settle(e *policy.Explanation) {
 	for i, d := range e.Demands {
 		if d.Condition == "certificate" {
@@ -133,8 +132,8 @@ func (a *auditLine) settle(e *policy.Explanation) {
 	e.Reason, _ = reason.Lookup(v.Reason)
 }
 
-// facts are those that the record has: the certificate is not in it, and of
-// the hello only what decides.
+// facts returns the facts in the record. The certificate is not in it, and of the hello only what
+// decides.
 func (a *auditLine) facts() (policy.Facts, error) {
 	var f policy.Facts
 	var err error

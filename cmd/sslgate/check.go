@@ -102,7 +102,7 @@ func checkSummary(rt *config.Runtime, found []config.Finding) string {
 	}
 	var parts []string
 	if rt != nil {
-		// Twelve hexadecimal digits tell policies apart at a glance.
+		// Twelve hexadecimal digits are enough to tell policies apart.
 		id := rt.Set.ID()
 		parts = append(parts, fmt.Sprintf("ok (%s, policy %.12s)", count(len(rt.Config.Policy.Rules), "rule"), id))
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/sslgate/sslgate/tun"
 )
 
-// hostFindings is what a configuration that is right in itself means on this
-// host. They are warnings: it may be meant for another one. What they say of
-// fatal Troubles, run refuses here.
+// hostFindings returns the problems that a valid configuration would have on this host. They
+// are warnings, because the configuration may be for another host. Fatal Troubles among them
+// would make run refuse here.
 func hostFindings(rt *config.Runtime) []config.Finding {
 	c := rt.Config
 	if c.TUN.Attach {
@@ -53,13 +53,13 @@ func interfacePath(c *config.Config, name string) string {
 	return "capture.interfaces"
 }
 
-// absentInterfaces warns of names that no interface has: what is captured, or
-// exempt, begins when one of that name comes.
+// absentInterfaces warns of names without an interface: capture or exemption begins when an
+// interface of that name appears.
 func absentInterfaces(rt *config.Runtime) []config.Finding {
 	c := rt.Config
 	absent, present, err := tun.Absent(slices.Concat(c.Capture.Interfaces, c.Capture.Exempt)...)
 	if err != nil {
-		return nil // CheckInterfaces says it
+		return nil // CheckInterfaces reports it
 	}
 	present = slices.DeleteFunc(present, func(name string) bool { return name == "lo" || name == c.TUN.Name })
 	var all []config.Finding

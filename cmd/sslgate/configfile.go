@@ -15,8 +15,8 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", "", "configuration `FILE` (default "+config.DefaultFile+" where that exists)")
 }
 
-// configFile is the configuration that is meant: that of the flag, of the argument
-// where the command takes one, or the default where it exists.
+// configFile returns the configuration to use: that of the flag, that of the argument if the
+// command takes one, or the default if it exists.
 func configFile(cmd *cobra.Command, flag string, args []string) (string, error) {
 	if len(args) > 0 {
 		if cmd.Flags().Changed("config") {
@@ -30,15 +30,15 @@ func configFile(cmd *cobra.Command, flag string, args []string) (string, error) 
 	if cmd.Flags().Changed("config") {
 		return "", usageError(cmd, "-c names no file")
 	}
-	// One that is there and may not be read is the one that is meant.
+	// A default file that exists but cannot be read is still the one that is meant.
 	if _, err := os.Stat(config.DefaultFile); errors.Is(err, fs.ErrNotExist) {
 		return "", usageError(cmd, "which configuration? There is no %s: name it with -c FILE", config.DefaultFile)
 	}
 	return config.DefaultFile, nil
 }
 
-// optionalConfigFile is configFile for a command that can do without: "" where there
-// is none.
+// optionalConfigFile is configFile for a command that can work without a configuration: "" if
+// there is none.
 func optionalConfigFile(cmd *cobra.Command, flag string, args []string) (string, error) {
 	file, err := configFile(cmd, flag, args)
 	if err != nil && len(args) == 0 && !cmd.Flags().Changed("config") {
@@ -47,7 +47,7 @@ func optionalConfigFile(cmd *cobra.Command, flag string, args []string) (string,
 	return file, err
 }
 
-// needs says that a flag must be given beside another one.
+// needs reports that a flag requires another one.
 func needs(cmd *cobra.Command, flag, other string) error {
 	if cmd.Flags().Changed(flag) && !cmd.Flags().Changed(other) {
 		return usageError(cmd, "--%s needs --%s", flag, other)
@@ -55,7 +55,7 @@ func needs(cmd *cobra.Command, flag, other string) error {
 	return nil
 }
 
-// excludes says that two flags cannot be given together.
+// excludes reports flags that cannot be given together.
 func excludes(cmd *cobra.Command, flag string, others ...string) error {
 	for _, other := range others {
 		if cmd.Flags().Changed(flag) && cmd.Flags().Changed(other) {

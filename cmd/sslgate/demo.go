@@ -66,7 +66,7 @@ Exit code 0: every scenario ended as it must. 1: one did not.`,
 	return cmd
 }
 
-// demoArgs are the arguments that say the same again.
+// demoArgs returns the arguments that express the same options.
 func demoArgs(opt demo.Options) []string {
 	args := []string{"demo"}
 	if opt.JSON {
@@ -93,7 +93,7 @@ func again(args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// plainHelp takes the sentinel off an error that is one sentence of help.
+// plainHelp removes the sentinel from an error that is one sentence of help.
 func plainHelp(err error) error {
 	if err == nil || !errors.Is(err, lab.ErrHelp) {
 		return err

@@ -60,8 +60,8 @@ Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 	return cmd
 }
 
-// doctorConfig reads the configuration; its mistakes and warnings, such as
-// certificates near their end, are findings too.
+// doctorConfig reads the configuration. Its mistakes and warnings, such as certificates that
+// expire soon, are findings too.
 func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Finding) {
 	var found []doctor.Finding
 	rt, mistakes, err := checkUntilSignal(ctx, file)
@@ -73,7 +73,7 @@ func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Fi
 		if m.Warning {
 			f.Level = doctor.Warn
 		}
-		if m.Mend != "" { // check says the same again and mends nothing
+		if m.Mend != "" { // check reports the same, but without a remedy
 			f.Text, f.Fix = f.Text+"; "+m.Mend, ""
 		}
 		found = append(found, f)
@@ -84,12 +84,12 @@ func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Fi
 		}
 		return rt.Config, append(found, doctorLists(ctx, rt)...)
 	}
-	c, _ := config.LoadCapture(file) // nil where even that cannot be read
+	c, _ := config.LoadCapture(file) // nil if even that cannot be read
 	return c, found
 }
 
-// doctorLists is how the lists stand that are fetched by URL: what is in them
-// only a running gateway knows.
+// doctorLists reports on the lists that are fetched by URL. Only a running gateway knows their
+// content.
 func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
 	var found []doctor.Finding
 	add := func(level doctor.Level, fix, format string, args ...any) {
@@ -129,7 +129,7 @@ func doctorLists(ctx context.Context, rt *config.Runtime) []doctor.Finding {
 			}
 			known = true
 			switch {
-			case l.State == "missing": // said already
+			case l.State == "missing": // reported already
 			case l.Error != "":
 				add(doctor.Warn, "curl -fsSo /dev/null "+doctor.Quote(l.Source), "the list of authority %s at %s is %s, and was not taken: %s", l.Authority, l.Source, l.State, l.Error)
 			case l.State != "fresh":
@@ -176,7 +176,7 @@ func printFindings(w io.Writer, found []doctor.Finding, asJSON bool) error {
 	return err
 }
 
-// built is when the commit was made that sslgate was built of; zero if unknown.
+// built returns the time of the commit that sslgate was built from; zero if unknown.
 func built() time.Time {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

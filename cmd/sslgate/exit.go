@@ -1,8 +1,8 @@
 package main
 
-// exitError ends sslgate with an exit code: 1 means the answer is no, 2 wrong
-// usage or configuration, 3 exitDrained. Without an error inside, everything was said already
-// and nothing more is printed.
+// exitError ends sslgate with an exit code: 1 means the answer is no, 2 wrong usage or
+// configuration, 3 exitDrained. Without a wrapped error nothing more is printed, because all was
+// said already.
 type exitError struct {
 	code int
 	err  error

@@ -20,7 +20,7 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// explainFlags are the facts of a flow as they are typed.
+// explainFlags are the facts of a flow from the command line.
 type explainFlags struct {
 	config, from, to, sni, cert, at string
 	alpn, tls                       []string
@@ -92,7 +92,7 @@ func (f *explainFlags) run(stdout io.Writer) error {
 	}
 	digest := set.ID()
 	if len(made) > 0 {
-		digest = "" // it would be that of the stand-ins
+		digest = "" // it would be the digest of the stand-ins' policy
 	}
 	facts, record, err := f.facts()
 	if err != nil {
@@ -121,7 +121,7 @@ func (f *explainFlags) run(stdout io.Writer) error {
 	return &exitError{code: 1}
 }
 
-// facts are those of the flags, or of a record.
+// facts returns the facts from the flags or from a record.
 func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	if f.flow != "" {
 		record, err := findFlow(f.audit, f.flow)
@@ -154,16 +154,16 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	return facts, nil, nil
 }
 
-// ownPolicy compiles the policy of a configuration with its certificates and
-// without its private keys. Where certificates of identities cannot be read there are
-// stand-ins; made names them.
+// ownPolicy compiles the policy of a configuration with its certificates and without its
+// private keys. Certificates of identities that cannot be read are replaced by stand-ins;
+// made names them.
 func ownPolicy(path string) (set *policy.Set, made []string, err error) {
 	set, _, made, err = tryConfig(path, config.StandIns{Own: true}, policytest.NewStandIns())
 	return set, made, err
 }
 
-// standInPolicy compiles the policy of a configuration of which no file but itself
-// need be there.
+// standInPolicy compiles the policy of a configuration without any of the other files that it
+// names.
 func standInPolicy(path string, stand *policytest.StandIns) (*policy.Set, *config.File, error) {
 	set, file, _, err := tryConfig(path, config.StandIns{Authority: stand.Authority}, stand)
 	return set, file, err

@@ -12,7 +12,7 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// oneFlow asks for one flow and returns what shows it.
+// oneFlow asks for one flow and returns a function that prints it.
 func oneFlow(ctx context.Context, c *admin.Client, id string, stdout io.Writer, asJSON bool) (func() error, error) {
 	d, ok, err := c.Flow(ctx, id)
 	switch {
@@ -30,8 +30,8 @@ func oneFlow(ctx context.Context, c *admin.Client, id string, stdout io.Writer, 
 	}, nil
 }
 
-// flowBlock is the picture with what is known besides; that of a flow that has
-// ended has everything in it.
+// flowBlock is the picture of a live flow with its other data. For a finished flow the picture
+// contains everything.
 func flowBlock(d admin.FlowDetail) string {
 	f := d.Flow
 	if f == nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 )
 
-// filterFlags are those that pick flows, of flows and trace.
+// filterFlags are the flags of flows and trace that pick flows.
 type filterFlags struct {
 	rule, client, reason, verdict, step string
 }
@@ -33,7 +33,7 @@ func (f *filterFlags) add(cmd *cobra.Command, finished bool) {
 	}
 }
 
-// filter reads them; a mistake is one of usage.
+// filter parses the flags; an error is a usage error.
 func (f *filterFlags) filter() (admin.Filter, error) {
 	q := map[string][]string{"rule": {f.rule}, "client": {f.client}, "reason": {f.reason}, "verdict": {f.verdict}, "step": {f.step}}
 	filter, err := admin.ParseFilter(q)
@@ -107,7 +107,7 @@ as long as it is remembered afterwards. Exit code 1: nobody knows it.`,
 	return cmd
 }
 
-// allFlows asks for the list and returns what shows it.
+// allFlows asks for the list and returns a function that prints it.
 func allFlows(ctx context.Context, c *admin.Client, filter admin.Filter, limit int, stdout, stderr io.Writer, asJSON bool) (func() error, error) {
 	flows, all, err := c.Flows(ctx, filter, limit)
 	if err != nil {
@@ -229,7 +229,7 @@ func printFlows(w io.Writer, flows []admin.Flow, narrow bool) error {
 	return nil
 }
 
-// fit cuts in the middle: both ends of an address or a name tell something.
+// fit cuts a text in the middle, because both ends of an address or a name are informative.
 func fit(s string, n int) string {
 	r := []rune(s)
 	if len(r) <= n {

@@ -74,7 +74,7 @@ nothing while the gateway runs.`,
 			}
 			if !yes {
 				fmt.Fprintf(stdout, "%s will pass uninspected. Type yes to go on: ", captured(c))
-				// 100 bytes: nobody needs more to say yes.
+				// 100 bytes are enough for a yes.
 				answer, _ := bufio.NewReader(io.LimitReader(stdin, 100)).ReadString('\n')
 				if strings.TrimSpace(answer) != "yes" {
 					fmt.Fprintln(stdout)
@@ -93,8 +93,7 @@ nothing while the gateway runs.`,
 	return cmd
 }
 
-// loadCapture reads what guard and release need. Mistakes elsewhere in the
-// file do not stop them.
+// loadCapture reads what guard and release need. Mistakes elsewhere in the file do not stop it.
 func loadCapture(file string, stderr io.Writer) (*config.Config, error) {
 	c, found := config.LoadCapture(file)
 	if c == nil {

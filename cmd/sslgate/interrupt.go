@@ -4,10 +4,10 @@ import (
 	"context"
 )
 
-// untilSignal calls f, and does not wait for it any longer once ctx has ended:
-// main catches SIGINT and SIGTERM, so without this a command that reads files
-// would be deaf to them while a file server does not answer. f goes on then,
-// until the process ends a moment later; it must not change anything.
+// untilSignal calls f, and stops waiting for it when ctx ends. main catches SIGINT and
+// SIGTERM, so without this a command that reads files would ignore them while a file server
+// does not answer. f continues until the process ends a moment later, so it must not change
+// anything.
 func untilSignal[T any](ctx context.Context, f func() T) (T, error) {
 	done := make(chan T, 1)
 	go func() { done <- f() }()
@@ -20,7 +20,7 @@ func untilSignal[T any](ctx context.Context, f func() T) (T, error) {
 	}
 }
 
-// orSignal is untilSignal for a command that is done with an error.
+// orSignal is untilSignal for a function that returns only an error.
 func orSignal(ctx context.Context, f func() error) error {
 	err, interrupted := untilSignal(ctx, f)
 	if interrupted != nil {

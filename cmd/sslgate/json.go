@@ -8,9 +8,9 @@ import (
 	"unicode/utf16"
 )
 
-// writeJSON prints one JSON value on one line. Everything outside of ASCII is
-// written as \uXXXX (RFC 8259, section 7): the same value to a program, but no
-// control or direction-changing character reaches a terminal.
+// writeJSON prints one JSON value on one line. It writes all non-ASCII characters as \uXXXX (RFC
+// 8259, section 7): the value is the same for a program, but no control or direction-changing
+// character reaches a terminal.
 func writeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

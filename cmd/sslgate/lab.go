@@ -98,13 +98,13 @@ func newLabExecCmd() *cobra.Command {
 			if err != nil {
 				return &exitError{code: 1, err: plainHelp(err)}
 			}
-			// Does not return unless it fails: the command takes this
-			// process's place, so that signals and the terminal are its own.
+			// Exec returns only if it fails: the command replaces this process, so that it
+			// gets the signals and the terminal itself.
 			err = l.Exec(ns, args[1:])
 			return &exitError{code: 1, err: errors.Join(err, l.Close())}
 		},
 	}
-	// What stands behind the namespace belongs to the command.
+	// All words after the namespace belong to the command.
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
@@ -129,8 +129,7 @@ func newLabDownCmd(stdout io.Writer) *cobra.Command {
 	}
 }
 
-// command is how this program was called, for commands that are printed to be
-// pasted.
+// command returns how this program was called, for printed commands that a user can paste.
 func command() string {
 	self, err := os.Executable()
 	if err != nil {

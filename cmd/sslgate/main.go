@@ -26,8 +26,8 @@ func main() {
 	os.Exit(code)
 }
 
-// run is main without a process: 0 is good, 1 means the answer is no, 2 means
-// wrong usage or configuration, 3 is exitDrained.
+// run is main without the process: 0 is good, 1 means the answer is no, 2 means wrong usage or
+// configuration, 3 is exitDrained.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCmd(stdin, stdout, stderr)
 	root.SetArgs(args)

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// newManCmd is `sslgate man DIR`, for whoever packages it.
+// newManCmd is `sslgate man DIR`, for packagers.
 func newManCmd(root *cobra.Command, stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",
@@ -45,8 +45,8 @@ func writeManPages(c *cobra.Command, dir string) (int, error) {
 	return n, nil
 }
 
-// documented are the commands below c that have a page. Those of cobra
-// itself (help, completion) have their own --help.
+// documented returns the commands below c that have a page. Cobra's own commands (help,
+// completion) have none; they have --help.
 func documented(c *cobra.Command) []*cobra.Command {
 	var all []*cobra.Command
 	for _, sub := range c.Commands() {
@@ -77,7 +77,7 @@ func manPage(c *cobra.Command) string {
 		if i > 0 {
 			b.WriteString(".PP\n")
 		}
-		// Indented lines are tables and examples: as they are.
+		// Indented lines are tables and examples: print them unchanged.
 		if strings.Contains("\n"+paragraph, "\n  ") {
 			fmt.Fprintf(&b, ".nf\n%s\n.fi\n", roffLines(paragraph))
 			continue
@@ -140,7 +140,7 @@ func roff(s string) string {
 	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`).Replace(s)
 }
 
-// roffLines escapes whole lines: one that begins with a dot is no request.
+// roffLines escapes whole lines, so that a line with a leading dot is no request.
 func roffLines(s string) string {
 	lines := strings.Split(roff(s), "\n")
 	for i, l := range lines {

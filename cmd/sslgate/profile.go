@@ -11,13 +11,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// profileEnv names a file. Where it is set, SIGUSR2 starts a CPU profile of
-// the gateway, which is written to FILE.part, and the next SIGUSR2 ends it and
-// renames it to FILE. scripts/bench --profile uses it.
+// profileEnv names a file. If it is set, SIGUSR2 starts a CPU profile of the gateway, written
+// to FILE.part, and the next SIGUSR2 ends it and renames it to FILE. scripts/bench --profile
+// uses it.
 const profileEnv = "SSLGATE_PPROF"
 
-// profileOnSignal serves profileEnv until the returned function is called;
-// where it is not set there is nothing to serve.
+// profileOnSignal serves profileEnv until the returned function is called. It does nothing if
+// profileEnv is not set.
 func profileOnSignal(log *zap.Logger) (stop func()) {
 	path := os.Getenv(profileEnv)
 	if path == "" {

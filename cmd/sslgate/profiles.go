@@ -27,7 +27,7 @@ type demandJSON struct {
 	Values []string `json:"values"`
 }
 
-// profileGaps is one thing that the engine cannot keep.
+// profileGaps is one demand that the engine cannot meet.
 type profileGaps struct {
 	Demand string `json:"demand"`
 	Why    string `json:"why"`

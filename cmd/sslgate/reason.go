@@ -95,7 +95,7 @@ func alertText(e reason.Entry) string {
 	if e.Alert == reason.NoAlert {
 		return "none"
 	}
-	return handshake.Alert(e.Alert).String() // within 0..254: a test looks at all of them
+	return handshake.Alert(e.Alert).String() // within 0..254, checked for all codes by a test
 }
 
 func toReasonJSON(e reason.Entry) reasonJSON {

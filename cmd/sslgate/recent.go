@@ -66,7 +66,7 @@ Exit code 0: also where there is none.`,
 	return cmd
 }
 
-// pick are those that were not let through, unless others are asked for.
+// pick returns the flows that were not let through, unless the filter asks for others.
 func pick(all []admin.Finished, filter admin.Filter, within time.Duration, now time.Time) []admin.Finished {
 	picked := []admin.Finished{}
 	for _, f := range all {
@@ -77,15 +77,15 @@ func pick(all []admin.Finished, filter admin.Filter, within time.Duration, now t
 	return picked
 }
 
-// recent is what is listed, the newest first.
+// recent is the content of the list, the newest first.
 type recent struct {
 	flows    []admin.Finished
-	complete time.Time // from here on no refusal is forgotten; zero: none is
+	complete time.Time // since then no refusal was forgotten; zero: none at all
 	within   time.Duration
 	filter   admin.Filter
 }
 
-// recentJSON is one of them in --json. The names are stable.
+// recentJSON is one flow in --json. The names are stable.
 type recentJSON struct {
 	admin.Finished
 	Sentence string `json:"sentence"`
@@ -104,14 +104,14 @@ func (r recent) json(w io.Writer, limit int) error {
 	return writeJSON(w, out)
 }
 
-// sameRefusal is what makes two of them one in the list.
+// sameRefusal are the fields in which flows of one group agree.
 type sameRefusal struct {
 	client                    netip.Addr
 	rule, code, end, sni, why string
 	destination, subject      string
 }
 
-// recentGroup is the newest of those that are the same, with the others.
+// recentGroup is the newest of the flows that agree, with the others.
 type recentGroup struct {
 	admin.Finished
 	times int

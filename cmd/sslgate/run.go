@@ -64,10 +64,10 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 	return cmd
 }
 
-// exitDrained is what dist/systemd/sslgate.service does not start again after.
+// exitDrained is the exit code after which dist/systemd/sslgate.service does not restart.
 const exitDrained = 3
 
-// ranUntil is the exit code for why the gateway has ended.
+// ranUntil returns the exit code for the error with which the gateway has ended.
 func ranUntil(err error) error {
 	switch {
 	case err == nil:

@@ -133,8 +133,7 @@ func testText(w io.Writer, name string, r *policytest.Report) {
 	fmt.Fprintln(w)
 }
 
-// printWrapped prints a text behind a first indentation, and what does not fit
-// the line below it.
+// printWrapped prints a text after a first indentation, and continues on the lines below.
 func printWrapped(w io.Writer, indent, text string) {
 	for _, line := range wrap(escape.String(text, 0), explainWidth-len(indent)) {
 		fmt.Fprintf(w, "%s%s\n", indent, line)

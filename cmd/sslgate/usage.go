@@ -15,9 +15,9 @@ import (
 // helpWidth is the width of a terminal in columns.
 const helpWidth = 80
 
-// dress gives every command the same help, in 80 columns, and says what is wrong
-// with a command line in our words: what was typed, what may have been meant, and
-// where to read on. All of it ends with exit code 2.
+// dress gives every command the same help, in 80 columns, and sslgate's own error messages
+// for wrong command lines: what was typed, what may have been meant, and where to read on.
+// All of these errors have exit code 2.
 func dress(root *cobra.Command) {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { _, _ = io.WriteString(c.OutOrStdout(), helpText(c)) })
 	root.SetUsageFunc(func(c *cobra.Command) error {
@@ -78,7 +78,7 @@ func noCommand(c *cobra.Command, word string) error {
 	return usageError(c, "%s has no command %q%s", c.CommandPath(), word, fielderr.Suggest(word, names))
 }
 
-// flagError is about a flag that there is not, or one with a wrong value.
+// flagError reports an unknown flag, or a flag with a wrong value.
 func flagError(c *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError
@@ -86,7 +86,7 @@ func flagError(c *cobra.Command, err error) error {
 	var syntax *pflag.InvalidSyntaxError
 	switch {
 	case errors.As(err, &unknown) && c.HasAvailableSubCommands() && c.Flags().NArg() > 0:
-		return noCommand(c, c.Flags().Arg(0)) // whose flags would be others
+		return noCommand(c, c.Flags().Arg(0)) // the unknown command would have other flags
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		if short := unknown.GetSpecifiedShortnames(); short != "" {
@@ -119,7 +119,7 @@ func flagError(c *cobra.Command, err error) error {
 	return usageError(c, "%v", err)
 }
 
-// suggestFlag is " (did you mean ...?)" where a flag is near, with one dash or two.
+// suggestFlag returns " (did you mean ...?)" if a flag is similar, with one dash or two.
 func suggestFlag(c *cobra.Command, name string) string {
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) {
@@ -130,7 +130,7 @@ func suggestFlag(c *cobra.Command, name string) string {
 	return fielderr.Suggest("--"+name, names)
 }
 
-// usageLine is how a command is written.
+// usageLine returns the syntax of a command.
 func usageLine(c *cobra.Command) string { return strings.TrimSuffix(c.UseLine(), " [flags]") }
 
 // newHelpCmd is `sslgate help`.
@@ -160,7 +160,7 @@ func newHelpCmd(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// find is the command that the words name, with the words that name none.
+// find returns the command that the words name, and the words that name none.
 func find(c *cobra.Command, words []string) (*cobra.Command, []string) {
 	for len(words) > 0 {
 		next := (*cobra.Command)(nil)

@@ -42,11 +42,11 @@ func versionLine() string {
 	return fmt.Sprintf("sslgate %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// packaged is the package's version: scripts/package has the linker write it.
+// packaged is the package's version, which scripts/package sets through the linker.
 var packaged string
 
-// version is the package's or the module's version and, where the build noted it,
-// the commit.
+// version returns the version of the package or the module and, if the build recorded it, the
+// commit.
 func version() string {
 	v, commit := versionAndCommit()
 	if packaged == "" && commit != "" {
