@@ -14,34 +14,33 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/attack"
 )
 
-// RoleAssault attacks from one address, or is the clients beside it.
+// RoleAssault runs an attack from one address, or the clients beside it.
 const RoleAssault = "role-assault"
 
 const (
-	// assaultClients is the number of legitimate addresses; the attacker has one
-	// of its own. With one for all, the limits of one client would be measured.
+	// assaultClients is the number of legitimate addresses; the attacker has one of its own.
+	// With one address for all clients, the limits of one client would be measured.
 	assaultClients = 16
-	// assaultWorkers is the number of connections that attackers and clients
-	// each keep at it.
+	// assaultWorkers is the number of connections that attacker and clients each keep open.
 	assaultWorkers = 32
-	// assaultEvery is how often each of the clients' makes a flow: about 200 a
-	// second, a third of what the CPU of load and origin can do.
+	// assaultEvery is how often each worker of the clients makes a flow: about 200 a second in
+	// total, a third of what the CPU of load and origin can do.
 	assaultEvery = 150 * time.Millisecond
-	// assaultHead is how long an attack is under way before it is measured, at
-	// most as long as the quiet time.
+	// assaultHead is how long an attack runs before it is measured, but no longer than the
+	// quiet time.
 	assaultHead = time.Second
 )
 
 // defaultLimits are those of a gateway whose configuration names none.
 const defaultLimits = "limits: {drain: 1s}"
 
-// assaultTests is what other clients keep of their rate while one address
-// attacks, one row for each kind.
+// assaultTests are the fractions of their rate that other clients keep while one address attacks,
+// one row for each kind of attack.
 func assaultTests() []test {
 	var all []test
 	for _, k := range attack.Kinds() {
 		if k == attack.Uploads {
-			continue // the bench's origin reads whatever comes
+			continue // the bench's origin reads everything
 		}
 		all = append(all, test{
 			name: "assault-" + string(k), mode: modeTLS, restarts: true,
@@ -55,7 +54,7 @@ func assaultTests() []test {
 
 func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind attack.Kind) (all []value, err error) {
 	if s.peer != SSLGate {
-		return nil, errNotDone // their limits would have to be configured alike
+		return nil, errNotDone // other peers would need the same limits
 	}
 	from, err := s.assaultAddresses()
 	if err != nil {
@@ -114,7 +113,7 @@ func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind attack.Kin
 	if err != nil {
 		return nil, err
 	}
-	attack.in.Close() // its word to end
+	attack.in.Close() // tells it to end
 	did, err := attack.done(0)
 	if err != nil {
 		return nil, err
@@ -138,7 +137,7 @@ func assaultTest(ctx context.Context, s *site, m mode, sc scale, kind attack.Kin
 	}, nil
 }
 
-// assaulting is a process that attacks, or stands for clients.
+// assaulting is a process that attacks, or that plays the clients.
 type assaulting struct{ *child }
 
 func (s *site) assault(ctx context.Context, j attack.Job) (assaulting, error) {
@@ -149,7 +148,7 @@ func (s *site) assault(ctx context.Context, j attack.Job) (assaulting, error) {
 	return assaulting{c}, err
 }
 
-// done reads what came of it after the given time, and ends the process.
+// done reads the result after the given time, and ends the process.
 func (a assaulting) done(after time.Duration) (d attack.Done, err error) {
 	line, err := a.line(after + bulkSlack)
 	if err == nil {
@@ -161,8 +160,8 @@ func (a assaulting) done(after time.Duration) (d attack.Done, err error) {
 	return d, err
 }
 
-// assaultAddresses gives the client's end its further addresses, if it has not
-// got them: the attacker's first.
+// assaultAddresses adds the further addresses to the client's end, unless it has them. The
+// first one is the attacker's.
 func (s *site) assaultAddresses() ([]netip.Addr, error) {
 	var all []netip.Addr
 	err := s.lab.Netlink(lab.Client, func(h *netlink.Handle) error {

@@ -8,12 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blocks moves blocks of blockSize over one connection, with as little work as
-// can be: what is sent is always the same buffer, and what comes over plain
-// TCP is dropped by recv(2) with MSG_TRUNC, which does not copy (tcp(7)). So it
-// is the gateway that is measured and not the load generator. sendfile(2) is
-// not used: it sends single pages, which cost the gateway a tenth more than
-// what other programs send.
+// blocks moves blocks of blockSize over one connection with as little work as possible, so that
+// the gateway is measured and not the load generator. It always sends the same buffer. Data that
+// comes over plain TCP is dropped by recv(2) with MSG_TRUNC, which does not copy (tcp(7)).
+// sendfile(2) is not used: it sends single pages, which cost the gateway a tenth more than what
+// other programs send.
 type blocks struct {
 	conn net.Conn
 	tcp  *net.TCPConn // nil over TLS

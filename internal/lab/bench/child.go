@@ -35,7 +35,7 @@ type child struct {
 	out  *os.File
 	rd   *bufio.Reader
 	log  string
-	free func() bool // lets go of the context that would kill it
+	free func() bool // cancels the kill by the end of the context
 }
 
 // start runs argv in ns on a CPU until it is stopped or ctx ends.
@@ -150,8 +150,7 @@ func (c *child) await(ok func() bool) error {
 	}
 }
 
-// stop ends the program: by the end of its input, by SIGTERM if it does not
-// care, by SIGKILL in the end.
+// stop ends the program: first by the end of its input, then by the signal, at last by SIGKILL.
 func (c *child) stop(sig syscall.Signal) error {
 	defer c.free()
 	c.in.Close()

@@ -16,8 +16,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/line"
 )
 
-// farTests are bulk flows over a long line between client and gateway: they are
-// made only when they are named.
+// farTests are bulk flows over a long line between client and gateway. They run only if they are
+// named.
 func farTests() []test {
 	var all []test
 	for _, tuned := range []bool{false, true} { // outermost: a change restarts the gateway
@@ -92,9 +92,8 @@ func farTest(ctx context.Context, s *site, m mode, path line.Path, job LoadJob) 
 	return all, nil
 }
 
-// dropped counts what was lost between client and gateway beside what the line
-// was told to lose: frames, large segments as one, that came faster than it, or an
-// interface, took them.
+// dropped counts what was lost between client and gateway beyond the configured loss of the line:
+// frames (a large segment counts as one) that came too fast for the line or an interface.
 func (s *site) dropped() (uint64, error) {
 	a, b := s.lab.Line().Stats()
 	n := a.Failed + a.Unread + b.Failed + b.Unread
@@ -115,9 +114,8 @@ func (s *site) dropped() (uint64, error) {
 	return n, nil
 }
 
-// twice counts the segments that the client had already got when they came
-// again: retransmissions that nobody needed. It tells the sender of each by a
-// D-SACK (RFC 2883).
+// twice counts unnecessary retransmissions: segments that the client had already. The client
+// reports each one to the sender by a D-SACK (RFC 2883).
 func (s *site) twice() (n uint64, err error) {
 	err = s.lab.Do(lab.Client, func() error {
 		b, err := os.ReadFile("/proc/thread-self/net/netstat")
@@ -159,8 +157,8 @@ func counters(text, group string, names ...string) (sum uint64, err error) {
 	return 0, fmt.Errorf("no counters %s", group)
 }
 
-// tune sets all three hosts up for long paths, or not. The gateway reads what
-// its host allows when it starts.
+// tune sets all three hosts up for long paths, or back. The gateway reads its host's settings
+// only when it starts.
 func (s *site) tune(ctx context.Context, tuned bool) error {
 	if s.tuned == tuned {
 		return nil
@@ -178,8 +176,8 @@ func (s *site) tune(ctx context.Context, tuned bool) error {
 	return s.startGateway(ctx)
 }
 
-// setBuffers writes the bounds of socket buffers: what Linux has on a machine
-// of 4 GiB or more, or what operators of long paths set (ip-sysctl).
+// setBuffers sets the bounds of socket buffers: Linux's defaults on a machine of 4 GiB or
+// more, or what operators of long paths set (ip-sysctl).
 func (s *site) setBuffers(tuned bool) error {
 	send := "4096 16384 4194304"
 	if tuned {

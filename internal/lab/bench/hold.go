@@ -6,19 +6,18 @@ import (
 	"strings"
 )
 
-// ErrNotHeld is the error of a run with Options.Hold in which a stated reach
-// was missed.
+// ErrNotHeld is the error of a run with Options.Hold in which a promised figure was missed.
 var ErrNotHeld = errors.New("what is promised did not hold")
 
-// keptAtLeast is the share of their rate that clients of other addresses keep
-// while one address attacks; none of their connections fails.
+// keptAtLeast is the fraction of their rate that clients of other addresses must keep while one
+// address attacks. None of their connections may fail.
 const keptAtLeast = 0.9
 
-// slowerAtMost is how much longer half of their flows may take meanwhile.
+// slowerAtMost is the factor by which the median time of their flows may grow meanwhile.
 const slowerAtMost = 2
 
-// notHeld says which of the rows of assault-… miss that. Of the rounds the
-// median counts for rate and time, and every one for failures.
+// notHeld says which rows of assault-… miss that. For rate and time the median of the rounds
+// counts, for failures every round.
 func notHeld(rows []Row) []string {
 	var all []string
 	judged := 0

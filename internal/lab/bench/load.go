@@ -43,9 +43,9 @@ type LoadJob struct {
 	Flows int
 	For   time.Duration
 	Bytes uint64
-	// Resume sessions: the handshake is done in full once a worker.
+	// Resume sessions: each worker does only one full handshake.
 	Resume bool
-	// As is who is asked for, and how; its zero value is as everywhere.
+	// As changes the name asked for or the version; the zero value changes nothing.
 	As variant
 }
 
@@ -56,8 +56,7 @@ type LoadTLS struct {
 	Max uint16
 }
 
-// Outcome is what a load process has seen. Not every field is used by every
-// kind.
+// Outcome is the result of a load process. Each kind uses only some of the fields.
 type Outcome struct {
 	Seconds float64
 	Bytes   uint64
@@ -75,8 +74,7 @@ const (
 	loadGCPercent = 800
 	// loadWorkers make connections at the same time.
 	loadWorkers = 16
-	// connTimeout bounds one connection of a rate test; a client that waits
-	// longer has gone.
+	// connTimeout bounds one connection of a rate test: a real client would have given up.
 	connTimeout = 5 * time.Second
 	// bulkSlack is how much longer than asked a bulk flow may take.
 	bulkSlack = 20 * time.Second
@@ -92,9 +90,9 @@ type load struct {
 	next atomic.Uint64
 }
 
-// runLoad does one job. It writes a line "ready" when it can begin, begins at
-// the next line of in, and writes the Outcome as one line of JSON. LoadIdle
-// writes it when all connections stand, and holds them until in ends.
+// runLoad does one job. It writes a line "ready" when it can begin, begins at the next line of
+// in, and writes the Outcome as one line of JSON. LoadIdle writes the Outcome when all
+// connections are open, and holds them until in ends.
 func runLoad(job LoadJob, in io.Reader, out io.Writer) error {
 	debug.SetGCPercent(loadGCPercent)
 	l := &load{job: job}
@@ -157,8 +155,8 @@ func runLoad(job LoadJob, in io.Reader, out io.Writer) error {
 	return report(o)
 }
 
-// config verifies nothing: the client's share of a handshake should cost as
-// little as it can. LoadCheck verifies.
+// config verifies nothing, so that the client's share of a handshake costs little. LoadCheck
+// verifies.
 func (t *LoadTLS) config() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
@@ -172,10 +170,10 @@ func (t *LoadTLS) config() (*tls.Config, error) {
 	if !pool.AppendCertsFromPEM(roots) {
 		return nil, fmt.Errorf("%s holds no certificate", t.Roots)
 	}
-	// Every peer has it, so that all do the same arithmetic.
+	// Every peer supports X25519, so all do the same arithmetic.
 	curves := []tls.CurveID{tls.X25519}
 	if t.Max == tls.VersionTLS12 {
-		// There the list also says which certificates the client can verify.
+		// With TLS 1.2 the list also says which certificates the client can verify.
 		curves = append(curves, tls.CurveP256)
 	}
 	return &tls.Config{

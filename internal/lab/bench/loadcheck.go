@@ -17,9 +17,9 @@ import (
 // checkTimeout bounds every connection of LoadCheck.
 const checkTimeout = 20 * time.Second
 
-// check proves that a peer does what it is going to be measured at: it carries
-// bytes unchanged both ways, several flows at once, and where it terminates
-// TLS it shows a certificate that verifies and lets nobody in without one.
+// check proves that a peer does what it will be measured at. It must carry bytes unchanged both
+// ways, in several flows at once. If it terminates TLS, it must show a certificate that verifies,
+// and refuse clients without one.
 func (l *load) check() error {
 	cfg := l.tls
 	if cfg != nil {
@@ -105,8 +105,8 @@ func (l *load) checked(cfg *tls.Config) (net.Conn, error) {
 	return c, c.SetDeadline(time.Now().Add(checkTimeout))
 }
 
-// checkRefused fails unless a client without a certificate is refused. In TLS
-// 1.3 it learns that with its first read.
+// checkRefused fails unless a client without a certificate is refused. In TLS 1.3 the client
+// learns that only with its first read.
 func (l *load) checkRefused(cfg *tls.Config) error {
 	cfg = cfg.Clone()
 	cfg.Certificates = nil

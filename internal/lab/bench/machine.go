@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine says on what the figures are measured, and which CPUs are used: the
-// first two that are allowed.
+// machine describes the machine of the measurements, and returns the CPUs to use: the first
+// two that are allowed.
 func machine() (about string, c cpus, err error) {
 	all, err := allowedCPUs()
 	if err != nil {

@@ -20,11 +20,11 @@ import (
 type OriginJob struct {
 	// Plain and TLS are the ports to listen on, at every address.
 	Plain, TLS []uint16
-	// Cert and Key are the files of what it shows where it speaks TLS.
+	// Cert and Key are the certificate and key files for TLS.
 	Cert, Key string
 }
 
-// origin serves load's requests and counts who came.
+// origin serves load's requests and counts the connections.
 type origin struct {
 	mu       sync.Mutex
 	accepted map[netip.Addr]int64 // by the address that was connected to
@@ -119,12 +119,12 @@ func (o *origin) accept(ln net.Listener, cfg *tls.Config, wg *sync.WaitGroup) {
 				conn = tls.Server(c, cfg)
 			}
 			defer func() {
-				conn.Close() // with close_notify: without it a gateway may have to reset
+				conn.Close() // with close_notify: without it a gateway may have to send a RST
 				o.mu.Lock()
 				delete(o.open, c)
 				o.mu.Unlock()
 			}()
-			// What goes wrong is seen, and told, by the other side.
+			// The other side sees and reports any error.
 			_ = o.serve(conn)
 		})
 	}

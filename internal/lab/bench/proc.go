@@ -43,18 +43,18 @@ func Pin(cpu int, argv []string) error {
 	if err := allowFiles(); err != nil {
 		return err
 	}
-	// Another thread than the first has lost the parent death signal.
+	// A thread that is not the first has lost the parent death signal.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("end with the parent: %w", err)
 	}
 	return fmt.Errorf("exec %s: %w", path, syscall.Exec(path, argv, os.Environ()))
 }
 
-// allowFiles raises the descriptor limit to maxFiles, or as far as a root
-// without CAP_SYS_RESOURCE (in a container) may.
+// allowFiles raises the descriptor limit to maxFiles, or as far as it may: root without
+// CAP_SYS_RESOURCE (in a container) cannot raise it further.
 func allowFiles() error {
 	limit := syscall.Rlimit{Cur: maxFiles, Max: maxFiles}
-	// Package syscall's, for it alone makes Exec keep the limit.
+	// Use package syscall: only with it Exec keeps the limit.
 	err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 	if errors.Is(err, syscall.EPERM) {
 		if err = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {

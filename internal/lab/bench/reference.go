@@ -16,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReferenceJob is what a reference gateway is told: the peers "relay" and "go".
+// ReferenceJob is the task of a reference gateway: the peers "relay" and "go".
 type ReferenceJob struct {
 	Listen []ReferenceListener
-	// Cert and Key are shown to clients, whose certificates must come from
-	// Clients; the destination's from Origins.
+	// Cert and Key are shown to clients. Clients is the CA of their certificates, Origins the
+	// CA of the destination's.
 	Cert, Key, Clients, Origins string
 }
 
@@ -32,14 +32,14 @@ type ReferenceListener struct {
 }
 
 const (
-	// referenceBuffer is what each direction copies through, in bytes.
+	// referenceBuffer is the size of the copy buffer of each direction, in bytes.
 	referenceBuffer = 64 << 10
 	// referenceTimeout bounds handshake and dialling.
 	referenceTimeout = 10 * time.Second
 )
 
-// reference is the straightforward gateway on kernel sockets: no policy beyond
-// "a certificate of this CA", no record.
+// reference is a simple gateway on kernel sockets. Its only policy is "a certificate of this
+// CA", and it writes no record.
 type reference struct {
 	server, client *tls.Config
 	buffers        sync.Pool
@@ -145,13 +145,13 @@ func (g *reference) accept(ln net.Listener, l ReferenceListener) {
 		}
 		g.wg.Go(func() {
 			defer g.keep(c)()
-			// The client sees how it ends; nothing is recorded here.
+			// The client sees the error; nothing is recorded here.
 			_ = g.serve(c, l)
 		})
 	}
 }
 
-// keep notes a connection until the returned function closes it.
+// keep registers a connection; the returned function closes it.
 func (g *reference) keep(c net.Conn) func() {
 	g.mu.Lock()
 	g.open[c] = struct{}{}
@@ -221,7 +221,7 @@ func (g *reference) serve(c net.Conn, l ReferenceListener) error {
 func (g *reference) copy(dst, src halfCloser) {
 	buf := g.buffers.Get().(*[]byte)
 	defer g.buffers.Put(buf)
-	// The wrappers hide ReadFrom and WriteTo, which would splice in the kernel.
+	// The wrappers hide ReadFrom and WriteTo, which would use splice in the kernel.
 	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *buf)
 	if err == nil {
 		err = dst.CloseWrite()

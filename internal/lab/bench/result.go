@@ -10,8 +10,8 @@ import (
 
 // Row is one figure of one peer, as printed by --json, one a line.
 type Row struct {
-	// Test is the test's name, with the metric behind a dot where it is not
-	// the main one: "tls-up1", "tls-up1.cpu".
+	// Test is the test's name, followed by a dot and the metric if that is not the main one:
+	// "tls-up1", "tls-up1.cpu".
 	Test string `json:"test"`
 	Peer Peer   `json:"peer"`
 	// Value is the median of the rounds.
@@ -19,8 +19,8 @@ type Row struct {
 	Unit  string `json:"unit"`
 	// Spread is the lowest and the highest round.
 	Spread [2]number `json:"spread"`
-	// Ratio is Value by that of the other peers that have the row; those whose
-	// value is 0 are left out.
+	// Ratio is Value divided by that of each other peer with this row; peers with value 0 are
+	// left out.
 	Ratio map[Peer]number `json:"ratio"`
 }
 
@@ -85,7 +85,8 @@ func (r *results) rows() []Row {
 	return all
 }
 
-// median of at least one sample; of an even number the mean of the middle two.
+// median returns the median of at least one sample: for an even number the mean of the middle
+// two.
 func median(s []float64) float64 {
 	s = slices.Sorted(slices.Values(s))
 	mid := len(s) / 2

@@ -18,11 +18,10 @@ import (
 	"github.com/sslgate/sslgate/internal/revocation"
 )
 
-// revokedTest is one CRL with a million serial numbers (100,000 with --quick):
-// what a decision by it costs, in time and memory, and how long the longest
-// one takes while another such list is exchanged for it. It measures sslgate's
-// own Checker in this process: no peer here has revocation that can be
-// exchanged while it runs.
+// revokedTest uses one CRL with a million serial numbers (100,000 with --quick). It measures
+// what a decision by it costs, in time and memory, and how long the longest decision takes
+// while the list is replaced. It measures sslgate's own Checker in this process, as no peer
+// here can replace a revocation list at run time.
 func revokedTest(ctx context.Context, s *site, _ mode, sc scale) ([]value, error) {
 	if s.peer != SSLGate {
 		return nil, errNotDone
@@ -109,7 +108,7 @@ func measureRevoked(ctx context.Context, dir string, n int) (all []value, err er
 	}, nil
 }
 
-// decisions asks until enough says so, and returns how long each took, sorted.
+// decisions calls check until enough returns true, and returns how long each call took, sorted.
 func decisions(ctx context.Context, check func() error, enough func() bool) ([]time.Duration, error) {
 	var took []time.Duration
 	for !enough() {
@@ -134,7 +133,7 @@ func at(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// heap is what is alive, in bytes.
+// heap is the size of the live heap, in bytes.
 func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -37,16 +37,14 @@ type Options struct {
 	Profile string
 	// JSON and Markdown are ways to print the rows, instead of a table.
 	JSON, Markdown bool
-	// Hold makes it an error that a stated reach is missed: see notHeld.
+	// Hold makes it an error if a promised figure is missed: see notHeld.
 	Hold bool
 }
 
-// ErrUsage is inside the errors that are wrong options or a machine on which
-// nothing can be measured.
+// ErrUsage is wrapped by errors about wrong options or a machine that cannot measure.
 var ErrUsage = errors.New("nothing was measured")
 
-// ErrPartial is the error of a run in which something failed; what could be
-// measured was printed.
+// ErrPartial is the error of a run in which something failed. It has printed all other results.
 var ErrPartial = errors.New("not everything was measured")
 
 // maxRounds bounds Options.Rounds: about five hours.
@@ -73,8 +71,8 @@ type run struct {
 	failed  []string
 }
 
-// Run measures and prints to stdout; progress goes to stderr. Everything that
-// it starts has ended when it returns.
+// Run measures and prints to stdout; progress goes to stderr. Everything that it has started has
+// ended when it returns.
 func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error) {
 	r := &run{
 		opt: opt, scale: fullScale(), log: stderr, start: time.Now(),
@@ -196,7 +194,7 @@ func (r *run) build(ctx context.Context, dir string, c cpus) error {
 	return ctx.Err()
 }
 
-// buildSite makes one of them, and finds out what its peer cannot do.
+// buildSite makes one site, and finds out what its peer cannot do.
 func (r *run) buildSite(ctx context.Context, s *site) error {
 	r.progress("%-8s lab, origin and gateway", s.peer)
 	if s.peer == SSLGate && r.opt.Profile != "" {
@@ -291,8 +289,7 @@ func (r *run) measure(ctx context.Context, s *site, t test, round int) (all []va
 	return all, os.Rename(s.profile, filepath.Join(r.opt.Profile, fmt.Sprintf("%s-%d.prof", t.name, round+1)))
 }
 
-// toggleProfile starts or ends sslgate's profile and waits for the file that
-// shows that it has.
+// toggleProfile starts or ends sslgate's profile, and waits for the file that shows it.
 func (s *site) toggleProfile(shows string) error {
 	if err := s.gateway.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
 		return err

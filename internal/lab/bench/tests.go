@@ -10,7 +10,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
-// scale is how long and how large the tests are.
+// scale is the duration and the size of the tests.
 type scale struct {
 	bulk, rate, rtt, loss time.Duration
 	quiet, flood          time.Duration
@@ -39,15 +39,14 @@ func quickScale() scale {
 	}
 }
 
-// value is one figure of one measurement. metric is put behind the test's
-// name; the main one has none.
+// value is one figure of one measurement. metric is appended to the test's name; the main figure
+// has none.
 type value struct {
 	metric, unit string
 	value        float64
 }
 
-// test is one line of work. errNotDone from run means that the peer does not
-// do such a thing.
+// test is one measurement. errNotDone from run means that the peer does not support it.
 type test struct {
 	name string
 	mode mode
@@ -135,8 +134,8 @@ func connsTest(ctx context.Context, s *site, m mode, sc scale) ([]value, error) 
 	return rateValues(s, r)
 }
 
-// rateValues turns the outcome of LoadConns into figures. Where nothing
-// disturbs them, more than one failed connection in a thousand is no rate.
+// rateValues turns the outcome of LoadConns into figures. In an undisturbed test, more than one
+// failed connection in a thousand is an error and no rate.
 func rateValues(s *site, r measured) ([]value, error) {
 	if r.Failed*1000 > r.Conns {
 		return nil, fmt.Errorf("%d of %d connections failed: %s", r.Failed, r.Failed+r.Conns, r.Error)
@@ -225,8 +224,8 @@ func memoryTest(ctx context.Context, s *site, m mode, sc scale) (all []value, er
 	}, nil
 }
 
-// lossTest is one download while 0.5 % of the data packets towards the client
-// are lost. The kernel sender to compare with is direct.
+// lossTest is one download while 0.5 % of the data packets towards the client are lost.
+// Compare it with direct, where the kernel sends.
 func lossTest(ctx context.Context, s *site, m mode, sc scale) (all []value, err error) {
 	restore, err := s.lossy()
 	if err != nil {
@@ -247,9 +246,9 @@ func lossTest(ctx context.Context, s *site, m mode, sc scale) (all []value, err 
 	return all, nil
 }
 
-// floodTest is the rate of legitimate connections without and with spoofed
-// SYNs, and how many connections those caused at the destination. They go to
-// an address of their own, so that none can be mistaken.
+// floodTest is the rate of legitimate connections without and with spoofed SYNs, and how many
+// connections the SYNs caused at the destination. The SYNs go to an address of their own, so that
+// their connections are told apart.
 func floodTest(ctx context.Context, s *site, m mode, sc scale) (all []value, err error) {
 	quiet, err := s.run(ctx, LoadJob{Kind: LoadConns, For: sc.quiet}, m)
 	if err != nil {

@@ -29,9 +29,8 @@ func (c *Cert) TLS() tls.Certificate {
 	return t
 }
 
-// Thief returns the certificate of c with a key that somebody else holds: what
-// a thief of a (public) certificate would send. The other key should be of the
-// same kind, or the handshake ends before it is used.
+// Thief returns the certificate of c with another key, as a thief of a (public) certificate would
+// use it. The key should be of the same kind, or the handshake ends before it is used.
 func Thief(c *Cert, other crypto.Signer) tls.Certificate {
 	t := c.TLS()
 	t.PrivateKey = other

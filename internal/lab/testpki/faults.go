@@ -10,18 +10,18 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// Fault is one way for a certificate to be unsound.
+// Fault is one way in which a certificate can be invalid.
 type Fault struct {
 	// Name in lower case with dashes: "wrong-eku".
 	Name string
 	// Reason a verifier must give for a client that shows it.
 	Reason reason.Code
-	// Make issues such a certificate. All else about it is as l asks.
+	// Make issues such a certificate. Everything else in it follows l.
 	Make func(ca *CA, l Leaf) (*Cert, error)
 }
 
-// Faults lists every kind of unsound certificate that this package makes. ca
-// is trusted by the verifier and must be sound itself.
+// Faults lists every kind of invalid certificate that this package makes. The verifier must trust
+// ca, which must be valid itself.
 func Faults() []Fault {
 	return []Fault{
 		{"other-ca", reason.UnknownCA, (*CA).OfOtherCA},
@@ -102,8 +102,8 @@ func (ca *CA) Expired(l Leaf) (*Cert, error) {
 	return ca.Issue(l)
 }
 
-// ExpiredIntermediate is itself in time, but comes from an intermediate that
-// ran out an hour ago.
+// ExpiredIntermediate is still valid itself, but comes from an intermediate that expired an hour
+// ago.
 func (ca *CA) ExpiredIntermediate(l Leaf) (*Cert, error) {
 	return ca.under(Options{NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}, l)
 }
@@ -220,8 +220,8 @@ func (ca *CA) NameConstraint(l Leaf) (*Cert, error) {
 	}}, l)
 }
 
-// UnknownCritical has a critical extension that nobody knows, under the
-// private enterprise number that RFC 5612 keeps for examples.
+// UnknownCritical has a critical extension that no verifier knows, under the private enterprise
+// number that RFC 5612 reserves for examples.
 func (ca *CA) UnknownCritical(l Leaf) (*Cert, error) {
 	mutate := l.Mutate
 	l.Mutate = func(t *x509.Certificate) {

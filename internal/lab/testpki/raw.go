@@ -9,9 +9,8 @@ import (
 	"fmt"
 )
 
-// DuplicateExtension has one extension twice, which RFC 5280, section 4.2,
-// forbids. crypto/x509 does not parse it, so there is only what its holder
-// sends.
+// DuplicateExtension has one extension twice, which RFC 5280, section 4.2, forbids.
+// crypto/x509 does not parse it, so only what its holder sends is returned.
 func (ca *CA) DuplicateExtension(l Leaf) (tls.Certificate, error) {
 	key, err := NewKey(l.Key)
 	if err != nil {
@@ -34,7 +33,7 @@ func (ca *CA) DuplicateExtension(l Leaf) (tls.Certificate, error) {
 	return c, nil
 }
 
-// Huge is sound but for its size: names of about n bytes in all.
+// Huge is valid except for its size: names of about n bytes in total.
 func (ca *CA) Huge(l Leaf, n int) (*Cert, error) {
 	for i := range n / 32 {
 		l.DNS = append(l.DNS, fmt.Sprintf("%024d.example", i))

@@ -1,6 +1,5 @@
-// Package testpki makes throw-away certificate authorities and certificates,
-// sound ones and ones with exactly one thing wrong, for tests and for the
-// demo. Nothing in it belongs into a real PKI.
+// Package testpki makes throw-away certificate authorities and certificates, valid ones and ones
+// with exactly one fault, for tests and for the demo. Nothing of it belongs in a real PKI.
 //
 // A sound pair is two lines:
 //
@@ -32,8 +31,8 @@ type Options struct {
 	Org string // default "sslgate test"
 	Key KeyKind
 
-	// NotBefore and NotAfter are by default ten days ago and in ten days, so
-	// that a leaf that has expired has not outlived its CA.
+	// NotBefore and NotAfter are by default ten days ago and in ten days, so that the CA of an
+	// expired leaf is still valid.
 	NotBefore, NotAfter time.Time
 
 	// SignatureAlgorithm that the issuer signs this CA's certificate with;
@@ -167,8 +166,7 @@ func (ca *CA) Pool() *x509.CertPool {
 	return p
 }
 
-// Must returns v and panics on an error: for fixtures whose making cannot
-// fail in a sound program.
+// Must returns v and panics on an error: for fixtures that a correct program can always make.
 func Must[T any](v T, err error) T {
 	if err != nil {
 		panic("testpki: " + err.Error())
