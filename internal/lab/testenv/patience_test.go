@@ -155,3 +155,18 @@ func TestContext(t *testing.T) {
 		t.Error(ctx.Err())
 	}
 }
+
+// Work counts, waiting does not.
+func TestCPU(t *testing.T) {
+	if took := CPU(func() { time.Sleep(50 * time.Millisecond) }); took > 40*time.Millisecond {
+		t.Errorf("a sleep of 50 ms takes %v of CPU time", took)
+	}
+	busy := CPU(func() {
+		for begin := threadTime(); threadTime()-begin < 20*time.Millisecond; {
+			continue
+		}
+	})
+	if busy < 20*time.Millisecond {
+		t.Errorf("20 ms of work are %v", busy)
+	}
+}
