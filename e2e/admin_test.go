@@ -16,9 +16,9 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// Who runs the real gateway sees a live flow, ends it, sees refused ones drawn,
-// scrapes metrics with no client in them, and drains it; from the client's
-// side of the gateway none of that answers.
+// An operator sees a live flow, ends it, sees pictures of refused ones, scrapes metrics
+// without any client's name in them, and drains the gateway. On the client's side of the
+// gateway none of these doors answers.
 func TestOperatorSeesAndActs(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

@@ -13,7 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// The page speaks of code, reasons and profiles that there are.
+// The page names only codes, reasons and profiles that exist.
 func TestHandshakeDoc(t *testing.T) {
 	page, err := os.ReadFile(alertDoc)
 	if err != nil {

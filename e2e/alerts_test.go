@@ -32,8 +32,8 @@ const (
 	alertEnd   = "<!-- end of refusals -->"
 )
 
-// refusal is one row: what a client does wrong, and how each of the four says
-// it on its command line.
+// refusal is one row: what a client does wrong, and how each of the four clients does it on its
+// command line.
 type refusal struct {
 	reason  reason.Code
 	version string // "1.2" or "1.3", which is the default
@@ -88,8 +88,8 @@ func refusals(faults []testpki.Fault) []refusal {
 	}
 	seen := map[reason.Code]bool{}
 	for _, f := range faults {
-		// Two that the clients themselves would not use have their likes: an
-		// issuer's key or signature is as bad.
+		// Clients do not use these three themselves; another fault covers each: an issuer's
+		// key or signature that is as bad.
 		if seen[f.Reason] || f.Name == "rsa-1024" || f.Name == "p224" || f.Name == "sha1" {
 			continue
 		}
@@ -118,9 +118,8 @@ type row struct {
 	said                          map[string]string
 }
 
-// TestAlertTable provokes every refusal with four clients, compares what left
-// on the wire and what the record says with the table in the documentation,
-// and, with -update, writes that.
+// TestAlertTable provokes every refusal with four clients. It compares what was on the wire
+// and in the record with the table in the documentation. With -update it writes that table.
 func TestAlertTable(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	for _, tool := range []string{"openssl", "curl", "gnutls-cli"} {
@@ -320,7 +319,7 @@ func (w *world) goRefused(addr string, f refusal) string {
 		pair.PrivateKey = testpki.Must(testpki.NewKey(testpki.P256))
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	case f.cert != "":
-		// Shown whatever CA names are asked for.
+		// Show the certificate whatever CA names are asked for.
 		pair := loadPair(w.t, w, f.cert)[0]
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
@@ -349,8 +348,8 @@ var (
 	gnutlsFatal  = regexp.MustCompile(`(?m)^\*\*\* (Fatal error: .*)$`)
 )
 
-// said is the line of the output that tells the user why, without what
-// changes from run to run.
+// said returns the line of the output that tells the user why, without what changes from run
+// to run.
 func said(peer, out string) string {
 	switch peer {
 	case "openssl":

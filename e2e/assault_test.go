@@ -34,7 +34,7 @@ func assaultMain(job string) int {
 	return 0
 }
 
-// assaulting is an attack that goes on.
+// assaulting is an attack in progress.
 type assaulting struct {
 	t   *testing.T
 	cmd *lab.Cmd
@@ -88,7 +88,7 @@ func (w *world) assault(j attack.Job) *assaulting {
 	return a
 }
 
-// stop ends the attack and says what came of it.
+// stop ends the attack and returns its result.
 func (a *assaulting) stop() attack.Done {
 	a.t.Helper()
 	_ = a.in.Close()
@@ -160,8 +160,8 @@ func (w *world) limits(rules, limits string) string {
 	return w.pem("sslgate.yaml", []byte(before+"limits: "+limits+after))
 }
 
-// serveAsked echoes, or never stops talking to who says "more", or never reads
-// on from who says "push".
+// serveAsked echoes. To a client that says "more" it sends without end; of one that says
+// "push" it reads no more.
 func serveAsked(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
@@ -208,8 +208,8 @@ func tcpState(c net.Conn) (uint8, error) {
 	return info.State, nil
 }
 
-// Pace of the clients beside an attack: 20 flows a second, which is little for
-// any machine, so that what they lose is the attack's doing.
+// The rate of the clients beside an attack: 20 flows a second, little enough for any machine,
+// so that a loss is the attack's doing.
 const (
 	visitors = 4
 	visits   = 200 * time.Millisecond
@@ -224,9 +224,9 @@ func (w *world) visiting(from []netip.Addr, to netip.AddrPort, span time.Duratio
 	}
 }
 
-// keptRate fails where clients have lost more than half of their rate. The
-// promise is a fifth, which `scripts/bench --only assault --hold` judges: tests
-// share their machine.
+// keptRate fails if clients have lost more than half of their rate. The promise is at most a
+// fifth, which `scripts/bench --only assault --hold` checks; tests share their machine with
+// others.
 func keptRate(t *testing.T, quiet, during attack.Done) {
 	t.Helper()
 	before, now := float64(quiet.Good)/quiet.Seconds, float64(during.Good)/during.Seconds
@@ -238,8 +238,8 @@ func keptRate(t *testing.T, quiet, during attack.Done) {
 	}
 }
 
-// An IPv6 /64 attacks from many of its addresses: it is one client and meets
-// the limits of one, and others are served.
+// An IPv6 /64 attacks from many of its addresses. It counts as one client and meets the
+// limits of one, and others are served.
 func TestOneSlash64Attacks(t *testing.T) {
 	for _, c := range []struct {
 		kind    attack.Kind
@@ -287,8 +287,8 @@ func TestOneSlash64Attacks(t *testing.T) {
 	}
 }
 
-// While one address attacks, others are served, the attacker meets the limit
-// that is meant for it and the record says which, and the log stays short.
+// While one address attacks, others are served. The attacker meets the limit that is meant
+// for it, the record says which, and the log stays short.
 func TestOneAddressAttacks(t *testing.T) {
 	for _, c := range []struct {
 		kind    attack.Kind

@@ -63,9 +63,8 @@ func (w *world) probe(args ...string) (probeOf, int) {
 	return p, code
 }
 
-// The gateway probed from outside: what a rule's profile says is what the
-// probe finds, no more and no less, for every named profile that the engine
-// can keep.
+// Probe the gateway from outside: the probe finds exactly what a rule's profile says, for
+// every named profile that the engine can keep.
 func TestProbeFindsTheProfile(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	// Good enough for the strictest profile.
@@ -133,7 +132,7 @@ func TestProbeFindsTheProfile(t *testing.T) {
 	if pick(w.records(1), "no_common_suite") == nil {
 		t.Error("no record of a hello without a CipherSuite in common")
 	}
-	// What one profile allows another does not: the answer is no.
+	// What one profile allows, another one forbids: the answer is no.
 	if got, code := w.probe("--sni", "intermediate.example", "--against", "modern"); code != 1 || got.Fit.Fits || len(got.Fit.Violations) == 0 {
 		t.Errorf("code %d: %+v", code, got.Fit)
 	}

@@ -24,12 +24,12 @@ type program struct {
 	// command builds the command line; cert is the base name of the client's
 	// certificate, "" for none.
 	command func(w *world, version, addr, cert string) []string
-	// sayNone is what it shows its user where a certificate is required and it
-	// has none, by version.
+	// sayNone is what it shows its user, by version, if a certificate is required and it has
+	// none.
 	sayNone map[string]string
 	// mlkem: in TLS 1.3 it agrees on X25519MLKEM768.
 	mlkem bool
-	// many: it makes connections of its own beside the one that was asked for.
+	// many: it makes further connections of its own.
 	many bool
 }
 
@@ -244,9 +244,8 @@ func (w *world) newer(n int) []record {
 	return w.records(n + 1)[n:]
 }
 
-// The TLS libraries of the field, in both versions: with a good certificate
-// they reach the origin, without one they do not, their users see why, and so
-// does the record.
+// The TLS libraries in use, in both versions: with a good certificate they reach the origin.
+// Without one they do not, and their users and the record see why.
 func TestMoreRealClients(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	for _, p := range programs {

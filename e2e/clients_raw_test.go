@@ -17,7 +17,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// unusualRules are told apart by server name; the last is for everybody else.
+// unusualRules differ by server name; the last rule is for all others.
 const unusualRules = `
     - {name: retry, to: ["*:443"], sni: [retry.example], identity: pay, profile: retry, client: {certificate: required, authorities: [staff]}, destination: {tls: plain}}
     - {name: many, to: ["*:443"], sni: [many.example], identity: pay, client: {certificate: required, authorities: [many]}, destination: {tls: plain}}
@@ -78,8 +78,8 @@ func TestUnusualClients(t *testing.T) {
 	t.Run("raw", func(t *testing.T) { rawHellos(t, w) })
 }
 
-// What no client of Debian's does, Go does: hellos near the bound,
-// HelloRetryRequest, ML-KEM alone, 500 CA names, long chains, other keys.
+// Go does what no client in Debian does: hellos near the bound, HelloRetryRequest, ML-KEM
+// alone, 500 CA names, long chains, other keys.
 func goClients(t *testing.T, w *world) {
 	leaf := testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}}
 	with := func(k testpki.KeyKind) []tls.Certificate {
@@ -149,9 +149,9 @@ func goClients(t *testing.T, w *world) {
 	}
 }
 
-// A key of the kind id-RSASSA-PSS (RFC 4055) is one that crypto/x509 does not
-// read, and crypto/tls does not offer rsa_pss_pss_*: its owner has nothing to
-// show, and the record says that.
+// crypto/x509 does not parse a key of the kind id-RSASSA-PSS (RFC 4055), and crypto/tls does
+// not offer rsa_pss_pss_*. The owner of such a key has no certificate to show, and the record
+// says so.
 func pssKey(t *testing.T, w *world) {
 	testenv.Tool(t, "openssl")
 	n := len(w.records(0))
@@ -221,9 +221,9 @@ func (w *world) exchange(b []byte) []byte {
 	return answer
 }
 
-// A hello over 64 KiB is refused with its alert; one of a foreign ticket with
-// early data behind it ends in an alert too, or in a full handshake, and the
-// same client without early data gets its full handshake. The gateway goes on.
+// A hello over 64 KiB is refused with its alert. A hello with a foreign ticket and early data
+// ends in an alert too, or in a full handshake; without early data the same client gets a
+// full handshake. The gateway goes on.
 func rawHellos(t *testing.T, w *world) {
 	n := len(w.records(0))
 	big := rawHello(t, handshake.Extension{Type: 21, Data: make([]byte, 60<<10)}, handshake.Extension{Type: 0x7777, Data: make([]byte, 5<<10)})
@@ -246,8 +246,8 @@ func rawHellos(t *testing.T, w *world) {
 	early = append(early, make([]byte, 64)...)
 	answer = w.exchange(early)
 	r := w.last(n + 2)
-	// crypto/tls refuses it with unsupported_extension, where RFC 8446, section
-	// 4.2.10, has it looked past; clients then try again without.
+	// crypto/tls refuses it with unsupported_extension, though RFC 8446, section 4.2.10, wants it
+	// ignored; clients then try again without.
 	if len(answer) == 0 || answer[0] != 21 && answer[0] != 22 || r.str("verdict") == "allowed" {
 		t.Errorf("to early data the answer is %x; %v", answer, r)
 	}

@@ -20,12 +20,11 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// steppable is the whole gateway, built with a package time whose wall clock
-// jumps by as many seconds as the file $CLOCK_STEP says, while the monotonic
-// clock goes on: what settimeofday(2) does to a process. Everything else,
-// crypto/tls and crypto/x509 too, is as it is. Go reads the clock without
-// libc, and time namespaces have no wall clock of their own, so nothing
-// outside of the process can do this.
+// steppable is the whole gateway, built with a package time whose wall clock jumps by the
+// number of seconds in the file $CLOCK_STEP while the monotonic clock goes on: the effect of
+// settimeofday(2) on a process. Everything else, crypto/tls and crypto/x509 too, is
+// unchanged. Nothing outside of the process can do this, because Go reads the clock without
+// libc and time namespaces have no wall clock of their own.
 var steppable = sync.OnceValues(func() (string, error) {
 	path, err := binary() // its directory is removed in the end
 	if err != nil {
@@ -99,9 +98,8 @@ func (w *world) step(d time.Duration) {
 	time.Sleep(100 * time.Millisecond) // it is looked at every 10 ms
 }
 
-// A wall clock that jumps changes what is valid, at once and in both
-// directions, and nothing else: live flows, deadlines and idle times go on by
-// the monotonic clock.
+// A jump of the wall clock changes what is valid, at once and in both directions, and nothing
+// else: live flows, deadlines and idle times follow the monotonic clock.
 func TestClockStepped(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

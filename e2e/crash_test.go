@@ -46,9 +46,8 @@ func (w *world) host() string {
 	return all.String()
 }
 
-// Killed at random moments under load and started again: no packet of a
-// captured flow passes uninspected, and rules, routes and guard are right
-// after each start.
+// The gateway is killed at random moments under load and started again. No packet of a
+// captured flow passes uninspected, and rules, routes and guard are right after each start.
 func TestKilledUnderLoad(t *testing.T) {
 	testenv.Tool(t, "nft")
 	testenv.Tool(t, "ip")

@@ -12,9 +12,9 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// Many servers and clients end with a FIN and no close_notify. All that they have
-// sent before arrives all the same, ten times of ten, each way, and as curl sees
-// it; the record says how it ended, and counts what arrived.
+// Many servers and clients end with a FIN and no close_notify. All that they have sent before
+// arrives, ten times out of ten, in both directions, and as curl sees it. The record says how
+// the flow ended, and counts what arrived.
 func TestEndWithoutCloseNotify(t *testing.T) {
 	const size = 1_000_000
 	w := newWorld(t, lab.Options{})

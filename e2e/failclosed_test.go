@@ -74,7 +74,7 @@ func TestNothingPassesWithoutTheGateway(t *testing.T) {
 	w.origin(server(true), serveEcho)
 	config := w.config(payRule, "")
 
-	// The sniffer sees what passes: without guard and gateway, it does.
+	// Check the sniffer: without guard and gateway it must see packets.
 	open := w.leak()
 	w.knock(40000)
 	testenv.Eventually(t, "the sniffer sees what passes where nothing is in the way", func() bool { return open.Count() > 0 })
@@ -108,7 +108,7 @@ func TestNothingPassesWithoutTheGateway(t *testing.T) {
 	testenv.Eventually(t, "released, it passes", func() bool { return s.Count() > 0 })
 }
 
-// What others do to the host opens nothing, and the gateway mends it.
+// Changes of the host by others let nothing pass, and the gateway repairs them.
 func TestNothingPassesWhenOthersMeddle(t *testing.T) {
 	testenv.Tool(t, "nft")
 	testenv.Tool(t, "ip")

@@ -24,9 +24,9 @@ import (
 // What happens when something around the gateway goes away. docs/operating.md
 // has the table; each row is a test here or is named there.
 
-// The audit file is deleted: it is made anew with the next record. Its
-// directory goes: no flow begins that cannot be recorded, and all goes on once
-// it is back.
+// The audit file is deleted: it is created again for the next record. Its directory is
+// deleted: no flow begins that cannot be recorded, and everything works again once the
+// directory is back.
 func TestAuditFileGone(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -54,8 +54,8 @@ func TestAuditFileGone(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	// The record of the last flow before the loss is known waits. The gateway may know
-	// it already: it looks whether the file is still there after it has written.
+	// The record of the last flow before the loss is known waits. The gateway may know of the
+	// loss already: it checks after a write whether the file is still there.
 	waits := 0
 	if c, err := w.dialTLS(false, nil); err == nil {
 		_ = c.Close()
@@ -100,10 +100,9 @@ func (w *world) crlServer(at netip.AddrPort, list *atomic.Pointer[[]byte]) (stop
 	return func() { _ = srv.Close(); <-done }
 }
 
-// The CRL server is down at the start: nobody of its authority passes under
-// hard, the reason names what is missing, and status too. It comes up: all
-// pass within one retry. It goes down again: the list is good until its end,
-// also over a restart.
+// The CRL server is down at the start. Under hard no client of its authority passes; the
+// reason and the status name what is missing. It comes up: all pass within one retry. It goes
+// down again: the list is good until its end, also over a restart.
 func TestCRLServerDown(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -143,8 +142,8 @@ func TestCRLServerDown(t *testing.T) {
 	w.echo("the server is down, and the gateway was restarted")
 }
 
-// No DNS: what is named by a host name cannot be fetched, which is said, and
-// nothing else suffers. Destinations need no names: a client names an address.
+// Without DNS, lists that are named by a host name cannot be fetched. That is reported, and
+// nothing else suffers: destinations need no names, as a client names an address.
 func TestNoDNS(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -236,8 +235,8 @@ func TestUpstreamBlackHoled(t *testing.T) {
 	}
 }
 
-// The TUN is deleted under the gateway: it says so and ends, so that a
-// supervisor starts it again; meanwhile nothing passes.
+// The TUN is deleted under the gateway. The gateway reports it and ends, so that a supervisor
+// starts it again; meanwhile nothing passes.
 func TestTUNDeleted(t *testing.T) {
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
@@ -270,9 +269,9 @@ func TestTUNDeleted(t *testing.T) {
 	w.nothingLeaked(s, "started again")
 }
 
-// The captured interface goes down and comes up, is renamed and renamed back,
-// is deleted and made anew: live flows go on where TCP can wait for them, new
-// ones as soon as it is there, and nothing passes uninspected meanwhile.
+// The captured interface goes down and up, is renamed and renamed back, is deleted and
+// created again. Live flows go on where TCP can wait for the interface, new ones as soon as
+// it is there, and nothing passes uninspected meanwhile.
 func TestIngressGoesAndComes(t *testing.T) {
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
@@ -347,9 +346,9 @@ func TestIngressGoesAndComes(t *testing.T) {
 	}
 }
 
-// The interface towards the destinations goes down and comes up: live flows go
-// on where TCP can wait for it, new ones are told that there is no way, and are
-// taken again at once when there is one.
+// The interface towards the destinations goes down and up. Live flows go on where TCP can
+// wait for it. New ones are told that there is no route, and are served at once when there is
+// one again.
 func TestEgressGoesAndComes(t *testing.T) {
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})

@@ -23,8 +23,8 @@ import (
 	"github.com/sslgate/sslgate/stack/stacktest"
 )
 
-// A client behind a path that cuts its packets into fragments, its SYN too, is
-// served as any other: the gateway's kernel hands the fragments on as such.
+// A client behind a path that cuts its packets into fragments, its SYN too, is served like
+// any other: the gateway's kernel forwards the fragments as fragments.
 func TestFragmentedClientIsServed(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		t.Run(fmt.Sprintf("six=%v", six), func(t *testing.T) {
@@ -72,8 +72,8 @@ func TestFragmentedClientIsServed(t *testing.T) {
 			if r := w.last(1); r.str("reason") != "verified" {
 				t.Errorf("record %v", r)
 			}
-			// The test is about what it says: fragments left the client and came
-			// to the gateway as such.
+			// Check the test itself: fragments left the client and came to the gateway as
+			// fragments.
 			if cut.Load() < 50 || wire.Count() < 100 {
 				t.Errorf("%d packets of the client were cut, %d fragments seen at the TUN", cut.Load(), wire.Count())
 			}

@@ -1,5 +1,5 @@
-// Package e2e runs the real binary between real clients and servers, in
-// namespaces of its own. One file is one promise.
+// Package e2e runs the real binary between real clients and servers, in namespaces of its
+// own. Each file tests one promise.
 package e2e
 
 import (

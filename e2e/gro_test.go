@@ -18,8 +18,8 @@ func (w *world) gro() bool {
 	return strings.Contains(string(out), "generic-receive-offload: on")
 }
 
-// The log says what to type where receive offload is off, as doctor does; what
-// it says mends it. With gro: auto it is switched on, and off by release.
+// If receive offload is off, the log says what to type, as doctor does, and that command
+// helps. With gro: auto it is switched on, and off by release.
 func TestReceiveOffload(t *testing.T) {
 	testenv.Tool(t, "ethtool")
 	w := newWorld(t, lab.Options{})
@@ -57,8 +57,7 @@ func TestReceiveOffload(t *testing.T) {
 	}
 }
 
-// Without offload the gateway works, and says why it has none and what that
-// costs.
+// Without offload the gateway works; the log says why there is none and what that costs.
 func TestPlainModeIsSaid(t *testing.T) {
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})

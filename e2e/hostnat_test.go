@@ -12,7 +12,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// The host's own source NAT makes nobody somebody else: whom a rule denies by the
+// The host's own source NAT does not change who a client is: a client that a rule denies by
 // address is denied, and the record has the client's address.
 func TestMasqueradeOfTheHost(t *testing.T) {
 	testenv.Tool(t, "nft")
@@ -47,8 +47,8 @@ func TestMasqueradeOfTheHost(t *testing.T) {
 	}
 }
 
-// A DNAT to a port that is not captured leaves a record that says so; one to a port
-// that is leads to the rule for the destination behind it.
+// A DNAT to a port that is not captured leaves a record that says so. A DNAT to a captured
+// port leads to the rule for the destination behind it.
 func TestDestinationNAT(t *testing.T) {
 	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
@@ -73,8 +73,9 @@ func TestDestinationNAT(t *testing.T) {
 	}
 }
 
-// Nothing passes behind headers that the kernel reads otherwise than a destination
-// may, in pieces of pieces, or in tunnels: without the gateway, and beside it.
+// Nothing passes in packets that the kernel may read differently from a destination: behind
+// extension headers, in fragments of fragments, or in tunnels; without the gateway, and
+// beside it.
 func TestNothingPassesBehindHeaders(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	config := w.config(payRule, "")

@@ -10,8 +10,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// A host whose clients have IPv4 alone need not forward IPv6, and may have none: all
-// commands work there, and what a client sends by IPv6 all the same goes nowhere.
+// A host whose clients have only IPv4 need not forward IPv6, and may have none. All commands work
+// there, and what a client sends by IPv6 goes nowhere.
 func TestIPv4Only(t *testing.T) {
 	testenv.Tool(t, "ip")
 	testenv.Tool(t, "unshare")

@@ -87,8 +87,8 @@ func (s *systemd) wait(word string) {
 	}
 }
 
-// The life that the systemd unit gives: guard, start, signs of life, reload,
-// stop, all as a user with CAP_NET_ADMIN only and in its Landlock.
+// The life of a systemd unit: guard, start, signs of life, reload, stop, all as a user with only
+// CAP_NET_ADMIN and in its Landlock.
 func TestLifeUnprivileged(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -178,13 +178,13 @@ func (w *world) echo(when string) {
 	}
 }
 
-// While records cannot be written no new flow begins, with a reason of its
-// own, and none is lost of those that were let through; then all goes on.
+// While records cannot be written no new flow begins, with a reason of its own. No record of
+// a flow that was let through is lost. Then everything works again.
 func TestAuditDiskFull(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	testenv.Tool(t, "unshare")
-	// The gateway alone sees the small disk; we by its root in /proc.
+	// Only the gateway sees the small disk; the test reaches it by the gateway's root in /proc.
 	mnt := filepath.Join(w.dir, "log")
 	if err := os.Mkdir(mnt, 0o700); err != nil {
 		t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// An older list that is put in place while the gateway is down lets nobody in: the
-// copies in the state directory are of the list that was in force.
+// An older list that is put in place while the gateway is down lets nobody in: the state
+// directory has copies of the list that was in force.
 func TestOlderListOverARestart(t *testing.T) {
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})

@@ -55,9 +55,9 @@ func hostileLists(t *testing.T, w *world) http.Handler {
 	return mux
 }
 
-// What the gateway loads ends no live flow, however small limits.memory is: not
-// lists of hostile servers, not a list that is really large, not reloads of
-// configurations that cost much and are refused.
+// What the gateway loads ends no live flow, however small limits.memory is: neither lists of
+// hostile servers, nor a really large list, nor reloads of costly configurations that are
+// refused.
 func TestLoadingEndsNoFlow(t *testing.T) {
 	const ceiling = 160 << 20
 	w := newWorld(t, lab.Options{})

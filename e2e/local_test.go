@@ -141,9 +141,9 @@ func (w *world) goodHere(s *localService, when string) {
 	}
 }
 
-// In front of the service on its own machine: what is delivered to the gateway's
-// own host on a captured port is inspected like all else, at any address of its,
-// and never passes, whatever becomes of the gateway.
+// In front of a service on its own machine: everything that is delivered to the gateway's own
+// host on a captured port is inspected, at each of its addresses. It never passes
+// uninspected, whatever happens to the gateway.
 func TestLocalService(t *testing.T) {
 	testenv.Tool(t, "curl")
 	testenv.Tool(t, "ip")

@@ -17,7 +17,7 @@ import (
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
-// peak is the most resident memory that a process has had, in bytes.
+// peak is the highest resident memory that a process has had, in bytes.
 func peak(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -66,10 +66,10 @@ func (w *world) startBinary(path, config string) *gateway {
 	return g
 }
 
-// Clients that ask for data and do not read it make the gateway hold it, and so
-// do destinations that do not read what clients send. With limits.memory it
-// stays below that at ten times the load the ceiling was made for, and others are
-// served all the same; without, it passes it: so the test is about what it says.
+// Clients that ask for data and do not read it make the gateway hold it, and so do
+// destinations that do not read what clients send. With limits.memory the gateway stays below
+// the ceiling at ten times its load, and others are served all the same. Without
+// limits.memory it exceeds it, which checks the test itself.
 func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 	const ceiling = 192 << 20
 	path := plainBinary(t)
@@ -144,8 +144,8 @@ func TestMemoryStaysBelowItsCeiling(t *testing.T) {
 					refused++
 				}
 			}
-			// Which of the two depends on who is faster: where buffers are short
-			// before they are filled, nobody has to be ended.
+			// Which of the two happens depends on speed: if buffers become short before they
+			// are full, no flow has to be ended.
 			if ended+refused == 0 {
 				t.Error("no flow was ended or refused for want of memory")
 			}
