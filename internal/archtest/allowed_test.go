@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// allowed lists what each package may import of this module and of others;
-// the standard library is free but for the bans. A new import is written down
-// there first, so that a change of the house is seen in its review.
+// allowed lists what each package may import from this module and from others. The standard
+// library is free except for the bans. A new import must be added there first, so that a
+// review sees the change of the structure.
 //
 //go:embed testdata/imports.txt
 var allowed string

@@ -1,5 +1,5 @@
-// Package archtest holds the rules of the house as tests: who may import
-// whom, which calls are banned, each with its reason.
+// Package archtest holds the structural rules of the project as tests: which package may import
+// which, and which calls are banned, each with its reason.
 package archtest
 
 import (
@@ -48,8 +48,8 @@ func packages(t *testing.T) []pkg {
 	return all
 }
 
-// ban forbids an import (a prefix) to everyone below from, but for those
-// in except (exact import paths below the module, or prefixes with "/...").
+// ban forbids an import (a prefix) to all packages below from, except those in except (exact
+// import paths below the module, or prefixes with "/...").
 type ban struct {
 	from, what string
 	except     []string
@@ -119,9 +119,9 @@ func TestImports(t *testing.T) {
 
 const openReason = "internal/readfile opens the files that people name: whoever may write their directory puts a named pipe there, and the open waits for ever"
 
-// opensFiles are the places that may open files by themselves: the one helper,
-// what opens only names of the kernel's (/proc, /sys, /dev) or files that it
-// has made itself, and the programs of tests and measurements.
+// opensFiles are the places that may open files by themselves: the one helper, code that
+// opens only files of the kernel (/proc, /sys, /dev) or files that it has made itself, and
+// the programs of tests and measurements.
 var opensFiles = []string{
 	"internal/readfile/",
 	"tun/", "internal/memory/", "internal/doctor/kernel.go", "internal/service/buffers.go", // /proc, /sys

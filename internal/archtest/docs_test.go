@@ -13,15 +13,15 @@ import (
 	"testing"
 )
 
-// Every test that the documents cite is there, and so is a case of it that is
-// named behind a slash.
+// Every test that the documents cite exists, and so does a case of it that is named after a
+// slash.
 func TestCitedTestsExist(t *testing.T) {
 	const root = "../.."
 	tests := testFuncs(t, root)
 	cited := regexp.MustCompile(`\b(Test[A-Z][A-Za-z0-9_]*)((?:/[A-Za-z0-9_-]+)?)`)
 	bare := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z][A-Za-z0-9_]*`)
 	housed := regexp.MustCompile("`([a-z0-9/]+)` ((?:Test|Fuzz)[A-Z][A-Za-z0-9_]*)") // a package and a test of it
-	further := regexp.MustCompile("`(/[a-z][^`]*)`")                                 // of the test before it
+	further := regexp.MustCompile("`(/[a-z][^`]*)`")                                 // further cases of the test cited before
 	n := 0
 	for _, name := range documents(t, root) {
 		text, err := os.ReadFile(name)

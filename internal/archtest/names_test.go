@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// makesNames are the places that write names into certificates of their own, or
-// take what crypto/x509 has read of a peer for something that is no name.
+// makesNames are the places that write names into certificates of their own, or use what
+// crypto/x509 has parsed of a peer for something other than a name.
 var makesNames = map[string]string{
 	"internal/certname/":    "the one reader and printer",
 	"internal/pki/":         "templates of certificates that it issues",
@@ -27,9 +27,8 @@ var makesNames = map[string]string{
 // packages above.
 var templates = []string{"t", "n", "names", "leaf", "l"}
 
-// Names of certificates are read and printed by internal/certname alone: what
-// crypto/x509 makes of them sorts, drops and rewrites attributes, and then what
-// is shown is not what a rule compares.
+// Only internal/certname reads and prints names of certificates. crypto/x509 sorts, drops and
+// rewrites attributes, so what it shows would not be what a rule compares.
 func TestOneReaderOfNames(t *testing.T) {
 	root := filepath.Join("..", "..")
 	files, seen := 0, map[string]bool{}
@@ -117,7 +116,7 @@ func base(x ast.Expr) string {
 	return "?"
 }
 
-// The test sees what it is for.
+// namesRead finds the uses that the test above is about.
 func TestNamesRead(t *testing.T) {
 	const src = `package p
 func f(c, p *T) {
@@ -131,7 +130,7 @@ func f(c, p *T) {
 	sees(t, src, namesRead, " of ", "Subject.CommonName of c, Issuer.String of Leaf(), URIs of Leaf(), RDNSequence of pkix, DNSNames of Shown[]")
 }
 
-// sees holds what find sees in a file against want: each use as what, between, of.
+// sees compares what find finds in a file with want. Each use is written as what, between, of.
 func sees(t *testing.T, src string, find func(*ast.File) []nameUse, between, want string) {
 	t.Helper()
 	f, err := parser.ParseFile(token.NewFileSet(), "p.go", src, 0)

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// A flow is walked through the moments of a policy where it happens, and nowhere
-// else: whoever has the facts already asks policy.Set.Redecide, which verifies
-// them anew. A walk of its own trusts what another policy has verified.
+// Only the flow itself walks through the moments of a policy. Code that already has the facts
+// asks policy.Set.Redecide, which verifies them again. A walk of its own would trust what
+// another policy has verified.
 func TestOneWalkOfThePolicy(t *testing.T) {
 	root := filepath.Join("..", "..")
 	walks := map[string]bool{"internal/gateway/inforce.go": true, "internal/service/scrape.go": true}

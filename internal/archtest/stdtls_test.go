@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// ownConnections may make connections of crypto/tls: the engine, `probe` where it asks
-// for what no engine of ours does, and the lab.
+// ownConnections may make connections of crypto/tls: the engine, `probe` where it asks for
+// what no engine of sslgate does, and the lab.
 var ownConnections = []string{"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/"}
 
-// connectionNames are what crypto/tls has for it.
+// connectionNames are the functions and types of crypto/tls for that.
 var connectionNames = []string{
 	"Client", "Config", "Conn", "Dial", "DialWithDialer", "Dialer", "Listen", "NewListener",
 	"QUICClient", "QUICServer", "Server",
@@ -68,7 +68,7 @@ func TestConnectionsOfCryptoTLSAreTheEngines(t *testing.T) {
 	}
 }
 
-// importName is what a file calls an import; "" if it has it not.
+// importName is the name of an import in a file; "" if the file does not import it.
 func importName(f *ast.File, path string) string {
 	for _, i := range f.Imports {
 		if strings.Trim(i.Path.Value, `"`) != path {

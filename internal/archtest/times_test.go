@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// The dates that others write lie anywhere from the year 0 to 10000. What is
-// worked out of them, or written as text, goes through internal/times: a Duration,
-// Unix nanoseconds, JSON and CEL all end sooner.
+// Dates from others may be anywhere from the year 0 to 10000. Code that calculates with them,
+// or writes them as text, must use internal/times: the ranges of Duration, Unix nanoseconds,
+// JSON and CEL are all smaller.
 func TestOneArithmeticOfDates(t *testing.T) {
 	root := filepath.Join("..", "..")
 	files := 0
@@ -47,8 +47,8 @@ func TestOneArithmeticOfDates(t *testing.T) {
 	}
 }
 
-// datesUsed finds calls that work with the dates of a certificate, a CRL or an
-// OCSP answer by themselves.
+// datesUsed finds calls that work directly with the dates of a certificate, a CRL or an OCSP
+// answer.
 func datesUsed(f *ast.File) []nameUse {
 	dates := []string{"NotBefore", "NotAfter", "ThisUpdate", "NextUpdate"}
 	var out []nameUse
@@ -77,7 +77,7 @@ func datesUsed(f *ast.File) []nameUse {
 	return out
 }
 
-// The test sees what it is for.
+// datesUsed finds the uses that the test above is about.
 func TestDatesUsed(t *testing.T) {
 	const src = `package p
 func f() {
