@@ -1,9 +1,8 @@
 // Package bench measures sslgate beside its peers, in one run, on one machine.
 //
-// Every peer has a lab of its own (internal/lab: client - gateway - server),
-// so that one's connection tracking, routes and firewall rules are no cost of
-// another's. The load generator and the origin share one CPU, the gateway has
-// the other. The peers are
+// Every peer has a lab of its own (internal/lab: client - gateway - server), so that the
+// connection tracking, routes and firewall rules of one cost another nothing. The load
+// generator and the origin share one CPU, the gateway has the other. The peers are
 //
 //	direct   the gateway's kernel routes, nothing is terminated
 //	relay    a Go relay on kernel sockets behind TPROXY, copying through 64 KiB

@@ -134,7 +134,7 @@ func listening(pid int, port uint16) bool {
 	return false
 }
 
-// openLimits lets one address have everything: all clients have it here.
+// openLimits allows one address everything, because all clients share one address here.
 const openLimits = "limits: {flows: 20000, flows_per_client: 20000, handshakes: 20000, handshakes_per_client: 20000, handshakes_per_second: 1000000, drain: 1s, refusal_records: 1000000, refusal_records_per_client: 1000000}"
 
 // sslgateConfig: ledger and audit record are always on.
@@ -181,9 +181,9 @@ audit: {file: audit.jsonl}
 log: {level: info, format: json}
 `
 
-// haproxyConfig: one thread for its one CPU, no log, splicing where it can. It
-// wants two and a half descriptors a connection, and a root in a container may
-// have no more than 20,000.
+// haproxyConfig: one thread for its one CPU, no log, splicing where possible. HAProxy needs
+// two and a half descriptors per connection, and root in a container may have no more than
+// 20,000.
 const haproxyConfig = `global
     maxconn 7000
     nbthread 1

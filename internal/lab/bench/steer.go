@@ -37,8 +37,8 @@ func (s *site) nft(ns lab.NS, rules string) error {
 	return nil
 }
 
-// tproxy gives the peers on kernel sockets their connections, as the kernel's
-// Documentation/networking/tproxy.rst has it.
+// tproxy redirects connections to the peers on kernel sockets, as described in the kernel's
+// Documentation/networking/tproxy.rst.
 func (s *site) tproxy() error {
 	var b strings.Builder
 	b.WriteString("table ip bench {\n\tchain steer {\n\t\ttype filter hook prerouting priority mangle\n")
@@ -72,8 +72,8 @@ func (s *site) tproxy() error {
 	})
 }
 
-// routeSpoofed sends what answers a flood back to where it came from; there
-// nobody answers, as with addresses that are not in use.
+// routeSpoofed routes the answers to a flood back to where it came from. Nobody answers
+// there, as with unused addresses.
 func (s *site) routeSpoofed() error {
 	return s.lab.Netlink(lab.Gateway, func(h *netlink.Handle) error {
 		dev, err := h.LinkByName(lab.LANIface)
