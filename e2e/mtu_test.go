@@ -33,8 +33,8 @@ func mtuData() []byte {
 	return b
 }
 
-// serveTransfer sends the data to whom asks for it by a "d", and says which bytes it
-// got to whom begins with another one.
+// serveTransfer sends the data to a client that begins with "d". To any other it reports the
+// bytes that it got.
 func serveTransfer(data []byte) func(net.Conn) {
 	return func(c net.Conn) {
 		defer c.Close()
@@ -78,7 +78,7 @@ func transfer(c net.Conn, data []byte, up bool) error {
 	return nil
 }
 
-// errOther is the error of a transfer that had none and is not what was sent.
+// errOther is the error of a transfer that succeeded with other data than was sent.
 func errOther(err error) error {
 	if err == nil {
 		return errors.New("other bytes")
@@ -168,9 +168,9 @@ func mtuWorld(t *testing.T, data []byte, more string, opt lab.Options) (*world, 
 	return w, alice
 }
 
-// Whatever the links carry, and it changes under a running gateway, the first
-// download and the first upload of a connection are whole: of all pairs of what is
-// met, of both families, with the offloads of the kernel and without.
+// For every MTU of the links, changed under a running gateway, the first download and the
+// first upload of a connection are complete: for all pairs of MTUs, both families, with the
+// kernel's offloads and without.
 func TestEveryMTU(t *testing.T) {
 	testenv.Tool(t, "ethtool")
 	// The least last: below 1280 the kernel takes IPv6 away from an interface.
@@ -227,8 +227,8 @@ func TestEveryMTU(t *testing.T) {
 	}
 }
 
-// A connection that is there already goes on where its link becomes narrower: what
-// the gateway's host says of that is led to the gateway.
+// A live connection goes on when its link becomes narrower: the ICMP messages of the
+// gateway's host reach the gateway.
 func TestMTUBecomesLess(t *testing.T) {
 	data := mtuData()
 	for _, more := range []string{"", `, offload: "off"`} {

@@ -35,8 +35,8 @@ func (w *world) curl(args ...string) (string, error) {
 	return w.client("", "curl", append(all, "https://pay.example/")...)
 }
 
-// An observed rule asks everybody for a certificate, verifies what comes and
-// writes what it would refuse; and everybody gets his page.
+// An observed rule asks every client for a certificate, verifies it and records what it would
+// refuse, and every client gets its page.
 func TestObservedRule(t *testing.T) {
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
@@ -80,8 +80,8 @@ func TestObservedRule(t *testing.T) {
 	}
 }
 
-// An observed policy: a deny rule is passed over, where no rule fits the flow
-// is bypassed, and a rule with a mode of its own is enforced all the same.
+// An observed policy: a deny rule is skipped, a flow without a rule is bypassed, and a rule
+// with a mode of its own is still enforced.
 func TestObservedPolicy(t *testing.T) {
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{Servers: 2})
@@ -130,7 +130,7 @@ func TestObservedPolicy(t *testing.T) {
 	}
 }
 
-// What cannot be observed through ends the flow as ever, and says why.
+// A flow that cannot be observed through ends as usual, and the record says why.
 func TestCannotBeObserved(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)

@@ -55,9 +55,9 @@ func (w *world) dialTLSTo(to string, cfg *tls.Config) (*tls.Conn, error) {
 	return conn, nil
 }
 
-// What goes in comes out: both directions at once, both versions, both
-// families, over a path with offload and without, and over a 1400-byte hop,
-// where it needs the ICMP too-big of the hop to be heard.
+// Data arrives unchanged: both directions at once, both versions, both families, over a path
+// with offload and without, and over a 1400-byte hop, whose ICMP too-big message must reach
+// the sender.
 func TestBytesArriveUnchanged(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -102,8 +102,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Logf("%d new flows, %d lost, %d policies", begun.Load(), lost.Load(), len(rules))
 }
 
-// A mistake leaves everything as it was, and whoever asked is told; so does a
-// change that only a restart can make. SIGHUP and a changed file reload too.
+// A mistake leaves everything as it was, and the caller is told. The same holds for a change
+// that only a restart can make. SIGHUP and a changed file reload too.
 func TestReloadIsAllOrNothing(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

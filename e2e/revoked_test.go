@@ -43,10 +43,10 @@ func roundTrip(c io.ReadWriter) error {
 	return err
 }
 
-// A list that is exchanged on disk ends the live flow of whom it names within
-// five seconds, without a reload, and refuses him from then on with alert 44;
-// those of others go on. The record, status and reload say which lists
-// decided, and a list that goes back changes nothing.
+// A replaced list on disk ends the live flow of a client that it names within five seconds,
+// without a reload, and refuses that client from then on with alert 44. Flows of others go
+// on. The record, status and reload say which lists decided, and an older list changes
+// nothing.
 func TestRevocationEndsLiveFlows(t *testing.T) {
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})

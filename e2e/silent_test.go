@@ -8,8 +8,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// With the wrong name of an interface nothing is captured, and every client waits for
-// nothing: status, readiness, metrics and doctor name the right one.
+// With the wrong interface name nothing is captured, and every client waits in vain. Status,
+// readiness, metrics and doctor name the right one.
 func TestWrongInterfaceIsTold(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	const token = "silent-test-token-0123456789"
@@ -38,8 +38,8 @@ func TestWrongInterfaceIsTold(t *testing.T) {
 	}
 }
 
-// What somebody changes on the host while the gateway runs, so that nothing is captured
-// any more, is told with the command that mends it; doctor says the same.
+// If somebody changes the host so that nothing is captured any more, the gateway reports that
+// with the command that repairs it; doctor says the same.
 func TestHostChangesAreTold(t *testing.T) {
 	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})

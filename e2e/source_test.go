@@ -240,9 +240,9 @@ func (w *world) hostAll() string {
 	return regexp.MustCompile(`counter packets \d+ bytes \d+`).ReplaceAllString(string(out), "counter")
 }
 
-// Killed in the middle of a download: nothing of the client passes, nothing of
-// the destination's answers is forwarded to the client, the next start is as
-// the first, and release leaves nothing.
+// The gateway is killed in the middle of a download: nothing of the client passes, no answer
+// of the destination is forwarded to the client, the next start works like the first, and
+// release leaves nothing behind.
 func TestClientSourceKilled(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	before := w.hostAll()
@@ -313,9 +313,9 @@ func TestClientSourceKilled(t *testing.T) {
 	}
 }
 
-// A reload brings connections under the client's address, and takes them back;
-// the numbers only a restart can change. A host that would drop the answers is
-// refused, at the start and at a reload.
+// A reload switches connections from the client's address on and off; only a restart can
+// change the numbers. A host that would drop the answers is refused, at the start and at a
+// reload.
 func TestClientSourceByReload(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveSeen)
@@ -362,9 +362,8 @@ func TestClientSourceByReload(t *testing.T) {
 	}
 }
 
-// Where the answers do not come back, or somebody changes the source all the
-// same, the flow ends with a reason, and no packet leaves from the gateway's
-// own address.
+// If the answers do not come back, or somebody changes the source, the flow ends with a
+// reason, and no packet leaves from the gateway's own address.
 func TestClientSourceOrNothing(t *testing.T) {
 	for _, c := range []struct{ name, fault, reason string }{
 		{"source changed", "nft add table inet home; nft add chain inet home post '{ type nat hook postrouting priority -195; }'; nft add rule inet home post oifname " + lab.WANIface + " masquerade", "destination_timeout"},
