@@ -33,8 +33,8 @@ func many(n int) []string {
 	return all
 }
 
-// Who answers the client's protocols, in each order of dialling, and what becomes
-// of a client that nobody answers. The two legs never have different protocols.
+// Which leg answers the client's protocols, in each order of dialling, and what happens to a
+// client that gets no answer. The two legs never have different protocols.
 func TestALPN(t *testing.T) {
 	for _, c := range []struct {
 		name          string

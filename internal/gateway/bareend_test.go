@@ -9,8 +9,8 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// The answer is whole for a client, too, that takes nothing for longer than
-// bareGrace: what waits for it is under way.
+// A client that takes nothing for longer than bareGrace still gets the whole answer: the waiting
+// data counts as in transit.
 func TestSlowReaderAfterABareEnd(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()

@@ -140,13 +140,13 @@ func (*cutConn) Write([]byte) (int, error) { return 0, errors.New("cut off") }
 func (*cutConn) SetReadDeadline(time.Time) error  { return nil }
 func (*cutConn) SetWriteDeadline(time.Time) error { return nil }
 
-// takes is a receiver that has taken and acknowledged so much.
+// takes is a receiver that has taken and acknowledged the given numbers of bytes.
 type takes struct{ written, acked uint64 }
 
 func (r *takes) Written() uint64       { return r.written }
 func (r *takes) Acked() (uint64, bool) { return r.acked, false }
 
-// Of a write that failed counts what was acknowledged; where nobody knows, all.
+// After a failed write the acknowledged bytes count; if they are unknown, all bytes.
 func TestFailedWriteCounts(t *testing.T) {
 	for _, c := range []struct {
 		name string

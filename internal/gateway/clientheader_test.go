@@ -37,9 +37,8 @@ func forgedHeaders(t *testing.T) map[string][]byte {
 	}
 }
 
-// A PROXY header of the client's is data like any other: behind the gateway's
-// own it is not taken for it, in front of a hello it is refused before anybody
-// is asked.
+// A client's own PROXY header is plain data. After the gateway's header it is not taken for one;
+// before a hello it is refused, before anybody is asked.
 func TestPROXYHeaderOfAClient(t *testing.T) {
 	forged := forgedHeaders(t)
 	spec := mtls()
@@ -94,7 +93,7 @@ func TestPROXYHeaderOfAClient(t *testing.T) {
 	}
 }
 
-// What of the header is the client's own word is a host name or is left out.
+// A part of the header that only the client claims is a host name, or is left out.
 func TestPROXYHeaderHasNoOddName(t *testing.T) {
 	session := &handshake.Session{State: handshake.State{ServerName: "pay\nexample", Version: 0x304, Suite: 0x1301}}
 	for want, hello := range map[string]*handshake.ClientHello{
@@ -117,8 +116,8 @@ func TestPROXYHeaderHasNoOddName(t *testing.T) {
 	}
 }
 
-// The header says of a client's names what policy reads: no common name of
-// several, URIs as they stand, no SPIFFE id that is none.
+// The header has the client's names as the policy reads them: no common name if there are
+// several, URIs unchanged, no invalid SPIFFE id.
 func TestPROXYHeaderNamesArePolicys(t *testing.T) {
 	ca := testpki.Must(testpki.NewCA(testpki.Options{}))
 	cns := func(values ...string) func(*x509.Certificate) {

@@ -74,8 +74,8 @@ func narrowSession(t *testing.T, server tls.Certificate, now time.Time) (*handsh
 	return s, c, peer
 }
 
-// The end of one side is told to the other however long that takes to make room for
-// it, as long as its data would wait: half_closed does not end it, limits.stall does.
+// The end of one side is told to the other, however long that side takes to make room for it,
+// in the same bounds as data: half_closed does not end the flow, limits.stall does.
 func TestOrderlyEndWaitsForRoom(t *testing.T) {
 	now := time.Now() // within the bubble it is the year 2000
 	ca := testpki.Must(testpki.NewCA(testpki.Options{}))

@@ -159,8 +159,8 @@ func TestObserveDestination(t *testing.T) {
 	}
 }
 
-// With `tls: insecure` whoever answers will do: there is no authority that
-// could say anything of his revocation, and none is asked.
+// With `tls: insecure` any destination is accepted. No authority could say anything about its
+// revocation, and none is asked.
 func TestInsecureDestinationHasNoRevocation(t *testing.T) {
 	late := &lateChecker{}
 	spec := mtls()

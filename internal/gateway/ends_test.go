@@ -163,9 +163,9 @@ func (h *house) until(what string, ok func() bool) {
 	testenv.Eventually(h.t, what, ok)
 }
 
-// Whatever ends a direction, all that came before it arrives, the record counts
-// it, and the other side is told of the end in the words that fit: no FIN without
-// close_notify becomes an orderly end.
+// However a direction ends, everything sent before arrives, the record counts it, and the
+// other side is told of the end in the form that fits: no FIN without close_notify becomes an
+// orderly end.
 func TestAllArrivesBeforeTheEnd(t *testing.T) {
 	const size = 1_000_000
 	type want struct{ tls, plain, end string } // what a receiver with TLS sees, without; the record's
@@ -237,7 +237,7 @@ func TestAllArrivesBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// Who ends without close_notify and waits for the answer gets all of it: the other
+// A side that ends without close_notify and waits for the answer gets all of it: the other
 // direction goes on, for a plain destination as well.
 func TestAnswerAfterABareEnd(t *testing.T) {
 	answer := bytes.Repeat([]byte("answer"), 300_000)
@@ -283,8 +283,8 @@ func TestAnswerAfterABareEnd(t *testing.T) {
 	}
 }
 
-// Once one side has said that it is done, however the other goes is no alarm; and
-// still no FIN of the other becomes a close_notify.
+// Once one side has ended in order, no end of the other side is an alarm. Still, no FIN of
+// the other side becomes a close_notify.
 func TestNothingAfterCloseNotifyIsAnAlarm(t *testing.T) {
 	for _, c := range []struct {
 		up        bool // the client is done first
@@ -335,8 +335,8 @@ func TestNothingAfterCloseNotifyIsAnAlarm(t *testing.T) {
 	}
 }
 
-// A reader that is slow, but reads, gets all that came before the end: neither
-// half_closed nor idle ends it.
+// A slow reader that keeps reading gets everything sent before the end: neither half_closed
+// nor idle ends the flow.
 func TestSlowReaderGetsTheEnd(t *testing.T) {
 	for how, want := range map[string]struct {
 		size     int

@@ -13,8 +13,8 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// A flow that meets a reload on its way is judged by the policy in force when it
-// is let through, wherever on its way it was.
+// A flow that meets a reload on its way is judged by the policy that is in force when it is let
+// through, at any point of its way.
 func TestReloadOnTheWay(t *testing.T) {
 	deny := policy.Spec{Rules: []policy.RuleSpec{{Name: "no", To: []string{"203.0.113.0/24:443"}, Action: "deny"}}}
 	bob := mtls()
@@ -122,8 +122,8 @@ func (h *house) relaying() *Live {
 	return h.gw.registry.all()[0]
 }
 
-// The facts that a flow found stay what they were, however often it is decided
-// anew: a policy that did not ask for a certificate does not make it forgotten.
+// The facts that a flow found stay unchanged, however often it is decided again: a policy
+// that does not ask for a certificate does not make the gateway forget it.
 func TestRegrantKeepsWhatWasFound(t *testing.T) {
 	h := newHouse(t, mtls(), nil)
 	l := h.relaying()

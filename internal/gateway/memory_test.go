@@ -89,8 +89,8 @@ func TestMemoryAdmission(t *testing.T) {
 	}
 }
 
-// Where memory says so nothing more is read for a client; what clients send goes
-// on, and a flow that waits can be ended.
+// While memory says so, nothing more is read for a client. What clients send still goes on, and a
+// flow that waits can be ended.
 func TestIntakeWaits(t *testing.T) {
 	r := &room{}
 	var served atomic.Int64 // bytes from the client
@@ -175,7 +175,7 @@ func TestIntakeWaits(t *testing.T) {
 	}
 }
 
-// Shedding ends the largest flows of who holds the most, and nobody else.
+// Shedding ends the largest flows of the client that holds the most, and no others.
 func TestShedEndsTheLargest(t *testing.T) {
 	h := newHouse(t, mtls(), func(conn net.Conn) {
 		b := make([]byte, 1)
@@ -238,7 +238,7 @@ func TestShedEndsTheLargest(t *testing.T) {
 	}
 }
 
-// Who holds little is told from who holds much; a client alone is not little.
+// Small clients are told from large ones; a client alone is not small.
 func TestSmallClients(t *testing.T) {
 	r := newRegistry()
 	enter := func(a string, n int) {

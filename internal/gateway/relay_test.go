@@ -234,8 +234,8 @@ func TestDialErrorsHaveReasons(t *testing.T) {
 	}
 }
 
-// TLS to the destination: its name and chain are verified, and what it may
-// not be ends the flow with its own reason.
+// TLS to the destination: its name and chain are verified, and each fault ends the flow with
+// its own reason.
 func TestDestinationTLS(t *testing.T) {
 	spec := mtls()
 	spec.Rules[0].Destination = policy.DestinationSpec{TLS: "verify", Authorities: []string{"staff"}}

@@ -15,8 +15,8 @@ func (*dripping) Written() uint64 { return 1 << 40 }
 
 func (d *dripping) Acked() (n uint64, gone bool) { return d.looks.Add(1), false }
 
-// Who takes what waits for him only just holds a flow that is over for a bounded
-// time, whichever side he is.
+// A side that takes its data just fast enough holds an ended flow for a bounded time only,
+// whichever side it is.
 func TestSettlingIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -46,7 +46,7 @@ func TestSettlingIsBounded(t *testing.T) {
 	}
 }
 
-// Many flows that wait for long look seldom.
+// Flows that have waited for long poll seldom, as there may be many.
 func TestSettlingLooksSeldom(t *testing.T) {
 	t.Parallel()
 	looks, wait, elapsed := 0, time.Millisecond, time.Duration(0)

@@ -53,7 +53,7 @@ func (s *socket) until(t *testing.T, events int16) {
 	}
 }
 
-// Whoever is told of the RST, the read says reset, after all that had come before it.
+// Whichever call is told of the RST, the read reports a reset, after all data from before it.
 func TestReadAfterReset(t *testing.T) {
 	for name, taken := range map[string]func(*socket) error{
 		"nobody was told": nil,
@@ -109,8 +109,8 @@ func TestReadAfterReset(t *testing.T) {
 	}
 }
 
-// A RST behind the FIN takes nothing from what came before it: it answers what we
-// wrote to a peer that had closed.
+// A RST after the FIN takes nothing from the data before it: it answers data that was written
+// to a peer that had closed.
 func TestReadAfterFINAndReset(t *testing.T) {
 	for name, told := range map[string]bool{"nobody was told": false, "a write was told": true} {
 		t.Run(name, func(t *testing.T) {

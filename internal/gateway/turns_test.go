@@ -52,8 +52,7 @@ func (o *oneWrite) Write(b []byte) (n int, err error) {
 
 func (o *oneWrite) Read([]byte) (int, error) { return 0, errors.New("nothing is read") }
 
-// One client with hundreds of slow handshakes does not keep another one from
-// its own.
+// One client with hundreds of slow handshakes does not keep another client from its own.
 func TestSlowHandshakesHoldNobodyUp(t *testing.T) {
 	// A slow handshake ends long after the other client has made all of its own.
 	lasting := func(c *Config) { c.Limits.Handshake = 2 * testenv.Patience() }

@@ -100,9 +100,9 @@ func waitRules(first bool) policy.Spec {
 	return spec
 }
 
-// Whoever is waited for, nobody else waits: with two turns in all, and dozens of
-// flows that wait for a destination, a responder or their client, another client
-// has its handshake at once.
+// A wait of one flow delays no other flow: with two turns in total, and dozens of flows that
+// wait for a destination, a responder or their client, another client has its handshake at
+// once.
 func TestNoTurnWhileAnotherIsWaitedFor(t *testing.T) {
 	const many = 24
 	swallow := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
@@ -215,9 +215,9 @@ func (r *hangingResponder) asksSilence(t *testing.T, ca *testpki.CA) {
 	r.c = c
 }
 
-// One destination holds so many flows and no more, whoever they are of: over the
-// bound the client with the most loses its newest, and one that has none yet is
-// let in. Another destination does not feel it.
+// One destination holds a bounded number of flows of all clients together. Over the bound the
+// client with the most loses its newest, and a client without any is let in. Other
+// destinations are not affected.
 func TestDialsPerDestination(t *testing.T) {
 	swallow := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	for _, first := range []bool{true, false} {
@@ -250,7 +250,7 @@ func TestDialsPerDestination(t *testing.T) {
 	}
 }
 
-// Who has the most gives way to who has little; nobody gives way to one who
+// The client with the most flows gives way to one with few. None gives way to a client that
 // would then have as many.
 func TestDialsGiveWay(t *testing.T) {
 	d := newDialsUnderWay()

@@ -40,8 +40,8 @@ func silent(c net.Conn) {
 	}
 }
 
-// Who holds a flow open and takes nothing, or sends nothing after the other
-// side has closed, is ended with a reason of its own; who is only slow is not.
+// A peer that holds a flow open and takes nothing, or that sends nothing after the other side has
+// closed, is ended with a reason of its own. A peer that is only slow is not.
 func TestHoldersAreEnded(t *testing.T) {
 	testenv.Slow(t)
 	// More than the client's receive buffer, less than that and our send
@@ -140,8 +140,8 @@ func TestHoldersAreEnded(t *testing.T) {
 	}
 }
 
-// A wait is over when what waited when it began is taken, or 16 KiB of it; a
-// peer that is not heard of is lost and does not stall.
+// A wait is over when all data that waited at its beginning is taken, or 16 KiB of it. A peer
+// that is not heard of is lost and not stalled.
 func TestStall(t *testing.T) {
 	const limit = time.Minute
 	at := time.Unix(0, 0)

@@ -84,8 +84,8 @@ func TestFlowsAreChargedByWork(t *testing.T) {
 	}
 }
 
-// What the policy says of a hello comes behind the turn, and so does the answer
-// to what is none: while nobody has a turn to give, nothing is decided.
+// The policy's decision about a hello comes after the turn, and so does the answer to a
+// non-hello: while there is no turn to give, nothing is decided.
 func TestHelloWaitsForItsTurn(t *testing.T) {
 	for name, first := range map[string]func(h *house){
 		"a version of no rule": func(h *house) {
