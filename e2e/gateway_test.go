@@ -152,7 +152,7 @@ func (w *world) command(args ...string) *lab.Cmd {
 	}
 	cmd := w.lab.Command(lab.Gateway, path, args...)
 	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1", "COLUMNS=5000") // sentences stay whole for those who look for them
 	return cmd
 }
 

@@ -43,9 +43,13 @@ Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
 				return checkJSON(stdout, found)
 			}
 			for _, f := range found {
-				fmt.Fprint(stdout, f.Format(isTerminal(stdout)))
+				if err := printFinding(stdout, f); err != nil {
+					return err
+				}
 			}
-			fmt.Fprintf(stdout, "%s: %s\n", file, checkSummary(rt, found))
+			if err := say(stdout, "%s: %s", file, checkSummary(rt, found)); err != nil {
+				return err
+			}
 			return checkResult(found)
 		},
 	}

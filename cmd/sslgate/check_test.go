@@ -74,6 +74,7 @@ func TestCheckGood(t *testing.T) {
 }
 
 func TestCheckWarning(t *testing.T) {
+	t.Setenv("COLUMNS", "5000") // lines stay whole for those who look for them
 	file := writeCheck(t, attached()+"profiles: {spare: {base: modern}}\n")
 	out, errOut, code := runCheck(t, "-c", file)
 	if errOut != "" || code != 0 || !strings.Contains(out, ":14:12: warning: profiles.spare: no rule uses it\n") ||
@@ -85,6 +86,7 @@ func TestCheckWarning(t *testing.T) {
 // Interfaces that this host does not have are told of, each at its place, with what
 // there is. It is a warning: the file may be for another host.
 func TestCheckAbsentInterfaces(t *testing.T) {
+	t.Setenv("COLUMNS", "5000") // lines stay whole for those who look for them
 	text := strings.Replace(checkConfig, "interfaces: [eth1]", "interfaces: [nosuch0], exempt: [nosuch1, nosuch2]", 1)
 	file := writeCheck(t, text)
 	out, errOut, code := runCheck(t, "-c", file)
@@ -104,6 +106,7 @@ func TestCheckAbsentInterfaces(t *testing.T) {
 }
 
 func TestCheckBad(t *testing.T) {
+	t.Setenv("COLUMNS", "5000") // lines stay whole for those who look for them
 	file := writeCheck(t, strings.NewReplacer("ports: [443]", "ports: [443, 0]", "key: pay.key", "key: gone.key", "identity:", "identiti:").Replace(checkConfig))
 	out, errOut, code := runCheck(t, "-c", file)
 	if code != 2 || errOut != "" {

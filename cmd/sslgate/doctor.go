@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -160,7 +161,8 @@ func printFindings(w io.Writer, found []doctor.Finding, asJSON bool) error {
 		if asJSON {
 			err = writeJSON(w, f)
 		} else {
-			_, err = fmt.Fprintf(w, "%-4s  %-12s  %s\n", f.Level, f.Check, escape.String(f.Text, 2000))
+			err = printHanging(w, fmt.Sprintf("%-4s  %-12s  ", f.Level, f.Check), strings.Repeat(" ", 20), escape.String(f.Text, 2000))
+			// A command stays on its line, so that it can be copied.
 			if err == nil && f.Fix != "" {
 				_, err = fmt.Fprintf(w, "%20s%s\n", "", escape.String(f.Fix, 2000))
 			}

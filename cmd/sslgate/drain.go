@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"time"
 
@@ -29,8 +28,7 @@ The command does not wait for the end.`,
 			case asJSON:
 				return writeJSON(stdout, d)
 			}
-			_, err = fmt.Fprintf(stdout, "draining: it stops when the last live flow has ended, at %s at the latest\n", d.Deadline.Format(time.RFC3339))
-			return err
+			return say(stdout, "draining: it stops when the last live flow has ended, at %s at the latest", d.Deadline.Format(time.RFC3339))
 		},
 	}
 	socketFlag(cmd, &socket)

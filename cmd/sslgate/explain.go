@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -203,22 +202,4 @@ func readChain(path string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s: %w", path, pemfile.Named(err, path))
 	}
 	return certs, nil
-}
-
-// wrap breaks a text into lines of at most width columns, at spaces; a word
-// that is longer stays whole, so that it can be copied.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case len([]rune(line))+1+len([]rune(word)) <= width:
-			line += " " + word
-		default:
-			lines, line = append(lines, line), word
-		}
-	}
-	return append(lines, line)
 }

@@ -12,16 +12,13 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// explainWidth is the width of a terminal in columns.
-const explainWidth = 80
-
 // explainer prints an explanation; everything it is given is escaped.
 type explainer struct{ w io.Writer }
 
 // field prints "  name      text", the text wrapped.
 func (p explainer) field(name, text string) {
 	const indent = 12
-	for i, line := range wrap(escape.Shown(text, 0), explainWidth-indent) {
+	for i, line := range wrap(escape.Shown(text, 0), columns(p.w)-indent) {
 		if i > 0 {
 			name = ""
 		}
@@ -31,7 +28,7 @@ func (p explainer) field(name, text string) {
 
 // under prints a text below something else, wrapped.
 func (p explainer) under(text string) {
-	for _, line := range wrap(escape.Shown(text, 0), explainWidth-8) {
+	for _, line := range wrap(escape.Shown(text, 0), columns(p.w)-8) {
 		fmt.Fprintf(p.w, "        %s\n", line)
 	}
 }
@@ -122,7 +119,7 @@ func explainVerdict(p explainer, e *policy.Explanation) {
 	if len(e.Change) > 0 {
 		fmt.Fprintln(p.w, "to let it through")
 		for _, c := range e.Change {
-			for i, line := range wrap(escape.String(c, 0), explainWidth-4) {
+			for i, line := range wrap(escape.String(c, 0), columns(p.w)-4) {
 				fmt.Fprintf(p.w, "  %s %s\n", [2]string{"-", " "}[min(i, 1)], line)
 			}
 		}

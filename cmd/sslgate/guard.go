@@ -38,13 +38,11 @@ and capture of the configuration are used.`,
 			}
 			switch err := tun.Guard(service.SteerConfig(c)); {
 			case errors.Is(err, tun.ErrRunning):
-				fmt.Fprintf(stdout, "the guard is set already: %v\n", err)
-				return nil
+				return say(stdout, "the guard is set already: %v", err)
 			case err != nil:
 				return &exitError{code: 1, err: err}
 			}
-			fmt.Fprintf(stdout, "the guard is set: %s goes nowhere until `sslgate run` or `sslgate release`\n", captured(c))
-			return nil
+			return say(stdout, "the guard is set: %s goes nowhere until `sslgate run` or `sslgate release`", captured(c))
 		},
 	}
 	configFlag(cmd, &file)
@@ -84,8 +82,7 @@ nothing while the gateway runs.`,
 			if err := tun.Release(service.SteerConfig(c)); err != nil {
 				return &exitError{code: 1, err: err}
 			}
-			fmt.Fprintf(stdout, "released: %s passes uninspected\n", captured(c))
-			return nil
+			return say(stdout, "released: %s passes uninspected", captured(c))
 		},
 	}
 	configFlag(cmd, &file)
@@ -98,12 +95,16 @@ func loadCapture(file string, stderr io.Writer) (*config.Config, error) {
 	c, found := config.LoadCapture(file)
 	if c == nil {
 		for _, f := range found {
-			fmt.Fprint(stderr, f.Format(isTerminal(stderr)))
+			if err := printFinding(stderr, f); err != nil {
+				return nil, err
+			}
 		}
 		return nil, &exitError{code: 2, err: fmt.Errorf("%s does not say what is captured; nothing was changed", file)}
 	}
 	if config.Failed(found) {
-		fmt.Fprintf(stderr, "sslgate: %s has mistakes that do not matter here: see `sslgate check -c %s`\n", file, file)
+		if err := say(stderr, "sslgate: %s has mistakes that do not matter here: see `sslgate check -c %s`", file, file); err != nil {
+			return nil, err
+		}
 	}
 	if c.TUN.Attach {
 		return nil, &exitError{code: 2, err: fmt.Errorf("with tun.attach %s is routed, and guarded, by somebody else", c.TUN.Name)}

@@ -64,7 +64,9 @@ func runProbe(ctx context.Context, address string, f *probeFlags, stdout, stderr
 		return &exitError{2, err}
 	}
 	if !f.asJSON {
-		fmt.Fprintf(stderr, "probing %s: at most %d connections, one after the other, within %s\n", address, probe.MaxConnections, f.timeout)
+		if err := say(stderr, "probing %s: at most %d connections, one after the other, within %s", address, probe.MaxConnections, f.timeout); err != nil {
+			return err
+		}
 	}
 	r, err := probe.Run(ctx, o)
 	if errors.Is(err, probe.ErrOptions) {

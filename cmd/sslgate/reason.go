@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -67,12 +66,19 @@ func reasonCodes() []string {
 }
 
 func printReason(w io.Writer, e reason.Entry) error {
-	lines := []string{string(e.Code) + " (" + e.Kind.String() + ")", "  " + e.Sentence + ".",
-		fmt.Sprintf("  step    %d, %s", e.Step, handshake.Step(e.Step)), "  alert   " + alertText(e)}
-	if e.Advice != "" {
-		lines = append(lines, "  advice  "+e.Advice)
+	if err := say(w, "%s (%s)", e.Code, e.Kind); err != nil {
+		return err
 	}
-	return printLines(w, lines...)
+	if err := printWrapped(w, "  ", e.Sentence+"."); err != nil {
+		return err
+	}
+	var t table
+	t.row("  step", "%d, %s", e.Step, handshake.Step(e.Step))
+	t.row("  alert", "%s", alertText(e))
+	if e.Advice != "" {
+		t.row("  advice", "%s", e.Advice)
+	}
+	return t.print(w)
 }
 
 func printReasons(w io.Writer, asJSON bool) error {
@@ -83,12 +89,17 @@ func printReasons(w io.Writer, asJSON bool) error {
 		}
 		return writeJSON(w, map[string]any{"reasons": all})
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "STEP\tCODE\tKIND\tALERT\tWHAT HAPPENED")
+	// The sentence has lines of its own: behind the other columns there is no
+	// room for it.
 	for _, e := range reason.Sorted() {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\n", e.Step, e.Code, e.Kind, alertText(e), e.Sentence)
+		if err := say(w, "%s: step %d, %s, alert %s", e.Code, e.Step, e.Kind, alertText(e)); err != nil {
+			return err
+		}
+		if err := printWrapped(w, "    ", e.Sentence); err != nil {
+			return err
+		}
 	}
-	return t.Flush()
+	return nil
 }
 
 func alertText(e reason.Entry) string {

@@ -154,7 +154,7 @@ func (r recent) text(w io.Writer, limit int) error {
 		b.WriteByte('\n')
 	}
 	note := func(format string, args ...any) {
-		for _, line := range wrap(fmt.Sprintf(format, args...), explainWidth) {
+		for _, line := range wrap(fmt.Sprintf(format, args...), columns(w)) {
 			b.WriteString(line + "\n")
 		}
 	}

@@ -61,18 +61,17 @@ func hangUp(stdout io.Writer, pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
 		return &exitError{code: 1, err: fmt.Errorf("SIGHUP to process %d: %w", pid, err)}
 	}
-	_, err := fmt.Fprintf(stdout, "process %d does not listen on the socket: it was sent SIGHUP, its log has the answer\n", pid)
-	return err
+	return say(stdout, "process %d does not listen on the socket: it was sent SIGHUP, its log has the answer", pid)
 }
 
 func printReload(stdout, stderr io.Writer, res admin.ReloadResult, taken bool) error {
 	for _, f := range res.Findings {
-		fmt.Fprintln(stderr, escape.String(f, 2000))
+		if err := printHanging(stderr, "", "    ", escape.String(f, 2000)); err != nil {
+			return err
+		}
 	}
 	if !taken {
-		fmt.Fprintf(stderr, "sslgate: %s\n", escape.String(res.Error, 0))
-		return nil
+		return printWrapped(stderr, "sslgate: ", res.Error)
 	}
-	_, err := fmt.Fprintf(stdout, "reloaded: policy %s (before: %s), %s ended\n", res.Policy, res.Before, count(res.Ended, "live flow"))
-	return err
+	return say(stdout, "reloaded: policy %s (before: %s), %s ended", res.Policy, res.Before, count(res.Ended, "live flow"))
 }

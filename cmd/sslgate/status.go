@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,8 +47,8 @@ func newStatusCmd(stdout io.Writer) *cobra.Command {
 }
 
 func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(tw, name+"\t"+format+"\n", args...) }
+	var t table
+	row := t.row
 	state := "running"
 	if s.Draining {
 		state = "draining"
@@ -104,7 +103,7 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 		}
 		row("last reload", "%s, %s", r.At.Format(time.RFC3339), what)
 	}
-	return tw.Flush()
+	return t.print(w)
 }
 
 // printRevocation is a line for each authority that is checked, and one for

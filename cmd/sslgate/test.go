@@ -53,13 +53,13 @@ func testPolicies(stdout io.Writer, configFile string, files []string, asJSON, c
 		}
 		uncovered := report.Uncovered()
 		failed = failed || report.Failed > 0 || coverage && len(uncovered) > 0
+		write := testText
 		if asJSON {
-			if err := testJSON(stdout, name, report); err != nil {
-				return err
-			}
-			continue
+			write = testJSON
 		}
-		testText(stdout, name, report)
+		if err := write(stdout, name, report); err != nil {
+			return err
+		}
 	}
 	if failed {
 		return &exitError{code: 1}
@@ -106,12 +106,14 @@ func testMistake(stdout io.Writer, err error, asJSON bool) error {
 			}
 			continue
 		}
-		fmt.Fprint(stdout, f.Format(isTerminal(stdout)))
+		if err := printFinding(stdout, f); err != nil {
+			return err
+		}
 	}
 	return &exitError{code: 2}
 }
 
-func testText(w io.Writer, name string, r *policytest.Report) {
+func testText(w io.Writer, name string, r *policytest.Report) error {
 	for _, result := range r.Results {
 		if len(result.Wrong) == 0 {
 			fmt.Fprintf(w, "ok    %s\n", escape.String(result.Case.Name, 0))
@@ -119,26 +121,22 @@ func testText(w io.Writer, name string, r *policytest.Report) {
 		}
 		fmt.Fprintf(w, "FAIL  %s (%s:%d)\n", escape.String(result.Case.Name, 0), name, result.Line)
 		for _, wrong := range result.Wrong {
-			printWrapped(w, "        ", wrong)
+			if err := printWrapped(w, "        ", wrong); err != nil {
+				return err
+			}
 		}
 		for _, why := range result.Why.Change {
-			printWrapped(w, "        because  ", why)
+			if err := printWrapped(w, "        because  ", why); err != nil {
+				return err
+			}
 		}
 	}
 	uncovered := r.Uncovered()
-	fmt.Fprintf(w, "%s: %s, %d failed; %d of %s covered", name, count(len(r.Results), "test"), r.Failed, len(r.Rules)-len(uncovered), count(len(r.Rules), "rule"))
+	sum := fmt.Sprintf("%s: %s, %d failed; %d of %s covered", name, count(len(r.Results), "test"), r.Failed, len(r.Rules)-len(uncovered), count(len(r.Rules), "rule"))
 	if len(uncovered) > 0 {
-		fmt.Fprintf(w, ", not %s", strings.Join(uncovered, ", "))
+		sum += ", not " + strings.Join(uncovered, ", ")
 	}
-	fmt.Fprintln(w)
-}
-
-// printWrapped prints a text after a first indentation, and continues on the lines below.
-func printWrapped(w io.Writer, indent, text string) {
-	for _, line := range wrap(escape.String(text, 0), explainWidth-len(indent)) {
-		fmt.Fprintf(w, "%s%s\n", indent, line)
-		indent = strings.Repeat(" ", len(indent))
-	}
+	return say(w, "%s", sum)
 }
 
 // testResult is the form of a result in --json. The names are stable.
