@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
@@ -200,10 +201,10 @@ func (v *verifier) explain(path []*x509.Certificate, err error) *fault {
 	switch invalid.Reason {
 	case x509.Expired:
 		f.code = reason.Expired
-		f.detail += ": not after " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
+		f.detail += ": not after " + times.RFC3339(invalid.Cert.NotAfter)
 		if v.now.Before(invalid.Cert.NotBefore) {
 			f.code = reason.NotYetValid
-			f.detail = v.about(invalid.Cert) + ": not before " + invalid.Cert.NotBefore.UTC().Format(time.RFC3339)
+			f.detail = v.about(invalid.Cert) + ": not before " + times.RFC3339(invalid.Cert.NotBefore)
 		}
 	case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
 		f.code = reason.WrongUsage
