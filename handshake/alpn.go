@@ -12,13 +12,13 @@ import (
 // here) are spoken without an answer too.
 func needsAnswer(protocol string) bool {
 	switch protocol {
-	case "h2", // RFC 9113, section 3.3
+	case "h2", // RFC 9113
 		"grpc-exp",   // h2 under the name that early gRPC clients put before it
 		"acme-tls/1", // RFC 8737, section 3
-		"ntske/1",    // RFC 8915, section 4
-		"sunrpc",     // RFC 9289, section 7.2
-		"postgresql", // PostgreSQL, section 54.2.10: direct TLS
-		"radius/1.1": // RFC 9765, section 3
+		"ntske/1",    // RFC 8915
+		"sunrpc",     // RFC 9289
+		"postgresql", // direct TLS of PostgreSQL
+		"radius/1.1": // RFC 9765
 		return true
 	}
 	return false
