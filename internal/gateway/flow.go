@@ -175,14 +175,8 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	fl.live.picked(hello, v)
 	switch v.Action {
 	case policy.Bypass:
-		replay, ok := conn.(handshake.Conn)
-		if !ok {
-			fl.refuse(&handshake.Error{Reason: reason.Internal, Wanted: handshake.AlertInternalError, Received: handshake.AlertNone, Detail: "the hello cannot be replayed"})
-			fl.client.Reset()
-			return nil
-		}
 		fl.endTurn()
-		return fl.bypass(ctx, replay, v)
+		return fl.bypass(ctx, conn, v)
 	case policy.Terminate:
 		if v.Plan.DialFirst {
 			return fl.dialFirst(hctx, conn, v.Plan)

@@ -2,11 +2,11 @@ package handshaketest
 
 import "github.com/sslgate/sslgate/handshake"
 
-// ids are n numbers from first on.
-func ids(first, n int) []uint16 {
+// ids are n numbers that nobody has assigned.
+func ids(n int) []uint16 {
 	out := make([]uint16, n)
 	for i := range out {
-		out[i] = uint16(first + i)
+		out[i] = uint16(0x4000 + i)
 	}
 	return out
 }
@@ -50,7 +50,7 @@ func CappedLists() []CappedList {
 	return []CappedList{
 		{"CipherSuites", 512, 32000, func(n int) *Hello {
 			h := GoodHello()
-			h.Suites = append(ids(0x4000, n-1), 0x1301)
+			h.Suites = append(ids(n-1), 0x1301)
 			return h
 		}},
 		{"extensions", 128, 16000, func(n int) *Hello {
@@ -58,21 +58,21 @@ func CappedLists() []CappedList {
 			return h.emptyExtensions(n - len(h.Exts))
 		}},
 		{"groups", 128, 30000, func(n int) *Hello {
-			return GoodHello().With(handshake.ExtSupportedGroups, List16(append(ids(0x4000, n-1), 29)...))
+			return GoodHello().With(handshake.ExtSupportedGroups, List16(append(ids(n-1), 29)...))
 		}},
 		{"key shares", 32, 9300, func(n int) *Hello {
-			groups := ids(0x4000, n)
+			groups := ids(n)
 			return GoodHello().With(handshake.ExtSupportedGroups, List16(groups...)).With(handshake.ExtKeyShare, oneByteShares(groups))
 		}},
 		{"key shares, supported_groups after them", 32, 9300, func(n int) *Hello {
-			groups := ids(0x4000, n)
+			groups := ids(n)
 			return GoodHello().Without(handshake.ExtSupportedGroups).Without(handshake.ExtKeyShare).With(handshake.ExtKeyShare, oneByteShares(groups)).With(handshake.ExtSupportedGroups, List16(groups...))
 		}},
 		{"signature_algorithms", 128, 30000, func(n int) *Hello {
-			return GoodHello().With(handshake.ExtSignatureAlgorithms, List16(append(ids(0x4000, n-1), 0x0403)...))
+			return GoodHello().With(handshake.ExtSignatureAlgorithms, List16(append(ids(n-1), 0x0403)...))
 		}},
 		{"signature_algorithms_cert", 128, 30000, func(n int) *Hello {
-			return GoodHello().With(handshake.ExtSignatureAlgsCert, List16(ids(0x4000, n)...))
+			return GoodHello().With(handshake.ExtSignatureAlgsCert, List16(ids(n)...))
 		}},
 		{"ALPN", 64, 16000, func(n int) *Hello { return GoodHello().With(handshake.ExtALPN, alpnData(n)) }},
 		{"pre-shared keys", 32, 1400, func(n int) *Hello {
