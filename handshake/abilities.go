@@ -67,15 +67,24 @@ type Peeked interface {
 	Replayed() (net.Conn, bool)
 }
 
-// Ability finds who has the ability T: the connection itself, or the first below it.
+// Ability finds the connection that has the ability T: the given one, or the first
+// below it. What speaks of single bytes (DirectWriter, InboundQueue, InboundWaiter) is
+// not looked for below TLS: there the bytes are those of records, and what was written
+// directly would leave in the clear.
 func Ability[T any](conn net.Conn) (T, bool) {
+	var none T
+	ofBytes := false
+	switch any(&none).(type) {
+	case *DirectWriter, *InboundQueue, *InboundWaiter:
+		ofBytes = true
+	}
 	for {
 		if able, ok := conn.(T); ok {
 			return able, true
 		}
+		_, secured := conn.(BareCloser)
 		w, ok := conn.(Wrapper)
-		if !ok {
-			var none T
+		if !ok || secured && ofBytes {
 			return none, false
 		}
 		conn = w.NetConn()

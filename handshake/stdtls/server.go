@@ -51,7 +51,7 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 		return nil, g.fail(ctx, err, seen)
 	}
 	s := g.session(tc, seen)
-	g.hello = nil // tls.Conn keeps the leg, and nothing reads it any more
+	g.hello, g.origin = nil, nil // tls.Conn keeps the leg, and nothing reads them any more
 	switch {
 	case s.Resumed:
 		// inherited has said so

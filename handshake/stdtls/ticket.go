@@ -72,6 +72,9 @@ func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte
 	if !next.FromStd(encoded) {
 		return newJunk()
 	}
+	if keyTransport(&next) {
+		return newJunk()
+	}
 	// An error would end the handshake, and none at all is not possible in TLS 1.3:
 	// a ticket that never opens. There is no other of a chain that is too large, nor
 	// of a client whose proof was not read.
@@ -96,6 +99,7 @@ func (g *leg) unwrap(sealed, binding []byte) *tls.SessionState {
 	if err != nil {
 		return nil
 	}
+	defer clear(read.Secret) // crypto/tls has its own
 	o, now := &origin{State: *read, sealed: bytes.Clone(sealed)}, g.p.Time()
 	if now.After(o.Born.Add(g.server.Ticket.Life())) || now.Before(o.Born.Add(-time.Second)) || !now.Before(o.Until) || !inheritable(&g.p.Profile, &o.State) {
 		return nil
@@ -108,7 +112,7 @@ func (g *leg) unwrap(sealed, binding []byte) *tls.SessionState {
 	if err != nil {
 		return nil
 	}
-	o.Secret = nil // crypto/tls has it
+	o.Secret = nil
 	g.origin = o
 	return ss
 }
@@ -117,13 +121,20 @@ func (g *leg) unwrap(sealed, binding []byte) *tls.SessionState {
 // as it is now. Version and CipherSuite are judged by verifyClient.
 func inheritable(pr *handshake.Profile, o *ticket.State) bool {
 	switch {
-	case len(o.Chain) > 0 && (o.Scheme == 0 || brokenScheme(o.Scheme)),
+	case keyTransport(o),
+		len(o.Chain) > 0 && (o.Scheme == 0 || brokenScheme(o.Scheme)),
 		o.Scheme != 0 && pr.Signatures != nil && !slices.Contains(pr.Signatures, o.Scheme),
 		o.Group != 0 && !slices.Contains(pr.Groups, o.Group):
 		return false
 	}
 	return true
 }
+
+// keyTransport says whether the master secret went under the key of our certificate
+// (RSA, RFC 5246, section 7.4.7.1). Who has that key and a record of the handshake has
+// the master secret too, and a ticket of TLS 1.2 goes in the clear: a session that could
+// be resumed would outlive the key, also where the key was replaced because it was lost.
+func keyTransport(s *ticket.State) bool { return s.Version < tls.VersionTLS13 && s.Group == 0 }
 
 // newJunk is a ticket that opens nowhere.
 func newJunk() ([]byte, error) {

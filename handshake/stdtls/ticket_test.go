@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // resumer is a client that keeps its tickets.
@@ -284,5 +285,34 @@ func TestTicketsAcrossGateways(t *testing.T) {
 		// In TLS 1.2 a resumed client keeps the ticket of the full handshake.
 		r.good(t, "one without its first key", gateway(a+"\n"), version == tls.VersionTLS12)
 		r.good(t, "one with another file", gateway(strings.Repeat("03", 31)+"cc"), false)
+	}
+}
+
+// With RSA key transport the key of our certificate leads to the master secret, so no
+// session outlives that key: it is not resumed, and one of ECDHE with the same
+// certificate is.
+func TestKeyTransportIsNotResumed(t *testing.T) {
+	f := handshaketest.Fixtures()
+	leaf := testpki.Must(f.CA.Issue(testpki.Leaf{DNS: []string{"gateway.test"}, Key: testpki.RSA2048}))
+	for _, c := range []struct {
+		suite   uint16
+		group   tls.CurveID
+		resumed bool
+	}{
+		{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, 0, false}, {tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.X25519, true},
+	} {
+		p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) {
+			p.Certificates, p.Profile.Suites12 = []tls.Certificate{leaf.TLS()}, []uint16{c.suite}
+		})
+		r := newResumer(tls.VersionTLS12, f.Client)
+		r.config.CipherSuites = []uint16{c.suite}
+		r.good(t, "first", p, false)
+		if o := r.good(t, "again", p, c.resumed); o.s.Suite != c.suite {
+			t.Errorf("%s, want %s", handshake.SuiteName(o.s.Suite), handshake.SuiteName(c.suite))
+		}
+		state := ticket.State{Version: tls.VersionTLS12, Suite: c.suite, Group: uint16(c.group)}
+		if inheritable(&p.Profile, &state) != c.resumed {
+			t.Errorf("%s: the state of a ticket is taken: %v", handshake.SuiteName(c.suite), !c.resumed)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func (s *State) Marshal() ([]byte, error) {
 	if s.ExtendedMasterSecret {
 		flags = hasEMS
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, 256))
+	b := cryptobyte.NewBuilder(make([]byte, 0, s.room()))
 	b.AddUint8(Version)
 	b.AddUint8(flags)
 	b.AddUint16(s.Version)
@@ -134,6 +134,16 @@ func (s *State) valid() bool {
 	return (s.Version == tls.VersionTLS12 || s.Version == tls.VersionTLS13) && s.Suite != 0 &&
 		len(s.Secret) > 0 && len(s.Secret) <= maxSecret &&
 		(len(s.Chain) == 0) == (s.Scheme == 0) && (len(s.Staple) == 0 || len(s.Chain) > 0)
+}
+
+// room is enough for the state in either encoding, so that no copy of the secret is
+// left where a buffer grew.
+func (s *State) room() int {
+	n := 256 + len(s.Secret) + len(s.Staple)
+	for _, der := range s.Chain {
+		n += len(der) + 8
+	}
+	return n
 }
 
 // Leaf is the SHA-256 of the client's certificate, zero if it showed none.

@@ -64,7 +64,7 @@ func (s *State) FromStd(encoded []byte) bool {
 
 // Std is the encoding of a state.
 func (s *State) Std() ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, 256))
+	b := cryptobyte.NewBuilder(make([]byte, 0, s.room()))
 	flag := func(set bool) {
 		var v uint8
 		if set {
