@@ -185,9 +185,7 @@ func (w *walk) candidate(c, p *x509.Certificate, steps int) candidate {
 // unfit says whether a certificate makes every path with it a refused one: now is
 // not in its time, or its extended key usage does not have the one asked for.
 func (v *verifier) unfit(c *x509.Certificate) bool {
-	open := len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0
-	return v.now.Before(c.NotBefore) || v.now.After(c.NotAfter) ||
-		!open && !slices.Contains(c.ExtKeyUsage, v.usage) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
+	return v.now.Before(c.NotBefore) || v.now.After(c.NotAfter) || !keyusage.Serves(c, v.usage)
 }
 
 // keyIDs says how the key identifiers of a certificate and of its issuer agree

@@ -204,7 +204,7 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 	} else if ok {
 		b.warn(path, file+": an RSA key: each handshake costs about three times the CPU of one with ECDSA P-256")
 	}
-	if !forServers(leaf) && b.servesClients(path) {
+	if !keyusage.Serves(leaf, x509.ExtKeyUsageServerAuth) && b.servesClients(path) {
 		b.add(path, file+": not for server authentication (extended key usage, RFC 5280, section 4.2.1.12): every client would refuse it")
 	}
 	b.usable(path, file, leaf)
@@ -240,11 +240,6 @@ func (b *builder) usable(path, file string, leaf *x509.Certificate) {
 	default:
 		b.add(path, file+": its key usage lacks digitalSignature (RFC 5280, section 4.2.1.3): whoever it is shown to refuses it. Have it issued with digitalSignature")
 	}
-}
-
-func forServers(c *x509.Certificate) bool {
-	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 ||
-		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 // expiring warns of a certificate that has expired or will within 30 days; of

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/keyusage"
 )
 
 // Source gives the certificates of an identity, to clients and to destinations. It is
@@ -45,7 +46,7 @@ type Kind struct {
 
 // kindOf is the Kind of a certificate.
 func kindOf(leaf *x509.Certificate) Kind {
-	k := Kind{Key: keyKind(leaf.PublicKey), Server: serves(leaf, x509.ExtKeyUsageServerAuth), Client: serves(leaf, x509.ExtKeyUsageClientAuth)}
+	k := Kind{Key: keyKind(leaf.PublicKey), Server: keyusage.Serves(leaf, x509.ExtKeyUsageServerAuth), Client: keyusage.Serves(leaf, x509.ExtKeyUsageClientAuth)}
 	for _, n := range certname.Alt(leaf.Extensions) {
 		k.Names = append(k.Names, fmt.Sprint(n))
 	}
@@ -63,13 +64,6 @@ func keyKind(key any) string {
 		return "ed25519"
 	}
 	return fmt.Sprintf("%T", key)
-}
-
-// serves says whether the extended key usage allows a use (RFC 5280, section
-// 4.2.1.12).
-func serves(c *x509.Certificate, use x509.ExtKeyUsage) bool {
-	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 ||
-		slices.Contains(c.ExtKeyUsage, use) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 // File is the source of certificates that were read from files. OCSP responses are
