@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // Authority is a named set of trust anchors. Which names it may speak for is
@@ -148,5 +150,5 @@ func (a *Authority) learn() {
 // hugeKey says whether a check with a key takes too long.
 func hugeKey(c *x509.Certificate) bool {
 	key, ok := c.PublicKey.(*rsa.PublicKey)
-	return ok && key.N.BitLen() > maxRSABits
+	return ok && key.N.BitLen() > keykind.MaxRSABits
 }

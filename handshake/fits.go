@@ -3,12 +3,14 @@ package handshake
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/mldsa"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
 	"strings"
 
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -52,8 +54,8 @@ func (p *ServerParams) RefusesHello(h *ClientHello) *Error {
 func (p *ServerParams) signs(suite uint16) bool {
 	wantEC := strings.HasPrefix(SuiteName(suite), "TLS_ECDHE_ECDSA_")
 	return slices.ContainsFunc(p.Certificates, func(c tls.Certificate) bool {
-		_, isRSA := KeyOf(&c).(*rsa.PublicKey)
-		return isRSA != wantEC
+		kind := keykind.Of(KeyOf(&c))
+		return !kind.IsMLDSA() && (kind.Type == keykind.RSA) != wantEC
 	})
 }
 
@@ -96,6 +98,11 @@ func SchemesOf(version uint16, key any) []tls.SignatureScheme {
 		return s
 	case ed25519.PublicKey:
 		return []tls.SignatureScheme{tls.Ed25519}
+	case *mldsa.PublicKey:
+		if version < tls.VersionTLS13 { // draft-ietf-tls-mldsa, section 3
+			return []tls.SignatureScheme{}
+		}
+		return mldsaSchemes(k)
 	case *ecdsa.PublicKey:
 		all := []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512}
 		if version < tls.VersionTLS13 { // there the curve is not part of the scheme
@@ -111,6 +118,19 @@ func SchemesOf(version uint16, key any) []tls.SignatureScheme {
 		}
 	}
 	return nil
+}
+
+// mldsaSchemes is the one scheme of an ML-DSA key.
+func mldsaSchemes(k *mldsa.PublicKey) []tls.SignatureScheme {
+	switch keykind.Of(k).Type {
+	case keykind.MLDSA44:
+		return []tls.SignatureScheme{tls.MLDSA44}
+	case keykind.MLDSA65:
+		return []tls.SignatureScheme{tls.MLDSA65}
+	case keykind.MLDSA87:
+		return []tls.SignatureScheme{tls.MLDSA87}
+	}
+	return []tls.SignatureScheme{}
 }
 
 // KeyOf is the key of one of our own certificates, nil if it has none.

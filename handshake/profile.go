@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // Profile is a resolved set of cryptographic demands. The zero value allows
@@ -40,9 +41,6 @@ type Profile struct {
 	// Cap12 is the answer where the engine cannot keep Suites13: such a
 	// connection is held at TLS 1.2, where the list can be kept. False refuses.
 	Cap12 bool
-	// Lacks is what the document behind a named profile asks for and crypto/tls
-	// has not, for Engine.Cannot.
-	Lacks []string
 }
 
 // Order says whose preference decides among what both sides have. TLS 1.3
@@ -101,7 +99,6 @@ type ProfileSpec struct {
 // Key sizes in bits.
 const (
 	minRSABits = 2048 // NIST SP 800-131A
-	maxRSABits = 8192 // crypto/tls verifies no larger key
 	minECBits  = 256
 )
 
@@ -175,8 +172,8 @@ func (s ProfileSpec) Resolve(name string, able *Capabilities) (Profile, error) {
 	case s.MinRSABits == 0:
 	case s.MinRSABits < minRSABits:
 		list.Addf("min_rsa_bits", "%d is too small: RSA keys below %d bits are never accepted", s.MinRSABits, minRSABits)
-	case s.MinRSABits > maxRSABits:
-		list.Addf("min_rsa_bits", "%d is too large: crypto/tls accepts RSA keys of at most %d bits, so no peer would pass", s.MinRSABits, maxRSABits)
+	case s.MinRSABits > keykind.MaxRSABits:
+		list.Addf("min_rsa_bits", "%d is too large: crypto/tls accepts RSA keys of at most %d bits, so no peer would pass", s.MinRSABits, keykind.MaxRSABits)
 	default:
 		p.MinRSABits = s.MinRSABits
 	}
@@ -271,7 +268,6 @@ func (s ProfileSpec) resolveStrength(p *Profile, able *Capabilities, list *field
 	})
 	if s.Signatures != nil {
 		p.Signatures = signatures
-		p.Lacks = nil // who lists the signatures knows what is in the list
 	}
 	p.RequireEMS = p.RequireEMS || s.RequireEMS
 	orders := map[string]Order{"": p.Order, "fast": OrderFast, "server": OrderServer, "client": OrderClient}

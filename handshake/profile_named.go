@@ -49,9 +49,9 @@ func ProfileSource(name string) string {
 //   - modern and intermediate are Mozilla's: TLS 1.3 alone; and with TLS 1.2. The
 //     ML-KEM hybrid comes first in both. What Mozilla says of the server's own
 //     certificate (ECDSA alone under modern, its lifetime) is advice here.
-//   - cnsa1, cnsa2, fips and bsi are what these documents allow of what
-//     crypto/tls has. What it has not is in Lacks, and Cannot reports it: a
-//     profile is never kept by half in silence.
+//   - cnsa1, cnsa2, fips and bsi are what these documents allow. What an engine
+//     cannot keep of them, Cannot reports: a profile is never kept by half in
+//     silence.
 //   - legacy-rsa is for clients that have nothing but RSA key transport, step 4
 //     of the classic handshake. It has no forward secrecy.
 func NamedProfiles() []Profile {
@@ -98,19 +98,19 @@ func NamedProfiles() []Profile {
 		{
 			Name: profileCNSA2, MinVersion: versionTLS13, MaxVersion: versionTLS13,
 			Suites13: []uint16{tls.TLS_AES_256_GCM_SHA384},
-			Groups:   numbersOf(groupTable[:], "SecP384r1MLKEM1024"), Curves: numbersOf(groupTable[:], "secp384r1"),
-			Signatures: numbersOf(schemeTable[:], "ecdsa_secp384r1_sha384"),
-			MinRSABits: 3072, MinECBits: 384, Order: OrderServer,
-			Lacks: []string{"ML-DSA-87 signatures (ECDSA P-384 in their place)", "the group MLKEM1024 alone (its hybrid SecP384r1MLKEM1024 in its place)"},
+			Groups:   numbersOf(groupTable[:], "MLKEM1024"),
+			// No other scheme than ML-DSA-87's: so no other key has a place in a chain.
+			Signatures: numbersOf(schemeTable[:], "mldsa87"),
+			MinRSABits: minRSABits, MinECBits: minECBits, Order: OrderServer,
 		},
 		{
 			Name: profileFIPS, MinVersion: versionTLS12, MaxVersion: versionTLS13,
 			Suites12: gcm(), Suites13: aes13(),
 			// X25519 alone is not approved; beside ML-KEM it may be (SP 800-56C Revision 2, section 2).
-			Groups: append(numbersOf(groupTable[:], "X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"), nist()...),
+			Groups: append(numbersOf(groupTable[:], "X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024", "MLKEM1024"), nist()...),
 			Curves: nist(),
-			// Ed25519 since FIPS 186-5.
-			Signatures: sha2("ed25519", "rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512"),
+			// Ed25519 since FIPS 186-5, ML-DSA since FIPS 204.
+			Signatures: sha2("mldsa44", "mldsa65", "mldsa87", "ed25519", "rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512"),
 			MinRSABits: minRSABits, MinECBits: minECBits, RequireEMS: true,
 		},
 		// RSASSA-PKCS1-v1_5 was recommended until 2025, also on certificates.

@@ -47,11 +47,7 @@ func TestProfilesAsTheDocumentsSay(t *testing.T) {
 			suites13: "TLS_AES_256_GCM_SHA384", groups: "secp384r1", curves: "secp384r1",
 			signatures: "ecdsa_secp384r1_sha384 rsa_pss_rsae_sha384 rsa_pkcs1_sha384", rsaBits: 3072, ems: true,
 		},
-		// ML-KEM-1024 and ML-DSA-87 have their stand-ins, and are in Lacks.
-		"cnsa2": {
-			versions: "1.3", suites13: "TLS_AES_256_GCM_SHA384", groups: "SecP384r1MLKEM1024", curves: "secp384r1",
-			signatures: "ecdsa_secp384r1_sha384", rsaBits: 3072,
-		},
+		"cnsa2": {versions: "1.3", suites13: "TLS_AES_256_GCM_SHA384", groups: "MLKEM1024", signatures: "mldsa87", rsaBits: 2048},
 		// 3.3.1.1 and 3.4.4 without CBC, CCM and DHE; 3.3.2 and 3.4.2 without
 		// brainpool and ffdhe; 3.3.3 and 3.4.3; 3.6.1.
 		"bsi": {
@@ -60,8 +56,8 @@ func TestProfilesAsTheDocumentsSay(t *testing.T) {
 		},
 		"fips": {
 			versions: "1.2 1.3", suites12: gcm12, suites13: "TLS_AES_256_GCM_SHA384 TLS_AES_128_GCM_SHA256",
-			groups: "X25519MLKEM768 SecP256r1MLKEM768 SecP384r1MLKEM1024 secp256r1 secp384r1 secp521r1", curves: "secp256r1 secp384r1 secp521r1",
-			signatures: pss + " ed25519 rsa_pkcs1_sha256 rsa_pkcs1_sha384 rsa_pkcs1_sha512", rsaBits: 2048, ems: true,
+			groups: "X25519MLKEM768 SecP256r1MLKEM768 SecP384r1MLKEM1024 MLKEM1024 secp256r1 secp384r1 secp521r1", curves: "secp256r1 secp384r1 secp521r1",
+			signatures: pss + " mldsa44 mldsa65 mldsa87 ed25519 rsa_pkcs1_sha256 rsa_pkcs1_sha384 rsa_pkcs1_sha512", rsaBits: 2048, ems: true,
 		},
 		"legacy-rsa": {
 			versions: "1.2 1.3", suites12: mozilla12 + " TLS_RSA_WITH_AES_128_GCM_SHA256 TLS_RSA_WITH_AES_256_GCM_SHA384", suites13: all13,
@@ -113,7 +109,7 @@ func TestFIPSAsGoHasIt(t *testing.T) {
 		return true
 	})
 	goNames := map[uint16]string{
-		uint16(tls.X25519MLKEM768): "X25519MLKEM768", uint16(tls.SecP256r1MLKEM768): "SecP256r1MLKEM768", uint16(tls.SecP384r1MLKEM1024): "SecP384r1MLKEM1024",
+		uint16(tls.X25519MLKEM768): "X25519MLKEM768", uint16(tls.SecP256r1MLKEM768): "SecP256r1MLKEM768", uint16(tls.SecP384r1MLKEM1024): "SecP384r1MLKEM1024", uint16(tls.MLKEM1024): "MLKEM1024",
 		uint16(tls.CurveP256): "CurveP256", uint16(tls.CurveP384): "CurveP384", uint16(tls.CurveP521): "CurveP521",
 	}
 	p := handshaketest.Named(t, "fips")

@@ -3,11 +3,14 @@ package handshake
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/mldsa"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
 	"strings"
+
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // RefusesIssuer says why no certificate that the CA has signed can be accepted of a
@@ -26,6 +29,10 @@ func (p Profile) RefusesIssuer(ca *x509.Certificate) string {
 		with = []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512}
 	case ed25519.PublicKey:
 		with = []x509.SignatureAlgorithm{x509.PureEd25519}
+	case *mldsa.PublicKey:
+		with = []x509.SignatureAlgorithm{map[string]x509.SignatureAlgorithm{
+			keykind.MLDSA44: x509.MLDSA44, keykind.MLDSA65: x509.MLDSA65, keykind.MLDSA87: x509.MLDSA87,
+		}[keykind.Of(ca.PublicKey).Type]}
 	}
 	if p.Signatures == nil || slices.ContainsFunc(with, func(a x509.SignatureAlgorithm) bool {
 		return slices.ContainsFunc(schemesOn(a), func(s tls.SignatureScheme) bool { return slices.Contains(p.Signatures, uint16(s)) })

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"time"
 
@@ -53,7 +54,7 @@ const (
 func TicketRoom(h *ClientHello) int {
 	if h != nil {
 		for _, s := range h.SignatureSchemes {
-			if s >= 0x0904 && s <= 0x0906 { // mldsa44, mldsa65, mldsa87: draft-ietf-tls-mldsa, section 3
+			if s := tls.SignatureScheme(s); s == tls.MLDSA44 || s == tls.MLDSA65 || s == tls.MLDSA87 {
 				return MaxTicket
 			}
 		}

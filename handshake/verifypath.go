@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"slices"
 
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -80,6 +79,12 @@ func schemesOn(a x509.SignatureAlgorithm) []tls.SignatureScheme {
 		return []tls.SignatureScheme{tls.ECDSAWithP521AndSHA512}
 	case x509.PureEd25519:
 		return []tls.SignatureScheme{tls.Ed25519}
+	case x509.MLDSA44:
+		return []tls.SignatureScheme{tls.MLDSA44}
+	case x509.MLDSA65:
+		return []tls.SignatureScheme{tls.MLDSA65}
+	case x509.MLDSA87:
+		return []tls.SignatureScheme{tls.MLDSA87}
 	}
 	return nil
 }
@@ -96,25 +101,25 @@ func weakSignature(c *x509.Certificate) bool {
 
 // key judges kind and size of a certificate's key.
 func (v *verifier) key(c *x509.Certificate) *fault {
-	kind, bits, least := "", 0, v.minEC
-	switch k := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		kind, bits, least = "RSA", k.N.BitLen(), v.minRSA
-	case *ecdsa.PublicKey:
-		kind, bits = "EC", k.Params().BitSize
+	kind := keykind.Of(c.PublicKey)
+	least := v.minEC
+	switch kind.Type {
+	case "":
+		return &fault{code: reason.WeakKey, detail: v.about(c) + ": " + c.PublicKeyAlgorithm.String() + " keys are not accepted"}
+	case keykind.RSA:
+		least = v.minRSA
+	case keykind.ECDSA:
+		k := c.PublicKey.(*ecdsa.PublicKey)
 		if v.curves != nil && !slices.Contains(v.curves, CurveOf(k)) {
 			return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: EC key on %s, which the profile does not allow", v.about(c), k.Params().Name)}
 		}
-	case ed25519.PublicKey:
-		kind, bits = "Ed25519", 256 // the strength of a 256-bit curve (RFC 8032, section 8.5)
-	default:
-		return &fault{code: reason.WeakKey, detail: v.about(c) + ": " + c.PublicKeyAlgorithm.String() + " keys are not accepted"}
 	}
-	if kind == "RSA" && bits > maxRSABits {
-		return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: RSA key of %d bits, at most %d are accepted", v.about(c), bits, maxRSABits)}
+	if kind.Type == keykind.RSA && kind.Bits > keykind.MaxRSABits {
+		return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: RSA key of %d bits, at most %d are accepted", v.about(c), kind.Bits, keykind.MaxRSABits)}
 	}
-	if bits < least {
-		return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: %s key of %d bits, at least %d are demanded", v.about(c), kind, bits, least)}
+	if kind.Bits < least {
+		family := map[string]string{keykind.RSA: "RSA", keykind.ECDSA: "EC", keykind.Ed25519: "Ed25519"} // ML-DSA keys are larger
+		return &fault{code: reason.WeakKey, detail: fmt.Sprintf("%s: %s key of %d bits, at least %d are demanded", v.about(c), family[kind.Type], kind.Bits, least)}
 	}
 	return nil
 }

@@ -1,9 +1,6 @@
 package policy
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -13,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // claims is what a certificate says of its owner, taken apart once for all
@@ -71,7 +69,8 @@ func readClaims(f Facts) (*claims, error) {
 	if leaf.SerialNumber != nil {
 		c.serial = leaf.SerialNumber.Text(16)
 	}
-	c.keyType, c.keyBits = keyOf(leaf)
+	key := keykind.Of(leaf.PublicKey)
+	c.keyType, c.keyBits = key.Type, key.Bits
 	return c, nil
 }
 
@@ -178,26 +177,4 @@ func (c *claims) usages() []string {
 		}
 	}
 	return out
-}
-
-// The words of key_type, with the largest size in bits of those that have one.
-const (
-	keyRSA     = "rsa"
-	keyECDSA   = "ecdsa"
-	keyEd25519 = "ed25519"
-
-	maxECDSABits = 521 // P-521
-	ed25519Bits  = 256
-)
-
-func keyOf(cert *x509.Certificate) (kind string, bits int) {
-	switch key := cert.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return keyRSA, key.N.BitLen()
-	case *ecdsa.PublicKey:
-		return keyECDSA, key.Curve.Params().BitSize
-	case ed25519.PublicKey:
-		return keyEd25519, ed25519Bits
-	}
-	return "", 0
 }

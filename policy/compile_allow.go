@@ -10,6 +10,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/times"
 )
 
@@ -135,9 +136,6 @@ func (m *maker) codes(field string, entries []string, resolve func(string) (uint
 	})
 }
 
-// maxRSABits is the largest RSA key that crypto/tls verifies a signature of.
-const maxRSABits = 8192
-
 func (m *maker) keyBits(spec *AllowSpec) {
 	bits, most := spec.KeyBits, mostBits(spec.KeyType)
 	switch {
@@ -159,10 +157,10 @@ func (m *maker) keyBits(spec *AllowSpec) {
 func mostBits(types []string) int {
 	most := 0
 	for _, t := range types {
-		most = max(most, map[string]int{keyRSA: maxRSABits, keyECDSA: maxECDSABits, keyEd25519: ed25519Bits}[t])
+		most = max(most, keykind.MostBits(t))
 	}
 	if most == 0 {
-		return maxRSABits
+		return keykind.MaxRSABits
 	}
 	return most
 }

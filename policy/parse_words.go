@@ -12,6 +12,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // addrs are the addresses of a certificate.
@@ -132,7 +133,7 @@ func parseDomain(s string) (string, error) {
 }
 
 func parseKeyType(s string) (string, error) {
-	words := []string{keyRSA, keyECDSA, keyEd25519}
+	words := keykind.Types()
 	if slices.Contains(words, s) {
 		return s, nil
 	}

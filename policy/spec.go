@@ -133,7 +133,7 @@ type AllowSpec struct {
 	EKU []string `yaml:"eku"`
 	// Policies: a certificate policy, as an OID, that the certificate asserts and its intermediates allow.
 	Policies []string `yaml:"policies"`
-	// KeyType: "rsa", "ecdsa" or "ed25519".
+	// KeyType: "rsa", "ecdsa", "ed25519", "mldsa44", "mldsa65" or "mldsa87".
 	KeyType []string `yaml:"key_type"`
 	// KeyBits: the smallest size of the leaf's key, in bits.
 	KeyBits int `yaml:"key_bits"`

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // This file finds demands that can be read, but that no client can ever meet: the
@@ -76,7 +77,10 @@ func hasSuite(p *handshake.Profile, id uint16) bool {
 
 // signsWith says whether the profile has a signature scheme for a kind of key.
 func signsWith(p *handshake.Profile, keyType string) bool {
-	prefixes := map[string][]string{keyRSA: {"PSS", "PKCS1"}, keyECDSA: {"ECDSA"}, keyEd25519: {"Ed25519"}}[keyType]
+	prefixes := map[string][]string{
+		keykind.RSA: {"PSS", "PKCS1"}, keykind.ECDSA: {"ECDSA"}, keykind.Ed25519: {"Ed25519"},
+		keykind.MLDSA44: {"MLDSA44"}, keykind.MLDSA65: {"MLDSA65"}, keykind.MLDSA87: {"MLDSA87"},
+	}[keyType]
 	return p.Signatures == nil || prefixes == nil || slices.ContainsFunc(p.Signatures, func(s uint16) bool {
 		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(tls.SignatureScheme(s).String(), prefix) })
 	})

@@ -89,7 +89,7 @@ var variables = [...]Variable{
 	{Name: "cert.spki", Doc: "the lower-case hex SHA-256 of the SubjectPublicKeyInfo", kind: cel.StringType, get: ofCert(func(c *claims) any { return c.peer.SPKI() })},
 	{Name: "cert.not_before", Doc: "the begin of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return times.UTC(c.leaf.NotBefore) })},
 	{Name: "cert.not_after", Doc: "the end of validity", kind: cel.TimestampType, get: ofCert(func(c *claims) any { return times.UTC(c.leaf.NotAfter) })},
-	{Name: "cert.key_type", Doc: `"rsa", "ecdsa", "ed25519", or "" for another kind`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.keyType })},
+	{Name: "cert.key_type", Doc: `"rsa", "ecdsa", "ed25519", "mldsa44", "mldsa65", "mldsa87", or "" for another kind`, kind: cel.StringType, get: ofCert(func(c *claims) any { return c.keyType })},
 	{Name: "cert.key_bits", Doc: "the size of the key in bits", kind: cel.IntType, get: ofCert(func(c *claims) any { return int64(c.keyBits) })},
 	{Name: "cert.eku", Doc: "the extended key usages, as OIDs", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.usages()) })},
 	{Name: "cert.policies", Doc: "the certificate policies that hold for the whole chain, as OIDs", kind: listOfStrings, get: ofCert(func(c *claims) any { return some(c.policies()) })},

@@ -43,9 +43,6 @@ func New() *Engine { return &Engine{} }
 func (*Engine) Cannot(p *handshake.Params) []handshake.Limit {
 	var limits []handshake.Limit
 	pr := &p.Profile
-	for _, what := range pr.Lacks {
-		limits = append(limits, handshake.Limit{What: what, Why: "crypto/tls does not implement it"})
-	}
 	left := func(id uint16) bool { return !slices.Contains(pr.Suites13, id) }
 	if pr.Suites13 == nil || pr.MaxVersion < tls.VersionTLS13 || !slices.ContainsFunc(handshake.Suites13(), left) {
 		return limits

@@ -3,7 +3,6 @@ package stdtls
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/tls"
 	"runtime"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/cpu"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -167,8 +167,11 @@ func (p *serverSide) usable12(h *handshake.ClientHello, suite uint16, hasGroup b
 // usableBy says whether crypto/tls can do a TLS 1.2 CipherSuite with a certificate.
 func (p *serverSide) usableBy(c *tls.Certificate, h *handshake.ClientHello, suite uint16, hasGroup bool) bool {
 	key := handshake.KeyOf(c)
-	_, isRSA := key.(*rsa.PublicKey)
+	kind := keykind.Of(key)
+	isRSA := kind.Type == keykind.RSA
 	switch {
+	case kind.IsMLDSA():
+		return false // draft-ietf-tls-mldsa, section 3
 	case !handshake.IsECDHE(suite): // RSA key transport
 		_, can := c.PrivateKey.(crypto.Decrypter)
 		return isRSA && can

@@ -196,7 +196,14 @@ func ownCertificates(pr *handshake.Profile, certs []tls.Certificate) []tls.Certi
 	}
 	out := slices.Clone(certs)
 	for i := range out {
-		out[i].SupportedSignatureAlgorithms = pr.Signs(handshake.SchemesOf(tls.VersionTLS12, handshake.KeyOf(&out[i])))
+		key := handshake.KeyOf(&out[i])
+		schemes := handshake.SchemesOf(tls.VersionTLS12, key)
+		for _, s := range handshake.SchemesOf(tls.VersionTLS13, key) { // ML-DSA has none of TLS 1.2
+			if !slices.Contains(schemes, s) {
+				schemes = append(schemes, s)
+			}
+		}
+		out[i].SupportedSignatureAlgorithms = pr.Signs(schemes)
 	}
 	return out
 }

@@ -243,7 +243,7 @@ func TestTicketsNotForAll(t *testing.T) {
 	if g.resumable(tls.VersionTLS12) || !g.resumable(tls.VersionTLS13) {
 		t.Error("a TLS 1.2 session without extended_master_secret is resumable")
 	}
-	big := testpki.Must(f.CA.Issue(testpki.Leaf{Mutate: func(c *x509.Certificate) { c.OCSPServer = []string{strings.Repeat("x", 20<<10)} }}))
+	big := testpki.Must(f.CA.Issue(testpki.Leaf{Mutate: func(c *x509.Certificate) { c.OCSPServer = []string{strings.Repeat("x", 50<<10)} }}))
 	for _, version := range bothVersions {
 		p, r := ticketParams(handshake.NewTicketKeys(0)), newResumer(version, big)
 		r.good(t, "big", p, false)

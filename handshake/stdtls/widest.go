@@ -21,7 +21,7 @@ func capabilities() *handshake.Capabilities {
 	}
 	// crypto/tls has no function that lists these.
 	for _, g := range []tls.CurveID{
-		tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024,
+		tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024, tls.MLKEM1024,
 		tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521,
 	} {
 		c.Groups = append(c.Groups, uint16(g))
@@ -30,6 +30,7 @@ func capabilities() *handshake.Capabilities {
 		tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512, tls.Ed25519,
 		tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512,
 		tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1, tls.ECDSAWithSHA1,
+		tls.MLDSA44, tls.MLDSA65, tls.MLDSA87,
 	} {
 		c.Schemes = append(c.Schemes, uint16(s))
 	}

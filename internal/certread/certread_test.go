@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
@@ -74,13 +75,18 @@ func TestKinds(t *testing.T) {
 		"explicit parameters": {replaced(t, made(t, nil), curve, "\x30\x08\x02\x01\x01\x02\x03\x01\x02\x03"), "", "explicit curve parameters"},
 		"no PrintableString":  {replaced(t, made(t, nil), "\x13\x07Exampel", "\x13\x07Ex@mp\x01l"), "", "its type, PrintableString"},
 		"no UTF-8":            {replaced(t, made(t, nil), "\x13\x07Exampel", "\x0c\x07Ex\xffmpel"), "", "no UTF-8"},
-		"string type":         {replaced(t, made(t, nil), "\x13\x07Exampel", "\x1c\x07Exampel"), "", "string type"},
-		"SAN":                 {replaced(t, made(t, nil), "odd.example.org", "\xf6dd.example.org"), "", "no ASCII"},
-		"no date":             {replaced(t, made(t, nil), "231114221320Z", "239914221320Z"), "", "no date that there is"},
-		"twice":               {made(t, func(c *x509.Certificate) { ext([]int{1, 2, 3}, false, 5, 0)(c); ext([]int{1, 2, 3}, false, 5, 0)(c) }), "", "stands in it twice"},
-		"critical key id":     {made(t, ext([]int{2, 5, 29, 35}, true, 0x30, 0)), "", "marked critical that must not be"},
-		"key usage":           {made(t, func(c *x509.Certificate) { c.KeyUsage = 0; ext([]int{2, 5, 29, 15}, true, 5, 0)(c) }), "", "key usage cannot be decoded"},
-		"extended key usage":  {made(t, ext([]int{2, 5, 29, 37}, false, 5, 0)), "", "key usage cannot be decoded"},
+		"no INTEGER":          {replaced(t, made(t, nil), "\x13\x07Exampel", "\x02\x07\x00\x00ampel"), "", "value that is no DER"},
+		"mapped IP": {made(t, func(c *x509.Certificate) {
+			c.DNSNames = nil
+			ext([]int{2, 5, 29, 17}, false, append([]byte{0x30, 18, 0x87, 16}, net.IPv4(1, 2, 3, 4).To16()...)...)(c)
+		}), "", "IPv4 address in the form of IPv6"},
+		"mapped constraint":  {made(t, ext([]int{2, 5, 29, 30}, true, append(append([]byte{0x30, 38, 0xa0, 36, 0x30, 34, 0x87, 32}, net.IPv4(1, 2, 3, 4).To16()...), bytes.Repeat([]byte{255}, 16)...)...)), "", "IPv4 address in the form of IPv6"},
+		"SAN":                {replaced(t, made(t, nil), "odd.example.org", "\xf6dd.example.org"), "", "no ASCII"},
+		"no date":            {replaced(t, made(t, nil), "231114221320Z", "239914221320Z"), "", "no date that there is"},
+		"twice":              {made(t, func(c *x509.Certificate) { ext([]int{1, 2, 3}, false, 5, 0)(c); ext([]int{1, 2, 3}, false, 5, 0)(c) }), "", "stands in it twice"},
+		"critical key id":    {made(t, ext([]int{2, 5, 29, 35}, true, 0x30, 0)), "", "marked critical that must not be"},
+		"key usage":          {made(t, func(c *x509.Certificate) { c.KeyUsage = 0; ext([]int{2, 5, 29, 15}, true, 5, 0)(c) }), "", "key usage cannot be decoded"},
+		"extended key usage": {made(t, ext([]int{2, 5, 29, 37}, false, 5, 0)), "", "key usage cannot be decoded"},
 		"IP of five bytes": {made(t, func(c *x509.Certificate) {
 			c.DNSNames = nil
 			ext([]int{2, 5, 29, 17}, false, 0x30, 7, 0x87, 5, 1, 2, 3, 4, 5)(c)
@@ -106,6 +112,11 @@ func TestKinds(t *testing.T) {
 		if strings.Contains(bad.Why, "not DER") {
 			t.Errorf("%s has no words of its own: %v", name, err)
 		}
+	}
+	// A string type that nobody uses is shown as it stands.
+	odd, err := Certificate(replaced(t, made(t, nil), "\x13\x07Exampel", "\x1b\x07Exampel"))
+	if err != nil || !strings.Contains(certname.Subject(odd), "#1b074578616d70656c") {
+		t.Errorf("GeneralString: %v, %q", err, certname.Subject(odd))
 	}
 	good := made(t, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(1, 2, 3, 4)} })
 	if c, err := Certificate(good); err != nil || c.SerialNumber.Int64() != 0x1234567 {

@@ -1,12 +1,10 @@
 package certread
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/x509"
 
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/keykind"
 )
 
 // keyTypes are the kinds of public keys, by OID, that crypto/x509 reads or skips and with
@@ -14,15 +12,13 @@ import (
 var keyTypes = map[string]string{
 	"1.2.840.10040.4.1": "DSA", "1.2.840.113549.1.1.10": "RSASSA-PSS", "1.2.840.113549.1.1.7": "RSAES-OAEP",
 	"1.3.101.110": "X25519", "1.3.101.111": "X448", "1.3.101.113": "Ed448", "1.2.840.10046.2.1": "Diffie-Hellman",
-	"2.16.840.1.101.3.4.3.17": "ML-DSA-44", "2.16.840.1.101.3.4.3.18": "ML-DSA-65", "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
 	"1.2.643.7.1.1.1.1": "GOST R 34.10-2012", "1.2.643.7.1.1.1.2": "GOST R 34.10-2012",
 }
 
 // Key says why nothing can be verified with the key of a certificate that was read; nil
-// if it is RSA, ECDSA or Ed25519 (crypto/tls accepts no other).
+// if it is one of package keykind (crypto/tls accepts no other).
 func Key(c *x509.Certificate) *Refused {
-	switch c.PublicKey.(type) {
-	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+	if keykind.Of(c.PublicKey).Type != "" {
 		return nil
 	}
 	oid := outlineOf(c.Raw).keyType

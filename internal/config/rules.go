@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"crypto/rsa"
 	"crypto/tls"
 	"fmt"
 	"maps"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -172,9 +172,9 @@ func (b *builder) keysFit(env policy.Environment) {
 		}
 		fits := func(s uint16) bool {
 			return slices.ContainsFunc(id.Certificates(), func(c tls.Certificate) bool {
-				_, isRSA := c.Leaf.PublicKey.(*rsa.PublicKey)
-				// Ed25519 keys go by ECDSA too (RFC 8422, section 5.10).
-				return strings.Contains(handshake.SuiteName(s), map[bool]string{true: "_RSA_", false: "_ECDSA_"}[isRSA])
+				kind := keykind.Of(c.Leaf.PublicKey)
+				// Ed25519 keys go by ECDSA too (RFC 8422, section 5.10), ML-DSA keys by none.
+				return !kind.IsMLDSA() && strings.Contains(handshake.SuiteName(s), map[bool]string{true: "_RSA_", false: "_ECDSA_"}[kind.Type == keykind.RSA])
 			})
 		}
 		if !slices.ContainsFunc(profile.Suites12, fits) {

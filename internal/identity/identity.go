@@ -6,9 +6,6 @@ package identity
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -17,6 +14,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/keyusage"
 )
 
@@ -37,7 +35,7 @@ type Source interface {
 // else is in a certificate is not: a renewed one of the same kind takes its place
 // silently. One of another kind makes another policy, with which tickets end.
 type Kind struct {
-	Key    string   // kind of key and its size: "ecdsa P-256", "rsa 2048"
+	Key    string   // kind of key and its size: "ECDSA P-256", "RSA 2048"
 	Names  []string // subject alternative names, or the patterns of those made on demand; sorted
 	Server bool     // good for server authentication
 	Client bool     // good for client authentication
@@ -46,24 +44,12 @@ type Kind struct {
 
 // kindOf is the Kind of a certificate.
 func kindOf(leaf *x509.Certificate) Kind {
-	k := Kind{Key: keyKind(leaf.PublicKey), Server: keyusage.Serves(leaf, x509.ExtKeyUsageServerAuth), Client: keyusage.Serves(leaf, x509.ExtKeyUsageClientAuth)}
+	k := Kind{Key: keykind.NameOf(leaf.PublicKey), Server: keyusage.Serves(leaf, x509.ExtKeyUsageServerAuth), Client: keyusage.Serves(leaf, x509.ExtKeyUsageClientAuth)}
 	for _, n := range certname.Alt(leaf.Extensions) {
 		k.Names = append(k.Names, fmt.Sprint(n))
 	}
 	slices.Sort(k.Names)
 	return k
-}
-
-func keyKind(key any) string {
-	switch k := key.(type) {
-	case *ecdsa.PublicKey:
-		return "ecdsa " + k.Params().Name
-	case *rsa.PublicKey:
-		return fmt.Sprintf("rsa %d", k.N.BitLen())
-	case ed25519.PublicKey:
-		return "ed25519"
-	}
-	return fmt.Sprintf("%T", key)
 }
 
 // File is the source of certificates that were read from files. OCSP responses are

@@ -21,7 +21,7 @@ func TestKinds(t *testing.T) {
 		return NewFile([]tls.Certificate{testpki.Must(ca.Issue(l)).TLS()}, nil).Is()[0]
 	}
 	base := kind(one, testpki.Leaf{DNS: []string{"a.example", "b.example"}})
-	if base.Key != "ecdsa P-256" || len(base.Names) != 2 || base.Made {
+	if base.Key != "ECDSA P-256" || len(base.Names) != 2 || base.Made {
 		t.Errorf("%+v", base)
 	}
 	for what, k := range map[string]Kind{

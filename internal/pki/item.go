@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/times"
 )
 
@@ -61,7 +62,7 @@ func certItem(c *x509.Certificate, now time.Time) Item {
 		Serial: serialHex(c.SerialNumber), NotBefore: &c.NotBefore, NotAfter: &c.NotAfter, DaysLeft: daysLeft(c.NotAfter, now),
 		CA: c.BasicConstraintsValid && c.IsCA, SelfSigned: !huge(c.PublicKey) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil,
 		KeyUsage: keyUsage(c.KeyUsage), ExtKeyUse: extKeyUsage(c),
-		Key: keyName(c.PublicKey), SPKI: spkiHex(c.RawSubjectPublicKeyInfo), Signature: c.SignatureAlgorithm.String(),
+		Key: keykind.NameOf(c.PublicKey), SPKI: spkiHex(c.RawSubjectPublicKeyInfo), Signature: c.SignatureAlgorithm.String(),
 		Fingerprint: sha256Hex(c.Raw),
 	}
 	if it.CA && (c.MaxPathLen > 0 || c.MaxPathLenZero) {
@@ -87,7 +88,7 @@ func certItem(c *x509.Certificate, now time.Time) Item {
 func requestItem(r *x509.CertificateRequest) Item {
 	it := Item{
 		Type: "request", Subject: certname.Of(r.RawSubject), Names: sans(r.Extensions),
-		Key: keyName(r.PublicKey), SPKI: spkiHex(r.RawSubjectPublicKeyInfo), Signature: r.SignatureAlgorithm.String(),
+		Key: keykind.NameOf(r.PublicKey), SPKI: spkiHex(r.RawSubjectPublicKeyInfo), Signature: r.SignatureAlgorithm.String(),
 		Fingerprint: sha256Hex(r.Raw),
 	}
 	it.warnKey(r.PublicKey)
@@ -145,7 +146,7 @@ func (it *Item) warnKey(pub any) {
 	case nil:
 		it.warn("its key is of a kind that is not understood")
 	}
-	if keyName(pub) == "ECDSA P-224" {
+	if keykind.NameOf(pub) == "ECDSA P-224" {
 		it.warn("its key is on P-224, which TLS 1.3 does not have")
 	}
 }

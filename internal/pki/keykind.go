@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mldsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -16,7 +17,7 @@ import (
 
 // KeyKinds lists the words for the kinds of keys NewKey makes, the default first.
 func KeyKinds() []string {
-	return []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"}
+	return []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"}
 }
 
 // NewKey makes a key pair of the kind named, "" being ecdsa-p256. An unknown
@@ -36,6 +37,12 @@ func NewKey(kind string) (crypto.Signer, error) {
 	case "ed25519":
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
+	case "ml-dsa-44":
+		return mldsa.GenerateKey(mldsa.MLDSA44())
+	case "ml-dsa-65":
+		return mldsa.GenerateKey(mldsa.MLDSA65())
+	case "ml-dsa-87":
+		return mldsa.GenerateKey(mldsa.MLDSA87())
 	}
 	return nil, usagef("no such kind of key: %q%s; there are %s",
 		kind, fielderr.Suggest(kind, KeyKinds()), strings.Join(KeyKinds(), ", "))

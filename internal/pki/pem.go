@@ -3,9 +3,6 @@ package pki
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -14,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/internal/certread"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
@@ -136,13 +134,13 @@ func CheckPair(cert *x509.Certificate, key crypto.Signer) error {
 	}
 	if !pub.Equal(cert.PublicKey) {
 		return fmt.Errorf("the key does not fit the certificate of %s: the certificate has an %s key, this is an %s key%s",
-			subject(cert), keyName(cert.PublicKey), keyName(key.Public()), sameKind(cert.PublicKey, key.Public()))
+			subject(cert), keykind.NameOf(cert.PublicKey), keykind.NameOf(key.Public()), sameKind(cert.PublicKey, key.Public()))
 	}
 	return nil
 }
 
 func sameKind(a, b crypto.PublicKey) string {
-	if keyName(a) == keyName(b) {
+	if keykind.NameOf(a) == keykind.NameOf(b) {
 		return ", but another one"
 	}
 	return ""
@@ -153,15 +151,10 @@ func sameKind(a, b crypto.PublicKey) string {
 func parseKeyDER(kind string, der []byte) (crypto.Signer, error) {
 	k8, err8 := x509.ParsePKCS8PrivateKey(der)
 	if err8 == nil {
-		switch k := k8.(type) {
-		case *rsa.PrivateKey:
-			return k, nil
-		case *ecdsa.PrivateKey:
-			return k, nil
-		case ed25519.PrivateKey:
+		if k, ok := keykind.Signer(k8); ok {
 			return k, nil
 		}
-		return nil, fmt.Errorf("a key of type %T cannot sign a TLS handshake: use RSA, ECDSA or Ed25519", k8)
+		return nil, fmt.Errorf("a key of type %T cannot sign a TLS handshake: use RSA, ECDSA, Ed25519 or ML-DSA", k8)
 	}
 	k1, err1 := x509.ParsePKCS1PrivateKey(der)
 	if err1 == nil {

@@ -158,7 +158,14 @@ func FuzzParseSerial(f *testing.F) {
 // OpenSSL accepts our chains, recognizes a revoked one, and prints what we show.
 func TestOpenSSLAgrees(t *testing.T) {
 	openssl := testenv.Tool(t, "openssl")
+	knows, err := exec.Command(openssl, "list", "-public-key-algorithms").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, kind := range KeyKinds() {
+		if strings.HasPrefix(kind, "ml-dsa") && !strings.Contains(string(knows), "ML-DSA") {
+			continue // OpenSSL before 3.5
+		}
 		if kind == "rsa-4096" {
 			continue // three such keys take ten seconds, and rsa-3072 shows the same
 		}

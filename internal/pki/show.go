@@ -14,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
@@ -124,7 +125,7 @@ func publicItem(pub crypto.PublicKey) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	it := Item{Type: "key", Key: keyName(pub), SPKI: spkiHex(spki)}
+	it := Item{Type: "key", Key: keykind.NameOf(pub), SPKI: spkiHex(spki)}
 	it.warnKey(pub)
 	return it, nil
 }

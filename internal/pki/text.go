@@ -1,10 +1,6 @@
 package pki
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -29,19 +25,6 @@ func subject(c *x509.Certificate) string {
 		return shownName(names[0])
 	}
 	return "(no subject)"
-}
-
-// keyName is the kind and size of a public key: "ECDSA P-256", "RSA 2048".
-func keyName(pub crypto.PublicKey) string {
-	switch k := pub.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", k.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ECDSA " + k.Curve.Params().Name
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return fmt.Sprintf("unknown (%T)", pub)
 }
 
 // shownName is a name of sans, escaped; a directoryName is escaped as a subject is.

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mldsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -273,6 +274,13 @@ func publicKey(kind string) (crypto.PublicKey, error) {
 		pub, _, err := ed25519.GenerateKey(rand.Reader)
 		return pub, err
 	}
+	if params, ok := map[string]mldsa.Parameters{"ml-dsa-44": mldsa.MLDSA44(), "ml-dsa-65": mldsa.MLDSA65(), "ml-dsa-87": mldsa.MLDSA87()}[kind]; ok {
+		key, err := mldsa.GenerateKey(params)
+		if err != nil {
+			return nil, err
+		}
+		return key.PublicKey(), nil
+	}
 	if size, ok := strings.CutPrefix(kind, "rsa-"); ok {
 		if bits, err := strconv.Atoi(size); err == nil && bits >= 1024 && bits <= 8192 && bits%8 == 0 {
 			n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits)))
@@ -283,5 +291,5 @@ func publicKey(kind string) (crypto.PublicKey, error) {
 			return &rsa.PublicKey{N: n, E: 65537}, nil
 		}
 	}
-	return nil, fmt.Errorf("%q is no kind of key: ecdsa-256, ecdsa-384, ecdsa-521, ed25519, or rsa-BITS from 1024 to 8192", kind)
+	return nil, fmt.Errorf("%q is no kind of key: ecdsa-256, ecdsa-384, ecdsa-521, ed25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, or rsa-BITS from 1024 to 8192", kind)
 }

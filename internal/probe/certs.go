@@ -2,9 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -16,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/readfile"
@@ -80,11 +78,11 @@ func (p *prober) addCertificate(shown [][]byte) {
 	leaf := certs[0]
 	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	c := Certificate{
-		Subject: certname.Subject(leaf), Issuer: certname.Issuer(leaf), Names: sans(leaf), Key: keyName(leaf),
+		Subject: certname.Subject(leaf), Issuer: certname.Issuer(leaf), Names: sans(leaf), Key: keykind.NameOf(leaf.PublicKey),
 		Signed: leaf.SignatureAlgorithm.String(), NotAfter: times.UTC(leaf.NotAfter), SPKI: hex.EncodeToString(spki[:]), shown: shown,
 	}
 	for _, x := range certs[1:] {
-		c.Chain = append(c.Chain, certname.Subject(x)+", "+keyName(x))
+		c.Chain = append(c.Chain, certname.Subject(x)+", "+keykind.NameOf(x.PublicKey))
 	}
 	c.Trusted, c.Verdict = p.judge(certs, handshake.Profile{})
 	p.r.Certificates = append(p.r.Certificates, c)
@@ -143,18 +141,6 @@ func sans(c *x509.Certificate) []string {
 		out = append(out[:maxNames], fmt.Sprintf("and %d more", n))
 	}
 	return out
-}
-
-func keyName(c *x509.Certificate) string {
-	switch k := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", k.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ECDSA " + k.Params().Name
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return c.PublicKeyAlgorithm.String()
 }
 
 func show(s string) string { return escape.String(s, 200) }

@@ -137,7 +137,7 @@ func (o *offer) record() ([]byte, error) {
 func shareable() []uint16 {
 	return []uint16{
 		uint16(tls.X25519), uint16(tls.CurveP256), uint16(tls.CurveP384), uint16(tls.CurveP521),
-		uint16(tls.X25519MLKEM768), uint16(tls.SecP256r1MLKEM768), uint16(tls.SecP384r1MLKEM1024),
+		uint16(tls.X25519MLKEM768), uint16(tls.SecP256r1MLKEM768), uint16(tls.SecP384r1MLKEM1024), uint16(tls.MLKEM1024),
 	}
 }
 
@@ -172,12 +172,14 @@ func keyShare(group uint16) ([]byte, error) {
 		parts = [][]byte{kem768(), public(ecdh.X25519())}
 	case tls.SecP256r1MLKEM768:
 		parts = [][]byte{public(ecdh.P256()), kem768()}
-	case tls.SecP384r1MLKEM1024:
+	case tls.SecP384r1MLKEM1024, tls.MLKEM1024:
 		k, err := mlkem.GenerateKey1024()
 		if err != nil {
 			return nil, err
 		}
-		parts = [][]byte{public(ecdh.P384()), k.EncapsulationKey().Bytes()}
+		if parts = [][]byte{k.EncapsulationKey().Bytes()}; group == uint16(tls.SecP384r1MLKEM1024) {
+			parts = [][]byte{public(ecdh.P384()), parts[0]}
+		}
 	}
 	for _, p := range parts {
 		if p == nil {
@@ -260,7 +262,7 @@ func worth(id uint16) int {
 // finite fields (RFC 7919). Groups of draft versions are left out.
 func allGroups() []uint16 {
 	return []uint16{
-		0x11ec, 0x11eb, 0x11ed, 0x001d, 0x0017, 0x001e, 0x0018, 0x0019, 0x001f, 0x0020, 0x0021, 0x001a, 0x001b, 0x001c, 0x0029,
+		0x11ec, 0x11eb, 0x11ed, 0x0202, 0x0201, 0x0200, 0x001d, 0x0017, 0x001e, 0x0018, 0x0019, 0x001f, 0x0020, 0x0021, 0x001a, 0x001b, 0x001c, 0x0029,
 		0x0016, 0x0015, 0x0014, 0x0013, 0x000e, 0x000d, 0x000c, 0x000b, 0x000a, 0x0009, 0x0100, 0x0101, 0x0102, 0x0103, 0x0104,
 	}
 }
@@ -270,6 +272,6 @@ func allGroups() []uint16 {
 func allSchemes() []uint16 {
 	return []uint16{
 		0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x081a, 0x081b, 0x081c, 0x0804, 0x0805, 0x0806, 0x0809, 0x080a, 0x080b,
-		0x0401, 0x0501, 0x0601, 0x0303, 0x0301, 0x0402, 0x0203, 0x0201, 0x0202,
+		0x0401, 0x0501, 0x0601, 0x0303, 0x0301, 0x0402, 0x0203, 0x0201, 0x0202, 0x0904, 0x0905, 0x0906,
 	}
 }

@@ -162,9 +162,9 @@ func TestGoServer(t *testing.T) {
 	w := newWorld(t)
 	r := run(t, w.options(serveTLS(t, &tls.Config{
 		Certificates: []tls.Certificate{w.ecdsa.TLS()}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
-		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.SecP384r1MLKEM1024, tls.CurveP384},
+		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.SecP384r1MLKEM1024, tls.MLKEM1024, tls.CurveP384},
 	})))
-	if got := list(r.Groups); got != "X25519MLKEM768 SecP384r1MLKEM1024 secp384r1" {
+	if got := list(r.Groups); got != "X25519MLKEM768 SecP384r1MLKEM1024 MLKEM1024 secp384r1" {
 		t.Errorf("groups %s", got)
 	}
 	want := []probe.Refusal{

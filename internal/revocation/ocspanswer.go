@@ -255,6 +255,9 @@ var algorithms = map[string]x509.SignatureAlgorithm{
 	"\x2a\x86\x48\xce\x3d\x04\x03\x03":     x509.ECDSAWithSHA384,
 	"\x2a\x86\x48\xce\x3d\x04\x03\x04":     x509.ECDSAWithSHA512,
 	"\x2b\x65\x70":                         x509.PureEd25519,
+	"\x60\x86\x48\x01\x65\x03\x04\x03\x11": x509.MLDSA44, // RFC 9881, section 2
+	"\x60\x86\x48\x01\x65\x03\x04\x03\x12": x509.MLDSA65,
+	"\x60\x86\x48\x01\x65\x03\x04\x03\x13": x509.MLDSA87,
 }
 
 func signatureAlgorithm(ai cryptobyte.String) x509.SignatureAlgorithm {

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mldsa"
 	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
@@ -17,6 +18,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -38,6 +40,12 @@ func key(t testing.TB, kind string) crypto.Signer {
 		k, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	case "Ed25519":
 		_, k, err = ed25519.GenerateKey(rand.Reader)
+	case "ML-DSA-44":
+		k, err = mldsa.GenerateKey(mldsa.MLDSA44())
+	case "ML-DSA-65":
+		k, err = mldsa.GenerateKey(mldsa.MLDSA65())
+	case "ML-DSA-87":
+		k, err = mldsa.GenerateKey(mldsa.MLDSA87())
 	default:
 		err = fmt.Errorf("no kind %q", kind)
 	}
@@ -68,7 +76,7 @@ func certificate(t testing.TB, k crypto.Signer, names int) *x509.Certificate {
 
 // BenchmarkWeights is where weights.go comes from.
 func BenchmarkWeights(b *testing.B) {
-	for _, kind := range []string{"RSA-2048", "RSA-4096", "P-256", "P-384", "P-521", "Ed25519"} {
+	for _, kind := range []string{"RSA-2048", "RSA-4096", "P-256", "P-384", "P-521", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"} {
 		k := key(b, kind)
 		c := certificate(b, k, 0)
 		b.Run("verify/"+kind, func(b *testing.B) {
@@ -79,7 +87,7 @@ func BenchmarkWeights(b *testing.B) {
 			}
 		})
 		digest, hash := sha256.Sum256([]byte("x")), crypto.SHA256
-		if kind == "Ed25519" {
+		if kind == "Ed25519" || strings.HasPrefix(kind, "ML-DSA") {
 			hash = 0
 		}
 		b.Run("sign/"+kind, func(b *testing.B) {

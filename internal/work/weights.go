@@ -21,6 +21,10 @@ const (
 	verifyEd25519 Units = 54
 	signEd25519   Units = 23
 
+	// Of ML-DSA measured with Go 1.27.
+	verifyMLDSA44, verifyMLDSA65, verifyMLDSA87 Units = 118, 177, 292
+	signMLDSA44, signMLDSA65, signMLDSA87       Units = 327, 500, 616
+
 	verifyP256, verifyP384, verifyP521       Units = 59, 531, 2031
 	signP256, signP384, signP521             Units = 27, 196, 692
 	exchangeX25519, exchangeMLKEM            Units = 86, 71
@@ -48,6 +52,8 @@ func exchange(group tls.CurveID) Units {
 		return exchangeP384
 	case tls.SecP384r1MLKEM1024:
 		return exchangeP384 + 2*exchangeMLKEM
+	case tls.MLKEM1024:
+		return 2 * exchangeMLKEM
 	}
 	return exchangeP521
 }

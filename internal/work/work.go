@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/mldsa"
 	"crypto/rsa"
 	"crypto/tls"
 	"math/bits"
@@ -57,6 +58,8 @@ func Verify(key crypto.PublicKey) Units {
 		return verifyEC(sizeEC(k))
 	case ed25519.PublicKey:
 		return verifyEd25519
+	case *mldsa.PublicKey:
+		return verifyMLDSA(k)
 	}
 	return 0 // signatures of other keys are not checked
 }
@@ -72,8 +75,32 @@ func Sign(key crypto.PublicKey) Units {
 		return signEC(sizeEC(k))
 	case ed25519.PublicKey:
 		return signEd25519
+	case *mldsa.PublicKey:
+		return signMLDSA(k)
 	}
 	return 0
+}
+
+// verifyMLDSA and signMLDSA are the weights by parameter set; of one that is not known,
+// those of the largest.
+func verifyMLDSA(k *mldsa.PublicKey) Units {
+	switch k.Parameters() {
+	case mldsa.MLDSA44():
+		return verifyMLDSA44
+	case mldsa.MLDSA65():
+		return verifyMLDSA65
+	}
+	return verifyMLDSA87
+}
+
+func signMLDSA(k *mldsa.PublicKey) Units {
+	switch k.Parameters() {
+	case mldsa.MLDSA44():
+		return signMLDSA44
+	case mldsa.MLDSA65():
+		return signMLDSA65
+	}
+	return signMLDSA87
 }
 
 // KeyExchange is our cost of one key exchange in a group, both halves: making a key and

@@ -16,12 +16,14 @@ func rsaKey(length uint, e int) *rsa.PublicKey {
 // What costs more on every machine weighs more here.
 func TestOrder(t *testing.T) {
 	ec := map[string]crypto.PublicKey{}
-	for _, kind := range []string{"P-256", "P-384", "P-521", "Ed25519"} {
+	for _, kind := range []string{"P-256", "P-384", "P-521", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"} {
 		ec[kind] = key(t, kind).Public()
 	}
 	for name, rising := range map[string][]Units{
 		"verify EC":     {Verify(ec["P-256"]), Verify(ec["P-384"]), Verify(ec["P-521"])},
 		"sign EC":       {Sign(ec["P-256"]), Sign(ec["P-384"]), Sign(ec["P-521"])},
+		"verify ML-DSA": {Verify(ec["ML-DSA-44"]), Verify(ec["ML-DSA-65"]), Verify(ec["ML-DSA-87"])},
+		"sign ML-DSA":   {Verify(ec["ML-DSA-44"]), Sign(ec["ML-DSA-44"])},
 		"verify RSA":    {Verify(rsaKey(2048, 65537)), Verify(rsaKey(3072, 65537)), Verify(rsaKey(4096, 65537)), Verify(rsaKey(8192, 65537)), Verify(rsaKey(16384, 65537))},
 		"exponents":     {Verify(rsaKey(8192, 3)), Verify(rsaKey(8192, 65537)), Verify(rsaKey(8192, 1<<30+1)), Verify(rsaKey(8192, 1<<31-1))},
 		"sign RSA":      {Sign(rsaKey(2048, 65537)), Sign(rsaKey(3072, 65537)), Sign(rsaKey(4096, 65537))},

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mldsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
@@ -24,6 +25,9 @@ const (
 	RSA2048
 	RSA3072
 	Ed25519
+	MLDSA44
+	MLDSA65
+	MLDSA87
 )
 
 // String names the kind the way certificates are talked about: "RSA-1024".
@@ -45,6 +49,12 @@ func (k KeyKind) String() string {
 		return "RSA-3072"
 	case Ed25519:
 		return "Ed25519"
+	case MLDSA44:
+		return "ML-DSA-44"
+	case MLDSA65:
+		return "ML-DSA-65"
+	case MLDSA87:
+		return "ML-DSA-87"
 	}
 	return fmt.Sprintf("KeyKind(%d)", uint8(k))
 }
@@ -70,6 +80,12 @@ func NewKey(k KeyKind) (crypto.Signer, error) {
 	case Ed25519:
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
+	case MLDSA44:
+		return mldsa.GenerateKey(mldsa.MLDSA44())
+	case MLDSA65:
+		return mldsa.GenerateKey(mldsa.MLDSA65())
+	case MLDSA87:
+		return mldsa.GenerateKey(mldsa.MLDSA87())
 	}
 	return nil, fmt.Errorf("no such kind of key: %s", k)
 }
