@@ -1,6 +1,7 @@
-// Package wire reads and writes the handshake messages of TLS 1.3 (RFC 8446) for
-// the engine handshake/native. What is decided by them is the engine's part: here is
-// only what stands in them and whether it may stand there.
+// Package wire reads and writes the handshake messages of TLS 1.3 (RFC 8446) and, in
+// flight12.go and hello12.go, of TLS 1.2 with ECDHE (RFC 5246, RFC 8422), for the engine
+// handshake/native. What is decided by them is the engine's part: here is only what
+// stands in them and whether it may stand there.
 //
 // The ClientHello is read by handshake.ParseClientHello; hello.go adds what that does
 // not keep.

@@ -11,21 +11,25 @@ import (
 
 // Every parser of the message's type, in every version.
 func FuzzMessages(f *testing.F) {
-	for name, m := range handmade() {
-		msg, err := m.Marshal()
-		if err != nil {
-			f.Fatalf("%s: %v", name, err)
+	for _, made := range []map[string]message{handmade(), handmade12()} {
+		for name, m := range made {
+			msg, err := m.Marshal()
+			if err != nil {
+				f.Fatalf("%s: %v", name, err)
+			}
+			f.Add(msg)
+			f.Add(append(bytes.Clone(msg), 0))
+			f.Add(msg[:len(msg)-1])
 		}
-		f.Add(msg)
-		f.Add(append(bytes.Clone(msg), 0))
-		f.Add(msg[:len(msg)-1])
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		if len(msg) == 0 {
 			return
 		}
-		for _, parse := range parsers[msg[0]] {
-			checkParse(t, parse, msg)
+		for _, all := range versions {
+			for _, parse := range all[msg[0]] {
+				checkParse(t, parse, msg)
+			}
 		}
 	})
 }

@@ -13,7 +13,21 @@ import (
 
 type message interface{ Marshal() ([]byte, error) }
 
-// parsers are those of a message type, each of its own version.
+// versions is the parsers of TLS 1.3 and those of TLS 1.2, by the message's type.
+var versions = []map[uint8][]func([]byte) (message, error){parsers, parsers12}
+
+var parsers12 = map[uint8][]func([]byte) (message, error){
+	handshake.TypeServerHello:        {as(wire.ParseServerHello12)},
+	handshake.TypeCertificate:        {as(wire.ParseCertificate12)},
+	handshake.TypeCertificateStatus:  {as(wire.ParseCertificateStatus)},
+	handshake.TypeServerKeyExchange:  {as(wire.ParseServerKeyExchange)},
+	handshake.TypeCertificateRequest: {as(wire.ParseCertificateRequest12)},
+	handshake.TypeServerHelloDone:    {as(wire.ParseServerHelloDone)},
+	handshake.TypeClientKeyExchange:  {as(wire.ParseClientKeyExchange)},
+	handshake.TypeNewSessionTicket:   {as(wire.ParseNewSessionTicket12)},
+	handshake.TypeFinished:           {as(func(b []byte) (*wire.Finished, error) { return wire.ParseFinished(b, wire.FinishedSize12) })},
+}
+
 var parsers = map[uint8][]func([]byte) (message, error){
 	handshake.TypeServerHello:         {as(wire.ParseServerHello)},
 	handshake.TypeEncryptedExtensions: {as(wire.ParseEncryptedExtensions)},
@@ -84,6 +98,25 @@ func handmade() map[string]message {
 		"early data":           &wire.NewSessionTicket{Ticket: []byte{1}, Extensions: []handshake.Extension{{Type: handshake.ExtEarlyData, Data: []byte{0, 0, 64, 0}}, {Type: 0x4a4a, Data: []byte{}}}},
 		"KeyUpdate":            &wire.KeyUpdate{},
 		"KeyUpdate, asked":     &wire.KeyUpdate{Requested: true},
+	}
+}
+
+func handmade12() map[string]message {
+	return map[string]message{
+		"ServerHello":         &wire.ServerHello12{Random: [32]byte{1, 2}, SessionID: []byte{1}, Suite: 0xc02b, HasExtensions: true, ServerName: true, StatusRequest: true, PointFormats: true, ALPN: "h2", ExtendedMasterSecret: true, SessionTicket: true, SecureRenegotiation: true},
+		"a bare ServerHello":  &wire.ServerHello12{Suite: 0xc02b},
+		"with an empty block": &wire.ServerHello12{Suite: 0xc02b, HasExtensions: true},
+		"Certificate":         &wire.Certificate12{Certificates: [][]byte{{0x30, 0}, {0x30, 1, 1}}},
+		"no certificate":      &wire.Certificate12{},
+		"CertificateStatus":   &wire.CertificateStatus{Response: []byte{0x30, 3, 10, 1, 0}},
+		"ServerKeyExchange":   &wire.ServerKeyExchange{Group: 29, Public: make([]byte, 32), Scheme: 0x0403, Signature: make([]byte, 71)},
+		"CertificateRequest":  &wire.CertificateRequest12{Types: []byte{wire.CertTypeRSASign, wire.CertTypeECDSASign}, Signatures: []uint16{0x0403, 0x0401}, Authorities: wire.Names(nil).Add([]byte{0x30, 0})},
+		"any CA":              &wire.CertificateRequest12{Types: []byte{wire.CertTypeECDSASign}, Signatures: []uint16{0x0403}},
+		"ServerHelloDone":     &wire.ServerHelloDone{},
+		"ClientKeyExchange":   &wire.ClientKeyExchange{Public: make([]byte, 65)},
+		"NewSessionTicket":    &wire.NewSessionTicket12{Lifetime: 7200, Ticket: make([]byte, 900)},
+		"no ticket after all": &wire.NewSessionTicket12{},
+		"Finished":            &wire.Finished{VerifyData: make([]byte, wire.FinishedSize12)},
 	}
 }
 

@@ -19,41 +19,43 @@ import (
 // What is built by hand is read again with the same fields, and each message that
 // is cut, or has a byte more anywhere behind its header, is refused with an alert.
 func TestRoundTrip(t *testing.T) {
-	for name, m := range handmade() {
-		t.Run(name, func(t *testing.T) {
-			msg, err := m.Marshal()
-			if err != nil {
-				t.Fatal(err)
+	for i, made := range []map[string]message{handmade(), handmade12()} {
+		for name, m := range made {
+			t.Run(fmt.Sprintf("1.%d, %s", 3-i, name), func(t *testing.T) { roundTrip(t, m, versions[i]) })
+		}
+	}
+}
+
+func roundTrip(t *testing.T, m message, parsers map[uint8][]func([]byte) (message, error)) {
+	msg, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	for _, parse := range parsers[msg[0]] {
+		got, err := parse(msg)
+		if err != nil {
+			continue
+		}
+		taken++
+		if a, b := fields(got), fields(m); a != b {
+			t.Errorf("read\n%s, was\n%s", a, b)
+		}
+	}
+	if taken != 1 {
+		t.Fatalf("%d parsers take it", taken)
+	}
+	for n := range msg {
+		for _, parse := range parsers[msg[0]] {
+			if a := checkParse(t, parse, msg[:n]); a == handshake.AlertNone {
+				t.Errorf("cut to %d bytes it is taken", n)
 			}
-			taken := 0
-			for _, parse := range parsers[msg[0]] {
-				got, err := parse(msg)
-				if err != nil {
-					continue
-				}
-				if taken++; reflect.TypeOf(got) != reflect.TypeOf(m) {
-					continue
-				}
-				if a, b := fields(got), fields(m); a != b {
-					t.Errorf("read\n%s, was\n%s", a, b)
-				}
-			}
-			if taken == 0 {
-				t.Fatal("nobody reads it")
-			}
-			for n := range msg {
-				for _, parse := range parsers[msg[0]] {
-					if a := checkParse(t, parse, msg[:n]); a == handshake.AlertNone {
-						t.Errorf("cut to %d bytes it is taken", n)
-					}
-				}
-			}
-			for _, parse := range parsers[msg[0]] {
-				if a := checkParse(t, parse, resized(append(bytes.Clone(msg), 0))); a == handshake.AlertNone && msg[0] != handshake.TypeFinished {
-					t.Error("with a byte behind its end it is taken")
-				}
-			}
-		})
+		}
+	}
+	for _, parse := range parsers[msg[0]] {
+		if a := checkParse(t, parse, resized(append(bytes.Clone(msg), 0))); a == handshake.AlertNone {
+			t.Error("with a byte behind its end it is taken")
+		}
 	}
 }
 
@@ -196,13 +198,15 @@ func TestBadMessages(t *testing.T) {
 
 // A message of another type is no decode_error.
 func TestOtherType(t *testing.T) {
-	for typ, all := range parsers {
-		for _, parse := range all {
-			if got := checkParse(t, parse, of(typ+100)); got != handshake.AlertUnexpectedMessage {
-				t.Errorf("type %d: alert %v", typ, got)
-			}
-			if got := checkParse(t, parse, nil); got != handshake.AlertDecodeError {
-				t.Errorf("type %d, nothing: alert %v", typ, got)
+	for _, version := range versions {
+		for typ, all := range version {
+			for _, parse := range all {
+				if got := checkParse(t, parse, of(typ+100)); got != handshake.AlertUnexpectedMessage {
+					t.Errorf("type %d: alert %v", typ, got)
+				}
+				if got := checkParse(t, parse, nil); got != handshake.AlertDecodeError {
+					t.Errorf("type %d, nothing: alert %v", typ, got)
+				}
 			}
 		}
 	}
@@ -217,6 +221,11 @@ func TestMarshalTooLong(t *testing.T) {
 		"protocol":   &wire.EncryptedExtensions{ALPN: strings.Repeat("x", 256)},
 		"CA names":   &wire.CertificateRequest{Signatures: []uint16{1}, Authorities: make(wire.Names, 1<<16-2)},
 		"signature":  &wire.CertificateVerify{Signature: make([]byte, 1<<16)},
+		"point":      &wire.ServerKeyExchange{Public: make([]byte, 256)},
+		"types":      &wire.CertificateRequest12{Types: make([]byte, 256)},
+		"ticket 1.2": &wire.NewSessionTicket12{Ticket: make([]byte, 1<<16)},
+		"name":       &wire.ClientHello{ServerName: strings.Repeat("x", 1<<16)},
+		"shares":     &wire.ClientHello{KeyShares: []wire.KeyShare{{Group: 1, Key: make([]byte, 40000)}, {Group: 2, Key: make([]byte, 40000)}}},
 	} {
 		if msg, err := m.Marshal(); err == nil {
 			t.Errorf("%s: %d bytes", name, len(msg))
