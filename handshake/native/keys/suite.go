@@ -1,0 +1,60 @@
+// Package keys is the key schedule of TLS 1.3 (RFC 8446, section 7), the hash of the
+// transcript (section 4.4.1), and the key exchange (section 4.2.8). The functions that
+// are composed here are those of the standard library and golang.org/x/crypto.
+//
+// Secrets of our own are cleared when they are used up: what the standard library has
+// copied meanwhile it does not clear.
+package keys
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/tls"
+	"hash"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// Suite is a CipherSuite of TLS 1.3 (RFC 8446, appendix B.4): an AEAD and a hash.
+type Suite struct {
+	ID       uint16
+	HashSize int // bytes
+
+	// MaxRecords is how many records one key may seal (RFC 8446, section 5.5): 2^24.5
+	// of full size for AES-GCM, here 2^24; with ChaCha20-Poly1305 the sequence number ends first.
+	MaxRecords uint64
+
+	hash   func() hash.Hash
+	keyLen int // bytes
+	aead   func(key []byte) (cipher.AEAD, error)
+}
+
+// SuiteOf finds a CipherSuite by its number; nil for one that is not implemented.
+func SuiteOf(id uint16) *Suite {
+	switch id {
+	case tls.TLS_AES_128_GCM_SHA256:
+		return &Suite{ID: id, HashSize: sha256.Size, MaxRecords: 1 << 24, hash: sha256.New, keyLen: 16, aead: gcm}
+	case tls.TLS_AES_256_GCM_SHA384:
+		return &Suite{ID: id, HashSize: sha512.Size384, MaxRecords: 1 << 24, hash: sha512.New384, keyLen: 32, aead: gcm}
+	case tls.TLS_CHACHA20_POLY1305_SHA256:
+		return &Suite{ID: id, HashSize: sha256.Size, MaxRecords: 1 << 60, hash: sha256.New, keyLen: chacha20poly1305.KeySize, aead: chacha20poly1305.New}
+	}
+	return nil
+}
+
+// Hash is the hash of data, HashSize bytes.
+func (s *Suite) Hash(data []byte) []byte {
+	h := s.hash()
+	h.Write(data)
+	return h.Sum(nil)
+}
+
+func gcm(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
