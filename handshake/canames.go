@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 )
 
 // MaxCANames is how many bytes the acceptable CA names of a CertificateRequest
@@ -34,6 +35,7 @@ func (c CANames) String() string {
 // share theirs.
 type AnnouncedCAs struct {
 	Pool *x509.CertPool // of which the subjects count alone
+	DER  [][]byte       // the same names
 	Said CANames
 }
 
@@ -47,12 +49,13 @@ func (c *AnnouncedCAs) add(seen map[string]bool, name []byte) {
 	c.Said.Bytes += 2 + len(name)
 	// All that crypto/tls takes of it is the subject.
 	c.Pool.AddCert(&x509.Certificate{Raw: name, RawSubject: name})
+	c.DER = append(c.DER, name)
 }
 
 // fitted leaves out what does not fit.
 func (c *AnnouncedCAs) fitted() *AnnouncedCAs {
 	if !c.Said.Fit() {
-		c.Pool = x509.NewCertPool()
+		c.Pool, c.DER = x509.NewCertPool(), nil
 	}
 	return c
 }
@@ -68,7 +71,7 @@ func namesOf(authorities ...*Authority) *AnnouncedCAs {
 			c.add(seen, root.RawSubject)
 		}
 	}
-	all := &AnnouncedCAs{Pool: c.Pool.Clone(), Said: c.Said}
+	all := &AnnouncedCAs{Pool: c.Pool.Clone(), DER: slices.Clip(c.DER), Said: c.Said}
 	for _, a := range authorities {
 		for _, ca := range a.Intermediates {
 			all.add(seen, ca.RawSubject)

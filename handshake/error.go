@@ -49,6 +49,11 @@ func Refuse(step Step, code reason.Code, detail string) *Error {
 	}
 }
 
+// OurFault is a failure that is our own doing.
+func OurFault(detail string) *Error {
+	return &Error{Reason: reason.Internal, Side: SideUs, Wanted: AlertInternalError, Received: AlertNone, Detail: detail}
+}
+
 // AsError returns the *Error inside err; where there is none it makes one that
 // says internal_error, so that nothing is ever without a reason. nil gives nil.
 func AsError(err error) *Error {

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/mldsa"
@@ -69,6 +70,65 @@ func (p *ServerParams) signsFor(version uint16, schemes []uint16) bool {
 func (p *ServerParams) CanSign(c *tls.Certificate, version uint16, schemes []uint16) bool {
 	can := p.Profile.Signs(SchemesOf(version, KeyOf(c)))
 	return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
+}
+
+// Named are those of several certificates that are for the name that the client
+// asks for; nil where that makes no choice.
+func (p *ServerParams) Named(h *ClientHello) []tls.Certificate {
+	if len(p.Certificates) < 2 || h.ServerName == "" {
+		return nil
+	}
+	named := slices.DeleteFunc(slices.Clone(p.Certificates), func(c tls.Certificate) bool {
+		leaf := LeafOf(&c)
+		return leaf == nil || leaf.VerifyHostname(h.ServerName) != nil
+	})
+	if len(named) == 0 || len(named) == len(p.Certificates) {
+		return nil
+	}
+	return named
+}
+
+// Identified is the plan with the certificates of this one handshake: where there is
+// an Identity, those that it has for the hello. h may be nil where the engine reads the
+// hello itself.
+func (p *ServerParams) Identified(ctx context.Context, h *ClientHello, engine Planner) (*ServerParams, *Error) {
+	id := p.Identity
+	switch {
+	case id == nil:
+		return p, nil
+	case !id.OnDemand():
+	case h == nil:
+		return nil, OurFault("a certificate can be made only with the client's hello at hand")
+	default:
+		if e := engine.Refuses(p, h); e != nil {
+			return nil, e
+		}
+	}
+	certs, err := id.For(ctx, h, p.Time())
+	if err != nil {
+		e := AsError(err)
+		if e.Step == StepNone {
+			e.Step = StepServerHello
+		}
+		return nil, e
+	}
+	q := *p
+	q.Certificates, q.Identity = certs, nil
+	return &q, nil
+}
+
+// FirstCommon finds the first of what both sides have, in the order of one of them:
+// the client's with OrderClient, else ours.
+func FirstCommon(order Order, ours, theirs []uint16, ok func(uint16) bool) (uint16, bool) {
+	if order == OrderClient {
+		ours, theirs = theirs, ours
+	}
+	for _, id := range ours {
+		if slices.Contains(theirs, id) && ok(id) {
+			return id, true
+		}
+	}
+	return 0, false
 }
 
 // Signs leaves of our schemes those of the profile: what it demands of peers it

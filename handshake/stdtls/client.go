@@ -21,7 +21,7 @@ func (e *Engine) Client(ctx context.Context, conn net.Conn, p *handshake.ClientP
 	g.client = p
 	config, fault := config(&p.Params, t)
 	if fault == nil && p.VerifyName == "" && !p.Insecure {
-		fault = ours("no name to verify the destination's certificate against")
+		fault = handshake.OurFault("no name to verify the destination's certificate against")
 	}
 	if fault != nil {
 		g.conn.detach(true)

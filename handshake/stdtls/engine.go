@@ -73,10 +73,10 @@ func (*Engine) Cannot(p *handshake.Params) []handshake.Limit {
 func config(p *handshake.Params, t *tap) (*tls.Config, *handshake.Error) {
 	pr := &p.Profile
 	if pr.MinVersion < tls.VersionTLS12 || pr.MaxVersion < pr.MinVersion || pr.MaxVersion > tls.VersionTLS13 {
-		return nil, ours(fmt.Sprintf("profile %q allows no version", pr.Name))
+		return nil, handshake.OurFault(fmt.Sprintf("profile %q allows no version", pr.Name))
 	}
 	if len(pr.Groups) == 0 {
-		return nil, ours(fmt.Sprintf("profile %q allows no key exchange group", pr.Name))
+		return nil, handshake.OurFault(fmt.Sprintf("profile %q allows no key exchange group", pr.Name))
 	}
 	c := &tls.Config{
 		MinVersion: pr.MinVersion, MaxVersion: pr.MaxVersion,
@@ -92,11 +92,6 @@ func config(p *handshake.Params, t *tap) (*tls.Config, *handshake.Error) {
 		c.CurvePreferences = append(c.CurvePreferences, tls.CurveID(g))
 	}
 	return c, nil
-}
-
-// ours is a failure that is our own doing.
-func ours(detail string) *handshake.Error {
-	return &handshake.Error{Reason: reason.Internal, Side: handshake.SideUs, Wanted: handshake.AlertInternalError, Received: handshake.AlertNone, Detail: detail}
 }
 
 // stateOf translates crypto/tls's view.
@@ -142,7 +137,7 @@ func (e *Engine) leg(p *handshake.Params, check handshake.CheckPeer, l *handshak
 func (g *leg) end(err error) (observed, error) {
 	refusal := g.conn.tap.refusal()
 	if refusal == nil && unsendable(err) {
-		refusal = ours("a message of ours does not fit its format: " + err.Error())
+		refusal = handshake.OurFault("a message of ours does not fit its format: " + err.Error())
 		refusal.Step, refusal.Err = handshake.StepServerHello, err
 	}
 	if refusal != nil && g.refused == nil {

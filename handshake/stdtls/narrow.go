@@ -30,7 +30,7 @@ func (p *serverSide) plan() *handshake.ServerParams { return (*handshake.ServerP
 // the ledger, "" if there is nothing to say. Of several certificates one for the
 // name that the client asks for comes first, where there is a handshake with it.
 func (p *serverSide) narrow(h *handshake.ClientHello) (q *serverSide, note string, e *handshake.Error) {
-	if named := p.named(h); named != nil {
+	if named := p.plan().Named(h); named != nil {
 		n := *p
 		n.Certificates = named
 		if q, note, e = n.narrowTo(h); e == nil {
@@ -76,7 +76,7 @@ func (p *serverSide) narrowTo(h *handshake.ClientHello) (q *serverSide, note str
 	if p.Profile.Order == handshake.OrderFast {
 		return q, note, nil
 	}
-	group, hasGroup := first(p.Profile.Order, p.Profile.Groups, h.Groups, func(id uint16) bool {
+	group, hasGroup := handshake.FirstCommon(p.Profile.Order, p.Profile.Groups, h.Groups, func(id uint16) bool {
 		return version >= tls.VersionTLS13 || !handshake.GroupOnly13(id)
 	})
 	if hasGroup {
@@ -85,7 +85,7 @@ func (p *serverSide) narrowTo(h *handshake.ClientHello) (q *serverSide, note str
 	if version >= tls.VersionTLS13 {
 		return q, note, nil
 	}
-	if suite, ok := first(p.Profile.Order, p.Profile.Suites12, h.CipherSuites, func(id uint16) bool {
+	if suite, ok := handshake.FirstCommon(p.Profile.Order, p.Profile.Suites12, h.CipherSuites, func(id uint16) bool {
 		return p.usable12(h, id, hasGroup)
 	}); ok {
 		q.Profile.Suites12 = []uint16{suite}
@@ -109,35 +109,6 @@ func (p *serverSide) version(h *handshake.ClientHello) uint16 {
 	return tls.VersionTLS12
 }
 
-// first finds the first of what both sides have, in the order of one of them.
-func first(order handshake.Order, ours, theirs []uint16, ok func(uint16) bool) (uint16, bool) {
-	if order == handshake.OrderClient {
-		ours, theirs = theirs, ours
-	}
-	for _, id := range ours {
-		if slices.Contains(theirs, id) && ok(id) {
-			return id, true
-		}
-	}
-	return 0, false
-}
-
-// named are those of several certificates that are for the name that the client
-// asks for; nil where that makes no choice.
-func (p *serverSide) named(h *handshake.ClientHello) []tls.Certificate {
-	if len(p.Certificates) < 2 || h.ServerName == "" {
-		return nil
-	}
-	named := slices.DeleteFunc(slices.Clone(p.Certificates), func(c tls.Certificate) bool {
-		leaf := handshake.LeafOf(&c)
-		return leaf == nil || leaf.VerifyHostname(h.ServerName) != nil
-	})
-	if len(named) == 0 || len(named) == len(p.Certificates) {
-		return nil
-	}
-	return named
-}
-
 // certificate is the one to show, alone: the first that fits the hello. crypto/tls
 // would take none but one for the client's name, and of curves it knows only the one
 // that the key exchange was narrowed to.
@@ -145,7 +116,7 @@ func (p *serverSide) certificate(h *handshake.ClientHello, version uint16) []tls
 	if len(p.Certificates) < 2 {
 		return p.Certificates
 	}
-	_, hasGroup := first(handshake.OrderServer, p.Profile.Groups, h.Groups, func(id uint16) bool { return !handshake.GroupOnly13(id) })
+	_, hasGroup := handshake.FirstCommon(handshake.OrderServer, p.Profile.Groups, h.Groups, func(id uint16) bool { return !handshake.GroupOnly13(id) })
 	fits := func(c tls.Certificate) bool {
 		if version >= tls.VersionTLS13 {
 			return p.plan().CanSign(&c, version, h.SignatureSchemes)

@@ -69,30 +69,11 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 
 // fetchIdentity asks for the certificates of this one handshake.
 func (g *leg) fetchIdentity(ctx context.Context) *handshake.Error {
-	id := g.server.Identity
-	switch {
-	case id == nil:
-		return nil
-	case !id.OnDemand():
-	case g.hello == nil:
-		return ours("a certificate can be made only with the client's hello at hand")
-	default:
-		if e := g.engine.Refuses(g.server, g.hello); e != nil {
-			return e
-		}
+	p, e := g.server.Identified(ctx, g.hello, g.engine)
+	if e == nil {
+		g.server, g.p = p, &p.Params
 	}
-	certs, err := id.For(ctx, g.hello, g.p.Time())
-	if err != nil {
-		e := handshake.AsError(err)
-		if e.Step == handshake.StepNone {
-			e.Step = handshake.StepServerHello
-		}
-		return e
-	}
-	p := *g.server
-	p.Certificates, p.Identity = certs, nil
-	g.server, g.p = &p, &p.Params
-	return nil
+	return e
 }
 
 // serverConfig is the tls.Config of this one handshake.
@@ -100,7 +81,7 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *handshake.Error) {
 	p := g.server
 	q := *p
 	if len(p.Certificates) == 0 {
-		return nil, ours("no certificate to show")
+		return nil, handshake.OurFault("no certificate to show")
 	}
 	if g.hello != nil {
 		shown := serverSide(*p)
@@ -114,7 +95,7 @@ func (g *leg) serverConfig(t *tap) (*tls.Config, *handshake.Error) {
 			g.ledger.Note(handshake.Entry{Step: handshake.StepServerHello, From: handshake.SideUs, Facts: note})
 		}
 	} else if p.Profile.RequireEMS {
-		return nil, ours("the profile can be kept only with the client's hello at hand")
+		return nil, handshake.OurFault("the profile can be kept only with the client's hello at hand")
 	}
 	config, fault := config(&q.Params, t)
 	if fault != nil {

@@ -169,7 +169,7 @@ func (g *leg) inherited(cs *tls.ConnectionState) *handshake.Error {
 		leaf = sha256.Sum256(cs.PeerCertificates[0].Raw)
 	}
 	if g.origin == nil || g.origin.Leaf() != leaf {
-		return ours("a session was resumed that is not the one of the ticket")
+		return handshake.OurFault("a session was resumed that is not the one of the ticket")
 	}
 	facts := fmt.Sprintf("inherited from session %s, %s ago", g.origin, g.p.Time().Sub(g.origin.Born).Truncate(time.Second))
 	for _, step := range []handshake.Step{handshake.StepServerVerified, handshake.StepClientCertificate, handshake.StepClientVerified} {

@@ -58,3 +58,7 @@ func gcm(key []byte) (cipher.AEAD, error) {
 	}
 	return cipher.NewGCM(block)
 }
+
+// SameHash says whether a PSK of one suite can be used with another (RFC 8446, section
+// 4.2.11).
+func (s *Suite) SameHash(o *Suite) bool { return s.HashSize == o.HashSize }

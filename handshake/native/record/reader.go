@@ -45,6 +45,9 @@ type Reader struct {
 	idle        int
 	bulk        bool // the last record was large
 
+	// Midway says that the caller has part of a message: no change_cipher_spec may stand
+	// inside one (section 5.1).
+	Midway bool
 	// Records and Bytes are how much was read, headers included.
 	Records, Bytes int
 }
@@ -178,7 +181,7 @@ func (r *Reader) plain(typ uint8, body []byte) error {
 
 // changeCipherSpec drops what is sent for middleboxes (section 5).
 func (r *Reader) changeCipherSpec(body []byte) error {
-	if r.established || len(body) != 1 || body[0] != 1 {
+	if r.established || r.Midway || len(body) != 1 || body[0] != 1 {
 		return fault(handshake.AlertUnexpectedMessage, "change_cipher_spec of %d bytes", len(body))
 	}
 	return r.useless()
@@ -201,8 +204,8 @@ func (r *Reader) skip(n int) error {
 
 // whole reads one record. An error that can be waited out loses nothing.
 func (r *Reader) whole() (header, body []byte, err error) {
-	if r.r == r.w && r.buf != nil && r.established {
-		r.Release()
+	if r.established {
+		r.Trim()
 	}
 	n, err := r.header()
 	if err != nil {
@@ -351,6 +354,13 @@ func (r *Reader) Await() {
 	}
 	if r.waitFor != nil {
 		r.waitFor(n)
+	}
+}
+
+// Trim gives back a buffer that has nothing in it.
+func (r *Reader) Trim() {
+	if r.r == r.w {
+		r.Release()
 	}
 }
 

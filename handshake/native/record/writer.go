@@ -53,7 +53,10 @@ func (w *Writer) forget() {
 
 // Due says whether the keys have sealed what they may, but for a KeyUpdate (section
 // 5.5).
-func (w *Writer) Due() bool { return w.keys.seq+2 > w.most }
+func (w *Writer) Due() bool { return w.keys.seq+dueBefore > w.most }
+
+// dueBefore is how many records may still be sealed when Due says so.
+const dueBefore = 128
 
 // Add puts content into as many records as it takes. They leave with Flush, or when
 // the buffer is full. Empty content makes no record.

@@ -1,0 +1,379 @@
+package native
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/keys"
+	"github.com/sslgate/sslgate/handshake/native/record"
+	"github.com/sslgate/sslgate/handshake/native/wire"
+)
+
+const (
+	// maxMessage bounds a handshake message behind the handshake, in bytes: a client
+	// may send KeyUpdate alone.
+	maxMessage = handshake.MessageHeader + 1
+	// maxUpdates bounds KeyUpdates without data between them, as many as crypto/tls
+	// allows.
+	maxUpdates = 16
+	// heldFor is how long a ticket that may leave waits for something to go with: most
+	// often the first answer takes it along.
+	heldFor = 5 * time.Millisecond
+	// closeTimeout bounds the close_notify of Close, where the peer reads nothing.
+	closeTimeout = time.Second
+)
+
+var (
+	// errNotGranted is what a write gets before Session.Grant.
+	errNotGranted = errors.New("handshake: written before the client was let in")
+	errClosed     = errors.New("handshake: written after close_notify")
+)
+
+// conn is step 9: application data, and an end that is told exactly.
+type conn struct {
+	net.Conn // below TLS
+	ledger   *handshake.Ledger
+
+	readMu  sync.Mutex
+	in      *record.Reader
+	inbox   inbox
+	traffic *keys.Traffic // the client's epoch
+	rest    []byte        // of the last record, in the reader's buffer
+	updates int           // in a row
+	failed  error         // how the reading ended, for every later Read
+
+	answer atomic.Bool // a KeyUpdate of ours is asked for
+
+	writeMu sync.Mutex
+	out     *record.Writer
+	granted bool
+	ticket  []byte // NewSessionTicket that has not left
+	timer   *time.Timer
+	err     error // no more is written
+}
+
+func newConn(s *server) *conn {
+	return &conn{Conn: s.conn, ledger: s.ledger, in: s.in, inbox: s.inbox, traffic: s.waiting, out: s.out, ticket: s.ticket}
+}
+
+// Read returns io.EOF only after a close_notify, ErrNoCloseNotify or ErrTruncated after
+// a FIN without one, *AlertError after an alert of the peer. It waits for one record, and
+// takes as many more as are there already and have room in b.
+func (c *conn) Read(b []byte) (int, error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n := 0
+	for n < len(b) {
+		if len(c.rest) == 0 {
+			if n > 0 && (c.failed != nil || !c.in.Buffered()) {
+				break
+			}
+			if c.failed != nil {
+				return 0, c.failed
+			}
+			if err := c.more(); err != nil {
+				if err = c.told(err); n > 0 {
+					break // the next Read returns it
+				}
+				return 0, err
+			}
+			continue
+		}
+		k := copy(b[n:], c.rest)
+		c.rest = c.rest[k:]
+		n += k
+	}
+	if len(c.rest) == 0 {
+		c.in.Trim()
+	}
+	return n, nil
+}
+
+// WaitRead waits until Read will return something: the rest of a record, the next one,
+// an end or an error. It is for callers that hold no buffer meanwhile.
+func (c *conn) WaitRead() {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.failed == nil && len(c.rest) == 0 {
+		c.in.Await()
+	}
+}
+
+// more takes the next record. rest may be empty behind it.
+func (c *conn) more() error {
+	typ, content, err := c.in.Next()
+	if err != nil {
+		return err
+	}
+	if typ != handshake.RecordAppData {
+		if err := c.inbox.put(typ, content); err != nil {
+			return err
+		}
+		return c.messages()
+	}
+	if err := c.inbox.changeKeys(); err != nil { // section 5.1: nothing stands inside a message
+		return err
+	}
+	if c.rest = content; len(content) > 0 {
+		c.updates, c.inbox.warning = 0, 0
+	}
+	return nil
+}
+
+// messages takes what a client may send behind the handshake: KeyUpdate (RFC 8446,
+// section 4.6.3).
+func (c *conn) messages() error {
+	for {
+		msg, err := c.inbox.take(maxMessage)
+		var large *tooLarge
+		switch {
+		case errors.As(err, &large):
+			return unexpected("%s behind the handshake", large)
+		case err != nil:
+			return err
+		case msg == nil:
+			return nil
+		}
+		m, err := wire.ParseKeyUpdate(msg)
+		if err != nil {
+			return err
+		}
+		if err := c.inbox.changeKeys(); err != nil {
+			return err
+		}
+		if c.updates++; c.updates > maxUpdates {
+			return unexpected("%d KeyUpdates in a row", c.updates)
+		}
+		c.traffic = c.traffic.Next()
+		c.in.SetKeys(c.traffic)
+		if m.Requested {
+			c.answer.Store(true)
+		}
+	}
+}
+
+// told is how the reading ended, in the words of package handshake. It is kept unless
+// the reading can go on. A breach of the protocol is answered with its alert.
+func (c *conn) told(err error) error {
+	if handshake.IsTimeout(err) {
+		return err
+	}
+	c.failed = err
+	var received *alertReceived
+	switch {
+	case errors.As(err, &received) && received.alert == handshake.AlertCloseNotify:
+		c.failed = io.EOF
+	case errors.As(err, &received):
+		c.failed = &handshake.AlertError{Alert: received.alert}
+	case errors.Is(err, io.EOF):
+		c.failed = handshake.ErrNoCloseNotify
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		c.failed = handshake.ErrTruncated
+	default:
+		if a := alertFor(err); a != handshake.AlertNone {
+			c.refuse(a)
+		}
+	}
+	c.traffic.Clear()
+	return c.failed
+}
+
+// alertFor is the alert for a breach of the protocol, AlertNone for another error.
+func alertFor(err error) handshake.Alert {
+	var bad *wire.Error
+	var fault *record.Fault
+	switch {
+	case errors.As(err, &bad):
+		return bad.Alert
+	case errors.As(err, &fault):
+		return fault.Alert
+	}
+	return handshake.AlertNone
+}
+
+// refuse ends the sending with an alert, unless a write is under way that the peer lets
+// wait: then there is no room for one.
+func (c *conn) refuse(a handshake.Alert) {
+	if !c.writeMu.TryLock() {
+		return
+	}
+	defer c.writeMu.Unlock()
+	if c.err != nil {
+		return
+	}
+	c.err = errClosed
+	if sendAlert(c.Conn, c.out, a) == nil {
+		c.ledger.Note(alertEntry(handshake.StepApplicationData, a))
+	}
+}
+
+// sendAlert writes an alert record behind what was sent. A peer that stopped reading
+// shall not hold us.
+func sendAlert(conn net.Conn, out *record.Writer, a handshake.Alert) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(handshake.AlertTimeout)); err != nil {
+		return err
+	}
+	err := out.Add(handshake.RecordAlert, []byte{a.Level(), byte(a)})
+	if err == nil {
+		err = out.Flush()
+	}
+	return errors.Join(err, conn.SetWriteDeadline(time.Time{}))
+}
+
+// Write sends b in records, many of them at once.
+func (c *conn) Write(b []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if err := c.ready(); err != nil {
+		return 0, err
+	}
+	for rest := b; len(rest) > 0; {
+		n := min(len(rest), writeAtOnce)
+		if err := c.update(); err != nil {
+			return 0, err
+		}
+		if err := c.out.Add(handshake.RecordAppData, rest[:n]); err != nil {
+			return 0, err
+		}
+		rest = rest[n:]
+	}
+	if err := c.out.Flush(); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// writeAtOnce is what goes out before it is asked again whether the keys must change, in
+// bytes.
+const writeAtOnce = 64 * handshake.MaxPlaintext
+
+// ready says whether something may be written, and puts the ticket in front of it.
+func (c *conn) ready() error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case !c.granted:
+		return errNotGranted
+	}
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	if msg := c.ticket; msg != nil {
+		c.ticket = nil
+		return c.out.Add(handshake.RecordHandshake, msg)
+	}
+	return nil
+}
+
+// update changes our keys where the client wants it or the AEAD's limit is near (RFC
+// 8446, sections 4.6.3 and 5.5).
+func (c *conn) update() error {
+	if !c.out.Due() && !c.answer.Load() {
+		return nil
+	}
+	c.answer.Store(false)
+	msg, err := (&wire.KeyUpdate{}).Marshal()
+	if err != nil {
+		return err
+	}
+	if err := c.out.Add(handshake.RecordHandshake, msg); err != nil {
+		return err
+	}
+	c.out.Update()
+	return nil
+}
+
+// grant is Session.Grant.
+func (c *conn) grant() {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if c.granted {
+		return
+	}
+	c.granted = true
+	if c.ticket != nil && c.err == nil {
+		c.timer = time.AfterFunc(heldFor, func() { _, _ = c.Write(nil) }) // the next write meets its error
+	}
+}
+
+// CloseWrite sends close_notify, and FIN after it where the connection below can be
+// half-closed. Reading goes on. It waits while the peer takes nothing of what was written
+// before, as Write does.
+func (c *conn) CloseWrite() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	err := c.notify()
+	if fin := handshake.CloseWriteBelow(c.Conn); !errors.Is(fin, handshake.ErrNoHalfClose) {
+		err = errors.Join(err, fin)
+	}
+	return err
+}
+
+// notify sends close_notify, once.
+func (c *conn) notify() error {
+	if errors.Is(c.err, errClosed) {
+		return nil
+	}
+	if err := c.ready(); err != nil {
+		return err
+	}
+	c.err = errClosed
+	if err := c.out.Add(handshake.RecordAlert, []byte{handshake.AlertCloseNotify.Level(), byte(handshake.AlertCloseNotify)}); err != nil {
+		return err
+	}
+	return c.out.Flush()
+}
+
+// CloseWriteBare sends a FIN without close_notify: the peer learns that nothing more
+// comes, and not that this was all. Reading goes on.
+func (c *conn) CloseWriteBare() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return handshake.CloseWriteBelow(c.Conn)
+}
+
+// Close sends close_notify, unless a write waits, and closes the connection below. It
+// gives back what was lent, so it is due after a reset too.
+func (c *conn) Close() error {
+	if c.writeMu.TryLock() {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		_ = c.notify()
+		c.writeMu.Unlock()
+	}
+	err := c.Conn.Close()
+	c.writeMu.Lock() // a Write under way has ended with the connection
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.out.End(net.ErrClosed)
+	c.err = net.ErrClosed
+	c.writeMu.Unlock()
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.failed == nil {
+		c.failed = net.ErrClosed
+	}
+	c.rest = nil
+	c.in.Release()
+	c.traffic.Clear()
+	return err
+}
+
+// NetConn returns the connection below TLS, as it was handed to the engine.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+var (
+	_ handshake.Conn       = (*conn)(nil)
+	_ handshake.BareCloser = (*conn)(nil)
+	_ handshake.ReadWaiter = (*conn)(nil)
+	_ handshake.Wrapper    = (*conn)(nil)
+)

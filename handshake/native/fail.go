@@ -1,0 +1,126 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/record"
+	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// alertFirst answers a hello with a plaintext alert, before anything else.
+func (s *server) alertFirst(e *handshake.Error) *handshake.Error {
+	if e.Wanted == handshake.AlertNone {
+		return e
+	}
+	var version uint16
+	if s.hello != nil {
+		version = s.hello.RecordVersion
+	}
+	if err := handshake.SendAlert(s.conn, e.Wanted, version); err != nil {
+		if e.Err == nil {
+			e.Err = err
+		}
+		return e
+	}
+	s.ledger.Note(alertEntry(handshake.StepClientHello, e.Wanted))
+	return e
+}
+
+func alertEntry(step handshake.Step, a handshake.Alert) handshake.Entry {
+	return handshake.Entry{Step: step, From: handshake.SideUs, Message: handshake.MsgAlert, Alert: a, Facts: a.String(), Size: 2}
+}
+
+// fail words what ended a handshake, and sends the alert. In this order: a refusal of
+// ours, an alert of the client, a breach of the protocol, the clock, the connection.
+func (s *server) fail(err error) *handshake.Error {
+	defer s.in.Release()
+	e := s.word(err)
+	e.Received = s.ledger.AlertReceived()
+	if e.Peer == nil {
+		e.Peer = s.peer
+	}
+	if e.Peer != nil {
+		e.Peer.Proven = false
+	}
+	s.sendAlert(e)
+	s.out.End(e)
+	if s.waiting != nil {
+		s.waiting.Clear()
+	}
+	return e
+}
+
+// sendAlert sends the alert that is wanted, under the keys at hand.
+func (s *server) sendAlert(e *handshake.Error) {
+	if e.Wanted == handshake.AlertNone {
+		return
+	}
+	if s.alert(e.Wanted) == nil {
+		s.ledger.Note(alertEntry(s.at, e.Wanted))
+	}
+}
+
+func (s *server) alert(a handshake.Alert) error {
+	return sendAlert(s.conn, s.out, a)
+}
+
+func (s *server) word(err error) *handshake.Error {
+	var ours *handshake.Error
+	var received *alertReceived
+	var bad *wire.Error
+	var fault *record.Fault
+	var large *tooLarge
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &received):
+		e := s.peers(reason.ClientRefused, err)
+		e.Step, e.Detail = handshake.StepServerVerified, received.Error()
+		if s.at == handshake.StepClientFinished || s.at == handshake.StepClientVerified || s.at == handshake.StepClientCertificate {
+			e.Step, e.Reason = handshake.StepClientCertificate, reason.HandshakeFailed
+		}
+		return e
+	case errors.As(err, &bad):
+		return s.broken(bad.Alert, err)
+	case errors.As(err, &fault):
+		return s.broken(fault.Alert, err)
+	case errors.As(err, &large):
+		return s.broken(handshake.AlertIllegalParameter, err)
+	case errors.Is(s.ctx.Err(), context.Canceled):
+		e := s.peers(reason.Draining, err)
+		e.Side = handshake.SideUs
+		return e
+	case handshake.IsTimeout(err), s.ctx.Err() != nil:
+		return s.peers(reason.HandshakeTimeout, err)
+	case handshake.IsReset(err):
+		e := s.peers(reason.HandshakeReset, err)
+		e.Detail = "reset by the peer"
+		return e
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		e := s.peers(reason.HandshakeEOF, err)
+		e.Detail = "closed by the peer"
+		return e
+	}
+	return s.peers(reason.HandshakeFailed, err)
+}
+
+// peers is a failure for which no alert is sent.
+func (s *server) peers(code reason.Code, err error) *handshake.Error {
+	return &handshake.Error{
+		Step: s.at, Side: handshake.SidePeer, Reason: code, Wanted: handshake.AlertNone, Received: handshake.AlertNone, Err: err,
+	}
+}
+
+// broken is a breach of the protocol by the client, with the alert that the RFC names.
+func (s *server) broken(a handshake.Alert, err error) *handshake.Error {
+	e := s.peers(reason.HandshakeFailed, err)
+	e.Wanted = a
+	if s.at == handshake.StepClientHello && a == handshake.AlertDecodeError {
+		e.Reason = reason.HelloMalformed
+	}
+	return e
+}

@@ -1,0 +1,118 @@
+package native
+
+import (
+	"fmt"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/record"
+)
+
+// alertReceived: the peer has ended the connection.
+type alertReceived struct{ alert handshake.Alert }
+
+func (a *alertReceived) Error() string { return "alert " + a.alert.String() }
+
+// tooLarge is a message that is longer than what is read of its kind.
+type tooLarge struct {
+	typ  uint8
+	size int // bytes, with the header
+}
+
+func (t *tooLarge) Error() string {
+	return fmt.Sprintf("%s of %d bytes", handshake.MessageName(t.typ), t.size)
+}
+
+// inbox puts handshake messages together from records (RFC 8446, section 5.1).
+type inbox struct {
+	in      *record.Reader
+	ledger  *handshake.Ledger
+	part    []byte // what came and was not taken: parts of messages
+	warning int    // in a row
+	step    handshake.Step
+}
+
+// next waits for a whole message of at most most bytes. It is the caller's.
+func (i *inbox) next(most int) ([]byte, error) {
+	for {
+		msg, err := i.take(most)
+		if msg != nil || err != nil {
+			return msg, err
+		}
+		typ, content, err := i.in.Next()
+		if err != nil {
+			return nil, err
+		}
+		if err := i.put(typ, content); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take takes a message that is there, nil if there is none.
+func (i *inbox) take(most int) ([]byte, error) {
+	if len(i.part) < handshake.MessageHeader {
+		return nil, nil
+	}
+	n := handshake.MessageHeader + (int(i.part[1])<<16 | int(i.part[2])<<8 | int(i.part[3]))
+	if n > most {
+		return nil, &tooLarge{i.part[0], n}
+	}
+	if len(i.part) < n {
+		return nil, nil
+	}
+	msg := i.part[:n:n]
+	if i.part = i.part[n:]; len(i.part) == 0 {
+		i.part, i.in.Midway = nil, false
+	}
+	return msg, nil
+}
+
+// put takes the content of a record during the handshake.
+func (i *inbox) put(typ uint8, content []byte) error {
+	switch typ {
+	case handshake.RecordAlert:
+		return i.alert(content)
+	case handshake.RecordHandshake:
+		i.part, i.in.Midway, i.warning = append(i.part, content...), true, 0
+		return nil
+	}
+	return unexpected("application data during the handshake")
+}
+
+// alert is for an alert of the peer. All end the connection but user_canceled, which
+// close_notify follows (RFC 8446, section 6.1).
+func (i *inbox) alert(content []byte) error {
+	if len(content) != 2 {
+		return &record.Fault{Alert: handshake.AlertDecodeError, Detail: fmt.Sprintf("an alert of %d bytes", len(content))}
+	}
+	a := handshake.Alert(content[1])
+	facts := a.String()
+	if content[0] == 1 && a != handshake.AlertCloseNotify {
+		facts = "warning " + facts
+	}
+	i.ledger.Note(handshake.Entry{Step: i.step, From: handshake.SidePeer, Message: handshake.MsgAlert, Alert: a, Facts: facts, Size: len(content)})
+	if a == handshake.AlertUserCanceled {
+		if i.warning++; i.warning > maxWarnings {
+			return unexpected("alert %s without an end", a)
+		}
+		return nil
+	}
+	return &alertReceived{a}
+}
+
+// maxWarnings bounds user_canceled, in a row.
+const maxWarnings = 4
+
+// changeKeys says whether the keys may change here: nothing of a message may be left
+// (RFC 8446, section 5.1).
+func (i *inbox) changeKeys() error {
+	if len(i.part) > 0 {
+		return unexpected("%d bytes behind the last message before a change of keys", len(i.part))
+	}
+	return nil
+}
+
+// unexpected is a breach of the order of messages.
+func unexpected(format string, args ...any) error {
+	return &record.Fault{Alert: handshake.AlertUnexpectedMessage, Detail: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,307 @@
+package native
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/keys"
+	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/certread"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/work"
+)
+
+// The states of RFC 8446, appendix A.2, behind our Finished:
+//
+//	expectCertificate -> expectVerify -> expectFinished -> the end
+//	                 \-> expectFinished
+
+const (
+	// besidesChain is the room in a Certificate message for what is not the
+	// certificates, in bytes: lengths, an OCSP answer and SCTs (section 4.4.2.1).
+	besidesChain = 16 << 10
+	// maxVerify bounds a CertificateVerify, in bytes: the signatures of ML-DSA-87 have
+	// 4,627.
+	maxVerify = 16 << 10
+	// maxFinished bounds a Finished: verify_data has 48 bytes at most.
+	maxFinished = handshake.MessageHeader + 64
+)
+
+// wentOn says that the client accepted our flight: it answers.
+func (s *server) wentOn() {
+	if s.at == handshake.StepServerVerified {
+		s.say(handshake.StepServerVerified, handshake.SidePeer, "accepted: the client went on")
+		s.ledger.Complete(handshake.StepServerVerified)
+	}
+}
+
+// expectCertificate reads the client's certificate (section 4.4.2): step 5.
+type expectCertificate struct{ expectFinished }
+
+func (e expectCertificate) step(s *server) (state, error) {
+	most := s.plan.CertificateBytes() + besidesChain
+	msg, err := s.inbox.next(most)
+	if large := (*tooLarge)(nil); errors.As(err, &large) && large.typ == handshake.TypeCertificate {
+		return nil, handshake.TooManyCertificates(large.size, most, x509.ExtKeyUsageClientAuth)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.wentOn()
+	m, err := wire.ParseCertificate(msg)
+	if err != nil {
+		s.at = handshake.StepClientVerified
+		s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
+		return nil, badCertificateMessage(err)
+	}
+	s.transcript.Add(msg)
+	refused := s.read(m)
+	var leaf *x509.Certificate
+	if s.peer != nil {
+		leaf = s.peer.Leaf()
+	}
+	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, shownFacts(len(m.Entries), leaf))
+	switch {
+	case refused != nil:
+		s.at = handshake.StepClientVerified
+		return nil, refused
+	case s.peer == nil:
+		return s.noCertificate(e.expectFinished)
+	}
+	s.at = handshake.StepClientCertificate
+	return expectVerify(e), nil
+}
+
+// badCertificateMessage is a Certificate message that breaks the protocol.
+func badCertificateMessage(err error) error {
+	e := handshake.Refuse(handshake.StepClientVerified, reason.BadCertificate, err.Error())
+	if bad := (*wire.Error)(nil); errors.As(err, &bad) {
+		if bad.Alert == handshake.AlertUnexpectedMessage {
+			return err
+		}
+		e.Wanted = bad.Alert
+	}
+	return e
+}
+
+// noCertificate is the "no certificate" warning.
+func (s *server) noCertificate(next expectFinished) (state, error) {
+	s.at = handshake.StepClientFinished
+	s.ledger.Complete(handshake.StepClientCertificate)
+	if s.plan.ClientAuth == handshake.ClientAuthRequired {
+		e := handshake.Refuse(handshake.StepClientCertificate, reason.NoCertificate, "")
+		if !s.plan.Observe {
+			return nil, e
+		}
+		s.observe(e)
+	}
+	return next, nil
+}
+
+// read parses the certificates and looks at what would make verifying too dear.
+func (s *server) read(m *wire.Certificate) error {
+	if len(m.Entries) == 0 {
+		return nil
+	}
+	shown := make([]*x509.Certificate, len(m.Entries))
+	for i := range m.Entries {
+		c, err := certread.Certificate(m.Entries[i].DER)
+		if err == nil {
+			err = asError(certread.Key(c))
+		}
+		if err != nil {
+			return s.unreadable(err, i, len(shown))
+		}
+		shown[i] = c
+	}
+	s.peer = &handshake.Peer{Shown: shown, OCSPStaple: m.Entries[0].Staple}
+	if s.plan.WithinBounds(shown) && usableKey(shown[0].PublicKey) {
+		return nil
+	}
+	_, spent, e := s.engine.chains.Verify(shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
+	s.spent += spent
+	if e == nil {
+		e = handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be verified with the key of the certificate")
+	}
+	return e
+}
+
+// asError keeps a nil *Refused from being an error.
+func asError(r *certread.Refused) error {
+	if r == nil {
+		return nil
+	}
+	return r
+}
+
+// unreadable refuses certificate i of n.
+func (s *server) unreadable(err error, i, n int) error {
+	code := reason.BadCertificate
+	detail := fmt.Sprintf("certificate %d of %d: %v", i+1, n, err)
+	if bad := (*certread.Refused)(nil); errors.As(err, &bad) {
+		if bad.Key {
+			code = reason.WeakKey
+		}
+		detail = fmt.Sprintf("certificate %d of %d, %q, serial %s: %s", i+1, n, bad.Subject, bad.Serial, bad.Why)
+	}
+	return handshake.Refuse(handshake.StepClientVerified, code, detail)
+}
+
+// expectVerify reads the proof of possession (section 4.4.3).
+type expectVerify struct{ expectFinished }
+
+func (e expectVerify) step(s *server) (state, error) {
+	msg, err := s.inbox.next(maxVerify)
+	if err != nil {
+		return nil, err
+	}
+	m, err := wire.ParseCertificateVerify(msg)
+	if err != nil {
+		return nil, err
+	}
+	s.at = handshake.StepClientVerified
+	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, handshake.SchemeName(m.Scheme))
+	s.ledger.Complete(handshake.StepClientCertificate)
+	if !slices.Contains(s.accepted(), m.Scheme) {
+		bad := handshake.Refuse(handshake.StepClientCertificate, reason.WeakSignature,
+			"proof of possession with "+handshake.SchemeName(m.Scheme)+", which the profile does not allow")
+		if !s.plan.Observe || !slices.Contains(schemes(), m.Scheme) {
+			return nil, bad
+		}
+		s.observe(bad)
+		s.peer.Refusal = bad
+	}
+	s.spent += work.Verify(s.peer.Leaf().PublicKey)
+	err = verify(s.peer.Leaf().PublicKey, m.Scheme, wire.SignedContent(false, s.transcript.Sum()), m.Signature)
+	switch {
+	case errors.Is(err, errWrongScheme):
+		return nil, &wire.Error{Message: handshake.MsgCertificateVerify, Alert: handshake.AlertIllegalParameter, Detail: handshake.SchemeName(m.Scheme) + " does not fit the key"}
+	case err != nil:
+		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, err.Error())
+	}
+	s.transcript.Add(msg)
+	s.at, s.peer.SignatureScheme = handshake.StepClientFinished, m.Scheme
+	return e.expectFinished, nil
+}
+
+// accepted are the signature schemes of the CertificateRequest.
+func (s *server) accepted() []uint16 {
+	if s.plan.Profile.Signatures == nil {
+		return schemes()
+	}
+	return slices.DeleteFunc(slices.Clone(s.plan.Profile.Signatures), func(id uint16) bool { return !slices.Contains(schemes(), id) })
+}
+
+// acceptedCert are those of the certificates in its chain, nil where they are the same.
+func (s *server) acceptedCert() []uint16 {
+	all := slices.Concat(schemes(), schemesCert())
+	if list := s.plan.Profile.Signatures; list != nil {
+		all = slices.DeleteFunc(slices.Clone(list), func(id uint16) bool { return !slices.Contains(all, id) })
+	}
+	if len(all) == len(s.accepted()) {
+		return nil
+	}
+	return all
+}
+
+// expectFinished reads the client's Finished (section 4.4.4): step 7. Behind it the
+// client is proven, and judged.
+type expectFinished struct {
+	client *keys.Traffic // client_handshake_traffic_secret
+	master *keys.Master
+}
+
+func (e expectFinished) step(s *server) (state, error) {
+	msg, err := s.inbox.next(maxFinished)
+	if err != nil {
+		return nil, err
+	}
+	if s.resumed == nil {
+		s.wentOn()
+	}
+	m, err := wire.ParseFinished(msg, s.choice.suite.HashSize)
+	if err != nil {
+		return nil, err
+	}
+	s.at = handshake.StepClientFinished
+	s.note(handshake.StepClientFinished, handshake.SidePeer, msg, "")
+	if !keys.Equal(m.VerifyData, e.client.Finished(s.transcript.Sum())) {
+		return nil, &wire.Error{Message: handshake.MsgFinished, Alert: handshake.AlertDecryptError, Detail: "verify_data is wrong"}
+	}
+	e.client.Clear()
+	if err := s.inbox.changeKeys(); err != nil {
+		return nil, err
+	}
+	s.ledger.Complete(handshake.StepClientCertificate, handshake.StepClientFinished)
+	s.transcript.Add(msg)
+	s.in.SetKeys(s.waiting)
+	s.in.Establish()
+	defer e.master.Clear()
+	if err := s.judge(); err != nil {
+		return nil, err
+	}
+	return nil, s.makeTicket(e.master.Resumption(s.transcript.Sum()))
+}
+
+// observe notes what would have refused the client.
+func (s *server) observe(e *handshake.Error) {
+	s.observed = e
+	s.ledger.Note(handshake.Entry{Step: e.Step, From: handshake.SideUs, Facts: "observed, not enforced: " + string(e.Reason) + " " + e.Detail})
+}
+
+// judge verifies the chain of a proven client and asks check: step 6, once.
+func (s *server) judge() error {
+	if s.resumed != nil {
+		s.inherit()
+	}
+	if s.peer != nil {
+		if err := s.judgeChain(); err != nil {
+			return err
+		}
+		s.peer.Proven = true
+	}
+	s.agreed.Observed = s.observed
+	if s.check != nil {
+		if err := s.check(s.peer, &s.agreed); err != nil {
+			e := handshake.AsError(err)
+			if e.Step == handshake.StepNone {
+				e.Step = handshake.StepClientVerified
+			}
+			return e
+		}
+	}
+	switch {
+	case s.resumed != nil:
+		// inherit has said so
+	case s.peer != nil:
+		s.ledger.Decide(handshake.StepClientVerified, "possession of the key proven: "+handshake.SchemeName(s.peer.SignatureScheme))
+	case s.plan.ClientAuth == handshake.ClientAuthNone:
+		s.ledger.Decide(handshake.StepClientVerified, "no certificate asked for")
+	default:
+		s.ledger.Decide(handshake.StepClientVerified, "no certificate shown, and none required")
+	}
+	s.ledger.Decide(handshake.StepApplicationData, s.agreed.Agreed())
+	return nil
+}
+
+// judgeChain verifies what the client has shown.
+func (s *server) judgeChain() error {
+	verified, spent, refusal := s.engine.chains.Verify(s.peer.Shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
+	s.spent += spent
+	switch {
+	case refusal == nil && s.peer.Refusal == nil:
+		verified.OCSPStaple, verified.SignatureScheme = s.peer.OCSPStaple, s.peer.SignatureScheme
+		s.peer = verified
+		s.say(handshake.StepClientVerified, handshake.SideUs, "chain verified: "+s.peer.Describe())
+	case refusal == nil: // its proof was observed
+	case !s.plan.Observe:
+		return refusal
+	default:
+		s.peer.Refusal = refusal
+		s.observe(refusal)
+	}
+	return nil
+}

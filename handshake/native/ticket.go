@@ -1,0 +1,207 @@
+package native
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/keys"
+	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/certread"
+	"github.com/sslgate/sslgate/internal/ticket"
+)
+
+// This file is resumption with a PSK and a key exchange (RFC 8446, sections 2.2, 4.2.11
+// and 4.6.1). docs/tickets.md says what a ticket is and what it is bound to.
+
+// maxIdentities bounds the tickets of one hello that are looked at.
+const maxIdentities = 5
+
+// maxMade is how old a ticket may be (section 4.6.1).
+const maxMade = wire.MaxTicketLifetime * time.Second
+
+// resumption is a session that is gone on with.
+type resumption struct {
+	ticket.State
+	index uint16 // of its identity in the hello
+}
+
+// psk is the pre-shared key, nil for a full handshake.
+func (r *resumption) psk() []byte {
+	if r == nil {
+		return nil
+	}
+	return r.Secret
+}
+
+// resumable says whether this client may resume sessions at all.
+func (s *server) resumable() bool {
+	r := s.plan.Ticket
+	if r == nil || r.Keys == nil || s.plan.Observe {
+		return false
+	}
+	modes, err := wire.PSKModes(s.hello)
+	return err == nil && slices.Contains(modes, wire.ModePSKDHE)
+}
+
+// resume finds the first ticket of the hello that opens and may be used. One that may
+// not leads to a full handshake; one whose binder is wrong to decrypt_error. The
+// transcript has what came before this hello.
+func (s *server) resume() error {
+	if !s.hello.PreSharedKey || !s.resumable() {
+		return nil
+	}
+	offered, err := wire.ReadPSKs(s.hello)
+	if err != nil {
+		return err
+	}
+	binding := s.plan.TicketBinding(s.hello.ServerName)
+	for i, identity := range offered.Identities[:min(len(offered.Identities), maxIdentities)] {
+		r, peer := s.open(identity.Identity, binding)
+		if r == nil {
+			continue
+		}
+		sum, err := s.transcript.SumWith(offered.Truncated)
+		if err != nil {
+			return err
+		}
+		early := keys.NewEarly(s.choice.suite, r.Secret)
+		defer early.Clear()
+		if !keys.Equal(early.Binder(sum), offered.Binders[i]) { // section 4.2.11.2
+			return &wire.Error{Message: handshake.MsgClientHello, Alert: handshake.AlertDecryptError, Detail: "the binder of a ticket is wrong"}
+		}
+		r.index = uint16(i)
+		s.resumed, s.peer, s.agreed.Resumed = r, peer, true
+		return nil
+	}
+	return nil
+}
+
+// open opens a ticket and holds it against the plan; nil leads to a full handshake.
+// peer is nil where the client has shown nothing.
+func (s *server) open(sealed, binding []byte) (*resumption, *handshake.Peer) {
+	rule, now := s.plan.Ticket, s.plan.Time()
+	data := rule.Keys.Open(sealed, binding, now)
+	if data == nil {
+		return nil, nil
+	}
+	defer clear(data)
+	state, err := ticket.Parse(data)
+	if err != nil {
+		return nil, nil
+	}
+	r := &resumption{State: *state}
+	suite := keys.SuiteOf(r.Suite)
+	switch auth := s.plan.ClientAuth; {
+	case r.Version != tls.VersionTLS13, suite == nil, !suite.SameHash(s.choice.suite), len(r.Secret) != s.choice.suite.HashSize,
+		now.After(r.Born.Add(rule.Life())), now.Before(r.Born.Add(-time.Second)), !now.Before(r.Until), now.After(r.Made.Add(maxMade)),
+		len(r.Chain) == 0 && auth == handshake.ClientAuthRequired, len(r.Chain) > 0 && auth == handshake.ClientAuthNone,
+		len(r.Chain) > 0 && !slices.Contains(s.accepted(), r.Scheme):
+		return nil, nil
+	}
+	if _, ok := s.plan.Profile.Allows(r.Version, r.Suite, r.Group); !ok {
+		return nil, nil
+	}
+	if len(r.Chain) == 0 {
+		return r, nil
+	}
+	peer := &handshake.Peer{OCSPStaple: r.Staple, SignatureScheme: r.Scheme}
+	for _, der := range r.Chain {
+		c, err := certread.Certificate(der)
+		if err != nil {
+			return nil, nil
+		}
+		peer.Shown = append(peer.Shown, c)
+	}
+	if len(peer.OCSPStaple) == 0 {
+		peer.OCSPStaple = nil
+	}
+	return r, peer
+}
+
+// inherit says in the ledger where the skipped steps come from.
+func (s *server) inherit() {
+	facts := fmt.Sprintf("inherited from session %s, %s ago", s.resumed, s.plan.Time().Sub(s.resumed.Born).Truncate(time.Second))
+	for _, step := range []handshake.Step{handshake.StepServerVerified, handshake.StepClientCertificate, handshake.StepClientVerified} {
+		s.ledger.Decide(step, facts)
+	}
+}
+
+// makeTicket makes the ticket that leaves with the grant. There is none where it would
+// be too large, or the session's time is over.
+func (s *server) makeTicket(secret *keys.Resumption) error {
+	defer secret.Clear()
+	if !s.resumable() {
+		return nil
+	}
+	rule, now := s.plan.Ticket, s.plan.Time()
+	next, err := s.ticketState(now)
+	if err != nil {
+		return err
+	}
+	life := min(next.Born.Add(rule.Life()).Sub(now), next.Until.Sub(now), maxMade)
+	if life < time.Second {
+		return nil
+	}
+	next.Secret = secret.PSK(nil)
+	defer clear(next.Secret)
+	data, err := next.Marshal()
+	defer clear(data)
+	if err != nil || len(data) > handshake.TicketRoom(s.hello) {
+		return nil //nolint:nilerr // a chain that is too large: the client makes full handshakes
+	}
+	sealed, err := rule.Keys.Seal(data, s.plan.TicketBinding(s.hello.ServerName), now)
+	if err != nil {
+		return fmt.Errorf("seal a ticket: %w", err)
+	}
+	var add [4]byte
+	if _, err := rand.Read(add[:]); err != nil {
+		return fmt.Errorf("ticket_age_add: %w", err)
+	}
+	m := &wire.NewSessionTicket{Lifetime: uint32(life / time.Second), AgeAdd: binary.BigEndian.Uint32(add[:]), Ticket: sealed}
+	if s.ticket, err = m.Marshal(); err != nil {
+		return err
+	}
+	s.note(handshake.StepApplicationData, handshake.SideUs, s.ticket, "")
+	return nil
+}
+
+// ticketState is the state of the next ticket, without its secret. A session that is
+// gone on with keeps its name, its birth and what was proven then.
+func (s *server) ticketState(now time.Time) (*ticket.State, error) {
+	if s.resumed != nil {
+		next := s.resumed.State
+		next.Made, next.Suite = now, s.choice.suite.ID
+		return &next, nil
+	}
+	next := &ticket.State{
+		Born: now, Made: now, Until: now.Add(handshake.MaxTicketLifetime),
+		Version: tls.VersionTLS13, Suite: s.choice.suite.ID, Group: s.choice.group,
+	}
+	if _, err := rand.Read(next.Session[:]); err != nil {
+		return nil, fmt.Errorf("name of a session: %w", err)
+	}
+	if s.peer != nil {
+		next.Scheme, next.Staple = s.peer.SignatureScheme, s.peer.OCSPStaple
+		for _, c := range s.peer.Shown {
+			next.Chain = append(next.Chain, c.Raw)
+		}
+		next.Until = earliest(s.peer.Chain, next.Until)
+	}
+	return next, nil
+}
+
+// earliest is the first end of some certificates, at most until.
+func earliest(chain []*x509.Certificate, until time.Time) time.Time {
+	for _, c := range chain {
+		if c.NotAfter.Before(until) {
+			until = c.NotAfter
+		}
+	}
+	return until
+}
