@@ -94,7 +94,7 @@ func checkJSON(w io.Writer, found []config.Finding) error {
 }
 
 // checkSummary is the last line: "3 errors, 1 warning", or "ok (4 rules,
-// policy 1a2b3c4d5e6f)", with the warnings after it.
+// policy 1a2b3c4d5e6f, snapshot 9c0ffee01234)", with the warnings after it.
 func checkSummary(rt *config.Runtime, found []config.Finding) string {
 	errs, warnings := 0, 0
 	for _, f := range found {
@@ -107,8 +107,7 @@ func checkSummary(rt *config.Runtime, found []config.Finding) string {
 	var parts []string
 	if rt != nil {
 		// Twelve hexadecimal digits are enough to tell policies apart.
-		id := rt.Set.ID()
-		parts = append(parts, fmt.Sprintf("ok (%s, policy %.12s)", count(len(rt.Config.Policy.Rules), "rule"), id))
+		parts = append(parts, fmt.Sprintf("ok (%s, policy %.12s, snapshot %.12s)", count(len(rt.Config.Policy.Rules), "rule"), rt.Set.ID(), rt.Snapshot))
 	}
 	if errs > 0 {
 		parts = append(parts, count(errs, "error"))

@@ -64,7 +64,7 @@ func attached() string {
 func TestCheckGood(t *testing.T) {
 	file := writeCheck(t, attached())
 	out, errOut, code := runCheck(t, "-c", file)
-	want := regexp.MustCompile(`^` + regexp.QuoteMeta(file) + `: ok \(1 rule, policy [0-9a-f]{12}\)\n$`)
+	want := regexp.MustCompile(`^` + regexp.QuoteMeta(file) + `: ok \(1 rule, policy [0-9a-f]{12}, snapshot [0-9a-f]{12}\)\n$`)
 	if errOut != "" || code != 0 || !want.MatchString(out) {
 		t.Errorf("code %d, %s:\n%s", code, errOut, out)
 	}

@@ -67,6 +67,7 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("version", "%s", s.Version)
 	row("config", "%s", escape.String(s.Config, 0))
 	row("policy", "%s, %s", s.Policy, count(s.Rules, "rule"))
+	row("snapshot", "%s", s.Snapshot)
 	printRevocation(row, s)
 	row("flows", "%d of %d", s.Flows, s.FlowsMax)
 	row("handshakes", "%d in flight, %d wait, %d refused for want of a turn", s.Handshakes, s.Waiting, s.Refused)

@@ -21,6 +21,7 @@ type Status struct {
 	Offload     bool          `json:"offload"`
 	Queues      int           `json:"queues"`         // of the TUN
 	Policy      string        `json:"policy"`         // digest
+	Snapshot    string        `json:"snapshot"`       // digest of the configuration and every file it names, as they were loaded
 	CRLs        string        `json:"crls,omitempty"` // digest of the revocation lists in force; left out where nothing is checked
 	Rules       int           `json:"rules"`
 	Flows       int           `json:"flows"` // live
@@ -138,6 +139,9 @@ type ReloadResult struct {
 	At     time.Time `json:"at"`
 	Before string    `json:"before"` // digest of the policy before
 	Policy string    `json:"policy"` // digest of the policy now
+	// The digests of the configuration and every file it names, before and now.
+	SnapshotBefore string `json:"snapshot_before"`
+	Snapshot       string `json:"snapshot"`
 	// The digests of the revocation lists in force before and now.
 	CRLsBefore string   `json:"crls_before,omitempty"`
 	CRLs       string   `json:"crls,omitempty"`

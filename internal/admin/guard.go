@@ -1,18 +1,18 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
-
-	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // guard protects the loopback listener. Any user and any web page on the host can send
@@ -34,14 +34,14 @@ type guard struct {
 // validToken is the current token. gone ends when another token replaces it; that also ends
 // every answer in progress to a holder of the old one.
 type validToken struct {
-	sum  tokenSum
+	sum  Token
 	gone context.Context
 	end  context.CancelFunc
 }
 
 // SetToken replaces the token that ListenHTTP was given. The same token changes nothing.
-func (s *Server) SetToken(token string) {
-	now := &validToken{sum: hashToken(token)}
+func (s *Server) SetToken(token *Token) {
+	now := &validToken{sum: *token}
 	old := s.token.Load()
 	if old != nil && old.sum == now.sum {
 		return
@@ -53,10 +53,11 @@ func (s *Server) SetToken(token string) {
 	}
 }
 
-// tokenSum is a hashed token, so that a comparison takes the same time for any length.
-type tokenSum [sha256.Size]byte
+// Token is a hashed token: the token itself stands in no memory, and a comparison takes
+// the same time for any length.
+type Token [sha256.Size]byte
 
-func hashToken(token string) tokenSum { return sha256.Sum256([]byte(token)) }
+func hashToken(token []byte) Token { return sha256.Sum256(token) }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch origin := r.Header.Get("Origin"); {
@@ -90,9 +91,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // of says whether a request has the token.
-func (t *tokenSum) of(r *http.Request) bool {
+func (t *Token) of(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum := hashToken(token)
+	sum := hashToken([]byte(token))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], t[:]) == 1
 }
 
@@ -113,32 +114,29 @@ func hostsOf(a netip.AddrPort) map[string]bool {
 // more than anyone can try over HTTP.
 const minToken = 16
 
-// ReadToken reads the token file: one line, readable by its owner and group
-// only.
-func ReadToken(path string) (string, error) {
-	st, b, err := readfile.All(context.Background(), path, 4<<10, nil)
-	if err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
+// ParseToken takes the token from the text of its file, which nobody but its owner
+// and group may read: one line. Errors name path. The text is not kept.
+func ParseToken(path string, mode fs.FileMode, text []byte) (*Token, error) {
+	if mode.Perm()&0o027 != 0 {
+		return nil, fmt.Errorf("%s has mode %04o, others may read or change it: chmod 0640 %s", path, mode.Perm(), path)
 	}
-	if st.Mode().Perm()&0o027 != 0 {
-		return "", fmt.Errorf("admin token: %s has mode %04o, others may read or change it: chmod 0640 %s", path, st.Mode().Perm(), path)
-	}
-	token := strings.TrimSpace(string(b))
-	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("admin token: %s must hold one word of at least %d bytes; `openssl rand -hex 32` makes one", path, minToken)
+	word := bytes.TrimSpace(text)
+	if len(word) < minToken || bytes.ContainsAny(word, " \t\r\n") {
+		return nil, fmt.Errorf("%s must hold one word of at least %d bytes; `openssl rand -hex 32` makes one", path, minToken)
 	}
 	// RFC 9110, section 5.5, and RFC 6750, section 2.1: other characters cannot stand in the
 	// header. No request would match, and nobody would see why.
-	if i := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
-		return "", fmt.Errorf("admin token: %s has a character at byte %d that is no printable ASCII%s: no request can have it; `openssl rand -hex 32` makes one", path, i+1, markOf(b))
+	if i := bytes.IndexFunc(word, func(r rune) bool { return r <= ' ' || r >= 0x7f }); i >= 0 {
+		return nil, fmt.Errorf("%s has a character at byte %d that is no printable ASCII%s: no request can have it; `openssl rand -hex 32` makes one", path, i+1, markOf(text))
 	}
-	return token, nil
+	token := hashToken(word)
+	return &token, nil
 }
 
 // markOf says so if a file begins with a byte order mark, which some editors add.
 func markOf(b []byte) string {
 	for mark, name := range map[string]string{"\xef\xbb\xbf": "UTF-8", "\xff\xfe": "UTF-16", "\xfe\xff": "UTF-16"} {
-		if strings.HasPrefix(string(b), mark) {
+		if bytes.HasPrefix(b, []byte(mark)) {
 			return " (the byte order mark of " + name + ")"
 		}
 	}

@@ -88,13 +88,13 @@ func (s *Server) ListenSocket(path string) error {
 
 // ListenHTTP listens on a loopback address and returns it, with the chosen port if it was 0.
 // guard says which requests need the token.
-func (s *Server) ListenHTTP(address, token string) (netip.AddrPort, error) {
+func (s *Server) ListenHTTP(address string, token *Token) (netip.AddrPort, error) {
 	a, err := ParseLoopback(address)
 	if err != nil {
 		return a, err
 	}
-	if len(token) < minToken {
-		return a, fmt.Errorf("admin.http needs a token of at least %d bytes", minToken)
+	if token == nil {
+		return a, errors.New("admin.http needs a token")
 	}
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", a.String())
 	if err != nil {

@@ -80,6 +80,11 @@ var bans = []ban{
 	{"internal/escape", module, nil, "a leaf that everyone may import"},
 	{"internal/certname", module, nil, "a leaf that everyone may import"},
 	{"internal/keyusage", module, nil, "a leaf that everyone may import"},
+	{"internal/config", "os", []string{"internal/config/docgen"}, "what a configuration names is read from its fileset.Source: memory is as good as a disk"},
+	{"internal/config", module + "internal/readfile", nil, "what a configuration names is read from its fileset.Source: memory is as good as a disk"},
+	{"internal/admin", module + "internal/readfile", nil, "the token is read with the configuration"},
+	{"internal/mint", "os", nil, "certificates and keys come from the configuration"},
+	{"internal/fileset", module + "internal/config", nil, "it knows files, not what is in them"},
 	{"internal/audit", module + "stack", nil, "the record is written for any flow"},
 	{"internal/audit", module + "policy", nil, "the record carries words, not rules"},
 	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "internal/lab/handshaketest", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
@@ -131,6 +136,15 @@ var opensFiles = []string{
 	"internal/config/docgen/",
 }
 
+const readReason = "what a configuration names is read from its fileset.Source, and once"
+
+// readsFiles are the places that read files of the disk, whatever the configuration is
+// read from: those of command lines, and those in the state directory.
+var readsFiles = []string{
+	"internal/fileset/disk.go", "cmd/sslgate/", "internal/pki/store.go", "internal/probe/certs.go",
+	"internal/revocation/copies.go", "internal/revocation/state.go",
+}
+
 // calls that are banned outside the named folders.
 var badCalls = []struct {
 	pkg, name string
@@ -145,6 +159,8 @@ var badCalls = []struct {
 	{"os", "DirFS", opensFiles, openReason},
 	{"os", "OpenRoot", opensFiles, openReason},
 	{"ioutil", "ReadFile", nil, openReason},
+	{"readfile", "All", readsFiles, readReason},
+	{"readfile", "Names", readsFiles, readReason},
 	{"unix", "Open", opensFiles, openReason},
 	{"syscall", "Open", opensFiles, openReason},
 	{"pem", "Decode", nil, "it passes over damaged and disguised blocks in silence: internal/pemfile reads or refuses them"},

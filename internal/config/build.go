@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"crypto/x509"
 	"maps"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -29,6 +32,11 @@ type Runtime struct {
 	Environment policy.Environment
 	// Files are all files that were read: a change of one asks for a reload.
 	Files []string
+	// Source is where they were read.
+	Source fileset.Source
+	// Snapshot is the digest of the configuration and all files that it names, those
+	// with secrets and revocation lists too, as they were read. See fileset.Snapshot.
+	Snapshot string
 	// Revocation is what the authorities say of revocation, with the lists that
 	// were read from files.
 	Revocation []revocation.Authority
@@ -36,15 +44,17 @@ type Runtime struct {
 	Staples []*Staple
 	// Tickets are nil where there are none.
 	Tickets *RuntimeTickets
+	// Token is what admin.http asks for; nil where there is no such listener.
+	Token *admin.Token
 	// Shadow is the compiled policy of the file shadow; nil if there is none.
 	Shadow *policy.Set
 	// TUNAddresses are tun.addresses; destinations in them are refused.
 	TUNAddresses []netip.Prefix
 }
 
-// Build loads the files that f names and compiles its policy. Each file is
-// read once. The Runtime is nil if any finding is more than a warning. The
-// findings hold the warnings of Load too.
+// Build loads the files that f names, of one snapshot, and compiles its policy. The
+// Runtime is nil if any finding is more than a warning. The findings hold the
+// warnings of Load too.
 func Build(f *File, eng handshake.Engine) (*Runtime, []Finding) {
 	return build(f, eng, time.Now())
 }
@@ -59,8 +69,32 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	if !f.has("") || f.cut {
 		return nil, f.findings // not even a mapping, or only a part: nothing to build on
 	}
+	f.readable()
+	defer f.in.files.Close()
+	// Of a file that the configuration and its shadow name, or one of them twice, one
+	// text is kept from the first use to the last.
+	f.in.expect(f.resolved())
+	beside := f.loadShadow()
+	if beside != nil && beside.has("") && !beside.cut {
+		f.in.expect(beside.resolved())
+	}
+	return buildBeside(f, beside, eng, now)
+}
+
+// readable lets the files that one in memory names be read, of the disk.
+func (f *File) readable() {
+	if f.in == nil {
+		f.in = newLoading(context.Background(), nil, fileset.Disk{})
+	}
+}
+
+// buildBeside builds on a file, with the file of its shadow, nil if there is none.
+func buildBeside(f, beside *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
+	if !f.has("") || f.cut {
+		return nil, f.findings // as in build
+	}
 	b := &builder{file: f, now: now, failed: map[string]bool{}}
-	rt := &Runtime{File: f, Config: b.config()}
+	rt := &Runtime{File: f, Config: f.resolved(), Source: f.in.files.Source()}
 	f.in.name(f.Name, rt.Config)
 	env := policy.Environment{
 		Authorities: map[string]*handshake.Authority{},
@@ -97,33 +131,45 @@ func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	}
 	rt.Set = b.policy(env)
 	rt.Metrics = b.metrics(env)
-	b.shadow(rt, eng)
+	b.shadow(rt, beside, eng)
 	b.keysFit(env)
 	b.keysApart(env)
 	b.meant(env)
-	b.token()
+	rt.Token = b.token()
 	b.unused()
 	fs := f.some(append(slices.Clone(f.findings), b.findings...))
 	if Failed(fs) || rt.Set == nil {
 		return nil, fs
 	}
+	rt.Snapshot = f.in.files.Digest(f.Name)
 	return rt, fs
 }
 
-// shadow compiles the policy that runs beside the enforced one. Its file is
-// held to the same rules as a configuration that is to be run.
-func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
-	path := rt.Config.Shadow
-	if path == "" {
-		return
+// loadShadow reads the file of the shadow; nil if there is none.
+func (f *File) loadShadow() *File {
+	path := f.Config.Shadow
+	if path == "" || f.abs(path) == f.Name || f.in.over() {
+		return nil
 	}
-	if path == b.file.Name {
+	beside := loadIn(f.in, f.abs(path))
+	beside.Config.Shadow = "" // one shadow, not a row of them
+	return beside
+}
+
+// shadow compiles the policy that runs beside the enforced one, of its file. It is
+// held to the same rules as a configuration that is to be run.
+func (b *builder) shadow(rt *Runtime, f *File, eng handshake.Engine) {
+	path := rt.Config.Shadow
+	switch {
+	case path == "":
+		return
+	case path == b.file.Name:
 		b.add("shadow", "a configuration cannot be its own shadow")
 		return
+	case f == nil:
+		return // the loading is over
 	}
-	f := loadIn(b.file.in, path)
-	f.Config.Shadow = "" // one shadow, not a row of them
-	other, found := build(f, eng, b.now)
+	other, found := buildBeside(f, nil, eng, b.now)
 	b.findings = append(b.findings, found...)
 	if other == nil {
 		b.add("shadow", path+" is not usable")
@@ -135,14 +181,20 @@ func (b *builder) shadow(rt *Runtime, eng handshake.Engine) {
 
 // files lists what a runtime is read from; c has its paths resolved.
 func files(name string, c *Config) []string {
-	all := []string{name}
+	all := append(uses(c), name)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// uses lists the files that c names, its paths resolved, as often as each is read, but
+// for the shadow and the lists.
+func uses(c *Config) []string {
+	var all []string
 	for _, a := range c.Authorities {
 		all = append(all, a.Roots, a.Intermediates)
 	}
 	for _, s := range c.Policy.Sets {
-		if s.File != "" {
-			all = append(all, s.File)
-		}
+		all = append(all, s.File)
 	}
 	all = append(all, c.Tickets.Keys, c.Admin.TokenFile)
 	for _, id := range c.Identities {
@@ -151,9 +203,20 @@ func files(name string, c *Config) []string {
 		}
 		all = append(all, id.Issuer)
 	}
-	all = slices.DeleteFunc(all, func(name string) bool { return name == "" })
-	slices.Sort(all)
-	return slices.Compact(all)
+	return slices.DeleteFunc(all, func(name string) bool { return name == "" })
+}
+
+// lists are the files of revocation lists that c names, its paths resolved.
+func lists(c *Config) []string {
+	var all []string
+	for _, a := range c.Authorities {
+		for _, place := range a.CRL {
+			if !revocation.IsURL(place) {
+				all = append(all, place)
+			}
+		}
+	}
+	return all
 }
 
 // builder collects what Build finds.
@@ -188,19 +251,19 @@ func (b *builder) warn(path, msg string) {
 	}
 }
 
-// config is a copy of the file's Config with paths resolved.
-func (b *builder) config() *Config {
-	c := b.file.Config
+// resolved is a copy of the file's Config with paths resolved.
+func (f *File) resolved() *Config {
+	c := f.Config
 	c.Authorities = maps.Clone(c.Authorities)
 	for name, a := range c.Authorities {
-		a.Roots = b.file.abs(a.Roots)
+		a.Roots = f.abs(a.Roots)
 		if a.Intermediates != "" {
-			a.Intermediates = b.file.abs(a.Intermediates)
+			a.Intermediates = f.abs(a.Intermediates)
 		}
 		a.CRL = slices.Clone(a.CRL)
 		for i, place := range a.CRL {
 			if !revocation.IsURL(place) {
-				a.CRL[i] = b.file.abs(place)
+				a.CRL[i] = f.abs(place)
 			}
 		}
 		c.Authorities[name] = a
@@ -208,7 +271,7 @@ func (b *builder) config() *Config {
 	c.Policy.Sets = maps.Clone(c.Policy.Sets)
 	for name, s := range c.Policy.Sets {
 		if s.File != "" {
-			s.File = b.file.abs(s.File)
+			s.File = f.abs(s.File)
 			c.Policy.Sets[name] = s
 		}
 	}
@@ -216,39 +279,39 @@ func (b *builder) config() *Config {
 	for name, id := range c.Identities {
 		for _, name := range []*string{&id.Certificate, &id.Key, &id.OCSP, &id.Issuer} {
 			if *name != "" {
-				*name = b.file.abs(*name)
+				*name = f.abs(*name)
 			}
 		}
 		id.Also = slices.Clone(id.Also)
 		for i := range id.Also {
 			p := &id.Also[i]
-			p.Certificate, p.Key = b.file.abs(p.Certificate), b.file.abs(p.Key)
+			p.Certificate, p.Key = f.abs(p.Certificate), f.abs(p.Key)
 			if p.OCSP != "" {
-				p.OCSP = b.file.abs(p.OCSP)
+				p.OCSP = f.abs(p.OCSP)
 			}
 		}
 		c.Identities[name] = id
 	}
 	if c.State != "" {
-		c.State = b.file.abs(c.State)
+		c.State = f.abs(c.State)
 	}
 	if c.Tickets.Keys != "" {
-		c.Tickets.Keys = b.file.abs(c.Tickets.Keys)
+		c.Tickets.Keys = f.abs(c.Tickets.Keys)
 	}
 	if c.Audit.Syslog != "" {
-		c.Audit.Syslog = b.file.abs(c.Audit.Syslog)
+		c.Audit.Syslog = f.abs(c.Audit.Syslog)
 	}
 	if c.Audit.File != "-" {
-		c.Audit.File = b.file.abs(c.Audit.File)
+		c.Audit.File = f.abs(c.Audit.File)
 	}
 	if c.Shadow != "" {
-		c.Shadow = b.file.abs(c.Shadow)
+		c.Shadow = f.abs(c.Shadow)
 	}
 	if c.Admin.Socket != AdminOff {
-		c.Admin.Socket = b.file.abs(c.Admin.Socket)
+		c.Admin.Socket = f.abs(c.Admin.Socket)
 	}
 	if c.Admin.TokenFile != "" {
-		c.Admin.TokenFile = b.file.abs(c.Admin.TokenFile)
+		c.Admin.TokenFile = f.abs(c.Admin.TokenFile)
 	}
 	return &c
 }

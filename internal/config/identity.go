@@ -11,9 +11,9 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/mint"
-	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -44,15 +44,8 @@ func (f *File) checkIdentity(path string, id *Identity) {
 // minted loads an identity whose certificates are made on demand.
 func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool) {
 	file := b.file.abs(id.Issuer)
-	info, text, err := readPEM(b.file.in, file)
-	var chain []*x509.Certificate
-	if err == nil {
-		if chain, err = pki.ParseChain(text, info.Mode()); err != nil {
-			err = fmt.Errorf("%s: %w", file, pemfile.Named(err, file))
-		}
-	}
-	if err != nil {
-		b.add(path+".issuer", err.Error())
+	_, chain := b.certificatesBy(path+".issuer", id.Issuer, func(f fileset.File) ([]*x509.Certificate, error) { return pki.ParseChain(f.Text, f.Mode) })
+	if chain == nil {
 		return policy.Identity{}, false
 	}
 	for i, c := range chain {

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -17,9 +16,9 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/keyusage"
-	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/policy"
@@ -143,18 +142,18 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 		return nil
 	}
 	file := b.file.abs(name)
-	info, text, err := readPEM(b.file.in, file)
+	f, err := b.file.in.readPEM(file)
 	if err != nil {
 		b.add(path, err.Error())
 		return nil
 	}
-	defer clear(text) // the parsed key stays, this copy need not
-	key, err := pki.ParseKey(text)
+	defer b.file.in.files.DoneSecret(file) // the parsed key stays, this copy need not
+	key, err := pki.ParseKey(f.Text)
 	if err != nil {
-		b.add(path, file+": "+pemfile.Named(err, file).Error())
+		b.add(path, file+": "+b.named(err, file).Error())
 		return nil
 	}
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+	if mode := f.Mode.Perm(); mode&0o007 != 0 {
 		b.add(path, fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
 	}
 	return key
@@ -163,20 +162,20 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 // certificates reads a file of certificates and returns its resolved name with
 // them; nil means that there are none to go on with, and the reason was added.
 func (b *builder) certificates(path, name string) (file string, certs []*x509.Certificate) {
-	return b.certificatesBy(path, name, func(text []byte, _ os.FileInfo) ([]*x509.Certificate, error) { return pki.ParseCertificates(text) })
+	return b.certificatesBy(path, name, func(f fileset.File) ([]*x509.Certificate, error) { return pki.ParseCertificates(f.Text) })
 }
 
 // certificatesBy is certificates with the parser given.
-func (b *builder) certificatesBy(path, name string, parse func([]byte, os.FileInfo) ([]*x509.Certificate, error)) (file string, certs []*x509.Certificate) {
+func (b *builder) certificatesBy(path, name string, parse func(fileset.File) ([]*x509.Certificate, error)) (file string, certs []*x509.Certificate) {
 	file = b.file.abs(name)
-	info, text, err := readPEM(b.file.in, file)
+	f, err := b.file.in.readPEM(file)
 	if err != nil {
 		b.add(path, err.Error())
 		return file, nil
 	}
-	defer clear(text) // it may hold a key
-	if certs, err = parse(text, info); err != nil {
-		b.add(path, file+": "+pemfile.Named(err, file).Error())
+	defer b.file.in.files.DoneSecret(file) // it may hold a key
+	if certs, err = parse(f); err != nil {
+		b.add(path, file+": "+b.named(err, file).Error())
 		return file, nil
 	}
 	return file, certs
@@ -188,8 +187,8 @@ func (b *builder) chain(path, name string) []*x509.Certificate {
 	if name == "" {
 		return nil
 	}
-	file, certs := b.certificatesBy(path, name, func(text []byte, info os.FileInfo) ([]*x509.Certificate, error) {
-		return pki.ParseChain(text, info.Mode())
+	file, certs := b.certificatesBy(path, name, func(f fileset.File) ([]*x509.Certificate, error) {
+		return pki.ParseChain(f.Text, f.Mode)
 	})
 	if certs == nil {
 		return nil

@@ -4,23 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/memory"
-	"github.com/sslgate/sslgate/internal/readfile"
-	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
 )
 
-// loading is what a configuration is read within: time, and memory that it
-// borrows. A nil one has no bound.
+// loading is what a configuration is read within: the snapshot of its files, time,
+// and memory that it borrows. A nil one has no bound, and reads no file.
 type loading struct {
-	ctx  context.Context // of this one call of CheckWithin, whose parts all have it at hand
-	loan *memory.Loan
-	err  error // why it stopped
+	ctx   context.Context // of this one call of CheckWithin, whose parts all have it at hand
+	loan  *memory.Loan
+	err   error // why it stopped
+	files *fileset.Snapshot
 	// named are the files whose change may mend what is wrong, see Checked.Named.
 	named []string
 }
@@ -35,11 +34,18 @@ type Checked struct {
 	Named []string
 }
 
-// CheckWithin is Check where flows are alive: it stops when ctx ends, and takes
-// the memory it needs of loan, whose context ctx is. The error says that it stopped;
-// nothing was found out then.
-func CheckWithin(ctx context.Context, loan *memory.Loan, path string, eng handshake.Engine) (Checked, error) {
-	in := &loading{ctx: ctx, loan: loan, named: []string{path}}
+// newLoading reads from src.
+func newLoading(ctx context.Context, loan *memory.Loan, src fileset.Source) *loading {
+	return &loading{ctx: ctx, loan: loan, files: fileset.New(src, fileset.MaxBytes)}
+}
+
+// CheckWithin is Check where flows are alive, and of files wherever they are: it stops
+// when ctx ends, and takes the memory it needs of loan, whose context ctx is. The
+// error says that it stopped; nothing was found out then.
+func CheckWithin(ctx context.Context, loan *memory.Loan, src fileset.Source, path string, eng handshake.Engine) (Checked, error) {
+	in := newLoading(ctx, loan, src)
+	defer in.files.Close()
+	in.named = []string{path}
 	f := loadIn(in, path)
 	if in.over() {
 		return Checked{}, in.err
@@ -57,19 +63,17 @@ func CheckWithin(ctx context.Context, loan *memory.Loan, path string, eng handsh
 // those of files() they are the shadow, which is one of Runtime.Files only once it
 // was read, and the lists, which the checker reads again by itself once it has them.
 func (in *loading) name(file string, c *Config) {
-	if in == nil {
-		return
-	}
 	in.named = append(in.named, files(file, c)...)
 	if c.Shadow != "" {
 		in.named = append(in.named, c.Shadow)
 	}
-	for _, a := range c.Authorities {
-		for _, place := range a.CRL {
-			if !revocation.IsURL(place) {
-				in.named = append(in.named, place)
-			}
-		}
+	in.named = append(in.named, lists(c)...)
+}
+
+// expect says which files will be read of a configuration; c has its paths resolved.
+func (in *loading) expect(c *Config) {
+	for _, path := range slices.Concat(uses(c), lists(c)) {
+		in.files.Expect(path)
 	}
 }
 
@@ -143,16 +147,20 @@ const (
 )
 
 // read reads a whole file of at most limit bytes, and takes each bytes for each
-// of its own.
-func (in *loading) read(path string, limit, each int64) (os.FileInfo, []byte, error) {
-	info, text, err := readfile.All(in.context(), path, limit, in.room())
+// of its own. All files of a configuration are read here or, with lists, in
+// builder.lists, of the snapshot. Without an error the caller ends the use of the text
+// with in.files.Done or DoneSecret.
+func (in *loading) read(path string, limit, each int64) (fileset.File, error) {
+	f, err := in.files.Read(in.context(), path, limit, in.room())
 	if err == nil {
-		err = in.room().Take(int64(len(text)) * each)
+		if err = in.room().Take(int64(len(f.Text)) * each); err != nil {
+			in.files.DoneSecret(path) // whatever it is
+		}
 	}
 	if in.stop(err) {
-		return nil, nil, fmt.Errorf("%s: not read: %w", path, err)
+		return fileset.File{}, fmt.Errorf("%s: not read: %w", path, err)
 	}
-	return info, text, err
+	return f, err
 }
 
 // marks counts the signs that end or begin a value of a text in YAML.

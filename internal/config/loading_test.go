@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
 )
@@ -85,7 +86,7 @@ func TestLoadingHasNoRoom(t *testing.T) {
 			}
 			all.Give(3 << 20)
 			ctx, loan := b.Borrow(t.Context())
-			got, err := CheckWithin(ctx, loan, path, stdtls.New())
+			got, err := CheckWithin(ctx, loan, fileset.Disk{}, path, stdtls.New())
 			if !errors.Is(err, memory.ErrNoRoom) || got.Runtime != nil || got.Findings != nil || got.Named != nil {
 				t.Errorf("%v, %v", err, got)
 			}
@@ -106,7 +107,7 @@ func TestLoadingStops(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
 			timer := time.AfterFunc(20*time.Millisecond, func() { stop(why) })
 			defer timer.Stop()
-			got, err := CheckWithin(ctx, nil, path, stdtls.New())
+			got, err := CheckWithin(ctx, nil, fileset.Disk{}, path, stdtls.New())
 			if name == "many values" || name == "a PEM file" || name == "a set" {
 				if err != nil && !errors.Is(err, why) {
 					t.Errorf("%v", err) // it may have been quicker
@@ -120,7 +121,7 @@ func TestLoadingStops(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := CheckWithin(ctx, nil, copyExample(t, func(s string) string { return s }), stdtls.New()); !errors.Is(err, context.Canceled) {
+	if _, err := CheckWithin(ctx, nil, fileset.Disk{}, copyExample(t, func(s string) string { return s }), stdtls.New()); !errors.Is(err, context.Canceled) {
 		t.Errorf("begun after its end: %v", err)
 	}
 }
@@ -131,7 +132,7 @@ func TestLoadingWithin(t *testing.T) {
 	for _, name := range []string{"rules", "a set"} {
 		path := large(t)[name]
 		ctx, loan := b.Borrow(t.Context())
-		got, err := CheckWithin(ctx, loan, path, stdtls.New())
+		got, err := CheckWithin(ctx, loan, fileset.Disk{}, path, stdtls.New())
 		found := got.Findings
 		if err != nil || got.Runtime == nil && name == "rules" {
 			t.Fatalf("%v, %v", err, found)
@@ -184,7 +185,7 @@ func TestNamedFiles(t *testing.T) {
 		}
 	}
 	named := func() []string {
-		got, err := CheckWithin(t.Context(), nil, at("gate.yaml"), stdtls.New())
+		got, err := CheckWithin(t.Context(), nil, fileset.Disk{}, at("gate.yaml"), stdtls.New())
 		if err != nil || got.Runtime != nil {
 			t.Fatalf("%v, taken: %v", err, got.Runtime != nil)
 		}

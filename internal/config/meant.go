@@ -164,14 +164,27 @@ func (b *builder) limitsReached() {
 	never("dials_per_destination", l.DialsPerDestination > l.Flows, "no more than limits.flows (%d) wait for anything at once", l.Flows)
 }
 
-// token reads what admin.http asks for, as the gateway will.
-func (b *builder) token() {
+// maxToken is the size of a token's file in bytes.
+const maxToken = 4 << 10
+
+// token reads what admin.http asks for; nil where there is no such listener, or a
+// mistake was added.
+func (b *builder) token() *admin.Token {
 	a := &b.file.Config.Admin
 	if a.HTTP == "" || a.TokenFile == "" {
-		return
+		return nil
 	}
 	file := b.file.abs(a.TokenFile)
-	if _, err := admin.ReadToken(file); err != nil {
-		b.add("admin.token_file", strings.TrimPrefix(err.Error(), "admin token: ")+missingNear(err, file))
+	f, err := b.file.in.readNear(file, maxToken, 1)
+	if err != nil {
+		b.add("admin.token_file", err.Error())
+		return nil
 	}
+	defer b.file.in.files.DoneSecret(file) // the token's hash stays
+	token, err := admin.ParseToken(file, f.Mode, f.Text)
+	if err != nil {
+		b.add("admin.token_file", err.Error())
+		return nil
+	}
+	return token
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/sslgate/sslgate/internal/fileset"
 )
 
 // The bounds of a configuration file. A file is written by the operator, but
@@ -52,7 +55,7 @@ type File struct {
 
 	cut  bool     // not all of it was decoded: what else is said of it would be wrong
 	tree int64    // bytes taken for the tree while values are decoded
-	in   *loading // while it is read; nil: without bounds
+	in   *loading // what it is read within; nil: without bounds
 }
 
 // Load reads a configuration file. The error holds every mistake that can be
@@ -76,19 +79,23 @@ func Parse(name string, src []byte) (*File, error) {
 	return f, nil
 }
 
-// load never returns nil: with findings, the File is as complete as can be.
-func load(path string) *File { return loadIn(nil, path) }
+// load reads from the disk. It never returns nil: with findings, the File is as
+// complete as can be.
+func load(path string) *File {
+	return loadIn(newLoading(context.Background(), nil, fileset.Disk{}), path)
+}
 
 // loadIn is load within bounds.
 func loadIn(in *loading, path string) *File {
-	_, text, err := in.read(path, maxFile, 1)
+	read, err := in.read(path, maxFile, 1)
 	if err != nil {
 		f := &File{Name: path, src: newSource(path, nil), in: in}
 		f.findings = []Finding{f.src.finding(place{}, "", err.Error())}
 		f.findings[0].Excerpt = ""
 		return f
 	}
-	return parseIn(in, path, text)
+	defer in.files.Done(path)
+	return parseIn(in, path, read.Text)
 }
 
 func parse(name string, text []byte) *File { return parseIn(nil, name, text) }

@@ -6,13 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
-	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/internal/times"
 )
@@ -63,6 +62,7 @@ func (b *builder) revocation(anchors *handshake.Authority) revocation.Authority 
 	a := revocation.Authority{
 		Name: name, Mode: revocation.ParseMode(cfg.Revocation, len(cfg.CRL) > 0 || cfg.OCSP != nil),
 		Roots: roots, Intermediates: anchors.Intermediates, Refresh: time.Duration(cfg.CRLRefresh),
+		Files: b.file.in.files.Source(),
 	}
 	if cfg.OCSP != nil {
 		a.OCSP = &revocation.OCSP{
@@ -135,18 +135,19 @@ func hugeKey(c *x509.Certificate) bool {
 // clients of other authorities must not be kept out by it.
 func (b *builder) lists(path, name string, cas []*x509.Certificate) revocation.Source {
 	file := b.file.abs(name)
-	src, err := revocation.ReadFile(b.file.in.context(), b.file.in.room(), file, revocation.ListBytes(b.file.Config.Ceiling()), cas)
+	in := b.file.in
+	src, err := revocation.ReadFile(in.context(), in.room(), in.files, file, revocation.ListBytes(b.file.Config.Ceiling()), cas)
 	switch {
-	case b.file.in.stop(err):
+	case in.stop(err):
 		return src
-	case errors.Is(err, os.ErrNotExist):
-		b.add(path, fmt.Sprintf("%v%s", err, nearFile(file)))
+	case errors.Is(err, fs.ErrNotExist):
+		b.add(path, fmt.Sprintf("%v%s", err, nearFile(in.files.Source(), file)))
 		return src
 	case errors.Is(err, revocation.ErrIssuer):
 		b.add(path, fmt.Sprintf("%s: %v; if it is a CA below the roots, name its certificate in intermediates", file, err))
 		return src
 	case err != nil:
-		b.add(path, fmt.Sprintf("%s: %v", file, pemfile.Named(err, file)))
+		b.add(path, fmt.Sprintf("%s: %v", file, b.named(err, file)))
 		return src
 	}
 	for _, l := range src.Lists {

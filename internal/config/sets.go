@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -64,18 +63,13 @@ func (b *builder) sets(env *policy.Environment) {
 		}
 		path := keyPath("policy.sets", name)
 		file := b.file.abs(specs[name].File)
-		_, text, err := b.file.in.read(file, maxSetFile, memberCost)
+		from, err := b.readSet(file)
 		switch {
 		case b.file.in.over():
 			return
-		case errors.Is(err, os.ErrNotExist):
-			b.add(path, err.Error()+nearFile(file))
 		case err != nil:
 			b.add(path, err.Error())
-		case !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0:
-			b.add(path, file+" is no text in UTF-8")
 		default:
-			from := readSet(file, text)
 			env.Sets[name], b.setFiles[name] = from.members, from
 			if len(from.members) == 0 {
 				b.add(path, file+" has no members")
@@ -86,9 +80,21 @@ func (b *builder) sets(env *policy.Environment) {
 	}
 }
 
-// readSet takes one member a line. Blank lines and those that begin with "#"
+func (b *builder) readSet(file string) (setFile, error) {
+	f, err := b.file.in.readNear(file, maxSetFile, memberCost)
+	if err != nil {
+		return setFile{}, err
+	}
+	defer b.file.in.files.Done(file)
+	if !utf8.Valid(f.Text) || bytes.IndexByte(f.Text, 0) >= 0 {
+		return setFile{}, errors.New(file + " is no text in UTF-8")
+	}
+	return parseSet(file, f.Text), nil
+}
+
+// parseSet takes one member a line. Blank lines and those that begin with "#"
 // say nothing.
-func readSet(name string, text []byte) setFile {
+func parseSet(name string, text []byte) setFile {
 	from := setFile{name: name}
 	n := 0
 	for line := range strings.Lines(string(normalize(text))) {

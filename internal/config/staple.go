@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/times"
 )
 
@@ -23,6 +25,7 @@ type Staple struct {
 	Shown *handshake.Staple
 
 	leaf, issuer *x509.Certificate // issuer nil: it is not in the chain
+	src          fileset.Source    // of File
 
 	mu         sync.Mutex
 	der        []byte
@@ -35,13 +38,26 @@ const stapleWithoutEnd = 24 * time.Hour
 
 // Read reads the file again and says whether the response is another one. With
 // an error the one before stays, until it ends.
-func (s *Staple) Read(now time.Time) (changed bool, err error) { return s.read(nil, now) }
+func (s *Staple) Read(now time.Time) (changed bool, err error) {
+	return s.read(newLoading(context.Background(), nil, s.src), now)
+}
+
+// Stamp is a text that changes when the file does.
+func (s *Staple) Stamp() string {
+	stamp, err := s.src.Stamp(s.File)
+	if err != nil {
+		return err.Error()
+	}
+	return stamp
+}
 
 func (s *Staple) read(in *loading, now time.Time) (changed bool, err error) {
-	_, der, err := readPEM(in, s.File)
+	f, err := in.readPEM(s.File)
 	if err != nil {
 		return false, err
 	}
+	defer in.files.Done(s.File)
+	der := f.Text
 	if err := stapleFits(s.File, der); err != nil {
 		return false, err
 	}
@@ -88,7 +104,7 @@ func (b *builder) staple(path, identity, name string, chain []*x509.Certificate)
 	if name == "" {
 		return nil
 	}
-	s := &Staple{Identity: identity, File: b.file.abs(name), Shown: &handshake.Staple{}, leaf: chain[0]}
+	s := &Staple{Identity: identity, File: b.file.abs(name), Shown: &handshake.Staple{}, leaf: chain[0], src: b.file.in.files.Source()}
 	if len(chain) > 1 {
 		s.issuer = chain[1]
 	}

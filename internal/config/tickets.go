@@ -33,16 +33,16 @@ func (b *builder) tickets() *RuntimeTickets {
 		return rt
 	}
 	file := b.file.abs(t.Keys)
-	info, text, err := readPEM(b.file.in, file)
+	f, err := b.file.in.readPEM(file)
 	if err != nil {
 		b.add("tickets.keys", err.Error())
 		return nil
 	}
-	defer clear(text)
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+	defer b.file.in.files.DoneSecret(file)
+	if mode := f.Mode.Perm(); mode&0o007 != 0 {
 		b.add("tickets.keys", fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
 	}
-	keys, err := handshake.ParseTicketKeys(text)
+	keys, err := handshake.ParseTicketKeys(f.Text)
 	if err != nil {
 		b.add("tickets.keys", file+": "+err.Error())
 		return nil

@@ -38,6 +38,7 @@ type StandIns struct {
 // finding is more than a warning. made says what a stand-in was needed for; where it
 // is empty, the Set has the ID of that of Build.
 func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (set *policy.Set, made []string, _ []Finding) {
+	f.readable()
 	b := &builder{file: f, now: time.Now(), failed: map[string]bool{}}
 	env := policy.Environment{
 		Authorities: map[string]*handshake.Authority{},

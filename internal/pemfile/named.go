@@ -10,6 +10,14 @@ import (
 // the file's name; NEWFILE and NEWKEY become names beside it that do not exist, so that a
 // command typed as shown overwrites nothing. All names are quoted for a POSIX shell.
 func Named(err error, file string) error {
+	return NamedBeside(err, file, func(name string) bool {
+		_, err := os.Lstat(name)
+		return err == nil
+	})
+}
+
+// NamedBeside is Named where taken says which names there are.
+func NamedBeside(err error, file string, taken func(name string) bool) error {
 	if err == nil {
 		return nil
 	}
@@ -18,16 +26,16 @@ func Named(err error, file string) error {
 	}
 	parts := strings.Split(err.Error(), "`")
 	for i := 1; i < len(parts)-1; i += 2 { // between quotes
-		parts[i] = strings.NewReplacer("NEWKEY", shellWord(unused(file+".key")), "NEWFILE", shellWord(unused(file+".new")), "FILE", shellWord(file)).Replace(parts[i])
+		parts[i] = strings.NewReplacer("NEWKEY", shellWord(unused(file+".key", taken)), "NEWFILE", shellWord(unused(file+".new", taken)), "FILE", shellWord(file)).Replace(parts[i])
 	}
 	return &namedError{strings.Join(parts, "`"), err}
 }
 
 // unused is the name, if necessary with a number appended, such that no file has it.
-func unused(name string) string {
+func unused(name string, taken func(string) bool) string {
 	free := name
 	for n := 2; n < 1000; n++ {
-		if _, err := os.Lstat(free); err != nil {
+		if !taken(free) {
 			return free
 		}
 		free = fmt.Sprintf("%s%d", name, n)

@@ -161,6 +161,7 @@ func join(parts [][]byte, total int64) []byte {
 	all := make([]byte, 0, total)
 	for _, p := range parts {
 		all = append(all, p...)
+		clear(p) // it may be a piece of a key, and whoever clears the text clears all of it
 	}
 	return all
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -67,7 +68,17 @@ type Authority struct {
 	Sources              []Source
 	// Refresh is the longest time between two fetches of a URL; 0 is DefaultRefresh.
 	Refresh time.Duration
-	OCSP    *OCSP // nil: no responder is asked
+	OCSP    *OCSP // nil: nobody is asked
+	// Files is where the files of Sources are looked at, and read again when they
+	// change; nil is the file system.
+	Files fileset.Source
+}
+
+func (a *Authority) files() fileset.Source {
+	if a.Files == nil {
+		return fileset.Disk{}
+	}
+	return a.Files
 }
 
 func (a *Authority) cas() []*x509.Certificate {
@@ -82,7 +93,7 @@ type Source struct {
 	// were checked are used. nil: New reads the file.
 	Lists []*List
 
-	file fileID
+	file string // its stamp, of who has read Lists
 }
 
 // IsURL says whether a location is a URL, to be fetched.

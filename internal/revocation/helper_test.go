@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -112,7 +113,7 @@ func file(t testing.TB, dir, name string, data []byte) string {
 
 // readLists is ReadFile with no bound but that of all lists.
 func readLists(path string, cas []*x509.Certificate) (Source, error) {
-	return ReadFile(context.Background(), nil, path, MaxListBytes, cas)
+	return ReadFile(context.Background(), nil, fileset.New(fileset.Disk{}, fileset.MaxBytes), path, MaxListBytes, cas)
 }
 
 // clock can be moved.

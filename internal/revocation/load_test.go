@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
@@ -298,7 +299,7 @@ func TestLoanCoversALoad(t *testing.T) {
 			defer loan.Return()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			lists, _, err := readFile(ctx, loan, path, MaxListBytes, w.cas())
+			lists, _, err := readFile(ctx, loan, fileset.Disk{}, path, MaxListBytes, w.cas())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -342,7 +343,7 @@ func TestFilesShareALoan(t *testing.T) {
 			defer loan.Return()
 			most := int64(0)
 			for i := range files {
-				src, err := ReadFile(ctx, loan, path, MaxListBytes, w.cas())
+				src, err := ReadFile(ctx, loan, fileset.New(fileset.Disk{}, fileset.MaxBytes), path, MaxListBytes, w.cas())
 				if !errors.Is(err, c.says) || c.says == nil && src.Lists[0].Entries != 30_000 {
 					t.Fatalf("file %d: %v", i+1, err)
 				}

@@ -57,7 +57,7 @@ func (c *Checker) read(ctx context.Context, room *memory.Loan, src *source) (got
 	cas := src.authority.cas()
 	if !IsURL(src.location) {
 		err = within(ctx, c.slots.files, func() (err error) {
-			got.lists, got.file, err = readFile(ctx, room, src.location, c.o.MaxBytes, cas)
+			got.lists, got.file, err = readFile(ctx, room, src.authority.files(), src.location, c.o.MaxBytes, cas)
 			return err
 		})
 		return got, unread(err)

@@ -115,7 +115,7 @@ func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
 // loaded is what one load of a source brought.
 type loaded struct {
 	lists []*List
-	file  fileID
+	file  string // the stamp
 	tags  tags
 	data  []byte // what was fetched; nil for a file
 }
@@ -129,8 +129,8 @@ func (c *Checker) load(ctx context.Context, src *source) {
 	got, err := c.read(within, loan, src)
 	now := c.o.Now()
 	c.mu.Lock()
-	if !IsURL(src.location) && got.file.info != nil {
-		src.file = got.file // also if it is refused: it is read again when it changes
+	if !IsURL(src.location) && got.file != "" {
+		src.file = got.file // also of one that is refused: read again when it changes
 	}
 	if err == nil {
 		err = c.orderOf(src.authority.Name).check(src.lists, got.lists, got.data != nil)

@@ -14,8 +14,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/pemfile"
-	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // saveAtEnd bounds the last save, when Run ends.
@@ -161,20 +161,25 @@ func (s *saving) write(ctx context.Context) error {
 	}
 	var errs []error
 	for p := range places {
-		path := p.location
+		path, files := p.location, fileset.Source(fileset.Disk{})
+		if v := s.c.data.Load().authorities[p.authority]; v != nil {
+			files = v.files()
+		}
 		if IsURL(path) {
+			files = fileset.Disk{} // the copy of what was fetched
 			path = s.c.copyPath(&source{authority: &Authority{Name: p.authority}, location: p.location}) + ".crl"
 		}
-		errs = append(errs, s.from(ctx, path))
+		errs = append(errs, s.from(ctx, files, path))
 	}
 	return errors.Join(errs...)
 }
 
 // from copies the missing lists that a file has.
-func (s *saving) from(ctx context.Context, path string) error {
+func (s *saving) from(ctx context.Context, files fileset.Source, path string) error {
 	ctx, loan := s.c.o.Memory.Borrow(ctx)
 	defer loan.Return()
-	_, data, err := readfile.All(ctx, path, s.c.o.MaxBytes, loan)
+	f, err := files.Read(ctx, path, s.c.o.MaxBytes, loan)
+	data := f.Text
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing can be copied from it any more
 	}

@@ -5,14 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/memory"
-	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/times"
 )
 
@@ -31,15 +30,8 @@ type source struct {
 	again bool      // a file that lacked memory or was refused as older or not yet valid: read again when due
 	due   time.Time // the next load
 	fails int       // in a row
-	file  fileID    // the file that was read last
+	file  string    // the stamp of the file that was read last; "" if it could not be opened
 	tags  tags      // tags of the last fetch
-}
-
-// fileID tells whether a file is the one that was read.
-type fileID struct {
-	size  int64
-	mtime time.Time
-	info  os.FileInfo // for os.SameFile; nil if it could not be opened
 }
 
 // lost says that the source was read, or does not exist, and does not carry the lists in
@@ -117,8 +109,8 @@ func (c *Checker) begin(src *source) {
 		}
 		src.lists, src.tags = lists, t
 	default:
-		lists, id, err := readFile(ctx, loan, src.location, c.o.MaxBytes, src.authority.cas())
-		src.lists, src.file, src.err, src.again = lists, id, err, errors.Is(err, memory.ErrNoRoom)
+		lists, stamp, err := readFile(ctx, loan, src.authority.files(), src.location, c.o.MaxBytes, src.authority.cas())
+		src.lists, src.file, src.err, src.again = lists, stamp, err, errors.Is(err, memory.ErrNoRoom)
 		if err != nil {
 			src.counters.failures.Add(1)
 			c.complain(src, nil, err)
@@ -136,22 +128,18 @@ func (c *Checker) complain(src *source, lists []*List, err error) {
 		zap.String("source", src.location), zap.Error(err), zap.String("known", known))
 }
 
-// readFile reads and verifies a file of at most limit bytes. ctx and room must be of one
-// loan.
-func readFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) ([]*List, fileID, error) {
-	info, data, err := readfile.All(ctx, path, limit, room)
-	id := fileID{info: info}
-	if info != nil {
-		id.size, id.mtime = info.Size(), info.ModTime()
-	}
+// readFile reads and verifies a file of at most limit bytes, and returns its stamp. ctx
+// and room must be of one loan.
+func readFile(ctx context.Context, room *memory.Loan, from fileset.Source, path string, limit int64, cas []*x509.Certificate) ([]*List, string, error) {
+	f, err := from.Read(ctx, path, limit, room)
 	if err == nil {
-		err = room.Take(int64(len(data))) // All has given back what it took
+		err = room.Take(int64(len(f.Text))) // Read has given back what it took
 	}
 	if err != nil {
-		return nil, id, unread(err)
+		return nil, f.Stamp, unread(err)
 	}
-	lists, err := parseTaken(ctx, room, data, cas)
-	return lists, id, unread(err)
+	lists, err := parseTaken(ctx, room, f.Text, cas)
+	return lists, f.Stamp, unread(err)
 }
 
 // ReadFile reads and verifies the lists of a file of at most limit bytes (see ListBytes)
@@ -159,11 +147,19 @@ func readFile(ctx context.Context, room *memory.Loan, path string, limit int64, 
 // room may be nil. Nobody else may take from the loan meanwhile. Afterwards only what the
 // lists keep is taken. So many files together need only the memory of the largest one and
 // of all lists.
-func ReadFile(ctx context.Context, room *memory.Loan, path string, limit int64, cas []*x509.Certificate) (Source, error) {
+func ReadFile(ctx context.Context, room *memory.Loan, from *fileset.Snapshot, path string, limit int64, cas []*x509.Certificate) (Source, error) {
+	f, err := from.Read(ctx, path, limit, room)
+	if err != nil {
+		return Source{Location: path, file: f.Stamp}, unread(err)
+	}
+	defer from.Done(path)
 	before := room.Taken()
-	lists, id, err := readFile(ctx, room, path, limit, cas)
+	var lists []*List
+	if err = room.Take(int64(len(f.Text))); err == nil {
+		lists, err = parseTaken(ctx, room, f.Text, cas)
+	}
 	room.Give(room.Taken() - before - kept(lists))
-	return Source{Location: path, Lists: lists, file: id}, err
+	return Source{Location: path, Lists: lists, file: f.Stamp}, unread(err)
 }
 
 // kept is about how many bytes lists hold.
@@ -178,12 +174,11 @@ func kept(lists []*List) int64 {
 
 // isNew says whether the file differs from the one that was read last.
 func (s *source) isNew() bool {
-	info, err := os.Stat(s.location)
+	stamp, err := s.authority.files().Stamp(s.location)
 	if err != nil {
 		return s.err == nil // say once that it is gone
 	}
-	last := s.file.info
-	return last == nil || !os.SameFile(last, info) || info.Size() != s.file.size || !info.ModTime().Equal(s.file.mtime)
+	return stamp != s.file
 }
 
 // stage is how far a list is in its lifetime.

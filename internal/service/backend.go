@@ -51,24 +51,13 @@ func (s *Service) openAdmin() error {
 	if a.HTTP == "" {
 		return nil
 	}
-	token, err := webToken(&a)
-	if err == nil {
-		s.web, err = s.admin.ListenHTTP(a.HTTP, token)
-	}
-	if err != nil {
+	var err error
+	if s.web, err = s.admin.ListenHTTP(a.HTTP, s.runtime().Token); err != nil {
 		s.admin.Close()
 		return err
 	}
 	s.log.Info("web page", zap.String("url", "http://"+s.web.String()+"/"), zap.String("token_file", a.TokenFile))
 	return nil
-}
-
-// webToken reads the token for admin.http, "" if there is no such listener.
-func webToken(a *config.Admin) (string, error) {
-	if a.HTTP == "" {
-		return "", nil
-	}
-	return admin.ReadToken(a.TokenFile)
 }
 
 // newMetrics creates the metrics; the sources are read only by a scrape.

@@ -35,7 +35,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	old := s.rt
 	s.mu.Unlock()
 
-	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID()}
+	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID(), SnapshotBefore: old.Snapshot, Snapshot: old.Snapshot}
 	res.CRLsBefore = s.revocation.Digest()
 	checked, err := s.read(ctx)
 	rt := checked.Runtime
@@ -46,21 +46,17 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 		err = errors.New("the configuration is not usable; the old one stays")
 	}
 	if rt != nil {
-		var token string
 		if err = sameBase(old.Config, rt.Config); err == nil {
-			token, err = webToken(&rt.Config.Admin)
-		}
-		if err == nil {
 			err = s.dialAs(rt.Config)
 		}
 		if err == nil {
 			s.revocation.Reload(rt.Revocation) // first, so that it knows every authority that the new rules may name
 			s.gateway.Put(gatewaySettings(rt))
 			s.hub.Keep(ruleNames(rt.Config))
-			if token != "" {
-				s.admin.SetToken(token)
+			if rt.Token != nil {
+				s.admin.SetToken(rt.Token)
 			}
-			res.Policy = rt.Set.ID()
+			res.Policy, res.Snapshot = rt.Set.ID(), rt.Snapshot
 			if rt.Config.Reload.Live == "reevaluate" {
 				res.Ended = s.reevaluate(rt.Set)
 			}
@@ -84,7 +80,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 	}
 	s.rt = rt
 	s.reloads++
-	s.log.Info("reloaded", zap.String("policy", res.Policy), zap.String("before", res.Before), zap.Int("ended", res.Ended))
+	s.log.Info("reloaded", zap.String("policy", res.Policy), zap.String("before", res.Before), zap.String("snapshot", res.Snapshot), zap.Int("ended", res.Ended))
 	return res, nil
 }
 
@@ -98,7 +94,7 @@ func (s *Service) read(ctx context.Context) (config.Checked, error) {
 	defer cancel()
 	ctx, loan := s.memory.Borrow(ctx)
 	defer loan.Return()
-	checked, err := config.CheckWithin(ctx, loan, s.opt.File, s.engine)
+	checked, err := config.CheckWithin(ctx, loan, s.runtime().Source, s.opt.File, s.engine)
 	switch {
 	case errors.Is(err, memory.ErrNoRoom):
 		err = fmt.Errorf("the configuration cannot be loaded beside the live flows, the old one stays: %w; a restart takes it, or raise limits.memory", err)
@@ -204,24 +200,17 @@ func (l *looks) after(now time.Time, err error) {
 // stamps returns a text that changes when one of the configuration's files does.
 func (s *Service) stamps() string {
 	s.mu.Lock()
-	files := slices.Concat(s.rt.Files, s.wanted)
+	files, from := slices.Concat(s.rt.Files, s.wanted), s.rt.Source
 	s.mu.Unlock()
 	slices.Sort(files)
 	files = slices.Compact(files)
 	var b strings.Builder
 	for _, name := range files {
-		st, err := os.Stat(name)
+		stamp, err := from.Stamp(name)
 		if err != nil {
-			fmt.Fprintf(&b, "%s: %v\n", name, err)
-			continue
+			stamp = err.Error()
 		}
-		sys, _ := st.Sys().(*syscall.Stat_t)
-		var inode uint64
-		var changed int64 // changes with chmod and chown too, and cannot be set
-		if sys != nil {
-			inode, changed = sys.Ino, sys.Ctim.Nano()
-		}
-		fmt.Fprintf(&b, "%s %d %d %d %d\n", name, st.Size(), st.ModTime().UnixNano(), inode, changed)
+		fmt.Fprintf(&b, "%s: %s\n", name, stamp)
 	}
 	return b.String()
 }

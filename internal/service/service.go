@@ -292,7 +292,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.sandbox()
 	}
 	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()), zap.Int("queues", stack.Queues(s.device)),
-		zap.String("policy", rt.Set.ID()), zap.Int("rules", len(rt.Config.Policy.Rules)),
+		zap.String("policy", rt.Set.ID()), zap.String("snapshot", rt.Snapshot), zap.Int("rules", len(rt.Config.Policy.Rules)),
 		zap.Duration("took", time.Since(s.started).Round(time.Millisecond)))
 	s.notify.ready("policy " + rt.Set.ID())
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/memory"
 )
@@ -31,7 +32,7 @@ func TestStampsSeeEveryChange(t *testing.T) {
 	write("gate.yaml", "version: 1\nauthorities: {staff: {roots: ca.pem}}\nidentities: {pay: {certificate: new.pem, key: new.key}}\n")
 	write("ca.pem", "x")
 	write("other.pem", "y")
-	s := &Service{rt: &config.Runtime{Files: []string{at("gate.yaml")}}, wanted: testpki.Must(config.CheckWithin(t.Context(), nil, at("gate.yaml"), stdtls.New())).Named}
+	s := &Service{rt: &config.Runtime{Source: fileset.Disk{}, Files: []string{at("gate.yaml")}}, wanted: testpki.Must(config.CheckWithin(t.Context(), nil, fileset.Disk{}, at("gate.yaml"), stdtls.New())).Named}
 	for _, name := range []string{"ca.pem", "new.pem", "new.key"} {
 		if !slices.Contains(s.wanted, at(name)) {
 			t.Errorf("%s is not looked at: %q", name, s.wanted)

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -50,7 +49,7 @@ func (w *stapleWatch) look(all []*config.Staple, now time.Time) {
 			v = &stapleSeen{} // a new configuration: one more read costs little
 		}
 		seen[st] = v
-		if stamp := fileStamp(st.File); stamp != v.stamp {
+		if stamp := st.Stamp(); stamp != v.stamp {
 			v.stamp = stamp
 			changed, err := st.Read(now)
 			switch {
@@ -69,15 +68,6 @@ func (w *stapleWatch) look(all []*config.Staple, now time.Time) {
 		}
 	}
 	w.seen = seen
-}
-
-// fileStamp returns a text that changes when the file does.
-func fileStamp(name string) string {
-	st, err := os.Stat(name)
-	if err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("%d %d", st.Size(), st.ModTime().UnixNano())
 }
 
 // The states of a staple.

@@ -19,7 +19,7 @@ func (s *Service) Status() admin.Status {
 	defer s.mu.Unlock()
 	return admin.Status{
 		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device),
-		Policy: s.rt.Set.ID(), CRLs: s.revocation.Digest(), Revocation: admin.RevocationOf(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
+		Policy: s.rt.Set.ID(), Snapshot: s.rt.Snapshot, CRLs: s.revocation.Digest(), Revocation: admin.RevocationOf(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
