@@ -62,6 +62,7 @@ func attached() string {
 }
 
 func TestCheckGood(t *testing.T) {
+	t.Setenv("COLUMNS", "300") // the name of the file is long
 	file := writeCheck(t, attached())
 	out, errOut, code := runCheck(t, "-c", file)
 	want := regexp.MustCompile(`^` + regexp.QuoteMeta(file) + `: ok \(1 rule, policy [0-9a-f]{12}, snapshot [0-9a-f]{12}\)\n$`)
