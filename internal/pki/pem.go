@@ -156,6 +156,12 @@ func parseKeyDER(kind string, der []byte) (crypto.Signer, error) {
 		}
 		return nil, fmt.Errorf("a key of type %T cannot sign a TLS handshake: use RSA, ECDSA, Ed25519 or ML-DSA", k8)
 	}
+	switch text := err8.Error(); {
+	case strings.Contains(text, "both seed and expanded key"):
+		return nil, errors.New("it is an ML-DSA key with both its seed and its expanded form, and only the seed alone is read (RFC 9881, section 6): convert it with `openssl pkey -in FILE -provparam ml-dsa.output_formats=seed-only -out NEWFILE` (OpenSSL 3.5 or later)")
+	case strings.Contains(text, "without seed"):
+		return nil, errors.New("it is an ML-DSA key in its expanded form, and only the seed is read (RFC 9881, section 6), which cannot be found from it: make a new key (`sslgate pki issue --key ml-dsa-87`), or take the seed from where the key was made")
+	}
 	k1, err1 := x509.ParsePKCS1PrivateKey(der)
 	if err1 == nil {
 		return k1, nil

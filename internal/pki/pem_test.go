@@ -104,6 +104,8 @@ func TestParseKey(t *testing.T) {
 		"junk":             {block("EC PRIVATE KEY", []byte{1}), "cannot be decoded"},
 		"DER":              {string(sec1), "openssl pkey -inform DER"},
 		"empty":            {"", "is empty"},
+		"ML-DSA, both":     {block("PRIVATE KEY", mldsaKey(0x30)), "output_formats=seed-only"},
+		"ML-DSA, expanded": {block("PRIVATE KEY", mldsaKey(0x04)), "make a new key"},
 		"parameters":       {block("EC PARAMETERS", []byte{1}), "contains no private key"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,6 +116,14 @@ func TestParseKey(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mldsaKey is an ML-DSA key in PKCS#8 whose private key begins with a tag (RFC 9881,
+// section 6: seed, expandedKey or both).
+func mldsaKey(tag byte) []byte {
+	der := testpki.Must(x509.MarshalPKCS8PrivateKey(testpki.Must(testpki.NewKey(testpki.MLDSA65))))
+	der[len(der)-34] = tag // in front of the seed: its tag and length
+	return der
 }
 
 func TestCheckPair(t *testing.T) {

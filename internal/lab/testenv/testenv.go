@@ -5,6 +5,7 @@ package testenv
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -48,6 +49,21 @@ func Tool(t testing.TB, name string) string {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		Missing(t, "needs %s: run scripts/test, it installs what the tests need", name)
+	}
+	return path
+}
+
+// Node26 skips unless scripts/deps has fetched Node 26, and returns its path: its OpenSSL
+// 3.5 knows ML-KEM-1024 and ML-DSA.
+func Node26(t testing.TB) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		Missing(t, "no place for Node 26: %v", err)
+	}
+	path := filepath.Join(cache, "sslgate-test", "node-26.12.1")
+	if _, err := os.Stat(path); err != nil {
+		Missing(t, "needs Node 26: run scripts/test, it fetches it: %v", err)
 	}
 	return path
 }
