@@ -27,7 +27,7 @@ func TestMLDSA(t *testing.T) {
 		return c
 	}
 	w.pem("ca.pem", pq.PEM()) // the authority "staff"
-	classic := "alice" // from the CA of every test
+	classic := "alice"        // from the CA of every test
 	issue("pay", testpki.MLDSA87)
 	issue("bob", testpki.MLDSA87)
 	issue("carol", testpki.P384) // its proof is ECDSA's
