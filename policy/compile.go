@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
@@ -109,6 +110,7 @@ func (c *compiler) rule(i int, spec *RuleSpec) {
 	r := &rule{name: spec.Name}
 	r.plan = Plan{Rule: r.name, Mode: TLSPlain, Source: c.env.Source, rule: r, set: c.set}
 	path := fmt.Sprintf("rules[%d]", i)
+	c.sets.named = nil
 
 	c.ruleName(newScope(&c.list, path), spec.Name)
 	selectors := c.scope(path)
@@ -122,6 +124,8 @@ func (c *compiler) rule(i int, spec *RuleSpec) {
 	if r.observe {
 		r.widen(c.able)
 	}
+	slices.Sort(c.sets.named)
+	r.sets = slices.Compact(c.sets.named)
 	c.set.rules = append(c.set.rules, r)
 	c.whole = append(c.whole, parts{selectors: !*selectors.failed, demands: !*demands.failed})
 }

@@ -13,33 +13,59 @@ import (
 
 // digest is the first 16 hex digits (64 bits: enough to tell sets apart, not
 // to resist forgery) of the SHA-256 over a canonical form of the set:
-// everything that decides, with the certificates of authorities by the hash of
-// their DER form, and of identities what they are: not which certificate is shown,
-// so that a renewed one is no other policy. Lists whose order means nothing are sorted.
+// everything that is written in it, and of identities what they are. Which
+// certificates an identity shows and which ones an authority trusts is not in it, so
+// that a renewed one and another bundle of CAs are no other policy. Lists whose order
+// means nothing are sorted. It also gives each rule its own digest: see Plan.Digest.
 func (c *compiler) digest() string {
 	h := sha256.New()
-	enc := json.NewEncoder(h)
-	put := func(v any) {
-		// Encoding strings, numbers and slices of them into a hash cannot fail.
-		if err := enc.Encode(v); err != nil {
-			panic("policy: canonical form: " + err.Error())
-		}
-	}
+	put := func(v any) { h.Write(encoded(v)) }
 	put(c.mode.String())
 	if c.set.open != nil && c.set.open.plan.Source != SourceGateway {
 		put(c.set.open.plan.Source.String())
 	}
+	sets := map[string][sha256.Size]byte{}
 	for _, name := range c.sets.names {
 		if c.sets.used[name] > 0 {
 			members := slices.Clone(c.sets.members[name])
 			slices.Sort(members)
-			put([]any{name, slices.Compact(members)})
+			text := encoded([]any{name, slices.Compact(members)})
+			h.Write(text)
+			sets[name] = sha256.Sum256(text)
 		}
 	}
 	for _, r := range c.set.rules {
-		put(r.canonical())
+		text := encoded(r.canonical())
+		h.Write(text)
+		own := sha256.New()
+		for _, name := range r.sets {
+			sum := sets[name]
+			own.Write(sum[:])
+		}
+		own.Write(text)
+		own.Sum(r.digest[:0])
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// encoded is a part of the canonical form: one line of JSON.
+func encoded(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil { // strings, numbers and slices of them cannot fail
+		panic("policy: canonical form: " + err.Error())
+	}
+	return append(text, '\n')
+}
+
+// Digest is the SHA-256 over the canonical form of the rule and of the sets that it
+// names: what the policy demands of a flow that comes to this rule, without the
+// certificates of authorities. Other rules are not in it: which rule a flow comes to
+// is found anew for each client hello. It is zero where no policy made the Plan.
+func (p *Plan) Digest() [sha256.Size]byte {
+	if p == nil || p.rule == nil {
+		return [sha256.Size]byte{}
+	}
+	return p.rule.digest
 }
 
 // canonicalRule is what digest hashes of one rule.
@@ -62,10 +88,7 @@ type canonicalRule struct {
 
 type canonicalAuthority struct {
 	Name    string
-	Roots   []string
 	Permits string
-	// Intermediates decide which paths there are; sets without them keep their digest.
-	Intermediates []string `json:",omitempty"`
 }
 
 type canonicalParams struct {
@@ -118,14 +141,6 @@ func canonicalAuthorities(list []authority) []canonicalAuthority {
 	out := make([]canonicalAuthority, 0, len(list))
 	for _, a := range list {
 		c := canonicalAuthority{Name: a.Name, Permits: "any"}
-		for _, root := range a.Roots {
-			c.Roots = append(c.Roots, derHash(root.Raw))
-		}
-		for _, ca := range a.Intermediates {
-			c.Intermediates = append(c.Intermediates, derHash(ca.Raw))
-		}
-		slices.Sort(c.Roots)
-		slices.Sort(c.Intermediates)
 		if p := a.permits; p != nil {
 			c.Permits = fmt.Sprintf("%q %q %q %q %q", texts(p.spiffe), texts(p.dns), texts(p.uri), texts(p.email), texts(p.ip))
 		}
@@ -157,11 +172,6 @@ func (id Identity) canonical() canonicalIdentity {
 		return canonicalIdentity{}
 	}
 	return canonicalIdentity{id.Name, id.Source.Is()}
-}
-
-func derHash(der []byte) string {
-	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:])
 }
 
 // texts is a list whose order means nothing, sorted.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"crypto/tls"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,9 +169,7 @@ rules:
 		other(change[1], compile(t, strings.Replace(base, change[0], change[1], 1)))
 	}
 	for what, change := range map[string]func(*Environment){
-		"permits":      func(e *Environment) { delete(e.Permits, "partner") },
-		"root":         func(e *Environment) { e.Authorities["staff"].Roots = e.Authorities["partner"].Roots },
-		"intermediate": func(e *Environment) { e.Authorities["staff"].Intermediates = e.Authorities["partner"].Roots },
+		"permits": func(e *Environment) { delete(e.Permits, "partner") },
 		"names": func(e *Environment) {
 			e.Identities["pay"] = shown("pay", testpki.Leaf{DNS: []string{"pay.internal", "new.internal"}})
 		},
@@ -193,6 +192,22 @@ rules:
 		}
 		other(what, set)
 	}
+	// Nor are other certificates of an authority another policy: what decides is bound to
+	// them where they are used (handshake.Params.Demands).
+	for what, change := range map[string]func(*Environment){
+		"root": func(e *Environment) { e.Authorities["staff"].Roots = e.Authorities["partner"].Roots },
+		"a root more": func(e *Environment) {
+			e.Authorities["staff"].Roots = append(slices.Clone(e.Authorities["staff"].Roots), e.Authorities["servers"].Roots...)
+		},
+		"intermediate": func(e *Environment) { e.Authorities["staff"].Intermediates = e.Authorities["partner"].Roots },
+		"destinations": func(e *Environment) { e.Authorities["servers"].Roots = e.Authorities["partner"].Roots },
+	} {
+		env := testEnv(t)
+		change(&env)
+		if set, findings := Compile(readSpec(t, base), env); set == nil || set.ID() != id {
+			t.Errorf("%s: %s, want %s: %v", what, set.ID(), id, findings)
+		}
+	}
 	// A certificate that is renewed is no other policy, whoever has issued it.
 	for _, ca := range []*testpki.CA{testPKI().staff, testPKI().servers} {
 		env := testEnv(t)
@@ -204,6 +219,85 @@ rules:
 	if (*Set)(nil).ID() != "" {
 		t.Error("a nil set has an id")
 	}
+}
+
+// The digest of a rule changes with what is written in it, in the sets that it names and
+// in what it takes from the environment; no other rule counts, nor any other set.
+func TestRuleDigest(t *testing.T) {
+	const base = `
+sets: {people: [a.staff.example, b.staff.example], nets: [10.1.0.0/16], other: [10.9.0.0/16]}
+rules:
+  - {name: first, from: ["@other"], to: ["10.0.0.2:443"], action: deny}
+  - {name: a, from: ["@nets"], to: ["10.0.0.1:443"], sni: [a.example], identity: pay,
+     client: {authorities: [staff, partner], allow: [{san_dns: ["@people"]}]}, destination: {tls: verify, authorities: [servers]}}
+  - {name: last, from: ["@other"], to: ["10.0.0.3:443"], identity: pay, client: {authorities: [staff]}, destination: {tls: plain}}
+`
+	of := func(text string, change func(*Environment)) [32]byte {
+		t.Helper()
+		env := testEnv(t)
+		if change != nil {
+			change(&env)
+		}
+		set, findings := Compile(readSpec(t, text), env)
+		if set == nil {
+			t.Fatal(findings)
+		}
+		for _, r := range set.rules {
+			if r.name == "a" || r.name == "renamed" {
+				return r.plan.Digest()
+			}
+		}
+		t.Fatal("no rule a")
+		return [32]byte{}
+	}
+	want := of(base, nil)
+	if want == ([32]byte{}) || (*Plan)(nil).Digest() != ([32]byte{}) || (&Plan{}).Digest() != ([32]byte{}) {
+		t.Errorf("%x, and of no rule %x", want, (*Plan)(nil).Digest())
+	}
+	for what, edit := range map[string][2]string{
+		"an earlier rule":       {"action: deny", "action: bypass"},
+		"an earlier rule less":  {`  - {name: first, from: ["@other"], to: ["10.0.0.2:443"], action: deny}` + "\n", ""},
+		"an earlier rule more":  {"rules:\n", "rules:\n  - {name: new, to: [\"10.0.0.9:443\"], action: deny}\n"},
+		"a later rule":          {"authorities: [staff]}, destination: {tls: plain", "authorities: [partner]}, destination: {tls: plain"},
+		"a later rule's name":   {"name: last", "name: latest"},
+		"a set of other rules":  {"other: [10.9.0.0/16]", "other: [10.8.0.0/16]"},
+		"the order of a set":    {"a.staff.example, b.staff.example", "b.staff.example, a.staff.example"},
+		"a set that nobody has": {"sets: {", "sets: {unused: [10.7.0.0/16], "},
+	} {
+		if edited := strings.Replace(base, edit[0], edit[1], 1); edited == base || of(edited, nil) != want {
+			t.Errorf("%s: another digest, or no edit", what)
+		}
+	}
+	seen := map[[32]byte]string{want: "base"}
+	other := func(what string, got [32]byte) {
+		t.Helper()
+		if before, same := seen[got]; same {
+			t.Errorf("%s has the digest of %s", what, before)
+		}
+		seen[got] = what
+	}
+	for what, edit := range map[string][2]string{
+		"a member of allow's set": {"b.staff.example]", "c.staff.example]"},
+		"a member of from's set":  {"nets: [10.1.0.0/16]", "nets: [10.1.0.0/17]"},
+		"another set":             {`from: ["@nets"]`, `from: ["@other"]`},
+		"the name":                {"name: a,", "name: renamed,"},
+		"an authority less":       {"[staff, partner]", "[staff]"},
+		"certificate: optional":   {"client: {authorities: [staff, p", "client: {certificate: optional, authorities: [staff, p"},
+		"a condition":             {`["@people"]}]`, `["@people"]}], when: 'cert.present'`},
+		"the destination":         {"{tls: verify, authorities: [servers]}", "{tls: plain}"},
+		"the policy's mode":       {"sets: {", "mode: observe\nsets: {"},
+	} {
+		edited := strings.Replace(base, edit[0], edit[1], 1)
+		if edited == base {
+			t.Fatalf("%s: no edit", what)
+		}
+		other(what, of(edited, nil))
+	}
+	other("permits", of(base, func(e *Environment) { delete(e.Permits, "partner") }))
+	other("another key", of(base, func(e *Environment) {
+		e.Identities["pay"] = shown("pay", testpki.Leaf{DNS: []string{"pay.internal"}, Key: testpki.P384})
+	}))
+	other("chain length", of(base, func(e *Environment) { e.MaxChain = 6 }))
 }
 
 // shown is an identity with one certificate.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 	"time"
@@ -36,6 +37,9 @@ type rule struct {
 
 	// accepted are the rules of same_service.
 	accepted map[string]bool
+
+	sets   []string          // that its lists name, sorted
+	digest [sha256.Size]byte // see Plan.Digest
 
 	plan Plan
 	// wide is the plan of an observed rule for a hello that its profile would

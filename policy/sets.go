@@ -48,6 +48,7 @@ type sets struct {
 	members map[string][]string
 	names   []string       // sorted
 	used    map[string]int // by set: how many fields name it
+	named   []string       // by the rule that is being compiled
 	built   map[setKey]any // *group[T, V]
 }
 
@@ -114,6 +115,7 @@ func setOf[T, V any](at scope, field, name string, k *kind[T, V]) *group[T, V] {
 		return nil
 	}
 	s.used[name]++
+	s.named = append(s.named, name)
 	key := setKey{name, k.name}
 	if g, done := s.built[key]; done {
 		typed, _ := g.(*group[T, V]) // the kind's name stands for its types

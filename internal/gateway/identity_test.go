@@ -76,6 +76,31 @@ func TestRenewedCertificateKeepsTickets(t *testing.T) {
 				t.Errorf("%s: a client without a ticket sees another certificate: %v", c.what, err)
 			}
 		}
+		// An edit of other rules ends no ticket, and one of the client's own rule does.
+		more := policy.RuleSpec{Name: "more", To: []string{"10.99.0.1:443"}, Action: "deny"}
+		for _, c := range []struct {
+			what     string
+			spec     func(*policy.Spec)
+			resuming bool
+		}{
+			{"a rule behind", func(s *policy.Spec) { s.Rules = append(s.Rules, more) }, true},
+			{"a rule before", func(s *policy.Spec) { s.Rules = append([]policy.RuleSpec{more}, s.Rules...) }, true},
+			{"the rules as they were", func(*policy.Spec) {}, true},
+			{"the client's rule", func(s *policy.Spec) { s.Rules[0].Client.OnRevoked = "keep" }, false},
+			{"its name", func(s *policy.Spec) { s.Rules[0].Name = "renamed" }, false},
+		} {
+			spec := mtls()
+			c.spec(&spec)
+			reload(spec)
+			if cs, err := try(cache); err != nil || cs.DidResume != c.resuming {
+				t.Fatalf("%s: resumed %v, want %v: %v", c.what, cs.DidResume, c.resuming, err)
+			}
+		}
+		reload(mtls())
+		if _, err := try(cache); err != nil {
+			t.Fatal(err)
+		}
+		id = h.gw.current.Load().set.ID()
 		// The house's CA is no authority of clients any more.
 		trusted := h.ca
 		h.ca = testpki.Must(testpki.NewCA(testpki.Options{CN: "another"}))
@@ -84,6 +109,9 @@ func TestRenewedCertificateKeepsTickets(t *testing.T) {
 		s := settingsOf(h.gw)
 		s.Policy = withdrawn
 		h.gw.Put(s)
+		if withdrawn.ID() != id {
+			t.Errorf("other certificates of an authority are another policy: %s, before %s", withdrawn.ID(), id)
+		}
 		if err := h.tryWith(alice, with(cache)); err == nil {
 			t.Error("the authority is another one, and the client got in")
 		}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -34,7 +35,7 @@ func (g *Gateway) ticketRule(t *Tickets) *handshake.TicketRule {
 type epocher interface{ Epoch() uint64 }
 
 // params are the rule's parameters plus what may change from flow to flow: the epoch, and
-// the ticket rule, bound to the rule and to the whole policy.
+// the ticket rule, bound to the rule and to all that it demands.
 func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	p := *plan.Client
 	if r, ok := fl.g.revocation.(epocher); ok {
@@ -42,10 +43,12 @@ func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	}
 	if t := fl.g.current.Load().tickets; t != nil {
 		rule := *t
-		// A NUL is in no rule name and in no digest. The epoch counts within this process only;
+		// The digest of the rule, not of the policy: an edit of another rule ends no ticket,
+		// for each hello is asked anew which rule it comes to. A NUL is in no rule name and
+		// in no digest in hexadecimal. The epoch counts within this process only;
 		// the digest of the lists also separates the tickets of another process (earlier, or
 		// beside this one) that had other lists.
-		rule.Binding = []byte(fl.out.said.rule + "\x00" + fl.set.ID() + "\x00" + fl.g.crls())
+		rule.Binding = fmt.Appendf(nil, "%s\x00%x\x00%s", plan.Rule, plan.Digest(), fl.g.crls())
 		p.Ticket = &rule
 	}
 	return &p

@@ -49,7 +49,7 @@ const maxSecret = 64 // of a hash in use: 32 or 48
 // Version is the first byte of a state, and part of the name that a ticket is
 // sealed under. It changes with the layout and with what the name is made of.
 // Versions 1 and 2 were those of crypto/tls's own encoding.
-const Version = 3
+const Version = 4
 
 // hasEMS is the one flag of a state.
 const hasEMS = 1
