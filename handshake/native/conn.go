@@ -58,7 +58,9 @@ type conn struct {
 }
 
 func newConn(s *server) *conn {
-	return &conn{Conn: s.conn, ledger: s.ledger, in: s.in, inbox: s.inbox, traffic: s.waiting, out: s.out, ticket: s.ticket}
+	c := &conn{Conn: s.conn, ledger: s.ledger, in: s.in, inbox: s.inbox, traffic: s.waiting, out: s.out, ticket: s.ticket}
+	c.inbox.step = handshake.StepApplicationData
+	return c
 }
 
 // Read returns io.EOF only after a close_notify, ErrNoCloseNotify or ErrTruncated after

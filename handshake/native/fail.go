@@ -59,13 +59,9 @@ func (s *server) sendAlert(e *handshake.Error) {
 	if e.Wanted == handshake.AlertNone {
 		return
 	}
-	if s.alert(e.Wanted) == nil {
-		s.ledger.Note(alertEntry(s.at, e.Wanted))
+	if sendAlert(s.conn, s.out, e.Wanted) == nil {
+		s.ledger.Note(alertEntry(e.Step, e.Wanted))
 	}
-}
-
-func (s *server) alert(a handshake.Alert) error {
-	return sendAlert(s.conn, s.out, a)
 }
 
 func (s *server) word(err error) *handshake.Error {

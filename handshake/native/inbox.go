@@ -86,11 +86,9 @@ func (i *inbox) alert(content []byte) error {
 		return &record.Fault{Alert: handshake.AlertDecodeError, Detail: fmt.Sprintf("an alert of %d bytes", len(content))}
 	}
 	a := handshake.Alert(content[1])
-	facts := a.String()
-	if content[0] == 1 && a != handshake.AlertCloseNotify {
-		facts = "warning " + facts
+	if orderly := a == handshake.AlertCloseNotify || a == handshake.AlertUserCanceled; i.step != handshake.StepApplicationData || !orderly {
+		i.note(content, a)
 	}
-	i.ledger.Note(handshake.Entry{Step: i.step, From: handshake.SidePeer, Message: handshake.MsgAlert, Alert: a, Facts: facts, Size: len(content)})
 	if a == handshake.AlertUserCanceled {
 		if i.warning++; i.warning > maxWarnings {
 			return unexpected("alert %s without an end", a)
@@ -98,6 +96,15 @@ func (i *inbox) alert(content []byte) error {
 		return nil
 	}
 	return &alertReceived{a}
+}
+
+// note puts an alert of the peer into the ledger.
+func (i *inbox) note(content []byte, a handshake.Alert) {
+	facts := a.String()
+	if content[0] == 1 && a != handshake.AlertCloseNotify {
+		facts = "warning " + facts
+	}
+	i.ledger.Note(handshake.Entry{Step: i.step, From: handshake.SidePeer, Message: handshake.MsgAlert, Alert: a, Facts: facts, Size: len(content)})
 }
 
 // maxWarnings bounds user_canceled, in a row.
