@@ -32,6 +32,7 @@ type rawClient struct {
 	client     *keys.Traffic // of the handshake
 	flight     []byte        // the types of the server's messages
 	server     *keys.Traffic // of application data
+	seen       func(msg []byte)
 }
 
 func newRaw(t testing.TB, conn net.Conn) *rawClient {
@@ -118,6 +119,9 @@ func (c *rawClient) readFlight() {
 			c.t.Fatal("the server's Finished is wrong")
 		}
 		c.transcript.Add(msg)
+		if c.seen != nil {
+			c.seen(msg)
+		}
 	}
 	c.master = secret.Master()
 	c.server = c.master.Server(c.transcript.Sum())
