@@ -199,3 +199,31 @@ func (c *rawClient) end() handshake.Alert {
 		}
 	}
 }
+
+// readRetry reads a HelloRetryRequest: what follows goes on with its transcript.
+func (c *rawClient) readRetry() {
+	c.t.Helper()
+	msg := c.next()
+	retry, err := wire.ParseServerHello(msg)
+	if err != nil || !retry.Retry || retry.KeyShare.Group != uint16(tls.X25519) {
+		c.t.Fatalf("%+v, %v: not a HelloRetryRequest for X25519", retry, err)
+	}
+	suite := keys.SuiteOf(retry.Suite)
+	c.transcript = keys.NewTranscript(suite)
+	c.transcript.Add(wire.MessageHash(suite.Hash(c.hello)))
+	c.transcript.Add(msg)
+}
+
+// early adds what offers early data: a ticket that nobody opens.
+func early(h *handshaketest.Hello) *handshaketest.Hello {
+	return h.With(handshake.ExtEarlyData, nil).With(handshake.ExtPSKModes, []byte{1, 1}).With(handshake.ExtPreSharedKey, handshaketest.PSKData(1, 1))
+}
+
+// garbage sends n bytes as records of early data, whose keys nobody has.
+func (c *rawClient) garbage(n int) {
+	for n > 0 {
+		k := min(n, record.MaxCiphertext)
+		_, _ = c.conn.Write(append([]byte{handshake.RecordAppData, 3, 3, byte(k >> 8), byte(k)}, make([]byte, k)...))
+		n -= k
+	}
+}

@@ -135,6 +135,7 @@ func (e expectSecondHello) step(s *server) (state, error) {
 		return nil, err
 	}
 	s.hello = second
+	s.in.SkipEarlyData(0) // it has ended with the second hello
 	share, err := s.share()
 	if err != nil {
 		return nil, err

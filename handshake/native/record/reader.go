@@ -71,8 +71,8 @@ func (r *Reader) SetKeys(t *keys.Traffic) { r.keys = newHalf(t) }
 // SkipEarlyData has at most n bytes of records be skipped that hold early data which
 // is not accepted (RFC 8446, section 4.2.10): before the keys of the handshake are
 // set all records of application data, and then those that do not open. The first
-// one that does ends it.
-func (r *Reader) SkipEarlyData(n int) { r.skipping, r.early = true, n }
+// one that does ends it, and so does 0.
+func (r *Reader) SkipEarlyData(n int) { r.skipping, r.early = n > 0, n }
 
 // Establish says that the handshake is over: no change_cipher_spec may come any more
 // (section 5), and nothing is lent while the reader waits.
