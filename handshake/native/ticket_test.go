@@ -1,0 +1,177 @@
+package native
+
+import (
+	"crypto/tls"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// ticketed is a plan with tickets.
+func ticketed(change ...func(*handshake.ServerParams)) *handshake.ServerParams {
+	p := params(change...)
+	p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+	return p
+}
+
+// A client that comes back resumes, is judged again, and what is known of it is what
+// was known. Each engine opens the tickets of the other.
+func TestResumption(t *testing.T) {
+	std, own := handshake.Engine(stdtls.New()), handshake.Engine(New(stdtls.New()))
+	for name, engines := range map[string][3]handshake.Engine{
+		"native": {own, own, own}, "of the other": {std, own, own}, "by the other": {own, std, std}, "there and back": {own, std, own},
+	} {
+		for _, retry := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				p := ticketed()
+				if retry {
+					p.Profile.Groups = []uint16{uint16(tls.CurveP384)}
+				}
+				config := clientConfig(alice())
+				config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+				var first *handshake.Peer
+				for i, engine := range engines {
+					o, cs, err := (&rig{engine: engine, plan: p}).withGo(t, config)
+					switch {
+					case err != nil || o.err != nil:
+						t.Fatal(i, err, o.err)
+					case o.s.Resumed != (i > 0) || cs.DidResume != (i > 0) || o.s.HelloRetry != retry:
+						t.Fatalf("%d: resumed %v, the client %v, retried %v", i, o.s.Resumed, cs.DidResume, o.s.HelloRetry)
+					case o.asked != 1 || o.s.Peer == nil || !o.s.Peer.Proven || o.s.Peer.Authority != "staff" || o.s.Peer.SignatureScheme != uint16(tls.ECDSAWithP256AndSHA256):
+						t.Errorf("%d: asked %d times about %+v", i, o.asked, o.s.Peer)
+					case o.l.Reached() != handshake.StepApplicationData:
+						t.Errorf("%d: reached %v", i, o.l.Reached())
+					}
+					if i == 0 {
+						first = o.s.Peer
+					} else if !o.s.Peer.Leaf().Equal(first.Leaf()) {
+						t.Errorf("%d: another client", i)
+					}
+					says := slices.ContainsFunc(o.l.Entries(), func(e handshake.Entry) bool {
+						return e.Step == handshake.StepClientVerified && strings.HasPrefix(e.Facts, "inherited from session ")
+					})
+					if says != (i > 0) {
+						t.Errorf("%d: the ledger says that it is inherited: %v", i, says)
+					}
+				}
+			})
+		}
+	}
+}
+
+// What has changed meanwhile leads to a full handshake, and what makes the client bad to
+// a refusal.
+func TestNoResumption(t *testing.T) {
+	var skew atomic.Int64
+	for name, c := range map[string]struct {
+		change func(*handshake.ServerParams)
+		later  time.Duration
+		code   reason.Code // "": a full handshake
+	}{
+		"another rule": {func(p *handshake.ServerParams) {
+			p.Ticket = &handshake.TicketRule{Binding: []byte("other"), Keys: p.Ticket.Keys}
+		}, 0, ""},
+		"other keys": {func(p *handshake.ServerParams) {
+			p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+		}, 0, ""},
+		"another suite": {func(p *handshake.ServerParams) { p.Profile.Suites13 = []uint16{tls.TLS_AES_256_GCM_SHA384} }, 0, ""},
+		"no tickets":    {func(p *handshake.ServerParams) { p.Ticket = nil }, 0, ""},
+		"observed":      {func(p *handshake.ServerParams) { p.Observe = true }, 0, ""},
+		"another scheme": {func(p *handshake.ServerParams) {
+			p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256), uint16(tls.PSSWithSHA256)}
+		}, 0, ""},
+		"a session that has ended": {func(*handshake.ServerParams) {}, 61 * time.Minute, ""},
+		"another authority": {func(p *handshake.ServerParams) {
+			p.Authorities = []*handshake.Authority{handshaketest.Authority("other", handshaketest.Fixtures().Other)}
+		}, 0, reason.UnknownCA},
+		"the certificate has ended": {func(*handshake.ServerParams) {}, 400 * 24 * time.Hour, reason.Expired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			skew.Store(0)
+			now := func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+			p := ticketed(func(p *handshake.ServerParams) { p.Now = now })
+			engine := New(stdtls.New())
+			config := clientConfig(alice())
+			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			if o, _, err := (&rig{engine: engine, plan: p}).withGo(t, config); err != nil || o.err != nil {
+				t.Fatal(err, o.err)
+			}
+			q := *p
+			c.change(&q)
+			skew.Store(int64(c.later))
+			o, cs, err := (&rig{engine: engine, plan: &q}).withGo(t, config)
+			if c.code != "" {
+				if o.err == nil || o.err.Reason != c.code || o.asked != 0 {
+					t.Errorf("%v, asked %d times: want %s", o.err, o.asked, c.code)
+				}
+				return
+			}
+			if err != nil || o.err != nil || o.s.Resumed || cs.DidResume || o.asked != 1 {
+				t.Errorf("%v, %v, %+v", err, o.err, o.s)
+			}
+		})
+	}
+}
+
+// Policy is asked about a resumed client too, with the state, and its refusal counts.
+func TestResumedIsRefused(t *testing.T) {
+	p := ticketed()
+	r := newRig(p)
+	config := clientConfig(alice())
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	if o, _, err := r.withGo(t, config); err != nil || o.err != nil {
+		t.Fatal(err, o.err)
+	}
+	r.check = func(p *handshake.Peer, s *handshake.State) error {
+		if !s.Resumed || !p.Proven {
+			t.Errorf("asked about %+v, %+v", p, s)
+		}
+		return handshake.Refuse(handshake.StepClientVerified, reason.Revoked, "")
+	}
+	o, _, err := r.withGo(t, config)
+	if o.err == nil || o.err.Reason != reason.Revoked || alertSeen(err) != handshake.AlertCertificateRevoked {
+		t.Errorf("%v, the client got %v", o.err, err)
+	}
+}
+
+// No ticket leaves without a grant, and nothing else does.
+func TestGrant(t *testing.T) {
+	config := clientConfig(alice())
+	cache := &countingCache{ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	config.ClientSessionCache = cache
+	r := newRig(ticketed())
+	r.after = func(s *handshake.Session) {
+		if _, err := s.Conn.Write([]byte("early")); err == nil {
+			t.Error("written before the grant")
+		}
+		_ = s.Conn.CloseWrite()
+		_ = s.Conn.Close()
+	}
+	_, _, err := r.withGo(t, config)
+	if err == nil || cache.n.Load() != 0 {
+		t.Errorf("%v, %d tickets", err, cache.n.Load())
+	}
+	r.after = nil
+	if _, _, err := r.withGo(t, config); err != nil || cache.n.Load() != 1 {
+		t.Errorf("%v, %d tickets", err, cache.n.Load())
+	}
+}
+
+type countingCache struct {
+	tls.ClientSessionCache
+	n atomic.Int64
+}
+
+func (c *countingCache) Put(key string, s *tls.ClientSessionState) {
+	if s != nil {
+		c.n.Add(1)
+	}
+	c.ClientSessionCache.Put(key, s)
+}
