@@ -32,6 +32,7 @@ type rawClient struct {
 	client     *keys.Traffic // of the handshake
 	flight     []byte        // the types of the server's messages
 	server     *keys.Traffic // of application data
+	app        *keys.Traffic // of the client's application data, its first epoch
 	seen       func(msg []byte)
 }
 
@@ -126,11 +127,8 @@ func (c *rawClient) readFlight() {
 	c.master = secret.Master()
 	c.server = c.master.Server(c.transcript.Sum())
 	c.in.SetKeys(c.server)
-	c.out.SetKeys(c.traffic(c.client))
+	c.out.SetKeys(c.client)
 }
-
-// traffic is a copy: the writer clears what it is given.
-func (c *rawClient) traffic(t *keys.Traffic) *keys.Traffic { copied := *t; return &copied }
 
 // certificate is a Certificate message.
 func (c *rawClient) certificate(cert tls.Certificate) []byte {
@@ -182,7 +180,9 @@ func (c *rawClient) established() {
 	c.t.Helper()
 	c.sendHello(c.hi())
 	c.readFlight()
-	application := c.master.Client(c.transcript.Sum())
+	sum := c.transcript.Sum()
+	application := c.master.Client(sum)
+	c.app = c.master.Client(sum)
 	c.answer()
 	c.out.SetKeys(application)
 }

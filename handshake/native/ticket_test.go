@@ -2,6 +2,7 @@ package native
 
 import (
 	"crypto/tls"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/wire"
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -174,4 +176,75 @@ func (c *countingCache) Put(key string, s *tls.ClientSessionState) {
 		c.n.Add(1)
 	}
 	c.ClientSessionCache.Put(key, s)
+}
+
+// ticketOf makes a handshake and returns the ticket.
+func ticketOf(t *testing.T, r *rig) *wire.NewSessionTicket {
+	t.Helper()
+	var m *wire.NewSessionTicket
+	o := r.with(t, func(conn *net.TCPConn) {
+		c := newRaw(t, conn)
+		c.sendHello(c.hi().With(handshake.ExtPSKModes, []byte{1, 1}))
+		c.readFlight()
+		application := c.master.Client(c.transcript.Sum())
+		c.answer()
+		c.out.SetKeys(application)
+		m, _ = wire.ParseNewSessionTicket(c.next())
+		c.send(handshake.RecordAlert, 1, 0)
+		c.end()
+	})
+	if o.err != nil || m == nil {
+		t.Fatal("no ticket: ", o.err)
+	}
+	return m
+}
+
+// The announced lifetime is the configured one, and a client that cannot go on with a
+// ticket gets none.
+func TestTicketLifetime(t *testing.T) {
+	p := ticketed()
+	p.Ticket.Lifetime = 10 * time.Minute
+	at := time.Now()
+	p.Now = func() time.Time { return at }
+	if m := ticketOf(t, newRig(p)); m.Lifetime != 600 || len(m.Nonce) != 0 || len(m.Extensions) != 0 {
+		t.Errorf("%+v", m)
+	}
+	for name, modes := range map[string][]byte{"no modes": nil, "psk_ke alone": {1, 0}} {
+		o := newRig(ticketed()).with(t, func(conn *net.TCPConn) {
+			c := newRaw(t, conn)
+			h := c.hi()
+			if modes != nil {
+				h.With(handshake.ExtPSKModes, modes)
+			}
+			c.sendHello(h)
+			c.readFlight()
+			application := c.master.Client(c.transcript.Sum())
+			c.answer()
+			c.out.SetKeys(application)
+			if typ, _, err := c.in.Next(); err != nil || typ != handshake.RecordAppData {
+				t.Errorf("%s: the first record is of type %d, %v", name, typ, err)
+			}
+		})
+		if o.err != nil {
+			t.Errorf("%s: %v", name, o.err)
+		}
+	}
+}
+
+// Who has a ticket and not its secret ends with decrypt_error (RFC 8446, section
+// 4.2.11).
+func TestStolenTicket(t *testing.T) {
+	r := newRig(ticketed())
+	m := ticketOf(t, r)
+	got := handshake.AlertNone
+	o := r.with(t, func(conn *net.TCPConn) {
+		c := newRaw(t, conn)
+		identity := append(handshaketest.Prefixed(m.Ticket...), 0, 0, 0, 1)
+		binders := handshaketest.Prefixed(append([]byte{32}, make([]byte, 32)...)...)
+		c.sendHello(c.hi().With(handshake.ExtPSKModes, []byte{1, 1}).With(handshake.ExtPreSharedKey, append(handshaketest.Prefixed(identity...), binders...)))
+		got = c.end()
+	})
+	if o.err == nil || got != handshake.AlertDecryptError || o.asked != 0 || o.err.Step != handshake.StepClientHello {
+		t.Errorf("%v, the client got %s, asked %d times", o.err, got, o.asked)
+	}
 }
