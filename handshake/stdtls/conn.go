@@ -124,14 +124,20 @@ func (c *sessionConn) word(err error) error {
 		}
 		return handshake.ErrTruncated
 	}
-	if a := alertBehind(err); a != handshake.AlertNone {
+	if a := alertBehind(err); a != handshake.AlertNone && !c.raw.out.over() {
 		c.ledger.NoteAlert(handshake.StepApplicationData, handshake.SideUs, a)
 	}
 	return err
 }
 
+// errEnded is what a write gets behind our FIN.
+var errEnded = errors.New("handshake: written after the end")
+
 // Write sends more than one record's worth in pieces of many records.
 func (c *sessionConn) Write(b []byte) (int, error) {
+	if c.raw.out.over() {
+		return 0, errEnded
+	}
 	if len(b) <= handshake.MaxPlaintext {
 		return c.Conn.Write(b)
 	}
@@ -154,6 +160,7 @@ func (c *sessionConn) CloseWrite() error {
 	defer c.writeMu.Unlock()
 	c.raw.patient.Store(true)
 	err := c.Conn.CloseWrite()
+	c.raw.out.end()
 	if fin := handshake.CloseWriteBelow(c.raw.Conn); !errors.Is(fin, handshake.ErrNoHalfClose) {
 		err = errors.Join(err, fin)
 	}
@@ -172,6 +179,7 @@ func (c *sessionConn) SetDeadline(t time.Time) error { return c.raw.Conn.SetDead
 func (c *sessionConn) CloseWriteBare() error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
+	c.raw.out.end()
 	return handshake.CloseWriteBelow(c.raw.Conn)
 }
 

@@ -123,6 +123,37 @@ func TestKeyUpdatesAmongBulk(t *testing.T) {
 	}
 }
 
+// A peer that has had our end may still change its keys and ask for ours: what it sends
+// then is read all the same, and what is written is refused.
+func TestKeyUpdateAfterOurEnd(t *testing.T) {
+	for name, end := range map[string]func(handshake.Conn) error{
+		"close_notify": func(c handshake.Conn) error { return c.CloseWrite() },
+		"a bare FIN":   func(c handshake.Conn) error { return c.(handshake.BareCloser).CloseWriteBare() },
+	} {
+		ours, peers, _ := memPair(1<<20, 0, true)
+		b := newBulk(t, ours, peers, tls.VersionTLS13, true)
+		raw := newRawClient(t, b)
+		if err := end(b.ours); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := b.ours.Write([]byte("x")); err == nil || n != 0 {
+			t.Errorf("%s: %d bytes written behind it, %v", name, n, err)
+		}
+		var want []byte
+		for i := range 3 {
+			data := []byte{byte(i), 'x'}
+			want = append(want, data...)
+			if _, err := peers.Write(append(raw.keyUpdate(t), raw.data(data)...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(b.ours, got); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: read %x, %v", name, got, err)
+		}
+	}
+}
+
 // A record without data at the end of what waits does not make Read wait for
 // more: the data before it comes out, and so does what follows later.
 func TestNothingHeldBack(t *testing.T) {

@@ -15,6 +15,10 @@ type outbound struct {
 	buf  *[]byte // nil unless corked
 	n    int     // bytes in it
 	err  error   // of a gathered write: no later one may follow it
+	// ended: our FIN has been sent. What crypto/tls still writes of itself, answers to
+	// KeyUpdates and alerts, has nowhere to go, and must not fail: after an answer that
+	// failed crypto/tls does not change its keys for reading either.
+	ended bool
 
 	ticketGate
 	timer *time.Timer // sends what is held, where nothing else takes it along
@@ -60,6 +64,8 @@ func (o *outbound) write(conn net.Conn, b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
+	case o.ended:
+		return len(b), nil
 	case o.err != nil:
 		return 0, o.err
 	case o.shut:
@@ -88,6 +94,20 @@ func (o *outbound) write(conn net.Conn, b []byte) (int, error) {
 		}
 	}
 	return len(b), nil
+}
+
+// end says that our FIN is the next that leaves.
+func (o *outbound) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+}
+
+// over says whether end was called.
+func (o *outbound) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
 }
 
 // cork begins to gather, where there is a buffer for it.
