@@ -30,12 +30,13 @@ func foreignPause(took time.Duration, troubled bool) time.Duration {
 	return min(max(foreignEvery, foreignCost*took), foreignMost)
 }
 
-// lossesOf are the chains of others that surely drop captured packets. captured are the
+// lossesOf are the chains of others that surely drop captured packets or set their mark. captured are the
 // interfaces' own names; ipv6 says whether this host forwards IPv6.
 func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
 	capture := &foreign.Capture{
 		TUN: cfg.TUN, Interfaces: captured, Ports: cfg.Ports, AllPorts: cfg.AllPorts, IPv6: ipv6, Local: cfg.Local,
 		Mark: cfg.Mark, Mask: cfg.Mask, Steer: steerPriority, Ours: Ours,
+		ByPort: len(portRanges(cfg))*len(cfg.Interfaces) <= maxPortRules,
 	}
 	if cfg.ClientSource {
 		capture.ReturnMark = cfg.ReturnMark
@@ -48,8 +49,8 @@ func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool)
 	return all, err
 }
 
-// CheckChains names the chains of others that surely drop captured packets, in
-// the network namespace of the caller.
+// CheckChains names the chains of others that surely drop captured packets or set their
+// mark, in the network namespace of the caller.
 func CheckChains(cfg SteerConfig) ([]Trouble, error) {
 	r, err := foreign.Open()
 	if err != nil {

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/sslgate/sslgate/tun"
 )
@@ -13,12 +12,8 @@ func (d *doctor) firewall() {
 		return
 	}
 	c := d.o.Config
-	// nftables does not show the rules of iptables-legacy. Whether such rules exist can
-	// be seen without privileges.
 	for _, ip := range []string{"ip", "ip6"} {
-		if slices.Contains(d.legacyTables(ip), "filter") {
-			d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy has a table filter, which doctor cannot read: its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, c.TUN.Name)
-		}
+		d.legacy(ip)
 	}
 	found, err := tun.CheckChains(tun.SteerConfig{
 		TUN: c.TUN.Name, Interfaces: c.Capture.Interfaces, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
@@ -42,7 +37,7 @@ func (d *doctor) firewall() {
 		d.warn("firewall", "", "%s", t.Text)
 	}
 	if d.clean("firewall") {
-		d.good("firewall", "no chain of somebody else surely drops captured packets")
+		d.good("firewall", "no chain of somebody else surely drops captured packets or sets their mark")
 	}
 }
 

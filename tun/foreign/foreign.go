@@ -9,6 +9,8 @@
 // comes from the TUN, because the way to its source, a destination, leads elsewhere. A
 // filter that also asks with the packet's mark drops what is captured, because the mark
 // leads into the TUN.
+//
+// Rules behind our marking that set the mark anew are found too (marks.go).
 package foreign
 
 import (
@@ -17,7 +19,6 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,12 +43,15 @@ type Capture struct {
 	// client's address; 0 if there are none.
 	Mark, Mask, ReturnMark uint32
 	Steer                  nftables.ChainPriority
+	// ByPort says that captured packets are routed into the TUN without their mark too,
+	// by interface and port.
+	ByPort bool
 	// Ours says whether a table is our own; those are left out.
 	Ours func(*nftables.Table) bool
 }
 
-// Finding is a chain that surely drops captured packets, with the interface for which it
-// was found first.
+// Finding is a chain that surely drops captured packets, or leads them elsewhere, with
+// the interface for which it was found first.
 type Finding struct {
 	Interface string
 	Text      string
@@ -90,7 +94,7 @@ type look struct {
 	chains []*nftables.Chain
 	read   int // rules so far
 	left   int // what is left of maxSteps
-	known  map[string][][]expr.Any
+	known  map[string][]rule
 	sets   map[string]*setContent
 }
 
@@ -98,35 +102,51 @@ type look struct {
 // than maxSteps.
 var errTooMany = errors.New("too many rules")
 
-// Losses names the chains that surely drop captured packets.
+// Losses names the chains that surely drop captured packets or set their mark anew.
 func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
 	chains, err := activeChains(r.conn)
 	if err != nil {
 		return nil, err
 	}
 	l := &look{Reader: r, Capture: capture, chains: chains, left: maxSteps,
-		known: map[string][][]expr.Any{}, sets: map[string]*setContent{}}
+		known: map[string][]rule{}, sets: map[string]*setContent{}}
 	l.nat = l.mayNAT()
 	var all []Finding
 	for _, c := range chains {
-		if !meets(c) || l.Ours(c.Table) {
+		if l.Ours(c.Table) {
 			continue
 		}
-		for _, family := range familiesOf(c.Table.Family) {
-			if family == unix.NFPROTO_IPV6 && !l.IPv6 {
-				continue
-			}
-			t, err := l.chain(c, family)
-			if err != nil && !errors.Is(err, errTooMany) {
-				return nil, err
-			}
-			if t != nil {
-				all = append(all, *t)
-				break
-			}
+		found, err := l.found(c)
+		if err != nil && !errors.Is(err, errTooMany) {
+			return nil, err
+		}
+		if found != nil {
+			all = append(all, *found)
 		}
 	}
 	return all, nil
+}
+
+// found is the first finding about a chain, if there is one.
+func (l *look) found(c *nftables.Chain) (*Finding, error) {
+	looks := []func(*nftables.Chain, byte) (*Finding, error){}
+	if meets(c) {
+		looks = append(looks, l.chain)
+	}
+	if l.marks(c) {
+		looks = append(looks, l.remarks)
+	}
+	for _, family := range familiesOf(c.Table.Family) {
+		if family == unix.NFPROTO_IPV6 && !l.IPv6 {
+			continue
+		}
+		for _, look := range looks {
+			if found, err := look(c, family); found != nil || err != nil && !errors.Is(err, errTooMany) {
+				return found, err
+			}
+		}
+	}
+	return nil, nil
 }
 
 // meets says whether every forwarded captured packet comes to a base chain. NAT chains
@@ -190,13 +210,7 @@ func familiesOf(f nftables.TableFamily) []byte {
 // captured interface and port. A chain that drops some of them may be meant to. It is
 // fatal if it drops all, whatever NAT does.
 func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
-	ports := l.Ports
-	switch {
-	case l.AllPorts:
-		ports = []uint16{0} // 0: not known
-	case len(ports) > 8: // each port is a walk; the 0 stands for the other ports
-		ports = append(slices.Clone(ports[:8]), 0)
-	}
+	ports := l.walked()
 	var first *loss
 	all := true
 	for _, ifc := range l.Interfaces {
@@ -222,6 +236,17 @@ func (l *look) chain(c *nftables.Chain, family byte) (*Finding, error) {
 		}
 	}
 	return l.finding(c, first, all), nil
+}
+
+// walked are the ports whose packets are walked; 0 is a port that is not known.
+func (l *look) walked() []uint16 {
+	switch {
+	case l.AllPorts:
+		return []uint16{0}
+	case len(l.Ports) > 8: // each port is a walk; the 0 stands for the other ports
+		return append(slices.Clone(l.Ports[:8]), 0)
+	}
+	return l.Ports
 }
 
 // loss is a packet that a chain drops.
@@ -269,7 +294,7 @@ func ignoreTooMany(err error) error {
 // drops says whether the chain surely drops the packet, and whether that depended on
 // looking up the way back.
 func (l *look) drops(c *nftables.Chain, packet *path) (is, wayBack bool, err error) {
-	w := &walk{from: l, packet: packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{}}
+	w := l.walk(c, packet)
 	got, err := w.base(c)
 	return got == dropped, w.wayBack, err
 }

@@ -21,6 +21,12 @@ type ruleReader struct {
 	seq uint32
 }
 
+// rule is a rule of somebody else, with the number by which nft names it.
+type rule struct {
+	handle uint64
+	exprs  []expr.Any // nil stands for an unknown expression
+}
+
 // openRules opens the reader in the network namespace of the calling thread.
 func openRules() (*ruleReader, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
@@ -35,9 +41,8 @@ func (r *ruleReader) close() { _ = unix.Close(r.fd) }
 // errInterrupted means that somebody changed the rules meanwhile.
 var errInterrupted = errors.New("the rules were changed while they were read")
 
-// read returns the expressions of each rule; nil stands for an unknown expression. If
-// there are more than most rules it returns errTooMany.
-func (r *ruleReader) read(t *nftables.Table, chain string, most int) ([][]expr.Any, error) {
+// read returns the rules of a chain. If there are more than most it returns errTooMany.
+func (r *ruleReader) read(t *nftables.Table, chain string, most int) ([]rule, error) {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")}, {Type: unix.NFTA_RULE_CHAIN, Data: []byte(chain + "\x00")},
 	})
@@ -61,8 +66,8 @@ func (r *ruleReader) read(t *nftables.Table, chain string, most int) ([][]expr.A
 }
 
 // receive reads the whole answer, and keeps at most most rules of it.
-func (r *ruleReader) receive(family byte, most int) ([][]expr.Any, error) {
-	var all [][]expr.Any
+func (r *ruleReader) receive(family byte, most int) ([]rule, error) {
+	var all []rule
 	var bad error
 	buf := make([]byte, 1<<16) // bytes; the kernel's packets have at most 32 KiB
 	for {
@@ -94,8 +99,8 @@ func (r *ruleReader) receive(family byte, most int) ([][]expr.Any, error) {
 			case len(all) == most:
 				all, bad = nil, errTooMany
 			default:
-				rule, err := decodeRule(family, m.Data)
-				all, bad = append(all, rule), err
+				one, err := decodeRule(family, m.Data)
+				all, bad = append(all, one), err
 			}
 		}
 	}
@@ -108,32 +113,36 @@ func netlinkError(data []byte) error {
 	return unix.Errno(-int32(binary.NativeEndian.Uint32(data)))
 }
 
-// decodeRule reads NFTA_RULE_EXPRESSIONS of a message of linux/netfilter/nf_tables.h,
-// behind its struct nfgenmsg of 4 bytes.
-func decodeRule(family byte, data []byte) ([]expr.Any, error) {
+// decodeRule reads NFTA_RULE_HANDLE and NFTA_RULE_EXPRESSIONS of a message of
+// linux/netfilter/nf_tables.h, behind its struct nfgenmsg of 4 bytes.
+func decodeRule(family byte, data []byte) (rule, error) {
+	var r rule
 	if len(data) < 4 {
-		return nil, unix.EBADMSG
+		return r, unix.EBADMSG
 	}
 	ad, err := netlink.NewAttributeDecoder(data[4:])
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	var all []expr.Any
 	for ad.Next() {
-		if ad.Type() != unix.NFTA_RULE_EXPRESSIONS {
-			continue
-		}
-		ad.Nested(func(list *netlink.AttributeDecoder) error {
-			for list.Next() {
-				list.Nested(func(e *netlink.AttributeDecoder) error {
-					all = append(all, decodeExpr(family, e))
-					return e.Err()
-				})
+		switch ad.Type() {
+		case unix.NFTA_RULE_HANDLE:
+			if b := ad.Bytes(); len(b) == 8 {
+				r.handle = binary.BigEndian.Uint64(b)
 			}
-			return list.Err()
-		})
+		case unix.NFTA_RULE_EXPRESSIONS:
+			ad.Nested(func(list *netlink.AttributeDecoder) error {
+				for list.Next() {
+					list.Nested(func(e *netlink.AttributeDecoder) error {
+						r.exprs = append(r.exprs, decodeExpr(family, e))
+						return e.Err()
+					})
+				}
+				return list.Err()
+			})
+		}
 	}
-	return all, ad.Err()
+	return r, ad.Err()
 }
 
 // decodeExpr reads one expression; nil if it is not known or cannot be read.

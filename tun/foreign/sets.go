@@ -13,7 +13,7 @@ import (
 )
 
 // rulesOf returns the rules of a chain; each chain is read once.
-func (l *look) rulesOf(t *nftables.Table, chain string) ([][]expr.Any, error) {
+func (l *look) rulesOf(t *nftables.Table, chain string) ([]rule, error) {
 	key := nftname.Family(t.Family) + " " + t.Name + " " + chain
 	if rules, ok := l.known[key]; ok {
 		return rules, nil

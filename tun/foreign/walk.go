@@ -35,6 +35,12 @@ type walk struct {
 	regs   map[uint32][]byte  // known values of registers, in the current rule
 
 	wayBack bool // some rule depended on the way back to the packet's source
+	marking marking
+}
+
+func (l *look) walk(c *nftables.Chain, packet *path) *walk {
+	return &walk{from: l, packet: packet, table: c.Table, done: map[string]outcome{}, regs: map[uint32][]byte{},
+		marking: marking{bits: map[uint32]bits{}}}
 }
 
 // base walks a base chain.
@@ -62,16 +68,18 @@ func (w *walk) chain(name string) (outcome, error) {
 	}
 	var all outcome
 	for _, r := range rules {
-		if w.from.left -= 1 + len(r); w.from.left < 0 {
+		if w.from.left -= 1 + len(r.exprs); w.from.left < 0 {
 			return 0, errTooMany
 		}
-		match, then, err := w.rule(r)
+		w.marking.chain, w.marking.rule = name, r.handle
+		match, then, err := w.rule(r.exprs)
 		if err != nil {
 			return 0, err
 		}
 		if match == no || then == fallen {
 			continue
 		}
+		w.marking.doubt = w.marking.doubt || match == maybe || then&fallen != 0 && then&^returns != fallen
 		goes := then&returns != 0 // the rule ends the chain for what matches
 		then &^= returns
 		if goes {
@@ -98,12 +106,14 @@ const returns outcome = 1 << 7
 func (w *walk) rule(r []expr.Any) (certainty, outcome, error) {
 	regs := w.regs
 	clear(regs)
+	clear(w.marking.bits)
 	match := yes
 	for _, e := range r {
 		var got certainty
+		w.follow(match, e)
 		switch e := e.(type) {
 		case *expr.Verdict:
-			then, err := w.verdict(e)
+			then, err := w.verdict(match, e)
 			return match, then, err
 		case *expr.Reject:
 			return match, dropped, nil
@@ -114,8 +124,9 @@ func (w *walk) rule(r []expr.Any) (certainty, outcome, error) {
 		case *expr.Lookup:
 			c, verdict := w.lookup(regs, e)
 			if verdict != nil {
-				then, err := w.verdict(verdict)
-				return min(match, c), then, err
+				match = min(match, c)
+				then, err := w.verdict(match, verdict)
+				return match, then, err
 			}
 			got = c
 		default:
@@ -128,7 +139,7 @@ func (w *walk) rule(r []expr.Any) (certainty, outcome, error) {
 	return match, fallen, nil
 }
 
-func (w *walk) verdict(v *expr.Verdict) (outcome, error) {
+func (w *walk) verdict(match certainty, v *expr.Verdict) (outcome, error) {
 	switch v.Kind {
 	case expr.VerdictAccept, expr.VerdictStop:
 		return accepted, nil
@@ -137,14 +148,25 @@ func (w *walk) verdict(v *expr.Verdict) (outcome, error) {
 	case expr.VerdictReturn:
 		return fallen | returns, nil
 	case expr.VerdictJump:
-		return w.chain(v.Chain)
+		return w.jump(match, v.Chain)
 	case expr.VerdictGoto:
-		got, err := w.chain(v.Chain)
+		got, err := w.jump(match, v.Chain)
 		return got | returns, err
 	case expr.VerdictContinue, expr.VerdictBreak:
 		return fallen, nil
 	}
 	return accepted | dropped | fallen, nil
+}
+
+// jump walks a chain that a rule leads to.
+func (w *walk) jump(match certainty, name string) (outcome, error) {
+	before := w.marking.doubt
+	w.marking.doubt = before || match == maybe
+	got, err := w.chain(name)
+	if match == maybe && got == fallen { // all of it comes back
+		w.marking.doubt = before
+	}
+	return got, err
 }
 
 // target is the outcome of a target of iptables-nft.
