@@ -48,7 +48,7 @@ func TestWholeMarksBehindOurs(t *testing.T) {
 	}
 	g := newGateway(t, cfg)
 	back := newSniffer(t, g.client, "c0")
-	const seen = ` chain F { type filter hook forward priority -200; iifname "g0" oifname != "t0" counter drop; iifname "t0" oifname "t0" counter drop; } }`
+	const seen = ` chain F { type filter hook forward priority -200; tcp flags syn iifname "g0" oifname != "t0" counter drop; tcp flags syn iifname "t0" oifname "t0" counter drop; } }` // not the RSTs with which the client answers
 	for _, c := range []struct {
 		table    string
 		captured bool // the captured packets are lost, not the answers

@@ -32,7 +32,7 @@ type Config struct {
 	Shadow string `yaml:"shadow"`
 	// Policy decides every flow.
 	Policy policy.Spec `yaml:"policy"`
-	// State is the directory where sslgate keeps what it must not forget over a restart: the last good copy of each revocation list that was fetched, and of each one in force. Default: nothing is kept.
+	// State is the directory where sslgate keeps what it must not forget over a restart: the last good copy of each revocation list that was fetched, and of each one in force. Each gateway needs one of its own: a second one with the same does not start. Default: nothing is kept.
 	State string `yaml:"state" reload:"restart"`
 	// Tickets say whether clients may resume sessions.
 	Tickets Tickets `yaml:"tickets"`

@@ -62,6 +62,7 @@ type Service struct {
 	device   device
 	steering *tun.Steering // nil: attached to a device that somebody else has set up
 	records  *audit.Log
+	state    io.Closer     // the lock of the state directory; nil: none
 	admin    *admin.Server  // nil: none
 	web      netip.AddrPort // of the web page, if there is one
 	scrapes  netip.AddrPort // of admin.metrics, if there is one
@@ -102,6 +103,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
+	defer s.unlockState()
 	defer func() { err = errors.Join(err, s.records.Close()) }()
 	defer s.notify.close()
 	c := rt.Config
@@ -124,28 +126,40 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 }
 
 // newService makes the parts that touch neither packets nor the host's network. The caller must
-// close records and notify.
+// close records and notify, and unlock the state directory.
 func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
 	s := &Service{opt: opt, log: opt.Log, engine: stdtls.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
-	var err error
-	if s.records, err = openRecords(&rt.Config.Audit, opt.Stdout, opt.Log); err != nil {
+	err := s.lockState(rt.Config.State)
+	if err != nil {
 		return nil, err
 	}
-	if err = s.openMemory(); err != nil {
-		return nil, errors.Join(err, s.records.Close())
-	}
-	if s.revocation, err = openRevocation(ctx, rt, s.memory, s.log); err != nil {
-		if s.memory != nil {
-			s.undoMemory()
-		}
-		return nil, errors.Join(err, s.records.Close())
+	if err = s.openParts(ctx); err != nil {
+		s.unlockState()
+		return nil, err
 	}
 	s.warnMemory()
 	s.metrics = s.newMetrics()
 	s.notify = newNotifier(os.Getenv, s.log)
 	return s, nil
+}
+
+// openParts opens records, memory and revocation, all or none.
+func (s *Service) openParts(ctx context.Context) (err error) {
+	if s.records, err = openRecords(&s.rt.Config.Audit, s.opt.Stdout, s.log); err != nil {
+		return err
+	}
+	if err = s.openMemory(); err != nil {
+		return errors.Join(err, s.records.Close())
+	}
+	if s.revocation, err = openRevocation(ctx, s.rt, s.memory, s.log); err != nil {
+		if s.memory != nil {
+			s.undoMemory()
+		}
+		return errors.Join(err, s.records.Close())
+	}
+	return nil
 }
 
 func (s *Service) gatewayConfig() gateway.Config {
