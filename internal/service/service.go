@@ -62,7 +62,7 @@ type Service struct {
 	device   device
 	steering *tun.Steering // nil: attached to a device that somebody else has set up
 	records  *audit.Log
-	state    io.Closer     // the lock of the state directory; nil: none
+	state    io.Closer      // the lock of the state directory; nil: none
 	admin    *admin.Server  // nil: none
 	web      netip.AddrPort // of the web page, if there is one
 	scrapes  netip.AddrPort // of admin.metrics, if there is one
