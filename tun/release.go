@@ -58,6 +58,7 @@ func (s *Steering) removeRouting(keepRule func(*netlink.Rule) bool, keepRoute fu
 		if !systemTable(s.cfg.ReturnTable) {
 			tables = append(tables, s.cfg.ReturnTable)
 		}
+		var gone []*netlink.Rule
 		for _, r := range rules {
 			r.Family = family
 			if !s.ours(&r) {
@@ -66,16 +67,20 @@ func (s *Steering) removeRouting(keepRule func(*netlink.Rule) bool, keepRoute fu
 			if !slices.Contains(tables, r.Table) {
 				tables = append(tables, r.Table)
 			}
-			if keepRule(&r) {
-				continue
-			}
-			if err := s.rt.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("delete %s: %w", describeRule(&r), err)
+			if !keepRule(&r) {
+				gone = append(gone, &r)
 			}
 		}
+		// Routes before rules: who is killed in between leaves the rules, by which the next
+		// one finds the tables. The guard drops meanwhile.
 		for _, table := range tables {
 			if err := s.removeRoutes(family, table, keepRoute); err != nil {
 				return err
+			}
+		}
+		for _, r := range gone {
+			if err := s.rt.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("delete %s: %w", describeRule(r), err)
 			}
 		}
 	}
