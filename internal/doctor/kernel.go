@@ -241,3 +241,14 @@ func (d *doctor) sysctlInt(key string) (int, bool) {
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	return n, err == nil
 }
+
+// legacyTables are the tables of iptables-legacy or ip6tables-legacy in the network
+// namespace of this process, as the kernel lists them. They can be seen without
+// privileges.
+func (d *doctor) legacyTables(ip string) []string {
+	b, err := os.ReadFile(filepath.Join(d.o.Proc, "net", ip+"_tables_names"))
+	if err != nil {
+		return nil // never loaded
+	}
+	return strings.Fields(string(b))
+}

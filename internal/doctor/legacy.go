@@ -2,9 +2,7 @@ package doctor
 
 import (
 	"context"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -29,17 +27,6 @@ func (d *doctor) legacy(ip string) {
 	case len(rules) > 0:
 		d.warn("firewall", ip+"tables-legacy -S FORWARD", "%stables-legacy filters what is forwarded, and doctor does not judge its rules (the first is `%s`): its chain FORWARD must let packets from the captured interfaces to %s through, and back", ip, rules[0], d.o.Config.TUN.Name)
 	}
-}
-
-// legacyTables are the tables of iptables-legacy or ip6tables-legacy in the network
-// namespace of this process, as the kernel lists them. They can be seen without
-// privileges.
-func (d *doctor) legacyTables(ip string) []string {
-	b, err := os.ReadFile(filepath.Join(d.o.Proc, "net", ip+"_tables_names"))
-	if err != nil {
-		return nil // never loaded
-	}
-	return strings.Fields(string(b))
 }
 
 // legacyForward are the rules of the table's chain FORWARD and its policy where that
