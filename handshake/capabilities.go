@@ -9,6 +9,37 @@ type Capabilities struct {
 	Engine string
 	// Versions, CipherSuites of all versions, groups and signature schemes.
 	Versions, Suites, Groups, Schemes []uint16
+	// Native is what profiles with EngineNative can name; nil where there is no such
+	// engine.
+	Native *Capabilities
+	// ServerOnly says that the engine is an SSL server alone: handshakes with
+	// destinations are made by EngineStd, whatever the profile says.
+	ServerOnly bool
+}
+
+// EngineKind says which engine makes the handshakes of a profile.
+type EngineKind uint8
+
+// The engines.
+const (
+	EngineStd    EngineKind = iota // Go's crypto/tls
+	EngineNative                   // sslgate's own
+)
+
+// String is the word of the configuration.
+func (k EngineKind) String() string {
+	if k == EngineNative {
+		return "native"
+	}
+	return "std"
+}
+
+// Of is what that engine implements; nil where there is none.
+func (c *Capabilities) Of(k EngineKind) *Capabilities {
+	if k == EngineNative {
+		return c.Native
+	}
+	return c
 }
 
 // VersionByName resolves "1.2", "TLS 1.2", "TLSv1.2" and the like to a

@@ -41,6 +41,9 @@ type Profile struct {
 	// Cap12 is the answer where the engine cannot keep Suites13: such a
 	// connection is held at TLS 1.2, where the list can be kept. False refuses.
 	Cap12 bool
+	// Engine makes the handshakes with clients, and those with destinations if it
+	// is able to: see Capabilities.ServerOnly.
+	Engine EngineKind `json:",omitempty"` // policies without it keep their digest
 }
 
 // Order says whose preference decides among what both sides have. TLS 1.3
@@ -78,7 +81,7 @@ type ProfileSpec struct {
 	Versions []string `yaml:"versions"`
 	// TLS12 is the list of TLS 1.2 CipherSuites allowed, by their IANA or OpenSSL names. Default: those of the base.
 	TLS12 []string `yaml:"tls12"`
-	// TLS13 is the list of TLS 1.3 CipherSuites allowed. Go's crypto/tls cannot restrict them, so any list but all three needs inexpressible: cap-1.2.
+	// TLS13 is the list of TLS 1.3 CipherSuites allowed. Go's crypto/tls cannot restrict them, so any list but all three needs engine: native, inexpressible: native or inexpressible: cap-1.2.
 	TLS13 []string `yaml:"tls13"`
 	// Groups is the list of key exchange groups allowed, for example X25519MLKEM768. Default: those of the base.
 	Groups []string `yaml:"groups"`
@@ -92,7 +95,9 @@ type ProfileSpec struct {
 	Order string `yaml:"order"`
 	// RequireEMS refuses TLS 1.2 without extended_master_secret (RFC 7627). Default that of the base.
 	RequireEMS bool `yaml:"require_ems"`
-	// Inexpressible is the answer where the engine cannot keep tls13: "refuse" (the default: `check` reports an error) or "cap-1.2" (a connection that would end up outside the list is held at TLS 1.2; a client with TLS 1.3 alone is refused then).
+	// Engine makes the handshakes with clients: "std" (Go's crypto/tls, the default) or "native" (sslgate's own, which keeps the lists of TLS 1.3 exactly). With native, clients that have TLS 1.2 alone, and handshakes with destinations, are still crypto/tls's: `check` says what it cannot keep there.
+	Engine string `yaml:"engine"`
+	// Inexpressible is the answer where crypto/tls cannot keep tls13: "refuse" (the default: `check` reports an error), "native" (the profile has engine: native then, and else std) or "cap-1.2" (a connection that would end up outside the list is held at TLS 1.2; a client with TLS 1.3 alone is refused then).
 	Inexpressible string `yaml:"inexpressible"`
 }
 
@@ -164,6 +169,7 @@ func (s ProfileSpec) Resolve(name string, able *Capabilities) (Profile, error) {
 		p, _ = namedProfile(profileIntermediate) // so that the rest is judged too
 	}
 	p.Name = name
+	able = s.resolveEngine(&p, able, &list)
 	s.resolveVersions(&p, able, &list)
 	s.resolveSuites(&p, base, able, &list)
 	s.resolveGroups(&p, able, &list)
@@ -180,7 +186,31 @@ func (s ProfileSpec) Resolve(name string, able *Capabilities) (Profile, error) {
 	if err := list.Err(); err != nil {
 		return Profile{}, err
 	}
+	if s.Inexpressible == "native" && p.Suites13 != nil {
+		p.Engine = EngineNative
+	}
 	return p, nil
+}
+
+// resolveEngine says whose names count: those of the profile's engine.
+func (s ProfileSpec) resolveEngine(p *Profile, able *Capabilities, list *fielderr.List) *Capabilities {
+	kinds := map[string]EngineKind{"": p.Engine, "std": EngineStd, "native": EngineNative}
+	kind, ok := kinds[s.Engine]
+	field := "engine"
+	switch {
+	case !ok:
+		list.Addf(field, "unknown engine %q%s: std or native", s.Engine, fielderr.Suggest(s.Engine, []string{"std", "native"}))
+	case s.Inexpressible == "native" && s.Engine == "std":
+		list.Addf("inexpressible", "native is another engine than engine: std: leave one of them out")
+	case s.Inexpressible == "native" && kind == EngineStd:
+		field = "inexpressible"
+	}
+	if (kind == EngineNative || field == "inexpressible") && able.Native == nil {
+		list.Addf(field, "there is no native engine beside %s", able.Engine)
+		return able
+	}
+	p.Engine = kind
+	return able.Of(kind)
 }
 
 func (s ProfileSpec) resolveVersions(p *Profile, able *Capabilities, list *fielderr.List) {
@@ -277,13 +307,13 @@ func (s ProfileSpec) resolveStrength(p *Profile, able *Capabilities, list *field
 	}
 	p.Order = order
 	switch s.Inexpressible {
-	case "":
+	case "", "native":
 	case "refuse":
 		p.Cap12 = false
 	case "cap-1.2":
 		p.Cap12 = true
 	default:
-		list.Addf("inexpressible", "unknown answer %q%s: refuse or cap-1.2", s.Inexpressible, fielderr.Suggest(s.Inexpressible, []string{"refuse", "cap-1.2"}))
+		list.Addf("inexpressible", "unknown answer %q%s: refuse, native or cap-1.2", s.Inexpressible, fielderr.Suggest(s.Inexpressible, []string{"refuse", "native", "cap-1.2"}))
 	}
 }
 

@@ -65,7 +65,7 @@ func TestResolveStrength(t *testing.T) {
 		"no curves":     {handshake.ProfileSpec{Curves: []string{}}, "curves: the list is empty: leave it out to take that of the base"},
 		"SHA-1":         {handshake.ProfileSpec{Signatures: []string{"rsa_pkcs1_sha1"}}, "signatures[0]: rsa_pkcs1_sha1 rests on SHA-1, which is never accepted (RFC 9155)"},
 		"order":         {handshake.ProfileSpec{Order: "servr"}, `order: unknown order "servr" (did you mean "server"?): fast, server or client`},
-		"inexpressible": {handshake.ProfileSpec{Inexpressible: "cap"}, `inexpressible: unknown answer "cap": refuse or cap-1.2`},
+		"inexpressible": {handshake.ProfileSpec{Inexpressible: "cap"}, `inexpressible: unknown answer "cap": refuse, native or cap-1.2`},
 		"key transport": {handshake.ProfileSpec{TLS12: []string{"AES128-GCM-SHA256"}}, "tls12[0]: TLS_RSA_WITH_AES_128_GCM_SHA256 gives no forward secrecy: only ECDHE is allowed"},
 	} {
 		if _, err := tt.spec.Resolve("house", able()); strings.Join(messages(err), "; ") != tt.want {

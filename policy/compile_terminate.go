@@ -51,7 +51,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 		announced(at.in("client"), client.CANames())
 	}
 	if haveProfile {
-		c.cannot(at, "profile", &client.Params, nil)
+		c.cannot(at, "profile", &client.Params, nil, c.otherEngine(&client.Params))
 		unmeetable(at, r, &spec.Client, &profile)
 	}
 	r.plan.Client = client
@@ -72,8 +72,9 @@ func (c *compiler) profile(at scope, field, name, otherwise string) (handshake.P
 }
 
 // cannot reports what the engine cannot keep of p: never silently widened.
-// What it cannot keep of said either was reported before.
-func (c *compiler) cannot(at scope, field string, p, said *handshake.Params) {
+// What it cannot keep of said either was reported before. way is what to do about a
+// limit.
+func (c *compiler) cannot(at scope, field string, p, said *handshake.Params, way func(handshake.Limit) string) {
 	var before []handshake.Limit
 	if said != nil {
 		before = c.env.Engine.Cannot(said)
@@ -82,8 +83,39 @@ func (c *compiler) cannot(at scope, field string, p, said *handshake.Params) {
 		if slices.Contains(before, limit) {
 			continue
 		}
-		at.errorf(field, "profile %q: %s cannot be kept by this engine: %s", p.Profile.Name, limit.What, limit.Why)
+		at.errorf(field, "profile %q: %s cannot be kept by this engine: %s%s", p.Profile.Name, limit.What, limit.Why, way(limit))
 	}
+}
+
+// otherEngine is the way on the client's leg: the native engine may keep it.
+func (c *compiler) otherEngine(p *handshake.Params) func(handshake.Limit) string {
+	return func(limit handshake.Limit) string {
+		q := *p
+		q.Profile.Engine = handshake.EngineNative
+		if c.able.Native == nil || p.Profile.Engine == q.Profile.Engine || slices.Contains(c.env.Engine.Cannot(&q), limit) {
+			return ""
+		}
+		return "; a profile with engine: native keeps it"
+	}
+}
+
+// otherProfile is the way on the destination's leg, where the profile's engine may be
+// an SSL server alone.
+func (c *compiler) otherProfile(wanted *handshake.Profile) func(handshake.Limit) string {
+	return func(handshake.Limit) string {
+		if wanted.Engine == c.towards(*wanted).Engine {
+			return ""
+		}
+		return "; engine: " + wanted.Engine.String() + " makes no handshakes with destinations yet: give the destination a profile of its own, or this one inexpressible: cap-1.2"
+	}
+}
+
+// towards is the profile as it counts on the destination's leg.
+func (c *compiler) towards(p handshake.Profile) handshake.Profile {
+	if of := c.able.Of(p.Engine); of == nil || of.ServerOnly {
+		p.Engine = handshake.EngineStd
+	}
+	return p
 }
 
 // client compiles the demand on the client's certificate.
@@ -252,11 +284,11 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 	}
 	c.ownIdentity(at, r, spec, dest)
 	if spec.Profile == "" {
-		dest.Profile = r.plan.Client.Profile
-		c.cannot(at, "tls", &dest.Params, &r.plan.Client.Params)
+		dest.Profile = c.towards(r.plan.Client.Profile)
+		c.cannot(at, "tls", &dest.Params, &r.plan.Client.Params, c.otherProfile(&r.plan.Client.Profile))
 	} else if profile, known := c.profile(at, "profile", spec.Profile, ""); known {
-		dest.Profile = profile
-		c.cannot(at, "profile", &dest.Params, nil)
+		dest.Profile = c.towards(profile)
+		c.cannot(at, "profile", &dest.Params, nil, c.otherProfile(&profile))
 	}
 	r.plan.Mode, r.plan.dest = mode, dest
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/config"
 )
 
@@ -65,7 +65,7 @@ func checkUntilSignal(ctx context.Context, file string) (rt *config.Runtime, fou
 		found []config.Finding
 	}
 	a, err := untilSignal(ctx, func() answer {
-		rt, found := config.Check(file, stdtls.New())
+		rt, found := config.Check(file, engines.New())
 		if rt != nil {
 			found = append(found, hostFindings(rt)...)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
@@ -176,7 +176,7 @@ func tryConfig(path string, ins config.StandIns, stand *policytest.StandIns) (*p
 	if ins.Identity, err = stand.Identity(); err != nil {
 		return nil, nil, nil, err
 	}
-	set, made, found := config.TryPolicy(file, stdtls.New(), ins)
+	set, made, found := config.TryPolicy(file, engines.New(), ins)
 	if set == nil {
 		var wrong config.Findings
 		for _, f := range found {

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/diagram"
 )
 
@@ -18,7 +18,8 @@ type profileJSON struct {
 	Name    string        `json:"name"`
 	Source  string        `json:"source"`
 	Demands []demandJSON  `json:"demands"`
-	Cannot  []profileGaps `json:"cannot"`
+	Cannot  []profileGaps `json:"cannot"` // engine: std
+	Native  []profileGaps `json:"cannot_native"`
 }
 
 // demandJSON is one demand with its values, in the profile's order.
@@ -27,7 +28,7 @@ type demandJSON struct {
 	Values []string `json:"values"`
 }
 
-// profileGaps is one demand that the engine cannot meet.
+// profileGaps is one demand that an engine cannot meet.
 type profileGaps struct {
 	Demand string `json:"demand"`
 	Why    string `json:"why"`
@@ -50,7 +51,7 @@ func newProfilesCmd(stdout io.Writer) *cobra.Command {
 				}
 				all = []handshake.Profile{p}
 			}
-			engine := stdtls.New()
+			engine := engines.New()
 			if asJSON {
 				out := []profileJSON{}
 				for i := range all {
@@ -75,7 +76,7 @@ func newProfilesCmd(stdout io.Writer) *cobra.Command {
 
 // describeProfile puts a profile in words.
 func describeProfile(p *handshake.Profile, engine handshake.Engine) profileJSON {
-	j := profileJSON{Name: p.Name, Source: handshake.ProfileSource(p.Name), Cannot: []profileGaps{}}
+	j := profileJSON{Name: p.Name, Source: handshake.ProfileSource(p.Name), Cannot: []profileGaps{}, Native: []profileGaps{}}
 	add := func(demand string, values ...string) {
 		if len(values) > 0 {
 			j.Demands = append(j.Demands, demandJSON{demand, values})
@@ -106,8 +107,13 @@ func describeProfile(p *handshake.Profile, engine handshake.Engine) profileJSON 
 	add("peers sign", named(p.Signatures, handshake.SchemeName)...)
 	add("peers' keys", named(p.Curves, handshake.GroupName)...)
 	add("key sizes", fmt.Sprintf("RSA %d bits", p.MinRSABits), fmt.Sprintf("elliptic curves %d bits", p.MinECBits))
-	for _, l := range engine.Cannot(&handshake.Params{Profile: *p}) {
+	with := handshake.Params{Profile: *p}
+	for _, l := range engine.Cannot(&with) {
 		j.Cannot = append(j.Cannot, profileGaps{l.What, l.Why})
+	}
+	with.Profile.Engine = handshake.EngineNative
+	for _, l := range engine.Cannot(&with) {
+		j.Native = append(j.Native, profileGaps{l.What, l.Why})
 	}
 	return j
 }
@@ -138,6 +144,13 @@ func profileText(j profileJSON) string {
 	}
 	if len(j.Cannot) == 0 {
 		b.WriteString(diagram.Field("kept", "all of it, by Go's crypto/tls"))
+		return b.String()
+	}
+	for _, c := range j.Native {
+		b.WriteString(diagram.Field("native lacks", c.Demand+": "+c.Why))
+	}
+	if len(j.Native) == 0 {
+		b.WriteString(diagram.Field("native keeps", "all of it, towards clients: a profile of your own with base: "+j.Name+" and engine: native"))
 	}
 	return b.String()
 }

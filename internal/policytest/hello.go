@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/handshake/engines"
 )
 
 // Hello describes what a client offers in step 1. The zero value is the offer of a usual
@@ -122,7 +122,7 @@ func list16(ids []uint16) func(*cryptobyte.Builder) {
 
 // numbers resolves the names. Versions are sorted, highest first.
 func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
-	able := stdtls.New().Capabilities() // a name is known if a configuration can use it
+	able := engines.New().Capabilities() // a name is known if a configuration can use it
 	usual := handshake.NamedProfiles()[1]
 	for _, p := range handshake.NamedProfiles() {
 		if p.Name == "intermediate" {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
@@ -128,7 +128,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 // newService makes the parts that touch neither packets nor the host's network. The caller must
 // close records and notify, and unlock the state directory.
 func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
-	s := &Service{opt: opt, log: opt.Log, engine: stdtls.New(), rt: rt, started: time.Now()}
+	s := &Service{opt: opt, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
 	err := s.lockState(rt.Config.State)

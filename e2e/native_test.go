@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+)
+
+// With engine: native the list of TLS 1.3 CipherSuites is kept with every TLS library,
+// whatever it would rather have; clients of TLS 1.2 get what its list says; and who
+// shows no certificate, or one of another CA, is told so as ever.
+func TestNativeEngineWithRealClients(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	for _, c := range realClients {
+		testenv.Tool(t, c.name)
+	}
+	mallory := testpki.Must(testpki.Must(testpki.NewCA(testpki.Options{CN: "other CA"})).Issue(testpki.Leaf{CN: "mallory"}))
+	if _, _, err := mallory.WritePEM(w.dir, "mallory"); err != nil {
+		t.Fatal(err)
+	}
+	addr := lab.ServerAddr(0, false).String()
+	w.issue("pay", payNames(addr))
+	type client struct {
+		name string
+		run  func(version, cert string) string
+		many bool
+	}
+	var clients []client
+	for _, c := range realClients {
+		clients = append(clients, client{name: c.name, run: func(version, cert string) string {
+			out, _ := w.client(c.stdin, c.name, c.args(version, addr, cert)...)
+			return out
+		}})
+	}
+	for _, p := range programs {
+		if p.many { // Chromium: ten seconds a start
+			continue
+		}
+		for _, tool := range p.tools {
+			testenv.Tool(t, tool)
+		}
+		if p.prepare != nil {
+			p.prepare(w)
+		}
+		clients = append(clients, client{p.name, func(version, cert string) string { return p.run(w, version, addr, cert) }, p.many})
+	}
+	w.origin(server(false), serveHTTP)
+	w.start(w.config(strings.Replace(payRule, "identity: pay", "identity: pay\n      profile: house", 1), `
+profiles:
+  house: {base: intermediate, engine: native, tls12: [ECDHE-ECDSA-AES128-GCM-SHA256], tls13: [TLS_AES_256_GCM_SHA384]}
+`))
+	n := 0
+	meet := func(name, version, suite, cert, reason string, run func() string) {
+		t.Run(fmt.Sprintf("%s/%s/%s", name, version, reason), func(t *testing.T) {
+			out := run()
+			got := w.newer(n)
+			n += len(got)
+			r := pick(got, reason)
+			if r == nil {
+				t.Fatalf("records %v; the client said:\n%s", got, out)
+			}
+			if reached := strings.Contains(out, "origin says"); reached != (reason == "verified") {
+				t.Errorf("origin reached: %v; the client said:\n%s", reached, out)
+			}
+			if reason != "verified" {
+				if want := map[string]string{"no_certificate": noCertificateAlert[version], "unknown_ca": "unknown_ca(48)", "no_common_suite": "insufficient_security(71)"}[reason]; r.str("alert_sent") != want {
+					t.Errorf("alert_sent %s, not %s", r.str("alert_sent"), want)
+				}
+				return
+			}
+			if leg, _ := r["client_leg"].(map[string]any); leg["version"] != "TLS "+version || leg["suite"] != suite || r.peer("proven") != true {
+				t.Errorf("%v, %v in the record %v", leg["version"], leg["suite"], r)
+			}
+		})
+	}
+	const suite13 = "TLS_AES_256_GCM_SHA384"
+	for _, c := range clients {
+		for cert, reason := range map[string]string{"alice": "verified", "": "no_certificate"} {
+			meet(c.name, "1.3", suite13, cert, reason, func() string { return c.run("1.3", cert) })
+		}
+	}
+	openssl := func(more ...string) func() string {
+		return func() string {
+			args := append([]string{"s_client", "-connect", addr + ":443", "-servername", "pay.example", "-CAfile", "ca.pem", "-ign_eof", "-cert", "alice.pem", "-key", "alice.key"}, more...)
+			out, _ := w.client(request, "openssl", args...)
+			return out
+		}
+	}
+	meet("openssl", "1.3", suite13, "mallory", "unknown_ca", func() string { return clients[1].run("1.3", "mallory") })
+	meet("openssl", "1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "alice", "verified", openssl("-tls1_2"))
+	meet("openssl, AES-128 alone", "1.3", suite13, "alice", "no_common_suite", openssl("-ciphersuites", "TLS_AES_128_GCM_SHA256", "-tls1_3"))
+	meet("openssl, a group that has to be asked for", "1.3", suite13, "alice", "verified", openssl("-groups", "P-521:P-384", "-tls1_3"))
+}
+
+// The probe finds from outside exactly what a profile says that crypto/tls cannot keep,
+// with engine: native.
+func TestProbeFindsTheNativeProfile(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	strong := testpki.Must(testpki.NewCA(testpki.Options{CN: "strong CA", Key: testpki.P384}))
+	w.pem("strong-ca.pem", strong.PEM())
+	bases := []string{"cnsa1", "fips", "bsi"}
+	rules, profiles := "", "profiles:\n"
+	var names []string
+	for _, base := range bases {
+		names = append(names, base+".example")
+		profiles += fmt.Sprintf("  own-%s: {base: %s, inexpressible: native}\n", base, base)
+		rules += fmt.Sprintf(`
+    - {name: %s, to: ["*:443"], sni: [%s.example], identity: strong, profile: own-%s, client: {certificate: required, authorities: [strong]}, destination: {tls: plain}}
+`, base, base, base)
+	}
+	for name, leaf := range map[string]testpki.Leaf{"strong": {CN: "gateway", DNS: names, Key: testpki.P384}, "strong-alice": {CN: "alice", Key: testpki.P384}} {
+		if _, _, err := testpki.Must(strong.Issue(leaf)).WritePEM(w.dir, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.origin(server(false), serveHTTP)
+	w.config(rules, profiles)
+	w.rewrite("  staff: {roots: ca.pem}\n", "  strong: {roots: strong-ca.pem}\n")
+	config := w.rewrite("identities:\n", "identities:\n  strong: {certificate: strong.pem, key: strong.key}\n")
+	w.rewrite("  pay: {certificate: pay.pem, key: pay.key}\n", "")
+	w.start(config)
+	for _, base := range bases {
+		t.Run(base, func(t *testing.T) {
+			got, code := w.probe("--sni", base+".example", "--against", base, "--cert", "strong-alice.pem", "--key", "strong-alice.key")
+			if code != 0 || got.Fit == nil || !got.Fit.Fits || got.Incomplete != "" {
+				t.Fatalf("code %d: %+v", code, got)
+			}
+			for _, q := range got.Requests {
+				// In TLS 1.2 crypto/tls asks for all its schemes, and the probe may sign with one
+				// that the profile refuses.
+				if q.Version == "TLS 1.3" && q.Answer != "with our certificate the server went on" {
+					t.Errorf("%+v", q)
+				}
+			}
+		})
+	}
+}
