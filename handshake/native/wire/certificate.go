@@ -46,8 +46,8 @@ func (e *CertificateEntry) build(b *cryptobyte.Builder) {
 }
 
 // ParseCertificate reads the message, at most 256 certificates; how many the
-// configuration allows is the caller's question. Whether the extensions were asked
-// for is too: see Answers. The certificates are not parsed.
+// configuration allows is the caller's question. Of the extensions status_request alone
+// is ever asked for. The certificates are not parsed.
 func ParseCertificate(msg []byte) (*Certificate, error) {
 	const name = handshake.MsgCertificate
 	s, err := open(msg, handshake.TypeCertificate, name)
@@ -83,6 +83,9 @@ func ParseCertificate(msg []byte) (*Certificate, error) {
 }
 
 func (e *CertificateEntry) decode() error {
+	if _, ok := find(e.Extensions, handshake.ExtSCT); ok {
+		return bad(handshake.MsgCertificate, handshake.AlertUnsupportedExtension, "signed_certificate_timestamp, which nobody asks for here")
+	}
 	data, ok := find(e.Extensions, handshake.ExtStatusRequest)
 	if !ok {
 		return nil

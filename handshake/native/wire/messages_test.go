@@ -178,6 +178,7 @@ func TestBadMessages(t *testing.T) {
 		"a staple of type 2":                  {entry(ext(handshake.ExtStatusRequest, 2, 0, 0, 1, 1)), handshake.AlertDecodeError},
 		"two staples":                         {entry(ext(handshake.ExtStatusRequest, 1, 0, 0, 1, 1), ext(handshake.ExtStatusRequest, 1, 0, 0, 1, 1)), handshake.AlertIllegalParameter},
 		"server_name at a certificate":        {entry(ext(handshake.ExtServerName)), handshake.AlertIllegalParameter},
+		"an SCT at a certificate":             {entry(ext(handshake.ExtSCT, 0, 3, 0, 1, 1)), handshake.AlertUnsupportedExtension},
 		"unknown at a certificate":            {entry(ext(0x4a4a)), handshake.AlertUnsupportedExtension},
 		"33 bytes of verify_data":             {of(20, make([]byte, 33)), handshake.AlertDecodeError},
 		"an empty ticket":                     {of(4, make([]byte, 8), []byte{0, 0, 0, 0, 0}), handshake.AlertDecodeError},
