@@ -82,6 +82,10 @@ func TestColumns(t *testing.T) {
 		"reload": func(w *strings.Builder) error {
 			return printReload(w, w, admin.ReloadResult{Error: sentence, Findings: []string{"sslgate.yaml:1:2: " + sentence}}, false)
 		},
+		"reload that was taken": func(w *strings.Builder) error {
+			c := &admin.Certificate{Subject: "CN=" + sentence, Serial: "1234567890abcdef", NotAfter: time.Now()}
+			return printReload(w, w, admin.ReloadResult{Certificates: []admin.CertificateChange{{Kind: "identity", Name: "pay", Old: c, New: c}, {Kind: "authority", Name: "staff", Old: c}}, CertificatesMore: 3}, true)
+		},
 	}
 	for name, output := range outputs {
 		for _, width := range []int{0, 40, 60, 80, 200} {

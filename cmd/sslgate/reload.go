@@ -9,6 +9,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 func newReloadCmd(stdout, stderr io.Writer) *cobra.Command {
@@ -73,5 +74,32 @@ func printReload(stdout, stderr io.Writer, res admin.ReloadResult, taken bool) e
 	if !taken {
 		return printWrapped(stderr, "sslgate: ", res.Error)
 	}
+	for i := range res.Certificates {
+		if err := printHanging(stdout, "", "    ", changeText(&res.Certificates[i])); err != nil {
+			return err
+		}
+	}
+	if res.CertificatesMore > 0 {
+		if err := say(stdout, "%s changed besides", count(res.CertificatesMore, "certificate")); err != nil {
+			return err
+		}
+	}
 	return say(stdout, "reloaded: policy %s (before: %s), %s ended", res.Policy, res.Before, count(res.Ended, "live flow"))
+}
+
+// changeText says which certificate has taken the place of which.
+func changeText(c *admin.CertificateChange) string {
+	one := func(c *admin.Certificate) string {
+		return fmt.Sprintf("%s, serial %s, until %s", escape.Shown(c.Subject, 0), escape.String(c.Serial, 0), times.Stamp(c.NotAfter))
+	}
+	what := c.Kind + " " + escape.String(c.Name, 0) + ": "
+	switch {
+	case c.Old == nil && c.New == nil:
+		return what + "changed"
+	case c.Old == nil:
+		return what + "new: " + one(c.New)
+	case c.New == nil:
+		return what + "gone: " + one(c.Old)
+	}
+	return what + one(c.New) + " (before: " + one(c.Old) + ")"
 }

@@ -143,11 +143,25 @@ type ReloadResult struct {
 	SnapshotBefore string `json:"snapshot_before"`
 	Snapshot       string `json:"snapshot"`
 	// The digests of the revocation lists in force before and now.
-	CRLsBefore string   `json:"crls_before,omitempty"`
-	CRLs       string   `json:"crls,omitempty"`
-	Ended      int      `json:"ended"` // live flows that are no longer allowed
-	Error      string   `json:"error,omitempty"`
-	Findings   []string `json:"findings,omitempty"` // with file:line:column
+	CRLsBefore string `json:"crls_before,omitempty"`
+	CRLs       string `json:"crls,omitempty"`
+	// The certificates of identities and authorities that this reload has changed, at most 64,
+	// and the number of the others.
+	Certificates     []CertificateChange `json:"certificates,omitempty"`
+	CertificatesMore int                 `json:"certificates_more,omitempty"`
+
+	Ended    int      `json:"ended"` // live flows that are no longer allowed
+	Error    string   `json:"error,omitempty"`
+	Findings []string `json:"findings,omitempty"` // with file:line:column
+}
+
+// CertificateChange is a certificate that another one has taken the place of; without Old one
+// that came, without New one that went.
+type CertificateChange struct {
+	Kind string       `json:"kind"` // identity or authority
+	Name string       `json:"name"` // in the configuration
+	Old  *Certificate `json:"old,omitempty"`
+	New  *Certificate `json:"new,omitempty"`
 }
 
 // Flow is a live flow, in GET /v1/flows. Texts of peers are not escaped: escape them before

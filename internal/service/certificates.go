@@ -19,31 +19,41 @@ const (
 
 // Certificates lists the certificates of the configuration, the earliest expiry first.
 func (s *Service) Certificates() []admin.Certificate {
-	rt := s.runtime()
 	all := []admin.Certificate{}
-	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Identities)) {
-		all = append(all, identityCertificates(name, rt.Config.Identities[name], rt.Environment.Identities[name])...)
-	}
-	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
-		for _, root := range rt.Environment.Authorities[name].Roots {
-			all = append(all, admin.CertificateOf(kindAuthority, name, rt.Config.Authorities[name].Roots, root))
-		}
-		for _, ca := range rt.Environment.Authorities[name].Intermediates {
-			all = append(all, admin.CertificateOf(kindAuthority, name, rt.Config.Authorities[name].Intermediates, ca))
-		}
+	for _, u := range usedBy(s.runtime()) {
+		all = append(all, *u.shown())
 	}
 	slices.SortStableFunc(all, func(a, b admin.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	return all
 }
 
-// identityCertificates returns the certificates whose expiry ends the identity. For an
+// usedBy returns the certificates of the moment, by name of identity, then of authority. It is
+// never nil.
+func usedBy(rt *config.Runtime) []used {
+	all := []used{}
+	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Identities)) {
+		all = append(all, usedByIdentity(name, rt.Config.Identities[name], rt.Environment.Identities[name])...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
+		a, c := rt.Environment.Authorities[name], rt.Config.Authorities[name]
+		for _, root := range a.Roots {
+			all = append(all, used{kindAuthority, name, c.Roots, root})
+		}
+		for _, ca := range a.Intermediates {
+			all = append(all, used{kindAuthority, name, c.Intermediates, ca})
+		}
+	}
+	return all
+}
+
+// usedByIdentity returns the certificates whose expiry ends the identity. For an
 // identity that makes certificates on demand these are the issuer and the CAs above it.
-func identityCertificates(name string, c config.Identity, id policy.Identity) []admin.Certificate {
-	var all []admin.Certificate
+func usedByIdentity(name string, c config.Identity, id policy.Identity) []used {
+	var all []used
 	if minted, ok := id.Source.(*identity.Minted); ok {
 		if m, ok := minted.Minter().(interface{ Chain() []*x509.Certificate }); ok {
 			for _, ca := range m.Chain() {
-				all = append(all, admin.CertificateOf(kindIdentity, name, c.Issuer, ca))
+				all = append(all, used{kindIdentity, name, c.Issuer, ca})
 			}
 		}
 		return all
@@ -54,7 +64,7 @@ func identityCertificates(name string, c config.Identity, id policy.Identity) []
 			file = c.Also[i-1].Certificate
 		}
 		if leaf := pair.Leaf; leaf != nil {
-			all = append(all, admin.CertificateOf(kindIdentity, name, file, leaf))
+			all = append(all, used{kindIdentity, name, file, leaf})
 		}
 	}
 	return all

@@ -57,6 +57,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 				s.admin.SetToken(rt.Token)
 			}
 			res.Policy, res.Snapshot = rt.Set.ID(), rt.Snapshot
+			res.Certificates, res.CertificatesMore = s.changes.look(rt, s.log)
 			if rt.Config.Reload.Live == "reevaluate" {
 				res.Ended = s.reevaluate(rt.Set)
 			}
@@ -142,6 +143,7 @@ func (s *Service) watch(ctx context.Context) error {
 			_, err := s.Reload(ctx) // Reload logs the error
 			look.after(time.Now(), err)
 		case <-tick.C:
+			s.lookForChanges()
 			s.mu.Lock()
 			asked := s.rt.Config.Reload.Watch
 			s.mu.Unlock()

@@ -79,6 +79,7 @@ type Service struct {
 	memory     *memory.Budget // nil: none
 	undoMemory func()
 	parts      partsCache
+	changes    changes // of certificates
 
 	reloading sync.Mutex // one reload at a time
 
@@ -140,6 +141,7 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service,
 		return nil, err
 	}
 	s.warnMemory()
+	s.changes.look(rt, s.log)
 	s.metrics = s.newMetrics()
 	s.notify = newNotifier(os.Getenv, s.log)
 	return s, nil
