@@ -60,6 +60,7 @@ type conn struct {
 func newConn(s *server) *conn {
 	c := &conn{Conn: s.conn, ledger: s.ledger, in: s.in, inbox: s.inbox, traffic: s.waiting, out: s.out, ticket: s.ticket}
 	c.inbox.step = handshake.StepApplicationData
+	c.in.Trim()
 	return c
 }
 

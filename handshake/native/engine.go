@@ -11,6 +11,7 @@ package native
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/tls"
 	"net"
 	"slices"
@@ -62,6 +63,9 @@ func (e *Engine) Cannot(p *handshake.Params) []handshake.Limit {
 	var limits []handshake.Limit
 	lacks := func(what string) {
 		limits = append(limits, handshake.Limit{What: what, Why: able.Engine + " does not implement it"})
+	}
+	if fips140.Enabled() {
+		limits = append(limits, handshake.Limit{What: "GODEBUG=fips140", Why: "what " + able.Engine + " composes was not validated: crypto/tls was"})
 	}
 	if pr.MinVersion < tls.VersionTLS13 {
 		lacks(handshake.VersionName(max(pr.MinVersion, tls.VersionTLS12)))

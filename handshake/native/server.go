@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"crypto/fips140"
 	"net"
 	"time"
 
@@ -105,6 +106,9 @@ func (s *server) run() error {
 // prepare finds out what can be known before anything is read: our certificates, and
 // whether the hello is acceptable.
 func (s *server) prepare() *handshake.Error {
+	if fips140.Enabled() {
+		return handshake.OurFault("GODEBUG=fips140 cannot be kept: see Cannot")
+	}
 	p, refused := s.plan.Identified(s.ctx, s.hello, s.engine)
 	if refused != nil {
 		return refused

@@ -160,6 +160,7 @@ func (f sendFlight) step(s *server) (state, error) {
 	}
 	s.charge()
 	early := keys.NewEarly(s.choice.suite, s.resumed.psk())
+	clear(s.resumed.psk())
 	secret := early.Handshake(shared)
 	if err := f.sayHello(s, ours); err != nil {
 		return nil, err

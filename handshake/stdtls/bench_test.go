@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
@@ -38,6 +39,12 @@ func BenchmarkHandshake(b *testing.B) {
 			})
 		})
 		x25519 := func(p *handshake.ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} }
+		if version == tls.VersionTLS13 {
+			engine, p := native.New(New()), handshaketest.ServerParams(x25519)
+			b.Run(name+"/native", func(b *testing.B) {
+				benchServer(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
+			})
+		}
 		for name2, p := range map[string]*handshake.ServerParams{
 			"engine": handshaketest.ServerParams(x25519),
 			"steps":  handshaketest.ServerParams(x25519, func(p *handshake.ServerParams) { p.Ledger = handshake.LedgerSteps }),
@@ -71,6 +78,12 @@ func BenchmarkResume(b *testing.B) {
 		})
 		engine := New()
 		p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} })
+		if version == tls.VersionTLS13 {
+			engine := native.New(New())
+			b.Run(name+"/native", func(b *testing.B) {
+				benchResume(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
+			})
+		}
 		b.Run(name+"/engine", func(b *testing.B) {
 			benchResume(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
 		})
