@@ -45,6 +45,24 @@ func TestWalksExist(t *testing.T) {
 	}
 }
 
+// TestEngineWalkExists does the same for docs/engine.md.
+func TestEngineWalkExists(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "docs", "engine.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := regexp.MustCompile("`([a-zA-Z0-9_/]+\\.go):([A-Za-z0-9_]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(steps) < 15 {
+		t.Errorf("a walk of %d steps", len(steps))
+	}
+	for _, s := range steps {
+		if !declares(t, filepath.Join(root, s[1]), s[2]) {
+			t.Errorf("%s has no function %s: mend docs/engine.md", s[1], s[2])
+		}
+	}
+}
+
 // declares says whether the file has a function or method of this name.
 func declares(t *testing.T, file, name string) bool {
 	t.Helper()
