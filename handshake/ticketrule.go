@@ -26,6 +26,9 @@ type TicketRule struct {
 	Lifetime time.Duration
 	// Keys seal the tickets. Required.
 	Keys TicketSealer
+	// Hello is the largest ClientHello that is taken, in bytes with its header; 0 means
+	// MaxHello. A hello has its client's ticket in it.
+	Hello int
 }
 
 // MaxTicketLifetime bounds every session: a day is enough to spare a client
@@ -60,6 +63,27 @@ func TicketRoom(h *ClientHello) int {
 		}
 	}
 	return MaxPlainTicket
+}
+
+// returned is what a ClientHello with a ticket may have more than one without, in bytes:
+// pre_shared_key around the ticket has 63 (RFC 8446, section 4.2.11, with a binder of
+// SHA-384), and clients change padding, GREASE and key shares from one hello to the next.
+const returned = 512
+
+// Room is the largest state for the client of a hello, in bytes, whose ticket the client
+// can bring back within Hello; 0 where there is none.
+func (r *TicketRule) Room(h *ClientHello) int {
+	room := TicketRoom(h)
+	if h == nil || r.Hello <= 0 {
+		return room
+	}
+	rest := len(h.Raw) // without the ticket of this time
+	for _, e := range h.Extensions {
+		if e.Type == ExtSessionTicket || e.Type == ExtPreSharedKey {
+			rest -= len(e.Data)
+		}
+	}
+	return max(min(room, r.Hello-rest-returned-TicketOverhead), 0)
 }
 
 // Life is Lifetime within its bounds.

@@ -152,7 +152,7 @@ func (s *server) makeTicket(secret *keys.Resumption) error {
 	defer clear(next.Secret)
 	data, err := next.Marshal()
 	defer clear(data)
-	if err != nil || len(data) > handshake.TicketRoom(s.hello) {
+	if err != nil || len(data) > rule.Room(s.hello) {
 		return nil //nolint:nilerr // a chain that is too large: the client makes full handshakes
 	}
 	sealed, err := rule.Keys.Seal(data, s.plan.TicketBinding(s.hello.ServerName), now)

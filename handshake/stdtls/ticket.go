@@ -80,7 +80,7 @@ func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte
 	// of a client whose proof was not read.
 	state, err := next.Marshal()
 	defer clear(state)
-	if err != nil || len(state) > handshake.TicketRoom(g.hello) {
+	if err != nil || len(state) > g.server.Ticket.Room(g.hello) {
 		return newJunk()
 	}
 	return g.server.Ticket.Keys.Seal(state, binding, g.p.Time())

@@ -13,7 +13,15 @@ type RuntimeTickets struct {
 	Keys     handshake.TicketSealer // nil: those of the gateway's own
 }
 
+// ticketHello is a ClientHello of usual size that brings back a ticket with a chain of usual
+// size.
+const ticketHello = 8 << 10
+
 func (f *File) checkTickets(t *Tickets) {
+	if hello := f.Config.Limits.Hello; t.Mode == "on" && hello >= minHello && hello < ticketHello {
+		f.findings = append(f.findings, f.Warning("limits.hello", fmt.Sprintf(
+			"leaves little room for session tickets: a hello has the client's chain in its ticket, and clients whose ticket would not fit into %s get none; 8KiB does for most, or write `tickets: {mode: off}`", hello)))
+	}
 	f.word("tickets.mode", t.Mode, "on", "off")
 	f.check(t.Lifetime.Std() >= time.Minute && t.Lifetime.Std() <= handshake.MaxTicketLifetime, "tickets.lifetime",
 		"%s is out of range: 1m to 24h", t.Lifetime.Std())

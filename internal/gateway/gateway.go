@@ -166,7 +166,7 @@ type settings struct {
 func (g *Gateway) Put(s Settings) {
 	limits := s.Limits.withDefaults()
 	g.turns.SetLimits(limits.turns())
-	g.current.Store(&settings{s.Policy, limits, s.Shadow, g.ticketRule(s.Tickets)})
+	g.current.Store(&settings{s.Policy, limits, s.Shadow, g.ticketRule(s.Tickets, limits.Hello)})
 }
 
 // Shadow is the second policy with its counts; nil if there is none.

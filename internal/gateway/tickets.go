@@ -17,13 +17,13 @@ type Tickets struct {
 	Keys handshake.TicketSealer
 }
 
-// ticketRule is the engine's rule for tickets; nil for none. The gateway's own keys survive
-// a reload.
-func (g *Gateway) ticketRule(t *Tickets) *handshake.TicketRule {
+// ticketRule is the engine's rule for tickets; nil for none. hello is the largest ClientHello
+// taken. The gateway's own keys survive a reload.
+func (g *Gateway) ticketRule(t *Tickets, hello int) *handshake.TicketRule {
 	if t == nil {
 		return nil
 	}
-	rule := &handshake.TicketRule{Lifetime: t.Lifetime, Keys: t.Keys}
+	rule := &handshake.TicketRule{Lifetime: t.Lifetime, Keys: t.Keys, Hello: hello}
 	if rule.Keys == nil {
 		rule.Keys = g.ticketKeys
 	}
