@@ -72,8 +72,8 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("flows", "%d of %d", s.Flows, s.FlowsMax)
 	row("handshakes", "%d in flight, %d wait, %d refused for want of a turn", s.Handshakes, s.Waiting, s.Refused)
 	if m := s.Memory; m != nil && m.Ceiling > 0 {
-		row("memory", "%d MiB in use, %d MiB resident of %d MiB, %s; %d flows refused, %d ended for want of it",
-			m.InUse>>20, m.Resident>>20, m.Ceiling>>20, m.Level, m.Refused, m.Shed)
+		row("memory", "%d MiB in use, %d MiB resident of %d MiB, %s; flows hold %d MiB; %d flows refused, %d ended for want of it",
+			m.InUse>>20, m.Resident>>20, m.Ceiling>>20, m.Level, m.Held>>20, m.Refused, m.Shed)
 		if m.Loaned+m.Unmeasured > 0 || m.LoansRefused+m.LoansRecalled > 0 {
 			row("loading", "%d MiB lent, %d MiB not measured yet; %d loans refused, %d called back",
 				m.Loaned>>20, m.Unmeasured>>20, m.LoansRefused, m.LoansRecalled)

@@ -60,6 +60,9 @@ type Memory struct {
 	Level    string `json:"level,omitempty"`   // calm, tight (buffers shrink), full (no flow is taken), over (flows are ended), flood (nothing is taken in)
 	Refused  uint64 `json:"refused,omitempty"` // flows
 	Shed     uint64 `json:"shed,omitempty"`    // flows ended
+	// Held is what flows hold now, in bytes: socket buffers, relay and record buffers, and
+	// the flows themselves. It is in InUse too.
+	Held uint64 `json:"held_by_flows"`
 	// Loaned is borrowed for what is being loaded. Unmeasured is what was lent since the last
 	// garbage collection, given back or not, and is not in InUse yet. Both in bytes.
 	Loaned        int64  `json:"loaned,omitempty"`

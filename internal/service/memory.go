@@ -156,6 +156,9 @@ func (s *Service) memoryGauges() *metrics.Memory {
 
 func (s *Service) memoryStatus() *admin.Memory {
 	m := &admin.Memory{Parts: s.memoryParts()}
+	for _, part := range []string{"socket_receive", "socket_send", "socket_lingering", "relay_buffers", "record_buffers", "flows"} {
+		m.Held += m.Parts[part]
+	}
 	if s.memory != nil {
 		st := s.memory.Stats()
 		m.Ceiling, m.InUse, m.Resident, m.Level = st.Ceiling, st.InUse, st.Resident, st.Level.String()

@@ -63,6 +63,9 @@ func TestPage(t *testing.T) {
 	b.until(`document.querySelector("#policy tbody").textContent.includes("closed")`)
 	b.until(`document.querySelector("#certificates tbody").textContent.includes("Staff CA")`)
 	b.until(`document.querySelector("#crls tbody").textContent.includes(".crl")`)
+	b.until(`/^[0-9.]+ [KMG]iB of [0-9.]+ [MGT]iB/.test(` + fact("memory") + `)`)
+	b.until(`/^[1-9][0-9.]* [KM]iB$/.test(` + fact("flows hold") + `)`) // the live one, and the silent one
+	b.until(fact("refused, ended for memory") + ` === "0, 0"`)
 	if b.eval(`document.getElementById("token").checkVisibility()`) != false {
 		t.Error("the token is still asked for")
 	}
@@ -126,6 +129,11 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page complains: %s", line)
 		}
 	}
+}
+
+// fact is the text of one of the page's facts, in JavaScript.
+func fact(name string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll("#facts div")].find((d) => d.firstElementChild.textContent === %q).lastElementChild.textContent`, name)
 }
 
 // A rule that is only observed and a shadow policy: the page and the interface

@@ -201,11 +201,19 @@ function state(b) {
     flows: number.format(b.status.flows) + " of " + number.format(b.status.flows_max),
     "a second": rate || "-",
     allowed: number.format(b.totals.allowed), refused: number.format(b.totals.refused), failed: number.format(b.totals.failed),
+    memory: memory(b.status.memory), "flows hold": b.status.memory ? bytes(b.status.memory.held_by_flows) : "-",
+    "refused, ended for memory": b.status.memory ? number.format(b.status.memory.refused || 0) + ", " + number.format(b.status.memory.shed || 0) : "-",
     version: b.status.version || "-", since: (b.status.started || "").slice(0, 16).replace("T", " "),
   });
   items(byId("reasons"), b.ready.reasons);
   // What the guard in the kernel dropped; QUIC is refused as configured.
   items(byId("dropped"), b.status.dropped.map((d) => number.format(d.packets) + " dropped by the guard (" + d.reason + "): " + d.cause));
+}
+
+// memory is what is in use of limits.memory, and what that leads to at the moment.
+function memory(m) {
+  if (!m || !m.ceiling) return "no bound";
+  return bytes(m.in_use || 0) + " of " + bytes(m.ceiling) + (m.level && m.level !== "calm" ? ", " + m.level : "");
 }
 
 // items makes a list of texts.
