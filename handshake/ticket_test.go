@@ -31,6 +31,46 @@ func TestTicketKeysRotate(t *testing.T) {
 	}
 }
 
+// A clock that was far ahead and is set back, or jumps to and fro, leaves no key that seals
+// for longer than its hour; one that is set back by seconds changes nothing.
+func TestTicketKeysAndTheClock(t *testing.T) {
+	day := func(year int) time.Time { return time.Date(year, time.March, 1, 12, 0, 0, 0, time.UTC) }
+	k, binding := NewTicketKeys(0), []byte("b")
+	key := func(at time.Time) string { return string(testpki.Must(k.Seal(nil, binding, at))[:8]) }
+	for _, c := range []struct {
+		what string
+		at   time.Time
+		same bool // the key of before seals
+	}{
+		{"the beginning", day(2026), false},
+		{"a second back", day(2026).Add(-time.Second), true},
+		{"an hour on", day(2026).Add(time.Hour), false},
+		{"to the end of all dates", day(9999), false},
+		{"a minute on", day(9999).Add(time.Minute), true},
+		{"back to today", day(2026).Add(2 * time.Hour), false},
+		{"half an hour on", day(2026).Add(150 * time.Minute), true},
+		{"an hour on", day(2026).Add(3 * time.Hour), false},
+		{"a quarter of an hour back", day(2026).Add(165 * time.Minute), false},
+		{"to before all dates", day(-1), false},
+		{"to the year 1", time.Time{}, false},
+		{"further than a Duration", day(2400), false},
+		{"and back", day(1970), false},
+	} {
+		before := ""
+		if len(k.keys) > 0 {
+			before = string(k.keys[0].id[:])
+		}
+		if now := key(c.at); (now == before) != c.same {
+			t.Errorf("%s: the same key seals: %v", c.what, now == before)
+		}
+		for _, kept := range k.keys {
+			if kept.made.After(c.at.Add(clockSlack)) || kept.made.Before(c.at.Add(-time.Hour-MaxTicketLifetime)) {
+				t.Errorf("%s: a key of %s is kept", c.what, kept.made)
+			}
+		}
+	}
+}
+
 // Two gateways with the same file open each other's tickets.
 func TestParseTicketKeys(t *testing.T) {
 	a, b := strings.Repeat("01", 31)+"aa", strings.Repeat("02", 31)+"bb"

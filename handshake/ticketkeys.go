@@ -106,11 +106,19 @@ func newTicketKey(key []byte, made time.Time) (ticketKey, error) {
 	return ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made}, nil
 }
 
+// clockSlack is how far a key may seem to come from the future: handshakes that begin at
+// one time are not asked in that order, and a clock is set back by a little.
+const clockSlack = time.Minute
+
+// ahead says whether a key was made while the clock was ahead: such a key would seal, and
+// open, until its time has come again.
+func (t *ticketKey) ahead(now time.Time) bool { return t.made.Sub(now) > clockSlack }
+
 // current is the key that seals; it makes one where it is time.
 func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate {
+	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate && !k.keys[0].ahead(now) {
 		return k.keys[0], nil
 	}
 	key, err := random(chacha20poly1305.KeySize)
@@ -123,7 +131,7 @@ func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
 	}
 	keys := []ticketKey{t}
 	for _, old := range k.keys {
-		if now.Sub(old.made) < k.rotate+MaxTicketLifetime && len(keys) < maxTicketKeys {
+		if now.Sub(old.made) < k.rotate+MaxTicketLifetime && !old.ahead(now) && len(keys) < maxTicketKeys {
 			keys = append(keys, old)
 		}
 	}

@@ -3,6 +3,7 @@ package stdtls
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -231,6 +232,38 @@ func TestLifetimeIsFromFullHandshake(t *testing.T) {
 		r.good(t, "first", at(0), false)
 		r.good(t, "40 minutes", at(40*time.Minute), true)
 		r.good(t, "70 minutes", at(70*time.Minute), false)
+	}
+}
+
+// Tickets at far dates, and over jumps of the clock: a session is resumed within its life, and
+// never before it was made.
+func TestTicketsAndTheClock(t *testing.T) {
+	f := handshaketest.Fixtures()
+	end := time.Date(9999, time.December, 31, 23, 50, 0, 0, time.UTC)
+	now := time.Now()
+	for _, version := range bothVersions {
+		for name, steps := range map[string][]struct {
+			at      time.Time
+			resumed bool
+		}{
+			"over the end of 9999":     {{end, false}, {end.Add(5 * time.Minute), true}, {end.Add(20 * time.Minute), true}, {end.Add(time.Hour + time.Minute), false}},
+			"from the far future back": {{end, false}, {now, false}, {now.Add(time.Minute), true}, {end, false}},
+			"half an hour back and on": {{now, false}, {now.Add(-30 * time.Minute), false}, {now, true}},
+			"a day on and back":        {{now, false}, {now.Add(24 * time.Hour), false}, {now, false}, {now.Add(time.Second), true}},
+			"before 1970":              {{time.Unix(-1000, 0), false}, {time.Unix(-10, 0), true}, {time.Unix(10, 0), true}},
+			"beyond a Duration":        {{time.Unix(0, 0), false}, {time.Date(2400, 1, 1, 0, 0, 0, 0, time.UTC), false}, {time.Unix(0, 0), false}},
+		} {
+			keys, r := handshake.NewTicketKeys(0), newResumer(version, nil)
+			for i, step := range steps {
+				r.good(t, fmt.Sprintf("%s %s, step %d", handshake.VersionName(version), name, i), ticketParams(keys, func(p *handshake.ServerParams) {
+					p.ClientAuth, p.Now = handshake.ClientAuthNone, func() time.Time { return step.at }
+				}), step.resumed)
+			}
+		}
+		// A certificate without an end (RFC 5280, section 4.1.2.5).
+		keys, r := handshake.NewTicketKeys(0), newResumer(version, testpki.Must(f.CA.Issue(testpki.Leaf{NotAfter: end})))
+		r.good(t, "a certificate until 9999", ticketParams(keys), false)
+		r.good(t, "a certificate until 9999, again", ticketParams(keys), true)
 	}
 }
 

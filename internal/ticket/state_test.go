@@ -47,6 +47,27 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// Dates at the ends of what a certificate or a clock may say go there and back, in both
+// encodings.
+func TestFarDates(t *testing.T) {
+	for _, at := range []time.Time{
+		time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC), time.Date(10000, time.January, 1, 0, 0, 0, 0, time.UTC),
+		time.Date(2262, time.April, 12, 0, 0, 0, 0, time.UTC), // beyond nanoseconds in 64 bits
+		time.Date(2106, time.February, 8, 0, 0, 0, 0, time.UTC), time.Unix(0, 0), time.Unix(-1, 0), {},
+	} {
+		s := example()
+		s.Born, s.Made, s.Until = at, at.Add(time.Second), at.Add(24*time.Hour)
+		back, err := Parse(testpki.Must(s.Marshal()))
+		if err != nil || !back.Born.Equal(s.Born) || !back.Made.Equal(s.Made) || !back.Until.Equal(s.Until) {
+			t.Errorf("%s: %+v, %v", at, back, err)
+		}
+		var std State
+		if !std.FromStd(testpki.Must(s.Std())) || !std.Made.Equal(s.Made) {
+			t.Errorf("%s: by crypto/tls's encoding %s", s.Made, std.Made)
+		}
+	}
+}
+
 // Another version, a bit, a byte too many or too few, and fields that do not agree
 // are refused.
 func TestRefuses(t *testing.T) {
