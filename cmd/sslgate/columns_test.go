@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/doctor"
+	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -43,6 +44,15 @@ func longStatus() (admin.Status, admin.Readiness) {
 		Memory:     &admin.Memory{Ceiling: 512 << 20, InUse: 80 << 20, Resident: 90 << 20, Level: "short", Refused: 123456, Shed: 123456, Loaned: 1 << 20},
 		LastReload: &admin.ReloadResult{At: at, Error: sentence},
 	}, admin.Readiness{Reasons: []string{sentence, sentence}}
+}
+
+// tooNarrow says whether a table that always has 80 columns is not to be tried.
+func tooNarrow(w *strings.Builder) bool {
+	if columns(w) >= usualColumns {
+		return false
+	}
+	w.WriteString("not narrower\n")
+	return true
 }
 
 // What the commands print can be read on 80 columns, and on those of COLUMNS. Words
@@ -78,6 +88,30 @@ func TestColumns(t *testing.T) {
 				t.Errorf("check: %d", code)
 			}
 			return nil
+		},
+		"pki show": func(w *strings.Builder) error {
+			usages := []string{"serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping", "OCSPSigning"}
+			return showItem(w, pki.Item{Type: "certificate", Subject: "CN=alice", Serial: "12", ExtKeyUse: usages, KeyUsage: usages, Warnings: []string{sentence, sentence}})
+		},
+		"pki issue": func(w *strings.Builder) error {
+			at, days := time.Now(), 90
+			return printIssue(w, &pkiFlags{dir: "ca"}, &pki.IssueResult{Certificate: pki.Item{Names: []string{"DNS:a.example"}, NotAfter: &at, DaysLeft: &days}, Notes: []string{sentence}})
+		},
+		"profiles": func(w *strings.Builder) error {
+			if tooNarrow(w) {
+				return nil
+			}
+			if code := run(t.Context(), []string{"profiles"}, nil, w, w); code != 0 {
+				t.Errorf("profiles: %d", code)
+			}
+			return nil
+		},
+		"flows, on a terminal": func(w *strings.Builder) error {
+			if tooNarrow(w) {
+				return nil
+			}
+			f := admin.Flow{ID: "5f1c22ab-3e", Rule: strings.Repeat("rule-", 9), Client: "[2001:db8:1111:2222:3333:4444:5555:6666]:54321", Since: time.Now().Add(-400 * time.Hour), BytesUp: 1 << 40, SNI: strings.Repeat("name.", 20) + "example"}
+			return printFlows(w, []admin.Flow{f, f}, true)
 		},
 		"reload": func(w *strings.Builder) error {
 			return printReload(w, w, admin.ReloadResult{Error: sentence, Findings: []string{"sslgate.yaml:1:2: " + sentence}}, false)

@@ -27,7 +27,7 @@ func printInit(w io.Writer, f *pkiFlags, r *pki.InitResult) error {
 
 func printIssue(w io.Writer, f *pkiFlags, r *pki.IssueResult) error {
 	c := r.Certificate
-	lines := []string{fmt.Sprintf("Issued a certificate for %s, valid to %s (%d days), %s:", audience(c), day(*c.NotAfter), *c.DaysLeft, c.Key)}
+	lines := wrap(fmt.Sprintf("Issued a certificate for %s, valid to %s (%d days), %s:", audience(c), day(*c.NotAfter), *c.DaysLeft, c.Key), columns(w))
 	for _, n := range c.Names {
 		lines = append(lines, "  - "+escape.String(n, 0))
 	}
@@ -39,7 +39,7 @@ func printIssue(w io.Writer, f *pkiFlags, r *pki.IssueResult) error {
 		"  key          "+r.KeyFile,
 		"  serial       "+c.Serial, "")
 	for _, n := range r.Notes {
-		lines = append(lines, "Note: "+n)
+		lines = append(lines, wrap("Note: "+n, columns(w))...)
 	}
 	if len(r.Notes) > 0 {
 		lines = append(lines, "")
@@ -116,9 +116,34 @@ func showFiles(w io.Writer, f *pkiFlags, files []string) error {
 			return err
 		}
 		for _, it := range s.Items {
-			if err := it.WriteText(w); err != nil {
+			if err := showItem(w, it); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// itemIndent is where the values of an item stand.
+const itemIndent = 15
+
+// showItem prints an item. Sentences and lists of words are wrapped; names, numbers and
+// digests stay whole, so that they can be copied.
+func showItem(w io.Writer, it pki.Item) error {
+	var text strings.Builder
+	if err := it.WriteText(&text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		line = strings.TrimSuffix(line, "\n")
+		var err error
+		if label := strings.TrimSpace(line[:min(len(line), itemIndent)]); label == "usage" || label == "warning" || label == "valid" {
+			err = printHanging(w, line[:itemIndent], strings.Repeat(" ", itemIndent), line[itemIndent:])
+		} else {
+			err = printLines(w, line)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
