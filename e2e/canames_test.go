@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -51,7 +52,25 @@ func manyCAs(t *testing.T, n int, by *testpki.CA) []byte {
 func TestAcceptableCANames(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
-	for i, c := range []struct {
+	// Other libraries look for a certificate of theirs among the names before they show one.
+	others := map[string]func(version string) string{}
+	for i := range realClients {
+		c := &realClients[i]
+		testenv.Tool(t, c.name)
+		others[c.name] = func(version string) string {
+			out, _ := w.client(c.stdin, c.name, c.args(version, lab.ServerAddr(0, false).String(), "alice")...)
+			return out
+		}
+	}
+	for i := range programs {
+		if p := &programs[i]; p.name == "java" {
+			testenv.Tool(t, p.name)
+			p.prepare(w)
+			others[p.name] = func(version string) string { return p.run(w, version, lab.ServerAddr(0, false).String(), "alice") }
+		}
+	}
+	n := 0 // records
+	for _, c := range []struct {
 		name          string
 		roots, below  []byte
 		check         string // it says
@@ -81,7 +100,7 @@ func TestAcceptableCANames(t *testing.T) {
 			}
 			g := w.start(config)
 			defer g.stop(syscall.SIGTERM)
-			for j, version := range []string{"-tls1_2", "-tls1_3"} {
+			for _, version := range []string{"-tls1_2", "-tls1_3"} {
 				out, err := w.client("GET / HTTP/1.0\r\n\r\n", "openssl", "s_client", version, "-connect", server(false), "-servername", "pay.example",
 					"-CAfile", "ca.pem", "-ign_eof", "-cert", "alice.pem", "-key", "alice.key")
 				if err != nil || !strings.Contains(out, "origin says") {
@@ -102,8 +121,21 @@ func TestAcceptableCANames(t *testing.T) {
 						t.Errorf("%s: %q is there", version, name)
 					}
 				}
-				if r := w.last(2*i + j + 1); r.str("verdict") != "allowed" {
+				n++
+				if r := w.last(n); r.str("verdict") != "allowed" {
 					t.Errorf("%s: %v", version, r)
+				}
+			}
+			for name, connect := range others {
+				for _, version := range []string{"1.2", "1.3"} {
+					out := connect(version)
+					if !strings.Contains(out, "origin says") {
+						t.Errorf("%s, TLS %s: %s", name, version, out)
+					}
+					n++
+					if r := w.last(n); r.str("verdict") != "allowed" || r.peer("subject") == "" {
+						t.Errorf("%s, TLS %s: %v", name, version, r)
+					}
 				}
 			}
 		})
