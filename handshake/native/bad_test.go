@@ -8,6 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -122,6 +123,12 @@ func misuses() []misuse {
 				c.send(handshake.RecordAlert, 1, 90)
 			}
 		}), handshake.AlertUnexpectedMessage, handshake.StepServerVerified, reason.HandshakeFailed},
+		{"a key on P-224", flightThen(func(c *rawClient) {
+			c.say(c.certificate(testpki.Must(handshaketest.Fixtures().CA.P224(testpki.Leaf{CN: "mallory"})).TLS()))
+		}), handshake.AlertUnsupportedCertificate, handshake.StepClientVerified, reason.WeakKey},
+		{"a chain that is too long", flightThen(func(c *rawClient) {
+			c.say(c.certificate(testpki.Must(handshaketest.Fixtures().CA.LongChain(testpki.Leaf{CN: "mallory"}, 12)).TLS()))
+		}), handshake.AlertOf(reason.ChainTooLong), handshake.StepClientVerified, reason.ChainTooLong},
 		{"no certificate", flightThen(func(c *rawClient) { c.say(c.certificate(tls.Certificate{})) }),
 			handshake.AlertCertificateRequired, handshake.StepClientCertificate, reason.NoCertificate},
 	}
