@@ -29,6 +29,18 @@ type Authority struct {
 	known  known
 }
 
+// AuthoritySource has the certificates of an authority. They may change while a policy
+// that names it stays in force: each handshake asks for those of the moment, and the
+// same pointer means the same certificates. The name never changes. It is safe for many
+// goroutines.
+type AuthoritySource interface {
+	// Current is the Authority of the moment. One without certificates trusts nobody.
+	Current() *Authority
+}
+
+// Current is a itself: an Authority is a source that never changes.
+func (a *Authority) Current() *Authority { return a }
+
 // known is what was found out about Intermediates once, so that no handshake pays
 // for a signature between two certificates of the configuration.
 type known struct {

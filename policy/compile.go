@@ -95,10 +95,19 @@ func newCompiler(spec Spec, env Environment) *compiler {
 
 // finish makes what follows from all the rules together.
 func (c *compiler) finish() {
+	var all []authority
+	named := map[string]bool{}
 	for _, r := range c.set.rules {
 		c.set.passes = c.set.passes || r.observe && r.action == Deny
 		c.set.timed = c.set.timed || r.window != nil
+		r.trusted, r.destTrusted = newTrust(r.authorities), newTrust(r.destination)
+		for _, a := range slices.Concat(r.authorities, r.destination) {
+			if !named[a.Name] {
+				named[a.Name], all = true, append(all, a)
+			}
+		}
 	}
+	c.set.trust = newTrust(all)
 	c.set.index = newRuleIndex(c.set.rules)
 }
 

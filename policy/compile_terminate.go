@@ -164,9 +164,13 @@ func (c *compiler) authorities(at scope, names []string) []authority {
 	var out []authority
 	for _, name := range entries {
 		field := fmt.Sprintf("authorities[%d]", slices.Index(names, name))
-		a, ok := lookup(at, field, "authorities", name, c.env.Authorities)
+		source, ok := lookup(at, field, "authorities", name, c.env.Authorities)
 		if !ok {
 			continue
+		}
+		var a *handshake.Authority
+		if source != nil {
+			a = source.Current()
 		}
 		if a == nil || len(a.Roots) == 0 {
 			at.errorf(field, "the authority %q has no trust anchors, so nothing could lead to it", name)
@@ -182,7 +186,7 @@ func (c *compiler) authorities(at scope, names []string) []authority {
 			at.errorf(field, "the permits of %q cannot be read: %v", name, list.Err())
 			continue
 		}
-		out = append(out, authority{Authority: a, permits: permits})
+		out = append(out, authority{Authority: a, source: source, permits: permits})
 	}
 	return out
 }

@@ -48,7 +48,7 @@ func testEnv(t testing.TB) Environment {
 		return &handshake.Authority{Name: name, Roots: roots}
 	}
 	return Environment{
-		Authorities: map[string]*handshake.Authority{
+		Authorities: map[string]handshake.AuthoritySource{
 			"staff":   authority("staff", p.staff.Cert),
 			"partner": authority("partner", p.partner.Cert),
 			"servers": authority("servers", p.servers.Cert),

@@ -43,6 +43,7 @@ func (p *Plan) Destination(f Facts) (*handshake.ClientParams, error) {
 		return nil, err
 	}
 	params := *p.dest
+	params.Authorities = p.rule.destTrusted.current().authorities()
 	if p.destOwn.Source != nil {
 		params.Certificates = p.destOwn.Certificates() // those of now
 	}

@@ -195,12 +195,18 @@ rules:
 	// Nor are other certificates of an authority another policy: what decides is bound to
 	// them where they are used (handshake.Params.Demands).
 	for what, change := range map[string]func(*Environment){
-		"root": func(e *Environment) { e.Authorities["staff"].Roots = e.Authorities["partner"].Roots },
-		"a root more": func(e *Environment) {
-			e.Authorities["staff"].Roots = append(slices.Clone(e.Authorities["staff"].Roots), e.Authorities["servers"].Roots...)
+		"root": func(e *Environment) {
+			e.Authorities["staff"].Current().Roots = e.Authorities["partner"].Current().Roots
 		},
-		"intermediate": func(e *Environment) { e.Authorities["staff"].Intermediates = e.Authorities["partner"].Roots },
-		"destinations": func(e *Environment) { e.Authorities["servers"].Roots = e.Authorities["partner"].Roots },
+		"a root more": func(e *Environment) {
+			e.Authorities["staff"].Current().Roots = append(slices.Clone(e.Authorities["staff"].Current().Roots), e.Authorities["servers"].Current().Roots...)
+		},
+		"intermediate": func(e *Environment) {
+			e.Authorities["staff"].Current().Intermediates = e.Authorities["partner"].Current().Roots
+		},
+		"destinations": func(e *Environment) {
+			e.Authorities["servers"].Current().Roots = e.Authorities["partner"].Current().Roots
+		},
 	} {
 		env := testEnv(t)
 		change(&env)

@@ -84,7 +84,7 @@ func (d *Decision) Keeps(was Action) bool {
 // redecidePeer is the client's leg.
 func (s *Set) redecidePeer(d *Decision) {
 	p, f := d.Hello.Plan, &d.Facts
-	params := *p.Client
+	params := p.ClientParams()
 	params.Now = stopped(params.Now, f.Now)
 	switch {
 	case f.Peer == nil:

@@ -34,6 +34,8 @@ type rule struct {
 	onRevoked   onRevoked
 	destName    string // destination.name, "" where it follows the flow
 	destination []authority
+	// The certificates of authorities, and of destination, at the moment.
+	trusted, destTrusted *trust
 
 	// accepted are the rules of same_service.
 	accepted map[string]bool
@@ -49,8 +51,9 @@ type rule struct {
 
 // authority is an authority as a rule uses it; permits is nil for any name.
 type authority struct {
-	*handshake.Authority
-	permits *permits
+	*handshake.Authority // as it was compiled
+	source               handshake.AuthoritySource
+	permits              *permits
 }
 
 // selector names the part of a rule that a flow did not fit.

@@ -32,6 +32,7 @@ type Set struct {
 	// passes says that there is an observed deny rule, timed that there is one
 	// with a time window.
 	passes, timed bool
+	trust         *trust // of all rules; nil: no authorities
 }
 
 // ID is the digest of everything compiled: 16 hex digits, "" for a nil Set.

@@ -193,7 +193,7 @@ type PermitsSpec struct {
 
 // Environment holds what rules refer to by name, already loaded.
 type Environment struct {
-	Authorities map[string]*handshake.Authority
+	Authorities map[string]handshake.AuthoritySource
 	Permits     map[string]*PermitsSpec // nil entry or absent: any name
 	Identities  map[string]Identity
 	Profiles    map[string]handshake.Profile // the named ones and those of the configuration

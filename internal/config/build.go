@@ -97,7 +97,7 @@ func buildBeside(f, beside *File, eng handshake.Engine, now time.Time) (*Runtime
 	rt := &Runtime{File: f, Config: f.resolved(), Source: f.in.files.Source()}
 	f.in.name(f.Name, rt.Config)
 	env := policy.Environment{
-		Authorities: map[string]*handshake.Authority{},
+		Authorities: map[string]handshake.AuthoritySource{},
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
 		Engine:      eng,

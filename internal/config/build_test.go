@@ -57,7 +57,7 @@ func TestExample(t *testing.T) {
 	if got := f.Config.Authorities["staff"].Roots; got != "pki/staff-ca.pem" {
 		t.Errorf("the File was changed: %s", got)
 	}
-	staff := rt.Environment.Authorities["staff"]
+	staff := rt.Environment.Authorities["staff"].Current()
 	if staff == nil || len(staff.Roots) != 1 || staff.Roots[0].Subject.CommonName != "Staff CA" || staff.Name != "staff" {
 		t.Errorf("authority %+v", staff)
 	}
@@ -72,7 +72,7 @@ func TestExample(t *testing.T) {
 		t.Fatalf("identity %+v", pay)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(rt.Environment.Authorities["services"].Roots[0])
+	roots.AddCert(rt.Environment.Authorities["services"].Current().Roots[0])
 	if _, err := pay.Certificates()[0].Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "pay.corp.example", CurrentTime: testNow}); err != nil {
 		t.Error(err)
 	}

@@ -110,7 +110,7 @@ func digestsOf(rt *Runtime) map[string]any {
 		all["identity "+name] = id.Source.Is()
 	}
 	for name, a := range rt.Environment.Authorities {
-		all["authority "+name] = []any{a.Roots, a.Intermediates}
+		all["authority "+name] = []any{a.Current().Roots, a.Current().Intermediates}
 	}
 	for _, a := range rt.Revocation {
 		for _, s := range a.Sources {

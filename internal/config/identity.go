@@ -114,7 +114,10 @@ func (b *builder) keysApart(env policy.Environment) {
 	})
 	for i, r := range rules {
 		for j, name := range r.Client.Authorities {
-			a := env.Authorities[name]
+			var a *handshake.Authority
+			if loaded := env.Authorities[name]; loaded != nil {
+				a = loaded.Current()
+			}
 			for _, minter := range slices.Sorted(maps.Keys(b.issuers)) {
 				ca := b.issuers[minter]
 				if a != nil && slices.ContainsFunc(slices.Concat(a.Roots, a.Intermediates), func(c *x509.Certificate) bool {

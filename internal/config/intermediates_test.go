@@ -73,7 +73,7 @@ func TestIntermediatesOfAFile(t *testing.T) {
 		}
 		ids[name] = rt.Set.ID()
 		p := &handshake.Params{Profile: rt.Environment.Profiles["intermediate"]}
-		p.Authorities = []*handshake.Authority{rt.Environment.Authorities["staff"]}
+		p.Authorities = []*handshake.Authority{rt.Environment.Authorities["staff"].Current()}
 		now := testNow
 		p.Now = func() time.Time { return now }
 		peer, e := handshake.Verify([]*x509.Certificate{leaf.Cert}, p.Authorities, x509.ExtKeyUsageClientAuth, p)

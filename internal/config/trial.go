@@ -41,7 +41,7 @@ func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (set *policy.Set, 
 	f.readable()
 	b := &builder{file: f, now: time.Now(), failed: map[string]bool{}}
 	env := policy.Environment{
-		Authorities: map[string]*handshake.Authority{},
+		Authorities: map[string]handshake.AuthoritySource{},
 		Permits:     map[string]*policy.PermitsSpec{},
 		Identities:  map[string]policy.Identity{},
 		Engine:      eng,
@@ -140,7 +140,8 @@ func (b *builder) standInAuthority(name string, env *policy.Environment, stand S
 	b.findings = b.findings[:before]
 	delete(b.failed, keyPath("authorities", name))
 	a := &handshake.Authority{Name: name}
-	if loaded := env.Authorities[name]; loaded != nil {
+	if source := env.Authorities[name]; source != nil {
+		loaded := source.Current()
 		a.Name, a.Roots, a.Intermediates = loaded.Name, slices.Clone(loaded.Roots), loaded.Intermediates
 	}
 	a.Roots = append(a.Roots, stand.Authority(name, a.Roots)...)

@@ -34,9 +34,10 @@ import (
 type flow struct {
 	g      *Gateway
 	id     string
-	start  time.Time   // when it was accepted
-	set    *policy.Set // whose rule and parameters the flow has
-	judged *policy.Set // the last set that was asked whether the flow is let through
+	start  time.Time     // when it was accepted
+	set    *policy.Set   // whose rule and parameters the flow has
+	judged *policy.Set   // the last set that was asked whether the flow is let through
+	trust  *policy.Trust // of judged, when it was asked
 	limits Limits
 	shadow *policy.Shadow
 	// verdict is the final one of the enforced policy. Reason "" means that the flow
@@ -68,7 +69,7 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Time) *flow {
 	now := g.current.Load()
 	fl := &flow{
-		g: g, id: g.registry.nextID(), start: at, set: now.set, judged: now.set, limits: now.limits, shadow: now.shadow, client: client,
+		g: g, id: g.registry.nextID(), start: at, set: now.set, judged: now.set, trust: now.set.Trust(), limits: now.limits, shadow: now.shadow, client: client,
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
 		out:    newOutcome(g.crls()),
 		ledger: handshake.NewLedger(at),

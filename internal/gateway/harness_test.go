@@ -38,6 +38,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // device pair, stack and gateway on the other, an origin on the loopback
 // behind a dialler that counts.
 type house struct {
+	staff   handshake.AuthoritySource // nil: the house's CA
 	t       testing.TB
 	ca      *testpki.CA
 	gw      *Gateway
@@ -136,8 +137,12 @@ func (h *house) compile(spec policy.Spec) *policy.Set {
 		h.t.Fatal(err)
 	}
 	minter := testpki.Must(mint.New(mint.Config{Chain: []*x509.Certificate{h.mint.Cert}, Key: h.mint.Key, Names: []string{"pay.example", "also.example"}}))
+	var staff handshake.AuthoritySource = &handshake.Authority{Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}
+	if h.staff != nil {
+		staff = h.staff
+	}
 	set, found := policy.Compile(spec, policy.Environment{
-		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{h.ca.Cert}}},
+		Authorities: map[string]handshake.AuthoritySource{"staff": staff},
 		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Source: identity.NewFile([]tls.Certificate{h.server}, nil)}, "mint": {Name: "mint", Source: identity.NewMinted(minter, minter.Blank(), []string{"pay.example", "also.example"})}},
 		Profiles:    profiles,
 		Engine:      stdtls.New(),

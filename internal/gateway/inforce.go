@@ -18,6 +18,7 @@ import (
 func (fl *flow) renew() {
 	now := fl.g.current.Load()
 	fl.set, fl.judged, fl.limits, fl.shadow = now.set, now.set, now.limits, now.shadow
+	fl.trust = now.set.Trust()
 	fl.out.policy = fl.set.ID()
 }
 
@@ -27,7 +28,7 @@ func (fl *flow) judgePeer(ctx context.Context, plan *policy.Plan, peer *handshak
 	facts := fl.facts
 	facts.Peer, facts.State = peer, state
 	v := fl.withRevocation(ctx, plan, peer, fl.set.OnPeer(plan, facts))
-	if now := fl.g.current.Load().set; v.Action == policy.Terminate && now != fl.set {
+	if now := fl.g.current.Load().set; v.Action == policy.Terminate && (now != fl.set || now.Trust() != fl.trust) {
 		if d := fl.redecide(ctx, now, facts, v.Action); d.Verdict.Action != policy.Terminate {
 			fl.out.policy, fl.out.said.rule = d.Verdict.SetID, d.Verdict.Rule
 			return d.Verdict
@@ -74,7 +75,8 @@ func (fl *flow) connected(ctx context.Context) bool {
 func (fl *flow) inForce(ctx context.Context) bool {
 	for {
 		now := fl.g.current.Load().set
-		if now == fl.judged {
+		trust := now.Trust() // before it is asked: what changes meanwhile is asked about again
+		if now == fl.judged && trust == fl.trust {
 			return true
 		}
 		d := fl.redecide(ctx, now, fl.facts, fl.verdict.Action)
@@ -85,7 +87,7 @@ func (fl *flow) inForce(ctx context.Context) bool {
 			fl.client.Reset()
 			return false
 		}
-		fl.judged = now
+		fl.judged, fl.trust = now, trust
 		fl.live.Regrant(d.Verdict, d.Facts)
 	}
 }

@@ -106,7 +106,7 @@ func (w *wireHouse) compile(spec policy.Spec) *policy.Set {
 		w.t.Fatal(err)
 	}
 	set, found := policy.Compile(spec, policy.Environment{
-		Authorities: map[string]*handshake.Authority{"staff": {Name: "staff", Roots: []*x509.Certificate{w.ca.Cert}}},
+		Authorities: map[string]handshake.AuthoritySource{"staff": &handshake.Authority{Name: "staff", Roots: []*x509.Certificate{w.ca.Cert}}},
 		Identities:  map[string]policy.Identity{"pay": {Name: "pay", Source: identity.NewFile([]tls.Certificate{w.server}, nil)}},
 		Profiles:    profiles,
 		Engine:      stdtls.New(),

@@ -37,7 +37,7 @@ type epocher interface{ Epoch() uint64 }
 // params are the rule's parameters plus what may change from flow to flow: the epoch, and
 // the ticket rule, bound to the rule and to all that it demands.
 func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
-	p := *plan.Client
+	p := plan.ClientParams()
 	if r, ok := fl.g.revocation.(epocher); ok {
 		p.Epoch = r.Epoch()
 	}
@@ -51,5 +51,5 @@ func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 		rule.Binding = fmt.Appendf(nil, "%s\x00%x\x00%s", plan.Rule, plan.Digest(), fl.g.crls())
 		p.Ticket = &rule
 	}
-	return &p
+	return p
 }

@@ -35,7 +35,7 @@ func usedBy(rt *config.Runtime) []used {
 		all = append(all, usedByIdentity(name, rt.Config.Identities[name], rt.Environment.Identities[name])...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
-		a, c := rt.Environment.Authorities[name], rt.Config.Authorities[name]
+		a, c := rt.Environment.Authorities[name].Current(), rt.Config.Authorities[name]
 		for _, root := range a.Roots {
 			all = append(all, used{kindAuthority, name, c.Roots, root})
 		}

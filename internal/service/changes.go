@@ -119,11 +119,31 @@ func fieldsOf(c *admin.CertificateChange) []zap.Field {
 	return fields
 }
 
-// lookForChanges is a look between reloads: the source of an identity may have replaced its
-// certificate. While a reload is under way that one looks.
+// lookForChanges is a look between reloads: the source of an identity or an authority may have
+// replaced its certificates. Where those of an authority have changed, live flows are decided
+// again under `reload: {live: reevaluate}`, as at a reload; flows that are not granted yet ask
+// by themselves. While a reload is under way that one looks.
 func (s *Service) lookForChanges() {
-	if s.reloading.TryLock() {
-		s.changes.look(s.runtime(), s.log)
-		s.reloading.Unlock()
+	if !s.reloading.TryLock() {
+		return
 	}
+	defer s.reloading.Unlock()
+	rt := s.runtime()
+	s.changes.look(rt, s.log)
+	if !s.trustChanged(rt) {
+		return
+	}
+	ended := 0
+	if rt.Config.Reload.Live == "reevaluate" {
+		ended = s.reevaluate(rt.Set)
+	}
+	s.log.Info("authorities changed", zap.String("policy", rt.Set.ID()), zap.Int("ended", ended))
+}
+
+// trustChanged says whether an authority has other certificates than at the last call. Whoever
+// calls it holds reloading, or is alone.
+func (s *Service) trustChanged(rt *config.Runtime) bool {
+	before := s.trust
+	s.trust = rt.Set.Trust()
+	return s.trust != before
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
@@ -143,18 +145,7 @@ func TestSourceThatSwaps(t *testing.T) {
 	rt := *h.s.runtime()
 	rt.Environment.Identities = maps.Clone(rt.Environment.Identities)
 	rt.Environment.Identities["pay"] = policy.Identity{Name: "pay", Source: src}
-	set, found := policy.Compile(rt.Config.Policy, rt.Environment)
-	if set == nil {
-		t.Fatal(found)
-	}
-	rt.Set = set
-	h.s.reloading.Lock() // the look of the service comes between two reloads, not within
-	h.s.mu.Lock()
-	h.s.rt = &rt
-	h.s.mu.Unlock()
-	h.s.gateway.Put(gatewaySettings(&rt))
-	h.s.changes.look(&rt, zap.NewNop())
-	h.s.reloading.Unlock()
+	h.inForce(&rt)
 
 	shows := func(want *testpki.Cert) {
 		t.Helper()
@@ -165,9 +156,10 @@ func TestSourceThatSwaps(t *testing.T) {
 		}
 	}
 	shows(first)
+	before := h.s.policyID()
 	src.set(second)
 	shows(second)
-	if set.ID() != h.s.policyID() {
+	if h.s.policyID() != before {
 		t.Error("the policy is another one")
 	}
 	var serials []string
@@ -191,4 +183,66 @@ func TestSourceThatSwaps(t *testing.T) {
 	if n := h.seen.FilterMessage("certificate changed").Len(); n != 1 {
 		t.Errorf("%d lines in the log", n)
 	}
+}
+
+// ring is the source of an authority that replaces its certificates by itself.
+type ring struct {
+	now atomic.Pointer[handshake.Authority]
+}
+
+func (r *ring) Current() *handshake.Authority { return r.now.Load() }
+
+// Where the source of an authority replaces its CAs without a reload, live flows of a CA
+// that is gone end under `reload: {live: reevaluate}`, and go on without it.
+func TestAuthorityThatSwaps(t *testing.T) {
+	for live, ended := range map[string]bool{"reevaluate": true, "keep": false} {
+		h := newHouse(t, func(h *house) {
+			h.put("sslgate.yaml", 0o644, []byte(strings.Replace(houseConfig, "policy:", "reload: {live: "+live+"}\npolicy:", 1)))
+		})
+		src, other := &ring{}, testpki.Must(testpki.NewCA(testpki.Options{CN: "Other CA"}))
+		src.now.Store(&handshake.Authority{Name: "staff", Roots: []*x509.Certificate{h.ca.Cert, other.Cert}})
+		rt := *h.s.runtime()
+		rt.Environment.Authorities = maps.Clone(rt.Environment.Authorities)
+		rt.Environment.Authorities["staff"] = src
+		h.inForce(&rt)
+		conn := h.good()
+		defer conn.Close()
+		h.s.lookForChanges()
+		h.says(conn, "nothing has changed")
+
+		src.now.Store(&handshake.Authority{Name: "staff", Roots: []*x509.Certificate{other.Cert}})
+		h.s.lookForChanges()
+		testenv.Eventually(t, "a line in the log", func() bool { return h.seen.FilterMessage("authorities changed").Len() == 1 })
+		if got := h.seen.FilterMessage("live flow ended by a reload").Len() == 1; got != ended {
+			t.Errorf("%s: ended: %v", live, got)
+		}
+		if !ended {
+			h.says(conn, "the flow goes on")
+		}
+		if c, err := h.connect("pay.example", true); err == nil {
+			_ = c.SetDeadline(testenv.Deadline())
+			if _, err = c.Read(make([]byte, 1)); err == nil {
+				t.Errorf("%s: a client of a CA that is gone got in", live)
+			}
+			_ = c.Close()
+		}
+	}
+}
+
+// inForce puts a configuration in force with the sources that it has.
+func (h *house) inForce(rt *config.Runtime) {
+	h.t.Helper()
+	set, found := policy.Compile(rt.Config.Policy, rt.Environment)
+	if set == nil {
+		h.t.Fatal(found)
+	}
+	rt.Set = set
+	h.s.reloading.Lock() // the look of the service comes between two reloads, not within
+	defer h.s.reloading.Unlock()
+	h.s.mu.Lock()
+	h.s.rt = rt
+	h.s.mu.Unlock()
+	h.s.gateway.Put(gatewaySettings(rt))
+	h.s.changes.look(rt, zap.NewNop())
+	h.s.trustChanged(rt)
 }

@@ -58,6 +58,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 			}
 			res.Policy, res.Snapshot = rt.Set.ID(), rt.Snapshot
 			res.Certificates, res.CertificatesMore = s.changes.look(rt, s.log)
+			s.trustChanged(rt) // before the flows are looked at: a change meanwhile is seen at the next look
 			if rt.Config.Reload.Live == "reevaluate" {
 				res.Ended = s.reevaluate(rt.Set)
 			}

@@ -51,7 +51,7 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		_ = handshake.SendAlert(raw, v.Alert, hello.RecordVersion) // fails only if the caller is gone
 		return nil, refusedBy(v)
 	}
-	plan, params := v.Plan, *v.Plan.Client
+	plan, params := v.Plan, v.Plan.ClientParams()
 	params.Epoch = s.revocation.Epoch()
 	resume := func() error { return turn.Resume(ctx) }
 	judge := func(peer *handshake.Peer, state *handshake.State) error {
@@ -71,7 +71,7 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		}
 		return nil
 	}
-	session, err := s.engine.Server(ctx, gateway.NewTurnConn(conn, turn, resume), hello, &params, judge, ledger)
+	session, err := s.engine.Server(ctx, gateway.NewTurnConn(conn, turn, resume), hello, params, judge, ledger)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/metrics"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/tun"
 )
@@ -81,7 +82,8 @@ type Service struct {
 	parts      partsCache
 	changes    changes // of certificates
 
-	reloading sync.Mutex // one reload at a time
+	reloading sync.Mutex    // one reload at a time
+	trust     *policy.Trust // that live flows were decided by last; reloading guards it
 
 	mu       sync.Mutex // guards what status reports
 	rt       *config.Runtime
@@ -142,6 +144,7 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service,
 	}
 	s.warnMemory()
 	s.changes.look(rt, s.log)
+	s.trustChanged(rt)
 	s.metrics = s.newMetrics()
 	s.notify = newNotifier(os.Getenv, s.log)
 	return s, nil
