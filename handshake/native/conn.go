@@ -31,7 +31,8 @@ const (
 var (
 	// errNotGranted is what a write gets before Session.Grant.
 	errNotGranted = errors.New("handshake: written before the client was let in")
-	errClosed     = errors.New("handshake: written after close_notify")
+	errBroken     = errors.New("handshake: written to a client that broke the protocol")
+	errClosed     = errors.New("handshake: written after our end")
 )
 
 // conn is step 9: application data, and an end that is told exactly.
@@ -48,6 +49,7 @@ type conn struct {
 	failed  error         // how the reading ended, for every later Read
 
 	answer atomic.Bool // a KeyUpdate of ours is asked for
+	broken atomic.Bool // the client has broken the protocol: nothing is written after that
 
 	writeMu sync.Mutex
 	out     *record.Writer
@@ -138,6 +140,8 @@ func (c *conn) messages() error {
 		msg, err := c.inbox.take(maxMessage)
 		var large *tooLarge
 		switch {
+		case errors.As(err, &large) && large.typ == handshake.TypeKeyUpdate:
+			return &wire.Error{Message: handshake.MessageName(large.typ), Alert: handshake.AlertDecodeError, Detail: large.Error()}
 		case errors.As(err, &large):
 			return unexpected("%s behind the handshake", large)
 		case err != nil:
@@ -182,6 +186,7 @@ func (c *conn) told(err error) error {
 		c.failed = handshake.ErrTruncated
 	default:
 		if a := alertFor(err); a != handshake.AlertNone {
+			c.broken.Store(true)
 			c.refuse(a)
 		}
 	}
@@ -263,6 +268,9 @@ func (c *conn) ready() error {
 	switch {
 	case c.err != nil:
 		return c.err
+	case c.broken.Load(): // without its alert: see refuse
+		c.err = errBroken
+		return c.err
 	case !c.granted:
 		return errNotGranted
 	}
@@ -341,7 +349,11 @@ func (c *conn) notify() error {
 func (c *conn) CloseWriteBare() error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
-	return handshake.CloseWriteBelow(c.Conn)
+	err := handshake.CloseWriteBelow(c.Conn)
+	if err == nil && c.err == nil {
+		c.err = errClosed
+	}
+	return err
 }
 
 // Close sends close_notify, unless a write waits, and closes the connection below. It

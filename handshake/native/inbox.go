@@ -1,6 +1,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -29,6 +30,16 @@ type inbox struct {
 	part    []byte // what came and was not taken: parts of messages
 	warning int    // in a row
 	step    handshake.Step
+}
+
+// expect is next for a message of one type: one of another type that is longer is as
+// unexpected as one that is not.
+func (i *inbox) expect(typ uint8, most int) ([]byte, error) {
+	msg, err := i.next(most)
+	if large := (*tooLarge)(nil); errors.As(err, &large) && large.typ != typ {
+		return nil, unexpected("%s in place of %s", large, handshake.MessageName(typ))
+	}
+	return msg, err
 }
 
 // next waits for a whole message of at most most bytes. It is the caller's.
@@ -86,6 +97,9 @@ func (i *inbox) alert(content []byte) error {
 		return &record.Fault{Alert: handshake.AlertDecodeError, Detail: fmt.Sprintf("an alert of %d bytes", len(content))}
 	}
 	a := handshake.Alert(content[1])
+	if len(i.part) > 0 && (a == handshake.AlertUserCanceled || a == handshake.AlertCloseNotify && i.step == handshake.StepApplicationData) {
+		return unexpected("alert %s inside a message", a) // section 5.1
+	}
 	if orderly := a == handshake.AlertCloseNotify || a == handshake.AlertUserCanceled; i.step != handshake.StepApplicationData || !orderly {
 		i.note(content, a)
 	}

@@ -23,12 +23,7 @@ import (
 //     its first read, for its own handshake has ended before;
 //  5. a ticket leaves with Session.Grant.
 func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
-	s := &server{
-		engine: e, ctx: ctx, conn: conn, plan: p, check: check, ledger: l, hello: hello,
-		in: record.NewReader(conn, &e.buffers), out: record.NewWriter(conn, &e.buffers),
-		brief: p.Ledger == handshake.LedgerSteps, at: handshake.StepClientHello,
-	}
-	s.inbox = inbox{in: s.in, ledger: l, step: handshake.StepServerHello}
+	s := e.newServer(ctx, conn, hello, p, check, l)
 	if hello != nil && !l.HasHello() {
 		l.NoteHello(hello)
 	}
@@ -52,6 +47,17 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 		return nil, s.fail(err)
 	}
 	return s.session(), nil
+}
+
+func (e *Engine) newServer(ctx context.Context, conn net.Conn, hello *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) *server {
+	s := &server{
+		engine: e, ctx: ctx, conn: conn, plan: p, check: check, ledger: l, hello: hello,
+		in: record.NewReader(conn, &e.buffers), out: record.NewWriter(conn, &e.buffers),
+		brief: p.Ledger == handshake.LedgerSteps, at: handshake.StepClientHello,
+	}
+	s.in.Midway = true // no change_cipher_spec may come before the hello
+	s.inbox = inbox{in: s.in, ledger: l, step: handshake.StepServerHello}
+	return s
 }
 
 // state is a state of the handshake: what is waited for, or what is to be done. Its
@@ -86,13 +92,19 @@ type server struct {
 	observed *handshake.Error
 	spent    work.Units
 
-	waiting *keys.Traffic // client_application_traffic_secret_0
-	ticket  []byte        // NewSessionTicket that waits for the grant; nil: none
-	resumed *resumption   // nil: a full handshake
+	secrets []interface{ Clear() } // of the handshake: cleared at its end, whatever it is
+	waiting *keys.Traffic          // client_application_traffic_secret_0
+	ticket  []byte                 // NewSessionTicket that waits for the grant; nil: none
+	resumed *resumption            // nil: a full handshake
 }
 
 // run goes through the states.
 func (s *server) run() error {
+	defer func() {
+		for _, secret := range s.secrets {
+			secret.Clear()
+		}
+	}()
 	for st := state(expectHello{}); st != nil; {
 		next, err := st.step(s)
 		if err != nil {

@@ -26,7 +26,7 @@ const maxEarlyData = 16 << 10
 type expectHello struct{}
 
 func (expectHello) step(s *server) (state, error) {
-	msg, err := s.inbox.next(handshake.MaxHello)
+	msg, err := s.inbox.expect(handshake.TypeClientHello, handshake.MaxHello)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ type expectSecondHello struct {
 }
 
 func (e expectSecondHello) step(s *server) (state, error) {
-	msg, err := s.inbox.next(handshake.MaxHello)
+	msg, err := s.inbox.expect(handshake.TypeClientHello, handshake.MaxHello)
 	if err != nil {
 		return nil, err
 	}
@@ -151,22 +151,26 @@ func (f sendFlight) step(s *server) (state, error) {
 		return nil, err
 	}
 	if s.resumed == nil && s.choice.cert == nil {
-		return nil, handshake.Refuse(handshake.StepClientHello, reason.NoCommonSigAlg, "the client names no signature algorithm, and no session is resumed")
+		e := handshake.Refuse(handshake.StepClientHello, reason.NoCommonSigAlg, "the client names no signature algorithm, and no session is resumed")
+		e.Wanted = handshake.AlertMissingExtension // section 4.2.3
+		return nil, e
 	}
 	s.transcript.Add(s.hello.Raw)
+	s.charge() // for a share that turns out bad too
 	shared, ours, err := keys.Answer(s.choice.group, f.share)
 	if err != nil {
 		return nil, &wire.Error{Message: handshake.MsgClientHello, Alert: handshake.AlertIllegalParameter, Detail: err.Error()}
 	}
-	s.charge()
 	early := keys.NewEarly(s.choice.suite, s.resumed.psk())
 	clear(s.resumed.psk())
 	secret := early.Handshake(shared)
+	s.secrets = append(s.secrets, secret)
 	if err := f.sayHello(s, ours); err != nil {
 		return nil, err
 	}
 	sum := s.transcript.Sum()
 	client, server := secret.Client(sum), secret.Server(sum)
+	s.secrets = append(s.secrets, client)
 	s.in.SetKeys(client)
 	s.out.SetKeys(server)
 	if err := s.sendEncrypted(server); err != nil {
@@ -174,6 +178,7 @@ func (f sendFlight) step(s *server) (state, error) {
 	}
 	sum = s.transcript.Sum()
 	master := secret.Master()
+	s.secrets = append(s.secrets, master)
 	s.waiting = master.Client(sum)
 	s.out.SetKeys(master.Server(sum))
 	if err := s.out.Flush(); err != nil {

@@ -43,8 +43,8 @@ type expectCertificate struct{ expectFinished }
 
 func (e expectCertificate) step(s *server) (state, error) {
 	most := s.plan.CertificateBytes() + besidesChain
-	msg, err := s.inbox.next(most)
-	if large := (*tooLarge)(nil); errors.As(err, &large) && large.typ == handshake.TypeCertificate {
+	msg, err := s.inbox.expect(handshake.TypeCertificate, most)
+	if large := (*tooLarge)(nil); errors.As(err, &large) {
 		return nil, handshake.TooManyCertificates(large.size, most, x509.ExtKeyUsageClientAuth)
 	}
 	if err != nil {
@@ -154,7 +154,7 @@ func (s *server) unreadable(err error, i, n int) error {
 type expectVerify struct{ expectFinished }
 
 func (e expectVerify) step(s *server) (state, error) {
-	msg, err := s.inbox.next(maxVerify)
+	msg, err := s.inbox.expect(handshake.TypeCertificateVerify, maxVerify)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ type expectFinished struct {
 }
 
 func (e expectFinished) step(s *server) (state, error) {
-	msg, err := s.inbox.next(maxFinished)
+	msg, err := s.inbox.expect(handshake.TypeFinished, maxFinished)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +231,6 @@ func (e expectFinished) step(s *server) (state, error) {
 	if !keys.Equal(m.VerifyData, e.client.Finished(s.transcript.Sum())) {
 		return nil, &wire.Error{Message: handshake.MsgFinished, Alert: handshake.AlertDecryptError, Detail: "verify_data is wrong"}
 	}
-	e.client.Clear()
 	if err := s.inbox.changeKeys(); err != nil {
 		return nil, err
 	}
@@ -239,7 +238,6 @@ func (e expectFinished) step(s *server) (state, error) {
 	s.transcript.Add(msg)
 	s.in.SetKeys(s.waiting)
 	s.in.Establish()
-	defer e.master.Clear()
 	if err := s.judge(); err != nil {
 		return nil, err
 	}
@@ -255,7 +253,7 @@ func (s *server) observe(e *handshake.Error) {
 // judge verifies the chain of a proven client and asks check: step 6, once.
 func (s *server) judge() error {
 	if s.resumed != nil {
-		s.inherit()
+		s.inherited(handshake.StepServerVerified, handshake.StepClientCertificate)
 	}
 	if s.peer != nil {
 		if err := s.judgeChain(); err != nil {
@@ -275,7 +273,7 @@ func (s *server) judge() error {
 	}
 	switch {
 	case s.resumed != nil:
-		// inherit has said so
+		s.inherited(handshake.StepClientVerified)
 	case s.peer != nil:
 		s.ledger.Decide(handshake.StepClientVerified, "possession of the key proven: "+handshake.SchemeName(s.peer.SignatureScheme))
 	case s.plan.ClientAuth == handshake.ClientAuthNone:

@@ -124,10 +124,10 @@ func (s *server) open(sealed, binding []byte) (*resumption, *handshake.Peer) {
 	return r, peer
 }
 
-// inherit says in the ledger where the skipped steps come from.
-func (s *server) inherit() {
+// inherited says in the ledger where skipped steps come from.
+func (s *server) inherited(steps ...handshake.Step) {
 	facts := fmt.Sprintf("inherited from session %s, %s ago", s.resumed, s.plan.Time().Sub(s.resumed.Born).Truncate(time.Second))
-	for _, step := range []handshake.Step{handshake.StepServerVerified, handshake.StepClientCertificate, handshake.StepClientVerified} {
+	for _, step := range steps {
 		s.ledger.Decide(step, facts)
 	}
 }
@@ -157,7 +157,9 @@ func (s *server) makeTicket(secret *keys.Resumption) error {
 	}
 	sealed, err := rule.Keys.Seal(data, s.plan.TicketBinding(s.hello.ServerName), now)
 	if err != nil {
-		return fmt.Errorf("seal a ticket: %w", err)
+		fault := handshake.OurFault("a ticket cannot be sealed")
+		fault.Step, fault.Err = handshake.StepApplicationData, err
+		return fault
 	}
 	var add [4]byte
 	if _, err := rand.Read(add[:]); err != nil {
