@@ -79,7 +79,7 @@ func TestKilledAtAnyMomentLeavesNothing(t *testing.T) {
 	}
 	release("ready, and killed", configs[0])
 
-	const moments = 6
+	const moments = 4
 	for i := range moments {
 		first, second := configs[i%2], configs[(i+i/2)%2]
 		after := start * time.Duration(i) / (moments - 1)
