@@ -225,6 +225,12 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		lingerClose(fl.client)
 		return nil
 	}
+	let := false
+	defer func() {
+		if !let {
+			_ = session.Conn.Close() // also after a reset: that gives buffers back
+		}
+	}()
 	fl.out.leg, fl.out.shown = &session.State, session.Peer
 	fl.facts.Peer, fl.facts.State = session.Peer, &session.State
 	if session.Peer != nil && !session.Peer.Proven {
@@ -241,6 +247,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 	if !fl.grant(ctx, v) {
 		return nil
 	}
+	let = true
 	session.Grant()
 	fl.out.step = handshake.StepApplicationData
 	return session
@@ -257,10 +264,12 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 		fl.refuse(e)
 		// Without close_notify: the client must not take it for an orderly end.
 		fl.client.Reset()
+		_ = session.Conn.Close()
 		return nil
 	}
 	if !fl.connected(ctx) {
 		dest.reset()
+		_ = session.Conn.Close()
 		return nil
 	}
 	return fl.relay(session.Conn, dest)

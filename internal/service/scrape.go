@@ -75,6 +75,12 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	granted := false
+	defer func() {
+		if !granted {
+			_ = session.Conn.Close() // that gives buffers back
+		}
+	}()
 	if session.Peer == nil || !session.Peer.Proven {
 		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, "")
 	}
@@ -87,6 +93,7 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 			return nil, refusedBy(d.Verdict)
 		}
 	}
+	granted = true
 	session.Grant()
 	return session.Conn, nil
 }
