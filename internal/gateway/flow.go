@@ -208,6 +208,12 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 	}
 	watched := NewTurnConn(conn, fl.turn, func() error { return fl.resume(ctx) })
 	session, err := fl.g.engine.Server(ctx, watched, fl.facts.Hello, params, check, fl.ledger)
+	let := false
+	defer func() {
+		if session != nil && !let {
+			_ = session.Conn.Close() // also after a reset: that gives buffers back
+		}
+	}()
 	fl.endTurn()
 	watched.Over()
 	if fl.turnLost != nil {
@@ -225,12 +231,6 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		lingerClose(fl.client)
 		return nil
 	}
-	let := false
-	defer func() {
-		if !let {
-			_ = session.Conn.Close() // also after a reset: that gives buffers back
-		}
-	}()
 	fl.out.leg, fl.out.shown = &session.State, session.Peer
 	fl.facts.Peer, fl.facts.State = session.Peer, &session.State
 	if session.Peer != nil && !session.Peer.Proven {
