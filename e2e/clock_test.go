@@ -34,7 +34,22 @@ var steppable = sync.OnceValues(func() (string, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", "time", "github.com/sslgate/sslgate/cmd/sslgate").Output()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", err
+	}
+	// A toolchain that was fetched lies in the module cache, where nothing may be replaced:
+	// it is reached by another name.
+	goroot := filepath.Join(dir, "go")
+	if err := os.Symlink(strings.TrimSpace(string(root)), goroot); err != nil {
+		return "", err
+	}
+	run := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(filepath.Join(goroot, "bin", "go"), args...)
+		cmd.Env = append(os.Environ(), "GOROOT="+goroot, "GOTOOLCHAIN=local")
+		return cmd
+	}
+	out, err := run("list", "-f", "{{.Dir}}", "time", "github.com/sslgate/sslgate/cmd/sslgate").Output()
 	if err != nil {
 		return "", err
 	}
@@ -85,7 +100,7 @@ func init() {
 		return "", err
 	}
 	path = filepath.Join(dir, "sslgate")
-	if out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", path, "github.com/sslgate/sslgate/cmd/sslgate").CombinedOutput(); err != nil {
+	if out, err := run("build", "-trimpath", "-overlay", filepath.Join(dir, "overlay.json"), "-o", path, "github.com/sslgate/sslgate/cmd/sslgate").CombinedOutput(); err != nil {
 		return "", errors.New(err.Error() + "\n" + string(out))
 	}
 	return path, nil
