@@ -284,7 +284,7 @@ func TestNoOrderlyEndBehindBreach(t *testing.T) {
 		}()
 		_, err = s.Conn.Read(make([]byte, 1))
 		read <- err
-		<-wrote
+		_ = <-wrote
 		if _, err := s.Conn.Write([]byte("more")); err == nil {
 			err = errors.New("written to a client that broke the protocol")
 			done <- err
