@@ -277,14 +277,14 @@ func TestNoOrderlyEndBehindBreach(t *testing.T) {
 			return
 		}
 		s.Grant()
-		wrote := make(chan error, 1)
+		wrote := make(chan struct{})
 		go func() {
-			_, err := s.Conn.Write(make([]byte, 1<<18))
-			wrote <- err
+			defer close(wrote)
+			_, _ = s.Conn.Write(make([]byte, 1<<18))
 		}()
 		_, err = s.Conn.Read(make([]byte, 1))
 		read <- err
-		_ = <-wrote
+		<-wrote
 		if _, err := s.Conn.Write([]byte("more")); err == nil {
 			err = errors.New("written to a client that broke the protocol")
 			done <- err
