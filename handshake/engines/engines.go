@@ -17,7 +17,6 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native"
 	"github.com/sslgate/sslgate/handshake/stdtls"
-	"github.com/sslgate/sslgate/internal/reason"
 )
 
 const (
@@ -29,6 +28,7 @@ const (
 type Engine struct {
 	std, native handshake.Engine
 	able        *handshake.Capabilities
+	versions    []uint16 // that the native engine itself has
 	room        room
 }
 
@@ -42,8 +42,8 @@ func New() *Engine {
 
 // of joins two engines.
 func of(std, native handshake.Engine) *Engine {
-	e := &Engine{std: std, native: native}
 	able, own := *std.Capabilities(), *native.Capabilities()
+	e := &Engine{std: std, native: native, versions: own.Versions}
 	own.ServerOnly = true // its client is the other engine
 	if !slices.Contains(own.Versions, version12) {
 		// TLS 1.2 is the other engine's, and so are its names.
@@ -73,7 +73,7 @@ func (e *Engine) Capabilities() *handshake.Capabilities { return e.able }
 
 // speaks says whether the native engine itself has a version.
 func (e *Engine) speaks(version uint16) bool {
-	return slices.Contains(e.native.Capabilities().Versions, version)
+	return slices.Contains(e.versions, version)
 }
 
 // Cannot lists what cannot be kept of p by the engines that its handshakes with clients
@@ -125,7 +125,7 @@ func (e *Engine) Refuses(p *handshake.ServerParams, hello *handshake.ClientHello
 // Server makes the handshake with a client.
 func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
 	if hello == nil && p.Profile.Engine == handshake.EngineNative {
-		return nil, &handshake.Error{Side: handshake.SideUs, Reason: reason.Internal, Wanted: handshake.AlertInternalError, Received: handshake.AlertNone, Detail: "no hello says which engine is asked"}
+		return nil, handshake.OurFault("no hello says which engine is asked")
 	}
 	engine := e.std
 	if hello != nil {

@@ -58,8 +58,6 @@ type Kind struct {
 	Type string
 	// Bits is the size: of the modulus, of the curve's order, of an ML-DSA public key.
 	Bits int
-	// Name has it for people: "RSA 2048", "ECDSA P-256", "Ed25519", "ML-DSA-87".
-	Name string
 }
 
 // IsMLDSA says whether it is a key of ML-DSA, which signs nothing before TLS 1.3.
@@ -69,26 +67,37 @@ func (k Kind) IsMLDSA() bool { return strings.HasPrefix(k.Type, "mldsa") }
 func Of(pub crypto.PublicKey) Kind {
 	switch k := pub.(type) {
 	case *rsa.PublicKey:
-		return Kind{Type: RSA, Bits: k.N.BitLen(), Name: fmt.Sprintf("RSA %d", k.N.BitLen())}
+		return Kind{Type: RSA, Bits: k.N.BitLen()}
 	case *ecdsa.PublicKey:
-		return Kind{Type: ECDSA, Bits: k.Params().BitSize, Name: "ECDSA " + k.Params().Name}
+		return Kind{Type: ECDSA, Bits: k.Params().BitSize}
 	case ed25519.PublicKey:
-		return Kind{Type: Ed25519, Bits: ed25519Bits, Name: "Ed25519"}
+		return Kind{Type: Ed25519, Bits: ed25519Bits}
 	case *mldsa.PublicKey:
 		p := k.Parameters()
-		typ := map[mldsa.Parameters]string{mldsa.MLDSA44(): MLDSA44, mldsa.MLDSA65(): MLDSA65, mldsa.MLDSA87(): MLDSA87}[p]
-		if typ == "" {
-			return Kind{}
+		switch size := 8 * p.PublicKeySize(); p {
+		case mldsa.MLDSA44():
+			return Kind{Type: MLDSA44, Bits: size}
+		case mldsa.MLDSA65():
+			return Kind{Type: MLDSA65, Bits: size}
+		case mldsa.MLDSA87():
+			return Kind{Type: MLDSA87, Bits: size}
 		}
-		return Kind{Type: typ, Bits: 8 * p.PublicKeySize(), Name: p.String()}
 	}
 	return Kind{}
 }
 
-// NameOf is the Name of a key's kind; of one that cannot be used, its Go type.
+// NameOf is the kind of a public key for people: "RSA 2048", "ECDSA P-256", "Ed25519",
+// "ML-DSA-87"; of one that cannot be used, its Go type.
 func NameOf(pub crypto.PublicKey) string {
-	if k := Of(pub); k.Name != "" {
-		return k.Name
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	case *mldsa.PublicKey:
+		return k.Parameters().String()
 	}
 	return fmt.Sprintf("unknown (%T)", pub)
 }

@@ -32,17 +32,18 @@ func TestKinds(t *testing.T) {
 	for _, c := range []struct {
 		key  crypto.PublicKey
 		want Kind
+		name string
 	}{
-		{modulus(2048), Kind{RSA, 2048, "RSA 2048"}}, {modulus(8192), Kind{RSA, 8192, "RSA 8192"}},
-		{ec(elliptic.P224()), Kind{ECDSA, 224, "ECDSA P-224"}}, {ec(elliptic.P256()), Kind{ECDSA, 256, "ECDSA P-256"}},
-		{ec(elliptic.P521()), Kind{ECDSA, 521, "ECDSA P-521"}},
-		{ed, Kind{Ed25519, 256, "Ed25519"}},
-		{pq(mldsa.MLDSA44()), Kind{MLDSA44, 10496, "ML-DSA-44"}}, {pq(mldsa.MLDSA65()), Kind{MLDSA65, 15616, "ML-DSA-65"}},
-		{pq(mldsa.MLDSA87()), Kind{MLDSA87, 20736, "ML-DSA-87"}},
+		{modulus(2048), Kind{RSA, 2048}, "RSA 2048"}, {modulus(8192), Kind{RSA, 8192}, "RSA 8192"},
+		{ec(elliptic.P224()), Kind{ECDSA, 224}, "ECDSA P-224"}, {ec(elliptic.P256()), Kind{ECDSA, 256}, "ECDSA P-256"},
+		{ec(elliptic.P521()), Kind{ECDSA, 521}, "ECDSA P-521"},
+		{ed, Kind{Ed25519, 256}, "Ed25519"},
+		{pq(mldsa.MLDSA44()), Kind{MLDSA44, 10496}, "ML-DSA-44"}, {pq(mldsa.MLDSA65()), Kind{MLDSA65, 15616}, "ML-DSA-65"},
+		{pq(mldsa.MLDSA87()), Kind{MLDSA87, 20736}, "ML-DSA-87"},
 	} {
 		got := Of(c.key)
-		if got != c.want || NameOf(c.key) != c.want.Name || got.Bits > MostBits(got.Type) || got.IsMLDSA() != (got.Bits > 10000) {
-			t.Errorf("%+v, at most %d; want %+v", got, MostBits(got.Type), c.want)
+		if got != c.want || NameOf(c.key) != c.name || got.Bits > MostBits(got.Type) || got.IsMLDSA() != (got.Bits > 10000) {
+			t.Errorf("%+v, at most %d; want %+v, %s", got, MostBits(got.Type), c.want, c.name)
 		}
 		seen[got.Type] = true
 	}
