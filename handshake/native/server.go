@@ -17,10 +17,10 @@ import (
 //  1. a hello that cannot lead to a handshake within the profile is answered
 //     with the exact alert, before anything else is sent (step 1);
 //  2. our flight goes out (step 2), and nothing behind it: no data at 0.5-RTT, no ticket;
-//  3. CertificateVerify and Finished are verified (steps 5 and 7);
-//  4. only then the chain is judged and check is asked, once, of a proven peer (step 6).
-//     A refusal is an alert under the keys of application data: the client meets it on
-//     its first read, for its own handshake has ended before;
+//  3. the chain, CertificateVerify and Finished are verified (steps 5 to 7);
+//  4. only then check is asked, once, of a proven peer (step 6). A refusal is an alert
+//     under the keys of application data: the client meets it on its first read, for its
+//     own handshake has ended before;
 //  5. a ticket leaves with Session.Grant.
 func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
 	s := e.newServer(ctx, conn, hello, p, check, l)
@@ -89,6 +89,7 @@ type server struct {
 	at      handshake.Step // of what is waited for
 
 	peer     *handshake.Peer // claimed; nil if it showed none
+	verified *handshake.Peer // the same with its chain; nil until, or if not, verified
 	observed *handshake.Error
 	spent    work.Units
 

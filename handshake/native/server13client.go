@@ -71,6 +71,10 @@ func (e expectCertificate) step(s *server) (state, error) {
 	case s.peer == nil:
 		return s.noCertificate(e.expectFinished)
 	}
+	s.at = handshake.StepClientVerified
+	if err := s.verifyChain(); err != nil {
+		return nil, err
+	}
 	s.at = handshake.StepClientCertificate
 	return expectVerify(e), nil
 }
@@ -171,8 +175,10 @@ func (e expectVerify) step(s *server) (state, error) {
 		if !s.plan.Observe || !slices.Contains(schemes(), m.Scheme) {
 			return nil, bad
 		}
-		s.observe(bad)
-		s.peer.Refusal = bad
+		if s.peer.Refusal == nil { // the first one counts
+			s.observe(bad)
+			s.peer.Refusal = bad
+		}
 	}
 	s.spent += work.Verify(s.peer.Leaf().PublicKey)
 	err = verify(s.peer.Leaf().PublicKey, m.Scheme, wire.SignedContent(false, s.transcript.Sum()), m.Signature)
@@ -250,16 +256,19 @@ func (s *server) observe(e *handshake.Error) {
 	s.ledger.Note(handshake.Entry{Step: e.Step, From: handshake.SideUs, Facts: "observed, not enforced: " + string(e.Reason) + " " + e.Detail})
 }
 
-// judge verifies the chain of a proven client and asks check: step 6, once.
+// judge asks check about a proven client, once: step 6. The chain of one whose session
+// is resumed is verified here, for it has come with the ticket.
 func (s *server) judge() error {
 	if s.resumed != nil {
 		s.inherited(handshake.StepServerVerified, handshake.StepClientCertificate)
+		if s.peer != nil {
+			if err := s.verifyChain(); err != nil {
+				return err
+			}
+		}
 	}
 	if s.peer != nil {
-		if err := s.judgeChain(); err != nil {
-			return err
-		}
-		s.peer.Proven = true
+		s.adopt()
 	}
 	s.agreed.Observed = s.observed
 	if s.check != nil {
@@ -285,16 +294,21 @@ func (s *server) judge() error {
 	return nil
 }
 
-// judgeChain verifies what the client has shown.
-func (s *server) judgeChain() error {
+// verifyChain verifies what the client has shown. In a full handshake that comes before
+// the proof of possession: a chain below no authority of ours costs a look at its names,
+// but a proof costs what the client's key costs, and that is the client's choice. What
+// comes of it counts behind Finished alone: see adopt.
+func (s *server) verifyChain() error {
 	verified, spent, refusal := s.engine.chains.Verify(s.peer.Shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
 	s.spent += spent
 	switch {
-	case refusal == nil && s.peer.Refusal == nil:
-		verified.OCSPStaple, verified.SignatureScheme = s.peer.OCSPStaple, s.peer.SignatureScheme
-		s.peer = verified
-		s.say(handshake.StepClientVerified, handshake.SideUs, "chain verified: "+s.peer.Describe())
-	case refusal == nil: // its proof was observed
+	case refusal == nil:
+		s.verified = verified
+		facts := "chain verified: " + verified.Describe()
+		if s.resumed == nil {
+			facts += "; possession of the key not proven yet"
+		}
+		s.say(handshake.StepClientVerified, handshake.SideUs, facts)
 	case !s.plan.Observe:
 		return refusal
 	default:
@@ -302,4 +316,13 @@ func (s *server) judgeChain() error {
 		s.observe(refusal)
 	}
 	return nil
+}
+
+// adopt makes the client that has proved its key the one whose chain was verified.
+func (s *server) adopt() {
+	if s.verified != nil && s.peer.Refusal == nil {
+		s.verified.OCSPStaple, s.verified.SignatureScheme = s.peer.OCSPStaple, s.peer.SignatureScheme
+		s.peer = s.verified
+	}
+	s.peer.Proven = true
 }
