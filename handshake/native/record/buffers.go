@@ -12,7 +12,7 @@ const (
 	// oneSize has room for the largest record.
 	oneSize = handshake.RecordHeader + MaxCiphertext
 	// outSize is 45 full segments of 1448, one packet of segmentation offload:
-	// stack.GSOPayload. Four records fill it exactly, see bulkChunk.
+	// stack.GSOPayload. Four records fill it exactly, see Writer.bulkChunk.
 	outSize = 45 * 1448
 	// inSize is how much of a kernel socket is read at once while large records come:
 	// sixteen of them and the beginning of the next.

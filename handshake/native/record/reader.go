@@ -42,6 +42,7 @@ type Reader struct {
 	early       int   // bytes of it that may still be skipped
 	plainAlert  bool  // an alert may still come in the clear
 	established bool
+	v12         bool // TLS 1.2
 	idle        int
 	bulk        bool // the last record was large
 
@@ -105,6 +106,8 @@ func (r *Reader) Next() (typ uint8, content []byte, err error) {
 func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error) {
 	typ = header[0]
 	switch {
+	case r.v12:
+		return r.open12(header, body)
 	case typ == handshake.RecordCCS:
 		return 0, nil, r.changeCipherSpec(body)
 	case r.keys == nil && typ == handshake.RecordAppData && r.skipping:

@@ -1,7 +1,7 @@
-// Package record is the record layer of TLS 1.3 (RFC 8446, section 5): it opens
-// records in the buffer that they were read into, and seals them in the one that goes
-// out. Which messages may come is the engine's part; which records may is decided
-// here.
+// Package record is the record layer of TLS 1.3 (RFC 8446, section 5) and, in
+// record12.go, of TLS 1.2 with an AEAD (RFC 5246, section 6): it opens records in the
+// buffer that they were read into, and seals them in the one that goes out. Which
+// messages may come is the engine's part; which records may is decided here.
 package record
 
 import (
@@ -21,8 +21,8 @@ const (
 	MaxCiphertext = handshake.MaxPlaintext + 256
 	// tagSize is that of every AEAD of TLS 1.3 in use.
 	tagSize = 16
-	// overhead is what a sealed record has besides its content: header, content type,
-	// tag. No padding is sent.
+	// overhead is what a sealed record of TLS 1.3 has besides its content: header,
+	// content type, tag. No padding is sent.
 	overhead = handshake.RecordHeader + 1 + tagSize
 )
 
@@ -49,6 +49,11 @@ type half struct {
 	iv    [keys.NonceSize]byte
 	nonce [keys.NonceSize]byte // of the record at hand
 	seq   uint64               // of the next record
+
+	v12      bool               // TLS 1.2
+	explicit bool               // part of the nonce stands in the record
+	blocks   uint64             // sealed so far, of 16 bytes; TLS 1.2 alone
+	data     [additional12]byte // of the record at hand
 }
 
 func newHalf(t *keys.Traffic) *half {

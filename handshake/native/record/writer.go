@@ -10,7 +10,7 @@ import (
 
 // bulkChunk is the content of records while there is much to send, in bytes: four of
 // them fill a segment of outSize.
-const bulkChunk = outSize/4 - overhead
+func (w *Writer) bulkChunk() int { return outSize/4 - w.keys.overhead() }
 
 // Writer writes the records of one direction. It is not safe for several goroutines.
 // An error ends it, timeouts too, for part of a record may have left: every later call
@@ -23,7 +23,7 @@ type Writer struct {
 	err     error
 
 	keys    *half         // nil before the first keys
-	traffic *keys.Traffic // of keys
+	traffic *keys.Traffic // of keys; nil in TLS 1.2
 	most    uint64        // records under one key
 }
 
@@ -53,7 +53,7 @@ func (w *Writer) forget() {
 
 // Due says whether the keys have sealed what they may, but for a KeyUpdate (section
 // 5.5).
-func (w *Writer) Due() bool { return w.keys.seq+dueBefore > w.most }
+func (w *Writer) Due() bool { return !w.keys.v12 && w.keys.seq+dueBefore > w.most }
 
 // dueBefore is how many records may still be sealed when Due says so.
 const dueBefore = 128
@@ -63,11 +63,11 @@ const dueBefore = 128
 func (w *Writer) Add(typ uint8, content []byte) error {
 	chunk := handshake.MaxPlaintext
 	if len(content) > chunk && w.buf == nil {
-		w.buf, chunk = w.buffers.large(&w.buffers.out, outSize), bulkChunk
+		w.buf, chunk = w.buffers.large(&w.buffers.out, outSize), w.bulkChunk()
 	}
 	for len(content) > 0 && w.err == nil {
 		n := min(len(content), chunk)
-		if w.buf != nil && w.n+n+overhead > len(*w.buf) {
+		if w.buf != nil && w.n+n+w.keys.overhead() > len(*w.buf) {
 			w.flush()
 		}
 		if w.buf == nil {
@@ -86,6 +86,10 @@ func (w *Writer) seal(typ uint8, content []byte) {
 		out[0], out[1], out[2] = typ, 3, 3
 		binary.BigEndian.PutUint16(out[3:], uint16(len(content)))
 		w.n += handshake.RecordHeader + copy(out[handshake.RecordHeader:], content)
+		return
+	}
+	if w.keys.v12 {
+		w.seal12(out, typ, content)
 		return
 	}
 	nonce, err := w.keys.take()
