@@ -60,7 +60,7 @@ func chooseOf(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *ha
 		}
 	}
 	for i := range q.Certificates {
-		if scheme := chooseScheme(&q, &q.Certificates[i], h); scheme != 0 {
+		if scheme := chooseScheme(pr, &q.Certificates[i], h.SignatureSchemes); scheme != 0 {
 			c.cert, c.scheme = &q.Certificates[i], scheme
 			return c, nil
 		}
@@ -130,14 +130,14 @@ func chooseGroup(pr *handshake.Profile, h *handshake.ClientHello) uint16 {
 }
 
 // chooseScheme is what one of our certificates signs with, 0 if it fits no scheme that
-// client and profile allow.
-func chooseScheme(p *handshake.ServerParams, c *tls.Certificate, h *handshake.ClientHello) uint16 {
-	can := p.Profile.Signs(handshake.SchemesOf(tls.VersionTLS13, handshake.KeyOf(c)))
-	order, ours := p.Profile.Order, p.Profile.Signatures
+// the profile allows and the peer lists.
+func chooseScheme(pr *handshake.Profile, c *tls.Certificate, list []uint16) uint16 {
+	can := pr.Signs(handshake.SchemesOf(tls.VersionTLS13, handshake.KeyOf(c)))
+	order, ours := pr.Order, pr.Signatures
 	if ours == nil || order != handshake.OrderServer {
 		order, ours = handshake.OrderClient, schemes()
 	}
-	id, _ := handshake.FirstCommon(order, ours, h.SignatureSchemes, func(id uint16) bool {
+	id, _ := handshake.FirstCommon(order, ours, list, func(id uint16) bool {
 		return slices.Contains(can, tls.SignatureScheme(id)) && slices.Contains(schemes(), id)
 	})
 	return id

@@ -59,8 +59,8 @@ type conn struct {
 	err     error // no more is written
 }
 
-func newConn(s *server) *conn {
-	c := &conn{Conn: s.conn, ledger: s.ledger, in: s.in, inbox: s.inbox, traffic: s.waiting, out: s.out, ticket: s.ticket}
+func newConn(g *leg) *conn {
+	c := &conn{Conn: g.conn, ledger: g.ledger, in: g.in, inbox: g.inbox, traffic: g.waiting, out: g.out}
 	c.inbox.step = handshake.StepApplicationData
 	c.in.Trim()
 	return c

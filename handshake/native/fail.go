@@ -34,36 +34,40 @@ func alertEntry(step handshake.Step, a handshake.Alert) handshake.Entry {
 	return handshake.Entry{Step: step, From: handshake.SideUs, Message: handshake.MsgAlert, Alert: a, Facts: a.String(), Size: 2}
 }
 
-// fail words what ended a handshake, and sends the alert. In this order: a refusal of
-// ours, an alert of the client, a breach of the protocol, the clock, the connection.
-func (s *server) fail(err error) *handshake.Error {
-	defer s.in.Release()
-	e := s.word(err)
-	e.Received = s.ledger.AlertReceived()
+// fail words what ended a handshake, and sends the alert.
+func (s *server) fail(err error) *handshake.Error { return s.end(s.word(err)) }
+
+// end ends a handshake that failed: what is known of the peer goes into e, and the alert
+// that is wanted to the peer.
+func (g *leg) end(e *handshake.Error) *handshake.Error {
+	defer g.in.Release()
+	e.Received = g.ledger.AlertReceived()
 	if e.Peer == nil {
-		e.Peer = s.peer
+		e.Peer = g.peer
 	}
 	if e.Peer != nil {
 		e.Peer.Proven = false
 	}
-	s.sendAlert(e)
-	s.out.End(e)
-	if s.waiting != nil {
-		s.waiting.Clear()
+	g.sendAlert(e)
+	g.out.End(e)
+	if g.waiting != nil {
+		g.waiting.Clear()
 	}
 	return e
 }
 
 // sendAlert sends the alert that is wanted, under the keys at hand.
-func (s *server) sendAlert(e *handshake.Error) {
+func (g *leg) sendAlert(e *handshake.Error) {
 	if e.Wanted == handshake.AlertNone {
 		return
 	}
-	if sendAlert(s.conn, s.out, e.Wanted) == nil {
-		s.ledger.Note(alertEntry(e.Step, e.Wanted))
+	if sendAlert(g.conn, g.out, e.Wanted) == nil {
+		g.ledger.Note(alertEntry(e.Step, e.Wanted))
 	}
 }
 
+// word finds the words for what ended a handshake. In this order: a refusal of ours, an
+// alert of the client, a breach of the protocol, the clock, the connection.
 func (s *server) word(err error) *handshake.Error {
 	var ours *handshake.Error
 	var received *alertReceived
@@ -105,9 +109,9 @@ func (s *server) word(err error) *handshake.Error {
 }
 
 // peers is a failure for which no alert is sent.
-func (s *server) peers(code reason.Code, err error) *handshake.Error {
+func (g *leg) peers(code reason.Code, err error) *handshake.Error {
 	return &handshake.Error{
-		Step: s.at, Side: handshake.SidePeer, Reason: code, Wanted: handshake.AlertNone, Received: handshake.AlertNone, Err: err,
+		Step: g.at, Side: handshake.SidePeer, Reason: code, Wanted: handshake.AlertNone, Received: handshake.AlertNone, Err: err,
 	}
 }
 

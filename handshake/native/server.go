@@ -4,12 +4,8 @@ import (
 	"context"
 	"crypto/fips140"
 	"net"
-	"time"
 
 	"github.com/sslgate/sslgate/handshake"
-	"github.com/sslgate/sslgate/handshake/native/keys"
-	"github.com/sslgate/sslgate/handshake/native/record"
-	"github.com/sslgate/sslgate/internal/work"
 )
 
 // Server is the handshake with an intercepted client:
@@ -30,19 +26,7 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 	if refused := s.prepare(); refused != nil {
 		return nil, s.alertFirst(refused)
 	}
-	late := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(late)
-		_ = conn.SetDeadline(time.Unix(1, 0)) // ends what waits
-	})
-	err := s.run()
-	if !stop() {
-		<-late
-		if err == nil {
-			err = ctx.Err()
-		}
-	}
-	l.Spend(s.spent + work.Bytes(s.in.Bytes) + work.Records(s.in.Records))
+	err := s.within(s.run)
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -50,13 +34,9 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 }
 
 func (e *Engine) newServer(ctx context.Context, conn net.Conn, hello *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) *server {
-	s := &server{
-		engine: e, ctx: ctx, conn: conn, plan: p, check: check, ledger: l, hello: hello,
-		in: record.NewReader(conn, &e.buffers), out: record.NewWriter(conn, &e.buffers),
-		brief: p.Ledger == handshake.LedgerSteps, at: handshake.StepClientHello,
-	}
+	s := &server{leg: e.newLeg(ctx, conn, &p.Params, check, l, handshake.StepServerHello), plan: p, hello: hello}
+	s.at = handshake.StepClientHello
 	s.in.Midway = true // no change_cipher_spec may come before the hello
-	s.inbox = inbox{in: s.in, ledger: l, step: handshake.StepServerHello}
 	return s
 }
 
@@ -68,44 +48,18 @@ type state interface {
 
 // server is what the states of one handshake have in common.
 type server struct {
-	engine *Engine
-	ctx    context.Context
-	conn   net.Conn
+	leg
 	plan   *handshake.ServerParams
-	check  handshake.CheckPeer
-	ledger *handshake.Ledger
-	brief  bool // LedgerSteps
+	hello  *handshake.ClientHello // the last one
+	choice *choice
 
-	in    *record.Reader
-	inbox inbox
-	out   *record.Writer
-
-	hello      *handshake.ClientHello // the last one
-	choice     *choice
-	transcript *keys.Transcript
-	agreed     handshake.State
-
-	sentCCS bool
-	at      handshake.Step // of what is waited for
-
-	peer     *handshake.Peer // claimed; nil if it showed none
-	verified *handshake.Peer // the same with its chain; nil until, or if not, verified
-	observed *handshake.Error
-	spent    work.Units
-
-	secrets []interface{ Clear() } // of the handshake: cleared at its end, whatever it is
-	waiting *keys.Traffic          // client_application_traffic_secret_0
-	ticket  []byte                 // NewSessionTicket that waits for the grant; nil: none
-	resumed *resumption            // nil: a full handshake
+	ticket  []byte      // NewSessionTicket that waits for the grant; nil: none
+	resumed *resumption // nil: a full handshake
 }
 
 // run goes through the states.
 func (s *server) run() error {
-	defer func() {
-		for _, secret := range s.secrets {
-			secret.Clear()
-		}
-	}()
+	defer s.forget()
 	for st := state(expectHello{}); st != nil; {
 		next, err := st.step(s)
 		if err != nil {
@@ -126,7 +80,7 @@ func (s *server) prepare() *handshake.Error {
 	if refused != nil {
 		return refused
 	}
-	s.plan = p
+	s.plan, s.params = p, &p.Params
 	if len(p.Certificates) == 0 {
 		return handshake.OurFault("no certificate to show")
 	}
@@ -140,21 +94,7 @@ func (s *server) prepare() *handshake.Error {
 // session ends a handshake that went well.
 func (s *server) session() *handshake.Session {
 	s.agreed.Observed = s.observed
-	c := newConn(s)
+	c := newConn(&s.leg)
+	c.ticket = s.ticket
 	return &handshake.Session{State: s.agreed, Conn: c, Peer: s.peer, Granted: c.grant}
-}
-
-// note adds an entry for a message, unless the ledger holds the steps alone.
-func (s *server) note(step handshake.Step, from handshake.Side, msg []byte, facts string) {
-	if s.brief {
-		return
-	}
-	s.ledger.Note(handshake.Entry{Step: step, From: from, Message: handshake.MessageName(msg[0]), Size: len(msg), Facts: facts})
-}
-
-// say adds an entry that is no message.
-func (s *server) say(step handshake.Step, from handshake.Side, facts string) {
-	if !s.brief {
-		s.ledger.Note(handshake.Entry{Step: step, From: from, Facts: facts})
-	}
 }

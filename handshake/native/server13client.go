@@ -250,12 +250,6 @@ func (e expectFinished) step(s *server) (state, error) {
 	return nil, s.makeTicket(e.master.Resumption(s.transcript.Sum()))
 }
 
-// observe notes what would have refused the client.
-func (s *server) observe(e *handshake.Error) {
-	s.observed = e
-	s.ledger.Note(handshake.Entry{Step: e.Step, From: handshake.SideUs, Facts: "observed, not enforced: " + string(e.Reason) + " " + e.Detail})
-}
-
 // judge asks check about a proven client, once: step 6. The chain of one whose session
 // is resumed is verified here, for it has come with the ticket.
 func (s *server) judge() error {
