@@ -34,9 +34,13 @@ func (b *tableBuilder) guard() {
 	captured := b.chain("captured")
 	known := b.chain("known")
 
-	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), accept())
-	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
-	b.drops(chain, DropNotSteered, b.isMark(b.cfg.Mark))
+	for _, device := range b.tuns() {
+		b.rule(chain, name(expr.MetaKeyOIFNAME, device), accept())
+		b.rule(chain, name(expr.MetaKeyIIFNAME, device), accept())
+	}
+	for _, mark := range b.marks() {
+		b.drops(chain, DropNotSteered, b.isMark(mark))
+	}
 	b.dropRedirects(chain)
 	if b.cfg.ClientSource {
 		b.guardAnswers(chain)
@@ -58,7 +62,7 @@ func (b *tableBuilder) guard() {
 	b.rule(chain, b.tcp(), syn(), see(b.uncaptured))
 	b.drops(chain, DropUncaptured, b.tcp())
 	b.drops(chain, DropPortChanged, proto(unix.IPPROTO_TCP), dialled())
-	b.rule(chain, toKnown(known))
+	b.rule(chain, toChain(known))
 
 	b.drops(captured, DropNotSteered, b.tcp())
 	b.drops(captured, DropPortChanged, proto(unix.IPPROTO_TCP), dialled())
@@ -70,7 +74,7 @@ func (b *tableBuilder) guard() {
 		b.refuses(captured, DropQUIC, b.udp(), rejectUDP())
 		b.refuses(captured, DropQUIC, proto(unix.IPPROTO_UDP), dialled(), rejectUDP())
 	}
-	b.rule(captured, toKnown(known))
+	b.rule(captured, toChain(known))
 	b.known(known)
 }
 
@@ -128,10 +132,6 @@ func (b *tableBuilder) known(chain *nftables.Chain) {
 	b.drops(chain, DropProtocol)
 }
 
-func toKnown(known *nftables.Chain) []expr.Any {
-	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: known.Name}}
-}
-
 // reply matches TCP that answers a connection which began at the other side. A SYN
 // without ACK is no answer: a client could forge one SYN "from the destination", and
 // connection tracking would then take the client's own SYN for a reply (a simultaneous
@@ -179,7 +179,10 @@ func (b *tableBuilder) origin(chain *nftables.Chain) {
 	if b.cfg.AllPorts {
 		return
 	}
-	fromElsewhere := concat(load(expr.MetaKeyIIFNAME), notEqual(nftname.Interface(b.cfg.TUN)))
+	fromElsewhere := load(expr.MetaKeyIIFNAME)
+	for _, device := range b.tuns() {
+		fromElsewhere = concat(fromElsewhere, notEqual(nftname.Interface(device)))
+	}
 	b.drops(chain, DropReversePath, b.tcpFrom(), ct(expr.CtKeySTATE), masked(native32(expr.CtStateBitNEW)), fromElsewhere, []expr.Any{
 		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true},
 	}, equal(native32(0)))

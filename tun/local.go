@@ -64,8 +64,11 @@ func (b *tableBuilder) local() {
 		b.rule(captured, proto(unix.IPPROTO_TCP), port(2), in(b.except), accept())
 	}
 	// The mark too, because a DNAT of this host may have changed the port since.
-	marked := concat(proto(unix.IPPROTO_TCP), b.isMark(b.cfg.Mark))
-	for _, what := range [][]expr.Any{b.tcp(), marked, concat(proto(unix.IPPROTO_TCP), dialled())} {
+	refused := [][]expr.Any{b.tcp()}
+	for _, mark := range b.marks() {
+		refused = append(refused, concat(proto(unix.IPPROTO_TCP), b.isMark(mark)))
+	}
+	for _, what := range append(refused, concat(proto(unix.IPPROTO_TCP), dialled())) {
 		b.refuses(captured, DropOlder, what, older(), []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 		b.drops(captured, DropLocal, what)
 	}
@@ -78,7 +81,9 @@ func (b *tableBuilder) local() {
 // seeLocal notes on which other interfaces connections to captured ports of this host
 // arrive. With a wrong name in the configuration they would pass without any message.
 func (b *tableBuilder) seeLocal(chain *nftables.Chain) {
-	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), accept())
+	for _, device := range b.tuns() {
+		b.rule(chain, name(expr.MetaKeyIIFNAME, device), accept())
+	}
 	b.rule(chain, load(expr.MetaKeyIIF), equal(native32(loopbackIndex)), accept())
 	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
 	if b.cfg.AllPorts {

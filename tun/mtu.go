@@ -54,7 +54,7 @@ func (b *tableBuilder) labelTaken(mark *nftables.Chain) {
 // errorsAboutTaken marks ICMP errors about connections in the TUN.
 func (b *tableBuilder) errorsAboutTaken(steer *nftables.Chain) {
 	for _, f := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
-		b.rule(steer, b.icmpAboutCaptured(f), taken(), b.setMark(b.cfg.Mark), accept())
+		b.rule(steer, b.icmpAboutCaptured(f), taken(), toChain(b.send))
 	}
 }
 
@@ -75,7 +75,7 @@ func (b *tableBuilder) tooBig() {
 		{unix.NFPROTO_IPV4, []byte{icmpUnreachable, icmpFragNeeded}},
 		{unix.NFPROTO_IPV6, []byte{icmpv6PacketBig}},
 	} {
-		b.rule(chain, b.icmpAboutCaptured(m.family), transport(0, uint32(len(m.kind))), equal(m.kind), taken(), b.setMark(b.cfg.Mark))
+		b.rule(chain, b.icmpAboutCaptured(m.family), transport(0, uint32(len(m.kind))), equal(m.kind), taken(), toChain(b.send))
 	}
 }
 
@@ -91,6 +91,8 @@ func (b *tableBuilder) mss() {
 		&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
 		&expr.Exthdr{SourceRegister: 1, Type: tcpOptionMSS, Offset: 2, Len: tcpOptionMSSSize, Op: expr.ExthdrOpTcpopt},
 	}
-	b.rule(chain, name(expr.MetaKeyOIFNAME, b.cfg.TUN), syn, lower)
-	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), syn, lower)
+	for _, device := range b.tuns() {
+		b.rule(chain, name(expr.MetaKeyOIFNAME, device), syn, lower)
+		b.rule(chain, name(expr.MetaKeyIIFNAME, device), syn, lower)
+	}
 }

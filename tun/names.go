@@ -102,7 +102,7 @@ func (a *interfaces) spread(links []netlink.Link, cfg *SteerConfig, taken map[in
 		more = false
 		for _, l := range links {
 			at := l.Attrs()
-			if taken[at.Index] || at.Name == cfg.TUN || at.Index == loopbackIndex || slices.Contains(a.exempt, at.Name) {
+			if taken[at.Index] || at.Name == cfg.TUN || at.Name == cfg.Twin.TUN || at.Index == loopbackIndex || slices.Contains(a.exempt, at.Name) {
 				continue
 			}
 			for _, from := range links {
@@ -165,7 +165,7 @@ func troubles(links []netlink.Link, cfg *SteerConfig) []Trouble {
 			continue
 		}
 		switch was, twice := meant[at.Index]; {
-		case at.Name == cfg.TUN:
+		case at.Name == cfg.TUN, at.Name == cfg.Twin.TUN:
 			all = append(all, Trouble{name, fmt.Sprintf("%s is another name of the TUN itself", name), "", true})
 		case at.Index == loopbackIndex:
 			all = append(all, Trouble{name, fmt.Sprintf("%s is another name of lo, which carries the gateway's own connections", name), "", true})

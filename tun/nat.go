@@ -35,7 +35,10 @@ const ipsSrcNAT = 1 << 4
 // keepSource builds the chains keep and verify. Without nat, on a kernel that has no NAT
 // for nftables, it builds only verify.
 func (b *tableBuilder) keepSource(nat bool) {
-	ours := [][]expr.Any{name(expr.MetaKeyOIFNAME, b.cfg.TUN)}
+	var ours [][]expr.Any
+	for _, device := range b.tuns() {
+		ours = append(ours, name(expr.MetaKeyOIFNAME, device))
+	}
 	if b.cfg.ClientSource {
 		ours = append(ours, concat(ct(expr.CtKeyZONE), equal(zone())))
 	}

@@ -66,6 +66,7 @@ func (s *Steering) tryTable(steer bool) error {
 	if err := b.sets(&at); err != nil {
 		return err
 	}
+	b.chainsOfTwo()
 	b.steer(steer)
 	if steer {
 		b.mss()
@@ -122,6 +123,9 @@ type tableBuilder struct {
 
 	ports, names, indexes, exempt, protocols, except, gro, redirects, uncaptured, uncapturedLocal *nftables.Set
 
+	beside    bool            // the other gateway has connections that are pinned to it
+	send, pin *nftables.Chain // lead packets into the TUN
+
 	turned, quiet []string          // interfaces for groSet and redirectsSet
 	counts        map[string]uint64 // drops so far, by reason; an entry is removed once a rule continues it
 	missing       bool              // a captured interface does not exist
@@ -131,7 +135,7 @@ type tableBuilder struct {
 }
 
 func (s *Steering) builder(conn *nftables.Conn) *tableBuilder {
-	return &tableBuilder{cfg: &s.cfg, conn: conn, turned: s.gro, quiet: s.redirects, counts: maps.Clone(s.counts), table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+	return &tableBuilder{cfg: &s.cfg, conn: conn, beside: s.beside, turned: s.gro, quiet: s.redirects, counts: maps.Clone(s.counts), table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
 }
 
 // made says whether a listing can be that of the table just built: it has as many lines,
@@ -232,7 +236,9 @@ func (b *tableBuilder) steer(running bool) {
 	mark := b.chain("mark")
 	// Other programs' rules may save the whole mark with the connection and restore it.
 	// Then answers get the mark of what they answer, which would lead back into the TUN.
-	b.rule(chain, name(expr.MetaKeyIIFNAME, b.cfg.TUN), b.setMark(0))
+	for _, device := range b.tuns() {
+		b.rule(chain, name(expr.MetaKeyIIFNAME, device), b.setMark(0))
+	}
 	if running && b.cfg.ClientSource {
 		b.markAnswers(chain)
 	}
@@ -244,9 +250,9 @@ func (b *tableBuilder) steer(running bool) {
 
 	b.ownSource(mark)
 	b.labelTaken(mark)
-	b.rule(mark, b.tcp(), b.setMark(b.cfg.Mark))
-	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), b.setMark(b.cfg.Mark))
-	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), b.setMark(b.cfg.Mark))
+	b.rule(mark, b.tcp(), toChain(b.pin))
+	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV4), toChain(b.send))
+	b.rule(mark, b.icmpAboutCaptured(unix.NFPROTO_IPV6), toChain(b.send))
 }
 
 func (b *tableBuilder) base(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {

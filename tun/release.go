@@ -9,6 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// removeOwn removes the rules and routes that lead into the TUN of this gateway, and
+// nothing that another one uses.
+func (s *Steering) removeOwn() error {
+	others := func(r *netlink.Rule) bool { return r.Table != s.cfg.Table }
+	return s.removeRouting(others, func(r *netlink.Route) bool { return r.Table != s.cfg.Table })
+}
+
+// ofTwin says whether a rule or route is one of the gateway in the other slot, while that
+// runs.
+func (s *Steering) ofTwin(table int) bool { return s.beside && table == s.cfg.Twin.Table }
+
 // ours says whether a rule is ours: it has our tag, or equals one of the rules that we
 // want.
 func (s *Steering) ours(r *netlink.Rule) bool {
@@ -24,9 +35,9 @@ func (s *Steering) removeStale() error {
 		}
 	}
 	return s.removeRouting(func(r *netlink.Rule) bool {
-		return slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
+		return s.ofTwin(r.Table) || slices.ContainsFunc(s.wantedRules(r.Family), func(w *netlink.Rule) bool { return sameRule(r, w) })
 	}, func(r *netlink.Route) bool {
-		return slices.ContainsFunc(s.wantedRoutes(r.Family), func(w *netlink.Route) bool { return sameRoute(r, w) })
+		return s.ofTwin(r.Table) || slices.ContainsFunc(s.wantedRoutes(r.Family), func(w *netlink.Route) bool { return sameRoute(r, w) })
 	})
 }
 

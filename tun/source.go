@@ -71,8 +71,8 @@ func (s *Steering) SetClientSource() error {
 		return nil
 	}
 	s.cfg.ClientSource = true
-	err := s.cfg.checkSource()
-	if err == nil {
+	err := s.cfg.check()
+	if err == nil && s.owns {
 		err = s.writeTable(true)
 	}
 	if err == nil {
@@ -80,7 +80,10 @@ func (s *Steering) SetClientSource() error {
 	}
 	if err != nil {
 		s.cfg.ClientSource = false
-		return errors.Join(err, s.writeTable(true))
+		if s.owns {
+			err = errors.Join(err, s.writeTable(true))
+		}
+		return err
 	}
 	return nil
 }

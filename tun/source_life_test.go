@@ -56,7 +56,7 @@ func TestClientSourceRepairedAndReleased(t *testing.T) {
 	_ = g.steer.Close(false)
 	_ = g.dev.Close()
 	g.open(t)
-	cfg.ClientSource, cfg.ReturnMark, cfg.ReturnTable = true, 0x40, 7720
+	cfg.ClientSource, cfg.ReturnMark, cfg.ReturnTable, cfg.Twin.Mark = true, 0x40, 7720, 0x70
 	l.gw.do(func() (err error) { g.steer, err = Steer(cfg, zap.NewNop()); return err })
 	if s := l.gw.state(); strings.Contains(s, "0x20/0x70 lookup") || strings.Contains(s, "table 5520") || !strings.Contains(s, "7720") {
 		t.Errorf("left of the run before:\n%s", s)
@@ -88,7 +88,7 @@ func TestClientSourceConfig(t *testing.T) {
 		"no mark":             func(c *SteerConfig) { c.ReturnMark = 0 },
 		"mark of the sockets": func(c *SteerConfig) { c.ReturnMark = 0x70 },
 		"the captured one's":  func(c *SteerConfig) { c.ReturnMark = c.Mark },
-		"the one before":      func(c *SteerConfig) { c.Mark, c.ReturnMark = 0x40, 0x30 },
+		"the one before":      func(c *SteerConfig) { c.Mark, c.ReturnMark, c.Twin.Mark = 0x40, 0x30, 0x10 },
 		"no table":            func(c *SteerConfig) { c.ReturnTable = 0 },
 		"local":               func(c *SteerConfig) { c.ReturnTable = 255 },
 		"the captured table":  func(c *SteerConfig) { c.ReturnTable = c.Table },

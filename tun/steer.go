@@ -85,6 +85,15 @@ type SteerConfig struct {
 	// ReturnTable is the number of the routing table that delivers these answers; not one
 	// of the kernel's, nor Table. Required for ClientSource.
 	ReturnTable int
+	// CTMask has the two bits of the ct mark of connection tracking that say which of two
+	// gateways a connection is pinned to; 0: no connection is pinned, and there cannot be
+	// two gateways.
+	CTMask uint32
+	// Slot is the place of this gateway. TUN, Mark and Table are its own.
+	Slot Slot
+	// Twin is what the gateway in the other slot has of its own. The zero value means that
+	// there is no other slot.
+	Twin Twin
 	// GRO switches generic receive offload on at captured interfaces that have it off.
 	// Release switches it off again there.
 	GRO bool
@@ -131,6 +140,9 @@ func (c *SteerConfig) check() error {
 	if err := c.checkSource(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.checkTwin(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -169,19 +181,32 @@ func Release(cfg SteerConfig) error {
 var ErrRunning = errors.New("the gateway is running")
 
 func (s *Steering) notRunning() error {
-	link, err := s.rt.LinkByName(s.cfg.TUN)
+	for _, name := range []string{s.cfg.TUN, s.cfg.Twin.TUN} {
+		if err := s.notUsed(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notUsed returns ErrRunning if a process has the TUN of this name open.
+func (s *Steering) notUsed(name string) error {
+	if name == "" {
+		return nil
+	}
+	link, err := s.rt.LinkByName(name)
 	var notFound netlink.LinkNotFoundError
 	if errors.As(err, &notFound) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
+		return fmt.Errorf("look for device %s: %w", name, err)
 	}
 	// A TUN that is not persistent exists only while a process has it open. A persistent
 	// one has a carrier while a process has it open.
 	t, ok := link.(*netlink.Tuntap)
 	if ok && (t.NonPersist || t.RawFlags&unix.IFF_LOWER_UP != 0) {
-		return fmt.Errorf("%w: %s is in use%s", ErrRunning, s.cfg.TUN, holder(s.cfg.TUN))
+		return fmt.Errorf("%w: %s is in use%s", ErrRunning, name, holder(name))
 	}
 	return nil
 }
@@ -208,6 +233,8 @@ type Steering struct {
 	repairs   uint64
 	noNAT     bool // the kernel has no NAT for nftables
 	closed    bool
+	owns      bool         // this gateway has the steering: it writes the nft table
+	beside    bool         // the gateway in the other slot has connections that are pinned to it
 	ending    func() error // the error of Watch's context: not nil when Watch must end
 	gro       []string     // interfaces whose GRO we have switched on, sorted
 	redirects []string     // interfaces whose send_redirects we have switched off, and "all", sorted
@@ -247,17 +274,19 @@ func Steer(cfg SteerConfig, log *zap.Logger) (*Steering, error) {
 }
 
 func (s *Steering) start() error {
-	link, err := s.rt.LinkByName(s.cfg.TUN)
-	if err != nil {
-		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
-	}
-	s.tunIdx = link.Attrs().Index
-	// Open the event sockets first, so that Watch sees every change from here on.
-	if err := s.openEvents(); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.findTUN(); err != nil {
+		return err
+	}
+	if s.beside, s.owns = false, true; s.cfg.Twin != (Twin{}) {
+		// The other gateway may still have connections, though it has given the steering up.
+		beside, err := s.exists(s.cfg.Twin.TUN)
+		if err != nil {
+			return err
+		}
+		s.beside = beside
+	}
 	if err := errors.Join(s.refuseInterfaces(), s.refuseForeign()); err != nil {
 		return err
 	}
@@ -282,6 +311,17 @@ func (s *Steering) start() error {
 	return err
 }
 
+// findTUN finds the device of this gateway. It opens the event sockets, so that Watch sees
+// every change from here on.
+func (s *Steering) findTUN() error {
+	link, err := s.rt.LinkByName(s.cfg.TUN)
+	if err != nil {
+		return fmt.Errorf("look for device %s: %w", s.cfg.TUN, err)
+	}
+	s.tunIdx = link.Attrs().Index
+	return s.openEvents()
+}
+
 // Repairs counts what Watch has put back.
 func (s *Steering) Repairs() uint64 {
 	s.mu.Lock()
@@ -291,7 +331,9 @@ func (s *Steering) Repairs() uint64 {
 
 // Close ends the steering. Without open, captured traffic then goes nowhere: guard, rules
 // and the unreachable routes stay until Release or the next Steer. With open, everything
-// is removed and captured traffic is routed uninspected. Watch must have returned.
+// is removed and captured traffic is routed uninspected. If another gateway has taken the
+// steering over, only what is this one's own is removed, open or not. Watch must have
+// returned.
 func (s *Steering) Close(open bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -300,7 +342,10 @@ func (s *Steering) Close(open bool) error {
 	}
 	s.closed = true
 	defer s.closeSockets()
-	if open {
+	if !s.owns {
+		return s.removeOwn()
+	}
+	if open && !s.beside {
 		return s.removeAll()
 	}
 	// Nothing is captured any more, and the chain local drops: restore the host's own

@@ -16,7 +16,8 @@ import (
 )
 
 func testConfig() SteerConfig {
-	return SteerConfig{TUN: "t0", Interfaces: []string{"g0"}, Ports: []uint16{443, 8443}, RejectUDP: true, Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519}
+	return SteerConfig{TUN: "t0", Interfaces: []string{"g0"}, Ports: []uint16{443, 8443}, RejectUDP: true, Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519,
+		CTMask: 0x30, Twin: Twin{TUN: "t1", Mark: 0x40, Table: 5521}}
 }
 
 // gateway is the gateway's side of a lab: device, steering and what comes out
@@ -48,10 +49,12 @@ func gatewayOn(t testing.TB, l *lab, cfg SteerConfig) *gateway {
 	return g
 }
 
-func (g *gateway) open(t testing.TB) {
+func (g *gateway) open(t testing.TB) { t.Helper(); g.openAs(t, "t0") }
+
+func (g *gateway) openAs(t testing.TB, name string) {
 	t.Helper()
 	g.gw.do(func() (err error) {
-		g.dev, err = Open(Config{Name: "t0", Offload: OffloadOff})
+		g.dev, err = Open(Config{Name: name, Offload: OffloadOff})
 		return err
 	})
 	g.tun = make(chan []byte, 1024)

@@ -87,9 +87,14 @@ func (s *Steering) check() error {
 		s.repairTUN(link.Attrs())
 	}
 	s.noteIngress()
-	s.repairTable()
+	s.repairTwin()
+	if s.owns {
+		s.repairTable()
+		s.repairRedirects()
+	} else if _, err := s.listTable(); err != nil { // only for its counters
+		s.failed("read the nft table", err)
+	}
 	s.noteDrops(time.Now())
-	s.repairRedirects()
 	done, err := s.ensureRouting()
 	for _, what := range done {
 		s.repaired(what)

@@ -23,6 +23,10 @@ func LoadCapture(path string) (*Config, []Finding) {
 	if slices.ContainsFunc(f.findings, func(x Finding) bool { return !x.Warning && section(x.Path) == "dial" }) || slices.Contains(f.tainted, "dial") {
 		f.Config.Dial = Dial{}
 	}
+	// Nor section upgrade: without it there is no hand-over.
+	if slices.ContainsFunc(f.findings, func(x Finding) bool { return !x.Warning && section(x.Path) == "upgrade" }) || slices.Contains(f.tainted, "upgrade") {
+		f.Config.Upgrade = Upgrade{}
+	}
 	return &f.Config, f.findings
 }
 

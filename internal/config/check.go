@@ -69,6 +69,7 @@ func (f *File) checkValues() {
 	f.checkAdminHTTP(&c.Admin)
 	f.checkMetrics(&c.Admin.Metrics)
 	f.checkDial(c)
+	f.checkUpgrade(c)
 	f.checkNamed(c)
 	f.checkTickets(&c.Tickets)
 	f.checkLimits(&c.Limits)

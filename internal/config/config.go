@@ -46,6 +46,8 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// Reload says what a changed configuration does to a running gateway.
 	Reload Reload `yaml:"reload"`
+	// Upgrade says what a new process needs beside the one it takes over from.
+	Upgrade Upgrade `yaml:"upgrade" reload:"restart"`
 }
 
 // TUN is the device the captured packets are read from.
@@ -274,6 +276,20 @@ type Reload struct {
 	Watch bool `yaml:"watch"`
 	// Live is what becomes of flows that relay already: "keep" (the default; they keep the policy they began with) or "reevaluate" (each is judged anew by the new policy, its certificates too, and ends where a new connection like it would be refused). Flows that do not relay yet are always judged by the new policy.
 	Live string `yaml:"live"`
+}
+
+// Upgrade says what a new process needs beside the one it takes over from (docs/upgrade.md). It then has a device, a mark and a routing table of its own; those of tun and capture are the other one's.
+type Upgrade struct {
+	// CTMask has the two bits of the ct mark of connection tracking that say which of two gateways a connection is kept at. sslgate sets and compares no others. Default 0x30.
+	CTMask uint32 `yaml:"ct_mask"`
+	// TUN is the name of the second device, at most 15 bytes. Default sslgate1.
+	TUN string `yaml:"tun"`
+	// Mark is the second firewall mark of captured packets, within capture.mask. Default: the least that nothing else has, 0x40; where there is none there can be no hand-over.
+	Mark uint32 `yaml:"mark"`
+	// Table is the number of the second routing table: 1 to 2147483647 without 253 to 255, which are the system's. Default 5521.
+	Table int `yaml:"table"`
+	// Drain is the time live flows have to end in a process that has handed over, at most 168h: it harms nobody, for new ones begin in the other. Default 12h.
+	Drain Duration `yaml:"drain"`
 }
 
 // DefaultFile is the configuration that commands read where none is named. The

@@ -14,6 +14,9 @@ const (
 	DefaultPreference = 5519
 	DefaultDialMark   = 0x20
 	DefaultDialTable  = 5520
+
+	DefaultCTMask       = 0x30
+	DefaultUpgradeTable = 5521
 )
 
 // DefaultRotateSize and DefaultRotateKeep bound the records on a disk that nobody
@@ -68,4 +71,6 @@ func setDefaults(c *Config) {
 	c.Log.Format = "console"
 	c.Admin.Socket = DefaultSocket
 	c.Reload.Live = "keep"
+	c.Upgrade.CTMask = DefaultCTMask
+	c.Upgrade.Drain = Duration(12 * time.Hour)
 }

@@ -62,10 +62,11 @@ func TestDefaults(t *testing.T) {
 			Chain: 10, ChainBytes: 64 << 10, Stall: Duration(time.Minute), HalfClosed: Duration(time.Minute),
 			Idle: Duration(10 * time.Minute), Drain: Duration(30 * time.Second),
 		},
-		Audit:  Audit{File: "-", Queue: 4096, Rotate: Rotate{Size: 128 << 20, Keep: 7}, OnFull: "refuse"},
-		Admin:  Admin{Socket: "/run/sslgate/admin.sock"},
-		Reload: Reload{Live: "keep"},
-		Log:    Log{Level: "info", Format: "console"},
+		Audit:   Audit{File: "-", Queue: 4096, Rotate: Rotate{Size: 128 << 20, Keep: 7}, OnFull: "refuse"},
+		Admin:   Admin{Socket: "/run/sslgate/admin.sock"},
+		Reload:  Reload{Live: "keep"},
+		Upgrade: Upgrade{CTMask: 0x30, Drain: Duration(12 * time.Hour)},
+		Log:     Log{Level: "info", Format: "console"},
 	}
 	if d := cmp.Diff(want, c); d != "" {
 		t.Error(d)

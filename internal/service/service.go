@@ -253,7 +253,7 @@ func (s *Service) stackConfig() stack.Config {
 
 // SteerConfig is the part of a configuration that run, guard and release must agree on.
 func SteerConfig(c *config.Config) tun.SteerConfig {
-	return tun.SteerConfig{
+	sc := tun.SteerConfig{
 		TUN:         c.TUN.Name,
 		Interfaces:  c.Capture.Interfaces,
 		Exempt:      c.Capture.Exempt,
@@ -272,7 +272,12 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		ReturnMark:   c.Dial.Mark,
 		ReturnTable:  c.Dial.Table,
 		GRO:          c.Capture.GRO == "auto",
+		CTMask:       c.Upgrade.CTMask,
 	}
+	if second, ok := c.Second(); ok && sc.CTMask != 0 {
+		sc.Twin = tun.Twin(second)
+	}
+	return sc
 }
 
 // bytesOf converts numbers that config has checked to fit into a byte.
