@@ -63,6 +63,7 @@ func (f *File) checkValues() {
 	f.checkTUN(&c.TUN)
 	f.checkCapture(&c.Capture)
 	f.word("fail", c.Fail, "closed", "open")
+	f.word("engine", c.Engine, engineStd, engineNative)
 	f.word("reload.live", c.Reload.Live, "keep", "reevaluate")
 	// sun_path of a unix socket address has 108 bytes; the server adds its process number while it makes it.
 	f.check(c.Admin.Socket != "" && len(f.abs(c.Admin.Socket)) <= 96, "admin.socket", "a path of at most 96 bytes, or off")

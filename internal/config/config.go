@@ -28,6 +28,8 @@ type Config struct {
 	Identities map[string]Identity `yaml:"identities"`
 	// Profiles are cryptographic profiles of your own, beside the named ones.
 	Profiles map[string]handshake.ProfileSpec `yaml:"profiles"`
+	// Engine makes the handshakes of profiles that name none, the named profiles too: "std" (Go's crypto/tls, the default) or "native" (sslgate's own). A profile that the native engine cannot keep, such as legacy-rsa, stays with std: `profiles` and `check` say which. See profiles.NAME.engine.
+	Engine string `yaml:"engine"`
 	// Shadow is another configuration file whose policy decides every flow beside the enforced one, and changes nothing: where the two differ is counted, listed by `sslgate status` and recorded. Of that file only authorities, identities, profiles and policy are used. Default none.
 	Shadow string `yaml:"shadow"`
 	// Policy decides every flow.

@@ -43,6 +43,7 @@ func setDefaults(c *Config) {
 	c.Capture.Table = DefaultTable
 	c.Capture.Preference = DefaultPreference
 	c.Fail = "closed"
+	c.Engine = engineStd
 	c.Dial.Source = policy.SourceGateway.String()
 	c.Dial.Timeout = Duration(5 * time.Second)
 	c.Dial.Mark = DefaultDialMark

@@ -52,6 +52,7 @@ func TestDefaults(t *testing.T) {
 			Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519,
 		},
 		Fail:    "closed",
+		Engine:  "std",
 		Dial:    Dial{Source: "gateway", Timeout: Duration(5 * time.Second), Mark: 0x20, Table: 5520},
 		Policy:  c.Policy,
 		Tickets: Tickets{Mode: "on", Lifetime: Duration(time.Hour)},

@@ -16,25 +16,6 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// profiles resolves the named profiles and those of the file.
-func (b *builder) profiles(env *policy.Environment) {
-	env.Profiles = map[string]handshake.Profile{}
-	for _, p := range handshake.NamedProfiles() {
-		env.Profiles[p.Name] = p
-	}
-	specs := b.file.Config.Profiles
-	for _, name := range slices.Sorted(maps.Keys(specs)) {
-		// One at a time, so that a mistake in one leaves the others.
-		resolved, err := handshake.ResolveProfiles(map[string]handshake.ProfileSpec{name: specs[name]}, env.Engine.Capabilities())
-		if err != nil {
-			b.failed[keyPath("profiles", name)] = true
-			b.located(fielderr.All(err), "profiles")
-			continue
-		}
-		env.Profiles[name] = resolved[name]
-	}
-}
-
 // located adds what another package found in a section.
 func (b *builder) located(errs []*fielderr.Error, section string) {
 	for _, e := range errs {
