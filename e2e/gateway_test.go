@@ -125,7 +125,7 @@ limits: {handshake: 3s, drain: 3s}
 policy:
   rules:
 ` + rules
-	return w.pem("sslgate.yaml", []byte(text))
+	return w.pem("sslgate.yaml", []byte(lab.WithEngine(text, testenv.Engine())))
 }
 
 // payRule terminates everything on 443, mutual TLS required.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,9 @@ Exit code 0: every scenario ended as it must. 1: one did not.`,
 			if err != nil {
 				return &exitError{code: 2, err: err}
 			}
+			if !slices.Contains([]string{"", "std", "native"}, opt.Engine) {
+				return &exitError{code: 2, err: fmt.Errorf("--engine %s: std or native", opt.Engine)}
+			}
 			if list {
 				for _, s := range scenarios {
 					fmt.Fprintf(stdout, "%-17s%s\n", s.Name, s.Title)
@@ -62,6 +66,7 @@ Exit code 0: every scenario ended as it must. 1: one did not.`,
 	cmd.Flags().BoolVar(&opt.JSON, "json", false, "print one JSON object a scenario, and a last line with the counts")
 	cmd.Flags().StringSliceVar(&opt.Only, "only", nil, "run the scenario `NAME` only; may be repeated")
 	cmd.Flags().BoolVar(&list, "list", false, "list the scenarios and do nothing")
+	cmd.Flags().StringVar(&opt.Engine, "engine", "", "what makes the handshakes, `std` or native (docs/engine.md)")
 	cmd.Flags().StringVar(&opt.Binary, "gateway", "", "the gateway to run, a `PROGRAM` like sslgate (default: this one)")
 	return cmd
 }
@@ -74,6 +79,9 @@ func demoArgs(opt demo.Options) []string {
 	}
 	for _, n := range opt.Only {
 		args = append(args, "--only", n)
+	}
+	if opt.Engine != "" {
+		args = append(args, "--engine", opt.Engine)
 	}
 	if opt.Binary != "" {
 		args = append(args, "--gateway", opt.Binary)

@@ -20,12 +20,15 @@ func TestDemoList(t *testing.T) {
 	if _, code, err := runCmd(newDemoCmd(&out, io.Discard), &out, "--only", "thief-tls14"); code != 2 || !strings.Contains(err.Error(), "thief-tls1") {
 		t.Errorf("a scenario that is not there: %d, %v", code, err)
 	}
+	if _, code, err := runCmd(newDemoCmd(&out, io.Discard), &out, "--engine", "natve"); code != 2 || err == nil {
+		t.Errorf("an engine that is not there: %d, %v", code, err)
+	}
 }
 
 // A normal user's demo starts itself again: with the same meaning.
 func TestDemoArgs(t *testing.T) {
-	got := demoArgs(demo.Options{JSON: true, Only: []string{"a", "b"}, Binary: "/x"})
-	if s := strings.Join(got, " "); s != "demo --json --only a --only b --gateway /x" {
+	got := demoArgs(demo.Options{JSON: true, Only: []string{"a", "b"}, Engine: "native", Binary: "/x"})
+	if s := strings.Join(got, " "); s != "demo --json --only a --only b --engine native --gateway /x" {
 		t.Error(s)
 	}
 	if s := strings.Join(demoArgs(demo.Options{}), " "); s != "demo" {

@@ -25,6 +25,7 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
+	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/stack"
@@ -142,6 +143,9 @@ func newHouse(t *testing.T, change ...func(*house)) *house {
 
 func (h *house) put(name string, mode os.FileMode, text []byte) {
 	h.t.Helper()
+	if name == "sslgate.yaml" {
+		text = []byte(lab.WithEngine(string(text), testenv.Engine()))
+	}
 	if err := os.WriteFile(filepath.Join(h.dir, name), text, mode); err != nil {
 		h.t.Fatal(err)
 	}

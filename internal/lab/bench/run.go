@@ -32,6 +32,8 @@ type Options struct {
 	Only []string
 	// Peers that take part. Default all.
 	Peers []Peer
+	// Engine makes sslgate's handshakes: "std" or "native"; "" means std.
+	Engine string
 	// Profile is the directory for a CPU profile of sslgate for every test and
 	// round; "" for none. Profiled figures are a little lower.
 	Profile string
@@ -197,6 +199,7 @@ func (r *run) build(ctx context.Context, dir string, c cpus) error {
 // buildSite makes one site, and finds out what its peer cannot do.
 func (r *run) buildSite(ctx context.Context, s *site) error {
 	r.progress("%-8s lab, origin and gateway", s.peer)
+	s.engine = r.opt.Engine
 	if s.peer == SSLGate && r.opt.Profile != "" {
 		s.profile = filepath.Join(r.opt.Profile, "now.prof")
 	}

@@ -56,6 +56,7 @@ type site struct {
 	gateway *child // nil for direct, and while it is stopped
 	// limits is the line of sslgate's configuration; "" is openLimits.
 	limits string
+	engine string // of sslgate's configuration
 	// profile is where sslgate writes a CPU profile when it is told to; "" if
 	// none is wanted.
 	profile string

@@ -26,6 +26,8 @@ import (
 type Options struct {
 	// Binary is the gateway that is run: an sslgate with the command run.
 	Binary string
+	// Engine makes the handshakes: "std" or "native"; "" means std.
+	Engine string
 	// Only names the scenarios; none means all.
 	Only []string
 	// JSON prints one object a scenario and a summary instead of text.
@@ -149,7 +151,7 @@ func setUp(ctx context.Context, opt Options) (e *env, err error) {
 	if e.pki, err = NewPKI(); err != nil {
 		return e, err
 	}
-	if e.config, err = e.pki.Write(dir, demoConfig); err != nil {
+	if e.config, err = e.pki.Write(dir, lab.WithEngine(demoConfig, opt.Engine)); err != nil {
 		return e, err
 	}
 	if e.origins, err = demoOrigins(e.lab, e.pki); err != nil {

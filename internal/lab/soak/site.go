@@ -46,6 +46,7 @@ const rotateSize = "32MiB"
 type site struct {
 	lab     *lab.Lab
 	dir     string
+	engine  string // of the configuration
 	book    *book
 	gateway *lab.Cmd
 	log     *gatewayLog
@@ -73,8 +74,8 @@ type crlState struct {
 	since   time.Time
 }
 
-func newSite(l *lab.Lab, dir string, b *book, patience time.Duration) (*site, error) {
-	s := &site{lab: l, dir: dir, book: b, patience: patience, log: &gatewayLog{}, sessions: tls.NewLRUClientSessionCache(64)}
+func newSite(l *lab.Lab, dir, engine string, b *book, patience time.Duration) (*site, error) {
+	s := &site{lab: l, dir: dir, engine: engine, book: b, patience: patience, log: &gatewayLog{}, sessions: tls.NewLRUClientSessionCache(64)}
 	if err := s.makeKeys(); err != nil {
 		return nil, err
 	}
@@ -190,7 +191,7 @@ policy:
 		return err
 	}
 	text = strings.ReplaceAll(text, "CLIENT", fmt.Sprintf(client, s.reloads))
-	return os.WriteFile(s.file("sslgate.yaml"), []byte(text), 0o600)
+	return os.WriteFile(s.file("sslgate.yaml"), []byte(lab.WithEngine(text, s.engine)), 0o600)
 }
 
 // reload puts another policy in place.

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	// Binary is sslgate, built as it is to be tried.
 	Binary string
+	// Engine makes the handshakes: "std" or "native"; "" means std.
+	Engine string
 	// Race says that Binary has the race detector: transfers are shorter then.
 	Race bool
 	// For is how long load is made, at least 10 seconds; quiet moments count.
@@ -115,7 +117,7 @@ func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Remove()) }()
-	if r.site, err = newSite(l, dir, r.book, patience(opt.For)); err != nil {
+	if r.site, err = newSite(l, dir, opt.Engine, r.book, patience(opt.For)); err != nil {
 		return err
 	}
 	r.site.steady.corrupt = &r.inject.corrupt

@@ -59,6 +59,7 @@ func options(args []string, stderr io.Writer) (opt bench.Options, err error) {
 		fmt.Fprintf(stderr, "\ntests: %s\npeers: %v\n", strings.Join(bench.TestNames(), " "), bench.Peers())
 	}
 	f.StringVar(&opt.Binary, "sslgate", "bin/sslgate", "the sslgate `binary`")
+	f.StringVar(&opt.Engine, "engine", "", "what makes sslgate's handshakes, `std` or native")
 	f.BoolVar(&opt.Quick, "quick", false, "less than a minute in all; the figures are rough")
 	f.IntVar(&opt.Rounds, "rounds", 0, "`number` of rounds (default 3, with -quick 1)")
 	f.StringVar(&opt.Profile, "profile", "", "write a CPU profile of sslgate for every test into `DIR`")

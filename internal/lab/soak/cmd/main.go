@@ -56,6 +56,7 @@ func options(args []string, stderr io.Writer) (opt soak.Options, err error) {
 	f.StringVar(&opt.Binary, "sslgate", "bin/sslgate", "the sslgate `binary`")
 	f.BoolVar(&opt.Race, "race", false, "the binary has the race detector")
 	f.BoolVar(&opt.JSON, "json", false, "print the report as one JSON object")
+	f.StringVar(&opt.Engine, "engine", "", "what makes the handshakes, `std` or native")
 	f.StringVar(&opt.Dir, "dir", "", "keep configuration and audit log in `DIR`")
 	f.StringVar(&opt.Inject, "inject", "", "make a `fault` that the run must find: corrupt, lost-record or held")
 	if err := f.Parse(args); err != nil {
