@@ -14,11 +14,13 @@ import (
 
 // choice is what a hello and a plan come to.
 type choice struct {
-	suite  *keys.Suite
-	group  uint16
-	cert   *tls.Certificate
-	scheme uint16 // of our CertificateVerify
-	alpn   string // "" for none
+	version uint16
+	suite   *keys.Suite
+	suite12 *keys.Suite12 // the same one, in TLS 1.2 alone
+	group   uint16
+	cert    *tls.Certificate
+	scheme  uint16 // of our CertificateVerify; of ServerKeyExchange in TLS 1.2
+	alpn    string // "" for none
 }
 
 // choose makes the choice, or says why there is none, with the alert that is wanted.
@@ -37,12 +39,12 @@ func choose(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *hand
 
 // chooseOf is choose, whatever the certificates' names are.
 func chooseOf(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *handshake.Error) {
+	if versionOf(p, h) == tls.VersionTLS12 {
+		return chooseOf12(p, h)
+	}
 	q := *p
 	pr := &q.Profile
 	pr.MinVersion = max(pr.MinVersion, tls.VersionTLS13)
-	known := func(list, have []uint16) []uint16 {
-		return slices.DeleteFunc(slices.Clone(list), func(id uint16) bool { return !slices.Contains(have, id) })
-	}
 	pr.Groups = known(pr.Groups, keys.Groups())
 	if pr.Suites13 == nil {
 		pr.Suites13 = handshake.Suites13()
@@ -52,13 +54,7 @@ func chooseOf(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *ha
 	if e := q.RefusesHello(h); e != nil {
 		return nil, e
 	}
-	c := &choice{suite: chooseSuite(pr, h), group: chooseGroup(pr, h)}
-	for _, name := range q.ALPN {
-		if slices.Contains(h.ALPN, name) {
-			c.alpn = name
-			break
-		}
-	}
+	c := &choice{version: tls.VersionTLS13, suite: chooseSuite(pr, h), group: chooseGroup(pr, h), alpn: chooseProtocol(p, h)}
 	for i := range q.Certificates {
 		if scheme := chooseScheme(pr, &q.Certificates[i], h.SignatureSchemes); scheme != 0 {
 			c.cert, c.scheme = &q.Certificates[i], scheme
@@ -69,6 +65,21 @@ func chooseOf(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *ha
 		return c, nil // a resumed session signs nothing
 	}
 	return nil, handshake.Refuse(handshake.StepClientHello, reason.NoCommonSigAlg, "none of our certificates can sign with what the client accepts")
+}
+
+// known leaves of a list what is in have.
+func known(list, have []uint16) []uint16 {
+	return slices.DeleteFunc(slices.Clone(list), func(id uint16) bool { return !slices.Contains(have, id) })
+}
+
+// chooseProtocol is the first of our protocols that the client has, "" where there is none.
+func chooseProtocol(p *handshake.ServerParams, h *handshake.ClientHello) string {
+	for _, name := range p.ALPN {
+		if slices.Contains(h.ALPN, name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // chooseSuite: there is one in common.
@@ -87,7 +98,7 @@ func fastest(suites, offered []uint16) []uint16 {
 	isGCM := func(id uint16) bool { return strings.Contains(handshake.SuiteName(id), "_GCM_") }
 	aes := aesHardware()
 	for _, id := range offered {
-		if handshake.IsTLS13Suite(id) {
+		if handshake.IsTLS13Suite(id) || slices.Contains(keys.Suites12(), id) {
 			aes = aes && isGCM(id)
 			break
 		}

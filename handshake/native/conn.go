@@ -43,7 +43,7 @@ type conn struct {
 	readMu  sync.Mutex
 	in      *record.Reader
 	inbox   inbox
-	traffic *keys.Traffic // the client's epoch
+	traffic *keys.Traffic // the peer's epoch; nil in TLS 1.2, whose keys never change
 	rest    []byte        // of the last record, in the reader's buffer
 	updates int           // in a row
 	failed  error         // how the reading ended, for every later Read
@@ -54,7 +54,8 @@ type conn struct {
 	writeMu sync.Mutex
 	out     *record.Writer
 	granted bool
-	ticket  []byte // NewSessionTicket that has not left
+	ticket  []byte    // NewSessionTicket that has not left
+	last    *ending12 // what of the handshake has not left
 	timer   *time.Timer
 	err     error // no more is written
 }
@@ -136,6 +137,9 @@ func (c *conn) more() error {
 // messages takes what a client may send behind the handshake: KeyUpdate (RFC 8446,
 // section 4.6.3).
 func (c *conn) messages() error {
+	if c.inbox.v12 {
+		return c.inbox.nothing12()
+	}
 	for {
 		msg, err := c.inbox.take(maxMessage)
 		var large *tooLarge
@@ -190,8 +194,15 @@ func (c *conn) told(err error) error {
 			c.refuse(a)
 		}
 	}
-	c.traffic.Clear()
+	c.forget()
 	return c.failed
+}
+
+// forget clears the secret of the peer's epoch.
+func (c *conn) forget() {
+	if c.traffic != nil {
+		c.traffic.Clear()
+	}
 }
 
 // alertFor is the alert for a breach of the protocol, AlertNone for another error.
@@ -278,6 +289,10 @@ func (c *conn) ready() error {
 		c.timer.Stop()
 		c.timer = nil
 	}
+	if last := c.last; last != nil {
+		c.last = nil
+		return last.send(c.out)
+	}
 	if msg := c.ticket; msg != nil {
 		c.ticket = nil
 		return c.out.Add(handshake.RecordHandshake, msg)
@@ -311,8 +326,12 @@ func (c *conn) grant() {
 		return
 	}
 	c.granted = true
-	if c.ticket != nil && c.err == nil {
-		c.timer = time.AfterFunc(heldFor, func() { _, _ = c.Write(nil) }) // the next write meets its error
+	wait := heldFor
+	if c.last != nil {
+		wait = 0 // the peer waits for it
+	}
+	if (c.ticket != nil || c.last != nil) && c.err == nil {
+		c.timer = time.AfterFunc(wait, func() { _, _ = c.Write(nil) }) // the next write meets its error
 	}
 }
 
@@ -371,6 +390,10 @@ func (c *conn) Close() error {
 	}
 	c.out.End(net.ErrClosed)
 	c.err = net.ErrClosed
+	if c.last != nil {
+		c.last.traffic.Clear()
+		c.last = nil
+	}
 	c.writeMu.Unlock()
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -379,7 +402,7 @@ func (c *conn) Close() error {
 	}
 	c.rest = nil
 	c.in.Release()
-	c.traffic.Clear()
+	c.forget()
 	return err
 }
 

@@ -1,10 +1,11 @@
-// Package native is a handshake engine of our own, for clients that speak TLS 1.3
-// (RFC 8446): it keeps a profile to the letter, asks about a client once it is proven,
-// chooses every alert, and notes its ledger first-hand.
+// Package native is a handshake engine of our own, for clients that speak TLS 1.3 (RFC
+// 8446) or TLS 1.2 with ECDHE and an AEAD (RFC 5246, RFC 8422): it keeps a profile to the
+// letter, asks about a client once it is proven, chooses every alert, and notes its ledger
+// first-hand.
 //
 // How to read it: server.go makes a handshake, whose states are types in server13*.go,
-// one function a state; choose.go is what a hello and a profile have in common; conn.go
-// is step 9. Below are packages wire (the messages), record (the record layer) and keys
+// server12.go and client12.go, one function a state; choose.go and choose12.go are what a
+// hello and a profile have in common; conn.go is step 9. Below are packages wire (the messages), record (the record layer) and keys
 // (the key schedule and the key exchange). Cryptography is that of the standard library and
 // golang.org/x/crypto.
 package native
@@ -21,7 +22,7 @@ import (
 	"github.com/sslgate/sslgate/handshake/native/record"
 )
 
-// Engine is the server's side of TLS 1.3. What it has not, older versions and the
+// Engine is the server's side of TLS 1.3 and 1.2. What it has not, older versions and the
 // client's side, another engine does, or it is refused: see Cannot and Refuses. It is
 // safe for many goroutines; its state is a cache and the buffers that it lends.
 type Engine struct {
@@ -52,7 +53,7 @@ func schemesCert() []uint16 {
 // Capabilities is what the engine implements.
 func (*Engine) Capabilities() *handshake.Capabilities {
 	return &handshake.Capabilities{
-		Engine: "the native engine", Versions: []uint16{tls.VersionTLS13}, Suites: handshake.Suites13(),
+		Engine: "the native engine", Versions: []uint16{tls.VersionTLS13, tls.VersionTLS12}, Suites: slices.Concat(handshake.Suites13(), keys.Suites12()),
 		Groups: keys.Groups(), Schemes: slices.Concat(schemes(), schemesCert()),
 	}
 }
@@ -67,14 +68,14 @@ func (e *Engine) Cannot(p *handshake.Params) []handshake.Limit {
 	if fips140.Enabled() {
 		limits = append(limits, handshake.Limit{What: "GODEBUG=fips140", Why: "what " + able.Engine + " composes was not validated: crypto/tls was"})
 	}
-	if pr.MinVersion < tls.VersionTLS13 {
-		lacks(handshake.VersionName(max(pr.MinVersion, tls.VersionTLS12)))
+	if pr.MinVersion < tls.VersionTLS12 {
+		lacks(handshake.VersionName(pr.MinVersion))
 	}
 	for _, list := range []struct {
 		of, have []uint16
 		name     func(uint16) string
 	}{
-		{pr.Suites13, able.Suites, handshake.SuiteName}, {pr.Groups, able.Groups, handshake.GroupName},
+		{pr.Suites13, able.Suites, handshake.SuiteName}, {pr.Suites12, able.Suites, handshake.SuiteName}, {pr.Groups, able.Groups, handshake.GroupName},
 		{pr.Signatures, able.Schemes, handshake.SchemeName},
 	} {
 		for _, id := range list.of {

@@ -59,8 +59,14 @@ func (s *server) addRequest(flight *[]byte) error {
 	}
 	s.transcript.Add(msg)
 	*flight = append(*flight, msg...)
+	s.noteRequest(msg, len(m.Signatures), announced)
+	return nil
+}
+
+// noteRequest adds an entry for a CertificateRequest with n signature algorithms.
+func (s *server) noteRequest(msg []byte, n int, announced *handshake.AnnouncedCAs) {
 	if s.brief {
-		return nil
+		return
 	}
 	var names []string
 	for i, der := range announced.DER {
@@ -71,9 +77,8 @@ func (s *server) addRequest(flight *[]byte) error {
 	}
 	s.ledger.Note(handshake.Entry{
 		Step: handshake.StepServerHello, From: handshake.SideUs, Message: handshake.MsgCertificateRequest, Size: len(msg), CANames: names,
-		Facts: handshake.Plural(len(m.Signatures), "signature algorithm") + ", " + handshake.Plural(len(announced.DER), "acceptable CA name"),
+		Facts: handshake.Plural(n, "signature algorithm") + ", " + handshake.Plural(len(announced.DER), "acceptable CA name"),
 	})
-	return nil
 }
 
 // announced are the names of acceptable CAs; those of a single authority are made

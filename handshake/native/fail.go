@@ -35,7 +35,10 @@ func alertEntry(step handshake.Step, a handshake.Alert) handshake.Entry {
 }
 
 // fail words what ended a handshake, and sends the alert.
-func (s *server) fail(err error) *handshake.Error { return s.end(s.word(err)) }
+func (s *server) fail(err error) *handshake.Error {
+	s.server12.Clear()
+	return s.end(s.word(err))
+}
 
 // end ends a handshake that failed: what is known of the peer goes into e, and the alert
 // that is wanted to the peer.
@@ -80,7 +83,7 @@ func (s *server) word(err error) *handshake.Error {
 	case errors.As(err, &received):
 		e := s.peers(reason.ClientRefused, err)
 		e.Step, e.Detail = handshake.StepServerVerified, received.Error()
-		if s.at == handshake.StepClientFinished || s.at == handshake.StepClientVerified || s.at == handshake.StepClientCertificate {
+		if s.at == handshake.StepKeyExchange || s.at == handshake.StepClientFinished || s.at == handshake.StepClientVerified || s.at == handshake.StepClientCertificate {
 			e.Step, e.Reason = handshake.StepClientCertificate, reason.HandshakeFailed
 		}
 		return e

@@ -29,6 +29,7 @@ type inbox struct {
 	ledger  *handshake.Ledger
 	part    []byte // what came and was not taken: parts of messages
 	warning int    // in a row
+	v12     bool   // TLS 1.2: alerts have levels
 	step    handshake.Step
 }
 
@@ -87,23 +88,56 @@ func (i *inbox) put(typ uint8, content []byte) error {
 		i.part, i.in.Midway, i.warning = append(i.part, content...), true, 0
 		return nil
 	}
-	return unexpected("application data during the handshake")
+	return unexpected("a record of type %d during the handshake", typ)
+}
+
+// changeCipherSpec waits for the sign that the peer's keys change (RFC 5246, section 7.1).
+func (i *inbox) changeCipherSpec() error {
+	for {
+		if err := i.changeKeys(); err != nil {
+			return err
+		}
+		typ, content, err := i.in.Next()
+		switch {
+		case err != nil:
+			return err
+		case typ != handshake.RecordCCS:
+			if typ != handshake.RecordAlert {
+				return unexpected("a record of type %d in place of ChangeCipherSpec", typ)
+			}
+			if err := i.alert(content); err != nil {
+				return err
+			}
+		case len(content) != 1 || content[0] != 1:
+			return &record.Fault{Alert: handshake.AlertDecodeError, Detail: fmt.Sprintf("a ChangeCipherSpec of %d bytes", len(content))}
+		default:
+			return nil
+		}
+	}
 }
 
 // alert is for an alert of the peer. All end the connection but user_canceled, which
-// close_notify follows (RFC 8446, section 6.1).
+// close_notify follows (RFC 8446, section 6.1), and in TLS 1.2 warnings (RFC 5246, section
+// 7.2.2).
 func (i *inbox) alert(content []byte) error {
 	if len(content) != 2 {
 		return &record.Fault{Alert: handshake.AlertDecodeError, Detail: fmt.Sprintf("an alert of %d bytes", len(content))}
 	}
 	a := handshake.Alert(content[1])
-	if len(i.part) > 0 && (a == handshake.AlertUserCanceled || a == handshake.AlertCloseNotify && i.step == handshake.StepApplicationData) {
+	goesOn := a == handshake.AlertUserCanceled
+	if i.v12 {
+		goesOn = content[0] == 1 && a != handshake.AlertCloseNotify
+		if content[0] != 1 && content[0] != 2 {
+			return unexpected("an alert of level %d", content[0])
+		}
+	}
+	if len(i.part) > 0 && (goesOn || a == handshake.AlertCloseNotify && i.step == handshake.StepApplicationData) {
 		return unexpected("alert %s inside a message", a) // section 5.1
 	}
 	if orderly := a == handshake.AlertCloseNotify || a == handshake.AlertUserCanceled; i.step != handshake.StepApplicationData || !orderly {
 		i.note(content, a)
 	}
-	if a == handshake.AlertUserCanceled {
+	if goesOn {
 		if i.warning++; i.warning > maxWarnings {
 			return unexpected("alert %s without an end", a)
 		}
@@ -121,7 +155,7 @@ func (i *inbox) note(content []byte, a handshake.Alert) {
 	i.ledger.Note(handshake.Entry{Step: i.step, From: handshake.SidePeer, Message: handshake.MsgAlert, Alert: a, Facts: facts, Size: len(content)})
 }
 
-// maxWarnings bounds user_canceled, in a row.
+// maxWarnings bounds user_canceled and warnings, in a row.
 const maxWarnings = 4
 
 // changeKeys says whether the keys may change here: nothing of a message may be left

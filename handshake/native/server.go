@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/keys"
 )
 
 // Server is the handshake with an intercepted client:
@@ -55,6 +56,9 @@ type server struct {
 
 	ticket  []byte      // NewSessionTicket that waits for the grant; nil: none
 	resumed *resumption // nil: a full handshake
+
+	server12 *keys.Traffic12 // our keys of TLS 1.2, until they are the writer's
+	last     *ending12       // what of TLS 1.2 waits for the grant; nil: nothing
 }
 
 // run goes through the states.
@@ -95,6 +99,6 @@ func (s *server) prepare() *handshake.Error {
 func (s *server) session() *handshake.Session {
 	s.agreed.Observed = s.observed
 	c := newConn(&s.leg)
-	c.ticket = s.ticket
+	c.ticket, c.last = s.ticket, s.last
 	return &handshake.Session{State: s.agreed, Conn: c, Peer: s.peer, Granted: c.grant}
 }

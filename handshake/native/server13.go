@@ -44,6 +44,9 @@ func (expectHello) step(s *server) (state, error) {
 	if err := s.inbox.changeKeys(); err != nil {
 		return nil, err
 	}
+	if s.choice.version == tls.VersionTLS12 {
+		return s.begin12()
+	}
 	s.agreed = handshake.State{
 		Version: tls.VersionTLS13, Suite: s.choice.suite.ID, Group: s.choice.group, ALPN: s.choice.alpn,
 		ServerName: s.hello.ServerName, ExtendedMasterSecret: true,

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -162,9 +163,17 @@ func (e expectVerify) step(s *server) (state, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.proof(msg, wire.SignedContent(false, s.transcript.Sum())); err != nil {
+		return nil, err
+	}
+	return e.expectFinished, nil
+}
+
+// proof checks a CertificateVerify, which signs content.
+func (s *server) proof(msg, content []byte) error {
 	m, err := wire.ParseCertificateVerify(msg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.at = handshake.StepClientVerified
 	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, handshake.SchemeName(m.Scheme))
@@ -172,8 +181,8 @@ func (e expectVerify) step(s *server) (state, error) {
 	if !slices.Contains(s.accepted(), m.Scheme) {
 		bad := handshake.Refuse(handshake.StepClientCertificate, reason.WeakSignature,
 			"proof of possession with "+handshake.SchemeName(m.Scheme)+", which the profile does not allow")
-		if !s.plan.Observe || !slices.Contains(schemes(), m.Scheme) {
-			return nil, bad
+		if !s.plan.Observe || !slices.Contains(s.schemes(), m.Scheme) {
+			return bad
 		}
 		if s.peer.Refusal == nil { // the first one counts
 			s.observe(bad)
@@ -181,24 +190,32 @@ func (e expectVerify) step(s *server) (state, error) {
 		}
 	}
 	s.spent += work.Verify(s.peer.Leaf().PublicKey)
-	err = verify(s.peer.Leaf().PublicKey, m.Scheme, wire.SignedContent(false, s.transcript.Sum()), m.Signature)
+	err = verify(s.agreed.Version, s.peer.Leaf().PublicKey, m.Scheme, content, m.Signature)
 	switch {
 	case errors.Is(err, errWrongScheme):
-		return nil, &wire.Error{Message: handshake.MsgCertificateVerify, Alert: handshake.AlertIllegalParameter, Detail: handshake.SchemeName(m.Scheme) + " does not fit the key"}
+		return &wire.Error{Message: handshake.MsgCertificateVerify, Alert: handshake.AlertIllegalParameter, Detail: handshake.SchemeName(m.Scheme) + " does not fit the key"}
 	case err != nil:
-		return nil, handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, err.Error())
+		return handshake.Refuse(handshake.StepClientVerified, reason.NoPossession, err.Error())
 	}
 	s.transcript.Add(msg)
 	s.at, s.peer.SignatureScheme = handshake.StepClientFinished, m.Scheme
-	return e.expectFinished, nil
+	return nil
+}
+
+// schemes are those that a CertificateVerify of the client may have.
+func (s *server) schemes() []uint16 {
+	if s.choice.version == tls.VersionTLS12 {
+		return schemes12()
+	}
+	return schemes()
 }
 
 // accepted are the signature schemes of the CertificateRequest.
 func (s *server) accepted() []uint16 {
 	if s.plan.Profile.Signatures == nil {
-		return schemes()
+		return s.schemes()
 	}
-	return slices.DeleteFunc(slices.Clone(s.plan.Profile.Signatures), func(id uint16) bool { return !slices.Contains(schemes(), id) })
+	return known(s.plan.Profile.Signatures, s.schemes())
 }
 
 // acceptedCert are those of the certificates in its chain, nil where they are the same.
@@ -247,6 +264,7 @@ func (e expectFinished) step(s *server) (state, error) {
 	if err := s.judge(); err != nil {
 		return nil, err
 	}
+	s.ledger.Decide(handshake.StepApplicationData, s.agreed.Agreed())
 	return nil, s.makeTicket(e.master.Resumption(s.transcript.Sum()))
 }
 
@@ -284,7 +302,6 @@ func (s *server) judge() error {
 	default:
 		s.ledger.Decide(handshake.StepClientVerified, "no certificate shown, and none required")
 	}
-	s.ledger.Decide(handshake.StepApplicationData, s.agreed.Agreed())
 	return nil
 }
 

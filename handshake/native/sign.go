@@ -18,8 +18,8 @@ import (
 	"github.com/sslgate/sslgate/internal/keykind"
 )
 
-// This file is the CertificateVerify of RFC 8446, section 4.4.3: who signs what is
-// wire.SignedContent.
+// This file is the CertificateVerify of RFC 8446, section 4.4.3, and of RFC 5246, section
+// 7.4.8, and the signature of a ServerKeyExchange.
 
 var (
 	errNoSignature = errors.New("the signature does not verify")
@@ -29,11 +29,11 @@ var (
 // hashOf is the hash of a scheme; 0 is one that signs the content itself.
 func hashOf(scheme uint16) crypto.Hash {
 	switch tls.SignatureScheme(scheme) {
-	case tls.ECDSAWithP256AndSHA256, tls.PSSWithSHA256:
+	case tls.ECDSAWithP256AndSHA256, tls.PSSWithSHA256, tls.PKCS1WithSHA256:
 		return crypto.SHA256
-	case tls.ECDSAWithP384AndSHA384, tls.PSSWithSHA384:
+	case tls.ECDSAWithP384AndSHA384, tls.PSSWithSHA384, tls.PKCS1WithSHA384:
 		return crypto.SHA384
-	case tls.ECDSAWithP521AndSHA512, tls.PSSWithSHA512:
+	case tls.ECDSAWithP521AndSHA512, tls.PSSWithSHA512, tls.PKCS1WithSHA512:
 		return crypto.SHA512
 	}
 	return 0
@@ -58,7 +58,7 @@ func sign(c *tls.Certificate, scheme uint16, content []byte) ([]byte, error) {
 	}
 	input, hash := digest(scheme, content)
 	opts := crypto.SignerOpts(hash)
-	if _, isRSA := key.Public().(*rsa.PublicKey); isRSA { // section 4.2.3: the salt is as long as the hash
+	if _, isRSA := key.Public().(*rsa.PublicKey); isRSA && !slices.Contains(schemesCert(), scheme) { // section 4.2.3: the salt is as long as the hash
 		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
 	}
 	signature, err := key.Sign(rand.Reader, input, opts)
@@ -75,10 +75,10 @@ func usableKey(pub crypto.PublicKey) bool {
 	return len(handshake.SchemesOf(tls.VersionTLS13, pub)) > 0 && k.Bits <= keykind.MostBits(k.Type)
 }
 
-// verify checks a signature with the key of a peer. errWrongScheme is for a scheme that
-// does not belong to the key.
-func verify(pub crypto.PublicKey, scheme uint16, content, signature []byte) error {
-	if !usableKey(pub) || !slices.Contains(handshake.SchemesOf(tls.VersionTLS13, pub), tls.SignatureScheme(scheme)) {
+// verify checks a signature with the key of a peer in a version of TLS. errWrongScheme is
+// for a scheme that does not belong to the key.
+func verify(version uint16, pub crypto.PublicKey, scheme uint16, content, signature []byte) error {
+	if !usableKey(pub) || !slices.Contains(handshake.SchemesOf(version, pub), tls.SignatureScheme(scheme)) {
 		return errWrongScheme
 	}
 	input, hash := digest(scheme, content)
@@ -87,6 +87,10 @@ func verify(pub crypto.PublicKey, scheme uint16, content, signature []byte) erro
 	case *ecdsa.PublicKey:
 		good = ecdsa.VerifyASN1(k, input, signature)
 	case *rsa.PublicKey:
+		if slices.Contains(schemesCert(), scheme) { // RFC 8017, section 8.2: TLS 1.2 alone
+			good = rsa.VerifyPKCS1v15(k, hash, input, signature) == nil
+			break
+		}
 		good = rsa.VerifyPSS(k, hash, input, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 	case ed25519.PublicKey:
 		good = ed25519.Verify(k, input, signature)

@@ -41,8 +41,7 @@ func (r *resumption) psk() []byte {
 
 // resumable says whether this client may resume sessions at all.
 func (s *server) resumable() bool {
-	r := s.plan.Ticket
-	if r == nil || r.Keys == nil || s.plan.Observe {
+	if !s.takesTickets() {
 		return false
 	}
 	modes, err := wire.PSKModes(s.hello)
@@ -62,7 +61,7 @@ func (s *server) resume() error {
 	}
 	binding := s.plan.TicketBinding(s.hello.ServerName)
 	for i, identity := range offered.Identities[:min(len(offered.Identities), maxIdentities)] {
-		r, peer := s.open(identity.Identity, binding)
+		r, peer := s.open(identity.Identity, binding, s.fitsTicket)
 		if r == nil {
 			continue
 		}
@@ -82,9 +81,16 @@ func (s *server) resume() error {
 	return nil
 }
 
+// fitsTicket says whether a session is one that this hello may go on with.
+func (s *server) fitsTicket(r *ticket.State) bool {
+	suite := keys.SuiteOf(r.Suite)
+	return r.Version == tls.VersionTLS13 && suite != nil && suite.SameHash(s.choice.suite) && len(r.Secret) == s.choice.suite.HashSize
+}
+
 // open opens a ticket and holds it against the plan; nil leads to a full handshake.
-// peer is nil where the client has shown nothing.
-func (s *server) open(sealed, binding []byte) (*resumption, *handshake.Peer) {
+// fits says whether the session is of this version. peer is nil where the client has
+// shown nothing.
+func (s *server) open(sealed, binding []byte, fits func(*ticket.State) bool) (*resumption, *handshake.Peer) {
 	rule, now := s.plan.Ticket, s.plan.Time()
 	data := rule.Keys.Open(sealed, binding, now)
 	if data == nil {
@@ -96,9 +102,8 @@ func (s *server) open(sealed, binding []byte) (*resumption, *handshake.Peer) {
 		return nil, nil
 	}
 	r := &resumption{State: *state}
-	suite := keys.SuiteOf(r.Suite)
 	switch auth := s.plan.ClientAuth; {
-	case r.Version != tls.VersionTLS13, suite == nil, !suite.SameHash(s.choice.suite), len(r.Secret) != s.choice.suite.HashSize,
+	case !fits(state),
 		now.After(r.Born.Add(rule.Life())), now.Before(r.Born.Add(-time.Second)), !now.Before(r.Until), now.After(r.Made.Add(maxMade)),
 		len(r.Chain) == 0 && auth == handshake.ClientAuthRequired, len(r.Chain) > 0 && auth == handshake.ClientAuthNone,
 		len(r.Chain) > 0 && !slices.Contains(s.accepted(), r.Scheme):
@@ -139,27 +144,11 @@ func (s *server) makeTicket(secret *keys.Resumption) error {
 	if !s.resumable() {
 		return nil
 	}
-	rule, now := s.plan.Ticket, s.plan.Time()
-	next, err := s.ticketState(now)
-	if err != nil {
+	psk := secret.PSK(nil)
+	defer clear(psk)
+	sealed, life, err := s.seal(psk)
+	if err != nil || sealed == nil {
 		return err
-	}
-	life := min(next.Born.Add(rule.Life()).Sub(now), next.Until.Sub(now), maxMade)
-	if life < time.Second {
-		return nil
-	}
-	next.Secret = secret.PSK(nil)
-	defer clear(next.Secret)
-	data, err := next.Marshal()
-	defer clear(data)
-	if err != nil || len(data) > rule.Room(s.hello) {
-		return nil // a chain that is too large: the client makes full handshakes
-	}
-	sealed, err := rule.Keys.Seal(data, s.plan.TicketBinding(s.hello.ServerName), now)
-	if err != nil {
-		fault := handshake.OurFault("a ticket cannot be sealed")
-		fault.Step, fault.Err = handshake.StepApplicationData, err
-		return fault
 	}
 	var add [4]byte
 	if _, err := rand.Read(add[:]); err != nil {
@@ -173,6 +162,33 @@ func (s *server) makeTicket(secret *keys.Resumption) error {
 	return nil
 }
 
+// seal makes a ticket of the session with that secret, for so long; nil where there is
+// none.
+func (s *server) seal(secret []byte) (sealed []byte, life time.Duration, err error) {
+	rule, now := s.plan.Ticket, s.plan.Time()
+	next, err := s.ticketState(now)
+	if err != nil {
+		return nil, 0, err
+	}
+	life = min(next.Born.Add(rule.Life()).Sub(now), next.Until.Sub(now), maxMade)
+	if life < time.Second {
+		return nil, 0, nil
+	}
+	next.Secret = secret
+	data, err := next.Marshal()
+	defer clear(data)
+	if err != nil || len(data) > rule.Room(s.hello) {
+		return nil, 0, nil // a chain that is too large: the client makes full handshakes
+	}
+	sealed, err = rule.Keys.Seal(data, s.plan.TicketBinding(s.hello.ServerName), now)
+	if err != nil {
+		fault := handshake.OurFault("a ticket cannot be sealed")
+		fault.Step, fault.Err = handshake.StepApplicationData, err
+		return nil, 0, fault
+	}
+	return sealed, life, nil
+}
+
 // ticketState is the state of the next ticket, without its secret. A session that is
 // gone on with keeps its name, its birth and what was proven then.
 func (s *server) ticketState(now time.Time) (*ticket.State, error) {
@@ -183,7 +199,8 @@ func (s *server) ticketState(now time.Time) (*ticket.State, error) {
 	}
 	next := &ticket.State{
 		Born: now, Made: now, Until: now.Add(handshake.MaxTicketLifetime),
-		Version: tls.VersionTLS13, Suite: s.choice.suite.ID, Group: s.choice.group,
+		Version: s.agreed.Version, Suite: s.choice.suite.ID, Group: s.choice.group,
+		ExtendedMasterSecret: s.agreed.Version == tls.VersionTLS12, // the others get no ticket
 	}
 	if _, err := rand.Read(next.Session[:]); err != nil {
 		return nil, fmt.Errorf("name of a session: %w", err)

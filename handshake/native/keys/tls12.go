@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// masterSize is the length of a master secret, in bytes (RFC 5246, section 8.1).
-	masterSize = 48
+	// MasterSize is the length of a master secret, in bytes (RFC 5246, section 8.1).
+	MasterSize = 48
 	// finishedSize is the length of verify_data, in bytes (section 7.4.9).
 	finishedSize = 12
 	// ExplicitNonce is the part of an AES-GCM nonce that stands in the record, in bytes
@@ -27,20 +27,20 @@ type Master12 struct {
 // cleared, and both randoms: without extended_master_secret.
 func NewMaster12(s *Suite12, shared []byte, client, server *[32]byte) *Master12 {
 	defer clear(shared)
-	return &Master12{s, s.prf(shared, "master secret", slices.Concat(client[:], server[:]), masterSize)}
+	return &Master12{s, s.prf(shared, "master secret", slices.Concat(client[:], server[:]), MasterSize)}
 }
 
 // NewExtendedMaster12 is that of RFC 7627, section 4: sessionHash is the hash of all
 // messages up to ClientKeyExchange, this one included. The shared secret is cleared.
 func NewExtendedMaster12(s *Suite12, shared, sessionHash []byte) *Master12 {
 	defer clear(shared)
-	return &Master12{s, s.prf(shared, "extended master secret", sessionHash, masterSize)}
+	return &Master12{s, s.prf(shared, "extended master secret", sessionHash, MasterSize)}
 }
 
 // ResumedMaster12 is the master secret of a session that is gone on with; nil where it has
 // another length. The caller clears its own copy.
 func ResumedMaster12(s *Suite12, value []byte) *Master12 {
-	if len(value) != masterSize {
+	if len(value) != MasterSize {
 		return nil
 	}
 	return &Master12{s, slices.Clone(value)}

@@ -38,7 +38,7 @@ func TestMaster12(t *testing.T) {
 		s := Suite12Of(id)
 		shared := bytes.Repeat([]byte{7}, 32)
 		m := NewMaster12(s, shared, &client, &server)
-		if len(m.value) != masterSize || !bytes.Equal(shared, make([]byte, 32)) {
+		if len(m.value) != MasterSize || !bytes.Equal(shared, make([]byte, 32)) {
 			t.Errorf("%#04x: a master secret of %d bytes, of %x", id, len(m.value), shared)
 		}
 		extended := NewExtendedMaster12(s, bytes.Repeat([]byte{7}, 32), s.Hash(nil))
@@ -59,7 +59,7 @@ func TestMaster12(t *testing.T) {
 		}
 		m.Clear()
 		a.Clear()
-		if !bytes.Equal(m.value, make([]byte, masterSize)) || !bytes.Equal(a.key, make([]byte, s.keyLen)) {
+		if !bytes.Equal(m.value, make([]byte, MasterSize)) || !bytes.Equal(a.key, make([]byte, s.keyLen)) {
 			t.Errorf("%#04x: a secret is still there", id)
 		}
 	}

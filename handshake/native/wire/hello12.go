@@ -139,3 +139,10 @@ func (h *ServerHello12) decode() error {
 	}
 	return nil
 }
+
+// SessionTicket is the ticket that a hello of TLS 1.2 brings (RFC 5077, section 3.2);
+// empty where it asks for one or says nothing of tickets.
+func SessionTicket(h *handshake.ClientHello) []byte {
+	data, _ := find(h.Extensions, handshake.ExtSessionTicket)
+	return data
+}

@@ -1,0 +1,284 @@
+package native
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"slices"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/native/keys"
+	"github.com/sslgate/sslgate/handshake/native/record"
+	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// The states of TLS 1.2 behind our first flight (RFC 5246, section 7.3):
+//
+//	expectCertificate12 -> expectKeyExchange12 -> expectVerify12 -> expectFinished12 -> the end
+//	                                         \-> expectFinished12
+//
+// Our own Finished comes last, and leaves with the grant: until then the client's
+// handshake has not ended.
+
+// maxKeyExchange bounds a ClientKeyExchange: a point of at most 255 bytes and its length.
+const maxKeyExchange = handshake.MessageHeader + 1 + 255
+
+// full12 is what the states of a full handshake hand on.
+type full12 struct {
+	own      *keys.ECDHE
+	random   [32]byte // of ServerHello
+	messages [][]byte // that a CertificateVerify signs; nil where none comes
+	ticket   bool     // a NewSessionTicket was announced
+}
+
+// keep remembers a message for the proof of possession, which is made with a hash that is
+// not known before (section 7.4.8).
+func (f *full12) keep(msg []byte) {
+	if f.messages != nil {
+		f.messages = append(f.messages, msg)
+	}
+}
+
+// expectCertificate12 reads the client's certificate (section 7.4.6): step 5.
+type expectCertificate12 struct{ full12 }
+
+func (e expectCertificate12) step(s *server) (state, error) {
+	most := s.plan.CertificateBytes() + besidesChain
+	msg, err := s.inbox.expect(handshake.TypeCertificate, most)
+	if large := (*tooLarge)(nil); errors.As(err, &large) {
+		return nil, handshake.TooManyCertificates(large.size, most, x509.ExtKeyUsageClientAuth)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.wentOn()
+	m, err := wire.ParseCertificate12(msg)
+	if err != nil {
+		s.at = handshake.StepClientVerified
+		s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
+		return nil, badCertificateMessage(err)
+	}
+	s.transcript.Add(msg)
+	e.keep(msg)
+	shown := &wire.Certificate{}
+	for _, der := range m.Certificates {
+		shown.Entries = append(shown.Entries, wire.CertificateEntry{DER: der})
+	}
+	refused := s.read(shown)
+	var leaf *x509.Certificate
+	if s.peer != nil {
+		leaf = s.peer.Leaf()
+	}
+	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, shownFacts(len(shown.Entries), leaf))
+	s.at = handshake.StepClientVerified
+	switch {
+	case refused != nil:
+		return nil, refused
+	case s.peer == nil:
+		e.messages = nil
+		return s.noCertificate12(expectKeyExchange12(e))
+	case len(handshake.SchemesOf(tls.VersionTLS12, leaf.PublicKey)) == 0:
+		return nil, handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be signed with the key of the certificate in TLS 1.2")
+	}
+	if err := s.verifyChain(); err != nil {
+		return nil, err
+	}
+	s.at = handshake.StepKeyExchange
+	return expectKeyExchange12(e), nil
+}
+
+// noCertificate12 is the "no certificate" warning. TLS 1.2 has no alert of its own for one
+// that is required (section 7.4.6).
+func (s *server) noCertificate12(next state) (state, error) {
+	s.at = handshake.StepKeyExchange
+	s.ledger.Complete(handshake.StepClientCertificate)
+	if s.plan.ClientAuth == handshake.ClientAuthRequired {
+		e := handshake.Refuse(handshake.StepClientCertificate, reason.NoCertificate, "")
+		e.Wanted = handshake.AlertHandshakeFailure
+		if !s.plan.Observe {
+			return nil, e
+		}
+		s.observe(e)
+	}
+	return next, nil
+}
+
+// expectKeyExchange12 reads the client's part of the key exchange (RFC 8422, section
+// 5.7): step 4.
+type expectKeyExchange12 struct{ full12 }
+
+func (e expectKeyExchange12) step(s *server) (state, error) {
+	msg, err := s.inbox.expect(handshake.TypeClientKeyExchange, maxKeyExchange)
+	if err != nil {
+		return nil, err
+	}
+	s.wentOn()
+	s.at = handshake.StepKeyExchange
+	m, err := wire.ParseClientKeyExchange(msg)
+	if err != nil {
+		return nil, err
+	}
+	s.note(handshake.StepKeyExchange, handshake.SidePeer, msg, "")
+	s.transcript.Add(msg)
+	e.keep(msg)
+	shared, err := e.own.Agree(m.Public)
+	if err != nil {
+		return nil, &wire.Error{Message: handshake.MessageName(msg[0]), Alert: handshake.AlertIllegalParameter, Detail: err.Error()}
+	}
+	s.ledger.Complete(handshake.StepKeyExchange)
+	var master *keys.Master12
+	if s.hello.ExtendedMasterSecret {
+		master = keys.NewExtendedMaster12(s.choice.suite12, shared, s.transcript.Sum())
+	} else {
+		master = keys.NewMaster12(s.choice.suite12, shared, &s.hello.Random, &e.random)
+	}
+	client, server := master.Expand(&s.hello.Random, &e.random)
+	s.secrets = append(s.secrets, master, client)
+	s.server12 = server
+	next := expectFinished12{master: master, client: client, ticket: e.ticket}
+	if s.peer == nil {
+		s.at = handshake.StepClientFinished
+		return next, nil
+	}
+	s.at = handshake.StepClientCertificate
+	return expectVerify12{messages: e.messages, next: next}, nil
+}
+
+// expectVerify12 reads the proof of possession (RFC 5246, section 7.4.8).
+type expectVerify12 struct {
+	messages [][]byte
+	next     expectFinished12
+}
+
+func (e expectVerify12) step(s *server) (state, error) {
+	msg, err := s.inbox.expect(handshake.TypeCertificateVerify, maxVerify)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.proof(msg, slices.Concat(e.messages...)); err != nil {
+		return nil, err
+	}
+	return e.next, nil
+}
+
+// expectFinished12 reads ChangeCipherSpec and the client's Finished (sections 7.1 and
+// 7.4.9): step 7. Behind it the client is proven, and judged.
+type expectFinished12 struct {
+	master *keys.Master12
+	client *keys.Traffic12
+	ticket bool // a NewSessionTicket was announced
+}
+
+func (e expectFinished12) step(s *server) (state, error) {
+	if err := s.inbox.changeCipherSpec(); err != nil {
+		return nil, err
+	}
+	if s.resumed == nil {
+		s.wentOn()
+	}
+	s.at = handshake.StepClientFinished
+	s.noteCCS(handshake.StepClientFinished, handshake.SidePeer)
+	s.in.SetKeys12(e.client)
+	msg, err := s.inbox.expect(handshake.TypeFinished, maxFinished)
+	if err != nil {
+		return nil, err
+	}
+	m, err := wire.ParseFinished(msg, wire.FinishedSize12)
+	if err != nil {
+		return nil, err
+	}
+	s.note(handshake.StepClientFinished, handshake.SidePeer, msg, "")
+	if !keys.Equal(m.VerifyData, e.master.ClientFinished(s.transcript.Sum())) {
+		return nil, &wire.Error{Message: handshake.MsgFinished, Alert: handshake.AlertDecryptError, Detail: "verify_data is wrong"}
+	}
+	if err := s.inbox.changeKeys(); err != nil { // nothing of the handshake stands behind it
+		return nil, err
+	}
+	s.ledger.Complete(handshake.StepClientCertificate, handshake.StepClientFinished)
+	s.transcript.Add(msg)
+	s.in.Establish()
+	s.agreed.ExtendedMasterSecret = s.hello.ExtendedMasterSecret
+	if s.resumed != nil {
+		s.inherited(handshake.StepKeyExchange)
+	}
+	if err := s.judge(); err != nil {
+		return nil, err
+	}
+	if s.resumed == nil {
+		if err := e.end(s); err != nil {
+			return nil, err
+		}
+	}
+	s.ledger.Decide(handshake.StepApplicationData, s.agreed.Agreed())
+	return nil, nil
+}
+
+// end is step 8 of a full handshake, which leaves with the grant.
+func (e expectFinished12) end(s *server) error {
+	var ticket []byte
+	if e.ticket {
+		var err error
+		if ticket, err = s.makeTicket12(e.master); err != nil {
+			return err
+		}
+		s.transcript.Add(ticket)
+		s.note(handshake.StepServerFinished, handshake.SideUs, ticket, "")
+	}
+	last, err := s.finished12(e.master, s.server12)
+	if err != nil {
+		return err
+	}
+	last.ticket = ticket
+	s.last = last
+	s.ledger.Complete(handshake.StepServerFinished)
+	return nil
+}
+
+// nothing12 takes what a client may send behind the handshake: nothing. A renegotiation is
+// refused by its first byte (RFC 5246, section 7.4.1.2; RFC 5746, section 4.5).
+func (i *inbox) nothing12() error {
+	if len(i.part) > 0 && i.part[0] == handshake.TypeClientHello {
+		return &record.Fault{Alert: handshake.AlertNoRenegotiation, Detail: "a ClientHello behind the handshake: renegotiation is never done"}
+	}
+	return unexpected("%s behind the handshake", handshake.MessageName(i.part[0]))
+}
+
+// finished12 makes ChangeCipherSpec and our Finished of the transcript so far.
+func (s *server) finished12(master *keys.Master12, traffic *keys.Traffic12) (*ending12, error) {
+	msg, err := (&wire.Finished{VerifyData: master.ServerFinished(s.transcript.Sum())}).Marshal()
+	if err != nil {
+		return nil, err
+	}
+	s.transcript.Add(msg)
+	s.noteCCS(handshake.StepServerFinished, handshake.SideUs)
+	s.note(handshake.StepServerFinished, handshake.SideUs, msg, "")
+	return &ending12{traffic: traffic, finished: msg}, nil
+}
+
+// noteCCS adds an entry for a ChangeCipherSpec.
+func (s *server) noteCCS(step handshake.Step, from handshake.Side) {
+	if !s.brief {
+		s.ledger.Note(handshake.Entry{Step: step, From: from, Message: handshake.MsgChangeCipherSpec, Size: 1})
+	}
+}
+
+// ending12 are the last messages of ours in TLS 1.2.
+type ending12 struct {
+	ticket   []byte // NewSessionTicket; nil: none
+	traffic  *keys.Traffic12
+	finished []byte
+}
+
+// send adds them to what leaves. What follows is sealed.
+func (e *ending12) send(out *record.Writer) error {
+	err := out.Add(handshake.RecordHandshake, e.ticket)
+	if err == nil {
+		err = out.Add(handshake.RecordCCS, []byte{1})
+	}
+	if err == nil {
+		out.SetKeys12(e.traffic)
+		err = out.Add(handshake.RecordHandshake, e.finished)
+	}
+	return err
+}
