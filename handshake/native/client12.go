@@ -238,7 +238,10 @@ func (e expectFinished12) end(s *server) error {
 // nothing12 takes what a client may send behind the handshake: nothing. A renegotiation is
 // refused by its first byte (RFC 5246, section 7.4.1.2; RFC 5746, section 4.5).
 func (i *inbox) nothing12() error {
-	if len(i.part) > 0 && i.part[0] == handshake.TypeClientHello {
+	switch {
+	case len(i.part) == 0: // an alert that ends nothing
+		return nil
+	case i.part[0] == handshake.TypeClientHello:
 		return &record.Fault{Alert: handshake.AlertNoRenegotiation, Detail: "a ClientHello behind the handshake: renegotiation is never done"}
 	}
 	return unexpected("%s behind the handshake", handshake.MessageName(i.part[0]))
