@@ -34,6 +34,15 @@ type BareCloser interface{ CloseWriteBare() error }
 // Read has left.
 type ReadWaiter interface{ WaitRead() }
 
+// RecordCounter counts what the peer has made us read since the handshake: the records,
+// and the answers to KeyUpdates that it asked for (RFC 8446, section 4.6.3). A peer decides how much data is in a record, so bytes of data do not tell what
+// reading them costs. Only the goroutine that calls Read may call it.
+type RecordCounter interface{ Received() (records, answers int) }
+
+// RecordsAtOnce bounds the records of which one Read takes data, where a connection has
+// RecordCounter: its caller learns in time what small records cost.
+const RecordsAtOnce = 64
+
 // InboundQueue says how many received bytes can be read without waiting.
 type InboundQueue interface{ Waiting() int }
 

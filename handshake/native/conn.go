@@ -47,6 +47,8 @@ type conn struct {
 	rest    []byte        // of the last record, in the reader's buffer
 	updates int           // in a row
 	failed  error         // how the reading ended, for every later Read
+	before  int           // records of the handshake
+	asked   int           // answers to KeyUpdates that were asked for
 
 	answer atomic.Bool // a KeyUpdate of ours is asked for
 	broken atomic.Bool // the client has broken the protocol: nothing is written after that
@@ -63,6 +65,7 @@ type conn struct {
 func newConn(g *leg) *conn {
 	c := &conn{Conn: g.conn, ledger: g.ledger, in: g.in, inbox: g.inbox, traffic: g.waiting, out: g.out}
 	c.inbox.step = handshake.StepApplicationData
+	c.before = c.in.Records
 	c.in.Trim()
 	return c
 }
@@ -76,10 +79,10 @@ func (c *conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	n := 0
+	n, most := 0, c.in.Records+handshake.RecordsAtOnce
 	for n < len(b) {
 		if len(c.rest) == 0 {
-			if n > 0 && (c.failed != nil || !c.in.Buffered()) {
+			if n > 0 && (c.failed != nil || c.in.Records >= most || !c.in.Buffered()) {
 				break
 			}
 			if c.failed != nil {
@@ -102,6 +105,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// Received says how many records have come, and how many answers to KeyUpdates they cost.
+func (c *conn) Received() (records, answers int) { return c.in.Records - c.before, c.asked }
 
 // WaitRead waits until Read will return something: the rest of a record, the next one,
 // an end or an error. It is for callers that hold no buffer meanwhile.
@@ -166,7 +172,9 @@ func (c *conn) messages() error {
 		c.traffic = c.traffic.Next()
 		c.in.SetKeys(c.traffic)
 		if m.Requested {
-			c.answer.Store(true)
+			if !c.answer.Swap(true) {
+				c.asked++
+			}
 		}
 	}
 }
@@ -414,4 +422,6 @@ var (
 	_ handshake.BareCloser = (*conn)(nil)
 	_ handshake.ReadWaiter = (*conn)(nil)
 	_ handshake.Wrapper    = (*conn)(nil)
+
+	_ handshake.RecordCounter = (*conn)(nil)
 )

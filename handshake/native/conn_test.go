@@ -217,6 +217,9 @@ func TestKeyUpdate(t *testing.T) {
 	r.after = func(s *handshake.Session) {
 		s.Grant()
 		_, _ = io.Copy(s.Conn, s.Conn)
+		if records, answers := s.Conn.(handshake.RecordCounter).Received(); records != 7 || answers != 3 {
+			t.Errorf("%d records and %d answers were counted", records, answers)
+		}
 		_ = s.Conn.Close()
 	}
 	o := r.with(t, func(conn *net.TCPConn) {

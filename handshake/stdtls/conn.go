@@ -46,6 +46,7 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 			return n, nil
 		}
 	}
+	most := in.records + handshake.RecordsAtOnce
 	k, err := c.Conn.Read(b[n:])
 	n += k
 	c.full = n == len(b)
@@ -57,7 +58,7 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	in.now = true
-	for n > 0 && n < len(b) && in.whole() {
+	for n > 0 && n < len(b) && in.records < most && in.whole() {
 		k, err := c.Conn.Read(b[n:])
 		n += k
 		if err != nil {
@@ -67,6 +68,11 @@ func (c *sessionConn) Read(b []byte) (int, error) {
 	}
 	c.full = n == len(b)
 	return n, nil
+}
+
+// Received says how many records have come, and how many KeyUpdates were answered.
+func (c *sessionConn) Received() (records, answers int) {
+	return c.raw.in.records, int(c.raw.out.answers.Load())
 }
 
 // WaitRead waits until Read will return something: part of a record that it has
@@ -139,6 +145,9 @@ func (c *sessionConn) Write(b []byte) (int, error) {
 		return 0, errEnded
 	}
 	if len(b) <= handshake.MaxPlaintext {
+		if len(b) == handshake.MessageHeader+1 {
+			c.raw.out.answers.Add(-1) // its record is as long as an answer, and is none
+		}
 		return c.Conn.Write(b)
 	}
 	c.writeMu.Lock()
@@ -202,4 +211,6 @@ var (
 	_ handshake.BareCloser = (*sessionConn)(nil)
 	_ handshake.ReadWaiter = (*sessionConn)(nil)
 	_ handshake.Wrapper    = (*sessionConn)(nil)
+
+	_ handshake.RecordCounter = (*sessionConn)(nil)
 )

@@ -168,8 +168,12 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			go func() { n, _ := io.Copy(io.Discard, cc); answered <- n }()
 			_ = s.Conn.SetDeadline(testenv.Deadline())
 			data, err := io.ReadAll(s.Conn)
+			records, answers := s.Conn.(handshake.RecordCounter).Received()
 			_ = s.Conn.Close()
 			n := <-answered
+			if !c.ends && (records != 16*c.rounds || answers != 15*c.rounds) {
+				t.Errorf("%d records and %d answers were counted", records, answers)
+			}
 			switch {
 			case c.ends && (errors.Is(err, handshake.ErrNoCloseNotify) || err == nil || len(data) != 0):
 				t.Errorf("ended with %v after %d bytes", err, len(data))
@@ -180,6 +184,63 @@ func TestFloodsAfterHandshake(t *testing.T) {
 			case !c.ends && (!errors.Is(err, handshake.ErrNoCloseNotify) || len(data) != c.rounds || n < int64(15*c.rounds*20)):
 				t.Errorf("ended with %v after %d bytes, %d answered", err, len(data), n)
 			}
+		})
+	}
+}
+
+// BenchmarkData is where the weights of work.Data come from: a record with n bytes of data,
+// and a KeyUpdate with its answer.
+func BenchmarkData(b *testing.B) {
+	f := handshaketest.Fixtures()
+	for _, c := range []struct {
+		name    string
+		data    int
+		updates int
+	}{
+		{"1 byte", 1, 0}, {"100 bytes", 100, 0}, {"500 bytes", 500, 0}, {"1000 bytes", 1000, 0}, {"16384 bytes", 16384, 0}, {"15 KeyUpdates and 1 byte", 1, 15},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			cc, sc := testenv.TCPPair(b)
+			ctx := testenv.Context(b)
+			tp := newTap(handshake.NewLedger(time.Now()), false)
+			config := clientConfig(tls.VersionTLS13, f.Client.TLS())
+			config.KeyLogWriter = tp
+			client := tls.Client(cc, config)
+			shaken := make(chan error, 1)
+			go func() { shaken <- client.HandshakeContext(ctx) }()
+			hello, conn, err := handshake.Peek(ctx, sc, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s, err := New().Server(ctx, conn, hello, handshaketest.ServerParams(), nil, handshake.NewLedger(time.Now()))
+			if err = errors.Join(err, <-shaken); err != nil {
+				b.Fatal(err)
+			}
+			s.Grant()
+			u := &updater{suite: s.Suite, secret: tp.secrets[toServer][1]}
+			u.o = newOpener(u.suite, u.secret)
+			var flood []byte
+			for range b.N {
+				for range c.updates {
+					flood = append(flood, u.update()...)
+				}
+				flood = append(flood, u.o.seal(handshake.RecordAppData, make([]byte, c.data))...)
+			}
+			go func() {
+				_, _ = cc.Write(flood)
+				_ = cc.CloseWrite()
+			}()
+			drained := make(chan struct{})
+			go func() { _, _ = io.Copy(io.Discard, cc); close(drained) }()
+			b.ResetTimer()
+			cpu := testenv.CPU(func() { _, _ = io.Copy(io.Discard, struct{ io.Reader }{s.Conn}) })
+			b.StopTimer()
+			b.ReportMetric(float64(cpu.Nanoseconds())/float64(b.N), "cpu-ns/op")
+			records, answers := s.Conn.(handshake.RecordCounter).Received()
+			b.ReportMetric(float64(records)/float64(b.N), "records/op")
+			b.ReportMetric(float64(answers)/float64(b.N), "answers/op")
+			_ = s.Conn.Close()
+			<-drained
 		})
 	}
 }

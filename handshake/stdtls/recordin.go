@@ -30,6 +30,8 @@ type inbound struct {
 	gave int // bytes of hdr that were handed out
 	body int // bytes of the record's body still to be handed out
 
+	records int // whose header was read
+
 	ready int // of waiting, when it was last asked, less what was read since
 	buf   *[]byte
 	r, w  int // what is in buf
@@ -134,6 +136,7 @@ func (in *inbound) header() error {
 			return err
 		}
 	}
+	in.records++
 	if in.body = handshake.RecordLen(in.hdr[:]); in.body > handshake.MaxRecord {
 		in.off = true // crypto/tls refuses it
 	}

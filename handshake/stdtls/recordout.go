@@ -3,7 +3,10 @@ package stdtls
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/sslgate/sslgate/handshake"
 )
 
 // outbound is the sending side of step 9. crypto/tls hands over every record
@@ -20,9 +23,18 @@ type outbound struct {
 	// failed crypto/tls does not change its keys for reading either.
 	ended bool
 
+	// answers counts the records that are as long as the answer to a KeyUpdate (RFC 8446,
+	// section 4.6.3), less the data of that length: crypto/tls does not say what it writes.
+	answers atomic.Int64
+
 	ticketGate
 	timer *time.Timer // sends what is held, where nothing else takes it along
 }
+
+// answerLen is the length of a record with a KeyUpdate in TLS 1.3: the header, the message,
+// its type (section 5.2) and the tag of every AEAD of crypto/tls. Records of TLS 1.2 with
+// data of that length cost their sender nothing that matters.
+const answerLen = handshake.RecordHeader + handshake.MessageHeader + 1 + 1 + 16
 
 // heldFor is how long a ticket that may leave waits for something to go with.
 // Who wants it has it soon enough, and most often the first answer takes it
@@ -70,6 +82,9 @@ func (o *outbound) write(conn net.Conn, b []byte) (int, error) {
 		return 0, o.err
 	case o.shut:
 		return 0, errNotGranted
+	}
+	if len(b) == answerLen {
+		o.answers.Add(1)
 	}
 	held := o.take()
 	if o.buf == nil {

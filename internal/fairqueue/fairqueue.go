@@ -85,6 +85,7 @@ type Stats struct {
 	Waited  uint64 // handshakes that did not get their turn at once
 	Refused uint64 // handshakes refused because too many wait
 	Expired uint64 // handshakes whose deadline came before their turn
+	Paced   uint64 // times that a flow was not read for a while, see Pace
 	Clients int    // in the table now
 	// Work is what clients were charged with, in ordinary handshakes.
 	Work float64

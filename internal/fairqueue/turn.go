@@ -177,6 +177,21 @@ func (q *Queue) Charge(addr netip.Addr, u work.Units) {
 	q.dispatch()
 }
 
+// Pace is Charge for a client that can be held up: it returns how long until the client may
+// go on. That is when half of a second's work is in the bucket again, so that handshakes of
+// the same client find their tokens there. Of several that are held up each waits for what
+// those before it have used.
+func (q *Queue) Pace(addr netip.Addr, u work.Units) time.Duration {
+	q.Charge(addr, u)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	wait := q.tokens(q.client(clientkey.Of(addr))).until(q.full()/2, q.limits.PerSecond)
+	if wait > 0 {
+		q.stats.Paced++
+	}
+	return wait
+}
+
 // pay takes handshakes from a bucket, or gives them back if negative, and puts the client
 // where it belongs now.
 func (q *Queue) pay(c *client, handshakes float64) {

@@ -46,6 +46,9 @@ func (r *relay) copy(dst, src *relayEnd, t *delivery) {
 			r.readEnded(dst, src, err)
 			return
 		}
+		if src == &r.client && r.toll != nil && !r.pace(k) {
+			return
+		}
 	}
 }
 

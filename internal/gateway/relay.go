@@ -40,6 +40,7 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 		alert:  handshake.AlertNone,
 		dest:   relayEnd{Conn: dest.Conn, reset: dest.reset, name: "the destination", onReset: reason.EndDestinationReset, onTrunc: reason.EndDestinationTrunc, onLost: reason.EndDestinationLost, onErr: reason.EndDestinationError, onStall: reason.EndDestinationStalled},
 	}
+	r.toll = newToll(fl.g.turns, fl.facts.Src.Addr(), client)
 	r.client.done, r.dest.done = make(chan struct{}), make(chan struct{})
 	to, _ := fl.client.(receiver)
 	r.down.aim(to, !r.client.tls())
@@ -63,6 +64,7 @@ type relay struct {
 	stall        time.Duration
 	halfClosed   time.Duration
 	client, dest relayEnd
+	toll         *toll           // nil where the client's side is not terminated
 	ctx          context.Context // of the run
 	up, down     delivery        // to the destination, to the client
 	lent         atomic.Int64    // bytes of buffers it holds now

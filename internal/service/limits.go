@@ -41,6 +41,7 @@ func countedLimits() []counted {
 		{"lingering flows", "reset", warn, func(c *limitCounts) uint64 { return c.stack.LingeringReset }},
 		// A wait harms nobody yet, and it may happen every day.
 		{"limits.handshakes", "waited", info, func(c *limitCounts) uint64 { return c.turns.Waited }},
+		{"limits.handshakes_per_second", "pauses_in_flows_of_small_records", warn, func(c *limitCounts) uint64 { return c.turns.Paced }},
 	}
 }
 

@@ -16,6 +16,8 @@ const (
 	judgement     Units = 40  // a flow refused at its hello: BenchmarkOnHello of policy, and the record
 	perKiB        Units = 10  // parsing a certificate full of names, which costs most
 	perRecord     Units = 1   // a record of one byte: BenchmarkByteByByte of handshake, divided by its records
+	dataRecord    Units = 5   // a record of one byte of data: BenchmarkData of handshake/stdtls
+	keyUpdate     Units = 18  // a KeyUpdate with its answer, more than dataRecord
 	verifyRSA2048 Units = 29
 	signRSA2048   Units = 838
 	verifyEd25519 Units = 54
@@ -30,6 +32,10 @@ const (
 	exchangeX25519, exchangeMLKEM            Units = 86, 71
 	exchangeP256, exchangeP384, exchangeP521 Units = 65, 599, 1928
 )
+
+// usualRecord is the bytes of data from which on a record counts as a usual one. A record costs
+// little more than its bytes from there.
+const usualRecord = 256
 
 // verifyEC and signEC are the weights for curves of at most 256, at most 384 and more
 // bits (classes 0, 1, 2).

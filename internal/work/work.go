@@ -49,6 +49,13 @@ func Bytes(n int) Units {
 // byte into each.
 func Records(n int) Units { return Units(max(n, 0)) * perRecord }
 
+// Data is the cost of reading n bytes of data in so many records, beyond what usual records
+// cost, with the KeyUpdates (RFC 8446, section 4.6.3) of which so many were answered. It is
+// negative for data in large records.
+func Data(records, answers, n int) Units {
+	return Units(records)*dataRecord + Units(answers)*keyUpdate - Units(n/usualRecord)*dataRecord
+}
+
 // Verify is the cost of checking one signature with a key.
 func Verify(key crypto.PublicKey) Units {
 	switch k := key.(type) {
