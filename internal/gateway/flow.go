@@ -49,6 +49,9 @@ type flow struct {
 	ledger  *handshake.Ledger
 	live    *Live
 
+	// session is the client's handshake from its end until a relay takes it over.
+	session *handshake.Session
+
 	revocation revocationSeen
 	spawn      func(func())     // runs a function in another goroutine
 	turn       *fairqueue.Turn  // of the handshake in flight; nil before
@@ -109,6 +112,9 @@ func (fl *flow) finish() {
 		fl.g.panicSay.Do(func() { // a client that has found such an input may send it again and again
 			fl.g.log.Error("flow ended by a defect", zap.String("id", fl.id), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 		})
+	}
+	if fl.session != nil { // no relay has come of it; the client has its RST, and buffers come back
+		_ = fl.session.Conn.Close()
 	}
 	rec := fl.record()
 	if fl.recorded(rec) {
@@ -208,12 +214,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 	}
 	watched := NewTurnConn(conn, fl.turn, func() error { return fl.resume(ctx) })
 	session, err := fl.g.engine.Server(ctx, watched, fl.facts.Hello, params, check, fl.ledger)
-	let := false
-	defer func() {
-		if session != nil && !let {
-			_ = session.Conn.Close() // also after a reset: that gives buffers back
-		}
-	}()
+	fl.session = session
 	fl.endTurn()
 	watched.Over()
 	if fl.turnLost != nil {
@@ -247,7 +248,6 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 	if !fl.grant(ctx, v) {
 		return nil
 	}
-	let = true
 	session.Grant()
 	fl.out.step = handshake.StepApplicationData
 	return session
@@ -264,12 +264,10 @@ func (fl *flow) deliver(ctx context.Context, session *handshake.Session, plan *p
 		fl.refuse(e)
 		// Without close_notify: the client must not take it for an orderly end.
 		fl.client.Reset()
-		_ = session.Conn.Close()
 		return nil
 	}
 	if !fl.connected(ctx) {
 		dest.reset()
-		_ = session.Conn.Close()
 		return nil
 	}
 	return fl.relay(session.Conn, dest)

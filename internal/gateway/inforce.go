@@ -43,7 +43,6 @@ func (fl *flow) redecide(ctx context.Context, set *policy.Set, facts policy.Fact
 	facts.Now = fl.g.now()
 	d := set.Redecide(facts)
 	if d.Verdict.Action == policy.Terminate {
-		fl.revocation.asked = false // the new set may verify another chain
 		d.Verdict = fl.withRevocation(ctx, d.Verdict.Plan, d.Facts.Peer, d.Verdict)
 	}
 	if v := &d.Verdict; !d.Keeps(was) && v.Action != policy.Deny {

@@ -25,6 +25,7 @@ type relayEnd struct {
 // relay connects both sides and frees what only the handshakes needed.
 func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	fl.out.setup = time.Since(fl.start)
+	fl.session = nil
 	fl.ledger.Compact()
 	if fl.facts.Hello != nil {
 		fl.facts.Hello = fl.facts.Hello.Compact() // the rest of the hello is not needed any more

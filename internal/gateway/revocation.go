@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -20,13 +23,22 @@ type Revocation interface {
 	Digest() string
 }
 
-// revocationSeen is the last answer about the flow's peer.
+// revocationSeen is the last answer about a peer of the flow. A flow may have several: the
+// one of a ticket that is not taken, and the one of the full handshake in its place.
 type revocationSeen struct {
-	asked  bool
+	peer   *handshake.Peer // whom it is about; nil before the first question
 	epoch  uint64
 	result revocation.Result
 	// recorded is the last answer as it stands in the record; nil without a check.
 	recorded *audit.Revocation
+}
+
+// about says whether the answer is about this peer: the same chain and authority, and the
+// same staple.
+func (s *revocationSeen) about(peer *handshake.Peer) bool {
+	return s.peer != nil && (s.peer == peer ||
+		s.peer.Authority == peer.Authority && bytes.Equal(s.peer.OCSPStaple, peer.OCSPStaple) &&
+			slices.EqualFunc(s.peer.Chain, peer.Chain, (*x509.Certificate).Equal))
 }
 
 // withRevocation turns a verdict that lets a peer through into a refusal if the peer is
@@ -38,15 +50,16 @@ func (fl *flow) withRevocation(ctx context.Context, plan *policy.Plan, peer *han
 		return v
 	}
 	epoch := fl.g.revocation.Epoch() // read before the check, so that a change during it leads to a new check
-	if seen := &fl.revocation; !seen.asked || seen.epoch != epoch {
+	if seen := &fl.revocation; !seen.about(peer) || seen.epoch != epoch {
 		ctx = revocation.Waiting(ctx, func(ask func()) {
 			_ = fl.withoutTurn(ctx, ask) // turnLost has it
 		})
 		seen.result = fl.g.revocation.Check(ctx, peer, fl.g.now())
-		seen.asked, seen.epoch = true, epoch
+		seen.peer, seen.epoch = peer, epoch
 	}
 	r := &fl.revocation.result
 	fl.out.crls = r.Digest
+	fl.revocation.recorded = nil
 	if r.Mode != revocation.Off {
 		fl.revocation.recorded = &audit.Revocation{
 			Status: r.Status.String(), Mode: r.Mode.String(), Source: r.Source, Until: r.Until, Detail: r.Detail,
