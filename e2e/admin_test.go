@@ -20,6 +20,7 @@ import (
 // without any client's name in them, and drains the gateway. On the client's side of the
 // gateway none of these doors answers.
 func TestOperatorSeesAndActs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	const token = "0123456789abcdef0123456789abcdef"

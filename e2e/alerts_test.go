@@ -121,6 +121,7 @@ type row struct {
 // TestAlertTable provokes every refusal with four clients. It compares what was on the wire
 // and in the record with the table in the documentation. With -update it writes that table.
 func TestAlertTable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	for _, tool := range []string{"openssl", "curl", "gnutls-cli"} {
 		testenv.Tool(t, tool)

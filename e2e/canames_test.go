@@ -50,6 +50,7 @@ func manyCAs(t *testing.T, n int, by *testpki.CA) []byte {
 // gets in where their names do not fit the vector of 65,535 bytes (RFC 5246, section
 // 7.4.4; RFC 8446, section 4.2.4). check has the figures.
 func TestAcceptableCANames(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
 	// Other libraries look for a certificate of theirs among the names before they show one.

@@ -66,6 +66,7 @@ func (w *world) probe(args ...string) (probeOf, int) {
 // Probe the gateway from outside: the probe finds exactly what a rule's profile says, for
 // every named profile that the engine can keep.
 func TestProbeFindsTheProfile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	// Good enough for the strictest profile.
 	strong := testpki.Must(testpki.NewCA(testpki.Options{CN: "strong CA", Key: testpki.P384}))

@@ -247,6 +247,7 @@ func (w *world) newer(n int) []record {
 // The TLS libraries in use, in both versions: with a good certificate they reach the origin.
 // Without one they do not, and their users and the record see why.
 func TestMoreRealClients(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	for _, p := range programs {
 		for _, tool := range p.tools {

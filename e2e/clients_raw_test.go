@@ -72,6 +72,7 @@ func show(c *testpki.Cert) []tls.Certificate { return []tls.Certificate{c.TLS()}
 
 // One gateway for all of them.
 func TestUnusualClients(t *testing.T) {
+	t.Parallel()
 	w := unusual(t)
 	t.Run("go", func(t *testing.T) { goClients(t, w) })
 	t.Run("pss", func(t *testing.T) { pssKey(t, w) })

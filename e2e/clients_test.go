@@ -65,6 +65,7 @@ var realClients = []realClient{
 // they reach the origin, without or with a bad one they do not, and the record
 // says why.
 func TestRealClientsMeetThePolicy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	for _, c := range realClients {
 		testenv.Tool(t, c.name)

@@ -16,6 +16,7 @@ import (
 // arrives, ten times out of ten, in both directions, and as curl sees it. The record says how
 // the flow ended, and counts what arrived.
 func TestEndWithoutCloseNotify(t *testing.T) {
+	t.Parallel()
 	const size = 1_000_000
 	w := newWorld(t, lab.Options{})
 	pair, err := tls.LoadX509KeyPair(w.dir+"/pay.pem", w.dir+"/pay.key")

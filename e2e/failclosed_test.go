@@ -69,6 +69,7 @@ func (w *world) nothingLeaked(s *lab.Sniffer, when string) {
 // Captured traffic goes nowhere before the first start (with the guard set),
 // while the gateway runs, after kill -9, and after an orderly stop.
 func TestNothingPassesWithoutTheGateway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
@@ -110,6 +111,7 @@ func TestNothingPassesWithoutTheGateway(t *testing.T) {
 
 // Changes of the host by others let nothing pass, and the gateway repairs them.
 func TestNothingPassesWhenOthersMeddle(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
 	testenv.Tool(t, "ip")
 	meddling := []struct {
@@ -166,6 +168,7 @@ func TestNothingPassesWhenOthersMeddle(t *testing.T) {
 // again. While it is gone there is no guard: that window is what the test
 // bounds.
 func TestFlushedRulesetIsRepaired(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})

@@ -28,6 +28,7 @@ import (
 // deleted: no flow begins that cannot be recorded, and everything works again once the
 // directory is back.
 func TestAuditFileGone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.config(payRule, "admin: {socket: admin.sock}\n")
@@ -104,6 +105,7 @@ func (w *world) crlServer(at netip.AddrPort, list *atomic.Pointer[[]byte]) (stop
 // reason and the status name what is missing. It comes up: all pass within one retry. It goes
 // down again: the list is good until its end, also over a restart.
 func TestCRLServerDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	at := netip.AddrPortFrom(lab.ServerAddr(0, false), 8000)
@@ -145,6 +147,7 @@ func TestCRLServerDown(t *testing.T) {
 // Without DNS, lists that are named by a host name cannot be fetched. That is reported, and
 // nothing else suffers: destinations need no names, as a client names an address.
 func TestNoDNS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "named CA"}))
@@ -177,6 +180,7 @@ func TestNoDNS(t *testing.T) {
 // RST, without a byte, and the record says destination_timeout. One that goes
 // silent in its TLS handshake has as long again.
 func TestUpstreamBlackHoled(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -238,6 +242,7 @@ func TestUpstreamBlackHoled(t *testing.T) {
 // The TUN is deleted under the gateway. The gateway reports it and ends, so that a supervisor
 // starts it again; meanwhile nothing passes.
 func TestTUNDeleted(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -273,6 +278,7 @@ func TestTUNDeleted(t *testing.T) {
 // created again. Live flows go on where TCP can wait for the interface, new ones as soon as
 // it is there, and nothing passes uninspected meanwhile.
 func TestIngressGoesAndComes(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -350,6 +356,7 @@ func TestIngressGoesAndComes(t *testing.T) {
 // wait for it. New ones are told that there is no route, and are served at once when there is
 // one again.
 func TestEgressGoesAndComes(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

@@ -26,6 +26,7 @@ import (
 // A client behind a path that cuts its packets into fragments, its SYN too, is served like
 // any other: the gateway's kernel forwards the fragments as fragments.
 func TestFragmentedClientIsServed(t *testing.T) {
+	t.Parallel()
 	for _, six := range []bool{false, true} {
 		t.Run(fmt.Sprintf("six=%v", six), func(t *testing.T) {
 			w := newWorld(t, lab.Options{})

@@ -1,5 +1,9 @@
 // Package e2e runs the real binary between real clients and servers, in namespaces of its
 // own. Each file tests one promise.
+//
+// A test that says t.Parallel runs beside others: it looks at what happens, and most of its
+// time it waits. A test whose result depends on how fast the machine is (attacks, memory,
+// load, clocks, moments of a kill) does not say it, so it has the machine for itself.
 package e2e
 
 import (
@@ -7,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -46,9 +51,20 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// lanes is how many tests run at the same time, unless -parallel says otherwise.
+const lanes = "3"
+
 func TestMain(m *testing.M) {
 	if job := os.Getenv(assaultEnv); job != "" {
 		os.Exit(assaultMain(job))
+	}
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", lanes); err != nil {
+			panic(err) // every test binary has the flag
+		}
 	}
 	code := m.Run()
 	if path, err := binary(); err == nil && code >= 0 {
@@ -112,6 +128,9 @@ func (w *world) issue(name string, l testpki.Leaf) *testpki.Cert {
 // config is a whole sslgate.yaml around the given rules.
 func (w *world) config(rules, more string) string {
 	w.t.Helper()
+	if !strings.Contains(more, "admin:") {
+		more += "\nadmin: {socket: off}" // the default is one path for all that run beside each other
+	}
 	text := `version: 1
 tun: {name: sslgate0}
 capture: {interfaces: [` + lab.LANIface + `], ports: [443, 8443]}

@@ -21,6 +21,7 @@ func (w *world) gro() bool {
 // If receive offload is off, the log says what to type, as doctor does, and that command
 // helps. With gro: auto it is switched on, and off by release.
 func TestReceiveOffload(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ethtool")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -59,6 +60,7 @@ func TestReceiveOffload(t *testing.T) {
 
 // Without offload the gateway works; the log says why there is none and what that costs.
 func TestPlainModeIsSaid(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

@@ -15,6 +15,7 @@ import (
 // The host's own source NAT does not change who a client is: a client that a rule denies by
 // address is denied, and the record has the client's address.
 func TestMasqueradeOfTheHost(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
 	for _, rule := range []string{
 		"masquerade", "meta mark and 0x4000 == 0x4000 masquerade", "ip saddr " + lab.ClientAddr(false).String() + " snat ip to " + lab.GatewayAddr(false).String(),
@@ -50,6 +51,7 @@ func TestMasqueradeOfTheHost(t *testing.T) {
 // A DNAT to a port that is not captured leaves a record that says so. A DNAT to a captured
 // port leads to the rule for the destination behind it.
 func TestDestinationNAT(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.start(w.config(payRule, ""))
@@ -77,6 +79,7 @@ func TestDestinationNAT(t *testing.T) {
 // extension headers, in fragments of fragments, or in tunnels; without the gateway, and
 // beside it.
 func TestNothingPassesBehindHeaders(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	config := w.config(payRule, "")
 	c4, c6 := lab.ClientAddr(false), lab.ClientAddr(true)

@@ -13,6 +13,7 @@ import (
 // A host whose clients have only IPv4 need not forward IPv6, and may have none. All commands work
 // there, and what a client sends by IPv6 goes nowhere.
 func TestIPv4Only(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	testenv.Tool(t, "unshare")
 	for _, c := range []struct {

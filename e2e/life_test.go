@@ -90,6 +90,7 @@ func (s *systemd) wait(word string) {
 // The life of a systemd unit: guard, start, signs of life, reload, stop, all as a user with only
 // CAP_NET_ADMIN and in its Landlock.
 func TestLifeUnprivileged(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	more := "admin: {socket: admin.sock}\n"
@@ -181,6 +182,7 @@ func (w *world) echo(when string) {
 // While records cannot be written no new flow begins, with a reason of its own. No record of
 // a flow that was let through is lost. Then everything works again.
 func TestAuditDiskFull(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	testenv.Tool(t, "unshare")

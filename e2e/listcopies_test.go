@@ -16,6 +16,7 @@ import (
 // An older list that is put in place while the gateway is down lets nobody in: the state
 // directory has copies of the list that was in force.
 func TestOlderListOverARestart(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

@@ -72,7 +72,7 @@ func TestLoadingEndsNoFlow(t *testing.T) {
 	t.Cleanup(func() { _ = srv.Close(); <-done })
 
 	w.limits(payRule, "{handshake: 10s, drain: 1s, memory: 160MiB}")
-	config := w.rewrite("\npolicy:", "admin: {socket: admin.sock}\npolicy:")
+	config := w.rewrite("admin: {socket: off}", "admin: {socket: admin.sock}")
 	g := w.startBinary(plainBinary(t), config)
 	var flows []*tls.Conn
 	for range 20 {

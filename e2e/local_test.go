@@ -145,6 +145,7 @@ func (w *world) goodHere(s *localService, when string) {
 // host on a captured port is inspected, at each of its addresses. It never passes
 // uninspected, whatever happens to the gateway.
 func TestLocalService(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})

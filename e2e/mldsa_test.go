@@ -16,6 +16,7 @@ import (
 // client: what CNSA 2.0 wants, but for the CipherSuite, to which crypto/tls cannot be
 // held. Nobody else gets in, and the destination is one of ML-DSA too.
 func TestMLDSA(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	node := testenv.Node26(t)
 	pq := testpki.Must(testpki.NewCA(testpki.Options{CN: "PQ CA", Key: testpki.MLDSA87}))

@@ -40,6 +40,7 @@ func (w *world) attached(options string) string {
 // attach: somebody else makes the device and routes to it; sslgate serves it
 // and leaves device, rules and firewall as they were, before and after.
 func TestAttachTouchesNothing(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
@@ -90,6 +91,7 @@ func stable(s string) string {
 
 // fail: open takes everything away on an orderly stop, and only then.
 func TestFailOpen(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	config := w.config(payRule, "fail: open")
@@ -110,6 +112,7 @@ func TestFailOpen(t *testing.T) {
 
 // ports: all takes every TCP port.
 func TestAllPorts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	for _, p := range []string{":1", ":8080", ":65535"} {
 		w.origin(lab.ServerAddr(0, false).String()+p, serveEcho)
@@ -142,6 +145,7 @@ func TestAllPorts(t *testing.T) {
 // QUIC on a captured port is rejected, so that clients fall back to TCP; with
 // quic: ignore it is routed on.
 func TestQUIC(t *testing.T) {
+	t.Parallel()
 	for _, quic := range []string{"reject", "ignore"} {
 		t.Run(quic, func(t *testing.T) {
 			w := newWorld(t, lab.Options{})

@@ -172,6 +172,7 @@ func mtuWorld(t *testing.T, data []byte, more string, opt lab.Options) (*world, 
 // first upload of a connection are complete: for all pairs of MTUs, both families, with the
 // kernel's offloads and without.
 func TestEveryMTU(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ethtool")
 	// The least last: below 1280 the kernel takes IPv6 away from an interface.
 	mtus := []int{1500, 1420, 1400, 1280, 9000, 576}
@@ -230,6 +231,7 @@ func TestEveryMTU(t *testing.T) {
 // A live connection goes on when its link becomes narrower: the ICMP messages of the
 // gateway's host reach the gateway.
 func TestMTUBecomesLess(t *testing.T) {
+	t.Parallel()
 	data := mtuData()
 	for _, more := range []string{"", `, offload: "off"`} {
 		t.Run(more, func(t *testing.T) {

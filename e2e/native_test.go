@@ -14,6 +14,7 @@ import (
 // whatever it would rather have; clients of TLS 1.2 get what its list says; and who
 // shows no certificate, or one of another CA, is told so as ever.
 func TestNativeEngineWithRealClients(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	for _, c := range realClients {
 		testenv.Tool(t, c.name)
@@ -99,6 +100,7 @@ profiles:
 // The probe finds from outside exactly what a profile says that crypto/tls cannot keep,
 // with engine: native.
 func TestProbeFindsTheNativeProfile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	strong := testpki.Must(testpki.NewCA(testpki.Options{CN: "strong CA", Key: testpki.P384}))
 	w.pem("strong-ca.pem", strong.PEM())

@@ -38,6 +38,7 @@ func (w *world) curl(args ...string) (string, error) {
 // An observed rule asks every client for a certificate, verifies it and records what it would
 // refuse, and every client gets its page.
 func TestObservedRule(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
@@ -83,6 +84,7 @@ func TestObservedRule(t *testing.T) {
 // An observed policy: a deny rule is skipped, a flow without a rule is bypassed, and a rule
 // with a mode of its own is still enforced.
 func TestObservedPolicy(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{Servers: 2})
 	w.origin(server(false), serveHTTP)
@@ -132,6 +134,7 @@ func TestObservedPolicy(t *testing.T) {
 
 // A flow that cannot be observed through ends as usual, and the record says why.
 func TestCannotBeObserved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
 	w.start(w.config(payRule+"      mode: observe\n", ""))

@@ -90,6 +90,7 @@ func echoes(c io.ReadWriter, word string) error {
 // gateway is there, too. The gateway takes the SYN alone, and the client sends the
 // data again: a ClientHello or, of a bypassed flow, the first bytes.
 func TestFastOpenClient(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	for ns, value := range map[lab.NS]string{lab.Server: "3", lab.Client: "1"} {
 		for key, v := range map[string]string{"net.ipv4.tcp_fastopen": value, "net.ipv4.tcp_fastopen_blackhole_timeout_sec": "0"} {
@@ -182,6 +183,7 @@ func TestFastOpenClient(t *testing.T) {
 
 // The urgent byte of a Linux client stays in its place in a bypassed flow.
 func TestUrgentDataOfClients(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(net.JoinHostPort(lab.ServerAddr(0, false).String(), "8443"), serveEcho)
 	w.start(w.config(fastOpenRules, ""))

@@ -15,6 +15,7 @@ import (
 // With two queues of the TUN both are used, and what goes in comes out; also of
 // a client all of whose packets come in fragments.
 func TestTwoQueues(t *testing.T) {
+	t.Parallel()
 	for _, tun := range []string{"queues: 2", `queues: 2, offload: "off"`} {
 		t.Run(tun, func(t *testing.T) {
 			const flows, each = 24, 1 << 20
@@ -88,6 +89,7 @@ func counted(metrics, name string) (v float64) {
 // A device that was made for one queue is served with one, and the log says why
 // and what to type.
 func TestTooManyQueuesAreSaid(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "ip")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

@@ -137,6 +137,7 @@ func tryEcho(conn *tls.Conn, n int64) error {
 // A client that closes without close_notify may have been cut off by an attacker:
 // a plain destination, which has no other sign of it, sees a RST, not an orderly end.
 func TestTruncationIsPassedOnAsReset(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	seen := make(chan error, 2)
 	w.origin(server(false), func(c net.Conn) {
@@ -172,6 +173,7 @@ func TestTruncationIsPassedOnAsReset(t *testing.T) {
 // SIGTERM drains: no new flows, live ones go on until the deadline, which
 // ends them.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	g := w.start(w.config(payRule, ""))

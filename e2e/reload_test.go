@@ -105,6 +105,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // A mistake leaves everything as it was, and the caller is told. The same holds for a change
 // that only a restart can make. SIGHUP and a changed file reload too.
 func TestReloadIsAllOrNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	more := "admin: {socket: admin.sock}\nreload: {watch: true}"
@@ -164,6 +165,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 // reload.live: reevaluate ends the live flows that are no longer allowed, and
 // those alone.
 func TestReevaluate(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	more := "admin: {socket: admin.sock}\nreload: {live: reevaluate}"

@@ -48,6 +48,7 @@ func roundTrip(c io.ReadWriter) error {
 // on. The record, status and reload say which lists decided, and an older list changes
 // nothing.
 func TestRevocationEndsLiveFlows(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -139,6 +140,7 @@ func TestRevocationEndsLiveFlows(t *testing.T) {
 // A shadow policy decides every flow too, and changes none: where it differs
 // is in the record and counted in status.
 func TestShadowPolicy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.issue("bob", testpki.Leaf{CN: "bob", DNS: []string{"bob.example"}})
@@ -174,6 +176,7 @@ func TestShadowPolicy(t *testing.T) {
 
 // `explain --flow` of a real audit log says of every flow what was recorded.
 func TestExplainRealFlows(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.issue("bob", testpki.Leaf{CN: "bob", DNS: []string{"bob.example"}})

@@ -11,6 +11,7 @@ import (
 // With the wrong interface name nothing is captured, and every client waits in vain. Status,
 // readiness, metrics and doctor name the right one.
 func TestWrongInterfaceIsTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	const token = "silent-test-token-0123456789"
 	w.pem("token", []byte(token+"\n"))
@@ -41,6 +42,7 @@ func TestWrongInterfaceIsTold(t *testing.T) {
 // If somebody changes the host so that nothing is captured any more, the gateway reports that
 // with the command that repairs it; doctor says the same.
 func TestHostChangesAreTold(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)

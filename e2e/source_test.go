@@ -152,6 +152,7 @@ func (w *world) gatewayPackets() *lab.Sniffer {
 // rule, on a host that masquerades; only where a rule says so it sees the
 // gateway's. Bulk arrives unchanged both ways.
 func TestDestinationSeesTheClient(t *testing.T) {
+	t.Parallel()
 	w := sourceWorld(t)
 	w.sh("nft add table inet home; nft add chain inet home post '{ type nat hook postrouting priority 100; }'; nft add rule inet home post oifname " + lab.WANIface + " masquerade")
 	w.start(w.config(sourceRules(), clientSource))
@@ -199,6 +200,7 @@ func TestDestinationSeesTheClient(t *testing.T) {
 
 // curl and openssl get an answer too.
 func TestProgramsSeenAsThemselves(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	for _, six := range []bool{false, true} {
@@ -365,6 +367,7 @@ func TestClientSourceByReload(t *testing.T) {
 // If the answers do not come back, or somebody changes the source, the flow ends with a
 // reason, and no packet leaves from the gateway's own address.
 func TestClientSourceOrNothing(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, fault, reason string }{
 		{"source changed", "nft add table inet home; nft add chain inet home post '{ type nat hook postrouting priority -195; }'; nft add rule inet home post oifname " + lab.WANIface + " masquerade", "destination_timeout"},
 		{"answers dropped", "sysctl -qw net/ipv4/conf/all/src_valid_mark=1", "destination_timeout"},
@@ -402,6 +405,7 @@ func TestClientSourceOrNothing(t *testing.T) {
 
 // CAP_NET_ADMIN, which the systemd unit gives, is all that it takes.
 func TestClientSourceUnprivileged(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveSeen)
 	w.origin(server(true), serveSeen)

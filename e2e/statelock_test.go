@@ -15,6 +15,7 @@ import (
 // A second gateway with the state directory of a running one is refused before it changes
 // anything, with the other's process. After kill -9 and after a stop the directory is free.
 func TestStateDirectoryIsLocked(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "curl")
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveHTTP)
