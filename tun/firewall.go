@@ -39,7 +39,7 @@ func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool)
 		ByPort: len(portRanges(cfg))*len(cfg.Interfaces) <= maxPortRules,
 	}
 	if cfg.ClientSource {
-		capture.ReturnMark = cfg.ReturnMark
+		capture.ReturnMark, capture.SocketMark, capture.Zone = cfg.ReturnMark, cfg.SocketMark(), zonePriority
 	}
 	found, err := r.Losses(capture)
 	all := make([]Trouble, len(found))

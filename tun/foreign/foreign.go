@@ -43,6 +43,10 @@ type Capture struct {
 	// client's address; 0 if there are none.
 	Mark, Mask, ReturnMark uint32
 	Steer                  nftables.ChainPriority
+	// SocketMark is the mark of the sockets of connections under a client's address, 0 if
+	// there are none. The output chain of priority Zone gives them their zone by it.
+	SocketMark uint32
+	Zone       nftables.ChainPriority
 	// ByPort says that captured packets are routed into the TUN without their mark too,
 	// by interface and port.
 	ByPort bool
@@ -135,6 +139,9 @@ func (l *look) found(c *nftables.Chain) (*Finding, error) {
 	}
 	if l.marks(c) {
 		looks = append(looks, l.remarks)
+	}
+	if sends(c) {
+		looks = append(looks, l.sentMarks)
 	}
 	for _, family := range familiesOf(c.Table.Family) {
 		if family == unix.NFPROTO_IPV6 && !l.IPv6 {

@@ -22,7 +22,8 @@ type path struct {
 	reply        bool
 	nat          bool // chains of others may have changed the addresses and the port
 	back         wayBack
-	byMark       bool // back holds only for look-ups with the packet's mark; for others it is not known
+	ownMark      uint32 // the mark of its socket, of ours
+	byMark       bool   // back holds only for look-ups with the packet's mark; for others it is not known
 }
 
 // wayBack is where a route to the packet's source leads.
