@@ -15,7 +15,6 @@ import (
 // With two queues of the TUN both are used, and what goes in comes out; also of
 // a client all of whose packets come in fragments.
 func TestTwoQueues(t *testing.T) {
-	t.Parallel()
 	for _, tun := range []string{"queues: 2", `queues: 2, offload: "off"`} {
 		t.Run(tun, func(t *testing.T) {
 			const flows, each = 24, 1 << 20

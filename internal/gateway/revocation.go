@@ -21,6 +21,11 @@ type Revocation interface {
 	Epoch() uint64
 	// Digest names the lists that Check answers from; "" if there are none.
 	Digest() string
+	// DigestOf names the lists of some authorities; "" if there are none.
+	DigestOf(authorities []string) string
+	// Withdrawn says whether an OCSP answer has called a certificate revoked that was shown
+	// earlier, in DER, leaf first.
+	Withdrawn(authorities []string, shown [][]byte) bool
 }
 
 // revocationSeen is the last answer about a peer of the flow. A flow may have several: the

@@ -45,6 +45,17 @@ func (l *lateChecker) Digest() string {
 	return ""
 }
 
+func (l *lateChecker) DigestOf(authorities []string) string {
+	if c := l.get(); c != nil {
+		return c.DigestOf(authorities)
+	}
+	return ""
+}
+
+func (l *lateChecker) Withdrawn(authorities []string, shown [][]byte) bool {
+	return l.get().Withdrawn(authorities, shown)
+}
+
 // checks gives the house a Checker over its CA.
 func (l *lateChecker) checks(t *testing.T, ca *testpki.CA, mode revocation.Mode, lists ...*x509.RevocationList) {
 	t.Helper()
@@ -189,6 +200,10 @@ func (c *changingChecker) Check(context.Context, *handshake.Peer, time.Time) rev
 func (c *changingChecker) Epoch() uint64 { return uint64(c.asked) }
 
 func (c *changingChecker) Digest() string { return "" }
+
+func (c *changingChecker) DigestOf([]string) string { return "" }
+
+func (c *changingChecker) Withdrawn([]string, [][]byte) bool { return false }
 
 // While nothing changes a flow is asked about once.
 func TestRevocationIsAskedOnce(t *testing.T) {

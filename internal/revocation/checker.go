@@ -78,6 +78,7 @@ type view struct {
 	responder *responder
 	counters  *counters
 	taken     *taken
+	digest    [32]byte // see Checker.Digest
 }
 
 // of returns the lists of an issuer: those signed with exactly its key.
@@ -222,6 +223,7 @@ func (c *Checker) publishLocked() {
 			v.lists[string(l.rawIssuer)] = append(v.lists[string(l.rawIssuer)], l.List)
 		}
 		c.sayKept(a.Name, c.kept[a.Name], kept[a.Name])
+		v.digest = v.sum()
 		s.authorities[a.Name] = v
 	}
 	c.kept = kept
@@ -233,7 +235,7 @@ func (c *Checker) publishLocked() {
 		}
 		return true
 	})
-	s.digest = digestOf(s.authorities)
+	s.digest = digestOf(s.authorities, slices.Collect(maps.Keys(s.authorities)))
 	c.data.Store(s)
 	c.copies.mark()
 	c.epoch.Add(1)

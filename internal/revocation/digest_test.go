@@ -96,3 +96,35 @@ func TestDigestFollowsTheLists(t *testing.T) {
 		t.Errorf("%+v, want digest %s", r, k.Digest())
 	}
 }
+
+// A list of one authority changes the digest of those sets that it is in, and no other; an
+// authority that is not checked or not known changes none.
+func TestDigestOfSomeAuthorities(t *testing.T) {
+	w := newWorld(t)
+	one := testpki.Must(ParseLists(pemOf(w.crl(t, w.root, crl{number: 1})), w.cas()))
+	two := testpki.Must(ParseLists(pemOf(w.crl(t, w.root, crl{number: 2})), w.cas()))
+	checks := func(lists []*List) *Checker {
+		a, b, off := w.authority(Hard), w.authority(Hard), Authority{Name: "off", Mode: Off}
+		a.Name, a.Sources = "a", []Source{{Location: "/a.crl", Lists: one}}
+		b.Name, b.Sources = "b", []Source{{Location: "/b.crl", Lists: lists}}
+		return checker(t, Options{}, a, b, off)
+	}
+	before, after := checks(one), checks(two)
+	for _, c := range []struct {
+		authorities []string
+		stays       bool
+	}{
+		{[]string{"a"}, true}, {[]string{"a", "off", "nobody"}, true}, {[]string{"b"}, false}, {[]string{"a", "b"}, false},
+	} {
+		x, y := before.DigestOf(c.authorities), after.DigestOf(c.authorities)
+		if x == "" || (x == y) != c.stays {
+			t.Errorf("%v: %s, then %s", c.authorities, x, y)
+		}
+	}
+	if x := before.DigestOf([]string{"b", "a", "a"}); x != before.DigestOf([]string{"a", "b"}) || x != before.Digest() {
+		t.Errorf("all of them: %s, the digest is %s", x, before.Digest())
+	}
+	if x := before.DigestOf([]string{"off", "nobody"}); x != "" {
+		t.Errorf("nothing is checked: %q", x)
+	}
+}

@@ -40,6 +40,12 @@ func (t *taken) add(number serial, issuer *x509.Certificate) bool {
 	return true
 }
 
+func (t *taken) empty() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.m) == 0
+}
+
 func (t *taken) has(number serial, issuer *x509.Certificate) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
