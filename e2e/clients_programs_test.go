@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -226,14 +226,16 @@ func (w *world) nss(dir, cert string) {
 func (p *program) run(w *world, version, addr, cert string) string {
 	w.t.Helper()
 	line := p.command(w, version, addr, cert)
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
-	defer cancel()
 	cmd := w.lab.Command(lab.Client, line[0], line[1:]...)
 	cmd.Dir = w.dir
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
-	out, _ := cmd.CombinedOutput() // its exit code says little
-	return string(out)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	defer time.AfterFunc(testenv.Patience(), func() { _ = cmd.Process.Kill() }).Stop()
+	_ = cmd.Wait() // its exit code says little
+	return out.String()
 }
 
 // newer waits for records behind the first n, until no more come.
@@ -262,7 +264,8 @@ func TestMoreRealClients(t *testing.T) {
 		}
 	}
 	w.origin(server(false), serveHTTP)
-	w.start(w.config(payRule, ""))
+	w.config(payRule, "")
+	w.start(w.patient())
 
 	n := 0
 	for _, p := range programs {

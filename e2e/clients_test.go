@@ -77,7 +77,8 @@ func TestRealClientsMeetThePolicy(t *testing.T) {
 	}
 	w.origin(server(false), serveHTTP)
 	w.origin(server(true), serveHTTP)
-	w.start(w.config(payRule, ""))
+	w.config(payRule, "")
+	w.start(w.patient())
 
 	n := 0
 	for _, c := range realClients {

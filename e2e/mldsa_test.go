@@ -40,7 +40,7 @@ func TestMLDSA(t *testing.T) {
 		})
 		serveHTTP(tc)
 	})
-	w.start(w.config(`
+	w.config(`
     - name: pay
       to: ["*:443"]
       identity: pay
@@ -50,7 +50,8 @@ func TestMLDSA(t *testing.T) {
 `, `
 profiles:
   cnsa2-all-suites: {base: cnsa2, tls13: [TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256]}
-`))
+`)
+	w.start(w.patient())
 
 	const script = `
 const tls = require("tls"), fs = require("fs");

@@ -28,6 +28,14 @@ func (w *world) rewrite(old, replacement string) string {
 	return w.pem("sslgate.yaml", []byte(strings.Replace(string(text), old, replacement, 1)))
 }
 
+// patient gives handshakes more time in the configuration on disk: for clients that are
+// programs, which take seconds to begin where others run beside them, and for data whose
+// sending is not what is measured.
+func (w *world) patient() string {
+	w.t.Helper()
+	return w.rewrite("limits: {handshake: 3s", "limits: {handshake: 20s")
+}
+
 // attached has sslgate attach to a device of one queue that is routed to, with
 // these options more, and returns its configuration.
 func (w *world) attached(options string) string {

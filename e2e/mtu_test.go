@@ -159,6 +159,7 @@ func mtuWorld(t *testing.T, data []byte, more string, opt lab.Options) (*world, 
 	}
 	// What is bypassed to this host itself must be named.
 	w.config(payRule+"    - {name: bypass, to: [\"*:8443\", \"10.77.1.1:8443\", \"[fd77:1::1]:8443\"], action: bypass}\n", "")
+	w.patient()
 	config := w.pem("sslgate.yaml", []byte(strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0"+more+"}", 1)))
 	w.start(config)
 	alice, err := tls.LoadX509KeyPair(w.dir+"/alice.pem", w.dir+"/alice.key")

@@ -50,10 +50,11 @@ func TestNativeEngineWithRealClients(t *testing.T) {
 		clients = append(clients, client{p.name, func(version, cert string) string { return p.run(w, version, addr, cert) }, p.many})
 	}
 	w.origin(server(false), serveHTTP)
-	w.start(w.config(strings.Replace(payRule, "identity: pay", "identity: pay\n      profile: house", 1), `
+	w.config(strings.Replace(payRule, "identity: pay", "identity: pay\n      profile: house", 1), `
 profiles:
   house: {base: intermediate, engine: native, tls12: [ECDHE-ECDSA-AES128-GCM-SHA256], tls13: [TLS_AES_256_GCM_SHA384]}
-`))
+`)
+	w.start(w.patient())
 	n := 0
 	meet := func(name, version, suite, cert, reason string, run func() string) {
 		t.Run(fmt.Sprintf("%s/%s/%s", name, version, reason), func(t *testing.T) {

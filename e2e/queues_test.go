@@ -24,6 +24,7 @@ func TestTwoQueues(t *testing.T) {
 			const token = "0123456789abcdef0123456789abcdef"
 			w.pem("token", []byte(token+"\n"))
 			w.config(payRule, `admin: {socket: admin.sock, http: "127.0.0.1:9440", token_file: token}`)
+			w.patient()
 			g := w.start(w.rewrite("tun: {name: sslgate0}", "tun: {name: sslgate0, "+tun+"}"))
 			if said := g.stderr.String(); !strings.Contains(said, `"queues": 2`) || strings.Contains(said, "one queue") {
 				t.Errorf("the log says:\n%s", said)

@@ -80,6 +80,7 @@ func TestBytesArriveUnchanged(t *testing.T) {
 			w.origin(server(false), serveEcho)
 			w.origin(server(true), serveEcho)
 			w.config(payRule, "")
+			w.patient()
 			text := strings.Replace(w.read("sslgate.yaml"), "{name: sslgate0}", "{name: sslgate0"+c.tun+"}", 1)
 			if c.gro {
 				text = strings.Replace(text, "capture: {", "capture: {gro: auto, ", 1)
