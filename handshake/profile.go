@@ -75,7 +75,7 @@ func (o Order) String() string {
 
 // ProfileSpec is how a profile is written in the configuration.
 type ProfileSpec struct {
-	// Base is the named profile to start from: modern, intermediate, cnsa1, cnsa2, fips, bsi or legacy-rsa (`sslgate profiles` shows them). Default intermediate.
+	// Base is the named profile to start from: modern, intermediate, pq, cnsa1, cnsa2, fips, bsi or legacy-rsa (`sslgate profiles` shows them). Default intermediate.
 	Base string `yaml:"base"`
 	// Versions allowed, of "1.2" and "1.3". Default: those of the base.
 	Versions []string `yaml:"versions"`

@@ -9,6 +9,7 @@ import (
 const (
 	profileModern       = "modern"
 	profileIntermediate = "intermediate"
+	profilePQ           = "pq"
 	profileCNSA1        = "cnsa1"
 	profileCNSA2        = "cnsa2"
 	profileFIPS         = "fips"
@@ -18,7 +19,7 @@ const (
 
 // profileNames lists them in the order of NamedProfiles.
 func profileNames() []string {
-	return []string{profileModern, profileIntermediate, profileCNSA1, profileCNSA2, profileFIPS, profileBSI, profileLegacyRSA}
+	return []string{profileModern, profileIntermediate, profilePQ, profileCNSA1, profileCNSA2, profileFIPS, profileBSI, profileLegacyRSA}
 }
 
 // ProfileSource says where the demands of a named profile are written, "" for
@@ -29,6 +30,8 @@ func ProfileSource(name string) string {
 		return `Mozilla, SSL Configuration Generator, guidelines 6.0 (May 2026), "modern"`
 	case profileIntermediate:
 		return `Mozilla, SSL Configuration Generator, guidelines 6.0 (May 2026), "intermediate"`
+	case profilePQ:
+		return "RFC 10024, its three hybrids alone; the rest as modern"
 	case profileCNSA1:
 		return "RFC 9151 (CNSA 1.0, April 2022), sections 4 and 5, for TLS 1.2 section 6, for TLS 1.3 section 7"
 	case profileCNSA2:
@@ -49,6 +52,8 @@ func ProfileSource(name string) string {
 //   - modern and intermediate are Mozilla's: TLS 1.3 alone; and with TLS 1.2. The
 //     ML-KEM hybrid comes first in both. What Mozilla says of the server's own
 //     certificate (ECDSA alone under modern, its lifetime) is advice here.
+//   - pq has modern's demands, and a key exchange that holds against quantum computers:
+//     nobody who keeps the bytes can read them later. Certificates are as everywhere.
 //   - cnsa1, cnsa2, fips and bsi are what these documents allow. What an engine
 //     cannot keep of them, Cannot reports: a profile is never kept by half in
 //     silence.
@@ -86,6 +91,11 @@ func NamedProfiles() []Profile {
 		{
 			Name: profileIntermediate, MinVersion: versionTLS12, MaxVersion: versionTLS13,
 			Suites12: mozilla(), Groups: groups(), MinRSABits: minRSABits, MinECBits: minECBits,
+		},
+		{
+			Name: profilePQ, MinVersion: versionTLS13, MaxVersion: versionTLS13,
+			Groups:     numbersOf(groupTable[:], "X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"),
+			MinRSABits: minRSABits, MinECBits: minECBits,
 		},
 		{
 			Name: profileCNSA1, MinVersion: versionTLS12, MaxVersion: versionTLS13,

@@ -13,7 +13,7 @@ import (
 // reported.
 func TestNamedProfilesAreHonest(t *testing.T) {
 	cannot := map[string]int{"cnsa1": 1, "cnsa2": 1, "fips": 1, "bsi": 1}
-	names := []string{"modern", "intermediate", "cnsa1", "cnsa2", "fips", "bsi", "legacy-rsa"}
+	names := []string{"modern", "intermediate", "pq", "cnsa1", "cnsa2", "fips", "bsi", "legacy-rsa"}
 	for i, p := range handshake.NamedProfiles() {
 		if p.Name != names[i] || handshake.ProfileSource(p.Name) == "" {
 			t.Errorf("profile %d is %q, source %q", i, p.Name, handshake.ProfileSource(p.Name))

@@ -62,9 +62,9 @@ func TestResolveRefuses(t *testing.T) {
 		want []string
 	}{
 		"unknown base": {handshake.ProfileSpec{Base: "modem"}, []string{
-			`base: unknown profile "modem" (did you mean "modern"?): the base is one of the named profiles, modern, intermediate, cnsa1, cnsa2, fips, bsi, legacy-rsa`}},
+			`base: unknown profile "modem" (did you mean "modern"?): the base is one of the named profiles, modern, intermediate, pq, cnsa1, cnsa2, fips, bsi, legacy-rsa`}},
 		"an own base": {handshake.ProfileSpec{Base: "house"}, []string{
-			`base: unknown profile "house": the base is one of the named profiles, modern, intermediate, cnsa1, cnsa2, fips, bsi, legacy-rsa`}},
+			`base: unknown profile "house": the base is one of the named profiles, modern, intermediate, pq, cnsa1, cnsa2, fips, bsi, legacy-rsa`}},
 		"old versions": {handshake.ProfileSpec{Versions: []string{"1.0", "TLS 1.1", "1.2", "1.5"}}, []string{
 			`versions[0]: TLS 1.0 is obsolete (RFC 8996) and never allowed: write "1.2" or "1.3"`,
 			`versions[1]: TLS 1.1 is obsolete (RFC 8996) and never allowed: write "1.2" or "1.3"`,
@@ -132,7 +132,7 @@ func TestResolveProfiles(t *testing.T) {
 	want := []string{
 		"modern: modern is a named profile and cannot be changed: choose another name, and base: modern",
 		`["my house"]: a profile's name has letters, digits, "-", "_" and "." only`,
-		`on-call.base: unknown profile "x": the base is one of the named profiles, modern, intermediate, cnsa1, cnsa2, fips, bsi, legacy-rsa`,
+		`on-call.base: unknown profile "x": the base is one of the named profiles, modern, intermediate, pq, cnsa1, cnsa2, fips, bsi, legacy-rsa`,
 		`on-call.tls12[0]: unknown CipherSuite "y"`,
 		`["v1.2"].min_rsa_bits: 1 is too small: RSA keys below 2048 bits are never accepted`,
 	}

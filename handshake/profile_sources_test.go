@@ -41,6 +41,7 @@ func TestProfilesAsTheDocumentsSay(t *testing.T) {
 		// tls_versions, ciphers.iana, ciphersuites, tls_curves, rsa_key_size of guidelines 6.0.
 		"modern":       {versions: "1.3", suites13: all13, groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048},
 		"intermediate": {versions: "1.2 1.3", suites12: mozilla12, suites13: all13, groups: "X25519MLKEM768 X25519 secp256r1 secp384r1", rsaBits: 2048},
+		"pq":           {versions: "1.3", suites13: all13, groups: "X25519MLKEM768 SecP256r1MLKEM768 SecP384r1MLKEM1024", rsaBits: 2048},
 		// Of RSA and DHE key exchange there is none here, of rsa_pss_pss neither.
 		"cnsa1": {
 			versions: "1.2 1.3", suites12: "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",

@@ -16,7 +16,7 @@ var versionTable = [...]code{
 }
 
 // groupTable is IANA's "TLS Supported Groups" (RFC 4492, 7027, 7919, 8446,
-// 8734, 8998; draft-ietf-tls-ecdhe-mlkem).
+// 8734, 8998; RFC 10024).
 var groupTable = [...]code{
 	{0x0001, "sect163k1", nil},
 	{0x0002, "sect163r1", nil},

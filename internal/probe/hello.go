@@ -142,7 +142,7 @@ func shareable() []uint16 {
 }
 
 // keyShare makes a public value for one of shareable, and discards the private one. The
-// order within a hybrid is that of draft-ietf-tls-ecdhe-mlkem, section 4.
+// order within a hybrid is that of RFC 10024, section 4.
 func keyShare(group uint16) ([]byte, error) {
 	public := func(c ecdh.Curve) []byte {
 		k, err := c.GenerateKey(rand.Reader)

@@ -16,7 +16,7 @@ var (
 )
 
 // exchange is how a group is done: a curve, ML-KEM, or both at once
-// (draft-ietf-tls-ecdhe-mlkem, section 4).
+// (RFC 10024, section 4).
 type exchange struct {
 	curve ecdh.Curve
 	point int // bytes of a public key of the curve
