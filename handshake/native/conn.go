@@ -31,7 +31,6 @@ const (
 var (
 	// errNotGranted is what a write gets before Session.Grant.
 	errNotGranted = errors.New("handshake: written before the client was let in")
-	errBroken     = errors.New("handshake: written to a client that broke the protocol")
 	errClosed     = errors.New("handshake: written after our end")
 )
 
@@ -51,7 +50,7 @@ type conn struct {
 	asked   int           // answers to KeyUpdates that were asked for
 
 	answer atomic.Bool // a KeyUpdate of ours is asked for
-	broken atomic.Bool // the client has broken the protocol: nothing is written after that
+	breach atomic.Uint32 // the alert for what the peer did against the protocol, and 1; 0: nothing
 
 	writeMu sync.Mutex
 	out     *record.Writer
@@ -198,7 +197,6 @@ func (c *conn) told(err error) error {
 		c.failed = handshake.ErrTruncated
 	default:
 		if a := alertFor(err); a != handshake.AlertNone {
-			c.broken.Store(true)
 			c.refuse(a)
 		}
 	}
@@ -226,19 +224,40 @@ func alertFor(err error) handshake.Alert {
 	return handshake.AlertNone
 }
 
-// refuse ends the sending with an alert, unless a write is under way that the peer lets
-// wait: then there is no room for one.
+// refuse ends the sending with an alert. Where a write is under way, that one sends it
+// behind its data: see release.
 func (c *conn) refuse(a handshake.Alert) {
-	if !c.writeMu.TryLock() {
-		return
+	c.breach.Store(uint32(a) + 1)
+	if c.writeMu.TryLock() {
+		c.release()
 	}
-	defer c.writeMu.Unlock()
-	if c.err != nil {
-		return
+}
+
+// answerBreach sends the alert that waits, and says whether there was one. writeMu is
+// held.
+func (c *conn) answerBreach() bool {
+	a := c.breach.Load()
+	if a == 0 {
+		return false
 	}
-	c.err = errClosed
-	if sendAlert(c.Conn, c.out, a) == nil {
-		c.ledger.Note(alertEntry(handshake.StepApplicationData, a))
+	if c.err == nil {
+		c.err = errClosed
+		if sendAlert(c.Conn, c.out, handshake.Alert(a-1)) == nil {
+			c.ledger.Note(alertEntry(handshake.StepApplicationData, handshake.Alert(a-1)))
+		}
+	}
+	return true
+}
+
+// release unlocks writeMu. An alert that came up meanwhile goes out first, or is seen
+// behind the unlocking: whoever asked for it could not lock then.
+func (c *conn) release() {
+	for {
+		answered := c.answerBreach()
+		c.writeMu.Unlock()
+		if answered || c.breach.Load() == 0 || !c.writeMu.TryLock() {
+			return
+		}
 	}
 }
 
@@ -258,7 +277,7 @@ func sendAlert(conn net.Conn, out *record.Writer, a handshake.Alert) error {
 // Write sends b in records, many of them at once.
 func (c *conn) Write(b []byte) (int, error) {
 	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
+	defer c.release()
 	if err := c.ready(); err != nil {
 		return 0, err
 	}
@@ -284,11 +303,9 @@ const writeAtOnce = 64 * handshake.MaxPlaintext
 
 // ready says whether something may be written, and puts the ticket in front of it.
 func (c *conn) ready() error {
+	_ = c.answerBreach()
 	switch {
 	case c.err != nil:
-		return c.err
-	case c.broken.Load(): // without its alert: see refuse
-		c.err = errBroken
 		return c.err
 	case !c.granted:
 		return errNotGranted
@@ -329,7 +346,7 @@ func (c *conn) update() error {
 // grant is Session.Grant.
 func (c *conn) grant() {
 	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
+	defer c.release()
 	if c.granted {
 		return
 	}
@@ -348,7 +365,7 @@ func (c *conn) grant() {
 // before, as Write does.
 func (c *conn) CloseWrite() error {
 	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
+	defer c.release()
 	err := c.notify()
 	if fin := handshake.CloseWriteBelow(c.Conn); !errors.Is(fin, handshake.ErrNoHalfClose) {
 		err = errors.Join(err, fin)
@@ -375,7 +392,7 @@ func (c *conn) notify() error {
 // comes, and not that this was all. Reading goes on.
 func (c *conn) CloseWriteBare() error {
 	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
+	defer c.release()
 	err := handshake.CloseWriteBelow(c.Conn)
 	if err == nil && c.err == nil {
 		c.err = errClosed
@@ -386,8 +403,12 @@ func (c *conn) CloseWriteBare() error {
 // Close sends close_notify, unless a write waits, and closes the connection below. It
 // gives back what was lent, so it is due after a reset too.
 func (c *conn) Close() error {
-	if c.writeMu.TryLock() {
+	alone := c.writeMu.TryLock()
+	if alone || c.breach.Load() != 0 { // a write under way owes the peer an alert then
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		if !alone {
+			c.writeMu.Lock()
+		}
 		_ = c.notify()
 		c.writeMu.Unlock()
 	}

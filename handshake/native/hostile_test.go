@@ -262,8 +262,8 @@ func TestAfterOurEnd(t *testing.T) {
 	}
 }
 
-// A client that broke the protocol while a write waited for it gets no close_notify: that
-// would say that this was all.
+// A client that broke the protocol while a write waited for it gets the alert for that
+// behind the data, and no close_notify: that would say that this was all.
 func TestNoOrderlyEndBehindBreach(t *testing.T) {
 	near, far := net.Pipe()
 	read := make(chan error, 1)
@@ -300,7 +300,7 @@ func TestNoOrderlyEndBehindBreach(t *testing.T) {
 	if err := testenv.Receive(t, "the end of the reading", read); !notEnd(err) {
 		t.Fatal(err)
 	}
-	if got := c.end(); got != handshake.AlertNone {
+	if got := c.end(); got != handshake.AlertBadRecordMAC {
 		t.Errorf("the client got %s", got)
 	}
 	if err := testenv.Receive(t, "the server's end", done); err != nil {
