@@ -61,7 +61,7 @@ func (b *builder) revocation(anchors *handshake.Authority) revocation.Authority 
 	path, before := keyPath("authorities", name), len(b.findings)
 	a := revocation.Authority{
 		Name: name, Mode: revocation.ParseMode(cfg.Revocation, len(cfg.CRL) > 0 || cfg.OCSP != nil),
-		Roots: roots, Intermediates: anchors.Intermediates, Refresh: time.Duration(cfg.CRLRefresh),
+		Roots: roots, Intermediates: anchors.Intermediates, CAs: anchors, Refresh: time.Duration(cfg.CRLRefresh),
 		Files: b.file.in.files.Source(),
 	}
 	if cfg.OCSP != nil {

@@ -2,9 +2,11 @@ package revocation
 
 import (
 	"crypto/x509"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -58,20 +60,50 @@ const (
 )
 
 // Authority is the CA certificates of one authority, and the places that publish what it
-// has revoked. Immutable.
+// has revoked. Immutable; CAs may give others.
 type Authority struct {
 	Name string
 	Mode Mode
 	// Roots are the trust anchors, Intermediates the CAs below them whose
 	// lists are configured. A list must be signed by one of either.
 	Roots, Intermediates []*x509.Certificate
-	Sources              []Source
+	// CAs, if not nil, has the Roots and Intermediates of the moment in the place of those
+	// above. Run looks at it every Options.Poll. Where it has others, lists are held
+	// against these; until then a chain below a new CA has no lists.
+	CAs     handshake.AuthoritySource
+	Sources []Source
 	// Refresh is the longest time between two fetches of a URL; 0 is DefaultRefresh.
 	Refresh time.Duration
 	OCSP    *OCSP // nil: nobody is asked
 	// Files is where the files of Sources are looked at, and read again when they
 	// change; nil is the file system.
 	Files fileset.Source
+
+	current *handshake.Authority // of CAs, when Roots and Intermediates were taken
+}
+
+// renew takes the CAs of the moment, and says whether they are others than before. Lists
+// that the configuration has read are read anew then: they were held against the CAs of
+// before.
+func (a *Authority) renew() bool {
+	if a.CAs == nil {
+		return false
+	}
+	now := a.CAs.Current()
+	if now == a.current {
+		return false
+	}
+	first := a.current == nil && slices.EqualFunc(now.Roots, a.Roots, (*x509.Certificate).Equal) &&
+		slices.EqualFunc(now.Intermediates, a.Intermediates, (*x509.Certificate).Equal)
+	a.current, a.Roots, a.Intermediates = now, now.Roots, now.Intermediates
+	if first {
+		return false
+	}
+	a.Sources = slices.Clone(a.Sources)
+	for i := range a.Sources {
+		a.Sources[i].Lists, a.Sources[i].file = nil, ""
+	}
+	return true
 }
 
 func (a *Authority) files() fileset.Source {

@@ -143,6 +143,32 @@ func (c *Checker) Reload(authorities []Authority) { c.replace(authorities, nil) 
 func (c *Checker) replace(authorities []Authority, copies []*source) {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
+	c.replaceLocked(authorities, copies)
+}
+
+// renew replaces the authorities whose CAs are others than before.
+func (c *Checker) renew() {
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
+	c.mu.Lock()
+	list, renewed := make([]Authority, len(c.authorities)), false
+	for i, a := range c.authorities {
+		list[i] = *a
+	}
+	c.mu.Unlock()
+	for i := range list {
+		if list[i].renew() {
+			renewed = true
+			c.o.Log.Info("the authority has other CA certificates; its revocation lists are held against them", zap.String("authority", list[i].Name))
+		}
+	}
+	if renewed {
+		c.replaceLocked(list, nil)
+	}
+}
+
+// replaceLocked is replace for who holds reloading.
+func (c *Checker) replaceLocked(authorities []Authority, copies []*source) {
 	c.mu.Lock()
 	before, responders, counts, takens := slices.Clone(c.sources), c.responders, c.counters, c.takens
 	c.mu.Unlock()
@@ -152,6 +178,7 @@ func (c *Checker) replace(authorities []Authority, copies []*source) {
 	newResponders, newCounts, newTakens := map[string]*responder{}, map[string]*counters{}, map[string]*taken{}
 	for i := range authorities {
 		a := &authorities[i]
+		a.renew()
 		list = append(list, a)
 		n := counts[a.Name]
 		if n == nil {

@@ -86,6 +86,7 @@ func (c *Checker) claim(f func(*source) bool) []*source {
 
 // round starts the work that is due.
 func (c *Checker) round(ctx context.Context, wg *sync.WaitGroup) {
+	c.renew()
 	now := c.o.Now()
 	for _, src := range c.claim(func(s *source) bool {
 		if IsURL(s.location) {
