@@ -14,8 +14,8 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	docs := string(text)
-	for _, v := range Variables() {
-		if !strings.Contains(docs, "`"+v.Name+"`") || v.Doc == "" || v.Type == "" {
+	for _, v := range variables {
+		if !strings.Contains(docs, "`"+v.Name+"`") || v.Doc == "" || v.kind.String() == "" {
 			t.Errorf("variable %s is not documented", v.Name)
 		}
 	}

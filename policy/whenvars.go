@@ -17,31 +17,20 @@ const (
 	tlsPrefix  = "tls."
 )
 
-// Variable is one variable of `when`.
-type Variable struct {
+// variable is one variable of `when`.
+type variable struct {
 	Name string
-	Type string // as CEL writes it
 	Doc  string
 
 	kind *cel.Type
 	get  func(*activation) any
 }
 
-// Variables lists what a condition can speak of. What begins with "cert." is
-// missing, which denies, where no certificate was shown; only cert.present
-// never is.
-func Variables() []Variable {
-	out := append([]Variable(nil), variables[:]...)
-	for i := range out {
-		out[i].Type = out[i].kind.String()
-	}
-	return out
-}
-
 var listOfStrings = cel.ListType(cel.StringType)
 
-// variables never change.
-var variables = [...]Variable{
+// variables are what a condition can speak of. What begins with "cert." is missing, which
+// denies, where no certificate was shown; only cert.present never is. They never change.
+var variables = [...]variable{
 	{Name: "now", Doc: "the time of the decision", kind: cel.TimestampType, get: func(a *activation) any { return a.facts.Now.UTC() }},
 	{Name: "source", Doc: "the client's address, IPv4 ones in their own form", kind: cel.StringType, get: func(a *activation) any { return addrOf(a.facts.Src) }},
 	{Name: "source_port", Doc: "the client's port", kind: cel.IntType, get: func(a *activation) any { return int64(a.facts.Src.Port()) }},

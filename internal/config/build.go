@@ -52,19 +52,15 @@ type Runtime struct {
 	TUNAddresses []netip.Prefix
 }
 
-// Build loads the files that f names, of one snapshot, and compiles its policy. The
-// Runtime is nil if any finding is more than a warning. The findings hold the
-// warnings of Load too.
-func Build(f *File, eng handshake.Engine) (*Runtime, []Finding) {
-	return build(f, eng, time.Now())
-}
-
 // Check reads, loads and compiles a file and says everything that is wrong
 // with it at once, also where Load alone fails.
 func Check(path string, eng handshake.Engine) (*Runtime, []Finding) {
 	return build(load(path), eng, time.Now())
 }
 
+// build loads the files that f names, of one snapshot, and compiles its policy. The
+// Runtime is nil if any finding is more than a warning. The findings hold the
+// warnings of Load too.
 func build(f *File, eng handshake.Engine, now time.Time) (*Runtime, []Finding) {
 	if !f.has("") || f.cut {
 		return nil, f.findings // not even a mapping, or only a part: nothing to build on

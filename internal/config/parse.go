@@ -59,20 +59,10 @@ type File struct {
 }
 
 // Load reads a configuration file. The error holds every mistake that can be
-// seen without opening the files it names (Build finds those); it is Findings,
+// seen without opening the files it names (Check finds those); it is Findings,
 // and the *File is nil then.
 func Load(path string) (*File, error) {
 	f := load(path)
-	if Failed(f.findings) {
-		return nil, Findings(f.findings)
-	}
-	return f, nil
-}
-
-// Parse is Load for text that is already there. name is used in messages and
-// to resolve relative paths.
-func Parse(name string, src []byte) (*File, error) {
-	f := parse(name, src)
 	if Failed(f.findings) {
 		return nil, Findings(f.findings)
 	}
@@ -98,8 +88,8 @@ func loadIn(in *loading, path string) *File {
 	return parseIn(in, path, read.Text)
 }
 
-func parse(name string, text []byte) *File { return parseIn(nil, name, text) }
-
+// parseIn reads text that is there already. name is used in messages and to resolve
+// relative paths.
 func parseIn(in *loading, name string, text []byte) *File {
 	f := &File{Name: name, places: places{}, in: in}
 	setDefaults(&f.Config)

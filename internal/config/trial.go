@@ -34,9 +34,9 @@ type StandIns struct {
 }
 
 // TryPolicy compiles the policy of a file that parsed, with stand-ins. The Set
-// decides like that of Build but for what the stand-ins add; it is nil if any
+// decides like that of Check but for what the stand-ins add; it is nil if any
 // finding is more than a warning. made says what a stand-in was needed for; where it
-// is empty, the Set has the ID of that of Build.
+// is empty, the Set has the ID of that of Check.
 func TryPolicy(f *File, eng handshake.Engine, stand StandIns) (set *policy.Set, made []string, _ []Finding) {
 	f.readable()
 	b := &builder{file: f, now: time.Now(), failed: map[string]bool{}}
