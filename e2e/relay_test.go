@@ -174,7 +174,6 @@ func TestTruncationIsPassedOnAsReset(t *testing.T) {
 // SIGTERM drains: no new flows, live ones go on until the deadline, which
 // ends them.
 func TestDrain(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	g := w.start(w.config(payRule, ""))

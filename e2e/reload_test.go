@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // sslgate runs a command in the gateway's namespace.
@@ -150,7 +151,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	if !g.stderr.wait("a file of the configuration has changed", g.cmd.Done()) {
 		t.Fatalf("a changed file was not seen:\n%s", g.stderr.String())
 	}
-	time.Sleep(200 * time.Millisecond)
+	testenv.Eventually(t, "it is taken", func() bool { return strings.Count(g.stderr.String(), "\treloaded\t") == 2 }, func() any { return g.stderr.String() })
 	works("fourth", 5)
 
 	out, err = w.sslgate("status", "--socket", w.socket())

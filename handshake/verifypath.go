@@ -49,44 +49,40 @@ func (v *verifier) strength(chain []*x509.Certificate) *fault {
 
 // weak says whether the signature on a certificate is not accepted.
 func (v *verifier) weak(c *x509.Certificate) bool {
-	return weakSignature(c) || v.signatures != nil && !slices.ContainsFunc(schemesOn(c.SignatureAlgorithm), func(s tls.SignatureScheme) bool {
-		return slices.Contains(v.signatures, uint16(s))
-	})
+	return weakSignature(c) || v.signatures != nil && !allowedOn(c.SignatureAlgorithm, v.signatures)
 }
 
-// schemesOn lists the signature schemes that stand for an algorithm of X.509
-// (RFC 8446, section 4.2.3). Of ECDSA the hash alone counts: which curve goes
-// with it is the key's part.
-func schemesOn(a x509.SignatureAlgorithm) []tls.SignatureScheme {
-	switch a {
-	case x509.SHA256WithRSA:
-		return []tls.SignatureScheme{tls.PKCS1WithSHA256}
-	case x509.SHA384WithRSA:
-		return []tls.SignatureScheme{tls.PKCS1WithSHA384}
-	case x509.SHA512WithRSA:
-		return []tls.SignatureScheme{tls.PKCS1WithSHA512}
-	case x509.SHA256WithRSAPSS:
-		return []tls.SignatureScheme{tls.PSSWithSHA256}
-	case x509.SHA384WithRSAPSS:
-		return []tls.SignatureScheme{tls.PSSWithSHA384}
-	case x509.SHA512WithRSAPSS:
-		return []tls.SignatureScheme{tls.PSSWithSHA512}
-	case x509.ECDSAWithSHA256:
-		return []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}
-	case x509.ECDSAWithSHA384:
-		return []tls.SignatureScheme{tls.ECDSAWithP384AndSHA384}
-	case x509.ECDSAWithSHA512:
-		return []tls.SignatureScheme{tls.ECDSAWithP521AndSHA512}
-	case x509.PureEd25519:
-		return []tls.SignatureScheme{tls.Ed25519}
-	case x509.MLDSA44:
-		return []tls.SignatureScheme{tls.MLDSA44}
-	case x509.MLDSA65:
-		return []tls.SignatureScheme{tls.MLDSA65}
-	case x509.MLDSA87:
-		return []tls.SignatureScheme{tls.MLDSA87}
+// onCertificates are the signature schemes that stand for an algorithm of X.509 (RFC 8446,
+// section 4.2.3), each with the type of the key that signs with it. Of ECDSA the hash alone
+// counts: which curve goes with it is the key's part. It never changes.
+var onCertificates = [...]struct {
+	algorithm x509.SignatureAlgorithm
+	scheme    tls.SignatureScheme
+	key       string // a type of keykind
+}{
+	{x509.SHA256WithRSA, tls.PKCS1WithSHA256, keykind.RSA},
+	{x509.SHA384WithRSA, tls.PKCS1WithSHA384, keykind.RSA},
+	{x509.SHA512WithRSA, tls.PKCS1WithSHA512, keykind.RSA},
+	{x509.SHA256WithRSAPSS, tls.PSSWithSHA256, keykind.RSA},
+	{x509.SHA384WithRSAPSS, tls.PSSWithSHA384, keykind.RSA},
+	{x509.SHA512WithRSAPSS, tls.PSSWithSHA512, keykind.RSA},
+	{x509.ECDSAWithSHA256, tls.ECDSAWithP256AndSHA256, keykind.ECDSA},
+	{x509.ECDSAWithSHA384, tls.ECDSAWithP384AndSHA384, keykind.ECDSA},
+	{x509.ECDSAWithSHA512, tls.ECDSAWithP521AndSHA512, keykind.ECDSA},
+	{x509.PureEd25519, tls.Ed25519, keykind.Ed25519},
+	{x509.MLDSA44, tls.MLDSA44, keykind.MLDSA44},
+	{x509.MLDSA65, tls.MLDSA65, keykind.MLDSA65},
+	{x509.MLDSA87, tls.MLDSA87, keykind.MLDSA87},
+}
+
+// allowedOn says whether one of the schemes stands for the algorithm.
+func allowedOn(a x509.SignatureAlgorithm, schemes []uint16) bool {
+	for _, c := range onCertificates {
+		if c.algorithm == a && slices.Contains(schemes, uint16(c.scheme)) {
+			return true
+		}
 	}
-	return nil
+	return false
 }
 
 // weakSignature says whether a signature rests on a broken hash (RFC 8446,

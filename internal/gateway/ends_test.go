@@ -263,6 +263,7 @@ func TestAnswerAfterABareEnd(t *testing.T) {
 					if _, err := io.ReadFull(second.conn(), make([]byte, 3)); err != nil {
 						t.Fatal(err)
 					}
+					h.bareEnd() // before the answer is over
 					go func() {
 						defer second.finish("close_notify")
 						if _, err := second.conn().Write(answer); err != nil {
@@ -531,4 +532,23 @@ func TestEndsWhileDraining(t *testing.T) {
 	if r := h.record(1); r.str("end") != "drain_deadline" || r["bytes_down"].(float64) > 512<<10 {
 		t.Errorf("end %s, %v bytes", r.str("end"), r["bytes_down"])
 	}
+}
+
+// bareEnd waits until the gateway has met a FIN without close_notify in a live flow.
+func (h *house) bareEnd() {
+	h.t.Helper()
+	testenv.Eventually(h.t, "a side ends without close_notify", func() bool {
+		met := false
+		h.gw.Each(func(l *Live) {
+			l.mu.Lock()
+			r := l.relay
+			l.mu.Unlock()
+			if r != nil {
+				r.mu.Lock()
+				met = met || r.bare != nil
+				r.mu.Unlock()
+			}
+		})
+		return met
+	})
 }
