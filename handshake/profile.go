@@ -95,7 +95,7 @@ type ProfileSpec struct {
 	Order string `yaml:"order"`
 	// RequireEMS refuses TLS 1.2 without extended_master_secret (RFC 7627). Default that of the base.
 	RequireEMS bool `yaml:"require_ems"`
-	// Engine makes the handshakes with clients: "std" (Go's crypto/tls, the default) or "native" (sslgate's own, which keeps the lists of TLS 1.3 exactly). With native, clients that have TLS 1.2 alone, and handshakes with destinations, are still crypto/tls's: `check` says what it cannot keep there.
+	// Engine makes the handshakes with clients: "std" (Go's crypto/tls, the default) or "native" (sslgate's own, which keeps the lists of TLS 1.3 exactly). It has ECDHE with AES-GCM or ChaCha20-Poly1305 in TLS 1.2, and no RSA key transport. With native, handshakes with destinations are still crypto/tls's: `check` says what it cannot keep there.
 	Engine string `yaml:"engine"`
 	// Inexpressible is the answer where crypto/tls cannot keep tls13: "refuse" (the default: `check` reports an error), "native" (the profile has engine: native then, and else std) or "cap-1.2" (a connection that would end up outside the list is held at TLS 1.2; a client with TLS 1.3 alone is refused then).
 	Inexpressible string `yaml:"inexpressible"`

@@ -1,11 +1,11 @@
 // Package engines is the gateway's handshake.Engine: it sends each handshake to the
 // engine that the profile asks for, Go's crypto/tls (stdtls) or sslgate's own (native).
 //
-// Two things of a profile with engine: native are crypto/tls's all the same: clients that
-// TLS 1.2 is spoken with, where the profile lists a CipherSuite of TLS 1.2 that the native
-// engine has not (RSA key transport), and handshakes with destinations. Nothing is decided
-// by what a handshake turns into: the hello says which version it will be, and with it
-// which engine.
+// Of a profile with engine: native, what the native engine does not say that it has (its
+// Capabilities) is crypto/tls's all the same: handshakes with destinations, and with
+// clients a version that it has not. Nothing is decided by what a
+// handshake turns into: the hello says which version it will be, and with it which
+// engine.
 package engines
 
 import (
@@ -29,7 +29,6 @@ type Engine struct {
 	std, native handshake.Engine
 	able        *handshake.Capabilities
 	versions    []uint16 // that the native engine itself has
-	suites      []uint16 // the same of CipherSuites
 	room        room
 }
 
@@ -44,12 +43,14 @@ func New() *Engine {
 // of joins two engines.
 func of(std, native handshake.Engine) *Engine {
 	able, own := *std.Capabilities(), *native.Capabilities()
-	e := &Engine{std: std, native: native, versions: own.Versions, suites: own.Suites}
+	e := &Engine{std: std, native: native, versions: own.Versions}
 	own.ServerOnly = true // its client is the other engine
-	// What it has not of TLS 1.2 is the other engine's, and so are the names.
-	own.Versions = union(own.Versions, able.Versions)
-	own.Suites = union(own.Suites, able.Suites)
-	own.Schemes = union(own.Schemes, able.Schemes)
+	if !slices.Contains(own.Versions, version12) {
+		// TLS 1.2 is the other engine's, and so are its names.
+		own.Versions = union(own.Versions, able.Versions)
+		own.Suites = union(own.Suites, able.Suites)
+		own.Schemes = union(own.Schemes, able.Schemes)
+	}
 	able.Native = &own
 	e.able = &able
 	return e
@@ -70,11 +71,9 @@ func union(a, b []uint16) []uint16 {
 // can name in Native.
 func (e *Engine) Capabilities() *handshake.Capabilities { return e.able }
 
-// speaks says whether the native engine itself has a version with all that a profile lists
-// for it.
-func (e *Engine) speaks(version uint16, pr *handshake.Profile) bool {
-	lacks := func(id uint16) bool { return !slices.Contains(e.suites, id) }
-	return slices.Contains(e.versions, version) && (version != version12 || !slices.ContainsFunc(pr.Suites12, lacks))
+// speaks says whether the native engine itself has a version.
+func (e *Engine) speaks(version uint16) bool {
+	return slices.Contains(e.versions, version)
 }
 
 // Cannot lists what cannot be kept of p by the engines that its handshakes with clients
@@ -85,8 +84,8 @@ func (e *Engine) Cannot(p *handshake.Params) []handshake.Limit {
 	}
 	var limits []handshake.Limit
 	own, other := *p, *p
-	if p.Profile.MinVersion < version13 && !e.speaks(version12, &p.Profile) {
-		own.Profile.MinVersion, own.Profile.Suites12 = version13, nil
+	if p.Profile.MinVersion < version13 && !e.speaks(version12) {
+		own.Profile.MinVersion = version13
 		other.Profile.MaxVersion = version12
 		limits = e.std.Cannot(&other)
 	}
@@ -109,7 +108,7 @@ func (e *Engine) serves(p *handshake.ServerParams, hello *handshake.ClientHello)
 	}
 	for v := p.Profile.MaxVersion; v >= p.Profile.MinVersion; v-- {
 		if slices.Contains(hello.SupportedVersions, v) {
-			if e.speaks(v, &p.Profile) {
+			if e.speaks(v) {
 				return e.native
 			}
 			break

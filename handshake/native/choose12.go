@@ -46,13 +46,15 @@ func chooseOf12(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *
 		return nil, e
 	}
 	c := &choice{version: tls.VersionTLS12, alpn: chooseProtocol(p, h)}
-	// RFC 8422, section 5.1: the client's order, as crypto/tls has it.
 	order := pr.Order
 	if order == handshake.OrderFast {
-		order = handshake.OrderClient
+		order = handshake.OrderClient // as crypto/tls has it
 	}
 	c.group, _ = handshake.FirstCommon(order, pr.Groups, h.Groups, always)
-	if !c.certify12(&q, h) {
+	// RFC 8422, section 5.1: the curve of an ECDSA key should be among the client's groups.
+	// Clients that list only those of their key exchange take our only key all the same, as
+	// they do from crypto/tls.
+	if !c.certify12(&q, h, true) && !c.certify12(&q, h, false) {
 		return nil, handshake.Refuse(handshake.StepClientHello, reason.NoCommonSigAlg, "none of our certificates can sign with what the client accepts")
 	}
 	return c, nil
@@ -67,23 +69,20 @@ func refuses12(p *handshake.ServerParams, h *handshake.ClientHello) *handshake.E
 		return e
 	case p.Profile.RequireEMS && !h.ExtendedMasterSecret:
 		return handshake.Refuse(handshake.StepClientHello, reason.NoExtendedMasterSecret, "")
-	case len(h.PointFormats) > 0 && !slices.Contains(h.PointFormats, 0): // RFC 8422, section 5.1.2
-		e := handshake.Refuse(handshake.StepClientHello, reason.HelloMalformed, "ec_point_formats without uncompressed")
-		e.Wanted = handshake.AlertIllegalParameter
-		return e
 	}
 	return nil
 }
 
 // certify12 chooses suite, certificate and scheme. With OrderFast the first certificate
 // that fits decides, then what is fastest; else the order of suites decides, then the
-// first certificate.
-func (c *choice) certify12(p *handshake.ServerParams, h *handshake.ClientHello) bool {
+// first certificate. curves says whether the curve of a key must be one of the client's
+// groups.
+func (c *choice) certify12(p *handshake.ServerParams, h *handshake.ClientHello, curves bool) bool {
 	pr := &p.Profile
 	if pr.Order == handshake.OrderFast {
 		suites := fastest(known(keys.Suites12(), pr.Suites12), h.CipherSuites)
 		for i := range p.Certificates {
-			fits := func(id uint16) bool { return fits12(p, &p.Certificates[i], h, id) != 0 }
+			fits := func(id uint16) bool { return fits12(p, &p.Certificates[i], h, id, curves) != 0 }
 			if id, ok := handshake.FirstCommon(handshake.OrderServer, suites, h.CipherSuites, fits); ok {
 				c.show12(p, &p.Certificates[i], h, id)
 				return true
@@ -92,7 +91,7 @@ func (c *choice) certify12(p *handshake.ServerParams, h *handshake.ClientHello) 
 		return false
 	}
 	first := func(id uint16) int {
-		return slices.IndexFunc(p.Certificates, func(cert tls.Certificate) bool { return fits12(p, &cert, h, id) != 0 })
+		return slices.IndexFunc(p.Certificates, func(cert tls.Certificate) bool { return fits12(p, &cert, h, id, curves) != 0 })
 	}
 	id, ok := handshake.FirstCommon(pr.Order, pr.Suites12, h.CipherSuites, func(id uint16) bool { return first(id) >= 0 })
 	if ok {
@@ -105,18 +104,18 @@ func (c *choice) certify12(p *handshake.ServerParams, h *handshake.ClientHello) 
 func (c *choice) show12(p *handshake.ServerParams, cert *tls.Certificate, h *handshake.ClientHello, suite uint16) {
 	c.suite12 = keys.Suite12Of(suite)
 	c.suite = &c.suite12.Suite
-	c.cert, c.scheme = cert, fits12(p, cert, h, suite)
+	c.cert, c.scheme = cert, fits12(p, cert, h, suite, false)
 }
 
 // fits12 is the scheme that a certificate of ours signs with under a CipherSuite, 0 if it
 // cannot be used.
-func fits12(p *handshake.ServerParams, c *tls.Certificate, h *handshake.ClientHello, suite uint16) uint16 {
+func fits12(p *handshake.ServerParams, c *tls.Certificate, h *handshake.ClientHello, suite uint16, curves bool) uint16 {
 	key, s := handshake.KeyOf(c), keys.Suite12Of(suite)
 	if s == nil || s.RSA != (keykind.Of(key).Type == keykind.RSA) {
 		return 0
 	}
-	if k, ok := key.(*ecdsa.PublicKey); ok && !slices.Contains(h.Groups, handshake.CurveOf(k)) {
-		return 0 // RFC 8422, section 5.1
+	if k, ok := key.(*ecdsa.PublicKey); ok && curves && !slices.Contains(h.Groups, handshake.CurveOf(k)) {
+		return 0
 	}
 	can := p.Profile.Signs(handshake.SchemesOf(tls.VersionTLS12, key))
 	order, ours := p.Profile.Order, p.Profile.Signatures

@@ -24,6 +24,9 @@ const (
 	// heldFor is how long a ticket that may leave waits for something to go with: most
 	// often the first answer takes it along.
 	heldFor = 5 * time.Millisecond
+	// lastTimeout bounds the writing of the handshake's end in TLS 1.2: the peer has just
+	// read all that came before, so there is room for it.
+	lastTimeout = time.Second
 	// closeTimeout bounds the close_notify of Close, where the peer reads nothing.
 	closeTimeout = time.Second
 )
@@ -49,7 +52,7 @@ type conn struct {
 	before  int           // records of the handshake
 	asked   int           // answers to KeyUpdates that were asked for
 
-	answer atomic.Bool // a KeyUpdate of ours is asked for
+	answer atomic.Bool   // a KeyUpdate of ours is asked for
 	breach atomic.Uint32 // the alert for what the peer did against the protocol, and 1; 0: nothing
 
 	writeMu sync.Mutex
@@ -351,12 +354,16 @@ func (c *conn) grant() {
 		return
 	}
 	c.granted = true
-	wait := heldFor
-	if c.last != nil {
-		wait = 0 // the peer waits for it
-	}
-	if (c.ticket != nil || c.last != nil) && c.err == nil {
-		c.timer = time.AfterFunc(wait, func() { _, _ = c.Write(nil) }) // the next write meets its error
+	switch {
+	case c.err != nil:
+	case c.last != nil: // the peer waits for it
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(lastTimeout))
+		if c.ready() == nil {
+			_ = c.out.Flush() // the next write meets its error
+		}
+		_ = c.Conn.SetWriteDeadline(time.Time{})
+	case c.ticket != nil:
+		c.timer = time.AfterFunc(heldFor, func() { _, _ = c.Write(nil) }) // the same
 	}
 }
 

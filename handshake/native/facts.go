@@ -20,6 +20,15 @@ func (s *server) helloFacts() string {
 		handshake.SuiteName(s.agreed.Suite), handshake.GroupName(s.agreed.Group), len(s.hello.SessionID))
 }
 
+// helloFacts12 are those of a ServerHello of TLS 1.2.
+func (s *server) helloFacts12(h *wire.ServerHello12) string {
+	facts := fmt.Sprintf("%s, %s, session ID %d bytes", handshake.VersionName(s.agreed.Version), handshake.SuiteName(h.Suite), len(h.SessionID))
+	if h.ALPN != "" {
+		facts += ", ALPN " + h.ALPN
+	}
+	return facts
+}
+
 // shownFacts are those of a Certificate message with n certificates; leaf is the first
 // one, nil where it cannot be read.
 func shownFacts(n int, leaf *x509.Certificate) string {
@@ -59,12 +68,13 @@ func (s *server) addRequest(flight *[]byte) error {
 	}
 	s.transcript.Add(msg)
 	*flight = append(*flight, msg...)
-	s.noteRequest(msg, len(m.Signatures), announced)
+	s.noteRequest(msg, "", len(m.Signatures), announced)
 	return nil
 }
 
-// noteRequest adds an entry for a CertificateRequest with n signature algorithms.
-func (s *server) noteRequest(msg []byte, n int, announced *handshake.AnnouncedCAs) {
+// noteRequest adds an entry for a CertificateRequest with n signature algorithms. What else
+// stands in it comes first.
+func (s *server) noteRequest(msg []byte, first string, n int, announced *handshake.AnnouncedCAs) {
 	if s.brief {
 		return
 	}
@@ -77,7 +87,7 @@ func (s *server) noteRequest(msg []byte, n int, announced *handshake.AnnouncedCA
 	}
 	s.ledger.Note(handshake.Entry{
 		Step: handshake.StepServerHello, From: handshake.SideUs, Message: handshake.MsgCertificateRequest, Size: len(msg), CANames: names,
-		Facts: handshake.Plural(n, "signature algorithm") + ", " + handshake.Plural(len(announced.DER), "acceptable CA name"),
+		Facts: first + handshake.Plural(n, "signature algorithm") + ", " + handshake.Plural(len(announced.DER), "acceptable CA name"),
 	})
 }
 

@@ -117,7 +117,7 @@ func (f *full12) write(s *server) error {
 	hello.ServerName, hello.SessionTicket = s.hello.ServerName != "", f.ticket
 	hello.StatusRequest = s.hello.StatusRequest && len(c.OCSPStaple) > 0
 	hello.HasExtensions = answers12(hello)
-	err := add(hello, s.helloFacts())
+	err := add(hello, s.helloFacts12(hello))
 	if err == nil {
 		err = add(&wire.Certificate12{Certificates: c.Certificate}, shownFacts(len(c.Certificate), handshake.LeafOf(c)))
 	}
@@ -191,7 +191,7 @@ func (s *server) addRequest12(flight *[]byte, f *full12) error {
 	s.transcript.Add(msg)
 	f.keep(msg)
 	*flight = append(*flight, msg...)
-	s.noteRequest(msg, len(m.Signatures), announced)
+	s.noteRequest(msg, handshake.Plural(len(m.Types), "certificate type")+", ", len(m.Signatures), announced)
 	return nil
 }
 
@@ -216,7 +216,7 @@ func (sendResumed12) step(s *server) (state, error) {
 		return nil, err
 	}
 	s.transcript.Add(msg)
-	s.note(handshake.StepServerHello, handshake.SideUs, msg, s.helloFacts())
+	s.note(handshake.StepServerHello, handshake.SideUs, msg, s.helloFacts12(hello))
 	if err := s.out.Add(handshake.RecordHandshake, msg); err != nil {
 		return nil, err
 	}
