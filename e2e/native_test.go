@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab"
@@ -143,5 +146,67 @@ func TestProbeFindsTheNativeProfile(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// With engine: native and TLS 1.3 alone the list is kept towards a destination too, whose
+// server would rather have another CipherSuite; our identity is shown to one that proved
+// its own, and to no other.
+func TestNativeDestination(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	testenv.Tool(t, "curl")
+	addr := lab.ServerAddr(0, false).String()
+	w.issue("pay", payNames(addr))
+	origin := w.issue("origin", testpki.Leaf{CN: "origin", DNS: []string{"origin.example"}})
+	other := testpki.Must(testpki.Must(testpki.NewCA(testpki.Options{CN: "other CA"})).Issue(testpki.Leaf{CN: "origin", DNS: []string{"origin.example"}}))
+	type met struct {
+		cs  tls.ConnectionState
+		err error
+	}
+	var stolen atomic.Bool
+	seen := make(chan met, 4)
+	w.origin(server(false), func(c net.Conn) {
+		cert := origin.TLS()
+		if stolen.Load() {
+			cert = other.TLS()
+		}
+		tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert})
+		err := tc.Handshake()
+		seen <- met{tc.ConnectionState(), err}
+		if err == nil {
+			serveHTTP(tc)
+		}
+	})
+	w.start(w.config(`
+    - name: pay
+      to: ["*:443"]
+      identity: pay
+      client: {certificate: required, authorities: [staff]}
+      destination: {tls: verify, authorities: [staff], identity: pay, name: origin.example, profile: strict}
+`, `
+profiles:
+  strict: {base: intermediate, engine: native, versions: ["1.3"], tls13: [TLS_CHACHA20_POLY1305_SHA256], groups: [secp384r1, x25519]}
+`))
+	for n, want := range []string{"verified", "destination_unknown_ca"} {
+		stolen.Store(want != "verified")
+		out, _ := w.client("", "curl", realClients[0].args("1.3", addr, "alice")...)
+		r := w.last(n + 1)
+		got := testenv.Receive(t, "the destination's end", seen)
+		if r.str("reason") != want || strings.Contains(out, "origin says") != (want == "verified") {
+			t.Fatalf("reason %s (%s), want %s; the destination has %v; the client said:\n%s", r.str("reason"), r.str("detail"), want, got.err, out)
+		}
+		if want != "verified" {
+			if got.err == nil || len(got.cs.PeerCertificates) != 0 {
+				t.Errorf("it has seen our certificate: %v", got.err)
+			}
+			continue
+		}
+		leg, _ := r["destination_leg"].(map[string]any)
+		if leg["version"] != "TLS 1.3" || leg["suite"] != "TLS_CHACHA20_POLY1305_SHA256" || leg["group"] != "secp384r1" {
+			t.Errorf("destination_leg %v", leg)
+		}
+		if cs := got.cs; cs.CipherSuite != tls.TLS_CHACHA20_POLY1305_SHA256 || cs.CurveID != tls.CurveP384 || len(cs.PeerCertificates) == 0 || cs.ServerName != "pay.example" {
+			t.Errorf("the destination has %+v", cs)
+		}
 	}
 }

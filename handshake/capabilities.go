@@ -12,9 +12,25 @@ type Capabilities struct {
 	// Native is what profiles with EngineNative can name; nil where there is no such
 	// engine.
 	Native *Capabilities
-	// ServerOnly says that the engine is an SSL server alone: handshakes with
-	// destinations are made by EngineStd, whatever the profile says.
-	ServerOnly bool
+	// Destinations are the versions that the engine itself speaks with destinations; nil
+	// is all of Versions. See Dials.
+	Destinations []uint16
+}
+
+// Dials says whether the engine makes the handshakes with destinations of a profile: it
+// speaks every version of it there. Where it does not, EngineStd makes them, for nobody
+// knows before the destination's answer which version it will be.
+func (c *Capabilities) Dials(p *Profile) bool {
+	has := c.Destinations
+	if has == nil {
+		has = c.Versions
+	}
+	for v := p.MinVersion; v <= p.MaxVersion; v++ {
+		if !slices.Contains(has, v) {
+			return false
+		}
+	}
+	return p.MinVersion <= p.MaxVersion
 }
 
 // EngineKind says which engine makes the handshakes of a profile.

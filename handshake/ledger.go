@@ -166,8 +166,8 @@ func (l *Ledger) Reached() Step {
 	return s
 }
 
-// AlertSent is the last alert that really left towards the peer, close_notify
-// included; AlertNone if none did.
+// AlertSent is the last alert that really left towards the peer; AlertNone if none did.
+// The close_notify of an orderly end is not noted.
 func (l *Ledger) AlertSent() Alert {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -42,7 +42,7 @@ type Profile struct {
 	// connection is held at TLS 1.2, where the list can be kept. False refuses.
 	Cap12 bool
 	// Engine makes the handshakes with clients, and those with destinations if it
-	// is able to: see Capabilities.ServerOnly.
+	// speaks every version of the profile there: see Capabilities.Dials.
 	Engine EngineKind `json:",omitempty"` // policies without it keep their digest
 }
 
@@ -95,7 +95,7 @@ type ProfileSpec struct {
 	Order string `yaml:"order"`
 	// RequireEMS refuses TLS 1.2 without extended_master_secret (RFC 7627). Default that of the base.
 	RequireEMS bool `yaml:"require_ems"`
-	// Engine makes the handshakes with clients: "std" (Go's crypto/tls, the default) or "native" (sslgate's own, which keeps the lists of TLS 1.3 exactly). It has ECDHE with AES-GCM or ChaCha20-Poly1305 in TLS 1.2, and no RSA key transport. With native, handshakes with destinations are still crypto/tls's: `check` says what it cannot keep there.
+	// Engine makes the handshakes with clients: "std" (Go's crypto/tls, the default) or "native" (sslgate's own, which keeps the lists of TLS 1.3 exactly). It has ECDHE with AES-GCM or ChaCha20-Poly1305 in TLS 1.2, and no RSA key transport. With native and TLS 1.3 alone, handshakes with destinations are its own too; those that may become TLS 1.2 are crypto/tls's: `check` says what it cannot keep there.
 	Engine string `yaml:"engine"`
 	// Inexpressible is the answer where crypto/tls cannot keep tls13: "refuse" (the default: `check` reports an error), "native" (the profile has engine: native then, and else std) or "cap-1.2" (a connection that would end up outside the list is held at TLS 1.2; a client with TLS 1.3 alone is refused then).
 	Inexpressible string `yaml:"inexpressible"`

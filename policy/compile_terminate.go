@@ -99,20 +99,23 @@ func (c *compiler) otherEngine(p *handshake.Params) func(handshake.Limit) string
 	}
 }
 
-// otherProfile is the way on the destination's leg, where the profile's engine may be
-// an SSL server alone.
+// otherProfile is the way on the destination's leg, where the profile's engine may not
+// speak all of its versions.
 func (c *compiler) otherProfile(wanted *handshake.Profile) func(handshake.Limit) string {
-	return func(handshake.Limit) string {
-		if wanted.Engine == c.towards(*wanted).Engine {
-			return ""
+	return func(limit handshake.Limit) string {
+		if wanted.Engine != c.towards(*wanted).Engine {
+			return "; engine: " + wanted.Engine.String() + ` speaks TLS 1.3 alone with destinations: give the destination a profile with versions: ["1.3"], or this one inexpressible: cap-1.2`
 		}
-		return "; engine: " + wanted.Engine.String() + " makes no handshakes with destinations yet: give the destination a profile of its own, or this one inexpressible: cap-1.2"
+		if q := *wanted; c.able.Native != nil && c.able.Native.Dials(&q) {
+			return c.otherEngine(&handshake.Params{Profile: q})(limit)
+		}
+		return ""
 	}
 }
 
 // towards is the profile as it counts on the destination's leg.
 func (c *compiler) towards(p handshake.Profile) handshake.Profile {
-	if of := c.able.Of(p.Engine); of == nil || of.ServerOnly {
+	if of := c.able.Of(p.Engine); of == nil || !of.Dials(&p) {
 		p.Engine = handshake.EngineStd
 	}
 	return p

@@ -10,17 +10,17 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-// withNative is crypto/tls and a second engine that keeps every list, towards clients
-// alone where serverOnly.
+// withNative is crypto/tls and a second engine that keeps every list, towards destinations
+// in some versions.
 type withNative struct {
 	*stdtls.Engine
 	able handshake.Capabilities
 }
 
-func newWithNative(serverOnly bool) *withNative {
+func newWithNative(destinations []uint16) *withNative {
 	e := &withNative{Engine: stdtls.New()}
 	native := *e.Engine.Capabilities()
-	native.ServerOnly = serverOnly
+	native.Destinations = destinations
 	e.able = *e.Engine.Capabilities()
 	e.able.Native = &native
 	return e
@@ -40,34 +40,37 @@ func (e *withNative) Cannot(p *handshake.Params) []handshake.Limit {
 func TestEngineOfEachLeg(t *testing.T) {
 	const (
 		list    = "a list of TLS 1.3 CipherSuites other than"
-		useless = "engine: native makes no handshakes with destinations yet"
+		useless = `engine: native speaks TLS 1.3 alone with destinations: give the destination a profile with versions: ["1.3"]`
 		keeps   = "a profile with engine: native keeps it"
 	)
-	exact := []string{"TLS_AES_256_GCM_SHA384"}
+	exact, only13 := []string{"TLS_AES_256_GCM_SHA384"}, []uint16{0x0304}
 	for name, tt := range map[string]struct {
 		spec       handshake.ProfileSpec
-		serverOnly bool
+		dials      []uint16
 		tls, other string   // destination.tls and destination.profile
 		want       []string // parts of the one mistake, nil if there is none
 		legs       string   // the engines of both legs
 	}{
-		"std":                           {handshake.ProfileSpec{TLS13: exact}, true, "plain", "", []string{"profile: ", list, keeps}, ""},
-		"the named one":                 {handshake.ProfileSpec{Base: "fips"}, true, "plain", "", []string{"profile: ", list, keeps}, ""},
-		"native, plain":                 {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, true, "plain", "", nil, "native"},
-		"inexpressible: native, plain":  {handshake.ProfileSpec{TLS13: exact, Inexpressible: "native"}, true, "plain", "", nil, "native"},
-		"the destination's leg too":     {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, true, "verify", "", []string{"destination.tls: ", list, useless, "cap-1.2"}, ""},
-		"inexpressible: native, TLS":    {handshake.ProfileSpec{TLS13: exact, Inexpressible: "native"}, true, "verify", "", []string{"destination.tls: ", list, useless}, ""},
-		"its own profile":               {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, true, "verify", "house", []string{"destination.profile: ", list, useless}, ""},
-		"another profile":               {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, true, "verify", "modern", nil, "native std"},
-		"held at TLS 1.2 there":         {handshake.ProfileSpec{TLS13: exact, Engine: "native", Inexpressible: "cap-1.2"}, true, "verify", "", nil, "native std"},
-		"no list":                       {handshake.ProfileSpec{Engine: "native"}, true, "verify", "", nil, "native std"},
-		"an engine that is both":        {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, false, "verify", "", nil, "native native"},
-		"the named one is std's":        {handshake.ProfileSpec{}, true, "verify", "", nil, "std std"},
-		"TLS 1.2 alone asks for nobody": {handshake.ProfileSpec{Base: "fips", Versions: []string{"1.2"}, Inexpressible: "native"}, true, "verify", "", nil, "std std"},
+		"std":                           {handshake.ProfileSpec{TLS13: exact}, only13, "plain", "", []string{"profile: ", list, keeps}, ""},
+		"the named one":                 {handshake.ProfileSpec{Base: "fips"}, only13, "plain", "", []string{"profile: ", list, keeps}, ""},
+		"native, plain":                 {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, only13, "plain", "", nil, "native"},
+		"inexpressible: native, plain":  {handshake.ProfileSpec{TLS13: exact, Inexpressible: "native"}, only13, "plain", "", nil, "native"},
+		"the destination's leg too":     {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, only13, "verify", "", []string{"destination.tls: ", list, useless, "cap-1.2"}, ""},
+		"inexpressible: native, TLS":    {handshake.ProfileSpec{TLS13: exact, Inexpressible: "native"}, only13, "verify", "", []string{"destination.tls: ", list, useless}, ""},
+		"its own profile":               {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, only13, "verify", "house", []string{"destination.profile: ", list, useless}, ""},
+		"another profile":               {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, only13, "verify", "modern", nil, "native std"},
+		"held at TLS 1.2 there":         {handshake.ProfileSpec{TLS13: exact, Engine: "native", Inexpressible: "cap-1.2"}, only13, "verify", "", nil, "native std"},
+		"no list":                       {handshake.ProfileSpec{Engine: "native"}, only13, "verify", "", nil, "native std"},
+		"an engine that is both":        {handshake.ProfileSpec{TLS13: exact, Engine: "native"}, nil, "verify", "", nil, "native native"},
+		"TLS 1.3 alone":                 {handshake.ProfileSpec{TLS13: exact, Engine: "native", Versions: []string{"1.3"}}, only13, "verify", "", nil, "native native"},
+		"TLS 1.3 alone, its own":        {handshake.ProfileSpec{TLS13: exact, Engine: "native", Versions: []string{"1.3"}}, only13, "verify", "house", nil, "native native"},
+		"TLS 1.3 alone, std":            {handshake.ProfileSpec{TLS13: exact, Versions: []string{"1.3"}}, only13, "verify", "", []string{"profile: ", list, keeps}, ""},
+		"the named one is std's":        {handshake.ProfileSpec{}, only13, "verify", "", nil, "std std"},
+		"TLS 1.2 alone asks for nobody": {handshake.ProfileSpec{Base: "fips", Versions: []string{"1.2"}, Inexpressible: "native"}, only13, "verify", "", nil, "std std"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := testEnv(t)
-			engine := newWithNative(tt.serverOnly)
+			engine := newWithNative(tt.dials)
 			env.Engine = engine
 			env.Profiles["house"] = testpki.Must(tt.spec.Resolve("house", engine.Capabilities()))
 			dest := "{tls: " + tt.tls
@@ -124,7 +127,7 @@ rules:
 `
 	id := func(spec handshake.ProfileSpec) string {
 		env := testEnv(t)
-		engine := newWithNative(true)
+		engine := newWithNative([]uint16{0x0304})
 		env.Engine = engine
 		env.Profiles["house"] = testpki.Must(spec.Resolve("house", engine.Capabilities()))
 		set, findings := Compile(readSpec(t, text), env)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/pemfile"
 	"github.com/sslgate/sslgate/internal/pki"
@@ -59,7 +60,7 @@ it does not fit, or it could not be probed. 2: wrong usage.`, probe.MaxConnectio
 }
 
 func runProbe(ctx context.Context, address string, f *probeFlags, stdout, stderr io.Writer) error {
-	o := probe.Options{Address: address, ServerName: f.sni, Timeout: f.timeout}
+	o := probe.Options{Address: address, ServerName: f.sni, Timeout: f.timeout, Engine: engines.New()}
 	if err := f.fill(&o); err != nil {
 		return &exitError{2, err}
 	}

@@ -71,7 +71,7 @@ func TestProbeCommand(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "profile modern: yes") || !strings.Contains(out, "verified, by CN=Test CA") {
 		t.Errorf("code %d: %s%s", code, out, errs)
 	}
-	if !strings.Contains(errs, "at most 157 connections") {
+	if !strings.Contains(errs, "at most 160 connections") {
 		t.Errorf("it does not say how many connections it makes: %q", errs)
 	}
 	code, out, errs = sslgate(t, "probe", addr, "--json", "--against", "bsi")

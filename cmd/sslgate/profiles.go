@@ -20,6 +20,7 @@ type profileJSON struct {
 	Demands []demandJSON  `json:"demands"`
 	Cannot  []profileGaps `json:"cannot"` // engine: std
 	Native  []profileGaps `json:"cannot_native"`
+	dials   bool          // the native engine goes to destinations with it
 }
 
 // demandJSON is one demand with its values, in the profile's order.
@@ -112,6 +113,7 @@ func describeProfile(p *handshake.Profile, engine handshake.Engine) profileJSON 
 		j.Cannot = append(j.Cannot, profileGaps{l.What, l.Why})
 	}
 	with.Profile.Engine = handshake.EngineNative
+	j.dials = engine.Capabilities().Of(handshake.EngineNative).Dials(p)
 	for _, l := range engine.Cannot(&with) {
 		j.Native = append(j.Native, profileGaps{l.What, l.Why})
 	}
@@ -150,7 +152,11 @@ func profileText(j profileJSON) string {
 		b.WriteString(diagram.Field("native lacks", c.Demand+": "+c.Why))
 	}
 	if len(j.Native) == 0 {
-		b.WriteString(diagram.Field("native keeps", "all of it, towards clients: a profile of your own with base: "+j.Name+" and engine: native"))
+		whom := "all of it, towards clients"
+		if j.dials {
+			whom = "all of it, on both legs"
+		}
+		b.WriteString(diagram.Field("native keeps", whom+": a profile of your own with base: "+j.Name+" and engine: native"))
 	}
 	return b.String()
 }

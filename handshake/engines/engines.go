@@ -2,10 +2,10 @@
 // engine that the profile asks for, Go's crypto/tls (stdtls) or sslgate's own (native).
 //
 // Of a profile with engine: native, what the native engine does not say that it has (its
-// Capabilities) is crypto/tls's all the same: handshakes with destinations, and with
-// clients a version that it has not. Nothing is decided by what a
-// handshake turns into: the hello says which version it will be, and with it which
-// engine.
+// Capabilities) is crypto/tls's all the same: handshakes with destinations that may become
+// TLS 1.2, and with clients a version that it has not. Nothing is decided by what a
+// handshake turns into: a client's hello says which version it will be, towards a
+// destination the profile does, and with it which engine.
 package engines
 
 import (
@@ -44,7 +44,9 @@ func New() *Engine {
 func of(std, native handshake.Engine) *Engine {
 	able, own := *std.Capabilities(), *native.Capabilities()
 	e := &Engine{std: std, native: native, versions: own.Versions}
-	own.ServerOnly = true // its client is the other engine
+	if own.Destinations == nil {
+		own.Destinations = own.Versions // its own, without those below
+	}
 	if !slices.Contains(own.Versions, version12) {
 		// TLS 1.2 is the other engine's, and so are its names.
 		own.Versions = union(own.Versions, able.Versions)
@@ -137,7 +139,8 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 	return engine.Server(ctx, conn, hello, p, check, l)
 }
 
-// Client makes the handshake with a destination.
+// Client makes the handshake with a destination. A plan of the native engine that it does
+// not make itself it still gets: it refuses what crypto/tls cannot keep.
 func (e *Engine) Client(ctx context.Context, conn net.Conn, p *handshake.ClientParams, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
 	if p.Profile.Engine != handshake.EngineNative {
 		return e.std.Client(ctx, conn, p, check, l)

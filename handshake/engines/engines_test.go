@@ -56,7 +56,7 @@ func (e *engine) CachedChains() int     { return e.chains }
 
 func pair(native ...uint16) (*Engine, *engine, *engine) {
 	std := &engine{able: handshake.Capabilities{Engine: "one", Versions: []uint16{0x0303, 0x0304}, Suites: []uint16{0xc02b, 0x1301}, Groups: []uint16{29}, Schemes: []uint16{0x0401, 0x0403}}}
-	own := &engine{able: handshake.Capabilities{Engine: "other", Versions: native, Suites: []uint16{0x1301, 0x1302}, Groups: []uint16{0x0202}, Schemes: []uint16{0x0906, 0x0403}, ServerOnly: true}}
+	own := &engine{able: handshake.Capabilities{Engine: "other", Versions: native, Suites: []uint16{0x1301, 0x1302}, Groups: []uint16{0x0202}, Schemes: []uint16{0x0906, 0x0403}}}
 	return of(std, own), std, own
 }
 
@@ -177,7 +177,7 @@ func TestCapabilities(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	n := c.Of(handshake.EngineNative)
-	if n.Engine != "other" || !n.ServerOnly || !slices.Equal(n.Versions, []uint16{0x0304, 0x0303}) || !slices.Equal(n.Suites, []uint16{0x1301, 0x1302, 0xc02b}) ||
+	if n.Engine != "other" || !slices.Equal(n.Destinations, []uint16{0x0304}) || !slices.Equal(n.Versions, []uint16{0x0304, 0x0303}) || !slices.Equal(n.Suites, []uint16{0x1301, 0x1302, 0xc02b}) ||
 		!slices.Equal(n.Schemes, []uint16{0x0906, 0x0403, 0x0401}) || !slices.Equal(n.Groups, own.able.Groups) {
 		t.Errorf("%+v", n)
 	}

@@ -57,7 +57,7 @@ func (e expectCertificate12) step(s *server) (state, error) {
 	if err != nil {
 		s.at = handshake.StepClientVerified
 		s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
-		return nil, badCertificateMessage(err)
+		return nil, s.badCertificate(err)
 	}
 	s.transcript.Add(msg)
 	e.keep(msg)
@@ -65,7 +65,7 @@ func (e expectCertificate12) step(s *server) (state, error) {
 	for _, der := range m.Certificates {
 		shown.Entries = append(shown.Entries, wire.CertificateEntry{DER: der})
 	}
-	refused := s.read(shown)
+	refused := s.read(shown.Entries)
 	var leaf *x509.Certificate
 	if s.peer != nil {
 		leaf = s.peer.Leaf()

@@ -14,11 +14,13 @@ import (
 )
 
 const (
-	// maxMessage bounds a handshake message behind the handshake, in bytes: a client
-	// may send KeyUpdate alone.
+	// maxMessage bounds a handshake message of a client behind the handshake, in bytes:
+	// it may send KeyUpdate alone. maxTicket bounds those of a destination, as crypto/tls
+	// does.
 	maxMessage = handshake.MessageHeader + 1
-	// maxUpdates bounds KeyUpdates without data between them, as many as crypto/tls
-	// allows.
+	maxTicket  = handshake.MessageHeader + 64<<10
+	// maxUpdates bounds KeyUpdates and tickets without data between them, as many as
+	// crypto/tls allows.
 	maxUpdates = 16
 	// heldFor is how long a ticket that may leave waits for something to go with: most
 	// often the first answer takes it along.
@@ -45,6 +47,7 @@ type conn struct {
 	in      *record.Reader
 	inbox   inbox
 	traffic *keys.Traffic // the peer's epoch; nil in TLS 1.2, whose keys never change
+	tickets bool          // it may send some: it is a destination
 	rest    []byte        // of the last record, in the reader's buffer
 	updates int           // in a row
 	failed  error         // how the reading ended, for every later Read
@@ -141,17 +144,21 @@ func (c *conn) more() error {
 	return nil
 }
 
-// messages takes what a client may send behind the handshake: KeyUpdate (RFC 8446,
-// section 4.6.3).
+// messages takes what a peer may send behind the handshake: KeyUpdate (RFC 8446, section
+// 4.6.3), and a destination NewSessionTicket (section 4.6.1), which nobody keeps.
 func (c *conn) messages() error {
 	if c.inbox.v12 {
 		return c.inbox.nothing12()
 	}
+	most := maxMessage
+	if c.tickets {
+		most = maxTicket
+	}
 	for {
-		msg, err := c.inbox.take(maxMessage)
+		msg, err := c.inbox.take(most)
 		var large *tooLarge
 		switch {
-		case errors.As(err, &large) && large.typ == handshake.TypeKeyUpdate:
+		case errors.As(err, &large) && (large.typ == handshake.TypeKeyUpdate || c.tickets && large.typ == handshake.TypeNewSessionTicket):
 			return &wire.Error{Message: handshake.MessageName(large.typ), Alert: handshake.AlertDecodeError, Detail: large.Error()}
 		case errors.As(err, &large):
 			return unexpected("%s behind the handshake", large)
@@ -160,92 +167,35 @@ func (c *conn) messages() error {
 		case msg == nil:
 			return nil
 		}
-		m, err := wire.ParseKeyUpdate(msg)
-		if err != nil {
-			return err
-		}
-		if err := c.inbox.changeKeys(); err != nil {
-			return err
-		}
 		if c.updates++; c.updates > maxUpdates {
-			return unexpected("%d KeyUpdates in a row", c.updates)
+			return unexpected("%d messages in a row that carry no data", c.updates)
 		}
-		c.traffic = c.traffic.Next()
-		c.in.SetKeys(c.traffic)
-		if m.Requested {
-			if !c.answer.Swap(true) {
-				c.asked++
+		if c.tickets && msg[0] == handshake.TypeNewSessionTicket {
+			if _, err := wire.ParseNewSessionTicket(msg); err != nil {
+				return err
 			}
+			continue
+		}
+		if err := c.newKeys(msg); err != nil {
+			return err
 		}
 	}
 }
 
-// Write sends b in records, many of them at once.
-func (c *conn) Write(b []byte) (int, error) {
-	c.writeMu.Lock()
-	defer c.release()
-	if err := c.ready(); err != nil {
-		return 0, err
-	}
-	for rest := b; len(rest) > 0; {
-		n := min(len(rest), writeAtOnce)
-		if err := c.update(); err != nil {
-			return 0, err
-		}
-		if err := c.out.Add(handshake.RecordAppData, rest[:n]); err != nil {
-			return 0, err
-		}
-		rest = rest[n:]
-	}
-	if err := c.out.Flush(); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
-// writeAtOnce is what goes out before it is asked again whether the keys must change, in
-// bytes.
-const writeAtOnce = 64 * handshake.MaxPlaintext
-
-// ready says whether something may be written, and puts the ticket in front of it.
-func (c *conn) ready() error {
-	_ = c.answerBreach()
-	switch {
-	case c.err != nil:
-		return c.err
-	case !c.granted:
-		return errNotGranted
-	}
-	if c.timer != nil {
-		c.timer.Stop()
-		c.timer = nil
-	}
-	if last := c.last; last != nil {
-		c.last = nil
-		return last.send(c.out)
-	}
-	if msg := c.ticket; msg != nil {
-		c.ticket = nil
-		return c.out.Add(handshake.RecordHandshake, msg)
-	}
-	return nil
-}
-
-// update changes our keys where the client wants it or the AEAD's limit is near (RFC
-// 8446, sections 4.6.3 and 5.5).
-func (c *conn) update() error {
-	if !c.out.Due() && !c.answer.Load() {
-		return nil
-	}
-	c.answer.Store(false)
-	msg, err := (&wire.KeyUpdate{}).Marshal()
+// newKeys obeys a KeyUpdate.
+func (c *conn) newKeys(msg []byte) error {
+	m, err := wire.ParseKeyUpdate(msg)
 	if err != nil {
 		return err
 	}
-	if err := c.out.Add(handshake.RecordHandshake, msg); err != nil {
+	if err := c.inbox.changeKeys(); err != nil {
 		return err
 	}
-	c.out.Update()
+	c.traffic = c.traffic.Next()
+	c.in.SetKeys(c.traffic)
+	if m.Requested && !c.answer.Swap(true) {
+		c.asked++
+	}
 	return nil
 }
 

@@ -1,13 +1,15 @@
 // Package native is a handshake engine of our own, for clients that speak TLS 1.3 (RFC
-// 8446) or TLS 1.2 with ECDHE and an AEAD (RFC 5246, RFC 8422): it keeps a profile to the
-// letter, asks about a client once it is proven, chooses every alert, and notes its ledger
-// first-hand.
+// 8446) or TLS 1.2 with ECDHE and an AEAD (RFC 5246, RFC 8422), and for destinations with
+// TLS 1.3: it keeps a profile to the letter, asks about a peer once it is proven, chooses
+// every alert, and notes its ledger first-hand.
 //
-// How to read it: server.go makes a handshake, whose states are types in server13*.go,
-// server12.go and client12.go, one function a state; choose.go and choose12.go are what a
-// hello and a profile have in common; conn.go is step 9. Below are packages wire (the messages), record (the record layer) and keys
-// (the key schedule and the key exchange). Cryptography is that of the standard library and
-// golang.org/x/crypto.
+// How to read it: leg.go is what a handshake has on either side. server.go makes one with a
+// client, whose states are types in server13*.go, server12.go and client12.go, one function
+// a state; choose.go and choose12.go are what a hello and a profile have in common.
+// client.go makes one with a destination, whose states are in client13*.go. chain.go is
+// what a peer shows, conn.go is step 9. Below are packages wire (the messages), record (the
+// record layer) and keys (the key schedule and the key exchange). Cryptography is that of
+// the standard library and golang.org/x/crypto.
 package native
 
 import (
@@ -22,8 +24,9 @@ import (
 	"github.com/sslgate/sslgate/handshake/native/record"
 )
 
-// Engine is the server's side of TLS 1.3 and 1.2. What it has not, older versions and the
-// client's side, another engine does, or it is refused: see Cannot and Refuses. It is
+// Engine is both sides of TLS 1.3, and the server's of TLS 1.2. What it has not, older
+// versions and the client's side of TLS 1.2, another engine does, or it is refused: see
+// Cannot and Refuses. It is
 // safe for many goroutines; its state is a cache and the buffers that it lends.
 type Engine struct {
 	std     handshake.Engine
@@ -31,7 +34,7 @@ type Engine struct {
 	chains  handshake.ChainCache
 }
 
-// New returns the engine. std is the one that speaks to destinations; its buffers and
+// New returns the engine. std is the one that speaks TLS 1.2 to destinations; its buffers and
 // its cache are its own, and bounded apart.
 func New(std handshake.Engine) *Engine { return &Engine{std: std} }
 
@@ -54,7 +57,7 @@ func schemesCert() []uint16 {
 func (*Engine) Capabilities() *handshake.Capabilities {
 	return &handshake.Capabilities{
 		Engine: "the native engine", Versions: []uint16{tls.VersionTLS13, tls.VersionTLS12}, Suites: slices.Concat(handshake.Suites13(), keys.Suites12()),
-		Groups: keys.Groups(), Schemes: slices.Concat(schemes(), schemesCert()),
+		Destinations: []uint16{tls.VersionTLS13}, Groups: keys.Groups(), Schemes: slices.Concat(schemes(), schemesCert()),
 	}
 }
 
@@ -94,8 +97,12 @@ func (*Engine) Refuses(p *handshake.ServerParams, h *handshake.ClientHello) *han
 	return e
 }
 
-// Client is the other engine's. Where it cannot keep the plan, nothing is sent.
+// Client makes handshakes of TLS 1.3 alone. Others are the other engine's, and where it
+// cannot keep the plan, nothing is sent.
 func (e *Engine) Client(ctx context.Context, conn net.Conn, p *handshake.ClientParams, check handshake.CheckPeer, l *handshake.Ledger) (*handshake.Session, error) {
+	if e.Capabilities().Dials(&p.Profile) {
+		return e.dial(ctx, conn, p, check, l)
+	}
 	for _, limit := range e.std.Cannot(&p.Params) {
 		return nil, handshake.OurFault("towards destinations " + limit.What + " cannot be kept: " + limit.Why)
 	}

@@ -58,7 +58,7 @@ func (s *server) addRequest(flight *[]byte) error {
 	if !announced.Said.Fit() {
 		s.ledger.Note(handshake.Entry{Step: handshake.StepServerHello, From: handshake.SideUs, Facts: announced.Said.String() + ": none is sent, which means any"})
 	}
-	m := &wire.CertificateRequest{Signatures: s.accepted(), SignaturesCert: s.acceptedCert(), StatusRequest: true}
+	m := &wire.CertificateRequest{Signatures: s.accepted(), SignaturesCert: acceptedCert(&s.plan.Profile), StatusRequest: true}
 	for _, der := range announced.DER {
 		m.Authorities = m.Authorities.Add(der)
 	}

@@ -34,16 +34,16 @@ func alertEntry(step handshake.Step, a handshake.Alert) handshake.Entry {
 	return handshake.Entry{Step: step, From: handshake.SideUs, Message: handshake.MsgAlert, Alert: a, Facts: a.String(), Size: 2}
 }
 
-// fail words what ended a handshake, and sends the alert.
+// fail words what ended a handshake, and sends the alert that is wanted.
 func (s *server) fail(err error) *handshake.Error {
 	s.server12.Clear()
-	return s.end(s.word(err))
+	return s.leg.fail(err)
 }
 
-// end ends a handshake that failed: what is known of the peer goes into e, and the alert
-// that is wanted to the peer.
-func (g *leg) end(e *handshake.Error) *handshake.Error {
+// fail words what ended a handshake, and sends the alert that is wanted.
+func (g *leg) fail(err error) *handshake.Error {
 	defer g.in.Release()
+	e := g.word(err)
 	e.Received = g.ledger.AlertReceived()
 	if e.Peer == nil {
 		e.Peer = g.peer
@@ -70,8 +70,8 @@ func (g *leg) sendAlert(e *handshake.Error) {
 }
 
 // word finds the words for what ended a handshake. In this order: a refusal of ours, an
-// alert of the client, a breach of the protocol, the clock, the connection.
-func (s *server) word(err error) *handshake.Error {
+// alert of the peer, a breach of the protocol, the clock, the connection.
+func (g *leg) word(err error) *handshake.Error {
 	var ours *handshake.Error
 	var received *alertReceived
 	var bad *wire.Error
@@ -81,34 +81,37 @@ func (s *server) word(err error) *handshake.Error {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &received):
-		e := s.peers(reason.ClientRefused, err)
-		e.Step, e.Detail = handshake.StepServerVerified, received.Error()
-		if s.at == handshake.StepKeyExchange || s.at == handshake.StepClientFinished || s.at == handshake.StepClientVerified || s.at == handshake.StepClientCertificate {
-			e.Step, e.Reason = handshake.StepClientCertificate, reason.HandshakeFailed
-		}
-		return e
+		return g.side.alerted(received, err)
 	case errors.As(err, &bad):
-		return s.broken(bad.Alert, err)
+		return g.side.broken(bad.Alert, err)
 	case errors.As(err, &fault):
-		return s.broken(fault.Alert, err)
+		return g.side.broken(fault.Alert, err)
 	case errors.As(err, &large):
-		return s.broken(handshake.AlertIllegalParameter, err)
-	case errors.Is(s.ctx.Err(), context.Canceled):
-		e := s.peers(reason.Draining, err)
+		return g.side.broken(handshake.AlertIllegalParameter, err)
+	case errors.Is(g.ctx.Err(), context.Canceled):
+		e := g.peers(g.pick(reason.Draining, reason.UpstreamFailed), err)
 		e.Side = handshake.SideUs
 		return e
-	case handshake.IsTimeout(err), s.ctx.Err() != nil:
-		return s.peers(reason.HandshakeTimeout, err)
+	case handshake.IsTimeout(err), g.ctx.Err() != nil:
+		return g.peers(g.pick(reason.HandshakeTimeout, reason.UpstreamTimeout), err)
 	case handshake.IsReset(err):
-		e := s.peers(reason.HandshakeReset, err)
+		e := g.peers(g.pick(reason.HandshakeReset, reason.UpstreamFailed), err)
 		e.Detail = "reset by the peer"
 		return e
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		e := s.peers(reason.HandshakeEOF, err)
+		e := g.peers(g.pick(reason.HandshakeEOF, reason.UpstreamFailed), err)
 		e.Detail = "closed by the peer"
 		return e
 	}
-	return s.peers(reason.HandshakeFailed, err)
+	return g.peers(g.pick(reason.HandshakeFailed, reason.UpstreamFailed), err)
+}
+
+// pick is the reason for the side.
+func (g *leg) pick(client, destination reason.Code) reason.Code {
+	if g.judged == handshake.StepClientVerified {
+		return client
+	}
+	return destination
 }
 
 // peers is a failure for which no alert is sent.
@@ -118,7 +121,17 @@ func (g *leg) peers(code reason.Code, err error) *handshake.Error {
 	}
 }
 
-// broken is a breach of the protocol by the client, with the alert that the RFC names.
+// alerted: the client ended the handshake.
+func (s *server) alerted(received *alertReceived, err error) *handshake.Error {
+	e := s.peers(reason.ClientRefused, err)
+	e.Step, e.Detail = handshake.StepServerVerified, received.Error()
+	if s.at == handshake.StepKeyExchange || s.at == handshake.StepClientFinished || s.at == handshake.StepClientVerified || s.at == handshake.StepClientCertificate {
+		e.Step, e.Reason = handshake.StepClientCertificate, reason.HandshakeFailed
+	}
+	return e
+}
+
+// broken is a breach of the protocol by the client.
 func (s *server) broken(a handshake.Alert, err error) *handshake.Error {
 	e := s.peers(reason.HandshakeFailed, err)
 	e.Wanted = a
@@ -126,4 +139,9 @@ func (s *server) broken(a handshake.Alert, err error) *handshake.Error {
 		e.Reason = reason.HelloMalformed
 	}
 	return e
+}
+
+// refusal refuses what a client shows.
+func (s *server) refusal(code reason.Code, detail string) *handshake.Error {
+	return handshake.Refuse(handshake.StepClientVerified, code, detail)
 }

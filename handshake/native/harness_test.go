@@ -46,6 +46,8 @@ type outcome struct {
 	l      *handshake.Ledger
 	asked  int // how often check was
 	proven bool
+	data   string // what a client read of its session, and how that ended
+	end    error
 }
 
 // server is one to be tested.

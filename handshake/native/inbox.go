@@ -43,6 +43,20 @@ func (i *inbox) expect(typ uint8, most int) ([]byte, error) {
 	return msg, err
 }
 
+// coming waits for the header of the next message, and says its type.
+func (i *inbox) coming() (uint8, error) {
+	for len(i.part) < handshake.MessageHeader {
+		typ, content, err := i.in.Next()
+		if err == nil {
+			err = i.put(typ, content)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return i.part[0], nil
+}
+
 // next waits for a whole message of at most most bytes. It is the caller's.
 func (i *inbox) next(most int) ([]byte, error) {
 	for {

@@ -2,17 +2,34 @@ package native
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/keys"
 	"github.com/sslgate/sslgate/handshake/native/record"
+	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/work"
 )
 
+// side is what a leg asks the server or the client that it is part of.
+type side interface {
+	// alerted words an alert of the peer, broken a breach of the protocol by it, with
+	// the alert that the RFC names.
+	alerted(received *alertReceived, err error) *handshake.Error
+	broken(a handshake.Alert, err error) *handshake.Error
+	// refusal refuses what the peer shows; code says what is wrong with it.
+	refusal(code reason.Code, detail string) *handshake.Error
+	// verify judges a chain by the plan.
+	verify(shown []*x509.Certificate) (*handshake.Peer, *handshake.Error)
+}
+
 // leg is what a handshake has on either side.
 type leg struct {
+	side   side
+	judged handshake.Step // at which the peer's chain is judged
+
 	engine *Engine
 	ctx    context.Context
 	conn   net.Conn
@@ -40,12 +57,12 @@ type leg struct {
 	waiting *keys.Traffic          // application_traffic_secret_0 of the peer
 }
 
-// newLeg begins a handshake. The inbox notes alerts of the peer at step.
-func (e *Engine) newLeg(ctx context.Context, conn net.Conn, p *handshake.Params, check handshake.CheckPeer, l *handshake.Ledger, step handshake.Step) leg {
+// newLeg begins a handshake in which the peer's chain is judged at that step.
+func (e *Engine) newLeg(ctx context.Context, conn net.Conn, p *handshake.Params, check handshake.CheckPeer, l *handshake.Ledger, judged handshake.Step) leg {
 	in := record.NewReader(conn, &e.buffers)
 	return leg{
-		engine: e, ctx: ctx, conn: conn, params: p, check: check, ledger: l, brief: p.Ledger == handshake.LedgerSteps,
-		in: in, inbox: inbox{in: in, ledger: l, step: step}, out: record.NewWriter(conn, &e.buffers),
+		judged: judged, engine: e, ctx: ctx, conn: conn, params: p, check: check, ledger: l, brief: p.Ledger == handshake.LedgerSteps,
+		in: in, inbox: inbox{in: in, ledger: l}, out: record.NewWriter(conn, &e.buffers),
 	}
 }
 

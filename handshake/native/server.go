@@ -35,8 +35,8 @@ func (e *Engine) Server(ctx context.Context, conn net.Conn, hello *handshake.Cli
 }
 
 func (e *Engine) newServer(ctx context.Context, conn net.Conn, hello *handshake.ClientHello, p *handshake.ServerParams, check handshake.CheckPeer, l *handshake.Ledger) *server {
-	s := &server{leg: e.newLeg(ctx, conn, &p.Params, check, l, handshake.StepServerHello), plan: p, hello: hello}
-	s.at = handshake.StepClientHello
+	s := &server{leg: e.newLeg(ctx, conn, &p.Params, check, l, handshake.StepClientVerified), plan: p, hello: hello}
+	s.side, s.at, s.inbox.step = s, handshake.StepClientHello, handshake.StepServerHello
 	s.in.Midway = true // no change_cipher_spec may come before the hello
 	return s
 }

@@ -4,13 +4,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/keys"
 	"github.com/sslgate/sslgate/handshake/native/wire"
-	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/work"
 )
@@ -56,10 +54,10 @@ func (e expectCertificate) step(s *server) (state, error) {
 	if err != nil {
 		s.at = handshake.StepClientVerified
 		s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
-		return nil, badCertificateMessage(err)
+		return nil, s.badCertificate(err)
 	}
 	s.transcript.Add(msg)
-	refused := s.read(m)
+	refused := s.read(m.Entries)
 	var leaf *x509.Certificate
 	if s.peer != nil {
 		leaf = s.peer.Leaf()
@@ -80,18 +78,6 @@ func (e expectCertificate) step(s *server) (state, error) {
 	return expectVerify(e), nil
 }
 
-// badCertificateMessage is a Certificate message that breaks the protocol.
-func badCertificateMessage(err error) error {
-	e := handshake.Refuse(handshake.StepClientVerified, reason.BadCertificate, err.Error())
-	if bad := (*wire.Error)(nil); errors.As(err, &bad) {
-		if bad.Alert == handshake.AlertUnexpectedMessage {
-			return err
-		}
-		e.Wanted = bad.Alert
-	}
-	return e
-}
-
 // noCertificate is the "no certificate" warning.
 func (s *server) noCertificate(next expectFinished) (state, error) {
 	s.at = handshake.StepClientFinished
@@ -104,55 +90,6 @@ func (s *server) noCertificate(next expectFinished) (state, error) {
 		s.observe(e)
 	}
 	return next, nil
-}
-
-// read parses the certificates and looks at what would make verifying too dear.
-func (s *server) read(m *wire.Certificate) error {
-	if len(m.Entries) == 0 {
-		return nil
-	}
-	shown := make([]*x509.Certificate, len(m.Entries))
-	for i := range m.Entries {
-		c, err := certread.Certificate(m.Entries[i].DER)
-		if err == nil {
-			err = asError(certread.Key(c))
-		}
-		if err != nil {
-			return s.unreadable(err, i, len(shown))
-		}
-		shown[i] = c
-	}
-	s.peer = &handshake.Peer{Shown: shown, OCSPStaple: m.Entries[0].Staple}
-	if s.plan.WithinBounds(shown) && usableKey(shown[0].PublicKey) {
-		return nil
-	}
-	_, spent, e := s.engine.chains.Verify(shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
-	s.spent += spent
-	if e == nil {
-		e = handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be verified with the key of the certificate")
-	}
-	return e
-}
-
-// asError keeps a nil *Refused from being an error.
-func asError(r *certread.Refused) error {
-	if r == nil {
-		return nil
-	}
-	return r
-}
-
-// unreadable refuses certificate i of n.
-func (s *server) unreadable(err error, i, n int) error {
-	code := reason.BadCertificate
-	detail := fmt.Sprintf("certificate %d of %d: %v", i+1, n, err)
-	if bad := (*certread.Refused)(nil); errors.As(err, &bad) {
-		if bad.Key {
-			code = reason.WeakKey
-		}
-		detail = fmt.Sprintf("certificate %d of %d, %q, serial %s: %s", i+1, n, bad.Subject, bad.Serial, bad.Why)
-	}
-	return handshake.Refuse(handshake.StepClientVerified, code, detail)
 }
 
 // expectVerify reads the proof of possession (section 4.4.3).
@@ -211,24 +148,7 @@ func (s *server) schemes() []uint16 {
 }
 
 // accepted are the signature schemes of the CertificateRequest.
-func (s *server) accepted() []uint16 {
-	if s.plan.Profile.Signatures == nil {
-		return s.schemes()
-	}
-	return known(s.plan.Profile.Signatures, s.schemes())
-}
-
-// acceptedCert are those of the certificates in its chain, nil where they are the same.
-func (s *server) acceptedCert() []uint16 {
-	all := slices.Concat(schemes(), schemesCert())
-	if list := s.plan.Profile.Signatures; list != nil {
-		all = slices.DeleteFunc(slices.Clone(list), func(id uint16) bool { return !slices.Contains(all, id) })
-	}
-	if len(all) == len(s.accepted()) {
-		return nil
-	}
-	return all
-}
+func (s *server) accepted() []uint16 { return accepted(&s.plan.Profile, s.schemes()) }
 
 // expectFinished reads the client's Finished (section 4.4.4): step 7. Behind it the
 // client is proven, and judged.
@@ -305,35 +225,9 @@ func (s *server) judge() error {
 	return nil
 }
 
-// verifyChain verifies what the client has shown. In a full handshake that comes before
-// the proof of possession: a chain below no authority of ours costs a look at its names,
-// but a proof costs what the client's key costs, and that is the client's choice. What
-// comes of it counts behind Finished alone: see adopt.
-func (s *server) verifyChain() error {
-	verified, spent, refusal := s.engine.chains.Verify(s.peer.Shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
+// verify is Verify with the cache in front, charged.
+func (s *server) verify(shown []*x509.Certificate) (*handshake.Peer, *handshake.Error) {
+	peer, spent, e := s.engine.chains.Verify(shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
 	s.spent += spent
-	switch {
-	case refusal == nil:
-		s.verified = verified
-		facts := "chain verified: " + verified.Describe()
-		if s.resumed == nil {
-			facts += "; possession of the key not proven yet"
-		}
-		s.say(handshake.StepClientVerified, handshake.SideUs, facts)
-	case !s.plan.Observe:
-		return refusal
-	default:
-		s.peer.Refusal = refusal
-		s.observe(refusal)
-	}
-	return nil
-}
-
-// adopt makes the client that has proved its key the one whose chain was verified.
-func (s *server) adopt() {
-	if s.verified != nil && s.peer.Refusal == nil {
-		s.verified.OCSPStaple, s.verified.SignatureScheme = s.peer.OCSPStaple, s.peer.SignatureScheme
-		s.peer = s.verified
-	}
-	s.peer.Proven = true
+	return peer, e
 }

@@ -193,6 +193,15 @@ func (p *prober) suites13(ctx context.Context) error {
 	}
 	var found []uint16
 	for _, s := range suites13() {
+		whole, err := p.alone(ctx, s)
+		if err != nil {
+			return err
+		}
+		if whole {
+			found = append(found, s)
+			p.r.Suites13 = suiteNames(found)
+			continue
+		}
 		o := p.usual(tls.VersionTLS13)
 		o.suites = []uint16{s}
 		a, err := p.ask(ctx, o)

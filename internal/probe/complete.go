@@ -39,15 +39,8 @@ func (p *prober) drawn(ctx context.Context) error {
 	if err := c.SetDeadline(p.deadline(ctx)); err != nil {
 		return err
 	}
-	params := &handshake.ClientParams{
-		Params:     handshake.Params{Profile: everything(p.o.Engine), Authorities: []*handshake.Authority{p.trust}, Observe: true},
-		ServerName: p.sni, VerifyName: p.name,
-	}
-	if p.o.Certificate != nil {
-		params.Certificates = []tls.Certificate{*p.o.Certificate}
-	}
 	ledger := handshake.NewLedger(time.Now())
-	s, err := p.o.Engine.Client(one, c, params, nil, ledger)
+	s, err := p.o.Engine.Client(one, c, p.observing(everything(p.o.Engine)), nil, ledger)
 	p.r.Entries, p.r.Lost = ledger.Entries(), ledger.Lost()
 	p.r.Picture = diagram.Flow{Destination: diagram.Leg{Entries: p.r.Entries, Lost: p.r.Lost}, NoClient: true}.Draw()
 	if err != nil {
@@ -68,6 +61,48 @@ func (p *prober) drawn(ctx context.Context) error {
 		p.r.Agreed.Group = handshake.GroupName(s.Group)
 	}
 	return nil
+}
+
+// alone makes a whole handshake with one CipherSuite of TLS 1.3 and no other, by the engine
+// that is able to offer one alone. False: there is none, or it did not end well; then a bare
+// hello is asked.
+func (p *prober) alone(ctx context.Context, suite uint16) (bool, error) {
+	own := p.o.Engine.Capabilities().Of(handshake.EngineNative)
+	pr := everything(p.o.Engine)
+	pr.Engine, pr.MinVersion, pr.MaxVersion = handshake.EngineNative, tls.VersionTLS13, tls.VersionTLS13
+	pr.Suites13 = []uint16{suite}
+	if own == nil || !slices.Contains(own.Suites, suite) || !own.Dials(&pr) {
+		return false, nil
+	}
+	c, err := p.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = c.Close() }()
+	one, cancel := context.WithTimeout(ctx, p.perConn)
+	defer cancel()
+	s, err := p.o.Engine.Client(one, c, p.observing(pr), nil, handshake.NewLedger(time.Now()))
+	if ctx.Err() != nil {
+		return false, fmt.Errorf("time is up after %d connections", p.r.Connections)
+	}
+	if err != nil {
+		return false, nil //nolint:nilerr // a bare hello says why
+	}
+	defer func() { _ = s.Conn.Close() }()
+	p.addPeer(s.Peer)
+	return s.Suite == suite, nil
+}
+
+// observing is the plan of a handshake whose chain is judged and never refused.
+func (p *prober) observing(pr handshake.Profile) *handshake.ClientParams {
+	params := &handshake.ClientParams{
+		Params:     handshake.Params{Profile: pr, Authorities: []*handshake.Authority{p.trust}, Observe: true},
+		ServerName: p.sni, VerifyName: p.name,
+	}
+	if p.o.Certificate != nil {
+		params.Certificates = []tls.Certificate{*p.o.Certificate}
+	}
+	return params
 }
 
 func (p *prober) addPeer(peer *handshake.Peer) {

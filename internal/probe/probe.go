@@ -37,7 +37,8 @@ type Options struct {
 	Timeout time.Duration
 	// Dial makes the connections, default a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Engine makes the handshake that is drawn, default the one on crypto/tls.
+	// Engine makes the handshake that is drawn, and one with each CipherSuite of TLS 1.3
+	// where it is able to offer one alone; default the one on crypto/tls.
 	Engine handshake.Engine
 	// Against is a profile to compare with, nil for none.
 	Against *handshake.Profile
@@ -46,13 +47,14 @@ type Options struct {
 // Bounds of the questions: how many connections each kind may take.
 const (
 	maxSuites   = 64 // CipherSuites of TLS 1.2; a usual server accepts 6 to 30
+	maxSuites13 = 8  // five, three of them twice
 	maxGroups   = 32 // more than are offered
 	maxVersions = 4
 	maxRest     = 20 // whole handshakes, preferences, refusals
 )
 
 // MaxConnections is the most connections that a probe makes, one after the other.
-const MaxConnections = maxVersions + 5 + maxSuites + 2*maxGroups + maxRest
+const MaxConnections = maxVersions + maxSuites13 + maxSuites + 2*maxGroups + maxRest
 
 const defaultTimeout = time.Minute
 

@@ -25,6 +25,10 @@ type Writer struct {
 	keys    *half         // nil before the first keys
 	traffic *keys.Traffic // of keys; nil in TLS 1.2
 	most    uint64        // records under one key
+
+	data int64 // bytes of application data that are in the buffer
+	// Sent is how many bytes of application data have left in whole records.
+	Sent int64
 }
 
 // NewWriter writes to a connection, in the clear at first.
@@ -74,6 +78,9 @@ func (w *Writer) Add(typ uint8, content []byte) error {
 			w.buf = w.buffers.record()
 		}
 		w.seal(typ, content[:n])
+		if typ == handshake.RecordAppData {
+			w.data += int64(n)
+		}
 		content = content[n:]
 	}
 	return w.err
@@ -117,9 +124,11 @@ func (w *Writer) flush() {
 	if w.err == nil && w.n > 0 {
 		if _, err := w.conn.Write((*w.buf)[:w.n]); err != nil {
 			w.fail(err)
+		} else {
+			w.Sent += w.data
 		}
 	}
-	w.n = 0
+	w.n, w.data = 0, 0
 }
 
 func (w *Writer) release() {
