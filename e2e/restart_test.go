@@ -55,6 +55,12 @@ func steadily(do func(begun time.Time)) (stop func()) {
 // tries begins connections steadily until stop is called. soFar is what was tried.
 func (w *world) tries() (soFar func() []attempt, stop func()) {
 	w.t.Helper()
+	return w.triesWithin(testenv.Scaled(time.Second))
+}
+
+// triesWithin is tries with a time of its own for each connection.
+func (w *world) triesWithin(patience time.Duration) (soFar func() []attempt, stop func()) {
+	w.t.Helper()
 	pair, err := tls.LoadX509KeyPair(w.dir+"/alice.pem", w.dir+"/alice.key")
 	if err != nil {
 		w.t.Fatal(err)
@@ -62,7 +68,6 @@ func (w *world) tries() (soFar func() []attempt, stop func()) {
 	conf := &tls.Config{RootCAs: w.ca.Pool(), ServerName: "pay.example", Certificates: []tls.Certificate{pair}}
 	var mu sync.Mutex
 	var all []attempt
-	patience := testenv.Scaled(time.Second)
 	stop = steadily(func(begun time.Time) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

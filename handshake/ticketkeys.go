@@ -31,6 +31,44 @@ type ticketKey struct {
 	id   [8]byte
 	aead cipher.AEAD
 	made time.Time
+	key  [chacha20poly1305.KeySize]byte // for Export
+}
+
+// TicketKey is a key as one process hands it to the next. It is a secret.
+type TicketKey struct {
+	Key  []byte    `json:"key"` // 32 bytes
+	Made time.Time `json:"made"`
+}
+
+// Export returns the keys, the newest first, for a process that takes over from this one.
+func (k *TicketKeys) Export() []TicketKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []TicketKey
+	for _, t := range k.keys {
+		all = append(all, TicketKey{bytes.Clone(t.key[:]), t.made})
+	}
+	return all
+}
+
+// Import takes the keys that another process has exported, in place of those there are.
+// After an error nothing has changed.
+func (k *TicketKeys) Import(keys []TicketKey) error {
+	if len(keys) > maxTicketKeys {
+		return fmt.Errorf("%d ticket keys: at most %d", len(keys), maxTicketKeys)
+	}
+	var all []ticketKey
+	for _, key := range keys {
+		t, err := newTicketKey(key.Key, key.Made)
+		if err != nil {
+			return fmt.Errorf("ticket key: %w", err)
+		}
+		all = append(all, t)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys = all
+	return nil
 }
 
 // ticketHead is what stands in front of the sealed state, in bytes: key ID and nonce.
@@ -103,7 +141,7 @@ func newTicketKey(key []byte, made time.Time) (ticketKey, error) {
 		return ticketKey{}, err
 	}
 	sum := sha256.Sum256(append([]byte("sslgate ticket key ID\n"), key...))
-	return ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made}, nil
+	return ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: [chacha20poly1305.KeySize]byte(key)}, nil
 }
 
 // clockSlack is how far a key may seem to come from the future: handshakes that begin at

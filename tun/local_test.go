@@ -76,7 +76,7 @@ func TestLocalCaptured(t *testing.T) {
 			if now := localTables(g.gw); now != "3 3" || g.steer.Repairs() == repairs {
 				return "the local table is asked at " + now
 			}
-			if now := g.gw.run("ip rule") + g.gw.run("ip -6 rule"); strings.Count(now, "2:\tfrom all fwmark") != 2 {
+			if now := g.gw.run("ip rule") + g.gw.run("ip -6 rule"); strings.Count(now, "2:\tfrom all fwmark 0x10") != 2 {
 				return now
 			}
 			return ""

@@ -48,6 +48,8 @@ func (s *Steering) localRules(add func(pref int) *netlink.Rule) []*netlink.Rule 
 		for _, r := range ranges {
 			plain := add(capturedPreference)
 			plain.IifName, plain.IPProto, plain.Dport = ifc, unix.IPPROTO_TCP, r
+			// Only without a mark of ours: another gateway's mark is looked up behind it.
+			plain.Mask = &s.cfg.Mask
 			all = append(all, plain)
 		}
 	}

@@ -259,6 +259,9 @@ func describeRule(r *netlink.Rule) string {
 	if r.IPProto != 0 {
 		from += " ipproto tcp"
 	}
+	if r.Mask != nil && *r.Mask != 0 {
+		from = fmt.Sprintf(" fwmark 0/%#x%s", *r.Mask, from)
+	}
 	return fmt.Sprintf("%s pref %d%s%s lookup %d", how, r.Priority, from, ports, r.Table)
 }
 

@@ -43,7 +43,7 @@ func TestSavedMarks(t *testing.T) {
 func TestWholeMarksBehindOurs(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig()
-	cfg.CTMask = 0x300 // else the ct mark of a captured packet looks like its mark
+	cfg.CTMask = 0x300                                                     // else the ct mark of a captured packet looks like its mark
 	for port := uint16(1001); len(cfg.Ports) < 2*maxPortRules; port += 2 { // too many for rules by port
 		cfg.Ports = append(cfg.Ports, port)
 	}

@@ -88,6 +88,13 @@ func (s *Steering) SetClientSource() error {
 	return nil
 }
 
+// ClientSource says whether connections under a client's address are prepared for.
+func (s *Steering) ClientSource() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg.ClientSource
+}
+
 // source builds the chains for connections under a client's address.
 func (b *tableBuilder) source() {
 	setZone := []expr.Any{

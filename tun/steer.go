@@ -331,9 +331,8 @@ func (s *Steering) Repairs() uint64 {
 
 // Close ends the steering. Without open, captured traffic then goes nowhere: guard, rules
 // and the unreachable routes stay until Release or the next Steer. With open, everything
-// is removed and captured traffic is routed uninspected. If another gateway has taken the
-// steering over, only what is this one's own is removed, open or not. Watch must have
-// returned.
+// is removed and captured traffic is routed uninspected. If another gateway runs, only
+// what is this one's own is removed, open or not. Watch must have returned.
 func (s *Steering) Close(open bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -342,10 +341,17 @@ func (s *Steering) Close(open bool) error {
 	}
 	s.closed = true
 	defer s.closeSockets()
-	if !s.owns {
+	other, err := s.exists(s.cfg.Twin.TUN)
+	if err != nil {
+		return err
+	}
+	if other && !s.owns {
 		return s.removeOwn()
 	}
-	if open && !s.beside {
+	if other {
+		return s.removeTUNRoutes()
+	}
+	if open && s.owns {
 		return s.removeAll()
 	}
 	// Nothing is captured any more, and the chain local drops: restore the host's own

@@ -201,6 +201,9 @@ func (s *Steering) join() error {
 func (s *Steering) Take() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("the steering is closed")
+	}
 	beside, err := s.exists(s.cfg.Twin.TUN)
 	if err != nil {
 		return err
@@ -223,6 +226,13 @@ func (s *Steering) Take() error {
 		return nil
 	}
 	return s.removeStale()
+}
+
+// Owns says whether this gateway has the steering.
+func (s *Steering) Owns() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owns
 }
 
 // Give gives the steering up: another gateway takes it. This one keeps its own rules and

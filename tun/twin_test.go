@@ -90,7 +90,16 @@ func lenient(g *gateway) {
 // TestHandOver: a hand-over, the way back and the end of the other gateway, as packets of
 // every kind meet them.
 func TestHandOver(t *testing.T) {
-	cfg := testConfig()
+	for _, local := range []bool{false, true} {
+		t.Run(fmt.Sprintf("local %v", local), func(t *testing.T) {
+			cfg := testConfig()
+			cfg.Local = local
+			testHandOver(t, cfg)
+		})
+	}
+}
+
+func testHandOver(t *testing.T, cfg SteerConfig) {
 	a := newGateway(t, cfg)
 	lenient(a)
 	a.watch(t)

@@ -16,6 +16,7 @@ import (
 
 func newRunCmd(stdout, stderr io.Writer) *cobra.Command {
 	var file string
+	var over takeOver
 	cmd := &cobra.Command{
 		Use:   "run [FILE]",
 		Short: "Run the gateway until SIGTERM",
@@ -56,11 +57,15 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 			if p := os.Getenv(profileEnv); p != "" {
 				opt.Writable = append(opt.Writable, filepath.Dir(p))
 			}
+			if opt.TakeOver, err = over.options(); err != nil {
+				return err
+			}
 			defer profileOnSignal(opt.Log)()
 			return ranUntil(service.Run(cmd.Context(), rt, opt))
 		},
 	}
 	configFlag(cmd, &file)
+	over.flags(cmd)
 	return cmd
 }
 

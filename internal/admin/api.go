@@ -332,6 +332,9 @@ type Live struct {
 // Backend is what the admin interface serves. Its methods are called by many goroutines at
 // the same time.
 type Backend interface {
+	// HandOver agrees to hand over to the process that has made the offer, or says why not.
+	HandOver(Offer) (Terms, HandOver, error)
+
 	Status() Status
 	Readiness() Readiness
 	Reload(ctx context.Context) (*ReloadResult, error)

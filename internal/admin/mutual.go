@@ -33,7 +33,7 @@ const (
 // ListenMetrics listens on any address for readers of /metrics, the only path that is served
 // there, and returns the address. It closes a connection for which admit returns an error.
 func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, err error) {
-	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	ln, err := listenTCP(address)
 	if err != nil {
 		return a, fmt.Errorf("admin.metrics: %w", err)
 	}

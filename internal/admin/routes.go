@@ -137,6 +137,13 @@ func (s *Server) list() []route {
 			handle: func(w http.ResponseWriter, _ *http.Request) {
 				answer(w, http.StatusAccepted, Drain{Draining: true, Deadline: b.Drain().UTC()})
 			}},
+		{method: "POST", path: "/v1/handover", summary: "Hand over to another process of sslgate, which `sslgate upgrade` has started", socketOnly: true, body: Offer{},
+			answers: []says{
+				{http.StatusSwitchingProtocols, "lines from now on: first the terms, then an answer to each order", Terms{}, ndjson},
+				{http.StatusUpgradeRequired, "not without `Upgrade: sslgate-handover`", Failure{}, ""}, bad,
+				{http.StatusConflict, "it does not hand over", Failure{}, ""},
+			},
+			handle: s.handOver},
 		{method: "GET", path: "/v1/log-level", summary: "What is logged",
 			answers: []says{ok("level", LogLevel{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, LogLevel{b.LogLevel()}) }},

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/applog"
 )
@@ -33,7 +35,8 @@ type Options struct {
 type Server struct {
 	opt    Options
 	mux    *http.ServeMux
-	path   string
+	path   string          // of the socket; "" if there is none
+	socket os.FileInfo     // by which the socket is known under another name
 	ending context.Context // of streams
 	end    context.CancelFunc
 	doors  []door
@@ -41,6 +44,8 @@ type Server struct {
 
 	boards  boards
 	readers chan struct{} // of boards
+
+	hijacked sync.WaitGroup // hand-overs
 }
 
 type door struct {
@@ -67,6 +72,14 @@ func (s *Server) ListenSocket(path string) error {
 		_ = c.Close()
 		return fmt.Errorf("admin socket %s is taken by a running gateway: set admin.socket to another path", path)
 	}
+	if err := s.listenAt(path); err != nil {
+		return err
+	}
+	s.path = path
+	return nil
+}
+
+func (s *Server) listenAt(path string) error {
 	// The socket is created under another name, so that it is never at its place with a
 	// wider mode.
 	made := fmt.Sprintf("%s.%d", path, os.Getpid())
@@ -76,12 +89,12 @@ func (s *Server) ListenSocket(path string) error {
 		return fmt.Errorf("admin socket: %w", err)
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
+	s.socket, err = os.Lstat(made)
+	if err := errors.Join(err, os.Chmod(made, 0o600), os.Rename(made, path)); err != nil {
 		_ = ln.Close()
 		_ = os.Remove(made)
 		return fmt.Errorf("admin socket: %w", err)
 	}
-	s.path = path
 	s.add("admin socket", ln, s.mux)
 	return nil
 }
@@ -96,7 +109,7 @@ func (s *Server) ListenHTTP(address string, token *Token) (netip.AddrPort, error
 	if token == nil {
 		return a, errors.New("admin.http needs a token")
 	}
-	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", a.String())
+	ln, err := listenTCP(a.String())
 	if err != nil {
 		return a, fmt.Errorf("admin.http: %w", err)
 	}
@@ -104,6 +117,28 @@ func (s *Server) ListenHTTP(address string, token *Token) (netip.AddrPort, error
 	s.SetToken(token)
 	s.add("admin HTTP", ln, s.web(a))
 	return a, nil
+}
+
+// listenTCP listens where another process of the same user may listen too: while one takes
+// over from another, both do (socket(7), SO_REUSEPORT).
+func listenTCP(address string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	return lc.Listen(context.Background(), "tcp", address)
+}
+
+// LeaveNetwork closes the listeners but for the socket: another process has them now.
+func (s *Server) LeaveNetwork() {
+	for _, d := range s.doors {
+		if _, socket := d.ln.Addr().(*net.UnixAddr); !socket {
+			_ = d.ln.Close()
+		}
+	}
 }
 
 // maxConns bounds the connections of one listener: each costs some 10 KiB.
@@ -140,7 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var group errgroup.Group
 	for _, d := range s.doors {
 		group.Go(func() error {
-			if err := d.http.Serve(d.ln); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := d.http.Serve(d.ln); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				// Without the listener the gateway still does its work.
 				s.opt.Log.Error("admin listener failed", zap.String("listener", d.name), zap.Error(err))
 			}
@@ -148,12 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
-	if s.path == "" {
-		return err
-	}
-	if st, statErr := os.Stat(s.path); statErr == nil && st.Mode()&os.ModeSocket != 0 {
-		_ = os.Remove(s.path) // it may be gone already
-	}
+	s.removeSocket()
 	return err
 }
 
@@ -163,9 +193,7 @@ func (s *Server) Close() {
 	for _, d := range s.doors {
 		_ = d.ln.Close()
 	}
-	if s.path != "" {
-		_ = os.Remove(s.path)
-	}
+	s.removeSocket()
 }
 
 // answerMost is how long requests may still take at the end; one of them may be the request
@@ -185,4 +213,5 @@ func (s *Server) close() {
 		})
 	}
 	doors.Wait()
+	s.hijacked.Wait()
 }

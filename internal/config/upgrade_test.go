@@ -50,7 +50,7 @@ func TestUpgradeMistakes(t *testing.T) {
 		"drain: 1h, x: 1": "upgrade.x",
 	} {
 		path := filepath.Join(t.TempDir(), "sslgate.yaml")
-		text = "version: 1\ncapture: {interfaces: [eth0], ports: [443]}\nupgrade: {"+text+"}\npolicy: {rules: [{name: a, to: [\"*:443\"], action: deny}]}\n"
+		text = "version: 1\ncapture: {interfaces: [eth0], ports: [443]}\nupgrade: {" + text + "}\npolicy: {rules: [{name: a, to: [\"*:443\"], action: deny}]}\n"
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -111,8 +111,8 @@ type Gateway struct {
 	panicSay rate.Sometimes // limits the messages about defects
 	draining atomic.Bool
 
-	ticketKeys handshake.TicketSealer // the gateway's own
-	revocation Revocation             // nil: no check
+	ticketKeys *handshake.TicketKeys // the gateway's own
+	revocation Revocation            // nil: no check
 	finished   func(*audit.Record)
 }
 

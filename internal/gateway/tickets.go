@@ -83,3 +83,6 @@ func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	}
 	return p
 }
+
+// TicketKeys are the gateway's own keys, for a process that takes over.
+func (g *Gateway) TicketKeys() *handshake.TicketKeys { return g.ticketKeys }

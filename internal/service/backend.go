@@ -32,7 +32,11 @@ func (s *Service) openAdmin() error {
 	}
 	s.admin = admin.New(admin.Options{Backend: s, Hub: s.hub, Metrics: s.metrics.Handler(), Page: web.Handler(), Log: s.log})
 	if a.Socket != config.AdminOff {
-		err := s.admin.ListenSocket(a.Socket)
+		listen := s.admin.ListenSocket
+		if s.lease != nil {
+			listen = s.admin.ListenAside
+		}
+		err := listen(a.Socket)
 		if err != nil && a.Socket != config.DefaultSocket {
 			s.admin.Close()
 			return err
@@ -128,6 +132,9 @@ func (s *Service) Readiness() admin.Readiness {
 		r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
 	}
 	warn := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
+	if s.over.given() {
+		no("another process takes the new flows")
+	}
 	if draining {
 		no("draining: no new flows are taken")
 	}

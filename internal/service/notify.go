@@ -56,6 +56,9 @@ func (n *notifier) send(state string) {
 
 func (n *notifier) ready(status string) { n.send("READY=1\nSTATUS=" + status) }
 
+// main says that this process is the main one of the service from now on (sd_notify(3)).
+func (n *notifier) main() { n.send(fmt.Sprintf("MAINPID=%d", os.Getpid())) }
+
 // reloading must be followed by ready. The time is for Type=notify-reload.
 func (n *notifier) reloading() {
 	var now unix.Timespec

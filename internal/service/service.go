@@ -42,6 +42,8 @@ type Options struct {
 	Version string
 	// Sandbox restricts the whole process, for good, once everything is open.
 	Sandbox bool
+	// TakeOver says that a gateway runs already and this one takes over from it.
+	TakeOver *TakeOver
 	// Writable are directories that stay writable, in addition to those of the
 	// configuration.
 	Writable []string
@@ -75,6 +77,10 @@ type Service struct {
 	askDrain func()           // begins a drain; further calls do nothing
 	asked    chan struct{}    // closed by askDrain
 
+	slot  tun.Slot
+	lease *admin.Lease // from the gateway that this one takes over from; nil: it starts by itself
+	over  handOver     // to the gateway that takes over from this one
+
 	revocation *revocation.Checker
 
 	memory     *memory.Budget // nil: none
@@ -102,9 +108,22 @@ var ErrDrained = errors.New("drained, as the admin interface was asked to")
 // for, or something fails. From its first change of the host on, captured traffic goes only
 // through the gateway, even after Run has returned an error.
 func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
+	var lease *admin.Lease
+	if opt.TakeOver != nil {
+		if lease, err = askFor(ctx, rt.Config, &opt); err != nil {
+			return err
+		}
+		defer func() { _ = lease.Close() }()
+	}
 	s, err := newService(ctx, rt, opt)
 	if err != nil {
 		return err
+	}
+	if lease != nil {
+		s.lease, s.slot = lease, tun.SlotB
+		if lease.Terms.Slot == tun.SlotB.String() {
+			s.slot = tun.SlotA
+		}
 	}
 	defer s.unlockState()
 	defer func() { err = errors.Join(err, s.records.Close()) }()
@@ -113,6 +132,11 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	if s.gateway, err = gateway.New(s.gatewayConfig()); err != nil {
 		return err
 	}
+	if lease != nil {
+		if err := s.gateway.TicketKeys().Import(lease.Terms.TicketKeys); err != nil {
+			return err
+		}
+	}
 	if err := s.openDevice(); err != nil {
 		return err
 	}
@@ -120,7 +144,11 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		return errors.Join(err, s.device.Close())
 	}
 	if !c.TUN.Attach {
-		if s.steering, err = tun.Steer(SteerConfig(c), s.log); err != nil {
+		steer := tun.Steer
+		if lease != nil {
+			steer = tun.Join
+		}
+		if s.steering, err = steer(s.steerConfig(), s.log); err != nil {
 			return errors.Join(fmt.Errorf("steer: %w", err), s.device.Close())
 		}
 		s.warnGRO()
@@ -133,6 +161,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
 	s := &Service{opt: opt, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
+	s.over.handed, s.over.untaken = make(chan struct{}), make(chan error, 1)
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
 	err := s.lockState(rt.Config.State)
 	if err != nil {
@@ -216,11 +245,13 @@ func (s *Service) openDevice() error {
 		if err := s.mayDialAs(c); err != nil {
 			return err
 		}
-		if err := tun.Guard(SteerConfig(c)); err != nil {
-			return fmt.Errorf("set the guard: %w", err)
+		if s.lease == nil { // else the guard is set
+			if err := tun.Guard(SteerConfig(c)); err != nil {
+				return fmt.Errorf("set the guard: %w", err)
+			}
 		}
 	}
-	dc := tun.Config{Name: c.TUN.Name, MTU: c.TUN.MTU, Attach: c.TUN.Attach, Addresses: s.rt.TUNAddresses, Queues: c.TUN.Queues}
+	dc := tun.Config{Name: s.steerConfig().TUN, MTU: c.TUN.MTU, Attach: c.TUN.Attach, Addresses: s.rt.TUNAddresses, Queues: c.TUN.Queues}
 	if c.TUN.Offload == "off" {
 		dc.Offload = tun.OffloadOff
 	}
@@ -249,6 +280,19 @@ func (s *Service) stackConfig() stack.Config {
 		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
 		UserTimeout: userTimeout(c.Limits.Stall.Std()), ReceiveMax: receive, SendMax: send,
 	}
+}
+
+// steerConfig is SteerConfig as this process has it, in its slot. What the gateway that it
+// takes over from has begun it goes on with.
+func (s *Service) steerConfig() tun.SteerConfig {
+	sc := SteerConfig(s.rt.Config)
+	if s.lease != nil && s.lease.Terms.ClientSource {
+		sc.ClientSource = true
+	}
+	if s.slot == tun.SlotB {
+		return sc.Swapped()
+	}
+	return sc
 }
 
 // SteerConfig is the part of a configuration that run, guard and release must agree on.
@@ -315,18 +359,29 @@ func (s *Service) supervise(ctx context.Context) error {
 	if s.opt.Sandbox {
 		s.sandbox()
 	}
+	if s.lease != nil {
+		group.Go(func() error { return s.takeOver(parts) })
+	}
 	s.log.Info("ready", zap.String("tun", s.device.Name()), zap.Bool("offload", s.device.Offload()), zap.Int("queues", stack.Queues(s.device)),
 		zap.String("policy", rt.Set.ID()), zap.String("snapshot", rt.Snapshot), zap.Int("rules", len(rt.Config.Policy.Rules)),
 		zap.Duration("took", time.Since(s.started).Round(time.Millisecond)))
-	s.notify.ready("policy " + rt.Set.ID())
+	if s.lease == nil { // else takeOver says it, once the older one is done with
+		s.notify.ready("policy " + rt.Set.ID())
+	}
 
 	var why error
 	select {
 	case <-ctx.Done():
+		s.giveBack()
+		s.drain()
+	case why = <-s.over.untaken:
 		s.drain()
 	case <-s.asked:
+		s.giveBack()
 		why = ErrDrained
 		s.drain()
+	case <-s.over.handed:
+		s.drainHanded(ctx)
 	case <-parts.Done():
 	}
 	s.records.Release() // ends the wait of all that still wait for room
@@ -334,8 +389,11 @@ func (s *Service) supervise(ctx context.Context) error {
 	err := group.Wait()
 	if s.steering != nil {
 		open := s.runtime().Config.Fail == "open" && err == nil
+		others := !s.steering.Owns() // the steering is another process's
 		err = errors.Join(err, s.steering.Close(open))
-		if open {
+		if others {
+			s.log.Info("another process goes on")
+		} else if open {
 			s.log.Warn("fail is open: captured traffic is now routed on uninspected")
 		} else {
 			s.log.Info("captured traffic goes nowhere until the next start or `sslgate release`")

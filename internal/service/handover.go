@@ -1,0 +1,190 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/tun"
+)
+
+// handOver is how far this process has handed over to another one. The zero value: not at
+// all. All of it but handed is guarded by mu.
+type handOver struct {
+	mu     sync.Mutex
+	to     *admin.Offer // nil: nobody has asked
+	gave   bool         // the steering is the other's
+	stays  bool         // so it stays: this process ends with its last flow
+	handed chan struct{}
+
+	back    bool       // this process has given back what it had taken over
+	settled bool       // this process has taken over from another one itself, and stays
+	untaken chan error // why it does not stay
+}
+
+func (o *handOver) given() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gave
+}
+
+// HandOver agrees to hand over, to one process at a time. From then on the state directory is
+// the other's.
+func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, error) {
+	o := &s.over
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.mu.Lock()
+	draining := s.draining
+	s.mu.Unlock()
+	switch {
+	case s.steering == nil:
+		return admin.Terms{}, nil, errors.New("with tun.attach somebody else does the steering, and sslgate cannot hand it over")
+	case draining:
+		return admin.Terms{}, nil, errors.New("it drains")
+	case o.to != nil:
+		return admin.Terms{}, nil, fmt.Errorf("it hands over to process %d already", o.to.Process)
+	case s.lease != nil && !o.settled:
+		return admin.Terms{}, nil, errors.New("it takes over from another process itself")
+	}
+	sc := s.steerConfig()
+	if sc.Twin == (tun.Twin{}) {
+		return admin.Terms{}, nil, errors.New("there is no mark left for a second gateway: see upgrade.mark and capture.mask")
+	}
+	terms := admin.Terms{
+		Protocol: admin.HandOverProtocol, Version: s.opt.Version, Process: os.Getpid(), Slot: s.slot.String(), TUN: sc.TUN, Flows: s.gateway.Flows(),
+		Interfaces: sc.Interfaces, Ports: sc.Ports, AllPorts: sc.AllPorts, Local: sc.Local, ClientSource: sc.ClientSource || s.steering.ClientSource(),
+		Mask: sc.Mask, CTMask: sc.CTMask, Preference: sc.Preference,
+		Watchdog: 2 * s.notify.every, TicketKeys: s.gateway.TicketKeys().Export(),
+	}
+	if s.memory != nil {
+		st := s.memory.Look()
+		terms.Ceiling, terms.Resident = st.Ceiling, st.Resident
+	}
+	o.to = &offer
+	s.unlockState()
+	s.log.Info("another process takes over", zap.Int("process", offer.Process), zap.String("version", offer.Version))
+	return terms, (*handingOver)(s), nil
+}
+
+// handingOver is a Service that another process talks to.
+type handingOver Service
+
+// Give stops the repairs of the steering.
+func (h *handingOver) Give() error {
+	h.over.mu.Lock()
+	defer h.over.mu.Unlock()
+	h.steering.Give()
+	h.over.gave = true
+	return nil
+}
+
+// Back takes the steering back.
+func (h *handingOver) Back() error {
+	h.over.mu.Lock()
+	defer h.over.mu.Unlock()
+	return h.back()
+}
+
+func (h *handingOver) back() error {
+	switch {
+	case h.over.stays:
+		return errors.New("it is too late: this process drains")
+	case !h.over.gave:
+		return nil
+	}
+	if err := h.steering.Take(); err != nil {
+		return err
+	}
+	h.over.gave = false
+	if h.admin != nil {
+		return h.admin.TakePlace()
+	}
+	return nil
+}
+
+// Drain lets this process end with its last flow.
+func (h *handingOver) Drain() error {
+	h.over.mu.Lock()
+	defer h.over.mu.Unlock()
+	switch {
+	case !h.over.gave:
+		return errors.New("the steering was not taken")
+	case h.over.stays:
+		return nil
+	}
+	h.over.stays = true
+	if h.admin != nil {
+		h.admin.LeaveNetwork()
+	}
+	close(h.over.handed)
+	return nil
+}
+
+// End takes everything back if the other process has gone before it stayed.
+func (h *handingOver) End() {
+	h.over.mu.Lock()
+	defer h.over.mu.Unlock()
+	if h.over.stays {
+		return
+	}
+	took := h.over.gave
+	if err := h.back(); err != nil {
+		h.log.Error("the steering cannot be taken back", zap.Error(err))
+	}
+	s := (*Service)(h)
+	if err := s.lockState(s.runtime().Config.State); err != nil {
+		h.log.Error("the state directory cannot be taken back", zap.Error(err))
+	}
+	h.log.Warn("the other process has not taken over: this one goes on", zap.Int("process", h.over.to.Process), zap.Bool("had_new_flows", took))
+	h.over.to = nil
+}
+
+// drainHanded waits until the last flow has ended, or upgrade.drain is over. A flow whose SYN
+// was pinned to this process before the hand-over may still come, so nothing is refused
+// meanwhile.
+func (s *Service) drainHanded(ctx context.Context) {
+	s.mu.Lock()
+	s.draining = true
+	deadline := s.rt.Config.Upgrade.Drain.Std()
+	s.deadline = time.Now().Add(deadline)
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	s.log.Info("another process has taken over; this one ends with its last flow", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
+	tick := time.NewTicker(handedEvery)
+	defer tick.Stop()
+	passed := s.stack.Stats().SYNPassed
+	for quiet := 0; quiet < handedQuiet; quiet++ {
+		select {
+		case <-ctx.Done():
+			s.drain()
+			return
+		case <-tick.C:
+		}
+		if now := s.stack.Stats().SYNPassed; now != passed || s.gateway.Flows() > 0 {
+			passed, quiet = now, -1
+		}
+	}
+	s.gateway.Refuse()
+	s.stack.StopAccepting()
+}
+
+// A process that has handed over ends when it has had no flow and no new one for handedQuiet
+// times handedEvery: a client sends its SYN again after a second (RFC 6298, section 2).
+const (
+	handedEvery = 100 * time.Millisecond
+	handedQuiet = 30
+)
+
+var _ admin.HandOver = (*handingOver)(nil)

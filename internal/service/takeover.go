@@ -1,0 +1,244 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/config"
+)
+
+// TakeOver says how a process takes over from the one that runs.
+type TakeOver struct {
+	// Watch is how long this process must do well before the other one drains.
+	Watch time.Duration
+	// Tell gets a sentence about each step; stays is true for the last one. Required.
+	Tell func(text string, stays bool)
+}
+
+// askFor asks the running gateway to hand over, and refuses terms under which flows of the
+// older process would be lost.
+func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, error) {
+	if c.Admin.Socket == config.AdminOff {
+		return nil, errors.New("without admin.socket nothing can be taken over")
+	}
+	lease, err := admin.NewClient(c.Admin.Socket).HandOver(ctx, admin.Offer{Protocol: admin.HandOverProtocol, Version: opt.Version, Process: os.Getpid()})
+	if err != nil {
+		return nil, err
+	}
+	t := &lease.Terms
+	if err := agree(c, t); err != nil {
+		_ = lease.Close()
+		return nil, err
+	}
+	opt.TakeOver.Tell(fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, t.Version, t.Slot, t.Flows), false)
+	return lease, nil
+}
+
+// agree says what of the configuration keeps this process from steering for both.
+func agree(c *config.Config, t *admin.Terms) error {
+	sc := SteerConfig(c)
+	own := sc.TUN
+	if t.Slot == "b" {
+		own = sc.Twin.TUN
+	}
+	missing := func(what string) error {
+		return fmt.Errorf("flows of the running gateway would be lost, for %s: only a restart can change that", what)
+	}
+	switch {
+	case c.TUN.Attach:
+		return errors.New("with tun.attach somebody else does the steering: there is nothing to take over")
+	case sc.Twin.TUN == "":
+		return errors.New("there is no mark left for a second gateway: see upgrade.mark and capture.mask")
+	case own != t.TUN:
+		return fmt.Errorf("the running gateway has device %s, which is neither tun.name nor upgrade.tun in its slot: only a restart can change that", t.TUN)
+	case sc.Mask != t.Mask || sc.CTMask != t.CTMask || sc.Preference != t.Preference:
+		return errors.New("capture.mask, capture.preference and upgrade.ct_mask are shared with the running gateway: only a restart can change them")
+	case t.AllPorts && !sc.AllPorts:
+		return missing("capture.ports is no longer \"all\"")
+	case t.Local && !sc.Local:
+		return missing("capture.local is no longer \"capture\"")
+	}
+	for _, name := range t.Interfaces {
+		if !slices.Contains(sc.Interfaces, name) {
+			return missing(name + " is not in capture.interfaces")
+		}
+	}
+	for _, port := range t.Ports {
+		if !sc.AllPorts && !slices.Contains(sc.Ports, port) {
+			return missing(fmt.Sprintf("%d is not in capture.ports", port))
+		}
+	}
+	return nil
+}
+
+// errNotTaken is returned by a process that did not do well: the older one goes on.
+var errNotTaken = errors.New("the running gateway goes on")
+
+// takeOver takes the steering once a probe has come through, watches, and then lets the older
+// process drain. Before that every error ends this process, and the older one goes on.
+func (s *Service) takeOver(ctx context.Context) error {
+	if err := s.tryTakeOver(ctx); err != nil {
+		if s.giveBack() && ctx.Err() == nil {
+			s.over.untaken <- fmt.Errorf("%w: %w", errNotTaken, err)
+		}
+		return nil
+	}
+	if err := s.lease.Ended(ctx); err == nil {
+		s.log.Info("the older process has ended", zap.Int("process", s.lease.Terms.Process))
+	}
+	return nil
+}
+
+func (s *Service) tryTakeOver(ctx context.Context) error {
+	tell := s.opt.TakeOver.Tell
+	if err := s.probeFlow(ctx); err != nil {
+		return fmt.Errorf("the new one has not carried its probe: %w", err)
+	}
+	tell(fmt.Sprintf("process %d is ready in slot %s and has carried a probe", os.Getpid(), s.slot), false)
+	if r := s.Readiness(); !r.Ready {
+		return fmt.Errorf("the new one is not ready: %q", r.Reasons)
+	}
+	if err := s.lease.Order(admin.OrderGive); err != nil {
+		return err
+	}
+	if err := s.steering.Take(); err != nil {
+		return err
+	}
+	if err := s.admin.TakePlace(); err != nil {
+		return err
+	}
+	s.log.Info("new flows begin here", zap.String("slot", s.slot.String()), zap.Int("from", s.lease.Terms.Process))
+	tell("new flows begin in the new process; it is watched for "+s.opt.TakeOver.Watch.String(), false)
+	if err := s.watchItself(ctx); err != nil {
+		return err
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	s.notify.main()
+	s.notify.ready("policy " + s.policyID())
+	tell("it stays; the older process ends with its last flow", true)
+	return nil
+}
+
+// settle lets the older process drain: from then on there is no way back.
+func (s *Service) settle() error {
+	s.over.mu.Lock()
+	defer s.over.mu.Unlock()
+	if s.over.back {
+		return errors.New("the steering was given back")
+	}
+	if err := s.lease.Order(admin.OrderDrain); err != nil {
+		return err
+	}
+	s.over.settled = true
+	return nil
+}
+
+// giveBack gives back what this process has taken from the older one, unless it has settled.
+// It says whether there was something to give back, for the first time.
+func (s *Service) giveBack() bool {
+	s.over.mu.Lock()
+	defer s.over.mu.Unlock()
+	if s.lease == nil || s.over.settled || s.over.back {
+		return false
+	}
+	s.over.back = true
+	s.steering.Give()
+	if err := s.lease.Order(admin.OrderBack); err != nil {
+		s.log.Warn("the older process did not answer; it takes back what it can", zap.Error(err))
+		_ = s.lease.Close() // which tells it
+	}
+	return true
+}
+
+// watchItself waits for the time of the watch. It returns early with the reason why this
+// process should not stay.
+func (s *Service) watchItself(ctx context.Context) error {
+	end := time.NewTimer(s.opt.TakeOver.Watch)
+	defer end.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-end.C:
+			return nil
+		case <-tick.C:
+		}
+		if r := s.Readiness(); !r.Ready {
+			return fmt.Errorf("the new one is not ready any more: %q", r.Reasons)
+		}
+	}
+}
+
+// probeTime bounds the probe.
+const probeTime = 5 * time.Second
+
+// probeFlow makes a connection out of the TUN, as a client would, and sends what is not TLS.
+// Whatever the gateway answers has gone the whole way: kernel, device, stack, gateway and
+// back. The flow has its record, like any other.
+func (s *Service) probeFlow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	port := uint16(443)
+	if c := s.runtime().Config.Capture.Ports; !c.All {
+		port = c.List[0]
+	}
+	device := s.device.Name()
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	conn, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(s.probeTarget(), port).String())
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil // a rule denies it by its address alone
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := conn.Write([]byte("probe\r\n")); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil // an alert, or the end of the connection
+}
+
+// probeTarget is an address that the kernel takes for the sender of what comes from the TUN:
+// one that it has a route to. An address of this host is such a one.
+func (s *Service) probeTarget() netip.Addr {
+	for _, name := range s.runtime().Config.Capture.Interfaces {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			continue
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if err != nil || len(addrs) == 0 {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(addrs[0].IP.To4()); ok {
+			return a
+		}
+	}
+	return netip.AddrFrom4([4]byte{192, 0, 2, 1}) // for documentation (RFC 5737)
+}
