@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	mathbits "math/bits"
+	"net/netip"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -283,4 +284,21 @@ func (s *Steering) exists(name string) (bool, error) {
 		return false, fmt.Errorf("look for device %s: %w", name, err)
 	}
 	return true, nil
+}
+
+// OwnAddress is the first IPv4 address of the interfaces, in the network namespace of the
+// caller; false if none has one.
+func OwnAddress(interfaces ...string) (netip.Addr, bool) {
+	for _, name := range interfaces {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			continue
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if err != nil || len(addrs) == 0 {
+			continue
+		}
+		return netip.AddrFromSlice(addrs[0].IP.To4())
+	}
+	return netip.Addr{}, false
 }

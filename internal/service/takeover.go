@@ -11,12 +11,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/tun"
 )
 
 // TakeOver says how a process takes over from the one that runs.
@@ -227,18 +227,8 @@ func (s *Service) probeFlow(ctx context.Context) error {
 // probeTarget is an address that the kernel takes for the sender of what comes from the TUN:
 // one that it has a route to. An address of this host is such a one.
 func (s *Service) probeTarget() netip.Addr {
-	for _, name := range s.runtime().Config.Capture.Interfaces {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			continue
-		}
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
-		if err != nil || len(addrs) == 0 {
-			continue
-		}
-		if a, ok := netip.AddrFromSlice(addrs[0].IP.To4()); ok {
-			return a
-		}
+	if a, ok := tun.OwnAddress(s.runtime().Config.Capture.Interfaces...); ok {
+		return a
 	}
 	return netip.AddrFrom4([4]byte{192, 0, 2, 1}) // for documentation (RFC 5737)
 }
