@@ -83,7 +83,7 @@ func TestUnitsSay(t *testing.T) {
 			}
 		}
 	}
-	for key, want := range map[string]string{"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "RestartSec": "100ms", "ExecReload": "/usr/bin/sslgate reload --pid $MAINPID", "DeviceAllow": "/dev/net/tun rw"} {
+	for key, want := range map[string]string{"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "RestartSec": "100ms", "ExecReload": "/usr/bin/sslgate reload --pid $MAINPID --or-upgrade", "NotifyAccess": "all", "KillMode": "process", "DeviceAllow": "/dev/net/tun rw"} {
 		if got := setting(t, "sslgate.service", key); got != want {
 			t.Errorf("sslgate.service: %s=%s, want %s", key, got, want)
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -246,6 +247,56 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	w.nothingLeaked(s, "after the stop")
+}
+
+// The new process is killed when it stays already, while the older one drains. The guard
+// holds, the next start takes the slot that is free, and the older one's flows live on. Then
+// the older one is killed: its flows are reset at their next packet, and no other.
+func TestUpgradeCrash(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	config := w.config(payRule, upgradeMore)
+	g := w.start(config)
+	before := w.host()
+	s := w.leak()
+	first := w.hold(10)
+	out, code, second := w.upgrade("-c", config, "--watch", "0s")
+	if code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	dead := w.hold(4)
+	w.end(second, syscall.SIGKILL)
+	w.knock(42000)
+	w.nothingLeaked(s, "while nobody takes new flows")
+	first.talk("the new process is dead")
+	next := w.start(config)
+	first.talk("a process has started beside the old one")
+	dead.reset("of the dead process")
+	young := w.hold(10)
+	g.stop(syscall.SIGKILL)
+	young.talk("the old process is dead")
+	first.reset("of the old process")
+	next.stop(syscall.SIGTERM)
+	last := w.start(config)
+	defer last.stop(syscall.SIGTERM)
+	testenv.Eventually(t, "the host is as after the first start", func() bool { return w.host() == before }, func() any { return difference(before, w.host()) })
+	w.nothingLeaked(s, "at the end")
+}
+
+// reset sends a word through each, which must end it.
+func (h *held) reset(what string) {
+	h.t.Helper()
+	for _, c := range h.conns {
+		_ = c.SetDeadline(testenv.Deadline())
+		_, err := c.Write([]byte("word"))
+		if err == nil {
+			_, err = io.ReadFull(c, make([]byte, 4))
+		}
+		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			h.t.Errorf("a flow %s: %v, want a reset", what, err)
+		}
+	}
 }
 
 // What fails before the new process has taken over changes nothing.

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/admin"
+	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/times"
 )
@@ -15,7 +20,7 @@ import (
 func newReloadCmd(stdout, stderr io.Writer) *cobra.Command {
 	var socket string
 	var pid int
-	var asJSON bool
+	var asJSON, orUpgrade bool
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Read the configuration anew: all of it is put in place, or nothing",
@@ -25,7 +30,11 @@ with file, line and column. SIGHUP does the same without an answer.
 
 With --pid that very process is meant: where another one or none answers on the
 socket (admin.socket is "off", or elsewhere) it gets SIGHUP, and its log has the
-answer. The systemd unit does this.
+answer.
+
+With --or-upgrade another process takes over, as with "sslgate upgrade", where
+the program is another one by now or a key has changed that no reload can
+change. The systemd unit does this.
 
 Exit code 0: it is in place, or SIGHUP was sent. 1: the old one stays.`,
 		Args: cobra.NoArgs,
@@ -36,7 +45,13 @@ Exit code 0: it is in place, or SIGHUP was sent. 1: the old one stays.`,
 					return hangUp(stdout, pid)
 				}
 			}
+			if orUpgrade && replaced(cmd.Context(), c) {
+				return upgradeHere(stdout, stderr)
+			}
 			res, taken, err := c.Reload(cmd.Context())
+			if err == nil && !taken && orUpgrade && len(res.NeedsRestart) > 0 {
+				return upgradeHere(stdout, stderr)
+			}
 			switch {
 			case err != nil:
 				return &exitError{code: 1, err: err}
@@ -54,7 +69,40 @@ Exit code 0: it is in place, or SIGHUP was sent. 1: the old one stays.`,
 	socketFlag(cmd, &socket)
 	cmd.Flags().IntVar(&pid, "pid", 0, "the process `ID` of the gateway that is meant")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&orUpgrade, "or-upgrade", false, "let another process take over where a reload is not enough; reads "+config.DefaultFile)
 	return cmd
+}
+
+// replaced says whether the running gateway is of another program than this one: of another
+// version, or its file was replaced since.
+func replaced(ctx context.Context, c *admin.Client) bool {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return false // the reload says what is wrong
+	}
+	if st.Version != version() {
+		return true
+	}
+	pid, err := c.Process(ctx)
+	if err != nil || pid == 0 {
+		return false
+	}
+	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && strings.HasSuffix(program, " (deleted)")
+}
+
+// unitWatch is how long a new process is watched that systemd waits for (TimeoutStartSec).
+const unitWatch = 15 * time.Second
+
+func upgradeHere(stdout, stderr io.Writer) error {
+	program, err := os.Executable()
+	if err == nil {
+		err = upgrade(nextProcess(program, config.DefaultFile, unitWatch), stdout, stderr)
+	}
+	if err != nil {
+		return &exitError{code: 1, err: err}
+	}
+	return nil
 }
 
 // hangUp is a reload without an answer.

@@ -53,7 +53,7 @@ Exit code 0: the new process stays. 1: the running gateway goes on.`,
 					return &exitError{code: 1, err: err}
 				}
 			}
-			if err := upgrade(exec.Command(binary, "run", "-c", file, "--take-over", "--watch", watch.String(), "--tell-fd", "3"), stdout, stderr); err != nil {
+			if err := upgrade(nextProcess(binary, file, watch), stdout, stderr); err != nil {
 				return &exitError{code: 1, err: err}
 			}
 			return nil
@@ -63,6 +63,10 @@ Exit code 0: the new process stays. 1: the running gateway goes on.`,
 	cmd.Flags().StringVar(&binary, "binary", "", "the new program (default: this one)")
 	cmd.Flags().DurationVar(&watch, "watch", defaultWatch, "how long the new process must do well before the older one drains")
 	return cmd
+}
+
+func nextProcess(program, file string, watch time.Duration) *exec.Cmd {
+	return exec.Command(program, "run", "-c", file, "--take-over", "--watch", watch.String(), "--tell-fd", "3")
 }
 
 // step is one line of what a new process tells the command that has started it.

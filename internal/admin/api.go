@@ -30,7 +30,9 @@ type Status struct {
 	Waiting     int           `json:"handshakes_waiting"` // for their turn
 	Refused     uint64        `json:"handshakes_refused"` // because too many waited, or too long
 	Draining    bool          `json:"draining"`
-	Reloads     int           `json:"reloads"` // that were taken
+	Slot        string        `json:"slot"`                  // a or b: the one of two places for a gateway that it has
+	HandedOver  bool          `json:"handed_over,omitempty"` // another process has taken over; this one ends with its last flow
+	Reloads     int           `json:"reloads"`               // that were taken
 	LastReload  *ReloadResult `json:"last_reload,omitempty"`
 	SYNsPassed  uint64        `json:"syns_passed"`
 	SYNsRefused uint64        `json:"syns_refused"`
@@ -153,9 +155,11 @@ type ReloadResult struct {
 	Certificates     []CertificateChange `json:"certificates,omitempty"`
 	CertificatesMore int                 `json:"certificates_more,omitempty"`
 
-	Ended    int      `json:"ended"` // live flows that are no longer allowed
-	Error    string   `json:"error,omitempty"`
-	Findings []string `json:"findings,omitempty"` // with file:line:column
+	Ended int    `json:"ended"` // live flows that are no longer allowed
+	Error string `json:"error,omitempty"`
+	// The keys that have changed and that no reload can change, for which the old one stays.
+	NeedsRestart []string `json:"needs_restart,omitempty"`
+	Findings     []string `json:"findings,omitempty"` // with file:line:column
 }
 
 // CertificateChange is a certificate that another one has taken the place of; without Old one

@@ -36,6 +36,13 @@ func (o *handOver) given() bool {
 	return o.gave
 }
 
+// stayed says whether another process has taken over for good.
+func (o *handOver) stayed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stays
+}
+
 // HandOver agrees to hand over, to one process at a time. From then on the state directory is
 // the other's.
 func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, error) {
@@ -122,6 +129,7 @@ func (h *handingOver) Drain() error {
 		return nil
 	}
 	h.over.stays = true
+	h.notify.muted.Store(true) // what systemd hears is of the other process from now on
 	if h.admin != nil {
 		h.admin.LeaveNetwork()
 	}
@@ -170,6 +178,9 @@ func (s *Service) drainHanded(ctx context.Context) {
 		case <-ctx.Done():
 			s.drain()
 			return
+		case <-s.asked:
+			s.drain()
+			return
 		case <-tick.C:
 		}
 		if now := s.stack.Stats().SYNPassed; now != passed || s.gateway.Flows() > 0 {
@@ -178,6 +189,24 @@ func (s *Service) drainHanded(ctx context.Context) {
 	}
 	s.gateway.Refuse()
 	s.stack.StopAccepting()
+}
+
+// drainOld lets the process that has handed over to this one end too, in its limits.drain: who
+// stops the gateway means both.
+func (s *Service) drainOld() {
+	socket := s.runtime().Config.Admin.Socket
+	if s.lease == nil && !s.beside {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	client := admin.NewClient(admin.OldSocket(socket))
+	if old, err := client.Status(ctx); err != nil || !old.HandedOver {
+		return // it has ended
+	}
+	if _, err := client.Drain(ctx); err != nil {
+		s.log.Warn("the older process is not told to end", zap.Error(err))
+	}
 }
 
 // A process that has handed over ends when it has had no flow and no new one for handedQuiet

@@ -133,7 +133,7 @@ func newHouse(t *testing.T, change ...func(*house)) *house {
 	var err error
 	h.s, err = newService(context.Background(), rt, Options{
 		File: filepath.Join(dir, "sslgate.yaml"), Stdout: io.Discard, Log: log, Level: &h.level, Version: "test",
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

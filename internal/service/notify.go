@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,6 +19,7 @@ type notifier struct {
 	conn  *net.UnixConn // nil: without systemd
 	every time.Duration // between two signs of life; 0: no watchdog
 	log   *zap.Logger
+	muted atomic.Bool // another process is the main one of the service
 }
 
 // newNotifier reads the environment that systemd has set.
@@ -46,7 +48,7 @@ func newNotifier(getenv func(string) string, log *zap.Logger) *notifier {
 }
 
 func (n *notifier) send(state string) {
-	if n == nil || n.conn == nil {
+	if n == nil || n.conn == nil || n.muted.Load() {
 		return
 	}
 	if _, err := n.conn.Write([]byte(state)); err != nil {

@@ -46,6 +46,7 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 		err = errors.New("the configuration is not usable; the old one stays")
 	}
 	if rt != nil {
+		res.NeedsRestart = config.NeedsRestart(old.Config, rt.Config)
 		if err = sameBase(old.Config, rt.Config); err == nil {
 			err = s.dialAs(rt.Config)
 		}

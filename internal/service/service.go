@@ -77,9 +77,10 @@ type Service struct {
 	askDrain func()           // begins a drain; further calls do nothing
 	asked    chan struct{}    // closed by askDrain
 
-	slot  tun.Slot
-	lease *admin.Lease // from the gateway that this one takes over from; nil: it starts by itself
-	over  handOver     // to the gateway that takes over from this one
+	slot   tun.Slot
+	beside bool         // an older process has flows yet, and has handed over to one that has died
+	lease  *admin.Lease // from the gateway that this one takes over from; nil: it starts by itself
+	over   handOver     // to the gateway that takes over from this one
 
 	revocation *revocation.Checker
 
@@ -115,15 +116,14 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		}
 		defer func() { _ = lease.Close() }()
 	}
-	s, err := newService(ctx, rt, opt)
+	s, err := newService(ctx, rt, opt, lease)
 	if err != nil {
 		return err
 	}
 	if lease != nil {
-		s.lease, s.slot = lease, tun.SlotB
-		if lease.Terms.Slot == tun.SlotB.String() {
-			s.slot = tun.SlotA
-		}
+		s.slot = otherSlot(lease.Terms.Slot)
+	} else {
+		s.besideOld(ctx)
 	}
 	defer s.unlockState()
 	defer func() { err = errors.Join(err, s.records.Close()) }()
@@ -158,8 +158,8 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 
 // newService makes the parts that touch neither packets nor the host's network. The caller must
 // close records and notify, and unlock the state directory.
-func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service, error) {
-	s := &Service{opt: opt, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
+func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *admin.Lease) (*Service, error) {
+	s := &Service{opt: opt, lease: lease, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
 	s.over.handed, s.over.untaken = make(chan struct{}), make(chan error, 1)
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
@@ -176,6 +176,10 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options) (*Service,
 	s.trustChanged(rt)
 	s.metrics = s.newMetrics()
 	s.notify = newNotifier(os.Getenv, s.log)
+	if s.lease != nil && s.notify.conn != nil {
+		// systemd sets it for a main process only, which this one is to become.
+		s.notify.every = s.lease.Terms.Watchdog / 2
+	}
 	return s, nil
 }
 
@@ -245,7 +249,7 @@ func (s *Service) openDevice() error {
 		if err := s.mayDialAs(c); err != nil {
 			return err
 		}
-		if s.lease == nil { // else the guard is set
+		if s.lease == nil && !s.beside { // else the guard is set
 			if err := tun.Guard(SteerConfig(c)); err != nil {
 				return fmt.Errorf("set the guard: %w", err)
 			}
@@ -373,11 +377,13 @@ func (s *Service) supervise(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		s.giveBack()
+		s.drainOld()
 		s.drain()
 	case why = <-s.over.untaken:
 		s.drain()
 	case <-s.asked:
 		s.giveBack()
+		s.drainOld()
 		why = ErrDrained
 		s.drain()
 	case <-s.over.handed:

@@ -46,6 +46,30 @@ func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, 
 	return lease, nil
 }
 
+// besideOld finds the slot for a process that starts by itself. If an older process has handed
+// over to one that has died, and has flows yet, this one starts beside it.
+func (s *Service) besideOld(ctx context.Context) {
+	c := s.rt.Config
+	if c.Admin.Socket == config.AdminOff || c.TUN.Attach {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	old, err := admin.NewClient(admin.OldSocket(c.Admin.Socket)).Status(ctx)
+	if err != nil || !old.HandedOver {
+		return
+	}
+	s.slot, s.beside = otherSlot(old.Slot), true
+	s.log.Info("an older process ends with its last flow; this one starts beside it", zap.String("slot", s.slot.String()), zap.Int("flows", old.Flows))
+}
+
+func otherSlot(of string) tun.Slot {
+	if of == tun.SlotB.String() {
+		return tun.SlotA
+	}
+	return tun.SlotB
+}
+
 // agree says what of the configuration keeps this process from steering for both.
 func agree(c *config.Config, t *admin.Terms) error {
 	sc := SteerConfig(c)
