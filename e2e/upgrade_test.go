@@ -135,7 +135,7 @@ func (w *world) gone(process int) {
 	})
 }
 
-const upgradeMore = "admin: {socket: admin.sock}\n"
+const upgradeMore = "admin: {socket: admin.sock}\nstate: state\n"
 
 // load begins connections steadily. None of them may fail, however slow the machine is.
 func (w *world) load() (soFar func() []attempt, stop func()) {
@@ -198,6 +198,9 @@ func TestUpgrade(t *testing.T) {
 	}
 	young := w.hold(10)
 	first.talk("after the upgrade")
+	if out, _ := w.sslgate("doctor", "-c", config); strings.Contains(out, "sslgate0") {
+		t.Errorf("doctor looks at the device of the older process:\n%s", out)
+	}
 	if _, err := os.Stat(filepath.Join(w.dir, "admin.sock.old")); err != nil {
 		t.Errorf("the older process has no socket while it drains: %v", err)
 	}

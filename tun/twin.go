@@ -244,6 +244,18 @@ func (s *Steering) Give() {
 	s.owns, s.beside = false, false
 }
 
+// Tidy removes what a process has left in the other slot that has not taken the steering.
+func (s *Steering) Tidy() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !s.owns || s.beside {
+		return
+	}
+	if err := s.removeStale(); err != nil {
+		s.failed("remove rules of the other slot", err)
+	}
+}
+
 // repairTwin makes this gateway the only one when the other one has ended.
 func (s *Steering) repairTwin() {
 	if !s.owns || !s.beside {

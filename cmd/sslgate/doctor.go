@@ -45,6 +45,7 @@ Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 			var found []doctor.Finding
 			if file != "" {
 				o.Config, found = doctorConfig(cmd.Context(), file)
+				o.Config = inItsSlot(cmd.Context(), o.Config)
 			}
 			found = append(doctor.Examine(o), found...)
 			if err := printFindings(stdout, found, asJSON); err != nil {
@@ -87,6 +88,23 @@ func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Fi
 	}
 	c, _ := config.LoadCapture(file) // nil if even that cannot be read
 	return c, found
+}
+
+// inItsSlot is the configuration with the device, mark and table of the slot in which the
+// gateway runs.
+func inItsSlot(ctx context.Context, c *config.Config) *config.Config {
+	if c == nil {
+		return nil
+	}
+	second, ok := c.Second()
+	st, err := admin.NewClient(c.Admin.Socket).Status(ctx)
+	if !ok || err != nil || st.Slot != "b" {
+		return c
+	}
+	moved := *c
+	moved.Upgrade.TUN, moved.Upgrade.Mark, moved.Upgrade.Table = c.TUN.Name, c.Capture.Mark, c.Capture.Table
+	moved.TUN.Name, moved.Capture.Mark, moved.Capture.Table = second.TUN, second.Mark, second.Table
+	return &moved
 }
 
 // doctorLists reports on the lists that are fetched by URL. Only a running gateway knows their

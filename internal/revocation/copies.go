@@ -69,6 +69,7 @@ type aboutList struct {
 type copies struct {
 	dir     string     // "": no copies are kept
 	writing sync.Mutex // held while copies are written
+	others  bool       // the copies are another process's; writing guards it
 
 	mu      sync.Mutex
 	known   map[string]bool // names that were found or written

@@ -44,6 +44,9 @@ func (c *Checker) save(ctx context.Context) {
 		return
 	}
 	defer c.copies.writing.Unlock()
+	if c.copies.others {
+		return
+	}
 	c.copies.mu.Lock()
 	c.copies.changed, c.copies.again = false, time.Time{}
 	c.copies.mu.Unlock()
@@ -66,6 +69,17 @@ func (c *Checker) save(ctx context.Context) {
 	if text := err.Error(); text != c.copies.said {
 		c.copies.said = text
 		c.o.Log.Warn("revocation lists in force are not kept over a restart: an older one put in place meanwhile would be taken", zap.Error(err))
+	}
+}
+
+// LeaveCopies says whether the copies are another process's by now: then this one neither
+// writes nor removes any. It waits for a save under way.
+func (c *Checker) LeaveCopies(others bool) {
+	c.copies.writing.Lock()
+	c.copies.others = others
+	c.copies.writing.Unlock()
+	if !others {
+		c.copies.mark()
 	}
 }
 

@@ -77,6 +77,7 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 		terms.Ceiling, terms.Resident = st.Ceiling, st.Resident
 	}
 	o.to = &offer
+	s.revocation.LeaveCopies(true)
 	s.unlockState()
 	s.log.Info("another process takes over", zap.Int("process", offer.Process), zap.String("version", offer.Version))
 	return terms, (*handingOver)(s), nil
@@ -151,6 +152,11 @@ func (h *handingOver) End() {
 	s := (*Service)(h)
 	if err := s.lockState(s.runtime().Config.State); err != nil {
 		h.log.Error("the state directory cannot be taken back", zap.Error(err))
+	} else {
+		s.revocation.LeaveCopies(false)
+	}
+	if !took {
+		h.steering.Tidy()
 	}
 	h.log.Warn("the other process has not taken over: this one goes on", zap.Int("process", h.over.to.Process), zap.Bool("had_new_flows", took))
 	h.over.to = nil
