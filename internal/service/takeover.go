@@ -151,10 +151,27 @@ func (s *Service) tryTakeOver(ctx context.Context) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
+	tell("it stays; the older process ends with its last flow", true)
+	s.orphan(ctx)
 	s.notify.main()
 	s.notify.ready("policy " + s.policyID())
-	tell("it stays; the older process ends with its last flow", true)
 	return nil
+}
+
+// orphan waits, a second at most, until the command that has started this process has ended.
+// systemd sees the end of its own children only.
+func (s *Service) orphan(ctx context.Context) {
+	parent := os.Getppid()
+	end := time.After(time.Second)
+	for s.notify.conn != nil && parent != 1 && os.Getppid() == parent {
+		select {
+		case <-ctx.Done():
+			return
+		case <-end:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // settle lets the older process drain: from then on there is no way back.
