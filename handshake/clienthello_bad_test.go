@@ -91,7 +91,6 @@ func TestParseRefuses(t *testing.T) {
 		{"TLS 1.3 without supported_groups", handshaketest.GoodHello().Without(handshake.ExtSupportedGroups).Bytes(), mal, handshake.AlertMissingExtension},
 		{"TLS 1.3 without both", handshaketest.GoodHello().Without(handshake.ExtSupportedGroups).Without(handshake.ExtKeyShare).Bytes(), mal, handshake.AlertMissingExtension},
 		{"TLS 1.3 without signature_algorithms", handshaketest.GoodHello().Without(handshake.ExtSignatureAlgorithms).Bytes(), mal, handshake.AlertMissingExtension},
-		{"early data without PSK", ext(handshake.ExtEarlyData), mal, handshake.AlertIllegalParameter},
 		{"early_data with content", ext(handshake.ExtEarlyData, 0), mal, handshake.AlertDecodeError},
 		{"PSK without modes", handshaketest.GoodHello().With(handshake.ExtPreSharedKey, handshaketest.PSKData(1, 1)).Bytes(), mal, handshake.AlertMissingExtension},
 		{"PSK not last", handshaketest.GoodHello().With(handshake.ExtPreSharedKey, handshaketest.PSKData(1, 1)).With(handshake.ExtPSKModes, []byte{1, 1}).Bytes(), mal, handshake.AlertIllegalParameter},

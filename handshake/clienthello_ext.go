@@ -241,10 +241,6 @@ func (h *ClientHello) checkTogether() *Error {
 			return malformed(AlertIllegalParameter, "a key share of %s, which supported_groups lacks", GroupName(g))
 		}
 	}
-	// RFC 8446, section 4.2.10.
-	if h.EarlyData && !h.PreSharedKey {
-		return malformed(AlertIllegalParameter, "early_data without pre_shared_key")
-	}
 	// RFC 8446, section 4.2.9.
 	if h.PreSharedKey && !has(ExtPSKModes) {
 		return malformed(AlertMissingExtension, "pre_shared_key without psk_key_exchange_modes")

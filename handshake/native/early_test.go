@@ -3,6 +3,7 @@ package native
 import (
 	"bytes"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -21,6 +22,8 @@ func TestEarlyData(t *testing.T) {
 	}{
 		"some":                           {false, 100, 0, 0},
 		"none":                           {false, 0, 0, 0},
+		"some, with no PSK":              {false, 100, 0, 0},
+		"some, with no PSK, retried":     {true, 100, 0, 0},
 		"the most":                       {false, 16 << 10, 0, 0},
 		"late":                           {false, 0, 5000, 0},
 		"in two parts":                   {false, 8 << 10, 8 << 10, 0},
@@ -38,6 +41,9 @@ func TestEarlyData(t *testing.T) {
 			o := newRig(params()).with(t, func(conn *net.TCPConn) {
 				raw := newRaw(t, conn)
 				h := early(raw.hi())
+				if strings.Contains(name, "no PSK") { // section 4.2.10: it is ignored all the same
+					h.Without(handshake.ExtPreSharedKey)
+				}
 				if c.retry {
 					h.With(handshake.ExtKeyShare, []byte{0, 0})
 				}

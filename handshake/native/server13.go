@@ -254,7 +254,7 @@ func (s *server) sendEncrypted(server *keys.Traffic) error {
 	if s.choice.alpn != "" {
 		facts = "ALPN " + s.choice.alpn
 	}
-	err := add(&wire.EncryptedExtensions{ServerName: s.hello.ServerName != "", ALPN: s.choice.alpn}, facts)
+	err := add(s.encryptedExtensions(), facts)
 	if err == nil && s.resumed == nil {
 		err = s.addCertificate(add, &flight)
 	}
@@ -270,6 +270,12 @@ func (s *server) sendEncrypted(server *keys.Traffic) error {
 	s.note(handshake.StepServerFinished, handshake.SideUs, msg, "")
 	s.ledger.Complete(handshake.StepServerHello, handshake.StepServerFinished)
 	return s.out.Add(handshake.RecordHandshake, append(flight, msg...))
+}
+
+// encryptedExtensions answers the hello. RFC 6066, section 3: where a session is resumed
+// there is no answer to the name.
+func (s *server) encryptedExtensions() *wire.EncryptedExtensions {
+	return &wire.EncryptedExtensions{ServerName: s.hello.ServerName != "" && s.resumed == nil, ALPN: s.choice.alpn}
 }
 
 // addCertificate adds CertificateRequest, Certificate and CertificateVerify.

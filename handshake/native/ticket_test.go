@@ -68,6 +68,18 @@ func TestResumption(t *testing.T) {
 	}
 }
 
+// RFC 6066, section 3: the name is acknowledged in full handshakes alone.
+func TestNameIsNotAcknowledgedOnResumption(t *testing.T) {
+	s := &server{hello: &handshake.ClientHello{ServerName: "gateway.test"}, choice: &choice{alpn: "h2"}}
+	if m := s.encryptedExtensions(); !m.ServerName || m.ALPN != "h2" {
+		t.Errorf("a full handshake: %+v", m)
+	}
+	s.resumed = &resumption{}
+	if m := s.encryptedExtensions(); m.ServerName || m.ALPN != "h2" {
+		t.Errorf("resumed: %+v", m)
+	}
+}
+
 // What has changed meanwhile leads to a full handshake, and what makes the client bad to
 // a refusal.
 func TestNoResumption(t *testing.T) {
