@@ -68,7 +68,7 @@ func (p *ServerParams) signsFor(version uint16, schemes []uint16) bool {
 
 // CanSign is signsFor of one certificate.
 func (p *ServerParams) CanSign(c *tls.Certificate, version uint16, schemes []uint16) bool {
-	can := p.Profile.Signs(SchemesOf(version, KeyOf(c)))
+	can := p.Profile.SignsWith(version, c)
 	return can == nil || slices.ContainsFunc(can, func(s tls.SignatureScheme) bool { return slices.Contains(schemes, uint16(s)) })
 }
 
@@ -144,6 +144,16 @@ func (p *Profile) Signs(schemes []tls.SignatureScheme) []tls.SignatureScheme {
 		}
 	}
 	return out
+}
+
+// SignsWith is what one of our certificates signs with: what its key can, within the
+// profile and, where it has one, within the certificate's own list. nil is what is not known.
+func (p *Profile) SignsWith(version uint16, c *tls.Certificate) []tls.SignatureScheme {
+	can := p.Signs(SchemesOf(version, KeyOf(c)))
+	if c.SupportedSignatureAlgorithms == nil || can == nil {
+		return can
+	}
+	return slices.DeleteFunc(slices.Clone(can), func(s tls.SignatureScheme) bool { return !slices.Contains(c.SupportedSignatureAlgorithms, s) })
 }
 
 // SchemesOf lists what a key can sign with; nil for a kind not known here, of

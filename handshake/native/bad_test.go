@@ -64,7 +64,7 @@ func misuses() []misuse {
 		{"a scheme that was not offered", flightThen(func(c *rawClient) {
 			c.say(c.certificate(alice()))
 			c.say(c.marshal(&wire.CertificateVerify{Scheme: uint16(tls.ECDSAWithSHA1), Signature: []byte{1}}))
-		}), handshake.AlertUnsupportedCertificate, handshake.StepClientCertificate, reason.WeakSignature},
+		}), handshake.AlertIllegalParameter, handshake.StepClientCertificate, reason.WeakSignature},
 		{"a scheme of another key", flightThen(func(c *rawClient) {
 			c.say(c.certificate(alice()))
 			c.say(c.marshal(&wire.CertificateVerify{Scheme: uint16(tls.PSSWithSHA256), Signature: []byte{1}}))

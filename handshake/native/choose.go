@@ -143,7 +143,7 @@ func chooseGroup(pr *handshake.Profile, h *handshake.ClientHello) uint16 {
 // chooseScheme is what one of our certificates signs with, 0 if it fits no scheme that
 // the profile allows and the peer lists.
 func chooseScheme(pr *handshake.Profile, c *tls.Certificate, list []uint16) uint16 {
-	can := pr.Signs(handshake.SchemesOf(tls.VersionTLS13, handshake.KeyOf(c)))
+	can := pr.SignsWith(tls.VersionTLS13, c)
 	order, ours := pr.Order, pr.Signatures
 	if ours == nil || order != handshake.OrderServer {
 		order, ours = handshake.OrderClient, schemes()

@@ -22,6 +22,8 @@ func TestEarlyData(t *testing.T) {
 	}{
 		"some":                           {false, 100, 0, 0},
 		"none":                           {false, 0, 0, 0},
+		"less than a record has":         {false, 4, 0, 0},
+		"less than a record has, late":   {false, 0, 4, 0},
 		"some, with no PSK":              {false, 100, 0, 0},
 		"some, with no PSK, retried":     {true, 100, 0, 0},
 		"the most":                       {false, 16 << 10, 0, 0},

@@ -118,6 +118,7 @@ func (s *server) proof(msg, content []byte) error {
 	if !slices.Contains(s.accepted(), m.Scheme) {
 		bad := handshake.Refuse(handshake.StepClientCertificate, reason.WeakSignature,
 			"proof of possession with "+handshake.SchemeName(m.Scheme)+", which the profile does not allow")
+		bad.Wanted = handshake.AlertIllegalParameter // section 4.4.3: it was not among those of the request
 		if !s.plan.Observe || !slices.Contains(s.schemes(), m.Scheme) {
 			return bad
 		}

@@ -177,14 +177,13 @@ func ownCertificates(pr *handshake.Profile, certs []tls.Certificate) []tls.Certi
 	}
 	out := slices.Clone(certs)
 	for i := range out {
-		key := handshake.KeyOf(&out[i])
-		schemes := handshake.SchemesOf(tls.VersionTLS12, key)
-		for _, s := range handshake.SchemesOf(tls.VersionTLS13, key) { // ML-DSA has none of TLS 1.2
+		schemes := slices.Clone(pr.SignsWith(tls.VersionTLS12, &certs[i]))
+		for _, s := range pr.SignsWith(tls.VersionTLS13, &certs[i]) { // ML-DSA has none of TLS 1.2
 			if !slices.Contains(schemes, s) {
 				schemes = append(schemes, s)
 			}
 		}
-		out[i].SupportedSignatureAlgorithms = pr.Signs(schemes)
+		out[i].SupportedSignatureAlgorithms = schemes
 	}
 	return out
 }

@@ -151,6 +151,9 @@ func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error
 // unseal opens a record with the keys of the epoch; nil is early data that is skipped.
 func (r *Reader) unseal(header, body []byte) ([]byte, error) {
 	if len(body) < 1+tagSize {
+		if r.skipping { // as little as one that does not open was it ever of this epoch
+			return nil, r.skip(len(body))
+		}
 		return nil, fault(handshake.AlertBadRecordMAC, "an encrypted record of %d bytes", len(body))
 	}
 	seq := r.keys.seq
