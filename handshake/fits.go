@@ -156,12 +156,19 @@ func (p *Profile) SignsWith(version uint16, c *tls.Certificate) []tls.SignatureS
 	return slices.DeleteFunc(slices.Clone(can), func(s tls.SignatureScheme) bool { return !slices.Contains(c.SupportedSignatureAlgorithms, s) })
 }
 
+// leastPSS512 is how many bits an RSA key has at least for rsa_pss_*_sha512: one bit fewer
+// must fill a hash, a salt as long as it, and 2 bytes (RFC 8017, section 9.1.1).
+const leastPSS512 = (2*64+1)*8 + 2
+
 // SchemesOf lists what a key can sign with; nil for a kind not known here, of
 // which crypto/tls must judge.
 func SchemesOf(version uint16, key any) []tls.SignatureScheme {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		s := []tls.SignatureScheme{tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512}
+		if k.N.BitLen() < leastPSS512 {
+			s = s[:2]
+		}
 		if version < tls.VersionTLS13 {
 			s = append(s, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512)
 		}

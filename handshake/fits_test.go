@@ -38,4 +38,8 @@ func TestSignsWith(t *testing.T) {
 	if len(SchemesOf(tls.VersionTLS13, key.Public())) != len(pss) {
 		t.Error("the key's own list has changed")
 	}
+	small := testpki.Must(testpki.NewKey(testpki.RSA1024)).Public()
+	if got := SchemesOf(tls.VersionTLS13, small); !slices.Equal(got, pss[:2]) {
+		t.Errorf("1024 bits, in which SHA-512 has no room: %v", got)
+	}
 }

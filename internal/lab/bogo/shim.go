@@ -32,8 +32,18 @@ type shim struct {
 	tickets *handshake.TicketKeys
 }
 
-// Run is the shim. It returns its exit code.
+// Run is the shim. It returns its exit code. `-config ENGINE` alone writes the runner's
+// configuration instead.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 2 && args[0] == "-config" {
+		config, err := Config(args[1])
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return exitFailed
+		}
+		fmt.Fprintf(stdout, "%s\n", config)
+		return exitOK
+	}
 	first, later, err := parse(args)
 	if err == nil && first.has("is-handshaker-supported") {
 		fmt.Fprintln(stdout, "No")
