@@ -88,7 +88,7 @@ func misuses12() []misuse12 {
 			c.say(c.certificate(alice()))
 			c.say(c.keyExchange())
 			c.say(c.marshal(&wire.CertificateVerify{Scheme: uint16(tls.ECDSAWithSHA1), Signature: []byte{1}}))
-		}), handshake.AlertUnsupportedCertificate, handshake.StepClientCertificate, reason.WeakSignature},
+		}), handshake.AlertIllegalParameter, handshake.StepClientCertificate, reason.WeakSignature},
 		{"a scheme of another key", flightThen12(func(c *rawClient12) {
 			c.say(c.certificate(alice()))
 			c.say(c.keyExchange())
