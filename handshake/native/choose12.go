@@ -117,7 +117,7 @@ func fits12(p *handshake.ServerParams, c *tls.Certificate, h *handshake.ClientHe
 	if k, ok := key.(*ecdsa.PublicKey); ok && curves && !slices.Contains(h.Groups, handshake.CurveOf(k)) {
 		return 0
 	}
-	can := p.Profile.Signs(handshake.SchemesOf(tls.VersionTLS12, key))
+	can := p.Profile.SignsWith(tls.VersionTLS12, c)
 	order, ours := p.Profile.Order, p.Profile.Signatures
 	if ours == nil || order != handshake.OrderServer {
 		order, ours = handshake.OrderClient, schemes12()

@@ -287,6 +287,12 @@ func (s *shim) clientPlan(o *options) (*handshake.ClientParams, error) {
 		return nil, err
 	}
 	p := &handshake.ClientParams{Params: params, ServerName: o.text("host-name"), VerifyName: serverName}
+	if s.kind == handshake.EngineNative {
+		// The native engine's client is for profiles of TLS 1.3 alone.
+		if p.Profile.MinVersion, p.Profile.Suites12 = tls.VersionTLS13, nil; p.Profile.MaxVersion < tls.VersionTLS13 {
+			return nil, unimplemented("TLS 1.2 towards destinations")
+		}
+	}
 	if p.ServerName != "" {
 		p.VerifyName = p.ServerName
 	}

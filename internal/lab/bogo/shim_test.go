@@ -249,11 +249,14 @@ func TestShim(t *testing.T) {
 						t.Errorf("%d, %s", got, stderr)
 					}
 				})
+				if engine == "native" && version == tls.VersionTLS12 {
+					code = exitUnimplemented // TLS 1.3 alone, towards destinations
+				}
 				t.Run(name+" client", func(t *testing.T) {
 					r := newRunner(t, append(is(fits), "-engine", engine, "-trust-cert", root, "-host-name", serverName)...)
 					got, stderr := r.with(t, func(raw net.Conn) error {
 						err := echoed(tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: version, MaxVersion: version}))
-						if !fits {
+						if code != exitOK {
 							return nil
 						}
 						return err
