@@ -38,7 +38,7 @@ const (
 	notCheckedValues = `expect-selected-credential expect-early-data-reason`
 )
 
-// perCredential are flags that belong to the certificate of the flag before them.
+// credential has the flags that belong to the certificate of a -new-x509-credential before them.
 type credential map[string][]string
 
 // options are the flags of one connection: every value that a flag was given, in order.

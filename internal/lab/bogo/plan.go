@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/pemfile"
 )
 
 // serverName is in every certificate of BoGo.
@@ -202,12 +202,13 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	var out []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
+	err = pemfile.Each(text, func(b pemfile.Block) error {
+		c, err := x509.ParseCertificate(b.Bytes)
 		out = append(out, c)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return out, nil
 }
