@@ -37,12 +37,6 @@ func (s *server) begin12() (state, error) {
 	return sendFlight12{}, nil
 }
 
-// secrets12 is what both sides make the keys of.
-type secrets12 struct {
-	random [32]byte // of ServerHello
-	master *keys.Master12
-}
-
 // downgraded is the end of a ServerHello's random where a server that knows TLS 1.3 speaks
 // TLS 1.2 (RFC 8446, section 4.1.3).
 const downgraded = "DOWNGRD\x01"
