@@ -6,8 +6,74 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
+
+// Guard sets the guard alone, atomically in place of the previous table: from then on
+// captured traffic goes nowhere. It is for the time before the first start, and needs
+// neither the TUN nor the interfaces. It returns ErrRunning if a gateway runs, because
+// that has set the guard already.
+func Guard(cfg SteerConfig) error {
+	s, err := newSteering(cfg, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer s.closeSockets()
+	if err := s.notRunning(); err != nil {
+		return err
+	}
+	return s.writeTable(false)
+}
+
+// Release removes everything that Guard and Steer set, in whichever process: guard, rules
+// and routes. Captured traffic then passes uninspected. It returns ErrRunning if a
+// gateway runs, because that would put everything back.
+func Release(cfg SteerConfig) error {
+	s, err := newSteering(cfg, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer s.closeSockets()
+	if err := s.notRunning(); err != nil {
+		return err
+	}
+	return s.removeAll()
+}
+
+// ErrRunning is returned by Guard and Release while a process has the TUN open.
+var ErrRunning = errors.New("the gateway is running")
+
+func (s *Steering) notRunning() error {
+	for _, name := range []string{s.cfg.TUN, s.cfg.Twin.TUN} {
+		if err := s.notUsed(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notUsed returns ErrRunning if a process has the TUN of this name open.
+func (s *Steering) notUsed(name string) error {
+	if name == "" {
+		return nil
+	}
+	link, err := s.rt.LinkByName(name)
+	var notFound netlink.LinkNotFoundError
+	if errors.As(err, &notFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for device %s: %w", name, err)
+	}
+	// A TUN that is not persistent exists only while a process has it open. A persistent
+	// one has a carrier while a process has it open.
+	t, ok := link.(*netlink.Tuntap)
+	if ok && (t.NonPersist || t.RawFlags&unix.IFF_LOWER_UP != 0) {
+		return fmt.Errorf("%w: %s is in use%s", ErrRunning, name, holder(name))
+	}
+	return nil
+}
 
 // removeOwn removes the rules and routes that lead into the TUN of this gateway, and
 // nothing that another one uses.

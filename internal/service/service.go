@@ -286,57 +286,6 @@ func (s *Service) stackConfig() stack.Config {
 	}
 }
 
-// steerConfig is SteerConfig as this process has it, in its slot. What the gateway that it
-// takes over from has begun it goes on with.
-func (s *Service) steerConfig() tun.SteerConfig {
-	sc := SteerConfig(s.rt.Config)
-	if s.lease != nil && s.lease.Terms.ClientSource {
-		sc.ClientSource = true
-	}
-	if s.slot == tun.SlotB {
-		return sc.Swapped()
-	}
-	return sc
-}
-
-// SteerConfig is the part of a configuration that run, guard and release must agree on.
-func SteerConfig(c *config.Config) tun.SteerConfig {
-	sc := tun.SteerConfig{
-		TUN:         c.TUN.Name,
-		Interfaces:  c.Capture.Interfaces,
-		Exempt:      c.Capture.Exempt,
-		Protocols:   bytesOf(c.Capture.Protocols),
-		Ports:       c.Capture.Ports.List,
-		AllPorts:    c.Capture.Ports.All,
-		Local:       c.CapturesLocal(),
-		ExceptPorts: c.Capture.LocalExcept(),
-		RejectUDP:   c.Capture.QUIC != "ignore",
-		Mark:        c.Capture.Mark,
-		Mask:        c.Capture.Mask,
-		Table:       c.Capture.Table,
-		Preference:  c.Capture.Preference,
-
-		ClientSource: c.ClientSource(),
-		ReturnMark:   c.Dial.Mark,
-		ReturnTable:  c.Dial.Table,
-		GRO:          c.Capture.GRO == "auto",
-		CTMask:       c.Upgrade.CTMask,
-	}
-	if second, ok := c.Second(); ok && sc.CTMask != 0 {
-		sc.Twin = tun.Twin(second)
-	}
-	return sc
-}
-
-// bytesOf converts numbers that config has checked to fit into a byte.
-func bytesOf(numbers []int) []uint8 {
-	var all []uint8
-	for _, n := range numbers {
-		all = append(all, uint8(n))
-	}
-	return all
-}
-
 // supervise runs the parts until the first one fails, or until ctx has ended and the flows are
 // drained. Then it takes everything down in order.
 func (s *Service) supervise(ctx context.Context) error {
