@@ -80,6 +80,9 @@ profiles:
 			if leg, _ := r["client_leg"].(map[string]any); leg["version"] != "TLS "+version || leg["suite"] != suite || r.peer("proven") != true {
 				t.Errorf("%v, %v in the record %v", leg["version"], leg["suite"], r)
 			}
+			if version == "1.3" && r.str("engine") != "native" {
+				t.Errorf("made by another engine: %v", r)
+			}
 		})
 	}
 	const suite13 = "TLS_AES_256_GCM_SHA384"

@@ -49,6 +49,7 @@ type Ledger struct {
 	recv    Alert
 	lost    int
 	spent   work.Units
+	engine  EngineKind
 }
 
 // MaxEntries bounds a ledger: a full TLS 1.3 handshake with HelloRetryRequest
@@ -93,6 +94,20 @@ func (l *Ledger) Note(e Entry) {
 		l.entries = make([]Entry, 0, usualEntries)
 	}
 	l.entries = append(l.entries, e)
+}
+
+// SetEngine notes which engine makes the handshake.
+func (l *Ledger) SetEngine(k EngineKind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.engine = k
+}
+
+// Engine is the engine that made the handshake, if one was made.
+func (l *Ledger) Engine() EngineKind {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.engine
 }
 
 // Spend adds to what this leg has made us compute.

@@ -59,6 +59,7 @@ type leg struct {
 
 // newLeg begins a handshake in which the peer's chain is judged at that step.
 func (e *Engine) newLeg(ctx context.Context, conn net.Conn, p *handshake.Params, check handshake.CheckPeer, l *handshake.Ledger, judged handshake.Step) leg {
+	l.SetEngine(handshake.EngineNative)
 	in := record.NewReader(conn, &e.buffers)
 	return leg{
 		judged: judged, engine: e, ctx: ctx, conn: conn, params: p, check: check, ledger: l, brief: p.Ledger == handshake.LedgerSteps,

@@ -43,12 +43,14 @@ type Parsed struct {
 	AlertSent     string `json:"alert_sent,omitempty"`
 	AlertReceived string `json:"alert_received,omitempty"`
 
+	Engine          string            `json:"engine,omitempty"`
 	ClientLeg       *ParsedLeg        `json:"client_leg,omitempty"`
 	Peer            *ParsedPeer       `json:"peer,omitempty"`
 	Shadow          *ParsedShadow     `json:"shadow,omitempty"`
 	Revocation      *ParsedRevocation `json:"revocation,omitempty"`
 	Dialed          string            `json:"dialed,omitempty"`
 	DialedFrom      string            `json:"dialed_from,omitempty"`
+	DestEngine      string            `json:"destination_engine,omitempty"`
 	DestinationLeg  *ParsedLeg        `json:"destination_leg,omitempty"`
 	DestinationPeer *ParsedPeer       `json:"destination_peer,omitempty"`
 

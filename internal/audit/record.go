@@ -44,6 +44,8 @@ type Record struct {
 	Would          *Would      // what an observed rule or policy would have refused; nil for nothing
 	Revocation     *Revocation // of the client's certificate; nil if nothing was checked
 
+	Engine     handshake.EngineKind // that made the handshake with the client
+	DestEngine handshake.EngineKind
 	Ledger     []handshake.Entry
 	DestLedger []handshake.Entry
 	LedgerLost int // entries over handshake.MaxEntries, both legs
@@ -112,6 +114,9 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	str("alert_wanted", r.AlertWanted.String())
 	str("alert_sent", r.AlertSent.String())
 	str("alert_received", r.AlertReceived.String())
+	if r.Engine != handshake.EngineStd {
+		enc.AddString("engine", r.Engine.String())
+	}
 	if r.ClientLeg != nil {
 		if err := enc.AddObject("client_leg", leg{r.ClientLeg}); err != nil {
 			return err
@@ -137,6 +142,9 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	if r.DialedFrom.IsValid() {
 		enc.AddString("dialed_from", r.DialedFrom.String())
+	}
+	if r.DestEngine != handshake.EngineStd {
+		enc.AddString("destination_engine", r.DestEngine.String())
 	}
 	if r.DestinationLeg != nil {
 		if err := enc.AddObject("destination_leg", leg{r.DestinationLeg}); err != nil {

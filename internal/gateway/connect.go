@@ -137,7 +137,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
 	// The destination decides how much this costs, but the client decides that it is spent.
 	fl.g.turns.Charge(fl.facts.Src.Addr(), ledger.Spent())
-	fl.out.dest.ledger, fl.out.dest.lost = ledger.Entries(), ledger.Lost()
+	fl.out.dest.ledger, fl.out.dest.lost, fl.out.dest.engine = ledger.Entries(), ledger.Lost(), ledger.Engine()
 	fl.live.done(fl.out.dest.ledger, ledger.Lost())
 	if err != nil {
 		dest.reset()

@@ -43,6 +43,7 @@ type reached struct {
 	dialed, from netip.AddrPort // from: set where it is the client's address
 	leg          *handshake.State
 	peer         *handshake.Peer
+	engine       handshake.EngineKind
 	ledger       []handshake.Entry
 	lost         int // entries over handshake.MaxEntries
 }
@@ -65,6 +66,7 @@ func (fl *flow) record() *audit.Record {
 		ClientLeg: o.leg, Peer: o.shown, Revocation: fl.revocation.recorded,
 		Dialed: o.dest.dialed, DialedFrom: o.dest.from, DestinationLeg: o.dest.leg, DestPeer: o.dest.peer,
 		Shadow: judge(fl.shadow, fl.verdict, fl.facts), Would: o.said.would,
+		Engine: fl.ledger.Engine(), DestEngine: o.dest.engine,
 		Ledger: fl.ledger.Final(), DestLedger: o.dest.ledger, LedgerLost: fl.ledger.Lost() + o.dest.lost,
 		Setup: o.setup, Duration: time.Since(fl.start),
 	}
