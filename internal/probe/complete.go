@@ -86,7 +86,7 @@ func (p *prober) alone(ctx context.Context, suite uint16) (bool, error) {
 		return false, fmt.Errorf("time is up after %d connections", p.r.Connections)
 	}
 	if err != nil {
-		return false, nil //nolint:nilerr // a bare hello says why
+		return false, nil
 	}
 	defer func() { _ = s.Conn.Close() }()
 	p.addPeer(s.Peer)

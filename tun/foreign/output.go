@@ -24,7 +24,7 @@ func sends(c *nftables.Chain) bool {
 
 // sent are the packets that this host sends to destinations.
 func (l *look) sent(c *nftables.Chain, family byte) []path {
-	state := uint32(expr.CtStateBitNEW)
+	state := expr.CtStateBitNEW
 	if priorityOf(c) <= *nftables.ChainPriorityConntrack {
 		state = 0
 	}
