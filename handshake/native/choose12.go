@@ -39,11 +39,14 @@ func chooseOf12(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *
 	pr := &q.Profile
 	pr.MaxVersion = tls.VersionTLS12
 	pr.Groups, pr.Suites12 = known(pr.Groups, keys.Groups12()), known(pr.Suites12, keys.Suites12())
+	if e := refusesFallback(p, h); e != nil {
+		return nil, e
+	}
 	if e := q.RefusesHello(h); e != nil {
 		return nil, e
 	}
-	if e := refuses12(p, h); e != nil {
-		return nil, e
+	if p.Profile.RequireEMS && !h.ExtendedMasterSecret {
+		return nil, handshake.Refuse(handshake.StepClientHello, reason.NoExtendedMasterSecret, "")
 	}
 	c := &choice{version: tls.VersionTLS12, alpn: chooseProtocol(p, h)}
 	order := pr.Order
@@ -60,17 +63,15 @@ func chooseOf12(p *handshake.ServerParams, h *handshake.ClientHello) (*choice, *
 	return c, nil
 }
 
-// refuses12 are the demands that TLS 1.2 alone has.
-func refuses12(p *handshake.ServerParams, h *handshake.ClientHello) *handshake.Error {
-	switch {
-	case p.Profile.MaxVersion > tls.VersionTLS12 && slices.Contains(h.CipherSuites, tls.TLS_FALLBACK_SCSV): // RFC 7507, section 3
-		e := handshake.Refuse(handshake.StepClientHello, reason.HandshakeFailed, "the client falls back to TLS 1.2 and says so, and TLS 1.3 is there")
-		e.Wanted = handshake.AlertInappropriateFallback
-		return e
-	case p.Profile.RequireEMS && !h.ExtendedMasterSecret:
-		return handshake.Refuse(handshake.StepClientHello, reason.NoExtendedMasterSecret, "")
+// refusesFallback refuses a hello that says it is a fallback, whatever else it has (RFC
+// 7507, section 3).
+func refusesFallback(p *handshake.ServerParams, h *handshake.ClientHello) *handshake.Error {
+	if p.Profile.MaxVersion <= tls.VersionTLS12 || !slices.Contains(h.CipherSuites, tls.TLS_FALLBACK_SCSV) {
+		return nil
 	}
-	return nil
+	e := handshake.Refuse(handshake.StepClientHello, reason.HandshakeFailed, "the client falls back to TLS 1.2 and says so, and TLS 1.3 is there")
+	e.Wanted = handshake.AlertInappropriateFallback
+	return e
 }
 
 // certify12 chooses suite, certificate and scheme. With OrderFast the first certificate

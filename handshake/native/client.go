@@ -14,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/keys"
 	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // dial is the handshake with a destination in TLS 1.3 alone:
@@ -154,6 +155,11 @@ func (c *client) newHello() (*wire.ClientHello, error) {
 	return h, nil
 }
 
+// exchangeCost is that of a key exchange, makingCost that of the half of it which comes
+// before the answer.
+func exchangeCost(group uint16) work.Units { return work.KeyExchange(tls.CurveID(group), nil) }
+func makingCost(group uint16) work.Units   { return exchangeCost(group) / 2 }
+
 // sendHello makes key shares of those groups, where there are any, and sends the hello
 // with them.
 func (c *client) sendHello(groups []uint16) ([]byte, error) {
@@ -165,6 +171,7 @@ func (c *client) sendHello(groups []uint16) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.spent += makingCost(group) // also where nobody answers
 		c.shares = append(c.shares, o)
 		c.hello.KeyShares = append(c.hello.KeyShares, wire.KeyShare{Group: group, Key: o.Share})
 	}

@@ -121,7 +121,7 @@ func (c *client) addCCS() error {
 // agree makes the keys of the handshake: step 4.
 func (c *client) agree(h *wire.ServerHello) error {
 	i := slices.IndexFunc(c.shares, func(o *keys.Offer) bool { return o.Group == h.KeyShare.Group })
-	c.spent += work.KeyExchange(tls.CurveID(h.KeyShare.Group), nil)
+	c.spent += exchangeCost(h.KeyShare.Group) - makingCost(h.KeyShare.Group)
 	secret, err := c.shares[i].Finish(h.KeyShare.Key)
 	c.shares = nil
 	if err != nil {

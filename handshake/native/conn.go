@@ -27,7 +27,7 @@ const (
 	heldFor = 5 * time.Millisecond
 	// lastTimeout bounds the writing of the handshake's end in TLS 1.2: the peer has just
 	// read all that came before, so there is room for it.
-	lastTimeout = time.Second
+	lastTimeout = 5 * time.Second
 	// closeTimeout bounds the close_notify of Close, where the peer reads nothing.
 	closeTimeout = time.Second
 )
@@ -211,8 +211,14 @@ func (c *conn) grant() {
 	case c.err != nil:
 	case c.last != nil: // the peer waits for it
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(lastTimeout))
-		if c.ready() == nil {
-			_ = c.out.Flush() // the next write meets its error
+		err := c.ready()
+		if err == nil {
+			err = c.out.Flush()
+		}
+		if err != nil { // the peer never gets our Finished: its handshake has not ended
+			c.err = err
+			_ = c.Conn.Close()
+			return
 		}
 		_ = c.Conn.SetWriteDeadline(time.Time{})
 	case c.ticket != nil:

@@ -56,7 +56,12 @@ func (c *conn) ready() error {
 	}
 	if last := c.last; last != nil {
 		c.last = nil
-		return last.send(c.out)
+		if err := last.send(c.out); err != nil {
+			// Without our Finished there is no session: nothing may follow.
+			last.traffic.Clear()
+			c.err = err
+			return err
+		}
 	}
 	if msg := c.ticket; msg != nil {
 		c.ticket = nil

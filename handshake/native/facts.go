@@ -55,9 +55,6 @@ func nameText(der []byte) string {
 // addRequest adds the CertificateRequest (RFC 8446, section 4.3.2).
 func (s *server) addRequest(flight *[]byte) error {
 	announced := s.announced()
-	if !announced.Said.Fit() {
-		s.ledger.Note(handshake.Entry{Step: handshake.StepServerHello, From: handshake.SideUs, Facts: announced.Said.String() + ": none is sent, which means any"})
-	}
 	m := &wire.CertificateRequest{Signatures: s.accepted(), SignaturesCert: acceptedCert(&s.plan.Profile), StatusRequest: true}
 	for _, der := range announced.DER {
 		m.Authorities = m.Authorities.Add(der)
@@ -92,10 +89,15 @@ func (s *server) noteRequest(msg []byte, first string, n int, announced *handsha
 }
 
 // announced are the names of acceptable CAs; those of a single authority are made
-// once.
+// once. That they do not fit is said.
 func (s *server) announced() *handshake.AnnouncedCAs {
+	announced := s.plan.Announced
 	if s.plan.AcceptableCAs == nil && len(s.plan.Authorities) == 1 {
-		return s.plan.Authorities[0].Announced()
+		announced = s.plan.Authorities[0].Announced
 	}
-	return s.plan.Announced()
+	cas := announced()
+	if !cas.Said.Fit() {
+		s.ledger.Note(handshake.Entry{Step: handshake.StepServerHello, From: handshake.SideUs, Facts: cas.Said.String() + ": none is sent, which means any"})
+	}
+	return cas
 }

@@ -79,10 +79,10 @@ func (sendFlight12) step(s *server) (state, error) {
 	if err := f.write(s); err != nil {
 		return nil, err
 	}
-	s.ledger.Complete(handshake.StepServerHello)
 	if err := s.out.Flush(); err != nil {
 		return nil, err
 	}
+	s.ledger.Complete(handshake.StepServerHello)
 	s.at, s.inbox.step = handshake.StepServerVerified, handshake.StepServerVerified
 	if s.plan.ClientAuth == handshake.ClientAuthNone {
 		return expectKeyExchange12{f}, nil
@@ -223,10 +223,10 @@ func (sendResumed12) step(s *server) (state, error) {
 	if err := end.send(s.out); err != nil {
 		return nil, err
 	}
-	s.ledger.Complete(handshake.StepServerHello, handshake.StepServerFinished)
 	if err := s.out.Flush(); err != nil {
 		return nil, err
 	}
+	s.ledger.Complete(handshake.StepServerHello, handshake.StepServerFinished)
 	s.at, s.inbox.step = handshake.StepServerVerified, handshake.StepServerVerified
 	return expectFinished12{master: master, client: client}, nil
 }

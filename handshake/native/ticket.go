@@ -72,6 +72,7 @@ func (s *server) resume() error {
 		early := keys.NewEarly(s.choice.suite, r.Secret)
 		defer early.Clear()
 		if !keys.Equal(early.Binder(sum), offered.Binders[i]) { // section 4.2.11.2
+			clear(r.Secret)
 			return &wire.Error{Message: handshake.MsgClientHello, Alert: handshake.AlertDecryptError, Detail: "the binder of a ticket is wrong"}
 		}
 		r.index = uint16(i)
@@ -90,7 +91,7 @@ func (s *server) fitsTicket(r *ticket.State) bool {
 // open opens a ticket and holds it against the plan; nil leads to a full handshake.
 // fits says whether the session is of this version. peer is nil where the client has
 // shown nothing.
-func (s *server) open(sealed, binding []byte, fits func(*ticket.State) bool) (*resumption, *handshake.Peer) {
+func (s *server) open(sealed, binding []byte, fits func(*ticket.State) bool) (r *resumption, peer *handshake.Peer) {
 	rule, now := s.plan.Ticket, s.plan.Time()
 	data := rule.Keys.Open(sealed, binding, now)
 	if data == nil {
@@ -101,22 +102,27 @@ func (s *server) open(sealed, binding []byte, fits func(*ticket.State) bool) (*r
 	if err != nil {
 		return nil, nil
 	}
-	r := &resumption{State: *state}
+	defer func() {
+		if r == nil {
+			clear(state.Secret)
+		}
+	}()
+	opened := &resumption{State: *state}
 	switch auth := s.plan.ClientAuth; {
 	case !fits(state),
-		now.After(r.Born.Add(rule.Life())), now.Before(r.Born.Add(-time.Second)), !now.Before(r.Until), now.After(r.Made.Add(maxMade)),
-		len(r.Chain) == 0 && auth == handshake.ClientAuthRequired, len(r.Chain) > 0 && auth == handshake.ClientAuthNone,
-		len(r.Chain) > 0 && !slices.Contains(s.accepted(), r.Scheme):
+		now.After(state.Born.Add(rule.Life())), now.Before(state.Born.Add(-time.Second)), !now.Before(state.Until), now.After(state.Made.Add(maxMade)),
+		len(state.Chain) == 0 && auth == handshake.ClientAuthRequired, len(state.Chain) > 0 && auth == handshake.ClientAuthNone,
+		len(state.Chain) > 0 && !slices.Contains(s.accepted(), state.Scheme):
 		return nil, nil
 	}
-	if _, ok := s.plan.Profile.Allows(r.Version, r.Suite, r.Group); !ok {
+	if _, ok := s.plan.Profile.Allows(state.Version, state.Suite, state.Group); !ok {
 		return nil, nil
 	}
-	if len(r.Chain) == 0 {
-		return r, nil
+	if len(state.Chain) == 0 {
+		return opened, nil
 	}
-	peer := &handshake.Peer{OCSPStaple: r.Staple, SignatureScheme: r.Scheme}
-	for _, der := range r.Chain {
+	peer = &handshake.Peer{OCSPStaple: state.Staple, SignatureScheme: state.Scheme}
+	for _, der := range state.Chain {
 		c, err := certread.Certificate(der)
 		if err != nil {
 			return nil, nil
@@ -126,7 +132,7 @@ func (s *server) open(sealed, binding []byte, fits func(*ticket.State) bool) (*r
 	if len(peer.OCSPStaple) == 0 {
 		peer.OCSPStaple = nil
 	}
-	return r, peer
+	return opened, peer
 }
 
 // inherited says in the ledger where skipped steps come from.

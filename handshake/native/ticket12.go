@@ -41,7 +41,9 @@ func (s *server) resume12() error {
 	switch {
 	case r == nil:
 		return nil
-	case !s.hello.ExtendedMasterSecret: // RFC 7627, section 5.3: every session of ours has it
+	case !s.hello.ExtendedMasterSecret:
+		clear(r.Secret)
+		// RFC 7627, section 5.3: every session of ours has it.
 		return handshake.Refuse(handshake.StepClientHello, reason.NoExtendedMasterSecret, "the session that the client resumes has it")
 	}
 	s.resumed, s.peer = r, peer

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -32,14 +33,15 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		return nil, terr
 	}
 	ledger := handshake.NewLedger(facts.Now)
-	defer func() {
+	end := sync.OnceFunc(func() {
 		read, records := 0, 0
 		if hello != nil {
 			read, records = len(hello.Raw), hello.Records
 		}
 		turn.Cost(work.Leg(read, records, ledger.Spent()))
 		turn.End()
-	}()
+	})
+	defer end()
 	if err != nil {
 		e := handshake.AsError(err)
 		_ = handshake.SendAlert(raw, e.Wanted, 0) // fails only if the caller is gone
@@ -94,6 +96,7 @@ func (s *Service) admitScraper(ctx context.Context, raw net.Conn) (net.Conn, err
 		}
 	}
 	granted = true
+	end() // a caller that reads nothing may hold Grant up
 	session.Grant()
 	return session.Conn, nil
 }

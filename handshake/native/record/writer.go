@@ -57,7 +57,7 @@ func (w *Writer) forget() {
 
 // Due says whether the keys have sealed what they may, but for a KeyUpdate (section
 // 5.5).
-func (w *Writer) Due() bool { return !w.keys.v12 && w.keys.seq+dueBefore > w.most }
+func (w *Writer) Due() bool { return w.keys != nil && !w.keys.v12 && w.keys.seq+dueBefore > w.most }
 
 // dueBefore is how many records may still be sealed when Due says so.
 const dueBefore = 128
