@@ -154,6 +154,7 @@ func unalarmed() []struct{ series, why string } {
 		{`sslgate_handshake_clients`, "bounded, the table forgets"},
 		{`sslgate_handshake_turns_total{event="begun"}`, "work"},
 		{`sslgate_handshake_turns_total{event="waited"}`, "happens every day and harms nobody"},
+		{`sslgate_handshake_turns_total{event="paced"}`, "the limit at work, on the client's own flow"},
 		{`sslgate_tls_alerts_total`, "peers send them every day; refused flows have their alert"},
 		{`sslgate_upstream_total{result="connected"}`, "good news"},
 		{`sslgate_stack_packets_total`, "work"},

@@ -25,7 +25,7 @@ func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheu
 		inFlightMax: desc("handshakes_limit", "limits.handshakes: no more are worked on at a time."),
 		waiting:     desc("handshakes_waiting", "Of those in flight, the ones that wait for their client, or for others: a destination or a responder.", "for"),
 		clients:     desc("handshake_clients", "Clients that are remembered for limits.handshakes_per_client and handshakes_per_second."),
-		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited did not get theirs at once; refused found too many waiting; expired had their deadline before their turn.", "event"),
+		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited did not get theirs at once; refused found too many waiting; expired had their deadline before their turn; paced is no turn: a flow of small records was not read for a while.", "event"),
 		staple:      desc("ocsp_staple_expiry_timestamp_seconds", "When the OCSP response of an identity ends, after which it is not stapled; of several of that name, the first.", "name"),
 	}
 }
@@ -41,7 +41,7 @@ func (c *sourceCollector) collectHandshakes(ch chan<- prometheus.Metric, s fairq
 	gauge(c.handshakes.clients, s.Clients)
 	gauge(c.queue, s.Waiting, "handshakes")
 	gauge(c.queueMax, s.WaitingMax, "handshakes")
-	for event, n := range map[string]uint64{"begun": s.Begun, "waited": s.Waited, "refused": s.Refused, "expired": s.Expired} {
+	for event, n := range map[string]uint64{"begun": s.Begun, "waited": s.Waited, "refused": s.Refused, "expired": s.Expired, "paced": s.Paced} {
 		ch <- prometheus.MustNewConstMetric(c.handshakes.turns, prometheus.CounterValue, float64(n), event)
 	}
 }
