@@ -2,8 +2,6 @@ package native
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -44,33 +42,21 @@ func (f *full12) keep(msg []byte) {
 type expectCertificate12 struct{ full12 }
 
 func (e expectCertificate12) step(s *server) (state, error) {
-	most := s.plan.CertificateBytes() + besidesChain
-	msg, err := s.inbox.expect(handshake.TypeCertificate, most)
-	if large := (*tooLarge)(nil); errors.As(err, &large) {
-		return nil, handshake.TooManyCertificates(large.size, most, x509.ExtKeyUsageClientAuth)
-	}
+	msg, err := s.certificateMessage()
 	if err != nil {
 		return nil, err
 	}
-	s.wentOn()
 	m, err := wire.ParseCertificate12(msg)
 	if err != nil {
-		s.at = handshake.StepClientVerified
-		s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
-		return nil, s.badCertificate(err)
+		return nil, s.undecodable(msg, err)
 	}
 	s.transcript.Add(msg)
 	e.keep(msg)
-	shown := &wire.Certificate{}
+	var entries []wire.CertificateEntry
 	for _, der := range m.Certificates {
-		shown.Entries = append(shown.Entries, wire.CertificateEntry{DER: der})
+		entries = append(entries, wire.CertificateEntry{DER: der})
 	}
-	refused := s.read(shown.Entries)
-	var leaf *x509.Certificate
-	if s.peer != nil {
-		leaf = s.peer.Leaf()
-	}
-	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, shownFacts(len(shown.Entries), leaf))
+	refused := s.shown(msg, entries)
 	s.at = handshake.StepClientVerified
 	switch {
 	case refused != nil:
@@ -78,7 +64,7 @@ func (e expectCertificate12) step(s *server) (state, error) {
 	case s.peer == nil:
 		e.messages = nil
 		return s.noCertificate12(expectKeyExchange12(e))
-	case len(handshake.SchemesOf(tls.VersionTLS12, leaf.PublicKey)) == 0:
+	case len(handshake.SchemesOf(tls.VersionTLS12, s.peer.Leaf().PublicKey)) == 0:
 		return nil, handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be signed with the key of the certificate in TLS 1.2")
 	}
 	if err := s.verifyChain(); err != nil {

@@ -37,10 +37,8 @@ func (s *server) wentOn() {
 	}
 }
 
-// expectCertificate reads the client's certificate (section 4.4.2): step 5.
-type expectCertificate struct{ expectFinished }
-
-func (e expectCertificate) step(s *server) (state, error) {
+// certificateMessage is the client's Certificate message, within its bound.
+func (s *server) certificateMessage() ([]byte, error) {
 	most := s.plan.CertificateBytes() + besidesChain
 	msg, err := s.inbox.expect(handshake.TypeCertificate, most)
 	if large := (*tooLarge)(nil); errors.As(err, &large) {
@@ -50,19 +48,41 @@ func (e expectCertificate) step(s *server) (state, error) {
 		return nil, err
 	}
 	s.wentOn()
-	m, err := wire.ParseCertificate(msg)
-	if err != nil {
-		s.at = handshake.StepClientVerified
-		s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
-		return nil, s.badCertificate(err)
-	}
-	s.transcript.Add(msg)
-	refused := s.read(m.Entries)
+	return msg, nil
+}
+
+// undecodable refuses a Certificate message that does not decode.
+func (s *server) undecodable(msg []byte, err error) error {
+	s.at = handshake.StepClientVerified
+	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, "does not decode")
+	return s.badCertificate(err)
+}
+
+// shown reads the certificates of a message and notes it.
+func (s *server) shown(msg []byte, entries []wire.CertificateEntry) error {
+	refused := s.read(entries)
 	var leaf *x509.Certificate
 	if s.peer != nil {
 		leaf = s.peer.Leaf()
 	}
-	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, shownFacts(len(m.Entries), leaf))
+	s.note(handshake.StepClientCertificate, handshake.SidePeer, msg, shownFacts(len(entries), leaf))
+	return refused
+}
+
+// expectCertificate reads the client's certificate (section 4.4.2): step 5.
+type expectCertificate struct{ expectFinished }
+
+func (e expectCertificate) step(s *server) (state, error) {
+	msg, err := s.certificateMessage()
+	if err != nil {
+		return nil, err
+	}
+	m, err := wire.ParseCertificate(msg)
+	if err != nil {
+		return nil, s.undecodable(msg, err)
+	}
+	s.transcript.Add(msg)
+	refused := s.shown(msg, m.Entries)
 	switch {
 	case refused != nil:
 		s.at = handshake.StepClientVerified
