@@ -136,6 +136,9 @@ type known struct {
 
 // ResolveName implements cel.Activation.
 func (a *activation) ResolveName(name string) (any, bool) {
+	if a.failed != nil {
+		return nil, false // a loop asks again in each turn: its answer must not be worked out again
+	}
 	for _, k := range a.known {
 		if k.name == name {
 			return k.value, true
