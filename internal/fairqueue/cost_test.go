@@ -155,3 +155,42 @@ func TestDebtHasAFloor(t *testing.T) {
 }
 
 func clientOf(n byte) netip.Prefix { return clientkey.Of(addr(n)) }
+
+// A client whose flows are paced may still begin as many handshakes as half of its bucket
+// holds, however much its flows send.
+func TestPaceLeavesHalfForHandshakes(t *testing.T) {
+	const perSecond = 100
+	now := time.Unix(1e9, 0)
+	q := New(Limits{InFlight: 10, InFlightPerClient: 10, PerSecond: perSecond, Waiting: 10}, func() time.Time { return now })
+	begins := func() int { return many(t, q, 1, work.Ordinary) }
+	// Three flows read as fast as they may, each in steps of one ordinary handshake.
+	flows := [3]time.Time{now, now, now}
+	for range 20 * perSecond {
+		next := 0
+		for i := range flows {
+			if flows[i].Before(flows[next]) {
+				next = i
+			}
+		}
+		if flows[next].After(now) {
+			now = flows[next]
+		}
+		flows[next] = now.Add(q.Pace(addr(1), work.Ordinary))
+	}
+	if q.Stats().Paced == 0 {
+		t.Fatal("nothing was paced")
+	}
+	last := flows[0]
+	for _, f := range flows {
+		if f.After(last) {
+			last = f
+		}
+	}
+	if gone := last.Sub(time.Unix(1e9, 0)); gone < 19*time.Second {
+		t.Errorf("the work of 20 s was read in %s", gone)
+	}
+	// Each flow may be one step behind what it was told.
+	if n := begins(); n < perSecond/2-len(flows) || n > perSecond/2+1 {
+		t.Errorf("%d handshakes can begin at once, want about %d", n, perSecond/2)
+	}
+}
