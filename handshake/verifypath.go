@@ -152,7 +152,7 @@ func (w *walk) issuers(c *x509.Certificate) []candidate {
 
 // configured are the issuers of c in the configuration.
 func (w *walk) configured(c *x509.Certificate) []candidate {
-	all, done := w.ours[c]
+	all, done := w.named[c]
 	if done {
 		return all
 	}
@@ -168,10 +168,10 @@ func (w *walk) configured(c *x509.Certificate) []candidate {
 		}
 	}
 	slices.SortStableFunc(all, candidate.compare)
-	if w.ours == nil {
-		w.ours = map[*x509.Certificate][]candidate{}
+	if w.named == nil {
+		w.named = map[*x509.Certificate][]candidate{}
 	}
-	w.ours[c] = all
+	w.named[c] = all
 	return all
 }
 

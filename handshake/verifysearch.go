@@ -149,9 +149,9 @@ type walk struct {
 	found   []*x509.Certificate
 	broken  *fault // the first link, of the first path, that does not hold
 	refused *fault // why the first path whose links all hold is refused
-	// ours are the CAs of the configuration that have the name of a shown one's
+	// named are the CAs of the configuration that have the name of a shown one's
 	// issuer, in the order of issuers: the same for each path.
-	ours map[*x509.Certificate][]candidate
+	named map[*x509.Certificate][]candidate
 }
 
 // measure works out far, from the roots downwards.

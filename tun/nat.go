@@ -8,7 +8,7 @@ import (
 
 // The host's own source NAT. Two kinds of packets must keep the client's address: those
 // that enter the TUN, because policy, record and limits depend on their source; and those
-// of connections that sslgate makes under a client's address (source.go). A masquerade
+// of connections that sslgate makes under a client's address (clientaddr.go). A masquerade
 // rule of the host that names no outgoing interface, or matches a mark that many packets
 // have, would replace it by the gateway's address. A client that a rule denies would then
 // be let in by the rule for everybody else.

@@ -38,7 +38,7 @@ import (
 // keeps its source (nat.go).
 //
 // sslgate's own connections leave by OUTPUT and meet none of this, except those under a
-// client's address (source.go).
+// client's address (clientaddr.go).
 
 // SteerConfig says what is steered into the TUN. Guard, Steer and Release must
 // be given the same one.

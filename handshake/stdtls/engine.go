@@ -134,7 +134,7 @@ func (e *Engine) leg(p *handshake.Params, check handshake.CheckPeer, l *handshak
 // end takes the tap off after crypto/tls has returned. What the tap refused
 // gets its alert from us, for crypto/tls has sent none. Where the profile asks
 // for a signature scheme, that it was seen is part of it.
-func (g *leg) end(err error) (observed, error) {
+func (g *leg) end(err error) (tapped, error) {
 	refusal := g.conn.tap.refusal()
 	if refusal == nil && unsendable(err) {
 		refusal = handshake.OurFault("a message of ours does not fit its format: " + err.Error())
@@ -171,7 +171,7 @@ func (g *leg) end(err error) (observed, error) {
 }
 
 // notRead refuses a handshake that the tap could not follow to its end.
-func (g *leg) notRead(seen observed) *handshake.Error {
+func (g *leg) notRead(seen tapped) *handshake.Error {
 	e := handshake.Refuse(g.step(seen), g.pick(reason.HandshakeFailed, reason.UpstreamFailed), "the handshake cannot be followed: "+seen.unread)
 	e.Wanted = handshake.AlertNone // there is none to send any more
 	return e
@@ -184,7 +184,7 @@ const besidesChain = 16 << 10
 
 // charge adds up what the messages that went by have cost us. What the peer's
 // chain has cost is in the ledger already, see verifyChain.
-func (g *leg) charge(seen observed) {
+func (g *leg) charge(seen tapped) {
 	u := work.Bytes(seen.read) + work.Records(seen.records)
 	var own crypto.PublicKey
 	certs := g.shown
@@ -281,7 +281,7 @@ func (g *leg) verifyChain(cs *tls.ConnectionState) (*handshake.Peer, *handshake.
 }
 
 // session ends a handshake that went well: only now is the peer proven.
-func (g *leg) session(tc *tls.Conn, seen observed) *handshake.Session {
+func (g *leg) session(tc *tls.Conn, seen tapped) *handshake.Session {
 	cs := tc.ConnectionState()
 	state := stateOf(&cs)
 	state.Observed = g.observed

@@ -15,7 +15,7 @@ import (
 // connection. Numbers and message names come from the tap and from types; text
 // is matched in a few places, each pinned by a test: noCertificate, badFinished,
 // unsendable and alertBehind.
-func (g *leg) fail(ctx context.Context, err error, seen observed) *handshake.Error {
+func (g *leg) fail(ctx context.Context, err error, seen tapped) *handshake.Error {
 	e := &handshake.Error{Side: handshake.SidePeer, Wanted: handshake.AlertNone, Received: g.ledger.AlertReceived(), Err: err, Peer: g.peer}
 	if g.refused != nil {
 		g.refused.Received = e.Received
@@ -76,7 +76,7 @@ func (g *leg) pick(server, client reason.Code) reason.Code {
 }
 
 // step is where the handshake waited for the peer.
-func (g *leg) step(seen observed) handshake.Step {
+func (g *leg) step(seen tapped) handshake.Step {
 	if g.server == nil {
 		switch {
 		case seen.version == 0:
@@ -111,7 +111,7 @@ func (g *leg) step(seen observed) handshake.Step {
 }
 
 // alerted: the peer sent an alert.
-func (g *leg) alerted(e *handshake.Error, seen observed) {
+func (g *leg) alerted(e *handshake.Error, seen tapped) {
 	e.Detail = "alert " + e.Received.String()
 	if g.server != nil {
 		e.Step, e.Reason = handshake.StepServerVerified, reason.ClientRefused
@@ -137,7 +137,7 @@ func (g *leg) alerted(e *handshake.Error, seen observed) {
 
 // serverRefused: crypto/tls refused something of the client's and sent the
 // alert that e.Wanted has.
-func (g *leg) serverRefused(e *handshake.Error, seen observed) {
+func (g *leg) serverRefused(e *handshake.Error, seen tapped) {
 	e.Step, e.Reason = g.step(seen), reason.HandshakeFailed
 	switch {
 	case e.Wanted == handshake.AlertInternalError:
@@ -172,7 +172,7 @@ func (g *leg) serverRefused(e *handshake.Error, seen observed) {
 }
 
 // clientRefused: crypto/tls refused something of the destination's.
-func (g *leg) clientRefused(e *handshake.Error, seen observed) {
+func (g *leg) clientRefused(e *handshake.Error, seen tapped) {
 	e.Step, e.Reason = handshake.StepServerVerified, reason.UpstreamFailed
 	what, ok := g.p.Profile.Allows(seen.version, seen.suite, seen.group)
 	switch {
@@ -195,7 +195,7 @@ func (g *leg) clientRefused(e *handshake.Error, seen observed) {
 }
 
 // unreadable is the reason where badCertificate is set.
-func (s *observed) unreadable() reason.Code {
+func (s *tapped) unreadable() reason.Code {
 	if s.badKey {
 		return reason.WeakKey
 	}

@@ -68,7 +68,7 @@ type tap struct {
 
 	dirs    [2]direction
 	secrets [2][2][]byte // [direction][epochHandshake-1, epochApp-1], from the key log
-	seen    observed
+	seen    tapped
 	stopped bool
 	unread  string           // why the tap stopped before the handshake was over; "" if it did not
 	wanted  handshake.Alert  // what the next alert of crypto/tls shall say, see alertwire.go
@@ -95,8 +95,8 @@ type record struct {
 	at   time.Duration
 }
 
-// observed is what the engine wants to know after a failure.
-type observed struct {
+// tapped is what the engine wants to know after a failure.
+type tapped struct {
 	version, suite, group uint16
 	retry                 bool            // a HelloRetryRequest went by
 	resumed               bool            // TLS 1.3: the server took a pre-shared key
@@ -118,7 +118,7 @@ type observed struct {
 }
 
 func newTap(l *handshake.Ledger, server bool) *tap {
-	return &tap{ledger: l, server: server, wanted: handshake.AlertNone, seen: observed{peerCertificates: -1, peerEnded: handshake.AlertNone}}
+	return &tap{ledger: l, server: server, wanted: handshake.AlertNone, seen: tapped{peerCertificates: -1, peerEnded: handshake.AlertNone}}
 }
 
 // from says who sends in a direction.
@@ -367,7 +367,7 @@ func (t *tap) forget() {
 // finish opens what still waits and ends the watching. It returns what was
 // seen, and whether the peer's bytes were read up to the end of a record and
 // no further.
-func (t *tap) finish() (seen observed, aligned bool) {
+func (t *tap) finish() (seen tapped, aligned bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	in := toClient

@@ -163,7 +163,7 @@ func (c *tapConn) rawErr() error {
 // detach ends the watching: from here records go through recordin.go and
 // recordout.go. Nobody reads or writes meanwhile. What is held of a handshake
 // that failed never leaves.
-func (c *tapConn) detach(failed bool) observed {
+func (c *tapConn) detach(failed bool) tapped {
 	if failed {
 		c.out.dropHeld()
 	} else {
