@@ -69,7 +69,7 @@ func (g *leg) wrap(cs *tls.ConnectionState, ss *tls.SessionState, binding []byte
 	}
 	defer clear(encoded)
 	next := o.State
-	if !next.FromStd(encoded) {
+	if !readSession(&next, encoded) {
 		return newJunk()
 	}
 	if keyTransport(&next) {
@@ -104,7 +104,7 @@ func (g *leg) unwrap(sealed, binding []byte) *tls.SessionState {
 	if now.After(o.Born.Add(g.server.Ticket.Life())) || now.Before(o.Born.Add(-time.Second)) || !now.Before(o.Until) || !inheritable(&g.p.Profile, &o.State) {
 		return nil
 	}
-	encoded, err := o.Std()
+	encoded, err := writeSession(&o.State)
 	if err != nil {
 		return nil
 	}

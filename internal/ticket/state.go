@@ -66,7 +66,7 @@ func (s *State) Marshal() ([]byte, error) {
 	if s.ExtendedMasterSecret {
 		flags = hasEMS
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, s.room()))
+	b := cryptobyte.NewBuilder(make([]byte, 0, s.Room()))
 	b.AddUint8(Version)
 	b.AddUint8(flags)
 	b.AddUint16(s.Version)
@@ -136,9 +136,9 @@ func (s *State) valid() bool {
 		(len(s.Chain) == 0) == (s.Scheme == 0) && (len(s.Staple) == 0 || len(s.Chain) > 0)
 }
 
-// room is enough for the state in either encoding, so that no copy of the secret is
+// Room is enough for the state in either encoding, so that no copy of the secret is
 // left where a buffer grew.
-func (s *State) room() int {
+func (s *State) Room() int {
 	n := 256 + len(s.Secret) + len(s.Staple)
 	for _, der := range s.Chain {
 		n += len(der) + 8

@@ -47,8 +47,7 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// Dates at the ends of what a certificate or a clock may say go there and back, in both
-// encodings.
+// Dates at the ends of what a certificate or a clock may say go there and back.
 func TestFarDates(t *testing.T) {
 	for _, at := range []time.Time{
 		time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC), time.Date(10000, time.January, 1, 0, 0, 0, 0, time.UTC),
@@ -60,10 +59,6 @@ func TestFarDates(t *testing.T) {
 		back, err := Parse(testpki.Must(s.Marshal()))
 		if err != nil || !back.Born.Equal(s.Born) || !back.Made.Equal(s.Made) || !back.Until.Equal(s.Until) {
 			t.Errorf("%s: %+v, %v", at, back, err)
-		}
-		var std State
-		if !std.FromStd(testpki.Must(s.Std())) || !std.Made.Equal(s.Made) {
-			t.Errorf("%s: by crypto/tls's encoding %s", s.Made, std.Made)
 		}
 	}
 }
@@ -130,8 +125,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// What is parsed marshals back to the same bytes, and what crypto/tls takes of it is
-// what it would have written itself.
+// What is parsed marshals back to the same bytes.
 func FuzzState(f *testing.F) {
 	f.Add(testpki.Must(example().Marshal()))
 	bare := example()
@@ -147,24 +141,6 @@ func FuzzState(f *testing.F) {
 		}
 		if again, err := s.Marshal(); err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("% x\ncomes back as % x, %v", b, again, err)
-		}
-		encoded, err := s.Std()
-		if err != nil {
-			t.Fatal(err)
-		}
-		back := State{Session: s.Session, Born: s.Born, Until: s.Until, Scheme: s.Scheme, Group: s.Group}
-		if !back.FromStd(encoded) {
-			t.Fatalf("crypto/tls's encoding % x is not read", encoded)
-		}
-		if again, err := back.Marshal(); err != nil || !bytes.Equal(again, b) {
-			t.Fatalf("% x\ncomes back from crypto/tls's encoding as % x, %v", b, again, err)
-		}
-		ss, err := tls.ParseSessionState(encoded)
-		if err != nil {
-			return // a chain that is none
-		}
-		if own, err := ss.Bytes(); err != nil || !bytes.Equal(own, encoded) {
-			t.Fatalf("crypto/tls writes % x, we % x, %v", own, encoded, err)
 		}
 	})
 }

@@ -1,14 +1,17 @@
-package ticket
+package stdtls
 
 import (
 	"crypto/tls"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // crypto/tls gives and takes sessions in an encoding of its own. These two
-// methods are the way from it to State and back. They know the encoding of
+// functions are the way from it to ticket.State and back. They know the encoding of
 // a server's session without early data (crypto/tls/ticket.go); what is anything
 // else, or has a field that a later Go adds, is refused, and then sessions are not
 // resumed.
@@ -19,11 +22,9 @@ import (
 //
 // <n> is a vector with a length of n bytes in front.
 
-const statusRequest = 5 // an extension of CertificateEntry (RFC 8446, section 4.4.2.1)
-
-// FromStd reads the encoding into s: version, suite, secret, chain, staple and when
+// readSession reads the encoding into s: version, suite, secret, chain, staple and when
 // it was made. The rest of s stays as it is.
-func (s *State) FromStd(encoded []byte) bool {
+func readSession(s *ticket.State, encoded []byte) bool {
 	b := cryptobyte.String(encoded)
 	var kind, ems, early uint8
 	var made uint64
@@ -50,7 +51,7 @@ func (s *State) FromStd(encoded []byte) bool {
 			if !extensions.ReadUint16(&id) || !extensions.ReadUint16LengthPrefixed(&body) {
 				return false
 			}
-			if id != statusRequest {
+			if id != handshake.ExtStatusRequest {
 				continue // certificate timestamps: nothing is decided by them
 			}
 			if !body.Skip(1) || !body.ReadUint24LengthPrefixed(&staple) || !body.Empty() || len(s.Chain) != 1 {
@@ -62,9 +63,9 @@ func (s *State) FromStd(encoded []byte) bool {
 	return true
 }
 
-// Std is the encoding of a state.
-func (s *State) Std() ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, s.room()))
+// writeSession is the encoding of a state.
+func writeSession(s *ticket.State) ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, s.Room()))
 	flag := func(set bool) {
 		var v uint8
 		if set {
@@ -87,7 +88,7 @@ func (s *State) Std() ([]byte, error) {
 				if i > 0 || len(s.Staple) == 0 {
 					return
 				}
-				b.AddUint16(statusRequest)
+				b.AddUint16(handshake.ExtStatusRequest)
 				b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 					b.AddUint8(1) // ocsp (RFC 6066, section 8)
 					b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(s.Staple) })
