@@ -31,32 +31,38 @@ func TestRFC8448(t *testing.T) {
 		}
 	}
 	early := NewEarly(s, nil)
-	same("the Early Secret", early.value, "33ad0a1c607ec03b09e6cd9893680ce210adf300aa1f2660e1b22e10f170f92a")
-	earlyValue, shared := early.value, unhex(t, "8bd4054fb55b9d63fdfbacf9f04b9f0d35e6d63f537563efd46272900f89492d")
+	same("the Early Secret", early.value(), "33ad0a1c607ec03b09e6cd9893680ce210adf300aa1f2660e1b22e10f170f92a")
+	earlyValue, shared := early.value(), unhex(t, "8bd4054fb55b9d63fdfbacf9f04b9f0d35e6d63f537563efd46272900f89492d")
 	hs := early.Handshake(shared)
-	same("the Handshake Secret", hs.value, "1dc826e93606aa6fdc0aadc12f741b01046aa6b99f691ed221a9f0ca043fbeac")
+	same("the Handshake Secret", hs.value(), "1dc826e93606aa6fdc0aadc12f741b01046aa6b99f691ed221a9f0ca043fbeac")
 	zero := make([]byte, 32)
 	if !bytes.Equal(earlyValue, zero) || !bytes.Equal(shared, zero) {
 		t.Error("the Early Secret or the shared secret is still there")
 	}
 	hellos := unhex(t, "860c06edc07858ee8e78f0e7428c58edd6b43f2ca3e6e95f02ed063cf0e1cad8")
 	client, server := hs.Client(hellos), hs.Server(hellos)
-	same("client_handshake_traffic_secret", client.value, "b3eddb126e067f35a780b3abf45e2d8f3b1a950738f52e9600746a0e27a55a21")
-	same("server_handshake_traffic_secret", server.value, "b67b7d690cc16c4e75e54213cb2d37b4e9c912bcded9105d42befd59d391ad38")
+	same("client_handshake_traffic_secret", client.value(), "b3eddb126e067f35a780b3abf45e2d8f3b1a950738f52e9600746a0e27a55a21")
+	same("server_handshake_traffic_secret", server.value(), "b67b7d690cc16c4e75e54213cb2d37b4e9c912bcded9105d42befd59d391ad38")
 	_, iv := server.Protection()
 	same("the server's IV", iv[:], "5d313eb2671276ee13000b30")
-	same("the server's key", server.expandLabel("key", nil, 16), "3fce516009c21727d0f2e4e86ee403bc")
+	same("the server's key", labelled(server, "key", 16), "3fce516009c21727d0f2e4e86ee403bc")
 	same("the server's Finished", server.Finished(unhex(t, "edb7725fa7a3473b031ec8ef65a2485493900138a2b91291407d7951a06110ed")),
 		"9b9b141d906337fbd2cbdce71df4deda4ab42c309572cb7fffee5454b78f0718")
 	m := hs.Master()
-	same("the Master Secret", m.value, "18df06843d13a08bf2a449844c5f8a478001bc4d4c627984d5a41da8d0402919")
+	same("the Master Secret", m.value(), "18df06843d13a08bf2a449844c5f8a478001bc4d4c627984d5a41da8d0402919")
 	finished := unhex(t, "9608102a0f1ccc6db6250b7b7e417b1a000eaada3daae4777a7686c9ff83df13")
-	same("client_application_traffic_secret_0", m.Client(finished).value, "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5")
-	same("server_application_traffic_secret_0", m.Server(finished).value, "a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643")
+	same("client_application_traffic_secret_0", m.Client(finished).value(), "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5")
+	same("server_application_traffic_secret_0", m.Server(finished).value(), "a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643")
 	same("the client's Finished", client.Finished(finished), "a8ec436d677634ae525ac1fcebe11a039ec17694fac6e98527b642f2edd5ce61")
 	res := m.Resumption(unhex(t, "209145a96ee8e2a122ff810047cc952684658d6049e86429426db87c54ad143d"))
-	same("resumption_master_secret", res.value, "7df235f2031d2a051287d02b0241b0bfdaf86cc856231f2d5aba46c434ec196c")
+	same("resumption_master_secret", res.value(), "7df235f2031d2a051287d02b0241b0bfdaf86cc856231f2d5aba46c434ec196c")
 	same("the PSK", res.PSK([]byte{0, 0}), "4ecd0eb6ec3b4d87f5d6028f922ca4c5851a277fd41311c9e62d2c9492e1c4f3")
+}
+
+func labelled(t *Traffic, label string, n int) []byte {
+	out := make([]byte, n)
+	t.expandLabel(out, label, nil)
+	return out
 }
 
 // Every secret of another epoch is another one, and the one before is gone.
@@ -64,10 +70,10 @@ func TestNextEpoch(t *testing.T) {
 	for _, id := range []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256} {
 		s := SuiteOf(id)
 		first := NewEarly(s, nil).Handshake(make([]byte, 32)).Client(s.Hash([]byte("x")))
-		kept, value := bytes.Clone(first.value), first.value
+		kept, value := bytes.Clone(first.value()), first.value()
 		next := first.Next()
-		if bytes.Equal(next.value, kept) || len(next.value) != s.HashSize || !bytes.Equal(value, make([]byte, s.HashSize)) {
-			t.Errorf("%#04x: %x after %x, which is now %x", id, next.value, kept, value)
+		if bytes.Equal(next.value(), kept) || len(next.value()) != s.HashSize || !bytes.Equal(value, make([]byte, s.HashSize)) {
+			t.Errorf("%#04x: %x after %x, which is now %x", id, next.value(), kept, value)
 		}
 		a, iv := next.Protection()
 		if a.NonceSize() != NonceSize || iv == [NonceSize]byte{} {

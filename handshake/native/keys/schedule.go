@@ -2,8 +2,6 @@ package keys
 
 import (
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/subtle"
 	"fmt"
 )
@@ -27,29 +25,38 @@ type Traffic struct{ secret }
 // secret is a secret of a CipherSuite's hash.
 type secret struct {
 	suite *Suite
-	value []byte
+	room  [maxHash]byte
 }
+
+// value is the secret, HashSize bytes.
+func (s *secret) value() []byte { return s.room[:s.suite.HashSize] }
 
 // NewEarly makes the Early Secret of a PSK; nil is no PSK.
 func NewEarly(s *Suite, psk []byte) *Early {
+	var none [maxHash]byte
 	if psk == nil {
-		psk = make([]byte, s.HashSize)
+		psk = none[:s.HashSize]
 	}
-	return &Early{secret{s, extract(s, psk, nil)}}
+	e := &Early{secret{suite: s}}
+	s.extract(&e.room, psk, nil)
+	return e
 }
 
 // Binder is what a binder of a resumption PSK must be (section 4.2.11.2): the
 // transcript ends with the truncated ClientHello.
 func (e *Early) Binder(transcript []byte) []byte {
-	key := &Traffic{secret{e.suite, e.derive("res binder", e.suite.Hash(nil))}}
+	key := Traffic{secret{suite: e.suite}}
 	defer key.Clear()
+	e.derive(key.value(), "res binder", e.suite.Hash(nil))
 	return key.Finished(transcript)
 }
 
 // Handshake goes on with the shared secret of the key exchange, and clears both.
 func (e *Early) Handshake(shared []byte) *Handshake {
 	defer clear(shared)
-	return &Handshake{e.next(shared)}
+	h := &Handshake{secret{suite: e.suite}}
+	e.next(&h.secret, shared)
+	return h
 }
 
 // Client is client_handshake_traffic_secret; the transcript ends with ServerHello.
@@ -59,7 +66,12 @@ func (h *Handshake) Client(transcript []byte) *Traffic { return h.traffic("c hs 
 func (h *Handshake) Server(transcript []byte) *Traffic { return h.traffic("s hs traffic", transcript) }
 
 // Master goes on to the Master Secret.
-func (h *Handshake) Master() *Master { return &Master{h.next(make([]byte, h.suite.HashSize))} }
+func (h *Handshake) Master() *Master {
+	var zero [maxHash]byte
+	m := &Master{secret{suite: h.suite}}
+	h.next(&m.secret, zero[:h.suite.HashSize])
+	return m
+}
 
 // Client is client_application_traffic_secret_0; the transcript ends with the
 // server's Finished.
@@ -71,7 +83,9 @@ func (m *Master) Server(transcript []byte) *Traffic { return m.traffic("s ap tra
 // Resumption is resumption_master_secret; the transcript ends with the client's
 // Finished.
 func (m *Master) Resumption(transcript []byte) *Resumption {
-	return &Resumption{secret{m.suite, m.derive("res master", transcript)}}
+	r := &Resumption{secret{suite: m.suite}}
+	m.derive(r.value(), "res master", transcript)
+	return r
 }
 
 // Resumption is what the PSKs of tickets are made of.
@@ -79,23 +93,29 @@ type Resumption struct{ secret }
 
 // PSK is that of the ticket with a nonce (section 4.6.1).
 func (r *Resumption) PSK(nonce []byte) []byte {
-	return r.expandLabel("resumption", nonce, r.suite.HashSize)
+	psk := make([]byte, r.suite.HashSize)
+	r.expandLabel(psk, "resumption", nonce)
+	return psk
 }
 
 // Next is the secret of the epoch behind a KeyUpdate (section 7.2); this one is
 // cleared.
 func (t *Traffic) Next() *Traffic {
 	defer t.Clear()
-	return &Traffic{secret{t.suite, t.expandLabel("traffic upd", nil, t.suite.HashSize)}}
+	next := &Traffic{secret{suite: t.suite}}
+	t.expandLabel(next.value(), "traffic upd", nil)
+	return next
 }
 
 // Finished is the verify_data of a Finished message (section 4.4.4).
 func (t *Traffic) Finished(transcript []byte) []byte {
-	key := t.expandLabel("finished", nil, t.suite.HashSize)
-	defer clear(key)
-	mac := hmac.New(t.suite.hash, key)
-	mac.Write(transcript)
-	return mac.Sum(nil)
+	var room [maxHash]byte
+	defer clear(room[:])
+	key := room[:t.suite.HashSize]
+	t.expandLabel(key, "finished", nil)
+	var data [maxHash]byte
+	t.suite.mac(&data, key, transcript)
+	return append(make([]byte, 0, maxHash), data[:t.suite.HashSize]...)
 }
 
 // Suite is the CipherSuite of the secret.
@@ -106,15 +126,17 @@ const NonceSize = 12
 
 // Protection is the AEAD of the epoch and its IV (section 7.3).
 func (t *Traffic) Protection() (cipher.AEAD, [NonceSize]byte) {
-	key := t.expandLabel("key", nil, t.suite.keyLen)
-	iv := t.expandLabel("iv", nil, NonceSize)
-	defer clear(key)
-	defer clear(iv)
+	var room [maxKey]byte
+	defer clear(room[:])
+	key := room[:t.suite.keyLen]
+	t.expandLabel(key, "key", nil)
+	var iv [NonceSize]byte
+	t.expandLabel(iv[:], "iv", nil)
 	aead, err := t.suite.aead(key)
 	if err != nil {
 		panic(fmt.Sprintf("keys: %v", err)) // the key has the right length
 	}
-	return aead, [NonceSize]byte(iv)
+	return aead, iv
 }
 
 // Equal compares verify_data or a binder in constant time.
@@ -123,48 +145,40 @@ func Equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 // Clear forgets the secret.
 func (s *secret) Clear() {
 	if s != nil {
-		clear(s.value)
+		clear(s.room[:])
 	}
 }
 
-// next is the secret of the stage behind this one, which is cleared.
-func (s *secret) next(ikm []byte) secret {
+// next makes the secret of the stage behind this one, which is cleared.
+func (s *secret) next(to *secret, ikm []byte) {
 	defer s.Clear()
-	salt := s.derive("derived", s.suite.Hash(nil))
-	defer clear(salt)
-	return secret{s.suite, extract(s.suite, ikm, salt)}
+	var empty, room [maxHash]byte
+	defer clear(room[:])
+	salt := room[:s.suite.HashSize]
+	s.suite.sum(&empty, nil)
+	s.derive(salt, "derived", empty[:s.suite.HashSize])
+	s.suite.extract(&to.room, ikm, salt)
 }
 
 func (s *secret) traffic(label string, transcript []byte) *Traffic {
-	return &Traffic{secret{s.suite, s.derive(label, transcript)}}
+	t := &Traffic{secret{suite: s.suite}}
+	s.derive(t.value(), label, transcript)
+	return t
 }
 
-// derive is Derive-Secret, of the hash of messages.
-func (s *secret) derive(label string, transcript []byte) []byte {
-	return s.expandLabel(label, transcript, s.suite.HashSize)
+// derive is Derive-Secret, of the hash of messages. out has HashSize bytes.
+func (s *secret) derive(out []byte, label string, transcript []byte) {
+	s.expandLabel(out, label, transcript)
 }
 
-// expandLabel is HKDF-Expand-Label.
-func (s *secret) expandLabel(label string, context []byte, n int) []byte {
+// expandLabel is HKDF-Expand-Label of len(out) bytes, at most HashSize.
+func (s *secret) expandLabel(out []byte, label string, context []byte) {
 	const prefix = "tls13 "
-	info := make([]byte, 0, 2+1+len(prefix)+len(label)+1+len(context))
-	info = append(info, byte(n>>8), byte(n), byte(len(prefix)+len(label)))
+	var room [usualMessage]byte
+	info := append(room[:0], byte(len(out)>>8), byte(len(out)), byte(len(prefix)+len(label)))
 	info = append(info, prefix...)
 	info = append(info, label...)
 	info = append(info, byte(len(context)))
 	info = append(info, context...)
-	out, err := hkdf.Expand(s.suite.hash, s.value, string(info), n)
-	if err != nil {
-		panic(fmt.Sprintf("keys: %v", err)) // all lengths are those of the hash
-	}
-	return out
-}
-
-// extract is HKDF-Extract (RFC 5869, section 2.2).
-func extract(s *Suite, ikm, salt []byte) []byte {
-	out, err := hkdf.Extract(s.hash, ikm, salt)
-	if err != nil {
-		panic(fmt.Sprintf("keys: %v", err))
-	}
-	return out
+	s.suite.expand(out, s.value(), info)
 }

@@ -26,32 +26,46 @@ type Suite struct {
 	// of full size for AES-GCM, here 2^24; with ChaCha20-Poly1305 the sequence number ends first.
 	MaxRecords uint64
 
-	hash   func() hash.Hash
-	keyLen int // bytes
-	aead   func(key []byte) (cipher.AEAD, error)
+	keyLen int  // bytes
+	chacha bool // the AEAD is ChaCha20-Poly1305; else AES-GCM
 }
+
+// maxKey is the longest key of an AEAD, in bytes.
+const maxKey = chacha20poly1305.KeySize
 
 // SuiteOf finds a CipherSuite by its number; nil for one that is not implemented.
 func SuiteOf(id uint16) *Suite {
 	switch id {
 	case tls.TLS_AES_128_GCM_SHA256:
-		return &Suite{ID: id, HashSize: sha256.Size, MaxRecords: 1 << 24, hash: sha256.New, keyLen: 16, aead: gcm}
+		return &Suite{ID: id, HashSize: sha256.Size, MaxRecords: 1 << 24, keyLen: 16}
 	case tls.TLS_AES_256_GCM_SHA384:
-		return &Suite{ID: id, HashSize: sha512.Size384, MaxRecords: 1 << 24, hash: sha512.New384, keyLen: 32, aead: gcm}
+		return &Suite{ID: id, HashSize: sha512.Size384, MaxRecords: 1 << 24, keyLen: 32}
 	case tls.TLS_CHACHA20_POLY1305_SHA256:
-		return &Suite{ID: id, HashSize: sha256.Size, MaxRecords: 1 << 60, hash: sha256.New, keyLen: chacha20poly1305.KeySize, aead: chacha20poly1305.New}
+		return &Suite{ID: id, HashSize: sha256.Size, MaxRecords: 1 << 60, keyLen: chacha20poly1305.KeySize, chacha: true}
 	}
 	return nil
 }
 
 // Hash is the hash of data, HashSize bytes.
 func (s *Suite) Hash(data []byte) []byte {
-	h := s.hash()
-	h.Write(data)
-	return h.Sum(nil)
+	var out [maxHash]byte
+	s.sum(&out, data)
+	return append(make([]byte, 0, maxHash), out[:s.HashSize]...)
 }
 
-func gcm(key []byte) (cipher.AEAD, error) {
+// newHash begins a hash of the suite.
+func (s *Suite) newHash() hash.Hash {
+	if s.HashSize == sha256.Size {
+		return sha256.New()
+	}
+	return sha512.New384()
+}
+
+// aead is the AEAD with a key of keyLen bytes.
+func (s *Suite) aead(key []byte) (cipher.AEAD, error) {
+	if s.chacha {
+		return chacha20poly1305.New(key)
+	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err

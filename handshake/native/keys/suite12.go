@@ -31,17 +31,17 @@ func Suite12Of(id uint16) *Suite12 {
 	switch id {
 	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:
 		return &Suite12{
-			Suite: Suite{ID: id, HashSize: sha256.Size, hash: sha256.New, keyLen: 16, aead: gcm},
+			Suite: Suite{ID: id, HashSize: sha256.Size, keyLen: 16},
 			RSA:   id == tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, fixedIV: NonceSize - ExplicitNonce,
 		}
 	case tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:
 		return &Suite12{
-			Suite: Suite{ID: id, HashSize: sha512.Size384, hash: sha512.New384, keyLen: 32, aead: gcm},
+			Suite: Suite{ID: id, HashSize: sha512.Size384, keyLen: 32},
 			RSA:   id == tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, fixedIV: NonceSize - ExplicitNonce,
 		}
 	case tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
 		return &Suite12{
-			Suite: Suite{ID: id, HashSize: sha256.Size, hash: sha256.New, keyLen: chacha20poly1305.KeySize, aead: chacha20poly1305.New},
+			Suite: Suite{ID: id, HashSize: sha256.Size, keyLen: chacha20poly1305.KeySize, chacha: true},
 			RSA:   id == tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, fixedIV: NonceSize,
 		}
 	}

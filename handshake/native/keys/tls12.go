@@ -2,7 +2,6 @@ package keys
 
 import (
 	"crypto/cipher"
-	"crypto/hmac"
 	"fmt"
 	"slices"
 )
@@ -112,16 +111,13 @@ func (t *Traffic12) Clear() {
 // 5; RFC 5289, section 3.2).
 func (s *Suite12) prf(secret []byte, label string, seed []byte, n int) []byte {
 	labelled := append([]byte(label), seed...)
-	mac := func(parts ...[]byte) []byte {
-		h := hmac.New(s.hash, secret)
-		for _, p := range parts {
-			h.Write(p)
-		}
-		return h.Sum(nil)
-	}
+	var a, block [maxHash]byte
+	defer clear(a[:])
+	defer clear(block[:])
 	out := make([]byte, 0, n+s.HashSize) // so that no copy is left where it grew
-	for a := mac(labelled); len(out) < n; a = mac(a) {
-		out = append(out, mac(a, labelled)...)
+	for s.mac(&a, secret, labelled); len(out) < n; s.mac(&a, secret, a[:s.HashSize]) {
+		s.mac(&block, secret, a[:s.HashSize], labelled)
+		out = append(out, block[:s.HashSize]...)
 	}
 	clear(out[n:cap(out)])
 	return out[:n:n]

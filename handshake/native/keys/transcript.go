@@ -10,7 +10,7 @@ type Transcript struct {
 }
 
 // NewTranscript begins one.
-func NewTranscript(s *Suite) *Transcript { return &Transcript{s, s.hash()} }
+func NewTranscript(s *Suite) *Transcript { return &Transcript{s, s.newHash()} }
 
 // Add takes a whole message with its header.
 func (t *Transcript) Add(msg []byte) { t.hash.Write(msg) }
