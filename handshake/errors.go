@@ -20,6 +20,11 @@ var ErrTruncated = errors.New("connection closed inside a record")
 // section 6.1). The connection gives no more data.
 var ErrNoCloseNotify = errors.New("connection closed without close_notify")
 
+// ErrRenegotiation is returned, with what the engine says of it, by the Read of a
+// Session's Conn when the peer of a TLS 1.2 session asked for a renegotiation, which is
+// never done (RFC 5246, sections 7.4.1.1 and 7.4.1.2). The connection gives no more data.
+var ErrRenegotiation = errors.New("renegotiation, which is never done")
+
 // AlertError is returned by the Read of a Session's Conn when the peer ended
 // the session with an alert. A TLS 1.3 destination that refuses our identity
 // certificate does so here, after our own handshake has ended well (RFC 8446,

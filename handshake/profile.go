@@ -174,6 +174,7 @@ func (s ProfileSpec) Resolve(name string, able *Capabilities) (Profile, error) {
 	s.resolveSuites(&p, base, able, &list)
 	s.resolveGroups(&p, able, &list)
 	s.resolveStrength(&p, able, &list)
+	checkSignatures(&p, &list)
 	switch {
 	case s.MinRSABits == 0:
 	case s.MinRSABits < minRSABits:
@@ -314,6 +315,19 @@ func (s ProfileSpec) resolveStrength(p *Profile, able *Capabilities, list *field
 		p.Cap12 = true
 	default:
 		list.Addf("inexpressible", "unknown answer %q%s: refuse, native or cap-1.2", s.Inexpressible, fielderr.Suggest(s.Inexpressible, []string{"refuse", "native", "cap-1.2"}))
+	}
+}
+
+// checkSignatures reports a version of which each handshake would be refused, for nobody
+// could sign it: rsa_pkcs1_* signs none of TLS 1.3 (RFC 8446, section 4.2.3), ML-DSA none
+// of TLS 1.2 (draft-ietf-tls-mldsa). RSA key transport signs nothing.
+func checkSignatures(p *Profile, list *fielderr.List) {
+	left := map[uint16]string{versionTLS12: "mldsa", versionTLS13: "rsa_pkcs1_"}
+	for v := max(p.MinVersion, versionTLS12); v <= p.MaxVersion && len(p.Signatures) > 0; v++ {
+		signs := slices.ContainsFunc(p.Signatures, func(id uint16) bool { return !strings.HasPrefix(SchemeName(id), left[v]) })
+		if !signs && (v > versionTLS12 || !slices.ContainsFunc(p.Suites12, func(id uint16) bool { return !IsECDHE(id) })) {
+			list.Addf("signatures", "none of them signs a handshake of %s, which the profile allows, so each would be refused: add one that does, or take the version out", VersionName(v))
+		}
 	}
 }
 

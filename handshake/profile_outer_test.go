@@ -93,6 +93,12 @@ func TestResolveRefuses(t *testing.T) {
 		"empty lists": {handshake.ProfileSpec{Versions: []string{}, TLS12: []string{}, TLS13: []string{}, Groups: []string{}}, []string{
 			"versions: the list is empty: leave it out to take that of the base", "tls12: the list is empty: leave it out to take that of the base",
 			"tls13: the list is empty: leave it out to take that of the base", "groups: the list is empty: leave it out to take that of the base"}},
+		"nothing signs in 1.2": {handshake.ProfileSpec{Signatures: []string{"mldsa65", "mldsa87"}}, []string{
+			"signatures: none of them signs a handshake of TLS 1.2, which the profile allows, so each would be refused: add one that does, or take the version out"}},
+		"nothing signs in 1.3": {handshake.ProfileSpec{Signatures: []string{"rsa_pkcs1_sha256"}}, []string{
+			"signatures: none of them signs a handshake of TLS 1.3, which the profile allows, so each would be refused: add one that does, or take the version out"}},
+		"the base's sign nothing in 1.2": {handshake.ProfileSpec{Base: "cnsa2", Versions: []string{"1.2", "1.3"}, TLS12: []string{"ECDHE-RSA-AES128-GCM-SHA256"}}, []string{
+			"signatures: none of them signs a handshake of TLS 1.2, which the profile allows, so each would be refused: add one that does, or take the version out"}},
 		"small RSA keys":    {handshake.ProfileSpec{MinRSABits: 1024}, []string{"min_rsa_bits: 1024 is too small: RSA keys below 2048 bits are never accepted"}},
 		"negative RSA keys": {handshake.ProfileSpec{MinRSABits: -1}, []string{"min_rsa_bits: -1 is too small: RSA keys below 2048 bits are never accepted"}},
 		"huge RSA keys":     {handshake.ProfileSpec{MinRSABits: 16384}, []string{"min_rsa_bits: 16384 is too large: crypto/tls accepts RSA keys of at most 8192 bits, so no peer would pass"}},

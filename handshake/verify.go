@@ -146,21 +146,38 @@ func (p *Params) CertificateBytes() int { return cmp.Or(p.MaxChainBytes, default
 
 // bounds come before any signature is checked.
 func (p *Params) bounds(shown []*x509.Certificate) *fault {
-	maxChain, maxBytes := cmp.Or(p.MaxChain, defaultMaxChain), p.CertificateBytes()
 	size := 0
 	for _, c := range shown {
 		size += len(c.Raw)
 	}
-	switch {
-	case len(shown) > maxChain:
-		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d certificates, at most %d are allowed", len(shown), maxChain)}
-	case size > maxBytes:
-		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d bytes of certificates, at most %d are allowed", size, maxBytes)}
+	if f := p.tooMany(len(shown), size); f != nil {
+		return f
 	}
 	for _, c := range shown {
 		if what := oversized(c); what != "" {
 			return &fault{code: reason.BadCertificate, detail: what}
 		}
+	}
+	return nil
+}
+
+// tooMany holds n certificates of size bytes together against the bounds.
+func (p *Params) tooMany(n, size int) *fault {
+	maxChain, maxBytes := cmp.Or(p.MaxChain, defaultMaxChain), p.CertificateBytes()
+	switch {
+	case n > maxChain:
+		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d certificates, at most %d are allowed", n, maxChain)}
+	case size > maxBytes:
+		return &fault{code: reason.ChainTooLong, detail: fmt.Sprintf("%d bytes of certificates, at most %d are allowed", size, maxBytes)}
+	}
+	return nil
+}
+
+// RefusesChain refuses n certificates of size bytes together as Verify would, before any of
+// them is parsed; nil where they are within the bounds. usage is that of the peer.
+func (p *Params) RefusesChain(n, size int, usage x509.ExtKeyUsage) *Error {
+	if f := p.tooMany(n, size); f != nil {
+		return f.refusal(usage)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -181,6 +182,48 @@ func TestTolerated(t *testing.T) {
 		})
 		if o.err != nil || string(got) != "ok" {
 			t.Errorf("%s: %v, the client got %q", name, o.err, got)
+		}
+	}
+}
+
+// Of a chain that is too long nothing is parsed but whose it is: the rest may be anything.
+func TestLongChainIsNotParsed(t *testing.T) {
+	for version, p := range map[uint16]*handshake.ServerParams{tls.VersionTLS12: params12(), tls.VersionTLS13: params()} {
+		long := alice()
+		for range 100 {
+			long.Certificate = append(long.Certificate, []byte("no certificate"))
+		}
+		config := clientConfig(long)
+		config.MinVersion, config.MaxVersion = version, version
+		o, _, err := newRig(p).withGo(t, config)
+		if o.err == nil || o.err.Reason != reason.ChainTooLong || o.err.Detail != "101 certificates, at most 10 are allowed" || o.err.Peer == nil || o.err.Peer.Leaf().Subject.CommonName != "alice" {
+			t.Errorf("%s: %+v", handshake.VersionName(version), o.err)
+		}
+		if got := alertSeen(err); got != handshake.AlertBadCertificate {
+			t.Errorf("%s: the client got %s", handshake.VersionName(version), got)
+		}
+	}
+}
+
+// An alert that comes in the clear when there are keys ends the handshake, and is said to
+// prove nothing; one that is sealed is the client's.
+func TestAlertInTheClear(t *testing.T) {
+	for name, sealed := range map[string]bool{"in the clear": false, "sealed": true} {
+		o := newRig(params()).with(t, func(conn *net.TCPConn) {
+			raw := newRaw(t, conn)
+			raw.sendHello(raw.hi())
+			raw.readFlight()
+			alert := []byte{2, byte(handshake.AlertUnknownCA)}
+			if sealed {
+				raw.send(handshake.RecordAlert, alert...)
+				return
+			}
+			_, _ = conn.Write(append([]byte{handshake.RecordAlert, 3, 3, 0, 2}, alert...))
+		})
+		const mark = "in the clear: it may be anybody's"
+		last := o.l.Entries()[len(o.l.Entries())-1]
+		if o.err == nil || o.err.Received != handshake.AlertUnknownCA || strings.Contains(o.err.Detail, mark) == sealed || strings.Contains(last.Facts, mark) == sealed {
+			t.Errorf("%s: %+v, in the ledger %+v", name, o.err, last)
 		}
 	}
 }

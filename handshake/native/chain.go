@@ -53,6 +53,14 @@ func (g *leg) read(entries []wire.CertificateEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	n, size := len(entries), 0
+	for i := range entries {
+		size += len(entries[i].DER)
+	}
+	tooMany := g.params.RefusesChain(n, size, g.usage())
+	if tooMany != nil {
+		entries = entries[:1] // whose it is; nobody parses the rest
+	}
 	shown := make([]*x509.Certificate, len(entries))
 	for i := range entries {
 		c, err := certread.Certificate(entries[i].DER)
@@ -60,11 +68,14 @@ func (g *leg) read(entries []wire.CertificateEntry) error {
 			err = asError(certread.Key(c))
 		}
 		if err != nil {
-			return g.unreadable(err, i, len(shown))
+			return g.unreadable(err, i, n)
 		}
 		shown[i] = c
 	}
 	g.peer = &handshake.Peer{Shown: shown, OCSPStaple: entries[0].Staple}
+	if tooMany != nil {
+		return tooMany
+	}
 	if g.params.WithinBounds(shown) && usableKey(shown[0].PublicKey) {
 		return nil
 	}
@@ -73,6 +84,14 @@ func (g *leg) read(entries []wire.CertificateEntry) error {
 		e = g.side.refusal(reason.WeakKey, "nothing can be verified with the key of the certificate")
 	}
 	return e
+}
+
+// usage is what the peer's certificate is for.
+func (g *leg) usage() x509.ExtKeyUsage {
+	if g.judged == handshake.StepClientVerified {
+		return x509.ExtKeyUsageClientAuth
+	}
+	return x509.ExtKeyUsageServerAuth
 }
 
 // asError keeps a nil *Refused from being an error.

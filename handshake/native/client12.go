@@ -2,7 +2,6 @@ package native
 
 import (
 	"crypto/tls"
-	"slices"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/keys"
@@ -26,16 +25,8 @@ const maxKeyExchange = handshake.MessageHeader + 1 + 255
 type full12 struct {
 	own      *keys.ECDHE
 	random   [32]byte // of ServerHello
-	messages [][]byte // that a CertificateVerify signs; nil where none comes
-	ticket   bool     // a NewSessionTicket was announced
-}
-
-// keep remembers a message for the proof of possession, which is made with a hash that is
-// not known before (section 7.4.8).
-func (f *full12) keep(msg []byte) {
-	if f.messages != nil {
-		f.messages = append(f.messages, msg)
-	}
+	messages messages12
+	ticket   bool // a NewSessionTicket was announced
 }
 
 // expectCertificate12 reads the client's certificate (section 7.4.6): step 5.
@@ -51,7 +42,7 @@ func (e expectCertificate12) step(s *server) (state, error) {
 		return nil, s.undecodable(msg, err)
 	}
 	s.transcript.Add(msg)
-	e.keep(msg)
+	e.messages.keep(msg)
 	var entries []wire.CertificateEntry
 	for _, der := range m.Certificates {
 		entries = append(entries, wire.CertificateEntry{DER: der})
@@ -62,7 +53,7 @@ func (e expectCertificate12) step(s *server) (state, error) {
 	case refused != nil:
 		return nil, refused
 	case s.peer == nil:
-		e.messages = nil
+		e.messages = messages12{}
 		return s.noCertificate12(expectKeyExchange12(e))
 	case len(handshake.SchemesOf(tls.VersionTLS12, s.peer.Leaf().PublicKey)) == 0:
 		return nil, handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be signed with the key of the certificate in TLS 1.2")
@@ -107,7 +98,8 @@ func (e expectKeyExchange12) step(s *server) (state, error) {
 	}
 	s.note(handshake.StepKeyExchange, handshake.SidePeer, msg, "")
 	s.transcript.Add(msg)
-	e.keep(msg)
+	e.messages.keep(msg)
+	s.spent += exchangeCost(s.choice.group) - makingCost(s.choice.group) // for a point that turns out bad too
 	shared, err := e.own.Agree(m.Public)
 	if err != nil {
 		return nil, &wire.Error{Message: handshake.MessageName(msg[0]), Alert: handshake.AlertIllegalParameter, Detail: err.Error()}
@@ -133,7 +125,7 @@ func (e expectKeyExchange12) step(s *server) (state, error) {
 
 // expectVerify12 reads the proof of possession (RFC 5246, section 7.4.8).
 type expectVerify12 struct {
-	messages [][]byte
+	messages messages12
 	next     expectFinished12
 }
 
@@ -142,7 +134,11 @@ func (e expectVerify12) step(s *server) (state, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.proof(msg, slices.Concat(e.messages...)); err != nil {
+	content, err := e.messages.all()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.proof(msg, content); err != nil {
 		return nil, err
 	}
 	return e.next, nil
@@ -164,7 +160,9 @@ func (e expectFinished12) step(s *server) (state, error) {
 		s.wentOn()
 	}
 	s.at = handshake.StepClientFinished
-	s.noteCCS(handshake.StepClientFinished, handshake.SidePeer)
+	if !s.brief {
+		s.ledger.Note(entryCCS(handshake.StepClientFinished, handshake.SidePeer))
+	}
 	s.in.SetKeys12(e.client)
 	msg, err := s.inbox.expect(handshake.TypeFinished, maxFinished)
 	if err != nil {
@@ -191,13 +189,11 @@ func (e expectFinished12) step(s *server) (state, error) {
 	if err := s.judge(); err != nil {
 		return nil, err
 	}
-	if s.resumed == nil {
-		if err := e.end(s); err != nil {
-			return nil, err
-		}
+	if s.resumed != nil {
+		s.ledger.Decide(handshake.StepApplicationData, s.agreed.Agreed())
+		return nil, nil
 	}
-	s.ledger.Decide(handshake.StepApplicationData, s.agreed.Agreed())
-	return nil, nil
+	return nil, e.end(s)
 }
 
 // end is step 8 of a full handshake, which leaves with the grant.
@@ -209,15 +205,13 @@ func (e expectFinished12) end(s *server) error {
 			return err
 		}
 		s.transcript.Add(ticket)
-		s.note(handshake.StepServerFinished, handshake.SideUs, ticket, "")
 	}
 	last, err := s.finished12(e.master, s.server12)
 	if err != nil {
 		return err
 	}
-	last.ticket = ticket
+	last.ticket, last.agreed = ticket, s.agreed.Agreed()
 	s.last = last
-	s.ledger.Complete(handshake.StepServerFinished)
 	return nil
 }
 
@@ -228,7 +222,7 @@ func (i *inbox) nothing12() error {
 	case len(i.part) == 0: // an alert that ends nothing
 		return nil
 	case i.part[0] == handshake.TypeClientHello:
-		return &record.Fault{Alert: handshake.AlertNoRenegotiation, Detail: "a ClientHello behind the handshake: renegotiation is never done"}
+		return &record.Fault{Alert: handshake.AlertNoRenegotiation, Detail: "a ClientHello behind the handshake"}
 	}
 	return unexpected("%s behind the handshake", handshake.MessageName(i.part[0]))
 }
@@ -240,16 +234,12 @@ func (s *server) finished12(master *keys.Master12, traffic *keys.Traffic12) (*en
 		return nil, err
 	}
 	s.transcript.Add(msg)
-	s.noteCCS(handshake.StepServerFinished, handshake.SideUs)
-	s.note(handshake.StepServerFinished, handshake.SideUs, msg, "")
-	return &ending12{traffic: traffic, finished: msg}, nil
+	return &ending12{traffic: traffic, finished: msg, brief: s.brief}, nil
 }
 
-// noteCCS adds an entry for a ChangeCipherSpec.
-func (s *server) noteCCS(step handshake.Step, from handshake.Side) {
-	if !s.brief {
-		s.ledger.Note(handshake.Entry{Step: step, From: from, Message: handshake.MsgChangeCipherSpec, Size: 1})
-	}
+// entryCCS is the entry for a ChangeCipherSpec.
+func entryCCS(step handshake.Step, from handshake.Side) handshake.Entry {
+	return handshake.Entry{Step: step, From: from, Message: handshake.MsgChangeCipherSpec, Size: 1}
 }
 
 // ending12 are the last messages of ours in TLS 1.2.
@@ -257,6 +247,25 @@ type ending12 struct {
 	ticket   []byte // NewSessionTicket; nil: none
 	traffic  *keys.Traffic12
 	finished []byte
+
+	brief  bool   // LedgerSteps
+	agreed string // what step 9 begins with; "" where it began before
+}
+
+// left notes in the ledger that they have left: not before, for a client that is refused
+// between its Finished and the grant never gets them.
+func (e *ending12) left(l *handshake.Ledger) {
+	if !e.brief {
+		if e.ticket != nil {
+			l.Note(entryOf(handshake.StepServerFinished, handshake.SideUs, e.ticket, ""))
+		}
+		l.Note(entryCCS(handshake.StepServerFinished, handshake.SideUs))
+		l.Note(entryOf(handshake.StepServerFinished, handshake.SideUs, e.finished, ""))
+	}
+	l.Complete(handshake.StepServerFinished)
+	if e.agreed != "" {
+		l.Decide(handshake.StepApplicationData, e.agreed)
+	}
 }
 
 // send adds them to what leaves. What follows is sealed.

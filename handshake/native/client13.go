@@ -204,7 +204,7 @@ func (expectShown) step(c *client) (clientState, error) {
 	most := c.plan.CertificateBytes() + besidesChain
 	msg, err := c.inbox.expect(handshake.TypeCertificate, most)
 	if large := (*tooLarge)(nil); errors.As(err, &large) {
-		return nil, handshake.TooManyCertificates(large.size, most, x509.ExtKeyUsageServerAuth)
+		return nil, handshake.TooManyCertificates(large.size, most, c.usage())
 	}
 	if err != nil {
 		return nil, err

@@ -60,6 +60,7 @@ type conn struct {
 	writeMu sync.Mutex
 	out     *record.Writer
 	granted bool
+	brief   bool      // LedgerSteps
 	ticket  []byte    // NewSessionTicket that has not left
 	last    *ending12 // what of the handshake has not left
 	timer   *time.Timer
@@ -67,7 +68,7 @@ type conn struct {
 }
 
 func newConn(g *leg) *conn {
-	c := &conn{Conn: g.conn, ledger: g.ledger, in: g.in, inbox: g.inbox, traffic: g.waiting, out: g.out}
+	c := &conn{Conn: g.conn, ledger: g.ledger, in: g.in, inbox: g.inbox, traffic: g.waiting, out: g.out, brief: g.brief}
 	c.inbox.step = handshake.StepApplicationData
 	c.before = c.in.Records
 	c.in.Trim()
@@ -210,6 +211,7 @@ func (c *conn) grant() {
 	switch {
 	case c.err != nil:
 	case c.last != nil: // the peer waits for it
+		last := c.last
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(lastTimeout))
 		err := c.ready()
 		if err == nil {
@@ -221,7 +223,11 @@ func (c *conn) grant() {
 			return
 		}
 		_ = c.Conn.SetWriteDeadline(time.Time{})
+		last.left(c.ledger)
 	case c.ticket != nil:
+		if !c.brief {
+			c.ledger.Note(entryOf(handshake.StepApplicationData, handshake.SideUs, c.ticket, ""))
+		}
 		c.timer = time.AfterFunc(heldFor, func() { _, _ = c.Write(nil) }) // the same
 	}
 }

@@ -2,6 +2,7 @@ package native
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -32,7 +33,11 @@ func (c *conn) told(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		c.failed = handshake.ErrTruncated
 	default:
-		if a := alertFor(err); a != handshake.AlertNone {
+		a := alertFor(err)
+		if a == handshake.AlertNoRenegotiation {
+			c.failed = fmt.Errorf("%w: %w", handshake.ErrRenegotiation, err)
+		}
+		if a != handshake.AlertNone {
 			c.refuse(a)
 		}
 	}

@@ -9,9 +9,22 @@ import (
 )
 
 // alertReceived: the peer has ended the connection.
-type alertReceived struct{ alert handshake.Alert }
+type alertReceived struct {
+	alert handshake.Alert
+	clear bool // in the clear although there are keys
+}
 
-func (a *alertReceived) Error() string { return "alert " + a.alert.String() }
+func (a *alertReceived) Error() string { return "alert " + a.alert.String() + unproven(a.clear) }
+
+// unproven says of an alert that nobody knows whose it is. A client that cannot go on behind
+// ServerHello may have no keys to seal its alert with (RFC 8446, section 6), so it is taken;
+// anybody on the way can send one there, which ends a handshake as a RST of theirs does.
+func unproven(inTheClear bool) string {
+	if inTheClear {
+		return ", in the clear: it may be anybody's"
+	}
+	return ""
+}
 
 // tooLarge is a message that is longer than what is read of its kind.
 type tooLarge struct {
@@ -157,7 +170,7 @@ func (i *inbox) alert(content []byte) error {
 		}
 		return nil
 	}
-	return &alertReceived{a}
+	return &alertReceived{a, i.in.Clear}
 }
 
 // note puts an alert of the peer into the ledger.
@@ -166,6 +179,7 @@ func (i *inbox) note(content []byte, a handshake.Alert) {
 	if content[0] == 1 && a != handshake.AlertCloseNotify {
 		facts = "warning " + facts
 	}
+	facts += unproven(i.in.Clear)
 	i.ledger.Note(handshake.Entry{Step: i.step, From: handshake.SidePeer, Message: handshake.MsgAlert, Alert: a, Facts: facts, Size: len(content)})
 }
 

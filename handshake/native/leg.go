@@ -98,7 +98,12 @@ func (g *leg) note(step handshake.Step, from handshake.Side, msg []byte, facts s
 	if g.brief {
 		return
 	}
-	g.ledger.Note(handshake.Entry{Step: step, From: from, Message: handshake.MessageName(msg[0]), Size: len(msg), Facts: facts})
+	g.ledger.Note(entryOf(step, from, msg, facts))
+}
+
+// entryOf is the entry for a message.
+func entryOf(step handshake.Step, from handshake.Side, msg []byte, facts string) handshake.Entry {
+	return handshake.Entry{Step: step, From: from, Message: handshake.MessageName(msg[0]), Size: len(msg), Facts: facts}
 }
 
 // say adds an entry that is no message.

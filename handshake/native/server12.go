@@ -9,6 +9,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/keys"
 	"github.com/sslgate/sslgate/handshake/native/wire"
+	"github.com/sslgate/sslgate/internal/work"
 )
 
 // The states of TLS 1.2 (RFC 5246, section 7.3), up to what the client answers:
@@ -64,7 +65,8 @@ func (s *server) serverHello12(random [32]byte) *wire.ServerHello12 {
 type sendFlight12 struct{}
 
 func (sendFlight12) step(s *server) (state, error) {
-	s.charge()
+	// The other half is charged when the client's part is there.
+	s.spent += makingCost(s.choice.group) + work.Sign(handshake.KeyOf(s.choice.cert))
 	own, err := keys.NewECDHE(s.choice.group)
 	if err != nil {
 		return nil, err
@@ -74,7 +76,8 @@ func (sendFlight12) step(s *server) (state, error) {
 		return nil, err
 	}
 	if s.plan.ClientAuth != handshake.ClientAuthNone {
-		f.messages = [][]byte{s.hello.Raw}
+		f.messages.wanted = true
+		f.messages.keep(s.hello.Raw)
 	}
 	if err := f.write(s); err != nil {
 		return nil, err
@@ -101,7 +104,7 @@ func (f *full12) write(s *server) error {
 			return fault
 		}
 		s.transcript.Add(msg)
-		f.keep(msg)
+		f.messages.add(m, msg)
 		flight = append(flight, msg...)
 		s.note(handshake.StepServerHello, handshake.SideUs, msg, facts)
 		return nil
@@ -160,7 +163,8 @@ func (f *full12) exchange(s *server) (*wire.ServerKeyExchange, error) {
 // addRequest12 adds the CertificateRequest (RFC 5246, section 7.4.4), whose lists are the
 // profile's to the letter.
 func (s *server) addRequest12(flight *[]byte, f *full12) error {
-	m := &wire.CertificateRequest12{Signatures: s.accepted()}
+	m := &request12{announced: s.announced()}
+	m.Signatures = s.accepted()
 	isRSA := func(id uint16) bool {
 		switch tls.SignatureScheme(id) {
 		case tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512:
@@ -174,18 +178,14 @@ func (s *server) addRequest12(flight *[]byte, f *full12) error {
 	if slices.ContainsFunc(m.Signatures, func(id uint16) bool { return !isRSA(id) }) {
 		m.Types = append(m.Types, wire.CertTypeECDSASign)
 	}
-	announced := s.announced()
-	for _, der := range announced.DER {
-		m.Authorities = m.Authorities.Add(der)
-	}
 	msg, err := m.Marshal()
 	if err != nil {
 		return err
 	}
 	s.transcript.Add(msg)
-	f.keep(msg)
+	f.messages.add(m, msg)
 	*flight = append(*flight, msg...)
-	s.noteRequest(msg, handshake.Plural(len(m.Types), "certificate type")+", ", len(m.Signatures), announced)
+	s.noteRequest(msg, handshake.Plural(len(m.Types), "certificate type")+", ", len(m.Signatures), m.announced)
 	return nil
 }
 
@@ -226,7 +226,8 @@ func (sendResumed12) step(s *server) (state, error) {
 	if err := s.out.Flush(); err != nil {
 		return nil, err
 	}
-	s.ledger.Complete(handshake.StepServerHello, handshake.StepServerFinished)
+	end.left(s.ledger)
+	s.ledger.Complete(handshake.StepServerHello)
 	s.at, s.inbox.step = handshake.StepServerVerified, handshake.StepServerVerified
 	return expectFinished12{master: master, client: client}, nil
 }

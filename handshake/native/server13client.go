@@ -42,7 +42,7 @@ func (s *server) certificateMessage() ([]byte, error) {
 	most := s.plan.CertificateBytes() + besidesChain
 	msg, err := s.inbox.expect(handshake.TypeCertificate, most)
 	if large := (*tooLarge)(nil); errors.As(err, &large) {
-		return nil, handshake.TooManyCertificates(large.size, most, x509.ExtKeyUsageClientAuth)
+		return nil, handshake.TooManyCertificates(large.size, most, s.usage())
 	}
 	if err != nil {
 		return nil, err
@@ -248,7 +248,7 @@ func (s *server) judge() error {
 
 // verify is Verify with the cache in front, charged.
 func (s *server) verify(shown []*x509.Certificate) (*handshake.Peer, *handshake.Error) {
-	peer, spent, e := s.engine.chains.Verify(shown, x509.ExtKeyUsageClientAuth, &s.plan.Params)
+	peer, spent, e := s.engine.chains.Verify(shown, s.usage(), &s.plan.Params)
 	s.spent += spent
 	return peer, e
 }

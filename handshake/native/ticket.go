@@ -161,11 +161,8 @@ func (s *server) makeTicket(secret *keys.Resumption) error {
 		return fmt.Errorf("ticket_age_add: %w", err)
 	}
 	m := &wire.NewSessionTicket{Lifetime: uint32(life / time.Second), AgeAdd: binary.BigEndian.Uint32(add[:]), Ticket: sealed}
-	if s.ticket, err = m.Marshal(); err != nil {
-		return err
-	}
-	s.note(handshake.StepApplicationData, handshake.SideUs, s.ticket, "")
-	return nil
+	s.ticket, err = m.Marshal()
+	return err
 }
 
 // seal makes a ticket of the session with that secret, for so long; nil where there is

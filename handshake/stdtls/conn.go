@@ -3,6 +3,7 @@ package stdtls
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -132,6 +133,9 @@ func (c *sessionConn) word(err error) error {
 	}
 	if a := alertBehind(err); a != handshake.AlertNone && !c.raw.out.over() {
 		c.ledger.NoteAlert(handshake.StepApplicationData, handshake.SideUs, a)
+	}
+	if isRenegotiation(err) {
+		return fmt.Errorf("%w: %w", handshake.ErrRenegotiation, err)
 	}
 	return err
 }

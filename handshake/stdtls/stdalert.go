@@ -54,3 +54,13 @@ func alertBehind(err error) handshake.Alert {
 	}
 	return handshake.AlertNone
 }
+
+// isRenegotiation says whether crypto/tls ended a session because its peer asked for a
+// renegotiation: a ClientHello of a client's, a HelloRequest of a server's.
+// TestRenegotiationIsTold pins it.
+func isRenegotiation(err error) bool {
+	if a, ok := localAlert(err); ok {
+		return a == handshake.AlertNoRenegotiation
+	}
+	return strings.Contains(err.Error(), "unexpected handshake message of type *tls.clientHelloMsg when waiting for *tls.helloRequestMsg")
+}

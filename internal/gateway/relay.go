@@ -15,9 +15,9 @@ import (
 // relayEnd is one side of a relay, with the reason codes for how that side may end the flow.
 type relayEnd struct {
 	handshake.Conn
-	reset                                    func()
-	onReset, onTrunc, onLost, onErr, onStall reason.Code
-	name                                     string // in the detail of a record
+	reset                                             func()
+	onReset, onTrunc, onLost, onErr, onStall, onAgain reason.Code
+	name                                              string // in the detail of a record
 
 	sideState
 }
@@ -37,9 +37,9 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), dead: make(chan struct{}),
 		idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
-		client: relayEnd{Conn: client, reset: fl.client.Reset, name: "the client", onReset: reason.EndClientReset, onTrunc: reason.EndClientTrunc, onLost: reason.EndClientLost, onErr: reason.EndClientError, onStall: reason.EndClientStalled},
+		client: relayEnd{Conn: client, reset: fl.client.Reset, name: "the client", onReset: reason.EndClientReset, onTrunc: reason.EndClientTrunc, onLost: reason.EndClientLost, onErr: reason.EndClientError, onStall: reason.EndClientStalled, onAgain: reason.EndClientRenegotiation},
 		alert:  handshake.AlertNone,
-		dest:   relayEnd{Conn: dest.Conn, reset: dest.reset, name: "the destination", onReset: reason.EndDestinationReset, onTrunc: reason.EndDestinationTrunc, onLost: reason.EndDestinationLost, onErr: reason.EndDestinationError, onStall: reason.EndDestinationStalled},
+		dest:   relayEnd{Conn: dest.Conn, reset: dest.reset, name: "the destination", onReset: reason.EndDestinationReset, onTrunc: reason.EndDestinationTrunc, onLost: reason.EndDestinationLost, onErr: reason.EndDestinationError, onStall: reason.EndDestinationStalled, onAgain: reason.EndDestinationRenegotiation},
 	}
 	r.toll = newToll(fl.g.turns, fl.facts.Src.Addr(), client)
 	r.client.done, r.dest.done = make(chan struct{}), make(chan struct{})

@@ -248,7 +248,11 @@ func (r *relay) violated(e *relayEnd, err error) {
 		r.abrupt(e, "", nil)
 		return
 	}
-	r.abrupt(e, e.onErr, err)
+	code := e.onErr
+	if errors.Is(err, handshake.ErrRenegotiation) {
+		code = e.onAgain
+	}
+	r.abrupt(e, code, err)
 }
 
 // asideLocked keeps, for the detail of the record, what happened after or beside the end.

@@ -124,6 +124,9 @@ const (
 	EndRevoked Code = "client_certificate_revoked"
 	EndExpired Code = "client_certificate_expired"
 
+	EndClientRenegotiation      Code = "client_renegotiation"
+	EndDestinationRenegotiation Code = "destination_renegotiation"
+
 	EndDestinationRevoked Code = "destination_certificate_revoked"
 )
 
@@ -224,6 +227,8 @@ var entries = [...]Entry{
 	{EndDrain, Ended, 9, NoAlert, "the gateway stopped and the drain deadline passed", ""},
 	{EndClientError, Ended, 9, NoAlert, "the client broke the protocol or its connection failed; the record's detail says how", ""},
 	{EndDestinationError, Ended, 9, NoAlert, "the destination broke the protocol or its connection failed; the record's detail says how", ""},
+	{EndClientRenegotiation, Ended, 9, NoAlert, "the client began a renegotiation of its TLS 1.2 session, which is never done (RFC 5746, section 4.5)", "switch renegotiation off in the client, or enable TLS 1.3 in it, which has none"},
+	{EndDestinationRenegotiation, Ended, 9, NoAlert, "the destination asked for a renegotiation of its TLS 1.2 session, which is never done", "let the destination ask for a certificate in the first handshake, or enable TLS 1.3 there, which has no renegotiation"},
 	{EndPolicy, Ended, 9, NoAlert, "a reload brought a policy that no longer allows this flow, and reload.live is reevaluate", ""},
 	{EndOperator, Ended, 9, NoAlert, "somebody ended the flow through the admin socket", ""},
 	{EndClientLost, Ended, 9, NoAlert, "the client stopped acknowledging packets", ""},

@@ -49,6 +49,9 @@ type Reader struct {
 	// Midway says that the caller has part of a message: no change_cipher_spec may stand
 	// inside one (section 5.1).
 	Midway bool
+	// Clear says that the last record came in the clear although there are keys: an alert
+	// of a client that refuses the ServerHello, or of anybody on the way.
+	Clear bool
 	// Records and Bytes are how much was read, headers included.
 	Records, Bytes int
 }
@@ -116,6 +119,7 @@ func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error
 		return 0, nil, fault(handshake.AlertUnexpectedMessage, "a record of type %d before there are keys", typ)
 	case r.keys == nil, typ == handshake.RecordAlert && r.plainAlert && len(body) == 2:
 		// A client that refuses the ServerHello, or cannot go on, may have no keys.
+		r.Clear = r.keys != nil
 		return typ, body, r.plain(typ, body)
 	case typ != handshake.RecordAppData:
 		return 0, nil, fault(handshake.AlertUnexpectedMessage, "a record of type %d in the clear", typ)
@@ -124,7 +128,7 @@ func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error
 	if err != nil || inner == nil {
 		return 0, nil, err
 	}
-	r.skipping, r.plainAlert = false, false
+	r.skipping, r.plainAlert, r.Clear = false, false, false
 	// Section 5.4: the content type is the last byte that is not zero.
 	n := len(inner)
 	for n > 0 && inner[n-1] == 0 {
