@@ -1,6 +1,9 @@
 package handshake
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // This file has the numbers and names of the wire that every engine needs.
 
@@ -126,5 +129,5 @@ func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return strconv.Itoa(n) + " " + what + "s"
 }

@@ -63,7 +63,7 @@ func (g *leg) read(entries []wire.CertificateEntry) error {
 	}
 	shown := make([]*x509.Certificate, len(entries))
 	for i := range entries {
-		c, err := certread.Certificate(entries[i].DER)
+		c, err := g.engine.known.parse(entries[i].DER)
 		if err == nil {
 			err = asError(certread.Key(c))
 		}
@@ -126,6 +126,7 @@ func (g *leg) verifyChain() error {
 		if g.verified = verified; verified.Chain == nil {
 			return nil // ClientParams.Insecure
 		}
+		g.engine.known.remember(verified.Chain)
 		facts := "chain verified: " + verified.Describe()
 		if !g.agreed.Resumed {
 			facts += "; possession of the key not proven yet"

@@ -143,13 +143,13 @@ func chooseGroup(pr *handshake.Profile, h *handshake.ClientHello) uint16 {
 // chooseScheme is what one of our certificates signs with, 0 if it fits no scheme that
 // the profile allows and the peer lists.
 func chooseScheme(pr *handshake.Profile, c *tls.Certificate, list []uint16) uint16 {
-	can := pr.SignsWith(tls.VersionTLS13, c)
+	can, has := pr.SignsWith(tls.VersionTLS13, c), schemes()
 	order, ours := pr.Order, pr.Signatures
 	if ours == nil || order != handshake.OrderServer {
-		order, ours = handshake.OrderClient, schemes()
+		order, ours = handshake.OrderClient, has
 	}
 	id, _ := handshake.FirstCommon(order, ours, list, func(id uint16) bool {
-		return slices.Contains(can, tls.SignatureScheme(id)) && slices.Contains(schemes(), id)
+		return slices.Contains(can, tls.SignatureScheme(id)) && slices.Contains(has, id)
 	})
 	return id
 }

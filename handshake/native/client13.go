@@ -203,7 +203,7 @@ type expectShown struct{}
 func (expectShown) step(c *client) (clientState, error) {
 	most := c.plan.CertificateBytes() + besidesChain
 	msg, err := c.inbox.expect(handshake.TypeCertificate, most)
-	if large := (*tooLarge)(nil); errors.As(err, &large) {
+	if large, ok := errors.AsType[*tooLarge](err); ok {
 		return nil, handshake.TooManyCertificates(large.size, most, c.usage())
 	}
 	if err != nil {

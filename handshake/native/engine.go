@@ -27,11 +27,12 @@ import (
 // Engine is both sides of TLS 1.3, and the server's of TLS 1.2. What it has not, older
 // versions and the client's side of TLS 1.2, another engine does, or it is refused: see
 // Cannot and Refuses. It is
-// safe for many goroutines; its state is a cache and the buffers that it lends.
+// safe for many goroutines; its state are caches and the buffers that it lends.
 type Engine struct {
 	std     handshake.Engine
 	buffers record.Buffers
 	chains  handshake.ChainCache
+	known   knownCerts
 }
 
 // New returns the engine. std is the one that speaks TLS 1.2 to destinations; its buffers and

@@ -3,6 +3,7 @@ package native
 import (
 	"crypto/x509"
 	"fmt"
+	"strconv"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/wire"
@@ -16,8 +17,8 @@ const maxCANames = 16
 
 // helloFacts are those of a ServerHello or HelloRetryRequest.
 func (s *server) helloFacts() string {
-	return fmt.Sprintf("%s, %s, %s, session ID %d bytes", handshake.VersionName(s.agreed.Version),
-		handshake.SuiteName(s.agreed.Suite), handshake.GroupName(s.agreed.Group), len(s.hello.SessionID))
+	return handshake.VersionName(s.agreed.Version) + ", " + handshake.SuiteName(s.agreed.Suite) + ", " +
+		handshake.GroupName(s.agreed.Group) + ", session ID " + strconv.Itoa(len(s.hello.SessionID)) + " bytes"
 }
 
 // helloFacts12 are those of a ServerHello of TLS 1.2.
@@ -76,10 +77,7 @@ func (s *server) noteRequest(msg []byte, first string, n int, announced *handsha
 		return
 	}
 	var names []string
-	for i, der := range announced.DER {
-		if i == maxCANames {
-			break
-		}
+	for _, der := range announced.DER[:min(len(announced.DER), maxCANames)] {
 		names = append(names, nameText(der))
 	}
 	s.ledger.Note(handshake.Entry{

@@ -50,7 +50,7 @@ type inbox struct {
 // unexpected as one that is not.
 func (i *inbox) expect(typ uint8, most int) ([]byte, error) {
 	msg, err := i.next(most)
-	if large := (*tooLarge)(nil); errors.As(err, &large) && large.typ != typ {
+	if large, ok := errors.AsType[*tooLarge](err); ok && large.typ != typ {
 		return nil, unexpected("%s in place of %s", large, handshake.MessageName(typ))
 	}
 	return msg, err

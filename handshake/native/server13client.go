@@ -41,7 +41,7 @@ func (s *server) wentOn() {
 func (s *server) certificateMessage() ([]byte, error) {
 	most := s.plan.CertificateBytes() + besidesChain
 	msg, err := s.inbox.expect(handshake.TypeCertificate, most)
-	if large := (*tooLarge)(nil); errors.As(err, &large) {
+	if large, ok := errors.AsType[*tooLarge](err); ok {
 		return nil, handshake.TooManyCertificates(large.size, most, s.usage())
 	}
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/native/keys"
 	"github.com/sslgate/sslgate/handshake/native/wire"
-	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/ticket"
 )
 
@@ -123,7 +122,7 @@ func (s *server) open(sealed, binding []byte, fits func(*ticket.State) bool) (r 
 	}
 	peer = &handshake.Peer{OCSPStaple: state.Staple, SignatureScheme: state.Scheme}
 	for _, der := range state.Chain {
-		c, err := certread.Certificate(der)
+		c, err := s.engine.known.parse(der)
 		if err != nil {
 			return nil, nil
 		}

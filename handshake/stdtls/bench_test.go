@@ -19,7 +19,7 @@ import (
 
 // A full mTLS handshake on P-256 and X25519, both ends in this process, over
 // loopback: what the engine adds to plain crypto/tls ("go") is the difference.
-// The client is crypto/tls in each.
+// The client is crypto/tls in each but "native-both", where it is the native engine's too.
 func BenchmarkHandshake(b *testing.B) {
 	f := handshaketest.Fixtures()
 	for _, version := range bothVersions {
@@ -43,6 +43,10 @@ func BenchmarkHandshake(b *testing.B) {
 			engine, p := native.New(New()), handshaketest.ServerParams(x25519)
 			b.Run(name+"/native", func(b *testing.B) {
 				benchServer(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
+			})
+			own := clientParams()
+			b.Run(name+"/native-both", func(b *testing.B) {
+				benchEnds(b, func(c net.Conn) error { return serveOnce(engine, c, p) }, func(c net.Conn) error { return dialOnce(engine, c, own) })
 			})
 		}
 		for name2, p := range map[string]*handshake.ServerParams{
@@ -124,11 +128,6 @@ func benchServer(b *testing.B, version uint16, serve func(net.Conn) error) {
 }
 
 func benchWith(b *testing.B, version uint16, cache tls.ClientSessionCache, serve func(net.Conn) error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
 	cert := handshaketest.Fixtures().Client.TLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(handshaketest.Fixtures().CA.Root)
@@ -136,6 +135,43 @@ func benchWith(b *testing.B, version uint16, cache tls.ClientSessionCache, serve
 		RootCAs: roots, ServerName: "gateway.test", MinVersion: version, MaxVersion: version,
 		Certificates: []tls.Certificate{cert}, CurvePreferences: []tls.CurveID{tls.X25519}, ClientSessionCache: cache,
 	}
+	benchEnds(b, serve, func(c net.Conn) error {
+		tc := tls.Client(c, config)
+		if err := tc.Handshake(); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(tc, make([]byte, 2))
+		return err
+	})
+}
+
+// clientParams are for TLS 1.3 with X25519.
+func clientParams() *handshake.ClientParams {
+	p := &handshake.ClientParams{Params: handshaketest.ServerParams().Params, ServerName: "gateway.test", VerifyName: "gateway.test"}
+	p.Certificates = []tls.Certificate{handshaketest.Fixtures().Client.TLS()}
+	p.Profile.MinVersion, p.Profile.Groups = tls.VersionTLS13, []uint16{uint16(tls.X25519)}
+	return p
+}
+
+// dialOnce is an engine's client.
+func dialOnce(engine handshake.Engine, c net.Conn, p *handshake.ClientParams) error {
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
+	defer cancel()
+	s, err := engine.Client(ctx, c, p, nil, handshake.NewLedger(time.Now()))
+	if err != nil {
+		return err
+	}
+	_, err = io.ReadFull(s.Conn, make([]byte, 2))
+	return err
+}
+
+// benchEnds makes connections over loopback, one after the other.
+func benchEnds(b *testing.B, serve, dial func(net.Conn) error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
 	b.ReportAllocs()
 	before := cpuTime(b)
 	defer func() { b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op") }()
@@ -153,11 +189,7 @@ func benchWith(b *testing.B, version uint16, cache tls.ClientSessionCache, serve
 		if err != nil {
 			b.Fatal(err)
 		}
-		tc := tls.Client(c, config)
-		if err := tc.Handshake(); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.ReadFull(tc, make([]byte, 2)); err != nil {
+		if err := dial(c); err != nil {
 			b.Fatal(err)
 		}
 		if err := <-done; err != nil {

@@ -37,10 +37,11 @@ type Reader struct {
 	late  error                        // came with the last bytes
 	ended error
 
-	keys        *half // nil before the first keys
-	skipping    bool  // of early data
-	early       int   // bytes of it that may still be skipped
-	plainAlert  bool  // an alert may still come in the clear
+	keys        *half // half; nil before the first keys
+	half        half
+	skipping    bool // of early data
+	early       int  // bytes of it that may still be skipped
+	plainAlert  bool // an alert may still come in the clear
 	established bool
 	v12         bool // TLS 1.2
 	idle        int
@@ -70,7 +71,10 @@ func NewReader(conn net.Conn, buffers *Buffers) *Reader {
 
 // SetKeys opens what comes from now on with other keys. The records that were read
 // already, and not returned, are of the new epoch.
-func (r *Reader) SetKeys(t *keys.Traffic) { r.keys = newHalf(t) }
+func (r *Reader) SetKeys(t *keys.Traffic) {
+	r.half = newHalf(t)
+	r.keys = &r.half
+}
 
 // SkipEarlyData has at most n bytes of records be skipped that hold early data which
 // is not accepted (RFC 8446, section 4.2.10): before the keys of the handshake are

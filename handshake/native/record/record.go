@@ -56,8 +56,7 @@ type half struct {
 	data     [additional12]byte // of the record at hand
 }
 
-func newHalf(t *keys.Traffic) *half {
-	h := &half{}
+func newHalf(t *keys.Traffic) (h half) {
 	h.aead, h.iv = t.Protection()
 	return h
 }

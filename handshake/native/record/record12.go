@@ -23,8 +23,8 @@ const maxBlocks = 1 << 34
 // errLimit ends the sending of a connection of TLS 1.2 whose key has sealed 256 GiB.
 var errLimit = errors.New("record: the key has sealed as much as it may, and TLS 1.2 has no other")
 
-func newHalf12(t *keys.Traffic12) *half {
-	h := &half{v12: true}
+func newHalf12(t *keys.Traffic12) half {
+	h := half{v12: true}
 	h.aead, h.iv, h.explicit = t.Protection()
 	return h
 }
@@ -52,7 +52,8 @@ func (h *half) additional(seq uint64, typ uint8, n int) []byte {
 // which clears them.
 func (w *Writer) SetKeys12(t *keys.Traffic12) {
 	w.forget()
-	w.keys, w.traffic = newHalf12(t), nil
+	w.half, w.traffic = newHalf12(t), nil
+	w.keys = &w.half
 	t.Clear()
 }
 
@@ -88,7 +89,8 @@ func (r *Reader) Begin12() { r.v12, r.skipping = true, false }
 // SetKeys12 opens what comes from now on with keys of TLS 1.2, which are cleared. Nothing
 // comes in the clear any more.
 func (r *Reader) SetKeys12(t *keys.Traffic12) {
-	r.keys, r.plainAlert = newHalf12(t), false
+	r.half, r.plainAlert = newHalf12(t), false
+	r.keys = &r.half
 	t.Clear()
 }
 

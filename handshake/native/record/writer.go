@@ -22,7 +22,8 @@ type Writer struct {
 	n       int
 	err     error
 
-	keys    *half         // nil before the first keys
+	keys    *half // half; nil before the first keys
+	half    half
 	traffic *keys.Traffic // of keys; nil in TLS 1.2
 	most    uint64        // records under one key
 
@@ -40,7 +41,8 @@ func NewWriter(conn net.Conn, buffers *Buffers) *Writer {
 // which clears it.
 func (w *Writer) SetKeys(t *keys.Traffic) {
 	w.forget()
-	w.keys, w.traffic, w.most = newHalf(t), t, t.Suite().MaxRecords
+	w.half, w.traffic, w.most = newHalf(t), t, t.Suite().MaxRecords
+	w.keys = &w.half
 }
 
 // Update goes on to the next epoch: a KeyUpdate was added (RFC 8446, section 4.6.3).

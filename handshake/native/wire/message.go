@@ -45,10 +45,13 @@ func open(msg []byte, typ uint8, name string) (cryptobyte.String, error) {
 	return body, nil
 }
 
+// usualMessage has room for most messages but chains, in bytes.
+const usualMessage = 512
+
 // seal writes a message with its header. The error is of a field that is longer than
 // its length can say.
 func seal(typ uint8, body func(b *cryptobyte.Builder)) ([]byte, error) {
-	b := cryptobyte.NewBuilder(nil)
+	b := cryptobyte.NewBuilder(make([]byte, 0, usualMessage))
 	b.AddUint8(typ)
 	b.AddUint24LengthPrefixed(body)
 	msg, err := b.Bytes()
