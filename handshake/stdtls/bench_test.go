@@ -44,7 +44,7 @@ func BenchmarkHandshake(b *testing.B) {
 			b.Run(name+"/native", func(b *testing.B) {
 				benchServer(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
 			})
-			own := clientParams()
+			own := dialParams()
 			b.Run(name+"/native-both", func(b *testing.B) {
 				benchEnds(b, func(c net.Conn) error { return serveOnce(engine, c, p) }, func(c net.Conn) error { return dialOnce(engine, c, own) })
 			})
@@ -145,8 +145,8 @@ func benchWith(b *testing.B, version uint16, cache tls.ClientSessionCache, serve
 	})
 }
 
-// clientParams are for TLS 1.3 with X25519.
-func clientParams() *handshake.ClientParams {
+// dialParams are for TLS 1.3 with X25519.
+func dialParams() *handshake.ClientParams {
 	p := &handshake.ClientParams{Params: handshaketest.ServerParams().Params, ServerName: "gateway.test", VerifyName: "gateway.test"}
 	p.Certificates = []tls.Certificate{handshaketest.Fixtures().Client.TLS()}
 	p.Profile.MinVersion, p.Profile.Groups = tls.VersionTLS13, []uint16{uint16(tls.X25519)}
