@@ -329,3 +329,16 @@ func TestNamedLabSurvivesAndGoes(t *testing.T) {
 		t.Errorf("Open after Down: %v", err)
 	}
 }
+
+// An interface's receive work can be put on a CPU and back, and a wrong interface is said.
+func TestReceiveOn(t *testing.T) {
+	l := newLab(t, lab.Options{})
+	for _, cpu := range []int{0, -1} {
+		if err := l.ReceiveOn(lab.Client, lab.ClientIface, cpu); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := l.ReceiveOn(lab.Client, "nothere0", 0); err == nil {
+		t.Error("an interface that is not there was set")
+	}
+}

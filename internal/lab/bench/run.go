@@ -32,6 +32,9 @@ type Options struct {
 	Only []string
 	// Peers that take part. Default all.
 	Peers []Peer
+	// Receive says which CPU does the receive work of each machine. Default both ways, with
+	// Quick ReceiveSender.
+	Receive Receive
 	// Engine makes sslgate's handshakes: "std" or "native"; "" means std.
 	Engine string
 	// Profile is the directory for a CPU profile of sslgate for every test and
@@ -66,6 +69,7 @@ type run struct {
 	opt     Options
 	scale   scale
 	tests   []test
+	ways    []Receive
 	log     io.Writer
 	start   time.Time
 	sites   []*site
@@ -128,6 +132,16 @@ func (r *run) prepare() error {
 	}
 	if r.opt.Rounds < 1 || r.opt.Rounds > maxRounds {
 		return fmt.Errorf("%d rounds: 1 to %d are possible", r.opt.Rounds, maxRounds)
+	}
+	if r.opt.Receive == "" {
+		r.opt.Receive = ReceiveBoth
+		if r.opt.Quick {
+			r.opt.Receive = ReceiveSender
+		}
+	}
+	var err error
+	if r.ways, err = r.opt.Receive.ways(); err != nil {
+		return err
 	}
 	if len(r.opt.Peers) == 0 {
 		r.opt.Peers = Peers()
@@ -240,39 +254,52 @@ func (r *run) check(ctx context.Context, s *site, m mode) error {
 // round makes every test once with every peer.
 func (r *run) round(ctx context.Context, round int) error {
 	for i, t := range r.tests {
-		for j := range r.sites {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			s := r.sites[(i+j+round)%len(r.sites)]
-			if t.far != s.far || !s.peer.does(t.mode) || s.unfit[t.mode] {
-				continue
-			}
-			all, err := r.measure(ctx, s, t, round)
-			where := fmt.Sprintf("round %d/%d  %-14s %-8s", round+1, r.opt.Rounds, t.name, s.peer)
-			switch {
-			case errors.Is(err, errNotDone):
-				r.progress("%s -", where)
-			case err != nil:
-				if cerr := ctx.Err(); cerr != nil {
-					return cerr
+		for _, way := range r.ways {
+			for j := range r.sites {
+				if err := ctx.Err(); err != nil {
+					return err
 				}
-				r.fail("%s %v", where, err)
-			default:
-				var b strings.Builder
-				for _, v := range all {
-					r.results.add(t.name, s.peer, v)
-					fmt.Fprintf(&b, " %s %s ", number(v.value).text(3), v.unit)
+				s := r.sites[(i+j+round)%len(r.sites)]
+				if t.far != s.far || !s.peer.does(t.mode) || s.unfit[t.mode] {
+					continue
 				}
-				r.progress("%s%s", where, b.String())
+				if err := r.once(ctx, s, t, way, round); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
 }
 
+// once makes a test with one peer, one way. Its error ends the run.
+func (r *run) once(ctx context.Context, s *site, t test, way Receive, round int) error {
+	all, err := r.measure(ctx, s, t, way, round)
+	where := fmt.Sprintf("round %d/%d  %-14s %-8s", round+1, r.opt.Rounds, way.name(t), s.peer)
+	switch {
+	case errors.Is(err, errNotDone):
+		r.progress("%s -", where)
+	case err != nil:
+		if cerr := ctx.Err(); cerr != nil {
+			return cerr
+		}
+		r.fail("%s %v", where, err)
+	default:
+		var b strings.Builder
+		for _, v := range all {
+			r.results.add(way.name(t), s.peer, v)
+			fmt.Fprintf(&b, " %s %s ", number(v.value).text(3), v.unit)
+		}
+		r.progress("%s%s", where, b.String())
+	}
+	return nil
+}
+
 // measure runs one test with one peer, with a profile where one is wanted.
-func (r *run) measure(ctx context.Context, s *site, t test, round int) (all []value, err error) {
+func (r *run) measure(ctx context.Context, s *site, t test, way Receive, round int) (all []value, err error) {
+	if err := s.receive(way); err != nil {
+		return nil, err
+	}
 	if t.prepare != nil {
 		if err := t.prepare(ctx, s); err != nil {
 			return nil, err
@@ -289,7 +316,7 @@ func (r *run) measure(ctx context.Context, s *site, t test, round int) (all []va
 	if err := errors.Join(err, s.toggleProfile(s.profile)); err != nil {
 		return nil, err
 	}
-	return all, os.Rename(s.profile, filepath.Join(r.opt.Profile, fmt.Sprintf("%s-%d.prof", t.name, round+1)))
+	return all, os.Rename(s.profile, filepath.Join(r.opt.Profile, fmt.Sprintf("%s-%d.prof", way.name(t), round+1)))
 }
 
 // toggleProfile starts or ends sslgate's profile, and waits for the file that shows it.
