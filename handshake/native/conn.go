@@ -77,7 +77,8 @@ func newConn(g *leg) *conn {
 
 // Read returns io.EOF only after a close_notify, ErrNoCloseNotify or ErrTruncated after
 // a FIN without one, *AlertError after an alert of the peer. It waits for one record, and
-// takes as many more as are there already and have room in b.
+// takes as many more as are there already and have room in b. A record that fits is opened
+// in b.
 func (c *conn) Read(b []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -93,7 +94,7 @@ func (c *conn) Read(b []byte) (int, error) {
 			if c.failed != nil {
 				return 0, c.failed
 			}
-			if err := c.more(); err != nil {
+			if err := c.more(b[n:]); err != nil {
 				if err = c.told(err); n > 0 {
 					break // the next Read returns it
 				}
@@ -101,7 +102,7 @@ func (c *conn) Read(b []byte) (int, error) {
 			}
 			continue
 		}
-		k := copy(b[n:], c.rest)
+		k := copy(b[n:], c.rest) // nothing is copied where it stands there
 		c.rest = c.rest[k:]
 		n += k
 	}
@@ -124,9 +125,9 @@ func (c *conn) WaitRead() {
 	}
 }
 
-// more takes the next record. rest may be empty behind it.
-func (c *conn) more() error {
-	typ, content, err := c.in.Next()
+// more takes the next record, in b where that has room for it. rest may be empty behind it.
+func (c *conn) more(b []byte) error {
+	typ, content, err := c.in.NextInto(b)
 	if err != nil {
 		return err
 	}

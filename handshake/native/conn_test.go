@@ -297,3 +297,51 @@ func TestAbilities(t *testing.T) {
 		t.Errorf("a FIN where there is none: %v", err)
 	}
 }
+
+// A record is opened in the caller's buffer where it fits, and beside it where it does not:
+// either way all comes, in order, whatever the sizes are.
+func TestReadSizes(t *testing.T) {
+	const total = 1 << 20
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for _, size := range []int{1, 100, 4 << 10, handshake.MaxPlaintext - 1, handshake.MaxPlaintext, handshake.MaxPlaintext + 1, 65160, 260176} {
+			want := make([]byte, min(total, 512*size))
+			for i := range want {
+				want[i] = byte(i * 7 / 3)
+			}
+			p := params()
+			p.Profile.MinVersion = tls.VersionTLS12
+			r := newRig(p)
+			var got []byte
+			var end error
+			done := make(chan struct{})
+			r.after = func(s *handshake.Session) {
+				defer close(done)
+				s.Grant()
+				_, _ = s.Conn.Write([]byte("ok"))
+				b := make([]byte, size)
+				for end == nil {
+					var n int
+					n, end = s.Conn.Read(b)
+					got = append(got, b[:n]...)
+				}
+				_ = s.Conn.Close()
+			}
+			config := clientConfig(alice())
+			config.MinVersion, config.MaxVersion = tls.VersionTLS12, version
+			cc, sc := testenv.TCPPair(t)
+			go r.serve(testenv.Context(t), sc)
+			c := tls.Client(cc, config)
+			if _, err := c.Write(want); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+			_ = c.Close()
+			if !errors.Is(end, io.EOF) || !bytes.Equal(got, want) {
+				t.Errorf("%s, %d bytes at once: %d of %d came, %v", tls.VersionName(version), size, len(got), len(want), end)
+			}
+		}
+	}
+}

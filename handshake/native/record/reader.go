@@ -88,7 +88,11 @@ func (r *Reader) Establish() { r.established, r.plainAlert = true, false }
 
 // Next waits for the next record that means something. The content is valid until the
 // next call; that of application data may be empty.
-func (r *Reader) Next() (typ uint8, content []byte, err error) {
+func (r *Reader) Next() (typ uint8, content []byte, err error) { return r.NextInto(nil) }
+
+// NextInto is Next, and opens the record in dst where that has room for the whole of it:
+// content begins where dst does then. What stands in dst behind the content is no use.
+func (r *Reader) NextInto(dst []byte) (typ uint8, content []byte, err error) {
 	if r.ended != nil {
 		return 0, nil, r.ended
 	}
@@ -97,7 +101,7 @@ func (r *Reader) Next() (typ uint8, content []byte, err error) {
 		if err == nil {
 			r.Records++
 			r.Bytes += len(header) + len(body)
-			typ, content, err = r.open(header, body)
+			typ, content, err = r.open(header, body, dst)
 		}
 		if err != nil && !handshake.IsTimeout(err) {
 			r.ended = err
@@ -109,12 +113,12 @@ func (r *Reader) Next() (typ uint8, content []byte, err error) {
 	}
 }
 
-// open judges one record and opens it in place. typ is 0 for one that is dropped.
-func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error) {
+// open judges one record and opens it, in dst or in place. typ is 0 for one that is dropped.
+func (r *Reader) open(header, body, dst []byte) (typ uint8, content []byte, err error) {
 	typ = header[0]
 	switch {
 	case r.v12:
-		return r.open12(header, body)
+		return r.open12(header, body, dst)
 	case typ == handshake.RecordCCS:
 		return 0, nil, r.changeCipherSpec(body)
 	case r.keys == nil && typ == handshake.RecordAppData && r.skipping:
@@ -128,7 +132,7 @@ func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error
 	case typ != handshake.RecordAppData:
 		return 0, nil, fault(handshake.AlertUnexpectedMessage, "a record of type %d in the clear", typ)
 	}
-	inner, err := r.unseal(header, body)
+	inner, err := r.unseal(header, body, dst)
 	if err != nil || inner == nil {
 		return 0, nil, err
 	}
@@ -157,7 +161,7 @@ func (r *Reader) open(header, body []byte) (typ uint8, content []byte, err error
 }
 
 // unseal opens a record with the keys of the epoch; nil is early data that is skipped.
-func (r *Reader) unseal(header, body []byte) ([]byte, error) {
+func (r *Reader) unseal(header, body, dst []byte) ([]byte, error) {
 	if len(body) < 1+tagSize {
 		if r.skipping { // as little as one that does not open was it ever of this epoch
 			return nil, r.skip(len(body))
@@ -169,7 +173,10 @@ func (r *Reader) unseal(header, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	inner, err := r.keys.aead.Open(body[:0], nonce, body, header)
+	if len(dst) < len(body)-tagSize {
+		dst = body
+	}
+	inner, err := r.keys.aead.Open(dst[:0], nonce, body, header)
 	switch {
 	case err != nil && r.skipping:
 		r.keys.seq = seq // it was never a record of this epoch

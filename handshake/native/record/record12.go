@@ -77,8 +77,7 @@ func (w *Writer) seal12(out []byte, typ uint8, content []byte) {
 	if h.explicit {
 		body = body[copy(body, nonce[len(nonce)-keys.ExplicitNonce:]):]
 	}
-	copy(body, content)
-	h.aead.Seal(body[:0], nonce, body[:len(content)], h.additional(seq, typ, len(content)))
+	h.aead.Seal(body[:0], nonce, content, h.additional(seq, typ, len(content)))
 	w.n += handshake.RecordHeader + n
 }
 
@@ -94,10 +93,10 @@ func (r *Reader) SetKeys12(t *keys.Traffic12) {
 	t.Clear()
 }
 
-// open12 judges one record of TLS 1.2 and opens it in place.
-func (r *Reader) open12(header, body []byte) (typ uint8, content []byte, err error) {
+// open12 judges one record of TLS 1.2 and opens it, in dst or in place.
+func (r *Reader) open12(header, body, dst []byte) (typ uint8, content []byte, err error) {
 	if typ, content = header[0], body; r.keys != nil {
-		if content, err = r.unseal12(typ, body); err != nil {
+		if content, err = r.unseal12(typ, body, dst); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -120,7 +119,7 @@ func (r *Reader) open12(header, body []byte) (typ uint8, content []byte, err err
 }
 
 // unseal12 opens a record. A peer may choose the explicit part of a nonce as it likes.
-func (r *Reader) unseal12(typ uint8, body []byte) ([]byte, error) {
+func (r *Reader) unseal12(typ uint8, body, dst []byte) ([]byte, error) {
 	h := r.keys
 	most := h.overhead() - handshake.RecordHeader
 	if len(body) < most {
@@ -139,7 +138,10 @@ func (r *Reader) unseal12(typ uint8, body []byte) ([]byte, error) {
 		copy(nonce[len(nonce)-keys.ExplicitNonce:], body)
 		body = body[keys.ExplicitNonce:]
 	}
-	content, err := h.aead.Open(body[:0], nonce, body, h.additional(seq, typ, n))
+	if len(dst) < n {
+		dst = body
+	}
+	content, err := h.aead.Open(dst[:0], nonce, body, h.additional(seq, typ, n))
 	if err != nil {
 		return nil, fault(handshake.AlertBadRecordMAC, "a record does not open")
 	}
