@@ -15,7 +15,7 @@ type DifferenceKind uint8
 const (
 	ShadowDenies  DifferenceKind = iota + 1 // the shadow would refuse a flow that goes through
 	ShadowAllows                            // the shadow would let through a flow that is refused
-	OtherAction                             // terminated by one, bypassed by the other
+	OtherAction                             // both let it through, by another action
 	OtherReason                             // both refuse, for other reasons
 	OtherRule                               // the same answer from another rule
 	OtherObserved                           // one notes a refusal that is only observed, the other does not
@@ -54,7 +54,7 @@ func Compare(enforced, shadow Verdict) (Difference, bool) {
 		EnforcedRule: enforced.Rule, ShadowRule: shadow.Rule,
 		EnforcedReason: enforced.Reason, ShadowReason: shadow.Reason,
 	}
-	letsE, letsS := enforced.Action == Terminate || enforced.Action == Bypass, shadow.Action == Terminate || shadow.Action == Bypass
+	letsE, letsS := enforced.Action.Lets(), shadow.Action.Lets()
 	switch {
 	case letsE && !letsS:
 		d.Kind = ShadowDenies

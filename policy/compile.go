@@ -40,6 +40,7 @@ func (c *compiler) compile(spec Spec) (*Set, []*fielderr.Error) {
 	c.takenForSelector()
 	c.sameService(spec.Rules)
 	c.weakerDemands()
+	c.waitsForHello()
 	c.noHeader()
 	c.sets.unused()
 	if c.over() {
@@ -127,7 +128,7 @@ func (c *compiler) rule(i int, spec *RuleSpec) {
 	demands := c.scope(path)
 	r.observe = c.ruleMode(demands, spec.Mode) == Observe
 	var known bool
-	if r.action, known = oneOf(demands, "action", spec.Action, Terminate, Bypass, Deny); known {
+	if r.action, known = oneOf(demands, "action", spec.Action, Terminate, Bypass, Originate, Deny); known {
 		c.demands(demands, r, spec)
 	}
 	if r.observe {
@@ -217,6 +218,13 @@ func parseALPN(s string) (string, error) {
 // demands compiles what the rule does with a flow that fits.
 func (c *compiler) demands(at scope, r *rule, spec *RuleSpec) {
 	oneOf(at, "plaintext", spec.Plaintext, Deny)
+	if spec.Destination.ToPort != 0 && r.action != Originate {
+		at.errorf("destination.to_port", "with action %s the destination's port is the one that the client dials; to_port is for action originate", r.action)
+	}
+	if r.action == Originate {
+		c.originate(at, r, spec)
+		return
+	}
 	if r.action != Terminate {
 		if r.action == Bypass && spec.Mode == Observe.String() {
 			at.warnf("mode", "action bypass demands nothing, so there is nothing to observe")

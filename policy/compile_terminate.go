@@ -56,7 +56,7 @@ func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	}
 	r.plan.Client = client
 
-	c.destination(at.in("destination"), r, &spec.Destination)
+	c.destination(at.in("destination"), r, &spec.Destination, &client.Params, &client.Params)
 	// With dial: first it is the destination that answers, if it has TLS.
 	carried := r.plan.DialFirst && r.plan.dest != nil
 	client.AnswersNone = len(r.alpn) == 0 && (spec.ALPN != nil || !carried)
@@ -236,15 +236,24 @@ func handshakeAuthorities(list []authority) []*handshake.Authority {
 	return out
 }
 
-// destination compiles how the destination is spoken to.
-func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
+// destination compiles how the destination is spoken to. rule has the rule's own profile
+// and ledger; said is what was reported already, nil for nothing.
+func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec, rule, said *handshake.Params) {
 	if spec.TLS == "" {
-		at.errorf("tls", `action terminate needs "destination.tls": "verify", or "plain" for no TLS to the destination`)
+		plain := `, or "plain" for no TLS to the destination`
+		if r.action == Originate {
+			plain = ""
+		}
+		at.errorf("tls", `action %s needs "destination.tls": "verify"%s`, r.action, plain)
 		return
 	}
 	c.destinationLeg(at, r, spec)
 	mode, ok := oneOf(at, "tls", spec.TLS, TLSVerify, TLSPlain, TLSInsecure)
 	if !ok {
+		return
+	}
+	if mode == TLSPlain && r.action == Originate {
+		at.errorf("tls", "with tls: plain nothing is originated: action bypass relays a client without TLS to a destination without")
 		return
 	}
 	if mode == TLSPlain {
@@ -285,14 +294,14 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec) {
 	dest := &handshake.ClientParams{
 		Params: handshake.Params{
 			Authorities: handshakeAuthorities(r.destination), ALPN: r.alpn,
-			MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes, Ledger: r.plan.Client.Ledger,
+			MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes, Ledger: rule.Ledger,
 		},
 		Pins: pins(at, spec.Pins), Insecure: mode == TLSInsecure,
 	}
 	c.ownIdentity(at, r, spec, dest)
 	if spec.Profile == "" {
-		dest.Profile = c.towards(r.plan.Client.Profile)
-		c.cannot(at, "tls", &dest.Params, &r.plan.Client.Params, c.otherProfile(&r.plan.Client.Profile))
+		dest.Profile = c.towards(rule.Profile)
+		c.cannot(at, "tls", &dest.Params, said, c.otherProfile(&rule.Profile))
 	} else if profile, known := c.profile(at, "profile", spec.Profile, ""); known {
 		dest.Profile = c.towards(profile)
 		c.cannot(at, "profile", &dest.Params, nil, c.otherProfile(&profile))

@@ -55,6 +55,7 @@ func forAction(action Action, spec DestinationSpec) DestinationSpec {
 	if action == Bypass {
 		spec.Source = ""
 	}
+	spec.ToPort = 0 // has words of its own
 	return spec
 }
 

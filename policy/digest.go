@@ -82,6 +82,8 @@ type canonicalRule struct {
 	DestAuthorities    []canonicalAuthority
 	DestName, DestMode string
 	ProxyV2, DialFirst bool
+	Port               uint16   `json:",omitempty"` // sets without it keep their digest
+	Offered            []string `json:",omitempty"` // in order
 	Source             string `json:",omitempty"` // unless the gateway's: sets without it keep their digest
 	Client, Dest       *canonicalParams
 }
@@ -106,7 +108,7 @@ func (r *rule) canonical() canonicalRule {
 		From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered),
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
-		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),
+		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Port: r.plan.Port, Offered: r.plan.Offered, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),
 	}
 	if p := r.plan.Client; p != nil {
 		c.Client = canonicalOf(&p.Params)

@@ -28,9 +28,9 @@ func (r *rule) beyond(o *rule) string {
 		return "from"
 	case !o.window.covers(r.window):
 		return "time"
-	case o.action == Bypass:
-		return ""
-	case r.action == Bypass:
+	case o.action != Terminate:
+		return "" // it asks clients for nothing
+	case r.action != Terminate:
 		return "action"
 	}
 	if field := r.beyondCertificate(o); field != "" {

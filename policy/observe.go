@@ -98,15 +98,15 @@ func (s *Set) before(p *Plan, f Facts) Would {
 // widen makes the plans of an observed rule out of the enforced one.
 func (r *rule) widen(able *handshake.Capabilities) {
 	r.plan.Observed = true
-	if r.plan.Client == nil {
-		return
-	}
-	r.plan.Client.Observe = true
 	if r.plan.dest != nil {
 		// What is offered to the destination stays: it is in the first message,
 		// before anybody knows whether it will do.
 		r.plan.dest.Observe = true
 	}
+	if r.plan.Client == nil {
+		return
+	}
+	r.plan.Client.Observe = true
 	r.wide = r.plan
 	params := *r.plan.Client
 	params.Profile = able.Widest()

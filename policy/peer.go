@@ -12,7 +12,7 @@ import (
 // is only observed (Verdict.Would has the objection then); it grants nothing
 // while the peer is not proven.
 func (s *Set) OnPeer(p *Plan, f Facts) Verdict {
-	r := s.ruleOf(p)
+	r := s.ruleOf(p, Terminate)
 	if r == nil {
 		return s.refuse("", reason.Internal, "no plan of this policy set")
 	}
@@ -89,15 +89,15 @@ func (s *Set) judgeWhen(r *rule, f Facts, c *claims, code reason.Code) Verdict {
 
 // OnDestination judges the destination's certificate: the authority it leads
 // to must be one of the rule's, and permitted to speak for the name that the
-// certificate was verified for. Terminate means that the rule has no
+// certificate was verified for. The action of the rule means that it has no
 // objection, or is only observed.
 func (s *Set) OnDestination(p *Plan, f Facts, destination *handshake.Peer) Verdict {
-	r := s.ruleOf(p)
+	r := s.ruleOf(p, Terminate, Originate)
 	if r == nil {
 		return s.refuse("", reason.Internal, "no plan of this policy set")
 	}
 	v := s.judgeDestination(p, f, destination)
-	if v.Action != Terminate && r.observe && observable(v) {
+	if v.Action == Deny && r.observe && observable(v) {
 		v = s.observed(p, v, nil)
 	}
 	return v
@@ -116,7 +116,7 @@ func (s *Set) judgeDestination(p *Plan, f Facts, destination *handshake.Peer) Ve
 		return s.refuseAs(r, e)
 	}
 	if p.Mode == TLSInsecure {
-		return s.allow(p, Terminate, reason.OK)
+		return s.allow(p, r.action, reason.OK)
 	}
 	permits, v, ok := s.permitsOf(r, r.destination, destination, reason.UpstreamUnknownCA)
 	if !ok {
@@ -125,7 +125,7 @@ func (s *Set) judgeDestination(p *Plan, f Facts, destination *handshake.Peer) Ve
 	if permits != nil && !permits.permitsName(name) {
 		return s.refuse(r.name, reason.UpstreamUnknownCA, "authority "+destination.Authority+" may not speak for "+clip(name))
 	}
-	return s.allow(p, Terminate, reason.OK)
+	return s.allow(p, r.action, reason.OK)
 }
 
 // permitsOf finds the authority of a verified peer among those of a rule.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/sslgate/sslgate/handshake"
 )
@@ -22,6 +23,14 @@ func (p *Plan) NamesDestination(f Facts) bool {
 	return false
 }
 
+// Dials is the address that is dialled for the flow.
+func (p *Plan) Dials(dst netip.AddrPort) netip.AddrPort {
+	if p.Port == 0 {
+		return netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	}
+	return netip.AddrPortFrom(dst.Addr().Unmap(), p.Port)
+}
+
 // Destination is the plan of the handshake with the destination: a copy of
 // the caller's own, with ServerName and VerifyName filled in. It is nil,
 // without an error, where the rule wants no TLS there; an error means that
@@ -32,7 +41,7 @@ func (p *Plan) NamesDestination(f Facts) bool {
 // else the address. ALPN is what the rule answers: the caller narrows it to what
 // the client's leg agreed on.
 func (p *Plan) Destination(f Facts) (*handshake.ClientParams, error) {
-	if p == nil || p.rule == nil || (p.rule.action != Terminate && p.rule.action != Bypass) {
+	if p == nil || p.rule == nil || !p.rule.action.Lets() {
 		return nil, errors.New("no rule lets this flow through")
 	}
 	if p.Mode == TLSPlain {

@@ -54,7 +54,12 @@ const (
 	Deny Action = iota
 	Terminate
 	Bypass
+	// Originate is TLS with the destination for a client that speaks without.
+	Originate
 )
+
+// Lets says whether the flow goes on.
+func (a Action) Lets() bool { return a == Terminate || a == Bypass || a == Originate }
 
 // String is the word of the configuration.
 func (a Action) String() string {
@@ -63,6 +68,8 @@ func (a Action) String() string {
 		return "terminate"
 	case Bypass:
 		return "bypass"
+	case Originate:
+		return "originate"
 	default:
 		return "deny"
 	}
@@ -75,7 +82,7 @@ type Verdict struct {
 	Reason reason.Code
 	Detail string // may quote the peer: escape where shown
 	Alert  handshake.Alert
-	Plan   *Plan  // set where Action is Terminate or Bypass
+	Plan   *Plan  // set where Action lets the flow go on
 	SetID  string // digest of the policy set that decided
 	// Would is what an observed rule, or policy, would have refused if it were
 	// enforced. The zero value is nothing.
@@ -125,12 +132,16 @@ func (s Source) String() string {
 // It is only good for the Set that made it.
 type Plan struct {
 	Rule   string
-	Client *handshake.ServerParams // towards the client; nil for bypass
+	Client *handshake.ServerParams // towards the client; nil for bypass and originate
 	// Observed says that the rule's demands refuse nobody (mode: observe).
 	Observed bool
 	// ProxyV2 says that the connection to the destination begins with a PROXY
 	// protocol header.
 	ProxyV2 bool
+	// Port is the one that is dialled in the place of the flow's own, 0 for that one.
+	Port uint16
+	// Offered are the protocols that the destination of action originate is offered (ALPN).
+	Offered []string
 	// DialFirst says that the destination is connected to before the client is
 	// verified.
 	DialFirst bool

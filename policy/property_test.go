@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // The world of these properties is small, so that rules and flows meet often.
@@ -38,7 +39,7 @@ func someOf(t *rapid.T, label string, from []string, least int) []string {
 func drawRule(t *rapid.T, name string) RuleSpec {
 	r := RuleSpec{
 		Name: name, From: someOf(t, "from", someSources, 0), SNI: someOf(t, "sni", someNames, 0), ALPNOffered: someOf(t, "alpn_offered", someALPN, 0),
-		Action: rapid.SampledFrom([]string{"terminate", "bypass", "deny"}).Draw(t, "action"),
+		Action: rapid.SampledFrom([]string{"terminate", "bypass", "deny", "originate"}).Draw(t, "action"),
 		Time:   rapid.SampledFrom(someTimes).Draw(t, "time"), Mode: rapid.SampledFrom([]string{"", "", "", "enforce", "observe"}).Draw(t, "mode"),
 	}
 	for _, host := range someOf(t, "to", someHosts, 1) {
@@ -51,6 +52,13 @@ func drawRule(t *rapid.T, name string) RuleSpec {
 		r.SNI = append(r.SNI, "@names")
 	case 2:
 		r.To = append(r.To, "@hosts")
+	}
+	if r.Action == "originate" {
+		r.SNI, r.ALPNOffered, r.Mode = nil, nil, ""
+		if r.From == nil {
+			r.From = []string{"10.0.0.0/8", "fd00::/8"}
+		}
+		r.Destination = DestinationSpec{TLS: "verify", Authorities: []string{"servers"}, Name: "pay.internal"}
 	}
 	if r.Action == "terminate" {
 		r.Identity, r.Destination.TLS = "pay", "plain"
@@ -154,7 +162,11 @@ func TestSYNAgreesWithHello(t *testing.T) {
 		if !decided {
 			return
 		}
-		if v := set.OnHello(f); v.Action != syn.Action || v.Rule != syn.Rule || v.Reason != syn.Reason {
+		if v := set.OnHello(f); syn.Action == Originate {
+			if v.Action != Deny || v.Rule != syn.Rule || v.Reason != reason.ClientSpeaksTLS {
+				t.Fatalf("SYN %+v, hello %+v", syn, v)
+			}
+		} else if v.Action != syn.Action || v.Rule != syn.Rule || v.Reason != syn.Reason {
 			t.Fatalf("SYN %+v, hello %+v", syn, v)
 		}
 	})
@@ -209,7 +221,7 @@ func TestCoversAndMeets(t *testing.T) {
 // has a place and a text, and a Set denies what no rule names.
 func TestCompileAnything(t *testing.T) {
 	env := testEnv(t)
-	words := []string{"", "x", "pay", "staff", "terminate", "bypass", "deny", "none", "optional", "verify", "plain", "modern", "10.0.0.1:443", "*:*", "*.a.example", "spiffe://a/*", "\x00", "ü", "*", "[", "::", "10.0.0.0/8"}
+	words := []string{"", "x", "pay", "staff", "terminate", "bypass", "deny", "originate", "none", "optional", "verify", "plain", "modern", "10.0.0.1:443", "*:*", "*.a.example", "spiffe://a/*", "\x00", "ü", "*", "[", "::", "10.0.0.0/8"}
 	word := rapid.OneOf(rapid.SampledFrom(words), rapid.String())
 	list := rapid.SliceOfN(word, 0, 3)
 	rapid.Check(t, func(t *rapid.T) {

@@ -13,6 +13,7 @@ type Upstream struct {
 	State   *handshake.State // nil without TLS
 	ProxyV2 bool             // it began with a PROXY header
 	Source  Source           // whose address the destination sees
+	Port    uint16           // that was dialled, 0 for the flow's own
 }
 
 // The moments of a decision, as Explanation has them.
@@ -126,7 +127,7 @@ func (s *Set) redecideUpstream(d *Decision) {
 	seen := *up
 	seen.Peer = params.Again(up.Peer, up.State)
 	d.Facts.Upstream = &seen
-	if v := s.OnDestination(p, f, seen.Peer); v.Action != Terminate {
+	if v := s.OnDestination(p, f, seen.Peer); v.Action == Deny {
 		d.Verdict = v
 		return
 	} else if v.Would.Deny && !d.Verdict.Would.Deny {
@@ -141,6 +142,8 @@ func (s *Set) redecideUpstream(d *Decision) {
 // otherwise; "" if nothing. TLS where the rule asks for none may stay.
 func differs(p *Plan, up *Upstream) string {
 	switch {
+	case up.Port != p.Port:
+		return "the rule dials another port"
 	case up.Source != p.Source:
 		return "the rule has source: " + p.Source.String()
 	case p.ProxyV2 && !up.ProxyV2:

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
 )
@@ -12,7 +14,8 @@ import (
 // The walk of one flow:
 //
 //  1. OnSYN goes down the rules by address and time and stops at the first
-//     that fits. Does that one ask for more, the answer is open.
+//     that fits. Does that one ask for more, the answer is open. A rule that
+//     originates decides here, for its clients send no hello.
 //  2. OnHello goes down them again, now with every selector, and the first
 //     that fits is the flow's rule: whatever comes after cannot change that.
 //  3. OnPeer and OnDestination judge certificates by that rule.
@@ -46,7 +49,7 @@ func (s *Set) ID() string {
 }
 
 // OnSYN decides on addresses and time alone. It is decided if the first rule
-// whose addresses fit needs nothing else to bypass or deny, or if none fits.
+// whose addresses fit needs nothing else to bypass, originate or deny, or if none fits.
 // Where decided is false the answer depends on the client hello, and the
 // Verdict is a refusal for want of one. It does not block and does not allocate.
 func (s *Set) OnSYN(f Facts) (v Verdict, decided bool) {
@@ -84,6 +87,13 @@ func (s *Set) OnHello(f Facts) Verdict {
 		return s.noRule(&flow, passed)
 	case r.action == Terminate:
 		return s.terminate(r, f.Hello, passed)
+	case r.action == Originate:
+		v := s.refuse(r.name, reason.ClientSpeaksTLS, "")
+		if r.observe && s.open != nil {
+			v = s.observed(&s.open.plan, v, passed) // as where no rule fits
+			v.Rule = r.name
+		}
+		return v
 	}
 	return s.letOrDeny(r, passed)
 }
@@ -96,7 +106,7 @@ func (s *Set) first(f *subject) (r *rule, sel selector, passed *rule) {
 	for i := w.step(); i >= 0; i = w.step() {
 		r = s.rules[i]
 		switch sel = r.match(f); {
-		case sel == selNone && r.observe && r.action != Terminate && r.action != Bypass:
+		case sel == selNone && r.observe && !r.action.Lets():
 			if passed == nil {
 				passed = r
 			}
@@ -205,9 +215,11 @@ func (s *Set) terminate(r *rule, hello *handshake.ClientHello, passed *rule) Ver
 // letOrDeny answers for a rule that does not terminate. An action that is not
 // known denies.
 func (s *Set) letOrDeny(r, passed *rule) Verdict {
-	if r.action == Bypass {
-		v := s.allow(&r.plan, Bypass, reason.Bypassed)
-		return s.note(v, passed)
+	switch r.action {
+	case Bypass:
+		return s.note(s.allow(&r.plan, Bypass, reason.Bypassed), passed)
+	case Originate:
+		return s.note(s.allow(&r.plan, Originate, reason.Originated), passed)
 	}
 	return s.refuse(r.name, reason.RuleDeny, "")
 }
@@ -234,9 +246,10 @@ func (s *Set) alert(code reason.Code) handshake.Alert {
 	return handshake.AlertOf(code)
 }
 
-// ruleOf is the rule of a plan that this set made; nil for any other.
-func (s *Set) ruleOf(p *Plan) *rule {
-	if s == nil || p == nil || p.rule == nil || p.set != s || p.rule.action != Terminate {
+// ruleOf is the rule of a plan that this set made, with one of the actions; nil for any
+// other.
+func (s *Set) ruleOf(p *Plan, actions ...Action) *rule {
+	if s == nil || p == nil || p.rule == nil || p.set != s || !slices.Contains(actions, p.rule.action) {
 		return nil
 	}
 	return p.rule

@@ -36,7 +36,7 @@ type RuleSpec struct {
 	Time *TimeSpec `yaml:"time"`
 	// Mode is "enforce" (the default, or the policy's) or "observe": the rule decides and records as ever, but its demands refuse nobody; as a deny rule it is recorded and passed over.
 	Mode string `yaml:"mode"`
-	// Action is "terminate" (the default), "bypass" (relay without looking inside) or "deny".
+	// Action is "terminate" (the default), "bypass" (relay without looking inside), "originate" (the client speaks without TLS, and sslgate makes the TLS connection with the destination for it) or "deny".
 	Action string `yaml:"action"`
 	// Identity names the entry of identities whose certificate is shown to the client. Required for terminate.
 	Identity string `yaml:"identity"`
@@ -165,6 +165,8 @@ type DestinationSpec struct {
 	Pins []string `yaml:"pins"`
 	// Dial is "verified" (the default: the destination is connected to after the client was verified) or "first" (before: its ALPN answer is carried back, a closed port looks closed, and a certificate made on demand has its names; it sees the gateway before anybody was verified).
 	Dial string `yaml:"dial"`
+	// ToPort is the port that is dialled in the place of the client's, for action originate: 443 for a client that dials 80. Default: the client's.
+	ToPort int `yaml:"to_port"`
 	// Source is whose address the destination sees: "gateway" or "client" (or the flow ends: the destination must route its answers to clients through this host). The one part of destination that action bypass has too. Default: dial.source.
 	Source string `yaml:"source"`
 	// ProxyProtocol is "v2" to begin the connection with a PROXY protocol header that says who was verified: addresses, TLS version and CipherSuite, common name, alternative names and SPIFFE id. Default: none. The destination must expect it.

@@ -51,7 +51,8 @@ func (c *compiler) weakerDemands() {
 			if silent {
 				continue
 			}
-			evades := c.evades(i, j)
+			// No hello leads from a client without TLS to another rule, or back.
+			evades := c.evades(i, j) && weak.action != Originate && strong.action != Originate
 			if !byObserving && !evades && !stronger[classes.of[j]] || !weak.meets(strong) {
 				continue
 			}
@@ -205,11 +206,11 @@ func (r *rule) helloSelectors() string {
 	return strings.Join(parts, ", ")
 }
 
-// strength orders what rules demand of everybody: bypass, then the three
+// strength orders what rules demand of everybody: bypass and originate, then the three
 // modes of client authentication, then deny.
 func (r *rule) strength() int {
 	switch r.action {
-	case Bypass:
+	case Bypass, Originate:
 		return 0
 	case Terminate:
 		switch r.auth {

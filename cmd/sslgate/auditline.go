@@ -146,7 +146,7 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	if f.Dst, err = netip.ParseAddrPort(a.Destination); err != nil {
 		return f, fmt.Errorf("%s: flow %q: no destination that can be read: %w", a.place, a.ID, err)
 	}
-	if a.Step == 0 {
+	if a.Step == 0 || a.Action == policy.Originate.String() {
 		return f, nil // decided by the first packet
 	}
 	h := policytest.Hello{SNI: escape.Original(a.SNI), ALPN: a.Offered()}

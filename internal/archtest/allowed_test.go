@@ -87,7 +87,7 @@ var larger = map[string]struct {
 	why          string
 }{
 	"handshake": {44, 6200, []string{"clienthello", "verify"}, "a hello, a chain and a profile are judged over the same unexported types"},
-	"policy":    {48, 8300, []string{"when"}, "a rule is compiled, decided and explained over the same unexported types"},
+	"policy":    {48, 8400, []string{"when"}, "a rule is compiled, decided and explained over the same unexported types"},
 }
 
 func TestSizesOfPackages(t *testing.T) {

@@ -71,8 +71,8 @@ type Parsed struct {
 
 // ParsedLeg is what the two sides of a leg agreed on.
 type ParsedLeg struct {
-	Version    string `json:"version"`
-	Suite      string `json:"suite"`
+	Version    string `json:"version"` // "plaintext" without TLS
+	Suite      string `json:"suite,omitempty"`
 	Group      string `json:"group,omitempty"`
 	ALPN       string `json:"alpn,omitempty"`
 	ServerName string `json:"server_name,omitempty"`

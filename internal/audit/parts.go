@@ -43,6 +43,15 @@ func appendSome(enc zapcore.ArrayEncoder, all []string, show func(string) string
 	}
 }
 
+// plaintext is a leg without TLS. It is an object as every leg, so that one field has one
+// type wherever records are indexed.
+type plaintext struct{}
+
+func (plaintext) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("version", "plaintext")
+	return nil
+}
+
 type leg struct{ s *handshake.State }
 
 func (l leg) MarshalLogObject(enc zapcore.ObjectEncoder) error {

@@ -35,6 +35,7 @@ type Record struct {
 	AlertReceived handshake.Alert
 
 	ClientLeg      *handshake.State
+	Plaintext      bool // the client's leg is without TLS, as its rule has it (action originate)
 	DestinationLeg *handshake.State
 	Dialed         netip.AddrPort
 	DialedFrom     netip.AddrPort  // set where it is the client's address
@@ -117,8 +118,15 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if r.Engine != handshake.EngineStd {
 		enc.AddString("engine", r.Engine.String())
 	}
-	if r.ClientLeg != nil {
-		if err := enc.AddObject("client_leg", leg{r.ClientLeg}); err != nil {
+	var client zapcore.ObjectMarshaler
+	switch {
+	case r.ClientLeg != nil:
+		client = leg{r.ClientLeg}
+	case r.Plaintext:
+		client = plaintext{}
+	}
+	if client != nil {
+		if err := enc.AddObject("client_leg", client); err != nil {
 			return err
 		}
 	}

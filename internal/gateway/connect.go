@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -39,7 +38,7 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 	if why != "" {
 		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialForbidden, why)
 	}
-	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	dst = plan.Dials(dst)
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
 	conn, err := fl.connectTo(ctx, plan, dst)
@@ -107,7 +106,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 		return nil, nil, err
 	}
 	if plan.ProxyV2 {
-		if err := fl.writeProxyHeader(dest, session); err != nil {
+		if err := fl.writeProxyHeader(dest, session, plan); err != nil {
 			dest.reset()
 			return nil, nil, err
 		}
@@ -124,7 +123,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	params.ALPN = offer
 	check := func(peer *handshake.Peer, _ *handshake.State) error {
 		v := fl.set.OnDestination(plan, fl.facts, peer)
-		if v.Action != policy.Terminate {
+		if v.Action == policy.Deny {
 			return handshake.Refuse(handshake.StepServerVerified, v.Reason, v.Detail)
 		}
 		fl.observeDestination(v.Would)

@@ -74,6 +74,10 @@ func (d *direction) turn() (n int, readErr, writeErr error) {
 	}(d.size)
 	d.take(d.size)
 	n, readErr = d.src.Read(*buf)
+	if d.src == &d.r.client && d.r.opening.isTLS((*buf)[:n]) {
+		d.r.refuseTLS()
+		return 0, net.ErrClosed, nil
+	}
 	if n > 0 && !d.deaf {
 		d.moved(n)
 		if writeErr = d.write((*buf)[:n]); writeErr == nil {

@@ -21,7 +21,7 @@ import (
 // The walk of one flow:
 //
 //  1. enter the registry of live flows (the stack has looked at the caps)
-//  2. policy.OnSYN: bypass, or go on
+//  2. policy.OnSYN: bypass, originate, or go on
 //  3. handshake.Peek: read the client hello, send nothing
 //  4. policy.OnHello: pick the rule; a refusal leaves with its exact alert
 //  5. Engine.Server with policy.OnPeer inside, which may refuse
@@ -155,11 +155,14 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	fl.out.policy = fl.set.ID()
 	if decided {
 		fl.note(v)
-		if v.Action != policy.Bypass {
-			fl.client.Reset()
-			return nil
+		switch v.Action {
+		case policy.Bypass:
+			return fl.bypass(ctx, fl.client, v)
+		case policy.Originate:
+			return fl.originate(ctx, v)
 		}
-		return fl.bypass(ctx, fl.client, v)
+		fl.client.Reset()
+		return nil
 	}
 
 	hctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.limits.Handshake))
@@ -336,7 +339,7 @@ func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Sha
 func (fl *flow) note(v policy.Verdict) {
 	fl.verdict = v
 	w := said{rule: v.Rule, action: v.Action, reason: v.Reason, detail: v.Detail, alert: v.Alert, would: wouldOf(v.Would)}
-	if fl.destWould != nil && v.Action == policy.Terminate {
+	if fl.destWould != nil && v.Action != policy.Deny {
 		w.would, w.reason = fl.destWould, reason.Observed
 	}
 	if v.Reason == "" {

@@ -93,7 +93,7 @@ func (fl *flow) inForce(ctx context.Context) bool {
 
 // upstream returns what the facts hold about a connection made by a plan.
 func upstream(plan *policy.Plan, s *handshake.Session) *policy.Upstream {
-	up := &policy.Upstream{ProxyV2: plan.ProxyV2, Source: plan.Source}
+	up := &policy.Upstream{ProxyV2: plan.ProxyV2, Source: plan.Source, Port: plan.Port}
 	if s != nil {
 		up.Peer, up.State = s.Peer, &s.State
 	}

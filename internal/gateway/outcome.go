@@ -66,7 +66,8 @@ func (fl *flow) record() *audit.Record {
 		ClientLeg: o.leg, Peer: o.shown, Revocation: fl.revocation.recorded,
 		Dialed: o.dest.dialed, DialedFrom: o.dest.from, DestinationLeg: o.dest.leg, DestPeer: o.dest.peer,
 		Shadow: judge(fl.shadow, fl.verdict, fl.facts), Would: o.said.would,
-		Engine: fl.ledger.Engine(), DestEngine: o.dest.engine,
+		Plaintext: o.said.action == policy.Originate,
+		Engine:    fl.ledger.Engine(), DestEngine: o.dest.engine,
 		Ledger: fl.ledger.Final(), DestLedger: o.dest.ledger, LedgerLost: fl.ledger.Lost() + o.dest.lost,
 		Setup: o.setup, Duration: time.Since(fl.start),
 	}
@@ -78,6 +79,10 @@ func (fl *flow) record() *audit.Record {
 		rec.End, rec.EndDetail = r.end, r.detail
 		if r.alert != handshake.AlertNone {
 			rec.AlertReceived = r.alert
+		}
+		if r.end == reason.ClientSpeaksTLS { // before a byte of it was relayed
+			rec.Reason, rec.Step, rec.End = r.end, handshake.StepClientHello, ""
+			rec.AlertWanted, rec.AlertSent = handshake.AlertOf(r.end), r.opening.sent
 		}
 	}
 	if code := fl.live.endedBy(); code != "" && rec.End == "" {

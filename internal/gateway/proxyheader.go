@@ -38,14 +38,18 @@ const (
 
 // writeProxyHeader tells the destination who the client is. It has only what was verified
 // and proven. For a client without a certificate, or with one that was only observed, it
-// says so.
-func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session) error {
-	if session == nil {
+// says so. Of a client without TLS it has the addresses alone.
+func (fl *flow) writeProxyHeader(dest net.Conn, session *handshake.Session, plan *policy.Plan) error {
+	if session == nil && plan.Client != nil {
 		return handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a PROXY header before the client was verified")
 	}
 	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(fl.facts.Src), net.TCPAddrFromAddrPort(fl.facts.Dst))
-	tlvs, err := headerTLVs(session, fl.facts.Hello)
-	if err == nil {
+	var tlvs []proxyproto.TLV
+	var err error
+	if session != nil {
+		tlvs, err = headerTLVs(session, fl.facts.Hello)
+	}
+	if err == nil && tlvs != nil {
 		err = h.SetTLVs(tlvs)
 	}
 	var raw []byte

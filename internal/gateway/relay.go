@@ -66,6 +66,7 @@ type relay struct {
 	halfClosed   time.Duration
 	client, dest relayEnd
 	toll         *toll           // nil where the client's side is not terminated
+	opening      *opening        // nil unless the client must not speak TLS
 	ctx          context.Context // of the run
 	up, down     delivery        // to the destination, to the client
 	lent         atomic.Int64    // bytes of buffers it holds now

@@ -42,7 +42,7 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 	now := g.current.Load()
 	facts := policy.Facts{Now: s.At, Src: s.Src, Dst: s.Dst}
 	v, decided := now.set.OnSYN(facts)
-	if !decided || v.Action == policy.Bypass {
+	if !decided || v.Action.Lets() {
 		return stack.SYNPass
 	}
 	g.refuseSYN(s, v, judge(now.shadow, v, facts))

@@ -53,22 +53,33 @@ func (g *Gateway) Handshakes() fairqueue.Stats { return g.turns.Stats() }
 // accept. False means that the flow was refused with a RST, as a refusal under load should
 // cost little.
 func (fl *flow) takeTurn(ctx context.Context) bool {
+	if e := fl.beginTurn(ctx); e != nil {
+		fl.refuseHello(e, fl.facts.Hello.RecordVersion)
+		return false
+	}
+	return true
+}
+
+// beginTurn waits for the flow's turn, which is in fl.turn then. The error is the refusal.
+func (fl *flow) beginTurn(ctx context.Context) *handshake.Error {
 	began := time.Now()
 	turn, err := fl.g.turns.Begin(ctx, fl.facts.Src.Addr())
-	if err == nil {
-		fl.turn = turn
-		if waited := time.Since(began); waited > time.Millisecond {
-			fl.ledger.Note(handshake.Entry{From: handshake.SideUs, Facts: fmt.Sprintf("waited %s for its turn", waited.Round(time.Millisecond))})
-		}
-		return true
+	if err != nil {
+		return noTurn(err, time.Since(began))
 	}
-	fl.refuseHello(noTurn(err, time.Since(began)), fl.facts.Hello.RecordVersion)
-	return false
+	fl.turn = turn
+	if waited := time.Since(began); waited > time.Millisecond {
+		fl.ledger.Note(handshake.Entry{From: handshake.SideUs, Facts: fmt.Sprintf("waited %s for its turn", waited.Round(time.Millisecond))})
+	}
+	return nil
 }
 
 // cost is what the client's leg has cost so far: the hello, the decision about it, and the
 // handshake if there was one.
 func (fl *flow) cost() work.Units {
+	if fl.facts.Hello == nil { // action originate: the destination's leg is charged by itself
+		return 0
+	}
 	return work.Leg(len(fl.facts.Hello.Raw), fl.facts.Hello.Records, fl.ledger.Spent())
 }
 

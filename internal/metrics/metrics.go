@@ -229,7 +229,7 @@ func known(c reason.Code) string {
 
 func actionLabel(action string) string {
 	switch action {
-	case "terminate", "bypass":
+	case "terminate", "bypass", "originate":
 		return action
 	}
 	return "other"

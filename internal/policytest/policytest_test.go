@@ -171,7 +171,7 @@ func TestMistakes(t *testing.T) {
 		"tests: [{nam: x}]":   `t.yaml:1:10: tests[0].nam: unknown key (did you mean "name"?)`,
 		"tests: [{name: x}]":  `t.yaml:1:9: tests[0].from: "" is no address`,
 		"tests: [{name: x, from: 10.0.0.1, to: 10.0.0.2}]":                                                                     `t.yaml:1:39: tests[0].to: "10.0.0.2" is no destination`,
-		"tests: [{name: x, from: 10.0.0.1, to: '10.0.0.2:1', want: {verdict: alow}}]":                                          `t.yaml:1:69: tests[0].want.verdict: "alow" is no verdict: allow, bypass or deny (did you mean "allow"?)`,
+		"tests: [{name: x, from: 10.0.0.1, to: '10.0.0.2:1', want: {verdict: alow}}]":                                          `t.yaml:1:69: tests[0].want.verdict: "alow" is no verdict: allow, bypass, originate or deny (did you mean "allow"?)`,
 		"tests: [{name: x, from: 10.0.0.1, to: '10.0.0.2:1', want: {verdict: deny, reason: no_rul}}]":                          `tests[0].want.reason: "no_rul" is no reason (did you mean "no_rule"?)`,
 		"tests: [{name: x, from: 10.0.0.1, to: '10.0.0.2:1', tls: ['9'], want: {verdict: deny}}]":                              `tests[0]: such a client hello cannot be: unknown TLS version "9"`,
 		"tests: [{name: x, from: 10.0.0.1, to: '10.0.0.2:1', certificate: {file: a, untrusted: true}, want: {verdict: deny}}]": "tests[0].certificate.file: the certificate stands in a file",

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -30,6 +31,7 @@ type Case struct {
 	Name        string       `yaml:"name"`
 	From        string       `yaml:"from"` // the client: ADDRESS or ADDRESS:PORT
 	To          string       `yaml:"to"`   // the original destination, ADDRESS:PORT
+	Plaintext   bool         `yaml:"plaintext"` // the client speaks without TLS
 	SNI         string       `yaml:"sni"`
 	ALPN        []string     `yaml:"alpn"`
 	TLS         []string     `yaml:"tls"` // versions offered
@@ -43,7 +45,7 @@ type Case struct {
 // Want is the expected result of a flow. A field that is left out matches anything; the verdict
 // is required.
 type Want struct {
-	Verdict string `yaml:"verdict"` // allow, bypass or deny
+	Verdict string `yaml:"verdict"` // allow, bypass, originate or deny
 	Rule    string `yaml:"rule"`    // its name; "default" where no rule fits
 	Reason  string `yaml:"reason"`
 	Would   string `yaml:"would"` // the reason of a refusal that is only observed; "none"
@@ -51,9 +53,10 @@ type Want struct {
 
 // The verdicts.
 const (
-	verdictAllow  = "allow"
-	verdictBypass = "bypass"
-	verdictDeny   = "deny"
+	verdictAllow     = "allow"
+	verdictBypass    = "bypass"
+	verdictOriginate = "originate"
+	verdictDeny      = "deny"
 )
 
 // byDefault is the word for no rule, and none the word for no observed refusal.
@@ -138,7 +141,11 @@ func (c *Case) facts(now time.Time) (policy.Facts, error) {
 			list.Addf("at", "%q is no time such as 2026-11-23T10:00:00Z", c.At)
 		}
 	}
-	if f.Hello, err = (Hello{SNI: c.SNI, ALPN: c.ALPN, Versions: c.TLS, Suites: c.Suites, Groups: c.Groups}).ClientHello(); err != nil {
+	if c.Plaintext {
+		if c.SNI != "" || c.ALPN != nil || c.TLS != nil || c.Suites != nil || c.Groups != nil || c.Certificate != nil {
+			list.Addf("plaintext", "a client that speaks without TLS shows no name, protocols, versions, suites, groups or certificate")
+		}
+	} else if f.Hello, err = (Hello{SNI: c.SNI, ALPN: c.ALPN, Versions: c.TLS, Suites: c.Suites, Groups: c.Groups}).ClientHello(); err != nil {
 		list.Addf("", "such a client hello cannot be: %v", err)
 	}
 	if p := c.Certificate; p != nil && p.File != "" && (p.Authority != "" || p.Untrusted) {
@@ -149,12 +156,12 @@ func (c *Case) facts(now time.Time) (policy.Facts, error) {
 }
 
 func (w *Want) check(list *fielderr.List) {
-	verdicts := []string{verdictAllow, verdictBypass, verdictDeny}
+	verdicts := []string{verdictAllow, verdictBypass, verdictOriginate, verdictDeny}
 	switch {
 	case w.Verdict == "":
-		list.Addf("want", `the test wants no "verdict": allow, bypass or deny`)
+		list.Addf("want", `the test wants no "verdict": allow, bypass, originate or deny`)
 	case !slices.Contains(verdicts, w.Verdict):
-		list.Addf("want.verdict", "%q is no verdict: allow, bypass or deny%s", w.Verdict, fielderr.Suggest(w.Verdict, verdicts))
+		list.Addf("want.verdict", "%q is no verdict: allow, bypass, originate or deny%s", w.Verdict, fielderr.Suggest(w.Verdict, verdicts))
 	}
 	for _, f := range []struct{ path, code string }{{"want.reason", w.Reason}, {"want.would", w.Would}} {
 		if f.code == "" || f.path == "want.would" && f.code == none {
@@ -231,6 +238,12 @@ func (t *File) Run(set *policy.Set, rules []policy.RuleSpec, stand *StandIns, re
 			continue
 		}
 		why := Ask(set, t.facts[i], chain)
+		if c.Plaintext && !why.Decided { // it is waited for a hello, and none comes
+			v := &why.Verdict
+			v.Action, v.Rule, v.Reason, v.Detail, v.Alert = policy.Deny, "", reason.NotTLS, "", handshake.AlertOf(reason.NotTLS)
+			why.Decided = true
+			why.Reason, _ = reason.Lookup(v.Reason)
+		}
 		result := Result{Case: c, Why: why, Wrong: c.Want.compare(why.Verdict), Line: t.Finding(i, "name", "").Line}
 		if len(result.Wrong) > 0 {
 			r.Failed++
@@ -283,6 +296,8 @@ func Verdict(v policy.Verdict) string {
 		return verdictAllow
 	case policy.Bypass:
 		return verdictBypass
+	case policy.Originate:
+		return verdictOriginate
 	default:
 		return verdictDeny
 	}

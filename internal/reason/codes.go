@@ -27,6 +27,7 @@ const (
 	HelloMalformed  Code = "hello_malformed"
 	PlainHTTP       Code = "plain_http"
 	NotTLS          Code = "not_tls"
+	ClientSpeaksTLS Code = "client_speaks_tls"
 	BadCompression  Code = "bad_compression"
 	ProtocolVersion Code = "protocol_version"
 	NoCommonSuite   Code = "no_common_suite"
@@ -97,6 +98,7 @@ const (
 	OKNoCertificate Code = "allowed_without_certificate"
 	OKNotAsked      Code = "allowed_not_asked"
 	Bypassed        Code = "bypassed"
+	Originated      Code = "originated"
 	Observed        Code = "observed"
 
 	// How a flow that was let through ended.
@@ -153,6 +155,7 @@ var entries = [...]Entry{
 	{HelloMalformed, Refused, 1, 50, "the ClientHello cannot be decoded", "look for a broken TLS library or a middlebox that rewrites the hello"},
 	{PlainHTTP, Refused, 1, 10, "plain HTTP on a TLS port", "use https:// in the client's address"},
 	{NotTLS, Refused, 1, 10, "the first bytes are not a TLS record", "switch the client to TLS, or ask for a bypass rule for this destination"},
+	{ClientSpeaksTLS, Refused, 1, 10, "the client speaks TLS, and the rule is for clients that speak without (action originate)", "switch TLS off in the client, or ask for a rule with action terminate or bypass for it; TLS within TLS is hardly meant"},
 	{BadCompression, Refused, 1, 47, "the client's list of compression methods has no null method, or more than it where TLS 1.3 forbids that (RFC 8446, section 4.1.2)", "update the client's TLS library"},
 	{ProtocolVersion, Refused, 1, 70, "the client offers no protocol version that the rule's profile allows", "enable TLS 1.2 or 1.3 in the client"},
 	{NoCommonSuite, Refused, 1, 71, "the client offers no CipherSuite that the rule's profile allows", "enable one of the profile's CipherSuites in the client (ECDHE with AES-GCM or ChaCha20-Poly1305)"},
@@ -213,6 +216,7 @@ var entries = [...]Entry{
 	{OKNoCertificate, Allowed, 9, NoAlert, "the client sent no certificate where one is optional (the warning of step 5)", ""},
 	{OKNotAsked, Allowed, 9, NoAlert, "the rule does not ask for a client certificate", ""},
 	{Bypassed, Allowed, 0, NoAlert, "a rule with action bypass fits: relayed without looking inside", ""},
+	{Originated, Allowed, 9, NoAlert, "a rule with action originate fits: the client speaks without TLS, and sslgate has made a TLS connection with the destination for it; of the client nothing is known but its address", ""},
 	{Observed, Allowed, 9, NoAlert, "let through because the rule, or the policy, is only observed; enforced, it would have been refused, and the record says why (would)", "look at the reason under would before the rule is enforced"},
 
 	{EndClean, Ended, 9, NoAlert, "both sides closed in order", ""},
