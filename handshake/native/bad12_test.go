@@ -145,7 +145,7 @@ func misuses12() []misuse12 {
 			c.say(c.marshal(&wire.Finished{VerifyData: c.master.ServerFinished(c.transcript.Sum())}))
 		}), handshake.AlertDecryptError, handshake.StepClientFinished, reason.HandshakeFailed},
 		{"a short Finished", provenThen12(func(c *rawClient12) { c.change(); c.say([]byte{handshake.TypeFinished, 0, 0, 1, 0}) }),
-			handshake.AlertDecodeError, handshake.StepClientFinished, reason.HandshakeFailed},
+			handshake.AlertDecryptError, handshake.StepClientFinished, reason.HandshakeFailed},
 		{"a hello behind Finished, in its record", provenThen12(func(c *rawClient12) {
 			c.change()
 			c.send(handshake.RecordHandshake, append(c.finished(), c.hello.Raw...)...)
@@ -191,7 +191,7 @@ func misuses12() []misuse12 {
 		}), handshake.AlertUnsupportedCertificate, handshake.StepClientVerified, reason.WeakKey},
 		{"a key that TLS 1.2 cannot sign with", flightThen12(func(c *rawClient12) {
 			c.say(c.certificate(testpki.Must(handshaketest.Fixtures().CA.IssueFor(testpki.Leaf{CN: "mallory"}, testpki.Must(testpki.NewKey(testpki.MLDSA44)))).TLS()))
-		}), handshake.AlertUnsupportedCertificate, handshake.StepClientVerified, reason.WeakKey},
+		}), handshake.AlertIllegalParameter, handshake.StepClientVerified, reason.WeakKey},
 		{"no certificate", flightThen12(func(c *rawClient12) { c.say(c.certificate(tls.Certificate{})) }),
 			handshake.AlertHandshakeFailure, handshake.StepClientCertificate, reason.NoCertificate},
 		{"warnings without end", flightThen12(func(c *rawClient12) {

@@ -81,7 +81,7 @@ func misuses() []misuse {
 			c.say(c.certificate(alice()))
 			c.say(c.verify(alice(), p256))
 			c.say([]byte{handshake.TypeFinished, 0, 0, 31, 30: 0, 34: 0})
-		}), handshake.AlertDecodeError, handshake.StepClientFinished, reason.HandshakeFailed},
+		}), handshake.AlertDecryptError, handshake.StepClientFinished, reason.HandshakeFailed},
 		{"data behind Finished, in its record", flightThen(func(c *rawClient) {
 			c.say(c.certificate(alice()))
 			c.say(c.verify(alice(), p256))

@@ -56,7 +56,9 @@ func (e expectCertificate12) step(s *server) (state, error) {
 		e.messages = messages12{}
 		return s.noCertificate12(expectKeyExchange12(e))
 	case len(handshake.SchemesOf(tls.VersionTLS12, s.peer.Leaf().PublicKey)) == 0:
-		return nil, handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be signed with the key of the certificate in TLS 1.2")
+		e := handshake.Refuse(handshake.StepClientVerified, reason.WeakKey, "nothing can be signed with the key of the certificate in TLS 1.2")
+		e.Wanted = handshake.AlertIllegalParameter // as its proof would get
+		return nil, e
 	}
 	if err := s.verifyChain(); err != nil {
 		return nil, err

@@ -221,7 +221,7 @@ func TestDestinationMisuse(t *testing.T) {
 			s.say([]byte{handshake.TypeCertificateVerify, 0xff, 0xff, 0xff})
 		}), illegal, reason.UpstreamFailed, 3},
 		"another Finished":     {shown(func(s *rawServer) { s.proven(); m := s.finished(); m[9] ^= 1; s.say(m) }), handshake.AlertDecryptError, reason.UpstreamFailed, 8},
-		"a Finished cut short": {shown(func(s *rawServer) { s.proven(); s.say([]byte{handshake.TypeFinished, 0, 0, 1, 0}) }), handshake.AlertDecodeError, reason.UpstreamFailed, 8},
+		"a Finished cut short": {shown(func(s *rawServer) { s.proven(); s.say([]byte{handshake.TypeFinished, 0, 0, 1, 0}) }), handshake.AlertDecryptError, reason.UpstreamFailed, 8},
 		"the client's Finished": {shown(func(s *rawServer) {
 			s.proven()
 			s.say(s.marshal(&wire.Finished{VerifyData: s.client.Finished(s.transcript.Sum())}))

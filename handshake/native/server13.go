@@ -105,10 +105,11 @@ func (sendRetry) step(s *server) (state, error) {
 }
 
 // sendHello adds a ServerHello or HelloRetryRequest, and behind the first of them the
-// change_cipher_spec for middleboxes, where the client wants it (RFC 8446, appendix D.4).
+// change_cipher_spec for middleboxes (RFC 8446, appendix D.4): also where the client has sent
+// no session ID, as crypto/tls and BoringSSL do.
 func (s *server) sendHello(msg []byte) error {
 	err := s.out.Add(handshake.RecordHandshake, msg)
-	if err == nil && !s.sentCCS && len(s.hello.SessionID) > 0 {
+	if err == nil && !s.sentCCS {
 		s.sentCCS = true
 		err = s.out.Add(handshake.RecordCCS, []byte{1})
 	}

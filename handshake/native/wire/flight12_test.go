@@ -39,7 +39,7 @@ func TestBadMessages12(t *testing.T) {
 		"an empty certificate":             {of(11, []byte{0, 0, 3, 0, 0, 0}), handshake.AlertDecodeError},
 		"an empty staple":                  {of(22, []byte{1, 0, 0, 0}), handshake.AlertDecodeError},
 		"a staple of another kind":         {of(22, []byte{2, 0, 0, 1, 1}), handshake.AlertDecodeError},
-		"13 bytes of verify_data":          {of(20, make([]byte, 13)), handshake.AlertDecodeError},
+		"13 bytes of verify_data":          {of(20, make([]byte, 13)), handshake.AlertDecryptError},
 		"a certificate of TLS 1.3":         {of(11, []byte{0, 0, 0, 6, 0, 0, 1, 0x30, 0, 0}), handshake.AlertDecodeError},
 	} {
 		t.Run(name, func(t *testing.T) {

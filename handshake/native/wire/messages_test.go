@@ -180,7 +180,7 @@ func TestBadMessages(t *testing.T) {
 		"server_name at a certificate":        {entry(ext(handshake.ExtServerName)), handshake.AlertIllegalParameter},
 		"an SCT at a certificate":             {entry(ext(handshake.ExtSCT, 0, 3, 0, 1, 1)), handshake.AlertUnsupportedExtension},
 		"unknown at a certificate":            {entry(ext(0x4a4a)), handshake.AlertUnsupportedExtension},
-		"33 bytes of verify_data":             {of(20, make([]byte, 33)), handshake.AlertDecodeError},
+		"33 bytes of verify_data":             {of(20, make([]byte, 33)), handshake.AlertDecryptError},
 		"an empty ticket":                     {of(4, make([]byte, 8), []byte{0, 0, 0, 0, 0}), handshake.AlertDecodeError},
 		"early data of three bytes":           {of(4, make([]byte, 8), []byte{0, 0, 1, 1}, block(ext(handshake.ExtEarlyData, 0, 0, 0))), handshake.AlertDecodeError},
 		"key_share at a ticket":               {of(4, make([]byte, 8), []byte{0, 0, 1, 1}, block(share)), handshake.AlertIllegalParameter},

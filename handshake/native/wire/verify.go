@@ -76,7 +76,8 @@ func ParseFinished(msg []byte, size int) (*Finished, error) {
 		return nil, err
 	}
 	if len(s) != size {
-		return nil, undecodable(handshake.MsgFinished, "verify_data")
+		// RFC 8446, section 4.4.4: one that is not correct, whatever is wrong with it.
+		return nil, bad(handshake.MsgFinished, handshake.AlertDecryptError, "a verify_data of %d bytes", len(s))
 	}
 	return &Finished{VerifyData: s}, nil
 }
