@@ -63,6 +63,12 @@ const s = tls.connect(o, () => { console.log(s.getProtocol(), s.getEphemeralKeyI
 s.on("data", d => process.stdout.write(d));
 s.on("error", e => { console.log(e.code, e.message); process.exit(1); });
 `
+	// crypto/tls asks for all that it knows, and what then comes is refused. The native engine
+	// asks for what the profile has, so a client with another key has nothing to show.
+	otherKey, otherCA := "certificate_weak_signature", "unknown_ca"
+	if testenv.Engine() == "native" {
+		otherKey, otherCA = "no_certificate", "no_certificate"
+	}
 	n := 0
 	for _, c := range []struct{ cert, group, sigalgs, reason string }{
 		{"bob", "MLKEM1024", "", "verified"},
@@ -70,8 +76,8 @@ s.on("error", e => { console.log(e.code, e.message); process.exit(1); });
 		{"bob", "X25519MLKEM768:MLKEM1024", "", "verified"}, // after a HelloRetryRequest
 		{"bob", "SecP384r1MLKEM1024", "", "no_common_group"},
 		{"bob", "MLKEM1024", "mldsa65:mldsa44", "no_common_signature_algorithm"},
-		{"carol", "MLKEM1024", "", "certificate_weak_signature"},
-		{classic, "MLKEM1024", "", "unknown_ca"},
+		{"carol", "MLKEM1024", "", otherKey},
+		{classic, "MLKEM1024", "", otherCA},
 		{"", "MLKEM1024", "", "no_certificate"},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
