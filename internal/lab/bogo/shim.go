@@ -33,7 +33,7 @@ type shim struct {
 }
 
 // Run is the shim. It returns its exit code. `-config ENGINE` alone writes the runner's
-// configuration instead.
+// configuration instead, `-compare STD NATIVE` compares two files of its results.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 2 && args[0] == "-config" {
 		config, err := Config(args[1])
@@ -43,6 +43,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		fmt.Fprintf(stdout, "%s\n", config)
 		return exitOK
+	}
+	if len(args) == 3 && args[0] == "-compare" {
+		return compareFiles(args[1], args[2], stdout, stderr)
 	}
 	first, later, err := parse(args)
 	if err == nil && first.has("is-handshaker-supported") {
