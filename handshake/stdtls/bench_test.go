@@ -39,14 +39,15 @@ func BenchmarkHandshake(b *testing.B) {
 			})
 		})
 		x25519 := func(p *handshake.ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} }
-		if version == tls.VersionTLS13 {
-			engine, p := native.New(New()), handshaketest.ServerParams(x25519)
-			b.Run(name+"/native", func(b *testing.B) {
-				benchServer(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
-			})
-			own := dialParams()
+		ours := native.New(New())
+		b.Run(name+"/native", func(b *testing.B) {
+			p := handshaketest.ServerParams(x25519)
+			benchServer(b, version, func(c net.Conn) error { return serveOnce(ours, c, p) })
+		})
+		if version == tls.VersionTLS13 { // the version that it has towards destinations
 			b.Run(name+"/native-both", func(b *testing.B) {
-				benchEnds(b, func(c net.Conn) error { return serveOnce(engine, c, p) }, func(c net.Conn) error { return dialOnce(engine, c, own) })
+				p, own := handshaketest.ServerParams(x25519), dialParams()
+				benchEnds(b, func(c net.Conn) error { return serveOnce(ours, c, p) }, func(c net.Conn) error { return dialOnce(ours, c, own) })
 			})
 		}
 		for name2, p := range map[string]*handshake.ServerParams{
@@ -82,12 +83,10 @@ func BenchmarkResume(b *testing.B) {
 		})
 		engine := New()
 		p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} })
-		if version == tls.VersionTLS13 {
-			engine := native.New(New())
-			b.Run(name+"/native", func(b *testing.B) {
-				benchResume(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
-			})
-		}
+		own := native.New(New())
+		b.Run(name+"/native", func(b *testing.B) {
+			benchResume(b, version, func(c net.Conn) error { return serveOnce(own, c, p) })
+		})
 		b.Run(name+"/engine", func(b *testing.B) {
 			benchResume(b, version, func(c net.Conn) error { return serveOnce(engine, c, p) })
 		})
