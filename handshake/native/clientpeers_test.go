@@ -3,6 +3,7 @@ package native
 import (
 	"bufio"
 	"crypto/tls"
+	"io"
 	"net"
 	"os/exec"
 	"regexp"
@@ -23,7 +24,18 @@ import (
 // said is all of its output so far.
 func peerServer(t *testing.T, name string, args ...string) (addr string, said func() string) {
 	t.Helper()
+	addr, said, _ = toldServer(t, name, args...)
+	return addr, said
+}
+
+// toldServer is peerServer of a server that can be told something through its standard input.
+func toldServer(t *testing.T, name string, args ...string) (addr string, said func() string, tell func(string)) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +73,7 @@ func peerServer(t *testing.T, name string, args ...string) (addr string, said fu
 		mu.Lock()
 		defer mu.Unlock()
 		return all.String()
-	}
+	}, func(line string) { _, _ = io.WriteString(in, line+"\n") }
 }
 
 // called connects to a server, and asks it for a page where it serves some.

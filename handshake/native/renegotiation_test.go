@@ -1,6 +1,7 @@
 package native
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/internal/lab/handshaketest"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // A renegotiation ends the reading with the same word in both engines, and what is none
@@ -42,4 +45,32 @@ func TestRenegotiationIsTold(t *testing.T) {
 			}
 		}
 	}
+}
+
+// So does one that a destination asks for, of crypto/tls as the client.
+func TestRenegotiationOfADestination(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, err := handshaketest.Fixtures().Gateway.WritePEM(dir, "gateway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _, tell := toldServer(t, testenv.Tool(t, "openssl"), "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-cert", cert, "-key", key)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	p := clientPlan(func(p *handshake.ClientParams) {
+		p.Profile.MinVersion, p.Profile.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	})
+	s, err := New(stdtls.New()).Client(testenv.Context(t), c, p, nil, handshake.NewLedger(testenv.Deadline()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell("R") // s_server(1): renegotiate
+	_ = s.Conn.SetReadDeadline(testenv.Deadline())
+	if _, err := io.ReadAll(s.Conn); !errors.Is(err, handshake.ErrRenegotiation) {
+		t.Error(err)
+	}
+	_ = s.Conn.Close()
 }
