@@ -124,7 +124,7 @@ func (c combo) judge(o outcome, n int) error {
 	switch {
 	case w.refused != "":
 		if o.err == nil || o.err.Reason != w.refused {
-			return fmt.Errorf("%v, not refused for %s", o.err, w.refused)
+			return fmt.Errorf("not refused for %s: %s", w.refused, fmt.Sprint(o.err))
 		}
 		return nil
 	case o.err != nil:
