@@ -64,6 +64,10 @@ type Config struct {
 	// most half of ReceiveMax. Default 4 MiB.
 	ReceiveMax, SendMax int
 
+	// Paced takes the sender of package sender in place of netstack's: loss on a long path
+	// costs little then. Default netstack's.
+	Paced bool
+
 	// Flooded is asked about every segment with data. True means that memory is short:
 	// the segment is dropped, and the client sends it again. It must not block. Default
 	// never.

@@ -71,10 +71,13 @@ func newEarly() *early {
 func (e *early) attach(ns *gstack.Stack, l *link) {
 	e.cookies = ns.Stats().TCP.ListenOverflowSynCookieSent.Value
 	e.deliver = l.deliver
-	e.known = func(t synTuple) bool {
-		ep, ok := ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
-		return ok && ep.EndpointState() != tcp.StateListen
-	}
+	e.known = func(t synTuple) bool { return known(ns, t) }
+}
+
+// known says whether netstack has a connection of the tuple.
+func known(ns *gstack.Stack, t synTuple) bool {
+	ep, ok := ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
+	return ok && ep.EndpointState() != tcp.StateListen
 }
 
 // wanted says whether a cookie may still come back. The receiving goroutines call it

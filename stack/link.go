@@ -7,6 +7,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/sslgate/sslgate/stack/sender"
 )
 
 // GSOPayload is the largest data in bytes that is handed to the device as one segment: 45
@@ -30,6 +32,8 @@ type link struct {
 	dispatcher gstack.NetworkDispatcher
 
 	batches sync.Pool // of *txBatch
+
+	paced *sender.Sender // nil: netstack's own sender
 }
 
 // txBatch holds the buffers of one WriteBatch: the packets as lists of slices, and their
@@ -56,7 +60,7 @@ func newLink(dev Device, stats *counters) *link {
 // but a lost packet is only sent again, as on every network.
 func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	pkts := list.AsSlice()
-	if len(l.queues) > 1 { // each packet goes to the queue of its flow
+	if len(l.queues) > 1 || l.paced != nil { // each packet goes to the queue of its flow
 		for _, p := range pkts {
 			_ = l.WritePacket(p)
 		}
@@ -73,10 +77,31 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 // WritePacket is WritePackets for one packet. It makes link netstack's queueing
 // discipline, because netstack's own makes a list for each packet.
 func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
+	if l.paced == nil || !l.paced.Out(p) {
+		l.Whole(p)
+	}
+	return nil
+}
+
+// Whole sends a packet as netstack has made it.
+func (l *link) Whole(p *gstack.PacketBuffer) {
 	b := l.batch()
 	l.add(b, p)
 	l.send(b)
-	return nil
+}
+
+// Part sends a part of a packet.
+func (l *link) Part(p sender.Part) {
+	b := l.batch()
+	first := len(b.slices)
+	b.slices = append(b.slices, b.header(l.partHeader(p)), p.Head)
+	if p.Pkt != nil {
+		sender.Data(p.Pkt, p.At, p.Size, func(piece []byte) { b.slices = append(b.slices, piece) })
+	}
+	b.bytes += len(p.Head) + p.Size
+	b.flatten(first, 2)
+	b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
+	l.send(b)
 }
 
 // maxPieces bounds the slices of one packet. Netstack merges many small writes made while
@@ -107,15 +132,22 @@ func (l *link) add(b *txBatch, p *gstack.PacketBuffer) {
 		b.bytes += len(s) - offset
 		offset = 0
 	}
-	if len(b.slices)-first > maxPieces {
-		pieces := b.slices[first+1:]
-		whole := slices.Concat(pieces...)
-		clear(pieces)
-		b.slices = append(b.slices[:first+1], whole)
-	}
+	b.flatten(first, 1)
 	// If append has moved b.slices, earlier packets point into the old array, which still
 	// holds the right slices.
 	b.pkts = append(b.pkts, b.slices[first:len(b.slices):len(b.slices)])
+}
+
+// flatten copies the slices of the packet that begins at first into one, but for the first
+// keep of them, if they are more than maxPieces.
+func (b *txBatch) flatten(first, keep int) {
+	if len(b.slices)-first <= maxPieces {
+		return
+	}
+	pieces := b.slices[first+keep:]
+	whole := slices.Concat(pieces...)
+	clear(pieces)
+	b.slices = append(b.slices[:first+keep], whole)
 }
 
 // send writes the batch to the queue of its first packet, and returns the batch to the
@@ -170,6 +202,25 @@ func (l *link) txHeader(p *gstack.PacketBuffer) vnetHeader {
 			h.gsoType = vnetGSOTCPv6
 		}
 		h.gsoSize = p.GSOOptions.MSS
+	}
+	return h
+}
+
+// partHeader is txHeader for a part of a packet.
+func (l *link) partHeader(p sender.Part) vnetHeader {
+	if !l.offload || p.Pkt == nil {
+		return vnetHeader{}
+	}
+	ip, gso := ipv4HeaderLen, uint8(vnetGSOTCPv4)
+	if p.V6 {
+		ip, gso = ipv6HeaderLen, vnetGSOTCPv6
+	}
+	h := vnetHeader{
+		flags: vnetNeedsCsum, hdrLen: uint16(len(p.Head)),
+		csumStart: uint16(ip), csumOffset: header.TCPChecksumOffset,
+	}
+	if p.Size > p.MSS {
+		h.gsoType, h.gsoSize = gso, uint16(p.MSS)
 	}
 	return h
 }
@@ -232,4 +283,5 @@ var (
 	_ gstack.LinkEndpoint       = (*link)(nil)
 	_ gstack.GSOEndpoint        = (*link)(nil)
 	_ gstack.QueueingDiscipline = (*link)(nil)
+	_ sender.Device             = (*link)(nil)
 )

@@ -12,6 +12,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/sslgate/sslgate/internal/workerpool"
+	"github.com/sslgate/sslgate/stack/sender"
 )
 
 // Stack turns the packets of a Device into flows for a Handler.
@@ -37,7 +38,8 @@ type Stack struct {
 	recovery  *recovery
 	tooBig    *tooBigLimit
 	sender    senderFields
-	read      []atomic.Uint64 // packets, by queue of the device
+	paced     atomic.Pointer[sender.Sender] // set by Run with Config.Paced
+	read      []atomic.Uint64               // packets, by queue of the device
 
 	started  atomic.Bool
 	draining atomic.Bool
@@ -62,12 +64,15 @@ func New(cfg Config) (*Stack, error) {
 	if err := checkSendQueue(); err != nil {
 		return nil, err
 	}
-	sender, err := findSender()
+	under, err := findSender()
 	if err != nil {
 		return nil, err
 	}
+	if err := checkReceiver(); err != nil {
+		return nil, err
+	}
 	s := &Stack{
-		sender:   sender,
+		sender:   under,
 		cfg:      cfg,
 		flows:    newFlows(cfg),
 		halfOpen: newHalfOpen(cfg.HandshakeTimeout),
@@ -92,6 +97,8 @@ func (s *Stack) Run(ctx context.Context) error {
 	defer func() { _ = s.cfg.Device.Close() }()
 
 	l := newLink(s.cfg.Device, &s.counters)
+	endPaced := s.startPaced(l)
+	defer endPaced()
 	ns, err := newNetstack(s.cfg, l)
 	if err != nil {
 		return err
@@ -173,6 +180,9 @@ func (s *Stack) Stats() Stats {
 	}
 	if ns := s.netstack.Load(); ns != nil {
 		st.addNetstack(ns)
+	}
+	if p := s.paced.Load(); p != nil {
+		st.addPaced(p.Stats())
 	}
 	return st
 }

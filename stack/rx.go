@@ -8,6 +8,8 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/sslgate/sslgate/stack/sender"
 )
 
 const (
@@ -132,6 +134,15 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 		l.stats.synData.Add(1)
 		head, rest = withoutData(p.v6, head, p.tcp.flags), nil
 	}
+	if p.proto == protoTCP && !p.tcp.isSYN() && l.paced != nil {
+		if !l.heard(p, head) {
+			return false
+		}
+		p.tcp.sack = false
+		if p.tcp.flags&flagRST != 0 {
+			defer l.paced.Check(sender.Tuple{Client: p.tcp.src, Dest: p.tcp.dst})
+		}
+	}
 	// The headers have a view of their own. Netstack pulls the headers up, which would
 	// copy all of a shared view.
 	payload := buffer.MakeWithView(buffer.NewViewWithData(head))
@@ -164,6 +175,16 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 	case earlyNone:
 	}
 	return bodyKept
+}
+
+// heard tells the sender of a segment; head has no extension headers any more. It says
+// whether netstack has to see the segment, and takes SACK blocks out of it.
+func (l *link) heard(p packet, head []byte) bool {
+	tcp := head[ipv4HeaderLen:]
+	if p.v6 {
+		tcp = head[ipv6HeaderLen:]
+	}
+	return l.paced.In(sender.Tuple{Client: p.tcp.src, Dest: p.tcp.dst}, tcp[:tcpHeaderSize(tcp)], p.tcp.payload)
 }
 
 // withoutExtensions returns head without the IPv6 extension headers that the gate has

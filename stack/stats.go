@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/sslgate/sslgate/stack/sender"
 )
 
 // Stats is a snapshot of the counters of a Stack.
@@ -66,6 +68,12 @@ type Stats struct {
 	ResetsSent     uint64 // by netstack, without those for SYNs
 	ResetsReceived uint64
 	ACKsOutdated   uint64 // not handled: a later one of the same batch acknowledged more
+
+	// Of the sender of package sender.
+	PacedFlows, PacedPackets int    // flows with something under way, and packets of netstack that are kept, now
+	PacedProbes              uint64 // tail loss probes
+	PacedDuplicates          uint64 // segments that clients say they got twice (RFC 2883)
+	PacedRefused             uint64 // acknowledgements of bytes that were not sent yet
 
 	FlowsAccepted  uint64 // handed to the Handler
 	FlowsRejected  uint64 // handshake complete, but no room any more: reset
@@ -131,6 +139,13 @@ func (c *counters) snapshot() Stats {
 		ACKsOutdated:      c.acksOutdated.Load(),
 		TooBigLimited:     c.tooBigLimited.Load(), Urgent: c.urgent.Load(), Unstamped: c.unstamped.Load(), SYNData: c.synData.Load(),
 	}
+}
+
+func (s *Stats) addPaced(p sender.Stats) {
+	s.PacedFlows, s.PacedPackets = p.Flows, p.Packets
+	s.PacedProbes, s.PacedDuplicates, s.PacedRefused = p.Probes, p.Duplicate, p.Refused
+	s.Retransmits += p.Again
+	s.Timeouts += p.Timeouts
 }
 
 func (s *Stats) addNetstack(ns *gstack.Stack) {

@@ -35,6 +35,7 @@ func setDefaults(c *Config) {
 	c.TUN.MTU = 1500
 	c.TUN.Offload = "auto"
 	c.TUN.Queues = 1
+	c.TUN.Sender = "netstack"
 	c.Capture.Local = "capture"
 	c.Capture.QUIC = "reject"
 	c.Capture.GRO = "keep"

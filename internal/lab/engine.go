@@ -12,3 +12,12 @@ func WithEngine(text, engine string) string {
 	}
 	return strings.Replace(text, configHead, configHead+"engine: "+engine+"\n", 1)
 }
+
+// WithSender is the text of an sslgate.yaml that names no tun, with tun.sender, "netstack" or
+// "paced"; "" leaves it as it is.
+func WithSender(text, sender string) string {
+	if sender == "" {
+		return text
+	}
+	return strings.Replace(text, configHead, configHead+"tun: {sender: "+sender+"}\n", 1)
+}

@@ -283,6 +283,7 @@ func (s *Service) stackConfig() stack.Config {
 		Device: s.device, Handler: s.gateway, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
 		MaxFlows: c.Limits.Flows, MaxFlowsPerClient: c.Limits.FlowsPerClient, Log: s.log, Flooded: s.flooded,
 		UserTimeout: userTimeout(c.Limits.Stall.Std()), ReceiveMax: receive, SendMax: send,
+		Paced: c.TUN.Sender == "paced",
 	}
 }
 

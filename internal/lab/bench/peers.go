@@ -72,7 +72,7 @@ func (s *site) startGateway(ctx context.Context) (err error) {
 			err = s.gateway.await(func() bool { return listening(s.gateway.pid(), modeReTLS.tproxyPort()) })
 		}
 	case SSLGate:
-		if err := s.fill("sslgate.yaml", lab.WithEngine(sslgateConfig, s.engine), files); err != nil {
+		if err := s.fill("sslgate.yaml", lab.WithSender(lab.WithEngine(sslgateConfig, s.engine), s.sender), files); err != nil {
 			return err
 		}
 		var env []string

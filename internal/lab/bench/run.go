@@ -37,6 +37,8 @@ type Options struct {
 	Receive Receive
 	// Engine makes sslgate's handshakes: "std" or "native"; "" means std.
 	Engine string
+	// Sender is what sslgate sends with: "netstack" or "paced"; "" means netstack.
+	Sender string
 	// Profile is the directory for a CPU profile of sslgate for every test and
 	// round; "" for none. Profiled figures are a little lower.
 	Profile string
@@ -213,7 +215,7 @@ func (r *run) build(ctx context.Context, dir string, c cpus) error {
 // buildSite makes one site, and finds out what its peer cannot do.
 func (r *run) buildSite(ctx context.Context, s *site) error {
 	r.progress("%-8s lab, origin and gateway", s.peer)
-	s.engine = r.opt.Engine
+	s.engine, s.sender = r.opt.Engine, r.opt.Sender
 	if s.peer == SSLGate && r.opt.Profile != "" {
 		s.profile = filepath.Join(r.opt.Profile, "now.prof")
 	}

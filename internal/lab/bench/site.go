@@ -57,6 +57,7 @@ type site struct {
 	// limits is the line of sslgate's configuration; "" is openLimits.
 	limits string
 	engine string // of sslgate's configuration
+	sender string // of sslgate's configuration
 	// profile is where sslgate writes a CPU profile when it is told to; "" if
 	// none is wanted.
 	profile string

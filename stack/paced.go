@@ -1,0 +1,120 @@
+package stack
+
+import (
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/sslgate/sslgate/stack/sender"
+)
+
+// This file is what package sender needs of netstack.
+
+// startPaced starts the sender of package sender, if it was asked for. The function it
+// returns ends it; then nothing is sent any more.
+func (s *Stack) startPaced(l *link) (end func()) {
+	if !s.cfg.Paced {
+		return func() {}
+	}
+	tuple := func(t sender.Tuple) synTuple { return synTuple{t.Client, t.Dest} }
+	l.paced = sender.New(sender.Config{
+		Device: l, Offload: l.offload, MaxWindow: s.cfg.ReceiveMax,
+		Unheard: func(t sender.Tuple, una uint32, window uint16) { s.tellAgain(l, tuple(t), una, window) },
+		Alive:   func(t sender.Tuple) bool { return known(s.netstack.Load(), tuple(t)) },
+	})
+	s.paced.Store(l.paced)
+	var wg sync.WaitGroup
+	wg.Go(l.paced.Run)
+	return func() {
+		l.paced.Close()
+		wg.Wait()
+	}
+}
+
+// These are the receiver in a tcp.Endpoint, and in it the next sequence number that it wants.
+const (
+	receiverField = "rcv"
+	wantedField   = "RcvNxt"
+)
+
+// checkReceiver returns an error for a netstack version without the fields.
+func checkReceiver() error {
+	rcv, ok := reflect.TypeFor[tcp.Endpoint]().FieldByName(receiverField)
+	if ok && rcv.Type.Kind() == reflect.Pointer && rcv.Type.Elem().Kind() == reflect.Struct {
+		if f, ok := rcv.Type.Elem().FieldByName(wantedField); ok && f.Type.Kind() == reflect.Uint32 {
+			return nil
+		}
+	}
+	return fmt.Errorf("this netstack has no %s.%s: another version of it needs another way to read what it wants next", receiverField, wantedField)
+}
+
+// wanted is the next sequence number that an endpoint wants from the client.
+func wanted(ep *tcp.Endpoint) (seq uint32, ok bool) {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	rcv := reflect.ValueOf(ep).Elem().FieldByName(receiverField)
+	if rcv.IsNil() {
+		return 0, false
+	}
+	return uint32(rcv.Elem().FieldByName(wantedField).Uint()), true
+}
+
+func connection(ns *gstack.Stack, t synTuple) (ep *tcp.Endpoint, ok bool) {
+	ep, ok = ns.FindTransportEndpoint(t.proto(), tcp.ProtocolNumber, t.id(), nicID).(*tcp.Endpoint)
+	return ep, ok && ep.EndpointState() != tcp.StateListen
+}
+
+// tellAgain gives netstack an acknowledgement of everything up to una, if it does not know
+// it yet. Netstack does not take an acknowledgement whose sequence number is outside of its
+// window, not even where the window was closed after the client had sent more.
+func (s *Stack) tellAgain(l *link, t synTuple, una uint32, window uint16) {
+	ep, ok := connection(s.netstack.Load(), t)
+	if !ok {
+		return
+	}
+	if _, at := sendState(ep); int32(una-at) <= 0 {
+		return
+	}
+	seq, ok := wanted(ep)
+	if !ok {
+		return
+	}
+	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: buffer.MakeWithData(bareACKFor(t, seq, una, window))})
+	defer pkt.DecRef()
+	l.deliver(t.proto(), pkt)
+}
+
+// bareACKFor is an acknowledgement of a client. Its TCP checksum is not computed: netstack
+// does not look at it.
+func bareACKFor(t synTuple, seq, ack uint32, window uint16) []byte {
+	src, dst := tcpip.AddrFromSlice(t.src.Addr().AsSlice()), tcpip.AddrFromSlice(t.dst.Addr().AsSlice())
+	ip := ipv4HeaderLen
+	if t.src.Addr().Is6() {
+		ip = ipv6HeaderLen
+	}
+	b := make([]byte, ip+tcpHeaderLen)
+	if ip == ipv6HeaderLen {
+		header.IPv6(b).Encode(&header.IPv6Fields{
+			PayloadLength: tcpHeaderLen, TransportProtocol: header.TCPProtocolNumber, HopLimit: 64, SrcAddr: src, DstAddr: dst,
+		})
+	} else {
+		h := header.IPv4(b)
+		h.Encode(&header.IPv4Fields{TotalLength: uint16(len(b)), TTL: 64, Protocol: protoTCP, SrcAddr: src, DstAddr: dst})
+		h.SetChecksum(^h.CalculateChecksum())
+	}
+	p := b[ip:]
+	binary.BigEndian.PutUint16(p, t.src.Port())
+	binary.BigEndian.PutUint16(p[2:], t.dst.Port())
+	binary.BigEndian.PutUint32(p[4:], seq)
+	binary.BigEndian.PutUint32(p[8:], ack)
+	p[12], p[13] = tcpHeaderLen/4<<4, flagACK
+	binary.BigEndian.PutUint16(p[14:], window)
+	return b
+}

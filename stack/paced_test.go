@@ -1,0 +1,129 @@
+package stack_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/stack"
+)
+
+// lossy returns a filter that loses a part of the packets at random, always the same ones.
+func lossy(part float64, seed uint64) func([]byte) bool {
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test that can be repeated
+	return func([]byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.Float64() >= part
+	}
+}
+
+// nothingKept waits until the sender has given everything back.
+func (l *lab) nothingKept() {
+	l.t.Helper()
+	l.eventually("nothing kept", func() bool {
+		st := l.stack.Stats()
+		return st.PacedPackets == 0 && st.PacedFlows == 0
+	})
+}
+
+// The paced sender brings all bytes over a path that loses packets in both directions, and
+// keeps nothing.
+func TestPacedLoss(t *testing.T) {
+	for _, offload := range []bool{false, true} {
+		for _, dst := range []netip.AddrPort{server4, server6} {
+			t.Run(fmt.Sprintf("offload=%t/%v", offload, dst.Addr()), func(t *testing.T) {
+				h, flows := given()
+				l := newLab(t, 1500, offload, stack.Config{Handler: h, Paced: true})
+				c := l.dial(dst)
+				f := get(t, flows)
+				l.near.SetFilter(lossy(0.03, 1))
+				l.far.SetFilter(lossy(0.03, 2))
+				const size = 4 << 20
+				done := make(chan error, 1)
+				var sum [32]byte
+				go func() {
+					var err error
+					sum, err = pump(f.Conn, size, 6)
+					done <- err
+				}()
+				got, n, err := drain(c)
+				if err != nil || n != size {
+					t.Fatalf("read %d bytes, %v (%+v)", n, err, l.stack.Stats())
+				}
+				if err := testenv.Receive(t, "the end of the sender", done); err != nil || got != sum {
+					t.Fatalf("other bytes, %v", err)
+				}
+				l.near.SetFilter(nil)
+				l.far.SetFilter(nil)
+				st := l.stack.Stats()
+				if st.Retransmits == 0 {
+					t.Errorf("nothing was sent again: %+v", st)
+				}
+				// A segment is sent again because it, or the answer to it, was lost.
+				if most := uint64(size / 1448 / 2); st.Retransmits > most {
+					t.Errorf("%d segments were sent again, more than %d", st.Retransmits, most)
+				}
+				f.Conn.Reset()
+				l.nothingKept()
+			})
+		}
+	}
+}
+
+// Without loss nothing is sent again.
+func TestPacedWithoutLoss(t *testing.T) {
+	l := newLab(t, 1500, true, stack.Config{Handler: &handler{handle: echo}, Paced: true})
+	c := l.dial(server4)
+	if err := roundTrip(c, 4<<20, 3); err != nil {
+		t.Fatal(err)
+	}
+	if st := l.stack.Stats(); st.PacedRefused != 0 {
+		t.Errorf("acknowledgements were refused: %+v", st)
+	}
+	l.nothingKept()
+}
+
+// The path carries less than before: what is under way is cut and sent again.
+func TestPacedNarrowHop(t *testing.T) {
+	const hopMTU, size = 1400, 1 << 20
+	for _, offload := range []bool{false, true} {
+		t.Run(fmt.Sprintf("offload=%t", offload), func(t *testing.T) {
+			h, flows := given()
+			l := newLab(t, 1500, offload, stack.Config{Handler: h, Paced: true})
+			var tooBigs atomic.Int64
+			l.near.SetFilter(func(pkt []byte) bool {
+				if wire(pkt) <= hopMTU {
+					return true
+				}
+				tooBigs.Add(1)
+				l.near.Inject(tooBig(netip.MustParseAddr("10.9.9.9"), pkt[stack.VirtioHeaderLen:], hopMTU))
+				return false
+			})
+			c := l.dial(server4)
+			f := get(t, flows)
+			done := make(chan error, 1)
+			var sum [32]byte
+			go func() {
+				var err error
+				sum, err = pump(f.Conn, size, 6)
+				done <- err
+			}()
+			got, n, err := drain(c)
+			if err != nil || n != size {
+				t.Fatalf("read %d bytes, %v", n, err)
+			}
+			if err := testenv.Receive(t, "the end of the sender", done); err != nil || got != sum {
+				t.Fatalf("other bytes, %v", err)
+			}
+			if tooBigs.Load() == 0 {
+				t.Error("no packet was too big")
+			}
+		})
+	}
+}
