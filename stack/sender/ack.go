@@ -43,6 +43,7 @@ func (f *flow) in(a ack, now time.Duration) (pass bool) {
 	forward := a.ack != f.una
 	again := bare && !forward && a.window == f.window && f.una != f.nxt
 	if forward {
+		f.rack.sacked = 0
 		f.ackTo(a.ack, &n)
 	}
 	f.sacked(a, &n)

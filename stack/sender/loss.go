@@ -63,6 +63,9 @@ func (f *flow) patience() time.Duration {
 func (f *flow) detect(now time.Duration) (bytes int) {
 	r := &f.rack
 	f.pauses.reorder = 0
+	if !r.sacks {
+		return 0 // what has arrived behind a hole is not known
+	}
 	for !r.log.empty() {
 		t := r.log.first()
 		if !t.open() {
@@ -128,7 +131,6 @@ func (f *flow) lose(p *packet, i int) {
 func (r *rack) count(f *flow, forward, again bool) {
 	switch {
 	case forward:
-		r.sacked = 0
 		if r.recovering && !before(f.una, r.recover) {
 			r.recovering = false
 		}

@@ -192,20 +192,19 @@ func (m *model) product(percent int64) int {
 
 // pace is the rate at which to send now, in bytes a second; 0: at once.
 func (m *model) pace() int64 {
+	if m.least == 0 {
+		return 0
+	}
 	r := m.rate()
-	switch {
-	case r == 0:
-		if m.least == 0 {
-			return 0
-		}
-		r = int64(float64(m.window) / m.least.Seconds())
-		return r * startupGain / 100
-	case m.mode == startup:
-		return r * startupGain / 100
-	case m.mode == drain:
+	switch m.mode {
+	case startup:
+		// A flow that has had little to send must not be slow for it.
+		return max(r, int64(float64(m.window)/m.least.Seconds())) * startupGain / 100
+	case drain:
 		return r * drainGain / 100
-	case m.mode == probeRTT:
+	case probeRTT:
 		return r
+	case cruise:
 	}
 	return r * gains[m.phase] / 100
 }

@@ -132,7 +132,7 @@ func (f *flow) pick() (p *packet, from, to int, again bool) {
 // path.
 func (f *flow) limited() {
 	if f.flight < f.model.window {
-		f.path.limitedUntil = f.path.delivered + uint64(f.flight)
+		f.path.limitedUntil = f.path.delivered + uint64(f.flight) + 1
 	}
 }
 
