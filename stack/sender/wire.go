@@ -26,13 +26,14 @@ const (
 	optionSACK      = 5 // RFC 2018, section 3
 	optionTimestamp = 8 // RFC 7323, section 3.2
 
-	ipv4HeaderLen  = 20
-	ipv6HeaderLen  = 40
-	tcpHeaderLen   = 20
-	timestampsLen  = 12 // NOP, NOP, timestamps
-	maxSACKBlocks  = 4  // that fit into the options of a header
-	stampsAsUsual  = 0x0101080a
-	packetWithTCP4 = 0x45
+	ipv4HeaderLen = 20
+	ipv6HeaderLen = 40
+	tcpHeaderLen  = 20
+	timestampsLen = 12 // NOP, NOP, timestamps
+	maxSACKBlocks = 4  // that fit into the options of a header
+	stampsAsUsual = 0x0101080a
+	headerIPv4    = 0x45 // version 4, no options
+	protoTCP      = 6
 )
 
 // tupleOf reads the flow of a packet that netstack sends. tcp is its TCP header.
@@ -42,9 +43,9 @@ func tupleOf(ip, tcp []byte) (t Tuple, ok bool) {
 	}
 	var src, dst netip.Addr
 	switch {
-	case len(ip) >= ipv4HeaderLen && ip[0] == packetWithTCP4:
+	case len(ip) >= ipv4HeaderLen && ip[0] == headerIPv4 && ip[9] == protoTCP:
 		src, dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-	case len(ip) >= ipv6HeaderLen && ip[0]>>4 == 6:
+	case len(ip) >= ipv6HeaderLen && ip[0]>>4 == 6 && ip[6] == protoTCP:
 		src, dst = netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40]))
 	default:
 		return t, false
