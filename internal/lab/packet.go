@@ -26,7 +26,8 @@ type Packet struct {
 	Proto    uint8          // the transport protocol, after IPv6 extension headers
 	Flags    uint8          // of TCP
 	Fragment bool
-	Len      int // of the whole IP packet in bytes
+	Len      int    // of the whole IP packet in bytes
+	Raw      []byte // the whole IP packet, as long as a sniffer's keep looks at it; nil afterwards
 }
 
 // ParsePacket reads the headers of an IPv4 or IPv6 packet (RFC 791, RFC 8200).

@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab"
@@ -67,7 +68,7 @@ func FuzzParsePacket(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, ok := lab.ParsePacket(b)
-		if ok != p.Dst.IsValid() || (ok && p.Len != len(b)) || (!ok && p != (lab.Packet{})) {
+		if ok != p.Dst.IsValid() || (ok && p.Len != len(b)) || (!ok && !reflect.DeepEqual(p, lab.Packet{})) {
 			t.Errorf("%v %+v", ok, p)
 		}
 	})

@@ -72,10 +72,11 @@ func (s *Sniffer) run() {
 			return
 		}
 		p, ok := ParsePacket(buf[:n])
+		p.Raw = buf[:n]
 		if !ok || (s.keep != nil && !s.keep(p)) {
 			continue
 		}
-		p.At = time.Now()
+		p.Raw, p.At = nil, time.Now()
 		s.mu.Lock()
 		s.count++
 		if len(s.packets) < maxSniffed {
