@@ -70,9 +70,12 @@ func (s *Steering) SetClientSource() error {
 	if s.cfg.ClientSource {
 		return nil
 	}
+	if !s.owns {
+		return errors.New("another process has the steering, and does not lead answers back to connections under a client's address")
+	}
 	s.cfg.ClientSource = true
 	err := s.cfg.check()
-	if err == nil && s.owns {
+	if err == nil {
 		err = s.writeTable(true)
 	}
 	if err == nil {
@@ -80,10 +83,7 @@ func (s *Steering) SetClientSource() error {
 	}
 	if err != nil {
 		s.cfg.ClientSource = false
-		if s.owns {
-			err = errors.Join(err, s.writeTable(true))
-		}
-		return err
+		return errors.Join(err, s.writeTable(true))
 	}
 	return nil
 }

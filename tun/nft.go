@@ -121,7 +121,7 @@ type tableBuilder struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	ports, names, indexes, exempt, protocols, except, gro, redirects, uncaptured, uncapturedLocal *nftables.Set
+	ports, names, indexes, exempt, protocols, except, gro, redirects, owner, uncaptured, uncapturedLocal *nftables.Set
 
 	beside    bool            // the other gateway has connections that are pinned to it
 	send, pin *nftables.Chain // lead packets into the TUN
@@ -190,6 +190,7 @@ func (b *tableBuilder) sets(at *interfaces) error {
 		{at: &b.except, name: "except_ports", kind: nftables.TypeInetService, order: binaryutil.BigEndian, keys: keys(b.cfg.ExceptPorts, port)},
 		optional(names(&b.gro, groSet, b.turned)),
 		optional(names(&b.redirects, redirectsSet, b.quiet)),
+		names(&b.owner, ownerSet, []string{b.cfg.TUN}),
 		seen(names(&b.uncaptured, uncapturedSet, nil)),
 		seen(names(&b.uncapturedLocal, uncapturedLocalSet, nil)),
 	} {

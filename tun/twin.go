@@ -5,6 +5,7 @@ import (
 	"fmt"
 	mathbits "math/bits"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -227,6 +228,50 @@ func (s *Steering) Take() error {
 		return nil
 	}
 	return s.removeStale()
+}
+
+// Keep makes this gateway the one that has the steering, though Take has failed: Watch writes
+// the table as soon as it can.
+func (s *Steering) Keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.owns, s.written = true, ""
+	s.beside, _ = s.exists(s.cfg.Twin.TUN) // repairTwin looks again
+}
+
+// ownerSet names in the nft table the device of the gateway that has written it.
+const ownerSet = "owner"
+
+// yields says whether the gateway in the other slot has written the table and lives. Both
+// believe then that the steering is theirs: one of them was thought dead, and was not. Whoever
+// wrote last has it, or else they would repair each other for ever.
+func (s *Steering) yields() bool {
+	if s.cfg.Twin == (Twin{}) || !slices.Contains(s.listNoted(ownerSet), s.cfg.Twin.TUN) {
+		return false
+	}
+	if there, err := s.exists(s.cfg.Twin.TUN); err != nil || !there {
+		return false
+	}
+	s.owns, s.beside = false, false
+	s.log.Error("the other gateway has taken the steering: this one keeps its own flows and gets no new ones", zap.String("tun", s.cfg.Twin.TUN))
+	return true
+}
+
+// TwinThere says whether the gateway in the other slot lives: its device is gone with it.
+func (s *Steering) TwinThere() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.exists(s.cfg.Twin.TUN)
+}
+
+// Beside says whether the gateway in the other slot still has connections of its own.
+func (s *Steering) Beside() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owns && s.beside
 }
 
 // Owns says whether this gateway has the steering.

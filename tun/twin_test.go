@@ -234,6 +234,65 @@ func TestStartBesideOld(t *testing.T) {
 	}
 }
 
+// TestTwoOwners: a gateway that was thought dead is not. Whoever has written the table last
+// has the steering, and the two do not repair each other.
+func TestTwoOwners(t *testing.T) {
+	cfg := testConfig()
+	a := newGateway(t, cfg)
+	lenient(a)
+	a.watch(t)
+	held := conns(43200)
+	for _, c := range held {
+		c.opens(t, "a alone", a, a)
+	}
+	b := secondOn(t, a, cfg)
+	b.watch(t)
+	b.gw.do(b.steer.Take)
+	within(t, func() string {
+		if a.steer.Owns() || !b.steer.Owns() {
+			return fmt.Sprintf("a has the steering: %v, b has it: %v", a.steer.Owns(), b.steer.Owns())
+		}
+		return ""
+	})
+	for _, c := range held {
+		c.comesTo(t, "held by a", tcpACK, a, b)
+	}
+	for _, c := range conns(43300) {
+		c.opens(t, "after the hand-over", b, a)
+	}
+	if err := a.gw.try(a.steer.SetClientSource); err == nil || !strings.Contains(err.Error(), "another process has the steering") {
+		t.Errorf("a prepares connections under a client's address: %v", err)
+	}
+	a.gw.do(a.steer.Take)
+	within(t, func() string {
+		if !a.steer.Owns() || b.steer.Owns() {
+			return "the way back is not seen"
+		}
+		return ""
+	})
+	// With the other one dead, what it wrote is repaired.
+	b.gw.do(b.steer.Take)
+	within(t, func() string {
+		if a.steer.Owns() {
+			return "a has not seen that b took the steering"
+		}
+		return ""
+	})
+	if err := b.dev.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.steer.Keep()
+	within(t, func() string {
+		if table := a.gw.run("nft list table inet sslgate"); !strings.Contains(table, `elements = { "t0" }`) {
+			return "a does not repair the table of the dead:\n" + table
+		}
+		return ""
+	})
+	for _, c := range conns(43400) {
+		c.opens(t, "b is dead", a, a)
+	}
+}
+
 // TestPinsOfOthers: connection tracking in states that a hand-over did not make.
 func TestPinsOfOthers(t *testing.T) {
 	cfg := testConfig()

@@ -148,6 +148,9 @@ func (s *Steering) repairTable() {
 		changed = true
 		what = "captured interfaces of nft table inet sslgate"
 	}
+	if s.yields() {
+		return
+	}
 	turn := s.planGRO()
 	if err := s.writeTable(true); err != nil {
 		s.failed("repair the nft table", err)

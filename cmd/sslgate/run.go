@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
@@ -59,6 +61,11 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 			}
 			if opt.TakeOver, err = over.options(); err != nil {
 				return err
+			}
+			if over.on {
+				// Its output may be a pipe to a terminal that is closed once sslgate upgrade has
+				// ended: then lines are lost, and the gateway is not.
+				signal.Ignore(syscall.SIGPIPE)
 			}
 			defer profileOnSignal(opt.Log)()
 			return ranUntil(service.Run(cmd.Context(), rt, opt))

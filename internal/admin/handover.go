@@ -7,12 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -25,8 +21,8 @@ import (
 //     The older one answers 101 and a line with its Terms. Any other answer means no.
 //  2. From then on the newer one sends a line with an Order, and the older one answers
 //     with a line that says that it is done, or why not.
-//  3. When the connection ends before the order "drain", for whatever reason, the older
-//     one takes everything back. When it ends after that, one of the two has ended.
+//  3. When the connection ends before the order "drain", or no order comes for LeaseTime, the
+//     older one takes everything back. When it ends after that, one of the two has ended.
 
 // HandOverProtocol is the version of the above. A gateway that speaks another one says so,
 // and nothing is handed over.
@@ -43,6 +39,8 @@ type Offer struct {
 	Protocol int    `json:"protocol"` // HandOverProtocol
 	Version  string `json:"version"`
 	Process  int    `json:"process"`
+	// Memory is what both processes may take together, in bytes; 0: there is no bound.
+	Memory int64 `json:"memory"`
 }
 
 // Terms is what the older process says of itself and hands over.
@@ -62,9 +60,16 @@ type Terms struct {
 	Mask         uint32   `json:"mask"`
 	CTMask       uint32   `json:"ct_mask"`
 	Preference   int      `json:"preference"`
-	// Ceiling of memory and what is used of it, in bytes; 0: there is none.
-	Ceiling  int64 `json:"ceiling"`
-	Resident int64 `json:"resident"`
+	Mark         uint32   `json:"mark"`  // of its own slot
+	Table        int      `json:"table"` // likewise
+	ReturnMark   uint32   `json:"return_mark"`
+	ReturnTable  int      `json:"return_table"`
+	// Ceiling is what the older process keeps of Offer.Memory, in bytes; 0: it has no bound.
+	Ceiling int64 `json:"ceiling"`
+	// Decided are the flows of the last ten minutes, Refused those of them that were not let
+	// through.
+	Decided uint64 `json:"decided"`
+	Refused uint64 `json:"refused"`
 	// Watchdog is how often systemd wants a sign of life; 0: never.
 	Watchdog time.Duration `json:"watchdog_ns"`
 	// TicketKeys are secrets: with them tickets of the older process are good at the newer.
@@ -76,6 +81,25 @@ const (
 	OrderGive  = "give"  // stop repairing the steering: the newer one takes it
 	OrderBack  = "back"  // take everything back
 	OrderDrain = "drain" // the newer one stays: end when the last flow has ended
+	OrderAlive = "alive" // nothing: the newer one lives
+	// OrderReport asks for a Report. After it the older process keeps to the ceiling that the
+	// report has.
+	OrderReport = "report"
+)
+
+// Report is how far the older process is.
+type Report struct {
+	Flows   int    `json:"flows"`
+	Ceiling int64  `json:"ceiling"` // of its memory, in bytes; 0: it has no bound
+	Metrics []byte `json:"metrics"` // its counters, as metrics.Export writes them
+	Last    bool   `json:"last"`    // it has no flow and gets no more
+}
+
+// LeaseTime is how long the older process waits for the next order, until "drain". The newer
+// one gives one every AliveEvery at least.
+const (
+	LeaseTime  = 15 * time.Second
+	AliveEvery = 3 * time.Second
 )
 
 type order struct {
@@ -83,8 +107,9 @@ type order struct {
 }
 
 type done struct {
-	Did   string `json:"did"`
-	Error string `json:"error,omitempty"`
+	Did    string  `json:"did"`
+	Error  string  `json:"error,omitempty"`
+	Report *Report `json:"report,omitempty"`
 }
 
 // HandOver is the older process's side of a hand-over that is under way.
@@ -92,6 +117,7 @@ type HandOver interface {
 	Give() error
 	Back() error
 	Drain() error
+	Report() Report
 	// End is called last, when the connection has ended.
 	End()
 }
@@ -117,9 +143,9 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusConflict, err.Error())
 		return
 	}
-	defer over.End()
 	s.hijacked.Add(1) // the server does not wait for hijacked connections by itself
 	defer s.hijacked.Done()
+	defer over.End()
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err.Error())
@@ -127,7 +153,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request) {
 	}
 	defer context.AfterFunc(s.ending, func() { _ = conn.Close() })()
 	defer func() { _ = conn.Close() }()
-	if conn.SetDeadline(time.Time{}) != nil {
+	if err = conn.SetDeadline(time.Now().Add(LeaseTime)); err != nil {
 		return
 	}
 	_, err = fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", handOverUpgrade)
@@ -136,19 +162,31 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request) {
 	}
 	for err == nil {
 		var o order
-		if err = readLine(rw.Reader, &o); err == nil {
-			err = sendLine(rw.Writer, obey(over, o))
+		if err = readLine(rw.Reader, maxOrder, &o); err != nil {
+			break
+		}
+		answer := obey(over, o)
+		// Set anew before the answer: whoever does not read it does not keep the lease either.
+		if err = conn.SetDeadline(time.Now().Add(LeaseTime)); err == nil {
+			err = sendLine(rw.Writer, answer)
 		}
 	}
 }
 
 func obey(over HandOver, o order) done {
+	switch o.Do {
+	case OrderAlive:
+		return done{Did: o.Do}
+	case OrderReport:
+		r := over.Report()
+		return done{Did: o.Do, Report: &r}
+	}
 	do, ok := map[string]func() error{OrderGive: over.Give, OrderBack: over.Back, OrderDrain: over.Drain}[o.Do]
 	if !ok {
-		return done{o.Do, "there is no such order"}
+		return done{Did: o.Do, Error: "there is no such order"}
 	}
 	if err := do(); err != nil {
-		return done{o.Do, err.Error()}
+		return done{Did: o.Do, Error: err.Error()}
 	}
 	return done{Did: o.Do}
 }
@@ -162,11 +200,12 @@ func sendLine(w *bufio.Writer, v any) error {
 
 var errLongLine = errors.New("a line is too long")
 
-func readLine(r *bufio.Reader, v any) error {
+// readLine reads a line of at most most bytes.
+func readLine(r *bufio.Reader, most int, v any) error {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > maxOrder {
+		if len(line)+len(part) > most {
 			return errLongLine
 		}
 		line = append(line, part...)
@@ -179,115 +218,3 @@ func readLine(r *bufio.Reader, v any) error {
 		return json.Unmarshal(line, v)
 	}
 }
-
-// Lease is the newer process's side of a hand-over.
-type Lease struct {
-	Terms Terms
-
-	conn net.Conn
-	mu   sync.Mutex // one order at a time
-	in   *bufio.Reader
-	out  *bufio.Writer
-}
-
-// orderTime bounds an order: the older process may have to write the nft table.
-const orderTime = 30 * time.Second
-
-// ErrNoHandOver is returned by HandOver if nothing that can hand over answers: there is no
-// gateway, or it is older than the protocol.
-var ErrNoHandOver = errors.New("nothing to take over from")
-
-// HandOver asks the running gateway to hand over. The caller must close the Lease.
-func (c *Client) HandOver(ctx context.Context, offer Offer) (*Lease, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%w: no gateway answers on %s; start one: sslgate run", ErrNoHandOver, c.path)
-	case err != nil:
-		return nil, fmt.Errorf("ask the running gateway: %w", err)
-	}
-	l := &Lease{conn: conn, in: bufio.NewReader(conn), out: bufio.NewWriter(conn)}
-	if err := l.ask(ctx, offer); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-func (l *Lease) ask(ctx context.Context, offer Offer) error {
-	if err := l.conn.SetDeadline(time.Now().Add(orderTime)); err != nil {
-		return err
-	}
-	body, err := json.Marshal(offer)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sslgate/v1/handover", strings.NewReader(string(body)))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", handOverUpgrade)
-	if err := errors.Join(req.Write(l.out), l.out.Flush()); err != nil {
-		return err
-	}
-	resp, err := http.ReadResponse(l.in, req)
-	if err != nil {
-		return fmt.Errorf("ask the running gateway: %w", err)
-	}
-	switch resp.StatusCode {
-	case http.StatusSwitchingProtocols:
-	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		_ = resp.Body.Close()
-		return fmt.Errorf("%w: the running gateway is of a version that cannot hand over: stop it and start the other (systemctl restart sslgate), its flows have limits.drain", ErrNoHandOver)
-	default:
-		defer resp.Body.Close()
-		return fmt.Errorf("the running gateway does not hand over: %w", failure(resp))
-	}
-	if err := readLine(l.in, &l.Terms); err != nil {
-		return fmt.Errorf("the terms of the running gateway cannot be read: %w", err)
-	}
-	if l.Terms.Protocol != HandOverProtocol {
-		return fmt.Errorf("the running gateway hands over by protocol %d, not %d", l.Terms.Protocol, HandOverProtocol)
-	}
-	return l.conn.SetDeadline(time.Time{})
-}
-
-// Order gives an order and waits until it is done.
-func (l *Lease) Order(do string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.conn.SetDeadline(time.Now().Add(orderTime)); err != nil {
-		return err
-	}
-	var d done
-	err := sendLine(l.out, order{do})
-	if err == nil {
-		err = readLine(l.in, &d)
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("the older gateway does not answer to %q: %w", do, err)
-	case d.Did != do:
-		return fmt.Errorf("the older gateway answers to %q, not %q", d.Did, do)
-	case d.Error != "":
-		return errors.New(d.Error)
-	}
-	return l.conn.SetDeadline(time.Time{})
-}
-
-// Ended waits until the older process has ended, or ctx. No order may be given meanwhile.
-func (l *Lease) Ended(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { _ = l.conn.SetReadDeadline(time.Unix(1, 0)) })()
-	_, err := l.in.ReadByte()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err == nil {
-		return errors.New("the older gateway says something that nobody asked for")
-	}
-	return nil
-}
-
-// Close ends the lease: without the order "drain" the older process takes everything back.
-func (l *Lease) Close() error { return l.conn.Close() }

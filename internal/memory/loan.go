@@ -113,8 +113,8 @@ func (b *Budget) lend(l *Loan, n int64) (free, back int64) {
 	defer b.loans.mu.Unlock()
 	o := &b.loans
 	used := b.inUse.Load() + b.admitted.Load()*FlowReserve + o.unmeasured
-	free = min(b.limit/100*loanAt-used, b.limit/loanShare-o.lent)
-	free = max(free, min(b.limit/100*(overAt-1)-used, b.limit/loanFloor-o.lent))
+	free = min(b.limit.Load()/100*loanAt-used, b.limit.Load()/loanShare-o.lent)
+	free = max(free, min(b.limit.Load()/100*(overAt-1)-used, b.limit.Load()/loanFloor-o.lent))
 	if free >= n {
 		o.lent += n
 		o.unmeasured += n

@@ -110,8 +110,9 @@ type Actions struct {
 // Budget is the memory of the process. Its methods may be called by any goroutine at any
 // time.
 type Budget struct {
-	cfg   Config
-	limit int64 // of the garbage collector; the thresholds of the levels are parts of it
+	cfg     Config
+	ceiling atomic.Int64 // Config.Ceiling, until SetCeiling
+	limit   atomic.Int64 // of the garbage collector; the thresholds of the levels are parts of it
 
 	level    atomic.Int32
 	inUse    atomic.Int64 // at the last measurement
@@ -186,14 +187,36 @@ func Start(c Config) (b *Budget, undo func(), err error) {
 		closeMeter()
 		return nil, nil, fmt.Errorf("memory: %w", err)
 	}
-	b = &Budget{cfg: c, limit: limitOf(c.Ceiling, u.file), measured: true, say: rate.Sometimes{Interval: logEvery}}
+	b = &Budget{cfg: c, measured: true, say: rate.Sometimes{Interval: logEvery}}
+	b.ceiling.Store(c.Ceiling)
+	b.limit.Store(limitOf(c.Ceiling, u.file))
 	b.cycles, b.cycleAt = u.cycles, c.now()
 	b.note(u, b.cycleAt)
-	before := debug.SetMemoryLimit(b.limit)
+	before := debug.SetMemoryLimit(b.limit.Load())
 	return b, func() {
 		debug.SetMemoryLimit(before)
 		closeMeter()
 	}, nil
+}
+
+// SetCeiling sets another ceiling in bytes, at least MinCeiling. A lower one than what is
+// resident is reached only by what Run does about it, so garbage is given back first.
+func (b *Budget) SetCeiling(ceiling int64) error {
+	if ceiling < MinCeiling {
+		return fmt.Errorf("memory: a ceiling of %d bytes is below the least, %d", ceiling, int64(MinCeiling))
+	}
+	if b.resident.Load() >= stopLine(ceiling) {
+		b.cfg.free()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ceiling.Store(ceiling)
+	b.limit.Store(limitOf(ceiling, b.last.file))
+	debug.SetMemoryLimit(b.limit.Load())
+	if err := b.observe(); err != nil {
+		return fmt.Errorf("memory: %w", err)
+	}
+	return nil
 }
 
 // limitOf is the ceiling less the program's own pages (file) and less five 32nds of the
@@ -212,7 +235,7 @@ func floodLine(ceiling int64) int64 { return ceiling - ceiling/32*3 }
 // small says that the client holds little compared with others. Admit is cheap and never
 // blocks.
 func (b *Budget) Admit(small bool) (leave func(), ok bool) {
-	if b.Refusing(small) || (b.inUse.Load()+b.admitted.Load()*FlowReserve)*100 >= b.limit*overAt {
+	if b.Refusing(small) || (b.inUse.Load()+b.admitted.Load()*FlowReserve)*100 >= b.limit.Load()*overAt {
 		b.refused.Add(1)
 		return nil, false
 	}
@@ -253,7 +276,7 @@ func (b *Budget) Stats() Stats {
 	lent, unmeasured, refused, recalled := o.lent, o.unmeasured, o.refused, o.recalled
 	b.loans.mu.Unlock()
 	return Stats{
-		Ceiling: b.cfg.Ceiling, Limit: b.limit, InUse: b.inUse.Load(), Resident: b.resident.Load(),
+		Ceiling: b.ceiling.Load(), Limit: b.limit.Load(), InUse: b.inUse.Load(), Resident: b.resident.Load(),
 		Level: b.Level(), Refused: b.refused.Load(), Shed: b.shed.Load(), ShedBytes: b.bytes.Load(),
 		Lent: lent, Unmeasured: unmeasured, LoansRefused: refused, LoansRecalled: recalled,
 	}

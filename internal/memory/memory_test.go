@@ -102,7 +102,7 @@ func TestLimitIsSetFromTheCeiling(t *testing.T) {
 		t.Fatal(err)
 	}
 	undo()
-	if now := debug.SetMemoryLimit(-1); now == before || now != x.b.limit {
+	if now := debug.SetMemoryLimit(-1); now == before || now != x.b.limit.Load() {
 		t.Errorf("undo left %d", now)
 	}
 	if _, _, err := Start(Config{Ceiling: MinCeiling - 1, Log: zap.NewNop()}); err == nil {
@@ -344,4 +344,36 @@ func FuzzProc(f *testing.F) {
 			t.Errorf("%d of nothing", n)
 		}
 	})
+}
+
+// A ceiling that is lowered and raised again moves the collector's limit, the levels and the
+// line of the intake; garbage above it is given back at once.
+func TestSetCeiling(t *testing.T) {
+	x := newBench(t)
+	before := x.b.Stats().Limit
+	x.u.resident, x.u.live, x.u.total = 140*mib, 90*mib, 120*mib
+	x.u.cycles++
+	x.look(t)
+	if x.b.Level() != Calm {
+		t.Fatalf("level %v", x.b.Level())
+	}
+	if err := x.b.SetCeiling(160 * mib); err != nil {
+		t.Fatal(err)
+	}
+	if x.freed != 1 {
+		t.Errorf("given back %d times", x.freed)
+	}
+	st := x.b.Stats()
+	if st.Ceiling != 160*mib || st.Limit >= before || st.Level == Calm || debug.SetMemoryLimit(-1) != st.Limit {
+		t.Errorf("%+v", st)
+	}
+	if err := x.b.SetCeiling(x.ceiling); err != nil {
+		t.Fatal(err)
+	}
+	if st := x.b.Stats(); st.Ceiling != x.ceiling || st.Limit != before || debug.SetMemoryLimit(-1) != before {
+		t.Errorf("%+v, limit before %d", st, before)
+	}
+	if x.b.SetCeiling(MinCeiling-1) == nil {
+		t.Error("a ceiling below the least is taken")
+	}
 }

@@ -80,7 +80,7 @@ func (b *Budget) look() (time.Duration, error) {
 		return 0, err
 	}
 	u := b.last
-	room := max(b.cfg.Ceiling-max(u.resident, u.total+u.file), 0)
+	room := max(b.ceiling.Load()-max(u.resident, u.total+u.file), 0)
 	return min(max(time.Duration(float64(room)/fillRate*float64(time.Second)), minInterval), maxInterval), nil
 }
 
@@ -104,7 +104,7 @@ func (b *Budget) note(u usage, now time.Time) {
 	b.last, b.looked = u, now
 	b.inUse.Store(u.inUse())
 	b.resident.Store(u.resident)
-	b.intake.refill(stopLine(b.cfg.Ceiling)-max(u.resident, u.total), now)
+	b.intake.refill(stopLine(b.ceiling.Load())-max(u.resident, u.total), now)
 }
 
 // collection records that a collection was made, so all flows are in its figures. The
@@ -120,7 +120,7 @@ func (b *Budget) collection(u usage, at time.Time) {
 
 // percent is the percentage of the limit that is in use or reserved.
 func (b *Budget) percent(u usage) int64 {
-	return (u.inUse() + b.admitted.Load()*FlowReserve) * 100 / b.limit
+	return (u.inUse() + b.admitted.Load()*FlowReserve) * 100 / b.limit.Load()
 }
 
 // judge returns the level for a measurement.
@@ -133,7 +133,7 @@ func (b *Budget) judge(u usage) Level {
 		}
 		return percent >= at
 	}
-	if u.resident >= floodLine(b.cfg.Ceiling) {
+	if u.resident >= floodLine(b.ceiling.Load()) {
 		return Flood
 	}
 	switch {
@@ -169,9 +169,9 @@ func (b *Budget) collectNow() error {
 	u, age, measured, giveBack := b.last, b.cfg.now().Sub(b.cycleAt), b.measured, b.giveBack
 	b.mu.Unlock()
 	// Near the limit only a collection can tell garbage from memory in use.
-	near := u.total*100 >= b.limit*overAt || b.percent(u) >= fullAt
+	near := u.total*100 >= b.limit.Load()*overAt || b.percent(u) >= fullAt
 	switch now := b.cfg.now(); {
-	case giveBack, u.resident >= stopLine(b.cfg.Ceiling) && now.Sub(b.freed) >= max(freeEvery, freeShare*b.freeing):
+	case giveBack, u.resident >= stopLine(b.ceiling.Load()) && now.Sub(b.freed) >= max(freeEvery, freeShare*b.freeing):
 		b.cfg.free()
 		b.freed = b.cfg.now()
 		b.freeing = b.freed.Sub(now)
@@ -198,7 +198,7 @@ func (b *Budget) act() error {
 		if l >= Tight {
 			// Half of the room up to the level Full, because flows need more than their
 			// buffers.
-			room = max((b.limit*fullAt/100-b.inUse.Load())/2, 1)
+			room = max((b.limit.Load()*fullAt/100-b.inUse.Load())/2, 1)
 		}
 		// Not for every small change, because it reaches every flow.
 		if room == 0 != (b.room == 0) || room*4 < b.room*3 || room*3 > b.room*4 {
@@ -212,7 +212,7 @@ func (b *Budget) act() error {
 		return nil // measure first what the loans give back
 	}
 	if l >= Over && b.cfg.Actions.Shed != nil {
-		need := b.inUse.Load() - b.limit*shedTo/100
+		need := b.inUse.Load() - b.limit.Load()*shedTo/100
 		if need <= 0 {
 			return nil // Flood is caused by garbage or memory that the kernel still counts
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
@@ -44,6 +45,7 @@ type Metrics struct {
 	reloadAt   prometheus.Gauge
 
 	rules ruleNames
+	base  atomic.Pointer[[]*dto.MetricFamily] // what the process before this one has counted; nil: none
 }
 
 // Info is what is constant while the process lives.
@@ -191,7 +193,7 @@ func (m *Metrics) Reloaded(taken bool, at time.Time) {
 
 // Handler answers GET /metrics. At most four scrapes run at a time.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+	return promhttp.HandlerFor(prometheus.GathererFunc(m.gather), promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 }
 
 // maxRules bounds the values of the label rule over the life of the process:

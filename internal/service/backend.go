@@ -18,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/times"
 	"github.com/sslgate/sslgate/internal/web"
 	"github.com/sslgate/sslgate/stack"
@@ -108,6 +109,7 @@ func (s *Service) auditStats() audit.Stats {
 // finished is called at the end of every flow.
 func (s *Service) finished(r *audit.Record) {
 	s.metrics.Finished(r)
+	s.decided.add(time.Now(), uint64(r.Suppressed)+1, r.Verdict() != reason.Allowed.String())
 	s.hub.Finished(r)
 }
 
@@ -132,8 +134,11 @@ func (s *Service) Readiness() admin.Readiness {
 		r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
 	}
 	warn := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
-	if s.over.given() {
+	if s.over.gave.Load() {
 		no("another process takes the new flows")
+	}
+	if s.lostSteering() {
+		no("another process has taken the steering")
 	}
 	if draining {
 		no("draining: no new flows are taken")

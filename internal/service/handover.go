@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,28 +20,19 @@ import (
 // handOver is how far this process has handed over to another one. The zero value: not at
 // all. All of it but handed is guarded by mu.
 type handOver struct {
-	mu     sync.Mutex
+	mu     sync.Mutex   // never taken while Service.mu is held
 	to     *admin.Offer // nil: nobody has asked
-	gave   bool         // the steering is the other's
-	stays  bool         // so it stays: this process ends with its last flow
+	gave   atomic.Bool  // the steering is the other's
+	stays  atomic.Bool  // so it stays: this process ends with its last flow
+	last   atomic.Bool  // it has no flow and gets no more
 	handed chan struct{}
+	left   chan struct{} // closed when the other one needs no more reports
 
-	back    bool       // this process has given back what it had taken over
-	settled bool       // this process has taken over from another one itself, and stays
-	untaken chan error // why it does not stay
-}
-
-func (o *handOver) given() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.gave
-}
-
-// stayed says whether another process has taken over for good.
-func (o *handOver) stayed() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.stays
+	took    atomic.Bool // this process has had the steering
+	back    atomic.Bool // this process has given back what it had taken over
+	settled bool        // this process has taken over from another one itself, and stays
+	alone   bool        // the process that it takes over from is dead; belongs to takeOver
+	untaken chan error  // why it does not stay
 }
 
 // HandOver agrees to hand over, to one process at a time. From then on the state directory is
@@ -61,6 +53,8 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 		return admin.Terms{}, nil, fmt.Errorf("it hands over to process %d already", o.to.Process)
 	case s.lease != nil && !o.settled:
 		return admin.Terms{}, nil, errors.New("it takes over from another process itself")
+	case s.steering.Beside():
+		return admin.Terms{}, nil, fmt.Errorf("a process from before the last upgrade has flows yet, and there are two places only: once they have ended it can be done (sslgate flows --socket %s)", admin.OldSocket(s.runtime().Config.Admin.Socket))
 	}
 	sc := s.steerConfig()
 	if sc.Twin == (tun.Twin{}) {
@@ -69,12 +63,13 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 	terms := admin.Terms{
 		Protocol: admin.HandOverProtocol, Version: s.opt.Version, Process: os.Getpid(), Slot: s.slot.String(), TUN: sc.TUN, Flows: s.gateway.Flows(),
 		Interfaces: sc.Interfaces, Ports: sc.Ports, AllPorts: sc.AllPorts, Local: sc.Local, ClientSource: sc.ClientSource || s.steering.ClientSource(),
-		Mask: sc.Mask, CTMask: sc.CTMask, Preference: sc.Preference,
+		Mask: sc.Mask, CTMask: sc.CTMask, Preference: sc.Preference, Mark: sc.Mark, Table: sc.Table, ReturnMark: sc.ReturnMark, ReturnTable: sc.ReturnTable,
 		Watchdog: 2 * s.notify.every, TicketKeys: s.gateway.TicketKeys().Export(),
 	}
-	if s.memory != nil {
-		st := s.memory.Look()
-		terms.Ceiling, terms.Resident = st.Ceiling, st.Resident
+	terms.Decided, terms.Refused = s.decided.last(time.Now())
+	var err error
+	if terms.Ceiling, err = s.shareMemory(offer.Memory); err != nil {
+		return admin.Terms{}, nil, err
 	}
 	o.to = &offer
 	s.revocation.LeaveCopies(true)
@@ -90,8 +85,8 @@ type handingOver Service
 func (h *handingOver) Give() error {
 	h.over.mu.Lock()
 	defer h.over.mu.Unlock()
+	h.over.gave.Store(true) // first: who has given up the steering has not lost it
 	h.steering.Give()
-	h.over.gave = true
 	return nil
 }
 
@@ -104,15 +99,17 @@ func (h *handingOver) Back() error {
 
 func (h *handingOver) back() error {
 	switch {
-	case h.over.stays:
+	case h.over.stays.Load():
 		return errors.New("it is too late: this process drains")
-	case !h.over.gave:
+	case !h.over.gave.Load():
 		return nil
 	}
 	if err := h.steering.Take(); err != nil {
-		return err
+		h.log.Error("the steering cannot be taken back at once; it is tried again", zap.Error(err))
+		h.steering.Keep()
 	}
-	h.over.gave = false
+	h.over.gave.Store(false)
+	h.notify.main() // if the other one has said that it is
 	if h.admin != nil {
 		return h.admin.TakePlace()
 	}
@@ -124,12 +121,12 @@ func (h *handingOver) Drain() error {
 	h.over.mu.Lock()
 	defer h.over.mu.Unlock()
 	switch {
-	case !h.over.gave:
+	case !h.over.gave.Load():
 		return errors.New("the steering was not taken")
-	case h.over.stays:
+	case h.over.stays.Load():
 		return nil
 	}
-	h.over.stays = true
+	h.over.stays.Store(true)
 	h.notify.muted.Store(true) // what systemd hears is of the other process from now on
 	if h.admin != nil {
 		h.admin.LeaveNetwork()
@@ -138,16 +135,34 @@ func (h *handingOver) Drain() error {
 	return nil
 }
 
+// Report says how far this process is. While it drains, it keeps to less and less memory.
+func (h *handingOver) Report() admin.Report {
+	s := (*Service)(h)
+	r := admin.Report{Last: h.over.last.Load(), Flows: s.gateway.Flows()} // last is read before the counters
+	if s.memory != nil {
+		if h.over.stays.Load() {
+			s.shrinkMemory(h.over.to.Memory) // to stays as it is once the other one stays
+		}
+		r.Ceiling = s.memory.Stats().Ceiling
+	}
+	var err error
+	if r.Metrics, err = s.metrics.Export(); err != nil {
+		s.log.Warn("the counters cannot be handed over", zap.Error(err))
+	}
+	return r
+}
+
 // End takes everything back if the other process has gone before it stayed.
 func (h *handingOver) End() {
 	h.over.mu.Lock()
 	defer h.over.mu.Unlock()
-	if h.over.stays {
+	if h.over.stays.Load() {
+		close(h.over.left)
 		return
 	}
-	took := h.over.gave
+	took := h.over.gave.Load()
 	if err := h.back(); err != nil {
-		h.log.Error("the steering cannot be taken back", zap.Error(err))
+		h.log.Error("not all is taken back", zap.Error(err))
 	}
 	s := (*Service)(h)
 	if err := s.lockState(s.runtime().Config.State); err != nil {
@@ -155,6 +170,7 @@ func (h *handingOver) End() {
 	} else {
 		s.revocation.LeaveCopies(false)
 	}
+	s.setCeiling(s.runtime().Config.Ceiling())
 	if !took {
 		h.steering.Tidy()
 	}
@@ -197,6 +213,23 @@ func (s *Service) drainHanded(ctx context.Context) {
 	s.stack.StopAccepting()
 }
 
+// lastReport lets the process that has taken over read the counters once no more is counted.
+func (s *Service) lastReport() {
+	end := time.After(reportMost)
+	for s.records.Stats().Queued > 0 {
+		select {
+		case <-end:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	s.over.last.Store(true)
+	select {
+	case <-s.over.left:
+	case <-end:
+	}
+}
+
 // drainOld lets the process that has handed over to this one end too, in its limits.drain: who
 // stops the gateway means both.
 func (s *Service) drainOld() {
@@ -220,6 +253,12 @@ func (s *Service) drainOld() {
 const (
 	handedEvery = 100 * time.Millisecond
 	handedQuiet = 30
+)
+
+// reportMost bounds the wait for the last report, which is asked for every reportEvery.
+const (
+	reportMost  = 5 * time.Second
+	reportEvery = time.Second
 )
 
 var _ admin.HandOver = (*handingOver)(nil)

@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -13,20 +15,86 @@ import (
 	"github.com/sslgate/sslgate/internal/metrics"
 )
 
-// openMemory sets limits.memory for the process. What to do when memory is short is set only
-// once the parts run (runMemory).
+// openMemory sets limits.memory for the process, or what the process that it takes over from
+// leaves of it. What to do when memory is short is set only once the parts run (runMemory).
 func (s *Service) openMemory() error {
 	ceiling := s.rt.Config.Ceiling()
 	if ceiling < memory.MinCeiling {
 		s.log.Warn("memory has no bound: this machine's is not known, or too little", zap.Int64("three_quarters", ceiling))
 		return nil
 	}
+	if s.lease != nil {
+		ceiling -= s.lease.Terms.Ceiling
+		if ceiling < memory.MinCeiling {
+			return fmt.Errorf("memory lacks: the running gateway keeps %d MiB of limits.memory, and at least %d MiB are wanted for the new one", s.lease.Terms.Ceiling>>20, int64(memory.MinCeiling>>20))
+		}
+	}
 	var err error
 	s.memory, s.undoMemory, err = memory.Start(memory.Config{
 		Ceiling: ceiling, Log: s.log,
-		Actions: memory.Actions{Tighten: func(room int64) { s.setBufferRoom(ceiling, room) }, Shed: s.shed},
+		Actions: memory.Actions{Tighten: func(room int64) { s.setBufferRoom(s.memory.Stats().Ceiling, room) }, Shed: s.shed},
 	})
 	return err
+}
+
+// shareMemory says how much of total bytes this process keeps while another one takes over,
+// and keeps to it from now on: a quarter, or twice what is in use where that is more, as long as
+// the other one gets a quarter too. total is 0 if the other one has no bound.
+func (s *Service) shareMemory(total int64) (int64, error) {
+	if s.memory == nil || total == 0 {
+		return 0, nil
+	}
+	debug.FreeOSMemory() // what is resident is no garbage then
+	st := s.memory.Look()
+	share, err := shareOf(total, st.Ceiling, st.InUse, st.Resident)
+	if err != nil {
+		return 0, err
+	}
+	s.setCeiling(share)
+	return share, nil
+}
+
+// shareSlack is what a process takes besides what the levels of package memory count, in bytes:
+// mostly the pages of its program.
+const shareSlack = 48 << 20
+
+// keeps is what a process wants that has so much in use and resident, so that nothing of its
+// flows is refused or held up, all in bytes: at least, and better.
+func keeps(inUse, resident int64) (least, better int64) {
+	return max(memory.MinCeiling, inUse*3/2+shareSlack, resident*4/3), max(memory.MinCeiling, inUse*2+shareSlack, resident*3/2)
+}
+
+func shareOf(total, ceiling, inUse, resident int64) (int64, error) {
+	least, better := keeps(inUse, resident)
+	share := max(least, min(max(better, total/4), total-max(memory.MinCeiling, total/4)))
+	share = min(share, ceiling)
+	if share < least || total-share < memory.MinCeiling {
+		return 0, fmt.Errorf("memory lacks for two processes: the flows of this one need %d MiB, a new one needs at least %d MiB, and limits.memory is %d MiB", least>>20, int64(memory.MinCeiling>>20), total>>20)
+	}
+	return share, nil
+}
+
+// shrinkMemory gives up what flows that have ended no longer need.
+func (s *Service) shrinkMemory(total int64) {
+	st := s.memory.Stats()
+	_, share := keeps(st.InUse, st.Resident)
+	if share = max(share, total/8); share < st.Ceiling*3/4 {
+		s.setCeiling(share)
+	}
+}
+
+// setCeiling sets another ceiling.
+func (s *Service) setCeiling(ceiling int64) {
+	if s.memory == nil || ceiling == s.memory.Stats().Ceiling || ceiling < memory.MinCeiling {
+		return
+	}
+	if err := s.memory.SetCeiling(ceiling); err != nil {
+		s.log.Error("the ceiling of memory stays", zap.Error(err))
+		return
+	}
+	if s.memory.Level() == memory.Calm { // else Tighten has set it
+		s.setBufferRoom(ceiling, 0)
+	}
 }
 
 // warnMemory warns if the ceiling leaves too little: it looks at what is in use before there is

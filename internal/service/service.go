@@ -82,6 +82,8 @@ type Service struct {
 	lease  *admin.Lease // from the gateway that this one takes over from; nil: it starts by itself
 	over   handOver     // to the gateway that takes over from this one
 
+	decided decided // flows, lately
+
 	revocation *revocation.Checker
 
 	memory     *memory.Budget // nil: none
@@ -114,7 +116,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		if lease, err = askFor(ctx, rt.Config, &opt); err != nil {
 			return err
 		}
-		defer func() { _ = lease.Close() }()
+		defer keepAlive(lease)()
 	}
 	s, err := newService(ctx, rt, opt, lease)
 	if err != nil {
@@ -136,6 +138,8 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		if err := s.gateway.TicketKeys().Import(lease.Terms.TicketKeys); err != nil {
 			return err
 		}
+		clear(lease.Terms.TicketKeys) // secrets
+		lease.Terms.TicketKeys = nil
 	}
 	if err := s.openDevice(); err != nil {
 		return err
@@ -161,7 +165,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *admin.Lease) (*Service, error) {
 	s := &Service{opt: opt, lease: lease, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
-	s.over.handed, s.over.untaken = make(chan struct{}), make(chan error, 1)
+	s.over.handed, s.over.left, s.over.untaken = make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
 	err := s.lockState(rt.Config.State)
 	if err != nil {
@@ -179,6 +183,7 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *adm
 	if s.lease != nil && s.notify.conn != nil {
 		// systemd sets it for a main process only, which this one is to become.
 		s.notify.every = s.lease.Terms.Watchdog / 2
+		s.notify.muted.Store(true)
 	}
 	return s, nil
 }
@@ -306,6 +311,8 @@ func (s *Service) supervise(ctx context.Context) error {
 	group.Go(func() error { return s.watchLimits(parts) })
 	if s.steering != nil {
 		group.Go(func() error { return s.steering.Watch(parts) })
+		s.over.took.Store(s.lease == nil)
+		group.Go(func() error { return s.watchSteering(parts) })
 	}
 	if s.admin != nil {
 		group.Go(func() error { return s.admin.Run(parts) })
@@ -339,6 +346,9 @@ func (s *Service) supervise(ctx context.Context) error {
 	case <-s.over.handed:
 		s.drainHanded(ctx)
 	case <-parts.Done():
+	}
+	if s.over.stays.Load() {
+		s.lastReport()
 	}
 	s.records.Release() // ends the wait of all that still wait for room
 	stop()

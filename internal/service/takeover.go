@@ -16,6 +16,8 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/tun"
 )
 
@@ -33,7 +35,11 @@ func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, 
 	if c.Admin.Socket == config.AdminOff {
 		return nil, errors.New("without admin.socket nothing can be taken over")
 	}
-	lease, err := admin.NewClient(c.Admin.Socket).HandOver(ctx, admin.Offer{Protocol: admin.HandOverProtocol, Version: opt.Version, Process: os.Getpid()})
+	offer := admin.Offer{Protocol: admin.HandOverProtocol, Version: opt.Version, Process: os.Getpid()}
+	if ceiling := c.Ceiling(); ceiling >= memory.MinCeiling {
+		offer.Memory = ceiling
+	}
+	lease, err := admin.NewClient(c.Admin.Socket).HandOver(ctx, offer)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +48,7 @@ func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, 
 		_ = lease.Close()
 		return nil, err
 	}
-	opt.TakeOver.Tell(fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, t.Version, t.Slot, t.Flows), false)
+	opt.TakeOver.Tell(fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, escape.String(t.Version, 100), escape.String(t.Slot, 10), t.Flows), false)
 	return lease, nil
 }
 
@@ -73,9 +79,9 @@ func otherSlot(of string) tun.Slot {
 // agree says what of the configuration keeps this process from steering for both.
 func agree(c *config.Config, t *admin.Terms) error {
 	sc := SteerConfig(c)
-	own := sc.TUN
+	own := tun.Twin{TUN: sc.TUN, Mark: sc.Mark, Table: sc.Table}
 	if t.Slot == "b" {
-		own = sc.Twin.TUN
+		own = sc.Twin
 	}
 	missing := func(what string) error {
 		return fmt.Errorf("flows of the running gateway would be lost, for %s: only a restart can change that", what)
@@ -85,8 +91,12 @@ func agree(c *config.Config, t *admin.Terms) error {
 		return errors.New("with tun.attach somebody else does the steering: there is nothing to take over")
 	case sc.Twin.TUN == "":
 		return errors.New("there is no mark left for a second gateway: see upgrade.mark and capture.mask")
-	case own != t.TUN:
-		return fmt.Errorf("the running gateway has device %s, which is neither tun.name nor upgrade.tun in its slot: only a restart can change that", t.TUN)
+	case own.TUN != t.TUN:
+		return fmt.Errorf("the running gateway has device %s, which is neither tun.name nor upgrade.tun in its slot: only a restart can change that", escape.String(t.TUN, 20))
+	case own.Mark != t.Mark || own.Table != t.Table:
+		return fmt.Errorf("the running gateway has mark %#x and table %d, which in its slot are %#x and %d by this configuration: only a restart can change capture.mark, capture.table, upgrade.mark and upgrade.table", t.Mark, t.Table, own.Mark, own.Table)
+	case t.ClientSource && (sc.ReturnMark != t.ReturnMark || sc.ReturnTable != t.ReturnTable):
+		return errors.New("connections under clients' addresses of the running gateway need its dial.mark and dial.table: only a restart can change them")
 	case sc.Mask != t.Mask || sc.CTMask != t.CTMask || sc.Preference != t.Preference:
 		return errors.New("capture.mask, capture.preference and upgrade.ct_mask are shared with the running gateway: only a restart can change them")
 	case t.AllPorts && !sc.AllPorts:
@@ -115,14 +125,20 @@ var errNotTaken = errors.New("the running gateway goes on")
 func (s *Service) takeOver(ctx context.Context) error {
 	if err := s.tryTakeOver(ctx); err != nil {
 		if s.giveBack() && ctx.Err() == nil {
-			s.over.untaken <- fmt.Errorf("%w: %w", errNotTaken, err)
+			s.fail(fmt.Errorf("%w: %w", errNotTaken, err))
 		}
 		return nil
 	}
-	if err := s.lease.Ended(ctx); err == nil {
-		s.log.Info("the older process has ended", zap.Int("process", s.lease.Terms.Process))
-	}
+	s.followOlder(ctx)
 	return nil
+}
+
+// fail ends this process, with its flows.
+func (s *Service) fail(err error) {
+	select {
+	case s.over.untaken <- err:
+	default: // it ends already
+	}
 }
 
 func (s *Service) tryTakeOver(ctx context.Context) error {
@@ -134,12 +150,13 @@ func (s *Service) tryTakeOver(ctx context.Context) error {
 	if r := s.Readiness(); !r.Ready {
 		return fmt.Errorf("the new one is not ready: %q", r.Reasons)
 	}
-	if err := s.lease.Order(admin.OrderGive); err != nil {
+	if err := s.order(ctx, admin.OrderGive); err != nil {
 		return err
 	}
 	if err := s.steering.Take(); err != nil {
 		return err
 	}
+	s.over.took.Store(true)
 	if err := s.admin.TakePlace(); err != nil {
 		return err
 	}
@@ -148,14 +165,33 @@ func (s *Service) tryTakeOver(ctx context.Context) error {
 	if err := s.watchItself(ctx); err != nil {
 		return err
 	}
-	if err := s.settle(); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	tell("it stays; the older process ends with its last flow", true)
+	s.notify.muted.Store(false)
+	said := "it stays; the older process ends with its last flow"
+	if s.over.alone {
+		said = "it stays; the older process has ended"
+		s.notify.main() // before the command ends: systemd would find no main process then
+	}
+	tell(said, true)
 	s.orphan(ctx)
 	s.notify.main()
 	s.notify.ready("policy " + s.policyID())
 	return nil
+}
+
+// order gives an order to the older process. If that is dead, nobody is there to obey, and this
+// process goes on without it.
+func (s *Service) order(ctx context.Context, do string) error {
+	if s.over.alone {
+		return nil
+	}
+	err := s.lease.Order(do)
+	if err != nil {
+		err = s.without(ctx, err)
+	}
+	return err
 }
 
 // orphan waits, a second at most, until the command that has started this process has ended.
@@ -175,13 +211,13 @@ func (s *Service) orphan(ctx context.Context) {
 }
 
 // settle lets the older process drain: from then on there is no way back.
-func (s *Service) settle() error {
+func (s *Service) settle(ctx context.Context) error {
 	s.over.mu.Lock()
 	defer s.over.mu.Unlock()
-	if s.over.back {
+	if s.over.back.Load() {
 		return errors.New("the steering was given back")
 	}
-	if err := s.lease.Order(admin.OrderDrain); err != nil {
+	if err := s.order(ctx, admin.OrderDrain); err != nil {
 		return err
 	}
 	s.over.settled = true
@@ -193,26 +229,35 @@ func (s *Service) settle() error {
 func (s *Service) giveBack() bool {
 	s.over.mu.Lock()
 	defer s.over.mu.Unlock()
-	if s.lease == nil || s.over.settled || s.over.back {
+	if s.lease == nil || s.over.settled || s.over.back.Load() {
 		return false
 	}
-	s.over.back = true
+	s.over.back.Store(true) // first: who has given up the steering has not lost it
 	s.steering.Give()
 	if err := s.lease.Order(admin.OrderBack); err != nil {
 		s.log.Warn("the older process did not answer; it takes back what it can", zap.Error(err))
-		_ = s.lease.Close() // which tells it
 	}
 	return true
 }
 
 // watchItself waits for the time of the watch. It returns early with the reason why this
-// process should not stay.
+// process should not stay, or when the older one has died.
 func (s *Service) watchItself(ctx context.Context) error {
 	end := time.NewTimer(s.opt.TakeOver.Watch)
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
+		if n%10 == 0 && !s.over.alone {
+			if err := s.reportOlder(); err != nil {
+				if err = s.without(ctx, err); err != nil {
+					return err
+				}
+			}
+		}
+		if s.over.alone {
+			return nil // there is no way back
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -222,6 +267,10 @@ func (s *Service) watchItself(ctx context.Context) error {
 		}
 		if r := s.Readiness(); !r.Ready {
 			return fmt.Errorf("the new one is not ready any more: %q", r.Reasons)
+		}
+		all, refused := s.decided.last(time.Now())
+		if live := s.gateway.Flows(); refusesMore(all+uint64(live), refused, s.lease.Terms.Decided, s.lease.Terms.Refused) {
+			return fmt.Errorf("the new one refuses more: %d of its %d flows, the older one %d of %d", refused, all+uint64(live), s.lease.Terms.Refused, s.lease.Terms.Decided)
 		}
 	}
 }

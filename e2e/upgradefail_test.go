@@ -1,0 +1,354 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+)
+
+// counted sums up a metric over its labels, as the process on the socket has it.
+func (w *world) counted(socket, name string) int {
+	w.t.Helper()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	res, err := c.Get("http://gateway/metrics")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sum := 0.0
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`(?:\{[^\n]*\})? (\S+)$`).FindAllStringSubmatch(string(text), -1) {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		sum += v
+	}
+	return int(sum)
+}
+
+// taking is a process that has the steering and is watched.
+func (w *world) taking(config string) *gateway {
+	w.t.Helper()
+	next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "1h"))
+	if !next.stderr.wait("new flows begin here", next.cmd.Done()) {
+		w.t.Fatalf("not taken over:\n%s", next.stderr.String())
+	}
+	return next
+}
+
+// The older process is killed while the newer one is watched: there is no way back, so the newer
+// one stays at once. It loses no flow of its own, and takes new ones.
+func TestUpgradeOldDies(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	config := w.config(payRule, upgradeMore)
+	g := w.start(config)
+	s := w.leak()
+	first := w.hold(6)
+	next := w.taking(config)
+	young := w.hold(6)
+	g.stop(syscall.SIGKILL)
+	young.talk("the older process is dead")
+	if !next.stderr.wait("this one goes on without it", next.cmd.Done()) {
+		t.Fatalf("it does not notice:\n%s", next.stderr.String())
+	}
+	first.reset("of the dead process")
+	w.echo("the older process is dead")
+	young.talk("later")
+	out, err := w.sslgate("status", "--socket", w.socket())
+	if err != nil {
+		t.Errorf("status: %v\n%s", err, out)
+	}
+	// It is a gateway like any other: the next one takes over from it.
+	out, code, third := w.upgrade("-c", config, "--watch", "0s")
+	if code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	young.talk("after the next upgrade")
+	// While that one has flows, both places are taken.
+	out, code, _ = w.upgrade("-c", config, "--watch", "0s")
+	if code != 1 || !strings.Contains(out, "there are two places only") {
+		t.Errorf("an upgrade of an upgrade: exit code %d\n%s", code, out)
+	}
+	young.talk("after an upgrade that was refused")
+	young.close()
+	select {
+	case <-next.cmd.Done():
+	case <-time.After(testenv.Patience()):
+		t.Error("it does not end with its last flow")
+	}
+	w.end(third, syscall.SIGTERM)
+	w.nothingLeaked(s, "at the end")
+}
+
+// The newer process hangs while it is watched. The older one takes everything back; when the
+// newer one goes on, it finds that, and ends.
+func TestUpgradeHangs(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	config := w.config(payRule, upgradeMore)
+	g := w.start(config)
+	first := w.hold(4)
+	next := w.taking(config)
+	young := w.hold(4)
+	if err := next.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if !g.stderr.wait("this one goes on", g.cmd.Done()) {
+		t.Fatalf("the older process waits for ever:\n%s", g.stderr.String())
+	}
+	w.echo("the newer process hangs")
+	first.talk("the newer process hangs")
+	if err := next.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if !next.stderr.wait("draining", next.cmd.Done()) {
+		t.Fatalf("the newer process does not give up:\n%s", next.stderr.String())
+	}
+	young.talk("its flows end in order")
+	young.close()
+	<-next.cmd.Done()
+	if code := next.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("it ends with %d", code)
+	}
+	w.echo("it has ended")
+	first.talk("it has ended")
+}
+
+// Whoever has the admin socket and lies keeps nobody from the next upgrade, and loses no flow.
+func TestUpgradeLiars(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	config := w.config(payRule, upgradeMore)
+	g := w.start(config)
+	before := w.host()
+	flows := w.hold(4)
+	const ask = "POST /v1/handover HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: sslgate-handover\r\nContent-Length: %d\r\n\r\n%s"
+	offer := `{"protocol": 1, "version": "liar\u001b[2J", "process": 1}`
+	lie := func(what, body string, orders ...string) string {
+		t.Helper()
+		c, err := net.Dial("unix", w.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(testenv.Deadline())
+		if _, err := fmt.Fprintf(c, ask, len(body), body); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		r := bufio.NewReader(c)
+		said := ""
+		line := func() {
+			text, err := r.ReadString('\n')
+			said += text
+			if err != nil {
+				said += err.Error()
+			}
+		}
+		line()
+		if strings.HasPrefix(said, "HTTP/1.1 101") {
+			for range 4 { // the headers, and the terms
+				line()
+			}
+		}
+		for _, o := range orders {
+			_, _ = io.WriteString(c, o)
+			if strings.HasSuffix(o, "\n") {
+				line()
+			}
+		}
+		flows.talk(what)
+		return said
+	}
+	for _, l := range []struct {
+		what, body string
+		orders     []string
+		want       string
+	}{
+		{"no offer", "{", nil, "400"},
+		{"a huge offer", `{"version": "` + strings.Repeat("x", 200_000) + `"}`, nil, "400"},
+		{"another protocol", `{"protocol": 99}`, nil, "409"},
+		{"nothing more", offer, nil, `"slot":"a"`},
+		{"half an order", offer, []string{`{"do": "gi`}, `"slot":"a"`},
+		{"no order", offer, []string{"what?\n"}, `"slot":"a"`},
+		{"an unknown order", offer, []string{`{"do": "explode"}` + "\n"}, "no such order"},
+		{"a huge order", offer, []string{`{"do": "` + strings.Repeat("x", 200_000) + `"}` + "\n"}, `"slot":"a"`},
+		{"drain at once", offer, []string{`{"do": "drain"}` + "\n"}, "was not taken"},
+		{"give, and nothing more", offer, []string{`{"do": "give"}` + "\n"}, `"did":"give"`},
+		{"back, give, back", offer, []string{`{"do": "back"}` + "\n", `{"do": "give"}` + "\n", `{"do": "back"}` + "\n"}, `"did":"give"`},
+		{"a report", offer, []string{`{"do": "report"}` + "\n"}, `"metrics":`},
+	} {
+		said := lie(l.what, l.body, l.orders...)
+		if !strings.Contains(said, l.want) {
+			t.Errorf("%s: %.300q, want %q", l.what, said, l.want)
+		}
+		testenv.Eventually(t, "it is forgotten: "+l.what, func() bool {
+			out, err := w.sslgate("ready", "--socket", w.socket())
+			return err == nil && !strings.Contains(out, "another process")
+		})
+		if now := w.host(); now != before {
+			t.Errorf("%s: the host has changed:\n%s", l.what, difference(before, now))
+		}
+		w.echo(l.what)
+	}
+	if strings.Contains(g.stderr.String(), "\x1b") {
+		t.Error("a liar writes escape sequences into the log")
+	}
+	// One that says nothing more is forgotten after a while, though its connection stays.
+	c, err := net.Dial("unix", w.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, ask, len(offer), offer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	out, code, _ := w.upgrade("-c", config, "--watch", "0s")
+	if code != 1 || !strings.Contains(out, "it hands over to process 1 already") {
+		t.Errorf("two at once: exit code %d:\n%s", code, out)
+	}
+	testenv.Eventually(t, "the silent one is forgotten", func() bool {
+		_, code, _ = w.upgrade("-c", config, "--watch", "0s")
+		return code == 0
+	})
+	flows.talk("after the upgrade")
+}
+
+// A configuration that refuses what the older one let through is taken back while it is watched.
+func TestUpgradeRefusesMore(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	config := w.config(payRule, upgradeMore)
+	g := w.start(config)
+	for range 20 {
+		w.echo("before")
+	}
+	flows := w.hold(4)
+	strict := w.pem("strict.yaml", []byte(strings.Replace(w.read("sslgate.yaml"), "alice", "nobody", 1)))
+	if w.read("strict.yaml") == w.read("sslgate.yaml") {
+		t.Fatal("the configuration names no alice")
+	}
+	_, stop := w.triesWithin(testenv.Patience())
+	out, code, _ := w.upgrade("-c", strict, "--watch", "1h")
+	stop()
+	if code != 1 || !strings.Contains(out, "the new one refuses more") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if !g.stderr.wait("this one goes on", g.cmd.Done()) {
+		t.Error("the older process has not taken back")
+	}
+	w.echo("after")
+	flows.talk("after")
+}
+
+// Counters go on from the older process's; its flows that end later are counted once; and of
+// memory both together never have more than is configured.
+func TestUpgradeCounters(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	config := w.config(payRule, upgradeMore+"limits: {memory: 512MiB}\n")
+	w.start(config)
+	for range 5 {
+		w.echo("before")
+	}
+	held := w.hold(3)
+	testenv.Eventually(t, "five are counted", func() bool { return w.counted(w.socket(), "sslgate_flows_total") == 5 })
+	out, code, second := w.upgrade("-c", config, "--watch", "0s")
+	if code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	// The new one's probe is a flow too.
+	testenv.Eventually(t, "the counters go on", func() bool { return w.counted(w.socket(), "sslgate_flows_total") == 6 },
+		func() any { return w.counted(w.socket(), "sslgate_flows_total") })
+	ceilings := func() (newer, older int) {
+		return w.counted(w.socket(), "sslgate_memory_ceiling_bytes"), w.counted(w.socket()+".old", "sslgate_memory_ceiling_bytes")
+	}
+	if newer, older := ceilings(); newer+older > 512<<20 || newer < 128<<20 || older < 128<<20 {
+		t.Errorf("ceilings of %d and %d bytes", newer, older)
+	}
+	w.echo("after")
+	held.close()
+	testenv.Eventually(t, "each is counted once", func() bool {
+		_, err := os.Stat(w.socket() + ".old")
+		return err != nil && w.counted(w.socket(), "sslgate_flows_total") == 10
+	}, func() any { return w.counted(w.socket(), "sslgate_flows_total") })
+	testenv.Eventually(t, "all memory is the new one's", func() bool { return w.counted(w.socket(), "sslgate_memory_ceiling_bytes") == 512<<20 })
+	if n := w.counted(w.socket(), "sslgate_audit_records_written_total"); n != 10 {
+		t.Errorf("%d records by the counters", n)
+	}
+	w.end(second, syscall.SIGTERM)
+	w.records(10)
+}
+
+// The command's output is a pipe that nobody reads any more, as after ssh: the new process has
+// it too, and lives on.
+func TestUpgradePipe(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	config := w.config(payRule, upgradeMore)
+	w.start(config)
+	r, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.command("upgrade", "-c", config, "--watch", "0s")
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = out.Close()
+	text := make(chan string, 1)
+	go func() {
+		var all strings.Builder
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			all.WriteString(lines.Text() + "\n")
+			if strings.Contains(lines.Text(), "it stays") {
+				break
+			}
+		}
+		_ = r.Close()
+		text <- all.String()
+	}()
+	<-cmd.Done()
+	said := <-text
+	_, rest, ok := strings.Cut(said, "\nprocess ")
+	number, _, _ := strings.Cut(rest, " ")
+	process, err := strconv.Atoi(number)
+	if !ok || err != nil {
+		t.Fatalf("no process takes over:\n%s", said)
+	}
+	t.Cleanup(func() { w.end(process, syscall.SIGTERM) })
+	for range 3 { // each reload writes into the log
+		if out, err := w.sslgate("reload", "--socket", w.socket()); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	w.echo("nobody reads its log")
+}
