@@ -297,8 +297,8 @@ func (s *Service) probeFlow(ctx context.Context) error {
 		return err
 	}}
 	conn, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(s.probeTarget(), port).String())
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil // a rule denies it by its address alone
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
+		return nil // a rule denies it by its address alone, or nobody listens where it leads
 	}
 	if err != nil {
 		return err

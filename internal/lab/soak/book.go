@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab"
 )
 
 // key identifies a connection for the client and in the audit record. Ports of clients are
@@ -35,7 +36,18 @@ type want struct {
 	// numbers.
 	sent, got int64
 	exact     bool
+
+	// Of hand-overs (upgrades.go): what the client met, when it was done, and whether that
+	// counts although a process was killed meanwhile.
+	err    error
+	ended  time.Time
+	strict bool
 }
+
+// span is a time in which a killed process may have had flows.
+type span struct{ from, to time.Time }
+
+func (s *span) has(w *want) bool { return !w.ended.Before(s.from) && !w.begun.After(s.to) }
 
 // record is an audit record with parsed times and addresses.
 type record struct {
@@ -100,6 +112,14 @@ type book struct {
 	exactBytes int64 // bytes that clients have compared
 	suppressed int64 // refused SYNs without a record of their own
 	suppFlows  int64 // refused flows likewise
+
+	disturbed []span
+	handOvers bool // new processes probe themselves
+	rebasing  bool
+	uneven    int64            // records without a connection or the reverse, after kills
+	failures  []string         // of connections outside of them, at most maxProblems
+	failed1   int64            // their number
+	apart     map[string]int64 // what /metrics lost with killed processes, by what is compared
 }
 
 func newBook() *book {
@@ -162,6 +182,9 @@ func (b *book) record(r record) {
 	k := r.key()
 	b.records[k] = append(b.records[k], r)
 	b.written++
+	if b.probes(k) {
+		b.uneven++
+	}
 	b.decisions[decided{orDefault(r.Rule), r.Verdict, r.Reason}]++
 	b.up += r.BytesUp
 	b.down += r.BytesDown
@@ -190,7 +213,7 @@ func orDefault(rule string) string {
 func (b *book) even() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.written == b.begun
+	return b.written == b.begun+b.uneven
 }
 
 // settle compares the accounts of every connection once no connection is active, and forgets
@@ -203,6 +226,10 @@ func (b *book) settle() {
 		slices.SortFunc(wants, func(a, b want) int { return a.begun.Compare(b.begun) })
 		slices.SortFunc(records, func(a, b record) int { return a.Time.Compare(b.Time) })
 		for i, w := range wants {
+			if b.excused(&w) {
+				delete(b.origins, w.id)
+				continue
+			}
 			if i >= len(records) {
 				b.note("%s %s: a client's connection has no audit record", w.kind, k)
 				continue
@@ -210,11 +237,15 @@ func (b *book) settle() {
 			b.compare(&w, &records[i])
 		}
 		for _, r := range records[min(len(wants), len(records)):] {
+
 			b.note("%s: an audit record (%s) of a connection that no client made", k, r.outcome())
 		}
 		delete(b.records, k)
 	}
 	for k, records := range b.records {
+		if b.probes(k) {
+			continue
+		}
 		b.note("%s: %d audit records (%s) of a connection that no client made", k, len(records), records[0].outcome())
 	}
 	for id, s := range b.origins {
@@ -223,6 +254,27 @@ func (b *book) settle() {
 	clear(b.wants)
 	clear(b.records)
 	clear(b.origins)
+}
+
+// excused says whether nothing is asked of a connection: a killed process may have had it, or
+// it has failed, which is counted.
+func (b *book) excused(w *want) bool {
+	if !w.strict && slices.ContainsFunc(b.disturbed, func(s span) bool { return s.has(w) }) {
+		return true
+	}
+	if w.err == nil {
+		return false
+	}
+	b.failed1++
+	if len(b.failures) < maxProblems {
+		b.failures = append(b.failures, fmt.Sprintf("%s %s %s: %v", w.begun.Format("15:04:05.000"), w.kind, w.key, w.err))
+	}
+	return true
+}
+
+// probes says whether a connection is one that a new process made to itself.
+func (b *book) probes(k key) bool {
+	return k.client.Addr() != lab.ClientAddr(k.client.Addr().Is6()) && b.handOvers
 }
 
 // compare compares the three accounts of one connection.
@@ -268,16 +320,19 @@ func (b *book) againstMetrics(m samples, accepted int64) {
 	for _, d := range slices.SortedFunc(maps.Keys(merge(theirs, b.decisions)), func(a, b decided) int {
 		return cmp.Or(cmp.Compare(a.rule, b.rule), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.reason, b.reason))
 	}) {
-		if theirs[d] != b.decisions[d] {
+		if !b.same(fmt.Sprint(d), theirs[d], b.decisions[d]) {
 			b.note("flows by rule %s, %s, %s: /metrics %d, audit log %d", d.rule, d.verdict, d.reason, theirs[d], b.decisions[d])
 		}
 	}
 	equal := func(what string, metrics, audit int64) {
-		if metrics != audit {
+		if !b.same(what, metrics, audit) {
 			b.note("%s: %d, audit log %d", what, metrics, audit)
 		}
 	}
 	within := func(what string, metrics, audit, more int64) {
+		if b.apart != nil { // bytes of what was killed are nowhere
+			return
+		}
 		if metrics < audit || metrics > audit+more {
 			b.note("%s: %d, audit log %d and at most %d of flows that were cut off", what, metrics, audit, more)
 		}
@@ -295,6 +350,25 @@ func (b *book) againstMetrics(m samples, accepted int64) {
 	if bad := m.one("sslgate_stack_bad_packets_total", "kind", "checksum"); bad != 0 {
 		b.note("%v packets with a wrong checksum on a path that makes no errors", bad)
 	}
+}
+
+// same compares two accounts, but for what a kill has made of them.
+func (b *book) same(what string, metrics, audit int64) bool {
+	if b.rebasing {
+		b.apart[what] = metrics - audit
+	}
+	return metrics-audit == b.apart[what]
+}
+
+// rebase takes the difference between the accounts for what was lost with a killed process.
+func (b *book) rebase(m samples, accepted int64) {
+	b.mu.Lock()
+	b.rebasing, b.apart = true, map[string]int64{}
+	b.mu.Unlock()
+	b.againstMetrics(m, accepted)
+	b.mu.Lock()
+	b.rebasing = false
+	b.mu.Unlock()
 }
 
 func merge(a, b map[decided]int64) map[decided]int64 {

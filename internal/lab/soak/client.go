@@ -25,6 +25,7 @@ type try struct {
 	c     *counted
 	tls   *tls.Conn
 	asked bool
+	shook time.Duration // until the end of the handshake
 }
 
 // ports hands out the clients' local ports, so that the port of a failed connection is known too.
@@ -72,7 +73,9 @@ func (t *try) speak(raw net.Conn, change func(*tls.Config)) error {
 	}
 	t.tls = tls.Client(raw, cfg)
 	t.c = &counted{Conn: t.tls}
-	return t.tls.Handshake()
+	err := t.tls.Handshake()
+	t.shook = time.Since(t.want.begun)
+	return err
 }
 
 // closeWrite half-closes, with a close_notify if TLS is used.

@@ -29,6 +29,7 @@ const (
 	portBypass = 80   // relayed without looking inside
 	portDenied = 81   // a rule denies it
 	portNoRule = 82   // no rule is for it
+	portClient = 9444 // as portPay, from the client's address; for hand-overs only
 )
 
 const serverName = "pay.soak.test"
@@ -47,6 +48,7 @@ type site struct {
 	lab     *lab.Lab
 	dir     string
 	engine  string // of the configuration
+	sourced bool   // the configuration has a rule for portClient
 	book    *book
 	gateway *lab.Cmd
 	log     *gatewayLog
@@ -91,7 +93,7 @@ func newSite(l *lab.Lab, dir, engine string, b *book, patience time.Duration) (*
 		}
 		return all
 	}
-	s.steady = &origin{lab: l, book: b, addrs: at(portPay, portBypass)}
+	s.steady = &origin{lab: l, book: b, addrs: at(portPay, portBypass, portClient)}
 	s.retls = &origin{lab: l, book: b, addrs: at(portRetls), tls: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}
 	s.flaky = &origin{lab: l, book: b, addrs: at(portFlaky)}
 	if err := s.writeConfig(); err != nil {
@@ -168,7 +170,7 @@ func (s *site) writeConfig() error {
 	text := fmt.Sprintf(`version: 1
 tun: {name: sslgate0}
 state: state
-capture: {interfaces: [%s], ports: [80, 81, 82, 443, 8443, 9443]}
+capture: {interfaces: [%s], ports: [80, 81, 82, 443, 8443, 9443, 9444]}
 authorities:
   staff: {roots: client-ca.pem}
   watched: {roots: mallory-ca.pem, crl: [mallory.crl], revocation: hard}
@@ -185,11 +187,16 @@ policy:
     - {name: retls, to: ["*:8443"], sni: [%[3]s], identity: pay, CLIENT, destination: {tls: verify, authorities: [origin]}}
     - {name: flaky, to: ["*:9443"], sni: [%[3]s], identity: pay, CLIENT, destination: {tls: plain}}
     - {name: bypass, to: ["*:80"], action: bypass}
-    - {name: denied, to: ["*:81"], action: deny}
+SOURCED    - {name: denied, to: ["*:81"], action: deny}
 `, lab.LANIface, rotateSize, serverName, s.patience)
 	if err := os.MkdirAll(s.file("state"), 0o700); err != nil {
 		return err
 	}
+	sourced := ""
+	if s.sourced {
+		sourced = fmt.Sprintf("    - {name: sourced, to: [\"*:%d\"], sni: [%s], identity: pay, CLIENT, destination: {tls: plain, source: client}}\n", portClient, serverName)
+	}
+	text = strings.ReplaceAll(text, "SOURCED", sourced)
 	text = strings.ReplaceAll(text, "CLIENT", fmt.Sprintf(client, s.reloads))
 	return os.WriteFile(s.file("sslgate.yaml"), []byte(lab.WithEngine(text, s.engine)), 0o600)
 }

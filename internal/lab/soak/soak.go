@@ -67,6 +67,9 @@ type run struct {
 	inject struct{ corrupt, lose atomic.Bool }
 	held   []io.Closer
 	stalls atomic.Int64 // of the machine
+
+	upgrades bool   // failures are counted, not complained about; see upgrades.go
+	shakes   shakes // of short clients
 }
 
 const (
@@ -275,6 +278,8 @@ func (r *run) try(ctx context.Context, k *kind) {
 	}
 	raw, err := t.connect(ctx, &r.ports, k.port)
 	switch {
+	case r.upgrades:
+		t.want.err = r.tolerant(t, k, raw, err)
 	case err != nil && !k.unconnected:
 		r.book.complain("%s %s: connect: %v", k.name, t.want.key, err)
 	case err == nil && k.unconnected:
@@ -288,6 +293,7 @@ func (r *run) try(ctx context.Context, k *kind) {
 		_ = raw.Close()
 		t.want.sent, t.want.got = t.c.out.Load(), t.c.in.Load()
 	}
+	t.want.ended = time.Now()
 	r.book.client(t.want)
 }
 

@@ -34,7 +34,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "soak: %v\n", err)
 		return 2
 	}
-	err = soak.Run(ctx, opt, stdout, stderr)
+	if n := opt.upgrades; n > 0 {
+		err = soak.RunUpgrades(ctx, soak.UpgradeOptions{Binary: opt.Binary, Engine: opt.Engine, Dir: opt.Dir, N: n, Seed: opt.seed}, stdout, stderr)
+	} else {
+		err = soak.Run(ctx, opt.Options, stdout, stderr)
+	}
 	switch {
 	case err == nil:
 		return 0
@@ -46,7 +50,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-func options(args []string, stderr io.Writer) (opt soak.Options, err error) {
+// chosen are the options of either sort of run.
+type chosen struct {
+	soak.Options
+	upgrades int
+	seed     uint64
+}
+
+func options(args []string, stderr io.Writer) (opt chosen, err error) {
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
@@ -59,6 +70,8 @@ func options(args []string, stderr io.Writer) (opt soak.Options, err error) {
 	f.StringVar(&opt.Engine, "engine", "", "what makes the handshakes, `std` or native")
 	f.StringVar(&opt.Dir, "dir", "", "keep configuration and audit log in `DIR`")
 	f.StringVar(&opt.Inject, "inject", "", "make a `fault` that the run must find: corrupt, lost-record or held")
+	f.IntVar(&opt.upgrades, "upgrades", 0, "make `N` hand-overs under load instead; scripts/upgrades does")
+	f.Uint64Var(&opt.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which a process is killed, with -upgrades")
 	if err := f.Parse(args); err != nil {
 		return opt, err
 	}

@@ -1,0 +1,565 @@
+package soak
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/lab"
+)
+
+// UpgradeOptions of RunUpgrades.
+type UpgradeOptions struct {
+	Binary string // sslgate, as it is to be tried
+	Engine string // as in Options
+	Dir    string // as in Options
+	N      int    // hand-overs
+	Seed   uint64 // of the moments at which a process is killed
+}
+
+// Upgrades is what a run of hand-overs has found.
+type Upgrades struct {
+	HandOvers, Killed  int
+	Flows, Failed      int64 // connections by clients; those that failed though nobody was killed
+	Held               int   // connections that were held over a hand-over
+	Quiet, During      time.Duration
+	QuietOf, DuringOf  int // handshakes that the two times are the 99th percentile of
+	Problems, Failures []string
+}
+
+// The walk of a run of hand-overs:
+//
+//  1. make the lab, start origins and the gateway
+//  2. the load of a soak, and under it four hand-overs from process to process
+//  3. a quiet moment: all accounts must agree, over all processes
+//  4. the same load and one hand-over, in which the older or the newer process is killed;
+//     then a quiet moment: what a living process had must be whole
+//  5. 2 to 4 until there were so many
+//
+// What a killed process had, and what began before another one served, is excused.
+type upgrades struct {
+	*run
+	opt   UpgradeOptions
+	rng   *rand.Rand
+	out   *os.File // of all gateways
+	main  int      // the process that has the steering
+	spans []span   // of hand-overs
+	sum   Upgrades
+}
+
+const (
+	// upgradeWatch is how long a new process is watched.
+	upgradeWatch = time.Second
+	// upgradeGap is the load between two hand-overs: what is quiet is measured there.
+	upgradeGap = 2 * time.Second
+	// lostBefore is how long before a kill records may be lost with it: they are written in
+	// batches.
+	lostBefore = 2 * time.Second
+	// heldFlows are held over each hand-over.
+	heldFlows = 10
+	// most is the share of new flows that may fail: one of so many.
+	mostFailed = 10_000
+	// slower bounds the 99th percentile of handshakes during hand-overs, as a multiple of quiet.
+	slower = 3
+	// judged is the number of hand-overs from which that is judged: before it is noise.
+	judged = 20
+	killed = 5 // every fifth
+)
+
+// RunUpgrades makes hand-overs under load and prints what it found to stdout.
+func RunUpgrades(ctx context.Context, opt UpgradeOptions, stdout, stderr io.Writer) (err error) {
+	r := &run{opt: Options{Binary: opt.Binary}, book: newBook(), log: stderr, start: time.Now(), upgrades: true}
+	r.book.tell = func(problem string) { r.say("PROBLEM  " + problem) }
+	if opt.N < 1 {
+		return fmt.Errorf("%w: %d hand-overs", ErrUsage, opt.N)
+	}
+	if r.opt.Binary, err = filepath.Abs(opt.Binary); err == nil {
+		_, err = os.Stat(r.opt.Binary)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	dir := opt.Dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "sslgate-upgrades-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	} else if err := emptyDir(dir); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	l, err := lab.New(lab.Options{GRO: true})
+	if errors.Is(err, lab.ErrHelp) {
+		return fmt.Errorf("%w: %s", ErrUsage, lab.Help(err))
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Remove()) }()
+	if r.site, err = newSite(l, dir, opt.Engine, r.book, patience(0)); err != nil {
+		return err
+	}
+	r.site.sourced, r.book.handOvers = true, true
+	if err := r.site.writeConfig(); err != nil {
+		return err
+	}
+	u := &upgrades{run: r, opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 1))}
+	u.say(fmt.Sprintf("%d hand-overs, seed %d", opt.N, opt.Seed))
+	return u.all(ctx, stdout)
+}
+
+func (u *upgrades) all(ctx context.Context, stdout io.Writer) (err error) {
+	if u.out, err = os.OpenFile(u.site.file("gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return err
+	}
+	defer func() { _ = u.out.Close() }()
+	for _, o := range u.site.origins() {
+		if err := o.start(); err != nil {
+			return err
+		}
+		defer o.stop()
+	}
+	c4, c6 := lab.ClientAddr(false), lab.ClientAddr(true)
+	leaked, err := u.site.lab.Sniff(lab.Server, lab.ServerIface, func(p lab.Packet) bool {
+		return (p.Src.Addr() == c4 || p.Src.Addr() == c6) && p.Dst.Port() != portClient && (p.Dst.Port() > 0 || p.Fragment)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = leaked.Close() }()
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		t := &tail{path: u.site.file("audit.jsonl"), book: u.book}
+		if err := t.run(reading); err != nil {
+			u.book.complain("reading the audit log: %v", err)
+		}
+	})
+	if err = u.serve(ctx); err == nil {
+		err = u.handOvers(ctx)
+	}
+	u.stop()
+	stopReading()
+	reader.Wait()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, u.logTail())
+	}
+	if n := leaked.Count(); n > 0 {
+		u.book.complain("%d packets of clients passed uninspected: %v", n, leaked.Packets()[:min(n, 5)])
+	}
+	return u.report(stdout)
+}
+
+// handOvers makes them in blocks, each followed by a quiet moment.
+func (u *upgrades) handOvers(ctx context.Context) error {
+	for i := 0; i < u.opt.N; {
+		kill := i%killed == killed-1
+		n := min(killed-1-i%killed, u.opt.N-i)
+		if kill {
+			n = 1
+		}
+		err := u.underLoad(ctx, func(ctx context.Context) error {
+			for range n {
+				i++
+				if err := u.handOver(ctx, i, kill); err != nil {
+					return err
+				}
+				sleep(ctx, upgradeGap)
+			}
+			return ctx.Err()
+		})
+		if err == nil {
+			err = u.rest(ctx, kill)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// underLoad makes the load of a soak while do runs, and waits until its clients are done.
+func (u *upgrades) underLoad(ctx context.Context, do func(context.Context) error) error {
+	load, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, g := range append(groups(), group{"sourced", 2, 20 * time.Millisecond, sourced()}) {
+		for i := range g.clients {
+			wg.Go(func() { u.client(load, g, i) })
+		}
+	}
+	var errs [2]error
+	wg.Go(func() {
+		errs[0] = every(load, restartEvery, func() error {
+			u.site.flaky.stop()
+			sleep(load, downFor)
+			return u.site.flaky.start()
+		})
+	})
+	wg.Go(func() { errs[1] = every(load, crlEvery, u.site.swapCRL) })
+	wg.Go(func() { u.watchMachine(load) })
+	sleep(ctx, upgradeGap)
+	err := do(ctx)
+	cancel()
+	wg.Wait()
+	return errors.Join(err, errs[0], errs[1])
+}
+
+// sourced are short clients that the origin sees under their own address.
+func sourced() []kind {
+	return []kind{{name: "short sourced", port: portClient, outcomes: one(clean), talk: func(t *try, raw net.Conn) error {
+		if err := t.speak(raw, nil); err != nil {
+			return fmt.Errorf("handshake: %w", err)
+		}
+		return t.whole(opEcho, 1+rand.Uint64N(4<<10))
+	}}}
+}
+
+// tolerant returns what a client met instead of complaining.
+func (r *run) tolerant(t *try, k *kind, raw net.Conn, err error) error {
+	switch {
+	case err != nil && !k.unconnected:
+		return fmt.Errorf("connect: %w", err)
+	case err == nil && k.unconnected:
+		return errors.New("connected, and should have been refused")
+	case err != nil:
+		return nil
+	}
+	err = k.talk(t, raw)
+	if strings.HasPrefix(k.name, "short") && err == nil && t.shook > 0 {
+		r.shakes.add(t.want.begun, t.shook)
+	}
+	return err
+}
+
+// handOver makes one hand-over. If kill, one of the two processes is killed at some moment, and
+// another one started where none is left that takes new flows.
+func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
+	began := time.Now()
+	older := u.main
+	release := make(chan bool)
+	var held sync.WaitGroup
+	up := make(chan struct{}, heldFlows)
+	for range heldFlows {
+		held.Go(func() { u.holdOne(ctx, up, release) })
+	}
+	for range heldFlows {
+		<-up
+	}
+	said, err := os.CreateTemp(u.site.dir, "upgrade")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = said.Close(); _ = os.Remove(said.Name()) }()
+	cmd := u.site.lab.Command(lab.Gateway, u.run.opt.Binary, "upgrade", "-c", u.site.file("sslgate.yaml"), "--watch", upgradeWatch.String())
+	cmd.Dir, cmd.Stdout, cmd.Stderr = u.site.dir, said, u.out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	newer := func() int {
+		text, _ := os.ReadFile(said.Name())
+		_, rest, _ := strings.Cut("\n"+string(text), "\nprocess ")
+		for ok := true; ok; _, rest, ok = strings.Cut(rest, "\nprocess ") {
+			number, what, _ := strings.Cut(rest, " ")
+			if pid, err := strconv.Atoi(number); err == nil && pid != older && strings.HasPrefix(what, "is ready") {
+				return pid
+			}
+		}
+		return 0
+	}
+	what, oldKilled := "", false
+	var dead span
+	if kill {
+		at := time.Duration(u.rng.Int64N(int64(upgradeWatch + time.Second)))
+		oldKilled = u.rng.IntN(2) == 0
+		sleep(ctx, at)
+		victim := older
+		if what = "the older process"; !oldKilled {
+			victim, what = newer(), "the newer process"
+		}
+		if victim != 0 {
+			_ = syscall.Kill(victim, syscall.SIGKILL)
+		} else { // the newer one is not that far
+			what = "the command and with it the newer process"
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+		}
+		dead.from = time.Now().Add(-lostBefore)
+		what = fmt.Sprintf(", %s killed after %v", what, at.Round(time.Millisecond))
+	}
+	select {
+	case <-cmd.Done():
+	case <-time.After(startTimeout + upgradeWatch):
+		_ = cmd.Process.Kill()
+		return fmt.Errorf("hand-over %d does not end%s", i, what)
+	}
+	code := cmd.ProcessState.ExitCode()
+	next := newer()
+	switch {
+	case code == 0 && alive(next):
+		u.main = next
+	case code != 0 && alive(older):
+		if !kill {
+			text, _ := os.ReadFile(said.Name())
+			return fmt.Errorf("hand-over %d is refused:\n%s", i, text)
+		}
+	default:
+		if !kill {
+			return fmt.Errorf("hand-over %d: a process has ended by itself", i)
+		}
+		if err := u.serve(ctx); err != nil { // as systemd does
+			return err
+		}
+	}
+	if kill {
+		if err := u.ready(ctx); err != nil {
+			return err
+		}
+		dead.to = time.Now().Add(100 * time.Millisecond)
+		u.book.disturb(dead)
+		u.sum.Killed++
+	}
+	// Whatever was held by a process that lives must talk on, and end in order.
+	for range heldFlows {
+		release <- !oldKilled
+	}
+	held.Wait()
+	u.sum.Held += heldFlows
+	for end := time.Now().Add(settleTime); older != u.main && alive(older); {
+		if time.Now().After(end) {
+			return fmt.Errorf("hand-over %d: the older process does not end", i)
+		}
+		sleep(ctx, 20*time.Millisecond)
+	}
+	u.sum.HandOvers++
+	if !kill {
+		u.spans = append(u.spans, span{began, time.Now()})
+	}
+	u.say(fmt.Sprintf("hand-over %d%s: %v, process %d", i, what, time.Since(began).Round(time.Millisecond), u.main))
+	return nil
+}
+
+// holdOne holds a connection until it is released, which says whether it must have lived.
+func (u *upgrades) holdOne(ctx context.Context, up chan<- struct{}, release <-chan bool) {
+	t := &try{site: u.site, want: want{kind: "held", id: u.ids.Add(1), outcomes: one(clean)}}
+	raw, err := t.connect(ctx, &u.ports, portPay)
+	if err == nil {
+		if err = t.speak(raw, nil); err == nil {
+			err = t.ask(opEcho, 16)
+		}
+	}
+	up <- struct{}{}
+	for released := false; !released; {
+		select {
+		case t.want.strict = <-release:
+			released = true
+		case <-time.After(100 * time.Millisecond):
+		}
+		if err == nil {
+			err = t.echo(64)
+		}
+	}
+	if err == nil {
+		err = t.end()
+	}
+	if raw != nil {
+		_ = raw.Close()
+		t.want.sent, t.want.got = t.c.out.Load(), t.c.in.Load()
+	}
+	if t.want.err, t.want.ended = err, time.Now(); err != nil && t.want.strict {
+		u.book.complain("held %s: %v", t.want.key, err)
+	}
+	u.book.client(t.want)
+}
+
+// serve starts a gateway, again and again until one serves, as systemd does.
+func (u *upgrades) serve(ctx context.Context) error {
+	for end := time.Now().Add(startTimeout); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
+		cmd := u.site.lab.Command(lab.Gateway, u.run.opt.Binary, "run", "-c", u.site.file("sslgate.yaml"))
+		cmd.Dir, cmd.Stdout, cmd.Stderr = u.site.dir, u.out, u.out
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		u.main = cmd.Process.Pid
+		if u.ready(ctx) == nil {
+			return nil
+		}
+	}
+	return errors.Join(ctx.Err(), errors.New("no gateway becomes ready"))
+}
+
+// ready waits until the main process answers and takes flows.
+func (u *upgrades) ready(ctx context.Context) error {
+	for end := time.Now().Add(startTimeout); time.Now().Before(end); sleep(ctx, 20*time.Millisecond) {
+		if !alive(u.main) {
+			return fmt.Errorf("process %d has ended", u.main)
+		}
+		if code, _, err := u.site.admin(ctx, http.MethodGet, "/v1/ready"); err == nil && code == http.StatusOK {
+			return nil
+		}
+	}
+	return fmt.Errorf("process %d is not ready", u.main)
+}
+
+// alive says whether a process lives, which may be no child of this one.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return pid > 0 && err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// rest waits until no connection is active, and compares everything.
+func (u *upgrades) rest(ctx context.Context, kill bool) error {
+	var m samples
+	for end := time.Now().Add(settleTime); ; sleep(ctx, 200*time.Millisecond) {
+		var err error
+		if m, err = u.site.metrics(ctx); err != nil {
+			return err
+		}
+		if m.one("sslgate_flows_live") == 0 && m.one("sslgate_flows_lingering") == 0 && (kill || u.book.even()) {
+			break
+		}
+		if time.Now().After(end) {
+			c := u.book.counts()
+			u.book.complain("after hand-over %d it does not come to rest: %v flows live, clients made %d, %d are recorded", u.sum.HandOvers, m.one("sslgate_flows_live"), c.begun, c.written)
+			break
+		}
+	}
+	if kill {
+		sleep(ctx, time.Second) // the last records, whose number nobody knows
+	}
+	u.book.settle()
+	accepted := u.site.steady.accepted.Load() + u.site.retls.accepted.Load()
+	if kill {
+		u.book.rebase(m, accepted)
+		u.book.level()
+	} else {
+		u.book.againstMetrics(m, accepted)
+	}
+	c := u.book.counts()
+	u.say(fmt.Sprintf("quiet: %d flows, %d problems", c.begun, u.book.failed()))
+	return nil
+}
+
+func (u *upgrades) stop() {
+	if u.main == 0 {
+		return
+	}
+	_ = syscall.Kill(u.main, syscall.SIGTERM)
+	for end := time.Now().Add(startTimeout); alive(u.main); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			_ = syscall.Kill(u.main, syscall.SIGKILL)
+			u.book.complain("the gateway did not stop on SIGTERM")
+			return
+		}
+	}
+}
+
+func (u *upgrades) logTail() string {
+	b, _ := os.ReadFile(u.site.file("gateway.log"))
+	return string(b[max(0, len(b)-6000):])
+}
+
+func (u *upgrades) report(stdout io.Writer) error {
+	s := &u.sum
+	s.Flows = u.book.counts().begun
+	u.book.mu.Lock()
+	s.Failed, s.Failures = u.book.failed1, u.book.failures
+	u.book.mu.Unlock()
+	s.Quiet, s.QuietOf, s.During, s.DuringOf = u.shakes.p99(u.spans, u.book.disturbed)
+	if s.Failed*mostFailed > s.Flows {
+		u.book.complain("%d of %d new flows failed though nobody was killed: at most one in %d may", s.Failed, s.Flows, mostFailed)
+	}
+	if s.HandOvers >= judged && s.During > slower*s.Quiet {
+		u.book.complain("the 99th percentile of handshakes during hand-overs is %v, quiet %v", s.During, s.Quiet)
+	}
+	u.book.mu.Lock()
+	s.Problems = append(s.Problems, u.book.problems...)
+	u.book.mu.Unlock()
+	e := json.NewEncoder(stdout)
+	e.SetIndent("", "  ")
+	fmt.Fprintf(stdout, "%d hand-overs, %d of them with a kill: %d flows, %d failed; %d held, none lost; 99%% of handshakes within %v, during hand-overs within %v\n",
+		s.HandOvers, s.Killed, s.Flows, s.Failed, s.Held, s.Quiet.Round(time.Millisecond), s.During.Round(time.Millisecond))
+	if err := e.Encode(s); err != nil {
+		return err
+	}
+	if len(s.Problems) > 0 {
+		return ErrFailed
+	}
+	return nil
+}
+
+// disturb excuses what a killed process may have had.
+func (b *book) disturb(s span) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.disturbed = append(b.disturbed, s)
+}
+
+// level makes the numbers of connections and records equal, once what was lost is settled.
+func (b *book) level() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uneven = b.written - b.begun
+}
+
+// shakes are how long handshakes of short clients took, from their SYN on.
+type shakes struct {
+	mu  sync.Mutex
+	all []shake
+}
+
+type shake struct {
+	at   time.Time
+	took time.Duration
+}
+
+// maxShakes bounds them: 32 bytes each.
+const maxShakes = 1 << 20
+
+func (s *shakes) add(at time.Time, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) < maxShakes {
+		s.all = append(s.all, shake{at, took})
+	}
+}
+
+// p99 is the 99th percentile outside of the spans and within; what is in leave is left out.
+func (s *shakes) p99(spans, leave []span) (quiet time.Duration, quietOf int, during time.Duration, duringOf int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := func(all []span, at time.Time) bool {
+		return slices.ContainsFunc(all, func(x span) bool { return !at.Before(x.from) && !at.After(x.to) })
+	}
+	var outside, inside []time.Duration
+	for _, x := range s.all {
+		switch {
+		case in(leave, x.at):
+		case in(spans, x.at):
+			inside = append(inside, x.took)
+		default:
+			outside = append(outside, x.took)
+		}
+	}
+	of := func(all []time.Duration) time.Duration {
+		if len(all) == 0 {
+			return 0
+		}
+		slices.SortFunc(all, func(a, b time.Duration) int { return cmp.Compare(a, b) })
+		return all[len(all)*99/100]
+	}
+	return of(outside), len(outside), of(inside), len(inside)
+}

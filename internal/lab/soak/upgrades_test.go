@@ -1,0 +1,84 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/audit"
+)
+
+func TestUpgradesUsage(t *testing.T) {
+	for _, o := range []UpgradeOptions{{}, {N: 1, Binary: "/no/such/file"}} {
+		if err := RunUpgrades(context.Background(), o, &strings.Builder{}, &strings.Builder{}); !errors.Is(err, ErrUsage) {
+			t.Errorf("%+v: %v, want a usage error", o, err)
+		}
+	}
+}
+
+// Only what a killed process may have had is excused; a failure is counted; and the accounts
+// must agree again after a kill, but for what was lost with it.
+func TestExcused(t *testing.T) {
+	at := time.Unix(1000, 0)
+	k := key{ap("10.77.1.2:1000"), ap("10.0.0.2:443")}
+	conn := func(begun, ended time.Duration) want {
+		return want{key: k, kind: "k", outcomes: one(clean), begun: at.Add(begun), ended: at.Add(ended)}
+	}
+	strict, broken := conn(0, time.Minute), conn(2*time.Minute, 3*time.Minute)
+	strict.strict, broken.err = true, errors.New("reset")
+	for _, c := range []struct {
+		name    string
+		w       want
+		problem string
+		failed  int64
+	}{
+		{"before", conn(0, time.Second), "has no audit record", 0},
+		{"over it", conn(0, time.Minute), "", 0},
+		{"over it, and must live", strict, "has no audit record", 0},
+		{"began meanwhile", conn(31*time.Second, time.Minute), "", 0},
+		{"after", conn(40*time.Second, time.Minute), "has no audit record", 0},
+		{"failed later", broken, "", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook()
+			b.handOvers = true
+			b.disturb(span{at.Add(30 * time.Second), at.Add(35 * time.Second)})
+			b.client(c.w)
+			b.settle()
+			all := strings.Join(b.problems, "\n")
+			if (c.problem == "") != (all == "") || !strings.Contains(all, c.problem) || b.failed1 != c.failed {
+				t.Errorf("problems %q, %d failed; want %q, %d", all, b.failed1, c.problem, c.failed)
+			}
+		})
+	}
+
+	b := newBook()
+	rec := record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", Dialed: "x"}}
+	b.record(rec)
+	m, err := parseMetrics("sslgate_audit_records_written_total 3\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.rebase(m, 7)
+	if b.againstMetrics(m, 7); len(b.problems) > 0 {
+		t.Errorf("after a kill: %q", b.problems)
+	}
+	b.record(rec)
+	if b.againstMetrics(m, 7); len(b.problems) == 0 {
+		t.Error("a record that /metrics does not count is no problem after a kill")
+	}
+}
+
+func TestShakes(t *testing.T) {
+	at := time.Unix(1000, 0)
+	var s shakes
+	for i := range 200 {
+		s.add(at.Add(time.Duration(i)*time.Second), time.Duration(i)*time.Millisecond)
+	}
+	quiet, n, during, m := s.p99([]span{{at.Add(100 * time.Second), at.Add(149 * time.Second)}}, []span{{at.Add(150 * time.Second), at.Add(time.Hour)}})
+	if quiet != 99*time.Millisecond || n != 100 || during != 149*time.Millisecond || m != 50 {
+		t.Errorf("quiet %v of %d, during %v of %d", quiet, n, during, m)
+	}
+}
