@@ -45,6 +45,20 @@ func (w *world) counted(socket, name string) int {
 	return int(sum)
 }
 
+// asked returns the status with which the process on the socket answers.
+func (w *world) asked(path string) int {
+	w.t.Helper()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", w.socket())
+	}}}
+	res, err := c.Get("http://gateway" + path)
+	if err != nil {
+		return 0
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
 // taking is a process that has the steering and is watched.
 func (w *world) taking(config string) *gateway {
 	w.t.Helper()
@@ -123,7 +137,7 @@ func TestUpgradeHangs(t *testing.T) {
 	if err := next.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	if !next.stderr.wait("draining", next.cmd.Done()) {
+	if !next.stderr.wait("this one ends with its last flow", next.cmd.Done()) {
 		t.Fatalf("the newer process does not give up:\n%s", next.stderr.String())
 	}
 	young.talk("its flows end in order")
@@ -205,8 +219,7 @@ func TestUpgradeLiars(t *testing.T) {
 			t.Errorf("%s: %.300q, want %q", l.what, said, l.want)
 		}
 		testenv.Eventually(t, "it is forgotten: "+l.what, func() bool {
-			out, err := w.sslgate("ready", "--socket", w.socket())
-			return err == nil && !strings.Contains(out, "another process")
+			return w.asked("/v1/ready") == http.StatusOK
 		})
 		if now := w.host(); now != before {
 			t.Errorf("%s: the host has changed:\n%s", l.what, difference(before, now))
@@ -250,10 +263,12 @@ func TestUpgradeRefusesMore(t *testing.T) {
 		w.echo("before")
 	}
 	flows := w.hold(4)
-	strict := w.pem("strict.yaml", []byte(strings.Replace(w.read("sslgate.yaml"), "alice", "nobody", 1)))
-	if w.read("strict.yaml") == w.read("sslgate.yaml") {
-		t.Fatal("the configuration names no alice")
+	good := w.read("sslgate.yaml")
+	bad := strings.Replace(good, "authorities: [staff]}", "authorities: [staff], allow: [{san_dns: [nobody.test]}]}", 1)
+	if bad == good {
+		t.Fatalf("no rule to change in\n%s", good)
 	}
+	strict := w.pem("strict.yaml", []byte(bad))
 	_, stop := w.triesWithin(testenv.Patience())
 	out, code, _ := w.upgrade("-c", strict, "--watch", "1h")
 	stop()
@@ -273,7 +288,8 @@ func TestUpgradeCounters(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore+"limits: {memory: 512MiB}\n")
+	config := w.config(payRule, upgradeMore)
+	w.rewrite("drain: 3s", "drain: 3s, memory: 512MiB")
 	w.start(config)
 	for range 5 {
 		w.echo("before")

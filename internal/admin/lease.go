@@ -159,12 +159,5 @@ func (l *Lease) KeepAlive(ctx context.Context) {
 	}
 }
 
-// Lost returns why the connection is of no use any more, nil while it is.
-func (l *Lease) Lost() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lost
-}
-
 // Close ends the lease: without the order "drain" the older process takes everything back.
 func (l *Lease) Close() error { return l.conn.Close() }

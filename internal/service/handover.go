@@ -178,20 +178,26 @@ func (h *handingOver) End() {
 	h.over.to = nil
 }
 
-// drainHanded waits until the last flow has ended, or upgrade.drain is over. A flow whose SYN
-// was pinned to this process before the hand-over may still come, so nothing is refused
-// meanwhile.
-func (s *Service) drainHanded(ctx context.Context) {
+// endBack waits for the flows of a process that has given back the steering.
+func (s *Service) endBack(gaveBack bool) {
+	if gaveBack {
+		s.drainHanded(context.Background(), s.runtime().Config.Limits.Drain.Std())
+	}
+}
+
+// drainHanded waits until the last flow has ended, or the deadline is over. A flow whose SYN
+// was pinned to this process before another one had the steering may still come, so nothing is
+// refused meanwhile.
+func (s *Service) drainHanded(ctx context.Context, deadline time.Duration) {
 	s.mu.Lock()
 	s.draining = true
-	deadline := s.rt.Config.Upgrade.Drain.Std()
 	s.deadline = time.Now().Add(deadline)
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s.log.Info("another process has taken over; this one ends with its last flow", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
+	s.log.Info("another process takes the new flows; this one ends with its last flow", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
 	tick := time.NewTicker(handedEvery)
 	defer tick.Stop()
 	passed := s.stack.Stats().SYNPassed

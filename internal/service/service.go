@@ -333,18 +333,19 @@ func (s *Service) supervise(ctx context.Context) error {
 	var why error
 	select {
 	case <-ctx.Done():
-		s.giveBack()
+		s.endBack(s.giveBack())
 		s.drainOld()
 		s.drain()
 	case why = <-s.over.untaken:
+		s.endBack(true)
 		s.drain()
 	case <-s.asked:
-		s.giveBack()
+		s.endBack(s.giveBack())
 		s.drainOld()
 		why = ErrDrained
 		s.drain()
 	case <-s.over.handed:
-		s.drainHanded(ctx)
+		s.drainHanded(ctx, s.runtime().Config.Upgrade.Drain.Std())
 	case <-parts.Done():
 	}
 	if s.over.stays.Load() {
