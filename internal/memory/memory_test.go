@@ -351,7 +351,7 @@ func FuzzProc(f *testing.F) {
 func TestSetCeiling(t *testing.T) {
 	x := newBench(t)
 	before := x.b.Stats().Limit
-	x.u.resident, x.u.live, x.u.total = 140*mib, 90*mib, 120*mib
+	x.u.resident, x.u.live, x.u.total, x.alive = 140*mib, 90*mib, 120*mib, 90*mib
 	x.u.cycles++
 	x.look(t)
 	if x.b.Level() != Calm {
