@@ -50,7 +50,6 @@ type rig struct {
 	alive   bool
 	unheard int
 	gso     bool
-	next    byte // of the data
 }
 
 func newRig(t testing.TB, seq uint32, gso bool) *rig {
