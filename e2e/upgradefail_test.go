@@ -354,11 +354,13 @@ func TestUpgradePipe(t *testing.T) {
 	}()
 	<-cmd.Done()
 	said := <-text
-	_, rest, ok := strings.Cut(said, "\nprocess ")
-	number, _, _ := strings.Cut(rest, " ")
-	process, err := strconv.Atoi(number)
-	if !ok || err != nil {
+	ready := regexp.MustCompile(`(?m)^process (\d+) is ready`).FindStringSubmatch(said)
+	if ready == nil {
 		t.Fatalf("no process takes over:\n%s", said)
+	}
+	process, err := strconv.Atoi(ready[1])
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.end(process, syscall.SIGTERM) })
 	for range 3 { // each reload writes into the log
