@@ -84,7 +84,7 @@ type canonicalRule struct {
 	ProxyV2, DialFirst bool
 	Port               uint16   `json:",omitempty"` // sets without it keep their digest
 	Offered            []string `json:",omitempty"` // in order
-	Source             string `json:",omitempty"` // unless the gateway's: sets without it keep their digest
+	Source             string   `json:",omitempty"` // unless the gateway's: sets without it keep their digest
 	Client, Dest       *canonicalParams
 }
 

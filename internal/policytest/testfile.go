@@ -29,8 +29,8 @@ type Spec struct {
 // Case is one flow and what should become of it.
 type Case struct {
 	Name        string       `yaml:"name"`
-	From        string       `yaml:"from"` // the client: ADDRESS or ADDRESS:PORT
-	To          string       `yaml:"to"`   // the original destination, ADDRESS:PORT
+	From        string       `yaml:"from"`      // the client: ADDRESS or ADDRESS:PORT
+	To          string       `yaml:"to"`        // the original destination, ADDRESS:PORT
 	Plaintext   bool         `yaml:"plaintext"` // the client speaks without TLS
 	SNI         string       `yaml:"sni"`
 	ALPN        []string     `yaml:"alpn"`
