@@ -133,6 +133,9 @@ func (s *Shadow) decide(enforced Verdict, f Facts) Verdict {
 	f.Upstream = nil // it was made by the enforced rule; the shadow's might make another
 	d := s.set.Redecide(f)
 	switch asked := f.Peer != nil || enforced.Action == Terminate || answersAbsence(enforced.Reason); {
+	case !d.Decided && enforced.Action == Originate:
+		// The shadow would wait for a hello, and this client sends none.
+		d.Verdict = s.set.refuse("", reason.NotTLS, "")
 	case !d.Decided && enforced.Action != Deny:
 		// The enforced policy bypassed without looking; what the shadow would
 		// have said of the hello is not known, only that it would have asked.

@@ -42,8 +42,9 @@ func (c *compiler) originate(at scope, r *rule, spec *RuleSpec) {
 	if !known {
 		return // a profile that sslgate has itself
 	}
-	spec.Destination.Dial = ""
-	c.destination(dest, r, &spec.Destination, &handshake.Params{Profile: profile, Ledger: ledgerMode(at, spec.Ledger)}, nil)
+	leg := spec.Destination
+	leg.Dial = "" // said above
+	c.destination(dest, r, &leg, &handshake.Params{Profile: profile, Ledger: ledgerMode(at, spec.Ledger)}, nil)
 	if r.plan.dest != nil {
 		r.plan.dest.ALPN = r.plan.Offered
 	}

@@ -107,6 +107,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		n += k
 	}
 	if len(c.rest) == 0 {
+		c.rest = nil // it may be a piece of b, which the caller lends to others
 		c.in.Trim()
 	}
 	return n, nil

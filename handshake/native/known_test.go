@@ -93,9 +93,9 @@ func TestKnownIsBounded(t *testing.T) {
 	}
 	size := 0
 	for _, c := range k.m {
-		size += len(c.Raw)
+		size += knownCost(c)
 	}
-	if size != k.size || size > maxKnown || size < maxKnown-2048 {
+	if size != k.size || size > maxKnown || size < maxKnown-knownCost(root)-3*2048 {
 		t.Errorf("%d bytes, counted as %d", size, k.size)
 	}
 	r := newRig(params())

@@ -129,6 +129,7 @@ func buildBeside(f, beside *File, eng handshake.Engine, now time.Time) (*Runtime
 	rt.Metrics = b.metrics(env)
 	b.shadow(rt, beside, eng)
 	b.keysFit(env)
+	b.clearWhileDown()
 	b.keysApart(env)
 	b.meant(env)
 	rt.Token = b.token()

@@ -164,6 +164,17 @@ func (b *builder) keysFit(env policy.Environment) {
 	}
 }
 
+// clearWhileDown warns of fail: open where clients speak in the clear: while the gateway is
+// down nobody makes TLS for them.
+func (b *builder) clearWhileDown() {
+	for i, r := range b.file.Config.Policy.Rules {
+		if b.file.Config.Fail == "open" && r.Action == policy.Originate.String() {
+			b.warn("fail", fmt.Sprintf("open: what the clients of rule %q say (%s, action originate) goes out in the clear while the gateway is down; with fail: closed it goes nowhere", r.Name, indexPath("policy.rules", i)))
+			return
+		}
+	}
+}
+
 // unused warns of what no rule refers to. Where anything is wrong a reference
 // may be, and nothing is said.
 func (b *builder) unused() {

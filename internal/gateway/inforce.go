@@ -45,7 +45,14 @@ func (fl *flow) redecide(ctx context.Context, set *policy.Set, facts policy.Fact
 	if d.Verdict.Action == policy.Terminate {
 		d.Verdict = fl.withRevocation(ctx, d.Verdict.Plan, d.Facts.Peer, d.Verdict)
 	}
-	if v := &d.Verdict; !d.Keeps(was) && v.Action != policy.Deny {
+	v := &d.Verdict
+	switch {
+	case !d.Decided:
+		*v = policy.Verdict{
+			Reason: reason.PolicyChanged, Alert: handshake.AlertOf(reason.PolicyChanged), SetID: v.SetID,
+			Detail: "the new policy waits for a client hello, and this connection was decided without one",
+		}
+	case !d.Keeps(was) && v.Action != policy.Deny:
 		*v = policy.Verdict{
 			Rule: v.Rule, Reason: reason.PolicyChanged, Alert: handshake.AlertOf(reason.PolicyChanged), SetID: v.SetID,
 			Detail: "the new policy would " + v.Action.String() + " this connection",
@@ -65,6 +72,9 @@ func (fl *flow) grant(ctx context.Context, v policy.Verdict) bool {
 // destination.
 func (fl *flow) connected(ctx context.Context) bool {
 	fl.live.connected(fl.facts.Upstream)
+	if fl.judged != fl.set {
+		fl.judged = nil // it was asked before there was a destination to be judged
+	}
 	return fl.inForce(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -14,9 +15,16 @@ import (
 // meanwhile stays unread in the stack until the destination is verified.
 func (fl *flow) originate(ctx context.Context, v policy.Verdict) *relay {
 	fl.ledger.Note(handshake.Entry{From: handshake.SidePeer, Facts: "speaks without TLS: nothing is known of it but its address"})
-	if !fl.originates(ctx) || !fl.grant(ctx, v) {
+	if !fl.originates(ctx) {
 		return nil
 	}
+	// The estimate of the turn stays charged while the destination is waited for, and so
+	// bounds how many handshakes one client has under way. What they cost is charged then.
+	defer fl.endTurn()
+	if !fl.grant(ctx, v) {
+		return nil
+	}
+	fl.turn.Pause(fairqueue.ForOthers)
 	dest, _, err := fl.reach(ctx, nil, v.Plan, v.Plan.Offered)
 	if err != nil {
 		e := handshake.AsError(err)
@@ -27,25 +35,23 @@ func (fl *flow) originate(ctx context.Context, v policy.Verdict) *relay {
 		fl.client.Reset()
 		return nil
 	}
-	fl.out.step = handshake.StepApplicationData
 	if !fl.connected(ctx) {
 		dest.reset()
 		return nil
 	}
+	fl.out.step = handshake.StepApplicationData
 	r := fl.relay(fl.client, dest)
 	r.opening = &opening{client: fl.client, sent: handshake.AlertNone}
 	return r
 }
 
 // originates waits for the flow's turn: a client that has used up its share of work makes
-// no handshakes with destinations either. The handshake itself is charged when it is over.
-// False means that the flow was refused.
+// no handshakes with destinations either. False means that the flow was refused.
 func (fl *flow) originates(ctx context.Context) bool {
 	ctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.limits.Handshake))
 	defer cancel()
 	e := fl.beginTurn(ctx)
 	if e == nil {
-		fl.endTurn()
 		return true
 	}
 	e.Step, e.Wanted = handshake.StepNone, handshake.AlertNone

@@ -280,3 +280,78 @@ func TestOriginateToPort(t *testing.T) {
 }
 
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// A policy that comes into force before the destination is dialled is held against the
+// connection with it, which the flow makes by its own rule.
+func TestReloadBeforeTheDestination(t *testing.T) {
+	verified := mtls()
+	verified.Rules[0].Destination = policy.DestinationSpec{TLS: "verify", Authorities: []string{"staff"}, Name: "pay.example"}
+	for name, c := range map[string]struct {
+		first, next policy.Spec
+		want        string
+	}{
+		"terminate, TLS in the place of none": {mtls(), verified, "policy_changed"},
+		"terminate, the same":                 {mtls(), mtls(), "verified"},
+		"originate, another pin": {originate(nil), originate(func(r *policy.RuleSpec) {
+			r.Destination.Pins = []string{zeros}
+		}), "destination_wrong_key"},
+		"originate, another name": {originate(nil), originate(func(r *policy.RuleSpec) { r.Destination.Name = "other.example" }), "destination_wrong_name"},
+		"originate, another port": {originate(nil), originate(func(r *policy.RuleSpec) { r.Destination.ToPort = 8443 }), "policy_changed"},
+		"originate, a hello":      {originate(nil), mtls(), "policy_changed"},
+		"originate, the same":     {originate(nil), originate(nil), "originated"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o tlsOrigin
+			var h *house
+			reached, goOn := make(chan struct{}), make(chan struct{})
+			pause := sync.OnceFunc(func() { close(reached); <-goOn })
+			plain := c.first.Rules[0].Destination.TLS == "plain"
+			var serve func(net.Conn)
+			if !plain {
+				serve = o.serve(func() tls.Certificate { return h.server }, echoTLS)
+			}
+			h = newHouse(t, c.first, serve, limited(Limits{Handshakes: 1, HandshakesPerClient: 1}))
+			next := h.compile(c.next)
+			if !plain { // it waits for its turn
+				turn, err := h.gw.Turns().Begin(t.Context(), netip.MustParseAddr("192.0.2.99"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				pause = func() {
+					testenv.Eventually(t, "the flow waits for its turn", func() bool { return h.gw.Handshakes().Waiting == 1 })
+					close(reached)
+					<-goOn
+					turn.End()
+				}
+				go pause()
+			}
+			raw := h.dial(server4)
+			defer raw.Close()
+			var conn net.Conn = raw
+			if plain {
+				alice := h.alice()
+				conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+					pause()
+					return alice, nil
+				}})
+			}
+			result := make(chan error, 1)
+			go func() {
+				_, err := conn.Write([]byte("x"))
+				if err == nil {
+					_, err = io.ReadFull(conn, make([]byte, 1))
+				}
+				result <- err
+			}()
+			testenv.Receive(t, "the flow on its way", reached)
+			setPolicy(h.gw, next, nil, h.gw.current.Load().limits)
+			close(goOn)
+			err := testenv.Receive(t, "the client's end", result)
+			_ = raw.Close()
+			good := c.want == "verified" || c.want == "originated"
+			if r := h.record(1); r.str("reason") != c.want || (err == nil) != good {
+				t.Errorf("%v, record %v, want %s", err, r, c.want)
+			}
+		})
+	}
+}

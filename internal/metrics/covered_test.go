@@ -172,6 +172,7 @@ func unalarmed() []struct{ series, why string } {
 		{`sslgate_stack_syn_cookies_total{event="accepted"}`, "good news"},
 		{`sslgate_stack_early_packets_total{event="held"}`, "work"},
 		{`sslgate_stack_recovery_packets_total{event="held"}`, "work"},
+		{`sslgate_stack_paced_events_total`, "the paths of clients, and clients that lie: neither is the operator's to mend"},
 		{`sslgate_stack_retransmits_total`, "the paths of clients: a bound is the operator's to choose"},
 		{`sslgate_stack_retransmission_timeouts_total`, "the paths of clients: a bound is the operator's to choose"},
 		{`sslgate_stack_acks_outdated_total`, "work saved"},

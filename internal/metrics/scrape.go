@@ -184,6 +184,11 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 	})
 	add("stack_handshakes_evicted_total", "TCP handshakes that gave way to a newer one, with capture.ports all.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesEvicted }})
 	add("stack_handshakes_timed_out_total", "TCP handshakes that the client did not complete.", "", by{"": func(s *stack.Stats) uint64 { return s.HandshakesTimedOut }})
+	add("stack_paced_events_total", "With tun.sender: paced: tail loss probes sent; segments that clients say they got twice; acknowledgements refused, of bytes that were not sent.", "event", by{
+		"probe":     func(s *stack.Stats) uint64 { return s.PacedProbes },
+		"duplicate": func(s *stack.Stats) uint64 { return s.PacedDuplicates },
+		"refused":   func(s *stack.Stats) uint64 { return s.PacedRefused },
+	})
 	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})
 	add("stack_retransmission_timeouts_total", "TCP retransmission timeouts.", "", by{"": func(s *stack.Stats) uint64 { return s.Timeouts }})
 	add("stack_acks_outdated_total", "Acknowledgements that came together with a later one, so that they were not looked at.", "", by{"": func(s *stack.Stats) uint64 { return s.ACKsOutdated }})

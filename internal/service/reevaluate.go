@@ -32,6 +32,9 @@ func (s *Service) reevaluate(set *policy.Set) int {
 		facts.Now = time.Now()
 		d := set.Redecide(facts)
 		code, detail := d.Verdict.Reason, d.Verdict.Detail
+		if !d.Decided {
+			code, detail = reason.PolicyChanged, "the new policy waits for a client hello"
+		}
 		keeps := d.Keeps(was.Action)
 		if keeps {
 			code, detail = s.revokedNow(ctx, &d)
