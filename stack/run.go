@@ -68,8 +68,10 @@ func New(cfg Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkReceiver(); err != nil {
-		return nil, err
+	if cfg.Paced {
+		if err := checkReceiver(); err != nil {
+			return nil, err
+		}
 	}
 	s := &Stack{
 		sender:   under,

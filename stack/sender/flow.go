@@ -198,6 +198,11 @@ func (f *flow) release(p *packet) {
 func (f *flow) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.endLocked()
+}
+
+// endLocked is end for a caller that holds the lock.
+func (f *flow) endLocked() {
 	if f.dead {
 		return
 	}
@@ -260,7 +265,10 @@ func (f *flow) come(now time.Duration) (probes []outgoing, check func(), idle bo
 		una, window := f.una, f.window
 		check = func() { f.s.cfg.Unheard(f.t, una, window) }
 	}
-	return probes, check, f.q.len() == 0 && len(probes) == 0 && w.window == 0 && now-f.idleFrom >= idleLife
+	if idle = f.q.len() == 0 && len(probes) == 0 && w.window == 0 && now-f.idleFrom >= idleLife; idle {
+		f.endLocked() // before the lock is given up: what comes next begins anew
+	}
+	return probes, check, idle
 }
 
 // unset is called when the deadline was taken out of the heap.

@@ -278,6 +278,9 @@ func (r *rig) check() {
 			r.t.Fatalf("packet %d of %d is sent: %t, but next is %d", i, f.q.len(), whole, f.next)
 		}
 	}
+	if n := len(f.rack.log.all) - f.rack.log.head; f.q.len() == 0 && n > 0 {
+		r.t.Fatalf("everything has arrived, and %d transmissions are remembered", n)
+	}
 	if flight != f.flight {
 		r.t.Fatalf("%d bytes under way, counted %d", flight, f.flight)
 	}

@@ -63,6 +63,9 @@ func (f *flow) patience() time.Duration {
 func (f *flow) detect(now time.Duration) (bytes int) {
 	r := &f.rack
 	f.pauses.reorder = 0
+	for !r.log.empty() && !r.log.first().open() {
+		r.log.pop()
+	}
 	if !r.sacks {
 		return 0 // what has arrived behind a hole is not known
 	}

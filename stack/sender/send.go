@@ -36,7 +36,7 @@ func (f *flow) transmit(now time.Duration) {
 func (f *flow) transmitOne(now time.Duration) (sent bool) {
 	f.mu.Lock()
 	o, ok := f.take(now)
-	if !ok {
+	if !ok && !f.dead {
 		f.arm(now)
 	}
 	f.mu.Unlock()
