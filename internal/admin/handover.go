@@ -93,6 +93,8 @@ type Report struct {
 	Ceiling int64  `json:"ceiling"` // of its memory, in bytes; 0: it has no bound
 	Metrics []byte `json:"metrics"` // its counters, as metrics.Export writes them
 	Last    bool   `json:"last"`    // it has no flow and gets no more
+	// Stopping: it was told to stop, which means both: the newer one does not stay.
+	Stopping bool `json:"stopping,omitempty"`
 }
 
 // LeaseTime is how long the older process waits for the next order, until "drain". The newer

@@ -25,6 +25,9 @@ type handOver struct {
 	gave   atomic.Bool  // the steering is the other's
 	stays  atomic.Bool  // so it stays: this process ends with its last flow
 	last   atomic.Bool  // it has no flow and gets no more
+	// stopping: this process was told to stop while the other one was watched.
+	stopping atomic.Bool
+	unlocked bool // the state directory is to be taken back, and could not
 	handed chan struct{}
 	left   chan struct{} // closed when the other one needs no more reports
 
@@ -47,7 +50,7 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 	switch {
 	case s.steering == nil:
 		return admin.Terms{}, nil, errors.New("with tun.attach somebody else does the steering, and sslgate cannot hand it over")
-	case draining:
+	case draining, o.stopping.Load():
 		return admin.Terms{}, nil, errors.New("it drains")
 	case o.to != nil:
 		return admin.Terms{}, nil, fmt.Errorf("it hands over to process %d already", o.to.Process)
@@ -85,6 +88,9 @@ type handingOver Service
 func (h *handingOver) Give() error {
 	h.over.mu.Lock()
 	defer h.over.mu.Unlock()
+	if h.over.stopping.Load() {
+		return errStops
+	}
 	h.over.gave.Store(true) // first: who has given up the steering has not lost it
 	h.steering.Give()
 	return nil
@@ -123,6 +129,8 @@ func (h *handingOver) Drain() error {
 	switch {
 	case !h.over.gave.Load():
 		return errors.New("the steering was not taken")
+	case h.over.stopping.Load():
+		return errStops
 	case h.over.stays.Load():
 		return nil
 	}
@@ -138,7 +146,7 @@ func (h *handingOver) Drain() error {
 // Report says how far this process is. While it drains, it keeps to less and less memory.
 func (h *handingOver) Report() admin.Report {
 	s := (*Service)(h)
-	r := admin.Report{Last: h.over.last.Load(), Flows: s.gateway.Flows()} // last is read before the counters
+	r := admin.Report{Stopping: h.over.stopping.Load(), Last: h.over.last.Load(), Flows: s.gateway.Flows()} // last is read before the counters
 	if s.memory != nil {
 		if h.over.stays.Load() {
 			s.shrinkMemory(h.over.to.Memory) // to stays as it is once the other one stays
@@ -166,8 +174,10 @@ func (h *handingOver) End() {
 	}
 	s := (*Service)(h)
 	if err := s.lockState(s.runtime().Config.State); err != nil {
-		h.log.Error("the state directory cannot be taken back", zap.Error(err))
+		h.log.Warn("the state directory cannot be taken back at once; it is tried again", zap.Error(err))
+		h.over.unlocked = true
 	} else {
+		h.over.unlocked = false
 		s.revocation.LeaveCopies(false)
 	}
 	s.setCeiling(s.runtime().Config.Ceiling())
@@ -178,9 +188,50 @@ func (h *handingOver) End() {
 	h.over.to = nil
 }
 
+// errStops is the answer of a process that was told to stop.
+var errStops = errors.New("the older process was told to stop")
+
+// stopNewer ends the process that takes over from this one and does not stay yet: who stops
+// the gateway means both. It learns so with its next report, and gives back first.
+func (s *Service) stopNewer() {
+	s.over.stopping.Store(true)
+	end := time.After(stopMost)
+	for {
+		s.over.mu.Lock()
+		over := s.over.to == nil || s.over.stays.Load()
+		s.over.mu.Unlock()
+		if over {
+			return
+		}
+		select {
+		case <-end:
+			s.log.Warn("the process that takes over has not answered: it is not waited for")
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// lockAgain takes the state directory back once the process that had it is gone.
+func (s *Service) lockAgain() {
+	s.over.mu.Lock()
+	defer s.over.mu.Unlock()
+	if !s.over.unlocked {
+		return
+	}
+	if s.over.to == nil && s.lockState(s.runtime().Config.State) != nil {
+		return // not yet
+	}
+	if s.over.unlocked = false; s.over.to == nil {
+		s.revocation.LeaveCopies(false)
+		s.log.Info("the state directory is taken back")
+	}
+}
+
 // endBack waits for the flows of a process that has given back the steering.
 func (s *Service) endBack(gaveBack bool) {
 	if gaveBack {
+		s.notify.stopping(s.runtime().Config.Limits.Drain.Std())
 		s.drainHanded(context.Background(), s.runtime().Config.Limits.Drain.Std())
 	}
 }
@@ -260,6 +311,10 @@ const (
 	handedEvery = 100 * time.Millisecond
 	handedQuiet = 30
 )
+
+// stopMost bounds the wait for the process that takes over, which asks for a report each
+// second.
+const stopMost = 5 * time.Second
 
 // reportMost bounds the wait for the last report, which is asked for every reportEvery.
 const (

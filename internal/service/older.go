@@ -73,6 +73,9 @@ func (s *Service) reportOlder() error {
 	if err != nil {
 		return err
 	}
+	if r.Stopping {
+		return errStops
+	}
 	s.tookReport(&r)
 	return nil
 }
@@ -142,6 +145,7 @@ func (s *Service) watchSteering(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		s.lockAgain()
 		if s.lostSteering() {
 			s.fail(errors.New("another process has taken the steering"))
 			return nil

@@ -333,6 +333,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	var why error
 	select {
 	case <-ctx.Done():
+		s.stopNewer()
 		s.endBack(s.giveBack())
 		s.drainOld()
 		s.drain()
@@ -340,6 +341,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.endBack(true)
 		s.drain()
 	case <-s.asked:
+		s.stopNewer()
 		s.endBack(s.giveBack())
 		s.drainOld()
 		why = ErrDrained
@@ -374,8 +376,11 @@ func (s *Service) supervise(ctx context.Context) error {
 // or until a second signal.
 func (s *Service) drain() {
 	s.mu.Lock()
-	s.draining = true
 	deadline := s.rt.Config.Limits.Drain.Std()
+	if s.draining { // since drainHanded, which may have used it up
+		deadline = min(deadline, max(0, time.Until(s.deadline)))
+	}
+	s.draining = true
 	s.deadline = time.Now().Add(deadline)
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)

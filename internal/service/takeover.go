@@ -125,7 +125,10 @@ var errNotTaken = errors.New("the running gateway goes on")
 func (s *Service) takeOver(ctx context.Context) error {
 	if err := s.tryTakeOver(ctx); err != nil {
 		if s.giveBack() && ctx.Err() == nil {
-			s.fail(fmt.Errorf("%w: %w", errNotTaken, err))
+			if !errors.Is(err, errStops) {
+				err = fmt.Errorf("%w: %w", errNotTaken, err)
+			}
+			s.fail(err)
 		}
 		return nil
 	}
@@ -249,7 +252,9 @@ func (s *Service) watchItself(ctx context.Context) error {
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		if n%10 == 0 && !s.over.alone {
-			if err := s.reportOlder(); err != nil {
+			if err := s.reportOlder(); errors.Is(err, errStops) {
+				return err
+			} else if err != nil {
 				if err = s.without(ctx, err); err != nil {
 					return err
 				}
