@@ -32,14 +32,32 @@ func originate(change func(*policy.RuleSpec)) policy.Spec {
 // tlsOrigin serves TLS with a certificate of the house, and notes what reached it.
 type tlsOrigin struct {
 	mu    sync.Mutex
+	cert  tls.Certificate
 	state []tls.ConnectionState
 	raw   bytes.Buffer // what came before and below TLS
 }
 
-func (o *tlsOrigin) serve(cert func() tls.Certificate, talk func(*tls.Conn)) func(net.Conn) {
+// show is the certificate that it shows.
+func (o *tlsOrigin) show(cert tls.Certificate) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cert = cert
+}
+
+// saw says whether the bytes came.
+func (o *tlsOrigin) saw(b []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Contains(o.raw.Bytes(), b)
+}
+
+func (o *tlsOrigin) serve(talk func(*tls.Conn)) func(net.Conn) {
 	return func(c net.Conn) {
+		o.mu.Lock()
+		cert := o.cert
+		o.mu.Unlock()
 		s := tls.Server(&noting{Conn: c, o: o}, &tls.Config{
-			Certificates: []tls.Certificate{cert()}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"postgresql"},
+			Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"postgresql"},
 		})
 		if s.Handshake() != nil {
 			return
@@ -80,12 +98,12 @@ func echoTLS(c *tls.Conn) {
 // with our certificate, all bytes arrive both ways, and the record says what is known.
 func TestOriginate(t *testing.T) {
 	var o tlsOrigin
-	var h *house
-	h = newHouse(t, originate(func(r *policy.RuleSpec) { r.ALPN = []string{"postgresql"} }),
-		o.serve(func() tls.Certificate { return h.server }, func(c *tls.Conn) {
+	h := newHouse(t, originate(func(r *policy.RuleSpec) { r.ALPN = []string{"postgresql"} }),
+		o.serve(func(c *tls.Conn) {
 			_, _ = c.Write([]byte("220 ready\r\n"))
 			echoTLS(c)
 		}))
+	o.show(h.server)
 	data := make([]byte, 3<<20)
 	_, _ = rand.Read(data)
 	for i, dst := range []netip.AddrPort{server4, server6} {
@@ -123,7 +141,7 @@ func TestOriginate(t *testing.T) {
 	if s := o.states()[0]; len(s.PeerCertificates) == 0 || s.ServerName != "pay.example" || s.NegotiatedProtocol != "postgresql" {
 		t.Errorf("the destination saw %d certificates, name %q, protocol %q", len(s.PeerCertificates), s.ServerName, s.NegotiatedProtocol)
 	}
-	if bytes.Contains(o.raw.Bytes(), data[:64]) {
+	if o.saw(data[:64]) {
 		t.Error("what the client sent went to the destination in the clear")
 	}
 }
@@ -147,8 +165,7 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var o tlsOrigin
 			got := make(chan string, 1)
-			var leaf tls.Certificate
-			h := newHouse(t, originate(c.change), o.serve(func() tls.Certificate { return leaf }, func(c *tls.Conn) {
+			h := newHouse(t, originate(c.change), o.serve(func(c *tls.Conn) {
 				b, _ := io.ReadAll(c) // TLS 1.3: the server is done before we are
 				got <- string(b)
 			}))
@@ -156,7 +173,7 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 			if ca == nil {
 				ca = h.ca
 			}
-			leaf = testpki.Must(ca.Issue(c.leaf)).TLS()
+			o.show(testpki.Must(ca.Issue(c.leaf)).TLS())
 			conn := h.dial(server4)
 			defer conn.Close()
 			if _, err := conn.Write([]byte("secret")); err != nil {
@@ -176,7 +193,7 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 				}
 			default:
 			}
-			if bytes.Contains(o.raw.Bytes(), []byte("secret")) {
+			if o.saw([]byte("secret")) {
 				t.Error("the destination got the client's bytes")
 			}
 		})
@@ -187,8 +204,8 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 // cut, and nothing of it is relayed that would make TLS within TLS.
 func TestOriginateRefusesTLS(t *testing.T) {
 	var o tlsOrigin
-	var h *house
-	h = newHouse(t, originate(nil), o.serve(func() tls.Certificate { return h.server }, echoTLS))
+	h := newHouse(t, originate(nil), o.serve(echoTLS))
+	o.show(h.server)
 	for i, cut := range []int{0, 1, 5} {
 		raw := h.dial(server4)
 		err := tls.Client(&cutting{Conn: raw, at: cut}, &tls.Config{InsecureSkipVerify: true}).Handshake()
@@ -239,15 +256,15 @@ func (c *cutting) Write(b []byte) (int, error) {
 func TestOriginateToPort(t *testing.T) {
 	dialled := make(chan netip.AddrPort, 1)
 	var o tlsOrigin
-	var h *house
 	spec := originate(func(r *policy.RuleSpec) { r.Destination.ToPort = 8443 })
-	h = newHouse(t, spec, o.serve(func() tls.Certificate { return h.server }, echoTLS), func(cfg *Config) {
+	h := newHouse(t, spec, o.serve(echoTLS), func(cfg *Config) {
 		inner := cfg.Dial
 		cfg.Dial = func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 			dialled <- dst
 			return inner(ctx, dst)
 		}
 	})
+	o.show(h.server)
 	c := h.dial(server4)
 	defer c.Close()
 	if _, err := c.Write([]byte("x")); err != nil {
@@ -302,15 +319,15 @@ func TestReloadBeforeTheDestination(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var o tlsOrigin
-			var h *house
 			reached, goOn := make(chan struct{}), make(chan struct{})
 			pause := sync.OnceFunc(func() { close(reached); <-goOn })
 			plain := c.first.Rules[0].Destination.TLS == "plain"
 			var serve func(net.Conn)
 			if !plain {
-				serve = o.serve(func() tls.Certificate { return h.server }, echoTLS)
+				serve = o.serve(echoTLS)
 			}
-			h = newHouse(t, c.first, serve, limited(Limits{Handshakes: 1, HandshakesPerClient: 1}))
+			h := newHouse(t, c.first, serve, limited(Limits{Handshakes: 1, HandshakesPerClient: 1}))
+			o.show(h.server)
 			next := h.compile(c.next)
 			if !plain { // it waits for its turn
 				turn, err := h.gw.Turns().Begin(t.Context(), netip.MustParseAddr("192.0.2.99"))
