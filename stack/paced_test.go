@@ -23,6 +23,17 @@ func lossy(part float64, seed uint64) func([]byte) bool {
 	}
 }
 
+// losesToo returns a filter that loses the n-th packet with data too.
+func losesToo(n int64, filter func([]byte) bool) func([]byte) bool {
+	var data atomic.Int64
+	return func(pkt []byte) bool {
+		if wire(pkt) > 1000 && data.Add(1) == n {
+			return false
+		}
+		return filter(pkt)
+	}
+}
+
 // nothingKept waits until the sender has given everything back.
 func (l *lab) nothingKept() {
 	l.t.Helper()
@@ -42,7 +53,8 @@ func TestPacedLoss(t *testing.T) {
 				l := newLab(t, 1500, offload, stack.Config{Handler: h, Paced: true})
 				c := l.dial(dst)
 				f := get(t, flows)
-				l.near.SetFilter(lossy(0.03, 1))
+				// With offload there are few packets, and the part may lose none of them.
+				l.near.SetFilter(losesToo(5, lossy(0.03, 1)))
 				l.far.SetFilter(lossy(0.03, 2))
 				const size = 4 << 20
 				done := make(chan error, 1)
@@ -65,9 +77,11 @@ func TestPacedLoss(t *testing.T) {
 				if st.Retransmits == 0 {
 					t.Errorf("nothing was sent again: %+v", st)
 				}
-				// A segment is sent again because it, or the answer to it, was lost.
-				if most := uint64(size / 1448 / 2); st.Retransmits > most {
-					t.Errorf("%d segments were sent again, more than %d", st.Retransmits, most)
+				// A segment is sent again because it, or the answer to it, was lost. When this
+				// machine stands still, all that is under way is taken as lost.
+				const segments = size / 1448
+				if most := segments/2 + st.Timeouts*segments; st.Retransmits > most {
+					t.Errorf("%d segments were sent again after %d timeouts, more than %d", st.Retransmits, st.Timeouts, most)
 				}
 				f.Conn.Reset()
 				l.nothingKept()
