@@ -294,7 +294,7 @@ func (s *Service) drainOld() {
 	if s.lease == nil && !s.beside {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), olderTime)
 	defer cancel()
 	client := admin.NewClient(admin.OldSocket(socket))
 	if old, err := client.Status(ctx); err != nil || !old.HandedOver {

@@ -59,7 +59,7 @@ func (s *Service) besideOld(ctx context.Context) {
 	if c.Admin.Socket == config.AdminOff || c.TUN.Attach {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, olderTime)
 	defer cancel()
 	old, err := admin.NewClient(admin.OldSocket(c.Admin.Socket)).Status(ctx)
 	if err != nil || !old.HandedOver {
