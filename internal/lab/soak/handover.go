@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -60,13 +61,16 @@ func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
 		if what = "the older process"; !oldKilled {
 			victim, what = newer(), "the newer process"
 		}
+		dead.from = time.Now().Add(-lostBefore)
 		if victim != 0 {
 			_ = syscall.Kill(victim, syscall.SIGKILL)
+			if !gone(ctx, victim, settleTime) {
+				return errors.Join(ctx.Err(), fmt.Errorf("hand-over %d: process %d does not end on SIGKILL", i, victim))
+			}
 		} else { // the newer one is not that far
 			what = "the command and with it the newer process"
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 		}
-		dead.from = time.Now().Add(-lostBefore)
 		what = fmt.Sprintf(", %s killed after %v", what, at.Round(time.Millisecond))
 	}
 	select {
@@ -80,15 +84,12 @@ func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
 	switch {
 	case code == 0 && alive(next):
 		u.main = next
-	case code != 0 && alive(older):
-		if !kill {
-			text, _ := os.ReadFile(said.Name())
-			return fmt.Errorf("hand-over %d is refused:\n%s", i, text)
-		}
-	default:
-		if !kill {
-			return fmt.Errorf("hand-over %d: a process has ended by itself", i)
-		}
+	case code != 0 && !kill && alive(older):
+		text, _ := os.ReadFile(said.Name())
+		return fmt.Errorf("hand-over %d is refused:\n%s", i, text)
+	case !kill:
+		return fmt.Errorf("hand-over %d: a process has ended by itself", i)
+	case code == 0 || !u.goesOn(ctx, older):
 		if err := u.serve(ctx); err != nil { // as systemd does
 			return err
 		}
@@ -97,7 +98,7 @@ func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
 		if err := u.ready(ctx); err != nil {
 			return err
 		}
-		dead.to = time.Now().Add(100 * time.Millisecond)
+		dead.to = time.Now().Add(lostAfter)
 		u.book.disturb(dead)
 		u.sum.Killed++
 	}
@@ -107,11 +108,8 @@ func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
 	}
 	held.Wait()
 	u.sum.Held += heldFlows
-	for end := time.Now().Add(settleTime); older != u.main && alive(older); {
-		if time.Now().After(end) {
-			return fmt.Errorf("hand-over %d: the older process does not end", i)
-		}
-		sleep(ctx, 20*time.Millisecond)
+	if older != u.main && !gone(ctx, older, settleTime) {
+		return errors.Join(ctx.Err(), fmt.Errorf("hand-over %d: the older process does not end", i))
 	}
 	u.sum.HandOvers++
 	if !kill {
@@ -170,6 +168,27 @@ func (u *upgrades) serve(ctx context.Context) error {
 	return errors.Join(ctx.Err(), errors.New("no gateway becomes ready"))
 }
 
+// goesOn says, after the newer process was killed, whether the older one takes new flows again.
+// It does not if it has ended too, or was told before to end with its last flow.
+func (u *upgrades) goesOn(ctx context.Context, older int) bool {
+	for end := time.Now().Add(startTimeout); alive(older) && time.Now().Before(end); {
+		if code, _, err := u.site.admin(ctx, http.MethodGet, "/v1/ready"); err == nil && code == http.StatusOK {
+			return true
+		}
+		var st struct {
+			HandedOver bool `json:"handed_over"`
+		}
+		_, b, err := u.site.ask(ctx, "admin.sock.old", http.MethodGet, "/v1/status")
+		if err == nil && json.Unmarshal(b, &st) == nil && st.HandedOver {
+			return false
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			break
+		}
+	}
+	return false
+}
+
 // ready waits until the main process answers and takes flows.
 func (u *upgrades) ready(ctx context.Context) error {
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); sleep(ctx, 20*time.Millisecond) {
@@ -181,6 +200,16 @@ func (u *upgrades) ready(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("process %d is not ready", u.main)
+}
+
+// gone waits until a process has ended. False: it has not within that time, or ctx is over.
+func gone(ctx context.Context, pid int, within time.Duration) bool {
+	for end := time.Now().Add(within); alive(pid); {
+		if time.Now().After(end) || !sleep(ctx, 5*time.Millisecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // alive says whether a process lives, which may be no child of this one.

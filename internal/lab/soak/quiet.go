@@ -50,10 +50,15 @@ const adminTimeout = 30 * time.Second
 
 // admin asks the gateway by its socket.
 func (s *site) admin(ctx context.Context, method, path string) (int, []byte, error) {
+	return s.ask(ctx, "admin.sock", method, path)
+}
+
+// ask asks the gateway on a socket in the directory.
+func (s *site) ask(ctx context.Context, socket, method, path string) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", s.file("admin.sock"))
+		return (&net.Dialer{}).DialContext(ctx, "unix", s.file(socket))
 	}}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, nil)
 	if err != nil {

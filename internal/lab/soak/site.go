@@ -249,8 +249,8 @@ func (s *site) crlNow() crlState {
 	return s.crl
 }
 
-// startTimeout bounds the gateway's start, with the race detector too.
-const startTimeout = 30 * time.Second
+// startTimeout bounds the gateway's start, with the race detector too and on the slowest machine.
+const startTimeout = 2 * time.Minute
 
 // start starts origins and gateway.
 func (s *site) start(binary string) error {

@@ -81,8 +81,8 @@ const (
 	restartEvery = 4 * time.Second
 	downFor      = 300 * time.Millisecond
 	// settleTime bounds the wait for a quiet moment: a longer wait is a problem. A client's
-	// longest connection takes about patience.
-	settleTime = 45 * time.Second
+	// longest connection takes about patience. It is testenv's patience on the slowest machine.
+	settleTime = 2 * time.Minute
 	// progressEvery is how often a line reports the progress.
 	progressEvery = 10 * time.Second
 )

@@ -63,8 +63,10 @@ const (
 	// upgradeGap is the load between two hand-overs: what is quiet is measured there.
 	upgradeGap = 2 * time.Second
 	// lostBefore is how long before a kill records may be lost with it: they are written in
-	// batches.
-	lostBefore = 2 * time.Second
+	// batches, on a busy machine late.
+	lostBefore = 5 * time.Second
+	// lostAfter is how long after it another process may yet take over what comes in.
+	lostAfter = time.Second
 	// heldFlows are held over each hand-over.
 	heldFlows = 10
 	// most is the share of new flows that may fail: one of so many.
@@ -244,10 +246,9 @@ func (r *run) tolerant(t *try, k *kind, raw net.Conn, err error) error {
 
 // rest waits until no connection is active, and compares everything.
 func (u *upgrades) rest(ctx context.Context, kill bool) error {
-	var m samples
 	for end := time.Now().Add(settleTime); ; sleep(ctx, 200*time.Millisecond) {
-		var err error
-		if m, err = u.site.metrics(ctx); err != nil {
+		m, err := u.site.metrics(ctx)
+		if err != nil {
 			return err
 		}
 		if m.one("sslgate_flows_live") == 0 && m.one("sslgate_flows_lingering") == 0 && (kill || u.book.even()) {
@@ -259,8 +260,9 @@ func (u *upgrades) rest(ctx context.Context, kill bool) error {
 			break
 		}
 	}
-	if kill {
-		sleep(ctx, time.Second) // the last records, whose number nobody knows
+	m, err := u.still(ctx)
+	if err != nil {
+		return err
 	}
 	u.book.settle()
 	accepted := u.site.steady.accepted.Load() + u.site.retls.accepted.Load()
@@ -273,6 +275,23 @@ func (u *upgrades) rest(ctx context.Context, kill bool) error {
 	c := u.book.counts()
 	u.say(fmt.Sprintf("quiet: %d flows, %d problems", c.begun, u.book.failed()))
 	return nil
+}
+
+// still waits until no record has come for a second, neither by /metrics nor in the audit log,
+// and returns the counters of that moment. After a kill nobody knows how many are to come.
+func (u *upgrades) still(ctx context.Context) (samples, error) {
+	last := [2]int64{-1, -1}
+	for end := time.Now().Add(settleTime); ; sleep(ctx, time.Second) {
+		m, err := u.site.metrics(ctx)
+		if err != nil {
+			return nil, err
+		}
+		now := [2]int64{int64(m.one("sslgate_audit_records_written_total")), u.book.counts().written}
+		if now == last || time.Now().After(end) {
+			return m, nil
+		}
+		last = now
+	}
 }
 
 func (u *upgrades) stop() {

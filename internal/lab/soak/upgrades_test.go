@@ -3,11 +3,13 @@ package soak
 import (
 	"context"
 	"errors"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 func TestUpgradesUsage(t *testing.T) {
@@ -68,6 +70,26 @@ func TestExcused(t *testing.T) {
 	b.record(rec)
 	if b.againstMetrics(m, 7); len(b.problems) == 0 {
 		t.Error("a record that /metrics does not count is no problem after a kill")
+	}
+}
+
+// A process that was killed counts as gone once it has ended, not before, and though nobody has
+// waited for it.
+func TestGone(t *testing.T) {
+	cmd := exec.Command(testenv.Tool(t, "sleep"), "3600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	pid, over := cmd.Process.Pid, testenv.Context(t)
+	if gone(over, pid, 20*time.Millisecond) || !alive(pid) {
+		t.Error("a process that lives is gone")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if !gone(over, pid, testenv.Patience()) || alive(pid) {
+		t.Error("a process that was killed is not gone")
 	}
 }
 
