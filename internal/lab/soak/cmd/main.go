@@ -34,8 +34,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "soak: %v\n", err)
 		return 2
 	}
-	if n := opt.upgrades; n > 0 {
-		err = soak.RunUpgrades(ctx, soak.UpgradeOptions{Binary: opt.Binary, Engine: opt.Engine, Dir: opt.Dir, N: n, Seed: opt.seed}, stdout, stderr)
+	if opt.handOvers {
+		err = soak.RunUpgrades(ctx, soak.UpgradeOptions{Binary: opt.Binary, Engine: opt.Engine, Dir: opt.Dir, N: opt.upgrades, Seed: opt.seed}, stdout, stderr)
 	} else {
 		err = soak.Run(ctx, opt.Options, stdout, stderr)
 	}
@@ -53,8 +53,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // chosen are the options of either sort of run.
 type chosen struct {
 	soak.Options
-	upgrades int
-	seed     uint64
+	upgrades  int
+	handOvers bool // upgrades was given
+	seed      uint64
 }
 
 func options(args []string, stderr io.Writer) (opt chosen, err error) {
@@ -74,6 +75,10 @@ func options(args []string, stderr io.Writer) (opt chosen, err error) {
 	f.Uint64Var(&opt.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which a process is killed, with -upgrades")
 	if err := f.Parse(args); err != nil {
 		return opt, err
+	}
+	f.Visit(func(set *flag.Flag) { opt.handOvers = opt.handOvers || set.Name == "upgrades" })
+	if opt.handOvers && f.NArg() > 0 {
+		return opt, fmt.Errorf("%q is one argument too many", f.Arg(0))
 	}
 	opt.For = 30 * time.Minute
 	if f.NArg() > 1 {

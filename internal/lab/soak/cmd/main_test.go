@@ -18,6 +18,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"-sslgate", "/no/such/binary", "1m"}, 2, "no such file"},
 		{[]string{"-inject", "x", "1m"}, 2, "no fault is called"},
 		{[]string{"-frob"}, 2, "frob"},
+		{[]string{"-upgrades", "0"}, 2, "0 hand-overs"},
+		{[]string{"-upgrades", "-1"}, 2, "-1 hand-overs"},
+		{[]string{"-upgrades", "5", "5"}, 2, "one argument too many"},
 	} {
 		var stderr strings.Builder
 		if code := run(context.Background(), c.args, &strings.Builder{}, &stderr); code != c.code || !strings.Contains(stderr.String(), c.want) {
