@@ -247,11 +247,17 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-func (b *logBuffer) wait(word string, gone <-chan struct{}) bool {
+// count returns how often a word was said.
+func (b *logBuffer) count(word string) int { return strings.Count(b.String(), word) }
+
+func (b *logBuffer) wait(word string, gone <-chan struct{}) bool { return b.waitFor(1, word, gone) }
+
+// waitFor waits until a word was said n times. False: it was not.
+func (b *logBuffer) waitFor(n int, word string, gone <-chan struct{}) bool {
 	deadline := time.After(testenv.Patience())
 	for {
 		b.mu.Lock()
-		found, more := strings.Contains(b.buf.String(), word), b.more
+		found, more := strings.Count(b.buf.String(), word) >= n, b.more
 		b.mu.Unlock()
 		if found {
 			return true
@@ -259,7 +265,7 @@ func (b *logBuffer) wait(word string, gone <-chan struct{}) bool {
 		select {
 		case <-more:
 		case <-gone:
-			return strings.Contains(b.String(), word)
+			return b.count(word) >= n
 		case <-deadline:
 			return false
 		}

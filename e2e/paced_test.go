@@ -23,7 +23,6 @@ func TestPacedSender(t *testing.T) {
 		{Delay: time.Millisecond, Rate: 100e6, Queue: 64 << 10},
 	} {
 		t.Run(fmt.Sprintf("delay=%v,loss=%v,late=%v,rate=%v", path.Delay, path.Loss, path.Late, path.Rate), func(t *testing.T) {
-			t.Parallel()
 			w := newWorld(t, lab.Options{Line: &path})
 			w.origin(server(false), serveEcho)
 			w.origin(server(true), serveEcho)
@@ -38,6 +37,7 @@ func TestPacedSender(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				_ = conn.SetDeadline(time.Now().Add(2 * testenv.Patience())) // 2 MiB each way, and what is lost again
 				echo(t, conn, 2<<20)
 				_ = conn.Close()
 			}

@@ -164,7 +164,8 @@ func TestUpgrade(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	w.config(payRule, upgradeMore)
+	config := w.patient()
 	g := w.start(config)
 	before := w.host()
 	s := w.leak()
@@ -307,7 +308,8 @@ func TestUpgradeRefused(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	w.config(payRule, upgradeMore)
+	config := w.patient()
 	w.start(config)
 	before := w.host()
 	good := w.read("sslgate.yaml")
@@ -354,12 +356,14 @@ func TestUpgradeRolledBack(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	w.config(payRule, upgradeMore)
+	w.patient()
+	config := w.rewrite("drain: 3s", "drain: 60s") // flows end by themselves, however slow the machine is
 	g := w.start(config)
 	before := w.host()
 	s := w.leak()
 	flows := w.hold(20)
-	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+	for i, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		tried, stop := w.load()
 		next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "1h"))
 		if !next.stderr.wait("new flows begin here", next.cmd.Done()) {
@@ -368,7 +372,7 @@ func TestUpgradeRolledBack(t *testing.T) {
 		flows.talk("while the new process is watched")
 		w.echo("while the new process is watched")
 		next.stop(sig)
-		if !g.stderr.wait("this one goes on", g.cmd.Done()) {
+		if !g.stderr.waitFor(i+1, "this one goes on", g.cmd.Done()) {
 			t.Fatalf("the older process does not notice:\n%s", g.stderr.String())
 		}
 		w.echo("rolled back")

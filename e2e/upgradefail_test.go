@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -121,7 +122,8 @@ func TestUpgradeHangs(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	w.config(payRule, upgradeMore)
+	config := w.rewrite("drain: 3s", "drain: 60s") // its flows must talk once more before that
 	g := w.start(config)
 	first := w.hold(4)
 	next := w.taking(config)
@@ -148,6 +150,27 @@ func TestUpgradeHangs(t *testing.T) {
 	}
 	w.echo("it has ended")
 	first.talk("it has ended")
+}
+
+// alive keeps a hand-over until the function that it returns is called.
+func (w *world) alive(c net.Conn) (silent func()) {
+	var says sync.WaitGroup
+	end := make(chan struct{})
+	says.Go(func() {
+		tick := time.NewTicker(3 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+				_, _ = io.WriteString(c, `{"do":"alive"}`+"\n")
+			}
+		}
+	})
+	silent = sync.OnceFunc(func() { close(end); says.Wait() })
+	w.t.Cleanup(silent)
+	return silent
 }
 
 // Whoever has the admin socket and lies keeps nobody from the next upgrade, and loses no flow.
@@ -196,6 +219,8 @@ func TestUpgradeLiars(t *testing.T) {
 		flows.talk(what)
 		return said
 	}
+	agreed := 0 // lies that the gateway has listened to
+	forgotten := func() bool { return g.stderr.count("has not taken over") == agreed }
 	for _, l := range []struct {
 		what, body string
 		orders     []string
@@ -218,8 +243,11 @@ func TestUpgradeLiars(t *testing.T) {
 		if !strings.Contains(said, l.want) {
 			t.Errorf("%s: %.300q, want %q", l.what, said, l.want)
 		}
+		if strings.HasPrefix(said, "HTTP/1.1 101") {
+			agreed++
+		}
 		testenv.Eventually(t, "it is forgotten: "+l.what, func() bool {
-			return w.asked("/v1/ready") == http.StatusOK
+			return forgotten() && w.asked("/v1/ready") == http.StatusOK
 		})
 		if now := w.host(); now != before {
 			t.Errorf("%s: the host has changed:\n%s", l.what, difference(before, now))
@@ -229,7 +257,8 @@ func TestUpgradeLiars(t *testing.T) {
 	if strings.Contains(g.stderr.String(), "\x1b") {
 		t.Error("a liar writes escape sequences into the log")
 	}
-	// One that says nothing more is forgotten after a while, though its connection stays.
+	// One that says nothing more is forgotten after a while, though its connection stays. It
+	// is there for as long as the upgrade takes that it keeps out.
 	c, err := net.Dial("unix", w.socket())
 	if err != nil {
 		t.Fatal(err)
@@ -238,10 +267,12 @@ func TestUpgradeLiars(t *testing.T) {
 	if _, err := fmt.Fprintf(c, ask, len(offer), offer); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
-		t.Fatal(err)
+	if said, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.HasPrefix(said, "HTTP/1.1 101") {
+		t.Fatalf("the silent one: %q, %v", said, err)
 	}
+	silent := w.alive(c)
 	out, code, _ := w.upgrade("-c", config, "--watch", "0s")
+	silent()
 	if code != 1 || !strings.Contains(out, "it hands over to process 1 already") {
 		t.Errorf("two at once: exit code %d:\n%s", code, out)
 	}
@@ -289,7 +320,7 @@ func TestUpgradeCounters(t *testing.T) {
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
 	config := w.config(payRule, upgradeMore)
-	w.rewrite("drain: 3s", "drain: 3s, memory: 512MiB")
+	w.rewrite("drain: 3s", "drain: 3s, memory: 768MiB")
 	w.start(config)
 	for range 5 {
 		w.echo("before")
@@ -306,7 +337,7 @@ func TestUpgradeCounters(t *testing.T) {
 	ceilings := func() (newer, older int) {
 		return w.counted(w.socket(), "sslgate_memory_ceiling_bytes"), w.counted(w.socket()+".old", "sslgate_memory_ceiling_bytes")
 	}
-	if newer, older := ceilings(); newer+older > 512<<20 || newer < 128<<20 || older < 128<<20 {
+	if newer, older := ceilings(); newer+older > 768<<20 || newer < 128<<20 || older < 128<<20 {
 		t.Errorf("ceilings of %d and %d bytes", newer, older)
 	}
 	w.echo("after")
@@ -315,10 +346,9 @@ func TestUpgradeCounters(t *testing.T) {
 		_, err := os.Stat(w.socket() + ".old")
 		return err != nil && w.counted(w.socket(), "sslgate_flows_total") == 10
 	}, func() any { return w.counted(w.socket(), "sslgate_flows_total") })
-	testenv.Eventually(t, "all memory is the new one's", func() bool { return w.counted(w.socket(), "sslgate_memory_ceiling_bytes") == 512<<20 })
-	if n := w.counted(w.socket(), "sslgate_audit_records_written_total"); n != 10 {
-		t.Errorf("%d records by the counters", n)
-	}
+	testenv.Eventually(t, "all memory is the new one's", func() bool { return w.counted(w.socket(), "sslgate_memory_ceiling_bytes") == 768<<20 })
+	testenv.Eventually(t, "ten records are counted", func() bool { return w.counted(w.socket(), "sslgate_audit_records_written_total") == 10 },
+		func() any { return w.counted(w.socket(), "sslgate_audit_records_written_total") })
 	w.end(second, syscall.SIGTERM)
 	w.records(10)
 }
