@@ -310,9 +310,9 @@ func (s *Service) probeFlow(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := conn.Write([]byte("probe\r\n")); err != nil {
+	if _, err := conn.Write([]byte("probe\r\n")); err != nil && ctx.Err() != nil {
 		return err
-	}
+	} // a RST is an answer too, and may come before this is written
 	if _, err := conn.Read(make([]byte, 1)); err != nil && ctx.Err() != nil {
 		return err
 	}
