@@ -20,16 +20,16 @@ import (
 // handOver is how far this process has handed over to another one. The zero value: not at
 // all. All of it but handed is guarded by mu.
 type handOver struct {
-	mu     sync.Mutex   // never taken while Service.mu is held
-	to     *admin.Offer // nil: nobody has asked
-	gave   atomic.Bool  // the steering is the other's
-	stays  atomic.Bool  // so it stays: this process ends with its last flow
-	last   atomic.Bool  // it has no flow and gets no more
+	mu    sync.Mutex   // never taken while Service.mu is held
+	to    *admin.Offer // nil: nobody has asked
+	gave  atomic.Bool  // the steering is the other's
+	stays atomic.Bool  // so it stays: this process ends with its last flow
+	last  atomic.Bool  // it has no flow and gets no more
 	// stopping: this process was told to stop while the other one was watched.
 	stopping atomic.Bool
 	unlocked bool // the state directory is to be taken back, and could not
-	handed chan struct{}
-	left   chan struct{} // closed when the other one needs no more reports
+	handed   chan struct{}
+	left     chan struct{} // closed when the other one needs no more reports
 
 	took    atomic.Bool // this process has had the steering
 	back    atomic.Bool // this process has given back what it had taken over
