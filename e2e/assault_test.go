@@ -224,18 +224,29 @@ func (w *world) visiting(from []netip.Addr, to netip.AddrPort, span time.Duratio
 	}
 }
 
-// keptRate fails if clients have lost more than half of their rate. The promise is at most a
-// fifth, which `scripts/bench --only assault --hold` checks; tests share their machine with
-// others.
-func keptRate(t *testing.T, quiet, during attack.Done) {
+type attackDone = attack.Done // in tests a variable has the package's name
+
+// keptRate measures clients during an attack, and fails if they have lost more than half of
+// their rate. The promise is at most a fifth, which `scripts/bench --only assault --hold`
+// checks; tests share their machine with others. What those do in between looks like the
+// attack, so it is measured three times at most: an attack that starves others does so each
+// time.
+func keptRate(t *testing.T, quiet attack.Done, measure func() attack.Done) (during attack.Done) {
 	t.Helper()
-	before, now := float64(quiet.Good)/quiet.Seconds, float64(during.Good)/during.Seconds
+	rate := func(d attack.Done) float64 { return float64(d.Good) / d.Seconds }
+	for range 3 {
+		if during = measure(); rate(during) >= rate(quiet)/2 {
+			break
+		}
+	}
+	before, now := rate(quiet), rate(during)
 	if quiet.Good < 10 || now < before/2 {
 		t.Errorf("clients of other addresses: %.1f flows a second, %.1f without the attack: %+v", now, before, during)
 	}
 	if during.Ended+during.Refused > during.Good/100 {
 		t.Errorf("flows of other addresses failed: %+v", during)
 	}
+	return during
 }
 
 // An IPv6 /64 attacks from many of its addresses. It counts as one client and meets the
@@ -268,7 +279,7 @@ func TestOneSlash64Attacks(t *testing.T) {
 				Workers: c.workers, For: time.Minute,
 			})
 			time.Sleep(time.Second)
-			keptRate(t, quiet, w.assault(w.visiting(from, to, 4*time.Second)).wait())
+			keptRate(t, quiet, func() attackDone { return w.assault(w.visiting(from, to, 4*time.Second)).wait() })
 			did := attack.stop()
 			seen, addresses := map[string]int{}, map[netip.Addr]bool{}
 			for _, r := range w.records(1) {
@@ -327,9 +338,8 @@ func TestOneAddressAttacks(t *testing.T) {
 			quiet := w.assault(w.visiting(from[1:], to[0], 2*time.Second)).wait()
 			attack := w.assault(job)
 			time.Sleep(time.Second)
-			served := w.assault(w.visiting(from[1:], to[0], 6*time.Second)).wait()
+			served := keptRate(t, quiet, func() attackDone { return w.assault(w.visiting(from[1:], to[0], 6*time.Second)).wait() })
 			did := attack.stop()
-			keptRate(t, quiet, served)
 			if did.Made < int64(c.workers)/2 {
 				t.Errorf("that was no attack: %+v", did)
 			}
