@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sslgate/sslgate/internal/lab"
 )
 
 // Options of a run.
@@ -88,7 +84,7 @@ const (
 )
 
 // Run makes the load and prints the report to stdout; progress goes to stderr.
-func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error) {
+func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) error {
 	r := &run{opt: opt, book: newBook(), log: stderr, start: time.Now()}
 	r.book.tell = func(problem string) { r.say("PROBLEM  " + problem) }
 	if opt.For < minFor {
@@ -97,49 +93,12 @@ func Run(ctx context.Context, opt Options, stdout, stderr io.Writer) (err error)
 	if !slices.Contains([]string{"", "corrupt", "lost-record", "held"}, opt.Inject) {
 		return fmt.Errorf("%w: no fault is called %q", ErrUsage, opt.Inject)
 	}
-	if r.opt.Binary, err = filepath.Abs(opt.Binary); err == nil {
-		_, err = os.Stat(r.opt.Binary)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	dir := opt.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "sslgate-soak-"); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	} else if err := emptyDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	l, err := lab.New(lab.Options{GRO: true})
-	if errors.Is(err, lab.ErrHelp) {
-		return fmt.Errorf("%w: %s", ErrUsage, lab.Help(err))
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Remove()) }()
-	if r.site, err = newSite(l, dir, opt.Engine, r.book, patience(opt.For)); err != nil {
-		return err
-	}
-	r.site.steady.corrupt = &r.inject.corrupt
-	r.inject.corrupt.Store(opt.Inject == "corrupt")
-	r.inject.lose.Store(opt.Inject == "lost-record")
-	return r.all(ctx, stdout)
-}
-
-// emptyDir makes a directory or takes an empty one: records of another run would be taken for
-// those of this run.
-func emptyDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	all, err := os.ReadDir(dir)
-	if err == nil && len(all) > 0 {
-		err = fmt.Errorf("%s is not empty", dir)
-	}
-	return err
+	return r.inLab(opt.Binary, opt.Dir, opt.Engine, "sslgate-soak-", patience(opt.For), func() error {
+		r.site.steady.corrupt = &r.inject.corrupt
+		r.inject.corrupt.Store(opt.Inject == "corrupt")
+		r.inject.lose.Store(opt.Inject == "lost-record")
+		return r.all(ctx, stdout)
+	})
 }
 
 // all is the run once the lab is set up.

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -79,45 +78,21 @@ const (
 )
 
 // RunUpgrades makes hand-overs under load and prints what it found to stdout.
-func RunUpgrades(ctx context.Context, opt UpgradeOptions, stdout, stderr io.Writer) (err error) {
+func RunUpgrades(ctx context.Context, opt UpgradeOptions, stdout, stderr io.Writer) error {
 	r := &run{opt: Options{Binary: opt.Binary}, book: newBook(), log: stderr, start: time.Now(), upgrades: true}
 	r.book.tell = func(problem string) { r.say("PROBLEM  " + problem) }
 	if opt.N < 1 {
 		return fmt.Errorf("%w: %d hand-overs", ErrUsage, opt.N)
 	}
-	if r.opt.Binary, err = filepath.Abs(opt.Binary); err == nil {
-		_, err = os.Stat(r.opt.Binary)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	dir := opt.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "sslgate-upgrades-"); err != nil {
+	return r.inLab(opt.Binary, opt.Dir, opt.Engine, "sslgate-upgrades-", patience(0), func() error {
+		r.site.sourced, r.book.handOvers = true, true
+		if err := r.site.writeConfig(); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	} else if err := emptyDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	l, err := lab.New(lab.Options{GRO: true})
-	if errors.Is(err, lab.ErrHelp) {
-		return fmt.Errorf("%w: %s", ErrUsage, lab.Help(err))
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Remove()) }()
-	if r.site, err = newSite(l, dir, opt.Engine, r.book, patience(0)); err != nil {
-		return err
-	}
-	r.site.sourced, r.book.handOvers = true, true
-	if err := r.site.writeConfig(); err != nil {
-		return err
-	}
-	u := &upgrades{run: r, opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 1))}
-	u.say(fmt.Sprintf("%d hand-overs, seed %d", opt.N, opt.Seed))
-	return u.all(ctx, stdout)
+		u := &upgrades{run: r, opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 1))}
+		u.say(fmt.Sprintf("%d hand-overs, seed %d", opt.N, opt.Seed))
+		return u.all(ctx, stdout)
+	})
 }
 
 func (u *upgrades) all(ctx context.Context, stdout io.Writer) (err error) {
