@@ -13,23 +13,24 @@ type news struct {
 	echo    uint32
 }
 
-// in reads a segment of the client. It returns false if netstack need not see it.
-func (f *flow) in(a ack, now time.Duration) (pass bool) {
+// in reads a segment of the client. pass is false if netstack need not see it; lost is
+// true if it tells of a loss.
+func (f *flow) in(a ack, now time.Duration) (pass, lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dead || a.flags&flagRST != 0 || a.flags&flagACK == 0 {
-		return true
+		return true, false
 	}
 	if !f.acceptable(a) {
-		return true // netstack will not take it either: old, a keepalive probe, or forged
+		return true, false // netstack will not take it either: old, a keepalive probe, or forged
 	}
 	if before(f.nxt, a.ack) {
 		if before(f.queued, a.ack) {
-			return true // netstack knows how to answer (RFC 9293, section 3.10.7.4)
+			return true, false // netstack knows how to answer (RFC 9293, section 3.10.7.4)
 		}
 		// Of bytes that wait here: the client cannot have them.
 		f.s.stats.refused.Add(1)
-		return false
+		return false, false
 	}
 	bare := a.payload == 0 && a.flags&flagFIN == 0
 	if before(a.ack, f.una) {
@@ -37,7 +38,7 @@ func (f *flow) in(a ack, now time.Duration) (pass bool) {
 		if !bare {
 			f.window = a.window // netstack takes it, old as it is
 		}
-		return !bare
+		return !bare, false
 	}
 	n := news{now: now, stamped: a.stamped, echo: a.echo}
 	forward := a.ack != f.una
@@ -52,7 +53,7 @@ func (f *flow) in(a ack, now time.Duration) (pass bool) {
 	f.closed(a.window, now)
 	f.arm(now)
 	f.window = a.window
-	return !again || a.window == 0
+	return !again || a.window == 0, n.lost > 0
 }
 
 // acceptable says whether netstack may take a segment, by its sequence number: it lies

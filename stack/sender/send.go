@@ -15,6 +15,9 @@ const (
 	catchUp = 10 * time.Millisecond
 	// cautious is how long after a loss a short path is not trusted to carry everything.
 	cautious = 10 * time.Second
+	// repairs bounds the packets that the goroutine which receives for all flows sends for
+	// one acknowledgement.
+	repairs = 8
 )
 
 // outgoing is what one call of send gives to the device, with a reference of its own.
@@ -30,6 +33,22 @@ func (f *flow) transmit(now time.Duration) {
 	f.sending.Lock()
 	defer f.sending.Unlock()
 	for f.transmitOne(now) {
+	}
+}
+
+// repair sends what was lost as soon as the client says so. The client acknowledges each
+// segment behind a hole, so that thousands of acknowledgements may wait to be read by the
+// goroutine that calls this, and the timers come after them. If somebody else sends now, he
+// or the timers do this too.
+func (f *flow) repair(now time.Duration) {
+	if !f.sending.TryLock() {
+		return
+	}
+	defer f.sending.Unlock()
+	for range repairs {
+		if !f.transmitOne(now) {
+			return
+		}
 	}
 }
 

@@ -170,7 +170,15 @@ func (s *Sender) Out(pkt *gstack.PacketBuffer) bool {
 // is none of its business.
 func (s *Sender) In(t Tuple, tcp []byte, payload int) bool {
 	f := s.find(t)
-	return f == nil || f.in(readACK(tcp, payload), s.now())
+	if f == nil {
+		return true
+	}
+	now := s.now()
+	pass, lost := f.in(readACK(tcp, payload), now)
+	if lost {
+		f.repair(now)
+	}
+	return pass
 }
 
 // Check frees a flow that netstack has ended, for example after a RST.
