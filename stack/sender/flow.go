@@ -145,7 +145,7 @@ func (f *flow) keep(pkt *gstack.PacketBuffer, now time.Duration) (taken, alive b
 	if f.next == f.q.len() {
 		f.limited()
 	}
-	p := &packet{pkt: pkt.IncRef(), seq: seq, size: size, data: data, mss: mss, asIs: true}
+	p := &packet{pkt: pkt.IncRef(), seq: seq, size: size, data: data, mss: mss, asIs: true, stamp: f.newest.value}
 	p.runs = p.first[:0]
 	f.s.stats.kept.Add(1)
 	f.q.push(p)

@@ -103,6 +103,9 @@ func (r *rig) take(b []byte, size int) {
 	if o := tcp.ParsedOptions(); o.TS {
 		w.stamp = o.TSVal
 	}
+	if n := len(r.sent); n > 0 && int32(w.stamp-r.sent[n-1].stamp) < 0 {
+		r.t.Errorf("packet %d has the timestamp %d, and the one before it %d: the client drops it (PAWS)", w.seq, w.stamp, r.sent[n-1].stamp)
+	}
 	data := tcp.Payload()
 	for {
 		n := len(data)

@@ -59,6 +59,31 @@ func TestLossBySACK(t *testing.T) {
 	}
 }
 
+// What waits for its turn while something is sent again gets a new timestamp: the client
+// drops what is older than what it has (RFC 7323, section 5.3).
+func TestStampsOfWaiting(t *testing.T) {
+	for _, gso := range []bool{false, true} {
+		r := newRig(t, 1, gso)
+		una := r.warm(rtt)
+		for range 60 {
+			r.send(mss) // more than the window: the last ones wait
+		}
+		n := len(r.sent)
+		if n >= 60 {
+			t.Fatal("nothing waits")
+		}
+		r.wait(rtt)
+		r.ack(una, block{una + mss, una + 5*mss})
+		r.wait(rtt)
+		r.ack(una + 10*mss)
+		r.wait(10 * rtt)
+		if len(r.sent) == n {
+			t.Error("nothing more was sent")
+		}
+		r.check()
+	}
+}
+
 // Only the lost segment of a large packet is sent again.
 func TestLossInsideLargePacket(t *testing.T) {
 	r := newRig(t, 1, true)

@@ -15,7 +15,8 @@ type packet struct {
 	size  int                  // bytes, with the FIN
 	data  int                  // bytes of data
 	mss   int                  // into which it is cut on the wire
-	asIs  bool                 // nothing has changed: it can be sent as netstack made it
+	asIs  bool                 // it is to be cut as netstack made it
+	stamp uint32               // the timestamp that netstack gave it
 	acked int                  // bytes at its beginning that are acknowledged
 	sent  int                  // bytes at its beginning that were sent
 	open  int                  // bytes that were sent and not received so far, as far as is known

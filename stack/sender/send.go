@@ -186,7 +186,10 @@ func (f *flow) send(p *packet, from, to int, again bool, now time.Duration) outg
 	}
 	f.sent(again, now)
 	o := outgoing{pkt: p.pkt.IncRef()}
-	if again || to-from < p.size || !p.asIs {
+	// A packet that has waited has an old timestamp. The client drops it if something with
+	// a newer one has come meanwhile: an acknowledgement of netstack, or what was sent again
+	// (PAWS, RFC 7323, section 5.3).
+	if again || to-from < p.size || !p.asIs || f.newest.stamped && p.stamp != t.stamp {
 		o.parts = f.parts(p, from, to, now)
 	}
 	return o
