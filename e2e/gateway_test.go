@@ -80,6 +80,8 @@ type world struct {
 	dir string
 	ca  *testpki.CA // signs clients and servers
 	pay *testpki.Cert
+
+	ns lab.NS // of the gateway
 }
 
 // port is where the origin listens and clients connect.
@@ -99,7 +101,7 @@ func newWorld(t *testing.T, opt lab.Options) *world {
 		}
 	})
 	ca := testpki.Must(testpki.NewCA(testpki.Options{CN: "e2e CA"}))
-	w := &world{t: t, lab: l, dir: t.TempDir(), ca: ca}
+	w := &world{t: t, lab: l, dir: t.TempDir(), ca: ca, ns: lab.Gateway}
 	w.pem("ca.pem", ca.PEM())
 	w.pay = w.issue("pay", testpki.Leaf{DNS: []string{"pay.example"}})
 	w.issue("alice", testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}})
@@ -169,7 +171,7 @@ func (w *world) command(args ...string) *lab.Cmd {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := w.lab.Command(lab.Gateway, path, args...)
+	cmd := w.lab.Command(w.ns, path, args...)
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1", "COLUMNS=5000") // sentences stay whole for those who look for them
 	return cmd

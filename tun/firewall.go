@@ -2,6 +2,7 @@ package tun
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -30,9 +31,18 @@ func foreignPause(took time.Duration, troubled bool) time.Duration {
 	return min(max(foreignEvery, foreignCost*took), foreignMost)
 }
 
-// lossesOf are the chains of others that surely drop captured packets or set their mark. captured are the
+// lossesOf are the chains of others that surely drop captured packets, set their mark or take their pins away. captured are the
 // interfaces' own names; ipv6 says whether this host forwards IPv6.
 func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
+	found, err := r.Losses(captureOf(cfg, captured, ipv6))
+	all := make([]Trouble, len(found))
+	for i, f := range found {
+		all[i] = Trouble(f)
+	}
+	return all, err
+}
+
+func captureOf(cfg *SteerConfig, captured []string, ipv6 bool) *foreign.Capture {
 	capture := &foreign.Capture{
 		TUN: cfg.TUN, Interfaces: captured, Ports: cfg.Ports, AllPorts: cfg.AllPorts, IPv6: ipv6, Local: cfg.Local,
 		Mark: cfg.Mark, Mask: cfg.Mask, Steer: steerPriority, Ours: Ours,
@@ -41,16 +51,28 @@ func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool)
 	if cfg.ClientSource {
 		capture.ReturnMark, capture.SocketMark, capture.Zone = cfg.ReturnMark, cfg.SocketMark(), zonePriority
 	}
-	found, err := r.Losses(capture)
-	all := make([]Trouble, len(found))
-	for i, f := range found {
-		all[i] = Trouble(f)
+	if cfg.Twin != (Twin{}) {
+		capture.CTMask = cfg.CTMask
+		capture.Gateways = []foreign.Gateway{{Mark: cfg.Mark, Pin: cfg.pinned(cfg.Slot)}, {Mark: cfg.Twin.Mark, Pin: cfg.pinned(cfg.Slot ^ 1)}}
 	}
-	return all, err
+	return capture
 }
 
-// CheckChains names the chains of others that surely drop captured packets or set their
-// mark, in the network namespace of the caller.
+// refuseUnpinned refuses a second gateway where chains of others surely take away the pins of
+// connections: held ones would be lost.
+func (s *Steering) refuseUnpinned(captured []string) error {
+	found, err := s.others.Unpinned(captureOf(&s.cfg, captured, isSet("ipv6/conf/all/forwarding")))
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		return errors.New(f.Text)
+	}
+	return nil
+}
+
+// CheckChains names the chains of others that surely drop captured packets, set their mark
+// or take their pins away, in the network namespace of the caller.
 func CheckChains(cfg SteerConfig) ([]Trouble, error) {
 	r, err := foreign.Open()
 	if err != nil {

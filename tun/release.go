@@ -44,8 +44,10 @@ func Release(cfg SteerConfig) error {
 // ErrRunning is returned by Guard and Release while a process has the TUN open.
 var ErrRunning = errors.New("the gateway is running")
 
+// notRunning looks for a gateway by its devices. One that was started with another
+// configuration has its device named in the nft table.
 func (s *Steering) notRunning() error {
-	for _, name := range []string{s.cfg.TUN, s.cfg.Twin.TUN} {
+	for _, name := range append([]string{s.cfg.TUN, s.cfg.Twin.TUN}, s.listNoted(ownerSet)...) {
 		if err := s.notUsed(name); err != nil {
 			return err
 		}

@@ -193,6 +193,9 @@ func (s *Steering) join() error {
 		return err
 	}
 	s.at = at
+	if err := s.refuseUnpinned(at.own); err != nil {
+		return err
+	}
 	_, err = s.ensureRouting()
 	return err
 }

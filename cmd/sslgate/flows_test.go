@@ -22,6 +22,7 @@ type door struct {
 	admin.Backend
 	flows   []admin.Flow
 	drained bool
+	ready   admin.Readiness
 	lists   []admin.RevocationList
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -20,13 +21,24 @@ func socketFlag(cmd *cobra.Command, socket *string) {
 
 func newStatusCmd(stdout io.Writer) *cobra.Command {
 	var socket string
-	var asJSON bool
+	var asJSON, onlyReady bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the running gateway stands",
-		Args:  cobra.NoArgs,
+		Long: `Print how the running gateway stands: whether it is ready, and if not, why;
+flows, memory, policy, what was dropped.
+
+With --ready it prints only why the gateway is not ready, and the exit code
+answers: for the checks of keepalived and other supervisors of routes. A
+gateway that drains is not ready from the first moment of limits.shutdown_delay.
+
+Exit code 0: it answers; with --ready: it is ready. 1: it does not.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := admin.NewClient(socket)
+			if onlyReady {
+				return printReady(cmd.Context(), stdout, c, asJSON)
+			}
 			s, err := c.Status(cmd.Context())
 			if err != nil {
 				return &exitError{code: 1, err: err}
@@ -43,7 +55,30 @@ func newStatusCmd(stdout io.Writer) *cobra.Command {
 	}
 	socketFlag(cmd, &socket)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&onlyReady, "ready", false, "only whether it is ready; exit code 1 where it is not")
 	return cmd
+}
+
+// printReady prints why the gateway is not ready. It fails where it is not.
+func printReady(ctx context.Context, w io.Writer, c *admin.Client, asJSON bool) error {
+	ready, err := c.Ready(ctx)
+	if err != nil {
+		return &exitError{code: 1, err: err}
+	}
+	switch {
+	case asJSON:
+		err = writeJSON(w, ready)
+	case !ready.Ready:
+		for _, reason := range ready.Reasons {
+			if err = say(w, "not ready: %s", escape.String(reason, 0)); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil && !ready.Ready {
+		err = &exitError{code: 1}
+	}
+	return err
 }
 
 func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {

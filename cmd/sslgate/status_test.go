@@ -24,3 +24,29 @@ func TestStatusOfFarDates(t *testing.T) {
 		}
 	}
 }
+
+func (d *door) Readiness() admin.Readiness { return d.ready }
+
+// With --ready the exit code answers, for checks that look at nothing else.
+func TestStatusReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		ready admin.Readiness
+		code  int
+		out   string
+	}{
+		"ready":         {admin.Readiness{Ready: true}, 0, ""},
+		"with warnings": {admin.Readiness{Ready: true, Reasons: []string{"a certificate ends"}}, 0, ""},
+		"not":           {admin.Readiness{Reasons: []string{"draining\x1b", "full"}}, 1, "not ready: draining\\x1b\nnot ready: full\n"},
+	} {
+		socket := openDoor(t, &door{ready: c.ready}, admin.NewHub())
+		if code, out, errs := called("status", "--ready", "--socket", socket); code != c.code || out != c.out || errs != "" {
+			t.Errorf("%s: %d %q %q", name, code, out, errs)
+		}
+		if code, out, _ := called("status", "--ready", "--json", "--socket", socket); code != c.code || !strings.Contains(out, `"ready"`) {
+			t.Errorf("%s as JSON: %d %q", name, code, out)
+		}
+		if code, _, errs := called("status", "--ready", "--socket", socket+"x"); code != 1 || !strings.Contains(errs, "no gateway answers") {
+			t.Errorf("no gateway: %d %q", code, errs)
+		}
+	}
+}

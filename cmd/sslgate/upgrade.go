@@ -170,10 +170,11 @@ func newDrainCmd(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain",
 		Short: "Take no new flows, let the live ones end, then stop for good",
-		Long: `Make the running gateway take no new flows. The live ones have limits.drain to
-end; then it stops, and systemd does not start it again: "systemctl start
-sslgate" does. Unless fail is "open", captured traffic goes nowhere meanwhile.
-The command does not wait for the end.`,
+		Long: `Make the running gateway take no new flows, limits.shutdown_delay after it has
+said that it is not ready any more. The live ones have limits.drain to end;
+then it stops, and systemd does not start it again: "systemctl start sslgate"
+does. Unless fail is "open", captured traffic goes nowhere meanwhile. The
+command does not wait for the end.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := admin.NewClient(socket).Drain(cmd.Context())

@@ -233,6 +233,7 @@ func (f *File) checkLimits(l *Limits) {
 	f.atMost("limits.half_closed", l.HalfClosed, 30*24*time.Hour)
 	f.check(l.Memory == 0 && !f.has("limits.memory") || l.Memory >= memory.MinCeiling, "limits.memory", "%s is too little: at least %s", l.Memory, Size(memory.MinCeiling))
 	f.atMost("limits.drain", l.Drain, 24*time.Hour)
+	f.atMost("limits.shutdown_delay", l.ShutdownDelay, 10*time.Minute)
 }
 
 func (f *File) checkHandshakes(l *Limits) {

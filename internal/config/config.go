@@ -214,6 +214,8 @@ type Limits struct {
 	Memory Size `yaml:"memory" reload:"restart"`
 	// Drain is the time live flows have to end after SIGTERM. Default 30s.
 	Drain Duration `yaml:"drain"`
+	// ShutdownDelay is how long new flows are still taken after SIGTERM or `sslgate drain`, while the gateway says already that it is not ready; at most 10m. It is the time that routers and load balancers need to see that and to lead clients elsewhere. Default 0s: new flows are refused at once.
+	ShutdownDelay Duration `yaml:"shutdown_delay"`
 }
 
 // Audit is the record of every flow. It goes to one of file, journal and syslog.

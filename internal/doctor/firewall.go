@@ -15,10 +15,15 @@ func (d *doctor) firewall() {
 	for _, ip := range []string{"ip", "ip6"} {
 		d.legacy(ip)
 	}
-	found, err := tun.CheckChains(tun.SteerConfig{
+	sc := tun.SteerConfig{
 		TUN: c.TUN.Name, Interfaces: c.Capture.Interfaces, Ports: c.Capture.Ports.List, AllPorts: c.Capture.Ports.All,
 		Local: c.CapturesLocal(), Mark: c.Capture.Mark, Mask: c.Capture.Mask, ClientSource: c.ClientSource(), ReturnMark: c.Dial.Mark,
-	})
+		CTMask: c.Upgrade.CTMask,
+	}
+	if second, ok := c.Second(); ok {
+		sc.Twin = tun.Twin(second)
+	}
+	found, err := tun.CheckChains(sc)
 	if err != nil {
 		return // nft reports it
 	}
@@ -37,7 +42,7 @@ func (d *doctor) firewall() {
 		d.warn("firewall", "", "%s", t.Text)
 	}
 	if d.clean("firewall") {
-		d.good("firewall", "no chain of somebody else surely drops captured packets or sets their mark")
+		d.good("firewall", "no chain of somebody else surely drops captured packets, sets their mark or takes their pins away")
 	}
 }
 

@@ -6,6 +6,10 @@
 //	10.77.1.2/24   10.77.1.1   10.77.2.1    10.77.2.2/24 and further addresses
 //	fd77:1::2/64   fd77:1::1   fd77:2::1    fd77:2::2/64
 //
+// With Options.Standby there is a second gateway beside the first, both on each of the two
+// networks, and the addresses 10.77.1.1 and 10.77.2.1 (fd77:1::1, fd77:2::1), through which
+// client and server route, belong to neither until somebody gives them to one.
+//
 // With Options.HopMTU a router stands between client and gateway, and its route back to the
 // client has that MTU. With Options.Line a long line lies between them, which delays, loses
 // and reorders. Nothing is made or changed outside the namespaces, so removing them removes
@@ -32,21 +36,23 @@ import (
 // NS names one of the namespaces of a lab.
 type NS string
 
-// The namespaces. Hop exists only with Options.HopMTU, Between with Options.Line.
+// The namespaces. Hop exists only with Options.HopMTU, Between with Options.Line, Standby
+// with Options.Standby.
 const (
 	Client  NS = "client"
 	Gateway NS = "gateway"
 	Server  NS = "server"
 	Hop     NS = "hop"
 	Between NS = "between"
+	Standby NS = "standby"
 )
 
 // The interfaces inside the namespaces.
 const (
 	ClientIface = "eth0" // in Client
 	ServerIface = "eth0" // in Server
-	LANIface    = "lan0" // in Gateway, towards the client
-	WANIface    = "wan0" // in Gateway, towards the server
+	LANIface    = "lan0" // in Gateway and Standby, towards the client
+	WANIface    = "wan0" // in Gateway and Standby, towards the server
 )
 
 // MaxServers bounds Options.Servers: the last byte of the addresses is 10 and up.
@@ -81,6 +87,8 @@ type Options struct {
 	// GRO turns generic receive offload on at the gateway's interfaces. Physical interfaces
 	// have it on; veth has it off by default.
 	GRO bool
+	// Standby makes a second gateway. Not with HopMTU, Line and Named.
+	Standby bool
 	// Line, if not nil, makes the link between client and gateway a long one, in both
 	// directions. Not with HopMTU, and not in a named lab, as the line is part of this process.
 	Line *line.Path
@@ -267,10 +275,16 @@ func (o *Options) fill() error {
 	if o.Line != nil && (o.HopMTU != 0 || o.Named) {
 		return errors.New("a long line goes neither with a hop nor with a named lab")
 	}
+	if o.Standby && (o.HopMTU != 0 || o.Line != nil || o.Named) {
+		return errors.New("a second gateway goes neither with a hop nor with a long line nor with a named lab")
+	}
 	return nil
 }
 
 func (o *Options) all() []NS {
+	if o.Standby {
+		return []NS{Client, Gateway, Standby, Server}
+	}
 	if o.Line != nil {
 		return []NS{Client, Between, Gateway, Server}
 	}

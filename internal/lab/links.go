@@ -21,6 +21,7 @@ type link struct {
 	aName, bName string
 	aAddr, bAddr []string
 	mtu          int
+	bridge       string // in b, that the end there belongs to; "": none
 }
 
 // connect makes the links, addresses and routes.
@@ -42,6 +43,11 @@ func (l *Lab) connect() error {
 			return err
 		}
 	}
+	if l.opt.Standby {
+		if err := l.addBridges(); err != nil {
+			return err
+		}
+	}
 	for _, k := range l.links() {
 		if err := l.addLink(k); err != nil {
 			return fmt.Errorf("link %s - %s: %w", k.a, k.b, err)
@@ -55,7 +61,7 @@ func (l *Lab) connect() error {
 			return err
 		}
 	}
-	for _, ns := range []NS{Gateway, Hop} {
+	for _, ns := range []NS{Gateway, Hop, Standby} {
 		if l.spaces[ns] == nil {
 			continue
 		}
@@ -75,11 +81,17 @@ func (l *Lab) connect() error {
 	return nil
 }
 
-func (l *Lab) links() []link {
-	server := []string{}
+// serverAddrs are all addresses of the server.
+func (l *Lab) serverAddrs() []string {
+	var all []string
 	for i := range l.opt.Servers + 1 {
-		server = append(server, ServerAddr(i, false).String()+"/24", ServerAddr(i, true).String()+"/64")
+		all = append(all, ServerAddr(i, false).String()+"/24", ServerAddr(i, true).String()+"/64")
 	}
+	return all
+}
+
+func (l *Lab) links() []link {
+	server := l.serverAddrs()
 	client := []string{ClientAddr(false).String() + "/24", ClientAddr(true).String() + "/64"}
 	near := []string{"10.77.1.1/24", "fd77:1::1/64"}
 	all := []link{{
@@ -87,6 +99,8 @@ func (l *Lab) links() []link {
 		b: Server, bName: ServerIface, bAddr: server, mtu: l.opt.ServerMTU,
 	}}
 	switch {
+	case l.opt.Standby:
+		return l.linksOfTwo()
 	case l.opt.Line != nil:
 		return append(all,
 			link{a: Gateway, aName: LANIface, aAddr: near, b: Between, bName: "near0", mtu: l.opt.ClientMTU},
@@ -163,6 +177,11 @@ func (l *Lab) addLink(k link) error {
 	}
 	if err := l.addAddrs(k.a, k.aName, k.aAddr); err != nil {
 		return err
+	}
+	if k.bridge != "" {
+		if err := l.addPort(k); err != nil {
+			return err
+		}
 	}
 	return l.addAddrs(k.b, k.bName, k.bAddr)
 }

@@ -78,20 +78,27 @@ func TestReadmeIsGood(t *testing.T) {
 // The policies that are shipped do what their tests promise, every rule of
 // them has a test, and the documentation leads to each.
 func TestExamples(t *testing.T) {
-	docs, err := os.ReadFile("../../docs/policy.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := filepath.Glob(examples + "*.yaml")
-	if err != nil {
-		t.Fatal(err)
+	var all []string
+	docs := map[string]string{} // by the directory of the examples that they lead to
+	for dir, page := range map[string]string{"": "policy.md", "keepalived/": "failover.md"} {
+		text, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs[dir] = string(text)
+		some, err := filepath.Glob(examples + dir + "*.yaml")
+		if err != nil || len(some) == 0 {
+			t.Fatal(dir, err)
+		}
+		all = append(all, some...)
 	}
 	policies := slices.DeleteFunc(all, func(s string) bool { return strings.HasSuffix(s, "_test.yaml") })
 	if len(policies) < 4 {
 		t.Fatalf("only %d examples", len(policies))
 	}
 	for _, file := range policies {
-		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		name := strings.TrimSuffix(strings.TrimPrefix(file, examples), ".yaml")
+		dir := name[:strings.LastIndex(name, "/")+1]
 		t.Run(name, func(t *testing.T) {
 			r := run(t, examples+name+"_test.yaml")
 			for _, result := range r.Results {
@@ -103,8 +110,8 @@ func TestExamples(t *testing.T) {
 				t.Errorf("no test comes to %v", left)
 			}
 			for _, file := range []string{"examples/" + name + ".yaml", "examples/" + name + "_test.yaml"} {
-				if !strings.Contains(string(docs), "]("+file+")") {
-					t.Errorf("docs/policy.md has no link to %s", file)
+				if !strings.Contains(docs[dir], "]("+file+")") {
+					t.Errorf("the documentation of %q has no link to %s", dir, file)
 				}
 			}
 		})

@@ -125,7 +125,7 @@ const warnBefore = 14 * 24 * time.Hour
 // Readiness says whether flows are taken. Reasons of a ready gateway are warnings.
 func (s *Service) Readiness() admin.Readiness {
 	s.mu.Lock()
-	draining, last, limit := s.draining, s.last, s.rt.Config.Limits.Flows
+	draining, refuses, last, limit := s.draining, s.refuses, s.last, s.rt.Config.Limits.Flows
 	s.mu.Unlock()
 	now := time.Now()
 	r := admin.Readiness{Ready: true, Reasons: []string{}}
@@ -140,7 +140,10 @@ func (s *Service) Readiness() admin.Readiness {
 	if s.lostSteering() {
 		no("another process has taken the steering")
 	}
-	if draining {
+	switch {
+	case draining && now.Before(refuses):
+		no("draining: new flows are taken for %s yet", refuses.Sub(now).Round(100*time.Millisecond))
+	case draining:
 		no("draining: no new flows are taken")
 	}
 	if n := s.gateway.Flows(); n >= limit {
@@ -291,7 +294,7 @@ func (s *Service) Drain() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deadline.IsZero() { // the drain has not begun yet
-		return time.Now().Add(s.rt.Config.Limits.Drain.Std())
+		return time.Now().Add(s.rt.Config.Limits.ShutdownDelay.Std() + s.rt.Config.Limits.Drain.Std())
 	}
 	return s.deadline
 }

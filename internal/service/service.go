@@ -9,9 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -98,6 +96,7 @@ type Service struct {
 	rt       *config.Runtime
 	wanted   []string // files named by a configuration that was refused; for watch
 	draining bool
+	refuses  time.Time // when the drain refuses new flows; zero: at once
 	deadline time.Time // of the drain
 	reloads  int
 	last     *admin.ReloadResult
@@ -333,19 +332,13 @@ func (s *Service) supervise(ctx context.Context) error {
 	var why error
 	select {
 	case <-ctx.Done():
-		s.stopNewer()
-		s.endBack(s.giveBack())
-		s.drainOld()
-		s.drain()
+		s.shutDown(parts)
 	case why = <-s.over.untaken:
 		s.endBack(true)
 		s.drain()
 	case <-s.asked:
-		s.stopNewer()
-		s.endBack(s.giveBack())
-		s.drainOld()
 		why = ErrDrained
-		s.drain()
+		s.shutDown(parts)
 	case <-s.over.handed:
 		s.drainHanded(ctx, s.runtime().Config.Upgrade.Drain.Std())
 	case <-parts.Done():
@@ -370,28 +363,4 @@ func (s *Service) supervise(ctx context.Context) error {
 	}
 	s.log.Info("stopped", zap.Int("flows", s.gateway.Flows()))
 	return errors.Join(why, err)
-}
-
-// drain refuses new flows and waits for the live ones, at most limits.drain
-// or until a second signal.
-func (s *Service) drain() {
-	s.mu.Lock()
-	deadline := s.rt.Config.Limits.Drain.Std()
-	if s.draining { // since drainHanded, which may have used it up
-		deadline = min(deadline, max(0, time.Until(s.deadline)))
-	}
-	s.draining = true
-	s.deadline = time.Now().Add(deadline)
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	s.gateway.Refuse() // before the messages, so that their reader may rely on it
-	s.notify.stopping(deadline)
-	s.log.Info("draining", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
-	if err := s.gateway.Drain(ctx); err != nil {
-		s.log.Warn("live flows are ended now", zap.Int("flows", s.gateway.Flows()))
-	}
-	s.stack.StopAccepting()
 }

@@ -10,7 +10,8 @@
 // filter that also asks with the packet's mark drops what is captured, because the mark
 // leads into the TUN.
 //
-// Rules behind our marking that set the mark anew are found too (marks.go).
+// Rules behind our marking that set the mark anew are found too (marks.go), and rules that
+// take the pins away by which two gateways keep their connections apart (pins.go).
 package foreign
 
 import (
@@ -47,6 +48,10 @@ type Capture struct {
 	// there are none. The output chain of priority Zone gives them their zone by it.
 	SocketMark uint32
 	Zone       nftables.ChainPriority
+	// CTMask has the bits of the connection's mark that say which of two gateways it belongs
+	// to. Gateways are the two, as they mark and pin; nil if there can be one only.
+	CTMask   uint32
+	Gateways []Gateway
 	// ByPort says that captured packets are routed into the TUN without their mark too,
 	// by interface and port.
 	ByPort bool
@@ -106,8 +111,23 @@ type look struct {
 // than maxSteps.
 var errTooMany = errors.New("too many rules")
 
-// Losses names the chains that surely drop captured packets or set their mark anew.
+// Losses names the chains that surely drop captured packets, set their mark anew, or take
+// their pins away.
 func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
+	return r.look(capture, (*look).found)
+}
+
+// Unpinned names the chains that surely take away the pins of captured connections.
+func (r *Reader) Unpinned(capture *Capture) ([]Finding, error) {
+	return r.look(capture, func(l *look, c *nftables.Chain) (*Finding, error) {
+		if !l.mayUnpin(c) {
+			return nil, nil
+		}
+		return l.first(c, []func(*nftables.Chain, byte) (*Finding, error){l.unpins})
+	})
+}
+
+func (r *Reader) look(capture *Capture, at func(*look, *nftables.Chain) (*Finding, error)) ([]Finding, error) {
 	chains, err := activeChains(r.conn)
 	if err != nil {
 		return nil, err
@@ -120,7 +140,7 @@ func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
 		if l.Ours(c.Table) {
 			continue
 		}
-		found, err := l.found(c)
+		found, err := at(l, c)
 		if err != nil && !errors.Is(err, errTooMany) {
 			return nil, err
 		}
@@ -143,6 +163,14 @@ func (l *look) found(c *nftables.Chain) (*Finding, error) {
 	if sends(c) {
 		looks = append(looks, l.sentMarks)
 	}
+	if l.mayUnpin(c) {
+		looks = append(looks, l.unpins)
+	}
+	return l.first(c, looks)
+}
+
+// first is the first finding of these looks at a chain.
+func (l *look) first(c *nftables.Chain, looks []func(*nftables.Chain, byte) (*Finding, error)) (*Finding, error) {
 	for _, family := range familiesOf(c.Table.Family) {
 		if family == unix.NFPROTO_IPV6 && !l.IPv6 {
 			continue

@@ -19,9 +19,10 @@ import (
 // bits is a 32-bit mark as far as it is known: value is 0 where known is 0.
 type bits struct{ value, known uint32 }
 
-// marking is what a walk knows of the packet's mark.
+// marking is what a walk knows of the packet's mark and of its connection's (pins.go).
 type marking struct {
 	mark  bits
+	ct    bits
 	bits  map[uint32]bits // of registers that hold marks, in the current rule
 	doubt bool            // the packet may not have come here
 
@@ -30,6 +31,10 @@ type marking struct {
 
 	by       setter // the last rule that has surely set the mark
 	replaced bool   // its source is not known
+
+	ctBy       setter // the last rule that has surely set the connection's mark
+	ctReplaced bool   // its source is not known
+	untracked  setter // the rule that has surely exempted the packet from connection tracking
 }
 
 // setter is a rule that sets the mark.
@@ -54,9 +59,17 @@ func (w *walk) follow(match certainty, e expr.Any) {
 			m.bits[e.Register] = bits{}
 		}
 	case *expr.Ct:
-		if !e.SourceRegister {
+		switch {
+		case e.SourceRegister && e.Key == expr.CtKeyMARK:
+			w.setCTMark(match, w.bitsOf(e.Register))
+		case e.SourceRegister:
+		case e.Key == expr.CtKeyMARK:
+			m.bits[e.Register] = m.ct
+		default:
 			m.bits[e.Register] = bits{}
 		}
+	case *expr.Notrack:
+		w.notrack(match)
 	case *expr.Bitwise:
 		if len(e.Mask) != 4 || len(e.Xor) != 4 {
 			delete(m.bits, e.DestRegister)
@@ -68,7 +81,7 @@ func (w *walk) follow(match certainty, e expr.Any) {
 		delete(m.bits, e.Register)
 	case *expr.Target:
 		w.xtMark(match, e)
-	case *expr.Cmp, *expr.Counter, *expr.Log, *expr.Notrack, *expr.Match, *expr.Verdict:
+	case *expr.Cmp, *expr.Counter, *expr.Log, *expr.Match, *expr.Verdict:
 	default: // it may have written any register
 		clear(m.bits)
 	}
@@ -96,23 +109,53 @@ func (w *walk) setMark(match certainty, b bits) {
 	m.replaced = b.known&w.from.Mask == 0
 }
 
-// xtMark follows the targets MARK and CONNMARK --restore-mark of iptables-nft: struct
-// xt_mark_tginfo2 of linux/netfilter/xt_mark.h, struct xt_connmark_tginfo1 of
-// linux/netfilter/xt_connmark.h.
+// xtMark follows the targets of iptables-nft that change a mark, or connection tracking:
+// struct xt_mark_tginfo2 of linux/netfilter/xt_mark.h, struct xt_connmark_tginfo1 and 2 of
+// linux/netfilter/xt_connmark.h, struct xt_ct_target_info of linux/netfilter/xt_CT.h.
 func (w *walk) xtMark(match certainty, e *expr.Target) {
+	if e.Name == "NOTRACK" { // it has nothing to say
+		w.notrack(match)
+		return
+	}
 	info, ok := e.Info.(*xt.Unknown)
 	if !ok {
 		return
 	}
 	word := func(at int) uint32 { return binary.NativeEndian.Uint32((*info)[at:]) }
 	was := w.marking.mark
-	const restore = 2 // XT_CONNMARK_RESTORE
 	switch {
 	case e.Name == "MARK" && e.Rev == 2 && len(*info) >= 8:
 		value, mask := word(0), word(4)
 		w.setMark(match, newBits(was.value&^mask^value, was.known|mask))
-	case e.Name == "CONNMARK" && e.Rev >= 1 && len(*info) >= 13 && (*info)[12] == restore:
-		w.setMark(match, newBits(was.value, was.known&^word(8)))
+	case e.Name == "CONNMARK" && e.Rev == 1 && len(*info) >= 13:
+		w.xtConnmark(match, (*info)[12], word(0), word(4), word(8))
+	case e.Name == "CONNMARK" && e.Rev == 2 && len(*info) >= 15:
+		if (*info)[13] != 0 { // bits are shifted: where they come to is not followed
+			match = min(match, maybe)
+		}
+		w.xtConnmark(match, (*info)[14], word(0), word(4), word(8))
+	case e.Name == "CT" && len(*info) >= 2 && binary.NativeEndian.Uint16(*info)&1 != 0: // XT_CT_NOTRACK
+		w.notrack(match)
+	}
+}
+
+// The modes of CONNMARK (linux/netfilter/xt_connmark.h).
+const (
+	connmarkSet = iota
+	connmarkSave
+	connmarkRestore
+)
+
+// xtConnmark follows CONNMARK (connmark_tg_shift of net/netfilter/xt_connmark.c).
+func (w *walk) xtConnmark(match certainty, mode byte, ctmark, ctmask, nfmask uint32) {
+	m := &w.marking
+	switch mode {
+	case connmarkSet:
+		w.setCTMark(match, newBits(m.ct.value&^ctmask^ctmark, m.ct.known|ctmask))
+	case connmarkSave:
+		w.setCTMark(match, newBits(m.ct.value&^ctmask^m.mark.value&nfmask, (m.ct.known|ctmask)&(m.mark.known|^nfmask)))
+	case connmarkRestore:
+		w.setMark(match, newBits(m.mark.value, m.mark.known&^nfmask))
 	}
 }
 

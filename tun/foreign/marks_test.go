@@ -97,6 +97,11 @@ func TestTargetsThatMark(t *testing.T) {
 		{"CONNMARK", 1, []uint32{0xffffffff, 0xffffffff, 0xffffffff, 2}, true},  // restore
 		{"CONNMARK", 1, []uint32{0xffffffff, 0xffffffff, 0xffffff8f, 2}, false}, // under a mask
 		{"CONNMARK", 1, []uint32{0xffffffff, 0xffffffff, 0xffffffff, 1}, false}, // save
+		// Revision 2, which iptables takes: shift_dir, shift_bits and mode are a byte each.
+		{"CONNMARK", 2, []uint32{0xffffffff, 0xffffffff, 0xffffffff, bytes3(0, 0, 2)}, true},  // restore
+		{"CONNMARK", 2, []uint32{0xffffffff, 0xffffff8f, 0xffffff8f, bytes3(0, 0, 2)}, false}, // under a mask
+		{"CONNMARK", 2, []uint32{0xffffffff, 0xffffffff, 0xffffffff, bytes3(0, 4, 2)}, false}, // shifted: not followed
+		{"CONNMARK", 2, []uint32{0xffffffff, 0xffffffff, 0xffffffff, bytes3(2, 0, 0)}, false}, // set, whatever the direction
 	} {
 		conn, err := nftables.New()
 		if err != nil {
@@ -122,3 +127,6 @@ func TestTargetsThatMark(t *testing.T) {
 }
 
 func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
+// bytes3 are three bytes of a structure and one that fills it up.
+func bytes3(a, b, c byte) uint32 { return binary.NativeEndian.Uint32([]byte{a, b, c, 0}) }

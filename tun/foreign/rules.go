@@ -169,7 +169,26 @@ func decodeExpr(family byte, ad *netlink.AttributeDecoder) expr.Any {
 		}
 		return v
 	}
+	if c, ok := e.(*expr.Ct); ok && readSource(c, data) != nil {
+		return nil
+	}
 	return e
+}
+
+// readSource reads the register that a ct expression sets something from (NFTA_CT_SREG),
+// which the library leaves out.
+func readSource(c *expr.Ct, data []byte) error {
+	ad, err := netlink.NewAttributeDecoder(data)
+	if err != nil {
+		return err
+	}
+	ad.ByteOrder = binary.BigEndian
+	for ad.Next() {
+		if ad.Type() == unix.NFTA_CT_SREG {
+			c.SourceRegister, c.Register = true, ad.Uint32()
+		}
+	}
+	return ad.Err()
 }
 
 // newExpr is one of the expressions that a walk understands.
