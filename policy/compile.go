@@ -178,6 +178,7 @@ func (c *compiler) ruleName(at scope, name string) {
 
 // selectors compiles what a flow must fit.
 func (c *compiler) selectors(at scope, r *rule, spec *RuleSpec) {
+	r.local = spec.Local
 	r.from = parseList(at, "from", spec.From, prefixKind)
 	if spec.To == nil {
 		at.errorf("to", `the rule has no "to": it must say which destinations it is for, "*:443" for any host`)

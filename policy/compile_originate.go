@@ -10,8 +10,8 @@ import (
 // packet: such a client shows nothing by which it could be told from another, but its
 // address. So the rule must say for whom it lends our identity.
 func (c *compiler) originate(at scope, r *rule, spec *RuleSpec) {
-	if spec.From == nil {
-		at.errorf("from", `action originate needs "from": it makes TLS connections, with the rule's identity, for whoever can send a packet, and of such a client nothing is known but its address`)
+	if spec.From == nil && !spec.Local {
+		at.errorf("from", `action originate needs "from", or "local" for programs of this host: it makes TLS connections, with the rule's identity, for whoever can send a packet, and of such a client nothing is known but its address`)
 	}
 	for _, f := range []struct {
 		name, why string

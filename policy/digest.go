@@ -71,6 +71,7 @@ func (p *Plan) Digest() [sha256.Size]byte {
 // canonicalRule is what digest hashes of one rule.
 type canonicalRule struct {
 	Name, Action, Mode string
+	Local              bool `json:",omitempty"` // sets without it keep their digest
 	From, To, SNI      []string
 	Time               string
 	ALPN               []string // in order: it is our preference
@@ -105,7 +106,7 @@ type canonicalParams struct {
 func (r *rule) canonical() canonicalRule {
 	c := canonicalRule{
 		Name: r.name, Action: r.action.String(), Mode: r.mode().String(),
-		From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered),
+		Local: r.local, From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered),
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
 		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Port: r.plan.Port, Offered: r.plan.Offered, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),

@@ -23,7 +23,7 @@ type Trace struct {
 	// Passed says that the rule fits and is passed over: an observed deny.
 	Passed bool
 	// Condition that was looked at: the first selector that does not fit
-	// ("from", "to", "time", "sni", "alpn_offered"), or the demand.
+	// ("local", "from", "to", "time", "sni", "alpn_offered"), or the demand.
 	Condition string
 	Seen      string // what the flow has
 	Wanted    string // what the rule asks for
@@ -106,6 +106,8 @@ func (e *Explanation) trace(s *Set, flow *subject, f Facts) {
 // tell says in words what a selector saw and what it wants.
 func (r *rule) tell(sel selector, f *subject) (condition, seen, wanted string) {
 	switch sel {
+	case selLocal:
+		return "local", "a client that came in by an interface", "a program of this host"
 	case selSource:
 		return "from", f.src.Addr().String(), r.from.words()
 	case selDestination:
@@ -280,7 +282,7 @@ func (e *Explanation) changes() []string {
 		return out
 	}
 	// The rule that fits, then those that came closest.
-	for _, condition := range [...]string{"", "hello", "alpn_offered", "sni", "time", "to", "from"} {
+	for _, condition := range [...]string{"", "hello", "alpn_offered", "sni", "time", "to", "from", "local"} {
 		for _, t := range e.Rules {
 			switch {
 			case t.Condition != condition || len(out) >= maxChanges:

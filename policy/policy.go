@@ -38,6 +38,7 @@ type Facts struct {
 	Now   time.Time
 	Src   netip.AddrPort
 	Dst   netip.AddrPort         // the original destination
+	Local bool                   // the client is a program of this host
 	Hello *handshake.ClientHello // nil before OnHello
 	Peer  *handshake.Peer        // nil before OnPeer, and where no certificate was shown
 	State *handshake.State       // what the handshake agreed on; nil before OnPeer

@@ -55,6 +55,8 @@ func drawValue(t *rapid.T, v reflect.Value, label string) {
 			drawValue(t, elem, name)
 			v.SetMapIndex(reflect.ValueOf(name), elem)
 		}
+	case reflect.Bool:
+		v.SetBool(rapid.Bool().Draw(t, label))
 	default:
 		t.Fatalf("%s: no values of kind %v", label, v.Kind())
 	}

@@ -22,6 +22,9 @@ func (r *rule) covers(o *rule) bool {
 }
 
 func (r *rule) coversSources(o *rule) bool {
+	if r.local && !o.local {
+		return false
+	}
 	if r.from == nil || sharesAll(r.from, o.from) {
 		return true
 	}

@@ -16,6 +16,7 @@ type rule struct {
 	observe bool // decided and recorded, not enforced
 
 	// Selectors; a nil list fits everything, but to, which fits nothing.
+	local   bool // only programs of this host
 	from    prefixes
 	to      endpoints
 	window  *window // nil is any time
@@ -62,6 +63,7 @@ type selector uint8
 const (
 	selNone        selector = iota // every selector fits
 	selHello                       // addresses and time fit; the rest needs a client hello
+	selLocal                       // local
 	selSource                      // from
 	selDestination                 // to
 	selTime                        // time
@@ -73,6 +75,7 @@ const (
 // unmapped. hello is nil while there is none.
 type subject struct {
 	src, dst netip.AddrPort
+	local    bool
 	now      time.Time
 	hello    *handshake.ClientHello
 }
@@ -82,6 +85,8 @@ type subject struct {
 // does not allocate.
 func (r *rule) match(f *subject) selector {
 	switch {
+	case r.local && !f.local:
+		return selLocal
 	case r.from != nil && !r.from.has(f.src.Addr()):
 		return selSource
 	case !r.to.has(f.dst):

@@ -250,8 +250,8 @@ func demandsKey(r *rule) string {
 	if r.when != nil {
 		when = r.when.text
 	}
-	return fmt.Sprintf("%d %d %t %d %d %q %q %q %q %q %q", r.action, r.auth, r.observe, r.plan.Source, r.onRevoked,
-		profile, r.allowText, when, r.window, r.from.canonical(), slices.Sorted(maps.Keys(names)))
+	return fmt.Sprintf("%d %d %t %d %d %q %q %q %q %t %q %q", r.action, r.auth, r.observe, r.plan.Source, r.onRevoked,
+		profile, r.allowText, when, r.window, r.local, r.from.canonical(), slices.Sorted(maps.Keys(names)))
 }
 
 // alpnKey writes everything of ALPN that partedByALPN compares.

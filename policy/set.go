@@ -194,7 +194,7 @@ func (s *Set) subject(f Facts) (out subject, v Verdict, ok bool) {
 		// A rule with a time would not fit, and one behind it might let through.
 		return out, s.refuse("", reason.Internal, "no time"), false
 	}
-	return subject{src: src, dst: dst, now: f.Now, hello: f.Hello}, v, true
+	return subject{src: src, dst: dst, local: f.Local, now: f.Now, hello: f.Hello}, v, true
 }
 
 // terminate checks that the hello can meet the rule's profile at all, while

@@ -24,6 +24,8 @@ type RuleSpec struct {
 	Name string `yaml:"name"`
 	// From lists the client networks the rule is for: CIDR prefixes or addresses. Default: any.
 	From []string `yaml:"from"`
+	// Local says that the rule is for programs of this host alone (capture.local.out): nobody else can have their addresses. Default: for everybody.
+	Local bool `yaml:"local"`
 	// To lists the destinations the rule is for: "10.20.0.0/16:443", "[fd00:20::]/32:443", "10.20.0.9:*", "*:443". Required.
 	To []string `yaml:"to"`
 	// SNI lists the server names the rule is for; "*" as the first label is exactly one label. Default: any name, and none.

@@ -33,6 +33,7 @@ const (
 	DropLocal          = "local_delivery"
 	DropOlder          = "older_connection"
 	DropRedirect       = "redirect"
+	DropLocalOut       = "local_out"
 	uncapturedSet      = "uncaptured"
 	uncapturedLocalSet = "uncaptured_local"
 )
@@ -69,6 +70,8 @@ func dropCause(reason string) string {
 		return "connections to services of this host on captured ports, while no gateway captured them"
 	case DropOlder:
 		return "connections to services of this host that were there before the gateway; they were reset"
+	case DropLocalOut:
+		return "connections of programs of this host to captured ports did not go into the TUN: the gateway was not running, or a destination NAT of this host made a captured port of another one"
 	case DropRedirect:
 		return "ICMP redirects, which would lead clients, or this host, round the gateway: its own to captured interfaces, and those that neighbours send it or through it"
 	}
@@ -79,7 +82,7 @@ func dropCause(reason string) string {
 func DropReasons() []string {
 	return []string{
 		DropUncaptured, DropNotSteered, DropFragment, DropPortChanged, DropSourceChanged, DropQUIC, DropProtocol,
-		DropReversePath, DropClientAnswer, DropLocal, DropOlder, DropRedirect,
+		DropReversePath, DropClientAnswer, DropLocal, DropOlder, DropRedirect, DropLocalOut,
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *Steering) noteHost(now time.Time) {
 	if s.cfg.ClientSource && !now.Before(s.sourcesNext) {
 		s.sources, s.sourcesNext = clientSourceTroubles(s.cfg.TUN), now.Add(foreignEvery)
 	}
-	found := slices.Concat(s.unrepaired, forwardingTroubles(s.at.own, s.cfg.TUN), s.noteIPv6(), reversePathTroubles(s.at.own),
+	found := slices.Concat(s.unrepaired, s.forwarding(), s.noteIPv6(), reversePathTroubles(s.at.own),
 		deviceTroubles(s.cfg.TUN, s.cfg.Local), s.sources, s.foreign)
 	for _, t := range found {
 		if !slices.ContainsFunc(s.troubles, t.same) {
@@ -43,6 +43,15 @@ func (s *Steering) noteHost(now time.Time) {
 		}
 	}
 	s.troubles = found
+}
+
+// forwarding is what keeps IPv4 from being forwarded. Without captured interfaces there is
+// nothing to forward: programs of this host alone are captured.
+func (s *Steering) forwarding() []Trouble {
+	if len(s.cfg.Interfaces) == 0 {
+		return nil
+	}
+	return forwardingTroubles(s.at.own, s.cfg.TUN)
 }
 
 // noteIPv6 is the trouble with forwarding IPv6. It is fatal only if captured interfaces

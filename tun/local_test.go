@@ -156,7 +156,7 @@ func TestLocalWithOthers(t *testing.T) {
 			}
 			return err
 		})
-		if err == nil || !strings.Contains(err.Error(), "local: drop") {
+		if err == nil || !strings.Contains(err.Error(), "local: {in: false}") {
 			t.Errorf("%s: %v", rule, err)
 		}
 		l.gw.run("ip rule del " + rule)

@@ -159,7 +159,7 @@ func (s *Steering) refuseForeign() error {
 		for _, r := range have {
 			r.Family = family
 			if r.Priority <= LocalPreferences && r.Protocol != RuleProtocol && !plainLocal(&r) {
-				errs = append(errs, fmt.Errorf("%s of somebody else stands where sslgate puts the local table to capture what is delivered to this host: give it a preference above %d, or write `local: drop` in section capture", describeRule(&r), LocalPreferences))
+				errs = append(errs, fmt.Errorf("%s of somebody else stands where sslgate puts the local table to capture what is delivered to this host: give it a preference above %d, or write `local: {in: false}` in section capture", describeRule(&r), LocalPreferences))
 			}
 		}
 	}

@@ -75,6 +75,12 @@ func (s *Steering) tryTable(steer bool) error {
 		if s.cfg.ClientSource {
 			b.source()
 		}
+		if s.cfg.Out != nil {
+			b.out()
+		}
+	}
+	if s.cfg.Out != nil {
+		b.outGuard()
 	}
 	b.guard()
 	b.noRedirects()
@@ -92,6 +98,13 @@ func (s *Steering) tryTable(steer bool) error {
 		s.written = "" // somebody changed it meanwhile: the next check writes it again
 	}
 	return nil
+}
+
+// tableBuffer gives the netlink socket room for the kernel's answers: to a whole table it
+// sends all of them, an echo of each rule, before the first is read, and what does not fit
+// makes an error of a table that was written (ENOBUFS). A rule takes about 2 KiB of 4 MiB.
+func tableBuffer[C interface{ SetReadBuffer(int) error }](socket C) error {
+	return socket.SetReadBuffer(4 << 20)
 }
 
 // removeTable deletes our table if there is one.
@@ -122,6 +135,8 @@ type tableBuilder struct {
 	table *nftables.Table
 
 	ports, names, indexes, exempt, protocols, except, gro, redirects, owner, uncaptured, uncapturedLocal *nftables.Set
+
+	outPorts, outUsers, outGroups, outExcept *nftables.Set // of SteerConfig.Out
 
 	beside    bool            // the other gateway has connections that are pinned to it
 	send, pin *nftables.Chain // lead packets into the TUN
@@ -181,6 +196,10 @@ func (b *tableBuilder) sets(at *interfaces) error {
 	}
 	optional := func(d setDef) setDef { d.optional = true; return d }
 	seen := func(d setDef) setDef { d.seen = true; return d }
+	out := b.cfg.Out
+	if out == nil {
+		out = &Outgoing{}
+	}
 	for i, def := range []setDef{
 		{at: &b.ports, name: "ports", kind: nftables.TypeInetService, order: binaryutil.BigEndian, keys: keys(b.cfg.Ports, port)},
 		names(&b.names, "captured", at.names),
@@ -190,6 +209,10 @@ func (b *tableBuilder) sets(at *interfaces) error {
 		{at: &b.except, name: "except_ports", kind: nftables.TypeInetService, order: binaryutil.BigEndian, keys: keys(b.cfg.ExceptPorts, port)},
 		optional(names(&b.gro, groSet, b.turned)),
 		optional(names(&b.redirects, redirectsSet, b.quiet)),
+		optional(setDef{at: &b.outPorts, name: "out_ports", kind: nftables.TypeInetService, order: binaryutil.BigEndian, keys: keys(out.Ports, port)}),
+		optional(setDef{at: &b.outUsers, name: "out_users", kind: nftables.TypeUID, order: binaryutil.NativeEndian, keys: keys(out.Users, native32)}),
+		optional(setDef{at: &b.outGroups, name: "out_groups", kind: nftables.TypeGID, order: binaryutil.NativeEndian, keys: keys(out.Groups, native32)}),
+		optional(setDef{at: &b.outExcept, name: "out_except", kind: nftables.TypeUID, order: binaryutil.NativeEndian, keys: keys(out.ExceptUsers, native32)}),
 		names(&b.owner, ownerSet, []string{b.cfg.TUN}),
 		seen(names(&b.uncaptured, uncapturedSet, nil)),
 		seen(names(&b.uncapturedLocal, uncapturedLocalSet, nil)),

@@ -22,6 +22,7 @@ type packet struct {
 	synack       bool // TCP: SYN|ACK instead of SYN
 	flags        byte // TCP: these instead, if not 0
 	icmpMTU      uint16
+	ack          uint32 // TCP
 }
 
 func (p packet) transport() []byte {
@@ -39,6 +40,7 @@ func (p packet) transport() []byte {
 		h = binary.BigEndian.AppendUint16(h, p.sport)
 		h = binary.BigEndian.AppendUint16(h, p.dport)
 		h = append(h, 0, 0, 0, 1, 0, 0, 0, 0, 5<<4, flags, 0xff, 0xff, 0, 0, 0, 0)
+		binary.BigEndian.PutUint32(h[8:], p.ack)
 		sum = 16
 	case unix.IPPROTO_UDP:
 		h = binary.BigEndian.AppendUint16(h, p.sport)

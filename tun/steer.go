@@ -37,15 +37,16 @@ import (
 // elsewhere only have the same port number; they pass (see reply). What enters the TUN
 // keeps its source (nat.go).
 //
-// sslgate's own connections leave by OUTPUT and meet none of this, except those under a
-// client's address (clientaddr.go).
+// What this host sends itself leaves by OUTPUT and meets none of this, except connections
+// under a client's address (clientaddr.go), and those of programs of this host where they
+// are captured too (localout.go).
 
 // SteerConfig says what is steered into the TUN. Guard, Steer and Release must
 // be given the same one.
 type SteerConfig struct {
 	// TUN is the name of the device; it need not exist for Guard and Release.
 	TUN string
-	// Interfaces that captured traffic comes in by, 1 to 64.
+	// Interfaces that captured traffic comes in by, 1 to 64; with Out there may be none.
 	Interfaces []string
 	// Exempt are the interfaces from which traffic to the captured ports may be forwarded
 	// uninspected, at most 64.
@@ -66,6 +67,8 @@ type SteerConfig struct {
 	// ExceptPorts are TCP ports of this host itself that are not captured with
 	// AllPorts.
 	ExceptPorts []uint16
+	// Out captures connections that programs of this host open; nil: none.
+	Out *Outgoing
 	// Mark is the firewall mark of captured packets; not 0 and within Mask.
 	Mark uint32
 	// Mask has the bits of the firewall mark that are ours: only these are set, cleared
@@ -111,7 +114,7 @@ func (c *SteerConfig) check() error {
 			errs = append(errs, err)
 		}
 	}
-	if len(c.Interfaces) == 0 || len(c.Interfaces) > maxInterfaces || len(c.Exempt) > maxInterfaces {
+	if len(c.Interfaces) == 0 && c.Out == nil || len(c.Interfaces) > maxInterfaces || len(c.Exempt) > maxInterfaces {
 		bad("%d captured and %d exempt interfaces: 1 to %d are captured, at most %d exempt", len(c.Interfaces), len(c.Exempt), maxInterfaces, maxInterfaces)
 	}
 	if slices.Contains(c.Interfaces, c.TUN) || slices.Contains(c.Exempt, c.TUN) {
@@ -141,6 +144,9 @@ func (c *SteerConfig) check() error {
 		errs = append(errs, err)
 	}
 	if err := c.checkTwin(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.checkOut(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -302,6 +308,7 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	cfg.Out = cfg.Out.sorted()
 	cfg.ExceptPorts = slices.Clone(cfg.ExceptPorts)
 	slices.Sort(cfg.ExceptPorts)
 	cfg.ExceptPorts = slices.Compact(cfg.ExceptPorts)
@@ -315,7 +322,7 @@ func newSteering(cfg SteerConfig, log *zap.Logger) (_ *Steering, err error) {
 	}()
 	// All sockets are opened here, in the caller's network namespace, and kept: Watch may
 	// run in a thread that is in another one.
-	if s.nft, err = nftables.New(nftables.AsLasting()); err != nil {
+	if s.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(tableBuffer)); err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
 	if s.others, err = foreign.Open(); err != nil {

@@ -146,6 +146,7 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	if f.Dst, err = netip.ParseAddrPort(a.Destination); err != nil {
 		return f, fmt.Errorf("%s: flow %q: no destination that can be read: %w", a.place, a.ID, err)
 	}
+	f.Local = audit.Direction(a.Direction) == audit.LocalOut
 	if a.Step == 0 || a.Action == policy.Originate.String() {
 		return f, nil // decided by the first packet
 	}

@@ -24,7 +24,7 @@ type explainFlags struct {
 	config, from, to, sni, cert, at string
 	alpn, tls                       []string
 	flow, audit                     string
-	syn, json                       bool
+	local, syn, json                bool
 }
 
 // newExplainCmd is `sslgate explain`: what a policy does with one flow, and why.
@@ -60,7 +60,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 				err = needs(cmd, "audit", "flow")
 			}
 			if err == nil {
-				err = excludes(cmd, "flow", "from", "to", "sni", "alpn", "tls", "at", "syn")
+				err = excludes(cmd, "flow", "from", "to", "sni", "alpn", "tls", "at", "local", "syn")
 			}
 			if err != nil {
 				return err
@@ -79,6 +79,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 	fl.StringVar(&f.at, "at", "", "`TIME` of the flow, 2026-11-23T10:00:00Z (default now)")
 	fl.StringVar(&f.flow, "flow", "", "`ID` of a flow in the audit log, in the place of the flags above")
 	fl.StringVar(&f.audit, "audit", "", "audit log `FILE` to look for the flow in, and what it was rotated to")
+	fl.BoolVar(&f.local, "local", false, "the client is a program of this host (capture.local.out)")
 	fl.BoolVar(&f.syn, "syn", false, "what is decided by the first packet alone, without a client hello")
 	fl.BoolVar(&f.json, "json", false, "print JSON instead of text")
 	return cmd
@@ -130,7 +131,7 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 		facts, err := record.facts()
 		return facts, record, err
 	}
-	facts := policy.Facts{Now: time.Now()}
+	facts := policy.Facts{Now: time.Now(), Local: f.local}
 	var err error
 	if facts.Src, err = policytest.ParseSource(f.from); err != nil {
 		return facts, nil, fmt.Errorf("--from: %w", err)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/dialer"
 )
 
 // Client talks to a running gateway.
@@ -33,7 +35,7 @@ func NewClient(path string) *Client {
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", path)
+				return dialer.Unix(ctx, path, 0)
 			},
 		},
 	}}
@@ -42,7 +44,7 @@ func NewClient(path string) *Client {
 // Process returns the process ID of the listener on the socket, 0 if that is in another PID
 // namespace.
 func (c *Client) Process(ctx context.Context) (int, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+	conn, err := dialer.Unix(ctx, c.path, 0)
 	if err != nil {
 		return 0, err
 	}

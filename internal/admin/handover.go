@@ -57,6 +57,8 @@ type Terms struct {
 	AllPorts     bool     `json:"all_ports"`
 	Local        bool     `json:"local"`
 	ClientSource bool     `json:"client_source"`
+	LocalOut     bool     `json:"local_out"`
+	OwnMark      uint32   `json:"own_mark"` // of its own sockets; 0 without LocalOut
 	Mask         uint32   `json:"mask"`
 	CTMask       uint32   `json:"ct_mask"`
 	Preference   int      `json:"preference"`

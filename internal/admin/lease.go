@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/dialer"
 )
 
 // Lease is the newer process's side of a hand-over.
@@ -40,7 +42,7 @@ var ErrNoHandOver = errors.New("nothing to take over from")
 
 // HandOver asks the running gateway to hand over. The caller must close the Lease.
 func (c *Client) HandOver(ctx context.Context, offer Offer) (*Lease, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+	conn, err := dialer.Unix(ctx, c.path, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w: no gateway answers on %s; start one: sslgate run", ErrNoHandOver, c.path)

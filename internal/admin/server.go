@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/applog"
+	"github.com/sslgate/sslgate/internal/dialer"
 )
 
 // Options of New. All but Page are required.
@@ -68,7 +69,7 @@ func (s *Server) ListenSocket(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if c, err := dialer.Unix(context.Background(), path, time.Second); err == nil {
 		_ = c.Close()
 		return fmt.Errorf("admin socket %s is taken by a running gateway: set admin.socket to another path", path)
 	}

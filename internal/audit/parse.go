@@ -21,6 +21,7 @@ type Parsed struct {
 	Time        string   `json:"time,omitempty"` // RFC 3339, with microseconds
 	Client      string   `json:"client,omitempty"`
 	Destination string   `json:"destination,omitempty"`
+	Direction   string   `json:"direction,omitempty"` // local_in, local_out
 	SNI         string   `json:"sni,omitempty"`
 	ALPN        []string `json:"alpn_offered,omitempty"`
 

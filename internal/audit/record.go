@@ -18,6 +18,7 @@ type Record struct {
 	Start       time.Time
 	Client      netip.AddrPort
 	Destination netip.AddrPort
+	Direction   Direction
 	SNI         string
 	ALPN        []string // offered by the client
 
@@ -66,6 +67,17 @@ type Record struct {
 	SuppressedFlows, SuppressedClient int64
 }
 
+// Direction says whether one end of a flow is on this host: a program of it is the client
+// (LocalOut), or a service of it the destination (LocalIn).
+type Direction string
+
+// The directions.
+const (
+	Forwarded Direction = ""
+	LocalIn   Direction = "local_in"
+	LocalOut  Direction = "local_out"
+)
+
 // NewRecord starts the record of a flow. Its reason is internal_error until a reason is
 // known, so that no path can leave it empty.
 func NewRecord(id string, start time.Time, client, destination netip.AddrPort) *Record {
@@ -97,6 +109,7 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("time", r.Start.UTC().Format("2006-01-02T15:04:05.000000Z07:00"))
 	enc.AddString("client", r.Client.String())
 	enc.AddString("destination", r.Destination.String())
+	str("direction", string(r.Direction))
 	str("sni", r.SNI)
 	if len(r.ALPN) > 0 {
 		if err := enc.AddArray("alpn_offered", stringArray(r.ALPN)); err != nil {

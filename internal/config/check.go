@@ -112,7 +112,7 @@ func (f *File) checkCapture(c *Capture) {
 	case attach && f.has("capture.interfaces"):
 		f.check(false, "capture.interfaces", "with tun.attach the device is routed by somebody else: take this out, or attach")
 	case !attach:
-		f.check(len(c.Interfaces) > 0 || f.has("capture.interfaces"), "capture.interfaces", "is missing: name the interfaces that captured traffic comes in by")
+		f.check(len(c.Interfaces) > 0 || f.has("capture.interfaces") || c.Local.Out != nil, "capture.interfaces", "is missing: name the interfaces that captured traffic comes in by")
 	}
 	seen := map[string]bool{}
 	for i, name := range c.Interfaces {

@@ -72,7 +72,7 @@ type TUN struct {
 
 // Capture says what is steered into the TUN.
 type Capture struct {
-	// Interfaces that captured traffic comes in by. Required unless tun.attach.
+	// Interfaces that captured traffic comes in by. Required unless tun.attach, or local.out where programs of this host alone are captured.
 	Interfaces []string `yaml:"interfaces"`
 	// Exempt are interfaces whose forwarded traffic to the captured ports may pass uninspected. Default none: it is captured from capture.interfaces and dropped from all others, so that an interface that is renamed or made anew is no hole.
 	Exempt []string `yaml:"exempt"`
@@ -80,8 +80,8 @@ type Capture struct {
 	Protocols []int `yaml:"protocols"`
 	// Ports is the list of TCP destination ports captured, or "all". Required.
 	Ports Ports `yaml:"ports"`
-	// Local is what happens to TCP from the captured interfaces to captured ports of this host itself: "capture" (the default: the local routing table is asked behind sslgate's rules; the service is dialled once the client is verified, and a bypass rule must name its address) or "drop". It never passes uninspected, nor while the gateway is down.
-	Local string `yaml:"local"`
+	// Local says what is captured of this host itself. The word "capture" stands for {in: true}, which is the default, and "drop" for {in: false}.
+	Local Local `yaml:"local"`
 	// ExceptPorts are TCP ports of this host itself that are not captured with ports "all", such as [22], or [] for none. Required with ports "all", or this host's own SSH would be lost; connections through the host are captured on these ports too.
 	ExceptPorts []int `yaml:"except_ports"`
 	// QUIC is what happens to UDP on the captured ports: "reject" (the default; clients fall back to TCP; with ports "all" it is port 443 alone) or "ignore" (it is routed past the gateway).
@@ -96,6 +96,30 @@ type Capture struct {
 	Table int `yaml:"table"`
 	// Preference of the `ip rule` that looks the table up, 1 to 32764; the one after it is used too. Default 5519.
 	Preference int `yaml:"preference"`
+}
+
+// Local says what is captured of this host itself.
+type Local struct {
+	// In captures TCP from the captured interfaces to captured ports of this host itself: the local routing table is asked behind sslgate's rules, the service is dialled once the client is verified, and a bypass rule must name its address. Default true; with false it is dropped. It never passes uninspected, nor while the gateway is down.
+	In bool `yaml:"in"`
+	// Out captures connections that programs of this host open to captured ports, whatever interface they would leave by; while the gateway is down they are refused or wait. With true all, with keys below it those that fit all of them. What stays on the host (127.0.0.1, ::1, its own addresses) is not captured, nor what sslgate itself opens. Default false.
+	Out *LocalOut `yaml:"out"`
+}
+
+// LocalOut says which connections of programs of this host are captured.
+type LocalOut struct {
+	// Users are the numbers of users (`id -u NAME`), at most 1000, whose connections are captured. Default: everybody's. Names are not taken: the guard is set before whoever knows them may be there.
+	Users []int `yaml:"users"`
+	// Groups are the numbers of groups (`id -g NAME`), at most 1000, whose connections are captured, beside those of users: the group is the one that the program runs with. Default: everybody's.
+	Groups []int `yaml:"groups"`
+	// ExceptUsers are the numbers of users, at most 1000, whose connections are not captured. Default none.
+	ExceptUsers []int `yaml:"except_users"`
+	// Ports are those of capture.ports that are captured of programs of this host. Default all.
+	Ports []int `yaml:"ports"`
+	// To are the destinations that are captured, as addresses or networks in CIDR form, at most 64. Default all.
+	To []string `yaml:"to"`
+	// Mark is the firewall mark of sslgate's own sockets, within capture.mask. Default: the least that nothing else has, 0x50.
+	Mark uint32 `yaml:"mark"`
 }
 
 // Dial says how destinations are reached.

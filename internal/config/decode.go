@@ -87,6 +87,17 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string, where place) {
 	case policy.SetSpec:
 		d.set(n, v, path, at)
 		return
+	case Local:
+		if d.localWord(n, v) {
+			return
+		}
+	case *LocalOut:
+		if b, ok := n.(*ast.BoolNode); ok {
+			if b.Value {
+				v.Set(reflect.ValueOf(new(LocalOut)))
+			}
+			return
+		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer:

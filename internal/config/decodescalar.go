@@ -106,6 +106,19 @@ func (d *decoder) number(n ast.Node, path string, at place) (int64, bool) {
 	return 0, false
 }
 
+// localWord decodes capture.local where it is a word. False: it is none of them.
+func (d *decoder) localWord(n ast.Node, v reflect.Value) bool {
+	if isContainer(n) {
+		return false
+	}
+	word := scalarText(n)
+	if word != "capture" && word != "drop" {
+		return false
+	}
+	v.Set(reflect.ValueOf(Local{In: word == "capture"}))
+	return true
+}
+
 // ports decodes capture.ports: "all" or a list.
 func (d *decoder) ports(n ast.Node, v reflect.Value, path string, at place) {
 	seq, ok := n.(*ast.SequenceNode)

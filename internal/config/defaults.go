@@ -36,7 +36,7 @@ func setDefaults(c *Config) {
 	c.TUN.Offload = "auto"
 	c.TUN.Queues = 1
 	c.TUN.Sender = "netstack"
-	c.Capture.Local = "capture"
+	c.Capture.Local.In = true
 	c.Capture.QUIC = "reject"
 	c.Capture.GRO = "keep"
 	c.Capture.Mark = DefaultMark

@@ -24,7 +24,11 @@ func (c *Config) Second() (Second, bool) {
 		}
 	}
 	if s.Mark == 0 {
-		s.Mark = c.freeMark()
+		own := uint32(0)
+		if c.Capture.Local.Out != nil {
+			own = c.Capture.Local.Out.Mark
+		}
+		s.Mark = c.freeMark(own)
 	}
 	for s.Table == 0 || c.Upgrade.Table == 0 && (s.Table == c.Capture.Table || s.Table == c.Dial.Table) {
 		s.Table = max(s.Table+1, DefaultUpgradeTable)
@@ -32,11 +36,11 @@ func (c *Config) Second() (Second, bool) {
 	return s, s.Mark != 0 && !c.TUN.Attach
 }
 
-// freeMark is the least number within capture.mask that no other key takes, 0 if there is
-// none.
-func (c *Config) freeMark() uint32 {
+// freeMark is the least number within capture.mask that no other key takes and that is not
+// taken either, 0 if there is none.
+func (c *Config) freeMark(taken uint32) uint32 {
 	for mark := c.Capture.Mask & -c.Capture.Mask; mark != 0; mark = ((mark | ^c.Capture.Mask) + 1) & c.Capture.Mask {
-		if mark != c.Capture.Mark && mark != c.Dial.Mark && mark != c.DialSocketMark() {
+		if mark != c.Capture.Mark && mark != c.Dial.Mark && mark != c.DialSocketMark() && mark != taken {
 			return mark
 		}
 	}

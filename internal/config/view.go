@@ -22,6 +22,10 @@ func view(v reflect.Value) any {
 	switch x := v.Interface().(type) {
 	case Duration:
 		return time.Duration(x).String()
+	case *LocalOut:
+		if x != nil && reflect.ValueOf(*x).IsZero() {
+			return true
+		}
 	case Ports:
 		if x.All {
 			return "all"

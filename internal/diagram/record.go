@@ -33,6 +33,12 @@ func Block(r *audit.Parsed) string {
 	if r.SNI != "" {
 		head += " (server name " + r.SNI + ")"
 	}
+	switch audit.Direction(r.Direction) {
+	case audit.LocalOut:
+		head += " (from a program of this host)"
+	case audit.LocalIn:
+		head += " (to a service of this host)"
+	}
 	b.WriteString(strings.Join(wrap(clean(head), width, 6), "\n") + "\n\n")
 	f := Of(r)
 	if p := f.Draw(); p != "" {

@@ -91,6 +91,7 @@ func Examine(o Options) []Finding {
 	d.interfaces()
 	d.rules()
 	d.local()
+	d.localOut()
 	d.foreignRoutes()
 	d.source()
 	d.nat()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -32,7 +33,7 @@ func (d *doctor) local() {
 			for _, r := range list {
 				if r.Priority <= tun.LocalPreferences && r.Protocol != tun.RuleProtocol && r.Table != unix.RT_TABLE_LOCAL {
 					d.fail("local", "",
-						"ip %s rule %d (table %d) stands where the local table is moved to: sslgate does not start; its owner should give it a preference above %d, or write `local: drop` in section capture",
+						"ip %s rule %d (table %d) stands where the local table is moved to: sslgate does not start; its owner should give it a preference above %d, or write `local: {in: false}` in section capture",
 						f.flag, r.Priority, r.Table, tun.LocalPreferences)
 				}
 			}
@@ -53,7 +54,51 @@ func LocalFate(c *config.Config) string {
 	if c.CapturesLocal() {
 		return "connections from " + ifcs + " are captured, and reach them only by a rule that terminates, or a bypass that names the address; UDP as capture.quic says"
 	}
-	return "connections from " + ifcs + " are dropped (local: drop)"
+	return "connections from " + ifcs + " are dropped (local: {in: false})"
+}
+
+// localOut reports what is captured of programs of this host, and whether the guard that is
+// set now holds it back.
+func (d *doctor) localOut() {
+	if !d.steers() || !d.o.Config.CapturesOut() {
+		return
+	}
+	c := d.o.Config
+	set, err := guardSet()
+	if err != nil {
+		return // nft reports it
+	}
+	if there, err := tun.GuardsOut(); set && (err != nil || !there) {
+		d.fail("local_out", "systemctl restart sslgate", "the guard that is set holds nothing of this host's own programs back: it is of another configuration, and what they open to captured ports passes uninspected until the gateway is started anew")
+		return
+	}
+	d.good("local_out", "connections that %s of this host open to captured ports are captured; sslgate's own have mark %#x", whose(c.Capture.Local.Out), c.OwnMark())
+}
+
+// whose says in words which programs are captured.
+func whose(o *config.LocalOut) string {
+	all := func(word string, numbers []int) string {
+		texts := make([]string, len(numbers))
+		for i, n := range numbers {
+			texts[i] = strconv.Itoa(n)
+		}
+		return word + " " + strings.Join(texts, ", ")
+	}
+	var parts []string
+	if len(o.Users) > 0 {
+		parts = append(parts, all("users", o.Users))
+	}
+	if len(o.Groups) > 0 {
+		parts = append(parts, all("groups", o.Groups))
+	}
+	text := "all programs"
+	if len(parts) > 0 {
+		text = "programs of " + strings.Join(parts, " and ")
+	}
+	if len(o.ExceptUsers) > 0 {
+		text += " but those of " + all("users", o.ExceptUsers)
+	}
+	return text
 }
 
 // maxServices bounds what LocalServices lists. maxListeners bounds the bytes it reads for

@@ -15,6 +15,10 @@ import (
 // forwarding checks that the host forwards packets: otherwise none reaches the TUN.
 func (d *doctor) forwarding() {
 	device := ""
+	if d.steers() && len(d.o.Config.Capture.Interfaces) == 0 {
+		d.good("forwarding", "programs of this host alone are captured: nothing need be forwarded")
+		return
+	}
 	if d.steers() {
 		device = d.o.Config.TUN.Name
 	}

@@ -23,6 +23,10 @@ func (d *doctor) rules() {
 	}
 	c := &d.o.Config.Capture
 	to := d.destinations()
+	from := d.captured()
+	if d.o.Config.CapturesOut() {
+		from = append(from, "lo") // what the host sends itself, to the kernel's rules
+	}
 	for _, f := range families {
 		list, err := netlink.RuleList(f.number)
 		if err != nil {
@@ -30,7 +34,7 @@ func (d *doctor) rules() {
 			continue
 		}
 		for _, r := range list {
-			if !d.before(&r) || !fits(&r, d.captured(), c.Mark) {
+			if !d.before(&r) || !fits(&r, from, c.Mark) {
 				continue
 			}
 			d.early("rules", f, &r, to, "captured packets", "which the guard then drops")

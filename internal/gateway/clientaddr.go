@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -31,6 +33,9 @@ func (fl *flow) connectTo(ctx context.Context, plan *policy.Plan, dst netip.Addr
 		}
 		return conn, nil
 	case policy.SourceClient:
+		if fl.direction == audit.LocalOut {
+			return fl.connectFrom(ctx, fl.facts.Src.Addr().Unmap(), dst)
+		}
 		return fl.connectAs(ctx, fl.facts.Src.Addr().Unmap(), dst)
 	default:
 		return nil, handshake.Refuse(handshake.StepApplicationData, reason.Internal, "a plan with an unknown source address")
@@ -56,6 +61,37 @@ func (fl *flow) connectAs(ctx context.Context, src netip.Addr, dst netip.AddrPor
 	}
 	fl.out.dest.from = netip.AddrPortFrom(src, local.AddrPort().Port())
 	return conn, nil
+}
+
+// connectFrom connects from the address of a program of this host. It is the host's own
+// address, so the kernel routes the answers back by itself, and no socket can have the
+// program's port too.
+func (fl *flow) connectFrom(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+	if src.Is4() != dst.Addr().Is4() {
+		return nil, handshake.Refuse(handshake.StepApplicationData, reason.DialSource, "client and destination are of different address families")
+	}
+	conn, err := fl.g.dialFrom(ctx, src, dst)
+	if err != nil {
+		return nil, dialAsError(err)
+	}
+	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		fl.out.dest.from = netip.AddrPortFrom(src, local.AddrPort().Port())
+	}
+	return conn, nil
+}
+
+// hostDialFrom connects from an address of this host.
+func hostDialFrom(mark dialer.Mark) func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+	return func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+		d := mark.Dialer(func(_ string, fd int) error {
+			if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+				return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT", err)
+			}
+			return urgentInLine(fd)
+		})
+		d.FallbackDelay, d.KeepAlive, d.LocalAddr = -1, keepAliveLater, net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
+		return d.DialContext(ctx, "tcp", dst.String())
+	}
 }
 
 // impossibleSource says why no connection can be made from the client's address src, "" if
@@ -107,29 +143,19 @@ func dialAsError(err error) *handshake.Error {
 
 // hostDialAs connects from the address src by the host's own sockets. Package tun recognizes
 // these connections by mark.
-func hostDialAs(mark uint32) func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
+func hostDialAs(mark dialer.Mark) func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
 	return func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error) {
-		d := net.Dialer{
-			FallbackDelay: -1, // one address: no Happy Eyeballs
-			KeepAlive:     keepAliveLater,
-			LocalAddr:     net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0)),
-			Control: func(network, _ string, raw syscall.RawConn) error {
-				return onSocket(raw, func(fd int) error {
-					if err := transparent(fd, network == "tcp6", mark); err != nil {
-						return err
-					}
-					return urgentInLine(fd)
-				})
-			},
-		}
+		d := mark.Dialer(transparent, func(_ string, fd int) error { return urgentInLine(fd) })
+		// One address, so no Happy Eyeballs.
+		d.FallbackDelay, d.KeepAlive, d.LocalAddr = -1, keepAliveLater, net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		return d.DialContext(ctx, "tcp", dst.String())
 	}
 }
 
 // transparent prepares a socket for an address that is not the host's (ip(7)).
-func transparent(fd int, six bool, mark uint32) error {
+func transparent(network string, fd int) error {
 	level, option := unix.SOL_IP, unix.IP_TRANSPARENT
-	if six {
+	if network == "tcp6" {
 		level, option = unix.SOL_IPV6, unix.IPV6_TRANSPARENT
 	}
 	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
@@ -140,16 +166,13 @@ func transparent(fd int, six bool, mark uint32) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return os.NewSyscallError("setsockopt IP_BIND_ADDRESS_NO_PORT", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
-		return os.NewSyscallError("setsockopt SO_MARK", err)
-	}
 	return nil
 }
 
 // CheckClientSource says whether this process may connect from the addresses of clients:
 // nil, or an error that says what is missing.
 func CheckClientSource() error {
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+	for network, family := range map[string]int{"tcp4": unix.AF_INET, "tcp6": unix.AF_INET6} {
 		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if errors.Is(err, unix.EAFNOSUPPORT) {
 			continue // a host without IPv6 has no such clients
@@ -157,7 +180,7 @@ func CheckClientSource() error {
 		if err != nil {
 			return fmt.Errorf("open a socket: %w", err)
 		}
-		err = transparent(fd, family == unix.AF_INET6, 1)
+		err = transparent(network, fd)
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("no connection can be made under a client's address: %w: CAP_NET_ADMIN is missing: run as root, or `setcap cap_net_admin+ep` the program", err)
@@ -166,5 +189,5 @@ func CheckClientSource() error {
 			return fmt.Errorf("no connection can be made under a client's address: %w", err)
 		}
 	}
-	return nil
+	return dialer.Mark(1).Check()
 }

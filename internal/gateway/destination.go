@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -56,6 +58,27 @@ func (g *Gateway) forbidden(dst netip.Addr, named, terminated bool) (string, err
 		}
 	}
 	return "", nil
+}
+
+// direction says what of a flow is on this host. Nobody but a program of this host can have
+// one of its addresses: package tun drops what a client sends from one.
+func (g *Gateway) direction(src, dst netip.Addr) audit.Direction {
+	if !g.local && !g.localOut {
+		return audit.Forwarded
+	}
+	own, err := g.own.get()
+	if err != nil {
+		return audit.Forwarded
+	}
+	for _, p := range own {
+		switch {
+		case g.localOut && p.Addr() == src.Unmap():
+			return audit.LocalOut
+		case g.local && p.Addr() == dst.Unmap():
+			return audit.LocalIn
+		}
+	}
+	return audit.Forwarded
 }
 
 // ownAddrs caches the gateway's own addresses.
@@ -101,26 +124,17 @@ func hostAddrs() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// hostDial connects by the host's own sockets, within ctx.
-func hostDial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+// hostDial connects by the host's own sockets.
+func hostDial(mark dialer.Mark) func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	// One address, so no Happy Eyeballs. TCP_NODELAY is Go's default and must stay: Nagle
 	// with delayed ACKs costs 40 ms a round trip. Not DialTCP: it calls bind even without a
 	// local address, and the kernel then searches for a port that nobody uses, which takes
 	// 15 ms once some thousands are taken.
-	d := net.Dialer{
-		FallbackDelay: -1, KeepAlive: keepAliveLater,
-		Control: func(_, _ string, raw syscall.RawConn) error { return onSocket(raw, urgentInLine) },
+	d := mark.Dialer(func(_ string, fd int) error { return urgentInLine(fd) })
+	d.FallbackDelay, d.KeepAlive = -1, keepAliveLater
+	return func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", dst.String())
 	}
-	return d.DialContext(ctx, "tcp", dst.String())
-}
-
-// onSocket calls a function with the descriptor of a socket that is not connected yet.
-func onSocket(raw syscall.RawConn, f func(fd int) error) error {
-	var err error
-	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
-		return fmt.Errorf("prepare a socket: %w", cerr)
-	}
-	return err
 }
 
 // urgentInLine makes the kernel leave urgent data in the stream (tcp(7), RFC 6093,

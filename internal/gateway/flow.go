@@ -32,14 +32,16 @@ import (
 
 // flow is one connection on its walk.
 type flow struct {
-	g      *Gateway
-	id     string
-	start  time.Time     // when it was accepted
-	set    *policy.Set   // whose rule and parameters the flow has
-	judged *policy.Set   // the last set that was asked whether the flow is let through
-	trust  *policy.Trust // of judged, when it was asked
-	limits Limits
-	shadow *policy.Shadow
+	g     *Gateway
+	id    string
+	start time.Time // when it was accepted
+	// direction says whether a program or a service of this host is at one end.
+	direction audit.Direction
+	set       *policy.Set   // whose rule and parameters the flow has
+	judged    *policy.Set   // the last set that was asked whether the flow is let through
+	trust     *policy.Trust // of judged, when it was asked
+	limits    Limits
+	shadow    *policy.Shadow
 	// verdict is the final one of the enforced policy. Reason "" means that the flow
 	// ended without one.
 	verdict policy.Verdict
@@ -71,9 +73,10 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 
 func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Time) *flow {
 	now := g.current.Load()
+	direction := g.direction(src.Addr(), dst.Addr())
 	fl := &flow{
-		g: g, id: g.registry.nextID(), start: at, set: now.set, judged: now.set, trust: now.set.Trust(), limits: now.limits, shadow: now.shadow, client: client,
-		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst},
+		g: g, id: g.registry.nextID(), start: at, direction: direction, set: now.set, judged: now.set, trust: now.set.Trust(), limits: now.limits, shadow: now.shadow, client: client,
+		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst, Local: direction == audit.LocalOut},
 		out:    newOutcome(g.crls()),
 		ledger: handshake.NewLedger(at),
 		leave:  func() {},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -67,7 +68,11 @@ type Config struct {
 	// DialAs connects to a destination from a client's address, or fails. nil means the
 	// host's own sockets, marked with SourceMark.
 	DialAs     func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
-	SourceMark uint32
+	SourceMark dialer.Mark
+	// OwnMark is the mark of all other sockets; 0: none. LocalOut says that connections of
+	// programs of this host are captured: their client has an address of this host.
+	OwnMark  dialer.Mark
+	LocalOut bool
 	// Refused are networks that no destination may lie in: those of the TUN device.
 	Refused []netip.Prefix
 	// Local says that connections to this host's own addresses are captured like all
@@ -96,8 +101,10 @@ type Gateway struct {
 	log      *zap.Logger
 	dial     func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	dialAs   func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
+	dialFrom func(ctx context.Context, src netip.Addr, dst netip.AddrPort) (net.Conn, error)
 	own      *ownAddrs
 	local    bool
+	localOut bool
 	refused  []netip.Prefix
 	now      func() time.Time
 	registry *registry
@@ -129,7 +136,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now,
-		refused: c.Refused, local: c.Local, revocation: c.Revocation,
+		refused: c.Refused, local: c.Local, localOut: c.LocalOut, revocation: c.Revocation,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
@@ -138,10 +145,13 @@ func New(c Config) (*Gateway, error) {
 		dials: newDialsUnderWay(),
 	}
 	if g.dial == nil {
-		g.dial = hostDial
+		g.dial = hostDial(c.OwnMark)
 	}
 	if g.dialAs == nil {
 		g.dialAs = hostDialAs(c.SourceMark)
+	}
+	if g.dialFrom == nil {
+		g.dialFrom = hostDialFrom(c.OwnMark)
 	}
 	if g.memory = c.Memory; g.memory == nil {
 		g.memory = unmeasured{}

@@ -59,7 +59,7 @@ func newOutcome(crls string) outcome {
 func (fl *flow) record() *audit.Record {
 	o := &fl.out
 	rec := &audit.Record{
-		ID: fl.id, Start: fl.start, Client: fl.facts.Src, Destination: fl.facts.Dst,
+		ID: fl.id, Start: fl.start, Client: fl.facts.Src, Destination: fl.facts.Dst, Direction: fl.direction,
 		Policy: o.policy, CRLs: o.crls, Rule: o.said.rule, Action: o.said.action.String(),
 		Reason: o.said.reason, Detail: o.said.detail, Step: o.step,
 		AlertWanted: o.said.alert, AlertSent: o.sent, AlertReceived: o.received,

@@ -94,7 +94,7 @@ func TestUrgentDataOfServers(t *testing.T) {
 						if as {
 							return hostDialAs(0x5519)(ctx, netip.MustParseAddr("127.0.0.2"), dst)
 						}
-						return hostDial(ctx, dst)
+						return hostDial(0)(ctx, dst)
 					}
 				})
 				conn := h.dial(server4)
@@ -128,7 +128,7 @@ func TestUrgentDataUnderTLS(t *testing.T) {
 		_ = s.CloseWrite()
 	}, func(c *Config) {
 		c.Dial = func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
-			return hostDial(ctx, netip.MustParseAddrPort(h.origin))
+			return hostDial(0)(ctx, netip.MustParseAddrPort(h.origin))
 		}
 	})
 	close(made)

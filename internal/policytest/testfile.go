@@ -31,6 +31,7 @@ type Case struct {
 	Name        string       `yaml:"name"`
 	From        string       `yaml:"from"`      // the client: ADDRESS or ADDRESS:PORT
 	To          string       `yaml:"to"`        // the original destination, ADDRESS:PORT
+	Local       bool         `yaml:"local"`     // the client is a program of this host
 	Plaintext   bool         `yaml:"plaintext"` // the client speaks without TLS
 	SNI         string       `yaml:"sni"`
 	ALPN        []string     `yaml:"alpn"`
@@ -125,7 +126,7 @@ func (t *File) PolicyFile() string {
 // facts makes the facts of a case; the paths in the error are below the case.
 func (c *Case) facts(now time.Time) (policy.Facts, error) {
 	var list fielderr.List
-	f := policy.Facts{Now: now}
+	f := policy.Facts{Now: now, Local: c.Local}
 	if c.Name == "" {
 		list.Addf("name", "the test has no name")
 	}

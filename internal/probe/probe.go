@@ -19,6 +19,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/internal/dialer"
 )
 
 // Options say which server to probe and how. Only Address is required.
@@ -109,7 +110,7 @@ func newProber(o *Options) (*prober, error) {
 		o.Timeout = defaultTimeout
 	}
 	if o.Dial == nil {
-		o.Dial = (&net.Dialer{}).DialContext
+		o.Dial = dialer.Mark(0).Dialer().DialContext // a program like any other
 	}
 	if o.Engine == nil {
 		o.Engine = stdtls.New()

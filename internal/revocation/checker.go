@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/memory"
 )
 
@@ -36,6 +37,9 @@ type Options struct {
 	MaxBytes int64
 	// Memory lends the memory that loading takes; nil lends without a bound.
 	Memory *memory.Budget
+
+	// Mark is that of the sockets by which lists and answers are fetched; 0: none.
+	Mark dialer.Mark
 
 	pace time.Duration // for tests; 0 is paceEvery
 }
@@ -126,7 +130,7 @@ func New(authorities []Authority, o Options) (*Checker, error) {
 		}
 	}
 	c := &Checker{
-		o: o, client: newClient(), asks: newClient(), slots: newSlots(), copies: newCopies(o.State),
+		o: o, client: newClient(o.Mark), asks: newClient(o.Mark), slots: newSlots(), copies: newCopies(o.State),
 		responders: map[string]*responder{}, counters: map[string]*counters{}, ended: map[[32]byte]bool{}, subscribers: map[int]func(){},
 	}
 	authorities = slices.Clone(authorities)

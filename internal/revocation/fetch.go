@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
@@ -16,11 +16,13 @@ import (
 // newClient is the HTTP client for lists and answers. It does without proxies of the
 // environment (what the gateway trusts must not depend on who started it), compression (a
 // small answer could unpack to a large one), cookies and HTTP/2. It connects by the
-// host's own sockets (OUTPUT), so its traffic is not captured.
-func newClient() *http.Client {
+// host's own sockets, which carry mark, so its traffic is not captured.
+func newClient(mark dialer.Mark) *http.Client {
+	d := mark.Dialer()
+	d.Timeout = 10 * time.Second
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			DialContext:            d.DialContext,
 			TLSHandshakeTimeout:    10 * time.Second,
 			ResponseHeaderTimeout:  20 * time.Second,
 			DisableCompression:     true,

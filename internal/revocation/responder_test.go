@@ -379,7 +379,7 @@ func TestRenew(t *testing.T) {
 
 func TestCacheIsBounded(t *testing.T) {
 	w := newWorld(t)
-	r := newResponder(OCSP{}, newClient(), &counters{})
+	r := newResponder(OCSP{}, newClient(0), &counters{})
 	var revoked [32]byte
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -377,7 +377,7 @@ func TestNoProxyOfTheEnvironment(t *testing.T) {
 	proxy := publish(t, nil)
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	t.Setenv("http_proxy", proxy.URL)
-	tr, ok := newClient().Transport.(*http.Transport)
+	tr, ok := newClient(0).Transport.(*http.Transport)
 	if !ok {
 		t.Fatal("another transport")
 	}

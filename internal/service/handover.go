@@ -69,6 +69,9 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 		Mask: sc.Mask, CTMask: sc.CTMask, Preference: sc.Preference, Mark: sc.Mark, Table: sc.Table, ReturnMark: sc.ReturnMark, ReturnTable: sc.ReturnTable,
 		Watchdog: 2 * s.notify.every, TicketKeys: s.gateway.TicketKeys().Export(),
 	}
+	if sc.Out != nil {
+		terms.LocalOut, terms.OwnMark = true, sc.Out.OwnMark
+	}
 	terms.Decided, terms.Refused = s.decided.last(time.Now())
 	var err error
 	if terms.Ceiling, err = s.shareMemory(offer.Memory); err != nil {

@@ -4,6 +4,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/tun"
 )
@@ -33,9 +34,18 @@ func (s *Service) dialAs(c *config.Config) error {
 	return s.steering.SetClientSource()
 }
 
-func socketMark(c *config.Config) uint32 {
+func socketMark(c *config.Config) dialer.Mark {
 	sc := SteerConfig(c)
-	return sc.SocketMark()
+	return dialer.Mark(sc.SocketMark())
+}
+
+// ownMark is the mark of all other sockets of this process; 0 where nothing of this host's
+// programs is captured.
+func ownMark(c *config.Config) dialer.Mark {
+	if !c.CapturesOut() {
+		return 0
+	}
+	return dialer.Mark(c.OwnMark())
 }
 
 // warnGRO warns about interfaces whose uploads come in small pieces.
@@ -82,10 +92,26 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		GRO:          c.Capture.GRO == "auto",
 		CTMask:       c.Upgrade.CTMask,
 	}
+	if c.CapturesOut() {
+		o := c.Capture.Local.Out
+		sc.Out = &tun.Outgoing{OwnMark: c.OwnMark(), Users: numbersOf(o.Users), Groups: numbersOf(o.Groups), ExceptUsers: numbersOf(o.ExceptUsers), To: o.OutTo()}
+		for _, p := range o.Ports {
+			sc.Out.Ports = append(sc.Out.Ports, uint16(p))
+		}
+	}
 	if second, ok := c.Second(); ok && sc.CTMask != 0 {
 		sc.Twin = tun.Twin(second)
 	}
 	return sc
+}
+
+// numbersOf converts numbers of users that config has checked.
+func numbersOf(numbers []int) []uint32 {
+	var all []uint32
+	for _, n := range numbers {
+		all = append(all, uint32(n))
+	}
+	return all
 }
 
 // bytesOf converts numbers that config has checked to fit into a byte.

@@ -29,6 +29,7 @@ const (
 func openRevocation(ctx context.Context, rt *config.Runtime, room *memory.Budget, log *zap.Logger) (*revocation.Checker, error) {
 	c, err := revocation.New(rt.Revocation, revocation.Options{
 		State: rt.Config.State, Log: log, Memory: room, MaxBytes: revocation.ListBytes(rt.Config.Ceiling()),
+		Mark: ownMark(rt.Config),
 	})
 	if err != nil {
 		return nil, err

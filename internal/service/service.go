@@ -214,8 +214,8 @@ func (s *Service) gatewayConfig() gateway.Config {
 		Settings: gatewaySettings(s.rt),
 		Engine:   s.engine, Audit: s.records, Log: s.log,
 		Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
-		SourceMark: socketMark(s.rt.Config),
-		Local:      s.rt.Config.CapturesLocal(),
+		SourceMark: socketMark(s.rt.Config), OwnMark: ownMark(s.rt.Config), LocalOut: s.rt.Config.CapturesOut(),
+		Local: s.rt.Config.CapturesLocal(),
 	}
 }
 
@@ -247,8 +247,13 @@ func (s *Service) openDevice() error {
 	// The guard first: from here on captured traffic goes nowhere, even if anything else
 	// fails.
 	if !c.TUN.Attach {
-		if err := tun.CheckForwarding(c.Capture.Interfaces...); err != nil {
-			return fmt.Errorf("this host does not forward packets, so nothing would be captured: %w", err)
+		if len(c.Capture.Interfaces) > 0 {
+			if err := tun.CheckForwarding(c.Capture.Interfaces...); err != nil {
+				return fmt.Errorf("this host does not forward packets, so nothing would be captured: %w", err)
+			}
+		}
+		if err := ownMark(c).Check(); err != nil {
+			return err
 		}
 		if err := s.mayDialAs(c); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -102,7 +101,11 @@ func agree(c *config.Config, t *admin.Terms) error {
 	case t.AllPorts && !sc.AllPorts:
 		return missing("capture.ports is no longer \"all\"")
 	case t.Local && !sc.Local:
-		return missing("capture.local is no longer \"capture\"")
+		return missing("capture.local.in is no longer true")
+	case t.LocalOut && sc.Out == nil:
+		return missing("capture.local.out is gone")
+	case sc.Out != nil && (!t.LocalOut || t.OwnMark != sc.Out.OwnMark):
+		return errors.New("the running gateway's own connections have no mark, or another than capture.local.out.mark, and would be captured: only a restart can change that")
 	}
 	for _, name := range t.Interfaces {
 		if !slices.Contains(sc.Interfaces, name) {
@@ -294,13 +297,7 @@ func (s *Service) probeFlow(ctx context.Context) error {
 		port = c.List[0]
 	}
 	device := s.device.Name()
-	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		if cerr := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
+	d := ownMark(s.runtime().Config).Dialer(func(_ string, fd int) error { return unix.BindToDevice(fd, device) })
 	conn, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(s.probeTarget(), port).String())
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
 		return nil // a rule denies it by its address alone, or nobody listens where it leads

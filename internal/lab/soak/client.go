@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/sslgate/sslgate/internal/lab"
 )
 
 // try is one connection of a client.
@@ -48,8 +46,9 @@ func (t *try) connect(ctx context.Context, p *ports, port uint16) (net.Conn, err
 	defer cancel()
 	for {
 		local := p.take()
-		t.want.key = key{netip.AddrPortFrom(lab.ClientAddr(six), local), netip.AddrPortFrom(lab.ServerAddr(0, six), port)}
-		c, err := t.lab.DialFrom(ctx, lab.Client, local, "tcp", t.want.destination.String())
+		from, client, server := t.ends(six)
+		t.want.key = key{netip.AddrPortFrom(client, local), netip.AddrPortFrom(server, port)}
+		c, err := t.lab.DialFrom(ctx, from, local, "tcp", t.want.destination.String())
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 			continue // in TIME_WAIT: nothing was sent
 		}

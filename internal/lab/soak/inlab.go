@@ -38,6 +38,11 @@ func (r *run) inLab(binary, dir, engine, prefix string, wait time.Duration, do f
 	if r.site, err = newSite(l, dir, engine, r.book, wait); err != nil {
 		return err
 	}
+	if r.opt.Local {
+		if err := r.site.makeLocal(); err != nil {
+			return err
+		}
+	}
 	return do()
 }
 

@@ -22,6 +22,7 @@ type served struct {
 type origin struct {
 	lab   *lab.Lab
 	addrs []string
+	here  []string    // on the gateway's host
 	tls   *tls.Config // nil: plain
 	book  *book
 	// corrupt flips one bit of one download, once, where it is set.
@@ -42,13 +43,15 @@ func (o *origin) start() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.conns = map[net.Conn]struct{}{}
-	for _, addr := range o.addrs {
-		ln, err := o.lab.Listen(lab.Server, "tcp", addr)
-		if err != nil {
-			return err
+	for ns, addrs := range map[lab.NS][]string{lab.Server: o.addrs, lab.Gateway: o.here} {
+		for _, addr := range addrs {
+			ln, err := o.lab.Listen(ns, "tcp", addr)
+			if err != nil {
+				return err
+			}
+			o.listeners = append(o.listeners, ln)
+			o.wg.Go(func() { o.accept(ln) })
 		}
-		o.listeners = append(o.listeners, ln)
-		o.wg.Go(func() { o.accept(ln) })
 	}
 	return nil
 }

@@ -49,6 +49,7 @@ type site struct {
 	dir     string
 	engine  string // of the configuration
 	sourced bool   // the configuration has a rule for portClient
+	local   bool   // programs and services of the gateway's host are at one end; see local.go
 	book    *book
 	gateway *lab.Cmd
 	log     *gatewayLog
@@ -170,7 +171,7 @@ func (s *site) writeConfig() error {
 	text := fmt.Sprintf(`version: 1
 tun: {name: sslgate0}
 state: state
-capture: {interfaces: [%s], ports: [80, 81, 82, 443, 8443, 9443, 9444]}
+capture: {interfaces: [%s], ports: [80, 81, 82, 443, 8443, 9443, 9444], local: {in: true, out: %[5]t}}
 authorities:
   staff: {roots: client-ca.pem}
   watched: {roots: mallory-ca.pem, crl: [mallory.crl], revocation: hard}
@@ -186,9 +187,9 @@ policy:
     - {name: pay, to: ["*:443"], sni: [%[3]s], identity: pay, CLIENT, destination: {tls: plain}}
     - {name: retls, to: ["*:8443"], sni: [%[3]s], identity: pay, CLIENT, destination: {tls: verify, authorities: [origin]}}
     - {name: flaky, to: ["*:9443"], sni: [%[3]s], identity: pay, CLIENT, destination: {tls: plain}}
-    - {name: bypass, to: ["*:80"], action: bypass}
+    - {name: bypass, to: ["*:80", %[6]s], action: bypass}
 SOURCED    - {name: denied, to: ["*:81"], action: deny}
-`, lab.LANIface, rotateSize, serverName, s.patience)
+`, lab.LANIface, rotateSize, serverName, s.patience, s.local, namedHere)
 	if err := os.MkdirAll(s.file("state"), 0o700); err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ type Options struct {
 	// "lost-record" loses a line of the audit log, "held" leaves a connection open over the
 	// quiet moments. "" is none.
 	Inject string
+	// Local makes half of the clients programs of the gateway's own host, and the other half
+	// clients of services on that host.
+	Local bool
 	// JSON prints the report as one object instead of a table.
 	JSON bool
 	// Dir keeps the configuration, the audit log and the gateway's log; "" means a temporary

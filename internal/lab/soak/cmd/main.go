@@ -67,6 +67,7 @@ func options(args []string, stderr io.Writer) (opt chosen, err error) {
 	}
 	f.StringVar(&opt.Binary, "sslgate", "bin/sslgate", "the sslgate `binary`")
 	f.BoolVar(&opt.Race, "race", false, "the binary has the race detector")
+	f.BoolVar(&opt.Local, "local", false, "half of the clients are programs of the gateway's host, the other half clients of services on it")
 	f.BoolVar(&opt.JSON, "json", false, "print the report as one JSON object")
 	f.StringVar(&opt.Engine, "engine", "", "what makes the handshakes, `std` or native")
 	f.StringVar(&opt.Dir, "dir", "", "keep configuration and audit log in `DIR`")
