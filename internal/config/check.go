@@ -85,7 +85,7 @@ func (f *File) checkTUN(t *TUN) {
 	f.check(interfaceFault(t.Name) == "", "tun.name", "%s", interfaceFault(t.Name))
 	f.check(t.MTU >= 1280 && t.MTU <= 65535, "tun.mtu", "%d is out of range: 1280 (the least of IPv6, RFC 8200, section 5) to 65535", t.MTU)
 	f.word("tun.offload", t.Offload, "auto", "off")
-	f.word("tun.sender", t.Sender, "netstack", "paced")
+	f.word("tun.sender", t.Sender, "paced", "netstack")
 	f.check(t.Queues >= 1 && t.Queues <= 16, "tun.queues", "%d is out of range: 1 (the default) to 16; more than there are processors are of no use", t.Queues)
 	for i, a := range t.Addresses {
 		p, err := netip.ParsePrefix(a)

@@ -66,7 +66,7 @@ type TUN struct {
 	Offload string `yaml:"offload"`
 	// Queues of the device, 1 to 16, each read by a goroutine of its own with 2 MiB of buffers. Default 1. On two processors a second one made no difference, and more than there are processors are of no use. With attach the device must have been made with multi_queue; where there cannot be several there is one, and the log says why.
 	Queues int `yaml:"queues"`
-	// Sender is what sends data to the clients: "netstack" (the default), or "paced", which is experimental: a sender that finds losses by time (RFC 8985) and paces by a model of the path, for clients behind long paths that lose packets.
+	// Sender is what sends data to the clients: "paced" (the default), which finds losses by time (RFC 8985) and paces by a model of the path, or "netstack", netstack's own sender, which takes each loss for congestion and is slow on paths that lose packets.
 	Sender string `yaml:"sender"`
 }
 

@@ -35,7 +35,7 @@ func setDefaults(c *Config) {
 	c.TUN.MTU = 1500
 	c.TUN.Offload = "auto"
 	c.TUN.Queues = 1
-	c.TUN.Sender = "netstack"
+	c.TUN.Sender = "paced"
 	c.Capture.Local.In = true
 	c.Capture.QUIC = "reject"
 	c.Capture.GRO = "keep"

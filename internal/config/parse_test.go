@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 	c := mustParse(t, head).Config
 	want := Config{
 		Version: 1,
-		TUN:     TUN{Name: "sslgate0", MTU: 1500, Offload: "auto", Queues: 1, Sender: "netstack"},
+		TUN:     TUN{Name: "sslgate0", MTU: 1500, Offload: "auto", Queues: 1, Sender: "paced"},
 		Capture: Capture{
 			Interfaces: []string{"eth1"}, Ports: Ports{List: []uint16{443}}, Local: Local{In: true}, QUIC: "reject", GRO: "keep",
 			Mark: 0x10, Mask: 0x70, Table: 5519, Preference: 5519,

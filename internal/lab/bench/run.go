@@ -37,7 +37,7 @@ type Options struct {
 	Receive Receive
 	// Engine makes sslgate's handshakes: "std" or "native"; "" means std.
 	Engine string
-	// Sender is what sslgate sends with: "netstack" or "paced"; "" means netstack.
+	// Sender is what sslgate sends with: "paced" or "netstack"; "" means paced.
 	Sender string
 	// Profile is the directory for a CPU profile of sslgate for every test and
 	// round; "" for none. Profiled figures are a little lower.

@@ -61,7 +61,7 @@ func options(args []string, stderr io.Writer) (opt bench.Options, err error) {
 	f.StringVar(&opt.Binary, "sslgate", "bin/sslgate", "the sslgate `binary`")
 	f.StringVar(&opt.Engine, "engine", "", "what makes sslgate's handshakes, `std` or native")
 	f.StringVar((*string)(&opt.Receive), "receive", "", "the CPU that receives a machine's packets: `sender`, own (rps_cpus), or both (default both, with -quick sender)")
-	f.StringVar(&opt.Sender, "sender", "", "what sslgate sends with, `netstack` or paced (tun.sender)")
+	f.StringVar(&opt.Sender, "sender", "", "what sslgate sends with, `paced` or netstack (tun.sender)")
 	f.BoolVar(&opt.Quick, "quick", false, "less than a minute in all; the figures are rough")
 	f.IntVar(&opt.Rounds, "rounds", 0, "`number` of rounds (default 3, with -quick 1)")
 	f.StringVar(&opt.Profile, "profile", "", "write a CPU profile of sslgate for every test into `DIR`")
