@@ -167,11 +167,17 @@ type gateway struct {
 
 func (w *world) command(args ...string) *lab.Cmd {
 	w.t.Helper()
+	return w.commandIn(w.ns, args...)
+}
+
+// commandIn is sslgate in a namespace.
+func (w *world) commandIn(ns lab.NS, args ...string) *lab.Cmd {
+	w.t.Helper()
 	path, err := binary()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := w.lab.Command(w.ns, path, args...)
+	cmd := w.lab.Command(ns, path, args...)
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1", "COLUMNS=5000") // sentences stay whole for those who look for them
 	return cmd
@@ -287,10 +293,16 @@ func (r record) peer(key string) any {
 // records waits until at least n records are there.
 func (w *world) records(n int) []record {
 	w.t.Helper()
+	return w.recordsOf("audit.jsonl", n)
+}
+
+// recordsOf is records of another gateway's file.
+func (w *world) recordsOf(file string, n int) []record {
+	w.t.Helper()
 	deadline := testenv.Deadline()
 	for {
 		var all []record
-		if b, err := os.ReadFile(filepath.Join(w.dir, "audit.jsonl")); err == nil {
+		if b, err := os.ReadFile(filepath.Join(w.dir, file)); err == nil {
 			for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
 				var r record
 				if err := json.Unmarshal(sc.Bytes(), &r); err == nil {

@@ -25,6 +25,7 @@ func TestOriginate(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	testenv.Tool(t, "curl")
 	w.issue("pay", testpki.Leaf{CN: "tills", URIs: []string{"spiffe://corp.example/till"}})
+	w.issue("stock", testpki.Leaf{CN: "stock", URIs: []string{"spiffe://corp.example/stock"}})
 	origin := w.issue("origin", testpki.Leaf{CN: "origin", DNS: []string{"origin.example"}})
 	other := testpki.Must(testpki.Must(testpki.NewCA(testpki.Options{CN: "other CA"})).Issue(testpki.Leaf{CN: "origin", DNS: []string{"origin.example"}}))
 	var stolen atomic.Bool
@@ -54,18 +55,24 @@ func TestOriginate(t *testing.T) {
 		w.origin(server(six), serve(""))
 		w.origin(netip.AddrPortFrom(lab.ServerAddr(0, six), 8444).String(), serve("220 ready\r\n"))
 	}
-	w.start(w.config(`
+	w.config(`
     - name: web
-      from: [`+lab.ClientAddr(false).String()+`, "`+lab.ClientAddr(true).String()+`"]
+      from: [`+lab.ClientAddr(false).String()+`]
       to: ["*:443"]
       action: originate
       destination: {tls: verify, authorities: [staff], identity: pay, name: origin.example}
+    - name: web-stock
+      from: ["`+lab.ClientAddr(true).String()+`"]
+      to: ["*:443"]
+      action: originate
+      destination: {tls: verify, authorities: [staff], identity: stock, name: origin.example}
     - name: mail
       from: [`+lab.ClientAddr(false).String()+`, "`+lab.ClientAddr(true).String()+`"]
       to: ["*:8443"]
       action: originate
       destination: {tls: verify, authorities: [staff], identity: pay, name: origin.example, to_port: 8444}
-`, ""))
+`, "")
+	w.start(w.rewrite("identities:\n", "identities:\n  stock: {certificate: stock.pem, key: stock.key}\n"))
 	plain, err := w.lab.Sniff(lab.Server, lab.ServerIface, func(p lab.Packet) bool { return bytes.Contains(p.Raw, []byte(marker)) })
 	if err != nil {
 		t.Fatal(err)
@@ -77,10 +84,11 @@ func TestOriginate(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		url := "http://" + server(six) + "/"
 		out, err := w.client("", "curl", "-sS", "-g", "-m", "20", "-A", marker, url)
-		if r := last(); err != nil || !strings.Contains(out, "origin says") || r.str("reason") != "originated" || r.str("rule") != "web" {
+		if r := last(); err != nil || !strings.Contains(out, "origin says") || r.str("reason") != "originated" || r.str("rule") != map[bool]string{false: "web", true: "web-stock"}[six] {
 			t.Fatalf("%s: %v %s\n%v", url, err, out, r)
 		}
-		if who := testenv.Receive(t, "the destination's client", came); who != "tills" {
+		// Each network has its own certificate.
+		if who := testenv.Receive(t, "the destination's client", came); who != map[bool]string{false: "tills", true: "stock"}[six] {
 			t.Errorf("the destination was shown %q", who)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())

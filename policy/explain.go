@@ -272,6 +272,9 @@ const maxChanges = 5
 // what it asks for, for a refusal by the default the rules that failed at one
 // selector.
 func (e *Explanation) changes() []string {
+	if v := e.Verdict; v.Reason == reason.ClientSpeaksTLS || v.Would.Reason == reason.ClientSpeaksTLS {
+		return []string{"a client that speaks without TLS"}
+	}
 	var out []string
 	for _, d := range e.Demands {
 		if !d.Fits && len(out) < maxChanges {

@@ -211,13 +211,13 @@ func (c *compiler) noHeader() {
 		v.only(tell)
 		for j := range v.all() {
 			told := c.set.rules[j]
-			if len(forged) >= maxAround || !s.compare(bare.pairs(told)) {
+			if len(forged) >= maxAround || !s.compare(bare.dialledPairs(told)) {
 				break
 			}
 			if bare.accepted[told.name] {
 				continue
 			}
-			if (bare.destinationsMeet(told, true) || bare.destinationsMeet(told, false)) && !c.takesAllShared(min(i, j), max(i, j)) {
+			if bare.dialsWhat(told) && !c.takesAllShared(min(i, j), max(i, j)) {
 				forged = append(forged, other{j, told.name, "destination.proxy_protocol"})
 			}
 		}
@@ -229,9 +229,42 @@ func (c *compiler) noHeader() {
 	}
 }
 
+// dialledPairs is pairs, for dialsWhat.
+func (r *rule) dialledPairs(o *rule) int {
+	if r.plan.Port == 0 && o.plan.Port == 0 {
+		return r.pairs(o)
+	}
+	return r.to.len() * o.to.len()
+}
+
+// dialsWhat says whether both rules may dial the same address and port, whatever the client
+// dials (destination.to_port).
+func (r *rule) dialsWhat(o *rule) bool {
+	if r.plan.Port == 0 && o.plan.Port == 0 {
+		return r.destinationsMeet(o, true) || r.destinationsMeet(o, false)
+	}
+	for e := range r.to.all() {
+		for f := range o.to.all() {
+			if r.dialled(e).overlaps(o.dialled(f)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// dialled is what the rule dials for a destination of its list.
+func (r *rule) dialled(e endpoint) endpoint {
+	if r.plan.Port != 0 {
+		e.port = r.plan.Port
+	}
+	return e
+}
+
 // takesAllShared says whether the earlier of two rules takes every flow to what
-// both lead to, so that the later one leads nowhere there.
+// both lead to, so that the later one leads nowhere there. Where a rule dials another port
+// than the client, other flows lead there.
 func (c *compiler) takesAllShared(first, second int) bool {
 	a, b := c.set.rules[first], c.set.rules[second]
-	return !a.needsHello() && a.window == nil && a.coversSources(b)
+	return a.plan.Port == 0 && b.plan.Port == 0 && !a.needsHello() && a.window == nil && a.coversSources(b)
 }

@@ -68,6 +68,21 @@ func (s *Set) OnSYN(f Facts) (v Verdict, decided bool) {
 	return s.letOrDeny(r, passed), true
 }
 
+// Awaiting is the rule for which a client hello is waited for, where the first packet does
+// not decide; "" where it does. It is the first that fits by addresses and time: with a hello
+// another may.
+func (s *Set) Awaiting(f Facts) string {
+	f.Hello = nil
+	flow, _, ok := s.subject(f)
+	if !ok {
+		return ""
+	}
+	if r, sel, _ := s.first(&flow); r != nil && (sel == selHello || r.action == Terminate) {
+		return r.name
+	}
+	return ""
+}
+
 // OnHello picks the rule: the first whose selectors fit. Terminate and Bypass
 // come with a Plan; Deny comes with the alert that can still be sent in
 // plaintext, and with the rule if it was the rule's profile that the hello

@@ -132,6 +132,16 @@ func (a *auditLine) settle(e *policy.Explanation) {
 	e.Reason, _ = reason.Lookup(v.Reason)
 }
 
+// unread says whether the flow ended before there was a client hello that could be read, so
+// that no rule was picked by one.
+func (a *auditLine) unread() bool {
+	switch reason.Code(a.Reason) {
+	case reason.HelloTimeout, reason.HelloEOF, reason.HelloReset, reason.HelloTooLarge, reason.HelloTooMany, reason.HelloMalformed, reason.PlainHTTP, reason.NotTLS:
+		return true
+	}
+	return false
+}
+
 // facts returns the facts in the record. The certificate is not in it, and of the hello only what
 // decides.
 func (a *auditLine) facts() (policy.Facts, error) {
@@ -147,8 +157,8 @@ func (a *auditLine) facts() (policy.Facts, error) {
 		return f, fmt.Errorf("%s: flow %q: no destination that can be read: %w", a.place, a.ID, err)
 	}
 	f.Local = audit.Direction(a.Direction) == audit.LocalOut
-	if a.Step == 0 || a.Action == policy.Originate.String() {
-		return f, nil // decided by the first packet
+	if a.Step == 0 || a.Action == policy.Originate.String() || a.unread() {
+		return f, nil // decided by the first packet, or not at all
 	}
 	h := policytest.Hello{SNI: escape.Original(a.SNI), ALPN: a.Offered()}
 	if a.ClientLeg != nil {

@@ -80,7 +80,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 	fl.StringVar(&f.flow, "flow", "", "`ID` of a flow in the audit log, in the place of the flags above")
 	fl.StringVar(&f.audit, "audit", "", "audit log `FILE` to look for the flow in, and what it was rotated to")
 	fl.BoolVar(&f.local, "local", false, "the client is a program of this host (capture.local.out)")
-	fl.BoolVar(&f.syn, "syn", false, "what is decided by the first packet alone, without a client hello")
+	fl.BoolVar(&f.syn, "syn", false, "what is decided by the first packet alone, without a client hello: all there is of a client without TLS")
 	fl.BoolVar(&f.json, "json", false, "print JSON instead of text")
 	return cmd
 }

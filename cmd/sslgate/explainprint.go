@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/policytest"
+	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -141,9 +143,40 @@ func explainRecorded(p explainer, r *auditLine, digest string) {
 	if r.Detail != "" {
 		p.field("detail", r.Detail)
 	}
+	if r.unread() {
+		e, _ := reason.Lookup(reason.Code(r.Reason))
+		if e.Advice != "" {
+			p.field("advice", e.Advice)
+		}
+		if rule := plainRule(e.Code, r.Client, r.Destination); rule != "" {
+			p.field("a rule", rule)
+		}
+	}
 	if r.Peer != nil {
 		p.field("client", strings.Join(append([]string{r.Peer.Subject}, r.Peer.SANs...), ", "))
 	}
+}
+
+// plainRule is the rule to write for a client that was refused because it does not begin with
+// TLS: it may be one that never does. "" for any other refusal. client and destination are
+// addresses with ports, as records have them.
+func plainRule(code reason.Code, client, destination string) string {
+	switch code {
+	case reason.HelloTimeout, reason.NotTLS, reason.PlainHTTP:
+	default:
+		return ""
+	}
+	src, err := netip.ParseAddrPort(client)
+	if err != nil {
+		return ""
+	}
+	dst, err := netip.ParseAddrPort(destination)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("- {name: NAME, from: [%q], to: [%q], action: originate, destination: {tls: verify, authorities: [AUTHORITY], name: SERVER}}"+
+		" before the rules that wait for a hello, if this client speaks without TLS and the destination with it; if neither has TLS, the same with action: bypass and no destination",
+		src.Addr().Unmap().WithZone(""), netip.AddrPortFrom(dst.Addr().Unmap().WithZone(""), dst.Port()))
 }
 
 // explainTrace is one rule or demand in --json. The names are stable.

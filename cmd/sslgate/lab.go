@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,8 @@ func newLabCmd(stdout, stderr io.Writer) *cobra.Command {
 		Use:   "lab",
 		Short: "Keep a client, gateway and server in namespaces to try things",
 		Long: `Three network namespaces, client - gateway - server, that stay until "lab down",
-with certificates and a configuration to start from. docs/lab.md walks through
-it. Needs root.`,
+with certificates and a configuration to start from; or five, with two gateways
+and a network between them. docs/lab.md walks through both. Needs root.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -30,6 +31,7 @@ it. Needs root.`,
 
 func newLabUpCmd(stdout io.Writer) *cobra.Command {
 	var dir string
+	var two bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Make the namespaces, certificates and a configuration",
@@ -42,21 +44,26 @@ func newLabUpCmd(stdout io.Writer) *cobra.Command {
 			if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 				return &exitError{code: 2, err: fmt.Errorf("%s is not empty: remove it, or choose another --dir", dir)}
 			}
-			l, err := lab.New(lab.Options{Named: true, Servers: demo.LabServers})
+			l, err := lab.New(lab.Options{Named: true, Servers: demo.LabServers, Two: two})
 			if err != nil {
 				return &exitError{code: 1, err: plainHelp(err)}
 			}
-			if err := demo.WriteLab(dir); err != nil {
+			if err := demo.WriteLab(dir, two); err != nil {
 				return &exitError{code: 1, err: errors.Join(err, l.Remove())}
 			}
 			if err := l.Close(); err != nil {
 				return &exitError{code: 1, err: err}
 			}
-			fmt.Fprint(stdout, demo.LabHelp(command(), dir))
+			help := demo.LabHelp
+			if two {
+				help = demo.TwoLabHelp
+			}
+			fmt.Fprint(stdout, help(command(), dir))
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "sslgate-lab", "where certificates and sslgate.yaml are written: a new or empty `DIR`")
+	cmd.Flags().BoolVar(&two, "two", false, "two gateways: client - gateway - between - gateway2 - server")
 	return cmd
 }
 
@@ -85,14 +92,14 @@ func newLabServeCmd(stdout, stderr io.Writer) *cobra.Command {
 
 func newLabExecCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "exec client|gateway|server COMMAND...",
+		Use:     "exec client|gateway|between|gateway2|server COMMAND...",
 		Short:   "Run a command inside a namespace",
 		Example: "  sslgate lab exec gateway sslgate run -c sslgate-lab/sslgate.yaml\n  sslgate lab exec client curl https://...",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			ns := lab.NS(args[0])
-			if ns != lab.Client && ns != lab.Gateway && ns != lab.Server {
-				return &exitError{code: 2, err: fmt.Errorf("no namespace %q: client, gateway or server", args[0])}
+			if !slices.Contains([]lab.NS{lab.Client, lab.Gateway, lab.Between, lab.Gateway2, lab.Server}, ns) {
+				return &exitError{code: 2, err: fmt.Errorf("no namespace %q: client, gateway or server, and between or gateway2 of a lab with two", args[0])}
 			}
 			l, err := lab.Open("")
 			if err != nil {

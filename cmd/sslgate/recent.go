@@ -90,6 +90,7 @@ type recentJSON struct {
 	admin.Finished
 	Sentence string `json:"sentence"`
 	Advice   string `json:"advice,omitempty"`
+	Rule     string `json:"rule_to_write,omitempty"` // for a client that may speak without TLS
 }
 
 func (r recent) json(w io.Writer, limit int) error {
@@ -99,7 +100,7 @@ func (r recent) json(w io.Writer, limit int) error {
 			break
 		}
 		e, _ := reason.Lookup(reason.Code(f.Reason))
-		out = append(out, recentJSON{f, e.Sentence, e.Advice})
+		out = append(out, recentJSON{f, e.Sentence, e.Advice, plainRule(e.Code, f.Client, f.Destination)})
 	}
 	return writeJSON(w, out)
 }
@@ -229,4 +230,5 @@ func (g *recentGroup) write(b *strings.Builder) {
 	}
 	field("id", g.ID)
 	field("advice", e.Advice)
+	field("a rule", plainRule(e.Code, g.Client, g.Destination))
 }

@@ -29,6 +29,8 @@ type Flow struct {
 	Destination Leg
 	// NoClient leaves the client's lifeline out: sslgate came by itself.
 	NoClient bool
+	// Plain says that the client speaks without TLS: the steps are those with the destination.
+	Plain bool
 }
 
 // The layout, in columns from 0. Between the lifelines are 27 columns each:
@@ -82,19 +84,24 @@ func (f Flow) Draw() string {
 	return b.String()
 }
 
-// NotSeen lists the steps without an entry in the client's leg, in words: "5 client
-// certificate". Step 4 of TLS 1.3 is part of the hellos, and step 3 shows only if the
+// NotSeen lists the steps without an entry in the client's leg, or in the destination's where
+// the client speaks without TLS, in words: "5 client certificate". What a destination makes of
+// our certificate (step 6) does not show. Step 4 of TLS 1.3 is part of the hellos, and step 3 shows only if the
 // client objects, so neither is listed.
 func (f Flow) NotSeen() []string {
 	var seen [handshake.StepApplicationData + 1]bool
-	for _, e := range f.Client.Entries {
+	entries := f.Client.Entries
+	if f.Plain {
+		entries = f.Destination.Entries
+	}
+	for _, e := range entries {
 		if int(e.Step) < len(seen) && e.Message != "Alert" {
 			seen[e.Step] = true
 		}
 	}
 	var not []string
 	for s := handshake.StepClientHello; s <= handshake.StepApplicationData; s++ {
-		if !seen[s] && s != handshake.StepServerVerified && s != handshake.StepKeyExchange {
+		if !seen[s] && s != handshake.StepServerVerified && s != handshake.StepKeyExchange && !(f.Plain && s == handshake.StepClientVerified) {
 			not = append(not, fmt.Sprintf("%d %s", uint8(s), s))
 		}
 	}

@@ -60,6 +60,25 @@ func tls13() []handshake.Entry {
 	}
 }
 
+// plain is the client's leg of a flow whose client speaks without TLS.
+func plain() []handshake.Entry {
+	return []handshake.Entry{{From: peer, At: ms(0.1), Facts: "speaks without TLS: nothing is known of it but its address", Alert: none}}
+}
+
+// The steps of a flow whose client speaks without TLS are those with the destination.
+func TestNotSeenOfPlain(t *testing.T) {
+	f := diagram.Flow{Plain: true, Client: diagram.Leg{Entries: plain()}, Destination: diagram.Leg{Entries: destination()}}
+	for _, not := range f.NotSeen() {
+		if strings.HasPrefix(not, "1 ") || strings.HasPrefix(not, "2 ") {
+			t.Errorf("%q was seen", not)
+		}
+	}
+	f.Plain = false
+	if not := f.NotSeen(); len(not) == 0 || !strings.HasPrefix(not[0], "1 ") {
+		t.Errorf("of the client's own handshake: %v", not)
+	}
+}
+
 func destination() []handshake.Entry {
 	return []handshake.Entry{
 		{Step: 1, From: us, Message: "ClientHello", At: ms(4), Size: 300, Facts: "sni origin.demo.test", Alert: none},
@@ -83,6 +102,7 @@ func TestDraw(t *testing.T) {
 		{"client", diagram.Flow{Client: diagram.Leg{Entries: tls13()}}},
 		{"both", diagram.Flow{Client: diagram.Leg{Entries: tls13()}, Destination: diagram.Leg{Entries: destination()}}},
 		{"hostile", diagram.Flow{Client: diagram.Leg{Entries: hostile, Lost: 9}}},
+		{"plain", diagram.Flow{Plain: true, Client: diagram.Leg{Entries: plain()}, Destination: diagram.Leg{Entries: destination()}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := tc.flow.Draw()

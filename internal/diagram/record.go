@@ -12,6 +12,7 @@ import (
 // Of returns the ledgers of a record, for the picture.
 func Of(r *audit.Parsed) Flow {
 	return Flow{
+		Plain:       r.Action == "originate",
 		Client:      Leg{Entries: entries(r.Ledger), Lost: r.LedgerLost},
 		Destination: Leg{Entries: entries(r.DestinationLedger)},
 	}

@@ -80,7 +80,7 @@ func (fl *flow) record() *audit.Record {
 		if r.alert != handshake.AlertNone {
 			rec.AlertReceived = r.alert
 		}
-		if r.end == reason.ClientSpeaksTLS { // before a byte of it was relayed
+		if r.end == reason.ClientSpeaksTLS { // nothing of it was relayed but its first bytes, if they came alone
 			rec.Reason, rec.Step, rec.End = r.end, handshake.StepClientHello, ""
 			rec.AlertWanted, rec.AlertSent = handshake.AlertOf(r.end), r.opening.sent
 		}

@@ -89,6 +89,10 @@ func (fl *flow) cost() work.Units {
 // faster than others. Without a turn it gets a RST instead; the reason stays.
 func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	e := handshake.AsError(err)
+	switch e.Reason {
+	case reason.HelloTimeout, reason.HelloEOF, reason.HelloReset: // what began this late, or not at all, may be no TLS
+		e.Detail = fmt.Sprintf("%s in %s; rule %q waits for a ClientHello", e.Detail, time.Since(fl.start).Round(time.Second), fl.set.Awaiting(fl.facts))
+	}
 	cost := work.Hello(0, 0)
 	if c, ok := conn.(handshake.Peeked); ok {
 		cost = work.Hello(c.Pending(), c.Records())

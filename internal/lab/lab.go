@@ -12,8 +12,14 @@
 //
 // With Options.HopMTU a router stands between client and gateway, and its route back to the
 // client has that MTU. With Options.Line a long line lies between them, which delays, loses
-// and reorders. Nothing is made or changed outside the namespaces, so removing them removes
-// everything.
+// and reorders. With Options.Two a second gateway stands in front of the server, and a
+// network with a router lies between the two:
+//
+//	client eth0 -- lan0 gateway wan0 ---- near0 between far0 ---- lan0 gateway2 wan0 -- eth0 server
+//	10.77.1.2     10.77.1.1  10.77.3.1  10.77.3.2  10.77.4.2  10.77.4.1   10.77.2.1    10.77.2.2
+//	fd77:1::2     fd77:1::1  fd77:3::1  fd77:3::2  fd77:4::2  fd77:4::1   fd77:2::1    fd77:2::2
+//
+// Nothing is made or changed outside the namespaces, so removing them removes everything.
 //
 // Where to look: lab.go makes and removes a lab, links.go its links and routes, thread.go runs
 // code, sockets and commands inside a namespace, sniff.go and packet.go watch and forge packets,
@@ -36,23 +42,26 @@ import (
 // NS names one of the namespaces of a lab.
 type NS string
 
-// The namespaces. Hop exists only with Options.HopMTU, Between with Options.Line, Standby
-// with Options.Standby.
+// The namespaces. Hop exists only with Options.HopMTU, Between with Options.Line and
+// Options.Two, Gateway2 with Options.Two, Standby with Options.Standby.
 const (
-	Client  NS = "client"
-	Gateway NS = "gateway"
-	Server  NS = "server"
-	Hop     NS = "hop"
-	Between NS = "between"
-	Standby NS = "standby"
+	Client   NS = "client"
+	Gateway  NS = "gateway"
+	Server   NS = "server"
+	Hop      NS = "hop"
+	Between  NS = "between"
+	Gateway2 NS = "gateway2"
+	Standby  NS = "standby"
 )
 
 // The interfaces inside the namespaces.
 const (
-	ClientIface = "eth0" // in Client
-	ServerIface = "eth0" // in Server
-	LANIface    = "lan0" // in Gateway and Standby, towards the client
-	WANIface    = "wan0" // in Gateway and Standby, towards the server
+	ClientIface = "eth0"  // in Client
+	ServerIface = "eth0"  // in Server
+	LANIface    = "lan0"  // in Gateway, Gateway2 and Standby, towards the client
+	WANIface    = "wan0"  // in Gateway, Gateway2 and Standby, towards the server
+	NearIface   = "near0" // in Between, towards Gateway
+	FarIface    = "far0"  // in Between with Options.Two, towards Gateway2
 )
 
 // MaxServers bounds Options.Servers: the last byte of the addresses is 10 and up.
@@ -87,8 +96,11 @@ type Options struct {
 	// GRO turns generic receive offload on at the gateway's interfaces. Physical interfaces
 	// have it on; veth has it off by default.
 	GRO bool
-	// Standby makes a second gateway. Not with HopMTU, Line and Named.
+	// Standby makes a second gateway beside the first. Not with HopMTU, Line and Named.
 	Standby bool
+	// Two puts a second gateway in front of the server, and a router between the two. Not
+	// with HopMTU, Line or Standby.
+	Two bool
 	// Line, if not nil, makes the link between client and gateway a long one, in both
 	// directions. Not with HopMTU, and not in a named lab, as the line is part of this process.
 	Line *line.Path
@@ -146,15 +158,16 @@ func Open(name string) (l *Lab, err error) {
 		return nil, err
 	}
 	l = &Lab{opt: opt, spaces: map[NS]*space{}, cmds: map[*Cmd]struct{}{}}
-	for _, ns := range []NS{Client, Gateway, Server, Hop} {
+	for _, ns := range named() {
 		h, err := netns.GetFromPath(opt.path(ns))
-		if errors.Is(err, os.ErrNotExist) && ns == Hop {
+		if errors.Is(err, os.ErrNotExist) && ns != Client && ns != Gateway && ns != Server {
 			continue
 		}
 		if err == nil {
 			var s *space
 			if s, err = openSpace(h, opt.path(ns)); err == nil {
 				l.spaces[ns] = s
+				l.opt.Two = l.opt.Two || ns == Gateway2
 				continue
 			}
 		}
@@ -169,6 +182,9 @@ func Open(name string) (l *Lab, err error) {
 	}
 	return l, nil
 }
+
+// Two says whether the lab has a second gateway.
+func (l *Lab) Two() bool { return l.opt.Two }
 
 // Close ends the commands that are still running and, for an ephemeral lab,
 // takes the namespaces down. A named lab stays.
@@ -220,7 +236,7 @@ func Down(name string) ([]string, error) {
 	}
 	var gone []string
 	var errs []error
-	for _, ns := range []NS{Client, Gateway, Server, Hop} {
+	for _, ns := range named() {
 		if _, err := os.Lstat(opt.path(ns)); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -278,8 +294,14 @@ func (o *Options) fill() error {
 	if o.Standby && (o.HopMTU != 0 || o.Line != nil || o.Named) {
 		return errors.New("a second gateway goes neither with a hop nor with a long line nor with a named lab")
 	}
+	if o.Two && (o.HopMTU != 0 || o.Line != nil || o.Standby) {
+		return errors.New("a second gateway behind the first goes neither with a hop nor with a long line nor with one beside it")
+	}
 	return nil
 }
+
+// named are the namespaces that a named lab may have.
+func named() []NS { return []NS{Client, Gateway, Between, Gateway2, Server, Hop} }
 
 func (o *Options) all() []NS {
 	if o.Standby {
@@ -290,6 +312,9 @@ func (o *Options) all() []NS {
 	}
 	if o.HopMTU != 0 {
 		return []NS{Client, Hop, Gateway, Server}
+	}
+	if o.Two {
+		return []NS{Client, Gateway, Between, Gateway2, Server}
 	}
 	return []NS{Client, Gateway, Server}
 }
@@ -304,8 +329,17 @@ func ClientAddr(six bool) netip.Addr {
 	return netip.MustParseAddr("10.77.1.2")
 }
 
+// FirstAddr is the address of the first of two gateways (Options.Two) in the network between
+// them, IPv6 if six: what the second one sees as its client.
+func FirstAddr(six bool) netip.Addr {
+	if six {
+		return netip.MustParseAddr("fd77:3::1")
+	}
+	return netip.MustParseAddr("10.77.3.1")
+}
+
 // GatewayAddr is the gateway's address on the server's side, IPv6 if six: what
-// a destination sees as its client.
+// a destination sees as its client. Of two gateways it is the second one's.
 func GatewayAddr(six bool) netip.Addr {
 	if six {
 		return netip.MustParseAddr("fd77:2::1")

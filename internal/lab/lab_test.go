@@ -69,6 +69,7 @@ func TestTrafficCrossesTheGateway(t *testing.T) {
 		{"plain", lab.Options{Servers: 2}},
 		{"narrow hop and GRO", lab.Options{Servers: 2, HopMTU: 1400, GRO: true}},
 		{"own MTU", lab.Options{Servers: 2, ClientMTU: 1400}},
+		{"two gateways", lab.Options{Servers: 2, Two: true, GRO: true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := newLab(t, tc.opt)
@@ -244,7 +245,7 @@ func world(t *testing.T) []string {
 func TestNothingIsLeftBehind(t *testing.T) {
 	testenv.TUN(t)
 	before := world(t)
-	for _, opt := range []lab.Options{{Servers: 3}, {Name: "sslgate-lab-test", Named: true, HopMTU: 1400}} {
+	for _, opt := range []lab.Options{{Servers: 3}, {Name: "sslgate-lab-test", Named: true, HopMTU: 1400}, {Name: "sslgate-lab-test", Named: true, Two: true}} {
 		l, err := lab.New(opt)
 		if err != nil {
 			t.Fatal(err)
@@ -289,8 +290,14 @@ func TestFirstThreadStaysOutside(t *testing.T) {
 
 func TestNamedLabSurvivesAndGoes(t *testing.T) {
 	testenv.TUN(t)
+	for two, spaces := range map[bool]int{false: 3, true: 5} {
+		t.Run(fmt.Sprintf("%d namespaces", spaces), func(t *testing.T) { namedLab(t, two, spaces) })
+	}
+}
+
+func namedLab(t *testing.T, two bool, spaces int) {
 	name := fmt.Sprintf("sslgate-lab-test-%d", os.Getpid())
-	l, err := lab.New(lab.Options{Name: name, Named: true})
+	l, err := lab.New(lab.Options{Name: name, Named: true, Two: two})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,6 +311,9 @@ func TestNamedLabSurvivesAndGoes(t *testing.T) {
 	again, err := lab.Open(name)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if again.Two() != two {
+		t.Errorf("Two is %t in a lab that was opened", again.Two())
 	}
 	serve(t, again, netip.AddrPortFrom(lab.ServerAddr(0, false), 80))
 	c, err := again.Dial(testenv.Context(t), lab.Client, "tcp", lab.ServerAddr(0, false).String()+":80")
@@ -319,7 +329,7 @@ func TestNamedLabSurvivesAndGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone, err := lab.Down(name)
-	if err != nil || len(gone) != 4 {
+	if err != nil || len(gone) != spaces+1 {
 		t.Errorf("Down: %v, %v", gone, err)
 	}
 	if left, _ := filepath.Glob("/run/netns/" + name + "*"); left != nil {

@@ -169,7 +169,7 @@ func TestLineChanges(t *testing.T) {
 		_ = c.Close()
 		t.Error("a connection over a line that loses all")
 	}
-	for _, opt := range []lab.Options{{Line: &line.Path{}, HopMTU: 1400}, {Line: &line.Path{}, Name: "sslgate-line-test", Named: true}, {Line: &line.Path{Loss: 2}}} {
+	for _, opt := range []lab.Options{{Line: &line.Path{}, HopMTU: 1400}, {Line: &line.Path{}, Name: "sslgate-line-test", Named: true}, {Line: &line.Path{Loss: 2}}, {Two: true, Line: &line.Path{}}, {Two: true, HopMTU: 1400}} {
 		if l, err := lab.New(opt); err == nil {
 			_ = l.Close()
 			t.Errorf("%+v was taken", opt)

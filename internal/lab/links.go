@@ -61,8 +61,8 @@ func (l *Lab) connect() error {
 			return err
 		}
 	}
-	for _, ns := range []NS{Gateway, Hop, Standby} {
-		if l.spaces[ns] == nil {
+	for _, ns := range []NS{Gateway, Hop, Between, Gateway2, Standby} {
+		if l.spaces[ns] == nil || l.opt.Line != nil && ns == Between {
 			continue
 		}
 		for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
@@ -72,9 +72,14 @@ func (l *Lab) connect() error {
 		}
 	}
 	if l.opt.GRO {
-		for _, name := range []string{LANIface, WANIface} {
-			if err := l.Do(Gateway, func() error { return setGRO(name) }); err != nil {
-				return err
+		for _, ns := range []NS{Gateway, Gateway2} {
+			for _, name := range []string{LANIface, WANIface} {
+				if l.spaces[ns] == nil {
+					continue
+				}
+				if err := l.Do(ns, func() error { return setGRO(name) }); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -94,17 +99,32 @@ func (l *Lab) links() []link {
 	server := l.serverAddrs()
 	client := []string{ClientAddr(false).String() + "/24", ClientAddr(true).String() + "/64"}
 	near := []string{"10.77.1.1/24", "fd77:1::1/64"}
+	last := Gateway
+	if l.opt.Two {
+		last = Gateway2
+	}
 	all := []link{{
-		a: Gateway, aName: WANIface, aAddr: []string{GatewayAddr(false).String() + "/24", GatewayAddr(true).String() + "/64"},
+		a: last, aName: WANIface, aAddr: []string{GatewayAddr(false).String() + "/24", GatewayAddr(true).String() + "/64"},
 		b: Server, bName: ServerIface, bAddr: server, mtu: l.opt.ServerMTU,
 	}}
 	switch {
 	case l.opt.Standby:
 		return l.linksOfTwo()
+	case l.opt.Two:
+		return append(all,
+			link{a: Gateway, aName: LANIface, aAddr: near, b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU},
+			link{
+				a: Gateway, aName: WANIface, aAddr: []string{FirstAddr(false).String() + "/24", FirstAddr(true).String() + "/64"},
+				b: Between, bName: NearIface, bAddr: []string{"10.77.3.2/24", "fd77:3::2/64"}, mtu: l.opt.ServerMTU,
+			},
+			link{
+				a: Gateway2, aName: LANIface, aAddr: []string{"10.77.4.1/24", "fd77:4::1/64"},
+				b: Between, bName: FarIface, bAddr: []string{"10.77.4.2/24", "fd77:4::2/64"}, mtu: l.opt.ServerMTU,
+			})
 	case l.opt.Line != nil:
 		return append(all,
-			link{a: Gateway, aName: LANIface, aAddr: near, b: Between, bName: "near0", mtu: l.opt.ClientMTU},
-			link{a: Between, aName: "far0", b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU})
+			link{a: Gateway, aName: LANIface, aAddr: near, b: Between, bName: NearIface, mtu: l.opt.ClientMTU},
+			link{a: Between, aName: FarIface, b: Client, bName: ClientIface, bAddr: client, mtu: l.opt.ClientMTU})
 	case l.opt.HopMTU == 0:
 		return append(all, link{
 			a: Gateway, aName: LANIface, aAddr: near,
@@ -140,6 +160,13 @@ func (l *Lab) routes() error {
 			route{Hop, ClientAddr(false).String() + "/32", "", "down0", m},
 			route{Hop, ClientAddr(true).String() + "/128", "", "down0", m},
 			route{Gateway, "10.77.1.0/24", "10.77.3.2", LANIface, 0}, route{Gateway, "fd77:1::/64", "fd77:3::2", LANIface, 0})
+	}
+	if l.opt.Two {
+		all = append(all,
+			route{Gateway, "0.0.0.0/0", "10.77.3.2", WANIface, 0}, route{Gateway, "::/0", "fd77:3::2", WANIface, 0},
+			route{Between, "10.77.1.0/24", "10.77.3.1", NearIface, 0}, route{Between, "fd77:1::/64", "fd77:3::1", NearIface, 0},
+			route{Between, "10.77.2.0/24", "10.77.4.1", FarIface, 0}, route{Between, "fd77:2::/64", "fd77:4::1", FarIface, 0},
+			route{Gateway2, "0.0.0.0/0", "10.77.4.2", LANIface, 0}, route{Gateway2, "::/0", "fd77:4::2", LANIface, 0})
 	}
 	for _, r := range all {
 		err := l.Netlink(r.ns, func(h *netlink.Handle) error {
@@ -274,7 +301,7 @@ func (l *Lab) disconnect() error {
 func (l *Lab) layLine() error {
 	var ends []*os.File
 	err := l.Do(Between, func() error {
-		for _, name := range []string{"near0", "far0"} {
+		for _, name := range []string{NearIface, FarIface} {
 			f, err := line.Open(name)
 			if err != nil {
 				return err

@@ -8,6 +8,7 @@
 //	relay    a Go relay on kernel sockets behind TPROXY, copying through 64 KiB
 //	go       the same with crypto/tls that requires and verifies a client certificate
 //	haproxy  the distribution's, in TCP mode and with TLS, behind TPROXY
+//	stunnel  the distribution's, in client mode, behind a DNAT
 //	sslgate  the real binary with ledger and audit record on
 //
 // Where to look: run.go is the order of a run, tests.go the list of tests,

@@ -6,14 +6,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -162,13 +160,9 @@ func (t *LoadTLS) config() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, err := os.ReadFile(t.Roots)
+	pool, err := readPool(t.Roots)
 	if err != nil {
 		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(roots) {
-		return nil, fmt.Errorf("%s holds no certificate", t.Roots)
 	}
 	// Every peer supports X25519, so all do the same arithmetic.
 	curves := []tls.CurveID{tls.X25519}

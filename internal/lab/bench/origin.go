@@ -18,8 +18,10 @@ import (
 
 // OriginJob is what an origin process is told.
 type OriginJob struct {
-	// Plain and TLS are the ports to listen on, at every address.
-	Plain, TLS []uint16
+	// Plain, TLS and Mutual are the ports to listen on, at every address: without TLS, with it,
+	// and with a client certificate of the CA in the file Clients.
+	Plain, TLS, Mutual []uint16
+	Clients            string
 	// Cert and Key are the certificate and key files for TLS.
 	Cert, Key string
 }
@@ -65,7 +67,7 @@ func serveOrigin(job OriginJob, in io.Reader, out io.Writer) error {
 			return err
 		}
 	}
-	if len(job.TLS) > 0 {
+	if len(job.TLS)+len(job.Mutual) > 0 {
 		pair, err := tls.LoadX509KeyPair(job.Cert, job.Key)
 		if err != nil {
 			return fmt.Errorf("origin: %w", err)
@@ -75,6 +77,14 @@ func serveOrigin(job OriginJob, in io.Reader, out io.Writer) error {
 			CurvePreferences: []tls.CurveID{tls.X25519}, DynamicRecordSizingDisabled: true,
 		}
 		for _, port := range job.TLS {
+			if err := listen(port, cfg); err != nil {
+				return err
+			}
+		}
+		if cfg, err = mutual(cfg, job.Clients); err != nil {
+			return fmt.Errorf("origin: %w", err)
+		}
+		for _, port := range job.Mutual {
 			if err := listen(port, cfg); err != nil {
 				return err
 			}
@@ -95,6 +105,24 @@ func serveOrigin(job OriginJob, in io.Reader, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// mutual is cfg with a client certificate required, for connections of the one CipherSuite
+// that all peers are measured with.
+func mutual(cfg *tls.Config, clients string) (*tls.Config, error) {
+	pool, err := readPool(clients)
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.Clone()
+	cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, pool
+	cfg.VerifyConnection = func(s tls.ConnectionState) error {
+		if s.CipherSuite != tls.TLS_AES_128_GCM_SHA256 || s.ServerName != serverName {
+			return fmt.Errorf("%s, name %q: all are measured with TLS_AES_128_GCM_SHA256", tls.CipherSuiteName(s.CipherSuite), s.ServerName)
+		}
+		return nil
+	}
+	return cfg, nil
 }
 
 func (o *origin) accept(ln net.Listener, cfg *tls.Config, wg *sync.WaitGroup) {

@@ -23,11 +23,12 @@ const (
 	Relay   Peer = "relay"
 	Go      Peer = "go"
 	HAProxy Peer = "haproxy"
+	Stunnel Peer = "stunnel"
 	SSLGate Peer = "sslgate"
 )
 
 // Peers returns all, in the order of the table.
-func Peers() []Peer { return []Peer{Direct, Relay, Go, HAProxy, SSLGate} }
+func Peers() []Peer { return []Peer{Direct, Relay, Go, HAProxy, Stunnel, SSLGate} }
 
 // does says whether a peer can do a mode.
 func (p Peer) does(m mode) bool {
@@ -36,6 +37,8 @@ func (p Peer) does(m mode) bool {
 		return m == modePlain
 	case Go:
 		return m != modePlain
+	case Stunnel:
+		return m == modeOriginate
 	case HAProxy, SSLGate:
 		return true
 	}
@@ -47,7 +50,8 @@ func (s *site) startGateway(ctx context.Context) (err error) {
 	files := map[string]any{
 		"LAN": lab.LANIface, "Limits": cmp.Or(s.limits, openLimits), "Name": serverName, "Dir": s.dir,
 		"Plain": modePlain.port(), "TLS": modeTLS.port(), "ReTLS": modeReTLS.port(),
-		"Steps": stepsName, "TLS12": tls12Name,
+		"Steps": stepsName, "TLS12": tls12Name, "Originate": modeOriginate.port(), "OriginateAt": modeOriginate.tproxyPort(),
+		"From":    lab.ClientAddr(false),
 		"PlainAt": modePlain.tproxyPort(), "TLSAt": modeTLS.tproxyPort(), "ReTLSAt": modeReTLS.tproxyPort(),
 	}
 	cpu := s.cpus.gateway
@@ -59,8 +63,9 @@ func (s *site) startGateway(ctx context.Context) (err error) {
 		})
 	case Go:
 		s.gateway, err = s.startRole(ctx, lab.Gateway, cpu, RoleReference, ReferenceJob{
-			Listen: []ReferenceListener{{Port: modeTLS.tproxyPort(), TLS: true}, {Port: modeReTLS.tproxyPort(), TLS: true, Reencrypt: true}},
-			Cert:   s.file("gateway.pem"), Key: s.file("gateway.key"),
+			Listen: []ReferenceListener{{Port: modeTLS.tproxyPort(), TLS: true}, {Port: modeReTLS.tproxyPort(), TLS: true, Reencrypt: true}, {Port: modeOriginate.tproxyPort(), Originate: true}},
+			Own:    s.file("client.pem"), OwnKey: s.file("client.key"), Name: serverName,
+			Cert: s.file("gateway.pem"), Key: s.file("gateway.key"),
 			Clients: s.file("client-ca.pem"), Origins: s.file("origin-ca.pem"),
 		})
 	case HAProxy:
@@ -70,6 +75,14 @@ func (s *site) startGateway(ctx context.Context) (err error) {
 		s.gateway, err = s.start(ctx, lab.Gateway, cpu, "haproxy", nil, "haproxy", "-db", "-f", s.file("haproxy.cfg"))
 		if err == nil {
 			err = s.gateway.await(func() bool { return listening(s.gateway.pid(), modeReTLS.tproxyPort()) })
+		}
+	case Stunnel:
+		if err := s.fill("stunnel.conf", stunnelConfig, files); err != nil {
+			return err
+		}
+		s.gateway, err = s.start(ctx, lab.Gateway, cpu, "stunnel", nil, "stunnel", s.file("stunnel.conf"))
+		if err == nil {
+			err = s.gateway.await(func() bool { return listening(s.gateway.pid(), modeOriginate.tproxyPort()) })
 		}
 	case SSLGate:
 		if err := s.fill("sslgate.yaml", lab.WithSender(lab.WithEngine(sslgateConfig, s.engine), s.sender), files); err != nil {
@@ -98,7 +111,7 @@ func (s *site) stopGateway() error {
 	s.gateway = nil
 	sig := syscall.Signal(0)
 	switch s.peer {
-	case SSLGate:
+	case SSLGate, Stunnel:
 		sig = syscall.SIGTERM
 	case HAProxy:
 		sig = syscall.SIGTERM // at once: SIGUSR1 would wait for the last connection
@@ -139,16 +152,22 @@ const openLimits = "limits: {flows: 20000, flows_per_client: 20000, handshakes: 
 
 // sslgateConfig: ledger and audit record are always on.
 const sslgateConfig = `version: 1
-capture: {interfaces: [{{.LAN}}], ports: [{{.Plain}}, {{.TLS}}, {{.ReTLS}}]}
+capture: {interfaces: [{{.LAN}}], ports: [{{.Plain}}, {{.TLS}}, {{.ReTLS}}, {{.Originate}}]}
 authorities:
   clients: {roots: client-ca.pem}
   origins: {roots: origin-ca.pem}
 identities:
   gateway: {certificate: gateway.pem, key: gateway.key}
+  client: {certificate: client.pem, key: client.key}
 policy:
   default: deny
   rules:
     - {name: plain, to: ["*:{{.Plain}}"], action: bypass}
+    - name: originate
+      from: [{{.From}}]
+      to: ["*:{{.Originate}}"]
+      action: originate
+      destination: {tls: verify, authorities: [origins], name: {{.Name}}, identity: client, profile: modern}
     - name: steps
       to: ["*:{{.TLS}}"]
       sni: ["{{.Steps}}"]
@@ -206,4 +225,30 @@ listen tls
 listen re-encrypted
     bind 0.0.0.0:{{.ReTLSAt}} transparent ssl crt {{.Dir}}/gateway-both.pem ca-file {{.Dir}}/client-ca.pem verify required
     server origin 0.0.0.0 ssl verify required ca-file {{.Dir}}/origin-ca.pem verifyhost {{.Name}} sni str({{.Name}})
+listen originate
+    bind 0.0.0.0:{{.OriginateAt}} transparent
+    server origin 0.0.0.0 ssl crt {{.Dir}}/client-both.pem verify required ca-file {{.Dir}}/origin-ca.pem verifyhost {{.Name}} sni str({{.Name}}) no-ssl-reuse
+`
+
+// stunnelConfig: no log, no sessions taken up again, as with the other peers.
+const stunnelConfig = `foreground = yes
+pid =
+syslog = no
+debug = emerg
+socket = l:TCP_NODELAY=1
+socket = r:TCP_NODELAY=1
+[originate]
+client = yes
+accept = 0.0.0.0:{{.OriginateAt}}
+transparent = destination
+cert = {{.Dir}}/client.pem
+key = {{.Dir}}/client.key
+CAfile = {{.Dir}}/origin-ca.pem
+verifyChain = yes
+checkHost = {{.Name}}
+sni = {{.Name}}
+sslVersion = TLSv1.3
+ciphersuites = TLS_AES_128_GCM_SHA256
+curves = X25519
+sessionResume = no
 `

@@ -22,13 +22,17 @@ type ReferenceJob struct {
 	// Cert and Key are shown to clients. Clients is the CA of their certificates, Origins the
 	// CA of the destination's.
 	Cert, Key, Clients, Origins string
+	// Own and OwnKey are shown to destinations by listeners with Originate, and Name is what
+	// these are verified for.
+	Own, OwnKey, Name string
 }
 
 // ReferenceListener is one port that TPROXY leads to.
 type ReferenceListener struct {
 	Port uint16
-	// TLS terminates; Reencrypt speaks TLS to the destination as well.
-	TLS, Reencrypt bool
+	// TLS terminates; Reencrypt speaks TLS to the destination as well. Originate speaks TLS to
+	// the destination alone, with a certificate.
+	TLS, Reencrypt, Originate bool
 }
 
 const (
@@ -41,9 +45,9 @@ const (
 // reference is a simple gateway on kernel sockets. Its only policy is "a certificate of this
 // CA", and it writes no record.
 type reference struct {
-	server, client *tls.Config
-	buffers        sync.Pool
-	wg             sync.WaitGroup
+	server, client, own *tls.Config
+	buffers             sync.Pool
+	wg                  sync.WaitGroup
 
 	mu     sync.Mutex
 	open   map[net.Conn]struct{}
@@ -73,7 +77,7 @@ func serveReference(job ReferenceJob, in io.Reader, out io.Writer) error {
 		g.wg.Wait()
 	}()
 	for _, l := range job.Listen {
-		if l.TLS && g.server == nil {
+		if (l.TLS || l.Originate) && g.server == nil {
 			return errors.New("reference: TLS without a certificate")
 		}
 		ln, err := listenTransparent(l.Port)
@@ -95,15 +99,14 @@ func (g *reference) configure(job ReferenceJob) error {
 	if err != nil {
 		return err
 	}
+	own, err := tls.LoadX509KeyPair(job.Own, job.OwnKey)
+	if err != nil {
+		return err
+	}
 	pools := make([]*x509.CertPool, 2)
 	for i, file := range []string{job.Clients, job.Origins} {
-		text, err := os.ReadFile(file)
-		if err != nil {
+		if pools[i], err = readPool(file); err != nil {
 			return err
-		}
-		pools[i] = x509.NewCertPool()
-		if !pools[i].AppendCertsFromPEM(text) {
-			return fmt.Errorf("%s holds no certificate", file)
 		}
 	}
 	g.server = &tls.Config{
@@ -112,7 +115,22 @@ func (g *reference) configure(job ReferenceJob) error {
 		DynamicRecordSizingDisabled: true,
 	}
 	g.client = &tls.Config{RootCAs: pools[1], MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true}
+	g.own = g.client.Clone()
+	g.own.Certificates, g.own.ServerName = []tls.Certificate{own}, job.Name
 	return nil
+}
+
+// readPool reads the certificates of a PEM file.
+func readPool(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return pool, nil
 }
 
 // listenTransparent listens for connections to any address (IP_TRANSPARENT,
@@ -198,9 +216,12 @@ func (g *reference) serve(c net.Conn, l ReferenceListener) error {
 	if !ok {
 		return errors.New("not a TCP connection")
 	}
-	if l.Reencrypt {
-		cfg := g.client.Clone()
-		cfg.ServerName = name
+	if l.Reencrypt || l.Originate {
+		cfg := g.own
+		if l.Reencrypt {
+			cfg = g.client.Clone()
+			cfg.ServerName = name
+		}
 		t := tls.Client(d, cfg)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return err

@@ -167,6 +167,9 @@ func (r *run) prepare() error {
 	if slices.Contains(r.opt.Peers, HAProxy) {
 		needs = append(needs, "haproxy")
 	}
+	if slices.Contains(r.opt.Peers, Stunnel) {
+		needs = append(needs, "stunnel")
+	}
 	for _, name := range needs {
 		if _, err := exec.LookPath(name); err != nil {
 			return fmt.Errorf("%s is not installed: type `scripts/deps bench`, or choose --peers", name)
@@ -230,7 +233,7 @@ func (r *run) buildSite(ctx context.Context, s *site) error {
 		return fmt.Errorf("%s: %w", s.peer, err)
 	}
 	s.unfit = map[mode]bool{}
-	for _, m := range []mode{modePlain, modeTLS, modeReTLS} {
+	for _, m := range modes() {
 		if !s.peer.does(m) || !slices.ContainsFunc(r.tests, func(t test) bool { return t.mode == m && t.far == s.far }) {
 			continue
 		}

@@ -21,14 +21,21 @@ type mode int
 
 // The modes, each with a port of its own.
 const (
-	modePlain mode = iota // TCP is relayed
-	modeTLS               // mutual TLS with the client, TCP to the origin
-	modeReTLS             // mutual TLS with the client, TLS to the origin
+	modePlain     mode = iota // TCP is relayed
+	modeTLS                   // mutual TLS with the client, TCP to the origin
+	modeReTLS                 // mutual TLS with the client, TLS to the origin
+	modeOriginate             // TCP with the client, mutual TLS to the origin
 )
 
-func (m mode) port() uint16 { return [...]uint16{80, 443, 8443}[m] }
+// modes returns all.
+func modes() []mode { return []mode{modePlain, modeTLS, modeReTLS, modeOriginate} }
 
-func (m mode) String() string { return [...]string{"plain", "tls", "re-encrypted"}[m] }
+func (m mode) port() uint16 { return [...]uint16{80, 443, 8443, 5432}[m] }
+
+func (m mode) String() string { return [...]string{"plain", "tls", "re-encrypted", "originate"}[m] }
+
+// clientTLS says whether the client speaks TLS.
+func (m mode) clientTLS() bool { return m == modeTLS || m == modeReTLS }
 
 const (
 	// serverName is the SNI of every client and the name in the certificates
@@ -104,15 +111,20 @@ func (s *site) build(ctx context.Context) (err error) {
 	}
 	s.origin, err = s.startRole(ctx, lab.Server, s.cpus.load, RoleOrigin, OriginJob{
 		Plain: []uint16{modePlain.port(), modeTLS.port()}, TLS: []uint16{modeReTLS.port()},
+		Mutual: []uint16{modeOriginate.port()}, Clients: s.file("client-ca.pem"),
 		Cert: s.file("origin.pem"), Key: s.file("origin.key"),
 	})
 	if err != nil {
 		return err
 	}
-	if s.peer == Relay || s.peer == Go || s.peer == HAProxy {
-		if err := s.tproxy(); err != nil {
-			return err
-		}
+	switch s.peer {
+	case Relay, Go, HAProxy:
+		err = s.tproxy()
+	case Stunnel:
+		err = s.redirect(modeOriginate)
+	}
+	if err != nil {
+		return err
 	}
 	return s.startGateway(ctx)
 }
@@ -205,7 +217,7 @@ type measured struct {
 // run starts a load in the client's namespace, and measures the gateway from
 // its go to its end.
 func (s *site) run(ctx context.Context, job LoadJob, m mode) (r measured, err error) {
-	if m != modePlain {
+	if m.clientTLS() {
 		job.TLS = &LoadTLS{Name: cmp.Or(job.As.Name, serverName), Max: job.As.Max, Roots: s.file("gateway-ca.pem"), Cert: s.file("client.pem"), Key: s.file("client.key")}
 	}
 	job.Targets = s.targets(m)

@@ -42,7 +42,7 @@ func (s *site) nft(ns lab.NS, rules string) error {
 func (s *site) tproxy() error {
 	var b strings.Builder
 	b.WriteString("table ip bench {\n\tchain steer {\n\t\ttype filter hook prerouting priority mangle\n")
-	for _, m := range []mode{modePlain, modeTLS, modeReTLS} {
+	for _, m := range modes() {
 		fmt.Fprintf(&b, "\t\tiifname %q tcp dport %d tproxy to :%d meta mark set %d accept\n", lab.LANIface, m.port(), m.tproxyPort(), tproxyMark)
 	}
 	b.WriteString("\t}\n}\n")
@@ -70,6 +70,18 @@ func (s *site) tproxy() error {
 		}
 		return nil
 	})
+}
+
+// redirect leads a mode's connections to the socket of a peer that asks connection tracking
+// where they were going to (SO_ORIGINAL_DST).
+func (s *site) redirect(m mode) error {
+	return s.nft(lab.Gateway, fmt.Sprintf(`table ip bench {
+	chain steer {
+		type nat hook prerouting priority dstnat
+		iifname %q tcp dport %d redirect to :%d
+	}
+}
+`, lab.LANIface, m.port(), m.tproxyPort()))
 }
 
 // routeSpoofed routes the answers to a flood back to where it came from. Nobody answers

@@ -72,7 +72,7 @@ func allTests() []test {
 	for _, p := range []struct {
 		prefix string
 		mode   mode
-	}{{"plain", modePlain}, {"tls", modeTLS}} {
+	}{{"plain", modePlain}, {"tls", modeTLS}, {"originate", modeOriginate}} {
 		all = append(all,
 			test{name: p.prefix + "-up1", mode: p.mode, run: bulk(LoadUp, 1)},
 			test{name: p.prefix + "-up8", mode: p.mode, run: bulk(LoadUp, 8)},

@@ -148,7 +148,7 @@ func TestRecords(t *testing.T) {
 	me, other := netip.MustParseAddrPort("10.77.1.2:1"), netip.MustParseAddrPort("10.77.1.2:2")
 	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if _, _, err := r.wait(short, me); err == nil {
+	if _, _, err := r.wait(short, me.String()); err == nil {
 		t.Fatal("a record without a file")
 	}
 	add := func(s string) {
@@ -162,7 +162,7 @@ func TestRecords(t *testing.T) {
 		_ = f.Close()
 	}
 	add(`{"client":"10.77.1.2:1","id":"first"}` + "\n" + `{"client":"10.77.1.2:1","id":"second"}` + "\n" + `{"client":"10.77`)
-	rec, raw, err := r.wait(context.Background(), me)
+	rec, raw, err := r.wait(context.Background(), me.String())
 	if err != nil || rec.ID != "first" || len(raw) == 0 {
 		t.Errorf("%+v, %v", rec, err)
 	}
@@ -170,7 +170,7 @@ func TestRecords(t *testing.T) {
 		time.Sleep(30 * time.Millisecond)
 		add(`.1.2:2","id":"third"}` + "\n")
 	}()
-	if rec, _, err := r.wait(context.Background(), other); err != nil || rec.ID != "third" {
+	if rec, _, err := r.wait(context.Background(), other.String()); err != nil || rec.ID != "third" {
 		t.Errorf("%+v, %v", rec, err)
 	}
 }

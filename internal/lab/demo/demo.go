@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -49,6 +50,7 @@ type env struct {
 	gateway *Process
 	binary  string
 	config  string
+	engine  string // of the gateways that a scenario starts
 	records *records
 	// progress is where the gateway's log goes when a scenario could not run.
 	progress io.Writer
@@ -100,8 +102,12 @@ func (e *env) play(ctx context.Context, s Scenario, port uint16) *Result {
 	} else {
 		r.outcome, err = e.connect(ctx, s.client, port)
 	}
-	if err == nil && !s.Want.NoRecord {
-		r.Record, r.raw, err = e.records.wait(ctx, r.from)
+	switch {
+	case err != nil || s.Want.NoRecord:
+	case r.raw != nil: // of a gateway of the scenario's own
+		r.Record, err = audit.Parse(r.raw)
+	default:
+		r.Record, r.raw, err = e.records.wait(ctx, r.from.String())
 	}
 	if err != nil {
 		r.checks = append(r.checks, check("the scenario ran and left its record", false, "%v", err))
@@ -134,7 +140,7 @@ func (e *env) connect(ctx context.Context, c client, port uint16) (outcome, erro
 
 // setUp makes everything that the scenarios run in.
 func setUp(ctx context.Context, opt Options) (e *env, err error) {
-	e = &env{binary: opt.Binary, progress: opt.Progress}
+	e = &env{binary: opt.Binary, engine: opt.Engine, progress: opt.Progress}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.tearDown())
@@ -166,7 +172,7 @@ func setUp(ctx context.Context, opt Options) (e *env, err error) {
 	if err != nil {
 		return e, err
 	}
-	if e.gateway, err = StartGateway(ctx, e.lab, e.binary, e.config); err != nil {
+	if e.gateway, err = StartGateway(ctx, e.lab, lab.Gateway, e.binary, e.config); err != nil {
 		return e, err
 	}
 	e.records = newRecords(filepath.Join(dir, "audit.jsonl"))
@@ -184,7 +190,7 @@ func demoOrigins(l *lab.Lab, p *PKI) (*origins, error) {
 		pair := c.TLS()
 		certs[i] = &pair
 	}
-	return startOrigins(l, map[int]string{
+	return startOrigins(l, 443, map[int]string{
 		destPay: namePay, destOptional: nameOptional, destOrigin: nameOrigin,
 		destWrongName: nameWrong, destBypass: nameBypass, destNoRule: "without a rule",
 	}, certs)

@@ -82,10 +82,15 @@ func (p *PKI) Write(dir, text string) (configFile string, err error) {
 	if _, _, err := id.WritePEM(dir, "gateway"); err != nil {
 		return "", err
 	}
-	configFile = filepath.Join(dir, "sslgate.yaml")
-	t, err := template.New("sslgate.yaml").Funcs(template.FuncMap{
-		"to": func(i int) string {
-			return fmt.Sprintf(`["%s:443", "[%s]:443"]`, lab.ServerAddr(i, false), lab.ServerAddr(i, true))
+	return fill(dir, "sslgate.yaml", text)
+}
+
+// fill writes the configuration dir/name, made from text.
+func fill(dir, name, text string) (configFile string, err error) {
+	configFile = filepath.Join(dir, name)
+	t, err := template.New(name).Funcs(template.FuncMap{
+		"to": func(i, port int) string {
+			return fmt.Sprintf(`["%s:%d", "[%s]:%d"]`, lab.ServerAddr(i, false), port, lab.ServerAddr(i, true), port)
 		},
 	}).Parse(text)
 	if err != nil {
@@ -95,7 +100,8 @@ func (p *PKI) Write(dir, text string) (configFile string, err error) {
 	if err := t.Execute(&b, map[string]any{
 		"LAN": lab.LANIface, "Deadline": helloDeadline,
 		"Pay": destPay, "Optional": destOptional, "Origin": destOrigin, "Wrong": destWrongName,
-		"Down": destDown, "Bypass": destBypass,
+		"Down": destDown, "Bypass": destBypass, "Shop": destShop,
+		"First4": lab.FirstAddr(false), "First6": lab.FirstAddr(true), "NearID": nearID, "NameFar": nameFar,
 		"NamePay": namePay, "NameOptional": nameOptional, "NameOrigin": nameOrigin, "NameWrong": nameWrong, "NameDown": nameDown,
 	}); err != nil {
 		return "", err
@@ -115,42 +121,42 @@ policy:
   default: deny
   rules:
     - name: pay
-      to: {{to .Pay}}
+      to: {{to .Pay 443}}
       sni: [{{.NamePay}}]
       identity: gateway
       alpn: []
       client: {certificate: required, authorities: [staff], allow: [{san_uri: ["spiffe://demo.test/pay/*"]}]}
       destination: {tls: plain}
     - name: optional
-      to: {{to .Optional}}
+      to: {{to .Optional 443}}
       sni: [{{.NameOptional}}]
       identity: gateway
       alpn: []
       client: {certificate: optional, authorities: [staff]}
       destination: {tls: plain}
     - name: origin
-      to: {{to .Origin}}
+      to: {{to .Origin 443}}
       sni: [{{.NameOrigin}}]
       identity: gateway
       alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: verify, authorities: [origin]}
     - name: wrong-name
-      to: {{to .Wrong}}
+      to: {{to .Wrong 443}}
       sni: [{{.NameWrong}}]
       identity: gateway
       alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: verify, authorities: [origin]}
     - name: down
-      to: {{to .Down}}
+      to: {{to .Down 443}}
       sni: [{{.NameDown}}]
       identity: gateway
       alpn: []
       client: {certificate: required, authorities: [staff]}
       destination: {tls: plain}
     - name: bypass
-      to: {{to .Bypass}}
+      to: {{to .Bypass 443}}
       action: bypass
 limits: {handshake: {{.Deadline}}, drain: 2s}
 audit: {file: audit.jsonl}

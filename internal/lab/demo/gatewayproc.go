@@ -13,7 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
-// Process is the real gateway, running in the gateway's namespace.
+// Process is the real gateway, running in a gateway's namespace.
 type Process struct {
 	cmd *lab.Cmd
 	log *tail
@@ -26,10 +26,10 @@ const (
 	stopTimeout  = time.Minute
 )
 
-// StartGateway runs `binary run -c configFile` in the gateway's namespace of
-// the lab and waits until it says that it is ready.
-func StartGateway(ctx context.Context, l *lab.Lab, binary, configFile string) (*Process, error) {
-	p := &Process{cmd: l.Command(lab.Gateway, binary, "run", "-c", configFile), log: newTail()}
+// StartGateway runs `binary run -c configFile` in a gateway's namespace of the lab and waits
+// until it says that it is ready.
+func StartGateway(ctx context.Context, l *lab.Lab, ns lab.NS, binary, configFile string) (*Process, error) {
+	p := &Process{cmd: l.Command(ns, binary, "run", "-c", configFile), log: newTail()}
 	p.cmd.Stderr = p.log
 	p.cmd.Stdout = p.log
 	if err := p.cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/sslgate/sslgate/internal/audit"
@@ -11,7 +10,6 @@ import (
 type Result struct {
 	Scenario Scenario
 	Record   *audit.Parsed // nil if none is wanted
-	raw      json.RawMessage
 	outcome
 
 	OK bool

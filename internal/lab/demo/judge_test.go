@@ -31,8 +31,8 @@ func fake(change func(*Result)) *Result {
 			Peer:   &audit.ParsedPeer{Subject: "CN=pay"},
 			Ledger: []audit.ParsedEntry{{Step: 1, From: "peer", Message: "ClientHello", AtUs: 100, Size: 500, Facts: "TLS 1.3"}},
 		},
-		raw: json.RawMessage(`{"id":"1"}`),
 		outcome: outcome{
+			raw:    json.RawMessage(`{"id":"1"}`),
 			from:   netip.MustParseAddrPort("10.77.1.2:20010"),
 			to:     netip.MustParseAddrPort("10.77.2.10:443"),
 			view:   View{Seen: SeenAlert, Alert: handshake.AlertBadCertificate, Text: "alert bad_certificate(42)", Server: "CN=sslgate"},

@@ -18,14 +18,17 @@ import (
 const LabServers = destinations
 
 // WriteLab writes the certificates and the configuration of `lab up` into dir,
-// which it makes.
-func WriteLab(dir string) error {
+// which it makes; with two those of `lab up --two`.
+func WriteLab(dir string, two bool) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	p, err := NewPKI()
 	if err != nil {
 		return err
+	}
+	if two {
+		return writeTwoLab(dir, p)
 	}
 	if _, err := p.Write(dir, labConfig); err != nil {
 		return err
@@ -53,12 +56,15 @@ func WriteLab(dir string) error {
 
 // ServeLab runs the destinations of the lab's configuration until ctx ends.
 func ServeLab(ctx context.Context, l *lab.Lab, dir string, w io.Writer) error {
+	if l.Two() {
+		return serveTwo(ctx, l, w)
+	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "origin.pem"), filepath.Join(dir, "origin.key"))
 	if err != nil {
 		return fmt.Errorf("%w (is --dir the one of `lab up`?)", err)
 	}
 	names := map[int]string{destPay: namePay, destOptional: nameOptional, destOrigin: nameOrigin, destBypass: nameBypass}
-	o, err := startOrigins(l, names, map[int]*tls.Certificate{destOrigin: &pair, destBypass: &pair})
+	o, err := startOrigins(l, 443, names, map[int]*tls.Certificate{destOrigin: &pair, destBypass: &pair})
 	if err != nil {
 		return err
 	}
@@ -76,6 +82,41 @@ func ServeLab(ctx context.Context, l *lab.Lab, dir string, w io.Writer) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// serveTwo runs the server of the lab with two gateways until ctx ends.
+func serveTwo(ctx context.Context, l *lab.Lab, w io.Writer) error {
+	o, err := startOrigins(l, shopPort, map[int]string{destShop: nameShop}, nil)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	if _, err := fmt.Fprintf(w, "%-20s %s and [%s], port %d, plain\n", nameShop, lab.ServerAddr(destShop, false), lab.ServerAddr(destShop, true), shopPort); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// TwoLabHelp says what to type after `lab up --two`. cmd is how sslgate is called.
+func TwoLabHelp(cmd, dir string) string {
+	return fmt.Sprintf(`The lab is up: client %[3]s - gateway - between - gateway2 - server %[4]s.
+Certificates, near.yaml and far.yaml are in %[2]s.
+
+The server, in a terminal of its own:
+  sudo %[1]s lab serve --dir %[2]s
+The two gateways, each in one:
+  sudo %[1]s lab exec gateway %[1]s run -c %[2]s/near.yaml
+  sudo %[1]s lab exec gateway2 %[1]s run -c %[2]s/far.yaml
+A client without TLS:
+  sudo %[1]s lab exec client curl http://%[5]s/
+What passes between the gateways:
+  sudo %[1]s lab exec between tcpdump -nAi near0 tcp port 80
+What was decided, and why:
+  sudo tail -n 1 %[2]s/near.jsonl %[2]s/far.jsonl
+When you are done:
+  sudo %[1]s lab down
+`, cmd, dir, lab.ClientAddr(false), lab.ServerAddr(0, false), lab.ServerAddr(destShop, false))
 }
 
 // LabHelp says what to type after `lab up`. cmd is how sslgate is called.
@@ -126,7 +167,7 @@ policy:
   default: deny
   rules:
     - name: pay
-      to: {{to .Pay}}
+      to: {{to .Pay 443}}
       sni: [{{.NamePay}}]
       identity: gateway
       alpn: []                         # HTTP/1.1 needs no answer; HTTP/2 and gRPC do: [h2, http/1.1]
@@ -139,7 +180,7 @@ policy:
       destination: {tls: plain}
 
     - name: optional
-      to: {{to .Optional}}
+      to: {{to .Optional 443}}
       sni: [{{.NameOptional}}]
       identity: gateway
       alpn: []
@@ -147,7 +188,7 @@ policy:
       destination: {tls: plain}
 
     - name: origin                     # TLS to the destination too
-      to: {{to .Origin}}
+      to: {{to .Origin 443}}
       sni: [{{.NameOrigin}}]
       identity: gateway
       alpn: []
@@ -155,7 +196,7 @@ policy:
       destination: {tls: verify, authorities: [origin]}
 
     - name: bypass                     # relayed without looking inside
-      to: {{to .Bypass}}
+      to: {{to .Bypass 443}}
       action: bypass
 
 audit: {file: audit.jsonl}

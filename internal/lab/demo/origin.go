@@ -29,13 +29,13 @@ type origins struct {
 // maxRequest bounds what an origin reads of one request, in bytes.
 const maxRequest = 16 << 10
 
-// startOrigins listens on port 443 of the server's addresses named by their
+// startOrigins listens on a port of the server's addresses named by their
 // index, IPv4 and IPv6. Those with an entry in certs speak TLS.
-func startOrigins(l *lab.Lab, names map[int]string, certs map[int]*tls.Certificate) (*origins, error) {
+func startOrigins(l *lab.Lab, port uint16, names map[int]string, certs map[int]*tls.Certificate) (*origins, error) {
 	o := &origins{count: map[netip.AddrPort]int{}, open: map[net.Conn]struct{}{}}
 	for i, name := range names {
 		for _, six := range []bool{false, true} {
-			at := netip.AddrPortFrom(lab.ServerAddr(i, six), 443)
+			at := netip.AddrPortFrom(lab.ServerAddr(i, six), port)
 			ln, err := l.Listen(lab.Server, "tcp", at.String())
 			if err != nil {
 				o.Close()

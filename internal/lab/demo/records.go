@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"time"
 
@@ -30,21 +29,24 @@ func newRecords(path string) *records {
 	return &records{path: path, found: map[string]json.RawMessage{}}
 }
 
-// wait returns the record of the client, parsed and as written.
-func (r *records) wait(ctx context.Context, client netip.AddrPort) (*audit.Parsed, json.RawMessage, error) {
+// wait returns the record of the client with the address and port, parsed and as written;
+// with "" that of any one.
+func (r *records) wait(ctx context.Context, client string) (*audit.Parsed, json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
 	for {
 		if err := r.read(); err != nil {
 			return nil, nil, err
 		}
-		if raw, ok := r.found[client.String()]; ok {
-			rec, err := audit.Parse(raw)
-			return rec, raw, err
+		for from, raw := range r.found {
+			if client == "" || client == from {
+				rec, err := audit.Parse(raw)
+				return rec, raw, err
+			}
 		}
 		pause(ctx, 10*time.Millisecond)
 		if ctx.Err() != nil {
-			return nil, nil, fmt.Errorf("no audit record of %s came within %s", client, recordTimeout)
+			return nil, nil, fmt.Errorf("no audit record of %q came within %s", client, recordTimeout)
 		}
 	}
 }

@@ -100,6 +100,9 @@ func (r *Result) block() string {
 	} else {
 		fmt.Fprintf(&b, "%s -> %s\n", r.from, r.to)
 	}
+	if r.second != nil {
+		b.WriteString("\nand on the second gateway\n" + diagram.Block(r.second) + "\n")
+	}
 	line := func(name, text string) { b.WriteString(diagram.Field(name, text)) }
 	line("client saw", r.view.Text)
 	if r.view.Server != "" {
@@ -157,8 +160,9 @@ func (r *Result) MarshalJSON() ([]byte, error) {
 		OK          bool            `json:"ok"`
 		Differences []string        `json:"differences,omitempty"`
 		Record      json.RawMessage `json:"record,omitempty"`
+		Second      json.RawMessage `json:"second_record,omitempty"` // of a second gateway
 	}{
 		r.Scenario.Name, r.Scenario.Title, r.from.String(), r.to.String(),
-		want, got, r.checks, r.OK, r.Differences, r.raw,
+		want, got, r.checks, r.OK, r.Differences, r.raw, r.secondRaw,
 	})
 }

@@ -16,6 +16,7 @@ func Scenarios() []Scenario {
 	all = append(all, badCertificates()...)
 	all = append(all, badHellos()...)
 	all = append(all, destinationsToo()...)
+	all = append(all, wholePaths()...)
 	return append(all, packets()...)
 }
 
@@ -122,6 +123,13 @@ func destinationsToo() []Scenario {
 		{Name: "destination-down", Title: "the destination is down", Want: failed("down", reason.DialRefused), client: client{dest: destDown, sni: nameDown, cert: good}},
 		{Name: "wrong-name", Title: "the destination's certificate is for another name", Want: name, client: client{dest: destWrongName, sni: nameWrong, cert: good}},
 		{Name: "default-deny", Title: "a destination that no rule names", Want: syn, client: client{dest: destNoRule, sni: namePay, cert: good}},
+	}
+}
+
+func wholePaths() []Scenario {
+	two := allowed("shop", reason.Originated, NotShown)
+	return []Scenario{
+		{Name: "two-gateways", Title: "client and server in the clear, mutual TLS between two gateways", Want: two, special: twoGateways},
 	}
 }
 

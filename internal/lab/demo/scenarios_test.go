@@ -47,7 +47,7 @@ func TestScenariosAreSound(t *testing.T) {
 	for _, name := range strings.Fields(`good-tls13 good-tls12 good-ipv6 good-mlkem no-certificate optional-none
 		optional-bad other-ca expired not-yet-valid wrong-eku rsa-1024 thief-tls13 thief-tls12 tls11-only
 		forbidden-suite unknown-name no-name plain-http garbage byte-by-byte silent bypass destination-down
-		wrong-name default-deny fragments killed`) {
+		wrong-name default-deny two-gateways fragments killed`) {
 		if !seen[name] {
 			t.Errorf("scenario %s is gone", name)
 		}
@@ -79,10 +79,15 @@ func TestConfigurationsAreSound(t *testing.T) {
 		t.Fatal(err)
 	}
 	labDir := t.TempDir() + "/new"
-	if err := WriteLab(labDir); err != nil {
+	if err := WriteLab(labDir, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{demoFile, labDir + "/sslgate.yaml"} {
+	twoDir := t.TempDir() + "/two"
+	if err := WriteLab(twoDir, true); err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]string{"shop": twoDir + "/near.yaml"} // rules of another gateway than the demo's
+	for _, file := range []string{demoFile, labDir + "/sslgate.yaml", twoDir + "/near.yaml", twoDir + "/far.yaml"} {
 		rt, found := config.Check(file, stdtls.New())
 		for _, f := range found {
 			t.Error(f.Format(false))
@@ -91,7 +96,11 @@ func TestConfigurationsAreSound(t *testing.T) {
 			t.Fatalf("%s cannot be used", file)
 		}
 		for _, s := range Scenarios() {
-			if file == demoFile && s.Want.Rule != "" && !hasRule(rt.Config, s.Want.Rule) {
+			where := demoFile
+			if other := own[s.Want.Rule]; other != "" {
+				where = other
+			}
+			if file == where && s.Want.Rule != "" && !hasRule(rt.Config, s.Want.Rule) {
 				t.Errorf("%s: no rule %q in the configuration", s.Name, s.Want.Rule)
 			}
 		}

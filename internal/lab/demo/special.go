@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
@@ -18,6 +20,10 @@ type outcome struct {
 	view     View
 	dialled  int // connections that reached the destination meanwhile
 	checks   []Check
+
+	raw       json.RawMessage // the record as written; nil until it is known
+	second    *audit.Parsed   // the record of a second gateway on the path; nil for none
+	secondRaw json.RawMessage
 }
 
 // Check is one further condition.
@@ -146,7 +152,7 @@ func killed(ctx context.Context, e *env, port uint16) (outcome, error) {
 		check("the server was not reached", dialled == 0, "%d connections", dialled),
 	)
 
-	if e.gateway, err = StartGateway(ctx, e.lab, e.binary, e.config); err != nil {
+	if e.gateway, err = StartGateway(ctx, e.lab, lab.Gateway, e.binary, e.config); err != nil {
 		return o, fmt.Errorf("start the gateway again: %w", err)
 	}
 	again, err := e.connect(ctx, pay(good, nil), port)

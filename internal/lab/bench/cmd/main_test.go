@@ -56,19 +56,22 @@ func TestPeers(t *testing.T) {
 	program := build(t, "bench", "github.com/sslgate/sslgate/internal/lab/bench/cmd")
 	for _, p := range bench.Peers() {
 		t.Run(string(p), func(t *testing.T) {
-			args := []string{"--quick", "--json", "--peers", string(p), "--only", "plain-conns,tls-up1,retls-down1,plain-loss,plain-synflood"}
+			args := []string{"--quick", "--json", "--peers", string(p), "--only", "plain-conns,tls-up1,retls-down1,originate-conns,originate-up1,plain-loss,plain-synflood"}
 			want := []string{"plain-conns", "plain-loss", "plain-synflood.during"}
 			var prof string
 			switch p {
 			case bench.HAProxy:
 				testenv.Tool(t, "haproxy")
-				want = append(want, "tls-up1", "tls-up1.cpu", "retls-down1")
+				want = append(want, "tls-up1", "tls-up1.cpu", "retls-down1", "originate-conns", "originate-up1")
+			case bench.Stunnel:
+				testenv.Tool(t, "stunnel")
+				want = []string{"originate-conns", "originate-conns.cpu", "originate-up1"}
 			case bench.SSLGate:
 				prof = t.TempDir()
 				args = append(args, "--sslgate", build(t, "sslgate", "github.com/sslgate/sslgate/cmd/sslgate"), "--profile", prof)
-				want = append(want, "tls-up1", "tls-up1.cpu", "retls-down1")
+				want = append(want, "tls-up1", "tls-up1.cpu", "retls-down1", "originate-conns", "originate-up1")
 			case bench.Go:
-				want = []string{"tls-up1", "tls-up1.cpu", "retls-down1"}
+				want = []string{"tls-up1", "tls-up1.cpu", "retls-down1", "originate-conns", "originate-up1"}
 			}
 			rows := measure(t, program, args)
 			for _, name := range want {
