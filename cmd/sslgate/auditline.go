@@ -160,6 +160,12 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	if a.Step == 0 || a.Action == policy.Originate.String() || a.unread() {
 		return f, nil // decided by the first packet, or not at all
 	}
+	if a.Hello != nil {
+		if f.Hello, err = a.Hello.ClientHello(a.SNI, a.Offered()); err != nil {
+			return f, fmt.Errorf("%s: flow %q: %w", a.place, a.ID, err)
+		}
+		return f, nil
+	}
 	h := policytest.Hello{SNI: escape.Original(a.SNI), ALPN: a.Offered()}
 	if a.ClientLeg != nil {
 		h.Versions = []string{a.ClientLeg.Version}

@@ -25,14 +25,17 @@ type Parsed struct {
 	SNI         string   `json:"sni,omitempty"`
 	ALPN        []string `json:"alpn_offered,omitempty"`
 
-	Policy  string `json:"policy,omitempty"`
-	CRLs    string `json:"crls,omitempty"`
-	Rule    string `json:"rule,omitempty"`
-	Action  string `json:"action,omitempty"`
-	Verdict string `json:"verdict,omitempty"`
-	Reason  string `json:"reason,omitempty"`
-	Detail  string `json:"detail,omitempty"`
-	Step    int    `json:"step"`
+	Hello *ParsedHello `json:"hello,omitempty"`
+
+	Policy     string `json:"policy,omitempty"`
+	CRLs       string `json:"crls,omitempty"`
+	Rule       string `json:"rule,omitempty"`
+	RuleDigest string `json:"rule_digest,omitempty"`
+	Action     string `json:"action,omitempty"`
+	Verdict    string `json:"verdict,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+	Detail     string `json:"detail,omitempty"`
+	Step       int    `json:"step"`
 
 	Would       string `json:"would,omitempty"`
 	WouldRule   string `json:"would_rule,omitempty"`
@@ -54,6 +57,8 @@ type Parsed struct {
 	DestEngine      string            `json:"destination_engine,omitempty"`
 	DestinationLeg  *ParsedLeg        `json:"destination_leg,omitempty"`
 	DestinationPeer *ParsedPeer       `json:"destination_peer,omitempty"`
+
+	Seen *ParsedSeen `json:"seen,omitempty"`
 
 	BytesUp          int64  `json:"bytes_up"`
 	BytesDown        int64  `json:"bytes_down"`
@@ -89,6 +94,8 @@ type ParsedPeer struct {
 	Serial    string   `json:"serial,omitempty"`
 	SANs      []string `json:"sans,omitempty"`
 	SPKI      string   `json:"spki,omitempty"`
+	Key       string   `json:"key,omitempty"`
+	NotBefore string   `json:"not_before,omitempty"`
 	NotAfter  string   `json:"not_after,omitempty"`
 	Authority string   `json:"authority,omitempty"`
 	Signature string   `json:"signature,omitempty"`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -130,6 +131,57 @@ func FuzzRecord(f *testing.F) {
 		offered := r.ALPN[:min(len(r.ALPN), maxNames)]
 		if cut := slices.ContainsFunc(offered, func(s string) bool { return len(escape.String(s, 1<<20)) > escape.MaxString }); !cut && !slices.Equal(p.Offered(), offered) {
 			t.Errorf("offered %q, read %q", offered, p.Offered())
+		}
+	})
+}
+
+// What a hello offers is read as it was sent: a decision by it is the one that was made.
+func TestParsedHello(t *testing.T) {
+	r := fullRecord(t)
+	r.Hello.Fault13 = nil
+	line, want := write(t, r)
+	p := readAs(t, line, want)
+	h, err := p.Hello.ClientHello(p.SNI, p.Offered())
+	if err != nil || p.Hello.Partly {
+		t.Fatal(err, p.Hello.Partly)
+	}
+	h.SNISent, h.CompressionMethods, h.HasExtensions = "", nil, false // which nothing is decided by
+	if d := cmp.Diff(r.Hello, h); d != "" {
+		t.Error(d)
+	}
+	for text, bad := range map[string]bool{"": false, "1301": false, "1301 002f": false, "1301 ": true, "1301  002f": true, "130": true, "13011": true, "xyzw": true, strings.Repeat("1301 ", 200) + "1301": true} {
+		if _, err := Numbers(text); err != nil != bad {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if h, err := (*ParsedHello)(nil).ClientHello("", nil); h != nil || err != nil {
+		t.Error("a hello of nothing")
+	}
+	if _, err := (&ParsedHello{Groups: "1"}).ClientHello("", nil); err == nil || !strings.Contains(err.Error(), "hello.groups") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Of every hello that a client can send: the record has its fingerprint, and the hello
+// that is made of the record has the same, unless it says that it has only a part.
+func FuzzParsedHello(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0})
+	full := fullRecord(f)
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		sent, err := handshake.ParseClientHello(msg)
+		if err != nil {
+			return
+		}
+		r := *full
+		r.Hello, r.SNI, r.ALPN = sent, sent.ServerName, sent.ALPN
+		line, want := write(t, &r)
+		p := readAs(t, line, want)
+		h, err := p.Hello.ClientHello(p.SNI, p.Offered())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !p.Hello.Partly && (ja4.Of(h) != ja4.Of(sent) || h.ServerName != sent.ServerName || h.SNIPresent != sent.SNIPresent || h.ECH != sent.ECH || h.ExtendedMasterSecret != sent.ExtendedMasterSecret) {
+			t.Errorf("%+v\nof %+v", h, sent)
 		}
 	})
 }

@@ -1,6 +1,9 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/times"
 )
@@ -80,7 +84,20 @@ type peer struct{ p *handshake.Peer }
 func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	// proven first: whoever reads the rest must know whether it is a claim.
 	enc.AddBool("proven", p.p.Proven)
-	c := p.p.Leaf()
+	if err := addCertificate(enc, p.p.Leaf()); err != nil {
+		return err
+	}
+	if p.p.Authority != "" {
+		enc.AddString("authority", p.p.Authority)
+	}
+	if p.p.SignatureScheme != 0 {
+		enc.AddString("signature", handshake.SchemeName(p.p.SignatureScheme))
+	}
+	return nil
+}
+
+// addCertificate writes what the record says of a certificate.
+func addCertificate(enc zapcore.ObjectEncoder, c *x509.Certificate) error {
 	enc.AddString("subject", certname.Subject(c))
 	enc.AddString("issuer", certname.Issuer(c))
 	if c.SerialNumber != nil {
@@ -91,14 +108,11 @@ func (p peer) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 			return err
 		}
 	}
-	enc.AddString("spki", p.p.SPKI())
+	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	enc.AddString("spki", hex.EncodeToString(spki[:]))
+	enc.AddString("key", keykind.NameOf(c.PublicKey))
+	enc.AddString("not_before", times.RFC3339(c.NotBefore))
 	enc.AddString("not_after", times.RFC3339(c.NotAfter))
-	if p.p.Authority != "" {
-		enc.AddString("authority", p.p.Authority)
-	}
-	if p.p.SignatureScheme != 0 {
-		enc.AddString("signature", handshake.SchemeName(p.p.SignatureScheme))
-	}
 	return nil
 }
 

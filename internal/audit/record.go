@@ -21,11 +21,16 @@ type Record struct {
 	Direction   Direction
 	SNI         string
 	ALPN        []string // offered by the client
+	// Hello is what the client offered, perhaps compact; nil where no hello was read.
+	Hello *handshake.ClientHello
 
 	Policy string // digest of the policy set
 	CRLs   string // digest of the revocation lists in force; "" without a check
 	Rule   string
-	Action string // terminate, bypass, deny
+	// RuleDigest is that of the rule the flow came to last, with the sets that it names; ""
+	// where no rule let it go on.
+	RuleDigest string
+	Action     string // terminate, bypass, deny
 
 	Reason reason.Code
 	Detail string
@@ -44,6 +49,7 @@ type Record struct {
 	DestPeer       *handshake.Peer
 	Shadow         *Shadow     // what a shadow policy says, if it differs; nil if it agrees
 	Would          *Would      // what an observed rule or policy would have refused; nil for nothing
+	Seen           *Seen       // of a bypassed flow, read as it went by; nil for nothing
 	Revocation     *Revocation // of the client's certificate; nil if nothing was checked
 
 	Engine     handshake.EngineKind // that made the handshake with the client
@@ -116,9 +122,15 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 			return err
 		}
 	}
+	if r.Hello != nil {
+		if err := enc.AddObject("hello", offered{r.Hello}); err != nil {
+			return err
+		}
+	}
 	str("policy", r.Policy)
 	str("crls", r.CRLs)
 	str("rule", r.Rule)
+	str("rule_digest", r.RuleDigest)
 	str("action", r.Action)
 	enc.AddString("verdict", r.Verdict())
 	enc.AddString("reason", string(r.Reason))
@@ -174,6 +186,11 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	}
 	if r.DestPeer != nil {
 		if err := enc.AddObject("destination_peer", peer{r.DestPeer}); err != nil {
+			return err
+		}
+	}
+	if r.Seen != nil {
+		if err := enc.AddObject("seen", r.Seen); err != nil {
 			return err
 		}
 	}

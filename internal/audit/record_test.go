@@ -50,7 +50,14 @@ func testPeer(t testing.TB, cn string) *handshake.Peer {
 func fullRecord(t testing.TB) *Record {
 	r := NewRecord("00000001-1", time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
 		netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("[2001:db8::1]:443"))
+	r.Hello = &handshake.ClientHello{
+		LegacyVersion: 0x0303, SupportedVersions: []uint16{0x0a0a, 0x0304, 0x0303}, CipherSuites: []uint16{0x1301, 0xc02b}, Groups: []uint16{0x11ec, 0x001d}, KeyShares: []uint16{0x11ec},
+		SignatureSchemes: []uint16{0x0403}, SignatureSchemesCert: []uint16{0x0804}, ServerName: "pay.example", SNIPresent: true, ALPN: []string{"h2"},
+		Extensions:           []handshake.Extension{{Type: handshake.ExtServerName}, {Type: handshake.ExtALPN}, {Type: handshake.ExtSupportedVersions}, {Type: handshake.ExtExtendedMasterSecret}},
+		ExtendedMasterSecret: true, Fault13: &handshake.Error{},
+	}
 	r.SNI, r.ALPN, r.Policy, r.CRLs, r.Rule, r.Action = "pay.example", []string{"h2"}, "0123456789abcdef", "00112233445566aa", "pay", "terminate"
+	r.RuleDigest = "00ff00ff00ff00ff"
 	r.Reason, r.Detail, r.Step = reason.OK, "detail", 9
 	r.AlertWanted, r.AlertSent, r.AlertReceived = 48, 42, 0
 	st := &handshake.State{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: uint16(tls.X25519), ALPN: "h2", ServerName: "pay.example", Resumed: true, HelloRetry: true}
@@ -61,6 +68,7 @@ func fullRecord(t testing.TB) *Record {
 	r.Peer, r.DestPeer = testPeer(t, "client\x1b[31m\n\u202e"), testPeer(t, "server")
 	r.Shadow = &Shadow{Policy: "fedcba9876543210", Kind: "shadow_denies", Action: "deny", Rule: "next", Reason: reason.NotAllowed, Detail: "d"}
 	r.Would = &Would{Rule: "strict", Reason: reason.UnknownCA, Detail: "d", Alert: 48}
+	r.Seen = &Seen{State: st, Asked: true, Client: r.Peer.Leaf(), Destination: r.DestPeer.Leaf(), Alert: 70}
 	r.Revocation = &Revocation{Status: "good", Mode: "hard", Source: "crl", Until: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC), Detail: "list 7"}
 	r.Ledger = []handshake.Entry{{Step: 1, From: handshake.SidePeer, Message: "ClientHello", At: 5 * time.Microsecond, Size: 100, Facts: "f", Alert: handshake.AlertNone}}
 	r.DestLedger = []handshake.Entry{{Step: 6, Message: "Alert", Alert: 48}}
@@ -136,6 +144,13 @@ func TestRecordGolden(t *testing.T) {
 	}
 	wantRevocation := map[string]any{"status": "good", "mode": "hard", "source": "crl", "until": "2026-02-03T04:05:06Z", "detail": "list 7"}
 	if d := cmp.Diff(any(wantRevocation), m["revocation"]); d != "" {
+		t.Error(d)
+	}
+	wantHello := map[string]any{
+		"ja4": "t13d0204h2_777cda164f4b_292338188497", "versions": "0a0a 0304 0303", "suites": "1301 c02b", "groups": "11ec 001d", "key_shares": "11ec",
+		"signatures": "0403", "signatures_cert": "0804", "extensions": "0000 0010 002b 0017", "partly": true,
+	}
+	if d := cmp.Diff(any(wantHello), m["hello"]); d != "" {
 		t.Error(d)
 	}
 	wantLedger := []any{map[string]any{"step": 1.0, "from": "peer", "message": "ClientHello", "at_us": 5.0, "size": 100.0, "facts": "f"}}

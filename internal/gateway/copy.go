@@ -18,6 +18,9 @@ type direction struct {
 	plain    bool // src is a kernel socket without TLS
 	slow     bool // the last write took longer than slowWrite
 	deaf     bool // dst takes nothing more: data for it is thrown away
+	// read reads the handshake of a bypassed flow and says whether it wants more; nil once
+	// it does not. Until then the bytes go through a buffer.
+	read func(b []byte) (more bool)
 
 	// Set for a busy direction that needs no buffer, see straight.
 	from *stack.Conn
@@ -29,6 +32,11 @@ type direction struct {
 func (r *relay) copy(dst, src *relayEnd, t *delivery) {
 	defer close(src.done)
 	d := &direction{r: r, dst: dst, src: src, t: t, size: bufferSmall}
+	if p := r.passing; p != nil {
+		if d.read = p.Server; src == &r.client {
+			d.read = p.Client
+		}
+	}
 	waiter, _ := src.Conn.(handshake.ReadWaiter)
 	_, d.plain = src.Conn.(*socket)
 	for {
@@ -62,7 +70,7 @@ func (d *direction) most() int {
 
 // turn moves the data that is there, once.
 func (d *direction) turn() (n int, readErr, writeErr error) {
-	if d.size > bufferSmall && !d.deaf && d.straight() {
+	if d.size > bufferSmall && !d.deaf && d.read == nil && d.straight() {
 		return d.hand()
 	}
 	buf := d.r.pool.get(d.size)
@@ -77,6 +85,9 @@ func (d *direction) turn() (n int, readErr, writeErr error) {
 	if d.src == &d.r.client && d.r.opening.isTLS((*buf)[:n]) {
 		d.r.refuseTLS()
 		return 0, net.ErrClosed, nil
+	}
+	if d.read != nil && n > 0 && !d.read((*buf)[:n]) {
+		d.read = nil
 	}
 	if n > 0 && !d.deaf {
 		d.moved(n)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/fairqueue"
+	"github.com/sslgate/sslgate/internal/passing"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -62,6 +64,7 @@ type flow struct {
 	// destWould is a refusal of the destination that was only observed, if nothing
 	// else was observed before it.
 	destWould *audit.Would
+	passing   *passing.Reader // of a bypassed flow, from its relay on
 }
 
 // HandleFlow walks one flow to its end. It implements stack.Handler.
@@ -299,6 +302,7 @@ func (fl *flow) bypass(ctx context.Context, client handshake.Conn, v policy.Verd
 		dest.reset()
 		return nil
 	}
+	fl.passing = passing.New(fl.facts.Hello != nil)
 	return fl.relay(client, dest)
 }
 
@@ -341,6 +345,10 @@ func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Sha
 // note stores a verdict as the current result of the flow.
 func (fl *flow) note(v policy.Verdict) {
 	fl.verdict = v
+	if v.Plan != nil {
+		sum := v.Plan.Digest()
+		fl.out.digest = hex.EncodeToString(sum[:8])
+	}
 	w := said{rule: v.Rule, action: v.Action, reason: v.Reason, detail: v.Detail, alert: v.Alert, would: wouldOf(v.Would)}
 	if fl.destWould != nil && v.Action != policy.Deny {
 		w.would, w.reason = fl.destWould, reason.Observed

@@ -253,6 +253,53 @@ func TestBypass(t *testing.T) {
 	}
 }
 
+// What goes by in the clear of a bypassed flow is in its record, by whatever rule it came;
+// nothing of it is called proven, and what is no TLS is left alone.
+func TestSeenInPassing(t *testing.T) {
+	ownCA := testpki.Must(testpki.NewCA(testpki.Options{CN: "destination's own"}))
+	own := testpki.Must(ownCA.Issue(testpki.Leaf{CN: "origin", DNS: []string{"pay.example"}})).TLS()
+	for _, sni := range [][]string{nil, {"pay.example"}} {
+		h := newHouse(t, policy.Spec{Rules: []policy.RuleSpec{{Name: "old", To: []string{"203.0.113.5:443"}, SNI: sni, Action: "bypass"}}},
+			func(c net.Conn) {
+				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequestClientCert})
+				_, _ = io.Copy(s, s)
+				_ = s.Close()
+			})
+		for i, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			conn, err := h.tlsClient(server4, h.alice(), func(c *tls.Config) {
+				c.RootCAs, c.MaxVersion = ownCA.Pool(), version
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			echo(t, conn)
+			_ = conn.Close()
+			r := h.record(i + 1)
+			seen, ok := r["seen"].(map[string]any)
+			hello, _ := r["hello"].(map[string]any)
+			if !ok || r.str("sni") != "pay.example" || hello["ja4"] == "" || seen["version"] != tls.VersionName(version) || seen["group"] == nil || r["peer"] != nil || r["destination_peer"] != nil {
+				t.Errorf("%v: record %v", sni, r)
+			}
+			client, _ := seen["client"].(map[string]any)
+			dest, _ := seen["destination"].(map[string]any)
+			if is12 := version == tls.VersionTLS12; (dest["subject"] == "CN=origin") != is12 || (client["proven"] == false) != is12 || (seen["certificate_requested"] == true) != is12 {
+				t.Errorf("%v: client %v, destination %v", sni, client, dest)
+			}
+		}
+		if sni != nil {
+			continue
+		}
+		plain := h.dial(server4)
+		if _, err := plain.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		_ = plain.Close()
+		if r := h.record(3); r["seen"] != nil && r["seen"].(map[string]any)["version"] != nil || r["hello"] != nil {
+			t.Errorf("record %v", r)
+		}
+	}
+}
+
 // No rule, no connection: a RST, and a record of it.
 func TestDefaultDeny(t *testing.T) {
 	h := newHouse(t, mtls(), nil)

@@ -102,6 +102,9 @@ func (l *Live) held() (bytes int64, isGranted bool) {
 	}
 	if l.relay != nil {
 		n += int(l.relay.lent.Load()) + l.relay.destHeld
+		if p := l.relay.passing; p != nil {
+			n += p.Held()
+		}
 	}
 	if l.granted != nil {
 		n += l.tlsRead * tlsReadTimes

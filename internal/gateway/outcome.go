@@ -16,6 +16,7 @@ type outcome struct {
 	said   said
 	step   handshake.Step // the highest that was reached
 	policy string         // ID of the policy that was asked last
+	digest string         // of the rule that let the flow go on last; "" for none
 	crls   string         // digest of the revocation lists in force; "" without a check
 
 	sent, received handshake.Alert // of the client's leg; AlertNone: take what the ledger has
@@ -60,7 +61,7 @@ func (fl *flow) record() *audit.Record {
 	o := &fl.out
 	rec := &audit.Record{
 		ID: fl.id, Start: fl.start, Client: fl.facts.Src, Destination: fl.facts.Dst, Direction: fl.direction,
-		Policy: o.policy, CRLs: o.crls, Rule: o.said.rule, Action: o.said.action.String(),
+		Policy: o.policy, CRLs: o.crls, Rule: o.said.rule, RuleDigest: o.digest, Action: o.said.action.String(),
 		Reason: o.said.reason, Detail: o.said.detail, Step: o.step,
 		AlertWanted: o.said.alert, AlertSent: o.sent, AlertReceived: o.received,
 		ClientLeg: o.leg, Peer: o.shown, Revocation: fl.revocation.recorded,
@@ -72,7 +73,10 @@ func (fl *flow) record() *audit.Record {
 		Setup: o.setup, Duration: time.Since(fl.start),
 	}
 	if h := fl.facts.Hello; h != nil {
-		rec.SNI, rec.ALPN = h.ServerName, h.ALPN
+		rec.SNI, rec.ALPN, rec.Hello = h.ServerName, h.ALPN, h
+	}
+	if fl.passing != nil {
+		fl.sawPassing(rec)
 	}
 	if r := o.relay; r != nil {
 		rec.BytesUp, rec.BytesDown = r.up.delivered(), r.down.delivered()
@@ -95,4 +99,22 @@ func (fl *flow) record() *audit.Record {
 		rec.AlertReceived = fl.ledger.AlertReceived()
 	}
 	return rec
+}
+
+// sawPassing adds what was read of a bypassed flow. Nothing was decided by it.
+func (fl *flow) sawPassing(rec *audit.Record) {
+	seen := fl.passing.Seen()
+	if seen.Hello != nil && rec.Hello == nil {
+		rec.SNI, rec.ALPN, rec.Hello = seen.Hello.ServerName, seen.Hello.ALPN, seen.Hello
+	}
+	if seen.State != nil {
+		seen.State.ServerName = rec.SNI
+	}
+	if seen.State == nil && seen.Client == nil && seen.Alert == handshake.AlertNone {
+		return
+	}
+	rec.Seen = &audit.Seen{
+		State: seen.State, Asked: seen.Asked, Client: seen.Client, Destination: seen.Destination,
+		Alert: seen.Alert, ByClient: seen.ByClient,
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/passing"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -32,8 +33,8 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 		fl.live.compact(fl.facts.Hello)
 	}
 	r := &relay{
-		destHeld: fl.out.dest.peer.Held(),
-		spawn:    fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
+		destHeld: fl.out.dest.peer.Held(), passing: fl.passing,
+		spawn: fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
 		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), dead: make(chan struct{}),
 		idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
@@ -67,6 +68,7 @@ type relay struct {
 	client, dest relayEnd
 	toll         *toll           // nil where the client's side is not terminated
 	opening      *opening        // nil unless the client must not speak TLS
+	passing      *passing.Reader // nil unless the flow is bypassed
 	ctx          context.Context // of the run
 	up, down     delivery        // to the destination, to the client
 	lent         atomic.Int64    // bytes of buffers it holds now

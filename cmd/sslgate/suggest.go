@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/report"
+	"github.com/sslgate/sslgate/internal/suggest"
+)
+
+// newSuggestCmd is `sslgate suggest`: rules for what was seen.
+func newSuggestCmd(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	var file, out string
+	cmd := &cobra.Command{
+		Use:   "suggest -c FILE [--out NEW.yaml] RECORDS...",
+		Short: "Suggest rules, with their tests, for exactly what was let through",
+		Long: `Make rules of the flows that audit records let through under a configuration:
+from the clients, to the destinations and by the names that were seen, with the
+certificates that were proven. A rule is one of the configuration, narrowed; it
+is never wider than what was seen. What the records cannot answer is asked, in
+comments at the end.
+
+Without --out the section "policy" is printed. With it the configuration with
+this section, and NEW_test.yaml with tests of each rule, are written beside it.
+Nothing that exists is overwritten.
+
+Exit code 0. 2: wrong usage, or a file cannot be read or written.`,
+		Example: `  sslgate suggest -c sslgate.yaml --out next.yaml /var/log/sslgate/audit.jsonl*
+  sslgate check -c next.yaml && sslgate test next_test.yaml`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			from, err := configFile(cmd, file, nil)
+			if err != nil {
+				return err
+			}
+			return orSignal(cmd.Context(), func() error {
+				base, err := config.Load(from)
+				if err != nil {
+					return &exitError{2, err}
+				}
+				s := suggest.New()
+				r := report.Reader{Stdin: stdin}
+				clear := showProgress(&r, stderr)
+				err = r.Each(cmd.Context(), files, s.Add)
+				clear()
+				if err != nil {
+					return &exitError{code: 2, err: err}
+				}
+				rules, questions := s.Rules(base.Config.Policy.Rules)
+				for _, d := range r.Damaged {
+					questions = append(questions, fmt.Sprintf("%s was passed over: %s.", d.Place, d.Why))
+				}
+				section, err := suggest.Policy(rules, questions)
+				if err != nil {
+					return &exitError{code: 2, err: err}
+				}
+				if out == "" {
+					_, err := stdout.Write(section)
+					return err
+				}
+				if err := writeSuggestion(cmd, from, out, section, rules); err != nil {
+					return &exitError{code: 2, err: err}
+				}
+				return say(stdout, "%s for %s in %s, %s below them; `sslgate check -c %s` and `sslgate test %s` are next",
+					count(len(rules), "rule"), count(int(r.Lines()), "record"), out, count(len(questions), "question"), out, testName(out))
+			})
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&out, "out", "", "write a whole configuration to this `FILE`, and its tests beside it")
+	return cmd
+}
+
+func testName(out string) string {
+	ext := filepath.Ext(out)
+	return strings.TrimSuffix(out, ext) + "_test" + ext
+}
+
+func writeSuggestion(cmd *cobra.Command, from, out string, section []byte, rules []suggest.Rule) error {
+	if filepath.Dir(filepath.Clean(from)) != filepath.Dir(filepath.Clean(out)) {
+		return fmt.Errorf("%s is in another directory than %s, from where the files that it names are looked for", out, from)
+	}
+	_, text, err := readfile.All(cmd.Context(), from, maxTestFile, nil)
+	if err != nil {
+		return err
+	}
+	whole, err := suggest.Config(text, section)
+	if err != nil {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	tests, err := suggest.Tests(rules, filepath.Base(out), time.Now().UTC().Format(time.RFC3339))
+	if err != nil {
+		return err
+	}
+	if err := writeNew(out, whole); err != nil || tests == nil {
+		return err
+	}
+	return writeNew(testName(out), tests)
+}
+
+// writeNew writes a file that must not exist yet.
+func writeNew(name string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".suggest-*") // of mode 0600: rules name people
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // it may be left, if the directory is gone
+	if _, err := f.Write(text); err != nil {
+		_ = f.Close() // the write has failed already
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), name) // fails where there is one already
+}

@@ -1,0 +1,251 @@
+package replay
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/identity"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+	"github.com/sslgate/sslgate/internal/policytest"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy"
+)
+
+type pki struct {
+	staff, partner *testpki.CA
+	own            *testpki.Cert
+	users          []*testpki.Cert // of staff, of partner, of nobody
+}
+
+var testPKI = sync.OnceValue(func() pki {
+	ca := func(cn string) *testpki.CA { return testpki.Must(testpki.NewCA(testpki.Options{CN: cn})) }
+	p := pki{staff: ca("Staff"), partner: ca("Partner")}
+	p.own = testpki.Must(p.staff.Issue(testpki.Leaf{DNS: []string{"gateway.example"}}))
+	for _, c := range []*testpki.CA{p.staff, p.partner, ca("Nobody")} {
+		p.users = append(p.users, testpki.Must(c.Issue(testpki.Leaf{DNS: []string{"user.example"}})))
+	}
+	return p
+})
+
+func env(t rapid.TB) policy.Environment {
+	p := testPKI()
+	profiles, err := handshake.ResolveProfiles(nil, stdtls.New().Capabilities())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	authority := func(name string, ca *testpki.CA) *handshake.Authority {
+		return &handshake.Authority{Name: name, Roots: []*x509.Certificate{ca.Cert}}
+	}
+	return policy.Environment{
+		Authorities: map[string]handshake.AuthoritySource{"staff": authority("staff", p.staff), "partner": authority("partner", p.partner)},
+		Identities:  map[string]policy.Identity{"own": {Name: "own", Source: identity.NewFile([]tls.Certificate{p.own.TLS()}, nil)}},
+		Profiles:    profiles, Engine: stdtls.New(),
+	}
+}
+
+var (
+	clients = []string{"10.1.0.1", "10.1.0.2", "10.2.0.1"}
+	dsts    = []string{"10.0.0.1:443", "10.0.0.2:443"}
+	names   = []string{"", "a.example", "b.example"}
+)
+
+func drawPolicy(t *rapid.T, env policy.Environment) *policy.Set {
+	spec := policy.Spec{Mode: rapid.SampledFrom([]string{"", "", "", "observe"}).Draw(t, "mode")}
+	for i := range rapid.IntRange(0, 4).Draw(t, "rules") {
+		r := policy.RuleSpec{
+			Name: rapid.SampledFrom([]string{"r", "s"}).Draw(t, "name") + fmt.Sprint(i),
+			From: rapid.SampledFrom([][]string{nil, {"10.1.0.0/16"}, {"10.1.0.1"}}).Draw(t, "from"),
+			To:   rapid.SampledFrom([][]string{dsts, dsts[:1], dsts[1:], {"*:443"}}).Draw(t, "to"),
+			SNI:  rapid.SampledFrom([][]string{nil, {"a.example"}, {"*.example"}}).Draw(t, "sni"),
+			Mode: rapid.SampledFrom([]string{"", "", "enforce", "observe"}).Draw(t, "mode of the rule"),
+		}
+		switch r.Action = rapid.SampledFrom([]string{"terminate", "terminate", "bypass", "deny"}).Draw(t, "action"); r.Action {
+		case "terminate":
+			r.Identity, r.Destination.TLS = "own", "plain"
+			r.Profile = rapid.SampledFrom([]string{"", "modern", "pq"}).Draw(t, "profile")
+			if r.Client.Certificate = rapid.SampledFrom([]string{"none", "optional", "required"}).Draw(t, "certificate"); r.Client.Certificate != "none" {
+				r.Client.Authorities = rapid.SampledFrom([][]string{{"staff"}, {"staff", "partner"}}).Draw(t, "authorities")
+				if rapid.Bool().Draw(t, "allow") {
+					r.Client.Allow = []policy.AllowSpec{{SANDNS: []string{rapid.SampledFrom([]string{"user.example", "other.example"}).Draw(t, "allowed")}}}
+				}
+			}
+		}
+		spec.Rules = append(spec.Rules, r)
+	}
+	set, _ := policy.Compile(spec, env)
+	if set == nil {
+		t.Skip("rules that hide each other")
+	}
+	return set
+}
+
+func drawFlow(t *rapid.T) policy.Facts {
+	h := policytest.Hello{
+		SNI:      rapid.SampledFrom(names).Draw(t, "name of the server"),
+		Versions: rapid.SampledFrom([][]string{nil, {"1.2"}, {"1.3"}}).Draw(t, "versions"),
+		Groups:   rapid.SampledFrom([][]string{nil, {"X25519"}}).Draw(t, "groups"),
+	}
+	hello, err := h.ClientHello()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	f := policy.Facts{
+		Now: time.Now().UTC().Truncate(time.Second), Hello: hello,
+		Src: netip.AddrPortFrom(netip.MustParseAddr(rapid.SampledFrom(clients).Draw(t, "client")), 4000),
+		Dst: netip.MustParseAddrPort(rapid.SampledFrom(dsts).Draw(t, "destination")),
+	}
+	if i := rapid.IntRange(-1, 2).Draw(t, "certificate of the client"); i >= 0 {
+		f.Peer = &handshake.Peer{Shown: testPKI().users[i].Chain, Proven: true}
+	}
+	return f
+}
+
+// live decides a flow as the gateway does, moment by moment, with all that the client has.
+func live(set *policy.Set, f policy.Facts) (v policy.Verdict, plan *policy.Plan, facts policy.Facts) {
+	bare := f
+	bare.Hello, bare.Peer = nil, nil
+	if v, decided := set.OnSYN(bare); decided {
+		return v, v.Plan, bare
+	}
+	v = set.OnHello(f)
+	if v.Action != policy.Terminate {
+		f.Peer = nil
+		return v, v.Plan, f
+	}
+	plan = v.Plan
+	if plan.Client.ClientAuth == handshake.ClientAuthNone {
+		f.Peer = nil
+	}
+	f.State = policytest.Agreed(f.Hello, plan.Client.Profile, plan.Client.ALPN)
+	d := set.Redecide(f)
+	return d.Verdict, plan, d.Facts
+}
+
+// recordOf is the record of a flow that was decided so.
+func recordOf(t rapid.TB, v policy.Verdict, plan *policy.Plan, f policy.Facts, hello *handshake.ClientHello) []byte {
+	r := audit.NewRecord("1-1", f.Now, f.Src, f.Dst)
+	r.Rule, r.Action, r.Reason = v.Rule, v.Action.String(), v.Reason
+	if plan != nil {
+		sum := plan.Digest()
+		r.RuleDigest = hex.EncodeToString(sum[:8])
+	}
+	if f.Hello != nil || v.Action == policy.Bypass { // read as it goes by
+		r.Hello, r.SNI, r.ALPN = hello, hello.ServerName, hello.ALPN
+	}
+	if f.Peer != nil {
+		r.Peer = f.Peer
+	}
+	if v.Would.Deny {
+		r.Would = &audit.Would{Rule: v.Would.Rule, Reason: v.Would.Reason}
+	}
+	var b bytes.Buffer
+	if err := audit.New(&b).Write(r); err != nil {
+		t.Fatalf("%v", err)
+	}
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// What replay is certain of is what the live gateway does, of random policies and flows.
+func TestReplayAgreesWithTheGateway(t *testing.T) {
+	env := env(t)
+	var certain, different, uncertain int
+	rapid.Check(t, func(t *rapid.T) {
+		before, after := drawPolicy(t, env), drawPolicy(t, env)
+		for range 10 {
+			f := drawFlow(t)
+			was, plan, facts := live(before, f)
+			is, newPlan, _ := live(after, f)
+			if was.Action == policy.Bypass && newPlan != nil && newPlan.Client != nil && newPlan.Client.ClientAuth != handshake.ClientAuthNone {
+				is = policy.Verdict{Action: policy.Terminate, Rule: newPlan.Rule, Would: after.OnHello(f).Would} // whatever comes of the certificate
+			}
+			want, differ := policy.Compare(was, is)
+			r := New(after)
+			line := recordOf(t, was, plan, facts, f.Hello)
+			if err := r.Add(line); err != nil {
+				t.Fatalf("%v", err)
+			}
+			got := r.Result()
+			switch {
+			case got.Uncertain == 1:
+				uncertain++
+				if f.Hello != nil && newPlan == nil && was.Action != policy.Deny {
+					t.Fatalf("uncertain without a certificate: %+v\n%s", got.Unknown, line)
+				}
+			case got.Undecided == 1:
+				t.Fatalf("no policy had its word: %s", line)
+			case !differ && got.Same != 1, differ && got.Different != 1, differ && got.Groups[0].Kind != want.Kind.String(),
+				differ && (got.Groups[0].NewRule != is.Rule || got.Groups[0].Rule != was.Rule):
+				t.Fatalf("live %+v (%v), replay %+v\n%s\nwas %+v\nis %+v", want, differ, got, line, was, is)
+			case differ:
+				different++
+			default:
+				certain++
+			}
+			same := New(before)
+			if err := same.Add(line); err != nil {
+				t.Fatalf("%v", err)
+			}
+			if r := same.Result(); r.Same != 1 {
+				t.Fatalf("by the same policy %+v\n%s", r, line)
+			}
+		}
+	})
+	t.Logf("%d the same, %d different, %d uncertain", certain, different, uncertain)
+	if certain == 0 || different == 0 || uncertain == 0 {
+		t.Error("the draws are too narrow")
+	}
+}
+
+// What ends a flow beside the policy says nothing of it.
+func TestUndecided(t *testing.T) {
+	r := New(nil)
+	for _, code := range []reason.Code{reason.HelloTimeout, reason.NotTLS, reason.ClientLimit, reason.Draining, reason.ClientRefused, reason.HandshakeEOF, reason.Revoked, reason.PolicyChanged, reason.MemoryLimit} {
+		rec := audit.NewRecord("1-1", time.Now(), netip.MustParseAddrPort("10.1.0.1:1"), netip.MustParseAddrPort("10.0.0.1:443"))
+		rec.Reason, rec.Action = code, "deny"
+		var b bytes.Buffer
+		if err := audit.New(&b).Write(rec); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Add(b.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := r.Result(); got.Undecided != got.Flows || got.Flows != 9 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// FuzzAdd: any line is an error or one flow, and is in one of the sums.
+func FuzzAdd(f *testing.F) {
+	set, found := policy.Compile(policy.Spec{Rules: []policy.RuleSpec{{Name: "r", To: []string{"10.0.0.1:443"}, SNI: []string{"a.example"}, Identity: "own", Client: policy.ClientSpec{Certificate: "none"}, Destination: policy.DestinationSpec{TLS: "plain"}}}}, env(f))
+	if set == nil {
+		f.Fatal(found)
+	}
+	f.Add([]byte(`{"msg":"flow","time":"2026-11-01T00:00:00Z","client":"10.1.0.1:1","destination":"10.0.0.1:443","reason":"no_rule","hello":{"versions":"0304","suites":"1301","extensions":"0000"},"sni":"a.example"}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r := New(set)
+		err := r.Add(line)
+		got := r.Result()
+		if (err == nil) != (got.Flows == 1) || got.Flows != got.Same+got.Different+got.Uncertain+got.Undecided {
+			t.Errorf("%v, %+v", err, got)
+		}
+		for i := range got.Groups {
+			if strings.ContainsAny(got.Groups[i].String(), "\n\x1b") {
+				t.Errorf("%q", got.Groups[i].String())
+			}
+		}
+	})
+}

@@ -1,0 +1,118 @@
+package report
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Bounds of what is remembered, whatever the files hold. What does not fit is counted, and
+// the report says that a table is full.
+const (
+	maxClients      = 1 << 16
+	maxCertificates = 1 << 16
+	maxNames        = 1 << 10  // of versions, suites, groups and so on, each
+	maxJudged       = 1 << 13  // different hellos whose judgement is remembered
+	tableBytes      = 96 << 20 // that the texts of one table may take
+	nameBytes       = 128      // of a name that is counted; longer ones are cut
+	listed          = 8        // places, clients and names that one line remembers
+)
+
+// table is a map with a bound on entries and on the bytes of their texts.
+type table[K comparable, V any] struct {
+	m    map[K]*V
+	most int
+	room int
+	lost int64 // how often something found no place
+}
+
+func newTable[K comparable, V any](most int) *table[K, V] {
+	return &table[K, V]{m: map[K]*V{}, most: most, room: tableBytes}
+}
+
+// at is the entry of a key, made where there is none; nil where there is no room. size is
+// what the texts of a new entry take, in bytes.
+func (t *table[K, V]) at(k K, size int) (v *V, isNew bool) {
+	if v := t.m[k]; v != nil {
+		return v, false
+	}
+	if len(t.m) >= t.most || size > t.room {
+		t.lost++
+		return nil, false
+	}
+	t.room -= size
+	v = new(V)
+	t.m[k] = v
+	return v, true
+}
+
+// Count is a name with how many flows have it.
+type Count struct {
+	Name  string `json:"name"`
+	Flows int64  `json:"flows"`
+}
+
+// counts counts names.
+type counts struct {
+	m    map[string]int64
+	rest int64 // of names that found no place
+}
+
+func (c *counts) add(name string) {
+	if name == "" {
+		return
+	}
+	if len(name) > nameBytes {
+		name = name[:nameBytes]
+	}
+	if c.m == nil {
+		c.m = map[string]int64{}
+	}
+	if _, known := c.m[name]; !known && len(c.m) >= maxNames {
+		c.rest++
+		return
+	}
+	c.m[name]++
+}
+
+// list is all of them, the most frequent first. It is never nil.
+func (c *counts) list() []Count {
+	out := []Count{}
+	for name, n := range c.m {
+		out = append(out, Count{name, n})
+	}
+	slices.SortFunc(out, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Name, b.Name))
+	})
+	if c.rest > 0 {
+		out = append(out, Count{"others, for which the table has no room", c.rest})
+	}
+	return out
+}
+
+// few is a short list of different texts. more says that others were seen.
+type few struct {
+	texts []string
+	more  bool
+}
+
+func (f *few) add(s string) {
+	if s == "" || slices.Contains(f.texts, s) {
+		return
+	}
+	if len(f.texts) >= listed {
+		f.more = true
+		return
+	}
+	f.texts = append(f.texts, s)
+}
+
+// list is never nil.
+func (f *few) list() []string {
+	if f.texts == nil {
+		return []string{}
+	}
+	if f.more {
+		return append(slices.Clone(f.texts), "and others")
+	}
+	return f.texts
+}

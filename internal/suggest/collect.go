@@ -1,0 +1,196 @@
+// Package suggest makes rules of audit records: exactly what was let through and, where the
+// rule asked for a certificate, what was proven. It is never wider than what was seen, and
+// what it cannot decide it asks.
+package suggest
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/escape"
+	"github.com/sslgate/sslgate/internal/replay"
+	"github.com/sslgate/sslgate/policy"
+)
+
+const (
+	// maxPaths bounds what is told apart, at some 500 bytes each.
+	maxPaths = 1 << 17
+	// maxAsked bounds the questions of one kind.
+	maxAsked = 1 << 10
+)
+
+// path is who went where, by which name.
+type path struct {
+	client netip.Addr
+	dst    netip.AddrPort
+	sni    string // "" where none was sent, or none that can be asked for
+	local  bool   // the client is a program of the gateway's own host
+}
+
+// identity is a client that has proven itself.
+type identity struct {
+	authority, field, value, issuer string
+}
+
+// use is how a path was used.
+type use struct {
+	action  policy.Action
+	rule    string // of the policy then
+	flows   int64
+	first   string // RFC 3339
+	last    string
+	days    map[string]bool
+	proven  map[identity]bool
+	without bool // flows without a certificate, of an action that terminates
+	unnamed bool // flows without a hello, or without a name that can be asked for
+}
+
+// Suggester collects records. It is for one goroutine.
+type Suggester struct {
+	paths map[path]*use
+	lost  int64
+	asked map[string]int64 // questions, with how many flows they are about
+	flows int64
+}
+
+// New begins a suggestion.
+func New() *Suggester {
+	return &Suggester{paths: map[path]*use{}, asked: map[string]int64{}}
+}
+
+func (s *Suggester) ask(question string) {
+	if _, known := s.asked[question]; known || len(s.asked) < maxAsked {
+		s.asked[question]++
+	}
+}
+
+// Add takes one line of an audit log. The error says why it is no record.
+func (s *Suggester) Add(line []byte) error {
+	p, err := audit.Parse(line)
+	if err != nil {
+		return err
+	}
+	if p.Msg != "flow" {
+		return errors.New("no record of a flow")
+	}
+	src, err := netip.ParseAddrPort(p.Client)
+	if err != nil {
+		return errors.New("no client that can be read")
+	}
+	dst, err := netip.ParseAddrPort(p.Destination)
+	if err != nil {
+		return errors.New("no destination that can be read")
+	}
+	s.flows++
+	v, judged := replay.Enforced(p)
+	switch {
+	case !judged:
+		return nil
+	case !v.Action.Lets():
+		s.ask("Refused (" + p.Reason + ") on the way to " + where(p) + ": is that as it should be? Nothing is suggested for it.")
+		return nil
+	case v.Would.Deny:
+		s.ask("Only observed, and refused once that is enforced (" + p.WouldReason + ", rule " + named(p.WouldRule) + "), on the way to " + where(p) + ": should it pass? Nothing is suggested for it.")
+		return nil
+	}
+	at := path{src.Addr().Unmap(), netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), "", audit.Direction(p.Direction) == audit.LocalOut}
+	if v.Action != policy.Originate {
+		at.sni = escape.Original(p.SNI)
+	}
+	u := s.paths[at]
+	if u == nil {
+		if len(s.paths) >= maxPaths {
+			s.lost++
+			return nil
+		}
+		u = &use{first: p.Time, action: v.Action, rule: p.Rule, days: map[string]bool{}, proven: map[identity]bool{}}
+		s.paths[at] = u
+	}
+	s.count(u, p, v)
+	return nil
+}
+
+func (s *Suggester) count(u *use, p *audit.Parsed, v policy.Verdict) {
+	if u.action != v.Action || u.rule != p.Rule {
+		s.ask("The same path was decided by rule " + named(u.rule) + " and by rule " + named(p.Rule) + ", on the way to " + where(p) + ": the later one is suggested. Is that right?")
+		if p.Time >= u.last {
+			u.action, u.rule, u.proven, u.without = v.Action, p.Rule, map[identity]bool{}, false
+		}
+	}
+	u.flows++
+	u.first, u.last = min(u.first, p.Time), max(u.last, p.Time)
+	if len(p.Time) >= 10 {
+		u.days[p.Time[:10]] = true
+	}
+	if v.Action == policy.Bypass && p.SNI == "" {
+		u.unnamed = true
+	}
+	if v.Action != policy.Terminate {
+		return
+	}
+	id, ok := proven(p.Peer)
+	switch {
+	case p.Peer == nil:
+		u.without = true
+	case ok:
+		u.proven[id] = true
+	default:
+		s.ask("A certificate without a name that a rule can ask for, on the way to " + where(p) + ": who is it? Nothing is suggested for it.")
+	}
+}
+
+// proven is the identity that a rule can ask for: a URI, a DNS name or an address for mail,
+// else the key.
+func proven(p *audit.ParsedPeer) (identity, bool) {
+	if p == nil || !p.Proven || p.Authority == "" {
+		return identity{}, false
+	}
+	for _, kind := range []struct{ prefix, field string }{{"uri:", "san_uri"}, {"dns:", "san_dns"}, {"email:", "san_email"}} {
+		for _, n := range p.SANs {
+			// What was cut, escaped or has a pattern in it is no name to be asked for.
+			if name, ok := strings.CutPrefix(n, kind.prefix); ok && !strings.ContainsAny(name, "\\*\" ") && !strings.HasSuffix(name, "...") && name != "" {
+				return identity{authority: p.Authority, field: kind.field, value: name, issuer: issuer(p)}, true
+			}
+		}
+	}
+	return identity{authority: p.Authority, field: "spki", value: p.SPKI, issuer: issuer(p)}, len(p.SPKI) == 64
+}
+
+// issuer is asked for where one name may come from several authorities; "" for one that was
+// cut.
+func issuer(p *audit.ParsedPeer) string {
+	if strings.HasSuffix(p.Issuer, "...") {
+		return ""
+	}
+	return p.Issuer
+}
+
+func where(p *audit.Parsed) string {
+	if p.SNI == "" {
+		return p.Destination
+	}
+	return p.SNI + " (" + p.Destination + ")"
+}
+
+func named(rule string) string {
+	if rule == "" {
+		return "none"
+	}
+	return rule
+}
+
+// sorted lists identities in an order of their own.
+func sorted(m map[identity]bool) []identity {
+	out := make([]identity, 0, len(m))
+	for id := range m {
+		out = append(out, id)
+	}
+	slices.SortFunc(out, func(a, b identity) int {
+		return cmp.Or(cmp.Compare(a.authority, b.authority), cmp.Compare(a.field, b.field), cmp.Compare(a.value, b.value), cmp.Compare(a.issuer, b.issuer))
+	})
+	return out
+}
