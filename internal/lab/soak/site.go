@@ -178,7 +178,7 @@ authorities:
   origin: {roots: origin-ca.pem}
 identities:
   pay: {certificate: pay.pem, key: pay.key}
-audit: {file: audit.jsonl, rotate: {size: %s, keep: 2}}
+audit: {file: audit.jsonl, rotate: {size: %[2]s, keep: 2}}
 limits: {handshake: %[4]v, drain: 5s, flows_per_client: 4096, handshakes_per_client: 500, handshakes_per_second: 5000, refusal_records: 1000000, refusal_records_per_client: 1000000}
 dial: {timeout: %[4]v}
 admin: {socket: admin.sock}
