@@ -51,6 +51,9 @@ func captureOf(cfg *SteerConfig, captured []string, ipv6 bool) *foreign.Capture 
 	if cfg.ClientSource {
 		capture.ReturnMark, capture.SocketMark, capture.Zone = cfg.ReturnMark, cfg.SocketMark(), zonePriority
 	}
+	if cfg.Out != nil {
+		capture.OwnMark = cfg.Out.OwnMark
+	}
 	if cfg.Twin != (Twin{}) {
 		capture.CTMask = cfg.CTMask
 		capture.Gateways = []foreign.Gateway{{Mark: cfg.Mark, Pin: cfg.pinned(cfg.Slot)}, {Mark: cfg.Twin.Mark, Pin: cfg.pinned(cfg.Slot ^ 1)}}

@@ -115,6 +115,9 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 		}
 	}
 	row("tun", "%s, offload %v, %s", s.TUN, s.Offload, count(s.Queues, "queue"))
+	if s.LocalOut {
+		row("programs", "what programs of this host open is captured too (capture.local.out)")
+	}
 	row("SYNs", "%d passed, %d refused", s.SYNsPassed, s.SYNsRefused)
 	row("packets", "%d dropped as malformed", s.BadPackets)
 	for i, d := range s.Dropped {

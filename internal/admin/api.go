@@ -20,6 +20,7 @@ type Status struct {
 	TUN         string        `json:"tun"`
 	Offload     bool          `json:"offload"`
 	Queues      int           `json:"queues"`         // of the TUN
+	LocalOut    bool          `json:"local_out"`      // connections of programs of this host are captured
 	Policy      string        `json:"policy"`         // digest
 	Snapshot    string        `json:"snapshot"`       // digest of the configuration and every file it names, as they were loaded
 	CRLs        string        `json:"crls,omitempty"` // digest of the revocation lists in force; left out where nothing is checked

@@ -23,6 +23,9 @@ func (d *doctor) firewall() {
 	if second, ok := c.Second(); ok {
 		sc.Twin = tun.Twin(second)
 	}
+	if c.CapturesOut() {
+		sc.Out = &tun.Outgoing{OwnMark: c.OwnMark()}
+	}
 	found, err := tun.CheckChains(sc)
 	if err != nil {
 		return // nft reports it

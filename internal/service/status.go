@@ -18,7 +18,7 @@ func (s *Service) Status() admin.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return admin.Status{
-		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device),
+		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device), LocalOut: s.rt.Config.CapturesOut(),
 		Policy: s.rt.Set.ID(), Snapshot: s.rt.Snapshot, CRLs: s.revocation.Digest(), Revocation: admin.RevocationOf(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Slot: s.slot.String(), HandedOver: s.over.stays.Load() || s.over.back.Load(), Reloads: s.reloads, LastReload: s.last,

@@ -48,6 +48,9 @@ type Capture struct {
 	// there are none. The output chain of priority Zone gives them their zone by it.
 	SocketMark uint32
 	Zone       nftables.ChainPriority
+	// OwnMark is the mark of sslgate's other sockets where connections of this host's
+	// programs are captured; 0 where they are not.
+	OwnMark uint32
 	// CTMask has the bits of the connection's mark that say which of two gateways it belongs
 	// to. Gateways are the two, as they mark and pin; nil if there can be one only.
 	CTMask   uint32

@@ -12,7 +12,9 @@ import (
 
 // A rule of somebody else in an output chain may set the whole mark of packets that this
 // host sends. Before the chain that gives connections under a client's address their zone,
-// that takes the mark away by which the chain knows them. In a chain of type route the
+// that takes the mark away by which the chain knows them. Where connections of this host's
+// programs are captured, the same holds for the mark of sslgate's own sockets before the
+// chain that captures, and whatever looks like one of these passes that chain. In a chain of type route the
 // kernel looks for a route by the new mark: one that looks like captured leads into the
 // TUN, one that looks like an answer leads back to this host.
 
@@ -31,6 +33,9 @@ func (l *look) sent(c *nftables.Chain, family byte) []path {
 	all := []path{{what: "that this host sends", family: family, state: state}}
 	if l.ReturnMark != 0 {
 		all = append(all, path{what: "of connections under a client's address", family: family, state: state, ownMark: l.SocketMark})
+	}
+	if l.OwnMark != 0 {
+		all = append(all, path{what: "of sslgate itself", family: family, state: state, ownMark: l.OwnMark, self: true})
 	}
 	return all
 }
@@ -58,6 +63,12 @@ func (l *look) misleads(c *nftables.Chain, p *path, m *marking) string {
 	value, known := m.mark.value&l.Mask, m.mark.known&l.Mask
 	routed := c.Type == nftables.ChainTypeRoute
 	switch {
+	case p.self && priorityOf(c) < l.Steer && (m.replaced || value != p.ownMark&known):
+		return "sslgate's own connections are captured like a program's, and come back to it"
+	case p.self:
+		return "" // they have a label by then
+	case l.OwnMark != 0 && p.ownMark == 0 && priorityOf(c) < l.Steer && known == l.Mask && value == l.OwnMark:
+		return "it is taken for sslgate's own, and not captured"
 	case p.ownMark != 0 && priorityOf(c) < l.Zone && (m.replaced || value != p.ownMark&known):
 		return "the connection gets no zone of its own, and may be taken for the client's"
 	case p.ownMark != 0 && priorityOf(c) < l.Steer:

@@ -48,6 +48,23 @@ func TestWholeMarksOfOutput(t *testing.T) {
 		}
 		n.drop(c.table)
 	}
+	n.capture.OwnMark = 0x50 // programs of this host are captured
+	const self = "of sslgate itself"
+	for _, c := range []struct{ name, table, what, harm string }{
+		{"a mark that is restored", out("route", "-150", "meta mark set ct mark;"), self, "come back to it"},
+		{"another mark", out("filter", "-150", "meta mark set 0x1;"), self, "come back to it"},
+		{"as sslgate's own", out("filter", "-150", "meta mark set meta mark and 0xffffff8f or 0x50;"), sent, "not captured"},
+		{"behind ours", out("filter", "0", "meta mark set 0x50;"), "", ""},
+		{"our bits left alone", out("route", "-150", "meta mark set meta mark and 0x70 or 0x100;"), "", ""},
+	} {
+		n.table(c.table)
+		found := n.losses()
+		if (c.what == "") != (len(found) == 0) || c.what != "" && (!strings.Contains(found[0].Text, c.what) || !strings.Contains(found[0].Text, c.harm)) {
+			t.Errorf("%s: %+v", c.name, found)
+		}
+		n.drop(c.table)
+	}
+	n.capture.OwnMark = 0
 	n.capture.ReturnMark, n.capture.SocketMark = 0, 0 // no connections under a client's address
 	n.table(out("filter", "-301", "meta mark set 0x1;"))
 	if found := n.losses(); len(found) != 0 {

@@ -23,6 +23,7 @@ type path struct {
 	nat          bool // chains of others may have changed the addresses and the port
 	back         wayBack
 	ownMark      uint32 // the mark of its socket, of ours
+	self         bool   // ownMark is that of all other sockets of ours
 	byMark       bool   // back holds only for look-ups with the packet's mark; for others it is not known
 }
 
