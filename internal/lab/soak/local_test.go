@@ -11,7 +11,7 @@ import (
 // The configuration of each sort of run is one that the gateway takes, and captures what
 // programs of its host open where the run asks for it.
 func TestConfigOfEachRun(t *testing.T) {
-	for _, c := range []site{{}, {local: true}, {sourced: true}, {local: true, sourced: true}} {
+	for _, c := range []struct{ local, sourced bool }{{}, {true, false}, {false, true}, {true, true}} {
 		s := &site{dir: t.TempDir(), local: c.local, sourced: c.sourced, patience: 1e9}
 		if err := s.writeConfig(); err != nil {
 			t.Fatal(err)
