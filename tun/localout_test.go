@@ -153,6 +153,25 @@ func (g *gateway) reaches(t *testing.T, addr string, uid int) {
 	_ = c.Close()
 }
 
+// echoPackets answers UDP in the namespace.
+func echoPackets(t *testing.T, n *ns, addr string) {
+	t.Helper()
+	var pc net.PacketConn
+	n.do(func() (err error) { pc, err = net.ListenPacket("udp", addr); return err })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for b := make([]byte, 100); ; {
+			k, from, err := pc.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = pc.WriteTo(b[:k], from)
+		}
+	}()
+	t.Cleanup(func() { _ = pc.Close(); <-done })
+}
+
 func serveIn(t *testing.T, n *ns, addrs ...string) {
 	t.Helper()
 	for _, a := range addrs {
@@ -206,8 +225,26 @@ func TestLocalOut(t *testing.T) {
 	for len(g.tun) > 0 {
 		<-g.tun
 	}
+	for _, addr := range []string{"10.0.2.2:53", "[fd00:2::2]:53"} {
+		echoPackets(t, g.server, addr)
+	}
 	rest := func(when string) {
 		t.Helper()
+		for _, addr := range []string{"10.0.2.2:53", "[fd00:2::2]:53"} { // as to a name server
+			g.gw.do(func() error {
+				c, err := net.Dial("udp", addr)
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_ = c.SetDeadline(testenv.Deadline())
+				if _, err := c.Write([]byte("?")); err != nil {
+					return err
+				}
+				_, err = c.Read(make([]byte, 1))
+				return err
+			})
+		}
 		for _, addr := range []string{"10.0.2.2:80", "[fd00:2::2]:80", "127.0.0.1:443", "[::1]:443", "10.0.2.1:443", "[fd00:2::1]:443"} {
 			g.reaches(t, addr, 0)
 		}
