@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/sslgate/sslgate/internal/pcap"
+	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/report"
 )
 
@@ -62,12 +64,15 @@ it was refused, and which of the named profiles its hellos do not meet.`,
 		},
 	} {
 		asJSON, page, cbom := false, "", ""
+		var captures []string
 		sub := &cobra.Command{
 			Use: r.use + " FILE...", Short: r.short, Long: r.long, Example: r.example,
-			Args: cobra.MinimumNArgs(1),
 			RunE: func(cmd *cobra.Command, files []string) error {
+				if len(files)+len(captures) == 0 {
+					return usageError(cmd, "something is missing: %s", usageLine(cmd))
+				}
 				return orSignal(cmd.Context(), func() error {
-					v, read, err := inventory(cmd.Context(), stdin, stderr, files)
+					v, read, err := inventory(cmd.Context(), stdin, stderr, files, captures)
 					if err != nil {
 						return &exitError{code: 2, err: err}
 					}
@@ -83,6 +88,7 @@ it was refused, and which of the named profiles its hellos do not meet.`,
 			},
 		}
 		sub.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of text")
+		sub.Flags().StringSliceVar(&captures, "pcap", nil, "read the connections in a capture of packets, a `FILE` in pcap or pcapng, too")
 		sub.Flags().StringVar(&page, "html", "", "write a page with all three reports and plots to a `FILE`; it needs no other file")
 		sub.Flags().StringVar(&cbom, "cbom", "", "write a bill of materials of the cryptography to a `FILE` (CycloneDX 1.6, JSON)")
 		cmd.AddCommand(sub)
@@ -115,7 +121,7 @@ func reportFiles(v *report.Inventory, read report.Read, page, cbom string) error
 }
 
 // inventory reads the files. How far it is stands on stderr if that is a terminal.
-func inventory(ctx context.Context, stdin io.Reader, stderr io.Writer, files []string) (*report.Inventory, report.Read, error) {
+func inventory(ctx context.Context, stdin io.Reader, stderr io.Writer, files, captures []string) (*report.Inventory, report.Read, error) {
 	v := report.New()
 	r := report.Reader{Stdin: stdin}
 	clear := showProgress(&r, stderr)
@@ -123,7 +129,28 @@ func inventory(ctx context.Context, stdin io.Reader, stderr io.Writer, files []s
 	if err := r.Each(ctx, files, v.Add); err != nil {
 		return nil, report.Read{}, err
 	}
-	return v, v.Read(files, &r), nil
+	packets := int64(0)
+	for _, name := range captures {
+		n, err := capture(ctx, name, v)
+		if err != nil {
+			return nil, report.Read{}, fmt.Errorf("%s: %w", name, err)
+		}
+		packets += n
+	}
+	read := v.Read(files, &r)
+	read.Packets = packets
+	return v, read, nil
+}
+
+// capture adds the connections of a capture. It returns the number of its packets.
+func capture(ctx context.Context, name string, v *report.Inventory) (int64, error) {
+	f, _, err := readfile.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	stats, err := pcap.Read(ctx, f, v.Add)
+	return stats.Packets, err
 }
 
 // progressEvery is how often the progress is written anew.

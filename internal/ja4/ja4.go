@@ -8,13 +8,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
 )
-
-// Length of every fingerprint in bytes: ten characters, and twice "_" with twelve more.
-const Length = 36
 
 // none is what stands for an empty list.
 const none = "000000000000"
@@ -63,23 +59,6 @@ func Of(h *handshake.ClientHello) string {
 		third = digest(text)
 	}
 	return fmt.Sprintf("t%s%s%02d%02d%s_%s_%s", version(versions), sni, min(len(suites), most), min(count, most), protocol(h.ALPN), second, third)
-}
-
-// Is says whether a text has the form of a fingerprint: of a client over TCP ("t"), QUIC
-// ("q") or DTLS ("d").
-func Is(s string) bool {
-	if len(s) != Length || s[10] != '_' || s[23] != '_' || !strings.ContainsRune("tqd", rune(s[0])) {
-		return false
-	}
-	for i, c := range []byte(s) {
-		digit, lower := c >= '0' && c <= '9', c >= 'a' && c <= 'z'
-		switch {
-		case i == 10, i == 23, digit, i < 10 && (lower || c >= 'A' && c <= 'Z'), i > 10 && c >= 'a' && c <= 'f':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // grease: 0x0a0a, 0x1a1a ... 0xfafa (RFC 8701, section 2).

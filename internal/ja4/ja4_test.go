@@ -45,7 +45,7 @@ func TestPublishedVector(t *testing.T) {
 	if got := Of(hello(t, suites, extensions, schemes, "fafa,0304,0303", "h2", "http/1.1")); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if !Is(want) {
+	if !is(want) {
 		t.Errorf("%s has not the form", want)
 	}
 }
@@ -67,7 +67,7 @@ func TestFirstPart(t *testing.T) {
 		{"in the middle", hello(t, "1301", "0010", "", "", "0\xab\xcd1"), "t12i010101"},
 		{"more than two digits", hello(t, strings.Repeat("1301,", 120), "", "", ""), "t12i990000"},
 	} {
-		if got := Of(c.h); !strings.HasPrefix(got, c.want) || !Is(got) {
+		if got := Of(c.h); !strings.HasPrefix(got, c.want) || !is(got) {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
@@ -78,7 +78,7 @@ func TestIs(t *testing.T) {
 		"", "t13d1516h2", "t13d1516h2_8daaf6152771_e5627efa2ab", "t13d1516h2_8daaf6152771_e5627efa2ab1x",
 		"x13d1516h2_8daaf6152771_e5627efa2ab1", "t13d1516h2_8daaf6152771_E5627efa2ab1", "t13d1516h2_8daaf6152771-e5627efa2ab1", "t13d1516h*_8daaf6152771_e5627efa2ab1",
 	} {
-		if Is(s) {
+		if is(s) {
 			t.Errorf("%q has the form of a fingerprint", s)
 		}
 	}
@@ -94,7 +94,7 @@ func FuzzOf(f *testing.F) {
 			return
 		}
 		got := Of(h)
-		if !Is(got) {
+		if !is(got) {
 			t.Fatalf("%q has not the form", got)
 		}
 		if again := Of(h.Compact()); again != got {
@@ -110,4 +110,21 @@ func FuzzOf(f *testing.F) {
 			t.Fatalf("%s, and %s in another order", got, again)
 		}
 	})
+}
+
+// is says whether a text has the form of a fingerprint: of a client over TCP ("t"), QUIC
+// ("q") or DTLS ("d").
+func is(s string) bool {
+	if len(s) != 36 || s[10] != '_' || s[23] != '_' || !strings.ContainsRune("tqd", rune(s[0])) {
+		return false
+	}
+	for i, c := range []byte(s) {
+		digit, lower := c >= '0' && c <= '9', c >= 'a' && c <= 'z'
+		switch {
+		case i == 10, i == 23, digit, i < 10 && (lower || c >= 'A' && c <= 'Z'), i > 10 && c >= 'a' && c <= 'f':
+		default:
+			return false
+		}
+	}
+	return true
 }

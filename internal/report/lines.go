@@ -53,11 +53,8 @@ type Reader struct {
 	progress Progress
 }
 
-// Lines is how many lines were read, and Bytes how many bytes they have.
+// Lines is how many lines were read.
 func (r *Reader) Lines() int64 { return r.progress.Lines }
-
-// Bytes is how many bytes of JSON were read.
-func (r *Reader) Bytes() int64 { return r.progress.Bytes }
 
 // Each calls f with each line of the files, without its end. An error of f says that the
 // line is no record: it is named, and the next one follows. Each returns an error if a file

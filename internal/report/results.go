@@ -15,6 +15,7 @@ type Read struct {
 	Files   int      `json:"files"`
 	Lines   int64    `json:"lines"`
 	Damaged int64    `json:"damaged"`
+	Packets int64    `json:"packets"`    // of captures
 	At      []Damage `json:"damaged_at"` // the first of them
 	Flows   int64    `json:"flows"`
 	From    string   `json:"from"` // of the earliest record, RFC 3339; "" without one

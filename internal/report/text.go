@@ -50,6 +50,9 @@ func (p *page) head(r *Read) {
 		text += fmt.Sprintf(" from %s to %s", stamp(r.From), stamp(r.To))
 	}
 	text += fmt.Sprintf(", %s in %s", count(r.Lines, "line"), count(int64(r.Files), "file"))
+	if r.Packets > 0 {
+		text += fmt.Sprintf(", %s of captures", count(r.Packets, "packet"))
+	}
 	p.wrapped("", text)
 	for _, d := range r.At {
 		p.wrapped("damaged  ", fmt.Sprintf("%s: %s; passed over", d.Place, d.Why))
