@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -253,9 +254,9 @@ func TestUpgrade(t *testing.T) {
 	w.nothingLeaked(s, "after the stop")
 }
 
-// The new process is killed when it stays already, while the older one drains. The guard
-// holds, the next start takes the slot that is free, and the older one's flows live on. Then
-// the older one is killed: its flows are reset at their next packet, and no other.
+// The new process is killed when it stays already, while the older one drains. The older one
+// takes everything back, until the next start takes over from it, though it was not told to.
+// Then the older one is killed: its flows are reset at their next packet, and no other.
 func TestUpgradeCrash(t *testing.T) {
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
@@ -272,9 +273,17 @@ func TestUpgradeCrash(t *testing.T) {
 	dead := w.hold(4)
 	w.end(second, syscall.SIGKILL)
 	w.knock(42000)
-	w.nothingLeaked(s, "while nobody takes new flows")
+	w.nothingLeaked(s, "the new process is dead")
+	if !g.stderr.wait("this one takes new flows again", g.cmd.Done()) {
+		t.Fatalf("the old process does not notice:\n%s", g.stderr.String())
+	}
 	first.talk("the new process is dead")
+	testenv.Eventually(t, "the old process is ready", func() bool { return w.asked("/v1/ready") == http.StatusOK })
+	w.echo("the new process is dead")
 	next := w.start(config)
+	if !next.stderr.wait("new flows begin here", next.cmd.Done()) {
+		t.Fatalf("it does not take over:\n%s", next.stderr.String())
+	}
 	first.talk("a process has started beside the old one")
 	dead.reset("of the dead process")
 	young := w.hold(10)
@@ -329,6 +338,10 @@ func TestUpgradeRefused(t *testing.T) {
 		"8443 is not in capture":     {"-c", broken("ports.yaml", "ports: [443, 8443]", "ports: [443]")},
 		"capture.mask, capture.pref": {"-c", broken("mask.yaml", "ports: [443, 8443]", "ports: [443, 8443], preference: 77")},
 		"no gateway answers":         {"-c", broken("socket.yaml", "admin.sock", "another.sock")},
+		"capture.mark, capture.tab":  {"-c", broken("mark.yaml", "ports: [443, 8443]", "ports: [443, 8443], mark: 0x20")},
+		"are 0x10 and 7777":          {"-c", broken("table.yaml", "ports: [443, 8443]", "ports: [443, 8443], table: 7777")},
+		"upgrade.ct_mask are shared": {"-c", broken("ctmask.yaml", "version: 1", "version: 1\nupgrade: {ct_mask: 0x300}")},
+		"neither tun.name nor":       {"-c", broken("tun.yaml", "sslgate0", "other0")},
 		"no mark left":               {"-c", broken("marks.yaml", "ports: [443, 8443]", "ports: [443, 8443], mask: 0x30, mark: 0x30}\ndial: {mark: 0x10")},
 	} {
 		out, code, _ := w.upgrade(args...)

@@ -257,6 +257,15 @@ func TestUpgradeLiars(t *testing.T) {
 	if strings.Contains(g.stderr.String(), "\x1b") {
 		t.Error("a liar writes escape sequences into the log")
 	}
+	// One that goes once it has told the gateway to drain leaves a gateway that serves.
+	if said := lie("drain, and gone", offer, `{"do": "give"}`+"\n", `{"do": "drain"}`+"\n"); !strings.Contains(said, `"did":"drain"`) {
+		t.Errorf("drain, and gone: %.300q", said)
+	}
+	testenv.Eventually(t, "it takes everything back", func() bool {
+		return g.stderr.count("this one takes new flows again") == 1 && w.asked("/v1/ready") == http.StatusOK
+	})
+	testenv.Eventually(t, "the host is as before", func() bool { return w.host() == before }, func() any { return difference(before, w.host()) })
+	w.echo("drain, and gone")
 	// One that says nothing more is forgotten after a while, though its connection stays. It
 	// is there for as long as the upgrade takes that it keeps out.
 	c, err := net.Dial("unix", w.socket())

@@ -184,6 +184,43 @@ func TestLimits(t *testing.T) {
 	get(t, flows)
 }
 
+// The limits count the flows of another process too, while there is one.
+func TestLimitsOfTwo(t *testing.T) {
+	h, flows := given()
+	l := newLab(t, 1500, false, stack.Config{Handler: h, MaxFlows: 5, MaxFlowsPerClient: 3})
+	refused := func(what string, yes bool) {
+		t.Helper()
+		_, err := l.tryDial(server4, patience)
+		if yes != errors.Is(err, syscall.ECONNREFUSED) || !yes && err != nil {
+			t.Errorf("%s: %v, refused: %v expected", what, err, yes)
+		}
+		if err == nil {
+			get(t, flows)
+		}
+	}
+	refused("alone", false)
+	mine := l.stack.ClientFlows(10)
+	if len(mine) != 1 {
+		t.Fatalf("flows by client: %v", mine)
+	}
+	if got := l.stack.ClientFlows(0); len(got) != 0 {
+		t.Errorf("of no client: %v", got)
+	}
+	beside := map[netip.Prefix]int{}
+	for client := range mine {
+		beside[client] = 2
+	}
+	l.stack.CountBeside(2, beside)
+	refused("one here, two there", true)
+	l.stack.CountBeside(4, nil)
+	refused("one here, four of others there", true)
+	l.stack.CountBeside(1, map[netip.Prefix]int{netip.MustParsePrefix("10.9.9.9/32"): 1})
+	refused("one here, one of another client there", false)
+	l.stack.CountBeside(0, nil)
+	refused("the other process has ended", false)
+	refused("three here", true)
+}
+
 // All addresses of an IPv6 /64 are one client, those of the next one another.
 func TestLimitOfASlash64(t *testing.T) {
 	h, flows := given()

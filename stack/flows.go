@@ -1,7 +1,10 @@
 package stack
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,10 +46,14 @@ type flows struct {
 	mu        sync.Mutex
 	live      map[*Conn]struct{}
 	perClient map[netip.Prefix]int // live ones, by clientkey.Of; never holds a zero
-	lingering []lingerer           // oldest first
-	accepted  uint64
-	rejected  uint64
-	gaveUp    uint64 // lingering connections that were reset
+	// Live ones of the process that this one has taken over from, in all and by client: the
+	// limits are for both together.
+	beside       int
+	besideClient map[netip.Prefix]int
+	lingering    []lingerer // oldest first
+	accepted     uint64
+	rejected     uint64
+	gaveUp       uint64 // lingering connections that were reset
 }
 
 type lingerer struct {
@@ -72,13 +79,30 @@ func (f *flows) full(src netip.Addr) Full {
 }
 
 func (f *flows) fullLocked(src netip.Addr) Full {
+	key := clientkey.Of(src)
 	switch {
-	case len(f.live) >= f.max:
+	case len(f.live)+f.beside >= f.max:
 		return FullTotal
-	case f.perClient[clientkey.Of(src)] >= f.maxPerClient:
+	case f.perClient[key]+f.besideClient[key] >= f.maxPerClient:
 		return FullClient
 	}
 	return FullNot
+}
+
+// clients are the live flows by client, of at most n clients: those that have the most.
+func (f *flows) clients(n int) map[netip.Prefix]int {
+	f.mu.Lock()
+	all := maps.Clone(f.perClient)
+	f.mu.Unlock()
+	delete(all, netip.Prefix{})
+	if len(all) <= n {
+		return all
+	}
+	most := slices.SortedFunc(maps.Keys(all), func(a, b netip.Prefix) int { return cmp.Compare(all[b], all[a]) })
+	for _, client := range most[n:] {
+		delete(all, client)
+	}
+	return all
 }
 
 // add takes a connection in; false if there is no room for it.
@@ -93,6 +117,18 @@ func (f *flows) add(c *Conn) bool {
 	f.perClient[clientkey.Of(c.src.Addr())]++
 	f.accepted++
 	return true
+}
+
+// ClientFlows are the live flows by client (an IPv4 address, an IPv6 /64), of at most n clients:
+// those that have the most.
+func (s *Stack) ClientFlows(n int) map[netip.Prefix]int { return s.flows.clients(n) }
+
+// CountBeside has MaxFlows and MaxFlowsPerClient count flows of another process too, as that
+// one's ClientFlows are: all in sum. The map must not change after that.
+func (s *Stack) CountBeside(all int, clients map[netip.Prefix]int) {
+	s.flows.mu.Lock()
+	defer s.flows.mu.Unlock()
+	s.flows.beside, s.flows.besideClient = max(all, 0), clients
 }
 
 // ended is called by a connection when it was closed or reset.

@@ -272,8 +272,10 @@ func (s *Steering) Repairs() uint64 {
 
 // Close ends the steering. Without open, captured traffic then goes nowhere: guard, rules
 // and the unreachable routes stay until Release or the next Steer. With open, everything
-// is removed and captured traffic is routed uninspected. If another gateway runs, only
-// what is this one's own is removed, open or not. Watch must have returned.
+// is removed and captured traffic is routed uninspected, whichever of two gateways had the
+// steering last. If another gateway runs, only what is this one's own is removed, open or
+// not: the last one to end opens. The device of this one must be closed and Watch must
+// have returned.
 func (s *Steering) Close(open bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,7 +294,10 @@ func (s *Steering) Close(open bool) error {
 	if other {
 		return s.removeTUNRoutes()
 	}
-	if open && s.owns {
+	if open {
+		if !s.owns { // the other one has noted in the table what it changed
+			s.gro, s.redirects = s.listNoted(groSet), s.listNoted(redirectsSet)
+		}
 		return s.removeAll()
 	}
 	// Nothing is captured any more, and the chain local drops: restore the host's own

@@ -2,8 +2,11 @@ package tun
 
 import (
 	"fmt"
+	"io"
+	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -186,10 +189,10 @@ func TestOldGatewayEnds(t *testing.T) {
 			take(t, a, b)
 			young := conns(42100)[0]
 			young.opens(t, "after the hand-over", b, a)
-			a.gw.do(func() error { return a.steer.Close(open) })
 			if err := a.dev.Close(); err != nil {
 				t.Fatal(err)
 			}
+			a.gw.do(func() error { return a.steer.Close(open) })
 			within(t, func() string {
 				if rules := a.gw.run("ip rule"); strings.Contains(rules, "lookup 5519") || !strings.Contains(rules, "lookup 5521") {
 					return "rules:\n" + rules
@@ -203,6 +206,47 @@ func TestOldGatewayEnds(t *testing.T) {
 			young.comesTo(t, "a has ended", tcpACK, b, b)
 			for _, c := range conns(42200) {
 				c.opens(t, "a has ended", b, b)
+			}
+		})
+	}
+}
+
+// TestLastGatewayOpens: of two gateways that end in order with `fail: open` the first one leaves
+// everything that the other needs, whichever had the steering, and the last one opens the host.
+func TestLastGatewayOpens(t *testing.T) {
+	for name, newerFirst := range map[string]bool{"the newer one ends first": true, "the older one ends first": false} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig()
+			a := newGateway(t, cfg)
+			lenient(a)
+			old := conns(42400)[0]
+			old.opens(t, "a alone", a, a)
+			b := secondOn(t, a, cfg)
+			take(t, a, b)
+			young := conns(42500)[0]
+			young.opens(t, "after the hand-over", b, a)
+			first, last, held := b, a, old
+			if !newerFirst {
+				first, last, held = a, b, young
+			}
+			end := func(g *gateway) {
+				t.Helper()
+				if err := g.dev.Close(); err != nil {
+					t.Fatal(err)
+				}
+				a.gw.do(func() error { return g.steer.Close(true) })
+			}
+			end(first)
+			held.comesTo(t, "of the one that still runs", tcpACK, last, last)
+			if got := a.leaked("g0", conns(42600)[0].with(tcpSYN).packets()...); len(got) > 0 && newerFirst {
+				t.Errorf("captured traffic passes while the older one still has connections: %v", got)
+			}
+			end(last)
+			if rest := a.gw.run("nft list tables") + a.gw.run("ip rule") + a.gw.run("ip -6 rule"); strings.Contains(rest, "sslgate") || strings.Contains(rest, "lookup 55") {
+				t.Errorf("left behind:\n%s", rest)
+			}
+			if got := a.leaked("g0", conns(42700)[0].with(tcpSYN).packets()...); len(got) == 0 {
+				t.Error("captured traffic does not pass though both have ended with `fail: open`")
 			}
 		})
 	}
@@ -290,6 +334,60 @@ func TestTwoOwners(t *testing.T) {
 	})
 	for _, c := range conns(43400) {
 		c.opens(t, "b is dead", a, a)
+	}
+}
+
+// TestKeep: where the table cannot be written at once, it is as soon as it can be.
+func TestKeep(t *testing.T) {
+	cfg := testConfig()
+	a := newGateway(t, cfg)
+	lenient(a)
+	a.watch(t)
+	held := conns(43500)
+	for _, c := range held {
+		c.opens(t, "a alone", a, a)
+	}
+	a.steer.Give()
+	// Somebody has made the table his own: nobody else can write it for as long as he lives.
+	owner := exec.Command("nft", "-i")
+	in, err := owner.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.gw.do(owner.Start)
+	stop := sync.OnceFunc(func() { _ = in.Close(); _ = owner.Process.Kill(); _ = owner.Wait() })
+	t.Cleanup(stop)
+	if _, err := io.WriteString(in, "delete table inet sslgate\nadd table inet sslgate { flags owner; }\n"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, func() string {
+		if table, _ := a.gw.command("nft list table inet sslgate"); !strings.Contains(table, "flags owner") {
+			return "the table has no owner:\n" + table
+		}
+		return ""
+	})
+	if err := a.gw.try(a.steer.Take); err == nil || a.steer.Owns() {
+		t.Fatalf("somebody else's table was written: %v", err)
+	}
+	a.steer.Keep()
+	within(t, func() string {
+		if said := a.logs.FilterMessageSnippet("steering not repaired"); said.Len() == 0 {
+			return "it does not say that it cannot write the table"
+		}
+		return ""
+	})
+	stop() // his table goes with him
+	within(t, func() string {
+		if table, _ := a.gw.command("nft list table inet sslgate"); !strings.Contains(table, `elements = { "t0" }`) {
+			return "the table is not written:\n" + table
+		}
+		return ""
+	})
+	for _, c := range held {
+		c.comesTo(t, "held", tcpACK, a, a)
+	}
+	for _, c := range conns(43600) {
+		c.opens(t, "kept", a, a)
 	}
 }
 

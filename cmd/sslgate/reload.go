@@ -46,11 +46,11 @@ Exit code 0: it is in place, or SIGHUP was sent. 1: the old one stays.`,
 				}
 			}
 			if orUpgrade && replaced(cmd.Context(), c) {
-				return upgradeHere(stdout, stderr)
+				return upgradeHere(cmd.Context(), stdout, stderr)
 			}
 			res, taken, err := c.Reload(cmd.Context())
 			if err == nil && !taken && orUpgrade && len(res.NeedsRestart) > 0 {
-				return upgradeHere(stdout, stderr)
+				return upgradeHere(cmd.Context(), stdout, stderr)
 			}
 			switch {
 			case err != nil:
@@ -94,10 +94,10 @@ func replaced(ctx context.Context, c *admin.Client) bool {
 // unitWatch is how long a new process is watched that systemd waits for (TimeoutStartSec).
 const unitWatch = 15 * time.Second
 
-func upgradeHere(stdout, stderr io.Writer) error {
+func upgradeHere(ctx context.Context, stdout, stderr io.Writer) error {
 	program, err := os.Executable()
 	if err == nil {
-		err = upgrade(nextProcess(program, config.DefaultFile, unitWatch), stdout, stderr)
+		err = upgrade(ctx, nextProcess(program, config.DefaultFile, unitWatch), stdout, stderr)
 	}
 	if err != nil {
 		return &exitError{code: 1, err: err}

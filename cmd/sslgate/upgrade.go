@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ fails before that, nothing happens to the running gateway.
 The new process goes on when the command has ended, with the same standard
 output and error.
 
-Exit code 0: the new process stays. 1: the running gateway goes on.`,
+Exit code 0: the new process stays. 1: it does not, and the message says which
+process goes on.`,
 		Example: "  sslgate upgrade -c sslgate.yaml --watch 5m",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,7 +55,7 @@ Exit code 0: the new process stays. 1: the running gateway goes on.`,
 					return &exitError{code: 1, err: err}
 				}
 			}
-			if err := upgrade(nextProcess(binary, file, watch), stdout, stderr); err != nil {
+			if err := upgrade(cmd.Context(), nextProcess(binary, file, watch), stdout, stderr); err != nil {
 				return &exitError{code: 1, err: err}
 			}
 			return nil
@@ -71,12 +73,14 @@ func nextProcess(program, file string, watch time.Duration) *exec.Cmd {
 
 // step is one line of what a new process tells the command that has started it.
 type step struct {
-	Text  string `json:"text"`
-	Stays bool   `json:"stays,omitempty"`
+	Text   string `json:"text"`
+	Stays  bool   `json:"stays,omitempty"`
+	Older  int    `json:"older,omitempty"`
+	Socket string `json:"socket,omitempty"`
 }
 
 // upgrade starts the new process and returns when it stays, or with the reason why not.
-func upgrade(next *exec.Cmd, stdout, stderr io.Writer) error {
+func upgrade(ctx context.Context, next *exec.Cmd, stdout, stderr io.Writer) error {
 	in, out, err := os.Pipe()
 	if err != nil {
 		return err
@@ -87,7 +91,7 @@ func upgrade(next *exec.Cmd, stdout, stderr io.Writer) error {
 	err = next.Start()
 	_ = out.Close() // the new process has its own
 	if err != nil {
-		return fmt.Errorf("%w; the running gateway goes on", err)
+		return fmt.Errorf("%w; %s", err, nothingTaken)
 	}
 	// Until it stays, an end of the command ends the new process, which gives everything back.
 	stop := make(chan os.Signal, 1)
@@ -107,6 +111,7 @@ func upgrade(next *exec.Cmd, stdout, stderr io.Writer) error {
 		}
 	}()
 	defer func() { close(ended); <-forwarded }()
+	var older step
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		var s step
 		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
@@ -118,13 +123,59 @@ func upgrade(next *exec.Cmd, stdout, stderr io.Writer) error {
 		if s.Stays {
 			return nil
 		}
+		if s.Older != 0 {
+			older = s
+		}
 	}
 	err = next.Wait()
 	var status *exec.ExitError
 	if err != nil && !errors.As(err, &status) {
 		return err
 	}
-	return fmt.Errorf("the new process has ended (%s); the running gateway goes on", next.ProcessState)
+	return fmt.Errorf("the new process has ended (%s); %s", next.ProcessState, whoGoesOn(context.WithoutCancel(ctx), older.Older, older.Socket))
+}
+
+// nothingTaken is what is true where no gateway has agreed to anything.
+const nothingTaken = "nothing was taken over: a gateway that runs goes on"
+
+// goesOnTime is how long the older process has to show what has become of it.
+const goesOnTime = 10 * time.Second
+
+// whoGoesOn says which process serves after one has not taken over: the older one, by its process
+// ID and its socket, another one, or none. older is 0 if nothing was taken over.
+func whoGoesOn(ctx context.Context, older int, socket string) string {
+	if older == 0 {
+		return nothingTaken
+	}
+	ctx, cancel := context.WithTimeout(ctx, goesOnTime)
+	defer cancel()
+	client := admin.NewClient(socket)
+	for {
+		process, err := client.Process(ctx)
+		var st admin.Status
+		if err == nil {
+			st, err = client.Status(ctx)
+		}
+		if err == nil && process == 0 { // it is in another PID namespace
+			process = older
+		}
+		switch {
+		case err == nil && st.HandedOver: // not decided yet
+		case err == nil && st.Draining:
+			return fmt.Sprintf("process %d goes on until its flows have ended: it was told to stop", process)
+		case err == nil && process == older:
+			return fmt.Sprintf("process %d goes on, with all new flows", process)
+		case err == nil:
+			return fmt.Sprintf("process %d has ended too, and process %d serves", older, process)
+		case errors.Is(syscall.Kill(older, 0), syscall.ESRCH):
+			return fmt.Sprintf("process %d has ended too, and no gateway answers: captured traffic goes nowhere until one starts (unless `fail: open` was in force and it was stopped in order)", older)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Sprintf("whether process %d goes on is not known: it does not answer on %s", older, socket)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // takeOver is what the flags of run say about a process to take over from.
@@ -148,16 +199,16 @@ func (o *takeOver) options() (*service.TakeOver, error) {
 	if o.watch < 0 {
 		return nil, errors.New("--watch is a time")
 	}
-	to := &service.TakeOver{Watch: o.watch, Tell: func(string, bool) {}}
+	to := &service.TakeOver{Watch: o.watch, Tell: func(service.Step) {}}
 	if o.fd < 0 {
 		return to, nil
 	}
 	syscall.CloseOnExec(o.fd)
 	out := os.NewFile(uintptr(o.fd), "steps")
-	to.Tell = func(text string, stays bool) {
+	to.Tell = func(s service.Step) {
 		// It fails if the command that has started this process is gone, which ends nothing.
-		_ = json.NewEncoder(out).Encode(step{text, stays})
-		if stays {
+		_ = json.NewEncoder(out).Encode(step(s))
+		if s.Stays {
 			_ = out.Close()
 		}
 	}

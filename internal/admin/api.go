@@ -33,6 +33,7 @@ type Status struct {
 	Draining    bool          `json:"draining"`
 	Slot        string        `json:"slot"`                  // a or b: the one of two places for a gateway that it has
 	HandedOver  bool          `json:"handed_over,omitempty"` // another process has taken over; this one ends with its last flow
+	Awaits      bool          `json:"awaits,omitempty"`      // the process that had taken over has died; the next one may take over without being told to
 	Reloads     int           `json:"reloads"`               // that were taken
 	LastReload  *ReloadResult `json:"last_reload,omitempty"`
 	SYNsPassed  uint64        `json:"syns_passed"`

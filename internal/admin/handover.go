@@ -2,12 +2,15 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -74,8 +77,51 @@ type Terms struct {
 	Refused uint64 `json:"refused"`
 	// Watchdog is how often systemd wants a sign of life; 0: never.
 	Watchdog time.Duration `json:"watchdog_ns"`
-	// TicketKeys are secrets: with them tickets of the older process are good at the newer.
+	// TicketKeys are secrets: with them tickets of the older process are good at the newer. They
+	// must be the last field: see line.
 	TicketKeys []handshake.TicketKey `json:"ticket_keys"`
+}
+
+// line is the terms as they are sent. It clears the keys: the line has the only copy, and is
+// cleared once it is sent. No encoder may see the keys, as it would leave them in its buffers.
+func (t *Terms) line() ([]byte, error) {
+	defer clearKeys(t.TicketKeys)
+	without := *t
+	without.TicketKeys = nil
+	rest, err := json.Marshal(without)
+	if err != nil {
+		return nil, err
+	}
+	rest, last := bytes.CutSuffix(rest, []byte("null}"))
+	if !last {
+		return nil, errors.New("the keys are not the last field of the terms")
+	}
+	const each = `{"key":"","made":""},`
+	size := len(rest) + len("[]}\n")
+	for i := range t.TicketKeys {
+		size += len(each) + base64.StdEncoding.EncodedLen(len(t.TicketKeys[i].Key)) + len(time.RFC3339Nano)
+	}
+	line := append(make([]byte, 0, size), rest...) // never grows: that would leave a copy
+	line = append(line, '[')
+	for i, k := range t.TicketKeys {
+		if i > 0 {
+			line = append(line, ',')
+		}
+		line = append(line, `{"key":"`...)
+		line = base64.StdEncoding.AppendEncode(line, k.Key)
+		line = append(line, `","made":"`...)
+		line = k.Made.UTC().AppendFormat(line, time.RFC3339Nano)
+		line = append(line, `"}`...)
+	}
+	return append(line, "]}\n"...), nil
+}
+
+// clearKeys overwrites keys that are not wanted any more.
+func clearKeys(keys []handshake.TicketKey) {
+	for i := range keys {
+		clear(keys[i].Key)
+		keys[i] = handshake.TicketKey{}
+	}
 }
 
 // Orders that the newer process gives.
@@ -91,13 +137,18 @@ const (
 
 // Report is how far the older process is.
 type Report struct {
-	Flows   int    `json:"flows"`
-	Ceiling int64  `json:"ceiling"` // of its memory, in bytes; 0: it has no bound
-	Metrics []byte `json:"metrics"` // its counters, as metrics.Export writes them
-	Last    bool   `json:"last"`    // it has no flow and gets no more
+	Flows int `json:"flows"`
+	// Clients are the live flows by client, of the MaxClients clients that have the most.
+	Clients map[netip.Prefix]int `json:"clients,omitempty"`
+	Ceiling int64                `json:"ceiling"` // of its memory, in bytes; 0: it has no bound
+	Metrics []byte               `json:"metrics"` // its counters, as metrics.Export writes them
+	Last    bool                 `json:"last"`    // it has no flow and gets no more
 	// Stopping: it was told to stop, which means both: the newer one does not stay.
 	Stopping bool `json:"stopping,omitempty"`
 }
+
+// MaxClients bounds Report.Clients: some 40 bytes each.
+const MaxClients = 4096
 
 // LeaseTime is how long the older process waits for the next order, until "drain". The newer
 // one gives one every AliveEvery at least.
@@ -150,6 +201,12 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request) {
 	s.hijacked.Add(1) // the server does not wait for hijacked connections by itself
 	defer s.hijacked.Done()
 	defer over.End()
+	line, err := terms.line()
+	defer func() { clear(line) }()
+	if err != nil {
+		fail(w, http.StatusInternalServerError, err.Error())
+		return
+	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err.Error())
@@ -161,9 +218,11 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, err = fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", handOverUpgrade)
+	err = errors.Join(err, rw.Flush())
 	if err == nil {
-		err = sendLine(rw.Writer, &terms)
+		_, err = conn.Write(line) // not through a buffer
 	}
+	clear(line)
 	for err == nil {
 		var o order
 		if err = readLine(rw.Reader, maxOrder, &o); err != nil {
@@ -204,15 +263,23 @@ func sendLine(w *bufio.Writer, v any) error {
 
 var errLongLine = errors.New("a line is too long")
 
-// readLine reads a line of at most most bytes.
+// readLine reads a line of at most most bytes. It leaves no copy of it in buffers: there may be
+// keys in it.
 func readLine(r *bufio.Reader, most int, v any) error {
 	var line []byte
+	defer func() { clear(line) }()
 	for {
 		part, err := r.ReadSlice('\n')
 		if len(line)+len(part) > most {
 			return errLongLine
 		}
+		if len(line)+len(part) > cap(line) {
+			more := append(make([]byte, 0, 2*cap(line)+len(part)), line...)
+			clear(line)
+			line = more
+		}
 		line = append(line, part...)
+		clear(part) // in the reader's buffer; it is read
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}

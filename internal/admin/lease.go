@@ -51,7 +51,7 @@ func (c *Client) HandOver(ctx context.Context, offer Offer) (*Lease, error) {
 	}
 	l := &Lease{conn: conn, in: bufio.NewReader(conn), out: bufio.NewWriter(conn)}
 	if err := l.ask(ctx, offer); err != nil {
-		_ = conn.Close()
+		_ = l.Close()
 		return nil, err
 	}
 	return l, nil
@@ -162,4 +162,16 @@ func (l *Lease) KeepAlive(ctx context.Context) {
 }
 
 // Close ends the lease: without the order "drain" the older process takes everything back.
-func (l *Lease) Close() error { return l.conn.Close() }
+func (l *Lease) Close() error {
+	err := l.conn.Close() // first: it ends an order that waits
+	l.ForgetKeys()
+	return err
+}
+
+// ForgetKeys clears the keys of the terms.
+func (l *Lease) ForgetKeys() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clearKeys(l.Terms.TicketKeys)
+	l.Terms.TicketKeys = nil
+}

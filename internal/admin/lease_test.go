@@ -1,15 +1,21 @@
 package admin
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sslgate/sslgate/handshake"
 )
 
 // answering is whatever listens on a socket where a gateway is looked for: it reads a little,
@@ -72,6 +78,53 @@ func TestHandOverOfOldVersions(t *testing.T) {
 				t.Errorf("%v: ErrNoHandOver is %v", err, !without)
 			}
 		})
+	}
+}
+
+// The terms arrive as they were, and nothing of the keys stays in buffers of either side: not in
+// the line that was sent, and not in the reader's.
+func TestTermsLeaveNoKeys(t *testing.T) {
+	key := bytes.Repeat([]byte{0xa7, 0x5c, 0x11}, 11)[:32]
+	made := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
+	for _, n := range []int{0, 1, 3, 170} {
+		terms := Terms{Protocol: HandOverProtocol, Slot: "b", Ports: []uint16{443}}
+		for range n {
+			terms.TicketKeys = append(terms.TicketKeys, handshake.TicketKey{Key: bytes.Clone(key), Made: made})
+		}
+		sent := terms.TicketKeys
+		kept := make([][]byte, n)
+		for i := range sent {
+			kept[i] = sent[i].Key
+		}
+		line, err := terms.line()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range kept {
+			if !bytes.Equal(kept[i], make([]byte, 32)) {
+				t.Fatalf("%d keys: the exported copy is not cleared", n)
+			}
+		}
+		if line[len(line)-1] != '\n' || bytes.Count(line, []byte("\n")) != 1 {
+			t.Fatalf("%d keys: not one line", n)
+		}
+		buffer := bufio.NewReader(bytes.NewReader(append(line, "next"...)))
+		whole, _ := buffer.Peek(1)
+		var got Terms
+		if err := readLine(buffer, maxOrder, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Slot != "b" || !slices.Equal(got.Ports, []uint16{443}) || len(got.TicketKeys) != n {
+			t.Errorf("%d keys: %+v", n, got)
+		}
+		for _, k := range got.TicketKeys {
+			if !bytes.Equal(k.Key, key) || !k.Made.Equal(made) {
+				t.Errorf("%d keys: %x of %v", n, k.Key, k.Made)
+			}
+		}
+		if inside := whole[:buffer.Size():buffer.Size()]; bytes.Contains(inside, []byte(base64.StdEncoding.EncodeToString(key)[:20])) {
+			t.Errorf("%d keys: the reader's buffer has one", n)
+		}
 	}
 }
 

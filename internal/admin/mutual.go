@@ -39,16 +39,28 @@ func (s *Server) ListenMetrics(address string, admit Admit) (a netip.AddrPort, e
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", s.opt.Metrics)
-	ctx, cancel := context.WithCancel(context.Background())
-	s.add("admin metrics", &admitting{
-		Listener: newLimited(ln, maxCallers, maxCallersOfOne), admit: admit, log: s.opt.Log,
-		// About one line in ten seconds: anyone who can reach the port can cause refusals.
-		said: rate.NewLimiter(rate.Every(10*time.Second), 3), ctx: ctx, cancel: cancel, ready: make(chan net.Conn),
-	}, mux)
+	// About one line in ten seconds: anyone who can reach the port can cause refusals.
+	said := rate.NewLimiter(rate.Every(10*time.Second), 3)
+	admitted := func(ln net.Listener) net.Listener {
+		ctx, cancel := context.WithCancel(context.Background())
+		return &admitting{
+			Listener: newLimited(ln, maxCallers, maxCallersOfOne), admit: admit, log: s.opt.Log,
+			said: said, ctx: ctx, cancel: cancel, ready: make(chan net.Conn),
+		}
+	}
+	d := s.add("admin metrics", admitted(ln), mux)
+	at := ln.Addr().(*net.TCPAddr).AddrPort()
+	d.again = func() (net.Listener, error) {
+		ln, err := listenTCP(at.String())
+		if err != nil {
+			return nil, err
+		}
+		return admitted(ln), nil
+	}
 	// A reader comes every few seconds. A kept connection would not be checked again after
 	// a reload or a revocation.
-	s.doors[len(s.doors)-1].http.SetKeepAlivesEnabled(false)
-	return ln.Addr().(*net.TCPAddr).AddrPort(), nil
+	d.http.SetKeepAlivesEnabled(false)
+	return at, nil
 }
 
 // admitting returns connections whose handshake is complete. A slow handshake does not delay

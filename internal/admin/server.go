@@ -40,19 +40,22 @@ type Server struct {
 	socket os.FileInfo     // by which the socket is known under another name
 	ending context.Context // of streams
 	end    context.CancelFunc
-	doors  []door
+	doors  []*door
+	mu     sync.Mutex                 // of the listeners of doors
 	token  atomic.Pointer[validToken] // of the loopback
 
 	boards  boards
 	readers chan struct{} // of boards
 
 	hijacked sync.WaitGroup // hand-overs
+	entered  sync.WaitGroup // listeners that EnterNetwork has opened
 }
 
 type door struct {
-	name string
-	ln   net.Listener
-	http *http.Server
+	name  string
+	ln    net.Listener
+	http  *http.Server
+	again func() (net.Listener, error) // opens the listener again; nil: of the socket
 }
 
 // New makes a server without any listener.
@@ -116,7 +119,8 @@ func (s *Server) ListenHTTP(address string, token *Token) (netip.AddrPort, error
 	}
 	a = ln.Addr().(*net.TCPAddr).AddrPort()
 	s.SetToken(token)
-	s.add("admin HTTP", ln, s.web(a))
+	d := s.add("admin HTTP", ln, s.web(a))
+	d.again = func() (net.Listener, error) { return listenTCP(a.String()) }
 	return a, nil
 }
 
@@ -135,18 +139,43 @@ func listenTCP(address string) (net.Listener, error) {
 
 // LeaveNetwork closes the listeners but for the socket: another process has them now.
 func (s *Server) LeaveNetwork() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, d := range s.doors {
-		if _, socket := d.ln.Addr().(*net.UnixAddr); !socket {
+		if d.again != nil {
 			_ = d.ln.Close()
 		}
 	}
 }
 
+// EnterNetwork opens again what LeaveNetwork has closed. Run must not have ended.
+func (s *Server) EnterNetwork() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, d := range s.doors {
+		if d.again == nil || s.ending.Err() != nil {
+			continue
+		}
+		ln, err := d.again()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", d.name, err))
+			continue
+		}
+		d.ln = d.within(ln)
+		s.entered.Go(func() { s.serve(d, d.ln) })
+	}
+	return errors.Join(errs...)
+}
+
 // maxConns bounds the connections of one listener: each costs some 10 KiB.
 const maxConns = 128
 
-func (s *Server) add(name string, ln net.Listener, h http.Handler) {
-	s.doors = append(s.doors, door{name, newLimited(ln, maxConns, maxConns), &http.Server{
+// within bounds the connections of a listener.
+func (*door) within(ln net.Listener) net.Listener { return newLimited(ln, maxConns, maxConns) }
+
+func (s *Server) add(name string, ln net.Listener, h http.Handler) *door {
+	d := &door{name: name, http: &http.Server{
 		Handler: h,
 		// The callers are local; these bounds are for a caller that hangs. Streams and
 		// profiles set their own deadlines.
@@ -156,7 +185,18 @@ func (s *Server) add(name string, ln net.Listener, h http.Handler) {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(applog.AsDetail(s.opt.Log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)), "HTTP server of the admin interface")),
-	}})
+	}}
+	d.ln = d.within(ln)
+	s.doors = append(s.doors, d)
+	return d
+}
+
+// serve serves one listener until it is closed.
+func (s *Server) serve(d *door, ln net.Listener) {
+	if err := d.http.Serve(ln); s.ending.Err() == nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		// Without the listener the gateway still does its work.
+		s.opt.Log.Error("admin listener failed", zap.String("listener", d.name), zap.Error(err))
+	}
 }
 
 // Run serves until ctx ends.
@@ -174,15 +214,12 @@ func (s *Server) Run(ctx context.Context) error {
 		<-closed
 	}()
 	var group errgroup.Group
+	s.mu.Lock()
 	for _, d := range s.doors {
-		group.Go(func() error {
-			if err := d.http.Serve(d.ln); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-				// Without the listener the gateway still does its work.
-				s.opt.Log.Error("admin listener failed", zap.String("listener", d.name), zap.Error(err))
-			}
-			return nil
-		})
+		ln := d.ln
+		group.Go(func() error { s.serve(d, ln); return nil })
 	}
+	s.mu.Unlock()
 	err := group.Wait()
 	s.removeSocket()
 	return err
@@ -202,7 +239,9 @@ func (s *Server) Close() {
 const answerMost = time.Second
 
 func (s *Server) close() {
+	s.mu.Lock()
 	s.end()
+	s.mu.Unlock() // nothing is opened any more
 	ctx, cancel := context.WithTimeout(context.Background(), answerMost)
 	defer cancel()
 	var doors sync.WaitGroup
@@ -214,5 +253,6 @@ func (s *Server) close() {
 		})
 	}
 	doors.Wait()
+	s.entered.Wait()
 	s.hijacked.Wait()
 }

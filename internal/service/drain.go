@@ -21,17 +21,22 @@ import (
 // another one goes another way (drainHanded): the host takes new flows all the time.
 
 // shutDown stops this gateway, and the processes before and after it on this host. parts
-// ends when a part has failed.
-func (s *Service) shutDown(parts context.Context) {
+// ends when a part has failed; asked says that it was asked to drain.
+func (s *Service) shutDown(parts context.Context, asked bool) {
 	s.stopNewer()
-	gaveBack := s.giveBack()
-	s.endBack(gaveBack)
+	s.endsHanded()
+	gaveBack, _ := s.giveBack()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if !gaveBack { // else the older process has the new flows
+	if gaveBack { // the older process has the new flows
+		if asked { // who drains the gateway means both
+			s.drainOld()
+		}
+		s.endBack()
+	} else {
 		s.delayDrain(ctx, parts)
+		s.drainOld()
 	}
-	s.drainOld()
 	s.drainUntil(ctx)
 }
 

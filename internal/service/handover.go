@@ -1,14 +1,11 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,9 +24,18 @@ type handOver struct {
 	last  atomic.Bool  // it has no flow and gets no more
 	// stopping: this process was told to stop while the other one was watched.
 	stopping atomic.Bool
-	unlocked bool // the state directory is to be taken back, and could not
-	handed   chan struct{}
-	left     chan struct{} // closed when the other one needs no more reports
+	unlocked bool          // the state directory is to be taken back, and could not
+	gaveBack bool          // the other one has given back, and ends
+	handed   chan struct{} // has room for one: the other one stays
+	left     chan struct{} // closed when the other one needs no more reports; made by HandOver
+
+	// Of a process that stays behind (resume.go):
+	parted  atomic.Bool   // the connection to the other one has ended though it stays
+	parting chan struct{} // has room for one: so it did just now
+	ending  bool          // this process ends, and takes nothing back any more
+	resumed chan struct{} // has room for one: it has taken everything back
+	awaits  atomic.Bool   // since then: the next process may take over without being told to
+	lost    bool          // another process has taken the steering that this one did not give
 
 	took    atomic.Bool // this process has had the steering
 	back    atomic.Bool // this process has given back what it had taken over
@@ -77,7 +83,7 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 	if terms.Ceiling, err = s.shareMemory(offer.Memory); err != nil {
 		return admin.Terms{}, nil, err
 	}
-	o.to = &offer
+	o.to, o.gaveBack, o.left = &offer, false, make(chan struct{})
 	s.revocation.LeaveCopies(true)
 	s.unlockState()
 	s.log.Info("another process takes over", zap.Int("process", offer.Process), zap.String("version", offer.Version))
@@ -103,14 +109,15 @@ func (h *handingOver) Give() error {
 func (h *handingOver) Back() error {
 	h.over.mu.Lock()
 	defer h.over.mu.Unlock()
+	if h.over.stays.Load() {
+		return errors.New("it is too late: this process drains")
+	}
+	h.over.gaveBack = true
 	return h.back()
 }
 
 func (h *handingOver) back() error {
-	switch {
-	case h.over.stays.Load():
-		return errors.New("it is too late: this process drains")
-	case !h.over.gave.Load():
+	if !h.over.gave.Load() {
 		return nil
 	}
 	if err := h.steering.Take(); err != nil {
@@ -142,7 +149,9 @@ func (h *handingOver) Drain() error {
 	if h.admin != nil {
 		h.admin.LeaveNetwork()
 	}
-	close(h.over.handed)
+	h.over.parted.Store(false)
+	h.over.awaits.Store(false)
+	signalOne(h.over.handed)
 	return nil
 }
 
@@ -150,6 +159,7 @@ func (h *handingOver) Drain() error {
 func (h *handingOver) Report() admin.Report {
 	s := (*Service)(h)
 	r := admin.Report{Stopping: h.over.stopping.Load(), Last: h.over.last.Load(), Flows: s.gateway.Flows()} // last is read before the counters
+	r.Clients = s.stack.ClientFlows(admin.MaxClients)
 	if s.memory != nil {
 		if h.over.stays.Load() {
 			s.shrinkMemory(h.over.to.Memory) // to stays as it is once the other one stays
@@ -163,32 +173,41 @@ func (h *handingOver) Report() admin.Report {
 	return r
 }
 
-// End takes everything back if the other process has gone before it stayed.
+// End takes everything back if the other process has gone before it stayed. If it goes after
+// that, resume looks at what has become of it.
 func (h *handingOver) End() {
 	h.over.mu.Lock()
 	defer h.over.mu.Unlock()
+	close(h.over.left)
 	if h.over.stays.Load() {
-		close(h.over.left)
+		h.over.parted.Store(true)
+		signalOne(h.over.parting)
 		return
 	}
 	took := h.over.gave.Load()
 	if err := h.back(); err != nil {
 		h.log.Error("not all is taken back", zap.Error(err))
 	}
-	s := (*Service)(h)
-	if err := s.lockState(s.runtime().Config.State); err != nil {
-		h.log.Warn("the state directory cannot be taken back at once; it is tried again", zap.Error(err))
-		h.over.unlocked = true
-	} else {
-		h.over.unlocked = false
-		s.revocation.LeaveCopies(false)
+	if !h.over.stopping.Load() { // else this process ends, with what it has
+		(*Service)(h).keepAll()
 	}
-	s.setCeiling(s.runtime().Config.Ceiling())
 	if !took {
 		h.steering.Tidy()
 	}
 	h.log.Warn("the other process has not taken over: this one goes on", zap.Int("process", h.over.to.Process), zap.Bool("had_new_flows", took))
 	h.over.to = nil
+}
+
+// keepAll takes back the state directory and the memory. over.mu is held.
+func (s *Service) keepAll() {
+	if err := s.lockState(s.runtime().Config.State); err != nil {
+		s.log.Warn("the state directory cannot be taken back at once; it is tried again", zap.Error(err))
+		s.over.unlocked = true
+	} else {
+		s.over.unlocked = false
+		s.revocation.LeaveCopies(false)
+	}
+	s.setCeiling(s.runtime().Config.Ceiling())
 }
 
 // errStops is the answer of a process that was told to stop.
@@ -201,7 +220,7 @@ func (s *Service) stopNewer() {
 	end := time.After(stopMost)
 	for {
 		s.over.mu.Lock()
-		over := s.over.to == nil || s.over.stays.Load()
+		over := s.over.to == nil || s.over.stays.Load() || s.over.gaveBack
 		s.over.mu.Unlock()
 		if over {
 			return
@@ -228,83 +247,6 @@ func (s *Service) lockAgain() {
 	if s.over.unlocked = false; s.over.to == nil {
 		s.revocation.LeaveCopies(false)
 		s.log.Info("the state directory is taken back")
-	}
-}
-
-// endBack waits for the flows of a process that has given back the steering.
-func (s *Service) endBack(gaveBack bool) {
-	if gaveBack {
-		s.notify.stopping(s.runtime().Config.Limits.Drain.Std())
-		s.drainHanded(context.Background(), s.runtime().Config.Limits.Drain.Std())
-	}
-}
-
-// drainHanded waits until the last flow has ended, or the deadline is over. A flow whose SYN
-// was pinned to this process before another one had the steering may still come, so nothing is
-// refused meanwhile.
-func (s *Service) drainHanded(ctx context.Context, deadline time.Duration) {
-	s.mu.Lock()
-	s.draining = true
-	s.deadline = time.Now().Add(deadline)
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	s.log.Info("another process takes the new flows; this one ends with its last flow", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
-	tick := time.NewTicker(handedEvery)
-	defer tick.Stop()
-	passed := s.stack.Stats().SYNPassed
-	for quiet := 0; quiet < handedQuiet; quiet++ {
-		select {
-		case <-ctx.Done():
-			s.drain()
-			return
-		case <-s.asked:
-			s.drain()
-			return
-		case <-tick.C:
-		}
-		if now := s.stack.Stats().SYNPassed; now != passed || s.gateway.Flows() > 0 {
-			passed, quiet = now, -1
-		}
-	}
-	s.gateway.Refuse()
-	s.stack.StopAccepting()
-}
-
-// lastReport lets the process that has taken over read the counters once no more is counted.
-func (s *Service) lastReport() {
-	end := time.After(reportMost)
-	for s.records.Stats().Queued > 0 {
-		select {
-		case <-end:
-			return
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	s.over.last.Store(true)
-	select {
-	case <-s.over.left:
-	case <-end:
-	}
-}
-
-// drainOld lets the process that has handed over to this one end too, in its limits.drain: who
-// stops the gateway means both.
-func (s *Service) drainOld() {
-	socket := s.runtime().Config.Admin.Socket
-	if s.lease == nil && !s.beside {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), olderTime)
-	defer cancel()
-	client := admin.NewClient(admin.OldSocket(socket))
-	if old, err := client.Status(ctx); err != nil || !old.HandedOver {
-		return // it has ended
-	}
-	if _, err := client.Drain(ctx); err != nil {
-		s.log.Warn("the older process is not told to end", zap.Error(err))
 	}
 }
 

@@ -55,16 +55,23 @@ func (s *Service) without(ctx context.Context, err error) error {
 func (s *Service) statusOf(ctx context.Context, process int, sockets ...string) (admin.Status, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	for _, socket := range sockets {
-		client := admin.NewClient(socket)
-		if p, err := client.Process(ctx); err != nil || p != process {
-			continue
-		}
-		if st, err := client.Status(ctx); err == nil {
-			return st, true
-		}
+	if client := processOn(ctx, process, sockets...); client != nil {
+		st, err := client.Status(ctx)
+		return st, err == nil
 	}
 	return admin.Status{}, false
+}
+
+// processOn returns a client of the process on whichever of the sockets it is, nil if it is on
+// none.
+func processOn(ctx context.Context, process int, sockets ...string) *admin.Client {
+	for _, socket := range sockets {
+		client := admin.NewClient(socket)
+		if p, err := client.Process(ctx); err == nil && p == process {
+			return client
+		}
+	}
+	return nil
 }
 
 // reportOlder takes over the counters of the older process, and the memory that it gives up.
@@ -87,8 +94,10 @@ func (s *Service) tookReport(r *admin.Report) {
 	total := s.runtime().Config.Ceiling()
 	if r.Last {
 		s.setCeiling(total)
+		s.stack.CountBeside(0, nil)
 	} else {
 		s.setCeiling(total - r.Ceiling)
+		s.stack.CountBeside(r.Flows, r.Clients)
 	}
 }
 
@@ -113,6 +122,7 @@ func (s *Service) followOlder(ctx context.Context) {
 		}
 	}
 	_ = s.lease.Close() // the older one waits for it
+	s.stack.CountBeside(0, nil)
 	s.setCeiling(s.runtime().Config.Ceiling())
 }
 
@@ -125,30 +135,5 @@ func keepAlive(lease *admin.Lease) (end func()) {
 		cancel()
 		_ = lease.Close()
 		keeper.Wait()
-	}
-}
-
-// lostSteering says whether another process has the steering that this one neither gave nor
-// gave back.
-func (s *Service) lostSteering() bool {
-	return s.steering != nil && s.over.took.Load() && !s.over.gave.Load() && !s.over.back.Load() && !s.steering.Owns()
-}
-
-// watchSteering ends this process when another one has taken the steering that this one did
-// not give: one of the two was thought dead.
-func (s *Service) watchSteering(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		s.lockAgain()
-		if s.lostSteering() {
-			s.fail(errors.New("another process has taken the steering"))
-			return nil
-		}
 	}
 }

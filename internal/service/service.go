@@ -111,6 +111,9 @@ var ErrDrained = errors.New("drained, as the admin interface was asked to")
 // through the gateway, even after Run has returned an error.
 func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	var lease *admin.Lease
+	if opt.TakeOver == nil {
+		opt.TakeOver = awaited(ctx, rt.Config, opt.Log)
+	}
 	if opt.TakeOver != nil {
 		if lease, err = askFor(ctx, rt.Config, &opt); err != nil {
 			return err
@@ -134,11 +137,11 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		return err
 	}
 	if lease != nil {
-		if err := s.gateway.TicketKeys().Import(lease.Terms.TicketKeys); err != nil {
+		err := s.gateway.TicketKeys().Import(lease.Terms.TicketKeys)
+		lease.ForgetKeys()
+		if err != nil {
 			return err
 		}
-		clear(lease.Terms.TicketKeys) // secrets
-		lease.Terms.TicketKeys = nil
 	}
 	if err := s.openDevice(); err != nil {
 		return err
@@ -164,7 +167,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *admin.Lease) (*Service, error) {
 	s := &Service{opt: opt, lease: lease, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
-	s.over.handed, s.over.left, s.over.untaken = make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	s.over.handed, s.over.parting, s.over.resumed, s.over.untaken = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1), make(chan error, 1)
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
 	err := s.lockState(rt.Config.State)
 	if err != nil {
@@ -334,20 +337,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.notify.ready("policy " + rt.Set.ID())
 	}
 
-	var why error
-	select {
-	case <-ctx.Done():
-		s.shutDown(parts)
-	case why = <-s.over.untaken:
-		s.endBack(true)
-		s.drain()
-	case <-s.asked:
-		why = ErrDrained
-		s.shutDown(parts)
-	case <-s.over.handed:
-		s.drainHanded(ctx, s.runtime().Config.Upgrade.Drain.Std())
-	case <-parts.Done():
-	}
+	why, told := s.serve(ctx, parts)
 	if s.over.stays.Load() {
 		s.lastReport()
 	}
@@ -355,16 +345,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	stop()
 	err := group.Wait()
 	if s.steering != nil {
-		open := s.runtime().Config.Fail == "open" && err == nil
-		others := !s.steering.Owns() // the steering is another process's
-		err = errors.Join(err, s.steering.Close(open))
-		if others {
-			s.log.Info("another process goes on")
-		} else if open {
-			s.log.Warn("fail is open: captured traffic is now routed on uninspected")
-		} else {
-			s.log.Info("captured traffic goes nowhere until the next start or `sslgate release`")
-		}
+		err = errors.Join(err, s.closeSteering(err == nil, told))
 	}
 	s.log.Info("stopped", zap.Int("flows", s.gateway.Flows()))
 	return errors.Join(why, err)

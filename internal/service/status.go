@@ -21,7 +21,7 @@ func (s *Service) Status() admin.Status {
 		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device), LocalOut: s.rt.Config.CapturesOut(),
 		Policy: s.rt.Set.ID(), Snapshot: s.rt.Snapshot, CRLs: s.revocation.Digest(), Revocation: admin.RevocationOf(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
-		Draining: s.draining, Slot: s.slot.String(), HandedOver: s.over.stays.Load() || s.over.back.Load(), Reloads: s.reloads, LastReload: s.last,
+		Draining: s.draining, Slot: s.slot.String(), HandedOver: s.over.stays.Load() || s.over.back.Load(), Awaits: s.over.awaits.Load(), Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
 		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: admin.ShadowOf(s.gateway.Shadow()), Memory: mem,
 	}

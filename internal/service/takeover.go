@@ -24,8 +24,17 @@ import (
 type TakeOver struct {
 	// Watch is how long this process must do well before the other one drains.
 	Watch time.Duration
-	// Tell gets a sentence about each step; stays is true for the last one. Required.
-	Tell func(text string, stays bool)
+	// Tell is told of each step. Required.
+	Tell func(Step)
+}
+
+// Step is how far a process is that takes over.
+type Step struct {
+	Text  string // a sentence
+	Stays bool   // the last one
+	// Of the first one: the process that it takes over from, and its admin socket.
+	Older  int
+	Socket string
 }
 
 // askFor asks the running gateway to hand over, and refuses terms under which flows of the
@@ -47,7 +56,10 @@ func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, 
 		_ = lease.Close()
 		return nil, err
 	}
-	opt.TakeOver.Tell(fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, escape.String(t.Version, 100), escape.String(t.Slot, 10), t.Flows), false)
+	opt.TakeOver.Tell(Step{
+		Text:  fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, escape.String(t.Version, 100), escape.String(t.Slot, 10), t.Flows),
+		Older: t.Process, Socket: c.Admin.Socket,
+	})
 	return lease, nil
 }
 
@@ -123,16 +135,23 @@ func agree(c *config.Config, t *admin.Terms) error {
 // errNotTaken is returned by a process that did not do well: the older one goes on.
 var errNotTaken = errors.New("the running gateway goes on")
 
+// errNotGiven is returned where the older one does not say that it does.
+var errNotGiven = errors.New("everything is given back, but the older process does not answer")
+
 // takeOver takes the steering once a probe has come through, watches, and then lets the older
 // process drain. Before that every error ends this process, and the older one goes on.
 func (s *Service) takeOver(ctx context.Context) error {
 	if err := s.tryTakeOver(ctx); err != nil {
-		if s.giveBack() && ctx.Err() == nil {
-			if !errors.Is(err, errStops) {
-				err = fmt.Errorf("%w: %w", errNotTaken, err)
-			}
-			s.fail(err)
+		gave, lost := s.giveBack()
+		switch {
+		case !gave || ctx.Err() != nil:
+			return nil
+		case lost != nil:
+			err = fmt.Errorf("%w (%w): %w", errNotGiven, lost, err)
+		case !errors.Is(err, errStops):
+			err = fmt.Errorf("%w: %w", errNotTaken, err)
 		}
+		s.fail(err)
 		return nil
 	}
 	s.followOlder(ctx)
@@ -148,7 +167,7 @@ func (s *Service) fail(err error) {
 }
 
 func (s *Service) tryTakeOver(ctx context.Context) error {
-	tell := s.opt.TakeOver.Tell
+	tell := func(text string, stays bool) { s.opt.TakeOver.Tell(Step{Text: text, Stays: stays}) }
 	if err := s.probeFlow(ctx); err != nil {
 		return fmt.Errorf("the new one has not carried its probe: %w", err)
 	}
@@ -231,19 +250,20 @@ func (s *Service) settle(ctx context.Context) error {
 }
 
 // giveBack gives back what this process has taken from the older one, unless it has settled.
-// It says whether there was something to give back, for the first time.
-func (s *Service) giveBack() bool {
+// gave says whether there was something to give back, for the first time; lost is why the older
+// one has not said that it has it.
+func (s *Service) giveBack() (gave bool, lost error) {
 	s.over.mu.Lock()
 	defer s.over.mu.Unlock()
 	if s.lease == nil || s.over.settled || s.over.back.Load() {
-		return false
+		return false, nil
 	}
 	s.over.back.Store(true) // first: who has given up the steering has not lost it
 	s.steering.Give()
-	if err := s.lease.Order(admin.OrderBack); err != nil {
-		s.log.Warn("the older process did not answer; it takes back what it can", zap.Error(err))
+	if lost = s.lease.Order(admin.OrderBack); lost != nil {
+		s.log.Warn("the older process did not answer; it takes back what it can", zap.Error(lost))
 	}
-	return true
+	return true, lost
 }
 
 // watchItself waits for the time of the watch. It returns early with the reason why this

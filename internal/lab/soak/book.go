@@ -236,9 +236,8 @@ func (b *book) settle() {
 			}
 			b.compare(&w, &records[i])
 		}
-		for _, r := range records[min(len(wants), len(records)):] {
-
-			b.note("%s: an audit record (%s) of a connection that no client made", k, r.outcome())
+		if len(records) > len(wants) {
+			b.note("%s: an audit record of a connection that no client made: %s; %s", k, told(records), metBy(wants))
 		}
 		delete(b.records, k)
 	}
@@ -255,6 +254,27 @@ func (b *book) settle() {
 	clear(b.records)
 	clear(b.origins)
 }
+
+// told are records of one key, for a problem's text.
+func told(records []record) string {
+	var all []string
+	for _, r := range records {
+		all = append(all, fmt.Sprintf("%s %s (%s)", r.Time.Format(clock), r.ID, r.outcome()))
+	}
+	return strings.Join(all, ", ")
+}
+
+// metBy are the connections of one key, for a problem's text.
+func metBy(wants []want) string {
+	var all []string
+	for _, w := range wants {
+		all = append(all, fmt.Sprintf("%s from %s to %s", w.kind, w.begun.UTC().Format(clock), w.ended.UTC().Format(clock)))
+	}
+	return strings.Join(all, ", ")
+}
+
+// clock is the time of day in a problem's text.
+const clock = "15:04:05.000"
 
 // excused says whether nothing is asked of a connection: a killed process may have had it, or
 // it has failed, which is counted.

@@ -39,15 +39,15 @@ const (
 func (p *ports) take() uint16 { return uint16(firstPort + p.next.Add(1)%portCount) }
 
 // connect opens a TCP connection and sets its key. err is the answer of the other side.
-func (t *try) connect(ctx context.Context, p *ports, port uint16) (net.Conn, error) {
+func (t *try) connect(ctx context.Context, p *ports, server int, port uint16) (net.Conn, error) {
 	six := rand.IntN(2) == 1
 	t.want.begun = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	for {
 		local := p.take()
-		from, client, server := t.ends(six)
-		t.want.key = key{netip.AddrPortFrom(client, local), netip.AddrPortFrom(server, port)}
+		from, client, to := t.ends(server, six)
+		t.want.key = key{netip.AddrPortFrom(client, local), netip.AddrPortFrom(to, port)}
 		c, err := t.lab.DialFrom(ctx, from, local, "tcp", t.want.destination.String())
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 			continue // in TIME_WAIT: nothing was sent

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/lab"
 )
 
@@ -24,8 +25,8 @@ func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
 	release := make(chan bool)
 	var held sync.WaitGroup
 	up := make(chan struct{}, heldFlows)
-	for range heldFlows {
-		held.Go(func() { u.holdOne(ctx, up, release) })
+	for i := range heldFlows {
+		held.Go(func() { u.holdOne(ctx, i%2*cutServer, up, release) })
 	}
 	for range heldFlows {
 		<-up
@@ -119,10 +120,10 @@ func (u *upgrades) handOver(ctx context.Context, i int, kill bool) error {
 	return nil
 }
 
-// holdOne holds a connection until it is released, which says whether it must have lived.
-func (u *upgrades) holdOne(ctx context.Context, up chan<- struct{}, release <-chan bool) {
+// holdOne holds a connection to that address of the server until it is released, which says whether it must have lived.
+func (u *upgrades) holdOne(ctx context.Context, server int, up chan<- struct{}, release <-chan bool) {
 	t := &try{site: u.site, want: want{kind: "held", id: u.ids.Add(1), outcomes: one(clean)}}
-	raw, err := t.connect(ctx, &u.ports, portPay)
+	raw, err := t.connect(ctx, &u.ports, server, portPay)
 	if err == nil {
 		if err = t.speak(raw, nil); err == nil {
 			err = t.ask(opEcho, 16)
@@ -189,11 +190,15 @@ func (u *upgrades) goesOn(ctx context.Context, older int) bool {
 	return false
 }
 
-// ready waits until the main process answers and takes flows.
+// ready waits until the main process answers and takes flows. An older one may answer before it:
+// that takes new flows until the main one takes over from it.
 func (u *upgrades) ready(ctx context.Context) error {
 	for end := time.Now().Add(startTimeout); time.Now().Before(end); sleep(ctx, 20*time.Millisecond) {
 		if !alive(u.main) {
 			return fmt.Errorf("process %d has ended", u.main)
+		}
+		if process, err := admin.NewClient(u.site.file("admin.sock")).Process(ctx); err != nil || process != u.main {
+			continue
 		}
 		if code, _, err := u.site.admin(ctx, http.MethodGet, "/v1/ready"); err == nil && code == http.StatusOK {
 			return nil

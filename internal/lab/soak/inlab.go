@@ -27,7 +27,7 @@ func (r *run) inLab(binary, dir, engine, prefix string, wait time.Duration, do f
 	} else if err := emptyDir(dir); err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	l, err := lab.New(lab.Options{GRO: true})
+	l, err := lab.New(lab.Options{GRO: true, Servers: cutServer})
 	if errors.Is(err, lab.ErrHelp) {
 		return fmt.Errorf("%w: %s", ErrUsage, lab.Help(err))
 	}

@@ -20,6 +20,7 @@ type kind struct {
 	talk     func(t *try, raw net.Conn) error
 	// unconnected says that the connection must be refused at its SYN.
 	unconnected bool
+	server      int // which address of the server it goes to
 }
 
 // group is a number of clients that take turns at some kinds.

@@ -35,11 +35,11 @@ func (s *site) makeLocal() error {
 	return s.writeConfig()
 }
 
-// ends says where the next connection begins, and its two addresses.
-func (s *site) ends(six bool) (from lab.NS, client, server netip.Addr) {
+// ends says where the next connection to that address of the server begins, and its two addresses.
+func (s *site) ends(server int, six bool) (from lab.NS, client, to netip.Addr) {
 	switch {
 	case !s.local:
-		return lab.Client, lab.ClientAddr(six), lab.ServerAddr(0, six)
+		return lab.Client, lab.ClientAddr(six), lab.ServerAddr(server, six)
 	case rand.IntN(2) == 0:
 		return lab.Gateway, lab.GatewayAddr(six), lab.ServerAddr(0, six)
 	}

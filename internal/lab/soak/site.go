@@ -32,6 +32,10 @@ const (
 	portClient = 9444 // as portPay, from the client's address; for hand-overs only
 )
 
+// cutServer is the address of the server that packets of clients go to in fragments; for hand-overs
+// only.
+const cutServer = 1
+
 const serverName = "pay.soak.test"
 
 // leafLife is longer than any run, and a day less than testpki's CAs have.
@@ -95,6 +99,9 @@ func newSite(l *lab.Lab, dir, engine string, b *book, patience time.Duration) (*
 		return all
 	}
 	s.steady = &origin{lab: l, book: b, addrs: at(portPay, portBypass, portClient)}
+	for _, six := range []bool{false, true} {
+		s.steady.addrs = append(s.steady.addrs, netip.AddrPortFrom(lab.ServerAddr(cutServer, six), portPay).String())
+	}
 	s.retls = &origin{lab: l, book: b, addrs: at(portRetls), tls: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}}
 	s.flaky = &origin{lab: l, book: b, addrs: at(portFlaky)}
 	if err := s.writeConfig(); err != nil {

@@ -238,7 +238,7 @@ func (r *run) try(ctx context.Context, k *kind) {
 	if r.opt.Race {
 		t.bulk = 4 << 20
 	}
-	raw, err := t.connect(ctx, &r.ports, k.port)
+	raw, err := t.connect(ctx, &r.ports, k.server, k.port)
 	switch {
 	case r.upgrades:
 		t.want.err = r.tolerant(t, k, raw, err)
@@ -274,7 +274,7 @@ func (r *run) watchMachine(ctx context.Context) {
 // hold leaves a connection open and does not report it.
 func (r *run) hold(ctx context.Context) {
 	t := &try{site: r.site}
-	raw, err := t.connect(context.WithoutCancel(ctx), &r.ports, portPay)
+	raw, err := t.connect(context.WithoutCancel(ctx), &r.ports, 0, portPay)
 	if err == nil {
 		r.held = append(r.held, raw)
 		err = t.speak(raw, nil)

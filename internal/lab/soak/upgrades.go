@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -106,6 +107,11 @@ func (u *upgrades) all(ctx context.Context, stdout io.Writer) (err error) {
 		}
 		defer o.stop()
 	}
+	cut, err := u.site.lab.Cut(lab.ServerAddr(cutServer, false), lab.ServerAddr(cutServer, true))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cut.Close()) }()
 	c4, c6 := lab.ClientAddr(false), lab.ClientAddr(true)
 	leaked, err := u.site.lab.Sniff(lab.Server, lab.ServerIface, func(p lab.Packet) bool {
 		return (p.Src.Addr() == c4 || p.Src.Addr() == c6) && p.Dst.Port() != portClient && (p.Dst.Port() > 0 || p.Fragment)
@@ -130,6 +136,9 @@ func (u *upgrades) all(ctx context.Context, stdout io.Writer) (err error) {
 	reader.Wait()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, u.logTail())
+	}
+	if cut.Count() == 0 {
+		u.book.complain("no packet of a client came in fragments")
 	}
 	if n := leaked.Count(); n > 0 {
 		u.book.complain("%d packets of clients passed uninspected: %v", n, leaked.Packets()[:min(n, 5)])
@@ -170,7 +179,7 @@ func (u *upgrades) underLoad(ctx context.Context, do func(context.Context) error
 	load, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, g := range append(groups(), group{"sourced", 2, 20 * time.Millisecond, sourced()}) {
+	for _, g := range append(groups(), group{"sourced", 2, 20 * time.Millisecond, sourced()}, group{"in fragments", 2, 20 * time.Millisecond, inFragments()}) {
 		for i := range g.clients {
 			wg.Go(func() { u.client(load, g, i) })
 		}
@@ -202,6 +211,17 @@ func sourced() []kind {
 	}}}
 }
 
+// inFragments are clients of every sort whose packets come in fragments, their SYNs too.
+func inFragments() (all []kind) {
+	for _, k := range slices.Concat(short(), bulk(), refused()) {
+		if k.port == portPay || k.unconnected {
+			k.name, k.server = k.name+", in fragments", cutServer
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
 // tolerant returns what a client met instead of complaining.
 func (r *run) tolerant(t *try, k *kind, raw net.Conn, err error) error {
 	switch {
@@ -213,7 +233,7 @@ func (r *run) tolerant(t *try, k *kind, raw net.Conn, err error) error {
 		return nil //nolint:nilerr // that it could not connect is what was meant
 	}
 	err = k.talk(t, raw)
-	if strings.HasPrefix(k.name, "short") && err == nil && t.shook > 0 {
+	if strings.HasPrefix(k.name, "short") && k.server == 0 && err == nil && t.shook > 0 {
 		r.shakes.add(t.want.begun, t.shook)
 	}
 	return err
