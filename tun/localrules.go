@@ -41,7 +41,7 @@ func (s *Steering) localRules(add func(pref int) *netlink.Rule) []*netlink.Rule 
 	// As a second line of defence, rules by interface and port. Not where answers to this
 	// host's own connections may have such ports.
 	ranges := portRanges(&s.cfg)
-	if s.cfg.AllPorts || len(ranges)*len(s.cfg.Interfaces) > maxPortRules || slices.ContainsFunc(ranges, s.ephemeral) {
+	if s.aside || s.cfg.AllPorts || len(ranges)*len(s.cfg.Interfaces) > maxPortRules || slices.ContainsFunc(ranges, s.ephemeral) {
 		return all
 	}
 	for _, ifc := range slices.Compact(slices.Sorted(slices.Values(s.ruleNames()))) {

@@ -56,7 +56,7 @@ func (s *Steering) wantedRules(family int) []*netlink.Rule {
 	}
 	all = append(all, s.localRules(add)...)
 	ranges := portRanges(&s.cfg)
-	if len(ranges)*len(s.cfg.Interfaces) > maxPortRules {
+	if s.aside || len(ranges)*len(s.cfg.Interfaces) > maxPortRules { // aside: see removePlainOfTwin
 		return all
 	}
 	for _, ifc := range slices.Compact(slices.Sorted(slices.Values(s.ruleNames()))) {

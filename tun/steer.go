@@ -176,6 +176,7 @@ type Steering struct {
 	closed    bool
 	owns      bool         // this gateway has the steering: it writes the nft table
 	beside    bool         // the gateway in the other slot has connections that are pinned to it
+	aside     bool         // the gateway in the other slot has the steering, or has had it last
 	ending    func() error // the error of Watch's context: not nil when Watch must end
 	gro       []string     // interfaces whose GRO we have switched on, sorted
 	redirects []string     // interfaces whose send_redirects we have switched off, and "all", sorted

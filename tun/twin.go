@@ -192,7 +192,7 @@ func (s *Steering) join() error {
 	if err != nil {
 		return err
 	}
-	s.at = at
+	s.at, s.aside = at, true
 	if err := s.refuseUnpinned(at.own); err != nil {
 		return err
 	}
@@ -216,10 +216,10 @@ func (s *Steering) Take() error {
 	// Whoever had the steering has noted in the table what it changed.
 	s.gro, s.redirects = s.listNoted(groSet), s.listNoted(redirectsSet)
 	owned, before := s.owns, s.beside
-	s.owns, s.beside = true, beside
+	s.owns, s.beside, s.aside = true, beside, false
 	turn, redirects := s.planGRO(), s.planRedirects(s.at.names)
 	if err := s.writeTable(true); err != nil {
-		s.owns, s.beside = owned, before
+		s.owns, s.beside, s.aside = owned, before, !owned
 		return err
 	}
 	s.turnGRO(turn, true)
@@ -228,9 +228,20 @@ func (s *Steering) Take() error {
 		return err
 	}
 	if beside {
-		return nil
+		return s.removePlainOfTwin()
 	}
 	return s.removeStale()
+}
+
+// removePlainOfTwin removes the rules without a mark of the other gateway: the one that has the
+// steering has such rules, and nobody else. The kernel's reverse path filter asks these rules
+// where a packet from a TUN could have come from (__fib_validate_source, with the interface
+// that the packet leaves by as its interface). Two gateways' rules would have one preference,
+// and the older ones would answer. When their gateway ends its TUN goes before them, its
+// table says unreachable then, and what the other gateway sends to clients would be dropped.
+func (s *Steering) removePlainOfTwin() error {
+	return s.removeRouting(func(r *netlink.Rule) bool { return r.Table != s.cfg.Twin.Table || r.IifName == "" },
+		func(*netlink.Route) bool { return true })
 }
 
 // Keep makes this gateway the one that has the steering, though Take has failed: Watch writes
@@ -241,7 +252,7 @@ func (s *Steering) Keep() {
 	if s.closed {
 		return
 	}
-	s.owns, s.written = true, ""
+	s.owns, s.aside, s.written = true, false, ""
 	s.beside, _ = s.exists(s.cfg.Twin.TUN) // repairTwin looks again
 }
 
@@ -258,7 +269,7 @@ func (s *Steering) yields() bool {
 	if there, err := s.exists(s.cfg.Twin.TUN); err != nil || !there {
 		return false
 	}
-	s.owns, s.beside = false, false
+	s.owns, s.beside, s.aside = false, false, true
 	s.log.Error("the other gateway has taken the steering: this one keeps its own flows and gets no new ones", zap.String("tun", s.cfg.Twin.TUN))
 	return true
 }
@@ -289,7 +300,7 @@ func (s *Steering) Owns() bool {
 func (s *Steering) Give() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.owns, s.beside = false, false
+	s.owns, s.beside, s.aside = false, false, true
 }
 
 // Tidy removes what a process has left in the other slot that has not taken the steering.

@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // secondOn is a gateway in the other slot, joined and not more.
@@ -208,6 +210,64 @@ func TestOldGatewayEnds(t *testing.T) {
 				c.opens(t, "a has ended", b, b)
 			}
 		})
+	}
+}
+
+// TestAnswersWhileTheOtherEnds: what a gateway sends to clients arrives although the device of the
+// other one is gone and its rules are not yet.
+func TestAnswersWhileTheOtherEnds(t *testing.T) {
+	for _, local := range []bool{false, true} {
+		for name, olderEnds := range map[string]bool{"the older one ends": true, "the newer one ends": false} {
+			t.Run(fmt.Sprintf("%s, local %v", name, local), func(t *testing.T) {
+				cfg := testConfig()
+				cfg.Local = local
+				a := newGateway(t, cfg)
+				lenient(a)
+				old := conns(42800)[:4]
+				for _, c := range old {
+					c.opens(t, "a alone", a, a)
+				}
+				b := secondOn(t, a, cfg) // nobody watches: the rules stay as they are
+				take(t, a, b)
+				young := conns(42900)[:4]
+				for _, c := range young {
+					c.opens(t, "after the hand-over", b, a)
+				}
+				at := newSniffer(t, a.client, "c0")
+				answered := func(g *gateway, all []conn) {
+					t.Helper()
+					for _, c := range all {
+						// As the RST to a SYN that is refused, which nobody sends again.
+						p := packet{src: c.packet.dst, dst: c.packet.src, proto: unix.IPPROTO_TCP, sport: c.packet.dport, dport: c.packet.sport, flags: tcpRST | tcpACK}
+						g.write(t, p.bytes())
+						testenv.Eventually(t, c.way+": the answer arrives", func() bool {
+							for {
+								select {
+								case got := <-at.got:
+									if parse(got).dport == c.packet.sport {
+										return true
+									}
+								default:
+									return false
+								}
+							}
+						})
+					}
+				}
+				answered(a, old[:1])
+				answered(b, young[:1])
+				ends, stays, all := a, b, young
+				if !olderEnds {
+					ends, stays, all = b, a, old
+					b.steer.Give()
+					a.gw.do(a.steer.Take)
+				}
+				if err := ends.dev.Close(); err != nil {
+					t.Fatal(err)
+				}
+				answered(stays, all[1:])
+			})
+		}
 	}
 }
 

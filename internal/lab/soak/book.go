@@ -113,6 +113,7 @@ type book struct {
 	suppressed int64 // refused SYNs without a record of their own
 	suppFlows  int64 // refused flows likewise
 
+	syns      syns // of hand-overs
 	disturbed []span
 	handOvers bool // new processes probe themselves
 	rebasing  bool
@@ -125,7 +126,7 @@ type book struct {
 func newBook() *book {
 	return &book{
 		wants: map[key][]want{}, records: map[key][]record{}, origins: map[uint64]served{},
-		kinds: map[string]int64{}, decisions: map[decided]int64{},
+		kinds: map[string]int64{}, decisions: map[decided]int64{}, syns: syns{seen: map[key][]onWire{}},
 	}
 }
 
@@ -237,7 +238,7 @@ func (b *book) settle() {
 			b.compare(&w, &records[i])
 		}
 		if len(records) > len(wants) {
-			b.note("%s: an audit record of a connection that no client made: %s; %s", k, told(records), metBy(wants))
+			b.note("%s: an audit record of a connection that no client made: %s; %s; on the wire: %s", k, told(records), metBy(wants), b.syns.of(k))
 		}
 		delete(b.records, k)
 	}

@@ -54,6 +54,7 @@ type upgrades struct {
 	out   *os.File // of all gateways
 	main  int      // the process that has the steering
 	spans []span   // of hand-overs
+	lost  losses
 	sum   Upgrades
 }
 
@@ -90,7 +91,7 @@ func RunUpgrades(ctx context.Context, opt UpgradeOptions, stdout, stderr io.Writ
 		if err := r.site.writeConfig(); err != nil {
 			return err
 		}
-		u := &upgrades{run: r, opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 1))}
+		u := &upgrades{run: r, opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 1)), lost: losses{}}
 		u.say(fmt.Sprintf("%d hand-overs, seed %d", opt.N, opt.Seed))
 		return u.all(ctx, stdout)
 	})
@@ -120,6 +121,11 @@ func (u *upgrades) all(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { _ = leaked.Close() }()
+	wire, err := u.site.lab.Sniff(lab.Gateway, lab.LANIface, u.book.syns.sniff)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = wire.Close() }()
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -179,12 +185,12 @@ func (u *upgrades) underLoad(ctx context.Context, do func(context.Context) error
 	load, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, g := range append(groups(), group{"sourced", 2, 20 * time.Millisecond, sourced()}, group{"in fragments", 2, 20 * time.Millisecond, inFragments()}) {
+	for _, g := range append(groups(), group{"sourced", 2, 20 * time.Millisecond, sourced()}, group{"in fragments", 2, 20 * time.Millisecond, inFragments()}, group{"refused at the SYN", 2, 10 * time.Millisecond, refusedSYNs()}) {
 		for i := range g.clients {
 			wg.Go(func() { u.client(load, g, i) })
 		}
 	}
-	var errs [2]error
+	var errs [3]error
 	wg.Go(func() {
 		errs[0] = every(load, restartEvery, func() error {
 			u.site.flaky.stop()
@@ -193,12 +199,13 @@ func (u *upgrades) underLoad(ctx context.Context, do func(context.Context) error
 		})
 	})
 	wg.Go(func() { errs[1] = every(load, crlEvery, u.site.swapCRL) })
+	wg.Go(func() { errs[2] = u.lost.watch(load, u.site.lab) })
 	wg.Go(func() { u.watchMachine(load) })
 	sleep(ctx, upgradeGap)
 	err := do(ctx)
 	cancel()
 	wg.Wait()
-	return errors.Join(err, errs[0], errs[1])
+	return errors.Join(err, errs[0], errs[1], errs[2])
 }
 
 // sourced are short clients that the origin sees under their own address.
@@ -216,6 +223,16 @@ func inFragments() (all []kind) {
 	for _, k := range slices.Concat(short(), bulk(), refused()) {
 		if k.port == portPay || k.unconnected {
 			k.name, k.server = k.name+", in fragments", cutServer
+			all = append(all, k)
+		}
+	}
+	return all
+}
+
+// refusedSYNs are clients that are refused at the SYN, in fragments and not.
+func refusedSYNs() (all []kind) {
+	for _, k := range slices.Concat(refused(), inFragments()) {
+		if k.unconnected {
 			all = append(all, k)
 		}
 	}
@@ -268,8 +285,19 @@ func (u *upgrades) rest(ctx context.Context, kill bool) error {
 		u.book.againstMetrics(m, accepted)
 	}
 	c := u.book.counts()
-	u.say(fmt.Sprintf("quiet: %d flows, %d problems", c.begun, u.book.failed()))
+	u.say(fmt.Sprintf("quiet: %d flows, %d problems; packets dropped where a queue was full: %s; by the guard: %s", c.begun, u.book.failed(), u.lost, dropped(m)))
 	return nil
+}
+
+// dropped is what the guard has dropped, by reason.
+func dropped(m samples) string {
+	var all []string
+	for _, s := range m["sslgate_guard_dropped_packets_total"] {
+		if s.value > 0 {
+			all = append(all, fmt.Sprintf("%s %.0f", s.labels["reason"], s.value))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // still waits until no record has come for a second, neither by /metrics nor in the audit log,
