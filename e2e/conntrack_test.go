@@ -123,7 +123,7 @@ func TestConntrackTroubles(t *testing.T) {
 			w.echo("one gateway alone")
 			if c.refused != "" {
 				out, code, _ := w.upgrade("-c", config, "--watch", "0s")
-				if code != 1 || !strings.Contains(out, c.refused) || !strings.Contains(out, "the running gateway goes on") {
+				if code != 1 || !strings.Contains(out, c.refused) || !strings.Contains(out, "goes on, with all new flows") {
 					t.Errorf("exit code %d, want 1 and %q:\n%s", code, c.refused, out)
 				}
 				first.talk("after the upgrade was refused")

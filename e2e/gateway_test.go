@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -220,7 +221,7 @@ func (g *gateway) stop(sig syscall.Signal) {
 		return
 	default:
 	}
-	if err := g.cmd.Process.Signal(sig); err != nil {
+	if err := g.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		g.w.t.Error(err)
 	}
 	select {

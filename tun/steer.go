@@ -249,7 +249,9 @@ func (s *Steering) start() error {
 	if err := s.removeStale(); err != nil {
 		return err
 	}
-	_, err = s.ensureRouting()
+	if _, err = s.ensureRouting(); err == nil && s.beside {
+		err = s.removePlainOfTwin()
+	}
 	return err
 }
 

@@ -233,12 +233,10 @@ func (s *Steering) Take() error {
 	return s.removeStale()
 }
 
-// removePlainOfTwin removes the rules without a mark of the other gateway: the one that has the
-// steering has such rules, and nobody else. The kernel's reverse path filter asks these rules
-// where a packet from a TUN could have come from (__fib_validate_source, with the interface
-// that the packet leaves by as its interface). Two gateways' rules would have one preference,
-// and the older ones would answer. When their gateway ends its TUN goes before them, its
-// table says unreachable then, and what the other gateway sends to clients would be dropped.
+// removePlainOfTwin removes the other gateway's rules without a mark: only the one that has the
+// steering has such, or the last one. The reverse path filter asks them about what comes from a
+// TUN (__fib_validate_source), and the older ones of one preference answer. When their gateway
+// ends its TUN goes first, their table says unreachable, and the other's answers are dropped.
 func (s *Steering) removePlainOfTwin() error {
 	return s.removeRouting(func(r *netlink.Rule) bool { return r.Table != s.cfg.Twin.Table || r.IifName == "" },
 		func(*netlink.Route) bool { return true })
@@ -339,6 +337,18 @@ func (s *Steering) repairTwin() {
 		return
 	}
 	s.log.Info("the other gateway has ended: this one has all of the steering", zap.String("tun", s.cfg.Twin.TUN))
+}
+
+// lookAside sees whether this gateway, without the steering, is the last one.
+func (s *Steering) lookAside() (last bool, err error) {
+	if s.owns {
+		return false, nil
+	}
+	there, err := s.exists(s.cfg.Twin.TUN)
+	if err == nil {
+		last, s.aside = s.aside && !there, there
+	}
+	return last, err
 }
 
 // exists says whether there is a device of this name.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -266,6 +267,30 @@ func TestAnswersWhileTheOtherEnds(t *testing.T) {
 					t.Fatal(err)
 				}
 				answered(stays, all[1:])
+				if olderEnds {
+					return
+				}
+				// The one that has the steering ends, and its rules stay: the other one takes the
+				// rules without a mark over.
+				c := secondOn(t, a, cfg)
+				take(t, a, c)
+				a.watch(t)
+				within(t, func() string {
+					if rules := a.gw.run("ip rule"); regexp.MustCompile(`iif g0.*lookup 5519`).MatchString(rules) || !strings.Contains(rules, "iif g0") {
+						return "rules:\n" + rules
+					}
+					return ""
+				})
+				if err := c.dev.Close(); err != nil {
+					t.Fatal(err)
+				}
+				within(t, func() string {
+					if rules := a.gw.run("ip rule"); regexp.MustCompile(`iif g0.*lookup 5521`).MatchString(rules) || !strings.Contains(rules, "iif g0") {
+						return "rules:\n" + rules
+					}
+					return ""
+				})
+				answered(a, all[1:])
 			})
 		}
 	}

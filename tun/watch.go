@@ -95,7 +95,14 @@ func (s *Steering) check() error {
 		s.failed("read the nft table", err)
 	}
 	s.noteDrops(time.Now())
+	last, err := s.lookAside()
+	if err != nil {
+		s.failed("look at the other gateway's TUN", err)
+	}
 	done, err := s.ensureRouting()
+	if err == nil && last {
+		done, err = nil, s.removePlainOfTwin()
+	}
 	for _, what := range done {
 		s.repaired(what)
 	}

@@ -31,7 +31,7 @@ func TestConfigOfEachRun(t *testing.T) {
 func TestEnds(t *testing.T) {
 	seen := map[lab.NS]map[netip.Addr]bool{lab.Client: {}, lab.Gateway: {}}
 	for range 1000 {
-		from, client, server := (&site{local: true}).ends(false)
+		from, client, server := (&site{local: true}).ends(0, false)
 		if client != map[lab.NS]netip.Addr{lab.Client: lab.ClientAddr(false), lab.Gateway: lab.GatewayAddr(false)}[from] {
 			t.Fatalf("from %s by %v", from, client)
 		}
@@ -40,7 +40,7 @@ func TestEnds(t *testing.T) {
 	if len(seen[lab.Client]) != 1 || !seen[lab.Client][hereAddr(false)] || len(seen[lab.Gateway]) != 1 || !seen[lab.Gateway][lab.ServerAddr(0, false)] {
 		t.Errorf("seen: %v", seen)
 	}
-	if from, client, server := (&site{}).ends(true); from != lab.Client || client != lab.ClientAddr(true) || server != lab.ServerAddr(0, true) {
+	if from, client, server := (&site{}).ends(0, true); from != lab.Client || client != lab.ClientAddr(true) || server != lab.ServerAddr(0, true) {
 		t.Errorf("an ordinary run: %s, %v, %v", from, client, server)
 	}
 }
