@@ -28,7 +28,7 @@ func (w *world) flushConntrack() {
 func (h *held) hang(what string) {
 	h.t.Helper()
 	for _, c := range h.conns {
-		_ = c.NetConn().SetDeadline(time.Now().Add(200 * time.Millisecond))
+		_ = c.NetConn().SetDeadline(time.Now().Add(testenv.Scaled(200 * time.Millisecond)))
 		raw := c.NetConn()
 		n, err := raw.Read(make([]byte, 1))
 		var timeout net.Error

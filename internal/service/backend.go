@@ -141,8 +141,8 @@ func (s *Service) Readiness() admin.Readiness {
 		no("another process has taken the steering")
 	}
 	switch {
-	case draining && now.Before(refuses):
-		no("draining: new flows are taken for %s yet", refuses.Sub(now).Round(100*time.Millisecond))
+	case draining && !refuses.IsZero():
+		no("draining: new flows are taken for %s yet", max(0, refuses.Sub(now)).Round(100*time.Millisecond))
 	case draining:
 		no("draining: no new flows are taken")
 	}

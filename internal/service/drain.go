@@ -72,6 +72,7 @@ func (s *Service) drain() {
 }
 
 func (s *Service) drainUntil(ctx context.Context) {
+	s.gateway.Refuse() // before anyone is told, so that whoever reads it may rely on it
 	s.mu.Lock()
 	deadline := s.rt.Config.Limits.Drain.Std()
 	if s.draining { // since drainHanded, which may have used it up, or delayDrain
@@ -82,7 +83,6 @@ func (s *Service) drainUntil(ctx context.Context) {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	s.gateway.Refuse() // before the messages, so that their reader may rely on it
 	s.notify.stopping(deadline)
 	s.log.Info("draining", zap.Int("flows", s.gateway.Flows()), zap.Duration("deadline", deadline))
 	if err := s.gateway.Drain(ctx); err != nil {

@@ -96,7 +96,7 @@ type Service struct {
 	rt       *config.Runtime
 	wanted   []string // files named by a configuration that was refused; for watch
 	draining bool
-	refuses  time.Time // when the drain refuses new flows; zero: at once
+	refuses  time.Time // when the drain will refuse new flows; zero: it does
 	deadline time.Time // of the drain
 	reloads  int
 	last     *admin.ReloadResult

@@ -106,6 +106,7 @@ type look struct {
 	chains []*nftables.Chain
 	read   int // rules so far
 	left   int // what is left of maxSteps
+	pins   int // the same, for walks that look for pins
 	known  map[string][]rule
 	sets   map[string]*setContent
 }
@@ -135,7 +136,7 @@ func (r *Reader) look(capture *Capture, at func(*look, *nftables.Chain) (*Findin
 	if err != nil {
 		return nil, err
 	}
-	l := &look{Reader: r, Capture: capture, chains: chains, left: maxSteps,
+	l := &look{Reader: r, Capture: capture, chains: chains, left: maxSteps, pins: maxSteps,
 		known: map[string][]rule{}, sets: map[string]*setContent{}}
 	l.nat = l.mayNAT()
 	var all []Finding

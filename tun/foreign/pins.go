@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -83,8 +84,46 @@ func (l *look) pinned(c *nftables.Chain, family byte, ifc string, port uint16) [
 	return []path{first, later, answer}
 }
 
-// unpins walks a base chain with the packets of captured connections of both gateways.
+// mayTakePins says whether a rule of the table sets marks of connections, or exempts from
+// connection tracking. Most tables have none, and are not walked for it.
+func (l *look) mayTakePins(t *nftables.Table) (bool, error) {
+	for _, c := range l.chains {
+		if c.Table.Name != t.Name || c.Table.Family != t.Family {
+			continue
+		}
+		rules, err := l.rulesOf(t, c.Name)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range rules {
+			if slices.ContainsFunc(r.exprs, takesPins) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func takesPins(e expr.Any) bool {
+	switch e := e.(type) {
+	case *expr.Ct:
+		return e.SourceRegister && e.Key == expr.CtKeyMARK
+	case *expr.Notrack:
+		return true
+	case *expr.Target:
+		return e.Name == "CONNMARK" || e.Name == "CT" || e.Name == "NOTRACK"
+	}
+	return false
+}
+
+// unpins walks a base chain with the packets of captured connections of both gateways. These
+// walks have steps of their own, so that they keep no other look from its end.
 func (l *look) unpins(c *nftables.Chain, family byte) (*Finding, error) {
+	if may, err := l.mayTakePins(c.Table); !may || err != nil {
+		return nil, err
+	}
+	l.left, l.pins = l.pins, l.left
+	defer func() { l.left, l.pins = l.pins, l.left }()
 	for _, ifc := range l.Interfaces {
 		for _, port := range l.walked() {
 			for _, packet := range l.pinned(c, family, ifc, port) {
