@@ -31,9 +31,6 @@ import (
 // tracking and defragmentation are on even with the guard alone.
 func (b *tableBuilder) guard() {
 	chain := b.base("guard", nftables.ChainHookForward, guardPriority)
-	captured := b.chain("captured")
-	known := b.chain("known")
-
 	for _, device := range b.tuns() {
 		b.rule(chain, name(expr.MetaKeyOIFNAME, device), accept())
 		b.rule(chain, name(expr.MetaKeyIIFNAME, device), accept())
@@ -41,10 +38,14 @@ func (b *tableBuilder) guard() {
 	for _, mark := range b.marks() {
 		b.drops(chain, DropNotSteered, b.isMark(mark))
 	}
-	b.dropRedirects(chain)
 	if b.cfg.ClientSource {
 		b.guardAnswers(chain)
 	}
+	if len(b.cfg.Interfaces) == 0 {
+		return // programs of this host alone are captured, and it forwards for whom it likes
+	}
+	captured, known := b.chain("captured"), b.chain("known")
+	b.dropRedirects(chain)
 	b.ifCaptured(chain, captured)
 	b.rule(chain, load(expr.MetaKeyIIFNAME), in(b.exempt), accept())
 	b.drops(chain, DropFragment, ipv4Fragment())
@@ -176,7 +177,7 @@ func older() []expr.Any {
 // not seen is new, whatever its flags. With AllPorts only an exempt interface begins
 // connections that are forwarded.
 func (b *tableBuilder) origin(chain *nftables.Chain) {
-	if b.cfg.AllPorts {
+	if b.cfg.AllPorts || len(b.cfg.Interfaces) == 0 {
 		return
 	}
 	fromElsewhere := load(expr.MetaKeyIIFNAME)

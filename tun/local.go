@@ -81,6 +81,9 @@ func (b *tableBuilder) local() {
 // seeLocal notes on which other interfaces connections to captured ports of this host
 // arrive. With a wrong name in the configuration they would pass without any message.
 func (b *tableBuilder) seeLocal(chain *nftables.Chain) {
+	if len(b.cfg.Interfaces) == 0 {
+		return
+	}
 	for _, device := range b.tuns() {
 		b.rule(chain, name(expr.MetaKeyIIFNAME, device), accept())
 	}

@@ -30,7 +30,8 @@ import (
 // captured if its user is not known: stack answers it with a RST.
 //
 // What leaves by lo never leaves the host and is not captured: neither connections to
-// 127.0.0.1 and ::1 nor those to another address of this host. sslgate's own sockets have
+// 127.0.0.1 and ::1 nor those to another address of this host. If a destination NAT makes
+// it leave, it is dropped. sslgate's own sockets have
 // a mark (OwnMark) and are not captured either.
 //
 // No cgroup is matched: nft resolves its path to a number when the rule is written, and a
@@ -117,12 +118,61 @@ func passedLabel() []byte {
 
 func labelled(label []byte) []expr.Any { return concat(ct(expr.CtKeyLABELS), masked(label)) }
 
-// out builds the chain that captures.
+// ownLabel is the label of connections of sslgate itself: bit 105. staysLabel is that of
+// connections that would be captured if they left the host: bit 106.
+func ownLabel() []byte {
+	label := make([]byte, 16)
+	label[13] = 0x02
+	return label
+}
+
+func staysLabel() []byte {
+	label := make([]byte, 16)
+	label[13] = 0x04
+	return label
+}
+
+// ownPriority is that of the chain that knows sslgate's own sockets by their mark: right
+// behind connection tracking (-200), before chains of others change the mark.
+const ownPriority = -199
+
+// out builds the chains that capture.
 func (b *tableBuilder) out() {
+	own := b.base("out_own", nftables.ChainHookOutput, ownPriority)
+	for _, mark := range b.ownMarks() {
+		b.rule(own, proto(unix.IPPROTO_TCP), b.isMark(mark), setLabel(ownLabel()))
+	}
 	chain := b.baseOf(nftables.ChainTypeRoute, "out", nftables.ChainHookOutput, steerPriority)
 	b.choose(chain, "out", [][]expr.Any{b.outPort(unix.IPPROTO_TCP)}, func(from *nftables.Chain, chosen ...[]expr.Any) {
-		b.rule(from, proto(unix.IPPROTO_TCP), concat(chosen...), setLabel(chosenLabel()), toChain(b.pin))
+		is := concat(proto(unix.IPPROTO_TCP), concat(chosen...))
+		// A destination NAT of this host may make it leave after all (outGuard).
+		b.rule(from, is, onLoopback(), setLabel(staysLabel()), accept())
+		b.rule(from, is, setLabel(chosenLabel()), toChain(b.pin))
 	})
+}
+
+// ownMarks are the marks of all sockets of sslgate.
+func (b *tableBuilder) ownMarks() []uint32 {
+	if b.cfg.ClientSource {
+		return []uint32{b.cfg.Out.OwnMark, b.cfg.SocketMark()}
+	}
+	return []uint32{b.cfg.Out.OwnMark}
+}
+
+func onLoopback() []expr.Any { return concat(load(expr.MetaKeyOIF), equal(native32(loopbackIndex))) }
+
+// fromTUN labels and pins in prerouting what comes from the TUN for a program of this host.
+// It belongs to a captured connection, also where connection tracking has forgotten that
+// and takes the answer for the connection's first packet: what the program sends would
+// then be an answer, of a service.
+func (b *tableBuilder) fromTUN(steer *nftables.Chain) {
+	for i, device := range b.tuns() {
+		is := concat(name(expr.MetaKeyIIFNAME, device), proto(unix.IPPROTO_TCP), []expr.Any{&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true}}, equal(native32(unix.RTN_LOCAL)))
+		b.rule(steer, is, setLabel(chosenLabel()))
+		if b.cfg.CTMask != 0 {
+			b.rule(steer, is, b.isPinned(0), b.setPinned(b.cfg.pinned(b.cfg.Slot^Slot(i))))
+		}
+	}
 }
 
 // outGuard builds the chains that hold back what should be in the TUN and is not. In the
@@ -138,13 +188,15 @@ func (b *tableBuilder) outGuard() {
 	for _, device := range b.tuns() {
 		b.rule(left, name(expr.MetaKeyOIFNAME, device), accept())
 	}
-	b.rule(left, load(expr.MetaKeyOIF), equal(native32(loopbackIndex)), accept())
+	b.rule(left, onLoopback(), accept())
 	chain := b.base("out_guard", nftables.ChainHookOutput, guardPriority)
 	for _, mark := range b.marks() {
 		b.drops(left, DropLocalOut, b.isMark(mark), proto(unix.IPPROTO_TCP))
 		b.rule(chain, b.isMark(mark), accept())
 	}
 	b.drops(left, DropLocalOut, proto(unix.IPPROTO_TCP), labelled(chosenLabel()))
+	b.drops(left, DropLocalOut, proto(unix.IPPROTO_TCP), labelled(staysLabel()), ct(expr.CtKeyDIRECTION), equal([]byte{0}))
+	b.rule(chain, onLoopback(), accept())
 	kinds := [][]expr.Any{b.outPort(unix.IPPROTO_TCP)}
 	if b.cfg.RejectUDP {
 		kinds = append(kinds, b.outPort(unix.IPPROTO_UDP))
@@ -163,20 +215,21 @@ func (b *tableBuilder) outGuard() {
 // given, behind the conditions.
 func (b *tableBuilder) choose(chain *nftables.Chain, name string, kinds [][]expr.Any, then func(from *nftables.Chain, chosen ...[]expr.Any)) {
 	o := b.cfg.Out
-	pass := concat(setLabel(passedLabel()), accept())
-	b.rule(chain, load(expr.MetaKeyOIF), equal(native32(loopbackIndex)), accept())
-	own := []uint32{o.OwnMark}
-	if b.cfg.ClientSource {
-		own = append(own, b.cfg.SocketMark())
+	tcp := proto(unix.IPPROTO_TCP)
+	// UDP is not labelled: the next program may have the same port.
+	pass := func(from *nftables.Chain, is ...[]expr.Any) {
+		b.rule(from, concat(is...), tcp, setLabel(passedLabel()))
+		b.rule(from, concat(is...), accept())
 	}
-	for _, mark := range own {
-		// The label is for the packets from which another program's rule takes the mark.
-		b.rule(chain, b.isMark(mark), pass)
+	b.rule(chain, tcp, labelled(ownLabel()), accept())
+	for _, mark := range b.ownMarks() { // where connection tracking is told to leave it alone
+		b.rule(chain, b.isMark(mark), accept())
 	}
-	then(chain, labelled(chosenLabel()))
-	b.rule(chain, labelled(passedLabel()), accept())
+	// A SYN is decided about anew: the port may be another program's by now.
+	then(chain, tcp, noSYN(), labelled(chosenLabel()))
+	b.rule(chain, tcp, noSYN(), labelled(passedLabel()), accept())
 	// Answers of a service of this host.
-	b.rule(chain, proto(unix.IPPROTO_TCP), reply(), accept())
+	b.rule(chain, tcp, reply(), accept())
 	b.rule(chain, proto(unix.IPPROTO_UDP), ct(expr.CtKeyDIRECTION), equal([]byte{1}), accept())
 	who := b.chain(name + "_who")
 	for _, kind := range kinds {
@@ -184,11 +237,11 @@ func (b *tableBuilder) choose(chain *nftables.Chain, name string, kinds [][]expr
 	}
 	if b.cfg.AllPorts {
 		// The same, picked up in the middle.
-		b.rule(who, proto(unix.IPPROTO_TCP), port(0), in(b.except), accept())
+		b.rule(who, tcp, noSYN(), port(0), in(b.except), accept())
 	}
 	to := b.chain(name + "_to")
 	if len(o.ExceptUsers) > 0 {
-		b.rule(who, load(expr.MetaKeySKUID), in(b.outExcept), pass)
+		pass(who, load(expr.MetaKeySKUID), in(b.outExcept))
 	}
 	if len(o.Users) > 0 {
 		b.rule(who, load(expr.MetaKeySKUID), in(b.outUsers), toChain(to))
@@ -198,7 +251,10 @@ func (b *tableBuilder) choose(chain *nftables.Chain, name string, kinds [][]expr
 	}
 	if len(o.Users)+len(o.Groups) > 0 {
 		// Whoever else it is. Without a user the rule does not match.
-		b.rule(who, load(expr.MetaKeySKUID), notEqual(native32(noUser)), pass)
+		pass(who, load(expr.MetaKeySKUID), notEqual(native32(noUser)))
+		// What begins without a user is the kernel's own (NFS, iSCSI): a program's SYN has one.
+		pass(who, tcp, syn())
+		b.rule(who, proto(unix.IPPROTO_UDP), accept())
 	}
 	b.rule(who, toChain(to))
 
@@ -209,7 +265,7 @@ func (b *tableBuilder) choose(chain *nftables.Chain, name string, kinds [][]expr
 	for _, p := range o.To {
 		then(to, toNetwork(p))
 	}
-	b.rule(to, pass)
+	pass(to)
 }
 
 // outPort matches packets of the protocol to a port that is captured of this host's

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/dialer"
@@ -118,14 +119,20 @@ func (g *gateway) none(t *testing.T, when string) {
 				t.Errorf("%s: in the TUN: %v", when, i)
 			}
 			continue
-		case p := <-g.sniff.got:
-			if i := parse(p); i.proto == unix.IPPROTO_TCP && (i.dport == 443 || i.dport == 8443) {
-				t.Errorf("%s: came to the server: %v", when, i)
-			}
-			continue
 		default:
 		}
-		return
+		break
+	}
+	g.noneArrived(t, when)
+}
+
+// noneArrived says that no TCP to a captured port has come to the server.
+func (g *gateway) noneArrived(t *testing.T, when string) {
+	t.Helper()
+	for len(g.sniff.got) > 0 {
+		if i := parse(<-g.sniff.got); i.proto == unix.IPPROTO_TCP && (i.dport == 443 || i.dport == 8443) {
+			t.Errorf("%s: came to the server: %v", when, i)
+		}
 	}
 }
 
@@ -225,6 +232,17 @@ func TestLocalOut(t *testing.T) {
 	for len(g.tun) > 0 {
 		<-g.tun
 	}
+	// Who dials another address of this host is led elsewhere by a destination NAT.
+	g.gw.table(`table inet nat { chain out { type nat hook output priority -100; ip daddr 10.0.3.1 tcp dport 443 dnat ip to 10.0.2.2:443; ip6 daddr fd00:3::1 tcp dport 443 dnat ip6 to [fd00:2::2]:443; } }`)
+	for _, addr := range []string{"10.0.3.1:443", "[fd00:3::1]:443"} {
+		d := g.dialOut(t, addr, 0)
+		select {
+		case <-d.done:
+			t.Errorf("%s, which a NAT leads out of the host: %v", addr, d.err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	g.noneArrived(t, "behind a destination NAT")
 	for _, addr := range []string{"10.0.2.2:53", "[fd00:2::2]:53"} {
 		echoPackets(t, g.server, addr)
 	}
@@ -433,6 +451,112 @@ func TestLocalOutHandOver(t *testing.T) {
 	for i := range held {
 		says(held[i], "late", b) // which answers with a RST
 	}
+}
+
+// TestLocalOutForgotten: connection tracking has forgotten a captured connection, and the
+// first packet that it sees again is an answer of the gateway. What the program sends goes
+// into the TUN all the same, and after a crash nowhere.
+func TestLocalOutForgotten(t *testing.T) {
+	g := newGateway(t, outConfig())
+	g.gw.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1")
+	serveIn(t, g.server, "10.0.2.2:443", "[fd00:2::2]:443")
+	var held []net.Conn
+	for _, addr := range []string{"10.0.2.2:443", "[fd00:2::2]:443"} {
+		d := g.dialOut(t, addr, 0)
+		i := g.syn(t, addr)
+		g.accept(t, i)
+		c, err := d.wait(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+		g.gw.do(func() error {
+			return netlink.ConntrackTableFlush(netlink.ConntrackTable)
+		})
+		g.write(t, packet{src: i.dst.String(), dst: i.src.String(), proto: unix.IPPROTO_TCP, sport: i.dport, dport: i.sport, flags: tcpACK,
+			ack: binary.BigEndian.Uint32(i.body[4:]) + 1}.bytes())
+		if _, err := io.WriteString(c, "words"); err != nil {
+			t.Error(err)
+		}
+		for {
+			if i := parse(testenv.Receive(t, "words in the TUN", g.tun)); strings.HasSuffix(string(i.body), "words") {
+				break
+			}
+		}
+	}
+	_ = g.dev.Close()
+	for _, c := range held {
+		_, _ = io.WriteString(c, "more")
+	}
+	time.Sleep(300 * time.Millisecond) // for what is sent again
+	for len(g.tun) > 0 {
+		<-g.tun
+	}
+	g.none(t, "after a crash")
+}
+
+// TestLocalOutAlone: where programs of this host alone are captured, the host forwards
+// everything as before, captured ports and tunnels too.
+func TestLocalOutAlone(t *testing.T) {
+	cfg := outConfig()
+	cfg.Interfaces = nil
+	for name, set := range map[string]func(l *lab){
+		"running":     func(l *lab) { gatewayOn(t, l, cfg) },
+		"guard alone": func(l *lab) { l.gw.do(func() error { return Guard(cfg) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			set(l)
+			serveIn(t, l.server, "10.0.2.2:443", "[fd00:2::2]:443")
+			for _, addr := range []string{"10.0.2.2:443", "[fd00:2::2]:443"} {
+				c, err := dialIn(l.client, addr, testenv.Patience())
+				if err != nil {
+					t.Errorf("%s through this host: %v", addr, err)
+					continue
+				}
+				_ = c.Close()
+			}
+			esp := ip4("10.0.1.2", "10.0.2.2", unix.IPPROTO_ESP, nil, make([]byte, 32))
+			l.send(l.client, "c0", "g0", esp)
+			testenv.Eventually(t, "ESP is forwarded", func() bool {
+				return parse(testenv.Receive(t, "a packet", l.sniff.got)).proto == unix.IPPROTO_ESP
+			})
+		})
+	}
+}
+
+// TestLocalOutAllPorts: with all ports, a program that binds a port of a service that is
+// excepted is captured like any other; the service's answers are not.
+func TestLocalOutAllPorts(t *testing.T) {
+	cfg := outConfig()
+	cfg.Ports, cfg.AllPorts, cfg.ExceptPorts = nil, true, []uint16{2222}
+	g := newGateway(t, cfg)
+	serveIn(t, g.gw, "10.0.1.1:2222")
+	c, err := dialIn(g.client, "10.0.1.1:2222", testenv.Patience())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	g.gw.do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+	_ = c.SetDeadline(testenv.Deadline())
+	_, _ = io.WriteString(c, "x")
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Errorf("an excepted service: %v", err)
+	}
+	go func() {
+		_ = g.gw.try(func() error {
+			d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP("10.0.2.1"), Port: 2222}}
+			c, err := d.Dial("tcp", "10.0.2.2:7")
+			if err == nil {
+				_ = c.Close()
+			}
+			return err
+		})
+	}()
+	if i := g.syn(t, "10.0.2.2:7"); i.sport != 2222 {
+		t.Errorf("from port %d", i.sport)
+	}
+	testenv.Eventually(t, "the dial has ended", func() bool { return g.gw.try(func() error { return nil }) == nil })
 }
 
 var update = flag.Bool("update", false, "write the golden files")

@@ -266,6 +266,9 @@ func (b *tableBuilder) steer(running bool) {
 	if running && b.cfg.ClientSource {
 		b.markAnswers(chain)
 	}
+	if b.cfg.Out != nil {
+		b.fromTUN(chain)
+	}
 	b.origin(chain)
 	b.answersToUs(chain)
 	b.labelDialled(chain)
