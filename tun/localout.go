@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -302,4 +303,18 @@ func GuardsOut() (bool, error) {
 		return false, fmt.Errorf("list the nft chains: %w", err)
 	}
 	return slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == tableName && c.Name == "out_guard" }), nil
+}
+
+// HasAddress says whether the kernel takes packets to an address as its own now, in the
+// network namespace of the caller. Chain mark asks the same of a client's address
+// (ownSource), so nobody else has it.
+func HasAddress(a netip.Addr) (bool, error) {
+	routes, err := netlink.RouteGet(a.Unmap().AsSlice())
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL):
+		return false, nil // no way there, or none that may be taken
+	case err != nil:
+		return false, fmt.Errorf("look up %s: %w", a, err)
+	}
+	return len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL, nil
 }

@@ -617,3 +617,25 @@ func TestLocalOutRefused(t *testing.T) {
 		t.Errorf("programs of this host alone: %v", cfg.check())
 	}
 }
+
+// TestHasAddress: an address is this host's as long as the kernel takes packets to it.
+func TestHasAddress(t *testing.T) {
+	l := newLab(t)
+	has := func(a string, want bool) {
+		t.Helper()
+		l.gw.do(func() error {
+			if got, err := HasAddress(netip.MustParseAddr(a)); err != nil || got != want {
+				t.Errorf("%s: %t, %v", a, got, err)
+			}
+			return nil
+		})
+	}
+	for _, a := range []string{"10.0.3.1", "fd00:3::1", "::ffff:10.0.2.1", "127.0.0.1", "::1"} {
+		has(a, true)
+	}
+	for _, a := range []string{"10.0.3.2", "fd00:3::2", "198.51.100.1", "2001:db8::1"} {
+		has(a, false)
+	}
+	l.gw.run("ip link set o0 down")
+	has("fd00:3::1", false) // IPv4 addresses stay the host's
+}

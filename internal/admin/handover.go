@@ -62,6 +62,7 @@ type Terms struct {
 	ClientSource bool     `json:"client_source"`
 	LocalOut     bool     `json:"local_out"`
 	OwnMark      uint32   `json:"own_mark"` // of its own sockets; 0 without LocalOut
+	Programs     string   `json:"programs"` // which connections of this host's programs it captures, as text to compare
 	Mask         uint32   `json:"mask"`
 	CTMask       uint32   `json:"ct_mask"`
 	Preference   int      `json:"preference"`

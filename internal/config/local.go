@@ -104,7 +104,11 @@ const (
 func (f *File) checkOut(c *Capture) {
 	const path = "capture.local.out"
 	o := c.Local.Out
-	if o == nil || f.Config.TUN.Attach {
+	if o == nil {
+		return
+	}
+	if f.Config.TUN.Attach {
+		f.check(false, path, "with tun.attach somebody else routes into the device, and sslgate captures nothing of this host's programs: take this out, or attach")
 		return
 	}
 	for _, list := range []struct {

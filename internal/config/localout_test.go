@@ -58,6 +58,9 @@ func TestLocalOutChecked(t *testing.T) {
 			t.Errorf("%s: %s, want %q", capture, text, want)
 		}
 	}
+	if f := parse("sslgate.yaml", []byte("version: 1\ntun: {name: t0, attach: true}\ncapture: {ports: [443], local: {out: true}}\npolicy: {rules: []}\n")); !Failed(f.findings) {
+		t.Error("with tun.attach nothing is captured of programs, and nobody is told")
+	}
 	f := parse("sslgate.yaml", []byte("version: 1\ncapture: {ports: [443], local: {out: {to: [10.0.0.1, \"fd00::/8\"]}}}\npolicy: {rules: []}\n"))
 	if Failed(f.findings) {
 		t.Errorf("programs of this host alone: %v", f.findings)

@@ -44,11 +44,17 @@ func (m Mark) plain(more ...func(network string, fd int) error) *net.Dialer {
 	}}
 }
 
+// Set gives a socket the mark.
+func (m Mark) Set(fd int) error {
+	if m == 0 {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt SO_MARK", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(m)))
+}
+
 func (m Mark) prepare(network string, fd int, more []func(string, int) error) error {
-	if m != 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(m)); err != nil {
-			return os.NewSyscallError("setsockopt SO_MARK", err)
-		}
+	if err := m.Set(fd); err != nil {
+		return err
 	}
 	for _, f := range more {
 		if err := f(network, fd); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -62,23 +63,51 @@ func (g *Gateway) forbidden(dst netip.Addr, named, terminated bool) (string, err
 
 // direction says what of a flow is on this host. Nobody but a program of this host can have
 // one of its addresses: package tun drops what a client sends from one.
-func (g *Gateway) direction(src, dst netip.Addr) audit.Direction {
-	if !g.local && !g.localOut {
-		return audit.Forwarded
-	}
-	own, err := g.own.get()
-	if err != nil {
-		return audit.Forwarded
-	}
-	for _, p := range own {
-		switch {
-		case g.localOut && p.Addr() == src.Unmap():
-			return audit.LocalOut
-		case g.local && p.Addr() == dst.Unmap():
-			return audit.LocalIn
+func (g *Gateway) direction(src, dst netip.Addr) (audit.Direction, error) {
+	if g.localOut {
+		if here, err := g.here.is(src.Unmap()); err != nil || here {
+			return audit.LocalOut, err
 		}
 	}
-	return audit.Forwarded
+	if !g.local {
+		return audit.Forwarded, nil
+	}
+	own, err := g.own.get()
+	if err == nil && slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == dst.Unmap() }) {
+		return audit.LocalIn, nil
+	}
+	return audit.Forwarded, nil
+}
+
+// hereCache remembers for ownAddrsFor which addresses are this host's. What is not there is
+// asked for.
+type hereCache struct {
+	ask func(netip.Addr) (bool, error)
+	now func() time.Time
+
+	mu    sync.Mutex
+	known map[netip.Addr]bool
+	until time.Time
+}
+
+// maxHere bounds what is remembered.
+const maxHere = 4096
+
+func (h *hereCache) is(a netip.Addr) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if !now.Before(h.until) || len(h.known) >= maxHere {
+		h.known, h.until = map[netip.Addr]bool{}, now.Add(ownAddrsFor)
+	}
+	if here, ok := h.known[a]; ok {
+		return here, nil
+	}
+	here, err := h.ask(a)
+	if err == nil {
+		h.known[a] = here
+	}
+	return here, err
 }
 
 // ownAddrs caches the gateway's own addresses.

@@ -76,7 +76,7 @@ func (g *Gateway) HandleFlow(ctx context.Context, f *stack.Flow) {
 
 func (g *Gateway) newFlow(client clientConn, src, dst netip.AddrPort, at time.Time) *flow {
 	now := g.current.Load()
-	direction := g.direction(src.Addr(), dst.Addr())
+	direction, _ := g.direction(src.Addr(), dst.Addr()) // OnSYN has refused on an error
 	fl := &flow{
 		g: g, id: g.registry.nextID(), start: at, direction: direction, set: now.set, judged: now.set, trust: now.set.Trust(), limits: now.limits, shadow: now.shadow, client: client,
 		facts:  policy.Facts{Now: g.now(), Src: src, Dst: dst, Local: direction == audit.LocalOut},

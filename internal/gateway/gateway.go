@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,8 @@ type Config struct {
 	// programs of this host are captured: their client has an address of this host.
 	OwnMark  dialer.Mark
 	LocalOut bool
+	// Here says whether an address is this host's, for LocalOut; nil asks Own.
+	Here func(netip.Addr) (bool, error)
 	// Refused are networks that no destination may lie in: those of the TUN device.
 	Refused []netip.Prefix
 	// Local says that connections to this host's own addresses are captured like all
@@ -105,6 +108,7 @@ type Gateway struct {
 	own      *ownAddrs
 	local    bool
 	localOut bool
+	here     *hereCache
 	refused  []netip.Prefix
 	now      func() time.Time
 	registry *registry
@@ -138,11 +142,18 @@ func New(c Config) (*Gateway, error) {
 		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now,
 		refused: c.Refused, local: c.Local, localOut: c.LocalOut, revocation: c.Revocation,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
+		here:     &hereCache{ask: c.Here, now: c.Now},
 		registry: newRegistry(),
 		buffers:  newBufferPool(),
 		finished: c.Finished,
 		lostSay:  rate.Sometimes{Interval: limitEvery}, panicSay: rate.Sometimes{First: 3, Interval: limitEvery},
 		dials: newDialsUnderWay(),
+	}
+	if g.here.ask == nil {
+		g.here.ask = func(a netip.Addr) (bool, error) {
+			own, err := g.own.get()
+			return slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a }), err
+		}
 	}
 	if g.dial == nil {
 		g.dial = hostDial(c.OwnMark)

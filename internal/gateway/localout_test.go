@@ -34,7 +34,7 @@ func TestDirection(t *testing.T) {
 			g.Local, g.LocalOut = c.in, c.out
 			g.Own = func() ([]netip.Prefix, error) { return own, nil }
 		})
-		if got := h.gw.direction(netip.MustParseAddr(c.src), netip.MustParseAddr(c.dst)); got != c.want {
+		if got, err := h.gw.direction(netip.MustParseAddr(c.src), netip.MustParseAddr(c.dst)); err != nil || got != c.want {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}

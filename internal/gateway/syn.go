@@ -42,7 +42,12 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 	now := g.current.Load()
 	facts := policy.Facts{Now: s.At, Src: s.Src, Dst: s.Dst}
 	if g.localOut { // else no client is on this host
-		facts.Local = g.direction(s.Src.Addr(), s.Dst.Addr()) == audit.LocalOut
+		direction, err := g.direction(s.Src.Addr(), s.Dst.Addr())
+		if err != nil { // a rule for programs alone must neither be lent nor got around
+			g.refuseSYN(s, policy.Verdict{Reason: reason.Internal, Detail: err.Error()}, nil)
+			return stack.SYNReset
+		}
+		facts.Local = direction == audit.LocalOut
 	}
 	v, decided := now.set.OnSYN(facts)
 	if !decided || v.Action.Lets() {
@@ -55,7 +60,7 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 func (g *Gateway) refuseSYN(s stack.SYN, v policy.Verdict, shadow *audit.Shadow) {
 	g.refusals.syn(s.Src.Addr(), g.current.Load().limits, func() *audit.Record {
 		r := audit.NewRecord(g.registry.nextID(), s.At, s.Src, s.Dst)
-		r.Direction = g.direction(s.Src.Addr(), s.Dst.Addr())
+		r.Direction, _ = g.direction(s.Src.Addr(), s.Dst.Addr())
 		r.Policy, r.Rule, r.Reason, r.Detail = v.SetID, v.Rule, v.Reason, v.Detail
 		r.CRLs, r.Shadow = g.crls(), shadow
 		// The answer is a RST: no TLS was spoken, so no alert is wanted.

@@ -76,7 +76,7 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 		Watchdog: 2 * s.notify.every, TicketKeys: s.gateway.TicketKeys().Export(),
 	}
 	if sc.Out != nil {
-		terms.LocalOut, terms.OwnMark = true, sc.Out.OwnMark
+		terms.LocalOut, terms.OwnMark, terms.Programs = true, sc.Out.OwnMark, programs(sc.Out)
 	}
 	terms.Decided, terms.Refused = s.decided.last(time.Now())
 	var err error

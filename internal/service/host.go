@@ -1,6 +1,8 @@
 package service
 
 import (
+	"fmt"
+
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/config"
@@ -103,6 +105,12 @@ func SteerConfig(c *config.Config) tun.SteerConfig {
 		sc.Twin = tun.Twin(second)
 	}
 	return sc
+}
+
+// programs describes which connections of this host's programs are captured, so that two
+// processes can compare it.
+func programs(o *tun.Outgoing) string {
+	return fmt.Sprintf("ports %v, users %v, groups %v, except %v, to %v", o.Ports, o.Users, o.Groups, o.ExceptUsers, o.To)
 }
 
 // numbersOf converts numbers of users that config has checked.

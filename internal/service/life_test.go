@@ -92,15 +92,15 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 			return
 		}
-		err = probe(context.Background(), "t0", func() uint64 { return 7 })
+		err = probe(context.Background(), "t0", 0x50, func() uint64 { return 7 })
 		if err == nil || !strings.Contains(err.Error(), "no packet of t0 was read") {
 			t.Errorf("nobody reads: %v", err)
 		}
 		n := uint64(0)
-		if err := probe(context.Background(), "t0", func() uint64 { n++; return n }); err != nil {
+		if err := probe(context.Background(), "t0", 0x50, func() uint64 { n++; return n }); err != nil {
 			t.Errorf("somebody reads: %v", err)
 		}
-		if err := probe(context.Background(), "gone0", func() uint64 { return 0 }); err == nil {
+		if err := probe(context.Background(), "gone0", 0, func() uint64 { return 0 }); err == nil {
 			t.Error("no device, and no error")
 		}
 	}()

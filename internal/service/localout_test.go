@@ -26,7 +26,8 @@ func TestAgreeOnPrograms(t *testing.T) {
 	}
 	for _, c := range []struct{ older, newer, want string }{
 		{"local: {out: true}", "local: {out: true}", ""},
-		{"local: {out: {users: [5]}}", "local: {out: {users: [6], ports: [443]}}", ""},
+		{"local: {out: {users: [5]}}", "local: {out: {users: [6], ports: [443]}}", "chooses other connections"},
+		{"local: {out: {users: [5]}}", "local: {out: {users: [5]}}", ""},
 		{"local: capture", "local: {in: true}", ""},
 		{"local: {out: true}", "local: {in: true}", "capture.local.out is gone"},
 		{"local: {in: true}", "local: {in: false}", "capture.local.in is no longer true"},
@@ -39,7 +40,7 @@ func TestAgreeOnPrograms(t *testing.T) {
 			Mark: sc.Mark, Table: sc.Table, ReturnMark: sc.ReturnMark, ReturnTable: sc.ReturnTable,
 		}
 		if sc.Out != nil {
-			terms.LocalOut, terms.OwnMark = true, sc.Out.OwnMark
+			terms.LocalOut, terms.OwnMark, terms.Programs = true, sc.Out.OwnMark, programs(sc.Out)
 		}
 		err := agree(load(c.newer), &terms)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

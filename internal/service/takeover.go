@@ -116,6 +116,8 @@ func agree(c *config.Config, t *admin.Terms) error {
 		return missing("capture.local.in is no longer true")
 	case t.LocalOut && sc.Out == nil:
 		return missing("capture.local.out is gone")
+	case t.LocalOut && t.Programs != programs(sc.Out):
+		return errors.New("capture.local.out chooses other connections than in the running gateway: only a restart can change that")
 	case sc.Out != nil && (!t.LocalOut || t.OwnMark != sc.Out.OwnMark):
 		return errors.New("the running gateway's own connections have no mark, or another than capture.local.out.mark, and would be captured: only a restart can change that")
 	}
