@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,6 +17,7 @@ type Rule struct {
 	Evidence string   // "120 flows, 3 clients, 2 days from 2026-11-01 to 2026-11-02"
 	ids      []identity
 	without  bool
+	kept     bool // a rule of the configuration that denies, as it is
 }
 
 // draft is paths that are used alike.
@@ -50,28 +50,38 @@ func (d *draft) add(o *draft) {
 // Rules makes the rules, and the questions. base are the rules of the configuration that was
 // in force: a suggested rule is one of them, narrowed.
 func (s *Suggester) Rules(base []policy.RuleSpec) (rules []Rule, questions []string) {
-	s.unname()
 	drafts := s.drafts()
 	// Each step joins what is the same in all but one part, so that the product of the parts
 	// has no path that was not seen.
 	drafts = join(drafts, func(d *draft) string { return fmt.Sprint(d.dsts, d.snis) }, func(d, o *draft) { d.clients = append(d.clients, o.clients...) })
 	drafts = join(drafts, func(d *draft) string { return fmt.Sprint(d.clients, d.snis) }, func(d, o *draft) { d.dsts = append(d.dsts, o.dsts...) })
 	drafts = join(drafts, func(d *draft) string { return fmt.Sprint(d.clients, d.dsts) }, func(d, o *draft) { d.snis = append(d.snis, o.snis...) })
-	// Rules for any name come last, so that they take nothing from the others.
-	slices.SortStableFunc(drafts, func(a, b *draft) int {
-		return cmp.Or(cmp.Compare(len(b.snis), 0)-cmp.Compare(len(a.snis), 0), cmp.Compare(b.flows, a.flows))
-	})
 	names := map[string]int{}
-	for _, d := range drafts {
-		r, question := d.suggest(base, names)
-		if question != "" {
-			s.asked[question] += d.flows
-			continue
+	for _, b := range base {
+		names[b.Name]++ // a name of the configuration is that of the rule itself
+	}
+	index := func(d *draft) int {
+		return slices.IndexFunc(base, func(b policy.RuleSpec) bool { return b.Name == d.rule })
+	}
+	// In the order of the configuration: where two rules meet, the first decides as it did.
+	slices.SortStableFunc(drafts, func(a, b *draft) int { return cmp.Or(cmp.Compare(index(a), index(b)), cmp.Compare(b.flows, a.flows)) })
+	next := 0
+	for i := range base {
+		for ; next < len(drafts) && index(drafts[next]) < i; next++ {
+			rules = s.append(rules, drafts[next], base, names)
 		}
-		if d.action != policy.Originate && len(d.snis) == 0 {
-			s.asked[fmt.Sprintf("Rule %s is for any server name: some of its %d flows sent none, and a rule cannot ask for that. Which names may it be?", r.Spec.Name, d.flows)] += d.flows
+		switch deny := base[i]; {
+		case deny.Action != policy.Deny.String():
+		case strings.Contains(fmt.Sprint(deny.From, deny.To, deny.SNI, deny.ALPNOffered), "@"):
+			// Without it the rules behind it are wider: none of them is suggested.
+			s.asked["Rule "+deny.Name+" denies, and names a set: which members? Nothing is suggested for the rules behind it."]++
+			drafts = drafts[:next]
+		default:
+			rules = append(rules, Rule{Spec: deny, Evidence: "denies, as it was", kept: true})
 		}
-		rules = append(rules, r)
+	}
+	for ; next < len(drafts); next++ {
+		rules = s.append(rules, drafts[next], base, names)
 	}
 	for _, q := range slices.Sorted(maps.Keys(s.asked)) {
 		questions = append(questions, fmt.Sprintf("%d flows: %s", s.asked[q], q))
@@ -82,40 +92,24 @@ func (s *Suggester) Rules(base []policy.RuleSpec) (rules []Rule, questions []str
 	return rules, questions
 }
 
-// unname turns all bypassed paths between two addresses into one for any name, where one of
-// them came without: it is decided by its addresses, before a hello.
-func (s *Suggester) unname() {
-	type pair struct {
-		client netip.Addr
-		dst    netip.AddrPort
-		local  bool
+// append adds the rule of a draft, or a question.
+func (s *Suggester) append(rules []Rule, d *draft, base []policy.RuleSpec, names map[string]int) []Rule {
+	r, question := d.suggest(base, names)
+	if question != "" {
+		s.asked[question] += d.flows
+		return rules
 	}
-	any := map[pair]bool{}
-	for p, u := range s.paths {
-		if u.unnamed {
-			any[pair{p.client, p.dst, p.local}] = true
-		}
-	}
-	for p, u := range s.paths {
-		if p.sni == "" || u.action != policy.Bypass || !any[pair{p.client, p.dst, p.local}] {
-			continue
-		}
-		whole := s.paths[path{p.client, p.dst, "", p.local}]
-		whole.flows += u.flows
-		whole.first, whole.last = min(whole.first, u.first), max(whole.last, u.last)
-		maps.Copy(whole.days, u.days)
-		delete(s.paths, p)
-	}
+	return append(rules, r)
 }
 
 func (s *Suggester) drafts() []*draft {
 	var out []*draft
 	for p, u := range s.paths {
-		if u.action == policy.Terminate && !u.without && len(u.proven) == 0 {
+		if p.action == policy.Terminate && !u.without && len(u.proven) == 0 {
 			continue // nobody has proven a name: asked already
 		}
 		d := &draft{
-			action: u.action, rule: u.rule, local: p.local, ids: sorted(u.proven), without: u.without, flows: u.flows, first: u.first, last: u.last, days: maps.Clone(u.days),
+			action: p.action, rule: p.rule, local: p.local, ids: sorted(u.proven), without: u.without, flows: u.flows, first: u.first, last: u.last, days: maps.Clone(u.days),
 			clients: []string{p.client.String()}, dsts: []string{p.dst.String()},
 		}
 		if p.sni != "" {
@@ -170,14 +164,13 @@ func (d *draft) suggest(base []policy.RuleSpec, names map[string]int) (r Rule, q
 	if word := spec.Action; word != d.action.String() && (word != "" || d.action != policy.Terminate) {
 		return r, fmt.Sprintf("Rule %s has another action in the configuration than then. Nothing is suggested for it.", d.rule)
 	}
-	spec.Mode, spec.SameService, spec.ALPNOffered = "", nil, nil
+	spec.Mode, spec.SameService = "", nil
 	spec.To, spec.SNI, spec.Local = d.dsts, d.snis, d.local
 	if len(d.snis) > 0 {
 		spec.Name = label(d.snis[0])
 	}
-	names[spec.Name]++
-	if n := names[spec.Name]; n > 1 {
-		spec.Name = fmt.Sprintf("%s-%d", spec.Name, n)
+	if names[spec.Name]++; names[spec.Name] > 1 {
+		spec.Name = fmt.Sprintf("%s-%d", spec.Name, names[spec.Name])
 	}
 	r = Rule{ids: d.ids, without: d.without}
 	if spec.From = d.clients; len(d.clients) > mostFrom {

@@ -29,6 +29,8 @@ type path struct {
 	dst    netip.AddrPort
 	sni    string // "" where none was sent, or none that can be asked for
 	local  bool   // the client is a program of the gateway's own host
+	rule   string // of the policy then
+	action policy.Action
 }
 
 // identity is a client that has proven itself.
@@ -38,15 +40,12 @@ type identity struct {
 
 // use is how a path was used.
 type use struct {
-	action  policy.Action
-	rule    string // of the policy then
 	flows   int64
 	first   string // RFC 3339
 	last    string
 	days    map[string]bool
 	proven  map[identity]bool
 	without bool // flows without a certificate, of an action that terminates
-	unnamed bool // flows without a hello, or without a name that can be asked for
 }
 
 // Suggester collects records. It is for one goroutine.
@@ -97,9 +96,13 @@ func (s *Suggester) Add(line []byte) error {
 		s.ask("Only observed, and refused once that is enforced (" + p.WouldReason + ", rule " + named(p.WouldRule) + "), on the way to " + where(p) + ": should it pass? Nothing is suggested for it.")
 		return nil
 	}
-	at := path{src.Addr().Unmap(), netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), "", audit.Direction(p.Direction) == audit.LocalOut}
+	at := path{src.Addr().Unmap(), netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), "", audit.Direction(p.Direction) == audit.LocalOut, p.Rule, v.Action}
 	if v.Action != policy.Originate {
-		at.sni = escape.Original(p.SNI)
+		// A rule cannot ask that there is no name, and one for any name is wider.
+		if at.sni = escape.Original(p.SNI); at.sni == "" {
+			s.ask("Without a server name on the way to " + where(p) + ", by rule " + named(p.Rule) + ": a rule cannot ask for that. Which names may it be? Nothing is suggested for it.")
+			return nil
+		}
 	}
 	u := s.paths[at]
 	if u == nil {
@@ -107,7 +110,7 @@ func (s *Suggester) Add(line []byte) error {
 			s.lost++
 			return nil
 		}
-		u = &use{first: p.Time, action: v.Action, rule: p.Rule, days: map[string]bool{}, proven: map[identity]bool{}}
+		u = &use{first: p.Time, days: map[string]bool{}, proven: map[identity]bool{}}
 		s.paths[at] = u
 	}
 	s.count(u, p, v)
@@ -115,19 +118,10 @@ func (s *Suggester) Add(line []byte) error {
 }
 
 func (s *Suggester) count(u *use, p *audit.Parsed, v policy.Verdict) {
-	if u.action != v.Action || u.rule != p.Rule {
-		s.ask("The same path was decided by rule " + named(u.rule) + " and by rule " + named(p.Rule) + ", on the way to " + where(p) + ": the later one is suggested. Is that right?")
-		if p.Time >= u.last {
-			u.action, u.rule, u.proven, u.without = v.Action, p.Rule, map[identity]bool{}, false
-		}
-	}
 	u.flows++
 	u.first, u.last = min(u.first, p.Time), max(u.last, p.Time)
 	if len(p.Time) >= 10 {
 		u.days[p.Time[:10]] = true
-	}
-	if v.Action == policy.Bypass && p.SNI == "" {
-		u.unnamed = true
 	}
 	if v.Action != policy.Terminate {
 		return

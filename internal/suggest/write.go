@@ -95,6 +95,9 @@ func Config(base, section []byte) ([]byte, error) {
 func Tests(rules []Rule, config, now string) ([]byte, error) {
 	spec := policytest.Spec{Policy: config, Now: now}
 	for i := range rules {
+		if rules[i].kept {
+			continue
+		}
 		spec.Tests = append(spec.Tests, tests(&rules[i], rules)...)
 	}
 	if len(spec.Tests) == 0 {
@@ -181,7 +184,7 @@ func certificate(r *Rule) (*policytest.Certificate, bool) {
 func elsewhere(r *Rule, all []Rule) string {
 	for _, a := range []string{"192.0.2.77", "198.51.100.77", "2001:db8::77"} {
 		same := netip.MustParseAddr(a).Is4() == netip.MustParseAddr(client(r)).Is4()
-		if same && !slices.ContainsFunc(all, func(o Rule) bool { return slices.Contains(members(&o), a) }) {
+		if same && !slices.ContainsFunc(all, func(o Rule) bool { return !o.kept && slices.Contains(members(&o), a) }) {
 			return a
 		}
 	}
