@@ -74,8 +74,11 @@ func TestStandby(t *testing.T) {
 			}
 			got, err := io.ReadAll(c)
 			_ = c.Close()
-			if err != nil || string(got) != lab.ClientAddr(six).String() {
-				return fmt.Errorf("the server saw %q (%v)", got, err)
+			if err != nil {
+				return fmt.Errorf("after %q: %w", got, err)
+			}
+			if string(got) != lab.ClientAddr(six).String() {
+				return fmt.Errorf("the server saw %q", got)
 			}
 		}
 		return nil
