@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -64,6 +65,62 @@ func TestUpgradeDiesUnheard(t *testing.T) {
 	w.echo("it has ended")
 	w.end(last, syscall.SIGTERM)
 	w.nothingLeaked(s, "at the end")
+}
+
+// An older process whose successor has died serves by the configuration of now, not by its own
+// of hours ago. Where it cannot take that, it does not serve: what only the newer one captured
+// would pass uninspected.
+func TestUpgradeDiesLater(t *testing.T) {
+	w := newWorld(t, lab.Options{})
+	w.origin(server(false), serveEcho)
+	w.origin(server(true), serveEcho)
+	w.config(payRule, upgradeMore)
+	config := w.rewrite("ports: [443, 8443]", "ports: [443]")
+	g := w.start(config)
+	flows := w.hold(3)
+	times := 0
+	die := func(text string) {
+		t.Helper()
+		times++
+		next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "0s"))
+		if !next.stderr.wait("ready", next.cmd.Done()) {
+			t.Fatalf("the newer process does not take over:\n%s", next.stderr.String())
+		}
+		if !g.stderr.waitFor(times, "another process takes the new flows", g.cmd.Done()) {
+			t.Fatalf("it does not drain:\n%s", g.stderr.String())
+		}
+		next.stop(syscall.SIGKILL)
+		if !g.stderr.wait(text, g.cmd.Done()) {
+			t.Fatalf("the older process says nothing of %q:\n%s", text, g.stderr.String())
+		}
+	}
+	w.rewrite("authorities: [staff]", "authorities: [staff], allow: [{san_dns: [nobody.example]}]")
+	die("this one takes new flows again")
+	if c, err := w.dialTLS(false, nil); err == nil {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the rules of before decide")
+		}
+		_ = c.Close()
+	}
+	w.rewrite("authorities: [staff], allow: [{san_dns: [nobody.example]}]", "authorities: [staff]")
+	w.rewrite("ports: [443]", "ports: [443, 8443]")
+	s := w.leak()
+	die("new flows are dropped until a process starts that can")
+	for _, six := range []bool{false, true} {
+		seg := lab.Segment{
+			Src: netip.AddrPortFrom(lab.ClientAddr(six), 40123), Dst: netip.AddrPortFrom(lab.ServerAddr(0, six), 8443),
+			Flags: lab.SYN, Seq: 1,
+		}
+		if err := w.lab.SendRaw(lab.Client, seg.Packet()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flows.talk("while nobody serves new ones")
+	w.nothingLeaked(s, "while nobody serves new flows")
+	last := w.start(config)
+	w.echo("the next process serves")
+	flows.close()
+	last.stop(syscall.SIGTERM)
 }
 
 // `sslgate drain` while the newer process is watched means both: each ends, and none is started

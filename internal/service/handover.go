@@ -33,6 +33,7 @@ type handOver struct {
 	parted  atomic.Bool   // the connection to the other one has ended though it stays
 	parting chan struct{} // has room for one: so it did just now
 	ending  bool          // this process ends, and takes nothing back any more
+	refused time.Time     // when this process could not take the configuration of now; for watchSteering alone
 	resumed chan struct{} // has room for one: it has taken everything back
 	awaits  atomic.Bool   // since then: the next process may take over without being told to
 	lost    bool          // another process has taken the steering that this one did not give

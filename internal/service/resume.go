@@ -23,6 +23,9 @@ const (
 	// removes the device of a dead process at about that time.
 	partedEvery = 20 * time.Millisecond
 	partedFor   = 2 * time.Second
+	// resumeAgain is how long after a configuration that this process cannot take the next
+	// one is looked at.
+	resumeAgain = 5 * time.Second
 )
 
 // watchSteering notices when the state directory can be locked again, when the other process has
@@ -45,7 +48,7 @@ func (s *Service) watchSteering(ctx context.Context) error {
 			}
 		}
 		s.lockAgain()
-		s.resume()
+		s.resume(ctx)
 		if s.lostSteering() {
 			s.yield()
 		}
@@ -102,13 +105,31 @@ func (s *Service) endsHanded() bool {
 }
 
 // resume takes everything back if the process that has taken over is gone, and none has come in
-// its place.
-func (s *Service) resume() {
+// its place. It does so only by the configuration of now: the rules that this process began with
+// may be hours old, and the guard that stands may drop on more ports and interfaces than it
+// knows of. If it cannot take that configuration, what was captured is dropped until the next
+// process starts.
+func (s *Service) resume(ctx context.Context) {
 	o := &s.over
-	if !o.stays.Load() || !o.parted.Load() {
+	gone := func() bool {
+		if !o.stays.Load() || !o.parted.Load() {
+			return false
+		}
+		there, err := s.steering.TwinThere()
+		return err == nil && !there
+	}
+	if !gone() || time.Since(o.refused) < resumeAgain {
 		return
 	}
-	if there, err := s.steering.TwinThere(); err != nil || there {
+	if _, err := s.Reload(ctx); err != nil {
+		if o.refused.IsZero() {
+			s.log.Error("the process that has taken over has died, and this one cannot take the configuration of now: new flows are dropped until a process starts that can", zap.Error(err))
+		}
+		o.refused = time.Now()
+		return
+	}
+	o.refused = time.Time{}
+	if !gone() { // the next process has started meanwhile
 		return
 	}
 	o.mu.Lock()
