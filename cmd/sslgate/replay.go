@@ -15,7 +15,7 @@ import (
 // newReplayCmd is `sslgate replay`: a policy against the records of another one.
 func newReplayCmd(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	var file string
-	var asJSON bool
+	var asJSON, strict bool
 	cmd := &cobra.Command{
 		Use:   "replay -c NEW FILE...",
 		Short: "Say who of yesterday's records a policy would decide differently",
@@ -29,7 +29,8 @@ taken to be the same), and else called uncertain. Flows that no policy had its
 word about, because no hello came or a limit was met, are counted apart.
 
 Exit code 0: nobody. 1: somebody would be decided differently. 2: wrong usage,
-or a file cannot be read.`,
+or a file cannot be read. 3: nobody surely, but not one flow could be decided;
+with --strict, but some flow could not be, or a line was passed over.`,
 		Example: "  sslgate replay -c next.yaml /var/log/sslgate/audit.jsonl*",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
@@ -56,8 +57,13 @@ or a file cannot be read.`,
 				} else {
 					err = replayText(stdout, &result, &r)
 				}
-				if err == nil && result.Different > 0 {
+				open := result.Uncertain > 0 || r.Bad > 0
+				switch {
+				case err != nil:
+				case result.Different > 0:
 					err = &exitError{code: 1}
+				case open && (strict || result.Same == 0):
+					err = &exitError{code: 3}
 				}
 				return err
 			})
@@ -65,6 +71,7 @@ or a file cannot be read.`,
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of text")
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit code 3 where a flow is uncertain or a line was passed over")
 	return cmd
 }
 

@@ -32,7 +32,8 @@ Without --out the section "policy" is printed. With it the configuration with
 this section, and NEW_test.yaml with tests of each rule, are written beside it.
 Nothing that exists is overwritten.
 
-Exit code 0. 2: wrong usage, or a file cannot be read or written.`,
+Exit code 0. 2: wrong usage, a file cannot be read or written, or the result
+would not be usable.`,
 		Example: `  sslgate suggest -c sslgate.yaml --out next.yaml /var/log/sslgate/audit.jsonl*
   sslgate check -c next.yaml && sslgate test next_test.yaml`,
 		Args: cobra.MinimumNArgs(1),
@@ -46,7 +47,11 @@ Exit code 0. 2: wrong usage, or a file cannot be read or written.`,
 				if err != nil {
 					return &exitError{2, err}
 				}
-				s := suggest.New()
+				set, _, err := ownPolicy(from)
+				if err != nil {
+					return err
+				}
+				s := suggest.New(set)
 				r := report.Reader{Stdin: stdin}
 				clear := showProgress(&r, stderr)
 				err = r.Each(cmd.Context(), files, s.Add)
@@ -100,14 +105,24 @@ func writeSuggestion(cmd *cobra.Command, from, out string, section []byte, rules
 	if err != nil {
 		return err
 	}
-	if err := writeNew(out, whole); err != nil || tests == nil {
+	if _, err := os.Lstat(testName(out)); err == nil {
+		return fmt.Errorf("%s exists", testName(out))
+	}
+	usable := func(name string) error {
+		_, err := config.Load(name)
+		if err != nil {
+			err = fmt.Errorf("what would be suggested is not usable, and nothing was written: %w", err)
+		}
 		return err
 	}
-	return writeNew(testName(out), tests)
+	if err := writeNew(out, whole, usable); err != nil || tests == nil {
+		return err
+	}
+	return writeNew(testName(out), tests, func(string) error { return nil })
 }
 
-// writeNew writes a file that must not exist yet.
-func writeNew(name string, text []byte) error {
+// writeNew writes a file that must not exist yet, if it is usable.
+func writeNew(name string, text []byte, usable func(string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), ".suggest-*") // of mode 0600: rules name people
 	if err != nil {
 		return err
@@ -118,6 +133,9 @@ func writeNew(name string, text []byte) error {
 		return err
 	}
 	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := usable(f.Name()); err != nil {
 		return err
 	}
 	return os.Link(f.Name(), name) // fails where there is one already

@@ -20,6 +20,7 @@ const (
 	maxBytes = 160 << 10
 	// maxCertificate is the largest certificate that is kept.
 	maxCertificate = 16 << 10
+	warning = 1 // the level of an alert (RFC 5246, section 7.2)
 	// maxRecord is the length of a record with its protection (RFC 8446, section 5.2).
 	maxRecord = handshake.MaxPlaintext + 256
 )
@@ -145,8 +146,11 @@ func (r *Reader) read(h *half, b []byte, record func(typ byte) bool, message fun
 			}
 		case handshake.RecordAlert:
 			if h.notice = append(h.notice, part...); len(h.notice) == 2 {
-				h.alert, h.alerted = handshake.Alert(h.notice[1]), true
-				r.end(h)
+				if alert := handshake.Alert(h.notice[1]); h.notice[0] != warning || alert == handshake.AlertCloseNotify {
+					h.alert, h.alerted = alert, true
+					r.end(h)
+				}
+				h.notice = h.notice[:0] // a warning ends nothing (RFC 5246, section 7.2)
 			}
 		}
 	}

@@ -99,15 +99,17 @@ func (r *Replay) Add(line []byte) error {
 	r.r.Flows++
 	was, ok := Enforced(p)
 	if !ok {
-		r.r.Undecided++
+		switch reason.Code(p.Reason) {
+		case reason.Revoked, reason.RevocationUnknown, reason.PolicyChanged:
+			r.uncertain("it was refused for what no policy knows: "+p.Reason, "")
+		default:
+			r.r.Undecided++
+		}
 		return nil
 	}
 	is, why := r.decide(p, was, f)
 	if why != "" {
-		r.r.Uncertain++
-		if k := (unknownKey{why, is.Rule}); len(r.unknown) < maxGroups || r.unknown[k] > 0 {
-			r.unknown[k]++
-		}
+		r.uncertain(why, is.Rule)
 		return nil
 	}
 	d, differ := policy.Compare(was, is)
@@ -117,6 +119,28 @@ func (r *Replay) Add(line []byte) error {
 	}
 	r.differs(p, d, f.Src.Addr())
 	return nil
+}
+
+func (r *Replay) uncertain(why, rule string) {
+	r.r.Uncertain++
+	if k := (unknownKey{why, rule}); len(r.unknown) < maxGroups || r.unknown[k] > 0 {
+		r.unknown[k]++
+	}
+}
+
+// Lets says whether the policy surely lets the flow of a record pass now as it did then, by
+// the same rule and with the same action.
+func (r *Replay) Lets(p *audit.Parsed) bool {
+	f, err := facts(p)
+	if err != nil {
+		return false
+	}
+	was, ok := Enforced(p)
+	if !ok || !was.Action.Lets() {
+		return false
+	}
+	is, why := r.decide(p, was, f)
+	return why == "" && is.Action == was.Action && is.Rule == was.Rule && !is.Would.Deny
 }
 
 func (r *Replay) differs(p *audit.Parsed, d policy.Difference, client netip.Addr) {
@@ -173,10 +197,10 @@ func facts(p *audit.Parsed) (policy.Facts, error) {
 	if f.Now, err = time.Parse(time.RFC3339Nano, p.Time); err != nil {
 		return f, errors.New("no time that can be read")
 	}
-	if f.Src, err = netip.ParseAddrPort(p.Client); err != nil {
+	if f.Src, err = netip.ParseAddrPort(p.Client); err != nil || f.Src.Addr().Zone() != "" {
 		return f, errors.New("no client that can be read")
 	}
-	if f.Dst, err = netip.ParseAddrPort(p.Destination); err != nil {
+	if f.Dst, err = netip.ParseAddrPort(p.Destination); err != nil || f.Dst.Addr().Zone() != "" {
 		return f, errors.New("no destination that can be read")
 	}
 	f.Local = audit.Direction(p.Direction) == audit.LocalOut
@@ -266,6 +290,8 @@ func (r *Replay) peer(p *audit.Parsed, was policy.Verdict, f policy.Facts, hello
 		return hello, "the rule asks for a certificate, and it is not known that one was asked for then"
 	case p.Peer != nil:
 		return hello, "the rule's demands are others now, and the record has no certificate but its names"
+	default:
+		return hello, "the rule's demands are others now, and a client that has shown no certificate may have one for them"
 	}
 	f.State = policytest.Agreed(f.Hello, plan.Client.Profile, plan.Client.ALPN)
 	return r.set.Redecide(f).Verdict, ""

@@ -223,7 +223,8 @@ func TestUndecided(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := r.Result(); got.Undecided != got.Flows || got.Flows != 9 {
+	// What revocation or a reload has refused may be decided otherwise, in ways that a record does not have.
+	if got := r.Result(); got.Undecided != 7 || got.Uncertain != 2 || got.Flows != 9 {
 		t.Errorf("%+v", got)
 	}
 }

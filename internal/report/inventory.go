@@ -5,6 +5,7 @@ package report
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/audit"
@@ -182,7 +183,7 @@ func (v *Inventory) offer(r *record, judged *judgement) {
 
 func (v *Inventory) client(r *record, judged *judgement) {
 	at, err := netip.ParseAddrPort(r.Client)
-	if err != nil {
+	if err != nil || at.Addr().Zone() != "" { // a zone is text
 		return
 	}
 	c, isNew := v.clients.at(at.Addr().Unmap(), 512)
@@ -227,7 +228,13 @@ func (v *Inventory) client(r *record, judged *judgement) {
 	}
 }
 
-func shorter(s string) string { return s[:min(len(s), nameBytes)] }
+// shorter is the beginning of a text, which does not keep the rest of its line alive.
+func shorter(s string) string {
+	if len(s) <= nameBytes {
+		return s
+	}
+	return strings.Clone(s[:nameBytes])
+}
 
 // The roles of a certificate.
 const (
@@ -263,7 +270,7 @@ func (v *Inventory) certificate(r *record, p *audit.ParsedPeer, role string) {
 	}
 	c.first, c.last = min(c.first, r.Time), max(c.last, r.Time)
 	c.places.add(shorter(place(r)))
-	if at, err := netip.ParseAddrPort(r.Client); err == nil {
+	if at, err := netip.ParseAddrPort(r.Client); err == nil && at.Addr().Zone() == "" {
 		c.clients.add(at.Addr().Unmap().String())
 	}
 }

@@ -47,6 +47,9 @@ func (j *judges) of(h *audit.ParsedHello) *judgement {
 		out.newest = newest(hello.SupportedVersions)
 		out.mlkem = slices.ContainsFunc(hello.Groups, handshake.GroupOnly13)
 	}
+	if len(key) > maxJudgedKey {
+		return out
+	}
 	if len(j.seen) >= maxJudged {
 		clear(j.seen)
 	}

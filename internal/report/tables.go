@@ -12,6 +12,7 @@ const (
 	maxCertificates = 1 << 16
 	maxNames        = 1 << 10  // of versions, suites, groups and so on, each
 	maxJudged       = 1 << 13  // different hellos whose judgement is remembered
+	maxJudgedKey    = 4 << 10  // bytes of one of them
 	tableBytes      = 96 << 20 // that the texts of one table may take
 	nameBytes       = 128      // of a name that is counted; longer ones are cut
 	listed          = 8        // places, clients and names that one line remembers
@@ -61,9 +62,7 @@ func (c *counts) add(name string) {
 	if name == "" {
 		return
 	}
-	if len(name) > nameBytes {
-		name = name[:nameBytes]
-	}
+	name = shorter(name)
 	if c.m == nil {
 		c.m = map[string]int64{}
 	}

@@ -13,28 +13,28 @@ import (
 )
 
 // serve returns when the gateway has no more flows to wait for, or one of its parts has failed
-// (parts). It returns the error of Run, and whether this process was told to stop.
-func (s *Service) serve(ctx, parts context.Context) (why error, told bool) {
+// (parts). It returns whether this process was told to stop, and the error of Run.
+func (s *Service) serve(ctx, parts context.Context) (told bool, why error) {
 	for {
 		select {
 		case <-ctx.Done():
 			s.shutDown(parts, false)
-			return nil, true
+			return true, nil
 		case why = <-s.over.untaken:
 			s.endBack()
 			s.drain()
-			return why, false
+			return false, why
 		case <-s.asked:
 			s.shutDown(parts, true)
-			return ErrDrained, true
+			return true, ErrDrained
 		case <-s.over.handed:
 			var back bool
 			if back, told = s.drainHanded(ctx, s.runtime().Config.Upgrade.Drain.Std()); !back {
-				return s.whyHanded(), told
+				return told, s.whyHanded()
 			}
 			s.goOn()
 		case <-parts.Done():
-			return nil, false
+			return false, nil
 		}
 	}
 }

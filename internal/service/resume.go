@@ -167,7 +167,7 @@ func (s *Service) goOn() {
 	default:
 	}
 	select {
-	case <-s.over.untaken: // of a process that had lost the steering while it was watched
+	case <-s.over.untaken: //nolint:errcheck // of a process that had lost the steering while it was watched
 	default:
 	}
 }

@@ -337,7 +337,7 @@ func (s *Service) supervise(ctx context.Context) error {
 		s.notify.ready("policy " + rt.Set.ID())
 	}
 
-	why, told := s.serve(ctx, parts)
+	told, why := s.serve(ctx, parts)
 	if s.over.stays.Load() {
 		s.lastReport()
 	}

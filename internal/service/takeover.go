@@ -147,7 +147,7 @@ func (s *Service) takeOver(ctx context.Context) error {
 		gave, lost := s.giveBack()
 		switch {
 		case !gave || ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // this process goes on, or was told to end
 		case lost != nil:
 			err = fmt.Errorf("%w (%w): %w", errNotGiven, lost, err)
 		case !errors.Is(err, errStops):

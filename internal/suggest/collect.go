@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/escape"
@@ -54,11 +55,12 @@ type Suggester struct {
 	lost  int64
 	asked map[string]int64 // questions, with how many flows they are about
 	flows int64
+	now   *replay.Replay // the policy that is narrowed
 }
 
-// New begins a suggestion.
-func New() *Suggester {
-	return &Suggester{paths: map[path]*use{}, asked: map[string]int64{}}
+// New begins a suggestion: a policy, narrowed to what records say.
+func New(now *policy.Set) *Suggester {
+	return &Suggester{paths: map[path]*use{}, asked: map[string]int64{}, now: replay.New(now)}
 }
 
 func (s *Suggester) ask(question string) {
@@ -77,12 +79,15 @@ func (s *Suggester) Add(line []byte) error {
 		return errors.New("no record of a flow")
 	}
 	src, err := netip.ParseAddrPort(p.Client)
-	if err != nil {
+	if err != nil || src.Addr().Zone() != "" {
 		return errors.New("no client that can be read")
 	}
 	dst, err := netip.ParseAddrPort(p.Destination)
-	if err != nil {
+	if err != nil || dst.Addr().Zone() != "" {
 		return errors.New("no destination that can be read")
+	}
+	if _, err := time.Parse(time.RFC3339Nano, p.Time); err != nil {
+		return errors.New("no time that can be read")
 	}
 	s.flows++
 	v, judged := replay.Enforced(p)
@@ -94,6 +99,9 @@ func (s *Suggester) Add(line []byte) error {
 		return nil
 	case v.Would.Deny:
 		s.ask("Only observed, and refused once that is enforced (" + p.WouldReason + ", rule " + named(p.WouldRule) + "), on the way to " + where(p) + ": should it pass? Nothing is suggested for it.")
+		return nil
+	case !s.now.Lets(p):
+		s.ask("Let through by rule " + named(p.Rule) + " as it was then, on the way to " + where(p) + ": the configuration of now does not surely do so. Should it pass? Nothing is suggested for it.")
 		return nil
 	}
 	at := path{src.Addr().Unmap(), netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), "", audit.Direction(p.Direction) == audit.LocalOut, p.Rule, v.Action}

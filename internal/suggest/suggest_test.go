@@ -2,6 +2,7 @@ package suggest
 
 import (
 	"bytes"
+	"encoding/hex"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -127,6 +128,8 @@ func decide(t rapid.TB, set *policy.Set, s someFlow) (v policy.Verdict, rec []by
 		f.Hello = hello
 		if v = set.OnHello(f); v.Action == policy.Terminate {
 			plan := v.Plan
+			sum := plan.Digest()
+			r.RuleDigest = hex.EncodeToString(sum[:8])
 			if s.user >= 0 && plan.Client.ClientAuth != handshake.ClientAuthNone {
 				f.Peer = &handshake.Peer{Shown: testPKI().users[s.user].Chain, Proven: true}
 			}
@@ -148,7 +151,7 @@ func decide(t rapid.TB, set *policy.Set, s someFlow) (v policy.Verdict, rec []by
 
 // suggested is what is suggested of records, read again as it was written.
 func suggested(t rapid.TB, spec policy.Spec, records [][]byte) (policy.Spec, []Rule, []string, string) {
-	s := New()
+	s := New(compile(t, spec))
 	for _, r := range records {
 		if err := s.Add(r); err != nil {
 			t.Fatalf("%v: %s", err, r)
