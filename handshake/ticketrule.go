@@ -31,8 +31,8 @@ type TicketRule struct {
 	Hello int
 }
 
-// MaxTicketLifetime bounds every session: a day is enough to spare a client
-// its handshakes, and a stolen ticket key opens no older one.
+// MaxTicketLifetime bounds every session: a day is enough to spare a client its
+// handshakes. (What a stolen key opens is as old as the key: see tickets.keys.)
 const MaxTicketLifetime = 24 * time.Hour
 
 const defaultTicketLifetime = time.Hour

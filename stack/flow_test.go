@@ -211,6 +211,9 @@ func TestLimitsOfTwo(t *testing.T) {
 		beside[client] = 2
 	}
 	l.stack.CountBeside(2, beside)
+	if n := l.stack.Beside(); n != 2 {
+		t.Errorf("%d flows beside", n)
+	}
 	refused("one here, two there", true)
 	l.stack.CountBeside(4, nil)
 	refused("one here, four of others there", true)

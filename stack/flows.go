@@ -131,6 +131,13 @@ func (s *Stack) CountBeside(all int, clients map[netip.Prefix]int) {
 	s.flows.beside, s.flows.besideClient = max(all, 0), clients
 }
 
+// Beside is how many flows of another process count.
+func (s *Stack) Beside() int {
+	s.flows.mu.Lock()
+	defer s.flows.mu.Unlock()
+	return s.flows.beside
+}
+
 // ended is called by a connection when it was closed or reset.
 func (f *flows) ended(c *Conn, reset bool) {
 	if oldest := f.remove(c, reset); oldest != nil {

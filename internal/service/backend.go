@@ -146,8 +146,10 @@ func (s *Service) Readiness() admin.Readiness {
 	case draining:
 		no("draining: no new flows are taken")
 	}
-	if n := s.gateway.Flows(); n >= limit {
-		no("limits.flows is reached: %d", n)
+	if own, older := s.gateway.Flows(), s.stack.Beside(); older > 0 && own+older >= limit {
+		no("limits.flows is reached: %d, and %d in the older process", own, older)
+	} else if own >= limit {
+		no("limits.flows is reached: %d", own)
 	}
 	s.steeringReadiness(no, warn)
 	st := s.records.Stats()

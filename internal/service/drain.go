@@ -23,11 +23,12 @@ import (
 // shutDown stops this gateway, and the processes before and after it on this host. parts
 // ends when a part has failed; asked says that it was asked to drain.
 func (s *Service) shutDown(parts context.Context, asked bool) {
+	// First: what follows waits for other processes, and a second signal must not be lost.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	s.stopNewer()
 	s.endsHanded()
 	gaveBack, _ := s.giveBack()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	if gaveBack { // the older process has the new flows
 		if asked { // who drains the gateway means both
 			s.drainOld()
@@ -35,12 +36,13 @@ func (s *Service) shutDown(parts context.Context, asked bool) {
 		s.endBack()
 	} else {
 		s.delayDrain(ctx, parts)
-		s.drainOld()
 	}
 	s.drainUntil(ctx)
 }
 
-// delayDrain makes the gateway not ready, and waits for limits.shutdown_delay.
+// delayDrain makes the gateway not ready, and waits for limits.shutdown_delay. The older
+// process is told before the delay: if this one died in it, the older one would take the
+// gateway for orphaned, and serve on though it was stopped.
 func (s *Service) delayDrain(ctx, parts context.Context) {
 	now := time.Now()
 	s.mu.Lock()
@@ -49,6 +51,7 @@ func (s *Service) delayDrain(ctx, parts context.Context) {
 	s.refuses = now.Add(delay)
 	s.deadline = s.refuses.Add(drain)
 	s.mu.Unlock()
+	s.drainOld()
 	if delay == 0 {
 		return
 	}

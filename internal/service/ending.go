@@ -154,8 +154,13 @@ func (s *Service) drainOld() {
 			s.log.Warn("the older process does not answer, and is not told to end")
 			return
 		}
-	} else if old, err := client.Status(ctx); err != nil || !old.HandedOver {
-		return // it has ended
+	} else if old, err := client.Status(ctx); err != nil {
+		if there, twin := s.steering.TwinThere(); there || twin != nil {
+			s.log.Error("the older process does not answer, and is not told to end", zap.Error(err))
+		}
+		return // else it has ended
+	} else if !old.HandedOver {
+		return
 	}
 	if _, err := client.Drain(ctx); err != nil {
 		s.log.Warn("the older process is not told to end", zap.Error(err))

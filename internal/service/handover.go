@@ -74,7 +74,7 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 		Protocol: admin.HandOverProtocol, Version: s.opt.Version, Process: os.Getpid(), Slot: s.slot.String(), TUN: sc.TUN, Flows: s.gateway.Flows(),
 		Interfaces: sc.Interfaces, Ports: sc.Ports, AllPorts: sc.AllPorts, Local: sc.Local, ClientSource: sc.ClientSource || s.steering.ClientSource(),
 		Mask: sc.Mask, CTMask: sc.CTMask, Preference: sc.Preference, Mark: sc.Mark, Table: sc.Table, ReturnMark: sc.ReturnMark, ReturnTable: sc.ReturnTable,
-		Watchdog: 2 * s.notify.every, TicketKeys: s.gateway.TicketKeys().Export(),
+		Watchdog: 2 * s.notify.every,
 	}
 	if sc.Out != nil {
 		terms.LocalOut, terms.OwnMark, terms.Programs = true, sc.Out.OwnMark, programs(sc.Out)
@@ -84,6 +84,7 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 	if terms.Ceiling, err = s.shareMemory(offer.Memory); err != nil {
 		return admin.Terms{}, nil, err
 	}
+	terms.TicketKeys = s.gateway.TicketKeys().Export() // last: an error would leave copies that nobody clears
 	o.to, o.gaveBack, o.left = &offer, false, make(chan struct{})
 	s.revocation.LeaveCopies(true)
 	s.unlockState()
