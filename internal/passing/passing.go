@@ -20,7 +20,7 @@ const (
 	maxBytes = 160 << 10
 	// maxCertificate is the largest certificate that is kept.
 	maxCertificate = 16 << 10
-	warning = 1 // the level of an alert (RFC 5246, section 7.2)
+	warning        = 1 // the level of an alert (RFC 5246, section 7.2)
 	// maxRecord is the length of a record with its protection (RFC 8446, section 5.2).
 	maxRecord = handshake.MaxPlaintext + 256
 )

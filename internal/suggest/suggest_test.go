@@ -2,9 +2,9 @@ package suggest
 
 import (
 	"bytes"
-	"encoding/hex"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
