@@ -3,6 +3,7 @@ package soak
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	"github.com/sslgate/sslgate/internal/lab"
 )
@@ -23,16 +24,25 @@ const namedHere = `"10.77.1.1:80", "[fd77:1::1]:80"`
 func (s *site) makeLocal() error {
 	s.local = true
 	for _, o := range s.origins() {
-		for _, addr := range o.addrs {
-			at := netip.MustParseAddrPort(addr)
-			o.here = append(o.here, netip.AddrPortFrom(hereAddr(at.Addr().Is6()), at.Port()).String())
-		}
+		o.here = here(o.addrs)
 	}
 	// Programs choose their ports from firstPort on; sslgate takes others.
 	if err := s.lab.Sysctl(lab.Gateway, "net.ipv4.ip_local_port_range", "1024 19999"); err != nil {
 		return err
 	}
 	return s.writeConfig()
+}
+
+// here are the gateway's addresses in place of those of the server, of which there may be
+// several with one port.
+func here(addrs []string) (all []string) {
+	for _, addr := range addrs {
+		at := netip.MustParseAddrPort(addr)
+		if own := netip.AddrPortFrom(hereAddr(at.Addr().Is6()), at.Port()).String(); !slices.Contains(all, own) {
+			all = append(all, own)
+		}
+	}
+	return all
 }
 
 // ends says where the next connection to that address of the server begins, and its two addresses.

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/config"
@@ -42,5 +43,15 @@ func TestEnds(t *testing.T) {
 	}
 	if from, client, server := (&site{}).ends(0, true); from != lab.Client || client != lab.ClientAddr(true) || server != lab.ServerAddr(0, true) {
 		t.Errorf("an ordinary run: %s, %v, %v", from, client, server)
+	}
+}
+
+// Two addresses of the server with one port are one of the gateway: an origin cannot listen on
+// it twice.
+func TestHere(t *testing.T) {
+	got := here([]string{"10.77.2.10:443", "[fd77:2::10]:443", "10.77.2.11:443", "[fd77:2::11]:443", "10.77.2.10:80"})
+	want := []string{"10.77.1.1:443", "[fd77:1::1]:443", "10.77.1.1:80"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
