@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -46,19 +47,7 @@ func (c recorded) Write(b []byte) (int, error) {
 // handshake that fails is kept too.
 func record(t testing.TB, client, server *tls.Config) tape {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	near, far := testenv.TCPPair(t)
 	var mu sync.Mutex
 	var tp tape
 	c := tls.Client(recorded{near, &mu, &tp.server, &tp.client}, client)

@@ -17,6 +17,7 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 
 	"github.com/sslgate/sslgate/internal/audit"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
@@ -25,19 +26,7 @@ func wire(t testing.TB, version uint16) (client, server []byte) {
 	t.Helper()
 	ca := testpki.Must(testpki.NewCA(testpki.Options{CN: "CA"}))
 	own := testpki.Must(ca.Issue(testpki.Leaf{CN: "server", DNS: []string{"pay.example"}})).TLS()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	near, far := testenv.TCPPair(t)
 	var in, out bytes.Buffer
 	var wg sync.WaitGroup
 	wg.Go(func() {
