@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/report"
 	"github.com/sslgate/sslgate/internal/suggest"
@@ -43,11 +44,7 @@ would not be usable.`,
 				return err
 			}
 			return orSignal(cmd.Context(), func() error {
-				base, err := config.Load(from)
-				if err != nil {
-					return &exitError{2, err}
-				}
-				set, _, err := ownPolicy(from)
+				set, base, _, err := tryConfig(from, config.StandIns{Own: true}, policytest.NewStandIns())
 				if err != nil {
 					return err
 				}
@@ -109,11 +106,10 @@ func writeSuggestion(cmd *cobra.Command, from, out string, section []byte, rules
 		return fmt.Errorf("%s exists", testName(out))
 	}
 	usable := func(name string) error {
-		_, err := config.Load(name)
-		if err != nil {
-			err = fmt.Errorf("what would be suggested is not usable, and nothing was written: %w", err)
+		if _, _, err := ownPolicy(name); err != nil {
+			return fmt.Errorf("what would be suggested is not usable, and nothing was written: %w", err)
 		}
-		return err
+		return nil
 	}
 	if err := writeNew(out, whole, usable); err != nil || tests == nil {
 		return err
