@@ -95,12 +95,15 @@ func (g *Gateway) handle(ctx context.Context, fl *flow) {
 	defer fl.finish()
 	g.registry.enter(fl.live)
 	defer fl.left()
-	ctx, cancel := context.WithCancel(ctx)
+	whole := ctx
+	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
 	fl.live.waits(cancel)
 	if r := fl.walk(ctx); r != nil {
 		r.run(ctx)
 		fl.out.relay = r
+	} else if whole.Err() != nil {
+		fl.live.stops()
 	}
 }
 

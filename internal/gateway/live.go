@@ -252,6 +252,16 @@ func (l *Live) ending() bool {
 	return ended || r != nil && r.ended()
 }
 
+// stops notes that the gateway has ended the flow, before data flowed. If the flow was not let
+// through, it was refused for what it waited for.
+func (l *Live) stops() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.granted != nil && l.ended == "" {
+		l.ended = reason.EndDrain
+	}
+}
+
 // endedBy is the code of an End that was called before data flowed.
 func (l *Live) endedBy() reason.Code {
 	l.mu.Lock()

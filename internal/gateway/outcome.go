@@ -59,6 +59,12 @@ func newOutcome(crls string) outcome {
 // record builds the audit record of the flow. It is called once, at the end.
 func (fl *flow) record() *audit.Record {
 	o := &fl.out
+	ended := fl.live.endedBy()
+	if _, _, granted := fl.live.Granted(); granted && ended != "" && o.relay == nil {
+		// It was let through, and waited for its destination. That wait has failed because
+		// the flow was ended: the destination is not to blame.
+		fl.note(fl.verdict)
+	}
 	rec := &audit.Record{
 		ID: fl.id, Start: fl.start, Client: fl.facts.Src, Destination: fl.facts.Dst, Direction: fl.direction,
 		Policy: o.policy, CRLs: o.crls, Rule: o.said.rule, RuleDigest: o.digest, Action: o.said.action.String(),
@@ -89,8 +95,8 @@ func (fl *flow) record() *audit.Record {
 			rec.AlertWanted, rec.AlertSent = handshake.AlertOf(r.end), r.opening.sent
 		}
 	}
-	if code := fl.live.endedBy(); code != "" && rec.End == "" {
-		rec.End = code
+	if rec.End == "" {
+		rec.End = ended
 	}
 	if rec.AlertSent == handshake.AlertNone {
 		rec.AlertSent = fl.ledger.AlertSent()

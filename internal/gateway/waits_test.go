@@ -294,3 +294,40 @@ func TestDialsGiveWay(t *testing.T) {
 		t.Errorf("%d destinations are left", len(d.waiting))
 	}
 }
+
+// A flow that was let through and is ended while it waits for its destination was not failed by
+// the destination: the record has the verdict, and how it ended.
+func TestEndedBeforeItsDestination(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(h *house)
+		want reason.Code
+	}{
+		{"revoked", func(h *house) { h.gw.Each(func(l *Live) { l.End(reason.EndRevoked) }) }, reason.EndRevoked},
+		{"by the operator", func(h *house) { h.gw.Each(func(l *Live) { l.End(reason.EndOperator) }) }, reason.EndOperator},
+		{"the gateway stops", func(h *house) { h.stop() }, reason.EndDrain},
+	} {
+		for name, dest := range map[string]func(*testing.T) func(context.Context) (net.Conn, error){
+			"dials": func(*testing.T) func(context.Context) (net.Conn, error) {
+				return func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+			},
+			"handshake": silently(false),
+		} {
+			t.Run(c.name+", "+name, func(t *testing.T) {
+				h := newHouse(t, waitRules(false), nil, dialsBy(dest(t)))
+				setPolicy(h.gw, h.gw.current.Load().set, nil, longer(h))
+				handshakes(h, h.alice())
+				waitUntil(t, func() bool {
+					granted := false
+					h.gw.Each(func(l *Live) { _, _, granted = l.Granted() })
+					return granted && dials(h) == 1
+				})
+				c.end(h)
+				r := h.record(1)
+				if r.str("verdict") != "allowed" || r.str("reason") != "verified" || r.str("end") != string(c.want) || r.str("detail") != "" || r.str("alert_wanted") != "" || r["setup_us"] != nil {
+					t.Errorf("%v", r)
+				}
+			})
+		}
+	}
+}

@@ -132,8 +132,10 @@ func (m *Metrics) Finished(r *audit.Record) {
 	m.leg(legDestination, r.DestinationLeg, r.DestLedger)
 	switch {
 	case verdict == reason.Allowed.String():
-		m.upstream.WithLabelValues("connected").Inc()
-		m.setup.WithLabelValues(actionLabel(r.Action)).Observe(r.Setup.Seconds())
+		if r.Setup > 0 { // else it was ended before it had its destination
+			m.upstream.WithLabelValues("connected").Inc()
+			m.setup.WithLabelValues(actionLabel(r.Action)).Observe(r.Setup.Seconds())
+		}
 		m.duration.Observe(r.Duration.Seconds())
 		m.ended.WithLabelValues(known(r.End)).Inc()
 	case verdict == reason.Failed.String() && r.Step == handshake.StepApplicationData:

@@ -77,7 +77,24 @@ func has(t *testing.T, text string, lines ...string) {
 func record(rule string, code reason.Code) *audit.Record {
 	r := audit.NewRecord("x", time.Now(), netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("203.0.113.5:443"))
 	r.Rule, r.Reason = rule, code
+	if r.Verdict() == reason.Allowed.String() {
+		r.Setup = time.Millisecond
+	}
 	return r
+}
+
+// A flow that was let through and ended before it had its destination is counted as let through
+// and as ended, and its destination neither as connected nor as failed.
+func TestEndedBeforeItsDestination(t *testing.T) {
+	m := full()
+	r := record("pay", reason.OK)
+	r.Setup, r.End = 0, reason.EndRevoked
+	m.Finished(r)
+	text := scrape(t, m)
+	has(t, text, `sslgate_flows_total{reason="verified",rule="pay",verdict="allowed"} 1`, `sslgate_flow_ends_total{end="client_certificate_revoked"} 1`)
+	if strings.Contains(text, "sslgate_upstream_total{") || strings.Contains(text, "sslgate_flow_setup_seconds_count{") {
+		t.Errorf("counted as connected:\n%s", text)
+	}
 }
 
 func TestSources(t *testing.T) {

@@ -109,6 +109,7 @@ type book struct {
 	dialed     int64 // records of flows that reached a destination
 	connected  int64 // those of them that were let through, with a TLS handshake where there is one
 	steady     int64 // those of them whose destination is never restarted
+	halfway    int64 // flows that were ended while they connected to such a destination: it may have seen them
 	exactBytes int64 // bytes that clients have compared
 	suppressed int64 // refused SYNs without a record of their own
 	suppFlows  int64 // refused flows likewise
@@ -121,6 +122,8 @@ type book struct {
 	failures  []string         // of connections outside of them, at most maxProblems
 	failed1   int64            // their number
 	apart     map[string]int64 // what /metrics lost with killed processes, by what is compared
+	// halfwayLost is halfway when apart was taken.
+	halfwayLost int64
 }
 
 func newBook() *book {
@@ -193,12 +196,14 @@ func (b *book) record(r record) {
 	b.suppFlows += r.SuppressedFlows
 	if r.Dialed != "" {
 		b.dialed++
-		if r.Verdict == "allowed" {
+		if r.Verdict == "allowed" && r.Setup > 0 {
 			b.connected++
 		}
 		if r.Rule != restartedRule {
 			b.steady++
 		}
+	} else if r.Verdict == "allowed" && r.Rule != restartedRule {
+		b.halfway++
 	}
 }
 
@@ -304,7 +309,8 @@ func (b *book) compare(w *want, r *record) {
 		b.note("%s %s: %s", w.kind, w.key, fmt.Sprintf(format, args...))
 	}
 	if !slices.Contains(w.outcomes, r.outcome()) {
-		wrong("the audit record says %q (%s), want %s", r.outcome(), strings.TrimSpace(r.Detail+" "+r.EndDetail), strings.Join(w.outcomes, " or "))
+		wrong("the audit record %s of %s, in %v, says %q (%s), want %s; on the wire: %s", r.ID, r.Time.Format(clock), time.Duration(r.Duration)*time.Microsecond,
+			r.outcome(), strings.TrimSpace(r.Detail+" "+r.EndDetail), strings.Join(w.outcomes, " or "), b.syns.of(w.key))
 	}
 	s, reached := b.origins[w.id]
 	delete(b.origins, w.id)
@@ -362,7 +368,7 @@ func (b *book) againstMetrics(m samples, accepted int64) {
 	within("bytes down by /metrics", int64(m.one("sslgate_flow_bytes_total", "direction", "down")), b.down, b.cutDown)
 	equal("records written by /metrics", int64(m.one("sslgate_audit_records_written_total")), b.written)
 	equal("destinations connected by /metrics", int64(m.one("sslgate_upstream_total", "result", "connected")), b.connected)
-	equal("connections accepted by origins", accepted, b.steady)
+	b.againstOrigins(accepted)
 	equal("refused SYNs without a record by /metrics", int64(m.one("sslgate_syns_unrecorded_total")), b.suppressed)
 	equal("refusals without a record by /metrics", int64(m.one("sslgate_audit_records_suppressed_total")), b.suppressed+b.suppFlows)
 	if lost := m.one("sslgate_audit_records_lost_total"); lost != 0 {
@@ -370,6 +376,18 @@ func (b *book) againstMetrics(m samples, accepted int64) {
 	}
 	if bad := m.one("sslgate_stack_bad_packets_total", "kind", "checksum"); bad != 0 {
 		b.note("%v packets with a wrong checksum on a path that makes no errors", bad)
+	}
+}
+
+// againstOrigins compares the connections that the steady origins have accepted with the records.
+func (b *book) againstOrigins(accepted int64) {
+	const what = "connections accepted by origins"
+	if b.rebasing {
+		b.apart[what], b.halfwayLost = accepted-b.steady, b.halfway
+	}
+	seen, more := accepted-b.apart[what], b.halfway-b.halfwayLost
+	if seen < b.steady || seen > b.steady+more {
+		b.note("%s: %d, audit log %d and at most %d of flows that were ended while they connected", what, seen, b.steady, more)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestBook(t *testing.T) {
 	k := key{ap("10.0.0.1:1000"), ap("10.0.0.2:443")}
 	at := time.Unix(1, 0)
 	good := want{key: k, kind: "k", outcomes: one(clean), begun: at, id: 7, sent: 10, got: 20, exact: true}
-	rec := record{audit.Parsed{Verdict: "allowed", Reason: "verified", End: "closed", BytesUp: 10, BytesDown: 20, Dialed: "x"}, at, k.client, k.destination}
+	rec := record{audit.Parsed{Verdict: "allowed", Reason: "verified", End: "closed", BytesUp: 10, BytesDown: 20, Dialed: "x", Setup: 1}, at, k.client, k.destination}
 	denied := record{audit.Parsed{Verdict: "refused", Reason: "no_certificate"}, at, k.client, k.destination}
 	cut := want{key: k, kind: "k", outcomes: one("verified/client_reset"), begun: at, id: 7, sent: 12, got: 15}
 	cutRec := rec
@@ -161,7 +161,7 @@ sslgate_upstream_total{result="connected"} 1
 			t.Fatal(err)
 		}
 		b := newBook()
-		b.record(record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", BytesUp: 10, BytesDown: 20, Dialed: "x"}})
+		b.record(record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", BytesUp: 10, BytesDown: 20, Dialed: "x", Setup: 1}})
 		b.againstMetrics(m, c.accepted)
 		all := strings.Join(b.problems, "\n")
 		if (c.problem == "") != (all == "") || !strings.Contains(all, c.problem) {

@@ -126,6 +126,11 @@ func (u *upgrades) all(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { _ = wire.Close() }()
+	resets, err := u.site.lab.Sniff(lab.Gateway, "", u.book.syns.sniffResets)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resets.Close() }()
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	var reader sync.WaitGroup
 	reader.Go(func() {

@@ -57,7 +57,7 @@ func TestExcused(t *testing.T) {
 	}
 
 	b := newBook()
-	rec := record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", Dialed: "x"}}
+	rec := record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", Dialed: "x", Setup: 1}}
 	b.record(rec)
 	m, err := parseMetrics("sslgate_audit_records_written_total 3\n")
 	if err != nil {
@@ -67,6 +67,16 @@ func TestExcused(t *testing.T) {
 	if b.againstMetrics(m, 7); len(b.problems) > 0 {
 		t.Errorf("after a kill: %q", b.problems)
 	}
+	// What was ended while it connected, its origin may have seen or not.
+	b.record(record{Parsed: audit.Parsed{Rule: "pay", Verdict: "allowed", Reason: "verified", End: "client_certificate_revoked"}})
+	for accepted, wrong := range map[int64]bool{6: true, 7: false, 8: false, 9: true} {
+		n := len(b.problems)
+		b.againstOrigins(accepted)
+		if (len(b.problems) > n) != wrong {
+			t.Errorf("%d accepted: %q", accepted, b.problems[n:])
+		}
+	}
+	b.problems = nil
 	b.record(rec)
 	if b.againstMetrics(m, 7); len(b.problems) == 0 {
 		t.Error("a record that /metrics does not count is no problem after a kill")
