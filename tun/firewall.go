@@ -31,15 +31,18 @@ func foreignPause(took time.Duration, troubled bool) time.Duration {
 	return min(max(foreignEvery, foreignCost*took), foreignMost)
 }
 
-// lossesOf are the chains of others that surely drop captured packets, set their mark or take their pins away. captured are the
-// interfaces' own names; ipv6 says whether this host forwards IPv6.
-func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) ([]Trouble, error) {
-	found, err := r.Losses(captureOf(cfg, captured, ipv6))
-	all := make([]Trouble, len(found))
-	for i, f := range found {
-		all[i] = Trouble(f)
+// lossesOf are the chains of others that surely drop captured packets, set their mark or take
+// their pins away, and, as the last one, that there are more rules than are looked at (short).
+// captured are the interfaces' own names; ipv6 says whether this host forwards IPv6.
+func lossesOf(r *foreign.Reader, cfg *SteerConfig, captured []string, ipv6 bool) (all []Trouble, short bool, err error) {
+	found, whole, err := r.Losses(captureOf(cfg, captured, ipv6))
+	for _, f := range found {
+		all = append(all, Trouble(f))
 	}
-	return all, err
+	if short = err == nil && !whole; short {
+		all = append(all, Trouble{Text: "the nftables chains of others have more rules than are looked at: whether they let captured packets pass is not known"})
+	}
+	return all, short, err
 }
 
 func captureOf(cfg *SteerConfig, captured []string, ipv6 bool) *foreign.Capture {
@@ -82,7 +85,8 @@ func CheckChains(cfg SteerConfig) ([]Trouble, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return lossesOf(r, &cfg, OwnNames(cfg.Interfaces...), isSet("ipv6/conf/all/forwarding"))
+	all, _, err := lossesOf(r, &cfg, OwnNames(cfg.Interfaces...), isSet("ipv6/conf/all/forwarding"))
+	return all, err
 }
 
 // watchForeign walks through the chains of others until ctx ends. It runs in a goroutine
@@ -112,7 +116,7 @@ func (s *Steering) lookAtForeign() (changed, troubled bool) {
 	s.mu.Lock()
 	cfg, own, ipv6 := s.cfg, slices.Clone(s.at.own), s.foreignIPv6
 	s.mu.Unlock()
-	found, err := lossesOf(s.others, &cfg, own, ipv6)
+	found, short, err := lossesOf(s.others, &cfg, own, ipv6)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -123,5 +127,5 @@ func (s *Steering) lookAtForeign() (changed, troubled bool) {
 	}
 	changed = !slices.Equal(found, s.foreign)
 	s.foreign = found
-	return changed, len(found) > 0
+	return changed, len(found) > 1 || len(found) == 1 && !short // a bound that is reached is no cause to look more often
 }

@@ -25,7 +25,8 @@ import (
 
 // maxRules bounds how many rules of others are read. maxSteps bounds how many rules and
 // expressions all walks of one look evaluate, about a fifth of a second. Beyond these
-// bounds a chain that is found to drop may let other packets through.
+// bounds a chain that is found to drop may let other packets through, and one that drops may
+// not be found: a look says whether it came to its end.
 const (
 	maxRules = 20000
 	maxSteps = 2_000_000
@@ -73,8 +74,9 @@ type Finding struct {
 
 // Reader has the sockets to read nftables. Only one goroutine at a time may use it.
 type Reader struct {
-	conn  *nftables.Conn
-	rules *ruleReader
+	conn         *nftables.Conn
+	rules        *ruleReader
+	most, effort int // maxRules and maxSteps
 }
 
 // Open opens a reader in the network namespace of the calling thread; the reader stays in
@@ -89,7 +91,7 @@ func Open() (*Reader, error) {
 		_ = conn.CloseLasting()
 		return nil, err
 	}
-	return &Reader{conn: conn, rules: rules}, nil
+	return &Reader{conn: conn, rules: rules, most: maxRules, effort: maxSteps}, nil
 }
 
 // Close closes the sockets.
@@ -104,9 +106,10 @@ type look struct {
 	*Capture
 	nat    bool // others have rules for NAT
 	chains []*nftables.Chain
-	read   int // rules so far
-	left   int // what is left of maxSteps
-	pins   int // the same, for walks that look for pins
+	read   int  // rules so far
+	left   int  // what is left of maxSteps
+	pins   int  // the same, for walks that look for pins
+	short  bool // a bound was reached
 	known  map[string][]rule
 	sets   map[string]*setContent
 }
@@ -116,43 +119,44 @@ type look struct {
 var errTooMany = errors.New("too many rules")
 
 // Losses names the chains that surely drop captured packets, set their mark anew, or take
-// their pins away.
-func (r *Reader) Losses(capture *Capture) ([]Finding, error) {
+// their pins away. whole says that all rules were looked at: there were not more than the
+// bounds allow.
+func (r *Reader) Losses(capture *Capture) (found []Finding, whole bool, err error) {
 	return r.look(capture, (*look).found)
 }
 
 // Unpinned names the chains that surely take away the pins of captured connections.
 func (r *Reader) Unpinned(capture *Capture) ([]Finding, error) {
-	return r.look(capture, func(l *look, c *nftables.Chain) (*Finding, error) {
+	found, _, err := r.look(capture, func(l *look, c *nftables.Chain) (*Finding, error) {
 		if !l.mayUnpin(c) {
 			return nil, nil
 		}
 		return l.first(c, []func(*nftables.Chain, byte) (*Finding, error){l.unpins})
 	})
+	return found, err
 }
 
-func (r *Reader) look(capture *Capture, at func(*look, *nftables.Chain) (*Finding, error)) ([]Finding, error) {
+func (r *Reader) look(capture *Capture, at func(*look, *nftables.Chain) (*Finding, error)) (all []Finding, whole bool, err error) {
 	chains, err := activeChains(r.conn)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	l := &look{Reader: r, Capture: capture, chains: chains, left: maxSteps, pins: maxSteps,
+	l := &look{Reader: r, Capture: capture, chains: chains, left: r.effort, pins: r.effort,
 		known: map[string][]rule{}, sets: map[string]*setContent{}}
 	l.nat = l.mayNAT()
-	var all []Finding
 	for _, c := range chains {
 		if l.Ours(c.Table) {
 			continue
 		}
 		found, err := at(l, c)
 		if err != nil && !errors.Is(err, errTooMany) {
-			return nil, err
+			return nil, false, err
 		}
 		if found != nil {
 			all = append(all, *found)
 		}
 	}
-	return all, nil
+	return all, !l.short, nil
 }
 
 // found is the first finding about a chain, if there is one.

@@ -64,9 +64,9 @@ func (n *ns) drop(text string) {
 
 func (n *ns) losses() []Finding {
 	n.t.Helper()
-	found, err := n.reader.Losses(&n.capture)
-	if err != nil {
-		n.t.Fatal(err)
+	found, whole, err := n.reader.Losses(&n.capture)
+	if err != nil || !whole {
+		n.t.Fatalf("looked at all: %v, %v", whole, err)
 	}
 	return found
 }
@@ -222,5 +222,26 @@ func TestTooManyRules(t *testing.T) {
 		if all, err := n.reader.rules.read(in, "F", most); err != nil || len(all) != 2500 {
 			t.Errorf("at most %d: %d rules, %v", most, len(all), err)
 		}
+	}
+}
+
+// A look that a bound has ended says so: that it has found nothing says nothing then.
+func TestBoundsAreTold(t *testing.T) {
+	t.Parallel()
+	n := newNS(t)
+	n.table(`table inet t { chain F { type filter hook forward priority 0; policy drop; tcp dport { 80, 443, 8443 } accept; iifname "t0" accept; } }`)
+	if found := n.losses(); len(found) > 0 {
+		t.Fatalf("%v", found)
+	}
+	rules, steps := n.reader.most, n.reader.effort
+	for name, bound := range map[string]func(){
+		"rules": func() { n.reader.most = 1 },
+		"steps": func() { n.reader.effort = 3 },
+	} {
+		bound()
+		if found, whole, err := n.reader.Losses(&n.capture); whole || err != nil || len(found) > 0 {
+			t.Errorf("%s: looked at all: %v, %v, %v", name, whole, found, err)
+		}
+		n.reader.most, n.reader.effort = rules, steps
 	}
 }

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 
 	"github.com/google/nftables"
@@ -18,8 +19,9 @@ func (l *look) rulesOf(t *nftables.Table, chain string) ([]rule, error) {
 	if rules, ok := l.known[key]; ok {
 		return rules, nil
 	}
-	rules, err := l.Reader.rules.read(t, chain, maxRules-l.read)
+	rules, err := l.Reader.rules.read(t, chain, l.most-l.read)
 	if err != nil {
+		l.short = l.short || errors.Is(err, errTooMany)
 		return nil, err
 	}
 	l.read += len(rules)

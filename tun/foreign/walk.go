@@ -69,6 +69,7 @@ func (w *walk) chain(name string) (outcome, error) {
 	var all outcome
 	for _, r := range rules {
 		if w.from.left -= 1 + len(r.exprs); w.from.left < 0 {
+			w.from.short = true
 			return 0, errTooMany
 		}
 		w.marking.chain, w.marking.rule = name, r.handle
