@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,9 @@ func TestParseTicketKeys(t *testing.T) {
 	second := testpki.Must(ParseTicketKeys([]byte(b + "\n" + a)))
 	now := time.Now()
 	ticket := testpki.Must(first.Seal([]byte("state"), nil, now))
+	if ids := second.IDs(); len(ids) != 2 || ids[1] != first.IDs()[0] || ids[1] != hex.EncodeToString(ticket[:8]) || ids[0] == ids[1] {
+		t.Errorf("IDs %q and %q, of a ticket %x", first.IDs(), ids, ticket[:8])
+	}
 	if string(second.Open(ticket, nil, now.Add(100*time.Hour))) != "state" {
 		t.Error("the second does not open the first's")
 	}

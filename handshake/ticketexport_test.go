@@ -50,3 +50,22 @@ func TestTicketKeysHandedOver(t *testing.T) {
 		t.Error("a refused import has changed the keys")
 	}
 }
+
+// What a key was read into is cleared, and the copy that stays seals as before.
+func TestTicketKeyIsTaken(t *testing.T) {
+	key := [32]byte{1, 2, 3}
+	k := newTicketKey(&key, time.Time{})
+	if key != [32]byte{} {
+		t.Errorf("left: %x", key)
+	}
+	if k.key != [32]byte{1, 2, 3} {
+		t.Errorf("kept: %x", k.key)
+	}
+	exported := []TicketKey{{Key: bytes.Repeat([]byte{7, 9}, 16)}}
+	if err := NewTicketKeys(0).Import(exported); err != nil {
+		t.Fatal(err)
+	}
+	if exported[0].Key[0] != 7 {
+		t.Error("Import has cleared what it does not own")
+	}
+}

@@ -51,19 +51,29 @@ func (k *TicketKeys) Export() []TicketKey {
 	return all
 }
 
+// IDs name the keys, the one that seals first, by what each ticket has in clear: 16 hexadecimal
+// digits. Gateways with the same IDs open each other's tickets.
+func (k *TicketKeys) IDs() (ids []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, t := range k.keys {
+		ids = append(ids, hex.EncodeToString(t.id[:]))
+	}
+	return ids
+}
+
 // Import takes the keys that another process has exported, in place of those there are.
 // After an error nothing has changed.
 func (k *TicketKeys) Import(keys []TicketKey) error {
 	if len(keys) > maxTicketKeys {
 		return fmt.Errorf("%d ticket keys: at most %d", len(keys), maxTicketKeys)
 	}
-	var all []ticketKey
+	all := make([]ticketKey, 0, len(keys)) // never grows: that would leave copies
 	for _, key := range keys {
-		t, err := newTicketKey(key.Key, key.Made)
-		if err != nil {
-			return fmt.Errorf("ticket key: %w", err)
+		if len(key.Key) != chacha20poly1305.KeySize {
+			return fmt.Errorf("ticket key: %d bytes, not %d", len(key.Key), chacha20poly1305.KeySize)
 		}
-		all = append(all, t)
+		all = append(all, newTicketKey((*[chacha20poly1305.KeySize]byte)(bytes.Clone(key.Key)), key.Made))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -97,7 +107,7 @@ func NewTicketKeys(rotate time.Duration) *TicketKeys {
 // The file is rotated from outside: put the new key second everywhere, then
 // first everywhere, then drop the oldest.
 func ParseTicketKeys(text []byte) (*TicketKeys, error) {
-	k := &TicketKeys{}
+	k := &TicketKeys{keys: make([]ticketKey, 0, maxTicketKeys+1)} // never grows: that would leave copies
 	n := 0
 	for line := range bytes.Lines(text) {
 		n++
@@ -105,21 +115,18 @@ func ParseTicketKeys(text []byte) (*TicketKeys, error) {
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		key := make([]byte, chacha20poly1305.KeySize)
+		var key [chacha20poly1305.KeySize]byte
 		// The line is a secret: the error does not quote it.
 		if len(line) != hex.EncodedLen(len(key)) {
 			return nil, fmt.Errorf("line %d: a key has %d hexadecimal digits, this line has %d bytes", n, hex.EncodedLen(len(key)), len(line))
 		}
-		if _, err := hex.Decode(key, line); err != nil {
+		if _, err := hex.Decode(key[:], line); err != nil {
 			return nil, fmt.Errorf("line %d: a key has hexadecimal digits only", n)
 		}
-		if bytes.Count(key, key[:1]) == len(key) {
+		if bytes.Count(key[:], key[:1]) == len(key) {
 			return nil, fmt.Errorf("line %d: this is no random key", n)
 		}
-		t, err := newTicketKey(key, time.Time{})
-		if err != nil {
-			return nil, err
-		}
+		t := newTicketKey(&key, time.Time{})
 		for _, other := range k.keys {
 			if other.id == t.id {
 				return nil, fmt.Errorf("line %d: this key is there twice", n)
@@ -135,13 +142,17 @@ func ParseTicketKeys(text []byte) (*TicketKeys, error) {
 	return k, nil
 }
 
-func newTicketKey(key []byte, made time.Time) (ticketKey, error) {
-	aead, err := chacha20poly1305.NewX(key)
-	if err != nil {
-		return ticketKey{}, err
-	}
-	sum := sha256.Sum256(append([]byte("sslgate ticket key ID\n"), key...))
-	return ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: [chacha20poly1305.KeySize]byte(key)}, nil
+// newTicketKey takes a key, and clears it.
+func newTicketKey(key *[chacha20poly1305.KeySize]byte, made time.Time) ticketKey {
+	const label = "sslgate ticket key ID\n"
+	var named [len(label) + len(key)]byte
+	copy(named[copy(named[:], label):], key[:])
+	sum := sha256.Sum256(named[:])
+	aead, _ := chacha20poly1305.NewX(key[:]) // fails only for another size
+	t := ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: *key}
+	clear(named[:])
+	clear(key[:])
+	return t
 }
 
 // clockSlack is how far a key may seem to come from the future: handshakes that begin at
@@ -153,20 +164,15 @@ const clockSlack = time.Minute
 func (t *ticketKey) ahead(now time.Time) bool { return t.made.Sub(now) > clockSlack }
 
 // current is the key that seals; it makes one where it is time.
-func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
+func (k *TicketKeys) current(now time.Time) ticketKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate && !k.keys[0].ahead(now) {
-		return k.keys[0], nil
+		return k.keys[0]
 	}
-	key, err := random(chacha20poly1305.KeySize)
-	if err != nil {
-		return ticketKey{}, err
-	}
-	t, err := newTicketKey(key, now)
-	if err != nil {
-		return ticketKey{}, err
-	}
+	var key [chacha20poly1305.KeySize]byte
+	_, _ = rand.Read(key[:]) // never fails
+	t := newTicketKey(&key, now)
 	keys := []ticketKey{t}
 	for _, old := range k.keys {
 		if now.Sub(old.made) < k.rotate+MaxTicketLifetime && !old.ahead(now) && len(keys) < maxTicketKeys {
@@ -174,22 +180,17 @@ func (k *TicketKeys) current(now time.Time) (ticketKey, error) {
 		}
 	}
 	k.keys = keys
-	return t, nil
+	return t
 }
 
 // Seal makes a ticket under the newest key.
 func (k *TicketKeys) Seal(state, binding []byte, now time.Time) ([]byte, error) {
-	t, err := k.current(now)
-	if err != nil {
-		return nil, err
-	}
-	nonce, err := random(chacha20poly1305.NonceSizeX)
-	if err != nil {
-		return nil, err
-	}
+	t := k.current(now)
+	var nonce [chacha20poly1305.NonceSizeX]byte
+	_, _ = rand.Read(nonce[:]) // never fails
 	out := make([]byte, 0, len(t.id)+len(nonce)+len(state)+t.aead.Overhead())
-	out = append(append(out, t.id[:]...), nonce...)
-	return t.aead.Seal(out, nonce, state, binding), nil
+	out = append(append(out, t.id[:]...), nonce[:]...)
+	return t.aead.Seal(out, nonce[:], state, binding), nil
 }
 
 // Open returns nil for everything that Seal has not made under one of the keys
@@ -212,12 +213,6 @@ func (k *TicketKeys) Open(ticket, binding []byte, now time.Time) []byte {
 		return state
 	}
 	return nil
-}
-
-func random(n int) ([]byte, error) {
-	b := make([]byte, n)
-	_, err := rand.Read(b)
-	return b, err
 }
 
 var _ TicketSealer = (*TicketKeys)(nil)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func filesUntil(t *testing.T, leafEnd, caEnd time.Time) string {
 	ca := testpki.Must(testpki.NewCA(testpki.Options{CN: "Gateway CA", NotBefore: begin, NotAfter: caEnd}))
 	staff := testpki.Must(testpki.NewCA(testpki.Options{CN: "Staff CA", NotBefore: begin, NotAfter: caEnd}))
 	put := func(name string, mode os.FileMode, data []byte) {
-		if err := os.WriteFile(filepath.Join(dir, name), data, mode); err != nil {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), data, mode), os.Chmod(filepath.Join(dir, name), mode)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,6 +70,8 @@ func filesUntil(t *testing.T, leafEnd, caEnd time.Time) string {
 	}
 	put("tickets.keys", 0o600, []byte(strings.Repeat("01", 31)+"aa\n"))
 	put("open.keys", 0o644, []byte(strings.Repeat("01", 31)+"aa\n"))
+	put("group.keys", 0o660, []byte(strings.Repeat("01", 31)+"aa\n"))
+	put("group.key", 0o660, testpki.Must(os.ReadFile(filepath.Join(dir, "ec.key"))))
 	put("bad.keys", 0o600, []byte("secret\n"))
 	return dir
 }
@@ -133,10 +136,12 @@ func TestIdentities(t *testing.T) {
 		"an RSA key for two things": {"identities: {old: {certificate: rsa.pem, key: rsa.key}}",
 			"identity: old, profile: legacy-rsa, " + plain + "}\n    - {name: s, to: ['11.0.0.0/8:443'], identity: old, client: {certificate: none}, " + plain, []string{"RSA key transport", "Bleichenbacher"}, true},
 
-		"shared ticket keys": {"tickets: {keys: tickets.keys, lifetime: 2h}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, nil, false},
-		"open ticket keys":   {"tickets: {keys: open.keys}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"mode"}, true},
-		"bad ticket keys":    {"tickets: {keys: bad.keys}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"64 hexadecimal digits"}, true},
-		"long tickets":       {"tickets: {lifetime: 48h}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"tickets.lifetime: 48h0m0s is out of range"}, true},
+		"shared ticket keys":                     {"tickets: {keys: tickets.keys, lifetime: 2h}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, nil, false},
+		"open ticket keys":                       {"tickets: {keys: open.keys}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"mode"}, true},
+		"ticket keys that the group may write":   {"tickets: {keys: group.keys}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"tickets.keys: ", "chmod g-w"}, false},
+		"a private key that the group may write": {"identities: {pay: {certificate: ec.pem, key: group.key}}", "identity: pay, " + plain, []string{"identities.pay.key: ", "chmod g-w"}, false},
+		"bad ticket keys":                        {"tickets: {keys: bad.keys}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"64 hexadecimal digits"}, true},
+		"long tickets":                           {"tickets: {lifetime: 48h}\nidentities: {pay: {certificate: ec.pem, key: ec.key}}", "identity: pay, " + plain, []string{"tickets.lifetime: 48h0m0s is out of range"}, true},
 	} {
 		rt, found := checked(t, dir, tt.sections, tt.rule)
 		got := messages(found)
@@ -162,7 +167,7 @@ func TestIdentitiesLoaded(t *testing.T) {
 		t.Fatal(messages(found))
 	}
 	certs, err := rt.Environment.Identities["pay"].Source.For(t.Context(), nil, time.Now())
-	if err != nil || len(certs) != 2 || len(certs[0].OCSPStaple) == 0 || certs[1].OCSPStaple != nil || len(rt.Staples) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || rt.Tickets.Lifetime != time.Hour {
+	if err != nil || len(certs) != 2 || len(certs[0].OCSPStaple) == 0 || certs[1].OCSPStaple != nil || len(rt.Staples) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || len(rt.Tickets.IDs) != 1 || rt.Tickets.Lifetime != time.Hour {
 		t.Errorf("%d certificates, tickets %+v", len(certs), rt.Tickets)
 	}
 	for _, name := range []string{"ec-good.ocsp", "rsa.pem", "rsa.key", "tickets.keys", "staff.pem"} {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -153,10 +154,18 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 		b.add(path, file+": "+b.named(err, file).Error())
 		return nil
 	}
-	if mode := f.Mode.Perm(); mode&0o007 != 0 {
-		b.add(path, fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
-	}
+	b.secret(path, file, f.Mode.Perm())
 	return key
+}
+
+// secret judges the mode of a file with keys.
+func (b *builder) secret(path, file string, mode fs.FileMode) {
+	switch {
+	case mode&0o007 != 0:
+		b.add(path, fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
+	case mode&0o020 != 0:
+		b.warn(path, fmt.Sprintf("%s may be written by its group (mode %04o), which can so put a key there that it knows: chmod g-w %[1]s", file, mode))
+	}
 }
 
 // certificates reads a file of certificates and returns its resolved name with

@@ -11,6 +11,7 @@ import (
 type RuntimeTickets struct {
 	Lifetime time.Duration
 	Keys     handshake.TicketSealer // nil: those of the gateway's own
+	IDs      []string               // of the keys that several gateways share, the one that seals first
 }
 
 // ticketHello is a ClientHello of usual size that brings back a ticket with a chain of usual
@@ -47,14 +48,12 @@ func (b *builder) tickets() *RuntimeTickets {
 		return nil
 	}
 	defer b.file.in.files.DoneSecret(file)
-	if mode := f.Mode.Perm(); mode&0o007 != 0 {
-		b.add("tickets.keys", fmt.Sprintf("%s is open to everyone (mode %04o): chmod o= %[1]s", file, mode))
-	}
+	b.secret("tickets.keys", file, f.Mode.Perm())
 	keys, err := handshake.ParseTicketKeys(f.Text)
 	if err != nil {
 		b.add("tickets.keys", file+": "+err.Error())
 		return nil
 	}
-	rt.Keys = keys
+	rt.Keys, rt.IDs = keys, keys.IDs()
 	return rt
 }
