@@ -172,6 +172,13 @@ func (h *host) moved(t *testing.T, name string, to *host, masters int, event fun
 	t.Logf("%s: the other host has the addresses after %v; %d of %d new flows failed, the last of them began after %v; %d of %d held flows lost",
 		name, at.Sub(began).Round(10*time.Millisecond), c.failed, c.tried, c.outage.Round(10*time.Millisecond), c.lost, c.held)
 	flows.close()
+	// Two to five seconds on an idle machine (docs/failover.md).
+	if most := testenv.Scaled(20 * time.Second); at.Sub(began) > most || c.outage > most {
+		t.Errorf("%s takes more than %v", name, most)
+	}
+	if c.lost != c.held { // else the addresses have not moved, or a flow came along
+		t.Errorf("%s: %d of %d held flows go on", name, c.held-c.lost, c.held)
+	}
 	return c
 }
 

@@ -319,7 +319,7 @@ func TestUpgradeRefused(t *testing.T) {
 	w.origin(server(true), serveEcho)
 	w.config(payRule, upgradeMore)
 	config := w.patient()
-	w.start(config)
+	g := w.start(config)
 	before := w.host()
 	good := w.read("sslgate.yaml")
 	flows := w.hold(10)
@@ -361,6 +361,9 @@ func TestUpgradeRefused(t *testing.T) {
 		t.Errorf("a second gateway has started, and nobody asked it to take over:\n%s", out)
 	}
 	flows.talk("after a second gateway was started")
+	if n := g.stderr.count("another process takes over"); n > 0 {
+		t.Errorf("it has agreed to hand over %d times, to processes that do not agree", n)
+	}
 }
 
 // The new process is killed while it is watched: the older one takes new flows again, and has

@@ -67,8 +67,8 @@ func TestUpgradeDiesUnheard(t *testing.T) {
 	w.nothingLeaked(s, "at the end")
 }
 
-// An older process whose successor has died serves by the configuration of now, not by its own
-// of hours ago. Where it cannot take that, it does not serve: what only the newer one captured
+// An older process whose successor has died serves by the configuration of that one, not by its
+// own of hours ago, and from the path that that one had. Where it cannot take that, it does not serve: what only the newer one captured
 // would pass uninspected.
 func TestUpgradeDiesLater(t *testing.T) {
 	w := newWorld(t, lab.Options{})
@@ -79,10 +79,10 @@ func TestUpgradeDiesLater(t *testing.T) {
 	g := w.start(config)
 	flows := w.hold(3)
 	times := 0
-	die := func(text string) {
+	die := func(file, text string) {
 		t.Helper()
 		times++
-		next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "0s"))
+		next := w.launch(w.command("run", "-c", file, "--take-over", "--watch", "0s"))
 		if !next.stderr.wait("ready", next.cmd.Done()) {
 			t.Fatalf("the newer process does not take over:\n%s", next.stderr.String())
 		}
@@ -94,18 +94,17 @@ func TestUpgradeDiesLater(t *testing.T) {
 			t.Fatalf("the older process says nothing of %q:\n%s", text, g.stderr.String())
 		}
 	}
-	w.rewrite("authorities: [staff]", "authorities: [staff], allow: [{san_dns: [nobody.example]}]")
-	die("this one takes new flows again")
+	next := w.pem("next.yaml", []byte(strings.Replace(w.read("sslgate.yaml"), "authorities: [staff]", "authorities: [staff], allow: [{san_dns: [nobody.example]}]", 1)))
+	die(next, "this one takes new flows again")
 	if c, err := w.dialTLS(false, nil); err == nil {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("the rules of before decide")
 		}
 		_ = c.Close()
 	}
-	w.rewrite("authorities: [staff], allow: [{san_dns: [nobody.example]}]", "authorities: [staff]")
 	w.rewrite("ports: [443]", "ports: [443, 8443]")
 	s := w.leak()
-	die("new flows are dropped until a process starts that can")
+	die(config, "new flows are dropped until a process starts that can")
 	for _, six := range []bool{false, true} {
 		seg := lab.Segment{
 			Src: netip.AddrPortFrom(lab.ClientAddr(six), 40123), Dst: netip.AddrPortFrom(lab.ServerAddr(0, six), 8443),

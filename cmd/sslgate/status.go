@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -20,7 +21,7 @@ func socketFlag(cmd *cobra.Command, socket *string) {
 }
 
 func newStatusCmd(stdout io.Writer) *cobra.Command {
-	var socket string
+	var socket, kinds string
 	var asJSON, onlyReady bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -32,12 +33,25 @@ With --ready it prints only why the gateway is not ready, and the exit code
 answers: for the checks of keepalived and other supervisors of routes. A
 gateway that drains is not ready from the first moment of limits.shutdown_delay.
 
+With --kinds only some reasons count: stop (it drains, or another process has
+its place), own (a fault of this host), shared (other hosts with the same
+files have it too: a certificate that has ended) and load (limits.flows is
+reached). What moves addresses to another host counts stop,own: moving mends
+neither of the others.
+
 Exit code 0: it answers; with --ready: it is ready. 1: it does not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := admin.NewClient(socket)
+			if cmd.Flags().Changed("kinds") && !onlyReady {
+				return &exitError{code: 2, err: errors.New("--kinds is for --ready")}
+			}
 			if onlyReady {
-				return printReady(cmd.Context(), stdout, c, asJSON)
+				which, err := admin.ParseReadyKinds(kinds)
+				if err != nil {
+					return &exitError{code: 2, err: err}
+				}
+				return printReady(cmd.Context(), stdout, c, which, asJSON)
 			}
 			s, err := c.Status(cmd.Context())
 			if err != nil {
@@ -56,20 +70,30 @@ Exit code 0: it answers; with --ready: it is ready. 1: it does not.`,
 	socketFlag(cmd, &socket)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&onlyReady, "ready", false, "only whether it is ready; exit code 1 where it is not")
+	cmd.Flags().StringVar(&kinds, "kinds", "", "with --ready: only reasons of these `KINDS` count, of stop,own,shared,load")
 	return cmd
 }
 
-// printReady prints why the gateway is not ready. It fails where it is not.
-func printReady(ctx context.Context, w io.Writer, c *admin.Client, asJSON bool) error {
-	ready, err := c.Ready(ctx)
+// printReady prints why the gateway is not ready, where reasons of these kinds count. It fails
+// where it is not.
+func printReady(ctx context.Context, w io.Writer, c *admin.Client, kinds []admin.ReadyKind, asJSON bool) error {
+	ready, err := c.Ready(ctx, kinds...)
 	if err != nil {
 		return &exitError{code: 1, err: err}
 	}
+	ready = ready.Of(kinds) // a gateway from before has answered for all
 	switch {
 	case asJSON:
 		err = writeJSON(w, ready)
 	case !ready.Ready:
-		for _, reason := range ready.Reasons {
+		why := ready.Reasons // of a version that knows no kinds, with its warnings
+		if len(ready.Causes) > 0 {
+			why = nil
+		}
+		for _, c := range ready.Causes {
+			why = append(why, fmt.Sprintf("%s (%s)", c.Text, c.Kind))
+		}
+		for _, reason := range why {
 			if err = say(w, "not ready: %s", escape.String(reason, 0)); err != nil {
 				break
 			}
@@ -103,6 +127,14 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("config", "%s", escape.String(s.Config, 0))
 	row("policy", "%s, %s", s.Policy, count(s.Rules, "rule"))
 	row("snapshot", "%s", s.Snapshot)
+	for i, id := range s.TicketKeys {
+		switch i {
+		case 0:
+			row("ticket keys", "%s seals and opens", escape.String(id, 40))
+		default:
+			row("", "%s opens", escape.String(id, 40))
+		}
+	}
 	printRevocation(row, s)
 	row("flows", "%d of %d", s.Flows, s.FlowsMax)
 	row("handshakes", "%d in flight, %d wait, %d refused for want of a turn", s.Handshakes, s.Waiting, s.Refused)

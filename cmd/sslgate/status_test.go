@@ -42,11 +42,37 @@ func TestStatusReady(t *testing.T) {
 		if code, out, errs := called("status", "--ready", "--socket", socket); code != c.code || out != c.out || errs != "" {
 			t.Errorf("%s: %d %q %q", name, code, out, errs)
 		}
+		if code, _, errs := called("status", "--ready", "--kinds", "stop,mine", "--socket", socket); code != 2 || !strings.Contains(errs, "stop, own, shared and load") {
+			t.Errorf("no such kind: %d %q", code, errs)
+		}
 		if code, out, _ := called("status", "--ready", "--json", "--socket", socket); code != c.code || !strings.Contains(out, `"ready"`) {
 			t.Errorf("%s as JSON: %d %q", name, code, out)
 		}
 		if code, _, errs := called("status", "--ready", "--socket", socket+"x"); code != 1 || !strings.Contains(errs, "no gateway answers") {
 			t.Errorf("no gateway: %d %q", code, errs)
+		}
+	}
+}
+
+// With --kinds a reason of another kind is none.
+func TestStatusReadyKinds(t *testing.T) {
+	load := admin.Cause{Kind: admin.ReadyLoad, Text: "limits.flows is reached: 7"}
+	stop := admin.Cause{Kind: admin.ReadyStop, Text: "draining\x1b"}
+	for name, c := range map[string]struct {
+		causes []admin.Cause
+		kinds  []string
+		code   int
+		out    string
+	}{
+		"all kinds":      {[]admin.Cause{load, stop}, nil, 1, "not ready: limits.flows is reached: 7 (load)\nnot ready: draining\\x1b (stop)\n"},
+		"one of two":     {[]admin.Cause{load, stop}, []string{"--kinds", "stop,own"}, 1, "not ready: draining\\x1b (stop)\n"},
+		"none of them":   {[]admin.Cause{load}, []string{"--kinds", "stop,own"}, 0, ""},
+		"nothing at all": {nil, []string{"--kinds", "own"}, 0, ""},
+	} {
+		r := admin.Readiness{Ready: len(c.causes) == 0, Causes: c.causes, Reasons: []string{"a warning"}}
+		socket := openDoor(t, &door{ready: r}, admin.NewHub())
+		if code, out, errs := called(append([]string{"status", "--ready", "--socket", socket}, c.kinds...)...); code != c.code || out != c.out || errs != "" {
+			t.Errorf("%s: %d %q %q", name, code, out, errs)
 		}
 	}
 }

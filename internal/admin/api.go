@@ -19,11 +19,12 @@ type Status struct {
 	Config      string        `json:"config"`
 	TUN         string        `json:"tun"`
 	Offload     bool          `json:"offload"`
-	Queues      int           `json:"queues"`         // of the TUN
-	LocalOut    bool          `json:"local_out"`      // connections of programs of this host are captured
-	Policy      string        `json:"policy"`         // digest
-	Snapshot    string        `json:"snapshot"`       // digest of the configuration and every file it names, as they were loaded
-	CRLs        string        `json:"crls,omitempty"` // digest of the revocation lists in force; left out where nothing is checked
+	Queues      int           `json:"queues"`                // of the TUN
+	LocalOut    bool          `json:"local_out"`             // connections of programs of this host are captured
+	Policy      string        `json:"policy"`                // digest
+	Snapshot    string        `json:"snapshot"`              // digest of the configuration and every file it names, as they were loaded
+	TicketKeys  []string      `json:"ticket_keys,omitempty"` // IDs of the keys of tickets.keys, the one that seals first: gateways with the same IDs open each other's tickets
+	CRLs        string        `json:"crls,omitempty"`        // digest of the revocation lists in force; left out where nothing is checked
 	Rules       int           `json:"rules"`
 	Flows       int           `json:"flows"` // live
 	FlowsMax    int           `json:"flows_max"`
@@ -132,6 +133,7 @@ type Health struct {
 type Readiness struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"` // why not; also warnings while ready
+	Causes  []Cause  `json:"causes"`  // those of the reasons why it is not ready, with their kinds
 }
 
 // Version is GET /v1/version.
@@ -338,7 +340,8 @@ type Live struct {
 // Backend is what the admin interface serves. Its methods are called by many goroutines at
 // the same time.
 type Backend interface {
-	// HandOver agrees to hand over to the process that has made the offer, or says why not.
+	// HandOver agrees to hand over to the process that has made the offer, or says why not. If
+	// the offer is to look only, it gives the terms without keys, and changes nothing.
 	HandOver(Offer) (Terms, HandOver, error)
 
 	Status() Status

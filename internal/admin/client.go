@@ -72,9 +72,10 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
-// Ready asks whether flows are taken, and why not.
-func (c *Client) Ready(ctx context.Context) (r Readiness, err error) {
-	_, err = c.do(ctx, http.MethodGet, "/v1/ready", &r)
+// Ready asks whether flows are taken, and why not, where reasons of these kinds count; none
+// means all.
+func (c *Client) Ready(ctx context.Context, kinds ...ReadyKind) (r Readiness, err error) {
+	_, err = c.do(ctx, http.MethodGet, readyPath(kinds), &r)
 	return r, err
 }
 

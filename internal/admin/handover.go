@@ -21,7 +21,10 @@ import (
 // (docs/upgrade.md):
 //
 //  1. The newer one sends POST /v1/handover with an Offer and `Upgrade: sslgate-handover`.
-//     The older one answers 101 and a line with its Terms. Any other answer means no.
+//     With `"look": true` in it the answer is 200 and the Terms without keys, and nothing is
+//     changed: so the newer one can see whether it agrees. Then it asks without. The older one
+//     answers 101 and a line with its Terms. Any other answer means no. (A gateway that does
+//     not know "look" answers 101 to the first.)
 //  2. From then on the newer one sends a line with an Order, and the older one answers
 //     with a line that says that it is done, or why not.
 //  3. When the connection ends before the order "drain", or no order comes for LeaseTime, the
@@ -44,6 +47,14 @@ type Offer struct {
 	Process  int    `json:"process"`
 	// Memory is what both processes may take together, in bytes; 0: there is no bound.
 	Memory int64 `json:"memory"`
+	// Config is the absolute path of the configuration that the process has loaded; "": not
+	// said. Once it stays the older one reads that too.
+	Config string `json:"config,omitempty"`
+	// Look asks for the terms alone.
+	Look bool `json:"look,omitempty"`
+	// Unasked: no one has asked for this hand-over; a supervisor has started the process, and
+	// may start many.
+	Unasked bool `json:"unasked,omitempty"`
 }
 
 // Terms is what the older process says of itself and hands over.
@@ -197,6 +208,10 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request) {
 	terms, over, err := s.opt.Backend.HandOver(offer)
 	if err != nil {
 		fail(w, http.StatusConflict, err.Error())
+		return
+	}
+	if offer.Look {
+		answer(w, http.StatusOK, terms)
 		return
 	}
 	s.hijacked.Add(1) // the server does not wait for hijacked connections by itself

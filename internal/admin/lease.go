@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -40,60 +41,88 @@ const maxReport = 16 << 20
 // gateway, or it is older than the protocol.
 var ErrNoHandOver = errors.New("nothing to take over from")
 
-// HandOver asks the running gateway to hand over. The caller must close the Lease.
-func (c *Client) HandOver(ctx context.Context, offer Offer) (*Lease, error) {
+// HandOver asks the running gateway to hand over, if agree says nothing against its terms. It
+// is asked before anything is handed over, and again of the final terms. The caller must close
+// the Lease.
+func (c *Client) HandOver(ctx context.Context, offer Offer, agree func(*Terms) error) (*Lease, error) {
+	offer.Look = true
+	l, looked, err := c.lease(ctx, offer, agree)
+	if err != nil || !looked {
+		return l, err
+	}
+	_ = l.Close()
+	offer.Look = false
+	l, looked, err = c.lease(ctx, offer, agree)
+	if err == nil && looked {
+		_ = l.Close()
+		return nil, errors.New("the running gateway answers as if nothing were to be handed over")
+	}
+	return l, err
+}
+
+// lease makes an offer on a connection of its own. looked says that the lease is terms alone.
+func (c *Client) lease(ctx context.Context, offer Offer, agree func(*Terms) error) (_ *Lease, looked bool, err error) {
 	conn, err := dialer.Unix(ctx, c.path, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%w: no gateway answers on %s; start one: sslgate run", ErrNoHandOver, c.path)
+		return nil, false, fmt.Errorf("%w: no gateway answers on %s; start one: sslgate run", ErrNoHandOver, c.path)
 	case err != nil:
-		return nil, fmt.Errorf("ask the running gateway: %w", err)
+		return nil, false, fmt.Errorf("ask the running gateway: %w", err)
 	}
 	l := &Lease{conn: conn, in: bufio.NewReader(conn), out: bufio.NewWriter(conn)}
-	if err := l.ask(ctx, offer); err != nil {
-		_ = l.Close()
-		return nil, err
+	if looked, err = l.ask(ctx, offer); err == nil {
+		err = agree(&l.Terms)
 	}
-	return l, nil
+	if err != nil {
+		_ = l.Close()
+		return nil, false, err
+	}
+	return l, looked, nil
 }
 
-func (l *Lease) ask(ctx context.Context, offer Offer) error {
+// ask sends an offer and reads the terms. looked says that they are terms alone.
+func (l *Lease) ask(ctx context.Context, offer Offer) (looked bool, err error) {
 	if err := l.conn.SetDeadline(time.Now().Add(orderTime)); err != nil {
-		return err
+		return false, err
 	}
 	body, err := json.Marshal(offer)
 	if err != nil {
-		return err
+		return false, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sslgate/v1/handover", strings.NewReader(string(body)))
 	if err != nil {
-		return err
+		return false, err
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", handOverUpgrade)
 	if err := errors.Join(req.Write(l.out), l.out.Flush()); err != nil {
-		return err
+		return false, err
 	}
 	resp, err := http.ReadResponse(l.in, req)
 	if err != nil {
-		return fmt.Errorf("ask the running gateway: %w", err)
+		return false, fmt.Errorf("ask the running gateway: %w", err)
 	}
 	switch resp.StatusCode {
 	case http.StatusSwitchingProtocols:
+		err = readLine(l.in, maxOrder, &l.Terms)
+	case http.StatusOK:
+		looked = true
+		err = json.NewDecoder(io.LimitReader(resp.Body, maxOrder)).Decode(&l.Terms)
+		_ = resp.Body.Close()
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		_ = resp.Body.Close()
-		return fmt.Errorf("%w: the running gateway is of a version that cannot hand over: stop it and start the other (systemctl restart sslgate), its flows have limits.drain", ErrNoHandOver)
+		return false, fmt.Errorf("%w: the running gateway is of a version that cannot hand over: stop it and start the other (systemctl restart sslgate), its flows have limits.drain", ErrNoHandOver)
 	default:
 		defer resp.Body.Close()
-		return fmt.Errorf("the running gateway does not hand over: %w", failure(resp))
+		return false, fmt.Errorf("the running gateway does not hand over: %w", failure(resp))
 	}
-	if err := readLine(l.in, maxOrder, &l.Terms); err != nil {
-		return fmt.Errorf("the terms of the running gateway cannot be read: %w", err)
+	if err != nil {
+		return false, fmt.Errorf("the terms of the running gateway cannot be read: %w", err)
 	}
 	if l.Terms.Protocol != HandOverProtocol {
-		return fmt.Errorf("the running gateway hands over by protocol %d, not %d", l.Terms.Protocol, HandOverProtocol)
+		return false, fmt.Errorf("the running gateway hands over by protocol %d, not %d", l.Terms.Protocol, HandOverProtocol)
 	}
-	return nil
+	return looked, nil
 }
 
 // ErrRefused is wrapped by errors of Order with which the older process says no. After any

@@ -18,6 +18,8 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 )
 
+func agrees(*Terms) error { return nil }
+
 // answering is whatever listens on a socket where a gateway is looked for: it reads a little,
 // says its piece and hangs up.
 func answering(t *testing.T, say string) *Client {
@@ -67,7 +69,7 @@ func TestHandOverOfOldVersions(t *testing.T) {
 		"huge terms":              {yes + `{"slot": "` + strings.Repeat("x", maxOrder) + `"}` + "\n", "a line is too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lease, err := answering(t, c.say).HandOver(context.Background(), Offer{Protocol: HandOverProtocol})
+			lease, err := answering(t, c.say).HandOver(context.Background(), Offer{Protocol: HandOverProtocol}, agrees)
 			if err == nil {
 				_ = lease.Close()
 			}
@@ -140,7 +142,7 @@ func TestLeaseIsLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			lease, err := answering(t, yes+say).HandOver(context.Background(), Offer{Protocol: HandOverProtocol})
+			lease, err := answering(t, yes+say).HandOver(context.Background(), Offer{Protocol: HandOverProtocol}, agrees)
 			if err != nil {
 				t.Fatal(err)
 			}

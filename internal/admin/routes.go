@@ -74,7 +74,8 @@ func (s *Server) list() []route {
 			answers: []says{ok("alive", Health{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Health{Alive: true}) }},
 		{method: "GET", path: "/v1/ready", summary: "Are flows taken, and if not, why?", open: true,
-			answers: []says{ok("flows are taken", Readiness{}), {http.StatusServiceUnavailable, "not ready", Readiness{}, ""}},
+			query:   []param{{"kinds", "string", "which kinds of reasons count, with commas between them: stop, own, shared, load; all where there is none"}},
+			answers: []says{ok("flows are taken", Readiness{}), {http.StatusServiceUnavailable, "not ready", Readiness{}, ""}, bad},
 			handle:  s.ready},
 		{method: "GET", path: "/v1/version", summary: "Which version runs", open: true,
 			answers: []says{ok("version of the program and of this interface", Version{})},
@@ -195,18 +196,6 @@ func (s *Server) web(a netip.AddrPort) http.Handler {
 			return open[p] || !strings.HasPrefix(p, "/v1/") && !strings.HasPrefix(p, "/debug/")
 		},
 	}
-}
-
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	r := s.opt.Backend.Readiness()
-	if r.Reasons == nil {
-		r.Reasons = []string{}
-	}
-	code := http.StatusOK
-	if !r.Ready {
-		code = http.StatusServiceUnavailable
-	}
-	answer(w, code, r)
 }
 
 // sinceHeader carries the time since which all refusals are remembered.

@@ -128,33 +128,34 @@ func (s *Service) Readiness() admin.Readiness {
 	draining, refuses, last, limit := s.draining, s.refuses, s.last, s.rt.Config.Limits.Flows
 	s.mu.Unlock()
 	now := time.Now()
-	r := admin.Readiness{Ready: true, Reasons: []string{}}
-	no := func(format string, args ...any) {
+	r := admin.Readiness{Ready: true, Reasons: []string{}, Causes: []admin.Cause{}}
+	no := func(kind admin.ReadyKind, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
 		r.Ready = false
-		r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+		r.Reasons, r.Causes = append(r.Reasons, text), append(r.Causes, admin.Cause{Kind: kind, Text: text})
 	}
 	warn := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
 	if s.over.gave.Load() {
-		no("another process takes the new flows")
+		no(admin.ReadyStop, "another process takes the new flows")
 	}
 	if s.lostSteering() {
-		no("another process has taken the steering")
+		no(admin.ReadyStop, "another process has taken the steering")
 	}
 	switch {
 	case draining && !refuses.IsZero():
-		no("draining: new flows are taken for %s yet", max(0, refuses.Sub(now)).Round(100*time.Millisecond))
+		no(admin.ReadyStop, "draining: new flows are taken for %s yet", max(0, refuses.Sub(now)).Round(100*time.Millisecond))
 	case draining:
-		no("draining: no new flows are taken")
+		no(admin.ReadyStop, "draining: no new flows are taken")
 	}
 	if own, older := s.gateway.Flows(), s.stack.Beside(); older > 0 && own+older >= limit {
-		no("limits.flows is reached: %d, and %d in the older process", own, older)
+		no(admin.ReadyLoad, "limits.flows is reached: %d, and %d in the older process", own, older)
 	} else if own >= limit {
-		no("limits.flows is reached: %d", own)
+		no(admin.ReadyLoad, "limits.flows is reached: %d", own)
 	}
 	s.steeringReadiness(no, warn)
 	st := s.records.Stats()
 	if s.records.Refusing() {
-		no("audit records cannot be written and audit.on_full is refuse: %v", st.Err)
+		no(admin.ReadyOwn, "audit records cannot be written and audit.on_full is refuse: %v", st.Err)
 	} else if st.Err != nil {
 		warn("audit records cannot be written: %v", st.Err)
 	}
@@ -167,7 +168,7 @@ func (s *Service) Readiness() admin.Readiness {
 	for _, l := range s.Revocation() {
 		switch {
 		case l.State == "missing":
-			no("the revocation list of authority %s that %s had is not there any more (%s); the one known stays in use until %s",
+			no(admin.ReadyShared, "the revocation list of authority %s that %s had is not there any more (%s); the one known stays in use until %s",
 				l.Authority, l.Source, l.Error, times.Stamp(l.NextUpdate))
 		case l.State == "expired" && l.Mode == "hard":
 			warn("no fresh revocation list of authority %s (%s): its certificates are refused", l.Authority, l.Source)
@@ -184,7 +185,7 @@ func (s *Service) Readiness() admin.Readiness {
 		left := times.Sub(c.NotAfter, now)
 		switch {
 		case left <= 0 && c.Kind == kindIdentity:
-			no("the certificate of identity %s has ended", c.Name)
+			no(admin.ReadyShared, "the certificate of identity %s has ended", c.Name)
 		case left <= 0:
 			warn("a certificate of %s %s has ended", c.Kind, c.Name)
 		case left < warnBefore:

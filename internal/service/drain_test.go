@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,7 +47,8 @@ func TestShutdownDelay(t *testing.T) {
 		t.Errorf("it ends after %v, want the delay and limits.drain", left)
 	}
 	testenv.Eventually(t, "it is not ready", func() bool { _, code := h.readiness(); return code == http.StatusServiceUnavailable })
-	if r, _ := h.readiness(); r.Ready || !strings.Contains(strings.Join(r.Reasons, " "), "draining: new flows are taken for ") {
+	if r, _ := h.readiness(); r.Ready || !strings.Contains(strings.Join(r.Reasons, " "), "draining: new flows are taken for ") ||
+		len(r.Causes) != 1 || r.Causes[0].Kind != admin.ReadyStop || !slices.Contains(r.Reasons, r.Causes[0].Text) {
 		t.Errorf("it says %+v", r)
 	}
 	_, metrics := h.ask("GET", "/metrics", "", nil)
@@ -85,4 +87,21 @@ func TestShutdownDelayEnds(t *testing.T) {
 	}
 	_ = live.Close()
 	testenv.Receive(t, "it ends with its last flow", h.ended)
+}
+
+// A gateway that has as many flows as it may have is not ready, but for who moves addresses: the
+// clients would come back at another host.
+func TestWhatMovesNothing(t *testing.T) {
+	h := newHouse(t, withLimits("drain: 2s, flows: 1"))
+	live := h.good()
+	defer func() { _ = live.Close() }()
+	testenv.Eventually(t, "it is full", func() bool { _, code := h.readiness(); return code == http.StatusServiceUnavailable })
+	if r, _ := h.readiness(); len(r.Causes) != 1 || r.Causes[0].Kind != admin.ReadyLoad {
+		t.Errorf("it says %+v", r)
+	}
+	for kinds, want := range map[string]int{"stop,own": http.StatusOK, "load": http.StatusServiceUnavailable, "nonsense": http.StatusBadRequest} {
+		if resp, body := h.ask("GET", "/v1/ready?kinds="+kinds, "", nil); resp.StatusCode != want {
+			t.Errorf("%s: %s %s", kinds, resp.Status, body)
+		}
+	}
 }

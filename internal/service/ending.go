@@ -142,27 +142,27 @@ func (s *Service) lastReport() {
 // drainOld lets the older process end too, in its limits.drain: the one that has handed over to
 // this one, or has just taken everything back. Who stops the gateway means both.
 func (s *Service) drainOld() {
-	socket := s.runtime().Config.Admin.Socket
-	if s.lease == nil && !s.beside {
+	if s.older == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), olderTime)
 	defer cancel()
-	client := admin.NewClient(admin.OldSocket(socket))
-	if s.over.back.Load() {
-		if client = processOn(ctx, s.lease.Terms.Process, socket, admin.OldSocket(socket)); client == nil {
-			s.log.Warn("the older process does not answer, and is not told to end")
-			return
-		}
-	} else if old, err := client.Status(ctx); err != nil {
-		if there, twin := s.steering.TwinThere(); there || twin != nil {
-			s.log.Error("the older process does not answer, and is not told to end", zap.Error(err))
+	socket := s.runtime().Config.Admin.Socket
+	client := processOn(ctx, s.older, admin.OldSocket(socket), socket)
+	if client == nil {
+		if there, err := s.steering.TwinThere(); there || err != nil {
+			s.log.Error("the older process does not answer, and is not told to end", zap.Int("process", s.older))
 		}
 		return // else it has ended
-	} else if !old.HandedOver {
-		return
 	}
-	if _, err := client.Drain(ctx); err != nil {
+	st, err := client.Status(ctx)
+	if err == nil && !st.HandedOver && !s.over.back.Load() {
+		return // it has taken the steering by itself, and goes on
+	}
+	if err == nil {
+		_, err = client.Drain(ctx)
+	}
+	if err != nil {
 		s.log.Warn("the older process is not told to end", zap.Error(err))
 	}
 }

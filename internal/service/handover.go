@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type handOver struct {
 	last  atomic.Bool  // it has no flow and gets no more
 	// stopping: this process was told to stop while the other one was watched.
 	stopping atomic.Bool
+	unasked  time.Time     // when a process asked last that nobody had asked for
 	unlocked bool          // the state directory is to be taken back, and could not
 	gaveBack bool          // the other one has given back, and ends
 	handed   chan struct{} // has room for one: the other one stays
@@ -80,6 +82,15 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 		terms.LocalOut, terms.OwnMark, terms.Programs = true, sc.Out.OwnMark, programs(sc.Out)
 	}
 	terms.Decided, terms.Refused = s.decided.last(time.Now())
+	if offer.Look {
+		return terms, nil, nil
+	}
+	if offer.Unasked {
+		if wait := unaskedAgain - time.Since(o.unasked); wait > 0 {
+			return admin.Terms{}, nil, fmt.Errorf("a process that nobody has asked for has taken over, or tried to, just now: the next one may ask in %s", wait.Round(100*time.Millisecond))
+		}
+		o.unasked = time.Now()
+	}
 	var err error
 	if terms.Ceiling, err = s.shareMemory(offer.Memory); err != nil {
 		return admin.Terms{}, nil, err
@@ -147,6 +158,11 @@ func (h *handingOver) Drain() error {
 		return nil
 	}
 	h.over.stays.Store(true)
+	if file := h.over.to.Config; filepath.IsAbs(file) { // what is in force from now on
+		h.mu.Lock()
+		h.file = file
+		h.mu.Unlock()
+	}
 	h.notify.muted.Store(true) // what systemd hears is of the other process from now on
 	if h.admin != nil {
 		h.admin.LeaveNetwork()
@@ -258,6 +274,11 @@ const (
 	handedEvery = 100 * time.Millisecond
 	handedQuiet = 30
 )
+
+// unaskedAgain is how long after a process that a supervisor has started by itself the next such
+// process may ask. Each one costs both sides something, and a supervisor whose processes die may
+// start ten a second. This one serves meanwhile.
+const unaskedAgain = 5 * time.Second
 
 // stopMost bounds the wait for the process that takes over, which asks for a report each
 // second.

@@ -44,7 +44,7 @@ func TestHandOverAndStatus(t *testing.T) {
 func TestHandOverOfOthers(t *testing.T) {
 	h := newHouse(t)
 	for want, protocol := range map[string]int{"by protocol 1, not 2": 2, "tun.attach": admin.HandOverProtocol} {
-		lease, err := h.api.HandOver(context.Background(), admin.Offer{Protocol: protocol})
+		lease, err := h.api.HandOver(context.Background(), admin.Offer{Protocol: protocol}, func(*admin.Terms) error { return nil })
 		if err == nil {
 			_ = lease.Close()
 		}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/vishvananda/netns"
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
@@ -53,6 +55,51 @@ func TestNotify(t *testing.T) {
 		if !regexp.MustCompile(want).Match(buf[:got]) {
 			t.Errorf("%q, want %s", buf[:got], want)
 		}
+	}
+}
+
+// systemd hears who is the main process only in some states of the unit. So a process that waits
+// for the next one says it each second, and no other does.
+func TestMainIsRepeated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	ln, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	t.Setenv("NOTIFY_SOCKET", path)
+	s, at := newHouse(t).s, time.Now()
+	o := &s.over
+	s.repeatMain(at) // it waits for nobody
+	o.awaits.Store(true)
+	for _, after := range []time.Duration{0, 100 * time.Millisecond, time.Second, 1900 * time.Millisecond, 2 * time.Second} {
+		s.repeatMain(at.Add(after))
+	}
+	takes := func(offer *admin.Offer) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.to = offer
+	}
+	takes(&admin.Offer{}) // the next one has come
+	s.repeatMain(at.Add(time.Minute))
+	takes(nil)
+	o.awaits.Store(false)
+	s.repeatMain(at.Add(time.Hour))
+	s.notify.send("STATUS=the end")
+	said := 0
+	for text := ""; text != "STATUS=the end"; {
+		buf := make([]byte, 1000)
+		_ = ln.SetReadDeadline(testenv.Deadline())
+		n, err := ln.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text = string(buf[:n]); text == fmt.Sprintf("MAINPID=%d", os.Getpid()) {
+			said++
+		}
+	}
+	if said != 3 {
+		t.Errorf("said %d times, want 3", said)
 	}
 }
 

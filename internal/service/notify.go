@@ -20,6 +20,7 @@ type notifier struct {
 	every time.Duration // between two signs of life; 0: no watchdog
 	log   *zap.Logger
 	muted atomic.Bool // another process is the main one of the service
+	said  time.Time   // when main was repeated last; for Service.repeatMain alone
 }
 
 // newNotifier reads the environment that systemd has set.

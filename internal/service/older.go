@@ -63,11 +63,11 @@ func (s *Service) statusOf(ctx context.Context, process int, sockets ...string) 
 }
 
 // processOn returns a client of the process on whichever of the sockets it is, nil if it is on
-// none.
+// none. One whose process ID cannot be known, as it is in another PID namespace, is taken for it.
 func processOn(ctx context.Context, process int, sockets ...string) *admin.Client {
 	for _, socket := range sockets {
 		client := admin.NewClient(socket)
-		if p, err := client.Process(ctx); err == nil && p == process {
+		if p, err := client.Process(ctx); err == nil && (p == process || p == 0) {
 			return client
 		}
 	}

@@ -97,7 +97,10 @@ func (s *Service) read(ctx context.Context) (config.Checked, error) {
 	defer cancel()
 	ctx, loan := s.memory.Borrow(ctx)
 	defer loan.Return()
-	checked, err := config.CheckWithin(ctx, loan, s.runtime().Source, s.opt.File, s.engine)
+	s.mu.Lock()
+	source, file := s.rt.Source, s.file
+	s.mu.Unlock()
+	checked, err := config.CheckWithin(ctx, loan, source, file, s.engine)
 	switch {
 	case errors.Is(err, memory.ErrNoRoom):
 		err = fmt.Errorf("the configuration cannot be loaded beside the live flows, the old one stays: %w; a restart takes it, or raise limits.memory", err)

@@ -49,9 +49,25 @@ func (s *Service) watchSteering(ctx context.Context) error {
 		}
 		s.lockAgain()
 		s.resume(ctx)
+		s.repeatMain(time.Now())
 		if s.lostSteering() {
 			s.yield()
 		}
+	}
+}
+
+// repeatMain tells systemd again, each second, that this process is the main one, while it waits
+// for the next one. systemd hears that only in some states of the unit: not while it waits to
+// start the next process (RestartSec). What it has heard before changes nothing.
+func (s *Service) repeatMain(now time.Time) {
+	o := &s.over
+	o.mu.Lock()
+	waits := o.awaits.Load() && o.to == nil && !o.ending
+	o.mu.Unlock()
+	if waits && now.Sub(s.notify.said) >= resumeEvery {
+		s.notify.said = now
+		s.notify.main()
+		s.notify.ready("policy " + s.policyID())
 	}
 }
 
@@ -77,6 +93,10 @@ func (s *Service) yield() {
 	o.left = make(chan struct{})
 	close(o.left)
 	o.lost = true
+	s.notify.muted.Store(true) // the other one is the main process
+	if s.admin != nil {
+		s.admin.LeaveNetwork()
+	}
 	o.parted.Store(true)
 	o.gave.Store(true)
 	o.stays.Store(true)
@@ -185,7 +205,7 @@ func awaited(ctx context.Context, c *config.Config, log *zap.Logger) *TakeOver {
 		return nil
 	}
 	log.Info("the running gateway waits for the next process since one has died: this one takes over from it", zap.Int("flows", st.Flows))
-	return &TakeOver{Tell: func(Step) {}}
+	return &TakeOver{Tell: func(Step) {}, Unasked: true}
 }
 
 // signalOne sends to a channel that has room for one, if nothing waits there.

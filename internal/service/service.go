@@ -77,6 +77,7 @@ type Service struct {
 
 	slot   tun.Slot
 	beside bool         // an older process has flows yet, and has handed over to one that has died
+	older  int          // the process beside or before this one; 0: none
 	lease  *admin.Lease // from the gateway that this one takes over from; nil: it starts by itself
 	over   handOver     // to the gateway that takes over from this one
 
@@ -93,6 +94,7 @@ type Service struct {
 	trust     *policy.Trust // that live flows were decided by last; reloading guards it
 
 	mu       sync.Mutex // guards what status reports
+	file     string     // the configuration: Options.File, or that of the process that has taken over
 	rt       *config.Runtime
 	wanted   []string // files named by a configuration that was refused; for watch
 	draining bool
@@ -125,7 +127,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 		return err
 	}
 	if lease != nil {
-		s.slot = otherSlot(lease.Terms.Slot)
+		s.slot, s.older = otherSlot(lease.Terms.Slot), lease.Terms.Process
 	} else {
 		s.besideOld(ctx)
 	}
@@ -165,7 +167,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 // newService makes the parts that touch neither packets nor the host's network. The caller must
 // close records and notify, and unlock the state directory.
 func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *admin.Lease) (*Service, error) {
-	s := &Service{opt: opt, lease: lease, log: opt.Log, engine: engines.New(), rt: rt, started: time.Now()}
+	s := &Service{opt: opt, lease: lease, log: opt.Log, engine: engines.New(), rt: rt, file: opt.File, started: time.Now()}
 	s.hub, s.asked = admin.NewHub(), make(chan struct{})
 	s.over.handed, s.over.parting, s.over.resumed, s.over.untaken = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1), make(chan error, 1)
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })

@@ -17,8 +17,13 @@ func (s *Service) Status() admin.Status {
 	st, mem := s.stack.Stats(), s.memoryStatus()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var keys []string
+	if s.rt.Tickets != nil {
+		keys = s.rt.Tickets.IDs
+	}
 	return admin.Status{
-		Version: s.opt.Version, Started: s.started.UTC(), Config: s.opt.File, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device), LocalOut: s.rt.Config.CapturesOut(),
+		TicketKeys: keys,
+		Version:    s.opt.Version, Started: s.started.UTC(), Config: s.file, TUN: s.device.Name(), Offload: s.device.Offload(), Queues: stack.Queues(s.device), LocalOut: s.rt.Config.CapturesOut(),
 		Policy: s.rt.Set.ID(), Snapshot: s.rt.Snapshot, CRLs: s.revocation.Digest(), Revocation: admin.RevocationOf(s.revocation.Stats()), Rules: len(s.rt.Config.Policy.Rules), Flows: s.gateway.Flows(), FlowsMax: s.rt.Config.Limits.Flows,
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Slot: s.slot.String(), HandedOver: s.over.stays.Load() || s.over.back.Load(), Awaits: s.over.awaits.Load(), Reloads: s.reloads, LastReload: s.last,
@@ -68,13 +73,13 @@ func (s *Service) droppedBy() map[string]uint64 {
 
 // steeringReadiness reports what keeps captured packets from the TUN, and interfaces where
 // packets come in but are not captured.
-func (s *Service) steeringReadiness(no, warn func(format string, args ...any)) {
+func (s *Service) steeringReadiness(no func(kind admin.ReadyKind, format string, args ...any), warn func(format string, args ...any)) {
 	if s.steering == nil {
 		return
 	}
 	for _, t := range s.steering.Troubles() {
 		if t.Fatal {
-			no("%s", t)
+			no(admin.ReadyOwn, "%s", t)
 		} else {
 			warn("%s", t)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -26,6 +27,8 @@ type TakeOver struct {
 	Watch time.Duration
 	// Tell is told of each step. Required.
 	Tell func(Step)
+	// Unasked: nobody has asked for it; the running gateway waits for the next process.
+	Unasked bool
 }
 
 // Step is how far a process is that takes over.
@@ -43,19 +46,19 @@ func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, 
 	if c.Admin.Socket == config.AdminOff {
 		return nil, errors.New("without admin.socket nothing can be taken over")
 	}
-	offer := admin.Offer{Protocol: admin.HandOverProtocol, Version: opt.Version, Process: os.Getpid()}
+	file, err := filepath.Abs(opt.File)
+	if err != nil {
+		return nil, err
+	}
+	offer := admin.Offer{Protocol: admin.HandOverProtocol, Version: opt.Version, Process: os.Getpid(), Config: file, Unasked: opt.TakeOver.Unasked}
 	if ceiling := c.Ceiling(); ceiling >= memory.MinCeiling {
 		offer.Memory = ceiling
 	}
-	lease, err := admin.NewClient(c.Admin.Socket).HandOver(ctx, offer)
+	lease, err := admin.NewClient(c.Admin.Socket).HandOver(ctx, offer, func(t *admin.Terms) error { return agree(c, t) })
 	if err != nil {
 		return nil, err
 	}
 	t := &lease.Terms
-	if err := agree(c, t); err != nil {
-		_ = lease.Close()
-		return nil, err
-	}
 	opt.TakeOver.Tell(Step{
 		Text:  fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, escape.String(t.Version, 100), escape.String(t.Slot, 10), t.Flows),
 		Older: t.Process, Socket: c.Admin.Socket,
@@ -72,11 +75,19 @@ func (s *Service) besideOld(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, olderTime)
 	defer cancel()
-	old, err := admin.NewClient(admin.OldSocket(c.Admin.Socket)).Status(ctx)
+	client := admin.NewClient(admin.OldSocket(c.Admin.Socket))
+	process, err := client.Process(ctx)
+	if err != nil {
+		return
+	}
+	if process == 0 {
+		process = -1 // it is in another PID namespace
+	}
+	old, err := client.Status(ctx)
 	if err != nil || !old.HandedOver {
 		return
 	}
-	s.slot, s.beside = otherSlot(old.Slot), true
+	s.slot, s.beside, s.older = otherSlot(old.Slot), true, process
 	s.log.Info("an older process ends with its last flow; this one starts beside it", zap.String("slot", s.slot.String()), zap.Int("flows", old.Flows))
 }
 
