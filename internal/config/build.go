@@ -40,8 +40,8 @@ type Runtime struct {
 	// Revocation is what the authorities say of revocation, with the lists that
 	// were read from files.
 	Revocation []revocation.Authority
-	// Staples are the OCSP responses shown with identities.
-	Staples []*Staple
+	// Own are the identities of files, by name. They are renewed while the Runtime is used.
+	Own []*Own
 	// Tickets are nil where there are none.
 	Tickets *RuntimeTickets
 	// Token is what admin.http asks for; nil where there is no such listener.
@@ -117,7 +117,7 @@ func buildBeside(f, beside *File, eng handshake.Engine, now time.Time) (*Runtime
 	b.sets(&env)
 	b.audit()
 	rt.Tickets = b.tickets()
-	rt.Staples = b.staples
+	rt.Own = b.owns
 	rt.Revocation = b.authorities
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Files = files(f.Name, rt.Config)
@@ -196,7 +196,10 @@ func uses(c *Config) []string {
 	all = append(all, c.Tickets.Keys, c.Admin.TokenFile)
 	for _, id := range c.Identities {
 		for _, p := range id.pairs() {
-			all = append(all, p.Certificate, p.Key, p.OCSP)
+			all = append(all, p.Certificate, p.Passphrase, p.OCSP)
+			if _, ok := signerSocket(p.Key); !ok {
+				all = append(all, p.Key)
+			}
 		}
 		all = append(all, id.Issuer)
 	}
@@ -229,8 +232,13 @@ type builder struct {
 	refs map[string]string
 	// issuers are the CAs that make certificates on demand, by identity.
 	issuers map[string]*x509.Certificate
-	// staples are the OCSP responses that were loaded.
+	// staples are the OCSP responses that were loaded, owns the identities of files.
 	staples []*Staple
+	owns    []*Own
+	// signers are those that were asked, by socket.
+	signers map[string]*asked
+	// renews says that an identity is read again while it is used.
+	renews bool
 	// authorities is what was loaded of their revocation.
 	authorities []revocation.Authority
 }
@@ -274,7 +282,7 @@ func (f *File) resolved() *Config {
 	}
 	c.Identities = maps.Clone(c.Identities)
 	for name, id := range c.Identities {
-		for _, name := range []*string{&id.Certificate, &id.Key, &id.OCSP, &id.Issuer} {
+		for _, name := range []*string{&id.Certificate, &id.Key, &id.Passphrase, &id.OCSP, &id.Issuer} {
 			if *name != "" {
 				*name = f.abs(*name)
 			}
@@ -283,8 +291,10 @@ func (f *File) resolved() *Config {
 		for i := range id.Also {
 			p := &id.Also[i]
 			p.Certificate, p.Key = f.abs(p.Certificate), f.abs(p.Key)
-			if p.OCSP != "" {
-				p.OCSP = f.abs(p.OCSP)
+			for _, name := range []*string{&p.Passphrase, &p.OCSP} {
+				if *name != "" {
+					*name = f.abs(*name)
+				}
 			}
 		}
 		c.Identities[name] = id

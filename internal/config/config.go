@@ -168,8 +168,10 @@ type OCSP struct {
 type Identity struct {
 	// Certificate is the PEM file of the leaf and its intermediates. The private key may stand in it, too, as HAProxy and others have it: then key names the same file, whose mode must be a key's (nothing for others, 0600 or 0640). Required without issuer.
 	Certificate string `yaml:"certificate"`
-	// Key is the PEM file of the private key, readable by its owner (and group) only; with issuer that of the issuing CA. It may be the file of the certificate. Required.
+	// Key is the PEM file of the private key, readable by its owner (and group) only; with issuer that of the issuing CA. It may be the file of the certificate, "credential:NAME" for a credential of systemd (LoadCredential=), "env:NAME" for an environment variable, or "signer:SOCKET" where another process has the key and signs (docs/signer.md). Required.
 	Key string `yaml:"key"`
+	// Passphrase is where the passphrase of an encrypted key stands, one line: a file, "env:NAME" for an environment variable, or "credential:NAME" for a credential of systemd (LoadCredential=). The key has PKCS#8's form (PBES2, RFC 8018). Default: the key is not encrypted.
+	Passphrase string `yaml:"passphrase"`
 	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate; it is read again, without a reload, when it changes, and shown until its nextUpdate. Default: none.
 	OCSP string `yaml:"ocsp"`
 	// Also lists further certificates for the same names with another kind of key, such as RSA beside ECDSA: the first that fits the client's signature algorithms is shown. Default: none.
@@ -186,8 +188,10 @@ type Identity struct {
 type KeyPair struct {
 	// Certificate is the PEM file of the leaf and its intermediates, and of the key too where key names the same file. Required.
 	Certificate string `yaml:"certificate"`
-	// Key is the PEM file of the private key, readable by its owner (and group) only. Required.
+	// Key is the PEM file of the private key, readable by its owner (and group) only, or another place: see key of the identity. Required.
 	Key string `yaml:"key"`
+	// Passphrase is where the passphrase of an encrypted key stands: see passphrase of the identity. Default: the key is not encrypted.
+	Passphrase string `yaml:"passphrase"`
 	// OCSP is the file of the OCSP response (DER, RFC 6960) that is stapled to the certificate. Default: none.
 	OCSP string `yaml:"ocsp"`
 }
@@ -302,8 +306,10 @@ type Metrics struct {
 
 // Reload says what a changed configuration does to a running gateway. SIGHUP and `sslgate reload` read it anew; all of it is put in place, or nothing.
 type Reload struct {
-	// Watch also reloads when the configuration or a file it names has changed; looked at every 5 seconds. A reload for which there was no memory or no time is tried again after 30 seconds, then ever less often, at least every 16 minutes. Default false.
+	// Watch also reloads when the configuration or a file it names has changed, certificates and keys that are renewed by themselves excepted; looked at every 5 seconds. A reload for which there was no memory or no time is tried again after 30 seconds, then ever less often, at least every 16 minutes. Default false.
 	Watch bool `yaml:"watch"`
+	// Renew shows renewed certificates of identities without a reload: their files are looked at every 5 seconds, and once certificate and key belong together, are valid, and are for the same names, kind of key and uses as before, new handshakes show them. Until then those of before stay, and `sslgate status` says why. No ticket ends by it. Default true; with false a reload takes them.
+	Renew bool `yaml:"renew"`
 	// Live is what becomes of flows that relay already: "keep" (the default; they keep the policy they began with) or "reevaluate" (each is judged anew by the new policy, its certificates too, and ends where a new connection like it would be refused). Flows that do not relay yet are always judged by the new policy.
 	Live string `yaml:"live"`
 }

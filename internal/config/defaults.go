@@ -72,6 +72,7 @@ func setDefaults(c *Config) {
 	c.Log.Level = "info"
 	c.Log.Format = "console"
 	c.Admin.Socket = DefaultSocket
+	c.Reload.Renew = true
 	c.Reload.Live = "keep"
 	c.Upgrade.CTMask = DefaultCTMask
 	c.Upgrade.Drain = Duration(12 * time.Hour)

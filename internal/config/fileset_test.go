@@ -30,7 +30,7 @@ shadow: shadow.yaml
 authorities:
   clients: {roots: root.pem, intermediates: inter.pem, crl: [root.crl]}
 identities:
-  pay: {certificate: ec.pem, key: ec.key, ocsp: ec-good.ocsp, also: [{certificate: rsa.pem, key: rsa.key, ocsp: rsa-good.ocsp}]}
+  pay: {certificate: ec.pem, key: ec.key, passphrase: ec.pass, ocsp: ec-good.ocsp, also: [{certificate: rsa.pem, key: rsa.key, passphrase: rsa.pass, ocsp: rsa-good.ocsp}]}
   mint: {issuer: mint.pem, key: mint.key, names: ['*.example.org']}
 tickets: {keys: tickets.keys}
 admin: {socket: "off", http: '127.0.0.1:9440', token_file: token}
@@ -58,6 +58,8 @@ func everyFileDir(t *testing.T) string {
 		Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour),
 		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(0x2a), RevocationTime: time.Now().Add(-time.Hour)}},
 	}, root.Cert, root.Key))}))
+	put("ec.pass", []byte("of no use\n"))
+	put("rsa.pass", []byte("nor this\n"))
 	put("token", []byte(strings.Repeat("t", 32)+"\n"))
 	put("people.txt", []byte("alice\nbob\n"))
 	put("gate.yaml", []byte(everyFile))
@@ -117,7 +119,7 @@ func digestsOf(rt *Runtime) map[string]any {
 			all["lists of "+a.Name+" from "+s.Location] = s.Lists
 		}
 	}
-	for _, s := range rt.Staples {
+	for _, s := range rt.Staples() {
 		all["staple of "+s.File] = s.Shown.At(time.Now())
 	}
 	return all
@@ -146,12 +148,12 @@ func TestMemoryIsAsGoodAsTheDisk(t *testing.T) {
 		t.Errorf("%d and %d things to compare", len(want), len(got))
 	}
 	// What is read again while the gateway runs is where it was read first.
-	for _, st := range memory.Runtime.Staples {
+	for _, st := range memory.Runtime.Staples() {
 		if changed, err := st.Read(time.Now()); changed || err != nil {
 			t.Errorf("%s: %v, %v", st.File, changed, err)
 		}
 	}
-	if n := len(memory.Runtime.Staples); n != 2 {
+	if n := len(memory.Runtime.Staples()); n != 2 {
 		t.Errorf("%d staples", n)
 	}
 }

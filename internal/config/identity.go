@@ -2,12 +2,18 @@ package config
 
 import (
 	"cmp"
+	"context"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
@@ -15,12 +21,13 @@ import (
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/mint"
 	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/signer"
 	"github.com/sslgate/sslgate/policy"
 )
 
 // pairs are all certificates of an identity, the first one first.
 func (id Identity) pairs() []KeyPair {
-	return append([]KeyPair{{id.Certificate, id.Key, id.OCSP}}, id.Also...)
+	return append([]KeyPair{{Certificate: id.Certificate, Key: id.Key, Passphrase: id.Passphrase, OCSP: id.OCSP}}, id.Also...)
 }
 
 func (f *File) checkIdentity(path string, id *Identity) {
@@ -56,7 +63,7 @@ func (b *builder) minted(name, path string, id Identity) (policy.Identity, bool)
 		b.expiring(path+".issuer", file, what, c)
 	}
 	b.chainFits(path+".issuer", file, chain)
-	key := b.privateKey(path+".key", id.Key)
+	key := b.privateKey(path, id.Key, id.Passphrase)
 	if key == nil {
 		return policy.Identity{}, false
 	}
@@ -141,4 +148,234 @@ func (b *builder) servesClients(path string) bool {
 		destination = destination || r.Destination.Identity != "" && strings.HasPrefix(path+".", keyPath("identities", r.Destination.Identity)+".")
 	}
 	return !destination
+}
+
+// Own is an identity whose certificates and keys stand in files. Somebody else renews the
+// files; Renew then reads them again. It is safe for many goroutines.
+type Own struct {
+	Name string
+	// Files are those of its certificates, keys and passphrases.
+	Files []string
+
+	file   *File               // what names them; its values do not change
+	env    *policy.Environment // that the rules were compiled with
+	from   fileset.Source
+	source *identity.File
+
+	renewing sync.Mutex // one Renew at a time
+
+	mu      sync.Mutex // guards what follows
+	staples []*Staple
+	failed  error // why what stands in the files is not used; nil: it is
+	silent  error // why a signer of it does not sign; nil: it does, or there is none
+	signers map[string]*asked
+}
+
+// Renew reads the files again, and puts what stands there in the place of what is shown:
+// all certificates of the identity, with their keys, or none. They are held to the rules
+// of a load. With an error those of before stay in use: what is found while somebody
+// writes the files, such as a key that does not belong to the certificate, is never shown.
+// identity.ErrOtherKind says that only a reload can take what is there. An OCSP response
+// that does not fit yet hinders nothing: it is read again when its file changes.
+func (o *Own) Renew(now time.Time) (changed bool, err error) {
+	o.renewing.Lock()
+	defer o.renewing.Unlock()
+	changed, staples, err := o.read(now)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed = err; changed {
+		o.staples = staples
+	}
+	return changed, err
+}
+
+func (o *Own) read(now time.Time) (changed bool, _ []*Staple, err error) {
+	f := *o.file
+	f.in = newLoading(context.Background(), nil, o.from)
+	defer f.in.files.Close()
+	b := &builder{file: &f, now: now, failed: map[string]bool{}, renews: true, signers: maps.Clone(o.signers)}
+	certs, shown := b.pairs(keyPath("identities", o.Name), o.Name, f.Config.Identities[o.Name])
+	if err := failure(b.findings); err != nil {
+		return false, nil, err
+	}
+	if slices.EqualFunc(certs, o.source.Certificates(), sameChain) {
+		return false, nil, nil
+	}
+	env := *o.env
+	env.Identities = maps.Clone(env.Identities)
+	env.Identities[o.Name] = policy.Identity{Name: o.Name, Source: identity.NewFile(certs, nil)}
+	b.keysApart(env)
+	if err := failure(b.findings); err != nil {
+		return false, nil, err
+	}
+	if err := o.source.Replace(certs, shown); err != nil {
+		return false, nil, fmt.Errorf("%s: %w", strings.Join(o.Files, ", "), err)
+	}
+	return true, b.staples, nil
+}
+
+func sameChain(a, b tls.Certificate) bool {
+	return slices.EqualFunc(a.Certificate, b.Certificate, slices.Equal)
+}
+
+// failure is the first mistake among findings: the others follow from it, or are said once
+// it is mended.
+func failure(all []Finding) error {
+	for _, f := range all {
+		if !f.Warning {
+			return errors.New(f.Msg)
+		}
+	}
+	return nil
+}
+
+// Ask asks the signers of the identity whether they have its keys, where it has any.
+func (o *Own) Ask(ctx context.Context) {
+	if len(o.signers) == 0 {
+		return
+	}
+	said := map[string][]signer.KeyInfo{}
+	var silent error
+	for socket, a := range o.signers {
+		keys, err := a.Keys(ctx)
+		if said[socket] = keys; err != nil {
+			silent = err
+		}
+	}
+	for _, c := range o.source.Certificates() {
+		key, ok := c.PrivateKey.(*signer.Remote)
+		if !ok || silent != nil {
+			continue
+		}
+		if _, err := key.Among(slices.Concat(slices.Collect(maps.Values(said))...)); err != nil {
+			silent = err
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.silent = silent
+}
+
+// Close ends the connections with signers that are kept for the next signatures: another
+// configuration is in force.
+func (o *Own) Close() {
+	for _, a := range o.signers {
+		a.Close()
+	}
+}
+
+// Failed is why the source fails, as of the last Renew and Ask: what stands in the files is
+// not used, or a signer does not sign. nil: all is well.
+func (o *Own) Failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed != nil {
+		return o.failed
+	}
+	return o.silent
+}
+
+// Staples are the OCSP responses shown with the certificates of the moment.
+func (o *Own) Staples() []*Staple {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.staples
+}
+
+// Ends is when the first of the certificates in use ends.
+func (o *Own) Ends() time.Time {
+	var ends time.Time
+	for _, c := range o.source.Certificates() {
+		if leaf := handshake.LeafOf(&c); leaf != nil && (ends.IsZero() || leaf.NotAfter.Before(ends)) {
+			ends = leaf.NotAfter
+		}
+	}
+	return ends
+}
+
+// Stamp is a text that changes when one of the files does.
+func (o *Own) Stamp() string {
+	var b strings.Builder
+	for _, name := range o.Files {
+		stamp, err := o.from.Stamp(name)
+		if err != nil {
+			stamp = err.Error()
+		}
+		fmt.Fprintf(&b, "%s\n", stamp)
+	}
+	return b.String()
+}
+
+// own is an identity of files, with its source; nil where there is nothing to go on with.
+func (b *builder) own(name string, id Identity) *Own {
+	before := len(b.findings)
+	staples := len(b.staples)
+	certs, shown := b.pairs(keyPath("identities", name), name, id)
+	if Failed(b.findings[before:]) || len(certs) == 0 {
+		return nil
+	}
+	o := &Own{Name: name, file: b.file, from: b.file.in.files.Source(), source: identity.NewFile(certs, shown), staples: slices.Clone(b.staples[staples:]), signers: map[string]*asked{}}
+	for _, p := range id.pairs() {
+		for _, name := range []string{p.Certificate, p.Key, p.Passphrase} {
+			if socket, ok := signerSocket(name); ok {
+				at := fileset.Place(filepath.Dir(b.file.Name), socket)
+				o.signers[at] = b.signers[at]
+			} else if name != "" {
+				o.Files = append(o.Files, b.file.abs(name))
+			}
+		}
+	}
+	return o
+}
+
+// pairs loads the certificates of an identity with their keys and OCSP responses.
+func (b *builder) pairs(path, name string, id Identity) (certs []tls.Certificate, shown []*handshake.Staple) {
+	for i, pair := range id.pairs() {
+		at := path
+		if i > 0 {
+			at = indexPath(path+".also", i-1)
+		}
+		if cert, staple := b.pair(at, name, pair); cert != nil {
+			certs, shown = append(certs, *cert), append(shown, staple)
+		}
+	}
+	return certs, shown
+}
+
+// Staples are the OCSP responses shown with identities.
+func (rt *Runtime) Staples() []*Staple {
+	var all []*Staple
+	for _, o := range rt.Own {
+		all = append(all, o.Staples()...)
+	}
+	return all
+}
+
+// Watched are the files whose change asks for a reload: all that were read, but for
+// certificates and keys that are renewed without one. Those count where only a reload can
+// take what is there.
+func (rt *Runtime) Watched() []string {
+	if !rt.Config.Reload.Renew {
+		return rt.Files
+	}
+	times := map[string]int{}
+	for _, name := range uses(rt.Config) {
+		times[name]++
+	}
+	renewed := map[string]bool{}
+	for _, o := range rt.Own {
+		for _, name := range o.Files {
+			if times[name]--; times[name] <= 0 {
+				renewed[name] = true
+			}
+		}
+	}
+	for _, o := range rt.Own {
+		if errors.Is(o.Failed(), identity.ErrOtherKind) {
+			for _, name := range o.Files {
+				delete(renewed, name)
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(rt.Files), func(name string) bool { return renewed[name] })
 }

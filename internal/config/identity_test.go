@@ -167,7 +167,7 @@ func TestIdentitiesLoaded(t *testing.T) {
 		t.Fatal(messages(found))
 	}
 	certs, err := rt.Environment.Identities["pay"].Source.For(t.Context(), nil, time.Now())
-	if err != nil || len(certs) != 2 || len(certs[0].OCSPStaple) == 0 || certs[1].OCSPStaple != nil || len(rt.Staples) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || len(rt.Tickets.IDs) != 1 || rt.Tickets.Lifetime != time.Hour {
+	if err != nil || len(certs) != 2 || len(certs[0].OCSPStaple) == 0 || certs[1].OCSPStaple != nil || len(rt.Staples()) != 1 || rt.Tickets == nil || rt.Tickets.Keys == nil || len(rt.Tickets.IDs) != 1 || rt.Tickets.Lifetime != time.Hour {
 		t.Errorf("%d certificates, tickets %+v", len(certs), rt.Tickets)
 	}
 	for _, name := range []string{"ec-good.ocsp", "rsa.pem", "rsa.key", "tickets.keys", "staff.pem"} {

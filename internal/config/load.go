@@ -18,7 +18,6 @@ import (
 	"github.com/sslgate/sslgate/internal/certread"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/fileset"
-	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/keyusage"
 	"github.com/sslgate/sslgate/internal/pki"
 	"github.com/sslgate/sslgate/internal/times"
@@ -92,24 +91,14 @@ func (b *builder) identity(name string, env *policy.Environment) {
 	id := b.file.Config.Identities[name]
 	before := len(b.findings)
 	out := policy.Identity{Name: name}
-	var certs []tls.Certificate
-	var staples []*handshake.Staple
 	if id.Issuer != "" {
 		var ok bool
 		if out, ok = b.minted(name, path, id); !ok {
 			return
 		}
-	} else {
-		for i, pair := range id.pairs() {
-			at := path
-			if i > 0 {
-				at = indexPath(path+".also", i-1)
-			}
-			if cert, staple := b.pair(at, name, pair); cert != nil {
-				certs, staples = append(certs, *cert), append(staples, staple)
-			}
-		}
-		out.Source = identity.NewFile(certs, staples)
+	} else if o := b.own(name, id); o != nil {
+		o.env, out.Source = env, o.source
+		b.owns = append(b.owns, o)
 	}
 	if Failed(b.findings[before:]) || len(out.Certificates()) == 0 {
 		return
@@ -122,7 +111,10 @@ func (b *builder) identity(name string, env *policy.Environment) {
 // with, or that the two do not belong together.
 func (b *builder) pair(path, identity string, p KeyPair) (*tls.Certificate, *handshake.Staple) {
 	chain := b.chain(path+".certificate", p.Certificate)
-	key := b.privateKey(path+".key", p.Key)
+	if socket, ok := signerSocket(p.Key); ok {
+		return b.remotePair(path, identity, p, socket, chain)
+	}
+	key := b.privateKey(path, p.Key, p.Passphrase)
 	if key == nil || chain == nil {
 		return nil, nil
 	}
@@ -130,18 +122,29 @@ func (b *builder) pair(path, identity string, p KeyPair) (*tls.Certificate, *han
 		b.add(path+".key", fmt.Sprintf("%s does not belong to %s: %v", b.file.abs(p.Key), b.file.abs(p.Certificate), err))
 		return nil, nil
 	}
+	return certificateOf(chain, key), b.staple(path+".ocsp", identity, p.OCSP, chain)
+}
+
+func certificateOf(chain []*x509.Certificate, key crypto.Signer) *tls.Certificate {
 	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	return cert, b.staple(path+".ocsp", identity, p.OCSP, chain)
+	return cert
 }
 
-// privateKey reads a key; nil means that there is none, and why was added.
-func (b *builder) privateKey(path, name string) crypto.Signer {
+// privateKey reads the key of the pair at a path; nil means that there is none, and why
+// was added.
+func (b *builder) privateKey(path, name, passphrase string) crypto.Signer {
 	if name == "" {
 		return nil
 	}
+	secret, ok := b.passphrase(path+".passphrase", passphrase)
+	if !ok {
+		return nil
+	}
+	defer clear(secret)
+	path += ".key"
 	file := b.file.abs(name)
 	f, err := b.file.in.readPEM(file)
 	if err != nil {
@@ -149,12 +152,15 @@ func (b *builder) privateKey(path, name string) crypto.Signer {
 		return nil
 	}
 	defer b.file.in.files.DoneSecret(file) // the parsed key stays, this copy need not
-	key, err := pki.ParseKey(f.Text)
+	key, encrypted, err := pki.DecryptKey(f.Text, secret)
 	if err != nil {
 		b.add(path, file+": "+b.named(err, file).Error())
 		return nil
 	}
 	b.secret(path, file, f.Mode.Perm())
+	if secret != nil && !encrypted {
+		b.warn(path, file+" is not encrypted: its passphrase has no effect")
+	}
 	return key
 }
 

@@ -278,10 +278,10 @@ func syntaxMessage(msg string) string {
 
 // abs resolves a path of the configuration against the directory of the file.
 func (f *File) abs(path string) string {
-	if filepath.IsAbs(path) {
-		return path
+	if socket, ok := signerSocket(path); ok {
+		return signerPlace + fileset.Place(filepath.Dir(f.Name), socket)
 	}
-	return filepath.Join(filepath.Dir(f.Name), path)
+	return fileset.Place(filepath.Dir(f.Name), path)
 }
 
 // has says whether a path stands in the file (a default does not).

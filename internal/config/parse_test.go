@@ -65,7 +65,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Audit:   Audit{File: "-", Queue: 4096, Rotate: Rotate{Size: 128 << 20, Keep: 7}, OnFull: "refuse"},
 		Admin:   Admin{Socket: "/run/sslgate/admin.sock"},
-		Reload:  Reload{Live: "keep"},
+		Reload:  Reload{Renew: true, Live: "keep"},
 		Upgrade: Upgrade{CTMask: 0x30, Drain: Duration(12 * time.Hour)},
 		Log:     Log{Level: "info", Format: "console"},
 	}

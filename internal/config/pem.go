@@ -1,14 +1,21 @@
 package config
 
 import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/pemfile"
+	"github.com/sslgate/sslgate/internal/signer"
 )
 
 // maxPEM is the size of a certificate or key file in bytes; a bundle of all
@@ -39,4 +46,96 @@ func nearFile(src fileset.Source, path string) string {
 // named puts names into the commands that an error suggests.
 func (b *builder) named(err error, file string) error {
 	return pemfile.NamedBeside(err, file, b.file.in.files.Source().Exists)
+}
+
+// maxPassphrase is the size of a passphrase in bytes.
+const maxPassphrase = 4096
+
+// passphrase reads a secret of one line, nil where none is named. The caller overwrites
+// it. False means that it cannot be read, and why was added.
+func (b *builder) passphrase(path, name string) ([]byte, bool) {
+	if name == "" {
+		return nil, true
+	}
+	file := b.file.abs(name)
+	f, err := b.file.in.readNear(file, maxPassphrase, 1)
+	if err != nil {
+		b.add(path, err.Error())
+		return nil, false
+	}
+	defer b.file.in.files.DoneSecret(file)
+	secret := bytes.Clone(bytes.TrimRight(f.Text, "\r\n")) // the text is that of all users
+	if len(secret) == 0 {
+		b.add(path, file+" is empty: it has the passphrase of the key, in one line")
+		return nil, false
+	}
+	b.secret(path, file, f.Mode.Perm())
+	return secret, true
+}
+
+// signerPlace and a socket say that another process has a key (package signer).
+const signerPlace = "signer:"
+
+func signerSocket(key string) (socket string, ok bool) { return strings.CutPrefix(key, signerPlace) }
+
+// maxSigning bounds a signature where limits.handshake is long. Half of limits.handshake is
+// the bound else: so it is known before the deadline why a handshake fails.
+const maxSigning = 3 * time.Second
+
+// asked is a signer with what it said when it was asked for its keys.
+type asked struct {
+	*signer.Client
+	keys []signer.KeyInfo
+	err  error
+}
+
+// Has says which schemes the signer signs with, nil for all; an error where it does not have
+// the key.
+func (a *asked) Has(key *signer.Remote) ([]tls.SignatureScheme, error) { return key.Among(a.keys) }
+
+// signer is the one behind a socket, asked once.
+func (b *builder) signer(socket string) *asked {
+	a := b.signers[socket]
+	if a == nil {
+		a = &asked{Client: signer.New(socket, min(maxSigning, b.file.Config.Limits.Handshake.Std()/2))}
+		a.keys, a.err = a.Keys(b.file.in.context())
+		if b.signers == nil {
+			b.signers = map[string]*asked{}
+		}
+		b.signers[socket] = a
+	}
+	return a
+}
+
+// remotePair is pair for a key that another process has. One that does not answer is a
+// warning: handshakes fail until it does, and nothing else is hindered.
+func (b *builder) remotePair(path, identity string, p KeyPair, socket string, chain []*x509.Certificate) (*tls.Certificate, *handshake.Staple) {
+	path += ".key"
+	b.checkRemote(path, p, socket)
+	if chain == nil || socket == "" {
+		return nil, nil
+	}
+	a := b.signer(fileset.Place(filepath.Dir(b.file.Name), socket))
+	key, err := a.Remote(chain[0].PublicKey)
+	if err != nil {
+		b.add(path, err.Error())
+		return nil, nil
+	}
+	cert := certificateOf(chain, key)
+	if a.err != nil {
+		b.warn(path, a.err.Error()+": handshakes fail until it answers")
+	} else if cert.SupportedSignatureAlgorithms, err = a.Has(key); err != nil {
+		b.add(path, err.Error())
+		return nil, nil
+	}
+	return cert, b.staple(strings.TrimSuffix(path, ".key")+".ocsp", identity, p.OCSP, chain)
+}
+
+func (b *builder) checkRemote(path string, p KeyPair, socket string) {
+	if socket == "" {
+		b.add(path, `wants a socket: "signer:/run/sslgate-signer/signer.sock"`)
+	}
+	if p.Passphrase != "" {
+		b.add(strings.TrimSuffix(path, ".key")+".passphrase", "has no effect: the signer has the key")
+	}
 }

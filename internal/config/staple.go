@@ -108,7 +108,10 @@ func (b *builder) staple(path, identity, name string, chain []*x509.Certificate)
 	if len(chain) > 1 {
 		s.issuer = chain[1]
 	}
-	if _, err := s.read(b.file.in, b.now); err != nil {
+	if _, err := s.read(b.file.in, b.now); err != nil && b.renews {
+		b.staples = append(b.staples, s) // the one for the new certificate comes later
+		return s.Shown
+	} else if err != nil {
 		b.add(path, err.Error())
 		return nil
 	}

@@ -27,10 +27,10 @@ func TestStapleAtRunTime(t *testing.T) {
 	}
 	first := put("ec-ending.ocsp")
 	rt, found := checked(t, dir, "identities: {pay: {certificate: ec.pem, key: ec.key, ocsp: now.ocsp}}", "identity: pay, destination: {tls: plain}")
-	if rt == nil || len(rt.Staples) != 1 {
+	if rt == nil || len(rt.Staples()) != 1 {
 		t.Fatal(messages(found))
 	}
-	st, now := rt.Staples[0], time.Now()
+	st, now := rt.Staples()[0], time.Now()
 	shown := func(at time.Time) []byte { return st.Shown.At(at) }
 	if !bytes.Equal(shown(now), first) || shown(st.Until()) != nil || shown(st.Until().Add(-time.Second)) == nil || !st.Ending(now) {
 		t.Errorf("shown now %v, until %s, ending %v", shown(now) != nil, st.Until(), st.Ending(now))

@@ -10,12 +10,15 @@ import (
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
-// Disk is the file system. Whose files may be read and changed by whom is a
+// Disk is the file system, with the other places of this host (Place). Whose files may be read and changed by whom is a
 // property of files there, so File.Mode comes from here alone.
 type Disk struct{}
 
 // Read is Source.Read; see readfile.All.
 func (Disk) Read(ctx context.Context, path string, limit int64, room readfile.Room) (File, error) {
+	if IsPlace(path) {
+		return readPlace(ctx, path, limit, room)
+	}
 	info, text, err := readfile.All(ctx, path, limit, room)
 	f := File{Text: text}
 	if info != nil {
@@ -27,6 +30,9 @@ func (Disk) Read(ctx context.Context, path string, limit int64, room readfile.Ro
 // Stamp has the size, the times and the identity of the file: one that was put in
 // its place differs even if it has the same size and date.
 func (Disk) Stamp(path string) (string, error) {
+	if IsPlace(path) {
+		return stampPlace(path)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", err
@@ -45,6 +51,10 @@ func stampOf(info fs.FileInfo) string {
 
 // Exists is Source.Exists. A symbolic link that leads nowhere takes its name, too.
 func (Disk) Exists(path string) bool {
+	if IsPlace(path) {
+		_, err := stampPlace(path)
+		return err == nil
+	}
 	_, err := os.Lstat(path)
 	return err == nil
 }

@@ -210,6 +210,9 @@ func absolute(path string) string {
 
 // canonical is the name of a path in the digest.
 func canonical(dir, path string) string {
+	if IsPlace(path) {
+		return path
+	}
 	path = absolute(path)
 	if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
 		return rel

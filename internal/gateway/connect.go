@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -121,6 +122,10 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 		return dest, nil, nil
 	}
 	params.ALPN = offer
+	if params.Certificates, err = identity.Good(params.Certificates, time.Now()); err != nil {
+		dest.reset()
+		return nil, nil, err
+	}
 	check := func(peer *handshake.Peer, _ *handshake.State) error {
 		v := fl.set.OnDestination(plan, fl.facts, peer)
 		if v.Action == policy.Deny {
@@ -131,6 +136,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	}
 	ctx, cancel := context.WithTimeout(ctx, fl.limits.Dial)
 	defer cancel()
+	params.Certificates = fl.signing(ctx, params.Certificates)
 	ledger := handshake.NewLedger(fl.start)
 	fl.live.reaching(ledger)
 	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
@@ -140,7 +146,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	fl.live.done(fl.out.dest.ledger, ledger.Lost())
 	if err != nil {
 		dest.reset()
-		e := handshake.AsError(err)
+		e := fl.whyUnsigned(handshake.AsError(err))
 		fl.out.dest.peer = e.Peer
 		return nil, nil, e
 	}

@@ -60,6 +60,7 @@ type flow struct {
 	spawn      func(func())     // runs a function in another goroutine
 	turn       *fairqueue.Turn  // of the handshake in flight; nil before
 	turnLost   *handshake.Error // set if the turn could not be taken again
+	unsigned   error            // why another process did not sign for us; nil: nothing to say
 	leave      func()           // gives the admitted memory back
 	// destWould is a refusal of the destination that was only observed, if nothing
 	// else was observed before it.
@@ -235,7 +236,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		return nil
 	}
 	if err != nil {
-		e := handshake.AsError(err)
+		e := fl.whyUnsigned(handshake.AsError(err))
 		fl.out.shown = e.Peer
 		if r, ok := reason.Lookup(e.Reason); ok && (r.Step == int(handshake.StepClientCertificate) || r.Step == int(handshake.StepClientVerified)) {
 			fl.verdict, fl.facts.Peer = policy.Verdict{Rule: plan.Rule, Reason: e.Reason}, e.Peer

@@ -59,6 +59,9 @@ func (u *unrevoked) Open(sealed, binding []byte, now time.Time) []byte {
 // the ticket rule, bound to the rule and to all that it demands.
 func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 	p := plan.ClientParams()
+	if p.Identity != nil {
+		p.Identity = signedFor{p.Identity, fl}
+	}
 	revocation := fl.g.revocation
 	if revocation != nil {
 		p.Epoch = revocation.Epoch()

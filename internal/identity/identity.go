@@ -5,15 +5,15 @@
 package identity
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"slices"
-	"time"
+	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
+	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/keykind"
 	"github.com/sslgate/sslgate/internal/keyusage"
 )
@@ -42,6 +42,22 @@ type Kind struct {
 	Made   bool     `json:",omitempty"` // made on demand
 }
 
+// String is the kind in words: "ECDSA P-256 for dns:a.example".
+func (k Kind) String() string {
+	s := k.Key
+	if len(k.Names) > 0 {
+		s += " for " + escape.Shown(strings.Join(k.Names, ", "), certname.MaxShown)
+	}
+	switch {
+	case k.Server && k.Client:
+	case k.Server:
+		s += ", server only"
+	case k.Client:
+		s += ", client only"
+	}
+	return s
+}
+
 // kindOf is the Kind of a certificate.
 func kindOf(leaf *x509.Certificate) Kind {
 	k := Kind{Key: keykind.NameOf(leaf.PublicKey), Server: keyusage.Serves(leaf, x509.ExtKeyUsageServerAuth), Client: keyusage.Serves(leaf, x509.ExtKeyUsageClientAuth)}
@@ -51,49 +67,3 @@ func kindOf(leaf *x509.Certificate) Kind {
 	slices.Sort(k.Names)
 	return k
 }
-
-// File is the source of certificates that were read from files. OCSP responses are
-// replaced while it is used.
-type File struct {
-	certs   []tls.Certificate
-	staples []*handshake.Staple // by index; may be shorter, and have nil entries
-	kinds   []Kind
-}
-
-// NewFile makes a source of certificates with their OCSP responses, by index, in place
-// of those that they have; nil leaves that. A certificate that cannot be parsed has
-// the zero Kind.
-func NewFile(certs []tls.Certificate, staples []*handshake.Staple) *File {
-	f := &File{certs: certs, staples: staples}
-	for i := range certs {
-		var k Kind
-		if leaf := handshake.LeafOf(&certs[i]); leaf != nil {
-			k = kindOf(leaf)
-		}
-		f.kinds = append(f.kinds, k)
-	}
-	return f
-}
-
-// OnDemand is false.
-func (*File) OnDemand() bool { return false }
-
-// For is the certificates with the OCSP responses that are good now.
-func (f *File) For(_ context.Context, _ *handshake.ClientHello, now time.Time) ([]tls.Certificate, error) {
-	if !slices.ContainsFunc(f.staples, func(s *handshake.Staple) bool { return s != nil }) {
-		return f.certs, nil
-	}
-	out := slices.Clone(f.certs)
-	for i := range min(len(out), len(f.staples)) {
-		if s := f.staples[i]; s != nil {
-			out[i].OCSPStaple = s.At(now)
-		}
-	}
-	return out, nil
-}
-
-// Certificates are those of the files.
-func (f *File) Certificates() []tls.Certificate { return f.certs }
-
-// Is says what they are.
-func (f *File) Is() []Kind { return f.kinds }

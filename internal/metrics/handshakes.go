@@ -14,9 +14,15 @@ type Staple struct {
 	Until time.Time // not served any more then
 }
 
+// Renewal says of an identity whether its source fails.
+type Renewal struct {
+	Name   string
+	Failed bool
+}
+
 // handshakeDescs are the metrics of handshakes in flight, and of what they show.
 type handshakeDescs struct {
-	inFlight, inFlightMax, waiting, clients, turns, staple *prometheus.Desc
+	inFlight, inFlightMax, waiting, clients, turns, staple, renewal *prometheus.Desc
 }
 
 func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheus.Desc) handshakeDescs {
@@ -27,6 +33,7 @@ func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheu
 		clients:     desc("handshake_clients", "Clients that are remembered for limits.handshakes_per_client and handshakes_per_second."),
 		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited did not get theirs at once; refused found too many waiting; expired had their deadline before their turn; paced is no turn: a flow of small records was not read for a while.", "event"),
 		staple:      desc("ocsp_staple_expiry_timestamp_seconds", "When the OCSP response of an identity ends, after which it is not stapled; of several of that name, the first.", "name"),
+		renewal:     desc("identity_source_failed", "Whether the source of an identity fails (1): what stands in its files cannot be used, or its signer does not answer.", "name"),
 	}
 }
 
@@ -55,5 +62,15 @@ func (c *sourceCollector) collectStaples(ch chan<- prometheus.Metric, all []Stap
 	}
 	for name, t := range first {
 		ch <- prometheus.MustNewConstMetric(c.handshakes.staple, prometheus.GaugeValue, float64(t.Unix()), name)
+	}
+}
+
+func (c *sourceCollector) collectRenewals(ch chan<- prometheus.Metric, all []Renewal) {
+	for _, r := range all {
+		failed := 0.0
+		if r.Failed {
+			failed = 1
+		}
+		ch <- prometheus.MustNewConstMetric(c.handshakes.renewal, prometheus.GaugeValue, failed, r.Name)
 	}
 }

@@ -49,6 +49,7 @@ func fullSources() Sources {
 		Staples: func() []Staple {
 			return []Staple{{"a", time.Unix(500, 0)}, {"a", time.Unix(400, 0)}}
 		},
+		Renewals: func() []Renewal { return []Renewal{{"a", false}, {"b", true}} },
 		Certificates: func() []Certificate {
 			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}
 		},
@@ -122,6 +123,7 @@ func TestSources(t *testing.T) {
 		`sslgate_revocation_bad_staples_total{authority="staff"} 16`,
 		`sslgate_handshake_turns_total{event="begun"} 6`, `sslgate_handshake_turns_total{event="refused"} 1`,
 		`sslgate_ocsp_staple_expiry_timestamp_seconds{name="a"} 400`,
+		`sslgate_identity_source_failed{name="a"} 0`, `sslgate_identity_source_failed{name="b"} 1`,
 	)
 }
 

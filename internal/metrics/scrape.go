@@ -22,6 +22,7 @@ type Sources struct {
 	Certificates func() []Certificate
 	Handshakes   func() fairqueue.Stats
 	Staples      func() []Staple
+	Renewals     func() []Renewal
 }
 
 // Gauges is how the gateway stands at one moment.
@@ -267,6 +268,9 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.src.Staples != nil {
 		c.collectStaples(ch, c.src.Staples())
+	}
+	if c.src.Renewals != nil {
+		c.collectRenewals(ch, c.src.Renewals())
 	}
 	if c.src.Certificates != nil {
 		first := map[[2]string]time.Time{}

@@ -58,7 +58,7 @@ func derKind(data []byte) error {
 	case isOK(parseKeyDER(blockPKCS8, data)):
 		return errors.New("is a private key in DER form, PEM is needed: convert it with " + fromKeyDER)
 	case encryptedKey(data):
-		return errors.New("is an encrypted private key in DER form; PEM is needed, and sslgate asks for no passphrase: decrypt it with " + fromKeyDER)
+		return errors.New("is an encrypted private key in DER form; PEM is needed: decrypt it with " + fromKeyDER)
 	case isOK(x509.ParsePKIXPublicKey(data)), isOK(x509.ParsePKCS1PublicKey(data)):
 		return errors.New("is a public key in DER form, not a private key and no certificate: neither can be made of it")
 	case isOK(x509.ParseCertificateRequest(data)):

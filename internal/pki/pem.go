@@ -86,17 +86,31 @@ func parseCertificates(data []byte, mode *fs.FileMode) ([]*x509.Certificate, err
 // It ignores certificates. For an encrypted key the error has the command that decrypts
 // it.
 func ParseKey(data []byte) (crypto.Signer, error) {
-	var key crypto.Signer
+	key, _, err := DecryptKey(data, nil)
+	return key, err
+}
+
+// DecryptKey is ParseKey for a key that may be encrypted with a passphrase: PKCS#8 with
+// PBES2 (RFC 8018, section 6.2). A nil passphrase is none. encrypted says whether it was.
+func DecryptKey(data, passphrase []byte) (key crypto.Signer, encrypted bool, err error) {
 	certs := 0
-	err := blocks(data, func(n int, b *pem.Block) error {
+	err = blocks(data, func(n int, b *pem.Block) error {
 		switch {
 		case b.Type == blockCert:
 			certs++
 			return nil
 		case b.Type == blockParams:
 			return nil
+		case b.Type == blockEnc && passphrase != nil && key == nil:
+			encrypted = true
+			k, err := decrypt(b.Bytes, passphrase)
+			if err != nil {
+				return fmt.Errorf("block %d: %w", n, err)
+			}
+			key = k
+			return nil
 		case b.Type == blockEnc, strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED"):
-			return errors.New("the key is encrypted, and sslgate asks for no passphrase: decrypt it with " + fromKey)
+			return errors.New("the key is encrypted, and no passphrase of it is known: name the place of one (passphrase), which decrypts keys of PKCS#8's form, or decrypt it with " + fromKey)
 		case otherForm(b.Type) != "":
 			return fmt.Errorf("block %d %s", n, otherForm(b.Type))
 		case b.Type == blockCSR, b.Type == blockOldCSR:
@@ -117,13 +131,13 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, encrypted, err
 	case key == nil && certs > 0:
-		return nil, errors.New("contains a certificate, but no private key: are the two files mixed up?")
+		return nil, false, errors.New("contains a certificate, but no private key: are the two files mixed up?")
 	case key == nil:
-		return nil, errors.New(`contains no private key (no block "-----BEGIN PRIVATE KEY-----")`)
+		return nil, false, errors.New(`contains no private key (no block "-----BEGIN PRIVATE KEY-----")`)
 	}
-	return key, nil
+	return key, encrypted, nil
 }
 
 // CheckPair says whether a key belongs to a certificate.

@@ -44,6 +44,8 @@ const (
 
 	// Steps 2 and 3: the server's answer, judged by the client.
 
+	IdentityEnded    Code = "identity_expired"
+	SignerFailed     Code = "signer_failed"
 	ClientRefused    Code = "client_refused_server"
 	HandshakeTimeout Code = "handshake_timeout"
 	HandshakeEOF     Code = "handshake_eof"
@@ -168,6 +170,8 @@ var entries = [...]Entry{
 	{HandshakeLimit, Refused, 1, NoAlert, "too many handshakes wait for their turn, most of them this client's, or the turn did not come within limits.handshake", "keep connections open or resume sessions instead of making new ones, and retry later; the gateway's operator should look at limits.handshakes, handshakes_per_client and handshakes_per_second"},
 	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule answers, or only ones that need an answer and get none; the detail has both lists", "enable one of the rule's protocols in the client; or add the client's to alpn of the rule, if the destination speaks it"},
 
+	{IdentityEnded, Failed, 2, 80, "the gateway's own certificate for this connection (identity, or destination.identity) has ended, and no newer one is there", "the client can do nothing: the gateway's operator looks at `sslgate status` for why the certificate was not renewed, and renews it"},
+	{SignerFailed, Failed, 3, 80, "the process that has the key of the gateway's certificate (signer:) did not sign; the record's detail says why", "the client can do nothing: the gateway's operator looks at the signer, and at `sslgate status`"},
 	{ClientRefused, Refused, 3, NoAlert, "the client did not accept the gateway's certificate or choice; its alert is in the record", "give the client the CA certificate of the gateway's identity"},
 	{HandshakeTimeout, Refused, 3, NoAlert, "the client stopped answering in the middle of the handshake", "look at the client's network, or at a client that waits for the user to pick a certificate"},
 	{HandshakeEOF, Refused, 3, NoAlert, "the client closed in the middle of the handshake without an alert", "look at the client's own log; often it did not accept the gateway's certificate"},

@@ -87,6 +87,7 @@ func (s *Service) newMetrics() *metrics.Metrics {
 		Memory:     s.memoryGauges,
 		Handshakes: func() fairqueue.Stats { return s.gateway.Handshakes() },
 		Staples:    s.stapleMetrics,
+		Renewals:   s.renewalMetrics,
 		Certificates: func() []metrics.Certificate {
 			var all []metrics.Certificate
 			for _, c := range s.Certificates() {
@@ -119,7 +120,8 @@ func (s *Service) runtime() *config.Runtime {
 	return s.rt
 }
 
-// warnBefore is how long before a certificate expires the warnings begin.
+// warnBefore is how long before a certificate expires the warnings begin; of one that lives for
+// less than six weeks, in the last third of its life.
 const warnBefore = 14 * 24 * time.Hour
 
 // Readiness says whether flows are taken. Reasons of a ready gateway are warnings.
@@ -178,7 +180,7 @@ func (s *Service) Readiness() admin.Readiness {
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
 		}
 	}
-	for _, text := range s.staleStaples(now) {
+	for _, text := range slices.Concat(s.staleStaples(now), s.notRenewed(now)) {
 		warn("%s", text)
 	}
 	for _, c := range s.Certificates() {
@@ -188,11 +190,19 @@ func (s *Service) Readiness() admin.Readiness {
 			no(admin.ReadyShared, "the certificate of identity %s has ended", c.Name)
 		case left <= 0:
 			warn("a certificate of %s %s has ended", c.Kind, c.Name)
-		case left < warnBefore:
-			warn("a certificate of %s %s ends in %.1f days", c.Kind, c.Name, times.Days(now, c.NotAfter))
+		case left < min(warnBefore, times.Sub(c.NotAfter, c.NotBefore)/3):
+			warn("a certificate of %s %s ends in %s", c.Kind, c.Name, daysOrHours(now, c.NotAfter))
 		}
 	}
 	return r
+}
+
+// daysOrHours are the days left, of the last two days the hours.
+func daysOrHours(now, end time.Time) string {
+	if days := times.Days(now, end); days >= 2 {
+		return fmt.Sprintf("%.1f days", days)
+	}
+	return fmt.Sprintf("%.1f hours", hoursLeft(now, end))
 }
 
 // Flows lists the live flows, the oldest first.

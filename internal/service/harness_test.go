@@ -21,7 +21,7 @@ import (
 	"go.uber.org/zap/zaptest"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/sslgate/sslgate/handshake/stdtls"
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/gateway"
@@ -117,7 +117,7 @@ func newHouse(t *testing.T, change ...func(*house)) *house {
 		f(h)
 	}
 	dir := h.dir
-	rt, found := config.Check(filepath.Join(dir, "sslgate.yaml"), stdtls.New())
+	rt, found := config.Check(filepath.Join(dir, "sslgate.yaml"), engines.New())
 	if rt == nil {
 		t.Fatalf("%v", found)
 	}

@@ -82,6 +82,9 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 		return res, err
 	}
 	s.rt = rt
+	for _, o := range old.Own {
+		o.Close()
+	}
 	s.reloads++
 	s.log.Info("reloaded", zap.String("policy", res.Policy), zap.String("before", res.Before), zap.String("snapshot", res.Snapshot), zap.Int("ended", res.Ended))
 	return res, nil
@@ -207,7 +210,7 @@ func (l *looks) after(now time.Time, err error) {
 // stamps returns a text that changes when one of the configuration's files does.
 func (s *Service) stamps() string {
 	s.mu.Lock()
-	files, from := slices.Concat(s.rt.Files, s.wanted), s.rt.Source
+	files, from := slices.Concat(s.rt.Watched(), s.wanted), s.rt.Source
 	s.mu.Unlock()
 	slices.Sort(files)
 	files = slices.Compact(files)

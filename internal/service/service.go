@@ -89,6 +89,7 @@ type Service struct {
 	undoMemory func()
 	parts      partsCache
 	changes    changes // of certificates
+	renewals   renewalWatch
 
 	reloading sync.Mutex    // one reload at a time
 	trust     *policy.Trust // that live flows were decided by last; reloading guards it
@@ -316,7 +317,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	group.Go(func() error { return s.watch(parts) })
 	group.Go(func() error { return s.watchdog(parts) })
 	group.Go(func() error { return s.runMemory(parts) })
-	group.Go(func() error { return s.watchStaples(parts) })
+	group.Go(func() error { return s.watchOwn(parts) })
 	group.Go(func() error { return s.watchLimits(parts) })
 	if s.steering != nil {
 		group.Go(func() error { return s.steering.Watch(parts) })

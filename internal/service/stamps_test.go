@@ -32,7 +32,7 @@ func TestStampsSeeEveryChange(t *testing.T) {
 	write("gate.yaml", "version: 1\nauthorities: {staff: {roots: ca.pem}}\nidentities: {pay: {certificate: new.pem, key: new.key}}\n")
 	write("ca.pem", "x")
 	write("other.pem", "y")
-	s := &Service{rt: &config.Runtime{Source: fileset.Disk{}, Files: []string{at("gate.yaml")}}, wanted: testpki.Must(config.CheckWithin(t.Context(), nil, fileset.Disk{}, at("gate.yaml"), stdtls.New())).Named}
+	s := &Service{rt: &config.Runtime{Config: &config.Config{}, Source: fileset.Disk{}, Files: []string{at("gate.yaml")}}, wanted: testpki.Must(config.CheckWithin(t.Context(), nil, fileset.Disk{}, at("gate.yaml"), stdtls.New())).Named}
 	for _, name := range []string{"ca.pem", "new.pem", "new.key"} {
 		if !slices.Contains(s.wanted, at(name)) {
 			t.Errorf("%s is not looked at: %q", name, s.wanted)

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -12,24 +11,9 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// watchStaples reads an OCSP response again when its file has changed. That happens every few
+// stapleWatch reads an OCSP response again when its file has changed. That happens every few
 // days and needs no reload. It also logs, once each, that a response is about to expire and that
-// it has expired.
-func (s *Service) watchStaples(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	w := stapleWatch{log: s.log, seen: map[*config.Staple]*stapleSeen{}}
-	for {
-		w.look(s.runtime().Staples, time.Now())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// stapleWatch is what watchStaples remembers about the staples of the last look.
+// it has expired. It is what is remembered about the staples of the last look.
 type stapleWatch struct {
 	log  *zap.Logger
 	seen map[*config.Staple]*stapleSeen
@@ -101,7 +85,7 @@ func staleStaple(st *config.Staple, now time.Time) string {
 // staleStaples returns the warnings about all staples, for readiness.
 func (s *Service) staleStaples(now time.Time) []string {
 	var all []string
-	for _, st := range s.runtime().Staples {
+	for _, st := range s.runtime().Staples() {
 		if text := staleStaple(st, now); text != "" {
 			all = append(all, text)
 		}
@@ -111,7 +95,7 @@ func (s *Service) staleStaples(now time.Time) []string {
 
 func (s *Service) stapleMetrics() []metrics.Staple {
 	var all []metrics.Staple
-	for _, st := range s.runtime().Staples {
+	for _, st := range s.runtime().Staples() {
 		all = append(all, metrics.Staple{Name: st.Identity, Until: st.Until()})
 	}
 	return all

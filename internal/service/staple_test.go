@@ -49,10 +49,10 @@ func TestStapleIsWatched(t *testing.T) {
 	}
 	core, logs := observer.New(zap.InfoLevel)
 	w := stapleWatch{log: zap.New(core), seen: map[*config.Staple]*stapleSeen{}}
-	shown := rt.Staples[0].Shown
+	shown := rt.Staples()[0].Shown
 	look := func(after time.Duration, want ...string) {
 		t.Helper()
-		w.look(rt.Staples, begin.Add(after))
+		w.look(rt.Staples(), begin.Add(after))
 		var got []string
 		for _, e := range logs.TakeAll() {
 			got = append(got, e.Message)

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/pki"
+	"github.com/sslgate/sslgate/internal/signer"
+)
+
+// maxKeyFile is the size of a key's file in bytes.
+const maxKeyFile = 1 << 20
+
+// signerOptions are the flags of `sslgate signer`.
+type signerOptions struct {
+	socket     string
+	keys       []string
+	passphrase string
+	users      []uint
+}
+
+// newSignerCmd is `sslgate signer`.
+func newSignerCmd(stdout io.Writer) *cobra.Command {
+	var o signerOptions
+	cmd := &cobra.Command{
+		Use:   "signer --socket SOCKET --key FILE",
+		Short: "Sign for a gateway that shall not have the key",
+		Long: `Have private keys in a process of their own, and sign with them for gateways
+whose configuration says "key: signer:SOCKET". Only digests of TLS's signature
+schemes are signed, and the keys are never given away. It may run as another
+user than the gateway. docs/signer.md has the protocol, so that others can
+write signers too.`,
+		Example: "  sslgate signer --socket /run/sslgate-signer/s.sock --key pay.key --user 998\n  sslgate signer --socket s.sock --key pay.key --passphrase credential:pay",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return o.run(ctx, stdout)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.socket, "socket", "", "listen on this Unix socket")
+	f.StringArrayVar(&o.keys, "key", nil, "sign with this private key, a PEM file, credential:NAME or env:NAME; may be repeated")
+	f.StringVar(&o.passphrase, "passphrase", "", "where the passphrase of encrypted keys stands: a file, credential:NAME or env:NAME")
+	f.UintSliceVar(&o.users, "user", nil, "the number of a user whose processes may ask, besides root and the own; may be repeated")
+	for _, name := range []string{"socket", "key"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err)
+		}
+	}
+	return cmd
+}
+
+func (o *signerOptions) run(ctx context.Context, stdout io.Writer) error {
+	keys, err := o.load(ctx)
+	if err != nil {
+		return &exitError{code: 1, err: err}
+	}
+	var users []uint32
+	for _, u := range o.users {
+		users = append(users, uint32(u))
+	}
+	s, err := signer.NewServer(keys, users...)
+	if err != nil {
+		return &exitError{code: 1, err: err}
+	}
+	ln, err := signer.Listen(o.socket)
+	if err != nil {
+		return &exitError{code: 1, err: err}
+	}
+	if err := say(stdout, "signs on %s with %d keys", o.socket, len(keys)); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	return s.Serve(ctx, ln)
+}
+
+// load reads the keys.
+func (o *signerOptions) load(ctx context.Context) ([]signer.Key, error) {
+	var passphrase []byte
+	if o.passphrase != "" {
+		f, err := fileset.Disk{}.Read(ctx, fileset.Place(".", o.passphrase), maxKeyFile, nil)
+		if err != nil {
+			return nil, err
+		}
+		passphrase = pki.Passphrase(f.Text)
+	}
+	var keys []signer.Key
+	for _, name := range o.keys {
+		f, err := fileset.Disk{}.Read(ctx, fileset.Place(".", name), maxKeyFile, nil)
+		if err != nil {
+			return nil, err
+		}
+		key, _, err := pki.DecryptKey(f.Text, passphrase)
+		clear(f.Text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if f.Mode.Perm()&0o007 != 0 {
+			return nil, fmt.Errorf("%s is open to everyone (mode %04o): chmod o= %[1]s", name, f.Mode.Perm())
+		}
+		keys = append(keys, signer.Key{Signer: key})
+	}
+	return keys, nil
+}

@@ -1,0 +1,130 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/times"
+)
+
+// ErrOtherKind says that certificates are no renewal: they have other names, another kind
+// of key or other uses. That is another policy, which a reload brings.
+var ErrOtherKind = errors.New("another kind of certificate")
+
+// File is the source of certificates that were read from files. They, and their OCSP
+// responses, are replaced while it is used.
+type File struct {
+	kinds []Kind
+	now   atomic.Pointer[pairs]
+}
+
+// pairs are certificates with their keys, as they were read together.
+type pairs struct {
+	certs   []tls.Certificate
+	staples []*handshake.Staple // by index; may be shorter, and have nil entries
+	ends    time.Time           // when the first of them ends
+}
+
+// NewFile makes a source of certificates with their OCSP responses, by index, in place
+// of those that they have; nil leaves that. A certificate that cannot be parsed has
+// the zero Kind.
+func NewFile(certs []tls.Certificate, staples []*handshake.Staple) *File {
+	f := &File{kinds: kindsOf(certs)}
+	f.now.Store(newPairs(certs, staples))
+	return f
+}
+
+// Replace puts renewed certificates, with their keys and OCSP responses, in the place of
+// those before: handshakes that begin from now on show them. ErrOtherKind changes
+// nothing.
+func (f *File) Replace(certs []tls.Certificate, staples []*handshake.Staple) error {
+	now := kindsOf(certs)
+	if len(now) != len(f.kinds) {
+		return fmt.Errorf("%w: %d certificates instead of %d", ErrOtherKind, len(now), len(f.kinds))
+	}
+	for i, k := range now {
+		if was := f.kinds[i]; !reflect.DeepEqual(k, was) {
+			return fmt.Errorf("%w: %s instead of %s", ErrOtherKind, k, was)
+		}
+	}
+	f.now.Store(newPairs(certs, staples))
+	return nil
+}
+
+func newPairs(certs []tls.Certificate, staples []*handshake.Staple) *pairs {
+	p := &pairs{certs: certs, staples: staples}
+	for i := range certs {
+		if leaf := handshake.LeafOf(&certs[i]); leaf != nil && (p.ends.IsZero() || leaf.NotAfter.Before(p.ends)) {
+			p.ends = leaf.NotAfter
+		}
+	}
+	return p
+}
+
+func kindsOf(certs []tls.Certificate) []Kind {
+	var all []Kind
+	for i := range certs {
+		var k Kind
+		if leaf := handshake.LeafOf(&certs[i]); leaf != nil {
+			k = kindOf(leaf)
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
+// OnDemand is false.
+func (*File) OnDemand() bool { return false }
+
+// For is the certificates that have not ended, with the OCSP responses that are good
+// now. Where all have ended it is an error with reason.IdentityEnded.
+func (f *File) For(_ context.Context, _ *handshake.ClientHello, now time.Time) ([]tls.Certificate, error) {
+	p := f.now.Load()
+	ended := !p.ends.IsZero() && now.After(p.ends)
+	if !ended && !slices.ContainsFunc(p.staples, func(s *handshake.Staple) bool { return s != nil }) {
+		return p.certs, nil
+	}
+	out := slices.Clone(p.certs)
+	for i := range min(len(out), len(p.staples)) {
+		if s := p.staples[i]; s != nil {
+			out[i].OCSPStaple = s.At(now)
+		}
+	}
+	if ended {
+		return Good(out, now)
+	}
+	return out, nil
+}
+
+// Good are those of our certificates that have not ended. Where all have it is an error
+// with reason.IdentityEnded: who would be shown one refuses it, and would not know why.
+func Good(certs []tls.Certificate, now time.Time) ([]tls.Certificate, error) {
+	ended := func(c tls.Certificate) bool {
+		leaf := handshake.LeafOf(&c)
+		return leaf != nil && now.After(leaf.NotAfter)
+	}
+	if !slices.ContainsFunc(certs, ended) {
+		return certs, nil
+	}
+	good := slices.DeleteFunc(slices.Clone(certs), ended)
+	if len(good) > 0 {
+		return good, nil
+	}
+	e := handshake.OurFault("the certificate ended on " + times.Stamp(handshake.LeafOf(&certs[0]).NotAfter))
+	e.Reason = reason.IdentityEnded
+	return nil, e
+}
+
+// Certificates are those of the files.
+func (f *File) Certificates() []tls.Certificate { return f.now.Load().certs }
+
+// Is says what they are.
+func (f *File) Is() []Kind { return f.kinds }
