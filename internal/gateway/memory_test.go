@@ -206,16 +206,7 @@ func TestShedEndsTheLargest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer good.Close()
-	echo := func() {
-		t.Helper()
-		if _, err := good.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(good, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	echo()
+	echo(t, good)
 	testenv.Eventually(t, "the holders hold 4 MiB", func() bool { return h.stack.Held().Sent >= 4<<20 }, func() any { return h.stack.Held() })
 	held := testenv.Settled(t, "what they hold", func() int64 { return h.stack.Held().Sent })
 	freed, flows := h.gw.Shed(held / 4)
@@ -229,7 +220,7 @@ func TestShedEndsTheLargest(t *testing.T) {
 			t.Errorf("a flow of %s was ended", a)
 		}
 	}
-	echo()
+	echo(t, good)
 	// What was freed is more: relay buffers too.
 	waitUntil(t, func() bool { return h.stack.Held().Sent <= held-int64(flows)*held/8/2 })
 	// More than there is ends everything, and ends.

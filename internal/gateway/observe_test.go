@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"crypto/tls"
-	"io"
 	"net/netip"
 	"testing"
 
@@ -33,12 +32,7 @@ func TestObserve(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := conn.Write([]byte("x")); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-					t.Fatal(err)
-				}
+				echo(t, conn)
 				_ = conn.Close()
 				r := h.record(n)
 				if r.str("would_reason") != c.would || r.str("verdict") != "allowed" || (r.str("would") == "deny") != (c.would != "") {
@@ -62,12 +56,7 @@ func TestObserveNoRule(t *testing.T) {
 	spec.Mode = "observe"
 	h := newHouse(t, spec, nil)
 	c := h.dial(netip.MustParseAddrPort("198.51.100.7:443"))
-	if _, err := c.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	echo(t, c)
 	_ = c.Close()
 	if r := h.record(1); r.str("action") != "bypass" || r.str("would") != "deny" || r.str("would_reason") != "no_rule" {
 		t.Errorf("record %v", r)

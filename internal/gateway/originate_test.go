@@ -267,12 +267,7 @@ func TestOriginateToPort(t *testing.T) {
 	o.show(h.server)
 	c := h.dial(server4)
 	defer c.Close()
-	if _, err := c.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	echo(t, c)
 	if dst := testenv.Receive(t, "the dial", dialled); dst != netip.AddrPortFrom(server4.Addr(), 8443) {
 		t.Errorf("dialled %s", dst)
 	}

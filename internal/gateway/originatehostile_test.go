@@ -196,12 +196,7 @@ func TestOriginateProxyHeader(t *testing.T) {
 	})
 	o.show(h.server)
 	conn := h.dial(server4)
-	if _, err := conn.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	echo(t, conn)
 	from := conn.LocalAddr().String()
 	_ = conn.Close()
 	head := testenv.Receive(t, "the header", headers)
@@ -236,12 +231,7 @@ func TestOriginateIdentityPerNetwork(t *testing.T) {
 			dst = server6
 		}
 		conn := h.dial(dst)
-		if _, err := conn.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
+		echo(t, conn)
 		_ = conn.Close()
 		if r := h.record(i + 1); r.str("rule") != c.rule {
 			t.Errorf("record %v", r)
@@ -266,12 +256,7 @@ func TestOriginateObserved(t *testing.T) {
 	} {
 		o.show(c.cert)
 		conn := h.dial(server4)
-		if _, err := conn.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatalf("%q: %v", c.would, err)
-		}
+		echo(t, conn)
 		_ = conn.Close()
 		if r := h.record(i + 1); r.str("action") != "originate" || r.str("verdict") != "allowed" || r.str("would_reason") != c.would {
 			t.Errorf("want %q, the record: %v", c.would, r)
@@ -300,12 +285,7 @@ func TestOriginateShadow(t *testing.T) {
 			now := h.gw.current.Load()
 			setPolicy(h.gw, now.set, policy.NewShadow(h.compile(c.shadow)), now.limits)
 			conn := h.dial(server4)
-			if _, err := conn.Write([]byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
+			echo(t, conn)
 			_ = conn.Close()
 			r := h.record(1)
 			s, _ := r["shadow"].(map[string]any)
@@ -323,12 +303,7 @@ func TestOriginateLedger(t *testing.T) {
 	h := newHouse(t, originate(nil), o.serve(echoTLS))
 	o.show(h.server)
 	conn := h.dial(server4)
-	if _, err := conn.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	echo(t, conn)
 	_ = conn.Close()
 	r := h.record(1)
 	client, _ := r["ledger"].([]any)

@@ -92,12 +92,7 @@ func TestIdleAndDrain(t *testing.T) {
 	}
 	// Traffic keeps it alive beyond the idle time.
 	for range 20 {
-		if _, err := conn.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
+		echo(t, conn)
 		time.Sleep(100 * time.Millisecond)
 	}
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
