@@ -52,7 +52,7 @@ func (c *AnnouncedCAs) add(seen map[string]bool, name []byte) {
 	c.DER = append(c.DER, name)
 }
 
-// fitted leaves out what does not fit.
+// fitted returns the names if all of them fit into a message, and none otherwise.
 func (c *AnnouncedCAs) fitted() *AnnouncedCAs {
 	if !c.Said.Fit() {
 		c.Pool, c.DER = x509.NewCertPool(), nil

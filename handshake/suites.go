@@ -53,7 +53,7 @@ func isGREASE(id uint16) bool {
 }
 
 // numberOf resolves a name, without regard to case, among the codes that ok
-// admits. what names the registry in the error, and engine who has not the others.
+// admits. The error names the registry (what) and the engine that lacks the others.
 func numberOf(table []code, what, word, engine string, ok func(uint16) bool) (uint16, error) {
 	var names []string
 	for _, c := range table {

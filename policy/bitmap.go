@@ -50,7 +50,8 @@ func (b *bitmap) place(k int) int {
 	return int(b.at[k])
 }
 
-// newBitmap takes a whole vector and keeps what is worth it.
+// newBitmap makes a bitmap of a whole vector. It drops the words that are zero where that
+// saves memory.
 func newBitmap(vector []uint64) *bitmap {
 	n := 0
 	for _, w := range vector {
@@ -70,8 +71,8 @@ func newBitmap(vector []uint64) *bitmap {
 	return b
 }
 
-// bitmaps makes bitmaps for so many rules, and the union of the same ones but
-// once: most prefixes and names of a policy lead to few different ones.
+// bitmaps makes bitmaps for a policy with that many rules. It makes the union of the same two
+// only once: most prefixes and names of a policy lead to few different sets of rules.
 type bitmaps struct {
 	rules  int
 	unions map[[2]*bitmap]*bitmap

@@ -97,8 +97,8 @@ func compileAlternative(at scope, spec *AllowSpec) alternative {
 	return m.a
 }
 
-// need adds a demand for one of a list. named says that it tells one owner
-// from another without resting on the subject.
+// need adds a demand: the certificate must have one of a list of values. named says that such
+// a value tells one owner from another and does not come from the subject.
 func need[T, V any, L ~[]V](m *maker, field string, entries []string, k *kind[T, V], named bool, have func(*claims) L, seen func(*claims) []string) {
 	if entries == nil {
 		return
@@ -165,8 +165,7 @@ func mostBits(types []string) int {
 	return most
 }
 
-// span adds a demand on a length of time. Without a time of its own a decision
-// meets none.
+// span adds a demand on a length of time. A decision whose time is not known does not meet it.
 func (m *maker) span(field, text, word string, ask func(*claims, time.Duration) (time.Duration, bool)) {
 	if text == "" {
 		return

@@ -9,9 +9,9 @@ import (
 	"github.com/sslgate/sslgate/internal/identity"
 )
 
-// MintLike gives params a certificate for the names of the destination's, which
-// has been verified, where the rule's identity is made on demand. Without such
-// an identity, or without a verified destination, it changes nothing.
+// MintLike gives params a certificate that is minted for the names of the destination's
+// certificate. It changes nothing if the rule's identity is not minted on demand, or if the
+// destination was not verified.
 func (p *Plan) MintLike(params *handshake.ServerParams, destination *handshake.Peer) {
 	minted, ok := p.own.Source.(*identity.Minted)
 	if !ok || destination == nil || destination.Chain == nil || destination.Refusal != nil || !destination.Proven {

@@ -246,8 +246,8 @@ func (m endpointIndex) overlaps(e endpoint) bool {
 	return false
 }
 
-// mayCover begins a walk over the rules that could cover r: those that take its
-// first source, destination and name.
+// mayCover begins a walk over the rules that could cover r. It leaves out rules that do not
+// take the first source, the first destination and the first name of r.
 func (c *compiler) mayCover(r *rule) walker {
 	x := c.set.index
 	if x == nil {

@@ -31,8 +31,8 @@ func (c *compiler) search(what string) *search {
 	return &search{c: c, what: what, limit: c.limit, left: c.limit}
 }
 
-// compare takes a comparison from the budget, whose lists have so many pairs of
-// entries. False ends the search.
+// compare takes one comparison from the budget. pairs is how many pairs of list entries it
+// looks at. False means that the budget is spent: the search ends.
 func (s *search) compare(pairs int) bool {
 	cost := 1 + pairs/16
 	if s.ended || cost > s.left {
@@ -46,7 +46,7 @@ func (s *search) compare(pairs int) bool {
 // over says that nothing more is compared.
 func (s *search) over() bool { return s.ended || s.c.over() }
 
-// done tells what a search that ended early leaves unknown.
+// done warns if the search ended early: there may be more than it has found.
 func (s *search) done() {
 	s.c.compared += s.limit - s.left
 	if s.ended {
@@ -54,8 +54,8 @@ func (s *search) done() {
 	}
 }
 
-// pairs is the number of pairs of entries that a comparison of two rules may look
-// at, of what has no bound of its own.
+// pairs is how many pairs of entries a comparison of two rules may look at. It counts only
+// the lists that have no bound of their own.
 func (r *rule) pairs(o *rule) int {
 	return min(r.from.len(), o.from.len()) + min(r.to.len(), o.to.len())
 }
@@ -87,7 +87,8 @@ func (v candidates) only(o candidates) {
 	}
 }
 
-// below keeps, of the rules before i, those of o, and of those behind it all or none.
+// below keeps those rules before i that are in o too. With behind it keeps all rules from i
+// on, without it none of them.
 func (v candidates) below(i int, o candidates, behind bool) {
 	for k := range v {
 		before := uint64(0)
@@ -196,8 +197,8 @@ type kin struct {
 	of   []int        // by rule
 	size []int        // by kin
 	many []candidates // by kin: its rules, where they are minMany or more
-	// silent are pairs of kin, the second with minMany, that nothing is to be said of;
-	// with the order of the two rules.
+	// silent are the pairs of kin about which there is no warning, with the order of the two
+	// rules. The second kin has at least minMany rules.
 	silent map[kinPair]bool
 }
 
@@ -206,8 +207,8 @@ type kinPair struct {
 	before       bool // the strong one is
 }
 
-// minMany is the size from which on taking a kin out of a walk is cheaper than
-// walking over it, and the number of such kin small.
+// minMany is how many rules a kin must have to be taken out of a walk at once. Below it,
+// walking over the rules is cheaper. It also keeps the number of such kin small.
 const minMany = 64
 
 func (c *compiler) kin(key func(*rule) string) *kin {

@@ -14,7 +14,7 @@ import (
 // The walk of one flow:
 //
 //  1. OnSYN goes down the rules by address and time and stops at the first
-//     that fits. Does that one ask for more, the answer is open. A rule that
+//     that fits. If that rule needs more, the answer stays open. A rule that
 //     originates decides here, for its clients send no hello.
 //  2. OnHello goes down them again, now with every selector, and the first
 //     that fits is the flow's rule: whatever comes after cannot change that.

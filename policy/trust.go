@@ -49,8 +49,8 @@ func (t *trust) current() *Trust {
 	}
 }
 
-// nobody is in the place of certificates that are not those of the authority that they
-// should be of: its name would be asked for permits that are not meant.
+// nobody is used where a source returns an authority of another name. Otherwise the permits
+// of that other name would apply.
 var nobody = &handshake.Authority{}
 
 func (t *trust) of(i int) *handshake.Authority {

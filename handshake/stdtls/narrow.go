@@ -158,7 +158,7 @@ func (p *serverSide) usableBy(c *tls.Certificate, h *handshake.ClientHello, suit
 // pick13 foretells which TLS 1.3 CipherSuite crypto/tls chooses for a client's
 // list: AES-128, AES-256, ChaCha20, or ChaCha20 first unless there is hardware
 // for AES-GCM on both sides, which of the client its first known suite tells.
-// 0 if there is none in common. Should it be wrong, the handshake is refused
+// 0 if there is none in common. If it is wrong, the handshake is refused
 // afterwards, for what was negotiated is held against the profile too.
 func pick13(offered []uint16) uint16 {
 	order := []uint16{tls.TLS_CHACHA20_POLY1305_SHA256, tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384}

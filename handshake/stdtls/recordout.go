@@ -37,7 +37,7 @@ type outbound struct {
 const answerLen = handshake.RecordHeader + handshake.MessageHeader + 1 + 1 + 16
 
 // heldFor is how long a ticket that may leave waits for something to go with.
-// Who wants it has it soon enough, and most often the first answer takes it
+// It arrives soon enough for whoever waits for it, and most often the first answer takes it
 // along: a packet less, and the client wakes up once.
 const heldFor = 5 * time.Millisecond
 
