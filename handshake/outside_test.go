@@ -16,6 +16,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // outside is an engine that another package could have: it has nothing of this
@@ -173,7 +174,7 @@ func TestEngineOutside(t *testing.T) {
 			Profile: profiles["house"], Certificates: []tls.Certificate{gateway.TLS()},
 			Authorities: []*handshake.Authority{{Name: "staff", Roots: []*x509.Certificate{ca.Cert}}},
 		},
-		Ticket: &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)},
+		Ticket: &handshake.TicketRule{Binding: []byte("rule"), Keys: ticket.NewKeys(0)},
 	}
 	config := &tls.Config{
 		RootCAs: ca.Pool(), ServerName: "gateway.test", Certificates: []tls.Certificate{client.TLS()},

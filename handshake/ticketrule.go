@@ -22,7 +22,7 @@ type TicketRule struct {
 	// the other, and be the same in every process that is to open the ticket.
 	Binding []byte
 	// Lifetime of a session since its full handshake, which resuming does not
-	// prolong. Zero means one hour; at most MaxTicketLifetime.
+	// prolong. Zero means one hour; at most ticket.MaxLifetime.
 	Lifetime time.Duration
 	// Keys seal the tickets. Required.
 	Keys TicketSealer
@@ -31,20 +31,16 @@ type TicketRule struct {
 	Hello int
 }
 
-// MaxTicketLifetime bounds every session: a day is enough to spare a client its
-// handshakes. (What a stolen key opens is as old as the key: see tickets.keys.)
-const MaxTicketLifetime = 24 * time.Hour
-
 const defaultTicketLifetime = time.Hour
 
-// The bounds of a ticket, in bytes. It is longer than its state by TicketOverhead.
+// The bounds of a ticket, in bytes. It is longer than its state by ticket.Overhead.
 const (
 	// MaxTicket is the largest state.
 	MaxTicket = ticket.MaxState
 	// MaxPlainTicket is the largest state for a client that knows no ML-DSA. The
 	// message with it has no more than 16,384 bytes: OpenSSL of the time of 1.1.0
 	// ends the connection at a larger NewSessionTicket.
-	MaxPlainTicket = 16<<10 - TicketOverhead - TicketFraming
+	MaxPlainTicket = 16<<10 - ticket.Overhead - TicketFraming
 	// TicketFraming is what a NewSessionTicket of TLS 1.3 has besides the
 	// ticket, in bytes (RFC 8446, section 4.6.1): header, ticket_lifetime,
 	// ticket_age_add, an empty ticket_nonce, the lengths of ticket and
@@ -83,7 +79,7 @@ func (r *TicketRule) Room(h *ClientHello) int {
 			rest -= len(e.Data)
 		}
 	}
-	return max(min(room, r.Hello-rest-returned-TicketOverhead), 0)
+	return max(min(room, r.Hello-rest-returned-ticket.Overhead), 0)
 }
 
 // Life is Lifetime within its bounds.
@@ -91,13 +87,13 @@ func (r *TicketRule) Life() time.Duration {
 	switch {
 	case r.Lifetime <= 0:
 		return defaultTicketLifetime
-	case r.Lifetime > MaxTicketLifetime:
-		return MaxTicketLifetime
+	case r.Lifetime > ticket.MaxLifetime:
+		return ticket.MaxLifetime
 	}
 	return r.Lifetime
 }
 
-// TicketSealer seals and opens session tickets. TicketKeys is one; keys that are
+// TicketSealer seals and opens session tickets. ticket.Keys is one; keys that are
 // shared by a fleet may be another. Safe for many goroutines.
 type TicketSealer interface {
 	// Seal makes a ticket of at most MaxTicket bytes of state, which opens under
@@ -107,6 +103,8 @@ type TicketSealer interface {
 	// still counts and the same binding.
 	Open(ticket, binding []byte, now time.Time) []byte
 }
+
+var _ TicketSealer = (*ticket.Keys)(nil)
 
 // TicketBinding is the name that a ticket is sealed under. It is the same in every
 // process for the same demands: the epoch, a process's own count, is not in it. What

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/internal/lab/testpki"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // The name a ticket is sealed under is as fixed as its layout: gateways of a fleet
@@ -33,15 +34,15 @@ func TestTicketRoom(t *testing.T) {
 			t.Errorf("%+v: %d", h, n)
 		}
 	}
-	keys, now := NewTicketKeys(0), time.Unix(1_700_000_000, 0)
+	keys, now := ticket.NewKeys(0), time.Unix(1_700_000_000, 0)
 	for _, n := range []int{MaxPlainTicket, MaxTicket} {
 		state := make([]byte, n)
 		sealed := testpki.Must(keys.Seal(state, []byte("x"), now))
-		if len(sealed) != n+TicketOverhead || !bytes.Equal(keys.Open(sealed, []byte("x"), now), state) {
+		if len(sealed) != n+ticket.Overhead || !bytes.Equal(keys.Open(sealed, []byte("x"), now), state) {
 			t.Errorf("a ticket of %d bytes does not open", len(sealed))
 		}
 	}
-	if whole := 4 + 4 + 4 + 1 + 2 + 2 + TicketOverhead + MaxPlainTicket; whole > 16384 {
+	if whole := 4 + 4 + 4 + 1 + 2 + 2 + ticket.Overhead + MaxPlainTicket; whole > 16384 {
 		t.Errorf("a NewSessionTicket of %d bytes", whole)
 	}
 }

@@ -200,7 +200,7 @@ func (s *server) ticketState(now time.Time) (*ticket.State, error) {
 		return &next, nil
 	}
 	next := &ticket.State{
-		Born: now, Made: now, Until: now.Add(handshake.MaxTicketLifetime),
+		Born: now, Made: now, Until: now.Add(ticket.MaxLifetime),
 		Version: s.agreed.Version, Suite: s.choice.suite.ID, Group: s.choice.group,
 		ExtendedMasterSecret: s.agreed.Version == tls.VersionTLS12, // the others get no ticket
 	}

@@ -15,12 +15,13 @@ import (
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // ticketed12 is a plan of TLS 1.2 with tickets.
 func ticketed12(change ...func(*handshake.ServerParams)) *handshake.ServerParams {
 	p := params12(change...)
-	p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+	p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: ticket.NewKeys(0)}
 	return p
 }
 
@@ -89,7 +90,7 @@ func TestNoResumption12(t *testing.T) {
 			p.Ticket = &handshake.TicketRule{Binding: []byte("other"), Keys: p.Ticket.Keys}
 		}, nil, 0, ""},
 		"other keys": {func(p *handshake.ServerParams) {
-			p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+			p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: ticket.NewKeys(0)}
 		}, nil, 0, ""},
 		"another suite": {func(p *handshake.ServerParams) {
 			p.Profile.Suites12 = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}

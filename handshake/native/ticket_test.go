@@ -14,12 +14,13 @@ import (
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // ticketed is a plan with tickets.
 func ticketed(change ...func(*handshake.ServerParams)) *handshake.ServerParams {
 	p := params(change...)
-	p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+	p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: ticket.NewKeys(0)}
 	return p
 }
 
@@ -93,7 +94,7 @@ func TestNoResumption(t *testing.T) {
 			p.Ticket = &handshake.TicketRule{Binding: []byte("other"), Keys: p.Ticket.Keys}
 		}, 0, ""},
 		"other keys": {func(p *handshake.ServerParams) {
-			p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+			p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: ticket.NewKeys(0)}
 		}, 0, ""},
 		"another suite": {func(p *handshake.ServerParams) { p.Profile.Suites13 = []uint16{tls.TLS_AES_256_GCM_SHA384} }, 0, ""},
 		"no tickets":    {func(p *handshake.ServerParams) { p.Ticket = nil }, 0, ""},

@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // mangler changes one record of what a client sends behind its hello.
@@ -118,7 +119,7 @@ func TestAlertSentIsTold(t *testing.T) {
 // is sealed and only crypto/tls knows it.
 func TestAlertSentIsToldWhenResumed(t *testing.T) {
 	f := handshaketest.Fixtures()
-	p := ticketParams(handshake.NewTicketKeys(0))
+	p := ticketParams(ticket.NewKeys(0))
 	config := clientConfig(tls.VersionTLS12, f.Client.TLS())
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	if o, _, err := withGo(t, p, config); o.err != nil || err != nil {

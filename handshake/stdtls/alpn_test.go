@@ -8,6 +8,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // The same on the wire: alert 120 before anything else, or a handshake without a
@@ -45,7 +46,7 @@ func TestResumptionHasTheAnswerOfNow(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		r := newResumer(version, nil)
 		r.config.NextProtos = []string{"h2", "http/1.1"}
-		keys := handshake.NewTicketKeys(0)
+		keys := ticket.NewKeys(0)
 		for i, answer := range []string{"h2", "http/1.1", "", "h2"} {
 			p := ticketParams(keys, func(p *handshake.ServerParams) {
 				p.ClientAuth = handshake.ClientAuthNone

@@ -15,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/handshake/native"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // A full mTLS handshake on P-256 and X25519, both ends in this process, over
@@ -82,7 +83,7 @@ func BenchmarkResume(b *testing.B) {
 			})
 		})
 		engine := New()
-		p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} })
+		p := ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) { p.Profile.Groups = []uint16{uint16(tls.X25519)} })
 		own := native.New(New())
 		b.Run(name+"/native", func(b *testing.B) {
 			benchResume(b, version, func(c net.Conn) error { return serveOnce(own, c, p) })

@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // cutter ends the connection when so many bytes were written, in the middle of
@@ -49,7 +50,7 @@ func TestCutAnywhere(t *testing.T) {
 				cache := newCounted()
 				config := clientConfig(version, f.Client.TLS())
 				config.ClientSessionCache = cache
-				o := handshakeWith(t, ticketParams(handshake.NewTicketKeys(0)), nil, func(conn *net.TCPConn) {
+				o := handshakeWith(t, ticketParams(ticket.NewKeys(0)), nil, func(conn *net.TCPConn) {
 					_ = tls.Client(&cutter{conn, at, reset}, config).Handshake()
 				})
 				if whole = o.err == nil; !whole && (!gone[o.err.Reason] || cache.count() != 0) {

@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // flooder puts records in front of the client's flight behind the ServerHello.
@@ -70,7 +71,7 @@ func TestFloodsInHandshake(t *testing.T) {
 		{"data in the clear", tls.VersionTLS12, []byte{handshake.RecordAppData, 3, 3, 0, 1, 0}, false},
 	} {
 		for _, n := range []int{4, 5000} {
-			p := ticketParams(handshake.NewTicketKeys(0))
+			p := ticketParams(ticket.NewKeys(0))
 			cache := newCounted()
 			config := clientConfig(c.version, f.Client.TLS())
 			config.ClientSessionCache = cache

@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // writes counts the writes of a connection.
@@ -66,7 +67,7 @@ func TestTicketsAreHeld(t *testing.T) {
 			}
 			w := &writes{Conn: conn}
 			p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
-				p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: handshake.NewTicketKeys(0)}
+				p.Ticket = &handshake.TicketRule{Binding: []byte("rule"), Keys: ticket.NewKeys(0)}
 			})
 			s, err := New().Server(ctx, w, hello, p, nil, handshake.NewLedger(time.Now()))
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // Of several certificates the one is shown that fits the client, in both
@@ -172,7 +173,7 @@ func TestIdentityOnDemand(t *testing.T) {
 	for _, version := range bothVersions {
 		asked := ""
 		p := handshaketest.ServerParams(func(p *handshake.ServerParams) {
-			p.Ticket = &handshake.TicketRule{Keys: handshake.NewTicketKeys(0)}
+			p.Ticket = &handshake.TicketRule{Keys: ticket.NewKeys(0)}
 			p.Identity = making(func(h *handshake.ClientHello) ([]tls.Certificate, error) {
 				asked = h.ServerName
 				return []tls.Certificate{made.TLS()}, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // Chains and proofs of ML-DSA, of both sides, with a key exchange of ML-KEM alone; and
@@ -68,7 +69,7 @@ func TestMLDSA(t *testing.T) {
 		// Such a session is resumed: there is room for its chain.
 		r := newResumer(tls.VersionTLS13, good)
 		r.config.RootCAs, r.config.CurvePreferences = ca.Pool(), []tls.CurveID{tls.MLKEM1024}
-		p := params(handshake.NewTicketKeys(0))
+		p := params(ticket.NewKeys(0))
 		r.good(t, "first", p, false)
 		r.good(t, "again", p, true)
 	}

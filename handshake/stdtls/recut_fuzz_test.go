@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // What a recutter does to the pieces besides cutting them. Only the first three
@@ -179,7 +180,7 @@ type recutOutcome struct {
 func FuzzRecutFlights(f *testing.F) {
 	x := handshaketest.Fixtures()
 	p := func(ledger handshake.LedgerMode) *handshake.ServerParams {
-		return ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) {
+		return ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) {
 			p.ClientAuth, p.Ledger = handshake.ClientAuthOptional, ledger
 			p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)}
 		})

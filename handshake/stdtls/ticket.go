@@ -145,7 +145,7 @@ func newJunk() ([]byte, error) {
 
 func (g *leg) newOrigin(cs *tls.ConnectionState) (*origin, error) {
 	now := g.p.Time()
-	o := &origin{State: ticket.State{Born: now, Until: now.Add(handshake.MaxTicketLifetime), Group: uint16(cs.CurveID)}}
+	o := &origin{State: ticket.State{Born: now, Until: now.Add(ticket.MaxLifetime), Group: uint16(cs.CurveID)}}
 	if _, err := rand.Read(o.Session[:]); err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (r *resumer) connect(t *testing.T, p *handshake.ServerParams, check handsha
 	return o, cs, err
 }
 
-func ticketParams(keys *handshake.TicketKeys, change ...func(*handshake.ServerParams)) *handshake.ServerParams {
+func ticketParams(keys *ticket.Keys, change ...func(*handshake.ServerParams)) *handshake.ServerParams {
 	return handshaketest.ServerParams(append([]func(*handshake.ServerParams){func(p *handshake.ServerParams) {
 		p.Ticket = &handshake.TicketRule{Binding: []byte("rule 1, policy 1"), Keys: keys}
 	}}, change...)...)
@@ -62,7 +62,7 @@ func TestResume(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, auth := range []handshake.ClientAuth{handshake.ClientAuthRequired, handshake.ClientAuthOptional, handshake.ClientAuthNone} {
 			for _, mode := range []handshake.LedgerMode{handshake.LedgerFull, handshake.LedgerSteps} {
-				p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) { p.ClientAuth, p.Ledger = auth, mode })
+				p := ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) { p.ClientAuth, p.Ledger = auth, mode })
 				r := newResumer(version, f.Client)
 				r.good(t, "first", p, false)
 				for range 3 { // each gives a new ticket
@@ -104,7 +104,7 @@ func TestTicketIsBound(t *testing.T) {
 			"profile":     func(p *handshake.ServerParams) { p.Profile.MinRSABits = 4096 },
 			"signatures":  func(p *handshake.ServerParams) { p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)} },
 			"keys": func(p *handshake.ServerParams) {
-				p.Ticket = &handshake.TicketRule{Binding: p.Ticket.Binding, Keys: handshake.NewTicketKeys(0)}
+				p.Ticket = &handshake.TicketRule{Binding: p.Ticket.Binding, Keys: ticket.NewKeys(0)}
 			},
 			"no tickets": func(p *handshake.ServerParams) { p.Ticket = nil },
 			"observe":    func(p *handshake.ServerParams) { p.Observe = true },
@@ -115,20 +115,20 @@ func TestTicketIsBound(t *testing.T) {
 				p.Now = func() time.Time { return time.Now().Add(-time.Minute) }
 			},
 		} {
-			keys := handshake.NewTicketKeys(0)
+			keys := ticket.NewKeys(0)
 			r := newResumer(version, f.Client)
 			r.good(t, name, ticketParams(keys), false)
 			r.good(t, name, ticketParams(keys, change), false)
 		}
 		// A process's own count of what has changed is no demand: what is verified is
 		// asked again each time.
-		keys := handshake.NewTicketKeys(0)
+		keys := ticket.NewKeys(0)
 		r := newResumer(version, f.Client)
 		r.good(t, "epoch", ticketParams(keys), false)
 		r.good(t, "epoch", ticketParams(keys, func(p *handshake.ServerParams) { p.Epoch++ }), true)
 		// Another SNI: crypto/tls's client keeps its tickets by name, so one
 		// that does not is made of a cache with one place.
-		keys = handshake.NewTicketKeys(0)
+		keys = ticket.NewKeys(0)
 		other := testpki.Must(f.CA.Issue(testpki.Leaf{DNS: []string{"gateway.test", "other.test"}}))
 		p := ticketParams(keys, func(p *handshake.ServerParams) { p.Certificates = []tls.Certificate{other.TLS()} })
 		r = newResumer(version, f.Client)
@@ -153,7 +153,7 @@ func (c *onePlace) Put(_ string, s *tls.ClientSessionState) { c.s = s }
 func TestTicketOfLaxRule(t *testing.T) {
 	f := handshaketest.Fixtures()
 	for _, version := range bothVersions {
-		keys := handshake.NewTicketKeys(0)
+		keys := ticket.NewKeys(0)
 		r := newResumer(version, nil)
 		r.good(t, "lax", ticketParams(keys, func(p *handshake.ServerParams) { p.ClientAuth = handshake.ClientAuthOptional }), false)
 		o, _, err := r.connect(t, ticketParams(keys), nil)
@@ -176,7 +176,7 @@ func TestTicketOfLaxRule(t *testing.T) {
 func TestResumptionIsChecked(t *testing.T) {
 	f := handshaketest.Fixtures()
 	for _, version := range bothVersions {
-		p := ticketParams(handshake.NewTicketKeys(0))
+		p := ticketParams(ticket.NewKeys(0))
 		r := newResumer(version, f.Client)
 		r.good(t, "first", p, false)
 		asked := false
@@ -204,7 +204,7 @@ func TestTicketEndsWithChain(t *testing.T) {
 			"leaf":         testpki.Must(f.CA.Issue(testpki.Leaf{NotAfter: soon})),
 			"intermediate": testpki.Must(inter.Issue(testpki.Leaf{})),
 		} {
-			keys := handshake.NewTicketKeys(0)
+			keys := ticket.NewKeys(0)
 			r := newResumer(version, cert)
 			r.good(t, name, ticketParams(keys), false)
 			r.good(t, name, ticketParams(keys), true)
@@ -225,7 +225,7 @@ func TestTicketEndsWithChain(t *testing.T) {
 func TestLifetimeIsFromFullHandshake(t *testing.T) {
 	f := handshaketest.Fixtures()
 	for _, version := range bothVersions {
-		keys, r := handshake.NewTicketKeys(0), newResumer(version, f.Client)
+		keys, r := ticket.NewKeys(0), newResumer(version, f.Client)
 		at := func(d time.Duration) *handshake.ServerParams {
 			return ticketParams(keys, func(p *handshake.ServerParams) { p.Now = func() time.Time { return time.Now().Add(d) } })
 		}
@@ -253,7 +253,7 @@ func TestTicketsAndTheClock(t *testing.T) {
 			"before 1970":              {{time.Unix(-1000, 0), false}, {time.Unix(-10, 0), true}, {time.Unix(10, 0), true}},
 			"beyond a Duration":        {{time.Unix(0, 0), false}, {time.Date(2400, 1, 1, 0, 0, 0, 0, time.UTC), false}, {time.Unix(0, 0), false}},
 		} {
-			keys, r := handshake.NewTicketKeys(0), newResumer(version, nil)
+			keys, r := ticket.NewKeys(0), newResumer(version, nil)
 			for i, step := range steps {
 				r.good(t, fmt.Sprintf("%s %s, step %d", handshake.VersionName(version), name, i), ticketParams(keys, func(p *handshake.ServerParams) {
 					p.ClientAuth, p.Now = handshake.ClientAuthNone, func() time.Time { return step.at }
@@ -261,7 +261,7 @@ func TestTicketsAndTheClock(t *testing.T) {
 			}
 		}
 		// A certificate without an end (RFC 5280, section 4.1.2.5).
-		keys, r := handshake.NewTicketKeys(0), newResumer(version, testpki.Must(f.CA.Issue(testpki.Leaf{NotAfter: end})))
+		keys, r := ticket.NewKeys(0), newResumer(version, testpki.Must(f.CA.Issue(testpki.Leaf{NotAfter: end})))
 		r.good(t, "a certificate until 9999", ticketParams(keys), false)
 		r.good(t, "a certificate until 9999, again", ticketParams(keys), true)
 	}
@@ -271,14 +271,14 @@ func TestTicketsAndTheClock(t *testing.T) {
 // too large for one gets one that does not open.
 func TestTicketsNotForAll(t *testing.T) {
 	f := handshaketest.Fixtures()
-	p := ticketParams(handshake.NewTicketKeys(0))
+	p := ticketParams(ticket.NewKeys(0))
 	g := &leg{p: &p.Params, server: p, hello: &handshake.ClientHello{}}
 	if g.resumable(tls.VersionTLS12) || !g.resumable(tls.VersionTLS13) {
 		t.Error("a TLS 1.2 session without extended_master_secret is resumable")
 	}
 	big := testpki.Must(f.CA.Issue(testpki.Leaf{Mutate: func(c *x509.Certificate) { c.OCSPServer = []string{strings.Repeat("x", 50<<10)} }}))
 	for _, version := range bothVersions {
-		p, r := ticketParams(handshake.NewTicketKeys(0)), newResumer(version, big)
+		p, r := ticketParams(ticket.NewKeys(0)), newResumer(version, big)
 		r.good(t, "big", p, false)
 		r.good(t, "big", p, false)
 	}
@@ -292,7 +292,7 @@ func TestResumeOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, version := range []string{"-tls1_2", "-tls1_3"} {
-		p := ticketParams(handshake.NewTicketKeys(0))
+		p := ticketParams(ticket.NewKeys(0))
 		file := dir + "/session" + version
 		for i, args := range [][]string{{"-sess_out", file}, {"-sess_in", file}} {
 			o, out := withOpenSSL(t, p, append(args, version, "-cert", cert, "-key", key)...)
@@ -308,7 +308,7 @@ func TestResumeOpenSSL(t *testing.T) {
 func TestTicketsAcrossGateways(t *testing.T) {
 	a, b := strings.Repeat("01", 31)+"aa", strings.Repeat("02", 31)+"bb"
 	gateway := func(file string) *handshake.ServerParams {
-		return ticketParams(testpki.Must(handshake.ParseTicketKeys([]byte(file))))
+		return ticketParams(testpki.Must(ticket.ParseKeys([]byte(file))))
 	}
 	for _, version := range bothVersions {
 		r := newResumer(version, handshaketest.Fixtures().Client)
@@ -334,7 +334,7 @@ func TestKeyTransportIsNotResumed(t *testing.T) {
 	}{
 		{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, 0, false}, {tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.X25519, true},
 	} {
-		p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) {
+		p := ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) {
 			p.Certificates, p.Profile.Suites12 = []tls.Certificate{leaf.TLS()}, []uint16{c.suite}
 		})
 		r := newResumer(tls.VersionTLS12, f.Client)

@@ -92,7 +92,7 @@ func TestMessageLimits(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, size := range []int{maxMessage, maxMessage + 1, maxCertMessage - handshake.MessageHeader, maxCertMessage - handshake.MessageHeader + 1, maxCertMessage - 1, maxCertMessage, maxCertMessage + 1} {
 			for _, good := range []bool{true, false} {
-				p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) {
+				p := ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) {
 					p.MaxChainBytes = 1 << 20
 					p.Profile.Signatures = []uint16{uint16(tls.ECDSAWithP256AndSHA256)}
 				})
@@ -155,7 +155,7 @@ func TestRefusedHasNoTicket(t *testing.T) {
 	for _, version := range bothVersions {
 		for _, auth := range []handshake.ClientAuth{handshake.ClientAuthRequired, handshake.ClientAuthOptional, handshake.ClientAuthNone} {
 			for _, mode := range []handshake.LedgerMode{handshake.LedgerFull, handshake.LedgerSteps} {
-				p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) { p.ClientAuth, p.Ledger = auth, mode })
+				p := ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) { p.ClientAuth, p.Ledger = auth, mode })
 				name := handshake.VersionName(version) + " " + auth.String() + " " + mode.String()
 				cache := newCounted()
 				config := clientConfig(version, f.Client.TLS())
@@ -223,7 +223,7 @@ func TestNothingBeforeGrant(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := &writes{Conn: conn}
-			s, err := New().Server(ctx, w, hello, ticketParams(handshake.NewTicketKeys(0)), nil, handshake.NewLedger(time.Now()))
+			s, err := New().Server(ctx, w, hello, ticketParams(ticket.NewKeys(0)), nil, handshake.NewLedger(time.Now()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -257,7 +257,7 @@ func TestNothingBeforeGrant(t *testing.T) {
 func TestTicketRemembersTheProof(t *testing.T) {
 	f := handshaketest.Fixtures()
 	for _, version := range bothVersions {
-		p := ticketParams(handshake.NewTicketKeys(0))
+		p := ticketParams(ticket.NewKeys(0))
 		r := newResumer(version, f.Client)
 		r.good(t, "first", p, false)
 		o := r.good(t, "again", p, true)

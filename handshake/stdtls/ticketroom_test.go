@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // However small limits.hello is and however large the client's chain, whoever was let in once
@@ -27,7 +28,7 @@ func TestTicketsFitTheHello(t *testing.T) {
 		cert := testpki.Must(f.CA.Issue(l))
 		for _, version := range bothVersions {
 			for _, limit := range []int{2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 64 << 10} {
-				p := ticketParams(handshake.NewTicketKeys(0), func(p *handshake.ServerParams) { p.Ticket.Hello = limit })
+				p := ticketParams(ticket.NewKeys(0), func(p *handshake.ServerParams) { p.Ticket.Hello = limit })
 				r := newResumer(version, cert)
 				for n := range 4 {
 					again := r.limited(t, p, limit)

@@ -27,7 +27,7 @@ func TestTicketOfAnotherVersion(t *testing.T) {
 			"trailing bytes": func(b []byte) []byte { return append(b, 0) },
 			"nothing":        func([]byte) []byte { return nil },
 		} {
-			p := ticketParams(handshake.NewTicketKeys(0))
+			p := ticketParams(ticket.NewKeys(0))
 			p.Ticket.Keys = changedState{p.Ticket.Keys, change}
 			r := newResumer(version, f.Client)
 			r.good(t, name, p, false)
@@ -66,7 +66,7 @@ func TestTicketOfLargeChain(t *testing.T) {
 	}{{400, true, true}, {600, false, true}, {1700, false, false}} {
 		cert := testpki.Must(f.CA.Issue(testpki.Leaf{DNS: names[:c.names]}))
 		for _, version := range bothVersions {
-			p := ticketParams(handshake.NewTicketKeys(0))
+			p := ticketParams(ticket.NewKeys(0))
 			r := newResumer(version, cert)
 			r.good(t, "first", p, false)
 			r.good(t, "again", p, map[bool]bool{true: c.resumed13, false: c.resumed}[version == tls.VersionTLS13])
@@ -75,7 +75,7 @@ func TestTicketOfLargeChain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, out := withOpenSSL(t, ticketParams(handshake.NewTicketKeys(0)), "-tls1_3", "-cert", certFile, "-key", key)
+		o, out := withOpenSSL(t, ticketParams(ticket.NewKeys(0)), "-tls1_3", "-cert", certFile, "-key", key)
 		if o.err != nil || !strings.Contains(out, "ok") {
 			t.Errorf("%d names: %v\n%s", c.names, o.err, out)
 		}

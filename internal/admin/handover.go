@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // How one process takes over from another, over the admin socket of the older one
@@ -91,7 +91,7 @@ type Terms struct {
 	Watchdog time.Duration `json:"watchdog_ns"`
 	// TicketKeys are secrets: with them tickets of the older process are good at the newer. They
 	// must be the last field: see line.
-	TicketKeys []handshake.TicketKey `json:"ticket_keys"`
+	TicketKeys []ticket.Key `json:"ticket_keys"`
 }
 
 // line is the terms as they are sent. It clears the keys: the line has the only copy, and is
@@ -129,10 +129,10 @@ func (t *Terms) line() ([]byte, error) {
 }
 
 // clearKeys overwrites keys that are not wanted any more.
-func clearKeys(keys []handshake.TicketKey) {
+func clearKeys(keys []ticket.Key) {
 	for i := range keys {
 		clear(keys[i].Key)
-		keys[i] = handshake.TicketKey{}
+		keys[i] = ticket.Key{}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // RuntimeTickets are Tickets with their keys loaded.
@@ -24,7 +25,7 @@ func (f *File) checkTickets(t *Tickets) {
 			"leaves little room for session tickets: a hello has the client's chain in its ticket, and clients whose ticket would not fit into %s get none; 8KiB does for most, or write `tickets: {mode: off}`", hello)))
 	}
 	f.word("tickets.mode", t.Mode, "on", "off")
-	f.check(t.Lifetime.Std() >= time.Minute && t.Lifetime.Std() <= handshake.MaxTicketLifetime, "tickets.lifetime",
+	f.check(t.Lifetime.Std() >= time.Minute && t.Lifetime.Std() <= ticket.MaxLifetime, "tickets.lifetime",
 		"%s is out of range: 1m to 24h", t.Lifetime.Std())
 	if t.Mode == "off" && f.has("tickets.keys") {
 		f.findings = append(f.findings, f.Warning("tickets.keys", "has no effect with mode: off"))
@@ -49,7 +50,7 @@ func (b *builder) tickets() *RuntimeTickets {
 	}
 	defer b.file.in.files.DoneSecret(file)
 	b.secret("tickets.keys", file, f.Mode.Perm())
-	keys, err := handshake.ParseTicketKeys(f.Text)
+	keys, err := ticket.ParseKeys(f.Text)
 	if err != nil {
 		b.add("tickets.keys", file+": "+err.Error())
 		return nil

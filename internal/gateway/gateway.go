@@ -18,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/fairqueue"
+	"github.com/sslgate/sslgate/internal/ticket"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -122,8 +123,8 @@ type Gateway struct {
 	panicSay rate.Sometimes // limits the messages about defects
 	draining atomic.Bool
 
-	ticketKeys *handshake.TicketKeys // the gateway's own
-	revocation Revocation            // nil: no check
+	ticketKeys *ticket.Keys // the gateway's own
+	revocation Revocation   // nil: no check
 	finished   func(*audit.Record)
 }
 
@@ -169,7 +170,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g.limitLog = newLimitLog(c.Log, time.Now)
 	g.turns = fairqueue.New(c.Limits.withDefaults().turns(), nil)
-	g.ticketKeys = handshake.NewTicketKeys(0)
+	g.ticketKeys = ticket.NewKeys(0)
 	g.refusals = newRefusals(g.write, g.append)
 	g.Put(c.Settings)
 	return g, nil

@@ -88,4 +88,4 @@ func (fl *flow) params(plan *policy.Plan) *handshake.ServerParams {
 }
 
 // TicketKeys are the gateway's own keys, for a process that takes over.
-func (g *Gateway) TicketKeys() *handshake.TicketKeys { return g.ticketKeys }
+func (g *Gateway) TicketKeys() *ticket.Keys { return g.ticketKeys }

@@ -1,6 +1,6 @@
 // Package ticket is the layout of what a session ticket holds: one encoder and one
 // parser, for every engine, process and gateway that is to open it. docs/tickets.md
-// describes it, and what a ticket is bound to. How it is sealed is handshake's.
+// describes it, and what a ticket is bound to. Keys seal it.
 package ticket
 
 import (

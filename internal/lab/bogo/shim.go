@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // The exit codes that the runner knows.
@@ -29,7 +30,7 @@ const connectionTime = 40 * time.Second
 type shim struct {
 	engine  handshake.Engine
 	kind    handshake.EngineKind
-	tickets *handshake.TicketKeys
+	tickets *ticket.Keys
 }
 
 // Run is the shim. It returns its exit code. `-config ENGINE` alone writes the runner's
@@ -67,7 +68,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func run(ctx context.Context, first, later *options) error {
-	s := &shim{engine: engines.New(), tickets: handshake.NewTicketKeys(time.Hour)}
+	s := &shim{engine: engines.New(), tickets: ticket.NewKeys(time.Hour)}
 	switch first.text("engine") {
 	case "", "std":
 	case "native":

@@ -1,4 +1,4 @@
-package handshake
+package ticket
 
 import (
 	"bytes"
@@ -14,46 +14,50 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// TicketKeys seal and open session tickets: XChaCha20-Poly1305, whose nonces
+// MaxLifetime bounds every session: a day is enough to spare a client its
+// handshakes. (What a stolen key opens is as old as the key: see tickets.keys.)
+const MaxLifetime = 24 * time.Hour
+
+// Keys seal and open session tickets: XChaCha20-Poly1305, whose nonces
 // are long enough to be random, under the newest key. A ticket is
 //
 //	key ID (8 bytes) | nonce (24) | sealed session state | tag (16)
 //
 // Safe for many goroutines.
-type TicketKeys struct {
+type Keys struct {
 	rotate time.Duration // 0: never, the keys come from outside
 
 	mu   sync.Mutex
-	keys []ticketKey // newest first; at most maxTicketKeys
+	keys []sealingKey // newest first; at most maxKeys
 }
 
-type ticketKey struct {
+type sealingKey struct {
 	id   [8]byte
 	aead cipher.AEAD
 	made time.Time
 	key  [chacha20poly1305.KeySize]byte // for Export
 }
 
-// TicketKey is a key as one process hands it to the next. It is a secret.
-type TicketKey struct {
+// Key is a key as one process hands it to the next. It is a secret.
+type Key struct {
 	Key  []byte    `json:"key"` // 32 bytes
 	Made time.Time `json:"made"`
 }
 
 // Export returns the keys, the newest first, for a process that takes over from this one.
-func (k *TicketKeys) Export() []TicketKey {
+func (k *Keys) Export() []Key {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var all []TicketKey
+	var all []Key
 	for _, t := range k.keys {
-		all = append(all, TicketKey{bytes.Clone(t.key[:]), t.made})
+		all = append(all, Key{bytes.Clone(t.key[:]), t.made})
 	}
 	return all
 }
 
 // IDs name the keys, the one that seals first, by what each ticket has in clear: 16 hexadecimal
 // digits. Gateways with the same IDs open each other's tickets.
-func (k *TicketKeys) IDs() (ids []string) {
+func (k *Keys) IDs() (ids []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range k.keys {
@@ -64,16 +68,16 @@ func (k *TicketKeys) IDs() (ids []string) {
 
 // Import takes the keys that another process has exported, in place of those there are.
 // After an error nothing has changed.
-func (k *TicketKeys) Import(keys []TicketKey) error {
-	if len(keys) > maxTicketKeys {
-		return fmt.Errorf("%d ticket keys: at most %d", len(keys), maxTicketKeys)
+func (k *Keys) Import(keys []Key) error {
+	if len(keys) > maxKeys {
+		return fmt.Errorf("%d ticket keys: at most %d", len(keys), maxKeys)
 	}
-	all := make([]ticketKey, 0, len(keys)) // never grows: that would leave copies
+	all := make([]sealingKey, 0, len(keys)) // never grows: that would leave copies
 	for _, key := range keys {
 		if len(key.Key) != chacha20poly1305.KeySize {
 			return fmt.Errorf("ticket key: %d bytes, not %d", len(key.Key), chacha20poly1305.KeySize)
 		}
-		all = append(all, newTicketKey((*[chacha20poly1305.KeySize]byte)(bytes.Clone(key.Key)), key.Made))
+		all = append(all, newKey((*[chacha20poly1305.KeySize]byte)(bytes.Clone(key.Key)), key.Made))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -81,33 +85,33 @@ func (k *TicketKeys) Import(keys []TicketKey) error {
 	return nil
 }
 
-// ticketHead is what stands in front of the sealed state, in bytes: key ID and nonce.
-const ticketHead = 8 + chacha20poly1305.NonceSizeX
+// head is what stands in front of the sealed state, in bytes: key ID and nonce.
+const head = 8 + chacha20poly1305.NonceSizeX
 
-// TicketOverhead is what a ticket has besides its state, in bytes.
-const TicketOverhead = ticketHead + chacha20poly1305.Overhead
+// Overhead is what a ticket has besides its state, in bytes.
+const Overhead = head + chacha20poly1305.Overhead
 
-// maxTicketKeys bounds the keys held: one an hour for MaxTicketLifetime, and
+// maxKeys bounds the keys held: one an hour for MaxLifetime, and
 // the current one.
-const maxTicketKeys = 25
+const maxKeys = 25
 
-// minTicketRotation keeps the keys of MaxTicketLifetime within maxTicketKeys.
-const minTicketRotation = time.Hour
+// minRotation keeps the keys of MaxLifetime within maxKeys.
+const minRotation = time.Hour
 
-// NewTicketKeys makes keys that live in this process alone and change every so
+// NewKeys makes keys that live in this process alone and change every so
 // often, which bounds what a stolen one opens. Less than an hour, and zero,
-// mean one hour. Older keys open tickets for MaxTicketLifetime.
-func NewTicketKeys(rotate time.Duration) *TicketKeys {
-	return &TicketKeys{rotate: max(rotate, minTicketRotation)}
+// mean one hour. Older keys open tickets for MaxLifetime.
+func NewKeys(rotate time.Duration) *Keys {
+	return &Keys{rotate: max(rotate, minRotation)}
 }
 
-// ParseTicketKeys reads keys that several gateways share: one a line, 64
+// ParseKeys reads keys that several gateways share: one a line, 64
 // hexadecimal digits (32 bytes, from a random source); the first seals, all of
 // them open, at most 25. Empty lines and those that begin with # are skipped.
 // The file is rotated from outside: put the new key second everywhere, then
 // first everywhere, then drop the oldest.
-func ParseTicketKeys(text []byte) (*TicketKeys, error) {
-	k := &TicketKeys{keys: make([]ticketKey, 0, maxTicketKeys+1)} // never grows: that would leave copies
+func ParseKeys(text []byte) (*Keys, error) {
+	k := &Keys{keys: make([]sealingKey, 0, maxKeys+1)} // never grows: that would leave copies
 	n := 0
 	for line := range bytes.Lines(text) {
 		n++
@@ -126,14 +130,14 @@ func ParseTicketKeys(text []byte) (*TicketKeys, error) {
 		if bytes.Count(key[:], key[:1]) == len(key) {
 			return nil, fmt.Errorf("line %d: this is no random key", n)
 		}
-		t := newTicketKey(&key, time.Time{})
+		t := newKey(&key, time.Time{})
 		for _, other := range k.keys {
 			if other.id == t.id {
 				return nil, fmt.Errorf("line %d: this key is there twice", n)
 			}
 		}
-		if k.keys = append(k.keys, t); len(k.keys) > maxTicketKeys {
-			return nil, fmt.Errorf("line %d: at most %d keys", n, maxTicketKeys)
+		if k.keys = append(k.keys, t); len(k.keys) > maxKeys {
+			return nil, fmt.Errorf("line %d: at most %d keys", n, maxKeys)
 		}
 	}
 	if len(k.keys) == 0 {
@@ -142,14 +146,14 @@ func ParseTicketKeys(text []byte) (*TicketKeys, error) {
 	return k, nil
 }
 
-// newTicketKey takes a key, and clears it.
-func newTicketKey(key *[chacha20poly1305.KeySize]byte, made time.Time) ticketKey {
+// newKey takes a key, and clears it.
+func newKey(key *[chacha20poly1305.KeySize]byte, made time.Time) sealingKey {
 	const label = "sslgate ticket key ID\n"
 	var named [len(label) + len(key)]byte
 	copy(named[copy(named[:], label):], key[:])
 	sum := sha256.Sum256(named[:])
 	aead, _ := chacha20poly1305.NewX(key[:]) // fails only for another size
-	t := ticketKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: *key}
+	t := sealingKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: *key}
 	clear(named[:])
 	clear(key[:])
 	return t
@@ -161,10 +165,10 @@ const clockSlack = time.Minute
 
 // ahead says whether a key was made while the clock was ahead: such a key would seal, and
 // open, until its time has come again.
-func (t *ticketKey) ahead(now time.Time) bool { return t.made.Sub(now) > clockSlack }
+func (t *sealingKey) ahead(now time.Time) bool { return t.made.Sub(now) > clockSlack }
 
 // current is the key that seals; it makes one where it is time.
-func (k *TicketKeys) current(now time.Time) ticketKey {
+func (k *Keys) current(now time.Time) sealingKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate && !k.keys[0].ahead(now) {
@@ -172,10 +176,10 @@ func (k *TicketKeys) current(now time.Time) ticketKey {
 	}
 	var key [chacha20poly1305.KeySize]byte
 	_, _ = rand.Read(key[:]) // never fails
-	t := newTicketKey(&key, now)
-	keys := []ticketKey{t}
+	t := newKey(&key, now)
+	keys := []sealingKey{t}
 	for _, old := range k.keys {
-		if now.Sub(old.made) < k.rotate+MaxTicketLifetime && !old.ahead(now) && len(keys) < maxTicketKeys {
+		if now.Sub(old.made) < k.rotate+MaxLifetime && !old.ahead(now) && len(keys) < maxKeys {
 			keys = append(keys, old)
 		}
 	}
@@ -184,7 +188,7 @@ func (k *TicketKeys) current(now time.Time) ticketKey {
 }
 
 // Seal makes a ticket under the newest key.
-func (k *TicketKeys) Seal(state, binding []byte, now time.Time) ([]byte, error) {
+func (k *Keys) Seal(state, binding []byte, now time.Time) ([]byte, error) {
 	t := k.current(now)
 	var nonce [chacha20poly1305.NonceSizeX]byte
 	_, _ = rand.Read(nonce[:]) // never fails
@@ -195,18 +199,18 @@ func (k *TicketKeys) Seal(state, binding []byte, now time.Time) ([]byte, error) 
 
 // Open returns nil for everything that Seal has not made under one of the keys
 // and the same binding.
-func (k *TicketKeys) Open(ticket, binding []byte, now time.Time) []byte {
-	if len(ticket) < TicketOverhead || len(ticket) > MaxTicket+TicketOverhead {
+func (k *Keys) Open(ticket, binding []byte, now time.Time) []byte {
+	if len(ticket) < Overhead || len(ticket) > MaxState+Overhead {
 		return nil
 	}
 	k.mu.Lock()
 	keys := k.keys // replaced, never changed
 	k.mu.Unlock()
 	for _, t := range keys {
-		if t.id != [8]byte(ticket) || k.rotate > 0 && now.Sub(t.made) > k.rotate+MaxTicketLifetime {
+		if t.id != [8]byte(ticket) || k.rotate > 0 && now.Sub(t.made) > k.rotate+MaxLifetime {
 			continue
 		}
-		state, err := t.aead.Open(nil, ticket[8:ticketHead], ticket[ticketHead:], binding)
+		state, err := t.aead.Open(nil, ticket[8:head], ticket[head:], binding)
 		if err != nil {
 			return nil
 		}
@@ -214,5 +218,3 @@ func (k *TicketKeys) Open(ticket, binding []byte, now time.Time) []byte {
 	}
 	return nil
 }
-
-var _ TicketSealer = (*TicketKeys)(nil)

@@ -1,4 +1,4 @@
-package handshake
+package ticket
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 // taken.
 func TestTicketKeysHandedOver(t *testing.T) {
 	now := time.Now()
-	old, next := NewTicketKeys(0), NewTicketKeys(0)
+	old, next := NewKeys(0), NewKeys(0)
 	first, err := old.Seal([]byte("first"), []byte("b"), now.Add(-90*time.Minute))
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestTicketKeysHandedOver(t *testing.T) {
 	if got := old.Open(sealed, []byte("b"), now); string(got) != "third" {
 		t.Error("the way back: a ticket of the next process is not opened by the old one, though the key is the same")
 	}
-	for _, bad := range [][]TicketKey{{{Key: make([]byte, 31)}}, {{}}, make([]TicketKey, maxTicketKeys+1)} {
+	for _, bad := range [][]Key{{{Key: make([]byte, 31)}}, {{}}, make([]Key, maxKeys+1)} {
 		if err := next.Import(bad); err == nil {
 			t.Errorf("%d keys of %d bytes are taken", len(bad), len(bad[0].Key))
 		}
@@ -54,15 +54,15 @@ func TestTicketKeysHandedOver(t *testing.T) {
 // What a key was read into is cleared, and the copy that stays seals as before.
 func TestTicketKeyIsTaken(t *testing.T) {
 	key := [32]byte{1, 2, 3}
-	k := newTicketKey(&key, time.Time{})
+	k := newKey(&key, time.Time{})
 	if key != [32]byte{} {
 		t.Errorf("left: %x", key)
 	}
 	if k.key != [32]byte{1, 2, 3} {
 		t.Errorf("kept: %x", k.key)
 	}
-	exported := []TicketKey{{Key: bytes.Repeat([]byte{7, 9}, 16)}}
-	if err := NewTicketKeys(0).Import(exported); err != nil {
+	exported := []Key{{Key: bytes.Repeat([]byte{7, 9}, 16)}}
+	if err := NewKeys(0).Import(exported); err != nil {
 		t.Fatal(err)
 	}
 	if exported[0].Key[0] != 7 {

@@ -1,4 +1,4 @@
-package handshake
+package ticket
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 )
 
 func TestTicketKeysRotate(t *testing.T) {
-	k, now, binding := NewTicketKeys(time.Minute), time.Now(), []byte("b")
+	k, now, binding := NewKeys(time.Minute), time.Now(), []byte("b")
 	seal := func(at time.Time) []byte { return testpki.Must(k.Seal([]byte("state"), binding, at)) }
 	old := seal(now)
 	for i := range 200 {
@@ -23,7 +23,7 @@ func TestTicketKeysRotate(t *testing.T) {
 		if want := i < 49; (k.Open(old, binding, now) != nil) != want {
 			t.Errorf("after %d half hours the first opens: %v", i+1, !want)
 		}
-		if len(k.keys) > maxTicketKeys {
+		if len(k.keys) > maxKeys {
 			t.Fatalf("%d keys", len(k.keys))
 		}
 	}
@@ -36,7 +36,7 @@ func TestTicketKeysRotate(t *testing.T) {
 // for longer than its hour; one that is set back by seconds changes nothing.
 func TestTicketKeysAndTheClock(t *testing.T) {
 	day := func(year int) time.Time { return time.Date(year, time.March, 1, 12, 0, 0, 0, time.UTC) }
-	k, binding := NewTicketKeys(0), []byte("b")
+	k, binding := NewKeys(0), []byte("b")
 	key := func(at time.Time) string { return string(testpki.Must(k.Seal(nil, binding, at))[:8]) }
 	for _, c := range []struct {
 		what string
@@ -65,7 +65,7 @@ func TestTicketKeysAndTheClock(t *testing.T) {
 			t.Errorf("%s: the same key seals: %v", c.what, now == before)
 		}
 		for _, kept := range k.keys {
-			if kept.made.After(c.at.Add(clockSlack)) || kept.made.Before(c.at.Add(-time.Hour-MaxTicketLifetime)) {
+			if kept.made.After(c.at.Add(clockSlack)) || kept.made.Before(c.at.Add(-time.Hour-MaxLifetime)) {
 				t.Errorf("%s: a key of %s is kept", c.what, kept.made)
 			}
 		}
@@ -75,8 +75,8 @@ func TestTicketKeysAndTheClock(t *testing.T) {
 // Two gateways with the same file open each other's tickets.
 func TestParseTicketKeys(t *testing.T) {
 	a, b := strings.Repeat("01", 31)+"aa", strings.Repeat("02", 31)+"bb"
-	first := testpki.Must(ParseTicketKeys([]byte("# shared\n\n" + a + "\r\n")))
-	second := testpki.Must(ParseTicketKeys([]byte(b + "\n" + a)))
+	first := testpki.Must(ParseKeys([]byte("# shared\n\n" + a + "\r\n")))
+	second := testpki.Must(ParseKeys([]byte(b + "\n" + a)))
 	now := time.Now()
 	ticket := testpki.Must(first.Seal([]byte("state"), nil, now))
 	if ids := second.IDs(); len(ids) != 2 || ids[1] != first.IDs()[0] || ids[1] != hex.EncodeToString(ticket[:8]) || ids[0] == ids[1] {
@@ -89,7 +89,7 @@ func TestParseTicketKeys(t *testing.T) {
 		t.Error("the first opens with a key it does not have")
 	}
 	for _, bad := range []string{"", "# none\n", a[1:], a + "00", "zz" + a[2:], a + "\n" + a, strings.Repeat("00", 32), strings.Repeat(a+"\n", 30)} {
-		if k, err := ParseTicketKeys([]byte(bad)); err == nil || k != nil || len(a) > 8 && strings.Contains(err.Error(), a[:16]) {
+		if k, err := ParseKeys([]byte(bad)); err == nil || k != nil || len(a) > 8 && strings.Contains(err.Error(), a[:16]) {
 			t.Errorf("%q: %v, %v", bad, k, err)
 		}
 	}
@@ -97,7 +97,7 @@ func TestParseTicketKeys(t *testing.T) {
 
 // Nothing opens but what was sealed under the same binding, unchanged.
 func FuzzTicket(f *testing.F) {
-	k, now, binding := NewTicketKeys(0), time.Unix(1e9, 0), []byte("binding")
+	k, now, binding := NewKeys(0), time.Unix(1e9, 0), []byte("binding")
 	good := testpki.Must(k.Seal([]byte("state"), binding, now))
 	f.Add(good[:40], uint16(0), byte(1))
 	f.Add(good, uint16(9), byte(0))
