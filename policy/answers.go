@@ -126,13 +126,13 @@ func namesMeet(a, b hosts) bool {
 	parents := map[string]bool{} // of its exact names
 	for p := range b.all() {
 		names[p.String()] = true
-		if up, ok := parentOf(p.name); ok && !p.wild {
+		if up, ok := parentOf(p.Name); ok && !p.Wild {
 			parents[up] = true
 		}
 	}
 	for p := range a.all() {
-		up, _ := parentOf(p.name)
-		if names[p.String()] || !p.wild && names["*"+up] || p.wild && parents[p.name] {
+		up, _ := parentOf(p.Name)
+		if names[p.String()] || !p.Wild && names["*"+up] || p.Wild && parents[p.Name] {
 			return true
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/keykind"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // claims is what a certificate says of its owner, taken apart once for all
@@ -85,10 +86,10 @@ func (c *claims) uris() []uriClaim {
 }
 
 // dns are the certificate's DNS names that are legal; others fit nothing.
-func (c *claims) dns() []hostPattern {
-	var out []hostPattern
+func (c *claims) dns() []pattern.Host {
+	var out []pattern.Host
 	for _, s := range c.names.DNS {
-		if p, err := parseHostPattern(s); err == nil {
+		if p, err := pattern.ParseHost(s); err == nil {
 			out = append(out, p)
 		}
 	}

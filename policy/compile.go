@@ -7,6 +7,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // maxRuleName bounds a rule's name, in bytes: it stands in every record.
@@ -162,7 +163,7 @@ func (c *compiler) ruleName(at scope, name string) {
 		return
 	}
 	for _, ch := range name {
-		if ch >= 0x80 || !isLetterOrDigit(byte(ch)) && ch != '-' && ch != '_' && ch != '.' {
+		if ch >= 0x80 || !pattern.IsLetterOrDigit(byte(ch)) && ch != '-' && ch != '_' && ch != '.' {
 			at.errorf("name", `a rule's name is made of letters, digits, "-", "_" and "."; this one has %q`, ch)
 			return
 		}
@@ -210,7 +211,7 @@ func parseALPN(s string) (string, error) {
 		return "", fmt.Errorf("the protocol is empty")
 	case len(s) > 255:
 		return "", fmt.Errorf("a protocol has at most 255 bytes")
-	case !plainText(s):
+	case !pattern.PlainText(s):
 		return "", fmt.Errorf("a protocol is a printable word, such as \"h2\" or \"http/1.1\"")
 	}
 	return s, nil

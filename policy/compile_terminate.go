@@ -8,6 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // DefaultProfile is the profile of a rule that names none.
@@ -317,6 +318,6 @@ func parseVerifyName(s string) (string, error) {
 		}
 		return a.String(), nil
 	}
-	name := lowerASCII(s)
-	return name, checkHost(name)
+	name := pattern.LowerASCII(s)
+	return name, pattern.CheckHost(name)
 }

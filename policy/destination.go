@@ -7,6 +7,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/identity"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // MintLike gives params a certificate that is minted for the names of the destination's
@@ -91,7 +92,7 @@ func pins(at scope, words []string) [][32]byte {
 	}
 	var out [][32]byte
 	for i, s := range words {
-		sum, err := hex.DecodeString(lowerASCII(s))
+		sum, err := hex.DecodeString(pattern.LowerASCII(s))
 		if err != nil || len(sum) != 32 {
 			at.errorf(fmt.Sprintf("pins[%d]", i), "%q is no pin: the SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits (`sslgate pki show` prints it)", s)
 			continue

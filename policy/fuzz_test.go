@@ -7,6 +7,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // Whatever a policy says, Compile ends; a Set that comes of it decides every
@@ -65,7 +66,7 @@ func FuzzWhen(f *testing.F) {
 			t.Fatalf("condition %v with %v", c != nil, list.Err())
 		}
 		for _, e := range fielderr.All(list.Err()) {
-			if e.Path != "client.when" || e.Offset < 0 || e.Offset > utf8.RuneCountInString(text) || e.Msg == "" || !plainText(e.Msg) && plainText(text) {
+			if e.Path != "client.when" || e.Offset < 0 || e.Offset > utf8.RuneCountInString(text) || e.Msg == "" || !pattern.PlainText(e.Msg) && pattern.PlainText(text) {
 				t.Fatalf("%q: %+v", text, e)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // ruleIndex finds the rules that a flow may fit without looking at each: four
@@ -43,7 +44,7 @@ func newRuleIndex(rules []*rule) *ruleIndex {
 		source: new(bart.Table[*bitmap]), dest: new(bart.Table[*bitmap]),
 		port: map[uint16]*bitmap{}, exact: map[string]*bitmap{}, parent: map[string]*bitmap{},
 	}
-	from, to, sni := newHolders[*group[netip.Prefix, netip.Addr]](), newHolders[*group[endpoint, netip.AddrPort]](), newHolders[*group[hostPattern, hostPattern]]()
+	from, to, sni := newHolders[*group[netip.Prefix, netip.Addr]](), newHolders[*group[endpoint, netip.AddrPort]](), newHolders[*group[pattern.Host, pattern.Host]]()
 	for i, r := range rules {
 		from.add(i, r.from)
 		to.add(i, r.to)
@@ -76,10 +77,10 @@ func newRuleIndex(rules []*rule) *ruleIndex {
 	exact := map[string]*bitmap{}
 	for g, in := range sni.sets(m) {
 		for _, p := range g.items {
-			if p.wild {
-				x.parent[p.name] = m.union(x.parent[p.name], in)
+			if p.Wild {
+				x.parent[p.Name] = m.union(x.parent[p.Name], in)
 			} else {
-				exact[p.name] = m.union(exact[p.name], in)
+				exact[p.Name] = m.union(exact[p.Name], in)
 			}
 		}
 	}

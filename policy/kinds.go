@@ -6,13 +6,15 @@ import (
 	"strings"
 
 	"github.com/gaissmai/bart"
+
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // The lists of rules, by what they hold and what is looked up in them.
 type (
 	prefixes  = list[netip.Prefix, netip.Addr]
 	endpoints = list[endpoint, netip.AddrPort]
-	hosts     = list[hostPattern, hostPattern]
+	hosts     = list[pattern.Host, pattern.Host]
 )
 
 // The kinds never change; they are variables because they hold functions.
@@ -32,9 +34,9 @@ var (
 		fits:  func(e endpoint, a netip.AddrPort) bool { return e.contains(a.Addr(), a.Port()) },
 		build: newEndpointIndex,
 	}
-	hostKind  = &kind[hostPattern, hostPattern]{name: "host", parse: one(parseHostPattern), fits: hostPattern.covers, build: newHostIndex}
-	uriKind   = &kind[uriPattern, uriClaim]{name: "uri", parse: one(parseURIPattern), fits: uriPattern.claimed, build: newURIIndex}
-	emailKind = &kind[emailPattern, string]{name: "email", parse: one(parseEmailPattern), fits: emailPattern.matches, build: newEmailIndex}
+	hostKind  = &kind[pattern.Host, pattern.Host]{name: "host", parse: one(pattern.ParseHost), fits: pattern.Host.Covers, build: newHostIndex}
+	uriKind   = &kind[pattern.URI, uriClaim]{name: "uri", parse: one(pattern.ParseURI), fits: claimed, build: newURIIndex}
+	emailKind = &kind[pattern.Email, string]{name: "email", parse: one(pattern.ParseEmail), fits: pattern.Email.Matches, build: newEmailIndex}
 )
 
 // wordKind is a kind whose entries are compared as they are.
@@ -95,30 +97,30 @@ func (m endpointIndex) has(a netip.AddrPort) bool {
 // hostIndex has the names, and what stands behind the "*" of the patterns.
 type hostIndex struct{ exact, wild map[string]struct{} }
 
-func newHostIndex(items []hostPattern) index[hostPattern] {
+func newHostIndex(items []pattern.Host) index[pattern.Host] {
 	i := hostIndex{map[string]struct{}{}, map[string]struct{}{}}
 	for _, p := range items {
-		if p.wild {
-			i.wild[p.name] = struct{}{}
+		if p.Wild {
+			i.wild[p.Name] = struct{}{}
 		} else {
-			i.exact[p.name] = struct{}{}
+			i.exact[p.Name] = struct{}{}
 		}
 	}
 	return i
 }
 
-func (i hostIndex) has(q hostPattern) bool {
-	if q.wild {
-		_, ok := i.wild[q.name]
+func (i hostIndex) has(q pattern.Host) bool {
+	if q.Wild {
+		_, ok := i.wild[q.Name]
 		return ok
 	}
-	if q.name == "" {
+	if q.Name == "" {
 		return false
 	}
-	if _, ok := i.exact[q.name]; ok {
+	if _, ok := i.exact[q.Name]; ok {
 		return true
 	}
-	parent, ok := parentOf(q.name)
+	parent, ok := parentOf(q.Name)
 	if ok {
 		_, ok = i.wild[parent]
 	}
@@ -144,20 +146,20 @@ type uriClaim struct {
 
 // claimed says whether a URI of a certificate fits. A SPIFFE pattern is held
 // against the SPIFFE id alone.
-func (p uriPattern) claimed(c uriClaim) bool { return (!p.spiffe || c.svid) && p.matches(c.uri) }
+func claimed(p pattern.URI, c uriClaim) bool { return (!p.SPIFFE || c.svid) && p.Matches(c.uri) }
 
 // uriIndex finds the patterns that can fit by their base.
 type uriIndex struct {
-	exact, tail map[string][]uriPattern
+	exact, tail map[string][]pattern.URI
 }
 
-func newURIIndex(items []uriPattern) index[uriClaim] {
-	i := uriIndex{map[string][]uriPattern{}, map[string][]uriPattern{}}
+func newURIIndex(items []pattern.URI) index[uriClaim] {
+	i := uriIndex{map[string][]pattern.URI{}, map[string][]pattern.URI{}}
 	for _, p := range items {
-		if p.tail == tailNone {
-			i.exact[p.base] = append(i.exact[p.base], p)
+		if p.Tail == pattern.TailNone {
+			i.exact[p.Base] = append(i.exact[p.Base], p)
 		} else {
-			i.tail[p.base] = append(i.tail[p.base], p)
+			i.tail[p.Base] = append(i.tail[p.Base], p)
 		}
 	}
 	return i
@@ -165,7 +167,7 @@ func newURIIndex(items []uriPattern) index[uriClaim] {
 
 // has looks at every "/" of the URI: bases of patterns with a tail end there.
 func (i uriIndex) has(c uriClaim) bool {
-	fits := func(p uriPattern) bool { return p.claimed(c) }
+	fits := func(p pattern.URI) bool { return claimed(p, c) }
 	if slices.ContainsFunc(i.exact[c.uri], fits) {
 		return true
 	}
@@ -177,9 +179,9 @@ func (i uriIndex) has(c uriClaim) bool {
 	return false
 }
 
-type emailIndex map[emailPattern]struct{}
+type emailIndex map[pattern.Email]struct{}
 
-func newEmailIndex(items []emailPattern) index[string] {
+func newEmailIndex(items []pattern.Email) index[string] {
 	m := make(emailIndex, len(items))
 	for _, p := range items {
 		m[p] = struct{}{}
@@ -188,14 +190,14 @@ func newEmailIndex(items []emailPattern) index[string] {
 }
 
 func (m emailIndex) has(s string) bool {
-	local, domain, err := splitEmail(s)
+	local, domain, err := pattern.SplitEmail(s)
 	if err != nil {
 		return false
 	}
-	if _, ok := m[emailPattern{domain: domain}]; ok {
+	if _, ok := m[pattern.Email{Domain: domain}]; ok {
 		return true
 	}
-	_, ok := m[emailPattern{local: local, domain: domain}]
+	_, ok := m[pattern.Email{Local: local, Domain: domain}]
 	return ok
 }
 

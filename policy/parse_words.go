@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/keykind"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // addrs are the addresses of a certificate.
@@ -23,7 +24,7 @@ func parseText(s string) (string, error) {
 	if s == "" {
 		return "", errors.New("the text is empty")
 	}
-	if !plainText(s) {
+	if !pattern.PlainText(s) {
 		return "", errors.New("the text has control characters or is not UTF-8")
 	}
 	return s, nil
@@ -126,10 +127,10 @@ func parseOtherName(s string) (string, error) {
 }
 
 func parseDomain(s string) (string, error) {
-	if rest, ok := strings.CutPrefix(s, spiffeScheme); ok {
+	if rest, ok := strings.CutPrefix(s, pattern.SPIFFEScheme); ok {
 		return "", fmt.Errorf("write the trust domain alone: %q", strings.TrimRight(rest, "/*"))
 	}
-	return s, checkTrustDomain(s)
+	return s, pattern.CheckTrustDomain(s)
 }
 
 func parseKeyType(s string) (string, error) {
@@ -180,6 +181,6 @@ func spanText(d time.Duration) string {
 
 // domainOf is the trust domain of a sound SPIFFE id.
 func domainOf(id string) string {
-	domain, _, _ := strings.Cut(strings.TrimPrefix(id, spiffeScheme), "/")
+	domain, _, _ := strings.Cut(strings.TrimPrefix(id, pattern.SPIFFEScheme), "/")
 	return domain
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // permits is what an authority may speak for. A kind without an entry may not
@@ -36,10 +37,10 @@ func compilePermits(at scope, spec *PermitsSpec) *permits {
 	}
 	return &permits{
 		spiffe: parseItems(at, "spiffe", spec.SPIFFE, func(s string) (string, error) {
-			if rest, ok := strings.CutPrefix(s, spiffeScheme); ok {
+			if rest, ok := strings.CutPrefix(s, pattern.SPIFFEScheme); ok {
 				return "", fmt.Errorf("write the trust domain alone: %q", strings.TrimRight(rest, "/*"))
 			}
-			return s, checkTrustDomain(s)
+			return s, pattern.CheckTrustDomain(s)
 		}),
 		dns:   parseItems(at, "dns", spec.DNS, parsePermittedDNS),
 		uri:   parseItems(at, "uri", spec.URI, parsePermittedURI),
@@ -49,31 +50,31 @@ func compilePermits(at scope, spec *PermitsSpec) *permits {
 }
 
 func parsePermittedDNS(s string) (string, error) {
-	name := lowerASCII(s)
+	name := pattern.LowerASCII(s)
 	if rest, ok := strings.CutPrefix(name, "*."); ok {
 		return "", fmt.Errorf("write %q for every name below it", "."+rest)
 	}
-	return name, checkHost(strings.TrimPrefix(name, "."))
+	return name, pattern.CheckHost(strings.TrimPrefix(name, "."))
 }
 
 func parsePermittedURI(s string) (string, error) {
 	switch {
-	case isSPIFFE(s):
+	case pattern.IsSPIFFE(s):
 		return "", errors.New("SPIFFE ids are permitted by their trust domain, under spiffe")
 	case strings.Contains(s, "*"):
 		return "", errors.New(`a prefix has no "*": end it with "/"`)
 	case !strings.HasSuffix(s, "/"):
 		return "", fmt.Errorf("a prefix ends with a slash: write %q", s+"/")
 	}
-	return s, checkURI(s, true)
+	return s, pattern.CheckURI(s, true)
 }
 
 func parsePermittedEmail(s string) (string, error) {
-	domain := lowerASCII(s)
+	domain := pattern.LowerASCII(s)
 	if _, after, ok := strings.Cut(domain, "@"); ok {
 		return "", fmt.Errorf("write the domain alone: %q", after)
 	}
-	return domain, checkHost(domain)
+	return domain, pattern.CheckHost(domain)
 }
 
 // refusal names the first name of the certificate that the authority may not
@@ -93,7 +94,7 @@ func (p *permits) refusal(n *certname.AltNames) string {
 		}
 	}
 	for _, s := range n.Email {
-		if _, domain, err := splitEmail(s); err != nil || !slices.Contains(p.email, domain) {
+		if _, domain, err := pattern.SplitEmail(s); err != nil || !slices.Contains(p.email, domain) {
 			return "email " + clip(s)
 		}
 	}
@@ -111,11 +112,11 @@ func (p *permits) refusal(n *certname.AltNames) string {
 // permitsDNS judges a dNSName or a host name. A wildcard name lies below its
 // own suffix.
 func (p *permits) permitsDNS(s string) bool {
-	pattern, err := parseHostPattern(s)
+	host, err := pattern.ParseHost(s)
 	if err != nil {
 		return false
 	}
-	name := pattern.String()
+	name := host.String()
 	return slices.ContainsFunc(p.dns, func(permitted string) bool {
 		if permitted[0] == '.' {
 			return strings.HasSuffix(name, permitted) // a name has something before its first dot
@@ -127,14 +128,14 @@ func (p *permits) permitsDNS(s string) bool {
 // permitsURI judges a URI. One with the SPIFFE scheme must be the SPIFFE id of
 // the certificate, of a permitted trust domain.
 func (p *permits) permitsURI(s string, n *certname.AltNames) bool {
-	if isSPIFFE(s) {
+	if pattern.IsSPIFFE(s) {
 		id, ok := SPIFFEID(n)
-		domain, _, _ := strings.Cut(strings.TrimPrefix(id, spiffeScheme), "/")
+		domain, _, _ := strings.Cut(strings.TrimPrefix(id, pattern.SPIFFEScheme), "/")
 		return ok && slices.Contains(p.spiffe, domain)
 	}
 	return slices.ContainsFunc(p.uri, func(prefix string) bool {
 		rest, ok := strings.CutPrefix(s, prefix)
-		return ok && (rest == "" || plainSegments(rest))
+		return ok && (rest == "" || pattern.PlainSegments(rest))
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // NamesDestination says whether the rule names the flow's destination address
@@ -58,7 +59,7 @@ func (p *Plan) Destination(f Facts) (*handshake.ClientParams, error) {
 	}
 	params.VerifyName = name
 	params.ServerName = sniOf(f.Hello)
-	if params.ServerName == "" && !isAddr(name) {
+	if params.ServerName == "" && !pattern.IsAddr(name) {
 		params.ServerName = name
 	}
 	return &params, nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // YAML writes the policy section as it would be written by hand: what is not
@@ -133,7 +135,7 @@ func (p *printer) expression(text string, depth int) {
 	lines := strings.Split(text, "\n")
 	block := len(lines) > 1 && !strings.HasSuffix(text, "\n") && lines[0] != "" && lines[0][0] != ' '
 	for _, l := range lines {
-		block = block && plainText(l) && strings.TrimRight(l, " \t") == l && !strings.Contains(l, "\t")
+		block = block && pattern.PlainText(l) && strings.TrimRight(l, " \t") == l && !strings.Contains(l, "\t")
 	}
 	if !block {
 		p.WriteString(" " + scalar(text) + "\n")
@@ -152,10 +154,10 @@ func (p *printer) expression(text string, depth int) {
 // scalar writes a text: as it is where YAML cannot take it for anything else,
 // else in double quotes with the escapes that YAML and Go share.
 func scalar(s string) string {
-	plain := s != "" && isLetterOrDigit(s[0]) && !isYAMLWord(s)
+	plain := s != "" && pattern.IsLetterOrDigit(s[0]) && !isYAMLWord(s)
 	for i := range len(s) {
 		c := s[i]
-		plain = plain && (isLetterOrDigit(c) || c == '-' || c == '_' || c == '.' || c == '/')
+		plain = plain && (pattern.IsLetterOrDigit(c) || c == '-' || c == '_' || c == '.' || c == '/')
 	}
 	if plain && strings.Trim(s, "0123456789.-_abcdefABCDEFxXoO") != "" {
 		return s

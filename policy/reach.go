@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/gaissmai/bart"
+
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // This file compares what two rules take: whether one takes all of the other
@@ -18,7 +20,7 @@ const maxCompared = 1 << 14
 // itself, what o takes is inside what r takes. It may say no where it is so.
 func (r *rule) covers(o *rule) bool {
 	return r.window.covers(o.window) && r.coversSources(o) && r.coversDestinations(o) &&
-		coversList(r.sni, o.sni, hostPattern.covers) && coversALPN(r.offered, o.offered)
+		coversList(r.sni, o.sni, pattern.Host.Covers) && coversALPN(r.offered, o.offered)
 }
 
 func (r *rule) coversSources(o *rule) bool {
@@ -285,13 +287,13 @@ func (c *compiler) mayCover(r *rule) walker {
 }
 
 // byPattern is the set of the rules that take every name of a pattern.
-func (x *ruleIndex) byPattern(p hostPattern) *bitmap {
-	behind := p.name
-	if !p.wild {
-		if in, ok := x.exact[p.name]; ok {
+func (x *ruleIndex) byPattern(p pattern.Host) *bitmap {
+	behind := p.Name
+	if !p.Wild {
+		if in, ok := x.exact[p.Name]; ok {
 			return in
 		}
-		behind, _ = parentOf(p.name)
+		behind, _ = parentOf(p.Name)
 	}
 	if in, ok := x.parent[behind]; ok {
 		return in

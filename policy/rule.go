@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // rule is one compiled rule. Nothing changes it after Compile.
@@ -110,7 +111,7 @@ func (r *rule) needsHello() bool { return r.sni != nil || r.offered != nil }
 // fitsSNI: a name that is no host name fits no pattern.
 func (r *rule) fitsSNI(h *handshake.ClientHello) bool {
 	name := sniOf(h)
-	return name != "" && r.sni.has(hostPattern{name: name})
+	return name != "" && r.sni.has(pattern.Host{Name: name})
 }
 
 // takes: of the protocols a client offers, one is enough.

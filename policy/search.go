@@ -276,12 +276,12 @@ func newNameIndex(rules []*rule) *nameIndex {
 			x.any = append(x.any, i)
 		}
 		for p := range r.sni.all() {
-			if p.wild {
-				x.wild[p.name] = append(x.wild[p.name], i)
+			if p.Wild {
+				x.wild[p.Name] = append(x.wild[p.Name], i)
 				continue
 			}
-			x.exact[p.name] = append(x.exact[p.name], i)
-			if up, ok := parentOf(p.name); ok {
+			x.exact[p.Name] = append(x.exact[p.Name], i)
+			if up, ok := parentOf(p.Name); ok {
 				x.below[up] = append(x.below[up], i)
 			}
 		}
@@ -293,12 +293,12 @@ func newNameIndex(rules []*rule) *nameIndex {
 func (x *nameIndex) sharing(v candidates, r *rule) {
 	lists := [][]int{x.any}
 	for p := range r.sni.all() {
-		if p.wild {
-			lists = append(lists, x.wild[p.name], x.below[p.name])
+		if p.Wild {
+			lists = append(lists, x.wild[p.Name], x.below[p.Name])
 			continue
 		}
-		up, _ := parentOf(p.name)
-		lists = append(lists, x.exact[p.name], x.wild[up])
+		up, _ := parentOf(p.Name)
+		lists = append(lists, x.exact[p.Name], x.wild[up])
 	}
 	for _, list := range lists {
 		for _, i := range list {

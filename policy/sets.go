@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // setMark begins an entry of a list that names a set.
@@ -81,7 +82,7 @@ func newSets(list *fielderr.List, spec map[string]SetSpec, env *Environment) *se
 
 func isSetName(name string) bool {
 	return name != "" && len(name) <= maxRuleName && !strings.ContainsFunc(name, func(r rune) bool {
-		return r >= 0x80 || !isLetterOrDigit(byte(r)) && r != '-' && r != '_' && r != '.'
+		return r >= 0x80 || !pattern.IsLetterOrDigit(byte(r)) && r != '-' && r != '_' && r != '.'
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/keykind"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // This file finds demands that can be read, but that no client can ever meet: the
@@ -104,7 +105,7 @@ func beyondPermits(at scope, a *AllowSpec, list []authority) {
 	each(at, "san_uri", a.SANURI, by((*permits).mayURI))
 	each(at, "spiffe_domain", a.SPIFFEDomain, by(func(p *permits, s string) bool { return slices.Contains(p.spiffe, s) }))
 	each(at, "san_email", a.SANEmail, by(func(p *permits, s string) bool {
-		_, domain, err := splitEmail(s)
+		_, domain, err := pattern.SplitEmail(s)
 		return err != nil || slices.Contains(p.email, domain)
 	}))
 	each(at, "san_ip", a.SANIP, by(func(p *permits, s string) bool {
@@ -119,21 +120,21 @@ func beyondPermits(at scope, a *AllowSpec, list []authority) {
 
 // mayDNS says whether some name that fits a pattern is permitted.
 func (p *permits) mayDNS(s string) bool {
-	pattern, err := parseHostPattern(s)
-	return err != nil || p.permitsDNS(s) || slices.ContainsFunc(p.dns, pattern.matches)
+	host, err := pattern.ParseHost(s)
+	return err != nil || p.permitsDNS(s) || slices.ContainsFunc(p.dns, host.Matches)
 }
 
 // mayURI says whether some URI that fits a pattern is permitted.
 func (p *permits) mayURI(s string) bool {
-	pattern, err := parseURIPattern(s)
+	uri, err := pattern.ParseURI(s)
 	switch {
 	case err != nil:
 		return true
-	case pattern.spiffe:
-		return slices.Contains(p.spiffe, domainOf(pattern.base))
+	case uri.SPIFFE:
+		return slices.Contains(p.spiffe, domainOf(uri.Base))
 	}
 	return slices.ContainsFunc(p.uri, func(prefix string) bool {
-		return strings.HasPrefix(pattern.base, prefix) || pattern.tail != tailNone && strings.HasPrefix(prefix, pattern.base)
+		return strings.HasPrefix(uri.Base, prefix) || uri.Tail != pattern.TailNone && strings.HasPrefix(prefix, uri.Base)
 	})
 }
 

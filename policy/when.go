@@ -10,6 +10,7 @@ import (
 	"cel.dev/cel-go/ext"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // The bounds of a condition. They hold whatever the certificate is: a hostile
@@ -196,7 +197,7 @@ func beginOfName(text []rune, offset int) int {
 	return offset
 }
 
-func inName(r rune) bool { return r == '.' || r == '_' || r < 0x80 && isLetterOrDigit(byte(r)) }
+func inName(r rune) bool { return r == '.' || r == '_' || r < 0x80 && pattern.IsLetterOrDigit(byte(r)) }
 
 // issueText words what people meet most; the rest is CEL's own.
 func issueText(msg, text string, offset int) string {

@@ -1,4 +1,6 @@
-package policy
+// Package pattern has the patterns of names that rules are written with: DNS host names, mail
+// addresses and URIs, SPIFFE ids among them.
+package pattern
 
 import (
 	"errors"
@@ -7,64 +9,64 @@ import (
 	"strings"
 )
 
-// hostPattern is a DNS host name, or "*" and a name below which exactly one
+// Host is a DNS host name, or "*" and a name below which exactly one
 // label is free. Names are lower case and have no trailing dot.
-type hostPattern struct {
-	name string // with wild: from the dot after the "*" on, ".example.org"
-	wild bool
+type Host struct {
+	Name string // with Wild: from the dot after the "*" on, ".example.org"
+	Wild bool
 }
 
-// parseHostPattern reads a pattern of the configuration or a dNSName of a
+// ParseHost reads a pattern of the configuration or a dNSName of a
 // certificate: both have the same form, so that a certificate's "*.x" is
 // compared as what it is and not as a host.
-func parseHostPattern(s string) (hostPattern, error) {
-	name := lowerASCII(s)
+func ParseHost(s string) (Host, error) {
+	name := LowerASCII(s)
 	if rest, ok := strings.CutPrefix(name, "*."); ok {
-		if err := checkHost(rest); err != nil {
-			return hostPattern{}, err
+		if err := CheckHost(rest); err != nil {
+			return Host{}, err
 		}
-		return hostPattern{name: name[1:], wild: true}, nil
+		return Host{Name: name[1:], Wild: true}, nil
 	}
 	if name == "*" {
-		return hostPattern{}, errors.New(`"*" alone would be any name of one label; leave the list out for any name, or write "*.example.org"`)
+		return Host{}, errors.New(`"*" alone would be any name of one label; leave the list out for any name, or write "*.example.org"`)
 	}
-	if err := checkHost(name); err != nil {
-		return hostPattern{}, err
+	if err := CheckHost(name); err != nil {
+		return Host{}, err
 	}
-	return hostPattern{name: name}, nil
+	return Host{Name: name}, nil
 }
 
 // String is the pattern as it is written.
-func (p hostPattern) String() string {
-	if p.wild {
-		return "*" + p.name
+func (p Host) String() string {
+	if p.Wild {
+		return "*" + p.Name
 	}
-	return p.name
+	return p.Name
 }
 
-// matches says whether a host name in lower case fits.
-func (p hostPattern) matches(name string) bool {
-	if !p.wild {
-		return p.name != "" && name == p.name
+// Matches says whether a host name in lower case fits.
+func (p Host) Matches(name string) bool {
+	if !p.Wild {
+		return p.Name != "" && name == p.Name
 	}
 	i := strings.IndexByte(name, '.')
-	return i > 0 && name[i:] == p.name
+	return i > 0 && name[i:] == p.Name
 }
 
-// covers says whether everything that fits q fits p.
-func (p hostPattern) covers(q hostPattern) bool {
-	if q.wild {
-		return p.wild && p.name == q.name
+// Covers says whether everything that fits q fits p.
+func (p Host) Covers(q Host) bool {
+	if q.Wild {
+		return p.Wild && p.Name == q.Name
 	}
-	return p.matches(q.name)
+	return p.Matches(q.Name)
 }
 
-// checkHost says what is wrong with a host name in lower case: RFC 1123,
+// CheckHost says what is wrong with a host name in lower case: RFC 1123,
 // section 2.1, with the underscore that internal names use. 253 bytes and 63
 // a label are the limits of RFC 1035, section 2.3.4, without the root label.
 // A last label that is a number makes an address for some resolvers ("10.1",
 // "0x7f.1"), and no ClientHello with such a name gets here.
-func checkHost(name string) error {
+func CheckHost(name string) error {
 	switch {
 	case name == "":
 		return errors.New("the name is empty")
@@ -72,7 +74,7 @@ func checkHost(name string) error {
 		return errors.New("the name is longer than 253 bytes")
 	case strings.HasSuffix(name, "."):
 		return errors.New("write the name without the trailing dot")
-	case strings.Contains(name, ":") || isAddr(name):
+	case strings.Contains(name, ":") || IsAddr(name):
 		return errors.New("this is an address or has a port, not a DNS name")
 	}
 	if last := name[strings.LastIndexByte(name, '.')+1:]; last != "" && isNumber(last) {
@@ -101,55 +103,55 @@ func checkHost(name string) error {
 	return nil
 }
 
-// emailPattern is a mailbox, or "*" and a domain. The domain is compared
+// Email is a mailbox, or "*" and a domain. The domain is compared
 // without case, the local part exactly (RFC 5280, section 7.5).
-type emailPattern struct {
-	local  string // "" is any local part
-	domain string
+type Email struct {
+	Local  string // "" is any local part
+	Domain string
 }
 
 // String is the pattern as it is written.
-func (p emailPattern) String() string {
-	if p.local == "" {
-		return "*@" + p.domain
+func (p Email) String() string {
+	if p.Local == "" {
+		return "*@" + p.Domain
 	}
-	return p.local + "@" + p.domain
+	return p.Local + "@" + p.Domain
 }
 
-func parseEmailPattern(s string) (emailPattern, error) {
-	local, domain, err := splitEmail(s)
+func ParseEmail(s string) (Email, error) {
+	local, domain, err := SplitEmail(s)
 	switch {
 	case err != nil:
-		return emailPattern{}, err
+		return Email{}, err
 	case local == "*":
-		return emailPattern{domain: domain}, nil
+		return Email{Domain: domain}, nil
 	case strings.Contains(local, "*"):
-		return emailPattern{}, errors.New(`"*" is only possible as the whole local part, "*@example.org"`)
+		return Email{}, errors.New(`"*" is only possible as the whole local part, "*@example.org"`)
 	}
-	return emailPattern{local: local, domain: domain}, nil
+	return Email{Local: local, Domain: domain}, nil
 }
 
-// matches says whether the rfc822Name of a certificate fits; a hostile one
+// Matches says whether the rfc822Name of a certificate fits; a hostile one
 // (quoted local part, a second "@", control characters) never does.
-func (p emailPattern) matches(s string) bool {
-	local, domain, err := splitEmail(s)
-	return err == nil && p.domain == domain && (p.local == "" || p.local == local)
+func (p Email) Matches(s string) bool {
+	local, domain, err := SplitEmail(s)
+	return err == nil && p.Domain == domain && (p.Local == "" || p.Local == local)
 }
 
-// splitEmail takes a Mailbox apart (RFC 5321, section 4.1.2), of which the
+// SplitEmail takes a Mailbox apart (RFC 5321, section 4.1.2), of which the
 // quoted form is refused: nothing needs it, and it can hide an "@".
-func splitEmail(s string) (local, domain string, err error) {
+func SplitEmail(s string) (local, domain string, err error) {
 	local, domain, ok := strings.Cut(s, "@")
 	if !ok || local == "" {
 		return "", "", errors.New(`an e-mail address is "name@example.org"`)
 	}
 	for i := range len(local) {
-		if c := local[i]; !isLetterOrDigit(c) && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", rune(c)) {
+		if c := local[i]; !IsLetterOrDigit(c) && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", rune(c)) {
 			return "", "", fmt.Errorf("the local part of an e-mail address has no %q here", rune(c))
 		}
 	}
-	domain = lowerASCII(domain)
-	if err := checkHost(domain); err != nil {
+	domain = LowerASCII(domain)
+	if err := CheckHost(domain); err != nil {
 		return "", "", fmt.Errorf("the domain: %w", err)
 	}
 	return local, domain, nil
@@ -158,9 +160,9 @@ func splitEmail(s string) (local, domain string, err error) {
 // isAlnum says whether c is a lower-case letter or a digit.
 func isAlnum(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 
-// lowerASCII lowers A-Z alone: strings.ToLower also folds letters like the
+// LowerASCII lowers A-Z alone: strings.ToLower also folds letters like the
 // Kelvin sign into ASCII, and a certificate must not profit from that.
-func lowerASCII(s string) string {
+func LowerASCII(s string) string {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'Z' {
 			b := []byte(s)
@@ -184,14 +186,14 @@ func isNumber(label string) bool {
 	return strings.Trim(label, digits) == ""
 }
 
-func isAddr(s string) bool {
+func IsAddr(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return err == nil
 }
 
-// plainText says whether s is free of control characters and valid UTF-8: a
+// PlainText says whether s is free of control characters and valid UTF-8: a
 // string of the configuration that is compared with certificates must be.
-func plainText(s string) bool {
+func PlainText(s string) bool {
 	for _, r := range s {
 		if r < 0x20 || r == 0x7f || r == '\uFFFD' {
 			return false

@@ -1,4 +1,4 @@
-package policy
+package pattern
 
 import (
 	"errors"
@@ -6,77 +6,77 @@ import (
 	"strings"
 )
 
-// spiffeScheme begins every SPIFFE id (SPIFFE-ID, section 2).
-const spiffeScheme = "spiffe://"
+// SPIFFEScheme begins every SPIFFE id (SPIFFE-ID, section 2).
+const SPIFFEScheme = "spiffe://"
 
-// tail is what a URI pattern leaves free behind its fixed part.
-type tail uint8
+// Tail is what a URI pattern leaves free behind its fixed part.
+type Tail uint8
 
 const (
-	tailNone tail = iota // nothing: the URI exactly
-	tailOne              // "/*": one further path segment
-	tailMany             // "/**": one or more further path segments
+	TailNone Tail = iota // nothing: the URI exactly
+	TailOne              // "/*": one further path segment
+	TailMany             // "/**": one or more further path segments
 )
 
-// uriPattern is a URI, compared byte by byte, with an optional free tail.
-type uriPattern struct {
-	base   string // with a tail: up to and with the "/" before it
-	tail   tail
-	spiffe bool // fits only the single URI of an X.509 SVID
+// URI is a URI, compared byte by byte, with an optional free tail.
+type URI struct {
+	Base   string // with a tail: up to and with the "/" before it
+	Tail   Tail
+	SPIFFE bool // fits only the single URI of an X.509 SVID
 }
 
-// parseURIPattern reads a pattern of the configuration.
-func parseURIPattern(s string) (uriPattern, error) {
-	p := uriPattern{base: s}
+// ParseURI reads a pattern of the configuration.
+func ParseURI(s string) (URI, error) {
+	p := URI{Base: s}
 	if rest, ok := strings.CutSuffix(s, "/**"); ok {
-		p = uriPattern{base: rest, tail: tailMany}
+		p = URI{Base: rest, Tail: TailMany}
 	} else if rest, ok := strings.CutSuffix(s, "/*"); ok {
-		p = uriPattern{base: rest, tail: tailOne}
+		p = URI{Base: rest, Tail: TailOne}
 	}
-	if strings.Contains(p.base, "*") {
-		return uriPattern{}, errors.New(`"*" is only possible at the end: "/*" is one further path segment, "/**" one or more`)
+	if strings.Contains(p.Base, "*") {
+		return URI{}, errors.New(`"*" is only possible at the end: "/*" is one further path segment, "/**" one or more`)
 	}
-	if isSPIFFE(p.base) {
-		if err := checkSPIFFE(p.base); err != nil {
-			return uriPattern{}, err
+	if IsSPIFFE(p.Base) {
+		if err := CheckSPIFFE(p.Base); err != nil {
+			return URI{}, err
 		}
-		p.spiffe = true
-	} else if err := checkURI(p.base, p.tail != tailNone); err != nil {
-		return uriPattern{}, err
+		p.SPIFFE = true
+	} else if err := CheckURI(p.Base, p.Tail != TailNone); err != nil {
+		return URI{}, err
 	}
-	if p.tail != tailNone {
-		p.base += "/"
+	if p.Tail != TailNone {
+		p.Base += "/"
 	}
 	return p, nil
 }
 
 // String is the pattern as it is written.
-func (p uriPattern) String() string { return p.base + [...]string{"", "*", "**"}[p.tail] }
+func (p URI) String() string { return p.Base + [...]string{"", "*", "**"}[p.Tail] }
 
-// matches says whether a URI of a certificate fits. For a SPIFFE pattern the
+// Matches says whether a URI of a certificate fits. For a SPIFFE pattern the
 // caller has made sure that it is the certificate's only URI.
-func (p uriPattern) matches(uri string) bool {
-	if p.spiffe && checkSPIFFE(uri) != nil {
+func (p URI) Matches(uri string) bool {
+	if p.SPIFFE && CheckSPIFFE(uri) != nil {
 		return false
 	}
-	if p.tail == tailNone {
-		return p.base != "" && uri == p.base
+	if p.Tail == TailNone {
+		return p.Base != "" && uri == p.Base
 	}
-	rest, ok := strings.CutPrefix(uri, p.base)
-	return ok && plainSegments(rest) && (p.tail == tailMany || !strings.Contains(rest, "/"))
+	rest, ok := strings.CutPrefix(uri, p.Base)
+	return ok && PlainSegments(rest) && (p.Tail == TailMany || !strings.Contains(rest, "/"))
 }
 
-// isSPIFFE goes by the scheme alone and without case, so that an odd spelling
+// IsSPIFFE goes by the scheme alone and without case, so that an odd spelling
 // is judged, and refused, as a SPIFFE id and not let through as another URI.
-func isSPIFFE(uri string) bool {
-	return len(uri) >= len("spiffe:") && lowerASCII(uri[:len("spiffe:")]) == "spiffe:"
+func IsSPIFFE(uri string) bool {
+	return len(uri) >= len("spiffe:") && LowerASCII(uri[:len("spiffe:")]) == "spiffe:"
 }
 
-// checkSPIFFE says what is wrong with a SPIFFE id (SPIFFE-ID, sections 2.1 to
+// CheckSPIFFE says what is wrong with a SPIFFE id (SPIFFE-ID, sections 2.1 to
 // 2.4). Escapes, ports, user names, queries and fragments are not possible in
 // one, so equal ids are equal bytes.
-func checkSPIFFE(id string) error {
-	rest, ok := strings.CutPrefix(id, spiffeScheme)
+func CheckSPIFFE(id string) error {
+	rest, ok := strings.CutPrefix(id, SPIFFEScheme)
 	if !ok {
 		return errors.New(`a SPIFFE id begins with "spiffe://" in lower case`)
 	}
@@ -84,7 +84,7 @@ func checkSPIFFE(id string) error {
 		return errors.New("a SPIFFE id has at most 2048 bytes")
 	}
 	domain, path, hasPath := strings.Cut(rest, "/")
-	if err := checkTrustDomain(domain); err != nil {
+	if err := CheckTrustDomain(domain); err != nil {
 		return err
 	}
 	if hasPath && !spiffeSegments(path) {
@@ -100,7 +100,7 @@ func spiffeSegments(path string) bool {
 			return false
 		}
 		for i := range len(segment) {
-			if c := segment[i]; !isLetterOrDigit(c) && c != '.' && c != '-' && c != '_' {
+			if c := segment[i]; !IsLetterOrDigit(c) && c != '.' && c != '-' && c != '_' {
 				return false
 			}
 		}
@@ -108,15 +108,15 @@ func spiffeSegments(path string) bool {
 	return true
 }
 
-// checkTrustDomain says what is wrong with a SPIFFE trust domain.
-func checkTrustDomain(domain string) error {
+// CheckTrustDomain says what is wrong with a SPIFFE trust domain.
+func CheckTrustDomain(domain string) error {
 	if domain == "" {
 		return errors.New("the trust domain is empty")
 	}
 	if len(domain) > 255 {
 		return errors.New("the trust domain is longer than 255 bytes")
 	}
-	if lower := lowerASCII(domain); lower != domain {
+	if lower := LowerASCII(domain); lower != domain {
 		return fmt.Errorf("write the trust domain in lower case: %q", lower)
 	}
 	for i := range len(domain) {
@@ -127,10 +127,10 @@ func checkTrustDomain(domain string) error {
 	return nil
 }
 
-// checkURI says what is wrong with a URI that is no SPIFFE id (RFC 3986): it
+// CheckURI says what is wrong with a URI that is no SPIFFE id (RFC 3986): it
 // has a scheme, and before a free tail also a host, for else the tail would
 // leave the host free.
-func checkURI(uri string, tailed bool) error {
+func CheckURI(uri string, tailed bool) error {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || scheme == "" || !('a' <= scheme[0] && scheme[0] <= 'z') {
 		return errors.New(`a URI begins with a scheme in lower case, "https://" or "spiffe://"`)
@@ -157,16 +157,16 @@ func checkURI(uri string, tailed bool) error {
 	return nil
 }
 
-// plainSegments says whether rest is one or more path segments that mean just
+// PlainSegments says whether rest is one or more path segments that mean just
 // what they say: none empty, no dot segments, no escapes (an escaped slash or
 // dot would move the end of a segment), no query, no fragment.
-func plainSegments(rest string) bool {
+func PlainSegments(rest string) bool {
 	for segment := range strings.SplitSeq(rest, "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return false
 		}
 		for i := range len(segment) {
-			if c := segment[i]; !isLetterOrDigit(c) && !strings.ContainsRune("-._~!$&'()+,;=:@", rune(c)) {
+			if c := segment[i]; !IsLetterOrDigit(c) && !strings.ContainsRune("-._~!$&'()+,;=:@", rune(c)) {
 				return false
 			}
 		}
@@ -174,4 +174,4 @@ func plainSegments(rest string) bool {
 	return true
 }
 
-func isLetterOrDigit(c byte) bool { return isAlnum(c) || 'A' <= c && c <= 'Z' }
+func IsLetterOrDigit(c byte) bool { return isAlnum(c) || 'A' <= c && c <= 'Z' }
