@@ -91,7 +91,7 @@ type Terms struct {
 	Watchdog time.Duration `json:"watchdog_ns"`
 	// TicketKeys are secrets: with them tickets of the older process are good at the newer. They
 	// must be the last field: see line.
-	TicketKeys []ticket.Key `json:"ticket_keys"`
+	TicketKeys []ticket.ExportedKey `json:"ticket_keys"`
 }
 
 // line is the terms as they are sent. It clears the keys: the line has the only copy, and is
@@ -129,10 +129,10 @@ func (t *Terms) line() ([]byte, error) {
 }
 
 // clearKeys overwrites keys that are not wanted any more.
-func clearKeys(keys []ticket.Key) {
+func clearKeys(keys []ticket.ExportedKey) {
 	for i := range keys {
 		clear(keys[i].Key)
-		keys[i] = ticket.Key{}
+		keys[i] = ticket.ExportedKey{}
 	}
 }
 

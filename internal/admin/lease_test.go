@@ -91,7 +91,7 @@ func TestTermsLeaveNoKeys(t *testing.T) {
 	for _, n := range []int{0, 1, 3, 170} {
 		terms := Terms{Protocol: HandOverProtocol, Slot: "b", Ports: []uint16{443}}
 		for range n {
-			terms.TicketKeys = append(terms.TicketKeys, ticket.Key{Key: bytes.Clone(key), Made: made})
+			terms.TicketKeys = append(terms.TicketKeys, ticket.ExportedKey{Key: bytes.Clone(key), Made: made})
 		}
 		sent := terms.TicketKeys
 		kept := make([][]byte, n)

@@ -41,7 +41,7 @@ func TestTicketKeysHandedOver(t *testing.T) {
 	if got := old.Open(sealed, []byte("b"), now); string(got) != "third" {
 		t.Error("the way back: a ticket of the next process is not opened by the old one, though the key is the same")
 	}
-	for _, bad := range [][]Key{{{Key: make([]byte, 31)}}, {{}}, make([]Key, maxKeys+1)} {
+	for _, bad := range [][]ExportedKey{{{Key: make([]byte, 31)}}, {{}}, make([]ExportedKey, maxKeys+1)} {
 		if err := next.Import(bad); err == nil {
 			t.Errorf("%d keys of %d bytes are taken", len(bad), len(bad[0].Key))
 		}

@@ -38,19 +38,19 @@ type sealingKey struct {
 	key  [chacha20poly1305.KeySize]byte // for Export
 }
 
-// Key is a key as one process hands it to the next. It is a secret.
-type Key struct {
+// ExportedKey is a key as one process hands it to the next. It is a secret.
+type ExportedKey struct {
 	Key  []byte    `json:"key"` // 32 bytes
 	Made time.Time `json:"made"`
 }
 
 // Export returns the keys, the newest first, for a process that takes over from this one.
-func (k *Keys) Export() []Key {
+func (k *Keys) Export() []ExportedKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var all []Key
+	var all []ExportedKey
 	for _, t := range k.keys {
-		all = append(all, Key{bytes.Clone(t.key[:]), t.made})
+		all = append(all, ExportedKey{bytes.Clone(t.key[:]), t.made})
 	}
 	return all
 }
@@ -68,7 +68,7 @@ func (k *Keys) IDs() (ids []string) {
 
 // Import takes the keys that another process has exported, in place of those there are.
 // After an error nothing has changed.
-func (k *Keys) Import(keys []Key) error {
+func (k *Keys) Import(keys []ExportedKey) error {
 	if len(keys) > maxKeys {
 		return fmt.Errorf("%d ticket keys: at most %d", len(keys), maxKeys)
 	}
