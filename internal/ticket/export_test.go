@@ -61,7 +61,7 @@ func TestTicketKeyIsTaken(t *testing.T) {
 	if k.key != [32]byte{1, 2, 3} {
 		t.Errorf("kept: %x", k.key)
 	}
-	exported := []Key{{Key: bytes.Repeat([]byte{7, 9}, 16)}}
+	exported := []ExportedKey{{Key: bytes.Repeat([]byte{7, 9}, 16)}}
 	if err := NewKeys(0).Import(exported); err != nil {
 		t.Fatal(err)
 	}
