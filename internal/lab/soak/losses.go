@@ -18,33 +18,42 @@ import (
 // keeps its number.
 type losses map[string]uint64
 
-// look adds what the devices say now. A device of the same name that came later has another
-// index.
-func (l losses) look(in *lab.Lab) error {
+// look adds what the devices say now, and says whether a device of the gateway has dropped more
+// than before. A device of the same name that came later has another index.
+func (l losses) look(in *lab.Lab) (more bool, err error) {
 	for _, ns := range []lab.NS{lab.Client, lab.Gateway, lab.Server} {
 		err := in.Netlink(ns, func(h *netlink.Handle) error {
 			all, err := h.LinkList()
 			for _, link := range all {
 				at := link.Attrs()
 				if s := at.Statistics; s != nil && s.TxDropped+s.RxDropped > 0 {
-					l[fmt.Sprintf("%s %s(%d)", ns, at.Name, at.Index)] = s.TxDropped + s.RxDropped
+					name := fmt.Sprintf("%s %s(%d)", ns, at.Name, at.Index)
+					more = more || ns == lab.Gateway && l[name] != s.TxDropped+s.RxDropped
+					l[name] = s.TxDropped + s.RxDropped
 				}
 			}
 			return err
 		})
 		if err != nil {
-			return err
+			return more, err
 		}
 	}
-	return nil
+	return more, nil
 }
 
-// watch looks at the devices until ctx ends.
-func (l losses) watch(ctx context.Context, in *lab.Lab) error {
-	for sleep(ctx, 20*time.Millisecond) {
-		if err := l.look(in); err != nil && ctx.Err() == nil {
+// watch looks at the devices until ctx ends. It calls dropped with the time within which the
+// gateway's have dropped packets.
+func (l losses) watch(ctx context.Context, in *lab.Lab, dropped func(span)) error {
+	for last := time.Now(); sleep(ctx, 20*time.Millisecond); {
+		now := time.Now()
+		more, err := l.look(in)
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
+		if more {
+			dropped(span{last, time.Now()})
+		}
+		last = now
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func RunUpgrades(ctx context.Context, opt UpgradeOptions, stdout, stderr io.Writ
 	if opt.N < 1 {
 		return fmt.Errorf("%w: %d hand-overs", ErrUsage, opt.N)
 	}
-	return r.inLab(opt.Binary, opt.Dir, opt.Engine, "sslgate-upgrades-", patience(0), func() error {
+	return r.inLab(opt.Binary, opt.Dir, opt.Engine, "sslgate-upgrades-", patience(time.Minute), func() error {
 		r.site.sourced, r.book.handOvers = true, true
 		if err := r.site.writeConfig(); err != nil {
 			return err
@@ -204,7 +204,7 @@ func (u *upgrades) underLoad(ctx context.Context, do func(context.Context) error
 		})
 	})
 	wg.Go(func() { errs[1] = every(load, crlEvery, u.site.swapCRL) })
-	wg.Go(func() { errs[2] = u.lost.watch(load, u.site.lab) })
+	wg.Go(func() { errs[2] = u.lost.watch(load, u.site.lab, u.book.dropped) })
 	wg.Go(func() { u.watchMachine(load) })
 	sleep(ctx, upgradeGap)
 	err := do(ctx)
