@@ -89,15 +89,87 @@ func TestOutdated(t *testing.T) {
 				"header length beyond the end":  {first, change(off+12, 0xf0), false},
 				"header length before the data": {first, change(off+12, 0x40), false},
 			} {
-				if got := outdated(tt.first, tt.later); got != tt.want {
-					t.Errorf("IPv6 %t, timestamps %t, %s: %t", v6, ts, name, got)
+				for _, sacks := range []bool{false, true} {
+					if got := outdated(tt.first, tt.later, sacks); got != (tt.want || sacks && name == "the later with SACK") {
+						t.Errorf("IPv6 %t, timestamps %t, SACK blocks %t, %s: %t", v6, ts, sacks, name, got)
+					}
 				}
-				if got := outdated(tt.later, tt.first); got && name != "less" {
+				if got := outdated(tt.later, tt.first, true); got && name != "less" {
 					t.Errorf("IPv6 %t, timestamps %t, %s, the other way round", v6, ts, name)
 				}
 			}
 		}
 	}
+}
+
+// Of two acknowledgements with SACK blocks the first is dropped only if the second says
+// all that it says.
+func TestOutdatedSACK(t *testing.T) {
+	type blocks [][2]uint32
+	for name, tt := range map[string]struct {
+		ack1   uint32
+		first  blocks
+		ack2   uint32
+		second blocks
+		want   bool
+	}{
+		"a block that grows":          {100, blocks{{200, 300}}, 100, blocks{{200, 400}}, true},
+		"one more hole":               {100, blocks{{200, 300}}, 100, blocks{{400, 500}, {200, 300}}, true},
+		"a hole is filled":            {100, blocks{{400, 500}, {200, 300}}, 100, blocks{{200, 500}}, true},
+		"all is acknowledged":         {100, blocks{{400, 500}, {200, 300}}, 500, nil, true},
+		"some is acknowledged":        {100, blocks{{400, 500}, {200, 300}}, 300, blocks{{400, 500}}, true},
+		"the first block":             {100, nil, 100, blocks{{200, 300}}, true},
+		"across the wrap":             {1<<32 - 100, blocks{{1<<32 - 50, 10}}, 1<<32 - 100, blocks{{1<<32 - 50, 20}}, true},
+		"the same":                    {100, blocks{{200, 300}}, 100, blocks{{200, 300}}, false},
+		"the same in another order":   {100, blocks{{400, 500}, {200, 300}}, 100, blocks{{200, 300}, {400, 500}}, false},
+		"less":                        {100, blocks{{200, 400}}, 100, blocks{{200, 300}}, false},
+		"a block is missing":          {100, blocks{{200, 300}}, 100, blocks{{400, 500}}, false},
+		"acknowledges less":           {200, blocks{{300, 400}}, 100, blocks{{300, 500}}, false},
+		"a block that ends first":     {100, blocks{{300, 200}}, 100, blocks{{100, 400}}, false},
+		"a block far away":            {100, blocks{{1 << 31, 1<<31 + 1}}, 100, blocks{{1 << 31, 1<<31 + 2}}, false},
+		"acknowledges far more":       {100, nil, 100 + 1<<30, nil, false},
+		"twice, below what is known":  {100, blocks{{50, 80}}, 100, blocks{{200, 300}}, false},
+		"twice, within another block": {100, blocks{{200, 250}, {200, 300}}, 100, blocks{{200, 400}}, false},
+		"the later tells of twice":    {100, blocks{{200, 300}}, 100, blocks{{50, 80}, {200, 300}}, true},
+	} {
+		for _, v6 := range []bool{false, true} {
+			for _, ts := range []bool{false, true} {
+				first, second := sackPacket(v6, tt.ack1, ts, tt.first), sackPacket(v6, tt.ack2, ts, tt.second)
+				if got := outdated(first, second, true); got != tt.want {
+					t.Errorf("IPv6 %t, timestamps %t, %s: %t", v6, ts, name, got)
+				}
+				if outdated(first, second, false) && len(tt.first)+len(tt.second) > 0 {
+					t.Errorf("IPv6 %t, timestamps %t, %s: dropped where netstack counts them", v6, ts, name)
+				}
+				if outdated(first, sackPacket(v6, tt.ack2, !ts, tt.second), true) {
+					t.Errorf("IPv6 %t, timestamps %t, %s: the second is of another kind", v6, ts, name)
+				}
+			}
+		}
+	}
+}
+
+// sackPacket is ackPacket with SACK blocks.
+func sackPacket(v6 bool, ack uint32, timestamps bool, blocks [][2]uint32) []byte {
+	b := ackPacket(v6, ack, timestamps)
+	if len(blocks) == 0 {
+		return b
+	}
+	off := ipv4HeaderLen
+	if v6 {
+		off = ipv6HeaderLen
+	}
+	b = append(b, 1, 1, 5, byte(2+8*len(blocks)))
+	for _, x := range blocks {
+		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, x[0]), x[1])
+	}
+	b[off+12] = byte((len(b) - off) / 4 << 4)
+	if v6 {
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-ipv6HeaderLen))
+	} else {
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	}
+	return b
 }
 
 // dissect finds addresses and TCP header of a packet by RFC 791 and RFC 8200, without the
@@ -119,27 +191,66 @@ func dissect(b []byte) (addresses, tcp []byte, ok bool) {
 	return nil, nil, false
 }
 
+// toldBy is which of the 32 bytes from base on an acknowledgement tells of, and whether the first block tells of bytes that came twice.
+func toldBy(t *testing.T, tcp []byte, base uint32) (told map[uint32]bool, twice bool) {
+	t.Helper()
+	told = map[uint32]bool{}
+	ack := binary.BigEndian.Uint32(tcp[8:])
+	in := func(x, from, to uint32) bool { return int32(x-from) >= 0 && int32(to-x) > 0 }
+	o := tcp[20:]
+	if len(o) >= 12 && bytes.Equal(o[:4], []byte{1, 1, 8, 10}) {
+		o = o[12:]
+	}
+	if len(o) > 0 && (len(o) < 12 || !bytes.Equal(o[:3], []byte{1, 1, 5}) || int(o[3]) != len(o)-2) {
+		t.Fatalf("other options than timestamps and SACK: %x", tcp)
+	}
+	var last [2]uint32
+	for i := 4; i+8 <= len(o); i += 8 {
+		from, to := binary.BigEndian.Uint32(o[i:]), binary.BigEndian.Uint32(o[i+4:])
+		if i == 4 && int32(to-ack) <= 0 || i == 12 && int32(last[0]-from) >= 0 && int32(to-last[1]) >= 0 {
+			twice = true
+		}
+		last = [2]uint32{from, to}
+		for d := range uint32(32) {
+			told[base+d] = told[base+d] || in(base+d, from, to)
+		}
+	}
+	for d := range uint32(32) {
+		told[base+d] = told[base+d] || int32(ack-(base+d)) > 0
+	}
+	return told, twice
+}
+
 // FuzzOutdated: a packet is dropped only if it is a bare acknowledgement, and another
-// bare acknowledgement of the same connection acknowledges strictly more. Two packets
+// bare acknowledgement of the same connection says all that it says and more. Two packets
 // never outdate each other.
 func FuzzOutdated(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, v6 := range []bool{false, true} {
 		for _, ts := range []bool{false, true} {
-			a, b := ackPacket(v6, 1, ts), ackPacket(v6, 2, ts)
-			f.Add(a, b)
-			for range 30 {
-				c := bytes.Clone(b)
-				c[r.IntN(len(c))] ^= 1 << r.IntN(8)
-				f.Add(a, c)
+			for _, pair := range [][2][]byte{
+				{ackPacket(v6, 1, ts), ackPacket(v6, 2, ts)},
+				{sackPacket(v6, 1, ts, [][2]uint32{{3, 5}}), sackPacket(v6, 1, ts, [][2]uint32{{8, 9}, {3, 6}})},
+				{sackPacket(v6, 1, ts, [][2]uint32{{8, 9}, {3, 5}}), sackPacket(v6, 5, ts, [][2]uint32{{8, 9}})},
+			} {
+				a, b := pair[0], pair[1]
+				f.Add(a, b)
+				for range 30 {
+					c := bytes.Clone(b)
+					c[r.IntN(len(c))] ^= 1 << r.IntN(8)
+					f.Add(a, c)
+				}
 			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, first, later []byte) {
-		if !outdated(first, later) {
+		if outdated(first, later, false) && !outdated(first, later, true) {
+			t.Fatal("dropped only where SACK blocks count")
+		}
+		if !outdated(first, later, true) {
 			return
 		}
-		if outdated(later, first) {
+		if outdated(later, first, true) {
 			t.Fatal("each outdates the other")
 		}
 		a1, t1, ok1 := dissect(first)
@@ -151,12 +262,24 @@ func FuzzOutdated(f *testing.F) {
 			if b[13] != 0x10 || b[12]&15 != 0 {
 				t.Fatalf("flags %02x%02x", b[12]&15, b[13])
 			}
-			if n := int(b[12]>>4) * 4; n != len(b) || n != 20 && (n != 32 || !bytes.Equal(b[20:24], []byte{1, 1, 8, 10})) {
-				t.Fatalf("data, or other options than timestamps: %x", b)
+			if n := int(b[12]>>4) * 4; n != len(b) {
+				t.Fatalf("data: %x", b)
 			}
 		}
-		if d := binary.BigEndian.Uint32(t2[8:]) - binary.BigEndian.Uint32(t1[8:]); d == 0 || d >= 1<<31 {
-			t.Fatalf("acknowledges %d more", int32(d))
+		more := int32(binary.BigEndian.Uint32(t2[8:]) - binary.BigEndian.Uint32(t1[8:]))
+		if more < 0 || more == 0 && len(t2) <= 32 {
+			t.Fatalf("acknowledges %d more", more)
+		}
+		base := binary.BigEndian.Uint32(t1[8:])
+		was, twice := toldBy(t, t1, base)
+		is, _ := toldBy(t, t2, base)
+		if twice {
+			t.Fatalf("what came twice is dropped: %x", t1)
+		}
+		for at := range was {
+			if was[at] && !is[at] {
+				t.Fatalf("byte %d is not told of any more:\n%x\n%x", at, t1, t2)
+			}
 		}
 	})
 }

@@ -66,11 +66,15 @@ func (l *link) receive(g *gate, q deviceQueue, read *atomic.Uint64) error {
 // the same batch acknowledges more.
 func (l *link) thinned(slots []rxSlot, sizes []int) bool {
 	size := sizes[0] - VirtioHeaderLen
-	if size < ipv4HeaderLen+tcpHeaderLen || size > ipv6HeaderLen+tcpHeaderLen+12 {
+	if size < ipv4HeaderLen+tcpHeaderLen || size > maxACKLen {
 		return false
 	}
 	for j := 1; j < len(slots); j++ {
-		if sizes[j] == sizes[0] && outdated(slots[0].head[:size], slots[j].head[:size]) {
+		other := sizes[j] - VirtioHeaderLen
+		if other < ipv4HeaderLen+tcpHeaderLen || other > maxACKLen {
+			continue
+		}
+		if outdated(slots[0].head[:size], slots[j].head[:other], l.paced != nil) {
 			l.stats.packetsIn.Add(1)
 			l.stats.bytesIn.Add(uint64(size))
 			l.stats.acksOutdated.Add(1)

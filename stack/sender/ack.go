@@ -1,6 +1,9 @@
 package sender
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // news is what one segment of the client has told so far.
 type news struct {
@@ -139,13 +142,16 @@ func (f *flow) arrived(p *packet, r run, n *news) {
 }
 
 // sacked takes the SACK blocks of a segment (RFC 2018). Blocks of bytes that were not
-// sent, or that are acknowledged, say nothing.
+// sent, or that are acknowledged, say nothing. They are taken in the order of the data:
+// what one segment tells about two blocks does not say which of them came first.
 func (f *flow) sacked(a ack, n *news) {
-	for i, b := range a.blocks[:a.sacks] {
-		if !before(b.from, b.to) || before(f.nxt, b.to) {
-			continue
-		}
-		if i == 0 && f.duplicated(a) || !before(a.ack, b.from) {
+	blocks := a.blocks[:a.sacks]
+	if len(blocks) > 0 && !before(f.nxt, blocks[0].to) && f.duplicated(a) {
+		blocks = blocks[1:]
+	}
+	slices.SortFunc(blocks, func(x, y block) int { return int(int32(x.from - y.from)) })
+	for _, b := range blocks {
+		if !before(b.from, b.to) || before(f.nxt, b.to) || !before(a.ack, b.from) {
 			continue
 		}
 		f.rack.sacks = true
