@@ -18,15 +18,17 @@ const (
 
 // bufferMax returns the sizes that the receive and the send buffer of a flow may grow to, in
 // bytes. It takes what this host allows its own sockets (tcp_rmem and tcp_wmem, ip-sysctl), so
-// that a path tuned for long distances stays fast. Netstack advertises half of a receive buffer
-// as window, the kernel nearly all of it.
+// that a path tuned for long distances stays fast, and twice that: Netstack advertises half of
+// a receive buffer as window, the kernel nearly all of it; and it wakes who writes only when
+// half of a send buffer is free, so that of a smaller one a path with losses, which are mended a
+// round trip later, has not enough.
 func bufferMax(ceiling int64) (receive, send int) {
 	most := int64(mostMax)
 	if ceiling > 0 {
 		most = min(most, ceiling/flowShare)
 	}
 	bound := func(n int64) int { return int(max(leastMax, min(n, most))) }
-	return bound(2 * hostBuffer("tcp_rmem")), bound(hostBuffer("tcp_wmem"))
+	return bound(2 * hostBuffer("tcp_rmem")), bound(2 * hostBuffer("tcp_wmem"))
 }
 
 // hostBuffer returns the last of the three numbers of net.ipv4.tcp_rmem or tcp_wmem, in bytes;

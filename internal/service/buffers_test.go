@@ -29,7 +29,7 @@ func TestBufferMax(t *testing.T) {
 		}
 	}
 	receive, send := bufferMax(0)
-	if r, s := hostBuffer("tcp_rmem"), hostBuffer("tcp_wmem"); int64(receive) < min(2*r, mostMax) || int64(send) < min(s, mostMax) {
+	if r, s := hostBuffer("tcp_rmem"), hostBuffer("tcp_wmem"); int64(receive) < min(2*r, mostMax) || int64(send) < min(2*s, mostMax) {
 		t.Errorf("the host allows %d and %d, a flow gets %d and %d", r, s, receive, send)
 	}
 	if hostBuffer("no_such_key") != 0 {

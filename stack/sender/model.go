@@ -56,6 +56,9 @@ const (
 	leastWindow  = 4  // segments
 	aggregate    = 3 * wholePacket
 	lossyPercent = 20
+	// lossySegments are lost in a round that ends startup, at least: in the first rounds,
+	// of ten segments, two losses say nothing of a full queue.
+	lossySegments = 8
 	// wholePacket is about the largest packet that netstack makes, in bytes.
 	wholePacket = 64 << 10
 )
@@ -88,7 +91,7 @@ func (m *model) take(s sample) {
 	if s.acked > 0 && s.prior >= m.roundEnd {
 		m.roundEnd, m.newRound = s.delivered, true
 		m.round++
-		m.lossy = m.lossRound*100 > lossyPercent*(m.sentRound+m.lossRound)
+		m.lossy = m.lossRound*100 > lossyPercent*(m.sentRound+m.lossRound) && m.lossRound >= lossySegments*s.mss
 		m.lossRound, m.sentRound = 0, 0
 	}
 	m.lossRound += s.lost
@@ -153,6 +156,12 @@ func (m *model) step(s sample) {
 			m.cruise(s.now)
 		}
 	case cruise:
+		if m.newRound && m.rate() >= m.full*5/4 && !m.lossy {
+			// Startup ended too early, or the path carries more than before: it takes eight
+			// rounds to find a quarter more by gains alone.
+			m.mode, m.full, m.flat = startup, m.rate(), 0
+			return
+		}
 		gain := gains[m.phase]
 		past := s.now-m.phaseFrom > m.least
 		if past && (gain <= 100 || s.lost > 0 || s.flight >= m.product(gain)) || gain < 100 && s.flight <= m.product(100) {
