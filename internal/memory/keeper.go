@@ -25,6 +25,12 @@ const (
 	// collections is how many follow a burst: each halves stacks that have grown, and the
 	// second frees what lies in a sync.Pool.
 	collections = 3
+	// settled is how many quiet ticks in a row end a burst. Between two of them work comes
+	// in pieces.
+	settled = 2
+	// restTicks is how many ticks lie between the beginnings of two series of collections,
+	// unless nothing is done at all: ten seconds.
+	restTicks = 20
 )
 
 // percentFor is the garbage allowed for each byte of live heap, in percent (GOGC).
@@ -49,9 +55,7 @@ func Keep(ctx context.Context) {
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
 	percent := 100
-	var allocated, collected uint64 // by the last tick, and by the last collection here
-	more := 0                       // collections still to make
-	burst := false                  // it was busy since the last of them
+	var p pace
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,24 +63,47 @@ func Keep(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		live, now := samples[0].Value.Uint64(), samples[1].Value.Uint64()
+		live, allocs := samples[0].Value.Uint64(), samples[1].Value.Uint64()
 		if want := percentFor(live); want != percent {
 			percent = want
 			debug.SetGCPercent(percent)
 		}
-		quiet, still := now-allocated < quietBytes, now-allocated < stillBytes
-		allocated = now
-		burst = burst || !quiet
-		// The criterion is not the garbage beside the live heap: what was live at the
-		// last collection of a burst is garbage too when the burst is over. A trickle of
-		// allocations is left to Go's own collector.
-		if (burst || still) && now-collected > max(worthBytes, live/4) {
-			more, burst = collections, false
-		}
-		if quiet && more > 0 {
+		if p.tick(live, allocs) {
 			debug.FreeOSMemory()
-			collected = now
-			more--
 		}
 	}
+}
+
+// pace says when a collection is worth it. A collection costs some ten milliseconds of
+// every processor, and what it gives back to the system is faulted in again, so a gateway
+// that always has some work must not make them all the time.
+type pace struct {
+	allocated, collected uint64 // by the last tick, and by the last collection
+	quiet                int    // ticks in a row
+	more                 int    // collections still to make
+	burst                bool   // it was busy since the last of them
+	rest                 int    // ticks before others may begin, unless nothing is done
+}
+
+// tick takes the live heap and all that was ever allocated, in bytes, every keepInterval.
+func (p *pace) tick(live, allocs uint64) (collect bool) {
+	grown := allocs - p.allocated
+	p.allocated = allocs
+	still := grown < stillBytes
+	if p.quiet++; grown >= quietBytes {
+		p.quiet, p.burst = 0, true
+	}
+	p.rest = max(0, p.rest-1)
+	// The criterion is not the garbage beside the live heap: what was live at the
+	// last collection of a burst is garbage too when the burst is over. A trickle of
+	// allocations is left to Go's own collector.
+	if (p.burst && p.rest == 0 || still) && p.quiet >= settled && allocs-p.collected > max(worthBytes, live/4) {
+		p.more, p.burst, p.rest = collections, false, restTicks
+	}
+	if p.quiet == 0 || p.more == 0 {
+		return false
+	}
+	p.collected = allocs
+	p.more--
+	return true
 }

@@ -47,3 +47,44 @@ func TestKeep(t *testing.T) {
 		t.Errorf("GOGC is %d afterwards", now)
 	}
 }
+
+// Who works all the time, in pieces, is not collected all the time; when the work is over,
+// collections follow within seconds, and end.
+func TestPace(t *testing.T) {
+	const mib = 1 << 20
+	for name, work := range map[string]func(tick int) uint64{
+		"pieces":                func(i int) uint64 { return []uint64{6 * mib, 3 * mib, 3 * mib, 2 * mib}[i%4] },
+		"a burst every second":  func(i int) uint64 { return []uint64{20 * mib, 1 * mib}[i%2] },
+		"a trickle":             func(int) uint64 { return 1 * mib },
+		"a flood":               func(int) uint64 { return 200 * mib },
+		"bursts, then a second": func(i int) uint64 { return []uint64{9 * mib, 9 * mib, 1 * mib, 1 * mib, 1 * mib}[i%5] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p pace
+			var allocs uint64
+			const busy = 1200 // ten minutes
+			made := 0
+			for i := range busy {
+				allocs += work(i)
+				if p.tick(20*mib, allocs) {
+					made++
+				}
+			}
+			if most := collections * (busy/restTicks + 1); made > most {
+				t.Errorf("%d collections in ten minutes of work, more than %d", made, most)
+			}
+			after, last := 0, 0
+			for i := range 100 {
+				allocs += 10 << 10
+				if p.tick(20*mib, allocs) {
+					after++
+					last = i
+				}
+			}
+			// What a series of the busy time has begun may end now.
+			if after < 1 || after > 2*collections || last > settled+2*collections {
+				t.Errorf("%d collections when the work is over, the last after %d ticks", after, last)
+			}
+		})
+	}
+}
