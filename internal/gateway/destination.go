@@ -79,6 +79,27 @@ func (g *Gateway) direction(src, dst netip.Addr) (audit.Direction, error) {
 	return audit.Forwarded, nil
 }
 
+// looped ends a flow that is a connection of sslgate itself. Package tun keeps them out by the
+// mark of their sockets; where a chain of another program hides it, each would be answered by
+// one more connection, until a limit is met.
+func (fl *flow) looped() bool {
+	if fl.direction != audit.LocalOut {
+		return false
+	}
+	ours, err := fl.g.ours(fl.facts.Src, fl.facts.Dst)
+	if err == nil && !ours {
+		return false
+	}
+	e := &handshake.Error{Reason: reason.OwnConnection, Wanted: handshake.AlertNone, Received: handshake.AlertNone}
+	if err != nil { // what may be a loop is none
+		e.Reason, e.Err = reason.Internal, err
+	}
+	fl.out.policy = fl.set.ID()
+	fl.refuse(e)
+	fl.client.Reset()
+	return true
+}
+
 // hereCache remembers for ownAddrsFor which addresses are this host's. What is not there is
 // asked for.
 type hereCache struct {

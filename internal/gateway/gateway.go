@@ -75,6 +75,9 @@ type Config struct {
 	// programs of this host are captured: their client has an address of this host.
 	OwnMark  dialer.Mark
 	LocalOut bool
+	// Ours says whether a connection is one of sslgate's own sockets, for LocalOut; nil
+	// asks the kernel for a socket with OwnMark or SourceMark.
+	Ours func(local, remote netip.AddrPort) (bool, error)
 	// Here says whether an address is this host's, for LocalOut; nil asks Own.
 	Here func(netip.Addr) (bool, error)
 	// Refused are networks that no destination may lie in: those of the TUN device.
@@ -110,6 +113,7 @@ type Gateway struct {
 	local    bool
 	localOut bool
 	here     *hereCache
+	ours     func(local, remote netip.AddrPort) (bool, error)
 	refused  []netip.Prefix
 	now      func() time.Time
 	registry *registry
@@ -154,6 +158,15 @@ func New(c Config) (*Gateway, error) {
 		g.here.ask = func(a netip.Addr) (bool, error) {
 			own, err := g.own.get()
 			return slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a }), err
+		}
+	}
+	if g.ours = c.Ours; g.ours == nil {
+		g.ours = func(local, remote netip.AddrPort) (bool, error) {
+			own, err := c.OwnMark.Owns(local, remote)
+			if own || err != nil {
+				return own, err
+			}
+			return c.SourceMark.Owns(local, remote)
 		}
 	}
 	if g.dial == nil {

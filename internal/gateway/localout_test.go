@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -83,5 +84,45 @@ func TestRuleForPrograms(t *testing.T) {
 		case !program && (r.str("reason") != "no_rule" || from.IsValid() || r.str("direction") != ""):
 			t.Errorf("somebody else: %v, dialled from %v", r, from)
 		}
+	}
+}
+
+// A connection of sslgate's own that is led back into it ends with its own reason and is
+// answered by no other connection; so does one of which the kernel does not say whose it is.
+// Connections of programs, and of clients elsewhere, pass.
+func TestOwnConnectionEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		local, ours bool
+		err         error
+		reason      string
+	}{
+		"own":             {true, true, nil, "own_connection"},
+		"not known":       {true, false, errors.New("sock_diag"), "internal_error"},
+		"of a program":    {true, false, nil, "verified"},
+		"not of the host": {false, true, nil, "verified"}, // is not asked about
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, mtls(), nil, func(cfg *Config) {
+				cfg.LocalOut = true
+				cfg.Here = func(netip.Addr) (bool, error) { return c.local, nil }
+				cfg.Ours = func(local, remote netip.AddrPort) (bool, error) {
+					if local.Addr() != client4 || remote != server4 {
+						t.Errorf("asked about %s to %s", local, remote)
+					}
+					return c.ours, c.err
+				}
+			})
+			passes := c.reason == "verified"
+			if passes {
+				if err := h.try(h.alice()); err != nil {
+					t.Errorf("the client sees %v", err)
+				}
+			} else if conn, err := h.client.Dial(testenv.Context(t), server4); err == nil { // else the RST was faster
+				_ = conn.Close()
+			}
+			if r := h.record(1); r.str("reason") != c.reason || (h.dials.Load() == 1) != passes {
+				t.Errorf("%d dials, record %v", h.dials.Load(), r)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ const (
 	OutsideTime      Code = "outside_time"      // a rule would let it through, but not at this time
 	RuleDeny         Code = "rule_deny"         // a rule with action deny fits
 	PortNotCaptured  Code = "port_not_captured" // the destination's port is not in capture.ports: a DNAT on the way changed it
+	OwnConnection    Code = "own_connection"    // of a socket of sslgate itself: a chain of others hides its mark
 	FlowLimit        Code = "flow_limit"        // limits.flows reached
 	ClientLimit      Code = "client_limit"      // limits.flows_per_client reached
 	BadPacket        Code = "bad_packet"        // LAND, multicast or otherwise impossible addresses
@@ -140,6 +141,7 @@ var entries = [...]Entry{
 	{OutsideTime, Refused, 0, 49, "a rule would let this connection through, but not at this time", "connect within the time that the rule names, or ask its owner for another"},
 	{RuleDeny, Refused, 0, 49, "a rule with action deny fits", "this destination is closed on purpose; ask the owner of the rule named in the record"},
 	{PortNotCaptured, Refused, 0, NoAlert, "the packets were led here by a captured port, but their destination has another one: a DNAT of this host changed it", "name both ports in capture.ports: that which clients dial and that which the DNAT changes it to"},
+	{OwnConnection, Refused, 0, NoAlert, "a connection that sslgate itself has opened was led back into it: a chain of another program in the hook output takes the mark from its packets, or the label from its connection", "look for a rule in a chain output, before priority -199, that sets, restores or clears marks (`sslgate doctor` names such), and let it leave capture.mask alone"},
 	{FlowLimit, Refused, 0, NoAlert, "the gateway already holds as many flows as limits.flows allows", "retry later; the gateway's operator should look at limits.flows and at who holds the flows"},
 	{ClientLimit, Refused, 0, NoAlert, "this client address already holds as many flows as limits.flows_per_client allows", "close connections that are not used, or ask for a higher limits.flows_per_client"},
 	{BadPacket, Refused, 0, NoAlert, "the packet's addresses cannot belong to a connection (LAND, multicast, unspecified, broadcast)", "look for a spoofing or misconfigured host on the client's side"},
