@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -292,17 +295,75 @@ func toNetwork(p netip.Prefix) []expr.Any {
 }
 
 // GuardsOut says whether the guard that is set in the caller's network namespace holds
-// connections of this host's programs back.
-func GuardsOut() (bool, error) {
-	conn, err := nftables.New()
+// connections of this host's programs back, and whether it does as cfg says: what it should
+// be is written in a network namespace that nobody is in, and read. That takes
+// CAP_SYS_ADMIN.
+func GuardsOut(cfg SteerConfig) (there, same bool, err error) {
+	s, err := newSteering(cfg, zap.NewNop())
 	if err != nil {
-		return false, fmt.Errorf("open nftables: %w", err)
+		return false, false, err
 	}
-	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	defer s.closeSockets()
+	now, err := s.listTable()
 	if err != nil {
-		return false, fmt.Errorf("list the nft chains: %w", err)
+		return false, false, fmt.Errorf("list the nft table: %w", err)
 	}
-	return slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == tableName && c.Name == "out_guard" }), nil
+	is := outLines(now)
+	if is == "" {
+		return false, false, nil
+	}
+	both := []SteerConfig{cfg}
+	if cfg.Twin != (Twin{}) {
+		both = append(both, cfg.Swapped())
+	}
+	for _, c := range both {
+		wanted, err := guardElsewhere(c)
+		if err != nil {
+			return true, false, err
+		}
+		if is == outLines(wanted) {
+			return true, true, nil
+		}
+	}
+	return true, false, nil
+}
+
+// guardElsewhere is the listing of a guard in a network namespace of its own, which ends
+// with the thread.
+func guardElsewhere(cfg SteerConfig) (listing string, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends here
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("make a network namespace: %w", err)
+			return
+		}
+		var s *Steering
+		if s, err = newSteering(cfg, zap.NewNop()); err != nil {
+			return
+		}
+		defer s.closeSockets()
+		err = s.writeTable(false)
+		listing = s.written
+	}()
+	<-done
+	return listing, err
+}
+
+// outLines are the lines of a listing that hold this host's programs back.
+func outLines(listing string) string {
+	var out strings.Builder
+	inside := false
+	for line := range strings.Lines(listing) {
+		if f := strings.Fields(line); len(f) > 1 && !strings.HasPrefix(line, " ") {
+			inside = strings.HasPrefix(f[1], "out_guard") || f[1] == "out_left" || f[0] == "set" && (strings.HasPrefix(f[1], "out_") || strings.HasSuffix(f[1], "ports"))
+		}
+		if inside {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }
 
 // HasAddress says whether the kernel takes packets to an address as its own now, in the

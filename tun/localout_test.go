@@ -37,13 +37,19 @@ type dialling struct {
 // dialOut begins to dial in the gateway's namespace, as the user.
 func (g *gateway) dialOut(t *testing.T, addr string, uid int) *dialling {
 	t.Helper()
+	return g.dialOutFrom(t, addr, uid, 0)
+}
+
+// dialOutFrom is dialOut from a port that may just have been another connection's.
+func (g *gateway) dialOutFrom(t *testing.T, addr string, uid, port int) *dialling {
+	t.Helper()
 	d := &dialling{done: make(chan struct{})}
 	var fd int
 	at := netip.MustParseAddrPort(addr)
-	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	var from, to unix.Sockaddr = &unix.SockaddrInet6{Port: port}, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 	domain := unix.AF_INET6
 	if at.Addr().Is4() {
-		domain, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+		domain, from, to = unix.AF_INET, &unix.SockaddrInet4{Port: port}, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
 	g.gw.do(func() (err error) {
 		// The user of a socket is the one for which its file was made.
@@ -53,8 +59,13 @@ func (g *gateway) dialOut(t *testing.T, addr string, uid int) *dialling {
 			}
 			defer func() { _, _ = unix.SetfsuidRetUid(0) }()
 		}
-		fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		return err
+		if fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil || port == 0 {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
+		return unix.Bind(fd, from)
 	})
 	go func() {
 		defer close(d.done)

@@ -15,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/internal/doctor"
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/service"
 )
 
 // newDoctorCmd is `sslgate doctor`.
@@ -41,7 +42,7 @@ Exit code 0: all is well. 1: there are findings. 2: wrong usage.`,
 			if err != nil {
 				return err
 			}
-			o := doctor.Options{File: file, Built: built()}
+			o := doctor.Options{File: file, Built: built(), Steer: service.SteerConfig}
 			var found []doctor.Finding
 			if file != "" {
 				o.Config, found = doctorConfig(cmd.Context(), file)

@@ -53,6 +53,8 @@ type Options struct {
 	// Without a Config only what every gateway needs is checked.
 	File   string
 	Config *config.Config
+	// Steer is what run, guard and release make of a configuration. Required with one.
+	Steer func(*config.Config) tun.SteerConfig
 	// Now is the time of the host; zero means time.Now.
 	Now time.Time
 	// Built is when sslgate was built: a clock before that is wrong. Zero means unknown.

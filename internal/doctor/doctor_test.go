@@ -15,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/service"
 )
 
 // inNamespace runs f in a fresh network namespace with an interface c0 that
@@ -65,7 +66,7 @@ func options(t *testing.T) Options {
 	c.Limits.Flows = 100
 	c.Admin.Socket = filepath.Join(t.TempDir(), "admin.sock")
 	return Options{
-		File: "gw.yaml", Config: c, Built: time.Now().Add(-time.Hour),
+		File: "gw.yaml", Config: c, Steer: service.SteerConfig, Built: time.Now().Add(-time.Hour),
 		Clock: func(*unix.Timex) (int, error) { return unix.TIME_OK, nil },
 	}
 }

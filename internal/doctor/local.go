@@ -68,8 +68,15 @@ func (d *doctor) localOut() {
 	if err != nil {
 		return // nft reports it
 	}
-	if there, err := tun.GuardsOut(); set && (err != nil || !there) {
+	switch there, same, err := tun.GuardsOut(d.o.Steer(c)); {
+	case set && !there && err == nil:
 		d.fail("local_out", "systemctl restart sslgate", "the guard that is set holds nothing of this host's own programs back: it is of another configuration, and what they open to captured ports passes uninspected until the gateway is started anew")
+		return
+	case set && err != nil:
+		d.warn("local_out", "", "whether the guard that is set holds this host's own programs back as the configuration says cannot be told: %v", err)
+		return
+	case set && !same:
+		d.fail("local_out", "systemctl restart sslgate", "the guard that is set holds other connections of this host's own programs back than the configuration says: it is of another configuration, or somebody has changed it; until the gateway is started anew something may pass uninspected")
 		return
 	}
 	d.good("local_out", "connections that %s of this host open to captured ports are captured; sslgate's own have mark %#x", whose(c.Capture.Local.Out), c.OwnMark())

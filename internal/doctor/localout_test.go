@@ -26,6 +26,26 @@ func TestLocalOut(t *testing.T) {
 		if err := tun.Guard(service.SteerConfig(c)); err != nil {
 			t.Fatal(err)
 		}
+		// One of its conditions is other, or somebody has taken a rule out of it.
+		c.Capture.Local.Out.ExceptUsers = []int{8}
+		if found := bad(Examine(o), "local_out"); len(found) != 1 || found[0].Level != Fail || !strings.Contains(found[0].Text, "other connections") {
+			t.Errorf("another user is excepted: %+v", found)
+		}
+		c.Capture.Local.Out.ExceptUsers = []int{7}
+		c.Capture.Ports.List = []uint16{443, 8443}
+		if found := bad(Examine(o), "local_out"); len(found) != 1 || found[0].Level != Fail {
+			t.Errorf("another port: %+v", found)
+		}
+		c.Capture.Ports.List = []uint16{443}
+		if !sh(t, "nft flush chain inet sslgate out_left") {
+			return
+		}
+		if found := bad(Examine(o), "local_out"); len(found) != 1 || found[0].Level != Fail {
+			t.Errorf("a chain was emptied: %+v", found)
+		}
+		if err := tun.Guard(service.SteerConfig(c)); err != nil {
+			t.Fatal(err)
+		}
 		var said string
 		for _, f := range Examine(o) {
 			if f.Check == "local_out" {
