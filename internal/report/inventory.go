@@ -77,10 +77,14 @@ type certificate struct {
 
 // New is an empty inventory.
 func New() *Inventory {
-	j := newJudges()
+	return newInventory(bounds{maxClients, maxCertificates, maxJudged, tableBytes})
+}
+
+func newInventory(b bounds) *Inventory {
+	j := newJudges(b.judged)
 	return &Inventory{
 		judges: j, offers: offers{fails: make([]profileFails, len(j.profiles))},
-		clients: newTable[netip.Addr, client](maxClients), certificates: newTable[certificateKey, certificate](maxCertificates),
+		clients: newTable[netip.Addr, client](b.clients, b.bytes), certificates: newTable[certificateKey, certificate](b.certificates, b.bytes+b.bytes/2),
 	}
 }
 
@@ -186,7 +190,7 @@ func (v *Inventory) client(r *record, judged *judgement) {
 	if err != nil || at.Addr().Zone() != "" { // a zone is text
 		return
 	}
-	c, isNew := v.clients.at(at.Addr().Unmap(), 512)
+	c, isNew := v.clients.at(at.Addr().Unmap(), entryBytes)
 	if c == nil {
 		return
 	}
@@ -205,13 +209,13 @@ func (v *Inventory) client(r *record, judged *judgement) {
 		c.would++
 	}
 	if l := r.ClientLeg; l != nil {
-		c.versions.add(shorter(l.Version))
+		v.clients.grow(&c.versions, shorter(l.Version))
 	}
 	if s := r.Seen; s != nil {
-		c.versions.add(shorter(s.Version))
+		v.clients.grow(&c.versions, shorter(s.Version))
 	}
 	if r.Peer != nil && r.Peer.Proven {
-		c.names.add(shorter(r.Peer.Subject))
+		v.clients.grow(&c.names, shorter(r.Peer.Subject))
 	}
 	if r.Hello == nil || !judged.known {
 		return
@@ -220,7 +224,7 @@ func (v *Inventory) client(r *record, judged *judgement) {
 	if !judged.mlkem {
 		c.withoutMLKEM++
 	}
-	c.ja4.add(shorter(r.Hello.JA4))
+	v.clients.grow(&c.ja4, shorter(r.Hello.JA4))
 	for i, code := range judged.fails {
 		if code != "" {
 			c.fails |= 1 << i
@@ -247,10 +251,10 @@ func (v *Inventory) certificate(r *record, p *audit.ParsedPeer, role string) {
 		return
 	}
 	k := certificateKey{p.Issuer, p.Serial, p.SPKI, role}
-	size := 512 + len(p.Issuer) + len(p.Serial) + len(p.SPKI) + len(p.Subject)
+	size := entryBytes + len(p.Issuer) + len(p.Serial) + len(p.SPKI) + len(p.Subject) + len(p.Key) + len(p.NotBefore) + len(p.NotAfter) + len(p.Authority)
 	sans := p.SANs[:min(len(p.SANs), listed)]
 	for _, s := range sans {
-		size += len(s) + 16
+		size += len(s) + textBytes
 	}
 	c, isNew := v.certificates.at(k, size)
 	if c == nil {
@@ -269,9 +273,9 @@ func (v *Inventory) certificate(r *record, p *audit.ParsedPeer, role string) {
 		c.proven++
 	}
 	c.first, c.last = min(c.first, r.Time), max(c.last, r.Time)
-	c.places.add(shorter(place(r)))
+	v.certificates.grow(&c.places, shorter(place(r)))
 	if at, err := netip.ParseAddrPort(r.Client); err == nil && at.Addr().Zone() == "" {
-		c.clients.add(at.Addr().Unmap().String())
+		v.certificates.grow(&c.clients, at.Addr().Unmap().String())
 	}
 }
 

@@ -21,10 +21,11 @@ type judgement struct {
 type judges struct {
 	profiles []handshake.Profile
 	seen     map[string]*judgement
+	most     int // that are remembered
 }
 
-func newJudges() *judges {
-	return &judges{profiles: handshake.NamedProfiles(), seen: map[string]*judgement{}}
+func newJudges(most int) *judges {
+	return &judges{profiles: handshake.NamedProfiles(), seen: map[string]*judgement{}, most: most}
 }
 
 // of judges what a record has of a hello. It says nothing of certificates, and nothing of
@@ -50,7 +51,7 @@ func (j *judges) of(h *audit.ParsedHello) *judgement {
 	if len(key) > maxJudgedKey {
 		return out
 	}
-	if len(j.seen) >= maxJudged {
+	if len(j.seen) >= j.most {
 		clear(j.seen)
 	}
 	j.seen[key] = out

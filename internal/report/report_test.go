@@ -229,8 +229,7 @@ func TestFullTables(t *testing.T) {
 	if d := cmp.Diff([]string{"clients"}, rd.Full); d != "" || len(v.clients.m) != maxClients || v.clients.lost != 100 {
 		t.Errorf("%s, %d clients, %d lost", d, len(v.clients.m), v.clients.lost)
 	}
-	c := newTable[int, int](10)
-	c.room = 100
+	c := newTable[int, int](10, 100)
 	if e, isNew := c.at(1, 60); e == nil || !isNew {
 		t.Error("there was room")
 	}

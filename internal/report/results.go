@@ -36,6 +36,9 @@ func (v *Inventory) Read(files []string, r *Reader) Read {
 	if v.certificates.lost > 0 {
 		out.Full = append(out.Full, "certificates")
 	}
+	if v.time.lost > 0 {
+		out.Full = append(out.Full, "hours")
+	}
 	return out
 }
 

@@ -13,10 +13,15 @@ const (
 	maxNames        = 1 << 10  // of versions, suites, groups and so on, each
 	maxJudged       = 1 << 13  // different hellos whose judgement is remembered
 	maxJudgedKey    = 4 << 10  // bytes of one of them
-	tableBytes      = 96 << 20 // that the texts of one table may take
+	tableBytes      = 64 << 20 // that the table of clients may take; half as much again that of certificates
+	entryBytes      = 512      // of it an entry without its texts takes, at most
+	textBytes       = 32       // and what a text takes besides itself, in a list that grows
 	nameBytes       = 128      // of a name that is counted; longer ones are cut
 	listed          = 8        // places, clients and names that one line remembers
 )
+
+// bounds are those of an inventory: what its memory does not outgrow, whatever it reads.
+type bounds struct{ clients, certificates, judged, bytes int }
 
 // table is a map with a bound on entries and on the bytes of their texts.
 type table[K comparable, V any] struct {
@@ -26,8 +31,15 @@ type table[K comparable, V any] struct {
 	lost int64 // how often something found no place
 }
 
-func newTable[K comparable, V any](most int) *table[K, V] {
-	return &table[K, V]{m: map[K]*V{}, most: most, room: tableBytes}
+func newTable[K comparable, V any](most, room int) *table[K, V] {
+	return &table[K, V]{m: map[K]*V{}, most: most, room: room}
+}
+
+// grow adds a text to a list of an entry, where there is room for it.
+func (t *table[K, V]) grow(f *few, s string) {
+	if cost := len(s) + textBytes; f.add(s, cost <= t.room) {
+		t.room -= cost
+	}
 }
 
 // at is the entry of a key, made where there is none; nil where there is no room. size is
@@ -94,15 +106,17 @@ type few struct {
 	more  bool
 }
 
-func (f *few) add(s string) {
+// add says whether it has added the text.
+func (f *few) add(s string, room bool) bool {
 	if s == "" || slices.Contains(f.texts, s) {
-		return
+		return false
 	}
-	if len(f.texts) >= listed {
+	if len(f.texts) >= listed || !room {
 		f.more = true
-		return
+		return false
 	}
 	f.texts = append(f.texts, s)
+	return true
 }
 
 // list is never nil.
