@@ -186,8 +186,9 @@ func (c *compiler) selectors(at scope, r *rule, spec *RuleSpec) {
 	}
 	r.to = parseList(at, "to", spec.To, endpointKind)
 	r.window = c.timeWindow(at, spec.Time)
-	r.sni = parseList(at, "sni", spec.SNI, hostKind)
+	r.sni = parseList(at, "sni", spec.SNI, sniKind)
 	r.offered = protocols(at, "alpn_offered", spec.ALPNOffered)
+	r.ja4 = parseList(at, "ja4", spec.JA4, ja4Kind)
 	if !*at.failed && !r.familiesMeet() {
 		at.errorf("", `the rule can never match: "from" and "to" have no address family in common`)
 	}
@@ -220,6 +221,9 @@ func parseALPN(s string) (string, error) {
 // demands compiles what the rule does with a flow that fits.
 func (c *compiler) demands(at scope, r *rule, spec *RuleSpec) {
 	oneOf(at, "plaintext", spec.Plaintext, Deny)
+	if spec.JA4 != nil && r.action != Deny {
+		at.errorf("ja4", "with action %s the rule would let through by what a client can imitate: ja4 is for action deny; write a rule with action: deny in front (and mode: observe if it shall only be recorded), and leave ja4 out here", r.action)
+	}
 	if spec.Destination.ToPort != 0 && r.action != Originate {
 		at.errorf("destination.to_port", "with action %s the destination's port is the one that the client dials; to_port is for action originate", r.action)
 	}

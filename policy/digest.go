@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/identity"
@@ -68,6 +69,12 @@ func (p *Plan) Digest() [sha256.Size]byte {
 	return p.rule.digest
 }
 
+// AsksAgreed says whether the rule's condition asks what the handshake agrees on (tls.*).
+func (p *Plan) AsksAgreed() bool {
+	return p != nil && p.rule != nil && p.rule.when != nil &&
+		slices.ContainsFunc(p.rule.when.names, func(name string) bool { return strings.HasPrefix(name, "tls.") })
+}
+
 // canonicalRule is what digest hashes of one rule.
 type canonicalRule struct {
 	Name, Action, Mode string
@@ -76,6 +83,7 @@ type canonicalRule struct {
 	Time               string
 	ALPN               []string // in order: it is our preference
 	ALPNOffered        []string `json:",omitempty"` // sets without it keep their digest
+	JA4                []string `json:",omitempty"` // sets without it keep their digest
 	Auth               string
 	Authorities        []canonicalAuthority
 	Allow              []string
@@ -106,7 +114,7 @@ type canonicalParams struct {
 func (r *rule) canonical() canonicalRule {
 	c := canonicalRule{
 		Name: r.name, Action: r.action.String(), Mode: r.mode().String(),
-		Local: r.local, From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered),
+		Local: r.local, From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered), JA4: r.ja4.canonical(),
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
 		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Port: r.plan.Port, Offered: r.plan.Offered, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),

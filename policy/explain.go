@@ -10,6 +10,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/policy/pattern"
 )
 
 // Trace is what became of one rule, or of one demand of the rule that fits.
@@ -23,7 +24,7 @@ type Trace struct {
 	// Passed says that the rule fits and is passed over: an observed deny.
 	Passed bool
 	// Condition that was looked at: the first selector that does not fit
-	// ("local", "from", "to", "time", "sni", "alpn_offered"), or the demand.
+	// ("local", "from", "to", "time", "sni", "alpn_offered", "ja4"), or the demand.
 	Condition string
 	Seen      string // what the flow has
 	Wanted    string // what the rule asks for
@@ -123,9 +124,15 @@ func (r *rule) tell(sel selector, f *subject) (condition, seen, wanted string) {
 		default:
 			seen = clip(f.hello.ServerName)
 		}
-		return "sni", seen, r.sni.words()
+		wanted = r.sni.words()
+		if r.sni.has(pattern.Host{}) {
+			wanted += ` ("-" is no server name)`
+		}
+		return "sni", seen, wanted
 	case selALPN:
 		return "alpn_offered", strings.Trim(quoted(f.hello.ALPN), " ()"), orWords(r.offered)
+	case selJA4:
+		return "ja4", f.fingerprint(), r.ja4.words()
 	default:
 		return "hello", "no client hello yet", "a client hello, to look at " + r.helloSelectors()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -15,6 +16,7 @@ type (
 	prefixes  = list[netip.Prefix, netip.Addr]
 	endpoints = list[endpoint, netip.AddrPort]
 	hosts     = list[pattern.Host, pattern.Host]
+	prints    = list[ja4.Pattern, string]
 )
 
 // The kinds never change; they are variables because they hold functions.
@@ -35,6 +37,8 @@ var (
 		build: newEndpointIndex,
 	}
 	hostKind  = &kind[pattern.Host, pattern.Host]{name: "host", parse: one(pattern.ParseHost), fits: pattern.Host.Covers, build: newHostIndex}
+	sniKind   = &kind[pattern.Host, pattern.Host]{name: "sni", parse: one(pattern.ParseSNI), fits: pattern.Host.Covers, build: newHostIndex}
+	ja4Kind   = &kind[ja4.Pattern, string]{name: "ja4", parse: one(ja4.Parse), fits: ja4.Pattern.Fits, build: newJA4Index}
 	uriKind   = &kind[pattern.URI, uriClaim]{name: "uri", parse: one(pattern.ParseURI), fits: claimed, build: newURIIndex}
 	emailKind = &kind[pattern.Email, string]{name: "email", parse: one(pattern.ParseEmail), fits: pattern.Email.Matches, build: newEmailIndex}
 )
@@ -114,9 +118,6 @@ func (i hostIndex) has(q pattern.Host) bool {
 		_, ok := i.wild[q.Name]
 		return ok
 	}
-	if q.Name == "" {
-		return false
-	}
 	if _, ok := i.exact[q.Name]; ok {
 		return true
 	}
@@ -126,6 +127,18 @@ func (i hostIndex) has(q pattern.Host) bool {
 	}
 	return ok
 }
+
+type ja4Index struct{ set ja4.Set }
+
+func newJA4Index(items []ja4.Pattern) index[string] {
+	i := ja4Index{make(ja4.Set, len(items))}
+	for _, p := range items {
+		i.set[p] = struct{}{}
+	}
+	return i
+}
+
+func (i ja4Index) has(fingerprint string) bool { return i.set.Has(fingerprint) }
 
 // parentOf is what a pattern with "*" must have to fit a name: from its first
 // dot on.

@@ -40,8 +40,10 @@ type Facts struct {
 	Dst   netip.AddrPort         // the original destination
 	Local bool                   // the client is a program of this host
 	Hello *handshake.ClientHello // nil before OnHello
-	Peer  *handshake.Peer        // nil before OnPeer, and where no certificate was shown
-	State *handshake.State       // what the handshake agreed on; nil before OnPeer
+	// JA4 is the fingerprint of a flow that is made up; "" for that of Hello.
+	JA4   string
+	Peer  *handshake.Peer  // nil before OnPeer, and where no certificate was shown
+	State *handshake.State // what the handshake agreed on; nil before OnPeer
 	// Upstream is the connection with the destination; nil while there is none.
 	Upstream *Upstream
 }

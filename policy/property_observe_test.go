@@ -203,7 +203,7 @@ func TestObservedDenyChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawRules(t)
 		deny := drawRule(t, "deny")
-		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, Time: deny.Time, Action: "deny", Mode: "observe"}
+		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, JA4: deny.JA4, Time: deny.Time, Action: "deny", Mode: "observe"}
 		without, with := build(t, env, rules), build(t, env, append([]RuleSpec{deny}, rules...))
 		f := drawWhole(t)
 		if without.OnHello(f).Plan.noCertificate() {
@@ -225,7 +225,7 @@ func TestDenyAnywhereNeverAllowsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawRules(t)
 		deny := drawRule(t, "deny")
-		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, Time: deny.Time, Action: "deny"}
+		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, JA4: deny.JA4, Time: deny.Time, Action: "deny"}
 		at := rapid.IntRange(0, len(rules)).Draw(t, "at")
 		with := append(append(append([]RuleSpec(nil), rules[:at]...), deny), rules[at:]...)
 		f := drawWhole(t)

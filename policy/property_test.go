@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -19,11 +21,19 @@ var (
 	someSources = []string{"10.1.0.0/16", "10.1.1.0/24", "10.1.1.1", "10.2.0.0/15", "fd00:1::/32", "0.0.0.0/0"}
 	someHosts   = []string{"10.0.0.0/24", "10.0.0.1", "10.0.0.0/25", "10.0.0.128/25", "[fd00::]/64", "[fd00::1]", "*"}
 	somePorts   = []string{"443", "8443", "*"}
-	someNames   = []string{"a.example", "*.example", "b.a.example", "*.a.example", "c"}
+	someNames   = []string{"a.example", "*.example", "b.a.example", "*.a.example", "c", "-"}
 	someALPN    = []string{"h2", "http/1.1", "grpc"}
 	someTimes   = []*TimeSpec{nil, nil, nil, {Days: []string{"mon-fri"}}, {From: "08:00", To: "18:00"}, {From: "22:00", To: "06:00", Days: []string{"fri"}}}
 	someSets    = map[string]SetSpec{"nets": {Members: []string{"10.1.0.0/16", "fd00:1::/32"}}, "names": {Members: []string{"a.example", "*.a.example"}}, "hosts": {Members: []string{"10.0.0.1:443", "[fd00::1]:443"}}}
 )
+
+// somePrints are those of hellos that drawFlow draws, whole and in part.
+var somePrints = sync.OnceValue(func() []string {
+	h2, none := ja4.Of(hello("", "h2")), ja4.Of(hello(""))
+	_, rest, _ := strings.Cut(h2, "_")
+	first, _, _ := strings.Cut(none, "_")
+	return []string{h2, none, "*_" + rest, first + "_*_*", "t12i010100_*_*"}
+})
 
 // someDay is a Friday.
 var someDay = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
@@ -52,6 +62,9 @@ func drawRule(t *rapid.T, name string) RuleSpec {
 		r.SNI = append(r.SNI, "@names")
 	case 2:
 		r.To = append(r.To, "@hosts")
+	}
+	if r.Action == "deny" {
+		r.JA4 = someOf(t, "ja4", somePrints(), 0)
 	}
 	if r.Action == "originate" {
 		r.SNI, r.ALPNOffered, r.Mode = nil, nil, ""
@@ -135,7 +148,7 @@ func TestDenyInFrontNeverAllowsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawRules(t)
 		deny := drawRule(t, "deny")
-		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, Time: deny.Time, Action: "deny"}
+		deny = RuleSpec{Name: "deny", From: deny.From, To: deny.To, SNI: deny.SNI, ALPNOffered: deny.ALPNOffered, JA4: someOf(t, "denied", somePrints(), 0), Time: deny.Time, Action: "deny"}
 		before, after := build(t, env, rules), build(t, env, append([]RuleSpec{deny}, rules...))
 		f := drawFlow(t)
 		was, is := before.OnHello(f), after.OnHello(f)
@@ -230,7 +243,7 @@ func TestCompileAnything(t *testing.T) {
 			r := drawRule(t, fmt.Sprintf("r%d", i))
 			if rapid.Bool().Draw(t, "wild") {
 				r = RuleSpec{
-					Name: word.Draw(t, "name"), From: list.Draw(t, "from"), To: list.Draw(t, "to"), SNI: list.Draw(t, "sni"), ALPN: list.Draw(t, "alpn"), ALPNOffered: list.Draw(t, "alpn_offered"),
+					Name: word.Draw(t, "name"), From: list.Draw(t, "from"), To: list.Draw(t, "to"), SNI: list.Draw(t, "sni"), ALPN: list.Draw(t, "alpn"), ALPNOffered: list.Draw(t, "alpn_offered"), JA4: list.Draw(t, "ja4"),
 					Action: word.Draw(t, "action"), Identity: word.Draw(t, "identity"), Profile: word.Draw(t, "profile"), Plaintext: word.Draw(t, "plaintext"),
 					Client: ClientSpec{Certificate: word.Draw(t, "certificate"), Authorities: list.Draw(t, "authorities"), Allow: []AllowSpec{{
 						SANDNS: list.Draw(t, "dns"), SANURI: list.Draw(t, "uri"), SANEmail: list.Draw(t, "email"), SANIP: list.Draw(t, "ip"), SPKI: list.Draw(t, "spki"),

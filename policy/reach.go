@@ -6,6 +6,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -20,7 +21,8 @@ const maxCompared = 1 << 14
 // itself, what o takes is inside what r takes. It may say no where it is so.
 func (r *rule) covers(o *rule) bool {
 	return r.window.covers(o.window) && r.coversSources(o) && r.coversDestinations(o) &&
-		coversList(r.sni, o.sni, pattern.Host.Covers) && coversALPN(r.offered, o.offered)
+		coversList(r.sni, o.sni, pattern.Host.Covers) && coversALPN(r.offered, o.offered) &&
+		coversList(r.ja4, o.ja4, ja4.Pattern.Covers)
 }
 
 func (r *rule) coversSources(o *rule) bool {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -23,6 +24,7 @@ type rule struct {
 	window  *window // nil is any time
 	sni     hosts
 	offered []string // alpn_offered
+	ja4     prints   // of action deny alone
 
 	alpn   []string // what is answered, in our order of preference
 	silent bool     // answers no protocol, and does not say that this is meant
@@ -70,6 +72,7 @@ const (
 	selTime                        // time
 	selSNI                         // sni
 	selALPN                        // alpn_offered
+	selJA4                         // ja4
 )
 
 // subject is what selectors are held against: a flow with its addresses
@@ -79,11 +82,20 @@ type subject struct {
 	local    bool
 	now      time.Time
 	hello    *handshake.ClientHello
+	ja4      string // of the hello; "" until a rule asks
+}
+
+// fingerprint is worked out once a flow, and only where a rule asks.
+func (f *subject) fingerprint() string {
+	if f.ja4 == "" {
+		f.ja4 = ja4.Of(f.hello)
+	}
+	return f.ja4
 }
 
 // match holds a rule against a flow and returns the first selector that does
 // not fit. It is the one place where a selector is judged, whoever asks. It
-// does not allocate.
+// does not allocate, but for the first rule with a fingerprint.
 func (r *rule) match(f *subject) selector {
 	switch {
 	case r.local && !f.local:
@@ -102,16 +114,18 @@ func (r *rule) match(f *subject) selector {
 		return selSNI
 	case r.offered != nil && !slices.ContainsFunc(f.hello.ALPN, r.takes):
 		return selALPN
+	case r.ja4 != nil && !r.ja4.has(f.fingerprint()):
+		return selJA4
 	}
 	return selNone
 }
 
-func (r *rule) needsHello() bool { return r.sni != nil || r.offered != nil }
+func (r *rule) needsHello() bool { return r.sni != nil || r.offered != nil || r.ja4 != nil }
 
-// fitsSNI: a name that is no host name fits no pattern.
+// fitsSNI: a name that is no host name fits no pattern, and is not the absence of one.
 func (r *rule) fitsSNI(h *handshake.ClientHello) bool {
 	name := sniOf(h)
-	return name != "" && r.sni.has(pattern.Host{Name: name})
+	return (name != "" || !h.SNIPresent) && r.sni.has(pattern.Host{Name: name})
 }
 
 // takes: of the protocols a client offers, one is enough.

@@ -132,6 +132,19 @@ func (s *Set) first(f *subject) (r *rule, sel selector, passed *rule) {
 	return nil, selNone, passed
 }
 
+// CanSay says whether the selectors and the names of allow can be written as they are in
+// the rule, which may name no set; nil if they can.
+func (s *Set) CanSay(r *RuleSpec) error {
+	c := newCompiler(Spec{}, Environment{Engine: s.engine})
+	c.ruleName(newScope(&c.list, ""), r.Name)
+	c.selectors(c.scope(""), &rule{}, r)
+	compileAllow(c.scope(""), r.Client.Allow)
+	if !c.list.Failed() {
+		return nil
+	}
+	return c.list.Err()
+}
+
 // walk begins a walk over the rules that the flow may fit.
 func (s *Set) walk(f *subject) walker {
 	if s.index == nil {
@@ -209,7 +222,7 @@ func (s *Set) subject(f Facts) (out subject, v Verdict, ok bool) {
 		// A rule with a time would not fit, and one behind it might let through.
 		return out, s.refuse("", reason.Internal, "no time"), false
 	}
-	return subject{src: src, dst: dst, local: f.Local, now: f.Now, hello: f.Hello}, v, true
+	return subject{src: src, dst: dst, local: f.Local, now: f.Now, hello: f.Hello, ja4: f.JA4}, v, true
 }
 
 // terminate checks that the hello can meet the rule's profile at all, while

@@ -28,10 +28,12 @@ type RuleSpec struct {
 	Local bool `yaml:"local"`
 	// To lists the destinations the rule is for: "10.20.0.0/16:443", "[fd00:20::]/32:443", "10.20.0.9:*", "*:443". Required.
 	To []string `yaml:"to"`
-	// SNI lists the server names the rule is for; "*" as the first label is exactly one label. Default: any name, and none.
+	// SNI lists the server names the rule is for; "*" as the first label is exactly one label, and "-" is a hello without a server name. Default: any name, and none.
 	SNI []string `yaml:"sni"`
 	// ALPNOffered lists application protocols (ALPN) of which the client must offer one for the rule to be for it. It answers nothing: alpn does. Default: any, and none.
 	ALPNOffered []string `yaml:"alpn_offered"`
+	// JA4 lists fingerprints of client hellos that the rule is for, as records have them (hello.ja4): "t13d1516h2_8daaf6152771_e5627efa2ab1"; each of the three parts may be "*". For action deny alone, enforced or observed: a client can send the hello of another, so nobody is let in by it. Default: any.
+	JA4 []string `yaml:"ja4"`
 	// ALPN lists the application protocols that a client is answered, the preferred one first: the first of the list that it offers. It selects nothing: alpn_offered does. A client that offers others alone is refused, one that offers none goes on. Without the list the destination answers, with dial: first and TLS, and else nobody: then clients that offer nothing but h2 (gRPC), or another protocol that needs an answer, are refused. "alpn: []" says that none is meant. At most 64. Default: none.
 	ALPN []string `yaml:"alpn"`
 	// Time is when the rule fits. Outside of it the rules behind it are asked, as if this one were not there. Default: always.

@@ -37,7 +37,7 @@ func (c *compiler) neverMatch() {
 // coverCost is the number of pairs of entries that covers may look at.
 func (r *rule) coverCost(o *rule) int {
 	cost := 0
-	for _, n := range [...]int{r.from.len() * max(1, o.from.len()), r.to.len() * o.to.len(), r.sni.len() * o.sni.len()} {
+	for _, n := range [...]int{r.from.len() * max(1, o.from.len()), r.to.len() * o.to.len(), r.sni.len() * o.sni.len(), r.ja4.len() * o.ja4.len()} {
 		if n <= maxCompared { // more is not looked at
 			cost += n
 		}

@@ -139,8 +139,12 @@ func (c *compiler) reportBeside(i int, beside []other) {
 
 // evades says whether a flow that strong is meant for comes to weak if the
 // client changes its hello. It does not where the earlier of the two goes by
-// addresses alone, for that one takes all they share.
+// addresses alone, for that one takes all they share. That a client gets around a
+// fingerprint is known to whoever writes one: it is not said of each rule behind it.
 func (c *compiler) evades(weak, strong int) bool {
+	if c.set.rules[strong].ja4 != nil {
+		return false
+	}
 	if c.set.rules[min(weak, strong)].needsHello() {
 		// A deny behind a rule that lets through is the default written out.
 		return strong < weak || c.set.rules[strong].action != Deny || c.set.rules[weak].action == Bypass
@@ -202,6 +206,9 @@ func (r *rule) helloSelectors() string {
 	}
 	if r.offered != nil {
 		parts = append(parts, "alpn_offered")
+	}
+	if r.ja4 != nil {
+		parts = append(parts, "ja4")
 	}
 	return strings.Join(parts, ", ")
 }

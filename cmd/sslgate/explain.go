@@ -21,10 +21,10 @@ import (
 
 // explainFlags are the facts of a flow from the command line.
 type explainFlags struct {
-	config, from, to, sni, cert, at string
-	alpn, tls                       []string
-	flow, audit                     string
-	local, syn, json                bool
+	config, from, to, sni, ja4, cert, at string
+	alpn, tls                            []string
+	flow, audit                          string
+	local, syn, json                     bool
 }
 
 // newExplainCmd is `sslgate explain`: what a policy does with one flow, and why.
@@ -60,7 +60,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 				err = needs(cmd, "audit", "flow")
 			}
 			if err == nil {
-				err = excludes(cmd, "flow", "from", "to", "sni", "alpn", "tls", "at", "local", "syn")
+				err = excludes(cmd, "flow", "from", "to", "sni", "ja4", "alpn", "tls", "at", "local", "syn")
 			}
 			if err != nil {
 				return err
@@ -73,6 +73,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 	fl.StringVar(&f.from, "from", "", "client `ADDR`ess, perhaps with :PORT")
 	fl.StringVar(&f.to, "to", "", "original destination, `ADDR:PORT`")
 	fl.StringVar(&f.sni, "sni", "", "server `NAME` that the client asks for (default none)")
+	fl.StringVar(&f.ja4, "ja4", "", "`FINGERPRINT` of the client's hello (default that of a usual client)")
 	fl.StringSliceVar(&f.alpn, "alpn", nil, "application `PROTOCOL`s that the client offers")
 	fl.StringSliceVar(&f.tls, "tls", nil, "protocol `VERSION`s that the client offers (default 1.2,1.3)")
 	fl.StringVar(&f.cert, "cert", "", "the client's certificate, PEM `FILE` with its intermediates (default: it shows none)")
@@ -146,6 +147,11 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	}
 	if f.syn {
 		return facts, nil, nil
+	}
+	if facts.JA4 = f.ja4; f.ja4 != "" {
+		if err = policytest.CheckJA4(f.ja4); err != nil {
+			return facts, nil, fmt.Errorf("--ja4: %w", err)
+		}
 	}
 	facts.Hello, err = policytest.Hello{SNI: f.sni, ALPN: f.alpn, Versions: f.tls}.ClientHello()
 	if err != nil {

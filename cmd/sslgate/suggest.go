@@ -10,11 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/report"
 	"github.com/sslgate/sslgate/internal/suggest"
+	"github.com/sslgate/sslgate/policy"
 )
 
 // newSuggestCmd is `sslgate suggest`: rules for what was seen.
@@ -44,7 +46,12 @@ would not be usable.`,
 				return err
 			}
 			return orSignal(cmd.Context(), func() error {
-				set, base, _, err := tryConfig(from, config.StandIns{Own: true}, policytest.NewStandIns())
+				stand := policytest.NewStandIns()
+				set, base, _, err := tryConfig(from, config.StandIns{Own: true}, stand)
+				if err != nil {
+					return err
+				}
+				identity, err := stand.Identity()
 				if err != nil {
 					return err
 				}
@@ -56,7 +63,9 @@ would not be usable.`,
 				if err != nil {
 					return &exitError{code: 2, err: err}
 				}
-				rules, questions := s.Rules(base.Config.Policy.Rules)
+				rules, questions := s.Rules(base.Config.Policy.Rules, func(spec policy.Spec) map[int]string {
+					return mistakes(base, config.StandIns{Own: true, Identity: identity}, spec)
+				})
 				for _, d := range r.Damaged {
 					questions = append(questions, fmt.Sprintf("%s was passed over: %s.", d.Place, d.Why))
 				}
@@ -79,6 +88,21 @@ would not be usable.`,
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&out, "out", "", "write a whole configuration to this `FILE`, and its tests beside it")
 	return cmd
+}
+
+// mistakes says what is wrong with the rules of a policy in the place of a file's own, by
+// their numbers. It changes the file.
+func mistakes(file *config.File, ins config.StandIns, spec policy.Spec) map[int]string {
+	file.Config.Policy.Sets, file.Config.Policy.Rules = spec.Sets, spec.Rules
+	_, _, found := config.TryPolicy(file, engines.New(), ins)
+	out := map[int]string{}
+	for _, f := range found {
+		var i int
+		if n, _ := fmt.Sscanf(f.Path, "policy.rules[%d]", &i); n == 1 && !f.Warning {
+			out[i] = f.Msg
+		}
+	}
+	return out
 }
 
 func testName(out string) string {

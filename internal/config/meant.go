@@ -67,8 +67,8 @@ func (b *builder) namesShown(path string, r *policy.RuleSpec, env policy.Environ
 		return // a certificate without any name was warned of
 	}
 	b.entries(path, r.SNI, env, func(name string) string {
-		if namedBy(names, name) {
-			return ""
+		if name == "-" || namedBy(names, name) {
+			return "" // without a name the client looks for another, or for none
 		}
 		advice := "have one issued that is, or take the name out"
 		for _, other := range slices.Sorted(maps.Keys(env.Identities)) {

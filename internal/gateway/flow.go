@@ -158,7 +158,7 @@ func (fl *flow) recordable(ctx context.Context) bool {
 // walk goes until both sides are connected. It returns their relay, nil if the flow
 // ended before.
 func (fl *flow) walk(ctx context.Context) *relay {
-	if !fl.admit() || !fl.recordable(ctx) {
+	if !fl.admit() || !fl.recordable(ctx) || fl.looped() {
 		return nil
 	}
 	v, decided := fl.set.OnSYN(fl.facts)
@@ -216,7 +216,9 @@ func (fl *flow) walk(ctx context.Context) *relay {
 
 // serve is steps 2 to 8 of the client's leg; nil if the flow was refused.
 func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, params *handshake.ServerParams) *handshake.Session {
+	var agreed *handshake.State // once the client is judged
 	check := func(peer *handshake.Peer, state *handshake.State) error {
+		agreed = state
 		v := fl.judgePeer(ctx, plan, peer, state)
 		if v.Action == policy.Terminate {
 			return nil
@@ -239,7 +241,7 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 		e := fl.whyUnsigned(handshake.AsError(err))
 		fl.out.shown = e.Peer
 		if r, ok := reason.Lookup(e.Reason); ok && (r.Step == int(handshake.StepClientCertificate) || r.Step == int(handshake.StepClientVerified)) {
-			fl.verdict, fl.facts.Peer = policy.Verdict{Rule: plan.Rule, Reason: e.Reason}, e.Peer
+			fl.verdict, fl.facts.Peer, fl.facts.State = policy.Verdict{Rule: plan.Rule, Reason: e.Reason}, e.Peer, agreed
 		}
 		fl.refuse(e)
 		lingerClose(fl.client)
@@ -393,11 +395,4 @@ func (fl *flow) refuse(e *handshake.Error) {
 	if e.Received != handshake.AlertNone {
 		fl.out.received = e.Received
 	}
-}
-
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + ": " + b
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -258,6 +259,8 @@ func TestBypass(t *testing.T) {
 func TestSeenInPassing(t *testing.T) {
 	ownCA := testpki.Must(testpki.NewCA(testpki.Options{CN: "destination's own"}))
 	own := testpki.Must(ownCA.Issue(testpki.Leaf{CN: "origin", DNS: []string{"pay.example"}})).TLS()
+	fingerprint := regexp.MustCompile("^t1[23]d[0-9]{4}00_[0-9a-f]{12}_[0-9a-f]{12}$")
+	groups := map[uint16]string{tls.VersionTLS12: "X25519", tls.VersionTLS13: "X25519MLKEM768"}
 	for _, sni := range [][]string{nil, {"pay.example"}} {
 		h := newHouse(t, policy.Spec{Rules: []policy.RuleSpec{{Name: "old", To: []string{"203.0.113.5:443"}, SNI: sni, Action: "bypass"}}},
 			func(c net.Conn) {
@@ -277,12 +280,12 @@ func TestSeenInPassing(t *testing.T) {
 			r := h.record(i + 1)
 			seen, ok := r["seen"].(map[string]any)
 			hello, _ := r["hello"].(map[string]any)
-			if !ok || r.str("sni") != "pay.example" || hello["ja4"] == "" || seen["version"] != tls.VersionName(version) || seen["group"] == nil || r["peer"] != nil || r["destination_peer"] != nil {
+			if !ok || r.str("sni") != "pay.example" || !fingerprint.MatchString(fmt.Sprint(hello["ja4"])) || seen["version"] != tls.VersionName(version) || seen["group"] != groups[version] || r["peer"] != nil || r["destination_peer"] != nil {
 				t.Errorf("%v: record %v", sni, r)
 			}
 			client, _ := seen["client"].(map[string]any)
 			dest, _ := seen["destination"].(map[string]any)
-			if is12 := version == tls.VersionTLS12; (dest["subject"] == "CN=origin") != is12 || (client["proven"] == false) != is12 || (seen["certificate_requested"] == true) != is12 {
+			if is12 := version == tls.VersionTLS12; (dest["subject"] == "CN=origin") != is12 || (client["subject"] == "CN=alice") != is12 || is12 && (client["proven"] != false || dest["proven"] != false) || !is12 && (client != nil || dest != nil) || (seen["certificate_requested"] == true) != is12 {
 				t.Errorf("%v: client %v, destination %v", sni, client, dest)
 			}
 		}
@@ -294,7 +297,8 @@ func TestSeenInPassing(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = plain.Close()
-		if r := h.record(3); r["seen"] != nil && r["seen"].(map[string]any)["version"] != nil || r["hello"] != nil {
+		r := h.record(3)
+		if seen, _ := r["seen"].(map[string]any); len(seen) != 0 || r["hello"] != nil || r["sni"] != nil || r.str("reason") != "bypassed" {
 			t.Errorf("record %v", r)
 		}
 	}

@@ -124,3 +124,10 @@ func (fl *flow) sawPassing(rec *audit.Record) {
 		Alert: seen.Alert, ByClient: seen.ByClient,
 	}
 }
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + ": " + b
+}

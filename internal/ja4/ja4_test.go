@@ -97,6 +97,9 @@ func FuzzOf(f *testing.F) {
 		if !is(got) {
 			t.Fatalf("%q has not the form", got)
 		}
+		if p, err := Parse(got); err != nil || !p.Fits(got) {
+			t.Fatalf("%q is no pattern: %v", got, err)
+		}
 		if again := Of(h.Compact()); again != got {
 			t.Fatalf("%s, and %s of the compact hello", got, again)
 		}

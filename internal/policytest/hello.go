@@ -123,8 +123,9 @@ func list16(ids []uint16) func(*cryptobyte.Builder) {
 // numbers resolves the names. Versions are sorted, highest first.
 func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
 	able := engines.New().Capabilities() // a name is known if a configuration can use it
-	usual := handshake.NamedProfiles()[1]
-	for _, p := range handshake.NamedProfiles() {
+	named := handshake.NamedProfiles()
+	usual := named[1]
+	for _, p := range named {
 		if p.Name == "intermediate" {
 			usual = p
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -35,6 +36,7 @@ type Case struct {
 	Plaintext   bool         `yaml:"plaintext"` // the client speaks without TLS
 	SNI         string       `yaml:"sni"`
 	ALPN        []string     `yaml:"alpn"`
+	JA4         string       `yaml:"ja4"` // fingerprint of the hello; default that of the one that is made here
 	TLS         []string     `yaml:"tls"` // versions offered
 	Suites      []string     `yaml:"suites"`
 	Groups      []string     `yaml:"groups"`
@@ -143,11 +145,14 @@ func (c *Case) facts(now time.Time) (policy.Facts, error) {
 		}
 	}
 	if c.Plaintext {
-		if c.SNI != "" || c.ALPN != nil || c.TLS != nil || c.Suites != nil || c.Groups != nil || c.Certificate != nil {
-			list.Addf("plaintext", "a client that speaks without TLS shows no name, protocols, versions, suites, groups or certificate")
+		if c.SNI != "" || c.ALPN != nil || c.TLS != nil || c.Suites != nil || c.Groups != nil || c.JA4 != "" || c.Certificate != nil {
+			list.Addf("plaintext", "a client that speaks without TLS shows no name, protocols, versions, suites, groups, fingerprint or certificate")
 		}
 	} else if f.Hello, err = (Hello{SNI: c.SNI, ALPN: c.ALPN, Versions: c.TLS, Suites: c.Suites, Groups: c.Groups}).ClientHello(); err != nil {
 		list.Addf("", "such a client hello cannot be: %v", err)
+	}
+	if f.JA4 = c.JA4; c.JA4 != "" {
+		list.Add("ja4", CheckJA4(c.JA4))
 	}
 	if p := c.Certificate; p != nil && p.File != "" && (p.Authority != "" || p.Untrusted) {
 		list.Addf("certificate.file", "the certificate stands in a file; what is in it cannot be changed here")
@@ -187,6 +192,18 @@ func ParseSource(s string) (netip.AddrPort, error) {
 		return a, nil
 	}
 	return netip.AddrPort{}, fmt.Errorf("%q is no address of a client, 10.1.0.7 or fd00::7", s)
+}
+
+// CheckJA4 says what is wrong with the fingerprint of one client.
+func CheckJA4(s string) error {
+	_, err := ja4.Parse(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q: %w", s, err)
+	case strings.Contains(s, "*"):
+		return fmt.Errorf(`%q: a client has one fingerprint, so "*" cannot be in it`, s)
+	}
+	return nil
 }
 
 // Result is what became of one case.

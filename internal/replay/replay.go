@@ -293,6 +293,9 @@ func (r *Replay) peer(p *audit.Parsed, was policy.Verdict, f policy.Facts, hello
 	default:
 		return hello, "the rule's demands are others now, and a client that has shown no certificate may have one for them"
 	}
+	if plan.AsksAgreed() {
+		return hello, "the rule asks what the handshake agrees on, and that would be agreed on anew"
+	}
 	f.State = policytest.Agreed(f.Hello, plan.Client.Profile, plan.Client.ALPN)
 	return r.set.Redecide(f).Verdict, ""
 }

@@ -28,7 +28,7 @@ const (
 type path struct {
 	client netip.Addr
 	dst    netip.AddrPort
-	sni    string // "" where none was sent, or none that can be asked for
+	sni    string // as a rule writes it, "-" where none was sent; "" of action originate
 	local  bool   // the client is a program of the gateway's own host
 	rule   string // of the policy then
 	action policy.Action
@@ -36,11 +36,19 @@ type path struct {
 
 // identity is a client that has proven itself.
 type identity struct {
-	authority, field, value, issuer string
+	authority, field, value string
+}
+
+// sample is one flow of a path.
+type sample struct {
+	at   path
+	time string   // RFC 3339
+	alpn []string // that it offered
 }
 
 // use is how a path was used.
 type use struct {
+	sample  sample
 	flows   int64
 	first   string // RFC 3339
 	last    string
@@ -55,12 +63,14 @@ type Suggester struct {
 	lost  int64
 	asked map[string]int64 // questions, with how many flows they are about
 	flows int64
-	now   *replay.Replay // the policy that is narrowed
+	names map[identity]bool // whether a rule can ask for them
+	now   *replay.Replay    // the policy that is narrowed, and what of it is asked
+	set   *policy.Set
 }
 
 // New begins a suggestion: a policy, narrowed to what records say.
 func New(now *policy.Set) *Suggester {
-	return &Suggester{paths: map[path]*use{}, asked: map[string]int64{}, now: replay.New(now)}
+	return &Suggester{paths: map[path]*use{}, asked: map[string]int64{}, names: map[identity]bool{}, now: replay.New(now), set: now}
 }
 
 func (s *Suggester) ask(question string) {
@@ -106,19 +116,26 @@ func (s *Suggester) Add(line []byte) error {
 	}
 	at := path{src.Addr().Unmap(), netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()), "", audit.Direction(p.Direction) == audit.LocalOut, p.Rule, v.Action}
 	if v.Action != policy.Originate {
-		// A rule cannot ask that there is no name, and one for any name is wider.
-		if at.sni = escape.Original(p.SNI); at.sni == "" {
-			s.ask("Without a server name on the way to " + where(p) + ", by rule " + named(p.Rule) + ": a rule cannot ask for that. Which names may it be? Nothing is suggested for it.")
+		var question string
+		if at.sni, question = name(p); question != "" {
+			s.ask(question)
 			return nil
 		}
 	}
 	u := s.paths[at]
 	if u == nil {
+		if at.sni != "" && s.set.CanSay(&policy.RuleSpec{Name: "r", To: []string{dst.String()}, SNI: []string{at.sni}}) != nil {
+			s.ask("By a name that a rule cannot have, on the way to " + where(p) + ": which client is it? Nothing is suggested for it.")
+			return nil
+		}
 		if len(s.paths) >= maxPaths {
 			s.lost++
 			return nil
 		}
-		u = &use{first: p.Time, days: map[string]bool{}, proven: map[identity]bool{}}
+		u = &use{sample: sample{at: at, time: p.Time}, first: p.Time, days: map[string]bool{}, proven: map[identity]bool{}}
+		if v.Action != policy.Originate {
+			u.sample.alpn = p.Offered()
+		}
 		s.paths[at] = u
 	}
 	s.count(u, p, v)
@@ -134,7 +151,7 @@ func (s *Suggester) count(u *use, p *audit.Parsed, v policy.Verdict) {
 	if v.Action != policy.Terminate {
 		return
 	}
-	id, ok := proven(p.Peer)
+	id, ok := s.proven(p.Peer)
 	switch {
 	case p.Peer == nil:
 		u.without = true
@@ -147,7 +164,7 @@ func (s *Suggester) count(u *use, p *audit.Parsed, v policy.Verdict) {
 
 // proven is the identity that a rule can ask for: a URI, a DNS name or an address for mail,
 // else the key.
-func proven(p *audit.ParsedPeer) (identity, bool) {
+func (s *Suggester) proven(p *audit.ParsedPeer) (identity, bool) {
 	if p == nil || !p.Proven || p.Authority == "" {
 		return identity{}, false
 	}
@@ -155,21 +172,62 @@ func proven(p *audit.ParsedPeer) (identity, bool) {
 		for _, n := range p.SANs {
 			// What was cut, escaped or has a pattern in it is no name to be asked for.
 			if name, ok := strings.CutPrefix(n, kind.prefix); ok && !strings.ContainsAny(name, "\\*\" ") && !strings.HasSuffix(name, "...") && name != "" {
-				return identity{authority: p.Authority, field: kind.field, value: name, issuer: issuer(p)}, true
+				if id := (identity{p.Authority, kind.field, name}); s.canSay(id) {
+					return id, true
+				}
 			}
 		}
 	}
-	return identity{authority: p.Authority, field: "spki", value: p.SPKI, issuer: issuer(p)}, len(p.SPKI) == 64
+	return identity{p.Authority, "spki", p.SPKI}, len(p.SPKI) == 64
 }
 
-// issuer is asked for where one name may come from several authorities; "" for one that was
-// cut.
-func issuer(p *audit.ParsedPeer) string {
-	if strings.HasSuffix(p.Issuer, "...") {
-		return ""
+// canSay says whether a rule can ask for an identity. The answers are remembered.
+func (s *Suggester) canSay(id identity) bool {
+	id.authority = ""
+	can, known := s.names[id]
+	if !known {
+		r := policy.RuleSpec{Name: "r", To: []string{"*:443"}, Client: policy.ClientSpec{Allow: []policy.AllowSpec{id.allow(policy.AllowSpec{})}}}
+		if can = s.set.CanSay(&r) == nil; len(s.names) < maxPaths {
+			s.names[id] = can
+		}
 	}
-	return p.Issuer
+	return can
 }
+
+// allow is an alternative that asks for the identity too.
+func (id identity) allow(a policy.AllowSpec) policy.AllowSpec {
+	values := []string{id.value}
+	switch id.field {
+	case "san_uri":
+		a.SANURI = values
+	case "san_dns":
+		a.SANDNS = values
+	case "san_email":
+		a.SANEmail = values
+	default:
+		a.SPKI = values
+	}
+	return a
+}
+
+// name is the server name of a flow as a rule writes it; a question where there is none to
+// write.
+func name(p *audit.Parsed) (sni, question string) {
+	if sni = escape.Original(p.SNI); sni != "" {
+		return sni, ""
+	}
+	h, err := p.Hello.ClientHello(p.SNI, nil)
+	switch {
+	case err != nil || h == nil:
+		return "", "Without a client hello that was read, on the way to " + where(p) + ", by rule " + named(p.Rule) + ": a rule for it would let any name through. Is it no TLS? Nothing is suggested for it."
+	case h.SNIPresent:
+		return "", "With a server name that is no host name, on the way to " + where(p) + ", by rule " + named(p.Rule) + ": a rule cannot ask for that. Nothing is suggested for it."
+	}
+	return noName, ""
+}
+
+// noName is a hello without a server name, in a list of a rule.
+const noName = "-"
 
 func where(p *audit.Parsed) string {
 	if p.SNI == "" {
@@ -192,7 +250,7 @@ func sorted(m map[identity]bool) []identity {
 		out = append(out, id)
 	}
 	slices.SortFunc(out, func(a, b identity) int {
-		return cmp.Or(cmp.Compare(a.authority, b.authority), cmp.Compare(a.field, b.field), cmp.Compare(a.value, b.value), cmp.Compare(a.issuer, b.issuer))
+		return cmp.Or(cmp.Compare(a.authority, b.authority), cmp.Compare(a.field, b.field), cmp.Compare(a.value, b.value))
 	})
 	return out
 }

@@ -32,7 +32,7 @@ func Policy(rules []Rule, questions []string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(&b, "    %s-clients: %s\n", r.Spec.Name, text)
+		fmt.Fprintf(&b, "    %s: %s\n", r.set(), text)
 	}
 	if len(rules) == 0 {
 		b.WriteString("  rules: []\n")
@@ -111,21 +111,23 @@ func Tests(rules []Rule, config, now string) ([]byte, error) {
 }
 
 func tests(r *Rule, all []Rule) []policytest.Case {
-	c := policytest.Case{Name: r.Spec.Name + ": as it was seen", Local: r.Spec.Local, From: client(r), To: r.Spec.To[0], Want: policytest.Want{Verdict: verdict(r), Rule: r.Spec.Name}}
-	if len(r.Spec.SNI) > 0 {
-		c.SNI = r.Spec.SNI[0]
+	seen := r.draft.sample
+	c := policytest.Case{
+		Name: r.Spec.Name + ": as it was seen", Local: r.Spec.Local, From: seen.at.client.String(), To: seen.at.dst.String(), ALPN: seen.alpn,
+		Plaintext: r.Spec.Action == policy.Originate.String(), Want: policytest.Want{Verdict: verdict(r), Rule: r.Spec.Name},
 	}
-	c.Plaintext = r.Spec.Action == policy.Originate.String()
-	// A protocol that the rule answers: a client that offers others alone is refused.
-	if len(r.Spec.ALPN) > 0 {
-		c.ALPN = r.Spec.ALPN[:1]
+	if seen.at.sni != noName {
+		c.SNI = seen.at.sni
+	}
+	if slices.ContainsFunc(all, func(o Rule) bool { return o.Spec.Time != nil }) {
+		c.At = seen.time
 	}
 	var out []policytest.Case
 	if cert, ok := certificate(r); ok {
 		c.Certificate = cert
 		out = append(out, c)
 	}
-	deny := policytest.Want{Verdict: "deny", Rule: "default"}
+	deny := policytest.Want{Verdict: "deny"} // by the default, or by a rule that denies
 	stranger := c
 	stranger.Name, stranger.Want = r.Spec.Name+": not from elsewhere", deny
 	if stranger.From = elsewhere(r, all); stranger.From != "" {
@@ -176,7 +178,7 @@ func certificate(r *Rule) (*policytest.Certificate, bool) {
 	a := r.Spec.Client.Allow[0]
 	// Stand-ins have no other demands than names.
 	plain := policy.AllowSpec{SANURI: a.SANURI, SANDNS: a.SANDNS, SANEmail: a.SANEmail}
-	return c, fmt.Sprint(a) == fmt.Sprint(plain) && r.Spec.Client.When == ""
+	return c, fmt.Sprint(a) == fmt.Sprint(plain) && !r.conditioned
 }
 
 // elsewhere is an address of the family that no rule has for this destination; of the

@@ -36,8 +36,22 @@ func ParseHost(s string) (Host, error) {
 	return Host{Name: name}, nil
 }
 
+// NoName in a list of server names is a hello without one: the zero Host.
+const NoName = "-"
+
+// ParseSNI reads a pattern for the server name of a hello.
+func ParseSNI(s string) (Host, error) {
+	if s == NoName {
+		return Host{}, nil
+	}
+	return ParseHost(s)
+}
+
 // String is the pattern as it is written.
 func (p Host) String() string {
+	if p == (Host{}) {
+		return NoName
+	}
 	if p.Wild {
 		return "*" + p.Name
 	}
@@ -55,6 +69,9 @@ func (p Host) Matches(name string) bool {
 
 // Covers says whether everything that fits q fits p.
 func (p Host) Covers(q Host) bool {
+	if p == q {
+		return true
+	}
 	if q.Wild {
 		return p.Wild && p.Name == q.Name
 	}
