@@ -125,7 +125,7 @@ func TestLostOnTheWay(t *testing.T) {
 		return record{audit.Parsed{Verdict: "refused", Reason: reason}, at, w.client, w.destination}
 	}
 	long := syn
-	long.ended = at.Add(3100 * time.Millisecond)
+	long.ended = at.Add(2100 * time.Millisecond)
 	near, far := span{at.Add(-time.Second), at.Add(time.Millisecond)}, span{at.Add(time.Minute), at.Add(time.Hour)}
 	for _, c := range []struct {
 		name    string
