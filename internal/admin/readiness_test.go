@@ -41,7 +41,7 @@ func TestReadyKinds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := New(Options{Backend: readied{r: c.r}, Hub: NewHub(), Metrics: http.NotFoundHandler(), Log: zaptest.NewLogger(t)})
 			w := httptest.NewRecorder()
-			req := httptest.NewRequest("GET", "/v1/ready", nil)
+			req := httptest.NewRequest(http.MethodGet, "/v1/ready", nil)
 			req.URL.RawQuery = "kinds=" + c.kinds
 			req.URL.RawQuery = req.URL.Query().Encode()
 			s.ready(w, req)

@@ -115,7 +115,6 @@ type book struct {
 	syns      syns // of hand-overs
 	disturbed []span
 	drops     []span // in which the gateway's devices have dropped packets
-	lostRSTs  int64  // RSTs of clients that were lost so
 	handOvers bool   // new processes probe themselves
 	rebasing  bool
 	uneven    int64            // records without a connection or the reverse, after kills
@@ -219,24 +218,38 @@ func orDefault(rule string) string {
 func (b *book) even() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	extra := int64(0)
+	extra := 0
 	for k, wants := range b.wants {
-		extra += int64(b.resent(k, wants))
+		extra += b.resent(k, wants) - b.lost(k, wants)
 	}
-	return b.written == b.begun+b.uneven+extra
+	return b.written == b.begun+b.uneven+int64(extra)
 }
 
-// resent is how many records of a key are of SYNs that were sent again, and should have been.
+// resent is how many records of a key are of SYNs that were refused, and sent again because the
+// gateway had not even read the first one within a second (RFC 6298, section 2): the way, or the
+// machine, was slow. If it had, its answer was lost, which is a problem.
 func (b *book) resent(k key, wants []want) int {
-	more := len(b.records[k]) - len(wants)
-	if more <= 0 {
-		return 0
+	const rto, slack = time.Second, 100 * time.Millisecond
+	n := 0
+	for _, w := range wants {
+		inTime := func(r record) bool { return !r.Time.Before(w.begun) && r.Time.Sub(w.begun) < rto-slack }
+		if refusedAtSYN(k.destination.Port()) && !slices.ContainsFunc(b.records[k], inTime) {
+			n += int(w.ended.Sub(w.begun) / rto) // the first of them come each second (Linux, tcp_syn_linear_timeouts)
+		}
 	}
+	return max(0, min(n, len(b.records[k])-len(wants)))
+}
+
+// lost is how many connections of a key have no record because they were never made: the ACK of
+// a client that then sends nothing but a RST was lost.
+func (b *book) lost(k key, wants []want) int {
 	n := 0
 	for i := range wants {
-		n += b.syns.resent(&wants[i])
+		if b.resets(&wants[i]) {
+			n++
+		}
 	}
-	return min(n, more)
+	return max(0, min(n, len(wants)-len(b.records[k])))
 }
 
 // dropped notes when packets were dropped where a queue was full.
@@ -246,11 +259,10 @@ func (b *book) dropped(s span) {
 	b.drops = append(b.drops, s)
 }
 
-// resetLost says whether the RST of a client that did nothing else was lost: a queue was full
-// meanwhile. Nobody sends a RST again.
-func (b *book) resetLost(w *want, r *record) bool {
-	return r.outcome() == "hello_timeout" && slices.Contains(w.outcomes, "hello_reset") &&
-		slices.ContainsFunc(b.drops, func(s span) bool { return s.has(w) })
+// resets says whether a client has sent nothing but a RST behind its ACK, and one of the two may
+// be lost: a queue was full meanwhile. Nobody sends them again.
+func (b *book) resets(w *want) bool {
+	return slices.Contains(w.outcomes, "hello_reset") && slices.ContainsFunc(b.drops, func(s span) bool { return s.has(w) })
 }
 
 // settle compares the accounts of every connection once no connection is active, and forgets
@@ -262,17 +274,23 @@ func (b *book) settle() {
 		records := b.records[k]
 		slices.SortFunc(wants, func(a, b want) int { return a.begun.Compare(b.begun) })
 		slices.SortFunc(records, func(a, b record) int { return a.Time.Compare(b.Time) })
+		lost := int64(0)
 		for i, w := range wants {
 			if b.excused(&w) {
 				delete(b.origins, w.id)
 				continue
 			}
 			if i >= len(records) {
+				if b.resets(&w) {
+					lost++
+					continue
+				}
 				b.note("%s %s: a client's connection has no audit record", w.kind, k)
 				continue
 			}
 			b.compare(&w, &records[i])
 		}
+		b.uneven -= lost
 		if n := b.resent(k, wants); len(records) > len(wants)+n {
 			b.note("%s: an audit record of a connection that no client made: %s; %s; on the wire: %s", k, told(records), metBy(wants), b.syns.of(k))
 		} else {
@@ -343,8 +361,7 @@ func (b *book) compare(w *want, r *record) {
 	}
 	switch {
 	case slices.Contains(w.outcomes, r.outcome()):
-	case b.resetLost(w, r):
-		b.lostRSTs++
+	case r.outcome() == "hello_timeout" && b.resets(w):
 	default:
 		wrong("the audit record %s of %s, in %v, says %q (%s), want %s; on the wire: %s", r.ID, r.Time.Format(clock), time.Duration(r.Duration)*time.Microsecond,
 			r.outcome(), strings.TrimSpace(r.Detail+" "+r.EndDetail), strings.Join(w.outcomes, " or "), b.syns.of(w.key))

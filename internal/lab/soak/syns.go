@@ -63,26 +63,3 @@ func (s *syns) of(k key) string {
 	}
 	return strings.Join(all, ", ")
 }
-
-// first is when the first SYN of a connection that began at that time was seen; false: none was.
-func (s *syns) first(k key, begun time.Time) (time.Time, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range s.seen[k] {
-		if w.what == "SYN" && !w.at.Before(begun) {
-			return w.at, true
-		}
-	}
-	return time.Time{}, false
-}
-
-// resent is how many SYNs of a refused connection the client has sent again because none had
-// reached the gateway within a second (RFC 6298, section 2): as many as its time had room for at
-// most, and 0 if the gateway had the first in time. Then its answer was lost, which is a problem.
-func (s *syns) resent(w *want) int {
-	const rto, slack = time.Second, 100 * time.Millisecond
-	if at, ok := s.first(w.key, w.begun); !refusedAtSYN(w.destination.Port()) || ok && at.Sub(w.begun) < rto-slack {
-		return 0
-	}
-	return int(w.ended.Sub(w.begun) / rto) // the first of them come each second (Linux, tcp_syn_linear_timeouts)
-}
