@@ -58,13 +58,22 @@ Exit code 0: it can be used, perhaps with warnings. 2: it cannot.`,
 	return cmd
 }
 
+// answer is what a check says.
+type answer struct {
+	rt    *config.Runtime
+	found []config.Finding
+}
+
 // checkUntilSignal is config.Check until a signal comes.
 func checkUntilSignal(ctx context.Context, file string) (rt *config.Runtime, found []config.Finding, err error) {
-	type answer struct {
-		rt    *config.Runtime
-		found []config.Finding
+	own, wrong := config.InFleet(file)
+	if own == nil && wrong != nil {
+		return nil, wrong, nil
 	}
 	a, err := untilSignal(ctx, func() answer {
+		if own != nil {
+			return fleetAnswer(ctx, file, own)
+		}
 		rt, found := config.Check(file, engines.New())
 		if rt != nil {
 			found = append(found, hostFindings(rt)...)
@@ -72,6 +81,17 @@ func checkUntilSignal(ctx context.Context, file string) (rt *config.Runtime, fou
 		return answer{rt, found}
 	})
 	return a.rt, a.found, err
+}
+
+// fleetAnswer is config.Check for a gateway in a fleet, with the bundle that is in force.
+func fleetAnswer(ctx context.Context, file string, own *config.Config) answer {
+	checked, err := inForce(ctx, file, own)
+	if err != nil {
+		checked.Findings = append(checked.Findings, config.Finding{File: file, Line: 1, Col: 1, Path: "fleet", Msg: err.Error()})
+	} else if checked.Runtime != nil {
+		checked.Findings = append(checked.Findings, hostFindings(checked.Runtime)...)
+	}
+	return answer{checked.Runtime, checked.Findings}
 }
 
 // checkFinding is the form of a finding in --json. The names are stable.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/sslgate/sslgate/internal/applog"
+	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/service"
 )
 
@@ -41,9 +43,13 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 			if err != nil {
 				return err
 			}
-			rt, found, err := checkUntilSignal(cmd.Context(), file)
+			opt := service.Options{File: file, Stdout: stdout, Version: version(), Sandbox: true}
+			rt, found, err := runtimeOf(cmd.Context(), &opt, stderr)
 			if err != nil {
 				return err
+			}
+			if opt.Fleet != nil {
+				defer opt.Fleet.Close()
 			}
 			for _, f := range found {
 				level := zapcore.ErrorLevel
@@ -55,9 +61,10 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 			if rt == nil {
 				return &exitError{code: 2, err: fmt.Errorf("%s is not usable; nothing was started or changed", file)}
 			}
-			log, level := applog.New(rt.Config.Log.Level, rt.Config.Log.Format, stderr)
-			defer func() { _ = log.Sync() }() // what was left out last; standard error may not be a file that syncs
-			opt := service.Options{File: file, Stdout: stdout, Log: log, Level: &level, Version: version(), Sandbox: true}
+			if opt.Log == nil {
+				logTo(&opt, rt.Config, stderr)
+			}
+			defer func() { _ = opt.Log.Sync() }() // what was left out last; standard error may not be a file that syncs
 			if p := os.Getenv(profileEnv); p != "" {
 				opt.Writable = append(opt.Writable, filepath.Dir(p))
 			}
@@ -76,6 +83,35 @@ not usable. 3: "sslgate drain" was asked for, and nothing should start it again.
 	configFlag(cmd, &file)
 	over.flags(cmd)
 	return cmd
+}
+
+// logTo makes the log of a gateway.
+func logTo(opt *service.Options, c *config.Config, stderr io.Writer) {
+	log, level := applog.New(c.Log.Level, c.Log.Format, stderr)
+	opt.Log, opt.Level = log, &level
+}
+
+// runtimeOf is the configuration to run, of opt.File or of the fleet that it names.
+func runtimeOf(ctx context.Context, opt *service.Options, stderr io.Writer) (*config.Runtime, []config.Finding, error) {
+	own, found := config.InFleet(opt.File)
+	if own == nil && found == nil {
+		return checkUntilSignal(ctx, opt.File)
+	}
+	if own == nil {
+		return nil, found, nil
+	}
+	var err error
+	if opt.File, err = filepath.Abs(opt.File); err != nil {
+		return nil, nil, err
+	}
+	logTo(opt, own, stderr)
+	start, err := startInFleet(ctx, opt.File, own, opt.Log)
+	if err != nil {
+		return nil, nil, &exitError{code: 1, err: err}
+	}
+	opt.Fleet, opt.Bundle = start.member, start.bundle
+	opt.Writable = append(opt.Writable, own.Fleet.State)
+	return start.rt, append(start.found, hostFindings(start.rt)...), nil
 }
 
 // exitDrained is the exit code after which dist/systemd/sslgate.service does not restart.

@@ -132,7 +132,7 @@ var opensFiles = []string{
 	"tun/", "internal/memory/", "internal/doctor/kernel.go", "internal/service/buffers.go", // /proc, /sys
 	"internal/lab/", "internal/lab/testenv/", "internal/lab/testpki/",
 	"internal/lab/demo/", "internal/lab/bench/", "internal/lab/soak/", "internal/lab/attack/",
-	"internal/pki/store.go", // directories
+	"internal/pki/store.go", "internal/writefile/", // directories
 	"internal/config/docgen/",
 }
 
@@ -143,6 +143,7 @@ const readReason = "what a configuration names is read from its fileset.Source, 
 var readsFiles = []string{
 	"internal/fileset/disk.go", "cmd/sslgate/", "internal/pki/store.go", "internal/probe/certs.go",
 	"internal/revocation/copies.go", "internal/revocation/state.go",
+	"internal/fleet/bundle/files.go", "internal/fleet/member/state.go",
 }
 
 // calls that are banned outside the named folders.

@@ -12,8 +12,8 @@ import (
 )
 
 // ownConnections may make connections of crypto/tls: the engine, `probe` where it asks for
-// what no engine of sslgate does, and the lab.
-var ownConnections = []string{"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/"}
+// what no engine of sslgate does, the lab, and a fleet's web server, which no flow meets.
+var ownConnections = []string{"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/", "internal/fleet/member/source.go"}
 
 // connectionNames are the functions and types of crypto/tls for that.
 var connectionNames = []string{

@@ -55,7 +55,8 @@ type Runtime struct {
 // Check reads, loads and compiles a file and says everything that is wrong
 // with it at once, also where Load alone fails.
 func Check(path string, eng handshake.Engine) (*Runtime, []Finding) {
-	return build(load(path), eng, time.Now())
+	f := load(path)
+	return build(f.in.bundled(f), eng, time.Now())
 }
 
 // build loads the files that f names, of one snapshot, and compiles its policy. The
@@ -121,6 +122,9 @@ func buildBeside(f, beside *File, eng handshake.Engine, now time.Time) (*Runtime
 	rt.Revocation = b.authorities
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Files = files(f.Name, rt.Config)
+	if f.host != nil {
+		rt.Files = append(rt.Files, f.host.Name)
+	}
 	rt.Environment = env
 	if !f.in.take(rulesCost(f.Config.Policy.Rules)) {
 		return nil, nil
@@ -148,7 +152,7 @@ func (f *File) loadShadow() *File {
 	if path == "" || f.abs(path) == f.Name || f.in.over() {
 		return nil
 	}
-	beside := loadIn(f.in, f.abs(path))
+	beside := loadBeside(f.in, f.abs(path), f.host)
 	beside.Config.Shadow = "" // one shadow, not a row of them
 	return beside
 }

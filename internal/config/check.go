@@ -60,6 +60,10 @@ func (f *File) checkValues() {
 	} else {
 		f.check(false, "version", "is missing: begin the file with `version: 1`")
 	}
+	if c.Fleet != nil && f.host == nil {
+		f.checkOwn()
+		return
+	}
 	f.checkTUN(&c.TUN)
 	f.checkCapture(&c.Capture)
 	f.word("fail", c.Fail, "closed", "open")

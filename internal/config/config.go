@@ -50,6 +50,8 @@ type Config struct {
 	Reload Reload `yaml:"reload"`
 	// Upgrade says what a new process needs beside the one it takes over from.
 	Upgrade Upgrade `yaml:"upgrade" reload:"restart"`
+	// Fleet makes the gateway one of many that share a policy (docs/fleet.md). Then this file has what is this host's own: version, tun, capture, fail, dial, state, audit, log, admin, upgrade and fleet. All other keys come from the fleet's signed bundle. Default: none.
+	Fleet *Fleet `yaml:"fleet" reload:"restart"`
 }
 
 // TUN is the device the captured packets are read from.
@@ -326,6 +328,28 @@ type Upgrade struct {
 	Table int `yaml:"table"`
 	// Drain is the time live flows have to end in a process that has handed over, at most 168h: it harms nobody, for new ones begin in the other. Default 12h.
 	Drain Duration `yaml:"drain"`
+}
+
+// Fleet makes the gateway one of many that share a policy (docs/fleet.md). Then this file has what is this host's own, which is version, tun, capture, fail, dial, state, audit, log, admin, upgrade and fleet; all other keys come from the fleet's signed bundle, which has none of these.
+type Fleet struct {
+	// Root is the file of the fleet's root, which names the keys that may sign. It was handed over with the gateway; newer ones follow it by themselves. Required.
+	Root string `yaml:"root"`
+	// Certificate is the PEM file of this gateway's own certificate. Its name spiffe://FLEET/gw/SITE/GATEWAY says which site's part of a bundle is taken, and an https source is shown it. Required.
+	Certificate string `yaml:"certificate"`
+	// Key is the PEM file of its private key, readable by its owner (and group) only. Required for an https source.
+	Key string `yaml:"key"`
+	// Source is where bundles come from, which need not be trusted: file:/DIRECTORY or https://HOST/PATH. Required.
+	Source string `yaml:"source"`
+	// CA is the PEM file of the roots that an https source is verified by. Default: those of the system.
+	CA string `yaml:"ca"`
+	// State is the directory with the last good bundle and the highest epoch seen. Each gateway has its own. Required.
+	State string `yaml:"state"`
+	// Poll is how often the source is looked at, 100ms to 1h. Default 5s.
+	Poll Duration `yaml:"poll"`
+	// Stale is what becomes of new flows while the gateway does not know for stale_after that its bundle is the newest: "keep" (the default; it goes on, and says so) or "refuse".
+	Stale string `yaml:"stale"`
+	// StaleAfter is that time, 90s to 720h. Default 24h. The warning, the status and the metric come after 90s.
+	StaleAfter Duration `yaml:"stale_after"`
 }
 
 // DefaultFile is the configuration that commands read where none is named. The

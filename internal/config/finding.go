@@ -107,7 +107,7 @@ func Sort(fs []Finding) {
 // parent that stands in the file.
 func (f *File) Finding(path, msg string) Finding {
 	path = joinSegments(segments(path))
-	return f.src.finding(f.places.nearest(path), path, msg)
+	return f.sourceOf(path).finding(f.places.nearest(path), path, msg)
 }
 
 // Warning is Finding for what does not stop `run`.

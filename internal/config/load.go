@@ -146,6 +146,9 @@ func (b *builder) privateKey(path, name, passphrase string) crypto.Signer {
 	defer clear(secret)
 	path += ".key"
 	file := b.file.abs(name)
+	if b.inBundle(path, file) {
+		return nil
+	}
 	f, err := b.file.in.readPEM(file)
 	if err != nil {
 		b.add(path, err.Error())

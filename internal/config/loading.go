@@ -46,7 +46,7 @@ func CheckWithin(ctx context.Context, loan *memory.Loan, src fileset.Source, pat
 	in := newLoading(ctx, loan, src)
 	defer in.files.Close()
 	in.named = []string{path}
-	f := loadIn(in, path)
+	f := in.bundled(loadIn(in, path))
 	if in.over() {
 		return Checked{}, in.err
 	}

@@ -18,4 +18,4 @@ func Parse(name string, src []byte) (*File, error) {
 	return f, nil
 }
 
-func parse(name string, text []byte) *File { return parseIn(nil, name, text) }
+func parse(name string, text []byte) *File { return parseIn(nil, name, text, nil) }

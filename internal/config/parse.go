@@ -56,6 +56,9 @@ type File struct {
 	cut  bool     // not all of it was decoded: what else is said of it would be wrong
 	tree int64    // bytes taken for the tree while values are decoded
 	in   *loading // what it is read within; nil: without bounds
+	// host is the gateway's own file, where this one is of a fleet's bundle: it has the sections
+	// of ownSections.
+	host *File
 }
 
 // Load reads a configuration file. The error holds every mistake that can be
@@ -76,7 +79,10 @@ func load(path string) *File {
 }
 
 // loadIn is load within bounds.
-func loadIn(in *loading, path string) *File {
+func loadIn(in *loading, path string) *File { return loadBeside(in, path, nil) }
+
+// loadBeside is loadIn for a file of a bundle, beside the gateway's own, which is nil elsewhere.
+func loadBeside(in *loading, path string, host *File) *File {
 	read, err := in.read(path, maxFile, 1)
 	if err != nil {
 		f := &File{Name: path, src: newSource(path, nil), in: in}
@@ -85,12 +91,12 @@ func loadIn(in *loading, path string) *File {
 		return f
 	}
 	defer in.files.Done(path)
-	return parseIn(in, path, read.Text)
+	return parseIn(in, path, read.Text, host)
 }
 
 // parseIn reads text that is there already. name is used in messages and to resolve
-// relative paths.
-func parseIn(in *loading, name string, text []byte) *File {
+// relative paths; host is as in loadBeside.
+func parseIn(in *loading, name string, text []byte, host *File) *File {
 	f := &File{Name: name, places: places{}, in: in}
 	setDefaults(&f.Config)
 	if len(text) > maxFile {
@@ -115,6 +121,7 @@ func parseIn(in *loading, name string, text []byte) *File {
 		f.findings = d.findings[len(d.findings)-1:]
 		return f
 	}
+	f.graft(host)
 	if !d.enough {
 		f.checkValues()
 	}

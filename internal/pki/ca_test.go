@@ -248,14 +248,4 @@ func TestCreateFile(t *testing.T) {
 	if got := string(testpki.Must(os.ReadFile(path))); got != "one" || files(t, dir) != "a" {
 		t.Errorf("content %q, files %s", got, files(t, dir))
 	}
-	if err := replaceFile(path, []byte("three"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	checkMode(t, path, 0o600)
-	if got := string(testpki.Must(os.ReadFile(path))); got != "three" || files(t, dir) != "a" {
-		t.Errorf("content %q, files %s", got, files(t, dir))
-	}
-	if err := replaceFile(dir, []byte("x"), 0o600); err == nil || exists(dir+"/.tmp") {
-		t.Errorf("a directory was replaced: %v", err)
-	}
 }

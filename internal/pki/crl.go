@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/writefile"
 )
 
 // CRLOptions of a revocation list.
@@ -76,10 +78,10 @@ func (a *authority) writeCRL(recs []Record, now time.Time, life time.Duration) (
 	}
 	// Write the number first. A crash in between then leaves a gap in the numbers, which
 	// is allowed. Two lists with the same number are not (section 5.2.3).
-	if err := replaceFile(a.path(fileNumber), []byte(number.String()+"\n"), 0o644); err != nil {
+	if err := writefile.Replace(a.path(fileNumber), []byte(number.String()+"\n"), 0o644); err != nil {
 		return nil, err
 	}
-	if err := replaceFile(a.path(fileCRL), pem.EncodeToMemory(&pem.Block{Type: blockCRL, Bytes: der}), 0o644); err != nil {
+	if err := writefile.Replace(a.path(fileCRL), pem.EncodeToMemory(&pem.Block{Type: blockCRL, Bytes: der}), 0o644); err != nil {
 		return nil, err
 	}
 	return &CRLResult{

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/sslgate/sslgate/internal/writefile"
 )
 
 // maxIndex bounds the index in bytes: some 160,000 certificates at about 400 bytes a
@@ -67,5 +69,5 @@ func (a *authority) writeIndex(recs []Record) error {
 	if b.Len() > maxIndex {
 		return fmt.Errorf("the index would grow over %d bytes: make a new CA", maxIndex)
 	}
-	return replaceFile(a.path(fileIndex), b.Bytes(), 0o600)
+	return writefile.Replace(a.path(fileIndex), b.Bytes(), 0o600)
 }

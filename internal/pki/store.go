@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/writefile"
 )
 
 // lockWait is how long one command waits for another in the same directory;
@@ -42,64 +42,13 @@ func lock(dir string, wait time.Duration) (unlock func(), err error) {
 	}
 }
 
-// replaceFile writes a file so that a crash leaves the old or the new content,
-// never half of it: temporary file in the same directory, fsync, rename,
-// fsync of the directory.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
-	return writeFile(path, data, mode, os.Rename)
-}
-
-// createFile is replaceFile for a file that must not exist yet: ErrExists if it does,
-// even as a symbolic link. link(2) guarantees that.
+// createFile is writefile.Create: ErrExists if there is such a file.
 func createFile(path string, data []byte, mode os.FileMode) error {
-	err := writeFile(path, data, mode, func(tmp, path string) error {
-		if err := os.Link(tmp, path); err != nil {
-			return err
-		}
-		return os.Remove(tmp)
-	})
+	err := writefile.Create(path, data, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s %w", path, ErrExists)
 	}
 	return err
-}
-
-func writeFile(path string, data []byte, mode os.FileMode, publish func(tmp, path string) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600, so a key is never open to others
-	if err != nil {
-		return err
-	}
-	defer func() {
-		_ = f.Close() // nil or already closed on the good path
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Chmod(mode); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = publish(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Sync()
 }
 
 // readFile reads a file of at most limit bytes.

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/writefile"
 )
 
 // The state directory has two files for each URL of each authority: NAME.crl as fetched,
@@ -74,30 +74,12 @@ func (c *Checker) keep(src *source, data []byte, t tags) error {
 	return errors.Join(replaceFile(c.copyPath(src)+".crl", data), replaceFile(c.copyPath(src)+".json", append(about, '\n')))
 }
 
-const tempPrefix = ".tmp-"
+const tempPrefix = writefile.TempPrefix
 
-// replaceFile replaces a file atomically: after a crash it has the old content or the new
-// one.
-func replaceFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
-	if err != nil {
-		return err
+// replaceFile is writefile.Replace for a copy.
+func replaceFile(path string, data []byte) error {
+	if err := writefile.Replace(path, data, 0o600); err != nil {
+		return fmt.Errorf("keep a copy: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("keep a copy: %w", err)
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/memory"
 )
 
@@ -26,6 +27,12 @@ import (
 // Reading fails if ctx ends, after reloadFor, and if limits.memory has no room: what flows hold
 // has priority over what is read.
 func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
+	return s.reloadFrom(ctx, nil)
+}
+
+// reloadFrom is Reload from another place than that of the configuration in force, unless src is
+// nil.
+func (s *Service) reloadFrom(ctx context.Context, src fileset.Source) (*admin.ReloadResult, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.notify.reloading()
@@ -37,13 +44,13 @@ func (s *Service) Reload(ctx context.Context) (*admin.ReloadResult, error) {
 
 	res := &admin.ReloadResult{At: time.Now().UTC(), Before: old.Set.ID(), Policy: old.Set.ID(), SnapshotBefore: old.Snapshot, Snapshot: old.Snapshot}
 	res.CRLsBefore = s.revocation.Digest()
-	checked, err := s.read(ctx)
+	checked, err := s.read(ctx, src)
 	rt := checked.Runtime
 	for _, f := range checked.Findings {
 		res.Findings = append(res.Findings, f.String())
 	}
 	if err == nil && rt == nil {
-		err = errors.New("the configuration is not usable; the old one stays")
+		err = errUnusable
 	}
 	if rt != nil {
 		res.NeedsRestart = config.NeedsRestart(old.Config, rt.Config)
@@ -95,7 +102,7 @@ const reloadFor = time.Minute
 
 // read reads the configuration and its files within a loan of memory. An error means that it
 // could not be read, not that it is wrong.
-func (s *Service) read(ctx context.Context) (config.Checked, error) {
+func (s *Service) read(ctx context.Context, src fileset.Source) (config.Checked, error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadFor)
 	defer cancel()
 	ctx, loan := s.memory.Borrow(ctx)
@@ -103,6 +110,9 @@ func (s *Service) read(ctx context.Context) (config.Checked, error) {
 	s.mu.Lock()
 	source, file := s.rt.Source, s.file
 	s.mu.Unlock()
+	if src != nil {
+		source = src
+	}
 	checked, err := config.CheckWithin(ctx, loan, source, file, s.engine)
 	switch {
 	case errors.Is(err, memory.ErrNoRoom):
@@ -121,13 +131,22 @@ func (s *Service) policyID() string {
 	return s.rt.Set.ID()
 }
 
+var errUnusable = errors.New("the configuration is not usable; the old one stays")
+
+// restartError says that a configuration differs in keys that only a restart can change.
+type restartError struct{ keys []string }
+
+func (e *restartError) Error() string {
+	return fmt.Sprintf("only a restart can change %s; the old configuration stays", strings.Join(e.keys, ", "))
+}
+
 // sameBase refuses a configuration with keys that only a restart can change.
 func sameBase(old, now *config.Config) error {
 	differ := config.NeedsRestart(old, now)
 	if len(differ) == 0 {
 		return nil
 	}
-	return fmt.Errorf("only a restart can change %s; the old configuration stays", strings.Join(differ, ", "))
+	return &restartError{differ}
 }
 
 // watchEvery is how often the files are checked with `reload: {watch: true}`: a stat of a few

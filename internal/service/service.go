@@ -20,6 +20,8 @@ import (
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/member"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/metrics"
@@ -42,6 +44,10 @@ type Options struct {
 	Sandbox bool
 	// TakeOver says that a gateway runs already and this one takes over from it.
 	TakeOver *TakeOver
+	// Fleet is where configurations come from; nil: from File alone. Bundle is the one that the
+	// gateway starts with. Run does not close Fleet.
+	Fleet  *member.Member
+	Bundle *bundle.Verified
 	// Writable are directories that stay writable, in addition to those of the
 	// configuration.
 	Writable []string
@@ -319,6 +325,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	group.Go(func() error { return s.runMemory(parts) })
 	group.Go(func() error { return s.watchOwn(parts) })
 	group.Go(func() error { return s.watchLimits(parts) })
+	group.Go(func() error { return s.runFleet(parts) })
 	if s.steering != nil {
 		group.Go(func() error { return s.steering.Watch(parts) })
 		s.over.took.Store(s.lease == nil)

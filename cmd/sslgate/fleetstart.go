@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sslgate/sslgate/handshake/engines"
+	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/dialer"
+	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/member"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/service"
+	"github.com/sslgate/sslgate/tun"
+)
+
+// openMember opens the part that a gateway has in a fleet.
+func openMember(own *config.Config, log *zap.Logger, readOnly bool) (*member.Member, error) {
+	f := own.Fleet
+	mark := dialer.Mark(0)
+	if own.CapturesOut() {
+		mark = dialer.Mark(own.OwnMark())
+	}
+	return member.OpenFiles(member.Files{Root: f.Root, Certificate: f.Certificate, Key: f.Key, CA: f.CA}, mark, member.Options{
+		Source: f.Source, State: f.State, Version: version(), Poll: f.Poll.Std(), Log: log, ReadOnly: readOnly,
+	})
+}
+
+// inForce is the configuration of a gateway in a fleet as it is in force: its own file and the
+// last good bundle.
+func inForce(ctx context.Context, file string, own *config.Config) (config.Checked, error) {
+	m, err := openMember(own, nil, true)
+	if err != nil {
+		return config.Checked{}, err
+	}
+	defer m.Close()
+	src, _, err := m.Good()
+	if err != nil {
+		return config.Checked{}, err
+	}
+	return checkBundle(ctx, file, src)
+}
+
+// checkBundle is config.Check of a gateway's own file with a bundle; nil is none.
+func checkBundle(ctx context.Context, file string, src *bundle.Source) (config.Checked, error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return config.Checked{}, err
+	}
+	var from fileset.Source = fileset.Disk{}
+	if src != nil {
+		from = fileset.Overlay{Bundle: src}
+	}
+	return config.CheckWithin(ctx, nil, from, abs, engines.New())
+}
+
+// fleetStart is what a gateway in a fleet starts with.
+type fleetStart struct {
+	member *member.Member
+	bundle *bundle.Verified
+	rt     *config.Runtime
+	found  []config.Finding
+}
+
+// startInFleet finds the bundle to start with: one that waits for a restart, the last good one, or
+// what the source has. Until there is one, nothing that would be captured passes: the guard is set.
+func startInFleet(ctx context.Context, file string, own *config.Config, log *zap.Logger) (*fleetStart, error) {
+	m, err := openMember(own, log, false)
+	if err != nil {
+		return nil, err
+	}
+	places := []func() (*bundle.Source, *bundle.Verified, error){
+		m.Pending, m.Good, func() (*bundle.Source, *bundle.Verified, error) { return m.Look(ctx) },
+	}
+	for guarded := false; ; {
+		for _, place := range places {
+			src, v, err := place()
+			if err != nil && ctx.Err() == nil {
+				log.Warn("no bundle of the fleet from here", zap.Error(err))
+			}
+			if v == nil {
+				continue
+			}
+			if s := tryBundle(ctx, file, m, src, v); s != nil {
+				return s, nil
+			}
+		}
+		if !guarded && !own.TUN.Attach {
+			if err := tun.Guard(service.SteerConfig(own)); err != nil {
+				return nil, errors.Join(fmt.Errorf("set the guard: %w", err), closed(m))
+			}
+			guarded = true
+			log.Warn("there is no bundle of the fleet to start with: captured traffic goes nowhere until there is one")
+		}
+		places = places[len(places)-1:]
+		select {
+		case <-ctx.Done():
+			m.Close()
+			return nil, ctx.Err()
+		case <-time.After(own.Fleet.Poll.Std()):
+		}
+	}
+}
+
+func closed(m *member.Member) error {
+	m.Close()
+	return nil
+}
+
+// tryBundle checks a bundle; nil if it is of no use.
+func tryBundle(ctx context.Context, file string, m *member.Member, src *bundle.Source, v *bundle.Verified) *fleetStart {
+	checked, err := checkBundle(ctx, file, src)
+	if err == nil && checked.Runtime != nil {
+		return &fleetStart{member: m, bundle: v, rt: checked.Runtime, found: checked.Findings}
+	}
+	if err == nil && len(checked.Findings) > 0 {
+		err = errors.New(checked.Findings[0].String())
+	}
+	if err != nil && ctx.Err() == nil {
+		m.Refuse(seal.Refuse(seal.RefusedCheck, "epoch %d: %w", v.Manifest.Epoch, err))
+	}
+	return nil
+}

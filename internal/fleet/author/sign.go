@@ -1,0 +1,210 @@
+package author
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/writefile"
+)
+
+// nextName is a bundle that not enough keys have signed yet.
+const nextName = "next.json"
+
+// SignOptions of a bundle.
+type SignOptions struct {
+	Config     string // sslgate.yaml; "" adds signatures to the bundle that waits for them
+	Sites      []Site
+	Keys       []string // files of private keys
+	RollbackTo []int64
+	Life       time.Duration // until not_after; 0: none
+	MinVersion string
+	Gateway    []byte // a gateway's own file to check with
+	Engine     handshake.Engine
+	Now        time.Time
+}
+
+// SignResult says what was signed.
+type SignResult struct {
+	Fleet    string   `json:"fleet"`
+	Epoch    int64    `json:"epoch"`
+	Manifest string   `json:"manifest"` // SHA-256
+	Sites    []string `json:"sites"`
+	Files    int      `json:"files"`
+	Signed   int      `json:"signed"` // by how many distinct policy keys
+	Needed   int      `json:"needed"`
+	File     string   `json:"file"` // bundle.json once enough have
+}
+
+// Sign makes the next bundle of the fleet in dir, or adds signatures to the one that waits for
+// them. It takes the place of bundle.json once enough keys have signed. What check refuses is not
+// signed.
+func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
+	root, err := ReadRoot(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	keys, err := policyKeys(root, o.Keys)
+	if err != nil {
+		return nil, err
+	}
+	next := filepath.Join(dir, nextName)
+	var e *seal.Envelope
+	if o.Config == "" {
+		text, err := readFile(next, seal.MaxEnvelope)
+		if err != nil {
+			return nil, fmt.Errorf("no bundle waits for signatures: %w", err)
+		}
+		if e, err = seal.ParseEnvelope(text); err != nil {
+			return nil, err
+		}
+	} else if e, err = draft(ctx, dir, root, o); err != nil {
+		return nil, err
+	}
+	m, err := bundle.Parse(e.Unverified())
+	if err != nil {
+		return nil, err
+	}
+	if m.Fleet != root.Fleet {
+		return nil, fmt.Errorf("%s is of fleet %s, this is %s", next, m.Fleet, root.Fleet)
+	}
+	for _, key := range keys {
+		if err := e.Sign(key); err != nil {
+			return nil, err
+		}
+	}
+	return publish(dir, root, e, m)
+}
+
+// policyKeys reads keys, each of which must have the role.
+func policyKeys(root *seal.Root, files []string) ([]crypto.Signer, error) {
+	var keys []crypto.Signer
+	for _, file := range files {
+		key, err := ReadKey(file)
+		if err != nil {
+			return nil, err
+		}
+		pub, err := seal.Public(key)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(root.Roles[seal.RolePolicy].Keys, pub.ID()) {
+			return nil, fmt.Errorf("%s: root %d does not name this key for policy", file, root.Version)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("no key to sign with")
+	}
+	return keys, nil
+}
+
+// draft makes the next bundle: its files are in dir before it is.
+func draft(ctx context.Context, dir string, root *seal.Root, o SignOptions) (*seal.Envelope, error) {
+	m := &bundle.Manifest{
+		Fleet: root.Fleet, Epoch: 1, RollbackTo: slices.Clone(o.RollbackTo), MinVersion: o.MinVersion, NotAfter: stamp(o.Now, o.Life),
+		Files: map[string]bundle.File{}, Sites: map[string]map[string]bundle.File{},
+	}
+	before, sum, err := Published(dir, root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		m.Epoch, m.Parent = before.Epoch+1, sum
+	}
+	slices.Sort(m.RollbackTo)
+	if m.RollbackTo == nil {
+		m.RollbackTo = []int64{}
+	}
+	files, err := collect(ctx, o.Config, o.Sites, o.Gateway, o.Engine)
+	if err != nil {
+		return nil, err
+	}
+	put := func(from map[string][]byte, into map[string]bundle.File) error {
+		for name, text := range from {
+			f := bundle.File{SHA256: bundle.Sum(text), Size: int64(len(text))}
+			if err := writefile.Replace(filepath.Join(dir, filepath.FromSlash(bundle.BlobName(f.SHA256))), text, 0o644); err != nil {
+				return err
+			}
+			into[name] = f
+		}
+		return nil
+	}
+	err = put(files.common, m.Files)
+	for site, part := range files.sites {
+		m.Sites[site] = map[string]bundle.File{}
+		err = errors.Join(err, put(part, m.Sites[site]))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.Seal()
+}
+
+// Published is the bundle of a directory, verified by its root, and the SHA-256 of its manifest.
+func Published(dir string, root *seal.Root) (*bundle.Manifest, string, error) {
+	text, err := readFile(filepath.Join(dir, bundle.HeadName), seal.MaxEnvelope)
+	if err != nil {
+		return nil, "", err
+	}
+	m, sum, err := verified(root, text)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", filepath.Join(dir, bundle.HeadName), err)
+	}
+	return m, sum, nil
+}
+
+func verified(root *seal.Root, text []byte) (*bundle.Manifest, string, error) {
+	e, err := seal.ParseEnvelope(text)
+	if err != nil {
+		return nil, "", err
+	}
+	body, err := root.Open(seal.RolePolicy, seal.TypePolicy, e)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := bundle.Parse(body)
+	if err == nil && m.Fleet != root.Fleet {
+		err = seal.Refuse(seal.WrongFleet, "of fleet %s, this is %s", m.Fleet, root.Fleet)
+	}
+	return m, bundle.Sum(body), err
+}
+
+// publish writes the envelope to where it belongs.
+func publish(dir string, root *seal.Root, e *seal.Envelope, m *bundle.Manifest) (*SignResult, error) {
+	res := &SignResult{
+		Fleet: m.Fleet, Epoch: m.Epoch, Manifest: bundle.Sum(e.Unverified()), Files: len(m.Files),
+		Signed: len(root.Signers(seal.RolePolicy, e)), Needed: root.Roles[seal.RolePolicy].Threshold,
+	}
+	for site, files := range m.Sites {
+		res.Sites, res.Files = append(res.Sites, site), res.Files+len(files)
+	}
+	slices.Sort(res.Sites)
+	text, err := e.Text()
+	if err != nil {
+		return nil, err
+	}
+	next := filepath.Join(dir, nextName)
+	if res.Signed < res.Needed {
+		res.File = next
+		return res, writefile.Replace(next, text, 0o644)
+	}
+	res.File = filepath.Join(dir, bundle.HeadName)
+	if err := writefile.Replace(res.File, text, 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return res, nil
+}

@@ -1,0 +1,102 @@
+package bundle
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+)
+
+// Seen is what a gateway must not forget: which bundles it has seen. It is on disk before one
+// that changes it is used.
+type Seen struct {
+	Root  int64 `json:"root"`  // version of the root it was seen under
+	Epoch int64 `json:"epoch"` // the highest
+	// Manifest is the SHA-256 of that one, and RollbackTo what it names.
+	Manifest   string  `json:"manifest"`
+	RollbackTo []int64 `json:"rollback_to"`
+	// Good is the SHA-256 of the manifest that is in force, "" for none.
+	Good string `json:"good"`
+}
+
+// Gateway is who takes a bundle.
+type Gateway struct {
+	Site    string
+	Version string // of sslgate
+	Now     time.Time
+}
+
+// Verified is a bundle whose signatures, epoch and site are right. Its files are not read yet.
+type Verified struct {
+	Manifest *Manifest
+	Envelope *seal.Envelope
+	Sum      string // SHA-256 of the manifest
+	Files    map[string]File
+	Seen     Seen // to be written before it is used
+}
+
+// Verify decides whether a gateway that has seen so much takes a bundle. Nothing of the text counts
+// before enough policy keys have signed it. The error is a seal.Refusal.
+func Verify(root *seal.Root, seen Seen, gw Gateway, text []byte) (*Verified, error) {
+	e, err := seal.ParseEnvelope(text)
+	if err != nil {
+		return nil, err
+	}
+	body, err := root.Open(seal.RolePolicy, seal.TypePolicy, e)
+	if err != nil {
+		return nil, err
+	}
+	m, err := Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	if m.Fleet != root.Fleet {
+		return nil, seal.Refuse(seal.WrongFleet, "of fleet %s, this is %s", m.Fleet, root.Fleet)
+	}
+	v := &Verified{Manifest: m, Envelope: e, Sum: Sum(body)}
+	if v.Seen, err = seen.after(m, v.Sum, root.Version); err != nil {
+		return nil, err
+	}
+	if v.Files, err = m.Of(gw.Site); err != nil {
+		return nil, err
+	}
+	if err := m.fits(gw); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// after is what is seen once a manifest is taken.
+func (s Seen) after(m *Manifest, sum string, root int64) (Seen, error) {
+	switch {
+	case m.Epoch > s.Epoch:
+		return Seen{Root: root, Epoch: m.Epoch, Manifest: sum, RollbackTo: m.RollbackTo, Good: s.Good}, nil
+	case m.Epoch == s.Epoch && (sum == s.Manifest || sum == s.Good):
+		return s, nil
+	case m.Epoch == s.Epoch:
+		return s, seal.Refuse(seal.OtherEpoch, "epoch %d was seen with the manifest %.12s, this is %.12s", m.Epoch, s.Manifest, sum)
+	case slices.Contains(s.RollbackTo, m.Epoch):
+		return s, nil
+	}
+	return s, seal.Refuse(seal.OlderEpoch, "epoch %d, but %d was seen, whose rollback_to does not name it", m.Epoch, s.Epoch)
+}
+
+// Voided is what counts as seen once a root is taken.
+func (s Seen) Voided(r *seal.Root) Seen {
+	if r.VoidAbove > 0 && s.Epoch > r.VoidAbove && s.Root < r.Version {
+		// The manifest of that epoch is not known any more: none with its number is taken again.
+		return Seen{Root: r.Version, Epoch: r.VoidAbove, Good: s.Good}
+	}
+	return s
+}
+
+// fits says whether a gateway may take the manifest now.
+func (m *Manifest) fits(gw Gateway) error {
+	if end := m.Ends(); !end.IsZero() && !gw.Now.Before(end) {
+		return seal.Refuse(seal.Expired, "epoch %d was to be taken until %s", m.Epoch, m.NotAfter)
+	}
+	if m.MinVersion != "" && slices.Compare(version(gw.Version), version(m.MinVersion)) < 0 {
+		return seal.Refuse(seal.TooNew, "epoch %d is for sslgate %s and later, this is %q", m.Epoch, m.MinVersion, gw.Version)
+	}
+	return nil
+}

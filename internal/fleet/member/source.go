@@ -1,0 +1,167 @@
+package member
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/dialer"
+	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/readfile"
+)
+
+// Source is where bundles come from. Nothing of it is trusted.
+type Source interface {
+	// Head returns bundle.json and a tag of it. The text is nil if it still has the tag last.
+	Head(ctx context.Context, last string) (text []byte, tag string, err error)
+	// Get returns another file of at most limit bytes: fs.ErrNotExist, readfile.ErrTooLarge, or
+	// the source does not answer.
+	Get(ctx context.Context, name string, limit int64) ([]byte, error)
+	// Close ends its connections.
+	Close()
+}
+
+// Kinds of sources, the beginnings of fleet.source.
+const (
+	kindFile  = "file:"
+	kindHTTPS = "https:"
+)
+
+// CheckSource says what is wrong with a fleet.source; nil if nothing is.
+func CheckSource(text string) error {
+	_, err := parseSource(text)
+	return err
+}
+
+func parseSource(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, errors.New("is no URL")
+	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(u.Path) && u.RawQuery == "" && u.Fragment == "":
+		return u, nil
+	case u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "":
+		return u, nil
+	}
+	return nil, errors.New("wants file:/DIRECTORY or https://HOST/PATH")
+}
+
+// Credentials are what a gateway shows to a source, and whom it believes.
+type Credentials struct {
+	Certificate func() (tls.Certificate, error) // read when it is asked for, so that a renewed one counts
+	Roots       *x509.CertPool                  // nil: those of the system
+	Mark        dialer.Mark
+}
+
+// newSource opens a source.
+func newSource(text string, cred Credentials) (Source, error) {
+	u, err := parseSource(text)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "file" {
+		return files{u.Path}, nil
+	}
+	d := cred.Mark.Dialer()
+	d.Timeout = 10 * time.Second
+	config := &tls.Config{RootCAs: cred.Roots, MinVersion: tls.VersionTLS13}
+	if cred.Certificate != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			c, err := cred.Certificate()
+			return &c, err
+		}
+	}
+	return &web{base: u, client: &http.Client{
+		Transport: &http.Transport{
+			DialContext: d.DialContext, TLSClientConfig: config, ForceAttemptHTTP2: true,
+			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second, IdleConnTimeout: time.Minute,
+			DisableCompression: true, MaxConnsPerHost: 4, MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("redirected to another place: name that place in fleet.source")
+		},
+	}}, nil
+}
+
+// files are a directory: a Git checkout, or what rsync or scp leave.
+type files struct{ dir string }
+
+func (f files) Head(ctx context.Context, last string) ([]byte, string, error) {
+	at := filepath.Join(f.dir, bundle.HeadName)
+	tag, err := fileset.Disk{}.Stamp(at)
+	if err != nil || tag == last {
+		return nil, tag, err
+	}
+	read, err := fileset.Disk{}.Read(ctx, at, seal.MaxEnvelope, nil)
+	return read.Text, read.Stamp, err
+}
+
+func (f files) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
+	read, err := fileset.Disk{}.Read(ctx, filepath.Join(f.dir, filepath.FromSlash(name)), limit, nil)
+	return read.Text, err
+}
+
+func (files) Close() {}
+
+// web is a web server or an object store.
+type web struct {
+	base   *url.URL
+	client *http.Client
+}
+
+func (w *web) Head(ctx context.Context, last string) ([]byte, string, error) {
+	return w.ask(ctx, bundle.HeadName, last, seal.MaxEnvelope)
+}
+
+func (w *web) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
+	text, _, err := w.ask(ctx, name, "", limit)
+	return text, err
+}
+
+func (w *web) Close() { w.client.CloseIdleConnections() }
+
+// ask gets a file unless it still has the ETag last (RFC 9110, section 13.1.2).
+func (w *web) ask(ctx context.Context, name, last string, limit int64) ([]byte, string, error) {
+	at := *w.base
+	at.Path = path.Join(at.Path, name)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return nil, "", err
+	}
+	if last != "" {
+		req.Header.Set("If-None-Match", last)
+	}
+	res, err := w.client.Do(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = res.Body.Close() }() // nothing of it is needed any more
+	switch {
+	case res.StatusCode == http.StatusNotModified && last != "":
+		return nil, last, nil
+	case res.StatusCode == http.StatusNotFound:
+		return nil, "", fmt.Errorf("%s: %w", at.String(), fs.ErrNotExist)
+	case res.StatusCode != http.StatusOK:
+		return nil, "", fmt.Errorf("%s answers with status %d", at.String(), res.StatusCode)
+	}
+	text, err := readfile.From(ctx, res.Body, limit, nil)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", at.String(), err)
+	}
+	tag := res.Header.Get("ETag")
+	if len(tag) > 256 || strings.ContainsAny(tag, "\r\n") {
+		tag = ""
+	}
+	return text, tag, nil
+}

@@ -1,0 +1,155 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/readfile"
+	"github.com/sslgate/sslgate/internal/writefile"
+)
+
+// The files of the state directory. Each is replaced as a whole and is on disk, by fsync, before
+// what it says counts. What is in it is this gateway's own word, so the directory belongs to it
+// alone (mode 0700).
+const (
+	seenFile = "seen.json" // bundle.Seen
+	rootFile = "root.json" // the newest root that was taken
+	// good-SHA256.json is the bundle in force, in its envelope, if seen.json has the same SHA-256.
+	goodFile    = "good-%s.json"
+	pendingFile = "pending.json" // one that only a restart can put in force
+)
+
+// state is the state directory.
+type state struct{ dir string }
+
+func openState(dir string, readOnly bool) (*state, error) {
+	if readOnly {
+		return &state{dir}, nil
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o700); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o022 != 0 {
+		err = fmt.Errorf("%s may be written by others (mode %04o): chmod go-w %[1]s", dir, info.Mode().Perm())
+	}
+	return &state{dir}, err
+}
+
+func (s *state) path(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
+
+// read returns a file; nil if it is not there.
+func (s *state) read(name string, limit int64) ([]byte, error) {
+	_, text, err := readfile.All(context.Background(), s.path(name), limit, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+func (s *state) write(name string, text []byte) error {
+	if err := writefile.Replace(s.path(name), text, 0o600); err != nil {
+		return seal.Refuse(seal.StateUnwritten, "%w", err)
+	}
+	return nil
+}
+
+func (s *state) remove(name string) error {
+	if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return seal.Refuse(seal.StateUnwritten, "%w", err)
+	}
+	return writefile.SyncDir(s.dir)
+}
+
+// seen reads what was seen. A damaged file is an error, never "nothing": or whoever damages it
+// could replay everything.
+func (s *state) seen() (bundle.Seen, error) {
+	var seen bundle.Seen
+	text, err := s.read(seenFile, 64<<10)
+	if err != nil || text == nil {
+		return seen, err
+	}
+	if err := seal.ParseCanonical([]byte(strings.TrimSuffix(string(text), "\n")), &seen); err != nil {
+		return seen, fmt.Errorf("%s is damaged, so it is not known which bundles are old: %w", s.path(seenFile), err)
+	}
+	return seen, nil
+}
+
+func (s *state) setSeen(seen bundle.Seen) error {
+	text, err := seal.Canonical(seen)
+	if err != nil {
+		return err
+	}
+	return s.write(seenFile, append(text, '\n'))
+}
+
+// root is the root to believe: the pinned one, or the newest that followed it.
+func (s *state) root(pinned []byte) (*seal.Root, error) {
+	root, err := seal.Pinned(pinned)
+	if err != nil {
+		return nil, err
+	}
+	text, err := s.read(rootFile, seal.MaxEnvelope)
+	if err != nil {
+		return nil, err
+	}
+	if text == nil {
+		return root, nil
+	}
+	kept, err := seal.Pinned(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", s.path(rootFile), err)
+	case kept.Fleet != root.Fleet:
+		return nil, fmt.Errorf("%s is of fleet %s, and fleet.root of %s: give the new fleet another state directory", s.path(rootFile), kept.Fleet, root.Fleet)
+	case kept.Version > root.Version:
+		return kept, nil
+	}
+	return root, nil
+}
+
+// setGood makes a bundle the one to begin with: its envelope is there before seen.json names it,
+// and that of the one before is removed after.
+func (s *state) setGood(sum string, text []byte, seen bundle.Seen) error {
+	before := seen.Good
+	if err := s.write(fmt.Sprintf(goodFile, sum), text); err != nil {
+		return err
+	}
+	seen.Good = sum
+	if err := s.setSeen(seen); err != nil || before == "" {
+		return err
+	}
+	return s.remove(fmt.Sprintf(goodFile, before))
+}
+
+// has says whether a file of a bundle is there, as the manifest names it.
+func (s *state) has(name string, f bundle.File) bool {
+	text, err := s.read(bundle.BlobName(f.SHA256), f.Size)
+	return err == nil && text != nil && f.Check(name, text) == nil
+}
+
+// sweep removes the files that neither of these bundles has.
+func (s *state) sweep(keep ...*bundle.Verified) error {
+	wanted := map[string]bool{}
+	for _, v := range keep {
+		if v != nil {
+			for _, f := range v.Files {
+				wanted[f.SHA256] = true
+			}
+		}
+	}
+	entries, err := os.ReadDir(s.path("blobs"))
+	for _, e := range entries {
+		if !wanted[e.Name()] {
+			err = errors.Join(err, os.Remove(s.path(bundle.BlobName(e.Name()))))
+		}
+	}
+	return err
+}

@@ -1,0 +1,252 @@
+package member
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+)
+
+// The thief has the source and whatever was ever in it, one policy key of the two that must sign,
+// and keys of his own. Whatever he puts there is refused with its reason, and the gateway goes on
+// with what it has.
+func TestThief(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	first := o.publish(1)
+	g.looks(1)
+	second := o.publish(2, func(m *bundle.Manifest) { o.add(m, "roots.pem", "the roots of two") })
+	g.looks(2)
+	g.looks(0)
+	his, hisPub := o.keys(2)
+	three := o.manifest(3, func(m *bundle.Manifest) { o.add(m, "roots.pem", "the roots of three") })
+	blob := bundle.BlobName(three.Files["roots.pem"].SHA256)
+	good := o.copyDir()
+	head := func(text []byte) func() { return func() { o.put(bundle.HeadName, text) } }
+	for _, c := range []struct {
+		what string
+		does func()
+		why  seal.Reason
+	}{
+		{"replays an older epoch", head(first), seal.OlderEpoch},
+		{"signs alone", head(o.bundle(three, o.policy[0])), seal.Unsigned},
+		{"signs with keys of his own", head(o.bundle(three, his...)), seal.Unsigned},
+		{"signs with nothing", head(testpki.Must(testpki.Must(three.Seal()).Text())), seal.Unsigned},
+		{"has the same key sign twice", func() {
+			e := testpki.Must(three.Seal())
+			o.sign(e, o.policy[0])
+			e.Signatures = append(e.Signatures, e.Signatures[0])
+			o.put(bundle.HeadName, testpki.Must(e.Text()))
+		}, seal.Unsigned},
+		{"has the signatures of another epoch", func() {
+			e, old := testpki.Must(three.Seal()), testpki.Must(seal.ParseEnvelope(second))
+			e.Signatures = old.Signatures
+			o.put(bundle.HeadName, testpki.Must(e.Text()))
+		}, seal.Unsigned},
+		{"cuts the bundle", head(second[:len(second)/2]), seal.Unreadable},
+		{"appends to it", head(append(bytes.Clone(second), second...)), seal.Unreadable},
+		{"says a name twice", head(bytes.Replace(second, []byte(`"payload":`), []byte(`"payload": "", "payload":`), 1)), seal.Unreadable},
+		{"makes it huge", head(make([]byte, seal.MaxEnvelope+1)), seal.TooLarge},
+		{"puts a root there", head(o.root), seal.WrongType},
+		{"signs another manifest as the same epoch, with both keys", head(o.bundle(o.manifest(2))), seal.OtherEpoch},
+		{"takes that of another fleet", head(o.bundle(o.manifest(3, func(m *bundle.Manifest) { m.Fleet = "other" }))), seal.WrongFleet},
+		{"takes that of other sites", head(o.bundle(o.manifest(3, func(m *bundle.Manifest) { m.Sites = map[string]map[string]bundle.File{"oslo": {}} }))), seal.WrongSite},
+		{"takes one that has ended", head(o.bundle(o.manifest(3, func(m *bundle.Manifest) { m.NotAfter = seal.Time(g.now.Add(-time.Second).Truncate(time.Second)) }))), seal.Expired},
+		{"takes one for a newer sslgate", head(o.bundle(o.manifest(3, func(m *bundle.Manifest) { m.MinVersion = "1.3.0" }))), seal.TooNew},
+		{"withholds a file", func() {
+			o.put(bundle.HeadName, o.bundle(three))
+			if err := os.Remove(filepath.Join(o.dir, blob)); err != nil {
+				t.Fatal(err)
+			}
+		}, seal.Missing},
+		{"cuts a file", func() { o.put(bundle.HeadName, o.bundle(three)); o.put(blob, []byte("the roots")) }, seal.Altered},
+		{"changes a file", func() { o.put(bundle.HeadName, o.bundle(three)); o.put(blob, []byte("the roots of thief")) }, seal.Altered},
+		{"makes a file longer", func() { o.put(bundle.HeadName, o.bundle(three)); o.put(blob, []byte("the roots of three, and mine")) }, seal.Altered},
+		{"mixes the files of two epochs", func() { o.put(bundle.HeadName, o.bundle(three)); o.put(blob, []byte("the roots of two")) }, seal.Altered},
+		{"makes himself a root", func() { o.put(bundle.RootName(2), o.newRoot(2, 0, hisPub, his...)) }, seal.Unsigned},
+		{"leaves a root out", func() { o.put(bundle.RootName(2), o.newRoot(3, 0, o.pub, o.rootKey...)) }, seal.WrongRoot},
+		{"takes everything away", func() {
+			if err := os.Remove(filepath.Join(o.dir, bundle.HeadName)); err != nil {
+				t.Fatal(err)
+			}
+		}, seal.Unreachable},
+	} {
+		c.does()
+		g.refuses(c.what, c.why)
+		o.restore(good)
+		g.looks(0) // what is in force is there again
+	}
+	if s := g.Status(); s.Last != nil || s.Epoch != 2 {
+		t.Errorf("%+v", s)
+	}
+	o.publish(3)
+	g.looks(3)
+}
+
+// A path in a manifest leads nowhere but below the directory.
+func TestNoPathLeadsOut(t *testing.T) {
+	o := newOffice(t)
+	for _, name := range []string{"../x", "/etc/passwd", "a/../../x", "a//b", "./a", "a/", "", "..", "a\x00b", "a b"} {
+		m := o.manifest(1)
+		m.Files[name] = m.Files[bundle.Main]
+		if _, err := m.Seal(); seal.ReasonOf(err) != seal.Unreadable {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+// Back goes only what the newest names, and forward again what was seen.
+func TestRollback(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	one, two := o.publish(1), o.publish(2)
+	g.looks(2)
+	three := o.publish(3, func(m *bundle.Manifest) { m.RollbackTo = []int64{2} })
+	g.looks(3)
+	o.put(bundle.HeadName, one)
+	g.refuses("an epoch that is not named", seal.OlderEpoch)
+	o.put(bundle.HeadName, two)
+	g.looks(2)
+	if s := g.Status(); s.Epoch != 2 || s.Seen != 3 {
+		t.Errorf("%+v", s)
+	}
+	g.start()
+	if _, v, err := g.Good(); err != nil || v.Manifest.Epoch != 2 {
+		t.Fatalf("after a restart: %+v, %v", v, err)
+	}
+	o.put(bundle.HeadName, one)
+	g.refuses("an epoch that is not named, after the restart", seal.OlderEpoch)
+	o.put(bundle.HeadName, three)
+	g.looks(3)
+	o.publish(4)
+	g.looks(4)
+	o.put(bundle.HeadName, three)
+	g.refuses("what the newest does not name", seal.OlderEpoch)
+}
+
+// A stolen policy key can sign an epoch that no other will ever be above. The next root names other
+// keys and says from where on epochs are void.
+func TestStolenPolicyKeys(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	one := o.publish(1)
+	g.looks(1)
+	o.publish(9)
+	g.looks(9)
+	old := o.policy
+	o.policy, o.pub = o.keys(3)
+	o.put(bundle.RootName(2), o.newRoot(2, 1, o.pub, o.rootKey...))
+	if _, _, err := g.Look(t.Context()); seal.ReasonOf(err) != seal.Unsigned || g.Status().Root != 2 || g.Status().Seen != 1 {
+		t.Fatalf("%v, %+v", err, g.Status())
+	}
+	g.start() // what the root voids stays void
+	o.put(bundle.HeadName, o.bundle(o.manifest(2), old[:2]...))
+	if _, _, err := g.Look(t.Context()); seal.ReasonOf(err) != seal.Unsigned {
+		t.Errorf("the thief's keys are nobody's: %v", err)
+	}
+	o.publish(2)
+	g.looks(2)
+	o.put(bundle.HeadName, one)
+	if _, _, err := g.Look(t.Context()); seal.ReasonOf(err) != seal.Unsigned {
+		t.Errorf("%v", err)
+	}
+}
+
+// What the gateway has seen is its own word: it is not used when it cannot be read, and nothing is
+// taken that cannot be written down.
+func TestStateOrNothing(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	o.publish(1)
+	g.looks(1)
+	seen := filepath.Join(g.state, seenFile)
+	text := testpki.Must(os.ReadFile(seen))
+	for _, bad := range []string{"", "{}", string(text[:len(text)/2]), string(bytes.Replace(text, []byte(`"epoch":1`), []byte(`"epoch":1,"epoch":0`), 1))} {
+		if err := os.WriteFile(seen, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := Open(g.opt); err == nil {
+			m.Close()
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	if err := os.Remove(seen); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(seen, "x"), 0o700); err != nil { // nothing can be renamed to it
+		t.Fatal(err)
+	}
+	o.publish(2)
+	before := g.Status()
+	if _, v, err := g.Look(t.Context()); seal.ReasonOf(err) != seal.StateUnwritten || v != nil || g.Status().Seen != before.Seen {
+		t.Errorf("%v, %+v", err, v)
+	}
+	if err := os.RemoveAll(seen); err != nil {
+		t.Fatal(err)
+	}
+	g.looks(2) // and goes on once it can
+}
+
+// Frozen is a source that answers as ever and has nothing new, or none at all: both are seen.
+func TestStaleIsSeen(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	end := g.now.Add(time.Hour).Truncate(time.Second)
+	o.publish(1, func(m *bundle.Manifest) { m.NotAfter = seal.Time(end) })
+	g.looks(1)
+	fresh := func(what string, want bool) {
+		t.Helper()
+		if s := g.Status(); s.Fresh != want {
+			t.Errorf("%s: %+v", what, s)
+		}
+	}
+	fresh("new", true)
+	g.now = g.now.Add(StaleAfter)
+	fresh("not looked at", false)
+	g.looks(0)
+	fresh("looked at", true)
+	g.now = end
+	g.looks(0)
+	fresh("ended", false)
+	g.start()
+	if _, v, err := g.Good(); err != nil || v == nil {
+		t.Errorf("an ended one is still the last good one: %v", err)
+	}
+}
+
+// Old files go, and those in force stay.
+func TestFilesInForceAlone(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	for epoch := range int64(3) {
+		o.publish(epoch + 1)
+		g.looks(epoch + 1)
+	}
+	blobs, err := os.ReadDir(filepath.Join(g.state, "blobs"))
+	if err != nil || len(blobs) != 1 {
+		t.Errorf("%v, %v", blobs, err)
+	}
+	heads, err := filepath.Glob(filepath.Join(g.state, "good-*.json"))
+	if err != nil || len(heads) != 1 {
+		t.Errorf("%v, %v", heads, err)
+	}
+	src, _, err := g.Good()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := src.Read(t.Context(), "fleet:/sslgate.yaml", 100, nil)
+	if err != nil || string(f.Text) != "epoch 3" {
+		t.Errorf("%q, %v", f.Text, err)
+	}
+	if err := os.WriteFile(filepath.Join(g.state, "blobs", blobs[0].Name()), []byte("epoch 4"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := src.Read(t.Context(), "fleet:/sslgate.yaml", 100, nil); err == nil {
+		t.Errorf("an altered copy is read: %q", f.Text)
+	}
+}
