@@ -60,7 +60,7 @@ func other(v reflect.Value) bool {
 func TestNeedsRestart(t *testing.T) {
 	// By the first words of their paths; all others are taken by a reload.
 	want := []string{
-		"tun.", "capture.", "upgrade.", "fail", "state", "audit.", "log.", "dial.mark", "dial.table",
+		"tun.", "capture.", "upgrade.", "fail", "fleet", "state", "audit.", "log.", "dial.mark", "dial.table",
 		"admin.socket", "admin.http", "admin.metrics.listen",
 		"limits.flows", "limits.flows_per_client", "limits.memory",
 	}
