@@ -58,6 +58,9 @@ func (b *builder) passphrase(path, name string) ([]byte, bool) {
 		return nil, true
 	}
 	file := b.file.abs(name)
+	if b.inBundle(path, file) {
+		return nil, false
+	}
 	f, err := b.file.in.readNear(file, maxPassphrase, 1)
 	if err != nil {
 		b.add(path, err.Error())
