@@ -124,7 +124,8 @@ func (s *Suggester) Add(line []byte) error {
 	}
 	u := s.paths[at]
 	if u == nil {
-		if at.sni != "" && s.set.CanSay(&policy.RuleSpec{Name: "r", To: []string{dst.String()}, SNI: []string{at.sni}}) != nil {
+		can := at.sni == "" || s.set.CanSay(&policy.RuleSpec{Name: "r", To: []string{dst.String()}, SNI: []string{at.sni}}) == nil
+		if !can {
 			s.ask("By a name that a rule cannot have, on the way to " + where(p) + ": which client is it? Nothing is suggested for it.")
 			return nil
 		}
