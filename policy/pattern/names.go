@@ -135,6 +135,7 @@ func (p Email) String() string {
 	return p.Local + "@" + p.Domain
 }
 
+// ParseEmail reads a mailbox of the configuration, or "*@" and a domain.
 func ParseEmail(s string) (Email, error) {
 	local, domain, err := SplitEmail(s)
 	switch {
@@ -203,6 +204,7 @@ func isNumber(label string) bool {
 	return strings.Trim(label, digits) == ""
 }
 
+// IsAddr says whether a text is an IP address.
 func IsAddr(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return err == nil

@@ -12,6 +12,7 @@ const SPIFFEScheme = "spiffe://"
 // Tail is what a URI pattern leaves free behind its fixed part.
 type Tail uint8
 
+// The tails.
 const (
 	TailNone Tail = iota // nothing: the URI exactly
 	TailOne              // "/*": one further path segment
@@ -174,4 +175,5 @@ func PlainSegments(rest string) bool {
 	return true
 }
 
+// IsLetterOrDigit says whether c is a letter of ASCII or a digit.
 func IsLetterOrDigit(c byte) bool { return isAlnum(c) || 'A' <= c && c <= 'Z' }
