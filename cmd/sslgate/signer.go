@@ -37,7 +37,7 @@ func newSignerCmd(stdout io.Writer) *cobra.Command {
 whose configuration says "key: signer:SOCKET". Only digests of TLS's signature
 schemes are signed, and the keys are never given away. It may run as another
 user than the gateway. docs/signer.md has the protocol, so that others can
-write signers too.`,
+write signers too: for a hardware module there is one in signers/pkcs11.`,
 		Example: "  sslgate signer --socket /run/sslgate-signer/s.sock --key pay.key --user 998\n  sslgate signer --socket s.sock --key pay.key --passphrase credential:pay",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

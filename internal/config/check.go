@@ -227,6 +227,10 @@ func (f *File) checkLimits(l *Limits) {
 	f.atMost("limits.handshake", l.Handshake, 5*time.Minute)
 	f.checkHandshakes(l)
 	f.checkRefusalRecords(l)
+	p := l.PerIdentity
+	f.check(p.Flows >= 0 && p.Flows <= 1_000_000, "limits.per_identity.flows", "%d is out of range: 1 to 1000000, or 0 for no bound", p.Flows)
+	f.check(p.Handshakes >= 0 && p.Handshakes <= 1_000_000, "limits.per_identity.handshakes", "%d is out of range: 1 to 1000000, or 0 for no bound", p.Handshakes)
+	f.check(p.BytesPerSecond == 0 || p.BytesPerSecond >= 16<<10, "limits.per_identity.bytes_per_second", "is too small: at least 16KiB, or 0 for no bound")
 	f.check(l.DialsPerDestination >= 1 && l.DialsPerDestination <= 1_000_000, "limits.dials_per_destination",
 		"%d is out of range: 1 to 1000000", l.DialsPerDestination)
 	f.check(l.Chain >= 1 && l.Chain <= 100, "limits.chain", "%d is out of range: 1 to 100", l.Chain)

@@ -230,6 +230,8 @@ type Limits struct {
 	RefusalRecordsPerClient int `yaml:"refusal_records_per_client"`
 	// RefusalRecords is how many refused flows and SYNs of all clients get an audit record in a second, 1 to 1000000; ten times as many may come at once. Default 200.
 	RefusalRecords int `yaml:"refusal_records"`
+	// PerIdentity bounds what one proven identity may have, whatever addresses it comes from. Default: nothing is bounded.
+	PerIdentity PerIdentity `yaml:"per_identity"`
 	// Chain is the number of certificates a client or a destination may show, 1 to 100; looked at before any signature is checked. Default 10.
 	Chain int `yaml:"chain"`
 	// ChainBytes is the size of those certificates together, 1KiB to 256KiB. Default 64KiB.
@@ -246,6 +248,16 @@ type Limits struct {
 	Drain Duration `yaml:"drain"`
 	// ShutdownDelay is how long new flows are still taken after SIGTERM or `sslgate drain`, while the gateway says already that it is not ready; at most 10m. It is the time that routers and load balancers need to see that and to lead clients elsewhere. Default 0s: new flows are refused at once.
 	ShutdownDelay Duration `yaml:"shutdown_delay"`
+}
+
+// PerIdentity bounds what one proven identity may have: the names that its certificate has, of one authority. A renewed certificate is the same identity. It is counted after the client has proven its key, so that nobody uses up another's share.
+type PerIdentity struct {
+	// Flows held at the same time; more are refused with reason identity_flow_limit. Default 0: no bound.
+	Flows int `yaml:"flows"`
+	// Handshakes in a second, as many may come at once after a second without any; more are refused with reason identity_handshake_limit. Default 0: no bound.
+	Handshakes int `yaml:"handshakes"`
+	// BytesPerSecond is how much the flows of an identity carry together in a second, both ways; beyond that they are read more slowly. At least 16KiB. Default 0: no bound.
+	BytesPerSecond Size `yaml:"bytes_per_second"`
 }
 
 // Audit is the record of every flow. It goes to one of file, journal and syslog.

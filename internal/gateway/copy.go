@@ -57,6 +57,9 @@ func (r *relay) copy(dst, src *relayEnd, t *delivery) {
 		if src == &r.client && r.toll != nil && !r.pace(k) {
 			return
 		}
+		if !r.wait(r.hold.Moved(k)) {
+			return
+		}
 	}
 }
 

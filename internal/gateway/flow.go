@@ -15,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/fairqueue"
 	"github.com/sslgate/sslgate/internal/passing"
+	"github.com/sslgate/sslgate/internal/peerlimit"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -61,6 +62,7 @@ type flow struct {
 	turn       *fairqueue.Turn  // of the handshake in flight; nil before
 	turnLost   *handshake.Error // set if the turn could not be taken again
 	unsigned   error            // why another process did not sign for us; nil: nothing to say
+	hold       *peerlimit.Hold  // what it takes of limits.per_identity; nil where it has no identity
 	leave      func()           // gives the admitted memory back
 	// destWould is a refusal of the destination that was only observed, if nothing
 	// else was observed before it.
@@ -111,6 +113,7 @@ func (g *Gateway) handle(ctx context.Context, fl *flow) {
 // left removes the flow from the counts of live flows.
 func (fl *flow) left() {
 	fl.leave()
+	fl.hold.Release()
 	fl.g.registry.leave(fl.live)
 }
 
@@ -257,6 +260,11 @@ func (fl *flow) serve(ctx context.Context, conn net.Conn, plan *policy.Plan, par
 	v := fl.judgePeer(ctx, plan, session.Peer, &session.State)
 	fl.note(v)
 	if v.Action != policy.Terminate {
+		fl.client.Reset()
+		return nil
+	}
+	if e := fl.admitIdentity(); e != nil {
+		fl.refuse(e)
 		fl.client.Reset()
 		return nil
 	}

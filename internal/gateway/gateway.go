@@ -18,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/fairqueue"
+	"github.com/sslgate/sslgate/internal/peerlimit"
 	"github.com/sslgate/sslgate/internal/ticket"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -42,6 +43,8 @@ type Limits struct {
 	HandshakesPerClient, HandshakesPerSecond int
 	// DialsPerDestination is how many flows may wait for one destination.
 	DialsPerDestination int
+	// PerIdentity bounds what one proven identity may have; zero values are no bound.
+	PerIdentity peerlimit.Limits
 	// Refusals is how many refused SYNs and flows get a record of their own per second, and
 	// RefusalsPerClient how many of one client. Ten times as many may come at once.
 	Refusals, RefusalsPerClient int
@@ -121,6 +124,7 @@ type Gateway struct {
 	buffers  *bufferPool
 	turns    *fairqueue.Queue
 	dials    *dialsUnderWay
+	peers    *peerlimit.Table
 	memory   Memory
 	limitLog *limitLog
 	lostSay  rate.Sometimes // limits the messages about lost records
@@ -181,6 +185,7 @@ func New(c Config) (*Gateway, error) {
 	if g.memory = c.Memory; g.memory == nil {
 		g.memory = unmeasured{}
 	}
+	g.peers = peerlimit.NewTable(nil)
 	g.limitLog = newLimitLog(c.Log, time.Now)
 	g.turns = fairqueue.New(c.Limits.withDefaults().turns(), nil)
 	g.ticketKeys = ticket.NewKeys(0)
@@ -201,6 +206,7 @@ type settings struct {
 func (g *Gateway) Put(s Settings) {
 	limits := s.Limits.withDefaults()
 	g.turns.SetLimits(limits.turns())
+	g.peers.SetLimits(limits.PerIdentity)
 	g.current.Store(&settings{s.Policy, limits, s.Shadow, g.ticketRule(s.Tickets, limits.Hello)})
 }
 

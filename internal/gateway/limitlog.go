@@ -35,6 +35,10 @@ func limitOf(c reason.Code) string {
 		return "limits.handshakes"
 	case reason.DestinationLimit:
 		return "limits.dials_per_destination"
+	case reason.IdentityFlowLimit:
+		return "limits.per_identity.flows"
+	case reason.IdentityHandshakeLimit:
+		return "limits.per_identity.handshakes"
 	case reason.ChainTooLong:
 		return "limits.chain, limits.chain_bytes" // the detail says which
 	case reason.EndIdle:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/passing"
+	"github.com/sslgate/sslgate/internal/peerlimit"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/stack"
 )
@@ -35,7 +36,7 @@ func (fl *flow) relay(client handshake.Conn, dest *destination) *relay {
 	r := &relay{
 		destHeld: fl.out.dest.peer.Held(), passing: fl.passing,
 		spawn: fl.spawn, keepAlive: func() { keepAlive(dest.raw) },
-		pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), dead: make(chan struct{}),
+		hold: fl.hold, pool: fl.g.buffers, memory: fl.g.memory, over: make(chan struct{}), dead: make(chan struct{}),
 		idle: fl.limits.Idle, stall: fl.limits.Stall, halfClosed: fl.limits.HalfClosed,
 		clientProgress: progressOf(fl.client), destProgress: progressOf(dest.raw),
 		client: relayEnd{Conn: client, reset: fl.client.Reset, name: "the client", onReset: reason.EndClientReset, onTrunc: reason.EndClientTrunc, onLost: reason.EndClientLost, onErr: reason.EndClientError, onStall: reason.EndClientStalled, onAgain: reason.EndClientRenegotiation},
@@ -66,6 +67,7 @@ type relay struct {
 	stall        time.Duration
 	halfClosed   time.Duration
 	client, dest relayEnd
+	hold         *peerlimit.Hold // of the client's identity; nil where it has none
 	toll         *toll           // nil where the client's side is not terminated
 	opening      *opening        // nil unless the client must not speak TLS
 	passing      *passing.Reader // nil unless the flow is bypassed

@@ -51,11 +51,15 @@ func (t *toll) read(n int) time.Duration {
 
 // pace waits after a read from the client, if it has to. False means that the flow has ended.
 func (r *relay) pace(n int) bool {
-	wait := r.toll.read(n)
-	if wait <= 0 {
+	return r.wait(r.toll.read(n))
+}
+
+// wait waits before the next read, if d is positive. False means that the flow has ended.
+func (r *relay) wait(d time.Duration) bool {
+	if d <= 0 {
 		return true
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -75,6 +75,9 @@ const (
 	ConditionFailed   Code = "condition_failed"
 	ConditionError    Code = "condition_error"
 	PolicyChanged     Code = "policy_changed"
+	// limits.per_identity
+	IdentityFlowLimit      Code = "identity_flow_limit"
+	IdentityHandshakeLimit Code = "identity_handshake_limit"
 
 	// Towards the destination.
 
@@ -200,6 +203,8 @@ var entries = [...]Entry{
 	{ConditionFailed, Refused, 6, 49, "the rule's condition (when) is not true for this client; it stands in the record's detail", "ask the owner of the rule what it demands; `sslgate explain` shows the values it saw"},
 	{ConditionError, Refused, 6, 49, "the rule's condition (when) could not be evaluated for this client, which denies; the record's detail says why", "tell the owner of the rule: a condition must hold its own for certificates without the field it asks for"},
 	{PolicyChanged, Refused, 6, 49, "the policy was reloaded during this connection's handshake, and the new one would have the connection otherwise: bypassed or terminated, or another way to the destination", "connect again: the new policy decides then"},
+	{IdentityFlowLimit, Refused, 6, NoAlert, "the identity that the client has proven holds as many flows as limits.per_identity.flows allows", "close connections that are not used; the gateway's operator should look at who uses this identity (`sslgate flows`), and at the limit"},
+	{IdentityHandshakeLimit, Refused, 6, NoAlert, "the identity that the client has proven makes more handshakes in a second than limits.per_identity.handshakes allows", "keep connections open instead of making new ones; the gateway's operator should look at who uses this identity, and at the limit"},
 
 	{DialForbidden, Failed, 9, 49, "the destination is multicast or loopback, or link-local, the gateway's own or the TUN's address and the rule in force does not name it exactly", "connect to a real destination; a rule that names a link-local address or one of the gateway's own exactly lifts this"},
 	{DialRefused, Failed, 9, 80, "the destination refused the connection", "look whether the service is running"},

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/sslgate/sslgate/internal/fairqueue"
+	"github.com/sslgate/sslgate/internal/peerlimit"
 	"github.com/sslgate/sslgate/stack"
 )
 
@@ -20,6 +21,7 @@ const limitEvery = 10 * time.Second
 type limitCounts struct {
 	stack stack.Stats
 	turns fairqueue.Stats
+	peers peerlimit.Stats
 }
 
 // counted is one such counter.
@@ -42,6 +44,7 @@ func countedLimits() []counted {
 		// A wait harms nobody yet, and it may happen every day.
 		{"limits.handshakes", "waited", info, func(c *limitCounts) uint64 { return c.turns.Waited }},
 		{"limits.handshakes_per_second", "pauses_in_flows_of_small_records", warn, func(c *limitCounts) uint64 { return c.turns.Paced }},
+		{"limits.per_identity.bytes_per_second", "pauses", info, func(c *limitCounts) uint64 { return c.peers.Paced }},
 	}
 }
 
@@ -77,5 +80,5 @@ func (s *Service) watchLimits(ctx context.Context) error {
 }
 
 func (s *Service) limitCounts() limitCounts {
-	return limitCounts{stack: s.stack.Stats(), turns: s.gateway.Handshakes()}
+	return limitCounts{stack: s.stack.Stats(), turns: s.gateway.Handshakes(), peers: s.gateway.Identities()}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/memory"
 	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/peerlimit"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
@@ -242,6 +243,7 @@ func gatewayLimits(c *config.Config) gateway.Limits {
 		Idle: c.Limits.Idle.Std(), Stall: c.Limits.Stall.Std(), HalfClosed: c.Limits.HalfClosed.Std(), Dial: c.Dial.Timeout.Std(),
 		Handshakes: c.Limits.Handshakes, HandshakesPerClient: c.Limits.HandshakesPerClient, HandshakesPerSecond: c.Limits.HandshakesPerSecond,
 		DialsPerDestination: c.Limits.DialsPerDestination,
+		PerIdentity:         peerlimit.Limits{Flows: c.Limits.PerIdentity.Flows, Handshakes: c.Limits.PerIdentity.Handshakes, Bytes: int64(c.Limits.PerIdentity.BytesPerSecond)},
 		Refusals:            c.Limits.RefusalRecords, RefusalsPerClient: c.Limits.RefusalRecordsPerClient,
 	}
 }
