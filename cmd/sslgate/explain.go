@@ -176,7 +176,7 @@ func standInPolicy(path string, stand *policytest.StandIns) (*policy.Set, *confi
 }
 
 func tryConfig(path string, ins config.StandIns, stand *policytest.StandIns) (*policy.Set, *config.File, []string, error) {
-	file, err := config.Load(path)
+	file, err := loadPolicy(path)
 	if err != nil {
 		return nil, nil, nil, &exitError{2, err}
 	}

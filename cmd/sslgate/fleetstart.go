@@ -47,17 +47,46 @@ func inForce(ctx context.Context, file string, own *config.Config) (config.Check
 	return checkBundle(ctx, file, src)
 }
 
+// loadPolicy is config.Load, for a gateway in a fleet of the bundle that is in force.
+func loadPolicy(path string) (*config.File, error) {
+	own, found := config.InFleet(path)
+	if own == nil && found == nil {
+		return config.Load(path)
+	}
+	if own == nil {
+		return nil, config.Findings(found)
+	}
+	m, err := openMember(own, nil, true)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	src, _, err := m.Good()
+	if err != nil {
+		return nil, err
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return config.LoadFrom(overlay(src), abs)
+}
+
+// overlay is where the files of a gateway in a fleet are; without a bundle on its disk alone.
+func overlay(src *bundle.Source) fileset.Source {
+	if src == nil {
+		return fileset.Disk{}
+	}
+	return fileset.Overlay{Bundle: src}
+}
+
 // checkBundle is config.Check of a gateway's own file with a bundle; nil is none.
 func checkBundle(ctx context.Context, file string, src *bundle.Source) (config.Checked, error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return config.Checked{}, err
 	}
-	var from fileset.Source = fileset.Disk{}
-	if src != nil {
-		from = fileset.Overlay{Bundle: src}
-	}
-	return config.CheckWithin(ctx, nil, from, abs, engines.New())
+	return config.CheckWithin(ctx, nil, overlay(src), abs, engines.New())
 }
 
 // fleetStart is what a gateway in a fleet starts with.

@@ -358,10 +358,6 @@ type Fleet struct {
 	State string `yaml:"state"`
 	// Poll is how often the source is looked at, 100ms to 1h. Default 5s.
 	Poll Duration `yaml:"poll"`
-	// Stale is what becomes of new flows while the gateway does not know for stale_after that its bundle is the newest: "keep" (the default; it goes on, and says so) or "refuse".
-	Stale string `yaml:"stale"`
-	// StaleAfter is that time, 90s to 720h. Default 24h. The warning, the status and the metric come after 90s.
-	StaleAfter Duration `yaml:"stale_after"`
 }
 
 // DefaultFile is the configuration that commands read where none is named. The

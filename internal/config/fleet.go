@@ -45,6 +45,17 @@ func InFleet(path string) (*Config, []Finding) {
 	return f.own(), f.findings
 }
 
+// LoadFrom is Load of files wherever they are. For a gateway in a fleet it is the configuration of
+// the bundle, with the gateway's own keys.
+func LoadFrom(src fileset.Source, path string) (*File, error) {
+	in := newLoading(context.Background(), nil, src)
+	f := in.bundled(loadIn(in, path))
+	if Failed(f.findings) {
+		return nil, Findings(f.findings)
+	}
+	return f, nil
+}
+
 // own is the Config of a gateway's own file, every path absolute.
 func (f *File) own() *Config {
 	c := f.Config
@@ -108,14 +119,6 @@ func (f *File) checkFleet(c *Fleet) {
 		c.Poll = Duration(5 * time.Second)
 	}
 	f.check(c.Poll.Std() >= 100*time.Millisecond && c.Poll.Std() <= time.Hour, "fleet.poll", "%s is out of range: 100ms to 1h", c.Poll)
-	if !f.has("fleet.stale") {
-		c.Stale = "keep"
-	}
-	f.word("fleet.stale", c.Stale, "keep", "refuse")
-	if !f.has("fleet.stale_after") {
-		c.StaleAfter = Duration(24 * time.Hour)
-	}
-	f.check(c.StaleAfter.Std() >= 90*time.Second && c.StaleAfter.Std() <= 720*time.Hour, "fleet.stale_after", "%s is out of range: 90s to 720h", c.StaleAfter)
 }
 
 // bundled goes on from a gateway's own file to the fleet's bundle, where the files are read from

@@ -52,6 +52,9 @@ func TestOwnFileAndBundle(t *testing.T) {
 		if !slices.Equal(got, c.want) || (checked.Runtime == nil) != (len(c.want) > 0) {
 			t.Errorf("%s: %q\n%v", c.what, got, checked.Findings)
 		}
+		if f, err := LoadFrom(src, file); len(c.want) == 0 && (err != nil || f.Name != BundleFile || f.Config.Capture.Ports.List[0] != 443) {
+			t.Errorf("%s: %v", c.what, err)
+		}
 		if rt := checked.Runtime; rt != nil {
 			if rt.Config.Capture.Ports.List[0] != 443 || rt.Config.Fleet.State != filepath.Join(dir, "s") || !slices.Contains(rt.Files, file) || !slices.Contains(rt.Files, BundleFile) {
 				t.Errorf("%+v, %v", rt.Config, rt.Files)
@@ -85,8 +88,6 @@ func TestFleetKeys(t *testing.T) {
 		"{root: r, certificate: c, source: \"https://h/s\", state: s}":                "fleet.key",
 		"{root: r, certificate: c, source: \"file:/s\", state: s, ca: x}":             "fleet.ca",
 		"{root: r, certificate: c, source: \"file:/s\", state: s, poll: 1ms}":         "fleet.poll",
-		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: go}":         "fleet.stale",
-		"{root: r, certificate: c, source: \"file:/s\", state: s, stale_after: 1s}":   "fleet.stale_after",
 		"{certificate: c, source: \"file:/s\", state: s}":                             "fleet.root",
 		"{root: r, certificate: c, source: \"https://h/s\", key: k, state: s, ca: c}": "",
 	} {

@@ -180,7 +180,7 @@ func (s *Service) Readiness() admin.Readiness {
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
 		}
 	}
-	for _, text := range slices.Concat(s.staleStaples(now), s.notRenewed(now)) {
+	for _, text := range slices.Concat(s.staleStaples(now), s.notRenewed(now), s.fleetWarnings()) {
 		warn("%s", text)
 	}
 	for _, c := range s.Certificates() {

@@ -3,11 +3,13 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // runFleet takes the bundles of the fleet until ctx ends. Without a fleet it does nothing.
@@ -37,4 +39,24 @@ func (s *Service) applyBundle(ctx context.Context, src fileset.Source) error {
 		return seal.Refuse(seal.RefusedCheck, "%w", err)
 	}
 	return err
+}
+
+// fleetWarnings is what readiness says of the fleet.
+func (s *Service) fleetWarnings() []string {
+	m := s.opt.Fleet
+	if m == nil {
+		return nil
+	}
+	st := m.Status()
+	var all []string
+	if !st.Fresh {
+		all = append(all, fmt.Sprintf("not fresh: epoch %d of fleet %s is in force, and since %s nothing says that it is the newest", st.Epoch, st.Fleet, times.Stamp(st.Contact)))
+	}
+	if st.Pending != 0 {
+		all = append(all, fmt.Sprintf("epoch %d of fleet %s waits for a restart", st.Pending, st.Fleet))
+	}
+	if st.Last != nil {
+		all = append(all, fmt.Sprintf("epoch %d of fleet %s stays in force, what its source has is refused: %s", st.Epoch, st.Fleet, st.Last.Detail))
+	}
+	return all
 }

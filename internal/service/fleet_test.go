@@ -83,6 +83,7 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 		Source: own.Fleet.Source, State: own.Fleet.State, Poll: own.Fleet.Poll.Std(), Log: h.s.log,
 	}))
 	defer m.Close()
+	h.s.opt.Fleet = m // before anybody asks for readiness
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	h.sign(h.bundleConfig())
@@ -121,6 +122,12 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 	refused(seal.NeedsRestart, "limits.flows")
 	if s := m.Status(); s.Epoch != 2 || s.Seen != 4 || s.Pending != 4 || h.s.policyID() != policy {
 		t.Errorf("%+v", s)
+	}
+	said := strings.Join(h.s.Readiness().Reasons, "\n")
+	for _, want := range []string{"epoch 4 of fleet acme waits for a restart", "epoch 2 of fleet acme stays in force, what its source has is refused: needs_restart: "} {
+		if !strings.Contains(said, want) {
+			t.Errorf("readiness does not say %q, but\n%s", want, said)
+		}
 	}
 	if _, v, err := m.Good(); err != nil || v.Manifest.Epoch != 2 {
 		t.Errorf("the last good one is %+v, %v", v, err)

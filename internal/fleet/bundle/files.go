@@ -50,9 +50,6 @@ func NewSource(dir string, v *Verified) *Source {
 	return &Source{dir: dir, epoch: v.Manifest.Epoch, files: v.Files}
 }
 
-// Epoch is that of the bundle.
-func (s *Source) Epoch() int64 { return s.epoch }
-
 func (s *Source) file(p string) (File, error) {
 	if name, ok := strings.CutPrefix(p, fileset.BundleDir+"/"); ok {
 		if f, ok := s.files[name]; ok {

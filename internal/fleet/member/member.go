@@ -28,7 +28,7 @@ const lookFor = 5 * time.Minute
 type Options struct {
 	Root        []byte // the pinned root, in its envelope
 	Certificate *x509.Certificate
-	Source      string // see CheckSource
+	Source      string // file:/DIRECTORY or https://HOST/PATH
 	Credentials Credentials
 	State       string // directory
 	Version     string // of sslgate

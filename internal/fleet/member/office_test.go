@@ -167,7 +167,7 @@ func (g *gate) looks(epoch int64) {
 		}
 		return
 	}
-	if v.Manifest.Epoch != epoch || src.Epoch() != epoch {
+	if v.Manifest.Epoch != epoch || src == nil {
 		g.o.t.Fatalf("epoch %d, not %d", v.Manifest.Epoch, epoch)
 	}
 	if onDisk := testpki.Must(g.Member.state.seen()); onDisk.Epoch < epoch {

@@ -32,18 +32,7 @@ type Source interface {
 	Close()
 }
 
-// Kinds of sources, the beginnings of fleet.source.
-const (
-	kindFile  = "file:"
-	kindHTTPS = "https:"
-)
-
-// CheckSource says what is wrong with a fleet.source; nil if nothing is.
-func CheckSource(text string) error {
-	_, err := parseSource(text)
-	return err
-}
-
+// parseSource reads a fleet.source.
 func parseSource(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {

@@ -80,7 +80,7 @@ func TestSourcesThatAreTaken(t *testing.T) {
 		"file:srv": false, "http://fleet.example": false, "https://u:p@fleet.example": false, "https://": false,
 		"file://host/x": false, "https://a/?x=1": false, "https://a/#x": false, "": false, "/srv/fleet": false, "etcd://a": false,
 	} {
-		if err := CheckSource(text); (err == nil) != ok {
+		if _, err := parseSource(text); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"time"
@@ -22,7 +21,8 @@ const (
 type Root struct {
 	Fleet   string `json:"fleet"`
 	Version int64  `json:"version"` // from 1; the next one has one more
-	// NotAfter is when gateways begin to warn; "" never. RFC 3339, UTC.
+	// NotAfter is until when its authors mean to use it; "" for ever. RFC 3339, UTC. Gateways go on
+	// by an old root: one that is withheld shuts nobody out.
 	NotAfter string            `json:"not_after"`
 	Keys     map[string]string `json:"keys"` // SubjectPublicKeyInfo in base64, by ID
 	Roles    map[string]Role   `json:"roles"`
@@ -201,24 +201,6 @@ func (r *Root) Signers(role string, e *Envelope) []string {
 		keys[id] = r.keys[id]
 	}
 	return e.signers(keys)
-}
-
-// Key returns the key with an ID, nil if there is none.
-func (r *Root) Key(id string) *PublicKey { return r.keys[id] }
-
-// AllKeys returns the keys, by ID in their order.
-func (r *Root) AllKeys() []*PublicKey {
-	var all []*PublicKey
-	for _, id := range slices.Sorted(maps.Keys(r.keys)) {
-		all = append(all, r.keys[id])
-	}
-	return all
-}
-
-// Ends is when the root's not_after is; zero if it has none.
-func (r *Root) Ends() time.Time {
-	t, _ := When(r.NotAfter) // was read before
-	return t
 }
 
 // Time is a time as it stands in what is signed; "" for none.

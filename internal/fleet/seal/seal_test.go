@@ -283,8 +283,8 @@ func FuzzRoot(f *testing.F) {
 			t.Errorf("%q is written as %q: %v", body, again, err)
 		}
 		for id := range r.Keys {
-			if r.Key(id).ID() != id {
-				t.Errorf("%s is %s", id, r.Key(id).ID())
+			if r.keys[id].ID() != id {
+				t.Errorf("%s is %s", id, r.keys[id].ID())
 			}
 		}
 	})
