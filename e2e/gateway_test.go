@@ -341,19 +341,25 @@ func (w *world) origin(addr string, serve func(net.Conn)) {
 	w.serveOn(ln, serve)
 }
 
-// serveOn serves every connection to ln until the test ends.
+// serveOn serves every connection to ln until the test ends. Then it closes what is left: a host
+// that was cut off has said nothing, and the kernel would wait for it for minutes.
 func (w *world) serveOn(ln net.Listener, serve func(net.Conn)) {
 	var wg sync.WaitGroup
+	over, end := context.WithCancel(context.Background())
 	wg.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			wg.Go(func() { defer c.Close(); serve(c) })
+			wg.Go(func() {
+				defer c.Close()
+				defer context.AfterFunc(over, func() { _ = c.Close() })()
+				serve(c)
+			})
 		}
 	})
-	w.t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
+	w.t.Cleanup(func() { _ = ln.Close(); end(); wg.Wait() })
 }
 
 // serveHTTP answers one request with a fixed page, for curl and openssl.
