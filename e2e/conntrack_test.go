@@ -64,6 +64,7 @@ func (h *held) hear(when string) {
 // While one takes over from another, each trouble has one outcome, and nothing passes
 // uninspected. Where a hand-over cannot work it is refused, with the rule's place.
 func TestConntrackTroubles(t *testing.T) {
+	t.Parallel()
 	const mark = "table inet others {\nchain C {\ntype filter hook prerouting priority -150;\ntcp dport 443 ct mark set 0x1\n}\n}\n"
 	const notrack = "table inet others {\nchain C {\ntype filter hook prerouting priority -300;\ntcp dport 443 notrack\n}\n}\n"
 	const fast = "table inet others {\nflowtable f {\nhook ingress priority 0;\ndevices = { lan0 }\n}\nchain C {\ntype filter hook forward priority 0;\nmeta l4proto tcp flow add @f\n}\n}\n"
@@ -84,11 +85,8 @@ func TestConntrackTroubles(t *testing.T) {
 		{name: "a flowtable", table: fast, old: "live", young: "live", fresh: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, lab.Options{})
-			w.origin(server(false), serveEcho)
-			w.origin(server(true), serveEcho)
-			w.config(payRule, upgradeMore)
-			config := w.patient()
+			w, config := upgradeWorld(t)
+			w.patient()
 			begin := func() {
 				if c.loose0 {
 					w.sh("sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0")

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
@@ -19,12 +18,9 @@ func TestNotReadyBeforeRefusing(t *testing.T) {
 	delay := testenv.Scaled(2 * time.Second)
 	for _, how := range []string{"SIGTERM", "sslgate drain"} {
 		t.Run(how, func(t *testing.T) {
-			w := newWorld(t, lab.Options{})
-			w.origin(server(false), serveEcho)
-			w.origin(server(true), serveEcho)
-			w.config(payRule, upgradeMore)
+			w, config := upgradeWorld(t)
 			w.patient()
-			config := w.rewrite("drain: 3s", "drain: 1h, shutdown_delay: "+delay.String())
+			w.rewrite("drain: 3s", "drain: 1h, shutdown_delay: "+delay.String())
 			g := w.start(config)
 			flows := w.hold(6)
 			if out, err := w.sslgate("status", "--ready", "--socket", w.socket()); err != nil || out != "" {

@@ -156,6 +156,7 @@ func TestProbeFindsTheNativeProfile(t *testing.T) {
 // server would rather have another CipherSuite; our identity is shown to one that proved
 // its own, and to no other.
 func TestNativeDestination(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	testenv.Tool(t, "curl")
 	addr := lab.ServerAddr(0, false).String()

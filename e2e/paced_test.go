@@ -14,6 +14,7 @@ import (
 // With tun.sender paced everything arrives over a line with a delay that loses packets or
 // changes their order, at clients with and without SACK and timestamps.
 func TestPacedSender(t *testing.T) {
+	t.Parallel()
 	testenv.Slow(t)
 	for _, path := range []line.Path{
 		{Delay: 5 * time.Millisecond},

@@ -319,6 +319,7 @@ func TestClientSourceKilled(t *testing.T) {
 // change the numbers. A host that would drop the answers is refused, at the start and at a
 // reload.
 func TestClientSourceByReload(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveSeen)
 	config := w.config(payRule, "admin: {socket: admin.sock}\ndial: {source: gateway}")

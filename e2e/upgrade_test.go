@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
@@ -136,8 +135,6 @@ func (w *world) gone(process int) {
 	})
 }
 
-const upgradeMore = "admin: {socket: admin.sock}\nstate: state\n"
-
 // load begins connections steadily. None of them may fail, however slow the machine is.
 func (w *world) load() (soFar func() []attempt, stop func()) {
 	w.t.Helper()
@@ -162,11 +159,8 @@ func failed(all []attempt) int {
 // lives on in the process that it began in, new ones begin in the new process, sessions are
 // resumed there, and each old process ends with its last flow and leaves nothing.
 func TestUpgrade(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
-	config := w.patient()
+	w, config := upgradeWorld(t)
+	w.patient()
 	g := w.start(config)
 	before := w.host()
 	s := w.leak()
@@ -258,10 +252,8 @@ func TestUpgrade(t *testing.T) {
 // takes everything back, until the next start takes over from it, though it was not told to.
 // Then the older one is killed: its flows are reset at their next packet, and no other.
 func TestUpgradeCrash(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	g := w.start(config)
 	before := w.host()
 	s := w.leak()
@@ -274,16 +266,12 @@ func TestUpgradeCrash(t *testing.T) {
 	w.end(second, syscall.SIGKILL)
 	w.knock(42000)
 	w.nothingLeaked(s, "the new process is dead")
-	if !g.stderr.wait("this one takes new flows again", g.cmd.Done()) {
-		t.Fatalf("the old process does not notice:\n%s", g.stderr.String())
-	}
+	g.says("this one takes new flows again")
 	first.talk("the new process is dead")
 	testenv.Eventually(t, "the old process is ready", func() bool { return w.asked("/v1/ready") == http.StatusOK })
 	w.echo("the new process is dead")
 	next := w.start(config)
-	if !next.stderr.wait("new flows begin here", next.cmd.Done()) {
-		t.Fatalf("it does not take over:\n%s", next.stderr.String())
-	}
+	next.says("new flows begin here")
 	first.talk("a process has started beside the old one")
 	dead.reset("of the dead process")
 	young := w.hold(10)
@@ -314,11 +302,8 @@ func (h *held) reset(what string) {
 
 // What fails before the new process has taken over changes nothing.
 func TestUpgradeRefused(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
-	config := w.patient()
+	w, config := upgradeWorld(t)
+	w.patient()
 	g := w.start(config)
 	before := w.host()
 	good := w.read("sslgate.yaml")
@@ -369,28 +354,20 @@ func TestUpgradeRefused(t *testing.T) {
 // The new process is killed while it is watched: the older one takes new flows again, and has
 // lost none.
 func TestUpgradeRolledBack(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
+	w, config := upgradeWorld(t)
 	w.patient()
-	config := w.rewrite("drain: 3s", "drain: 60s") // flows end by themselves, however slow the machine is
+	w.rewrite("drain: 3s", "drain: 60s") // flows end by themselves, however slow the machine is
 	g := w.start(config)
 	before := w.host()
 	s := w.leak()
 	flows := w.hold(20)
 	for i, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		tried, stop := w.load()
-		next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "1h"))
-		if !next.stderr.wait("new flows begin here", next.cmd.Done()) {
-			t.Fatalf("not taken over:\n%s", next.stderr.String())
-		}
+		next := w.taking(config)
 		flows.talk("while the new process is watched")
 		w.echo("while the new process is watched")
 		next.stop(sig)
-		if !g.stderr.waitFor(i+1, "this one goes on", g.cmd.Done()) {
-			t.Fatalf("the older process does not notice:\n%s", g.stderr.String())
-		}
+		g.saysTimes(i+1, "this one goes on")
 		w.echo("rolled back")
 		flows.talk("rolled back")
 		stop()

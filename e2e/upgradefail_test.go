@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
@@ -60,23 +59,11 @@ func (w *world) asked(path string) int {
 	return res.StatusCode
 }
 
-// taking is a process that has the steering and is watched.
-func (w *world) taking(config string) *gateway {
-	w.t.Helper()
-	next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "1h"))
-	if !next.stderr.wait("new flows begin here", next.cmd.Done()) {
-		w.t.Fatalf("not taken over:\n%s", next.stderr.String())
-	}
-	return next
-}
-
 // The older process is killed while the newer one is watched: there is no way back, so the newer
 // one stays at once. It loses no flow of its own, and takes new ones.
 func TestUpgradeOldDies(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	g := w.start(config)
 	s := w.leak()
 	first := w.hold(6)
@@ -84,9 +71,7 @@ func TestUpgradeOldDies(t *testing.T) {
 	young := w.hold(6)
 	g.stop(syscall.SIGKILL)
 	young.talk("the older process is dead")
-	if !next.stderr.wait("this one goes on without it", next.cmd.Done()) {
-		t.Fatalf("it does not notice:\n%s", next.stderr.String())
-	}
+	next.says("this one goes on without it")
 	first.reset("of the dead process")
 	w.echo("the older process is dead")
 	young.talk("later")
@@ -107,11 +92,7 @@ func TestUpgradeOldDies(t *testing.T) {
 	}
 	young.talk("after an upgrade that was refused")
 	young.close()
-	select {
-	case <-next.cmd.Done():
-	case <-time.After(testenv.Patience()):
-		t.Error("it does not end with its last flow")
-	}
+	next.ends()
 	w.end(third, syscall.SIGTERM)
 	w.nothingLeaked(s, "at the end")
 }
@@ -119,11 +100,9 @@ func TestUpgradeOldDies(t *testing.T) {
 // The newer process hangs while it is watched. The older one takes everything back; when the
 // newer one goes on, it finds that, and ends.
 func TestUpgradeHangs(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
-	config := w.rewrite("drain: 3s", "drain: 60s") // its flows must talk once more before that
+	t.Parallel()
+	w, config := upgradeWorld(t)
+	w.rewrite("drain: 3s", "drain: 60s") // its flows must talk once more before that
 	g := w.start(config)
 	first := w.hold(4)
 	next := w.taking(config)
@@ -131,17 +110,13 @@ func TestUpgradeHangs(t *testing.T) {
 	if err := next.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if !g.stderr.wait("this one goes on", g.cmd.Done()) {
-		t.Fatalf("the older process waits for ever:\n%s", g.stderr.String())
-	}
+	g.says("this one goes on")
 	w.echo("the newer process hangs")
 	first.talk("the newer process hangs")
 	if err := next.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	if !next.stderr.wait("this one ends with its last flow", next.cmd.Done()) {
-		t.Fatalf("the newer process does not give up:\n%s", next.stderr.String())
-	}
+	next.says("this one ends with its last flow")
 	young.talk("its flows end in order")
 	young.close()
 	<-next.cmd.Done()
@@ -175,10 +150,8 @@ func (w *world) alive(c net.Conn) (silent func()) {
 
 // Whoever has the admin socket and lies keeps nobody from the next upgrade, and loses no flow.
 func TestUpgradeLiars(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	g := w.start(config)
 	before := w.host()
 	flows := w.hold(4)
@@ -294,10 +267,7 @@ func TestUpgradeLiars(t *testing.T) {
 
 // A configuration that refuses what the older one let through is taken back while it is watched.
 func TestUpgradeRefusesMore(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	w, config := upgradeWorld(t)
 	g := w.start(config)
 	for range 20 {
 		w.echo("before")
@@ -325,10 +295,8 @@ func TestUpgradeRefusesMore(t *testing.T) {
 // Counters go on from the older process's; its flows that end later are counted once; and of
 // memory both together never have more than is configured.
 func TestUpgradeCounters(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	w.rewrite("drain: 3s", "drain: 3s, memory: 768MiB")
 	w.start(config)
 	for range 5 {
@@ -365,9 +333,8 @@ func TestUpgradeCounters(t *testing.T) {
 // The command's output is a pipe that nobody reads any more, as after ssh: the new process has
 // it too, and lives on.
 func TestUpgradePipe(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	w.start(config)
 	r, out, err := os.Pipe()
 	if err != nil {

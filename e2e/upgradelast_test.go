@@ -20,10 +20,8 @@ import (
 // The newer process dies just after it has told the older one to drain, before systemd hears that
 // it is the main one. Nobody will start another: the older one takes everything back and serves.
 func TestUpgradeDiesUnheard(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	sd := newSystemd(t, filepath.Join(w.dir, "notify"))
 	under := func(args ...string) *lab.Cmd {
 		cmd := w.command(args...)
@@ -35,14 +33,9 @@ func TestUpgradeDiesUnheard(t *testing.T) {
 	s := w.leak()
 	flows := w.hold(6)
 	for i := range 2 {
-		next := w.launch(under("run", "-c", config, "--take-over", "--watch", "0s"))
-		if !g.stderr.waitFor(i+1, "another process takes the new flows", g.cmd.Done()) {
-			t.Fatalf("it does not drain:\n%s", g.stderr.String())
-		}
+		next := g.drains(under("run", "-c", config, "--take-over", "--watch", "0s"))
 		next.stop(syscall.SIGKILL)
-		if !g.stderr.waitFor(i+1, "this one takes new flows again", g.cmd.Done()) {
-			t.Fatalf("the older process does not notice:\n%s", g.stderr.String())
-		}
+		g.saysTimes(i+1, "this one takes new flows again")
 		testenv.Eventually(t, "it is ready", func() bool { return w.asked("/v1/ready") == http.StatusOK }, func() any { return g.stderr.String() })
 		w.echo("the newer process is dead")
 		flows.talk("the newer process is dead")
@@ -57,11 +50,7 @@ func TestUpgradeDiesUnheard(t *testing.T) {
 	}
 	flows.talk("after the next upgrade")
 	flows.close()
-	select {
-	case <-g.cmd.Done():
-	case <-time.After(testenv.Patience()):
-		t.Fatal("it does not end with its last flow")
-	}
+	g.ends()
 	w.echo("it has ended")
 	w.end(last, syscall.SIGTERM)
 	w.nothingLeaked(s, "at the end")
@@ -71,28 +60,16 @@ func TestUpgradeDiesUnheard(t *testing.T) {
 // own of hours ago, and from the path that that one had. Where it cannot take that, it does not serve: what only the newer one captured
 // would pass uninspected.
 func TestUpgradeDiesLater(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
-	config := w.rewrite("ports: [443, 8443]", "ports: [443]")
+	t.Parallel()
+	w, config := upgradeWorld(t)
+	w.rewrite("ports: [443, 8443]", "ports: [443]")
 	g := w.start(config)
 	flows := w.hold(3)
-	times := 0
 	die := func(file, text string) {
 		t.Helper()
-		times++
-		next := w.launch(w.command("run", "-c", file, "--take-over", "--watch", "0s"))
-		if !next.stderr.wait("ready", next.cmd.Done()) {
-			t.Fatalf("the newer process does not take over:\n%s", next.stderr.String())
-		}
-		if !g.stderr.waitFor(times, "another process takes the new flows", g.cmd.Done()) {
-			t.Fatalf("it does not drain:\n%s", g.stderr.String())
-		}
+		next := g.drains(w.takeOver(file, "0s"))
 		next.stop(syscall.SIGKILL)
-		if !g.stderr.wait(text, g.cmd.Done()) {
-			t.Fatalf("the older process says nothing of %q:\n%s", text, g.stderr.String())
-		}
+		g.says(text)
 	}
 	next := w.pem("next.yaml", []byte(strings.Replace(w.read("sslgate.yaml"), "authorities: [staff]", "authorities: [staff], allow: [{san_dns: [nobody.example]}]", 1)))
 	die(next, "this one takes new flows again")
@@ -125,11 +102,9 @@ func TestUpgradeDiesLater(t *testing.T) {
 // `sslgate drain` while the newer process is watched means both: each ends, and none is started
 // again.
 func TestUpgradeDrained(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
-	config := w.rewrite("drain: 3s", "drain: 60s") // flows must talk once more
+	t.Parallel()
+	w, config := upgradeWorld(t)
+	w.rewrite("drain: 3s", "drain: 60s") // flows must talk once more
 	g := w.start(config)
 	s := w.leak()
 	first := w.hold(3)
@@ -138,22 +113,15 @@ func TestUpgradeDrained(t *testing.T) {
 	if out, err := w.sslgate("drain", "--socket", w.socket()); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for name, p := range map[string]*gateway{"older": g, "newer": next} {
-		if !p.stderr.wait("draining", p.cmd.Done()) {
-			t.Fatalf("the %s process does not drain:\n%s", name, p.stderr.String())
-		}
+	for _, p := range map[string]*gateway{"older": g, "newer": next} {
+		p.says("draining")
 	}
 	first.talk("while both drain")
 	young.talk("while both drain")
 	first.close()
 	young.close()
 	for name, p := range map[string]*gateway{"older": g, "newer": next} {
-		select {
-		case <-p.cmd.Done():
-		case <-time.After(testenv.Patience()):
-			t.Fatalf("the %s process does not end:\n%s", name, p.stderr.String())
-		}
-		if code := p.cmd.ProcessState.ExitCode(); code != 3 {
+		if code := p.ends(); code != 3 {
 			t.Errorf("the %s process ends with %d, and would be started again:\n%s", name, code, p.stderr.String())
 		}
 		if log := p.stderr.String(); strings.Contains(log, "cannot") || strings.Contains(log, "is not told") {
@@ -166,11 +134,9 @@ func TestUpgradeDrained(t *testing.T) {
 
 // Where an upgrade fails, the command says which process goes on.
 func TestUpgradeSaysWhoGoesOn(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
-	config := w.rewrite("drain: 3s", "drain: 60s")
+	t.Parallel()
+	w, config := upgradeWorld(t)
+	w.rewrite("drain: 3s", "drain: 60s")
 	g := w.start(config)
 	flows := w.hold(3)
 	fails := func(end func(newer int)) string {
@@ -226,6 +192,7 @@ func TestUpgradeSaysWhoGoesOn(t *testing.T) {
 // With `fail: open` the host is opened once both have ended in order, not before: the older
 // one's flows still need the steering.
 func TestUpgradeFailOpen(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, lab.Options{})
 	w.origin(server(false), serveEcho)
 	w.origin(server(true), serveEcho)
@@ -234,14 +201,9 @@ func TestUpgradeFailOpen(t *testing.T) {
 	g := w.start(config)
 	s := w.leak()
 	first := w.hold(3)
-	next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "0s"))
-	if !g.stderr.wait("another process takes the new flows", g.cmd.Done()) {
-		t.Fatalf("it does not drain:\n%s", g.stderr.String())
-	}
+	next := g.drains(w.takeOver(config, "0s"))
 	next.stop(syscall.SIGTERM)
-	if !g.stderr.wait("draining", g.cmd.Done()) {
-		t.Fatalf("the older process is not told:\n%s", g.stderr.String())
-	}
+	g.says("draining")
 	w.knock(44000)
 	w.nothingLeaked(s, "the older one has flows yet")
 	first.talk("the newer one was stopped")
@@ -257,29 +219,20 @@ func TestUpgradeFailOpen(t *testing.T) {
 // A gateway whose steering another one has taken keeps its flows to their end, and takes
 // everything back when the other one dies.
 func TestUpgradeYields(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "nft")
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	config := w.config(payRule, upgradeMore)
+	w, config := upgradeWorld(t)
 	g := w.start(config)
 	first := w.hold(3)
-	next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "0s"))
-	if !g.stderr.wait("another process takes the new flows", g.cmd.Done()) {
-		t.Fatalf("it does not drain:\n%s", g.stderr.String())
-	}
+	next := g.drains(w.takeOver(config, "0s"))
 	young := w.hold(3)
 	// As if the older one had written the table: what a process does that was thought dead.
 	w.sh(`nft add element inet sslgate owner '{ "sslgate0" }'`)
-	if !next.stderr.wait("another process takes the new flows; this one ends with its last flow", next.cmd.Done()) {
-		t.Fatalf("it does not yield:\n%s", next.stderr.String())
-	}
+	next.says("another process takes the new flows; this one ends with its last flow")
 	young.talk("it has yielded")
 	first.talk("the other one has yielded")
 	g.stop(syscall.SIGKILL)
-	if !next.stderr.wait("this one takes new flows again", next.cmd.Done()) {
-		t.Fatalf("it does not come back:\n%s", next.stderr.String())
-	}
+	next.says("this one takes new flows again")
 	testenv.Eventually(t, "it is ready", func() bool { return w.asked("/v1/ready") == http.StatusOK }, func() any { return next.stderr.String() })
 	w.echo("it is back")
 	young.talk("it is back")
@@ -288,17 +241,13 @@ func TestUpgradeYields(t *testing.T) {
 
 // A client has its flows_per_client once, not once in each process.
 func TestUpgradeLimitOfClients(t *testing.T) {
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.config(payRule, upgradeMore)
+	t.Parallel()
+	w, config := upgradeWorld(t)
 	w.patient()
-	config := w.rewrite("drain: 3s", "drain: 3s, flows_per_client: 3")
+	w.rewrite("drain: 3s", "drain: 3s, flows_per_client: 3")
 	g := w.start(config)
 	old := w.hold4(2)
-	next := w.launch(w.command("run", "-c", config, "--take-over", "--watch", "0s"))
-	if !g.stderr.wait("another process takes the new flows", g.cmd.Done()) {
-		t.Fatalf("it does not drain:\n%s", g.stderr.String())
-	}
+	next := g.drains(w.takeOver(config, "0s"))
 	young := w.hold4(1)
 	if c, err := w.dialTLS(false, nil); err == nil {
 		_ = c.Close()
@@ -306,9 +255,7 @@ func TestUpgradeLimitOfClients(t *testing.T) {
 	}
 	old.close()
 	<-g.cmd.Done()
-	if !next.stderr.wait("the older process has ended", next.cmd.Done()) {
-		t.Fatalf("it does not notice:\n%s", next.stderr.String())
-	}
+	next.says("the older process has ended")
 	more := w.hold4(2)
 	young.talk("the older process has ended")
 	more.talk("the older process has ended")

@@ -4,19 +4,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/sslgate/sslgate/internal/lab"
 )
 
 // Who stops the older process while the newer one is watched stops both, in order: neither
 // lives on behind a stopped service, and the next start has its place.
 func TestUpgradeOldStops(t *testing.T) {
+	t.Parallel()
 	for name, hold := range map[string]int{"with flows": 3, "idle": 0} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, lab.Options{})
-			w.origin(server(false), serveEcho)
-			w.origin(server(true), serveEcho)
-			config := w.config(payRule, upgradeMore)
+			w, config := upgradeWorld(t)
 			g := w.start(config)
 			s := w.leak()
 			first := w.hold(hold)
@@ -24,13 +20,10 @@ func TestUpgradeOldStops(t *testing.T) {
 			if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			if !next.stderr.wait("the older process was told to stop", next.cmd.Done()) {
-				t.Errorf("the newer process does not learn of it:\n%s", next.stderr.String())
-			}
+			next.says("the older process was told to stop")
 			first.close()
-			<-next.cmd.Done()
-			<-g.cmd.Done()
-			if code := g.cmd.ProcessState.ExitCode(); code != 0 {
+			next.ends()
+			if code := g.ends(); code != 0 {
 				t.Errorf("the older process ends with %d", code)
 			}
 			if strings.Contains(g.stderr.String(), "cannot") || strings.Contains(next.stderr.String(), "without it") {

@@ -85,7 +85,7 @@ func beforeUpgrades(t *testing.T) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	path := filepath.Join(dir, "sslgate-before")
-	build := exec.Command("go", "build", "-o", path, "./cmd/sslgate")
+	build := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/sslgate") // compiled once, wherever it lies
 	build.Dir = tree
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -163,20 +163,15 @@ func TestVersionsOfTheHandOver(t *testing.T) {
 		{"a later one runs", next, this, fmt.Sprintf("this gateway hands over by protocol %d, not %d: stop it and start the other", known+1, known)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, lab.Options{})
-			w.origin(server(false), serveEcho)
-			w.origin(server(true), serveEcho)
-			w.config(payRule, upgradeMore)
+			w, config := upgradeWorld(t)
 			w.patient()
-			w.meet(t, c.runs, c.asks, c.want, w.rewrite("drain: 3s", "drain: 1h"))
+			w.rewrite("drain: 3s", "drain: 1h")
+			w.meet(t, c.runs, c.asks, c.want, config)
 		})
 	}
 	// Two of the later version hand over to each other: it is the number that keeps them apart.
 	t.Run("two of the later one", func(t *testing.T) {
-		w := newWorld(t, lab.Options{})
-		w.origin(server(false), serveEcho)
-		w.origin(server(true), serveEcho)
-		config := w.config(payRule, upgradeMore)
+		w, config := upgradeWorld(t)
 		w.startBinary(next, config)
 		flows := w.hold(4)
 		out, code, _ := w.upgrade("-c", config, "--binary", next, "--watch", "0s")
@@ -197,12 +192,9 @@ func TestUpgradeFromBeforeUpgrades(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := beforeUpgrades(t)
-	w := newWorld(t, lab.Options{})
-	w.origin(server(false), serveEcho)
-	w.origin(server(true), serveEcho)
-	w.config(payRule, upgradeMore)
+	w, config := upgradeWorld(t)
 	w.patient()
-	config := w.rewrite("drain: 3s", "drain: 1h")
+	w.rewrite("drain: 3s", "drain: 1h")
 	w.meet(t, before, this, "the running gateway is of a version that cannot hand over: stop it and start the other", config)
 
 	// And the other way round: the old program beside this one ends, and changes nothing.
