@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,9 +68,16 @@ var programs = []program{
 	},
 	{
 		name: "java", tools: []string{"java", "openssl"},
-		prepare: func(w *world) { w.pkcs12("alice"); w.pem("Client.java", []byte(javaClient)) },
+		prepare: func(w *world) {
+			w.pkcs12("alice")
+			class, err := javaClass()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.pem("Client.class", class)
+		},
 		command: func(_ *world, version, addr, cert string) []string {
-			return []string{"java", "-XX:TieredStopAtLevel=1", "Client.java", version, addr, cert}
+			return []string{"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", ".", "Client", version, addr, cert}
 		},
 		sayNone: map[string]string{"1.2": `handshake_failure`, "1.3": `certificate_required`},
 	},
@@ -187,6 +196,25 @@ public class Client {
     }
 }
 `
+
+// javaClass is javaClient, compiled once for all tests.
+var javaClass = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "sslgate-e2e-java-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	source := filepath.Join(dir, "Client.java")
+	if err := os.WriteFile(source, []byte(javaClient), 0o600); err != nil {
+		return nil, err
+	}
+	// javac by its module: a JRE has it too, for `java Client.java`.
+	out, err := exec.Command("java", "-XX:TieredStopAtLevel=1", "-m", "jdk.compiler/com.sun.tools.javac.Main", "-d", dir, source).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("javac: %w\n%s", err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "Client.class"))
+})
 
 func (w *world) mkdir(name string) {
 	w.t.Helper()

@@ -12,7 +12,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -56,21 +55,11 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// lanes is how many tests run at the same time, unless -parallel says otherwise.
-const lanes = "3"
-
 func TestMain(m *testing.M) {
 	if job := os.Getenv(assaultEnv); job != "" {
 		os.Exit(assaultMain(job))
 	}
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		if err := flag.Set("test.parallel", lanes); err != nil {
-			panic(err) // every test binary has the flag
-		}
-	}
+	testenv.Lanes(3)
 	code := m.Run()
 	if built != "" {
 		_ = os.RemoveAll(built)

@@ -11,6 +11,7 @@ import (
 
 // Rule, route and chains come back, and Release leaves nothing.
 func TestClientSourceRepairedAndReleased(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	before := l.gw.state()
 	g := &gateway{lab: l}
@@ -70,6 +71,7 @@ func TestClientSourceRepairedAndReleased(t *testing.T) {
 }
 
 func TestCheckClientSource(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, sourceConfig())
 	g.gw.do(CheckClientSource)
 	g.gw.run("sysctl -qw net.ipv4.conf.all.src_valid_mark=1")

@@ -12,6 +12,7 @@ import (
 // QUIC, TCP whose mark was changed after ours was set, and TCP from an interface that is
 // neither captured nor exempt.
 func TestDialledPortDecides(t *testing.T) {
+	t.Parallel()
 	for mode, set := range map[string]func(*testing.T) *lab{
 		"steered": func(t *testing.T) *lab { return newGateway(t, testConfig()).lab },
 		"guard alone": func(t *testing.T) *lab {
@@ -69,6 +70,7 @@ func TestDialledPortDecides(t *testing.T) {
 
 // The same if the DNAT leads to this host itself.
 func TestDialledPortDecidesLocally(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.gw.do(func() error { return Guard(testConfig()) })
 	for _, line := range []string{

@@ -68,6 +68,7 @@ func next(t *testing.T, got <-chan []byte, wanted func([]byte) bool) []byte {
 // of the SYN-ACK what the route there carries: the MTU of the interface or of a route, at
 // the time when the connection begins. It is never raised.
 func TestMSSIsOfTheWayBack(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.warm()
 	toClient := newSniffer(t, g.client, "c0")
@@ -145,6 +146,7 @@ func isTooBig(p []byte) bool { return tooBigMTU(p) > 0 }
 // packets that are too big go into the TUN and not to the destination, for clients behind
 // it and for itself, and also behind the firewall marks of others.
 func TestTooBigIsLedBack(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		cfg      SteerConfig
@@ -195,6 +197,7 @@ func allPorts(cfg SteerConfig) SteerConfig {
 // error: it goes into the TUN, too. Errors about connections that are not captured go to
 // their owners.
 func TestTooBigOfOthers(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig()
 	cfg.Exempt = []string{"o0"}
 	g := newGateway(t, cfg)

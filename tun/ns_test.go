@@ -18,7 +18,11 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Nearly all tests here have namespaces of their own and wait for the kernel most of the time.
+func TestMain(m *testing.M) {
+	testenv.Lanes(4)
+	goleak.VerifyTestMain(m)
+}
 
 // ns is a network namespace, which lives as long as the test.
 type ns struct {

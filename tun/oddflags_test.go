@@ -11,6 +11,7 @@ import (
 // carries data: SYN+FIN, null, xmas, SYN with data as of TCP Fast Open (RFC 7413), both
 // halves of a simultaneous open, urgent data, resets nobody asked for.
 func TestOddSegments(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, testConfig())
 	for name, flags := range map[string]byte{
 		"SYN": 0x02, "SYN+FIN": 0x03, "SYN+RST": 0x06, "SYN+ACK": 0x12, "SYN+URG": 0x22, "null": 0x80 | 0x40, "FIN": 0x01, "RST": 0x04, "RST+ACK": 0x14,

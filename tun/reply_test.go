@@ -11,6 +11,7 @@ import (
 // reverses the direction of its own packets: none of them is forwarded, from interfaces
 // neither captured nor exempt, whatever the host's rp_filter is.
 func TestForgedReplies(t *testing.T) {
+	t.Parallel()
 	all := testConfig()
 	all.AllPorts, all.Ports = true, nil
 	for mode, set := range map[string]func(*testing.T) *lab{
@@ -77,6 +78,7 @@ func (n *ns) mute() {
 // A reply to a captured port passes if the connection did begin there; a new connection
 // that looks like it does not.
 func TestTrueRepliesPass(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.gw.do(func() error { return Guard(testConfig()) })
 	l.warm()
@@ -105,6 +107,7 @@ func TestTrueRepliesPass(t *testing.T) {
 // What the gateway writes to its clients passes even if connection tracking has forgotten
 // who began: it comes from a captured port and by the TUN.
 func TestForgottenConnectionsGoOn(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, testConfig())
 	back := newSniffer(t, g.client, "c0")
 	for i, p := range []packet{
