@@ -93,8 +93,10 @@ func TestMSS(t *testing.T) {
 
 // Lost packets in both directions cost time, never bytes.
 func TestLoss(t *testing.T) {
+	t.Parallel()
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload=%t", offload), func(t *testing.T) {
+			t.Parallel() // waits for retransmissions
 			l := newLab(t, 1500, offload, stack.Config{Handler: &handler{handle: echo}})
 			// One packet in 31 each way: with offload a transfer has few.
 			lose := func() func([]byte) bool {
