@@ -69,7 +69,7 @@ func TestPrometheusScrapes(t *testing.T) {
 	r := record("pay", reason.OK)
 	r.Setup, r.Action = 3*time.Millisecond, "terminate"
 	gateway := httptest.NewServer(m.Handler())
-	defer gateway.Close()
+	t.Cleanup(gateway.Close) // after the parallel ones
 	quantile := ""
 	for _, e := range expressions(dashboard(t)) {
 		if strings.Contains(e, "histogram_quantile(0.5, ") && strings.Contains(e, "flow_setup") {
@@ -85,6 +85,7 @@ func TestPrometheusScrapes(t *testing.T) {
 		{"classic", nil, `sslgate_flow_setup_seconds_count`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // it waits for scrapes
 			dir := t.TempDir()
 			config := fmt.Sprintf("global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n  - job_name: sslgate\n    static_configs: [{targets: [%q]}]\n", strings.TrimPrefix(gateway.URL, "http://"))
 			if err := os.WriteFile(filepath.Join(dir, "p.yml"), []byte(config), 0o644); err != nil {
