@@ -14,7 +14,6 @@ func newSocketFile(fd int) *os.File { return os.NewFile(uintptr(fd), "socket") }
 
 // TestAttach: the owner's device is unchanged before, during and after.
 func TestAttach(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name, add string
 		mode      Offload
@@ -70,7 +69,6 @@ func owners(s string) string {
 
 // TestAttachTemporary: a device that disappears with its owner still does.
 func TestAttachTemporary(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	owner := openIn(t, n, Config{Name: "t0"}) // many queues, not persistent
 	user := openIn(t, n, Config{Name: "t0", Attach: true})
@@ -85,7 +83,6 @@ func TestAttachTemporary(t *testing.T) {
 }
 
 func TestOpenErrors(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		setup string
@@ -119,7 +116,6 @@ func TestOpenErrors(t *testing.T) {
 
 // TestBusy: the error says who holds the device.
 func TestBusy(t *testing.T) {
-	t.Parallel()
 	for _, attach := range []bool{false, true} {
 		n := newNS(t, "gateway")
 		n.run("ip tuntap add dev t0 mode tun")

@@ -157,7 +157,6 @@ func (l *lab) arrived(from *ns, ifc, gwIf, src4, src6 string, packets ...[]byte)
 // captured interface nor from one that is not exempt: with the guard alone, with the
 // steering, for some ports and for all, and without connection tracking.
 func TestHiddenHeaders(t *testing.T) {
-	t.Parallel()
 	all := testConfig()
 	all.AllPorts, all.Ports = true, nil
 	for mode, set := range map[string]func(*testing.T) *lab{
@@ -204,7 +203,6 @@ func TestHiddenHeaders(t *testing.T) {
 // Packets that do not evade capture are forwarded as before, whatever headers they have,
 // and so are the protocols that the configuration lists.
 func TestKnownHeadersPass(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	cfg.Protocols = []uint8{unix.IPPROTO_ESP, unix.IPPROTO_SCTP}
 	g := newGateway(t, cfg)

@@ -11,7 +11,6 @@ import (
 
 // Rule, route and chains come back, and Release leaves nothing.
 func TestClientSourceRepairedAndReleased(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	before := l.gw.state()
 	g := &gateway{lab: l}
@@ -71,7 +70,6 @@ func TestClientSourceRepairedAndReleased(t *testing.T) {
 }
 
 func TestCheckClientSource(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, sourceConfig())
 	g.gw.do(CheckClientSource)
 	g.gw.run("sysctl -qw net.ipv4.conf.all.src_valid_mark=1")

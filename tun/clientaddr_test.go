@@ -162,7 +162,6 @@ func answersAt(got <-chan []byte, want int) []string {
 }
 
 func TestClientSource(t *testing.T) {
-	t.Parallel()
 	both := sourceConfig()
 	both.Interfaces, both.Ports, both.AllPorts = []string{"g0", "g1"}, nil, true
 	for name, c := range map[string]struct {
@@ -211,7 +210,6 @@ func masquerade(family, priority string) []string {
 // NAT of others that comes even before ours: the destination sees nothing rather than the
 // gateway's address.
 func TestClientSourceNeverMasqueraded(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, sourceConfig())
 	for _, line := range masquerade("inet", "-195") {
 		g.gw.run(line)
@@ -236,7 +234,6 @@ func TestClientSourceNeverMasqueraded(t *testing.T) {
 // The client has a connection to the same destination by the very port that
 // ours takes: connection tracking keeps them apart.
 func TestClientSourceSamePort(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, sourceConfig())
 	// A host firewall that drops what connection tracking calls invalid.
 	for _, line := range []string{"nft add table inet fw", "nft add chain inet fw pre { type filter hook prerouting priority 0 ; }", "nft add rule inet fw pre ct state invalid drop"} {
@@ -256,7 +253,6 @@ func TestClientSourceSamePort(t *testing.T) {
 // An ICMP error from the destination's side about our packet reaches our
 // socket, not the client.
 func TestClientSourceTooBig(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, sourceConfig())
 	conns := g.listen443(t)
 	atClient := newSniffer(t, g.client, "c0")
@@ -298,7 +294,6 @@ func TestClientSourceTooBig(t *testing.T) {
 
 // Packets of a connection whose socket is gone do not reach the client.
 func TestClientSourceOrphans(t *testing.T) {
-	t.Parallel()
 	for _, state := range []string{"steered", "guard alone", "without"} {
 		t.Run(state, func(t *testing.T) {
 			cfg := sourceConfig()
@@ -327,7 +322,6 @@ func TestClientSourceOrphans(t *testing.T) {
 // A transparent listener of somebody else on this host is not reached by a
 // captured SYN, whatever port it comes from.
 func TestClientSourceForeignListener(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, sourceConfig())
 	g.gw.do(func() error {
 		lc := net.ListenConfig{Control: transparent}

@@ -32,7 +32,6 @@ func openIn(t *testing.T, n *ns, cfg Config) *Device {
 var modes = []Offload{OffloadAuto, OffloadOff}
 
 func TestOpen(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		t.Run(fmt.Sprint(mode), func(t *testing.T) {
 			n := newNS(t, "gateway")
@@ -84,7 +83,6 @@ func TestOpen(t *testing.T) {
 }
 
 func TestOpenDefaults(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	if d := openIn(t, n, Config{Name: "t0"}); d.MTU() != 1500 {
 		t.Errorf("MTU %d", d.MTU())
@@ -96,7 +94,6 @@ func TestOpenDefaults(t *testing.T) {
 
 // TestReadFromKernel: what the kernel sends arrives with the right length.
 func TestReadFromKernel(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		t.Run(fmt.Sprint(mode), func(t *testing.T) {
 			n := newNS(t, "gateway")
@@ -146,7 +143,6 @@ func TestReadFromKernel(t *testing.T) {
 
 // TestReadTruncated: a packet that does not fit is counted and left out.
 func TestReadTruncated(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		n := newNS(t, "gateway")
 		d := openIn(t, n, Config{Name: "t0", Offload: mode, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}})
@@ -182,7 +178,6 @@ func TestReadTruncated(t *testing.T) {
 
 // TestWriteToKernel: what is written reaches a socket.
 func TestWriteToKernel(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		t.Run(fmt.Sprint(mode), func(t *testing.T) {
 			n := newNS(t, "gateway")
@@ -219,7 +214,6 @@ func TestWriteToKernel(t *testing.T) {
 }
 
 func TestWriteDown(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	d := openIn(t, n, Config{Name: "t0"})
 	pkt := [][][]byte{{make([]byte, headerLen), packet{src: "192.0.2.9", dst: "192.0.2.1", proto: unix.IPPROTO_UDP}.bytes()}}
@@ -239,7 +233,6 @@ func TestWriteDown(t *testing.T) {
 // TestCloseUnblocks and TestGone: a blocked reader gets the error for a closed or for a
 // deleted device.
 func TestCloseUnblocks(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		n := newNS(t, "gateway")
 		d := openIn(t, n, Config{Name: "t0", Offload: mode})
@@ -256,7 +249,6 @@ func TestCloseUnblocks(t *testing.T) {
 }
 
 func TestGone(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		n := newNS(t, "gateway")
 		d := openIn(t, n, Config{Name: "t0", Offload: mode})

@@ -9,7 +9,6 @@ import (
 // request for one; only TUNGETIFF shows it. Open finds that out beforehand, says who
 // holds the device, and works without offload.
 func TestHeaderThatTheKernelForgets(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	n.run("ip tuntap add dev t0 mode tun multi_queue")
 	owner := openIn(t, n, Config{Name: "t0", Attach: true, Offload: OffloadOff})

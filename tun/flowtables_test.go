@@ -10,7 +10,6 @@ import (
 // The flowtables that a captured interface is in are named, and no others. Kernels
 // without flowtables, such as that of some test machines, list none.
 func TestFlowtables(t *testing.T) {
-	t.Parallel()
 	table := &nftables.Table{Name: "fast", Family: nftables.TableFamilyINet}
 	all := []*nftables.Flowtable{
 		{Table: table, Name: "f", Devices: []string{"wan0", "lan0"}},

@@ -13,7 +13,6 @@ import (
 // A client's packet without a SYN that goes to the port of somebody else's
 // transparent listener is captured like every other, and not delivered to it.
 func TestClientSourceForeignListenerNoSYN(t *testing.T) {
-	t.Parallel()
 	cfg := sourceConfig()
 	cfg.AllPorts, cfg.Ports = true, nil
 	g := newGateway(t, cfg)

@@ -44,7 +44,6 @@ func (g *gateway) steerGRO(t testing.TB, on bool) {
 // GRO is switched on where it is off, and off again when the steering is removed, however
 // the process that switched it on ended. Where it was on before it stays on.
 func TestGRO(t *testing.T) {
-	t.Parallel()
 	testenv.Tool(t, "ethtool")
 	for _, c := range []struct {
 		name   string
@@ -111,7 +110,6 @@ func TestGRO(t *testing.T) {
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			g := &gateway{lab: newLab(t)}
 			if c.before {
 				g.gw.run("ethtool -K g0 gro on")

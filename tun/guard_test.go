@@ -39,7 +39,6 @@ func (l *lab) passes(t *testing.T) {
 // TestGuardAlone: before the first start nothing passes, also where the
 // interface does not exist yet when the guard is set.
 func TestGuardAlone(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	before := l.gw.state()
 	l.passes(t)
@@ -75,7 +74,6 @@ func rulesOf(state string) string {
 
 // TestGuardOtherInterfaces: only what is exempt passes uninspected, answers do.
 func TestGuardOtherInterfaces(t *testing.T) {
-	t.Parallel()
 	syn := packet{src: "10.0.3.2", dst: "10.0.2.2", proto: unix.IPPROTO_TCP, sport: 56000, dport: 443}
 	cfg := testConfig()
 	l := newLab(t)
@@ -111,7 +109,6 @@ func TestGuardOtherInterfaces(t *testing.T) {
 
 // TestCloseRemovesExactly: what was there before is there again.
 func TestCloseRemovesExactly(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	for _, line := range []string{
 		"nft add table inet filter", "nft add chain inet filter forward { type filter hook forward priority 0 ; }",
@@ -177,7 +174,6 @@ func TestCloseRemovesExactly(t *testing.T) {
 }
 
 func TestManyPorts(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	cfg.Ports = nil
 	for p := range 3000 {
@@ -194,7 +190,6 @@ func TestManyPorts(t *testing.T) {
 }
 
 func TestCheckForwarding(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	l.gw.do(func() error { return CheckForwarding("g0", "nosuch0") })
 	check := func(want string) {

@@ -43,7 +43,6 @@ func (g *gateway) captures(t *testing.T, from *ns, ifc, gwIf string) {
 // A bridge with two ports whose frames netfilter sees (br_netfilter): what is routed is
 // captured as ever, and what would be switched from one port to the other is dropped.
 func TestBridgeNetfilter(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	if _, err := l.gw.command("sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1"); err != nil {
 		t.Skip("this kernel has no br_netfilter")
@@ -112,7 +111,6 @@ ip link set g0 master br0; ip link set o0 master br0`)
 
 // A macvlan on a captured interface takes packets off it, which are captured too.
 func TestMacvlan(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.watch(t)
 	g.gw.script("ip link add mv0 link g0 type macvlan mode bridge; ip link set mv0 up")
@@ -134,7 +132,6 @@ func TestMacvlan(t *testing.T) {
 // not, TCP to captured ports is dropped, with or without a captured link below the
 // tunnel.
 func TestTunnelEndsHere(t *testing.T) {
-	t.Parallel()
 	for _, captured := range []string{"vx0", "g0"} {
 		t.Run(captured+" is captured", func(t *testing.T) {
 			l := newLab(t)
@@ -166,7 +163,6 @@ func TestTunnelEndsHere(t *testing.T) {
 // moves to the other interface, a flow from one to the other. All of them go into the
 // TUN.
 func TestSeveralInterfaces(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	cfg.Interfaces = []string{"g0", "o0"}
 	g := newGateway(t, cfg)
@@ -269,7 +265,6 @@ func alive(t *testing.T, what string, c net.Conn, err error) {
 // interface, nobody is locked out of the host's excepted service, not even older
 // sessions, and everything passes from the exempt interface.
 func TestAllPortsLockNobodyOut(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	cfg := sourceConfig()
 	cfg.AllPorts, cfg.Ports, cfg.Local, cfg.ExceptPorts, cfg.Exempt = true, nil, true, []uint16{22}, []string{"o0"}
@@ -312,7 +307,6 @@ func TestAllPortsLockNobodyOut(t *testing.T) {
 // Client and server open towards each other at once (RFC 9293, section 3.5), the server
 // from its captured port: no connection past the gateway results.
 func TestSimultaneousOpen(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.warm()
 	for i, port := range []int{443, 8443} {
@@ -343,7 +337,6 @@ func TestSimultaneousOpen(t *testing.T) {
 // This host gets answers to its own UDP to a captured port, though QUIC of clients is
 // refused.
 func TestOwnUDPIsAnswered(t *testing.T) {
-	t.Parallel()
 	all := testConfig()
 	all.AllPorts, all.Ports = true, nil
 	for name, cfg := range map[string]SteerConfig{"ports": testConfig(), "all ports": all} {

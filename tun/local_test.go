@@ -46,7 +46,6 @@ func localTables(n *ns) string {
 // back in its place at the end, also after a crash and where somebody has changed the
 // rules.
 func TestLocalCaptured(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, localConfig())
 	g.watch(t)
 	captured := func(when string, sport uint16) {
@@ -89,7 +88,6 @@ func TestLocalCaptured(t *testing.T) {
 // The local table is back at the front after an orderly end, after Release, and
 // where the next configuration does not ask for it; a crash leaves it moved.
 func TestLocalRestored(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	g := &gateway{lab: l}
 	g.open(t)
@@ -132,7 +130,6 @@ func TestLocalRestored(t *testing.T) {
 // Where somebody else has moved the local table, it stays there; rules of others
 // before ours are refused.
 func TestLocalWithOthers(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	g := &gateway{lab: l}
 	g.open(t)

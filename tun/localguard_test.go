@@ -72,7 +72,6 @@ func wordsBetween(a, b net.Conn) error {
 // Connections to this host's own services that are older than the guard end: the
 // kernel hands their packets to the socket before it asks any rule of routing.
 func TestLocalOlderFlows(t *testing.T) {
-	t.Parallel()
 	for name, local := range map[string]bool{"guard alone": false, "captured": true} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -125,7 +124,6 @@ func TestLocalOlderFlows(t *testing.T) {
 // With all ports captured, this host's own outgoing connections go on, by whatever
 // interface the answers come in. Its excepted ports are reached, others are not.
 func TestLocalAllPorts(t *testing.T) {
-	t.Parallel()
 	cfg := localConfig()
 	cfg.Ports, cfg.AllPorts, cfg.ExceptPorts = nil, true, []uint16{22, 2222}
 	g := newGateway(t, cfg)
@@ -164,7 +162,6 @@ func TestLocalAllPorts(t *testing.T) {
 // A DNAT of this host to one of its own ports, or to a container's port, that is not
 // captured does not evade the guard alone.
 func TestGuardBehindDNAT(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	for i, to := range []string{"10.0.1.1:7777", "10.0.2.2:7777"} {
 		l.gw.run("nft add table ip others")
@@ -195,7 +192,6 @@ func TestGuardBehindDNAT(t *testing.T) {
 // opened: neither a SYN "from this host" that it forwards, nor one of the host's own
 // packets without a SYN.
 func TestLocalForgedDirection(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	got := listenIn(t, l.gw, "[fd00:1::1]:443")
 	l.gw.do(func() error { return Guard(testConfig()) })
@@ -224,7 +220,6 @@ func TestLocalForgedDirection(t *testing.T) {
 // A host that forwards from the captured interface alone captures what is delivered
 // to it, and answers come back to the client.
 func TestLocalForwardingAlone(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, localConfig())
 	g.gw.run("sysctl -qw net.ipv4.ip_forward=0")
 	g.gw.run("sysctl -qw net.ipv4.conf.g0.forwarding=1 net.ipv4.conf.t0.forwarding=1")

@@ -218,7 +218,6 @@ func serveIn(t *testing.T, n *ns, addrs ...string) {
 // stays on the host, answers of services. When the device is gone, what is captured goes
 // nowhere, and everything else goes on.
 func TestLocalOut(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, outConfig())
 	g.watch(t)
 	serveIn(t, g.server, "10.0.2.2:80", "[fd00:2::2]:80")
@@ -324,7 +323,6 @@ func TestLocalOut(t *testing.T) {
 // connect to captured ports, also where a destination NAT of the host makes one of another.
 // Everything else passes.
 func TestLocalOutGuard(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	g := &gateway{lab: l, tun: make(chan []byte)}
 	serveIn(t, l.server, "10.0.2.2:80", "[fd00:2::2]:80", "10.0.2.2:443", "[fd00:2::2]:443")
@@ -362,7 +360,6 @@ func TestLocalOutGuard(t *testing.T) {
 // TestLocalOutChosen: by user, by port and by destination. Connections that are not chosen
 // pass until their last packet, when their socket has no user any more.
 func TestLocalOutChosen(t *testing.T) {
-	t.Parallel()
 	const user, other = 65534, 1234
 	for name, c := range map[string]struct {
 		out            Outgoing
@@ -417,7 +414,6 @@ func TestLocalOutChosen(t *testing.T) {
 // TestLocalOutHandOver: connections of this host's programs stay with the gateway that they
 // began at, and new ones go to the one that has taken over.
 func TestLocalOutHandOver(t *testing.T) {
-	t.Parallel()
 	a := newGateway(t, outConfig())
 	a.watch(t)
 	open := func(addr string, at, not *gateway) net.Conn {
@@ -472,7 +468,6 @@ func TestLocalOutHandOver(t *testing.T) {
 // first packet that it sees again is an answer of the gateway. What the program sends goes
 // into the TUN all the same, and after a crash nowhere.
 func TestLocalOutForgotten(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, outConfig())
 	g.gw.run("sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=1")
 	serveIn(t, g.server, "10.0.2.2:443", "[fd00:2::2]:443")
@@ -514,7 +509,6 @@ func TestLocalOutForgotten(t *testing.T) {
 // TestLocalOutAlone: where programs of this host alone are captured, the host forwards
 // everything as before, captured ports and tunnels too.
 func TestLocalOutAlone(t *testing.T) {
-	t.Parallel()
 	cfg := outConfig()
 	cfg.Interfaces = nil
 	for name, set := range map[string]func(l *lab){
@@ -545,7 +539,6 @@ func TestLocalOutAlone(t *testing.T) {
 // TestLocalOutAllPorts: with all ports, a program that binds a port of a service that is
 // excepted is captured like any other; the service's answers are not.
 func TestLocalOutAllPorts(t *testing.T) {
-	t.Parallel()
 	cfg := outConfig()
 	cfg.Ports, cfg.AllPorts, cfg.ExceptPorts = nil, true, []uint16{2222}
 	g := newGateway(t, cfg)
@@ -581,7 +574,6 @@ var update = flag.Bool("update", false, "write the golden files")
 
 // TestLocalOutTable: the chains as nft shows them.
 func TestLocalOutTable(t *testing.T) {
-	t.Parallel()
 	cfg := outConfig()
 	cfg.Out.Users, cfg.Out.Groups, cfg.Out.ExceptUsers = []uint32{1001, 1000}, []uint32{50}, []uint32{999}
 	cfg.Out.Ports = []uint16{8443}
@@ -639,7 +631,6 @@ func TestLocalOutRefused(t *testing.T) {
 
 // TestHasAddress: an address is this host's as long as the kernel takes packets to it.
 func TestHasAddress(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	has := func(a string, want bool) {
 		t.Helper()

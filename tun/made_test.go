@@ -10,7 +10,6 @@ import (
 // A table that was changed before it was read back is not taken for ours; the written one
 // is.
 func TestReadBack(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	for _, line := range []string{
 		"nft flush set inet sslgate captured", "nft flush set inet sslgate captured_index", "nft flush set inet sslgate ports",

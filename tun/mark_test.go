@@ -9,7 +9,6 @@ import (
 // All programs share a packet's mark: bits of others stay as they are, and a mark that
 // differs from ours within the mask decides nothing.
 func TestMarkKeepsOtherBits(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.gw.run("nft add table inet others")
 	g.gw.run("nft add chain inet others pre { type filter hook prerouting priority mangle ; }")

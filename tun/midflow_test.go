@@ -9,7 +9,6 @@ import (
 // does not know has one rule, in one place, whatever its kind; what connection tracking takes
 // for no part of a connection goes to nobody.
 func TestPickedUpInTheMiddle(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	a := newGateway(t, cfg)
 	lenient(a)

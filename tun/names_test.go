@@ -172,7 +172,6 @@ func quic(sport uint16) [][]byte {
 // An interface that is captured by an alternative name is captured as by its own,
 // TCP and UDP, whatever happens to it while the gateway runs.
 func TestAlternativeName(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	cfg.Interfaces = []string{"enp3s0lan"}
 	l := newLab(t)
@@ -229,7 +228,6 @@ func TestAlternativeName(t *testing.T) {
 
 // Guard and exemption by alternative names, and what is refused by them.
 func TestAlternativeNameExempt(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	l.gw.run("ip link property add dev g0 altname lan")
 	l.gw.run("ip link property add dev o0 altname mgmt")
@@ -271,7 +269,6 @@ func TestAlternativeNameExempt(t *testing.T) {
 // A bridge: what comes in by its ports comes in by it. Its port is refused by
 // name; one that becomes a port while the gateway runs stays captured.
 func TestBridge(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	g := newGateway(t, cfg)
 	g.watch(t)
@@ -318,7 +315,6 @@ func TestBridge(t *testing.T) {
 // As long as a captured interface is missing, it may be there by a name that
 // nobody has announced: QUIC is rejected from every interface that is not exempt.
 func TestMissingInterface(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	cfg := testConfig()
 	cfg.Interfaces = []string{"g0", "nosuch0"}

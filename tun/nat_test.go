@@ -22,7 +22,6 @@ func (n *ns) natChain(priority, rule string) {
 
 // What enters the TUN keeps the client's address, whatever NAT the host has.
 func TestSourceIsKept(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.gw.run("nft add table inet marks")
 	g.gw.run("nft add chain inet marks pre { type filter hook prerouting priority mangle ; }")
@@ -69,7 +68,6 @@ func (g *gateway) arrivesAs(t *testing.T, what string, sport uint16, src, dst st
 // If the source is changed all the same, the packet is dropped: by NAT that comes before
 // ours, or by NAT of a connection that is older than the gateway.
 func TestChangedSourceIsDropped(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	plain := func(what string, sport uint16, src string) {
 		t.Helper()

@@ -18,7 +18,9 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-// Nearly all tests here have namespaces of their own and wait for the kernel most of the time.
+// Tests that say t.Parallel wait for the kernel most of the time. Those that look whether a
+// device is gone, or free, once it is closed do not say it: a program that another
+// test starts has all open files until its exec, the device among them.
 func TestMain(m *testing.M) {
 	testenv.Lanes(4)
 	goleak.VerifyTestMain(m)

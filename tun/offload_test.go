@@ -16,7 +16,6 @@ import (
 )
 
 func TestOffloadFlags(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	d := openIn(t, n, Config{Name: "t0"})
 	flags, err := d.queues[0].flags(d.name)
@@ -26,7 +25,6 @@ func TestOffloadFlags(t *testing.T) {
 }
 
 func TestPlainRefusesOffload(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	d := openIn(t, n, Config{Name: "t0", Offload: OffloadOff})
 	good := packet{src: "192.0.2.9", dst: "192.0.0.8", proto: unix.IPPROTO_UDP}.bytes()
@@ -42,7 +40,6 @@ func TestPlainRefusesOffload(t *testing.T) {
 }
 
 func TestReadBadBuffers(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	d := openIn(t, n, Config{Name: "t0"})
 	n.run("ip route add 198.51.100.0/24 dev t0 src 192.0.0.8")
@@ -65,7 +62,6 @@ func TestReadBadBuffers(t *testing.T) {
 // TestGSO: a TCP connection of the kernel is answered by hand: the kernel
 // sends segments larger than the MTU, and takes one.
 func TestGSO(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	d := openIn(t, n, Config{Name: "t0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}})
 	if !d.Offload() {

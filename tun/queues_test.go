@@ -47,7 +47,6 @@ func hear(d *Device) <-chan heard {
 // TestQueues: the kernel delivers packets of a flow by the queue that the flow was last
 // written to.
 func TestQueues(t *testing.T) {
-	t.Parallel()
 	const flows = 16
 	for _, mode := range modes {
 		t.Run(fmt.Sprint(mode), func(t *testing.T) {
@@ -120,7 +119,6 @@ func readAllUntilError(d *Device) <-chan error {
 // TestQueuesEnd: Close unblocks every reader, and every reader learns that the device has
 // gone.
 func TestQueuesEnd(t *testing.T) {
-	t.Parallel()
 	for _, mode := range modes {
 		for _, want := range []error{os.ErrClosed, ErrGone} {
 			n := newNS(t, "gateway")
@@ -153,7 +151,6 @@ func TestQueuesEnd(t *testing.T) {
 
 // TestQueuesOfOne: if there cannot be several queues there is one, and a reason.
 func TestQueuesOfOne(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name, add string
 		hold      int // queues that another one has open
@@ -226,7 +223,6 @@ func queuesOf(t *testing.T, n *ns, name string) (queues int) {
 // TestQueuesOfTemporary: several queues do not make a device persistent that
 // goes with its owner.
 func TestQueuesOfTemporary(t *testing.T) {
-	t.Parallel()
 	n := newNS(t, "gateway")
 	owner := openIn(t, n, Config{Name: "t0", Queues: 2})
 	user := openIn(t, n, Config{Name: "t0", Attach: true, Queues: 2})

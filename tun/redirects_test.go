@@ -62,7 +62,6 @@ func (l *lab) redirects(back *sniffer, gwIf string, both bool) []string {
 
 // Captured interfaces are sent no redirects, whatever the sysctls say.
 func TestNoRedirects(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	l.oneArmed()
 	back := newSniffer(t, l.client, "c0")
@@ -103,7 +102,6 @@ func TestNoRedirects(t *testing.T) {
 // send_redirects is switched off where it is on, and on again when the steering is
 // removed, however the process that switched it off ended. Where it was off it stays off.
 func TestSendRedirects(t *testing.T) {
-	t.Parallel()
 	for name, c := range map[string]struct {
 		before, after string // of all, g0 and o0
 		then          func(*gateway)
@@ -134,7 +132,6 @@ func TestSendRedirects(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			g := &gateway{lab: newLab(t)}
 			for i, key := range []string{"all", "g0", "o0"} {
 				g.gw.run("sysctl -qw net.ipv4.conf." + key + ".send_redirects=" + strings.Fields(c.before)[i])

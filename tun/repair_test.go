@@ -106,7 +106,6 @@ func normal(state string) string {
 // TestRenamed: a captured interface under another name stays captured, with
 // nothing to repair.
 func TestRenamed(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.gw.run("ip link set g0 down")
 	g.gw.run("ip link set g0 name g9")
@@ -123,7 +122,6 @@ func TestRenamed(t *testing.T) {
 // TestRecreated: the interface is deleted and another comes in its place, by
 // the same name or by one that nobody has announced.
 func TestRecreated(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.watch(t)
 	for i, name := range []string{"g0", "h0", "g0"} {
@@ -157,7 +155,6 @@ func TestRecreated(t *testing.T) {
 
 // TestTUNDeleted: Watch says so, and nothing passes.
 func TestTUNDeleted(t *testing.T) {
-	t.Parallel()
 	for _, how := range []string{"deleted", "closed"} {
 		t.Run(how, func(t *testing.T) {
 			g := newGateway(t, testConfig())
@@ -192,7 +189,6 @@ func TestTUNDeleted(t *testing.T) {
 // TestDeviceGoesWithTheStop: the device may be closed already when Watch is to end; that
 // is no error and is not logged.
 func TestDeviceGoesWithTheStop(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	if err := g.dev.Close(); err != nil {
 		t.Fatal(err)
@@ -213,7 +209,6 @@ func TestDeviceGoesWithTheStop(t *testing.T) {
 // TestWatchElsewhere: Watch works in a goroutine whose thread is in another
 // network namespace, and a route of another table costs no repair.
 func TestWatchElsewhere(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.watch(t)
 	g.gw.run("ip route add 198.51.100.0/24 via 10.0.2.2")
@@ -234,7 +229,6 @@ func TestWatchElsewhere(t *testing.T) {
 
 // TestIPv6Disabled: IPv4 is steered, IPv6 goes nowhere, and nothing is logged.
 func TestIPv6Disabled(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.watch(t)
 	g.gw.run("sysctl -qw net.ipv6.conf.t0.disable_ipv6=1")

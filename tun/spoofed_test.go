@@ -12,7 +12,6 @@ import (
 // would be delivered to this host, whose kernel would then send a RST to a destination
 // that the client was not let through to.
 func TestOwnSourceIsDropped(t *testing.T) {
-	t.Parallel()
 	for mode, cfg := range map[string]SteerConfig{"gateway": testConfig(), "client": sourceConfig(), "local": localConfig()} {
 		t.Run(mode, func(t *testing.T) {
 			g := newGateway(t, cfg)
@@ -45,7 +44,6 @@ func TestOwnSourceIsDropped(t *testing.T) {
 // believed. Otherwise a redirect sent through the gateway, in the name of a router on the
 // client's link, would lead the client past the gateway.
 func TestRedirectsOfStrangers(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.warm()
 	g.gw.run("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.g1.rp_filter=0 net.ipv4.conf.o0.rp_filter=0 net.ipv4.conf.g0.rp_filter=0")
@@ -75,7 +73,6 @@ func TestRedirectsOfStrangers(t *testing.T) {
 // is, even if forwarding is on for single interfaces only, where Linux goes on believing
 // redirects.
 func TestRedirectsAreNotBelieved(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	l.gw.run("sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.all.secure_redirects=0 net.ipv4.conf.all.rp_filter=0")
 	for _, ifc := range []string{"g0", "g1", "o0"} {

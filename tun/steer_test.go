@@ -149,7 +149,6 @@ func brokenSYNs(sport uint16) map[string]packet {
 }
 
 func TestSteer(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	sport := uint16(50000)
 	for name := range syns(0) {
@@ -167,7 +166,6 @@ func TestSteer(t *testing.T) {
 }
 
 func TestSteerBrokenFragments(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	for name, p := range brokenSYNs(50100) {
 		if got := g.leaked("g0", p.packets()...); len(got) > 0 {
@@ -179,7 +177,6 @@ func TestSteerBrokenFragments(t *testing.T) {
 // TestFragmentsUntracked: the guard holds even if somebody has switched off connection
 // tracking, and defragmentation with it.
 func TestFragmentsUntracked(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	g.gw.run("nft add table inet fast")
 	g.gw.run("nft add chain inet fast raw { type filter hook prerouting priority -500 ; }")
@@ -198,7 +195,6 @@ func TestFragmentsUntracked(t *testing.T) {
 }
 
 func TestSteerLeavesTheRestAlone(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	for _, p := range []packet{
 		{src: "10.0.1.2", dst: "10.0.2.2", proto: unix.IPPROTO_TCP, sport: 1, dport: 80},
@@ -217,7 +213,6 @@ func TestSteerLeavesTheRestAlone(t *testing.T) {
 }
 
 func TestUDP(t *testing.T) {
-	t.Parallel()
 	udp := packet{src: "10.0.1.2", dst: "10.0.2.2", proto: unix.IPPROTO_UDP, sport: 5, dport: 443}
 	udp6 := packet{src: "fd00:1::2", dst: "fd00:2::2", proto: unix.IPPROTO_UDP, sport: 6, dport: 443}
 	t.Run("reject", func(t *testing.T) {
@@ -256,7 +251,6 @@ func TestUDP(t *testing.T) {
 }
 
 func TestAllPorts(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	cfg.AllPorts, cfg.Ports = true, nil
 	g := newGateway(t, cfg)
@@ -273,7 +267,6 @@ func TestAllPorts(t *testing.T) {
 // TestICMP: an error about a captured connection that a router on the client's side sends
 // to the server goes into the TUN; others are forwarded.
 func TestICMP(t *testing.T) {
-	t.Parallel()
 	g := newGateway(t, testConfig())
 	type end struct {
 		client, server  string
@@ -349,7 +342,6 @@ func (g *gateway) write(t *testing.T, packets ...[]byte) {
 // TestAnswers: what is written into the TUN reaches the client, whatever
 // rp_filter the host has.
 func TestAnswers(t *testing.T) {
-	t.Parallel()
 	for _, filter := range []string{"0", "1", "2"} {
 		t.Run("rp_filter="+filter, func(t *testing.T) {
 			g := newGateway(t, testConfig())
@@ -390,7 +382,6 @@ func TestSteerConfigCheck(t *testing.T) {
 }
 
 func TestSteerWithoutTUN(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	err := l.gw.try(func() error { _, err := Steer(testConfig(), zap.NewNop()); return err })
 	if err == nil || !strings.Contains(err.Error(), "t0") {

@@ -180,7 +180,6 @@ func testHandOver(t *testing.T, cfg SteerConfig) {
 // TestOldGatewayEnds: the older gateway closes in order while the newer one has the
 // steering. Nothing of the newer one's is removed, and it does not open the host.
 func TestOldGatewayEnds(t *testing.T) {
-	t.Parallel()
 	for _, open := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fail open %v", open), func(t *testing.T) {
 			cfg := testConfig()
@@ -218,7 +217,6 @@ func TestOldGatewayEnds(t *testing.T) {
 // TestAnswersWhileTheOtherEnds: what a gateway sends to clients arrives although the device of the
 // other one is gone and its rules are not yet.
 func TestAnswersWhileTheOtherEnds(t *testing.T) {
-	t.Parallel()
 	for _, local := range []bool{false, true} {
 		for name, olderEnds := range map[string]bool{"the older one ends": true, "the newer one ends": false} {
 			t.Run(fmt.Sprintf("%s, local %v", name, local), func(t *testing.T) {
@@ -301,7 +299,6 @@ func TestAnswersWhileTheOtherEnds(t *testing.T) {
 // TestLastGatewayOpens: of two gateways that end in order with `fail: open` the first one leaves
 // everything that the other needs, whichever had the steering, and the last one opens the host.
 func TestLastGatewayOpens(t *testing.T) {
-	t.Parallel()
 	for name, newerFirst := range map[string]bool{"the newer one ends first": true, "the older one ends first": false} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig()
@@ -343,7 +340,6 @@ func TestLastGatewayOpens(t *testing.T) {
 // TestStartBesideOld: a gateway that starts anew while an older one still has connections
 // leaves them to it.
 func TestStartBesideOld(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	a := newGateway(t, cfg)
 	lenient(a)
@@ -370,7 +366,6 @@ func TestStartBesideOld(t *testing.T) {
 // TestTwoOwners: a gateway that was thought dead is not. Whoever has written the table last
 // has the steering, and the two do not repair each other.
 func TestTwoOwners(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	a := newGateway(t, cfg)
 	lenient(a)
@@ -429,7 +424,6 @@ func TestTwoOwners(t *testing.T) {
 
 // TestKeep: where the table cannot be written at once, it is as soon as it can be.
 func TestKeep(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	a := newGateway(t, cfg)
 	lenient(a)
@@ -484,7 +478,6 @@ func TestKeep(t *testing.T) {
 
 // TestPinsOfOthers: connection tracking in states that a hand-over did not make.
 func TestPinsOfOthers(t *testing.T) {
-	t.Parallel()
 	cfg := testConfig()
 	a := newGateway(t, cfg)
 	lenient(a)
@@ -550,7 +543,6 @@ func TestPinsOfOthers(t *testing.T) {
 
 // TestJoinNeedsATwin: a configuration without a second slot cannot hand over.
 func TestJoinNeedsATwin(t *testing.T) {
-	t.Parallel()
 	l := newLab(t)
 	for want, change := range map[string]func(*SteerConfig){
 		"no second slot": func(c *SteerConfig) { c.Twin = Twin{} },

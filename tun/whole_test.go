@@ -27,7 +27,6 @@ func (silent) HandleFlow(_ context.Context, f *stack.Flow) { _ = f.Conn.Close() 
 // together. A reader that shares no code with the rules checks that everything that
 // arrives behind the gateway may pass.
 func TestWholePackets(t *testing.T) {
-	t.Parallel()
 	const rounds, size = 40, 60
 	seed := uint64(time.Now().UnixNano())
 	for _, all := range []bool{false, true} {
