@@ -216,7 +216,7 @@ func newFleetVerifyCmd(stdout io.Writer, f *fleetFlags) *cobra.Command {
 (default --dir): roots from --root on, signatures, bounds, and every file.
 
 Exit code 0: they would. 1: they would not, and the word before the colon is the
-reason that a gateway's log, status and metric have.`,
+reason that a gateway's log and status have.`,
 		Example: "  sslgate fleet verify --root root.json fleet",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
