@@ -104,10 +104,19 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 	if err != nil {
 		return nil, err
 	}
-	places := []func() (*bundle.Source, *bundle.Verified, error){
-		m.Pending, m.Good, func() (*bundle.Source, *bundle.Verified, error) { return m.Look(ctx) },
+	guarded := own.TUN.Attach
+	look := func() (*bundle.Source, *bundle.Verified, error) {
+		if !guarded { // before the source is asked: it may take minutes
+			if err := tun.Guard(service.SteerConfig(own)); err != nil {
+				return nil, nil, fmt.Errorf("set the guard: %w", err)
+			}
+			guarded = true
+			log.Warn("there is no bundle of the fleet to start with: captured traffic goes nowhere until there is one")
+		}
+		return m.Look(ctx)
 	}
-	for guarded := false; ; {
+	places := []func() (*bundle.Source, *bundle.Verified, error){m.Pending, m.Good, look}
+	for {
 		for _, place := range places {
 			src, v, err := place()
 			if err != nil && ctx.Err() == nil {
@@ -120,13 +129,6 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 				return s, nil
 			}
 		}
-		if !guarded && !own.TUN.Attach {
-			if err := tun.Guard(service.SteerConfig(own)); err != nil {
-				return nil, errors.Join(fmt.Errorf("set the guard: %w", err), closed(m))
-			}
-			guarded = true
-			log.Warn("there is no bundle of the fleet to start with: captured traffic goes nowhere until there is one")
-		}
 		places = places[len(places)-1:]
 		select {
 		case <-ctx.Done():
@@ -135,11 +137,6 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 		case <-time.After(own.Fleet.Poll.Std()):
 		}
 	}
-}
-
-func closed(m *member.Member) error {
-	m.Close()
-	return nil
 }
 
 // tryBundle checks a bundle; nil if it is of no use.

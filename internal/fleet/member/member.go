@@ -83,7 +83,7 @@ func Open(o Options) (*Member, error) {
 		return nil, fmt.Errorf("fleet.certificate is of fleet %s, and fleet.root of %s", fleet, m.root.Fleet)
 	}
 	m.site, m.gateway = site, gateway
-	if m.seen, err = m.state.seen(); err != nil {
+	if m.seen, err = m.state.begin(o.ReadOnly); err != nil {
 		return nil, fmt.Errorf("fleet.state: %w", err)
 	}
 	if m.source, err = newSource(o.Source, o.Credentials); err != nil {
@@ -142,10 +142,13 @@ func (m *Member) Pending() (*bundle.Source, *bundle.Verified, error) {
 
 // Good returns the bundle that was in force last, nil if there is none.
 func (m *Member) Good() (*bundle.Source, *bundle.Verified, error) {
-	if m.seen.Good == "" {
+	m.mu.Lock()
+	seen := m.seen
+	m.mu.Unlock()
+	if seen.Good == "" {
 		return nil, nil, nil
 	}
-	name := fmt.Sprintf(goodFile, m.seen.Good)
+	name := fmt.Sprintf(goodFile, seen.Good)
 	text, err := m.state.read(name, seal.MaxEnvelope)
 	if err == nil && text == nil {
 		err = fmt.Errorf("%s is not there", m.state.path(name))
@@ -153,7 +156,7 @@ func (m *Member) Good() (*bundle.Source, *bundle.Verified, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := m.remembered(text)
+	v, err := m.remembered(seen, text)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the last good bundle: %w", err)
 	}
@@ -163,19 +166,19 @@ func (m *Member) Good() (*bundle.Source, *bundle.Verified, error) {
 // remembered reads the bundle that was in force. It was verified when it was taken, and its
 // manifest is the one that was written down then; the roots of today may know other keys, and its
 // not_after says until when it is taken, not until when it is used.
-func (m *Member) remembered(text []byte) (*bundle.Verified, error) {
+func (m *Member) remembered(seen bundle.Seen, text []byte) (*bundle.Verified, error) {
 	e, err := seal.ParseEnvelope(text)
 	if err != nil {
 		return nil, err
 	}
-	if sum := bundle.Sum(e.Unverified()); sum != m.seen.Good {
-		return nil, seal.Refuse(seal.Altered, "its manifest is %.12s, and %.12s was written down", sum, m.seen.Good)
+	if sum := bundle.Sum(e.Unverified()); sum != seen.Good {
+		return nil, seal.Refuse(seal.Altered, "its manifest is %.12s, and %.12s was written down", sum, seen.Good)
 	}
 	manifest, err := bundle.Parse(e.Unverified())
 	if err != nil {
 		return nil, err
 	}
-	v := &bundle.Verified{Manifest: manifest, Envelope: e, Sum: m.seen.Good, Seen: m.seen}
+	v := &bundle.Verified{Manifest: manifest, Envelope: e, Sum: seen.Good, Seen: seen}
 	v.Files, err = manifest.Of(m.site)
 	return v, err
 }

@@ -51,7 +51,7 @@ func (m *Member) Took(v *bundle.Verified) error {
 	m.good, m.seen, m.said = v, seen, ""
 	m.status.Last, m.status.Pending = nil, 0
 	m.mu.Unlock()
-	if err := m.state.sweep(v); err != nil {
+	if err := errors.Join(m.state.remove(pendingFile), m.state.sweep(v)); err != nil {
 		m.log.Warn("old files of the fleet cannot be removed", zap.Error(err))
 	}
 	m.log.Info("epoch in force", zap.Int64("epoch", v.Manifest.Epoch), zap.String("manifest", v.Sum), zap.String("site", m.site))
@@ -142,11 +142,14 @@ func (m *Member) put(ctx context.Context, src *bundle.Source, v *bundle.Verified
 	case ctx.Err() != nil:
 		return
 	case seal.ReasonOf(err) == seal.NeedsRestart:
-		err = errors.Join(err, m.Wait(v))
-	case seal.ReasonOf(err) != seal.RefusedCheck:
-		m.tag = "" // not the bundle's fault: it is tried again
+		if wait := m.Wait(v); wait != nil {
+			err = wait
+		}
 	}
 	if err != nil {
+		if why := seal.ReasonOf(err); why != seal.NeedsRestart && why != seal.RefusedCheck {
+			m.tag = "" // not the bundle's fault: it is tried again
+		}
 		m.Refuse(err)
 	}
 }

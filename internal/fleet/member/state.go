@@ -82,7 +82,30 @@ func (s *state) seen() (bundle.Seen, error) {
 	return seen, nil
 }
 
+// begin reads what was seen; in a new directory it writes down that nothing was. Where it is gone
+// from a directory that was used, everything could be replayed: that is an error.
+func (s *state) begin(readOnly bool) (bundle.Seen, error) {
+	if _, err := os.Lstat(s.path(seenFile)); !errors.Is(err, fs.ErrNotExist) || readOnly {
+		return s.seen()
+	}
+	for _, pattern := range []string{rootFile, pendingFile, "good-*.json", "blobs/*"} {
+		if used, err := filepath.Glob(s.path(pattern)); err != nil || len(used) > 0 {
+			return bundle.Seen{}, fmt.Errorf("%s is gone, and %q are there: it is not known which bundles are old. Put it back, or begin with an empty directory", s.path(seenFile), used)
+		}
+	}
+	return bundle.Seen{}, s.setSeen(bundle.Seen{})
+}
+
+// setSeen writes down what was seen. It lowers nothing that another process, such as the one that
+// takes over, has written meanwhile; a newer root alone does, which says so.
 func (s *state) setSeen(seen bundle.Seen) error {
+	now, err := s.seen()
+	if err != nil {
+		return seal.Refuse(seal.StateUnwritten, "%w", err)
+	}
+	if now.Root > seen.Root || now.Root == seen.Root && now.Epoch > seen.Epoch {
+		return seal.Refuse(seal.StateUnwritten, "another process has seen epoch %d, this one %d", now.Epoch, seen.Epoch)
+	}
 	text, err := seal.Canonical(seen)
 	if err != nil {
 		return err

@@ -178,6 +178,10 @@ func TestStateOrNothing(t *testing.T) {
 	if err := os.Remove(seen); err != nil {
 		t.Fatal(err)
 	}
+	if m, err := Open(g.opt); err == nil {
+		m.Close()
+		t.Error("what was seen is gone, and everything could be replayed")
+	}
 	if err := os.MkdirAll(filepath.Join(seen, "x"), 0o700); err != nil { // nothing can be renamed to it
 		t.Fatal(err)
 	}
@@ -248,5 +252,22 @@ func TestFilesInForceAlone(t *testing.T) {
 	}
 	if f, err := src.Read(t.Context(), "fleet:/sslgate.yaml", 100, nil); err == nil {
 		t.Errorf("an altered copy is read: %q", f.Text)
+	}
+}
+
+// Two processes of one gateway, while one takes over from the other: the slower one lowers nothing.
+func TestSlowerProcessLowersNothing(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	o.publish(1)
+	g.looks(1)
+	slow := testpki.Must(Open(g.opt))
+	defer slow.Close()
+	two := o.publish(2)
+	o.publish(3)
+	g.looks(3)
+	o.put(bundle.HeadName, two)
+	if _, v, err := slow.Look(t.Context()); err == nil || v != nil || testpki.Must(slow.state.seen()).Epoch != 3 {
+		t.Errorf("%v, %+v, %+v", err, v, testpki.Must(slow.state.seen()))
 	}
 }
