@@ -116,19 +116,19 @@ func sameFlow(first, later []byte, off int) bool {
 	return bytes.Equal(first[off-addresses:off+8], later[off-addresses:off+8])
 }
 
-// includes says whether b tells everything that a tells. A block about data that came
+// includes says whether a tells everything that o tells. A block about data that came
 // twice (RFC 2883) is a piece of news of its own.
-func (b *bareACK) includes(a *bareACK) bool {
-	if b.ack-a.ack >= maxWindow {
+func (a *bareACK) includes(o *bareACK) bool {
+	if a.ack-o.ack >= maxWindow {
 		return false
 	}
-	if first := &a.blocks[0]; a.sacks > 0 && int32(first.to-a.ack) <= 0 ||
-		a.sacks > 1 && int32(first.from-a.blocks[1].from) >= 0 && int32(a.blocks[1].to-first.to) >= 0 {
+	if first := &o.blocks[0]; o.sacks > 0 && int32(first.to-o.ack) <= 0 ||
+		o.sacks > 1 && int32(first.from-o.blocks[1].from) >= 0 && int32(o.blocks[1].to-first.to) >= 0 {
 		return false
 	}
-	for _, x := range a.blocks[:a.sacks] {
-		found := int32(b.ack-x.to) >= 0
-		for _, y := range b.blocks[:b.sacks] {
+	for _, x := range o.blocks[:o.sacks] {
+		found := int32(a.ack-x.to) >= 0
+		for _, y := range a.blocks[:a.sacks] {
 			found = found || int32(x.from-y.from) >= 0 && int32(y.to-x.to) >= 0
 		}
 		if !found {

@@ -69,7 +69,7 @@ func readyPath(kinds []ReadyKind) string {
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	kinds, err := ParseReadyKinds(r.URL.Query().Get("kinds"))
+	kinds, err := ParseReadyKinds(strings.Join(r.URL.Query()["kinds"], ","))
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return

@@ -35,6 +35,7 @@ func TestReadyKinds(t *testing.T) {
 		{"a stop does", of(ReadyLoad, ReadyStop), "stop,own", 503, []ReadyKind{ReadyStop}},
 		{"a fault of its own does", of(ReadyOwn), "own, stop", 503, []ReadyKind{ReadyOwn}},
 		{"a version without kinds", old, "stop,own", 503, nil},
+		{"two parameters", of(ReadyOwn), "stop&kinds=own", 503, []ReadyKind{ReadyOwn}},
 		{"no such kind", of(), "stop,mine", 400, nil},
 		{"an empty kind", of(), "stop,", 400, nil},
 	} {

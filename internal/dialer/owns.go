@@ -18,6 +18,10 @@ const (
 	inetDiagRequest, inetDiagMessage = 56, 72
 	// nlaTypeMask takes the flags from the type of an attribute (NLA_TYPE_MASK).
 	nlaTypeMask = 0x3fff
+	// idiagTimer is where the kind of timer is in struct inet_diag_msg, and timerTimeWait
+	// that of a socket in TIME_WAIT, or of one in FIN_WAIT2 that has no owner any more.
+	idiagTimer    = 2
+	timerTimeWait = 3
 )
 
 // Owns says whether the TCP connection with these two addresses, seen from its socket, is
@@ -107,6 +111,9 @@ func answer(b []byte) (uint32, error) {
 				return binary.NativeEndian.Uint32(value), nil
 			}
 			attrs = attrs[min(len(attrs), (size+3)&^3):]
+		}
+		if body[idiagTimer] == timerTimeWait {
+			return 0, unix.ENOENT // kernels before 5.14 tell no mark of what is left of a closed socket
 		}
 		return 0, errors.New("sock_diag does not tell the mark of a socket: CAP_NET_ADMIN is missing, or the kernel is older than Linux 4.10")
 	}

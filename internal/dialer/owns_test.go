@@ -1,9 +1,13 @@
 package dialer
 
 import (
+	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
@@ -48,6 +52,23 @@ func TestOwns(t *testing.T) {
 				t.Errorf("%s, %s: %v, %v", at, name, got, err)
 			}
 		}
+	}
+}
+
+// A kernel that tells no mark of what is left of a closed socket says that nobody owns it; one
+// that tells none of a living socket is an error, for then nothing is known.
+func TestAnswerWithoutMark(t *testing.T) {
+	message := func(timer byte) []byte {
+		b := make([]byte, unix.NLMSG_HDRLEN+inetDiagMessage)
+		binary.NativeEndian.PutUint16(b[4:], sockDiagByFamily)
+		b[unix.NLMSG_HDRLEN+idiagTimer] = timer
+		return b
+	}
+	if _, err := answer(message(timerTimeWait)); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("TIME_WAIT: %v", err)
+	}
+	if _, err := answer(message(0)); err == nil || errors.Is(err, unix.ENOENT) {
+		t.Errorf("a living socket: %v", err)
 	}
 }
 

@@ -56,11 +56,22 @@ func newOutcome(crls string) outcome {
 	}
 }
 
+// waited says whether a reason is one of a wait for the destination that has come to an end.
+// What the destination has answered, and a fault of our own, stays in the record.
+func waited(r reason.Code) bool {
+	switch r {
+	case reason.DialTimeout, reason.DialUnreachable, reason.UpstreamFailed, reason.UpstreamTimeout:
+		return true
+	default:
+		return false
+	}
+}
+
 // record builds the audit record of the flow. It is called once, at the end.
 func (fl *flow) record() *audit.Record {
 	o := &fl.out
 	ended := fl.live.endedBy()
-	if _, _, granted := fl.live.Granted(); granted && ended != "" && o.relay == nil {
+	if _, _, granted := fl.live.Granted(); granted && ended != "" && o.relay == nil && waited(o.said.reason) {
 		// It was let through, and waited for its destination. That wait has failed because
 		// the flow was ended: the destination is not to blame.
 		fl.note(fl.verdict)

@@ -156,7 +156,7 @@ func (m *model) step(s sample) {
 			m.cruise(s.now)
 		}
 	case cruise:
-		if m.newRound && m.rate() >= m.full*5/4 && !m.lossy {
+		if m.newRound && !s.limited && m.full > 0 && m.rate() >= m.full*5/4 && !m.lossy {
 			// Startup ended too early, or the path carries more than before: it takes eight
 			// rounds to find a quarter more by gains alone.
 			m.mode, m.full, m.flat = startup, m.rate(), 0
