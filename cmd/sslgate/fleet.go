@@ -187,7 +187,7 @@ func signUsage(cmd *cobra.Command, o *author.SignOptions, sites []string, days i
 		return usageError(cmd, "for which sites? --site NAME")
 	}
 	if o.Config == "" {
-		for _, flag := range []string{"site", "rollback-to", "days", "min-version", "gateway"} {
+		for _, flag := range []string{"site", "rollback-to", "days", "min-version"} {
 			if cmd.Flags().Changed(flag) {
 				return usageError(cmd, "--%s needs FILE", flag)
 			}

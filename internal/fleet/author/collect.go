@@ -117,14 +117,8 @@ func collect(ctx context.Context, file string, sites []Site, gateway []byte, eng
 	all := &collected{map[string][]byte{}, map[string]map[string][]byte{}}
 	for _, s := range sites {
 		d := &desk{dir: filepath.Dir(file), siteDir: s.Dir, gateway: gateway, common: map[string][]byte{}, site: map[string][]byte{}}
-		checked, err := config.CheckWithin(ctx, nil, d, gatewayFile, eng)
-		if err != nil {
+		if err := checkSite(ctx, s.Name, d, eng); err != nil {
 			return nil, err
-		}
-		if wrong := slices.DeleteFunc(checked.Findings, func(f config.Finding) bool {
-			return f.Warning || strings.Contains(f.Msg, config.ErrOfGateway.Error())
-		}); len(wrong) > 0 {
-			return nil, &CheckError{s.Name, wrong}
 		}
 		for name, text := range d.common {
 			if before, ok := all.common[name]; ok && !bytes.Equal(before, text) {
@@ -135,4 +129,35 @@ func collect(ctx context.Context, file string, sites []Site, gateway []byte, eng
 		all.sites[s.Name] = d.site
 	}
 	return all, nil
+}
+
+// checkSite is `sslgate check` of a site's configuration, but for the files of each gateway.
+func checkSite(ctx context.Context, site string, src fileset.Source, eng handshake.Engine) error {
+	checked, err := config.CheckWithin(ctx, nil, src, gatewayFile, eng)
+	if err != nil {
+		return err
+	}
+	if wrong := slices.DeleteFunc(checked.Findings, func(f config.Finding) bool {
+		return f.Warning || strings.Contains(f.Msg, config.ErrOfGateway.Error())
+	}); len(wrong) > 0 {
+		return &CheckError{site, wrong}
+	}
+	return nil
+}
+
+// signedDesk is desk for a bundle that is made already.
+type signedDesk struct {
+	*bundle.Source
+	gateway []byte
+}
+
+// Read is fileset.Source.Read.
+func (d signedDesk) Read(ctx context.Context, path string, limit int64, room readfile.Room) (fileset.File, error) {
+	switch {
+	case path == gatewayFile:
+		return fileset.Bytes{path: d.gateway}.Read(ctx, path, limit, room)
+	case !strings.HasPrefix(path, fileset.BundleDir+"/"):
+		return fileset.File{}, fmt.Errorf("%s: %w", path, config.ErrOfGateway)
+	}
+	return d.Source.Read(ctx, path, limit, room)
 }

@@ -77,12 +77,54 @@ func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
 	if m.Fleet != root.Fleet {
 		return nil, fmt.Errorf("%s is of fleet %s, this is %s", next, m.Fleet, root.Fleet)
 	}
+	if o.Config == "" {
+		if err := waiting(ctx, dir, root, e, m, o); err != nil {
+			return nil, fmt.Errorf("%s: %w", next, err)
+		}
+	}
 	for _, key := range keys {
 		if err := e.Sign(key); err != nil {
 			return nil, err
 		}
 	}
 	return publish(dir, root, e, m)
+}
+
+// waiting says whether a bundle that waits for signatures is one to add to: a policy key has signed
+// it, it follows the published one, its files are there, and check takes it. Whoever may write the
+// directory could put anything there.
+func waiting(ctx context.Context, dir string, root *seal.Root, e *seal.Envelope, m *bundle.Manifest, o SignOptions) error {
+	if len(root.Signers(seal.RolePolicy, e)) == 0 {
+		return errors.New("no policy key has signed it: sign the configuration itself")
+	}
+	epoch, parent := int64(1), ""
+	before, sum, err := Published(dir, root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		epoch, parent = before.Epoch+1, sum
+	}
+	if m.Epoch != epoch || m.Parent != parent {
+		return fmt.Errorf("epoch %d after the manifest %.12q; the next is %d after %.12q", m.Epoch, m.Parent, epoch, parent)
+	}
+	for site := range m.Sites {
+		files, err := m.Of(site)
+		if err != nil {
+			return err
+		}
+		for name, f := range files {
+			if _, err := blob(dir, name, f); err != nil {
+				return err
+			}
+		}
+		src := signedDesk{bundle.NewSource(dir, &bundle.Verified{Manifest: m, Files: files}), o.Gateway}
+		if err := checkSite(ctx, site, src, o.Engine); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // policyKeys reads keys, each of which must have the role.

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -75,6 +76,10 @@ func (s *Source) Read(ctx context.Context, p string, limit int64, room readfile.
 	}
 	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != f.SHA256 {
 		return out, fmt.Errorf("%s: its copy in %s has been altered", p, s.dir)
+	}
+	if bytes.Contains(text, []byte("PRIVATE KEY-----")) {
+		clear(text)
+		return fileset.File{}, fmt.Errorf("%s holds a private key, which whoever carries the bundle can read: name it as a file of each gateway, by an absolute path", p)
 	}
 	out.Text = text
 	return out, nil
