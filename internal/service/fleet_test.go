@@ -106,7 +106,7 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 		}, func() any { return m.Status() })
 	}
 	inForce(1)
-	h.good().Close()
+	_ = h.good().Close()
 
 	h.sign(strings.Replace(h.bundleConfig(), "    - name: pay\n", "    - name: shut\n      from: [192.0.2.1]\n      to: [\"203.0.113.0/24:443\"]\n      action: deny\n    - name: pay\n", 1))
 	inForce(2)
@@ -134,5 +134,5 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 	}
 	h.sign(h.bundleConfig())
 	inForce(5)
-	h.good().Close()
+	_ = h.good().Close()
 }
