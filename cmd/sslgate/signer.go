@@ -90,7 +90,11 @@ func (o *signerOptions) load(ctx context.Context) ([]signer.Key, error) {
 		if err != nil {
 			return nil, err
 		}
+		if f.Mode.Perm()&0o007 != 0 {
+			return nil, fmt.Errorf("%s is open to everyone (mode %04o): chmod o= %[1]s", o.passphrase, f.Mode.Perm())
+		}
 		passphrase = pki.Passphrase(f.Text)
+		defer clear(passphrase)
 	}
 	var keys []signer.Key
 	for _, name := range o.keys {

@@ -271,6 +271,9 @@ func (x *conn) ask(ctx context.Context, q *Request) (*Response, error) {
 	if x.r.Buffered() > 0 {
 		return nil, errors.New("it says more than it was asked for")
 	}
+	if !stop() { // the deadline of this question may still be set, on a connection of the next
+		return nil, ctx.Err()
+	}
 	return &r, nil
 }
 

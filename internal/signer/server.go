@@ -68,6 +68,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
 	var all sync.WaitGroup
 	defer all.Wait()
+	given := ctx // who closes the listener may run before a context that depends on it has ended
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	places := make(chan struct{}, maxConns)
@@ -75,7 +76,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 		c, err := ln.AcceptUnix()
 		switch {
 		case err == nil:
-		case ctx.Err() != nil:
+		case given.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -107,6 +108,12 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	if err != nil {
 		return
 	}
+	if !s.mayAsk(uid) { // at once: a stranger who says nothing must not keep a place
+		if c.SetDeadline(time.Now().Add(answerFor)) == nil {
+			_ = write(c, s.answer(uid, nil))
+		}
+		return
+	}
 	r := bufio.NewReaderSize(c, MaxMessage)
 	for {
 		if c.SetDeadline(time.Now().Add(idleFor)) != nil {
@@ -130,10 +137,12 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	}
 }
 
-// answer is what the process of a user is told.
+func (s *Server) mayAsk(uid uint32) bool { return slices.Contains(s.uids, uid) }
+
+// answer is what the process of a user is told. A stranger is told the same whatever it asks.
 func (s *Server) answer(uid uint32, q *Request) *Response {
 	refuse := func(format string, args ...any) *Response { return &Response{Error: fmt.Sprintf(format, args...)} }
-	if !slices.Contains(s.uids, uid) {
+	if !s.mayAsk(uid) {
 		return refuse("user %d may not ask this signer", uid)
 	}
 	switch q.Do {

@@ -228,6 +228,32 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// Whoever may not ask is told so at once, and keeps nobody from asking.
+func TestStrangersKeepNoPlace(t *testing.T) {
+	s := testpki.Must(NewServer([]Key{{Signer: testpki.Must(testpki.NewKey(testpki.P256))}}))
+	s.uids = []uint32{4711}
+	ln, path := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Serve(ctx, ln) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	for i := range maxConns + 1 {
+		c := testpki.Must(net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"}))
+		defer c.Close()
+		if err := c.SetDeadline(testenv.Deadline()); err != nil {
+			t.Fatal(err)
+		}
+		if said, err := io.ReadAll(c); err != nil || !strings.Contains(string(said), "may not ask") {
+			t.Fatalf("connection %d: %q, %v", i, said, err)
+		}
+	}
+}
+
 // What a stranger says to a signer is answered with an error, and with no signature unless
 // it is a question of TLS for a key that is there.
 func FuzzAnswer(f *testing.F) {
