@@ -14,14 +14,14 @@ import (
 const BundleDir = "fleet:"
 
 // Overlay has the files of a bundle below BundleDir, and those of the host under their absolute
-// paths. A relative path is an error: it would be of a directory that nobody has named.
+// paths, its environment variables and its credentials. A relative path is an error: it would be of a directory that nobody has named.
 type Overlay struct{ Bundle Source }
 
 func (o Overlay) of(path string) (Source, error) {
 	switch {
 	case strings.HasPrefix(path, BundleDir+"/"):
 		return o.Bundle, nil
-	case filepath.IsAbs(path):
+	case filepath.IsAbs(path), IsPlace(path):
 		return Disk{}, nil
 	}
 	return nil, fmt.Errorf("%s: leads out of the bundle: name a file of the gateway by its absolute path", path)

@@ -74,3 +74,35 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 }
+
+// A directory that is called like a bundle is none, and a bundle may name places of its host.
+func TestBundleIsOnNoDisk(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.MkdirAll(BundleDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	name := BundleDir + "/sslgate.yaml"
+	if err := os.WriteFile(name, []byte("version: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if (Disk{}).Exists(name) {
+		t.Errorf("%s is there", name)
+	}
+	if _, err := (Disk{}).Read(t.Context(), name, 100, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := (Disk{}).Stamp(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	o := Overlay{Bundle: Bytes{name: []byte("of the bundle")}}
+	t.Setenv("SSLGATE_TEST_PLACE", "of the host")
+	for path, want := range map[string]string{name: "of the bundle", "env:SSLGATE_TEST_PLACE": "of the host"} {
+		if f, err := o.Read(t.Context(), path, 100, nil); err != nil || string(f.Text) != want {
+			t.Errorf("%s: %q, %v", path, f.Text, err)
+		}
+	}
+	if _, err := o.Read(t.Context(), "relative", 100, nil); err == nil {
+		t.Error("a relative path is read")
+	}
+}

@@ -81,12 +81,17 @@ func (s Seen) after(m *Manifest, sum string, root int64) (Seen, error) {
 	return s, seal.Refuse(seal.OlderEpoch, "epoch %d, but %d was seen, whose rollback_to does not name it", m.Epoch, s.Epoch)
 }
 
-// Voided is what counts as seen once a root is taken.
+// Voided is what counts as seen once a root is taken. It voids once: what was seen under the
+// root itself stays.
 func (s Seen) Voided(r *seal.Root) Seen {
-	if r.VoidAbove > 0 && s.Epoch > r.VoidAbove && s.Root < r.Version {
+	if s.Root >= r.Version {
+		return s
+	}
+	if r.VoidAbove > 0 && s.Epoch > r.VoidAbove {
 		// The manifest of that epoch is not known any more: none with its number is taken again.
 		return Seen{Root: r.Version, Epoch: r.VoidAbove, Good: s.Good}
 	}
+	s.Root = r.Version
 	return s
 }
 

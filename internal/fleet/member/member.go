@@ -72,7 +72,7 @@ func Open(o Options) (*Member, error) {
 	if m.state, err = openState(o.State, o.ReadOnly); err != nil {
 		return nil, fmt.Errorf("fleet.state: %w", err)
 	}
-	if m.root, err = m.state.root(o.Root); err != nil {
+	if m.root, err = m.state.root(o.Root, o.ReadOnly); err != nil {
 		return nil, fmt.Errorf("fleet.root: %w", err)
 	}
 	fleet, site, gateway, err := Names(o.Certificate)
@@ -85,6 +85,11 @@ func Open(o Options) (*Member, error) {
 	m.site, m.gateway = site, gateway
 	if m.seen, err = m.state.begin(o.ReadOnly); err != nil {
 		return nil, fmt.Errorf("fleet.state: %w", err)
+	}
+	if seen := m.seen.Voided(m.root); !o.ReadOnly { // of a root that was handed over by hand
+		if err := m.saw(seen); err != nil {
+			return nil, fmt.Errorf("fleet.state: %w", err)
+		}
 	}
 	if m.source, err = newSource(o.Source, o.Credentials); err != nil {
 		return nil, fmt.Errorf("fleet.source: %w", err)

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 const (
 	seenFile = "seen.json" // bundle.Seen
 	rootFile = "root.json" // the newest root that was taken
+	// pinnedFile is fleet.root as it was at the last start.
+	pinnedFile = "pinned.json"
 	// good-SHA256.json is the bundle in force, in its envelope, if seen.json has the same SHA-256.
 	goodFile    = "good-%s.json"
 	pendingFile = "pending.json" // one that only a restart can put in force
@@ -114,7 +117,7 @@ func (s *state) setSeen(seen bundle.Seen) error {
 }
 
 // root is the root to believe: the pinned one, or the newest that followed it.
-func (s *state) root(pinned []byte) (*seal.Root, error) {
+func (s *state) root(pinned []byte, readOnly bool) (*seal.Root, error) {
 	root, err := seal.Pinned(pinned)
 	if err != nil {
 		return nil, err
@@ -123,19 +126,31 @@ func (s *state) root(pinned []byte) (*seal.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if text == nil {
-		return root, nil
+	believed := root
+	if text != nil {
+		kept, err := seal.Pinned(text)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", s.path(rootFile), err)
+		case kept.Fleet != root.Fleet:
+			return nil, fmt.Errorf("%s is of fleet %s, and fleet.root of %s: give the new fleet another state directory", s.path(rootFile), kept.Fleet, root.Fleet)
+		case kept.Version > root.Version:
+			believed = kept
+		}
 	}
-	kept, err := seal.Pinned(text)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", s.path(rootFile), err)
-	case kept.Fleet != root.Fleet:
-		return nil, fmt.Errorf("%s is of fleet %s, and fleet.root of %s: give the new fleet another state directory", s.path(rootFile), kept.Fleet, root.Fleet)
-	case kept.Version > root.Version:
-		return kept, nil
+	was, err := s.read(pinnedFile, seal.MaxEnvelope)
+	if err != nil || bytes.Equal(bytes.TrimSpace(was), bytes.TrimSpace(pinned)) {
+		return believed, err
 	}
-	return root, nil
+	// Another root was handed over by hand since. A newer one replaces what was kept. One that is
+	// older must lead to it, else it begins another fleet with the same name.
+	if _, err := root.Next(text); was != nil && believed != root && err != nil {
+		return nil, fmt.Errorf("fleet.root was replaced, and %s (version %d) does not follow from it: %w. Hand over a newer one, or begin with an empty fleet.state", s.path(rootFile), believed.Version, err)
+	}
+	if readOnly {
+		return believed, nil
+	}
+	return believed, s.write(pinnedFile, pinned)
 }
 
 // setGood makes a bundle the one to begin with: its envelope is there before seen.json names it,

@@ -157,6 +157,67 @@ func TestStolenPolicyKeys(t *testing.T) {
 	}
 }
 
+// What is seen under a root that voids epochs stays, also after a restart.
+func TestVoidsOnce(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	o.publish(1)
+	g.looks(1)
+	o.put(bundle.RootName(2), o.newRoot(2, 5, o.pub, o.rootKey...))
+	o.publish(8)
+	g.looks(8)
+	g.start()
+	if seen := g.Status().Seen; seen != 8 {
+		t.Fatalf("epoch %d counts as seen, not 8", seen)
+	}
+	o.publish(7)
+	g.refuses("an older epoch, above what the root has voided", seal.OlderEpoch)
+}
+
+// A root that is handed over by hand counts: a newer one with what it voids, and another one of a
+// version that was passed only if what is kept follows from it.
+func TestAnotherRootByHand(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin")
+	o.publish(1)
+	g.looks(1)
+	o.publish(9)
+	g.looks(9)
+	one := o.root
+	o.policy, o.pub = o.keys(3)
+	g.opt.Root = o.newRoot(2, 1, o.pub, o.rootKey...)
+	g.start()
+	if s := g.Status(); s.Root != 2 || s.Seen != 1 {
+		t.Fatalf("the newer root does not count: %+v", s)
+	}
+	o.publish(2)
+	g.looks(2)
+	three := o.newRoot(3, 0, o.pub, o.rootKey...)
+	o.put(bundle.RootName(3), three)
+	g.looks(0)
+	g.start()
+	if s := g.Status(); s.Root != 3 || s.Seen != 2 {
+		t.Fatalf("%+v", s)
+	}
+	// The root keys are stolen, and the operator begins the fleet of this name anew.
+	anew := newOffice(t)
+	g.opt.Root = anew.root
+	if m, err := Open(g.opt); err == nil {
+		m.Close()
+		t.Error("the root that was kept counts though the one handed over does not lead to it")
+	}
+	g.opt.Root = one // which leads to the second, but not by itself to the third
+	if m, err := Open(g.opt); err == nil {
+		m.Close()
+		t.Error("a root two versions before counts")
+	}
+	g.opt.Root = o.newRoot(2, 1, o.pub, o.rootKey...)
+	g.start()
+	if s := g.Status(); s.Root != 3 || s.Seen != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // What the gateway has seen is its own word: it is not used when it cannot be read, and nothing is
 // taken that cannot be written down.
 func TestStateOrNothing(t *testing.T) {
