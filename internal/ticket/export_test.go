@@ -69,3 +69,27 @@ func TestTicketKeyIsTaken(t *testing.T) {
 		t.Error("Import has cleared what it does not own")
 	}
 }
+
+// A key that opens nothing any more is cleared: one that is too old, and those in whose place
+// others come.
+func TestDroppedKeysAreCleared(t *testing.T) {
+	k, now := NewKeys(time.Hour), time.Unix(1_800_000_000, 0)
+	first := k.current(now)
+	second := k.current(now.Add(2 * time.Hour))
+	if first.key == [32]byte{} || second == first || first.key == second.key {
+		t.Fatal("the first key is gone before its time, or is no random one")
+	}
+	if k.current(now.Add(2*time.Hour)) != second {
+		t.Error("a key is copied")
+	}
+	third := k.current(now.Add(time.Hour + MaxLifetime))
+	if first.key != [32]byte{} {
+		t.Error("a key that is too old is not cleared")
+	}
+	if err := k.Import([]ExportedKey{{Key: bytes.Repeat([]byte{7, 9}, 16), Made: now}}); err != nil {
+		t.Fatal(err)
+	}
+	if second.key != [32]byte{} || third.key != [32]byte{} {
+		t.Error("keys that were replaced are not cleared")
+	}
+}

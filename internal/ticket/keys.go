@@ -28,7 +28,7 @@ type Keys struct {
 	rotate time.Duration // 0: never, the keys come from outside
 
 	mu   sync.Mutex
-	keys []sealingKey // newest first; at most maxKeys
+	keys []*sealingKey // newest first; at most maxKeys. A key is where it was made, never copied
 }
 
 type sealingKey struct {
@@ -72,17 +72,27 @@ func (k *Keys) Import(keys []ExportedKey) error {
 	if len(keys) > maxKeys {
 		return fmt.Errorf("%d ticket keys: at most %d", len(keys), maxKeys)
 	}
-	all := make([]sealingKey, 0, len(keys)) // never grows: that would leave copies
+	all := make([]*sealingKey, 0, len(keys))
 	for _, key := range keys {
 		if len(key.Key) != chacha20poly1305.KeySize {
+			forget(all)
 			return fmt.Errorf("ticket key: %d bytes, not %d", len(key.Key), chacha20poly1305.KeySize)
 		}
 		all = append(all, newKey((*[chacha20poly1305.KeySize]byte)(bytes.Clone(key.Key)), key.Made))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	forget(k.keys)
 	k.keys = all
 	return nil
+}
+
+// forget clears keys that nothing opens any more, so that no dump of memory has them. The copy
+// that their AEAD has is out of reach.
+func forget(keys []*sealingKey) {
+	for _, t := range keys {
+		clear(t.key[:])
+	}
 }
 
 // head is what stands in front of the sealed state, in bytes: key ID and nonce.
@@ -111,7 +121,15 @@ func NewKeys(rotate time.Duration) *Keys {
 // The file is rotated from outside: put the new key second everywhere, then
 // first everywhere, then drop the oldest.
 func ParseKeys(text []byte) (*Keys, error) {
-	k := &Keys{keys: make([]sealingKey, 0, maxKeys+1)} // never grows: that would leave copies
+	k := &Keys{}
+	if err := k.parse(text); err != nil {
+		forget(k.keys)
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *Keys) parse(text []byte) error {
 	n := 0
 	for line := range bytes.Lines(text) {
 		n++
@@ -122,38 +140,38 @@ func ParseKeys(text []byte) (*Keys, error) {
 		var key [chacha20poly1305.KeySize]byte
 		// The line is a secret: the error does not quote it.
 		if len(line) != hex.EncodedLen(len(key)) {
-			return nil, fmt.Errorf("line %d: a key has %d hexadecimal digits, this line has %d bytes", n, hex.EncodedLen(len(key)), len(line))
+			return fmt.Errorf("line %d: a key has %d hexadecimal digits, this line has %d bytes", n, hex.EncodedLen(len(key)), len(line))
 		}
 		if _, err := hex.Decode(key[:], line); err != nil {
-			return nil, fmt.Errorf("line %d: a key has hexadecimal digits only", n)
+			return fmt.Errorf("line %d: a key has hexadecimal digits only", n)
 		}
 		if bytes.Count(key[:], key[:1]) == len(key) {
-			return nil, fmt.Errorf("line %d: this is no random key", n)
+			return fmt.Errorf("line %d: this is no random key", n)
 		}
 		t := newKey(&key, time.Time{})
 		for _, other := range k.keys {
 			if other.id == t.id {
-				return nil, fmt.Errorf("line %d: this key is there twice", n)
+				return fmt.Errorf("line %d: this key is there twice", n)
 			}
 		}
 		if k.keys = append(k.keys, t); len(k.keys) > maxKeys {
-			return nil, fmt.Errorf("line %d: at most %d keys", n, maxKeys)
+			return fmt.Errorf("line %d: at most %d keys", n, maxKeys)
 		}
 	}
 	if len(k.keys) == 0 {
-		return nil, errors.New("there is no key in it: one a line, 64 hexadecimal digits, as `openssl rand -hex 32` prints")
+		return errors.New("there is no key in it: one a line, 64 hexadecimal digits, as `openssl rand -hex 32` prints")
 	}
-	return k, nil
+	return nil
 }
 
 // newKey takes a key, and clears it.
-func newKey(key *[chacha20poly1305.KeySize]byte, made time.Time) sealingKey {
+func newKey(key *[chacha20poly1305.KeySize]byte, made time.Time) *sealingKey {
 	const label = "sslgate ticket key ID\n"
 	var named [len(label) + len(key)]byte
 	copy(named[copy(named[:], label):], key[:])
 	sum := sha256.Sum256(named[:])
 	aead, _ := chacha20poly1305.NewX(key[:]) // fails only for another size
-	t := sealingKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: *key}
+	t := &sealingKey{id: [8]byte(sum[:8]), aead: aead, made: made, key: *key}
 	clear(named[:])
 	clear(key[:])
 	return t
@@ -168,7 +186,7 @@ const clockSlack = time.Minute
 func (t *sealingKey) ahead(now time.Time) bool { return t.made.Sub(now) > clockSlack }
 
 // current is the key that seals; it makes one where it is time.
-func (k *Keys) current(now time.Time) sealingKey {
+func (k *Keys) current(now time.Time) *sealingKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.rotate == 0 || len(k.keys) > 0 && now.Sub(k.keys[0].made) < k.rotate && !k.keys[0].ahead(now) {
@@ -177,10 +195,12 @@ func (k *Keys) current(now time.Time) sealingKey {
 	var key [chacha20poly1305.KeySize]byte
 	_, _ = rand.Read(key[:]) // never fails
 	t := newKey(&key, now)
-	keys := []sealingKey{t}
-	for _, old := range k.keys {
+	keys := []*sealingKey{t}
+	for i, old := range k.keys {
 		if now.Sub(old.made) < k.rotate+MaxLifetime && !old.ahead(now) && len(keys) < maxKeys {
 			keys = append(keys, old)
+		} else {
+			forget(k.keys[i : i+1])
 		}
 	}
 	k.keys = keys
