@@ -83,6 +83,13 @@ func TestMainIsRepeated(t *testing.T) {
 	takes(&admin.Offer{}) // the next one has come
 	s.repeatMain(at.Add(time.Minute))
 	takes(nil)
+	s.reloading.Lock() // systemd waits for the end of that
+	s.repeatMain(at.Add(2 * time.Minute))
+	s.reloading.Unlock()
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	s.repeatMain(at.Add(3 * time.Minute))
 	o.awaits.Store(false)
 	s.repeatMain(at.Add(time.Hour))
 	s.notify.send("STATUS=the end")

@@ -64,11 +64,19 @@ func (s *Service) repeatMain(now time.Time) {
 	o.mu.Lock()
 	waits := o.awaits.Load() && o.to == nil && !o.ending
 	o.mu.Unlock()
-	if waits && now.Sub(s.notify.said) >= resumeEvery {
-		s.notify.said = now
-		s.notify.main()
-		s.notify.ready("policy " + s.policyID())
+	if !waits || now.Sub(s.notify.said) < resumeEvery {
+		return
 	}
+	s.mu.Lock()
+	draining := s.draining
+	s.mu.Unlock()
+	if draining || !s.reloading.TryLock() {
+		return // systemd has heard of that, and "ready" would end it too early
+	}
+	defer s.reloading.Unlock()
+	s.notify.said = now
+	s.notify.main()
+	s.notify.ready("policy " + s.policyID())
 }
 
 // lostSteering says whether another process has the steering that this one neither gave nor
