@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zaptest"
+
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/fleet/author"
@@ -50,10 +52,11 @@ func (h *house) sign(text string) {
 	}
 }
 
-// A signed bundle is put in force by itself, all of it or nothing; what it changes is what new flows
-// meet, and what cannot be taken leaves everything as it is and says why.
-func TestFleetsBundleIsPutInForce(t *testing.T) {
-	h := newHouse(t)
+// joinFleet makes a fleet, and the house a member of it, whose source has no bundle yet. It
+// returns the house's own configuration.
+func (h *house) joinFleet() *config.Config {
+	t := h.t
+	t.Helper()
 	dir := func(name string) string { return filepath.Join(h.dir, name) }
 	if err := os.Mkdir(dir("policy"), 0o755); err != nil {
 		t.Fatal(err)
@@ -71,29 +74,29 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.put("gw.pem", 0o644, chain)
-	h.put("sslgate.yaml", 0o644, []byte(strings.Replace(ownConfig, "DIR", h.dir, 1)))
-	own, found := config.InFleet(dir("sslgate.yaml"))
+	h.put("own.yaml", 0o644, []byte(strings.Replace(ownConfig, "DIR", h.dir, 1)))
+	own, found := config.InFleet(dir("own.yaml"))
 	if own == nil || config.Failed(found) {
 		t.Fatalf("%v", found)
 	}
+	h.fleet = testpki.Must(member.OpenFiles(member.Files{Root: own.Fleet.Root, Certificate: own.Fleet.Certificate}, 0, member.Options{
+		Source: own.Fleet.Source, State: own.Fleet.State, Poll: own.Fleet.Poll.Std(), Log: zaptest.NewLogger(t),
+	}))
+	t.Cleanup(h.fleet.Close)
+	return own
+}
+
+// A signed bundle is put in force by itself, all of it or nothing; what it changes is what new flows
+// meet, and what cannot be taken leaves everything as it is and says why.
+func TestFleetsBundleIsPutInForce(t *testing.T) {
+	var own *config.Config
+	h := newHouse(t, func(h *house) { own = h.joinFleet() })
+	h.put("sslgate.yaml", 0o644, []byte(strings.Replace(ownConfig, "DIR", h.dir, 1)))
 	h.s.mu.Lock()
 	h.s.rt.Config.Admin.HTTP, h.s.rt.Config.Fleet = "127.0.0.1:9440", own.Fleet // as if it had started so
 	h.s.mu.Unlock()
-	m := testpki.Must(member.OpenFiles(member.Files{Root: own.Fleet.Root, Certificate: own.Fleet.Certificate}, 0, member.Options{
-		Source: own.Fleet.Source, State: own.Fleet.State, Poll: own.Fleet.Poll.Std(), Log: h.s.log,
-	}))
-	defer m.Close()
-	h.s.opt.Fleet = m // before anybody asks for readiness
-	ctx, stop := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
+	m := h.fleet
 	h.sign(h.bundleConfig())
-	go func() { ran <- m.Run(ctx, h.s.applyBundle) }()
-	defer func() {
-		stop()
-		if err := <-ran; err != nil {
-			t.Error(err)
-		}
-	}()
 	inForce := func(epoch int64) {
 		t.Helper()
 		testenv.Eventually(t, "the epoch is in force", func() bool { return m.Status().Epoch == epoch }, func() any { return m.Status() })

@@ -24,6 +24,7 @@ import (
 	"github.com/sslgate/sslgate/handshake/engines"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/fleet/member"
 	"github.com/sslgate/sslgate/internal/gateway"
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
@@ -50,6 +51,7 @@ type house struct {
 	far    *tuntest.Device        // the gateway's end
 	seen   *observer.ObservedLogs // what was logged
 	serve  func(*house, net.Conn) // the origin; nil echoes
+	fleet  *member.Member         // nil: of none
 	stop   func()                 // ends the service
 	ended  chan struct{}          // closed when the service has ended
 	asked  atomic.Bool            // it ended because a drain was asked for
@@ -132,7 +134,7 @@ func newHouse(t *testing.T, change ...func(*house)) *house {
 	})))
 	var err error
 	h.s, err = newService(context.Background(), rt, Options{
-		File: filepath.Join(dir, "sslgate.yaml"), Stdout: io.Discard, Log: log, Level: &h.level, Version: "test",
+		File: filepath.Join(dir, "sslgate.yaml"), Stdout: io.Discard, Log: log, Level: &h.level, Version: "test", Fleet: h.fleet,
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
