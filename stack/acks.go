@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// This file drops an acknowledgement when a later one in the same batch acknowledges
+// This file drops an acknowledgement when a later one in the same batch says
 // more. A kernel does the same with generic receive offload. Netstack would answer each
 // acknowledgement with a small segment of its own. It made eight downloads 1.1 times as
 // fast.
@@ -88,23 +88,22 @@ func onlyTimestamps(tcp []byte) bool {
 	return len(options) == 0 || len(options) == timestampsLen && binary.BigEndian.Uint32(options) == stampsAsUsual
 }
 
-// outdated says whether first is a bare acknowledgement and later, which was received
-// after it, one of the same connection that says more. Then first need not be looked at.
-// Duplicates carry information, so they stay. So do acknowledgements with SACK blocks
-// unless sacks is set: netstack's own recovery counts them.
-func outdated(first, later []byte, sacks bool) bool {
-	a, ok := readBareACK(first)
-	if !ok || !sacks && a.sacks > 0 {
-		return false
-	}
+// thins says whether a may be dropped for a later packet at all. Duplicates carry information,
+// so they stay. So do acknowledgements with SACK blocks unless sacks is set: netstack's own
+// recovery counts them.
+func (a *bareACK) thins(sacks bool) bool { return sacks || a.sacks == 0 }
+
+// outdated says whether later, which was received after first, is a bare acknowledgement of the
+// same connection that says more than first, which is a. Then first need not be looked at.
+func (a *bareACK) outdated(first, later []byte, sacks bool) bool {
 	if len(later) < a.off+tcpHeaderLen || first[0] != later[0] || !sameFlow(first, later, a.off) {
 		return false
 	}
 	b, ok := readBareACK(later)
-	if !ok || !sacks && b.sacks > 0 || a.off != b.off || a.stamps != b.stamps {
+	if !ok || !b.thins(sacks) || a.off != b.off || a.stamps != b.stamps {
 		return false
 	}
-	return b.includes(&a) && !a.includes(&b)
+	return b.includes(a) && !a.includes(&b)
 }
 
 // sameFlow says whether two packets have the same addresses, ports, and sequence number.

@@ -31,6 +31,12 @@ func ackPacket(v6 bool, ack uint32, timestamps bool) []byte {
 	return append(ip, tcp...)
 }
 
+// outdated is bareACK.outdated of a packet that is not read yet.
+func outdated(first, later []byte, sacks bool) bool {
+	a, ok := readBareACK(first)
+	return ok && a.thins(sacks) && a.outdated(first, later, sacks)
+}
+
 func TestOutdated(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		for _, ts := range []bool{false, true} {

@@ -63,10 +63,15 @@ func (l *link) receive(g *gate, q deviceQueue, read *atomic.Uint64) error {
 }
 
 // thinned says whether the first of the packets can be skipped, because a later one of
-// the same batch acknowledges more.
+// the same batch says more.
 func (l *link) thinned(slots []rxSlot, sizes []int) bool {
 	size := sizes[0] - VirtioHeaderLen
 	if size < ipv4HeaderLen+tcpHeaderLen || size > maxACKLen {
+		return false
+	}
+	first, sacks := slots[0].head[:size], l.paced != nil
+	a, ok := readBareACK(first)
+	if !ok || !a.thins(sacks) {
 		return false
 	}
 	for j := 1; j < len(slots); j++ {
@@ -74,7 +79,7 @@ func (l *link) thinned(slots []rxSlot, sizes []int) bool {
 		if other < ipv4HeaderLen+tcpHeaderLen || other > maxACKLen {
 			continue
 		}
-		if outdated(slots[0].head[:size], slots[j].head[:other], l.paced != nil) {
+		if a.outdated(first, slots[j].head[:other], sacks) {
 			l.stats.packetsIn.Add(1)
 			l.stats.bytesIn.Add(uint64(size))
 			l.stats.acksOutdated.Add(1)

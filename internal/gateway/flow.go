@@ -391,16 +391,3 @@ func wouldOf(w policy.Would) *audit.Would {
 	}
 	return &audit.Would{Rule: w.Rule, Reason: w.Reason, Detail: w.Detail, Alert: w.Alert}
 }
-
-// refuse stores the error of a handshake as the current result of the flow.
-func (fl *flow) refuse(e *handshake.Error) {
-	w := &fl.out.said
-	w.reason, w.detail, w.alert = e.Reason, e.Detail, e.Wanted
-	if e.Detail == "" && e.Err != nil {
-		w.detail = e.Err.Error()
-	}
-	fl.out.step = e.Step
-	if e.Received != handshake.AlertNone {
-		fl.out.received = e.Received
-	}
-}

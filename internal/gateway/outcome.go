@@ -67,6 +67,19 @@ func waited(r reason.Code) bool {
 	}
 }
 
+// refuse stores the error of a handshake as the current result of the flow.
+func (fl *flow) refuse(e *handshake.Error) {
+	w := &fl.out.said
+	w.reason, w.detail, w.alert = e.Reason, e.Detail, e.Wanted
+	if e.Detail == "" && e.Err != nil {
+		w.detail = e.Err.Error()
+	}
+	fl.out.step = e.Step
+	if e.Received != handshake.AlertNone {
+		fl.out.received = e.Received
+	}
+}
+
 // record builds the audit record of the flow. It is called once, at the end.
 func (fl *flow) record() *audit.Record {
 	o := &fl.out

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -56,7 +57,8 @@ func KeyOf(p *handshake.Peer) Key {
 // Table has the identities with flows, and those of the last second. It is safe for many
 // goroutines.
 type Table struct {
-	now func() time.Time
+	now   func() time.Time
+	bytes atomic.Int64 // Limits.Bytes: without it a relay takes no lock
 
 	mu     sync.Mutex
 	limits Limits
@@ -97,6 +99,7 @@ func (t *Table) SetLimits(l Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits = l
+	t.bytes.Store(l.Bytes)
 }
 
 // Hold is what a flow takes of its identity. nil takes nothing.
@@ -165,12 +168,12 @@ func (h *Hold) Moved(n int) time.Duration {
 	if h == nil || n <= 0 {
 		return 0
 	}
-	h.t.mu.Lock()
-	defer h.t.mu.Unlock()
-	most := h.t.limits.Bytes
+	most := h.t.bytes.Load()
 	if most <= 0 {
 		return 0
 	}
+	h.t.mu.Lock()
+	defer h.t.mu.Unlock()
 	now := h.t.now()
 	// A second without any is not saved up: bytes of one tenth may come at once.
 	if floor := now.Add(-burst); h.id.free.Before(floor) {
