@@ -43,18 +43,16 @@ func (s *brokenSink) Close() error  { return nil }
 func unrecorded(t *testing.T, o audit.OnFull) (*house, *brokenSink) {
 	t.Helper()
 	s := &brokenSink{}
-	var log *audit.Log
-	h := newHouse(t, mtls(), nil, func(c *Config) {
-		log = audit.Start(audit.Config{Sink: s, Name: "disk", Queue: 1, OnFull: o, Log: zap.NewNop()})
-		c.Audit = log
-	})
-	s.to = h.records
+	log := audit.Start(audit.Config{Sink: s, Name: "disk", Queue: 1, OnFull: o, Log: zap.NewNop()})
+	// It closes after the gateway, which may still write the record of the last flow.
 	t.Cleanup(func() {
-		s.mend()
 		if err := log.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	h := newHouse(t, mtls(), nil, func(c *Config) { c.Audit = log })
+	s.to = h.records
+	t.Cleanup(s.mend)
 	return h, s
 }
 
