@@ -87,8 +87,19 @@ func TestOpenDefaults(t *testing.T) {
 	if d := openIn(t, n, Config{Name: "t0"}); d.MTU() != 1500 {
 		t.Errorf("MTU %d", d.MTU())
 	}
+	if link := n.run("ip link show dev t0"); !strings.Contains(link, "qlen 2000") {
+		t.Errorf("the queue:\n%s", link)
+	}
 	if addrs := n.run("ip addr show dev t0"); !strings.Contains(addrs, "192.0.0.8/32 scope link") {
 		t.Errorf("no dummy address:\n%s", addrs)
+	}
+}
+
+func TestQueueLength(t *testing.T) {
+	for queues, want := range map[int]int{1: 2000, 4: 2000, 5: 1600, 8: 1000, maxQueues: 500} {
+		if got := queueLength(queues); got != want {
+			t.Errorf("%d queues: %d packets each, want %d", queues, got, want)
+		}
 	}
 }
 

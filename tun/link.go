@@ -27,6 +27,9 @@ func (d *Device) configure(cfg *Config) error {
 		return fmt.Errorf("set the MTU of %s to %d: %w", d.name, cfg.MTU, err)
 	}
 	d.mtu = cfg.MTU
+	if err := netlink.LinkSetTxQLen(link, queueLength(len(d.queues))); err != nil {
+		return fmt.Errorf("set the queue of %s to %d packets: %w", d.name, queueLength(len(d.queues)), err)
+	}
 	quiet(d.name)
 	for _, a := range addresses(cfg) {
 		if err := netlink.AddrAdd(link, a); err != nil {
@@ -38,6 +41,12 @@ func (d *Device) configure(cfg *Config) error {
 	}
 	return nil
 }
+
+// queueLength is how many packets the kernel keeps for each queue until they are read. Its
+// own 500 overflow when flows with large windows begin: memory that they take for the first
+// time slows the reader down for tens of milliseconds, and a packet has up to 64 KiB. More
+// queues get fewer each, so that all together are bounded.
+func queueLength(queues int) int { return min(max(8000/queues, 500), 2000) }
 
 // dummyAddress is the IPv4 dummy address (RFC 7600, section 4.8), for a device that is
 // given no address. Where rp_filter is on, even loose, Linux drops what comes in by a

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -22,6 +24,11 @@ const (
 	// Allocations of less than stillBytes in a keepInterval are no work worth waiting
 	// for.
 	stillBytes = 256 << 10
+	// busyShare is the least part of one processor's time, as its inverse, that is work
+	// although little is allocated: bulk data goes through memory that is used again and
+	// again. A collection stops the reader of the TUN for tens of milliseconds, and its
+	// queue overflows.
+	busyShare = 5
 	// collections is how many follow a burst: each halves stacks that have grown, and the
 	// second frees what lies in a sync.Pool.
 	collections = 3
@@ -56,6 +63,7 @@ func Keep(ctx context.Context) {
 	defer tick.Stop()
 	percent := 100
 	var p pace
+	at, used := time.Now(), processorTime()
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,10 +76,24 @@ func Keep(ctx context.Context) {
 			percent = want
 			debug.SetGCPercent(percent)
 		}
-		if p.tick(live, allocs) {
+		now, cpu := time.Now(), processorTime()
+		busy := (cpu-used)*busyShare >= now.Sub(at)
+		at, used = now, cpu
+		if p.tick(live, allocs, busy) {
 			debug.FreeOSMemory()
+			used = processorTime() // a collection is no work
 		}
 	}
+}
+
+// processorTime is what this process has used of all processors; 0 if the system does not
+// say.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // pace says when a collection is worth it. A collection costs some ten milliseconds of
@@ -85,13 +107,18 @@ type pace struct {
 	rest                 int    // ticks before others may begin, unless nothing is done
 }
 
-// tick takes the live heap and all that was ever allocated, in bytes, every keepInterval.
-func (p *pace) tick(live, allocs uint64) (collect bool) {
+// tick takes, every keepInterval, the live heap and all that was ever allocated, in bytes,
+// and whether there was work that allocations do not show.
+func (p *pace) tick(live, allocs uint64, busy bool) (collect bool) {
 	grown := allocs - p.allocated
 	p.allocated = allocs
-	still := grown < stillBytes
-	if p.quiet++; grown >= quietBytes {
+	still := grown < stillBytes && !busy
+	p.quiet++
+	if grown >= quietBytes {
 		p.quiet, p.burst = 0, true
+	}
+	if busy {
+		p.quiet = 0
 	}
 	p.rest = max(0, p.rest-1)
 	// The criterion is not the garbage beside the live heap: what was live at the

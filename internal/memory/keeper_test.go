@@ -66,7 +66,7 @@ func TestPace(t *testing.T) {
 			made := 0
 			for i := range busy {
 				allocs += work(i)
-				if p.tick(20*mib, allocs) {
+				if p.tick(20*mib, allocs, false) {
 					made++
 				}
 			}
@@ -76,7 +76,7 @@ func TestPace(t *testing.T) {
 			after, last := 0, 0
 			for i := range 100 {
 				allocs += 10 << 10
-				if p.tick(20*mib, allocs) {
+				if p.tick(20*mib, allocs, false) {
 					after++
 					last = i
 				}
@@ -86,5 +86,42 @@ func TestPace(t *testing.T) {
 				t.Errorf("%d collections when the work is over, the last after %d ticks", after, last)
 			}
 		})
+	}
+}
+
+// While bulk data moves through memory that is used again, nothing is collected, however
+// little is allocated; afterwards what the beginning has left is.
+func TestPaceOfBulk(t *testing.T) {
+	const mib = 1 << 20
+	var p pace
+	allocs := uint64(100 * mib)
+	p.tick(20*mib, allocs, true)
+	for i := range 1200 {
+		allocs += 100 << 10
+		if p.tick(20*mib, allocs, true) {
+			t.Fatalf("a collection at tick %d of a busy time", i)
+		}
+	}
+	made := 0
+	for range 100 {
+		if p.tick(20*mib, allocs, false) {
+			made++
+		}
+	}
+	if made != collections {
+		t.Errorf("%d collections when the work is over, want %d", made, collections)
+	}
+}
+
+// Work of this process counts, and sleep does not.
+func TestProcessorTime(t *testing.T) {
+	before := processorTime()
+	if before == 0 {
+		t.Fatal("the system does not say")
+	}
+	for deadline := testenv.Deadline(); processorTime() < before+20*time.Millisecond; {
+		if time.Now().After(deadline) {
+			t.Fatal("a loop uses no time")
+		}
 	}
 }
