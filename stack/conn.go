@@ -15,6 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/sslgate/sslgate/stack/sender"
 )
 
 // Conn is one accepted TCP connection. LocalAddr is the destination the client
@@ -48,6 +50,7 @@ type Conn struct {
 	writing bytes.Reader // a field for the same reason as reading
 	pieces  pieces
 	writeDL deadline
+	paced   *sender.Sender // nil: netstack's own sender
 
 	taken       atomic.Uint64 // by Read, in bytes
 	written     atomic.Uint64 // bytes
@@ -216,6 +219,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
 			c.wait(c.writable, &c.writeDL)
+			c.fitSendBuffer()
 		case *tcpip.ErrClosedForSend:
 			if c.isEnded() || c.writeClosed.Load() {
 				continue // stopped on this side meanwhile: the next round says so

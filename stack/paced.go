@@ -38,6 +38,25 @@ func (s *Stack) startPaced(l *link) (end func()) {
 	}
 }
 
+// pacedRoom is the send buffer in bytes that each flow may use, whatever its path: twice
+// Linux's default maximum (tcp_wmem).
+const pacedRoom = 8 << 20
+
+// fitSendBuffer fits the send buffer to the path of the flow. Netstack's own tuning goes by
+// its congestion window, which knows no loss here and grows with all that was sent: each
+// slow download would soon hold the most that Config allows.
+func (c *Conn) fitSendBuffer() {
+	if c.paced == nil {
+		return
+	}
+	so := c.ep.SocketOptions()
+	_, most := so.SendBufferLimits()
+	want := min(max(int64(c.paced.Room(sender.Tuple{Client: c.src, Dest: c.dst})), pacedRoom), most)
+	if now := so.GetSendBufferSize(); want > now || want < now/2 {
+		so.SetSendBufferSize(want, true) // true ends netstack's own tuning
+	}
+}
+
 // These are the receiver in a tcp.Endpoint, and in it the next sequence number that it wants.
 const (
 	receiverField = "rcv"

@@ -1,12 +1,16 @@
 package stack_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/stack"
@@ -140,4 +144,40 @@ func TestPacedNarrowHop(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What waits to be sent to a client that no longer reads is as much as its path needs, not
+// as much as Config allows.
+func TestPacedSendBuffer(t *testing.T) {
+	h, flows := given()
+	l := newLab(t, 1500, true, stack.Config{Handler: h, Paced: true, SendMax: 64 << 20})
+	c := l.dial(server4)
+	f := get(t, flows)
+	// Netstack's congestion window grows with all that is sent.
+	const size = 48 << 20
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.Conn.Write(make([]byte, size))
+		done <- err
+	}()
+	if _, err := io.CopyN(io.Discard, c, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := testenv.Receive(t, "the end of the sender", done); err != nil {
+		t.Fatal(err)
+	}
+	part := make([]byte, 4<<20)
+	for n, err := 1, error(nil); n > 0; { // until nothing more fits
+		_ = f.Conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		if n, err = f.Conn.Write(part); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	_, sent := f.Conn.Held()
+	t.Logf("%d bytes wait", sent)
+	if sent > 24<<20 {
+		t.Errorf("%d bytes wait for a client that does not read", sent)
+	}
+	f.Conn.Reset()
+	l.nothingKept()
 }

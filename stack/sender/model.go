@@ -56,6 +56,10 @@ const (
 	leastWindow  = 4  // segments
 	aggregate    = 3 * wholePacket
 	lossyPercent = 20
+	// roomPercent of what the path holds is the room that a flow can use: what is under
+	// way, and as much again behind a hole until that is sent again. Netstack wakes who
+	// writes once half of it is empty, and in startup the rate doubles in a round trip.
+	roomPercent = 800
 	// lossySegments are lost in a round that ends startup, at least: in the first rounds,
 	// of ten segments, two losses say nothing of a full queue.
 	lossySegments = 8

@@ -288,3 +288,27 @@ func TestStartsThroughLosses(t *testing.T) {
 		t.Errorf("%v on average for what the path carries in %v", mean, time.Duration(size/rate*float64(time.Second)))
 	}
 }
+
+// What a flow can use of a send buffer is known once its path is, and follows it.
+func TestRoom(t *testing.T) {
+	r := newRig(t, 1, true)
+	r.window = 60_000
+	if n := r.s.Room(tuple); n != 0 {
+		t.Errorf("%d bytes for a flow that is not there", n)
+	}
+	const rate = 100e6 / 8
+	p := &simPath{
+		r: r, rand: rand.New(rand.NewPCG(1, 1)), //nolint:gosec // a test that can be repeated
+		delay: 20 * time.Millisecond, sack: true, rate: rate, queue: 40 * time.Millisecond, begin: r.seq, next: r.seq,
+	}
+	r.warm(40 * time.Millisecond)
+	p.next, p.taken = r.seq, len(r.sent)
+	for range 100 {
+		r.send(40 * mss)
+	}
+	p.run(r.at + 10*time.Second)
+	const holds = rate * 0.040
+	if n := float64(r.s.Room(tuple)); n < 6*holds || n > 10*holds {
+		t.Errorf("%.0f bytes of room where the path holds %.0f", n, holds)
+	}
+}

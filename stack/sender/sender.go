@@ -181,6 +181,18 @@ func (s *Sender) In(t Tuple, tcp []byte, payload int) bool {
 	return pass
 }
 
+// Room is how many bytes of a send buffer a flow can use, as its path is known; 0: not
+// known yet.
+func (s *Sender) Room(t Tuple) int {
+	f := s.find(t)
+	if f == nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.model.product(roomPercent)
+}
+
 // Check frees a flow that netstack has ended, for example after a RST.
 func (s *Sender) Check(t Tuple) {
 	if s.find(t) != nil && !s.cfg.Alive(t) {
