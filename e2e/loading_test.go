@@ -86,7 +86,7 @@ func TestLoadingEndsNoFlow(t *testing.T) {
 	alive := func(when string) {
 		t.Helper()
 		for i, c := range flows {
-			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+			_ = c.SetDeadline(testenv.Deadline())
 			_, err := c.Write([]byte("word"))
 			if err == nil {
 				_, err = io.ReadFull(c, make([]byte, 4))

@@ -57,7 +57,7 @@ func serveTransfer(data []byte) func(net.Conn) {
 // transfer downloads the data over a new connection, or uploads it.
 func transfer(c net.Conn, data []byte, up bool) error {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	if !up {
 		got := make([]byte, len(data))
 		if _, err := c.Write([]byte("d")); err != nil {
@@ -118,7 +118,7 @@ func (w *world) reachAll(data []byte, dsts []netip.Addr, alice tls.Certificate) 
 					continue
 				}
 				all.Go(func() error {
-					ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+					ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 					defer cancel()
 					at := netip.AddrPortFrom(dst, port)
 					c, err := w.lab.Dial(ctx, lab.Client, "tcp", at.String())
@@ -243,7 +243,7 @@ func TestMTUBecomesLess(t *testing.T) {
 			}
 			w.link(true, 1500)
 			var conns []open
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 			defer cancel()
 			for _, dst := range []netip.Addr{lab.ServerAddr(0, false), lab.ServerAddr(0, true), here()[0], here()[1]} {
 				for _, port := range []uint16{443, 8443} {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sslgate/sslgate/internal/lab"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
@@ -24,7 +23,7 @@ func (w *world) tcp(addr string) net.Conn {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/lab"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // fastOpenRules serve 443 with TLS and let 8443 pass.
@@ -44,7 +45,7 @@ func (w *world) fastDial(addr string) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	return c.(*net.TCPConn), nil
 }
 
@@ -172,7 +173,7 @@ func TestFastOpenClient(t *testing.T) {
 			if r := w.last(flows); r.str("verdict") != "allowed" {
 				t.Errorf("port %d, IPv6 %t: %v", port, six, r)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience())
 			if err := synData.Wait(ctx, flows); err != nil {
 				t.Errorf("port %d, IPv6 %t: no SYN with data came: %v", port, six, err)
 			}

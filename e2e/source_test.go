@@ -58,7 +58,7 @@ func serveSeen(c net.Conn) {
 // seen reads whom the destination sees, and sends n bytes there and back.
 func seen(t *testing.T, c net.Conn, n int) string {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	var line []byte
 	for b := make([]byte, 1); ; line = append(line, b[0]) {
 		if _, err := io.ReadFull(c, b); err != nil {

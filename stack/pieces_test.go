@@ -52,15 +52,9 @@ func TestSmallWritesAreBounded(t *testing.T) {
 				written <- n
 				failed <- errors.Join(err, f.Conn.CloseWrite())
 			}()
-			// It has stopped when nothing changes for half a second.
-			last, since := stack.Progress{}, time.Now()
-			for time.Since(since) < 500*time.Millisecond {
-				if p := f.Conn.Progress(); p.Waiting != last.Waiting {
-					last, since = p, time.Now()
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			if n := last.Waiting - before; n <= 0 || n > pending {
+			testenv.Eventually(t, "it has begun", func() bool { return f.Conn.Progress().Waiting > before })
+			waiting := testenv.Settled(t, "what waits", func() int { return f.Conn.Progress().Waiting })
+			if n := waiting - before; n <= 0 || n > pending {
 				t.Errorf("%d writes of one byte wait, %d is the bound", n, pending)
 			}
 			select {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap/zaptest"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
 // drained is a gateway without flows: it is over as soon as a drain is asked for.
@@ -49,7 +51,7 @@ func TestLastAnswer(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Fatal("Run does not return")
 	}
 	if _, err := net.Dial("unix", path); err == nil {

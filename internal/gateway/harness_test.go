@@ -78,7 +78,7 @@ func newHouseOn(t testing.TB, mtu int, offload bool, spec policy.Spec, serve fun
 	h.listen(serve)
 	cfg := Config{
 		Settings: Settings{
-			Policy: set, Limits: Limits{Handshake: 3 * time.Second, Refusals: 1_000_000, RefusalsPerClient: 1_000_000},
+			Policy: set, Limits: Limits{Handshake: testenv.Scaled(3 * time.Second), Refusals: 1_000_000, RefusalsPerClient: 1_000_000},
 		},
 		Engine: stdtls.New(), Audit: audit.New(h.records), Log: zaptest.NewLogger(t),
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
@@ -191,7 +191,7 @@ func (h *house) dial(dst netip.AddrPort) *stacktest.Conn {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(testenv.Deadline())
 	return c
 }
 

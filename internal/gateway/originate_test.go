@@ -176,9 +176,7 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 			o.show(testpki.Must(ca.Issue(c.leaf)).TLS())
 			conn := h.dial(server4)
 			defer conn.Close()
-			if _, err := conn.Write([]byte("secret")); err != nil {
-				t.Fatal(err)
-			}
+			_, _ = conn.Write([]byte("secret")) // fails where the destination was refused before
 			if b, err := io.ReadAll(conn); err == nil || len(b) > 0 {
 				t.Errorf("the client reads %q, %v", b, err)
 			}

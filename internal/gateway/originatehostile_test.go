@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,8 @@ func TestOriginateHelloInPieces(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := tls.Client(&singleBytes{Conn: c}, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		// A small hello: what follows the alert is read for a second only.
+		err := tls.Client(&singleBytes{Conn: c}, &tls.Config{InsecureSkipVerify: true, CurvePreferences: []tls.CurveID{tls.X25519}}).Handshake()
 		if err == nil {
 			t.Fatal("a handshake with whoever")
 		}
@@ -135,7 +137,7 @@ func TestOriginateClientLeaves(t *testing.T) {
 // A destination that does not do what the rule means ends the flow with a reason, and reads
 // nothing of the client; what it says outside of TLS does not reach the client.
 func TestOriginateHostileDestination(t *testing.T) {
-	short := func(cfg *Config) { cfg.Limits.Dial = 500 * time.Millisecond }
+	short := func(cfg *Config) { cfg.Limits.Dial = testenv.Scaled(500 * time.Millisecond) }
 	for name, c := range map[string]struct {
 		serve  func(net.Conn)
 		opts   []option
@@ -163,9 +165,7 @@ func TestOriginateHostileDestination(t *testing.T) {
 			h := newHouse(t, originate(nil), func(raw net.Conn) { c.serve(&noting{Conn: raw, o: o}) }, c.opts...)
 			conn := h.dial(server4)
 			defer conn.Close()
-			if _, err := conn.Write([]byte("secret")); err != nil {
-				t.Fatal(err)
-			}
+			_, _ = conn.Write([]byte("secret")) // fails where the destination was refused before
 			if b, err := io.ReadAll(conn); err == nil || len(b) > 0 {
 				t.Errorf("the client reads %q, %v", b, err)
 			}
@@ -336,9 +336,9 @@ func TestServerFirstIsExplained(t *testing.T) {
 		send, reason, detail string
 		leave                bool
 	}{
-		{"", "hello_timeout", `after 0 bytes in 1s; rule "pay" waits for a ClientHello`, false},
-		{"\x16\x03\x01", "hello_timeout", `after 3 bytes in 1s; rule "pay" waits for a ClientHello`, false},
-		{"", "hello_eof", `after 0 bytes in 0s; rule "pay" waits for a ClientHello`, true},
+		{"", "hello_timeout", `after 0 bytes in [1-9]\d*s; rule "pay" waits for a ClientHello`, false},
+		{"\x16\x03\x01", "hello_timeout", `after 3 bytes in [1-9]\d*s; rule "pay" waits for a ClientHello`, false},
+		{"", "hello_eof", `after 0 bytes in \d+s; rule "pay" waits for a ClientHello`, true},
 		{"EHLO me\r\n", "not_tls", "", false},
 	} {
 		conn := h.dial(server4)
@@ -355,7 +355,7 @@ func TestServerFirstIsExplained(t *testing.T) {
 			t.Errorf("%q: an orderly end", c.send)
 		}
 		_ = conn.Close()
-		if r := h.record(i + 1); r.str("reason") != c.reason || c.detail != "" && r.str("detail") != c.detail {
+		if r := h.record(i + 1); r.str("reason") != c.reason || c.detail != "" && !regexp.MustCompile("^"+c.detail+"$").MatchString(r.str("detail")) {
 			t.Errorf("%q: %v", c.send, r)
 		}
 	}

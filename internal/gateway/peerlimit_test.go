@@ -54,7 +54,7 @@ func TestLimitsPerIdentity(t *testing.T) {
 		_ = b.Close()
 		testenv.Eventually(t, "nobody holds anything", func() bool { return h.gw.Identities().Flows == 0 })
 
-		setLimits(peerlimit.Limits{Handshakes: 2})
+		setLimits(peerlimit.Limits{Handshakes: 1})
 		refused := 0
 		for range 20 {
 			if h.tryWith(&own, with) != nil {

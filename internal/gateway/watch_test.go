@@ -85,7 +85,7 @@ func TestHoldersAreEnded(t *testing.T) {
 		},
 		{
 			"destination reads nothing", Limits{Stall: 400 * time.Millisecond},
-			func(c net.Conn) { time.Sleep(5 * time.Second) },
+			nil, // until the test is over
 			func(c *tls.Conn) { flood(c) }, reason.EndDestinationStalled,
 		},
 		{
@@ -114,10 +114,16 @@ func TestHoldersAreEnded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			over := make(chan struct{})
 			h := newHouse(t, mtls(), func(conn net.Conn) {
 				_, _ = io.ReadFull(conn, make([]byte, 2))
+				if c.origin == nil {
+					<-over
+					return
+				}
 				c.origin(conn)
-			}, func(cfg *Config) { c.limits.Handshake = 3 * time.Second; cfg.Limits = c.limits })
+			}, func(cfg *Config) { c.limits.Handshake = cfg.Limits.Handshake; cfg.Limits = c.limits })
+			t.Cleanup(func() { close(over) })
 			conn, err := h.tlsClient(server4, h.alice(), nil)
 			if err != nil {
 				t.Fatal(err)

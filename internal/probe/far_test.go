@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/probe"
 )
@@ -61,7 +62,7 @@ func TestFarDates(t *testing.T) {
 		addr := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{{
 			Certificate: [][]byte{withNotAfter(t, leaf.Cert.Raw, notAfter)}, PrivateKey: leaf.Key,
 		}}})
-		r, err := probe.Run(t.Context(), probe.Options{Address: addr, ServerName: "pay.example", Timeout: 40 * time.Second})
+		r, err := probe.Run(t.Context(), probe.Options{Address: addr, ServerName: "pay.example", Timeout: testenv.Scaled(40 * time.Second)})
 		if err != nil {
 			t.Errorf("%s: %v", notAfter, err)
 			continue

@@ -57,7 +57,7 @@ func (w *world) write(t *testing.T, name, text string) {
 
 // options are those of a probe that trusts the world's CA.
 func (w *world) options(addr string) probe.Options {
-	return probe.Options{Address: addr, ServerName: "pay.example", Roots: []*x509.Certificate{w.ca.Root}, Timeout: 40 * time.Second}
+	return probe.Options{Address: addr, ServerName: "pay.example", Roots: []*x509.Certificate{w.ca.Root}, Timeout: testenv.Scaled(40 * time.Second)}
 }
 
 // openssl runs `openssl s_server` until the test ends and returns its address.
@@ -92,12 +92,17 @@ func (w *world) openssl(t *testing.T, args ...string) string {
 func (w *world) nginx(t *testing.T, lines string) string {
 	t.Helper()
 	path := testenv.Tool(t, "nginx")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = ln.Close() }()
+	socket, err := ln.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
 	addr := ln.Addr().String()
-	_ = ln.Close()
 	w.write(t, "nginx.conf", fmt.Sprintf(`
 daemon off; master_process off; pid nginx.pid; error_log stderr error;
 events {}
@@ -111,6 +116,8 @@ http {
 	cmd := exec.CommandContext(ctx, path, "-p", w.dir, "-c", "nginx.conf", "-e", "stderr")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 5 * time.Second
+	// It gets the socket as from an nginx before it: nobody else can take the port.
+	cmd.ExtraFiles, cmd.Env = []*os.File{socket}, append(os.Environ(), "NGINX=3;")
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {

@@ -60,7 +60,7 @@ func TestOnlyRegularFiles(t *testing.T) {
 			if errors.Is(err, ErrNotRegular) != regular {
 				t.Errorf("%s: %v is ErrNotRegular: %v", path, err, !regular)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(testenv.Patience()):
 			t.Fatalf("%s: the read waits", path)
 		}
 	}
@@ -87,7 +87,7 @@ func TestReadingIsCancelled(t *testing.T) {
 		if err == nil {
 			t.Error("a file without end was read to its end")
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(testenv.Patience()):
 		t.Fatal("the read goes on after its context has ended")
 	}
 }

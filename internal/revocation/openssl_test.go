@@ -218,7 +218,7 @@ func TestResponderOfOpenSSL(t *testing.T) {
 	if line := <-ready; !strings.HasPrefix(line, "ACCEPT") {
 		t.Fatalf("openssl says %q", line)
 	}
-	k := checker(t, Options{}, Authority{Name: "staff", Roots: []*x509.Certificate{o.ca.Cert}, OCSP: &OCSP{URL: "http://" + addr, Timeout: 10 * time.Second}})
+	k := checker(t, Options{}, Authority{Name: "staff", Roots: []*x509.Certificate{o.ca.Cert}, OCSP: &OCSP{URL: "http://" + addr, Timeout: testenv.Patience()}})
 	for _, c := range []struct {
 		who    *testpki.Cert
 		status Status

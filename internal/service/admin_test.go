@@ -110,7 +110,7 @@ func TestFlowsLiveAndEnded(t *testing.T) {
 // no other.
 func TestTrace(t *testing.T) {
 	h := newHouse(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	got := make(chan *audit.Parsed, 10)
 	begun := make(chan struct{}, 10)

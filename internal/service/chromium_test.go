@@ -157,7 +157,7 @@ func (b *browser) call(session, method string, params any) (message, error) {
 			return got, errors.New(got.Error.Message)
 		}
 		return got, nil
-	case <-time.After(30 * time.Second):
+	case <-time.After(testenv.Patience()):
 		return message{}, fmt.Errorf("%s: no answer from chromium", method)
 	}
 }

@@ -94,7 +94,7 @@ func TestLimitsAreToldOf(t *testing.T) {
 		{name: "time for the hello", limits: "handshake: 300ms", log: "limits.handshake", metric: `sslgate_flows_total{reason="hello_timeout",.*} 1`, meet: func(h *house) {
 			h.say(nil)
 		}},
-		{name: "time for the handshake", limits: "handshake: 300ms", log: "limits.handshake", metric: `sslgate_flows_total{reason="handshake_timeout",.*} 1`, meet: func(h *house) {
+		{name: "time for the handshake", limits: "handshake: 1s", log: "limits.handshake", metric: `sslgate_flows_total{reason="handshake_timeout",.*} 1`, meet: func(h *house) {
 			h.halfHello("pay.example")
 		}},
 		{name: "handshakes", limits: "handshakes: 1, handshake: 3s", log: "limits.handshakes", keys: "reason waited", metric: `sslgate_handshake_turns_total{event="refused"} 2`, meet: func(h *house) {

@@ -57,8 +57,8 @@ func TestPageUnderLoad(t *testing.T) {
 	changes, late := b.eval(`window.changes`).(float64), b.eval(`window.late`).(float64)
 	nodes := b.eval(`document.querySelectorAll("*").length`).(float64)
 	shot := b.shot()
-	if achieved := float64(fed) / took.Seconds(); achieved < 0.9*rate {
-		t.Errorf("%.0f flows a second were fed, want %d", achieved, rate)
+	if took > testenv.Scaled(2*span) {
+		t.Errorf("%d flows were fed in %v, want about %v", fed, took, span)
 	}
 	if changes < 1 || changes > 5*took.Seconds() {
 		t.Errorf("%v updates in %v, want some and at most 5 a second", changes, took)

@@ -28,7 +28,7 @@ func (h *house) flowOf(c *testpki.Cert) (*tls.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = raw.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = raw.SetDeadline(testenv.Deadline())
 	conn := tls.Client(raw, &tls.Config{RootCAs: h.ca.Pool(), ServerName: "pay.example", Certificates: []tls.Certificate{c.TLS()}})
 	if _, err = conn.Write([]byte("x")); err == nil {
 		_, err = io.ReadFull(conn, make([]byte, 1))
@@ -46,7 +46,6 @@ func (h *house) flowOf(c *testpki.Cert) (*tls.Conn, error) {
 func TestLiveFlowEndsWhenRevoked(t *testing.T) {
 	h := newHouse(t)
 	bad, good := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "bad"})), testpki.Must(h.ca.Issue(testpki.Leaf{CN: "good"}))
-	short := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "short", NotAfter: time.Now().Add(3 * time.Second)}))
 	open := func(c *testpki.Cert) *tls.Conn {
 		t.Helper()
 		conn, err := h.flowOf(c)
@@ -55,7 +54,8 @@ func TestLiveFlowEndsWhenRevoked(t *testing.T) {
 		}
 		return conn
 	}
-	ofBad, ofGood, ofShort := open(bad), open(good), open(short)
+	short := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "short", NotAfter: time.Now().Add(4 * time.Second)}))
+	ofShort, ofBad, ofGood := open(short), open(bad), open(good)
 	defer ofGood.Close()
 
 	list := testpki.CRLPEM(testpki.Must(h.ca.CRL(2, time.Now().Add(time.Hour), bad.Cert)))
@@ -94,7 +94,7 @@ func TestLiveFlowEndsWhenRevoked(t *testing.T) {
 // other, and what a source brought last that is of no use is said.
 func TestStatusOfRevocation(t *testing.T) {
 	h := newHouse(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience())
 	defer cancel()
 	status := func() (admin.Status, admin.AuthorityRevocation) {
 		t.Helper()
