@@ -138,7 +138,7 @@ func checkSummary(rt *config.Runtime, found []config.Finding) string {
 	return strings.Join(parts, ", ")
 }
 
-func count(n int, what string) string {
+func count[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

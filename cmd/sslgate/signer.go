@@ -76,7 +76,7 @@ func (o *signerOptions) run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return &exitError{code: 1, err: err}
 	}
-	if err := say(stdout, "signs on %s with %d keys", o.socket, len(keys)); err != nil {
+	if err := say(stdout, "signs on %s with %s", o.socket, count(len(keys), "key")); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	return s.Serve(ctx, ln)

@@ -51,7 +51,7 @@ func TestSignerCommand(t *testing.T) {
 		o := signerOptions{socket: filepath.Join(dir, "s.sock"), keys: []string{filepath.Join(dir, "pay.key")}}
 		go func() { done <- o.run(ctx, w) }()
 		line, err := bufio.NewReader(r).ReadString('\n')
-		if err != nil || !strings.Contains(line, "with 1 keys") {
+		if err != nil || !strings.Contains(line, "with 1 key") {
 			t.Fatalf("%q, %v", line, err)
 		}
 		if code, said := check("pay"); code != 0 || strings.Contains(strings.Join(strings.Fields(said), " "), "handshakes fail") {

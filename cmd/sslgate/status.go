@@ -34,10 +34,11 @@ answers: for the checks of keepalived and other supervisors of routes. A
 gateway that drains is not ready from the first moment of limits.shutdown_delay.
 
 With --kinds only some reasons count: stop (it drains, or another process has
-its place), own (a fault of this host), shared (other hosts with the same
-files have it too: a certificate that has ended) and load (limits.flows is
-reached). What moves addresses to another host counts stop,own: moving mends
-neither of the others.
+its place), own (a fault of this host), identity (its certificate has ended,
+or its signer does not sign), shared (other hosts with the same files have it
+too: a revocation list that is gone) and load (limits.flows is reached). What
+moves addresses to another host counts stop,own, and identity where each host
+renews its own certificates: moving mends neither of the others.
 
 Exit code 0: it answers; with --ready: it is ready. 1: it does not.`,
 		Args: cobra.NoArgs,
@@ -70,7 +71,7 @@ Exit code 0: it answers; with --ready: it is ready. 1: it does not.`,
 	socketFlag(cmd, &socket)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&onlyReady, "ready", false, "only whether it is ready; exit code 1 where it is not")
-	cmd.Flags().StringVar(&kinds, "kinds", "", "with --ready: only reasons of these `KINDS` count, of stop,own,shared,load")
+	cmd.Flags().StringVar(&kinds, "kinds", "", "with --ready: only reasons of these `KINDS` count, of stop,own,identity,shared,load")
 	return cmd
 }
 
@@ -160,9 +161,9 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 		row(name, "%d by the guard: %s: %s", d.Packets, d.Reason, d.Cause)
 	}
 	if sh := s.Shadow; sh != nil {
-		row("shadow", "policy %s, %d flows decided by both", sh.Policy, sh.Flows)
+		row("shadow", "policy %s, %s decided by both", sh.Policy, count(sh.Flows, "flow"))
 		for _, d := range sh.Differences {
-			row("", "%s in %d flows: %s, the shadow says %s", d.Kind, d.Flows, ruleSays(d.EnforcedRule, d.EnforcedReason), ruleSays(d.ShadowRule, d.ShadowReason))
+			row("", "%s in %s: %s, the shadow says %s", d.Kind, count(d.Flows, "flow"), ruleSays(d.EnforcedRule, d.EnforcedReason), ruleSays(d.ShadowRule, d.ShadowReason))
 		}
 	}
 	row("repairs", "%d of rules, routes and nft table", s.Repairs)

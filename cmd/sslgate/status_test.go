@@ -42,7 +42,7 @@ func TestStatusReady(t *testing.T) {
 		if code, out, errs := called("status", "--ready", "--socket", socket); code != c.code || out != c.out || errs != "" {
 			t.Errorf("%s: %d %q %q", name, code, out, errs)
 		}
-		if code, _, errs := called("status", "--ready", "--kinds", "stop,mine", "--socket", socket); code != 2 || !strings.Contains(errs, "stop, own, shared and load") {
+		if code, _, errs := called("status", "--ready", "--kinds", "stop,mine", "--socket", socket); code != 2 || !strings.Contains(errs, "stop, own, identity, shared and load") {
 			t.Errorf("no such kind: %d %q", code, errs)
 		}
 		if code, out, _ := called("status", "--ready", "--json", "--socket", socket); code != c.code || !strings.Contains(out, `"ready"`) {

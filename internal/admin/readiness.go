@@ -11,18 +11,22 @@ import (
 // ReadyKind says what would help against a reason why a gateway is not ready.
 type ReadyKind string
 
-// The kinds. Routers that move the clients to another host help against the first two. The
-// other host has what is shared too. And load that is moved is load there: all that it takes
-// from here is the live flows.
+// The kinds. Routers that move the clients to another host help against the first two. Whether
+// they help an identity depends on where it comes from: each host may renew its own certificates
+// and have its own signer, or all may have the same. The other host has what is shared too. And
+// load that is moved is load there: all that it takes from here is the live flows.
 const (
-	ReadyStop   ReadyKind = "stop"   // it was told to stop, or another process of this host has its place
-	ReadyOwn    ReadyKind = "own"    // a fault of this host: its interfaces, forwarding, firewall or disk
-	ReadyShared ReadyKind = "shared" // whoever has the same files has it: a certificate that has ended, a list that is gone
-	ReadyLoad   ReadyKind = "load"   // as many flows as limits.flows allows
+	ReadyStop     ReadyKind = "stop"     // it was told to stop, or another process of this host has its place
+	ReadyOwn      ReadyKind = "own"      // a fault of this host: its interfaces, forwarding, firewall or disk
+	ReadyIdentity ReadyKind = "identity" // handshakes of an identity fail: its certificate has ended, its signer does not sign
+	ReadyShared   ReadyKind = "shared"   // whoever has the same files has it: a list that is gone
+	ReadyLoad     ReadyKind = "load"     // as many flows as limits.flows allows
 )
 
 // ReadyKinds are all of them.
-func ReadyKinds() []ReadyKind { return []ReadyKind{ReadyStop, ReadyOwn, ReadyShared, ReadyLoad} }
+func ReadyKinds() []ReadyKind {
+	return []ReadyKind{ReadyStop, ReadyOwn, ReadyIdentity, ReadyShared, ReadyLoad}
+}
 
 // Cause is a reason why a gateway is not ready.
 type Cause struct {
@@ -49,7 +53,7 @@ func ParseReadyKinds(text string) ([]ReadyKind, error) {
 	for word := range strings.SplitSeq(text, ",") {
 		k := ReadyKind(strings.TrimSpace(word))
 		if !slices.Contains(ReadyKinds(), k) {
-			return nil, fmt.Errorf("%q is no kind of reasons: they are stop, own, shared and load", word)
+			return nil, fmt.Errorf("%q is no kind of reasons: they are stop, own, identity, shared and load", word)
 		}
 		all = append(all, k)
 	}

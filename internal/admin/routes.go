@@ -74,7 +74,7 @@ func (s *Server) list() []route {
 			answers: []says{ok("alive", Health{})},
 			handle:  func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Health{Alive: true}) }},
 		{method: "GET", path: "/v1/ready", summary: "Are flows taken, and if not, why?", open: true,
-			query:   []param{{"kinds", "string", "which kinds of reasons count, with commas between them: stop, own, shared, load; all where there is none"}},
+			query:   []param{{"kinds", "string", "which kinds of reasons count, with commas between them: stop, own, identity, shared, load; all where there is none"}},
 			answers: []says{ok("flows are taken", Readiness{}), {http.StatusServiceUnavailable, "not ready", Readiness{}, ""}, bad},
 			handle:  s.ready},
 		{method: "GET", path: "/v1/version", summary: "Which version runs", open: true,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -70,6 +71,7 @@ type Log struct {
 	enc   zapcore.Encoder
 	queue *queue // nil: records are written directly
 	sink  Sink
+	seq   atomic.Uint64 // of the last record; stays 0 without a queue
 
 	direct sync.Mutex // guards sink if there is no queue
 }
@@ -114,8 +116,12 @@ func (l *Log) Refusing() bool { return l.queue != nil && l.queue.refusing() }
 
 // Write appends the record. The record of a flow that was let through waits
 // for room, unless the log may drop it. ErrLost, or another error of a log
-// without a queue, means that the record is lost.
+// without a queue, means that the record is lost. A log with a queue numbers the record (Seq);
+// records of different goroutines may be written in another order.
 func (l *Log) Write(r *Record) error {
+	if l.queue != nil {
+		r.Seq = l.seq.Add(1)
+	}
 	// Do not clone the encoder: nobody would give the buffer of a clone back.
 	buf, err := l.enc.EncodeEntry(zapcore.Entry{Message: "flow"}, []zapcore.Field{zap.Inline(r)})
 	if err != nil {

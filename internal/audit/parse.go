@@ -18,6 +18,7 @@ import (
 type Parsed struct {
 	Msg         string   `json:"msg,omitempty"`
 	ID          string   `json:"id,omitempty"`
+	Seq         uint64   `json:"seq,omitempty"`
 	Time        string   `json:"time,omitempty"` // RFC 3339, with microseconds
 	Client      string   `json:"client,omitempty"`
 	Destination string   `json:"destination,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -314,3 +315,68 @@ func TestGathered(t *testing.T) {
 		}
 	}
 }
+
+// Records are numbered: a number that is nowhere is one that was lost.
+func TestNumbered(t *testing.T) {
+	s := &full{}
+	l := Start(Config{Sink: s, Name: "x", Queue: 1, OnFull: Drop, Log: zap.NewNop()})
+	var taken []uint64
+	for range 20 {
+		r := rec("x", true)
+		if err := l.Write(r); err == nil {
+			taken = append(taken, r.Seq)
+		} else if !errors.Is(err, ErrLost) {
+			t.Fatal(err)
+		}
+	}
+	s.open()
+	testenv.Eventually(t, "what was taken is written", func() bool { return l.Stats().Queued == 0 })
+	last := rec("x", true)
+	if err := errors.Join(l.Write(last), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if last.Seq != 21 || len(taken) == 0 || len(taken) == 20 {
+		t.Fatalf("the last one is %d, taken were %d", last.Seq, taken)
+	}
+	var written []uint64
+	for _, line := range s.lines {
+		p, err := Parse([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		written = append(written, p.Seq)
+	}
+	if want := append(taken, 21); !slices.Equal(written, want) {
+		t.Errorf("written are %d, want %d", written, want)
+	}
+	direct := rec("x", true)
+	if err := New(io.Discard).Write(direct); err != nil || direct.Seq != 0 {
+		t.Errorf("a log without a queue: %v, %d", err, direct.Seq)
+	}
+}
+
+// full takes nothing until it is opened.
+type full struct {
+	mu    sync.Mutex
+	good  bool
+	lines []string
+}
+
+func (f *full) Write(line []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.good {
+		return unix.ENOSPC
+	}
+	f.lines = append(f.lines, string(line))
+	return nil
+}
+
+func (f *full) open() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.good = true
+}
+
+func (*full) Reopen() error { return nil }
+func (*full) Close() error  { return nil }

@@ -14,7 +14,10 @@ import (
 // Record is everything that is kept of one flow. Strings from a peer are stored
 // unchanged; they are escaped and cut when the record is written.
 type Record struct {
-	ID          string
+	ID string
+	// Seq is the number of the record among those of its process, from 1; 0 until a log that was
+	// started has it. A log that loses a record has used its number up.
+	Seq         uint64
 	Start       time.Time
 	Client      netip.AddrPort
 	Destination netip.AddrPort
@@ -112,6 +115,9 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		}
 	}
 	str("id", r.ID)
+	if r.Seq > 0 {
+		enc.AddUint64("seq", r.Seq)
+	}
 	enc.AddString("time", r.Start.UTC().Format("2006-01-02T15:04:05.000000Z07:00"))
 	enc.AddString("client", r.Client.String())
 	enc.AddString("destination", r.Destination.String())

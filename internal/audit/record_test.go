@@ -56,6 +56,7 @@ func fullRecord(t testing.TB) *Record {
 		Extensions:           []handshake.Extension{{Type: handshake.ExtServerName}, {Type: handshake.ExtALPN}, {Type: handshake.ExtSupportedVersions}, {Type: handshake.ExtExtendedMasterSecret}},
 		ExtendedMasterSecret: true, Fault13: &handshake.Error{},
 	}
+	r.Seq = 7
 	r.SNI, r.ALPN, r.Policy, r.CRLs, r.Rule, r.Action = "pay.example", []string{"h2"}, "0123456789abcdef", "00112233445566aa", "pay", "terminate"
 	r.RuleDigest = "00ff00ff00ff00ff"
 	r.Reason, r.Detail, r.Step = reason.OK, "detail", 9

@@ -168,6 +168,7 @@ type Own struct {
 	staples []*Staple
 	failed  error // why what stands in the files is not used; nil: it is
 	silent  error // why a signer of it does not sign; nil: it does, or there is none
+	asks    int   // how often in a row it did not
 	signers map[string]*asked
 }
 
@@ -253,7 +254,22 @@ func (o *Own) Ask(ctx context.Context) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.silent = silent
+	if o.silent = silent; silent == nil {
+		o.asks = 0
+	} else {
+		o.asks++
+	}
+}
+
+// Silent is why handshakes that need a signature of its signers fail, where Ask has found it
+// twice in a row: one answer may be late. nil: they sign, or there are none.
+func (o *Own) Silent() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.asks < 2 {
+		return nil
+	}
+	return o.silent
 }
 
 // Close ends the connections with signers that are kept for the next signatures: another

@@ -63,7 +63,7 @@ func (d *doctor) drops() {
 	}
 	var counts []string
 	for _, c := range drops.Counts {
-		text := fmt.Sprintf("the guard has dropped %d packets (%s): %s", c.Packets, c.Reason, c.Cause)
+		text := fmt.Sprintf("the guard has dropped %s (%s): %s", packets(c.Packets), c.Reason, c.Cause)
 		switch c.Reason {
 		case tun.DropPortChanged, tun.DropSourceChanged: // a rule of this host must be corrected
 			d.warn("drops", "", "%s", text)
@@ -77,4 +77,11 @@ func (d *doctor) drops() {
 	if d.clean("drops") {
 		d.good("drops", "the guard has dropped nothing")
 	}
+}
+
+func packets(n uint64) string {
+	if n == 1 {
+		return "1 packet"
+	}
+	return fmt.Sprintf("%d packets", n)
 }

@@ -53,6 +53,7 @@ type flow struct {
 	out     outcome
 	ledger  *handshake.Ledger
 	live    *Live
+	stopped <-chan struct{} // closed when the gateway stops; nil: it does not
 
 	// session is the client's handshake from its end until a relay takes it over.
 	session *handshake.Session
@@ -99,6 +100,7 @@ func (g *Gateway) handle(ctx context.Context, fl *flow) {
 	g.registry.enter(fl.live)
 	defer fl.left()
 	whole := ctx
+	fl.stopped = whole.Done()
 	ctx, cancel := context.WithCancel(whole)
 	defer cancel()
 	fl.live.waits(cancel)

@@ -252,13 +252,19 @@ func (l *Live) ending() bool {
 	return ended || r != nil && r.ended()
 }
 
-// stops notes that the gateway has ended the flow, before data flowed. If the flow was not let
-// through, it was refused for what it waited for.
+// stops notes that the gateway has ended a flow that was let through, before data flowed.
 func (l *Live) stops() {
+	if _, _, granted := l.Granted(); granted {
+		l.ends(reason.EndDrain)
+	}
+}
+
+// ends notes why the flow ended before data flowed, unless that is known.
+func (l *Live) ends(code reason.Code) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.granted != nil && l.ended == "" {
-		l.ended = reason.EndDrain
+	if l.ended == "" {
+		l.ended = code
 	}
 }
 

@@ -67,9 +67,42 @@ func waited(r reason.Code) bool {
 	}
 }
 
+// interrupted says whether a reason is what a flow comes to whose connection is reset, or whose
+// wait is ended, before it is let through.
+func interrupted(r reason.Code) bool {
+	switch r {
+	case reason.AuditUnavailable, reason.HelloTimeout, reason.HelloEOF, reason.HelloReset, reason.HandshakeLimit,
+		reason.HandshakeTimeout, reason.HandshakeEOF, reason.HandshakeReset, reason.HandshakeFailed,
+		reason.SignerFailed, reason.RevocationUnknown:
+		return true
+	default:
+		return waited(r)
+	}
+}
+
+// cutOff says whether a flow was ended, by End or with the gateway, before it was let through:
+// then what it waited for is not to blame.
+func (fl *flow) cutOff() bool {
+	if _, _, granted := fl.live.Granted(); granted {
+		return false
+	}
+	select {
+	case <-fl.stopped:
+		fl.live.ends(reason.EndDrain)
+		return true
+	default:
+		return fl.live.endedBy() != ""
+	}
+}
+
 // refuse stores the error of a handshake as the current result of the flow.
 func (fl *flow) refuse(e *handshake.Error) {
 	w := &fl.out.said
+	if interrupted(e.Reason) && fl.cutOff() {
+		w.reason, w.detail, w.alert = reason.EndedUndecided, "", handshake.AlertNone
+		e.Wanted = handshake.AlertNone // its connection is reset already
+		return
+	}
 	w.reason, w.detail, w.alert = e.Reason, e.Detail, e.Wanted
 	if e.Detail == "" && e.Err != nil {
 		w.detail = e.Err.Error()

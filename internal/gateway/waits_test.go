@@ -331,3 +331,69 @@ func TestEndedBeforeItsDestination(t *testing.T) {
 		}
 	}
 }
+
+// A flow that is ended before it is let through has one reason, whatever it waited for: that is
+// not to blame. One that was refused before has the reason of that.
+func TestEndedUndecided(t *testing.T) {
+	responder := &hangingResponder{}
+	hold := func(context.Context) (net.Conn, error) { return nil, errors.New("nobody dials") }
+	for _, wait := range []struct {
+		name  string
+		first bool // the rule's destination is dialled first
+		dest  func(*testing.T) func(context.Context) (net.Conn, error)
+		opts  []option
+		begin func(h *house)
+		waits func(h *house) bool
+	}{
+		{
+			"the destination's answer", true,
+			func(*testing.T) func(context.Context) (net.Conn, error) {
+				return func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+			}, nil,
+			func(h *house) { handshakes(h, h.alice()) }, func(h *house) bool { return dials(h) == 1 },
+		},
+		{"the destination's handshake", true, silently(false), nil, func(h *house) { handshakes(h, h.alice()) }, func(h *house) bool { return dials(h) == 1 }},
+		{"its hello", false, nil, nil, func(h *house) { _ = h.dial(deadAddr) }, func(h *house) bool { return h.gw.Flows() == 1 }},
+		{"the client's messages", false, nil, nil, func(h *house) { h.slow(deadAddr) }, func(h *house) bool { return h.gw.Handshakes().ForClient == 1 }},
+		{
+			"a responder", false, nil, []option{func(c *Config) { c.Revocation = responder }},
+			func(h *house) { handshakes(h, h.alice()) }, func(h *house) bool { return h.gw.Handshakes().ForOthers == 1 },
+		},
+		{
+			"its turn", false, nil, []option{limited(Limits{Handshakes: 1, HandshakesPerClient: 1, HandshakesPerSecond: 1000})},
+			func(h *house) {
+				turn, err := h.gw.Turns().Begin(h.t.Context(), client6)
+				if err != nil {
+					h.t.Fatal(err)
+				}
+				h.t.Cleanup(turn.End)
+				handshakes(h, h.alice())
+			}, func(h *house) bool { return h.gw.Handshakes().Waiting == 1 },
+		},
+	} {
+		for name, c := range map[string]struct {
+			end  func(h *house)
+			want reason.Code
+		}{
+			"the operator": {func(h *house) { h.gw.Each(func(l *Live) { l.End(reason.EndOperator) }) }, reason.EndOperator},
+			"the stop":     {func(h *house) { h.stop() }, reason.EndDrain},
+		} {
+			t.Run(wait.name+", "+name, func(t *testing.T) {
+				dest := hold
+				if wait.dest != nil {
+					dest = wait.dest(t)
+				}
+				h := newHouse(t, waitRules(wait.first), nil, append(wait.opts, dialsBy(dest))...)
+				setPolicy(h.gw, h.gw.current.Load().set, nil, longer(h))
+				responder.asksSilence(t, h.ca)
+				wait.begin(h)
+				waitUntil(t, func() bool { return wait.waits(h) })
+				c.end(h)
+				r := h.record(1)
+				if r.str("verdict") != "failed" || r.str("reason") != string(reason.EndedUndecided) || r.str("end") != string(c.want) || r.str("detail") != "" || r.str("alert_wanted") != "" {
+					t.Errorf("%v", r)
+				}
+			})
+		}
+	}
+}

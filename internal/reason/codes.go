@@ -16,6 +16,7 @@ const (
 	MemoryLimit      Code = "memory_limit"      // limits.memory is near
 	AuditUnavailable Code = "audit_unavailable" // records cannot be written, and audit.on_full refuses or waited too long
 	AcceptFailed     Code = "accept_failed"     // three-way handshake not completed by the client
+	EndedUndecided   Code = "ended_undecided"   // ended by us while it waited, before anything was decided
 	Internal         Code = "internal_error"    // a bug of ours; the flow is refused
 
 	// Step 1: the client hello.
@@ -152,6 +153,7 @@ var entries = [...]Entry{
 	{MemoryLimit, Refused, 0, NoAlert, "the gateway has little memory left of limits.memory and takes no further flow", "retry later; the gateway's operator should look at limits.memory and at who holds the memory (sslgate_memory_bytes)"},
 	{AuditUnavailable, Failed, 0, NoAlert, "audit records cannot be written, and audit.on_full is not drop", "retry later; the gateway's operator should look at its log for why records cannot be written (disk full, file system read-only, no journald)"},
 	{AcceptFailed, Refused, 0, NoAlert, "the client did not complete the TCP handshake", "look for packet loss or a spoofed source address"},
+	{EndedUndecided, Failed, 0, NoAlert, "the gateway ended the connection before it was decided whether it is let through: end in the record says why", "connect again; whatever the connection waited for is not to blame"},
 	{Internal, Failed, 0, 80, "a defect in sslgate; the flow was refused to be safe", "report it with the audit record and the log lines around it"},
 
 	{HelloTimeout, Refused, 1, NoAlert, "the client did not send a whole ClientHello within limits.handshake", "a client that has sent nothing may wait for the server to speak first (SMTP, SSH, MySQL), which nothing that waits for a ClientHello can serve: before the rule of the detail write one with the client's address in from, the server's in to, and action originate if the server speaks TLS from the first byte, else bypass; for one that has sent a part look at its network, or raise limits.handshake"},

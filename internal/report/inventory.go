@@ -31,6 +31,7 @@ type Inventory struct {
 	time                    timeline
 	clients                 *table[netip.Addr, client]
 	certificates            *table[certificateKey, certificate]
+	series                  series
 	scratch                 record
 }
 
@@ -116,6 +117,7 @@ func (v *Inventory) Add(line []byte) error {
 	v.certificate(r, r.DestinationPeer, roleDestination)
 	v.seen(r)
 	v.time.add(r)
+	v.series.add(r)
 	return nil
 }
 

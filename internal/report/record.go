@@ -13,6 +13,8 @@ import (
 // are most of the bytes and are passed over unread.
 type record struct {
 	Msg             string             `json:"msg"`
+	ID              string             `json:"id"`
+	Seq             uint64             `json:"seq"`
 	Time            string             `json:"time"`
 	Client          string             `json:"client"`
 	Destination     string             `json:"destination"`

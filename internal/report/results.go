@@ -20,13 +20,16 @@ type Read struct {
 	Flows   int64    `json:"flows"`
 	From    string   `json:"from"` // of the earliest record, RFC 3339; "" without one
 	To      string   `json:"to"`
+	// Missing is how many records are in no file, though later ones of the same process are: by
+	// their numbers (seq), which older versions do not have.
+	Missing int64 `json:"missing"`
 	// Full says which tables had no room for everything: what is listed is less than was seen.
 	Full []string `json:"full"`
 }
 
 // Read is what the inventory was made of.
 func (v *Inventory) Read(files []string, r *Reader) Read {
-	out := Read{Files: len(files), Lines: r.Lines(), Damaged: r.Bad, At: r.Damaged, Flows: v.flows, From: v.first, To: v.last, Full: []string{}}
+	out := Read{Files: len(files), Lines: r.Lines(), Damaged: r.Bad, At: r.Damaged, Flows: v.flows, From: v.first, To: v.last, Missing: v.series.missing(), Full: []string{}}
 	if out.At == nil {
 		out.At = []Damage{}
 	}
@@ -38,6 +41,9 @@ func (v *Inventory) Read(files []string, r *Reader) Read {
 	}
 	if v.time.lost > 0 {
 		out.Full = append(out.Full, "hours")
+	}
+	if v.series.lost > 0 {
+		out.Full = append(out.Full, "processes")
 	}
 	return out
 }

@@ -60,6 +60,9 @@ func (p *page) head(r *Read) {
 	if more := r.Damaged - int64(len(r.At)); more > 0 {
 		p.line("damaged  %s more", count(more, "line"))
 	}
+	if r.Missing > 0 {
+		p.wrapped("missing  ", count(r.Missing, "record")+": the numbers between (seq) are in no file that was read")
+	}
 	for _, t := range r.Full {
 		p.wrapped("full     ", fmt.Sprintf("the table of %s had no room for all: what is listed here is less than was seen", t))
 	}

@@ -180,14 +180,15 @@ func (s *Service) Readiness() admin.Readiness {
 			warn("the revocation list of authority %s (%s) is %s", l.Authority, l.Source, l.State)
 		}
 	}
-	for _, text := range slices.Concat(s.staleStaples(now), s.notRenewed(now), s.fleetWarnings()) {
+	for _, text := range slices.Concat(s.staleStaples(now), s.fleetWarnings()) {
 		warn("%s", text)
 	}
+	s.identityReadiness(now, no, warn)
 	for _, c := range s.Certificates() {
 		left := times.Sub(c.NotAfter, now)
 		switch {
 		case left <= 0 && c.Kind == kindIdentity:
-			no(admin.ReadyShared, "the certificate of identity %s has ended", c.Name)
+			no(admin.ReadyIdentity, "the certificate of identity %s has ended", c.Name)
 		case left <= 0:
 			warn("a certificate of %s %s has ended", c.Kind, c.Name)
 		case left < min(warnBefore, times.Sub(c.NotAfter, c.NotBefore)/3):

@@ -2,12 +2,14 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/metrics"
 	"github.com/sslgate/sslgate/internal/times"
@@ -101,15 +103,18 @@ func leftInSteps(now, ends time.Time) string {
 	return fmt.Sprint(times.Seconds(now, ends)/3600, " hours")
 }
 
-// notRenewed returns a warning for each identity whose files have something that is not used.
-func (s *Service) notRenewed(now time.Time) []string {
-	var all []string
+// identityReadiness reports each identity whose source fails: handshakes fail where a signer is
+// silent. What stands in the files and is not used leaves the certificate before.
+func (s *Service) identityReadiness(now time.Time, no func(kind admin.ReadyKind, format string, args ...any), warn func(format string, args ...any)) {
 	for _, o := range s.runtime().Own {
-		if err := o.Failed(); err != nil {
-			all = append(all, fmt.Sprintf("the source of identity %s fails: %v; the certificate in use has %.1f hours left", o.Name, err, hoursLeft(now, o.Ends())))
+		silent, failed := o.Silent(), o.Failed()
+		if silent != nil {
+			no(admin.ReadyIdentity, "the signer of identity %s does not sign: %v", o.Name, silent)
+		}
+		if failed != nil && !errors.Is(failed, silent) {
+			warn("the source of identity %s fails: %v; the certificate in use has %.1f hours left", o.Name, failed, hoursLeft(now, o.Ends()))
 		}
 	}
-	return all
 }
 
 func (s *Service) renewalMetrics() []metrics.Renewal {

@@ -60,10 +60,17 @@ func askFor(ctx context.Context, c *config.Config, opt *Options) (*admin.Lease, 
 	}
 	t := &lease.Terms
 	opt.TakeOver.Tell(Step{
-		Text:  fmt.Sprintf("process %d (%s) runs in slot %s with %d flows", t.Process, escape.String(t.Version, 100), escape.String(t.Slot, 10), t.Flows),
+		Text:  fmt.Sprintf("process %d (%s) runs in slot %s with %s", t.Process, escape.String(t.Version, 100), escape.String(t.Slot, 10), flowsOf(t.Flows)),
 		Older: t.Process, Socket: c.Admin.Socket,
 	})
 	return lease, nil
+}
+
+func flowsOf(n int) string {
+	if n == 1 {
+		return "1 flow"
+	}
+	return fmt.Sprintf("%d flows", n)
 }
 
 // besideOld finds the slot for a process that starts by itself. If an older process has handed

@@ -111,10 +111,10 @@ func (s *Suggester) Rules(base []policy.RuleSpec, wrong func(policy.Spec) map[in
 	}
 	rules = s.without(rules, wrong)
 	for _, q := range slices.Sorted(maps.Keys(s.asked)) {
-		questions = append(questions, fmt.Sprintf("%d flows: %s", s.asked[q], q))
+		questions = append(questions, plural(int(s.asked[q]), "flow")+": "+q)
 	}
 	if s.lost > 0 {
-		questions = append(questions, fmt.Sprintf("%d flows found no room: give fewer records at once.", s.lost))
+		questions = append(questions, plural(int(s.lost), "flow")+" found no room: give fewer records at once.")
 	}
 	return rules, questions
 }

@@ -419,7 +419,7 @@ rules:
 			t.Errorf("%+v: %v by %s\n%s", c, v.Action, v.Rule, text)
 		}
 	}
-	if len(questions) != 1 || !strings.Contains(questions[0], "1 flows: Let through by rule hours on the way to 10.0.0.4:443; a rule for exactly that cannot be") {
+	if len(questions) != 1 || !strings.Contains(questions[0], "1 flow: Let through by rule hours on the way to 10.0.0.4:443; a rule for exactly that cannot be") {
 		t.Errorf("%q", questions)
 	}
 }
