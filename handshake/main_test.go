@@ -3,7 +3,7 @@ package handshake
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.NoLeaks(m) }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
@@ -23,7 +22,7 @@ import (
 // test starts has all open files until its exec, the device among them.
 func TestMain(m *testing.M) {
 	testenv.Lanes(4)
-	goleak.VerifyTestMain(m)
+	testenv.NoLeaks(m)
 }
 
 // ns is a network namespace, which lives as long as the test.

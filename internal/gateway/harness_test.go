@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -32,7 +31,7 @@ import (
 	"github.com/sslgate/sslgate/tun/tuntest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.NoLeaks(m) }
 
 // house is a whole gateway in memory: a client's netstack on one end of a
 // device pair, stack and gateway on the other, an origin on the loopback

@@ -12,12 +12,11 @@ import (
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.NoLeaks(m) }
 
 const mib = 1 << 20
 

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
@@ -34,7 +33,7 @@ import (
 	"github.com/sslgate/sslgate/tun/tuntest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.NoLeaks(m) }
 
 // house is a whole service with its admin listeners, on a device pair in
 // memory: a client's netstack on one end, an echoing origin on the loopback.

@@ -9,11 +9,9 @@ import (
 	"testing"
 
 	"github.com/sslgate/sslgate/internal/lab/testenv"
-
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.NoLeaks(m) }
 
 // await waits until n goroutines wait for work.
 func (c *Crew) await(t *testing.T, n int) {

@@ -10,14 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/sslgate/sslgate/internal/fleet/bundle"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.NoLeaks(m) }
 
 // office is a fleet with its keys, and the directory that its gateways read.
 type office struct {
