@@ -71,7 +71,7 @@ func waited(r reason.Code) bool {
 // wait is ended, before it is let through.
 func interrupted(r reason.Code) bool {
 	switch r {
-	case reason.AuditUnavailable, reason.HelloTimeout, reason.HelloEOF, reason.HelloReset, reason.HandshakeLimit,
+	case reason.Draining, reason.AuditUnavailable, reason.HelloTimeout, reason.HelloEOF, reason.HelloReset, reason.HandshakeLimit,
 		reason.HandshakeTimeout, reason.HandshakeEOF, reason.HandshakeReset, reason.HandshakeFailed,
 		reason.SignerFailed, reason.RevocationUnknown:
 		return true
