@@ -66,9 +66,9 @@ func TestFragmentedClientIsServed(t *testing.T) {
 			}
 			// Check the test itself: fragments left the client and came to the gateway as
 			// fragments.
-			if cut.Count() < 50 || wire.Count() < 100 {
-				t.Errorf("%d packets of the client were cut, %d fragments seen at the TUN", cut.Count(), wire.Count())
-			}
+			testenv.Eventually(t, "50 packets of the client were cut, and 100 fragments seen at the TUN", func() bool {
+				return cut.Count() >= 50 && wire.Count() >= 100
+			}, func() any { return []int{cut.Count(), wire.Count()} })
 		})
 	}
 }
