@@ -145,7 +145,7 @@ func TestTwoGateways(t *testing.T) {
 		for _, c := range cases {
 			n++
 			url := "http://" + netip.AddrPortFrom(lab.ServerAddr(0, six), uint16(c.port)).String() + "/"
-			before := 0
+			var before int
 			if c.ok {
 				before = reached.Count()
 			} else { // packets of those before may still be on their way to the sniffer
