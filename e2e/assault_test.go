@@ -304,7 +304,7 @@ func TestOneSlash64Attacks(t *testing.T) {
 			from := w.addresses(2)
 			to := netip.MustParseAddrPort(server(false))
 			w.start(w.limits(payRule, "{flows_per_client: 64, handshake: 3s, drain: 1s}"))
-			quiet := w.assault(w.visiting(from, to, quietSpan)).wait()
+			quiet := w.assault(w.visiting(from, to, testenv.Scaled(quietSpan))).wait()
 			attack := w.assault(attack.Job{
 				Kind: c.kind, From: net64, To: []netip.AddrPort{netip.MustParseAddrPort(server(true))}, Name: "pay.example",
 				Workers: c.workers, For: 2 * time.Minute,
@@ -366,7 +366,7 @@ func TestOneAddressAttacks(t *testing.T) {
 			if c.kind == attack.Uploads {
 				job.Say = []byte("push")
 			}
-			quiet := w.assault(w.visiting(from[1:], to[0], quietSpan)).wait()
+			quiet := w.assault(w.visiting(from[1:], to[0], testenv.Scaled(quietSpan))).wait()
 			attack := w.assault(job)
 			time.Sleep(time.Second)
 			served := keptRate(t, quiet, func() attackDone { return w.assault(w.visiting(from[1:], to[0], attackedSpan)).wait() })
