@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -123,7 +124,7 @@ func ptr[T any](v T) *T { return &v }
 func TestBadHellos(t *testing.T) {
 	spec := mtls()
 	spec.Rules[0].SNI = []string{"pay.example"}
-	h := newHouse(t, spec, nil, func(c *Config) { c.Limits.Handshake = 500 * time.Millisecond })
+	h := newHouse(t, spec, nil, func(c *Config) { c.Limits.Handshake = testenv.Scaled(time.Second) })
 	hello := recordHello(t, "pay.example")
 	for i, c := range []struct {
 		name, reason, alert string

@@ -48,9 +48,7 @@ func TestAckedAfterReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.CloseWrite()
-	if acked, gone := s.Acked(); acked != 1000 || gone {
-		t.Errorf("%d of 1000 acknowledged, gone %t", acked, gone)
-	}
+	testenv.Eventually(t, "all is acknowledged", func() bool { acked, gone := s.Acked(); return acked == 1000 && !gone })
 	_ = s.Close()
 	if acked, gone := s.Acked(); acked != 0 || !gone {
 		t.Errorf("closed: %d, %t", acked, gone)
