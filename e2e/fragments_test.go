@@ -68,7 +68,7 @@ func TestFragmentedClientIsServed(t *testing.T) {
 			// fragments.
 			testenv.Eventually(t, "50 packets of the client were cut, and 100 fragments seen at the TUN", func() bool {
 				return cut.Count() >= 50 && wire.Count() >= 100
-			}, func() any { return []int{cut.Count(), wire.Count()} })
+			}, func() any { return fmt.Sprint(cut.Count(), wire.Count()) })
 		})
 	}
 }
