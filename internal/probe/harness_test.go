@@ -102,7 +102,7 @@ func (w *world) nginx(t *testing.T, lines string) string {
 	defer func() { _ = socket.Close() }()
 	addr := ln.Addr().String()
 	w.write(t, "nginx.conf", fmt.Sprintf(`
-daemon off; master_process off; pid nginx.pid; error_log stderr error;
+daemon off; worker_processes 1; pid nginx.pid; error_log stderr error;
 events {}
 http {
   access_log off;
