@@ -65,6 +65,9 @@ var alertNames = map[Alert]string{
 	AlertBadCertificateStatus: "bad_certificate_status_response", AlertUnknownPSKIdentity: "unknown_psk_identity",
 	AlertCertificateRequired: "certificate_required", AlertNoApplicationProtocol: "no_application_protocol",
 	AlertECHRequired: "ech_required",
+	// Those that nobody here sends, and a peer may (IANA "TLS Alerts"); 117 is RFC 9846's.
+	21: "decryption_failed", 30: "decompression_failure", 60: "export_restriction", 111: "certificate_unobtainable",
+	114: "bad_certificate_hash_value", 117: "general_error",
 }
 
 // String is the RFC's name and the number: "unknown_ca(48)"; "" for AlertNone.

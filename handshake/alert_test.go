@@ -29,7 +29,7 @@ func TestSendAlertEnds(t *testing.T) {
 }
 
 func TestAlertString(t *testing.T) {
-	for a, want := range map[Alert]string{AlertUnknownCA: "unknown_ca(48)", AlertNone: "", 200: "alert(200)"} {
+	for a, want := range map[Alert]string{AlertUnknownCA: "unknown_ca(48)", AlertNone: "", 117: "general_error(117)", 200: "alert(200)"} {
 		if got := a.String(); got != want {
 			t.Errorf("alert %d is %q, want %q", uint8(a), got, want)
 		}

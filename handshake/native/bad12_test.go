@@ -94,6 +94,11 @@ func misuses12() []misuse12 {
 			c.say(c.keyExchange())
 			c.say(c.marshal(&wire.CertificateVerify{Scheme: uint16(tls.PSSWithSHA256), Signature: []byte{1}}))
 		}), handshake.AlertIllegalParameter, handshake.StepClientVerified, reason.HandshakeFailed},
+		{"a proof of zeros", flightThen12(func(c *rawClient12) {
+			c.say(c.certificate(alice()))
+			c.say(c.keyExchange())
+			c.say(c.marshal(&wire.CertificateVerify{Scheme: p256, Signature: []byte{0x30, 6, 2, 1, 0, 2, 1, 0}}))
+		}), handshake.AlertDecryptError, handshake.StepClientVerified, reason.NoPossession},
 		{"no ChangeCipherSpec", provenThen12(func(c *rawClient12) { c.say(c.finished()) }),
 			handshake.AlertUnexpectedMessage, handshake.StepClientFinished, reason.HandshakeFailed},
 		{"ChangeCipherSpec at once", flightThen12(func(c *rawClient12) { c.send(handshake.RecordCCS, 1) }),

@@ -70,6 +70,23 @@ func misuses() []misuse {
 			c.say(c.certificate(alice()))
 			c.say(c.marshal(&wire.CertificateVerify{Scheme: uint16(tls.PSSWithSHA256), Signature: []byte{1}}))
 		}), handshake.AlertIllegalParameter, handshake.StepClientVerified, reason.HandshakeFailed},
+		{"a proof of zeros", flightThen(func(c *rawClient) { // CVE-2022-21449
+			c.say(c.certificate(alice()))
+			c.say(c.marshal(&wire.CertificateVerify{Scheme: p256, Signature: []byte{0x30, 6, 2, 1, 0, 2, 1, 0}}))
+		}), handshake.AlertDecryptError, handshake.StepClientVerified, reason.NoPossession},
+		{"an empty proof", flightThen(func(c *rawClient) {
+			c.say(c.certificate(alice()))
+			c.say(c.marshal(&wire.CertificateVerify{Scheme: p256}))
+		}), handshake.AlertDecryptError, handshake.StepClientVerified, reason.NoPossession},
+		{"a compressed certificate", flightThen(func(c *rawClient) { c.say([]byte{25, 0, 0, 1, 0}) }), // nobody said that it is read
+			handshake.AlertUnexpectedMessage, handshake.StepClientVerified, reason.HandshakeFailed},
+		{"EndOfEarlyData", flightThen(func(c *rawClient) { c.say([]byte{5, 0, 0, 0}) }),
+			handshake.AlertUnexpectedMessage, handshake.StepClientVerified, reason.HandshakeFailed},
+		{"a KeyUpdate before Finished", flightThen(func(c *rawClient) {
+			c.say(c.certificate(alice()))
+			c.say(c.verify(alice(), p256))
+			c.say([]byte{handshake.TypeKeyUpdate, 0, 0, 1, 0})
+		}), handshake.AlertUnexpectedMessage, handshake.StepClientFinished, reason.HandshakeFailed},
 		{"a wrong Finished", flightThen(func(c *rawClient) {
 			c.say(c.certificate(alice()))
 			c.say(c.verify(alice(), p256))
@@ -164,6 +181,7 @@ func TestTolerated(t *testing.T) {
 		"nothing":                        func(*rawClient) {},
 		"change_cipher_spec, many times": func(c *rawClient) { _, _ = c.conn.Write(bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 16)) },
 		"user_canceled":                  func(c *rawClient) { c.send(handshake.RecordAlert, 1, 90) },
+		"user_canceled, called fatal":    func(c *rawClient) { c.send(handshake.RecordAlert, 2, 90) }, // RFC 9846, section 6.1: the level means nothing
 	} {
 		var got []byte
 		o := newRig(params()).with(t, func(conn *net.TCPConn) {

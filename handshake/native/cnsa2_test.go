@@ -48,7 +48,9 @@ func (h *house87) config(certs ...tls.Certificate) *tls.Config {
 
 // What draft-becker-cnsa2-tls-profile demands of a server, one by one: the version, the
 // CipherSuite, the key establishment, signatures of either side and of every
-// certificate, resumption with a key exchange alone, and no early data.
+// certificate, resumption with a key exchange alone, and no early data. TestEarlyData and
+// TestTicketLifetime have what is the same in every profile: early data is skipped, no ticket
+// allows any, and a client that has PSKs without a key exchange alone gets none.
 func TestCNSA2Server(t *testing.T) {
 	h := newHouse87()
 	if limits := newRig(nil).engine.Cannot(&h.plan(t).Params); len(limits) != 0 {

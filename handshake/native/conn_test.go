@@ -49,6 +49,8 @@ func TestEnds(t *testing.T) {
 		"a KeyUpdate of 2":          {func(c *rawClient) { c.send(handshake.RecordHandshake, 24, 0, 0, 1, 2) }, "", notEnd, handshake.AlertIllegalParameter},
 		"data inside a message":     {func(c *rawClient) { c.send(handshake.RecordHandshake, 24, 0); c.send(handshake.RecordAppData, 'x') }, "", notEnd, handshake.AlertUnexpectedMessage},
 		"a KeyUpdate and more":      {func(c *rawClient) { c.send(handshake.RecordHandshake, 24, 0, 0, 1, 0, 24) }, "", notEnd, handshake.AlertUnexpectedMessage},
+		"two KeyUpdates":            {func(c *rawClient) { c.send(handshake.RecordHandshake, 24, 0, 0, 1, 1, 24, 0, 0, 1, 1) }, "", notEnd, handshake.AlertUnexpectedMessage},
+		"user_canceled as fatal":    {func(c *rawClient) { c.send(handshake.RecordAlert, 2, 90); c.send(handshake.RecordAlert, 1, 0) }, "", is(io.EOF), handshake.AlertNone},
 		"KeyUpdates without end":    {func(c *rawClient) { c.updates(17) }, "", notEnd, handshake.AlertUnexpectedMessage},
 		"empty records without end": {func(c *rawClient) { c.empty(17) }, "", notEnd, handshake.AlertUnexpectedMessage},
 	} {

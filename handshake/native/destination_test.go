@@ -90,6 +90,7 @@ func TestDestinationMisuse(t *testing.T) {
 		"TLS 1.2":                      {legacy(3, 1, 2, 3, 4, 5, 6, 7, 8), handshake.AlertProtocolVersion, reason.UpstreamCrypto, 3},
 		"TLS 1.2, with the sentinel":   {legacy(3, []byte("DOWNGRD\x01")...), handshake.AlertProtocolVersion, reason.UpstreamCrypto, 3},
 		"TLS 1.1, with the sentinel":   {legacy(2, []byte("DOWNGRD\x00")...), handshake.AlertProtocolVersion, reason.UpstreamCrypto, 3},
+		"TLS 1.3 as it is not said":    {legacy(4, 1, 2, 3, 4, 5, 6, 7, 8), handshake.AlertProtocolVersion, reason.UpstreamCrypto, 3}, // CVE-2026-115490
 		"another version is selected":  {hello(func(h *wire.ServerHello) { with(h); h.Extensions[0].Data = []byte{3, 3} }), illegal, reason.UpstreamFailed, 2},
 		"a suite that is not offered":  {hello(func(h *wire.ServerHello) { h.Suite = tls.TLS_AES_256_GCM_SHA384 }), illegal, reason.UpstreamCrypto, 3},
 		"a suite of TLS 1.2":           {hello(func(h *wire.ServerHello) { h.Suite = tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 }), illegal, reason.UpstreamCrypto, 3},
@@ -207,7 +208,11 @@ func TestDestinationMisuse(t *testing.T) {
 		// CertificateVerify and Finished, sections 4.4.3 and 4.4.4.
 		"no proof":                 {shown(func(s *rawServer) { s.say(s.certificate(gateway())); s.sayFinished() }), late, reason.UpstreamFailed, 3},
 		"the proof of another key": {shown(func(s *rawServer) { s.say(s.certificate(gateway())); s.say(s.verify(stranger(), p256)) }), handshake.AlertDecryptError, reason.UpstreamBadCert, 3},
-		"a client's proof":         {shown(func(s *rawServer) { s.say(s.certificate(gateway())); s.say(s.asClient()) }), handshake.AlertDecryptError, reason.UpstreamBadCert, 3},
+		"a proof of zeros": {shown(func(s *rawServer) {
+			s.say(s.certificate(gateway()))
+			s.say(s.marshal(&wire.CertificateVerify{Scheme: p256, Signature: []byte{0x30, 6, 2, 1, 0, 2, 1, 0}}))
+		}), handshake.AlertDecryptError, reason.UpstreamBadCert, 3},
+		"a client's proof": {shown(func(s *rawServer) { s.say(s.certificate(gateway())); s.say(s.asClient()) }), handshake.AlertDecryptError, reason.UpstreamBadCert, 3},
 		"a scheme that is not offered": {shown(func(s *rawServer) {
 			s.say(s.certificate(gateway()))
 			s.say(s.marshal(&wire.CertificateVerify{Scheme: uint16(tls.PKCS1WithSHA256), Signature: make([]byte, 256)}))
@@ -377,6 +382,9 @@ func TestDestinationLater(t *testing.T) {
 			for range 20 {
 				s.update()
 			}
+		}, handshake.AlertUnexpectedMessage},
+		"two KeyUpdates in a record": {func(s *rawServer) {
+			s.send(handshake.RecordHandshake, 24, 0, 0, 1, 1, 24, 0, 0, 1, 1)
 		}, handshake.AlertUnexpectedMessage},
 		"a ticket of nothing": {func(s *rawServer) { s.send(handshake.RecordHandshake, handshake.TypeNewSessionTicket, 0, 0, 0) }, handshake.AlertDecodeError},
 		"a ticket of 16 MB": {func(s *rawServer) {

@@ -88,6 +88,27 @@ func TestEarlyData(t *testing.T) {
 	}
 }
 
+// Early data may stand between messages and not inside one: the second hello ends it with its
+// first byte (RFC 8446, sections 4.2.10 and 5.1).
+func TestEarlyDataInsideAMessage(t *testing.T) {
+	got := handshake.AlertNone
+	o := newRig(params()).with(t, func(conn *net.TCPConn) {
+		raw := newRaw(t, conn)
+		h := early(raw.hi()).With(handshake.ExtKeyShare, []byte{0, 0})
+		raw.sendHello(h)
+		raw.garbage(20)
+		raw.readRetry()
+		second := h.With(handshake.ExtKeyShare, raw.share(raw.own.PublicKey().Bytes())).Without(handshake.ExtEarlyData).Bytes()
+		raw.send(handshake.RecordHandshake, second[:16]...)
+		raw.garbage(20)
+		raw.send(handshake.RecordHandshake, second[16:]...)
+		got = raw.end()
+	})
+	if o.err == nil || got != handshake.AlertUnexpectedMessage || o.err.Step != handshake.StepClientHello {
+		t.Errorf("%v, the client got %s", o.err, got)
+	}
+}
+
 // A second hello must be the first one again (RFC 8446, section 4.1.2).
 func TestSecondHello(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -100,6 +121,7 @@ func TestSecondHello(t *testing.T) {
 		"another name": {func(_ *rawClient, h *handshaketest.Hello) {
 			h.With(handshake.ExtServerName, handshaketest.SNIData("other.example"))
 		}, handshake.AlertIllegalParameter},
+		"no name":            {func(_ *rawClient, h *handshaketest.Hello) { h.Without(handshake.ExtServerName) }, handshake.AlertIllegalParameter},
 		"another session ID": {func(_ *rawClient, h *handshaketest.Hello) { h.SID = nil }, handshake.AlertIllegalParameter},
 		"early data":         {func(_ *rawClient, h *handshaketest.Hello) { early(h) }, handshake.AlertIllegalParameter},
 		"undecodable":        {func(_ *rawClient, h *handshaketest.Hello) { h.With(handshake.ExtKeyShare, []byte{0, 9}) }, handshake.AlertDecodeError},

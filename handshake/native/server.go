@@ -61,6 +61,12 @@ type server struct {
 	last     *ending12       // what of TLS 1.2 waits for the grant; nil: nothing
 }
 
+// forget clears the secrets of the handshake, and that of the session that it goes on with.
+func (s *server) forget() {
+	clear(s.resumed.psk())
+	s.leg.forget()
+}
+
 // run goes through the states.
 func (s *server) run() error {
 	defer s.forget()

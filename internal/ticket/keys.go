@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -38,11 +39,17 @@ type sealingKey struct {
 	key  [chacha20poly1305.KeySize]byte // for Export
 }
 
+// Format keeps the keys out of whatever prints them by mistake, with any verb.
+func (*Keys) Format(to fmt.State, _ rune) { _, _ = io.WriteString(to, "(ticket keys)") }
+
 // ExportedKey is a key as one process hands it to the next. It is a secret.
 type ExportedKey struct {
 	Key  []byte    `json:"key"` // 32 bytes
 	Made time.Time `json:"made"`
 }
+
+// Format keeps the key out of whatever prints one by mistake, with any verb.
+func (ExportedKey) Format(to fmt.State, _ rune) { _, _ = io.WriteString(to, "(a ticket key)") }
 
 // Export returns the keys, the newest first, for a process that takes over from this one.
 func (k *Keys) Export() []ExportedKey {

@@ -3,6 +3,7 @@ package ticket
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -111,4 +112,29 @@ func FuzzTicket(f *testing.F) {
 			t.Errorf("byte %d changed by %#x", at, flip)
 		}
 	})
+}
+
+// Neither a key nor a state shows its secret to whatever prints it by mistake.
+func TestSecretsAreNotPrinted(t *testing.T) {
+	k, state := NewKeys(0), example()
+	if _, err := k.Seal([]byte("state"), nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	keys := k.Export()
+	for name, c := range map[string]struct {
+		value  any
+		secret []byte
+	}{
+		"a state": {state, state.Secret}, "not a pointer": {*state, state.Secret}, "in a struct": {struct{ S State }{*state}, state.Secret},
+		"a key": {keys[0], keys[0].Key}, "a pointer to one": {&keys[0], keys[0].Key}, "a list of them": {keys, keys[0].Key}, "those that seal": {k, keys[0].Key},
+	} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+			text := fmt.Sprintf(verb, c.value)
+			for _, shape := range []string{string(c.secret), hex.EncodeToString(c.secret), strings.Trim(fmt.Sprint(c.secret), "[]"), strings.Trim(fmt.Sprintf("%#v", c.secret), "[]byte{}")} {
+				if strings.Contains(text, shape) {
+					t.Errorf("%s: %s shows it: %s", name, verb, text)
+				}
+			}
+		}
+	}
 }

@@ -155,4 +155,7 @@ func (s *State) Leaf() [32]byte {
 }
 
 // String names the session in records.
-func (s *State) String() string { return hex.EncodeToString(s.Session[:]) }
+func (s State) String() string { return hex.EncodeToString(s.Session[:]) }
+
+// GoString is the same: its secret is not printed with any verb.
+func (s State) GoString() string { return s.String() }

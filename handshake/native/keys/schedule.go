@@ -4,6 +4,7 @@ import (
 	"crypto/cipher"
 	"crypto/subtle"
 	"fmt"
+	"io"
 )
 
 // The schedule of RFC 8446, section 7.1, as three types: each is made of the one
@@ -30,6 +31,12 @@ type secret struct {
 
 // value is the secret, HashSize bytes.
 func (s *secret) value() []byte { return s.room[:s.suite.HashSize] }
+
+// redacted is what is printed of every secret.
+const redacted = "(a secret)"
+
+// Format keeps the secret out of whatever prints one by mistake, with any verb.
+func (s secret) Format(to fmt.State, _ rune) { _, _ = io.WriteString(to, redacted) }
 
 // NewEarly makes the Early Secret of a PSK; nil is no PSK.
 func NewEarly(s *Suite, psk []byte) *Early {

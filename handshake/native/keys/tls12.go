@@ -3,6 +3,7 @@ package keys
 import (
 	"crypto/cipher"
 	"fmt"
+	"io"
 	"slices"
 )
 
@@ -47,6 +48,9 @@ func ResumedMaster12(s *Suite12, value []byte) *Master12 {
 
 // Secret is a copy for a ticket, which the caller clears.
 func (m *Master12) Secret() []byte { return slices.Clone(m.value) }
+
+// Format keeps the secret out of whatever prints one by mistake, with any verb.
+func (m Master12) Format(to fmt.State, _ rune) { _, _ = io.WriteString(to, redacted) }
 
 // Clear forgets the secret.
 func (m *Master12) Clear() {
@@ -98,6 +102,9 @@ func (t *Traffic12) Protection() (aead cipher.AEAD, iv [NonceSize]byte, explicit
 	copy(iv[:], t.iv)
 	return aead, iv, t.suite.fixedIV < NonceSize
 }
+
+// Format keeps the keys out of whatever prints them by mistake, with any verb.
+func (t Traffic12) Format(to fmt.State, _ rune) { _, _ = io.WriteString(to, redacted) }
 
 // Clear forgets the keys: what Protection has made of them stays with its caller.
 func (t *Traffic12) Clear() {

@@ -47,8 +47,8 @@ type Reader struct {
 	idle        int
 	bulk        bool // the last record was large
 
-	// Midway says that the caller has part of a message: no change_cipher_spec may stand
-	// inside one (section 5.1).
+	// Midway says that the caller has part of a message: no change_cipher_spec and no early
+	// data may stand inside one (section 5.1).
 	Midway bool
 	// Clear says that the last record came in the clear although there are keys: an alert
 	// of a client that refuses the ServerHello, or of anybody on the way.
@@ -121,7 +121,7 @@ func (r *Reader) open(header, body, dst []byte) (typ uint8, content []byte, err 
 		return r.open12(header, body, dst)
 	case typ == handshake.RecordCCS:
 		return 0, nil, r.changeCipherSpec(body)
-	case r.keys == nil && typ == handshake.RecordAppData && r.skipping:
+	case r.keys == nil && typ == handshake.RecordAppData && r.skipping && !r.Midway: // section 5.1: nothing stands inside a message
 		return 0, nil, r.skip(len(body))
 	case r.keys == nil && typ != handshake.RecordAlert && typ != handshake.RecordHandshake:
 		return 0, nil, fault(handshake.AlertUnexpectedMessage, "a record of type %d before there are keys", typ)
