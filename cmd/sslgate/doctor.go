@@ -16,6 +16,7 @@ import (
 	"github.com/sslgate/sslgate/internal/escape"
 	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/internal/service"
+	"github.com/sslgate/sslgate/internal/times"
 )
 
 // newDoctorCmd is `sslgate doctor`.
@@ -85,7 +86,8 @@ func doctorConfig(ctx context.Context, file string) (*config.Config, []doctor.Fi
 		if len(found) == 0 {
 			found = append(found, doctor.Finding{Check: "config", Level: doctor.Good, Text: file + " can be used, no certificate is near its end"})
 		}
-		return rt.Config, append(found, doctorLists(ctx, rt)...)
+		found = append(found, doctorLists(ctx, rt)...)
+		return rt.Config, append(found, doctorFleet(ctx, rt.Config)...)
 	}
 	c, _ := config.LoadCapture(file) // nil if even that cannot be read
 	return c, found
@@ -106,6 +108,41 @@ func inItsSlot(ctx context.Context, c *config.Config) *config.Config {
 	moved.Upgrade.TUN, moved.Upgrade.Mark, moved.Upgrade.Table = c.TUN.Name, c.Capture.Mark, c.Capture.Table
 	moved.TUN.Name, moved.Capture.Mark, moved.Capture.Table = second.TUN, second.Mark, second.Table
 	return &moved
+}
+
+// doctorFleet reports on the gateway's part in its fleet, as the running one sees it.
+func doctorFleet(ctx context.Context, c *config.Config) []doctor.Finding {
+	if c.Fleet == nil {
+		return nil
+	}
+	st, err := admin.NewClient(c.Admin.Socket).Status(ctx)
+	if err != nil || st.Fleet == nil {
+		return []doctor.Finding{{Check: "fleet", Level: doctor.Good, Text: "looked at while the gateway runs, and none answers"}}
+	}
+	f := st.Fleet
+	var found []doctor.Finding
+	warn := func(format string, args ...any) {
+		found = append(found, doctor.Finding{Check: "fleet", Level: doctor.Warn, Text: escape.String(fmt.Sprintf(format, args...), 0)})
+	}
+	if !f.Fresh {
+		warn("epoch %d is in force, and since %s nothing says that it is the newest: see what is wrong with %s", f.Epoch, times.Stamp(f.Contact), c.Fleet.Source)
+	}
+	if f.Refuses {
+		warn("new flows are refused, as fleet.stale says")
+	}
+	if f.Withdrawn != "" {
+		warn("epoch %d is in force though it was withdrawn (%s): sign the next one", f.Epoch, f.Withdrawn)
+	}
+	if f.Pending != 0 {
+		warn("epoch %d waits for a restart", f.Pending)
+	}
+	if f.Refused != "" {
+		warn("epoch %d stays in force, what the source has is refused: %s", f.Epoch, f.Refused)
+	}
+	if found == nil {
+		return []doctor.Finding{{Check: "fleet", Level: doctor.Good, Text: fmt.Sprintf("epoch %d is in force, and the source has no other", f.Epoch)}}
+	}
+	return found
 }
 
 // doctorLists reports on the lists that are fetched by URL. Only a running gateway knows their

@@ -49,7 +49,7 @@ Private keys are in no bundle. Keep those that sign on no gateway.`,
 	cmd.SetErr(stderr)
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", "./fleet", "`DIR`ectory of the fleet")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print one JSON object instead of text")
-	cmd.AddCommand(newFleetInitCmd(stdout, f), newFleetSignCmd(stdout, f), newFleetVerifyCmd(stdout, f), newFleetDiffCmd(stdout, f))
+	cmd.AddCommand(newFleetInitCmd(stdout, f), newFleetSignCmd(stdout, f), newFleetRotateCmd(stdout, f), newFleetVerifyCmd(stdout, f), newFleetDiffCmd(stdout, f))
 	return cmd
 }
 
@@ -121,7 +121,9 @@ those of all, or in their place: --site berlin=DIR. What "sslgate check" refuses
 is not signed.
 
 Where more than one key must sign, the bundle waits in next.json; without FILE
-its signatures are added to. With enough of them it becomes bundle.json.
+its signatures are added to. With enough of them it becomes bundle.json, and is
+kept as epochs/EPOCH.json: put that in the place of bundle.json to go back to it,
+where a later one was signed with --rollback-to.
 
 Exit code 0: it was signed. 1: it failed. 2: check refuses the configuration.`,
 		Example: `  sslgate fleet sign --key a.key --site berlin --site oslo=oslo sslgate.yaml

@@ -27,8 +27,12 @@ func openMember(own *config.Config, log *zap.Logger, readOnly bool) (*member.Mem
 	if own.CapturesOut() {
 		mark = dialer.Mark(own.OwnMark())
 	}
+	refuseAfter := time.Duration(0)
+	if f.Stale == config.StaleRefuse {
+		refuseAfter = f.StaleAfter.Std()
+	}
 	return member.OpenFiles(member.Files{Root: f.Root, Certificate: f.Certificate, Key: f.Key, CA: f.CA}, mark, member.Options{
-		Source: f.Source, State: f.State, Version: version(), Poll: f.Poll.Std(), Log: log, ReadOnly: readOnly,
+		Source: f.Source, State: f.State, Version: version(), Poll: f.Poll.Std(), Log: log, ReadOnly: readOnly, RefuseAfter: refuseAfter,
 	})
 }
 
@@ -104,23 +108,29 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 	if err != nil {
 		return nil, err
 	}
-	guarded := own.TUN.Attach
-	look := func() (*bundle.Source, *bundle.Verified, error) {
-		if !guarded { // before the source is asked: it may take minutes
-			if err := tun.Guard(service.SteerConfig(own)); err != nil {
-				return nil, nil, fmt.Errorf("set the guard: %w", err)
-			}
-			guarded = true
-			log.Warn("there is no bundle of the fleet to start with: captured traffic goes nowhere until there is one")
+	// Where another process has the state directory, this one is to take over from it: that one has
+	// the steering.
+	guarded := own.TUN.Attach || m.Status().Follows
+	guard := func() error {
+		if guarded {
+			return nil
 		}
-		return m.Look(ctx)
+		guarded = true
+		log.Warn("there is no bundle of the fleet to start with: captured traffic goes nowhere until there is one")
+		return tun.Guard(service.SteerConfig(own))
 	}
-	places := []func() (*bundle.Source, *bundle.Verified, error){m.Pending, m.Good, look}
-	for {
-		for _, place := range places {
+	look := func() (*bundle.Source, *bundle.Verified, error) { return m.Look(ctx) }
+	for places := []func() (*bundle.Source, *bundle.Verified, error){m.Pending, m.Good, look}; ; places = places[len(places)-2:] {
+		for i, place := range places {
+			if i == len(places)-1 { // before the source is asked: it may take minutes
+				if err := guard(); err != nil {
+					m.Close()
+					return nil, fmt.Errorf("set the guard: %w", err)
+				}
+			}
 			src, v, err := place()
-			if err != nil && ctx.Err() == nil {
-				log.Warn("no bundle of the fleet from here", zap.Error(err))
+			if err != nil && ctx.Err() == nil && i < len(places)-1 {
+				m.Refuse(err) // a look says so itself
 			}
 			if v == nil {
 				continue
@@ -128,13 +138,13 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 			if s := tryBundle(ctx, file, m, src, v); s != nil {
 				return s, nil
 			}
+			m.Retry() // a file of the host that it names may come
 		}
-		places = places[len(places)-1:]
 		select {
 		case <-ctx.Done():
 			m.Close()
 			return nil, ctx.Err()
-		case <-time.After(own.Fleet.Poll.Std()):
+		case <-time.After(max(own.Fleet.Poll.Std(), time.Second)):
 		}
 	}
 }

@@ -128,6 +128,10 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	row("config", "%s", escape.String(s.Config, 0))
 	row("policy", "%s, %s", s.Policy, count(s.Rules, "rule"))
 	row("snapshot", "%s", s.Snapshot)
+	if f := s.Fleet; f != nil {
+		row("fleet", "%s, site %s, gateway %s: epoch %d by root %d, source looked at %s ago",
+			escape.String(f.Name, 80), escape.String(f.Site, 80), escape.String(f.Gateway, 80), f.Epoch, f.Root, time.Since(f.Contact).Round(time.Second))
+	}
 	for i, id := range s.TicketKeys {
 		switch i {
 		case 0:

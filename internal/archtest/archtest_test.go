@@ -143,7 +143,7 @@ const readReason = "what a configuration names is read from its fileset.Source, 
 var readsFiles = []string{
 	"internal/fileset/disk.go", "cmd/sslgate/", "internal/pki/store.go", "internal/probe/certs.go",
 	"internal/revocation/copies.go", "internal/revocation/state.go",
-	"internal/fleet/bundle/files.go", "internal/fleet/member/state.go",
+	"internal/fleet/bundle/files.go", "internal/fleet/member/state.go", "internal/fleet/member/held.go",
 }
 
 // calls that are banned outside the named folders.

@@ -24,6 +24,12 @@ func ownSections() []string {
 	return []string{"tun", "capture", "fail", "dial", "state", "audit", "log", "admin", "upgrade", "fleet"}
 }
 
+// The words of fleet.stale.
+const (
+	StaleKeep   = "keep"
+	StaleRefuse = "refuse"
+)
+
 func isOwn(path string) bool { return slices.Contains(ownSections(), section(path)) }
 
 // InFleet says whether a file is that of a gateway in a fleet, and returns it with its paths
@@ -118,6 +124,16 @@ func (f *File) checkFleet(c *Fleet) {
 	if !f.has("fleet.poll") {
 		c.Poll = Duration(5 * time.Second)
 	}
+	if !f.has("fleet.stale") {
+		c.Stale = StaleKeep
+	}
+	if !f.has("fleet.stale_after") {
+		c.StaleAfter = Duration(time.Hour)
+	}
+	f.word("fleet.stale", c.Stale, StaleKeep, StaleRefuse)
+	f.check(!f.has("fleet.stale_after") || c.Stale == StaleRefuse, "fleet.stale_after", "is of use with `stale: refuse` alone: take it out, or write that")
+	f.check(c.StaleAfter.Std() >= 10*time.Second && c.StaleAfter.Std() <= 720*time.Hour, "fleet.stale_after", "%s is out of range: 10s to 720h", c.StaleAfter)
+	f.check(c.StaleAfter.Std() >= 2*c.Poll.Std() || c.Stale != StaleRefuse, "fleet.stale_after", "%s is less than two looks at the source, one each fleet.poll of %s", c.StaleAfter, c.Poll)
 	f.check(c.Poll.Std() >= 100*time.Millisecond && c.Poll.Std() <= time.Hour, "fleet.poll", "%s is out of range: 100ms to 1h", c.Poll)
 }
 

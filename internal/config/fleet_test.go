@@ -32,6 +32,8 @@ func TestOwnFileAndBundle(t *testing.T) {
 		{"wrong together", ownHead + "admin: {metrics: {listen: \"127.0.0.1:1\", identity: none, client: {authorities: [none]}}}\n",
 			"version: 1\npolicy: {rules: []}\n", []string{"own:4:52: admin.metrics.identity", "own:4:81: admin.metrics.client.authorities[0]"}},
 		{"a secret in the bundle", ownHead, "version: 1\npolicy: {rules: []}\ntickets: {keys: t.keys}\n", []string{"fleet:/sslgate.yaml:3:17: tickets.keys"}},
+		{"a socket in the bundle", ownHead, "version: 1\npolicy: {rules: []}\nidentities: {a: {certificate: /x.pem, key: \"signer:s.sock\"}}\n",
+			[]string{"fleet:/sslgate.yaml:3:31: identities.a.certificate", "fleet:/sslgate.yaml:3:44: identities.a.key"}},
 		{"out of the bundle", ownHead, "version: 1\npolicy: {rules: []}\nauthorities: {a: {roots: ../x.pem}}\n", []string{"fleet:/sslgate.yaml:3:26: authorities.a.roots"}},
 	} {
 		if err := os.WriteFile(file, []byte(c.own), 0o600); err != nil {
@@ -83,13 +85,17 @@ func TestNoBundleYet(t *testing.T) {
 // What a gateway's own file must say of the fleet.
 func TestFleetKeys(t *testing.T) {
 	for fleet, want := range map[string]string{
-		"{root: r, certificate: c, source: \"file:/s\"}":                              "fleet.state",
-		"{root: r, certificate: c, source: \"http://h/s\", state: s}":                 "fleet.source",
-		"{root: r, certificate: c, source: \"https://h/s\", state: s}":                "fleet.key",
-		"{root: r, certificate: c, source: \"file:/s\", state: s, ca: x}":             "fleet.ca",
-		"{root: r, certificate: c, source: \"file:/s\", state: s, poll: 1ms}":         "fleet.poll",
-		"{certificate: c, source: \"file:/s\", state: s}":                             "fleet.root",
-		"{root: r, certificate: c, source: \"https://h/s\", key: k, state: s, ca: c}": "",
+		"{root: r, certificate: c, source: \"file:/s\"}":                                                     "fleet.state",
+		"{root: r, certificate: c, source: \"http://h/s\", state: s}":                                        "fleet.source",
+		"{root: r, certificate: c, source: \"https://h/s\", state: s}":                                       "fleet.key",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, ca: x}":                                    "fleet.ca",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, poll: 1ms}":                                "fleet.poll",
+		"{certificate: c, source: \"file:/s\", state: s}":                                                    "fleet.root",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: no}":                                "fleet.stale",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, stale_after: 1h}":                          "fleet.stale_after",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: refuse, stale_after: 1s}":           "fleet.stale_after",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: refuse, stale_after: 1m, poll: 1m}": "fleet.stale_after",
+		"{root: r, certificate: c, source: \"https://h/s\", key: k, state: s, ca: c}":                        "",
 	} {
 		f := parse("own.yaml", []byte("version: 1\ncapture: {interfaces: [eth1], ports: [443]}\nfleet: "+fleet+"\n"))
 		switch {

@@ -114,8 +114,7 @@ func (b *builder) signer(socket string) *asked {
 // warning: handshakes fail until it does, and nothing else is hindered.
 func (b *builder) remotePair(path, identity string, p KeyPair, socket string, chain []*x509.Certificate) (*tls.Certificate, *handshake.Staple) {
 	path += ".key"
-	b.checkRemote(path, p, socket)
-	if chain == nil || socket == "" {
+	if !b.checkRemote(path, p, socket) || chain == nil {
 		return nil, nil
 	}
 	a := b.signer(fileset.Place(filepath.Dir(b.file.Name), socket))
@@ -134,11 +133,17 @@ func (b *builder) remotePair(path, identity string, p KeyPair, socket string, ch
 	return cert, b.staple(strings.TrimSuffix(path, ".key")+".ocsp", identity, p.OCSP, chain)
 }
 
-func (b *builder) checkRemote(path string, p KeyPair, socket string) {
-	if socket == "" {
+// checkRemote says whether there is a socket to ask.
+func (b *builder) checkRemote(path string, p KeyPair, socket string) bool {
+	switch at := fileset.Place(filepath.Dir(b.file.Name), socket); {
+	case socket == "":
 		b.add(path, `wants a socket: "signer:/run/sslgate-signer/signer.sock"`)
+	case strings.HasPrefix(at, fileset.BundleDir+"/"):
+		b.add(path, at+" is in no bundle: a socket is each gateway's own, name it by an absolute path")
+		return false
 	}
 	if p.Passphrase != "" {
 		b.add(strings.TrimSuffix(path, ".key")+".passphrase", "has no effect: the signer has the key")
 	}
+	return socket != ""
 }

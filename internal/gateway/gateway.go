@@ -97,6 +97,9 @@ type Config struct {
 	Revocation Revocation
 	// Memory is asked for room for every flow; nil means no limit.
 	Memory Memory
+	// Stale says that the policy is too old to let new flows in; nil means never. It is asked for
+	// each SYN.
+	Stale func() bool
 	// Finished is called once for every flow and refused SYN, recorded or not, after its
 	// record was handed to Audit. It must neither block nor change the record. nil
 	// means no call.
@@ -119,6 +122,7 @@ type Gateway struct {
 	ours     func(local, remote netip.AddrPort) (bool, error)
 	refused  []netip.Prefix
 	now      func() time.Time
+	stale    func() bool
 	registry *registry
 	refusals *refusals
 	buffers  *bufferPool
@@ -144,11 +148,14 @@ func New(c Config) (*Gateway, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Stale == nil {
+		c.Stale = func() bool { return false }
+	}
 	if c.Own == nil {
 		c.Own = hostAddrs
 	}
 	g := &Gateway{
-		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now,
+		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now, stale: c.Stale,
 		refused: c.Refused, local: c.Local, localOut: c.LocalOut, revocation: c.Revocation,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		here:     &hereCache{ask: c.Here, now: c.Now},

@@ -39,6 +39,10 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 		g.refuseSYN(s, policy.Verdict{Reason: reason.AuditUnavailable}, nil)
 		return stack.SYNReset
 	}
+	if g.stale() {
+		g.refuseSYN(s, policy.Verdict{Reason: reason.FleetStale}, nil)
+		return stack.SYNReset
+	}
 	now := g.current.Load()
 	facts := policy.Facts{Now: s.At, Src: s.Src, Dst: s.Dst}
 	if g.localOut { // else no client is on this host

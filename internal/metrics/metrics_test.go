@@ -49,6 +49,9 @@ func fullSources() Sources {
 		Staples: func() []Staple {
 			return []Staple{{"a", time.Unix(500, 0)}, {"a", time.Unix(400, 0)}}
 		},
+		Fleet: func() Fleet {
+			return Fleet{InForce: 41, Seen: 43, Offered: 42, Pending: 42, Root: 2, Contact: time.Unix(600, 0), Fresh: true, Refused: map[string]uint64{"unsigned": 17, "unreachable": 18}}
+		},
 		Renewals: func() []Renewal { return []Renewal{{"a", false}, {"b", true}} },
 		Certificates: func() []Certificate {
 			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}

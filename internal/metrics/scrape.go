@@ -23,6 +23,7 @@ type Sources struct {
 	Handshakes   func() fairqueue.Stats
 	Staples      func() []Staple
 	Renewals     func() []Renewal
+	Fleet        func() Fleet
 }
 
 // Gauges is how the gateway stands at one moment.
@@ -72,6 +73,7 @@ type stackMetric struct {
 type sourceCollector struct {
 	src                                                           Sources
 	revocation                                                    revocationDescs
+	fleet                                                         fleetDescs
 	mem                                                           memoryDescs
 	handshakes                                                    handshakeDescs
 	stack                                                         []stackMetric
@@ -87,7 +89,7 @@ func newSourceCollector(src Sources) *sourceCollector {
 		return prometheus.NewDesc("sslgate_"+name, help, labels, nil)
 	}
 	return &sourceCollector{
-		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc), mem: newMemoryDescs(desc),
+		src: src, stack: stackMetrics(desc), revocation: newRevocationDescs(desc), fleet: newFleetDescs(desc), mem: newMemoryDescs(desc),
 		handshakes:      newHandshakeDescs(desc),
 		flows:           desc("flows_live", "Flows held now."),
 		relayed:         desc("flow_bytes_total", "Bytes relayed, by live flows too, without TLS; up is from client to destination.", "direction"),
@@ -262,6 +264,9 @@ func (c *sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.src.Revocation != nil {
 		c.revocation.collect(ch, c.src.Revocation())
+	}
+	if c.src.Fleet != nil {
+		c.fleet.collect(ch, c.src.Fleet())
 	}
 	if c.src.Handshakes != nil {
 		c.collectHandshakes(ch, c.src.Handshakes())

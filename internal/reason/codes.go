@@ -15,6 +15,7 @@ const (
 	Draining         Code = "draining"          // no new flows while the gateway drains
 	MemoryLimit      Code = "memory_limit"      // limits.memory is near
 	AuditUnavailable Code = "audit_unavailable" // records cannot be written, and audit.on_full refuses or waited too long
+	FleetStale       Code = "fleet_stale"       // the fleet's bundle is too old, and fleet.stale refuses
 	AcceptFailed     Code = "accept_failed"     // three-way handshake not completed by the client
 	EndedUndecided   Code = "ended_undecided"   // ended by us while it waited, before anything was decided
 	Internal         Code = "internal_error"    // a bug of ours; the flow is refused
@@ -152,6 +153,7 @@ var entries = [...]Entry{
 	{Draining, Refused, 0, NoAlert, "the gateway is draining and takes no new flows", "retry after the gateway has restarted"},
 	{MemoryLimit, Refused, 0, NoAlert, "the gateway has little memory left of limits.memory and takes no further flow", "retry later; the gateway's operator should look at limits.memory and at who holds the memory (sslgate_memory_bytes)"},
 	{AuditUnavailable, Failed, 0, NoAlert, "audit records cannot be written, and audit.on_full is not drop", "retry later; the gateway's operator should look at its log for why records cannot be written (disk full, file system read-only, no journald)"},
+	{FleetStale, Refused, 0, NoAlert, "the source of the fleet's bundles has been silent for fleet.stale_after, or the bundle in force has ended, and fleet.stale is refuse", "retry later; the gateway's operator should look at what fleet.source says (`sslgate status`), or sign the next bundle"},
 	{AcceptFailed, Refused, 0, NoAlert, "the client did not complete the TCP handshake", "look for packet loss or a spoofed source address"},
 	{EndedUndecided, Failed, 0, NoAlert, "the gateway ended the connection before it was decided whether it is let through: end in the record says why", "connect again; whatever the connection waited for is not to blame"},
 	{Internal, Failed, 0, 80, "a defect in sslgate; the flow was refused to be safe", "report it with the audit record and the log lines around it"},

@@ -88,6 +88,7 @@ func (s *Service) newMetrics() *metrics.Metrics {
 		Handshakes: func() fairqueue.Stats { return s.gateway.Handshakes() },
 		Staples:    s.stapleMetrics,
 		Renewals:   s.renewalMetrics,
+		Fleet:      s.fleetMetrics(),
 		Certificates: func() []metrics.Certificate {
 			var all []metrics.Certificate
 			for _, c := range s.Certificates() {

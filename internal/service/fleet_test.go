@@ -132,6 +132,12 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 			t.Errorf("readiness does not say %q, but\n%s", want, said)
 		}
 	}
+	if f := h.s.Status().Fleet; f == nil || f.Epoch != 2 || f.Offered != 4 || f.Pending != 4 || f.Site != "berlin" || !f.Fresh || f.Refused == "" {
+		t.Errorf("%+v", f)
+	}
+	if f := h.s.fleetMetrics()(); f.InForce != 2 || f.Offered != 4 || f.Refused["refused_by_check"] == 0 {
+		t.Errorf("%+v", f)
+	}
 	if _, v, err := m.Good(); err != nil || v.Manifest.Epoch != 2 {
 		t.Errorf("the last good one is %+v, %v", v, err)
 	}

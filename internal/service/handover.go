@@ -99,6 +99,9 @@ func (s *Service) HandOver(offer admin.Offer) (admin.Terms, admin.HandOver, erro
 	o.to, o.gaveBack, o.left = &offer, false, make(chan struct{})
 	s.revocation.LeaveCopies(true)
 	s.unlockState()
+	if s.opt.Fleet != nil {
+		s.opt.Fleet.Yield()
+	}
 	s.log.Info("another process takes over", zap.Int("process", offer.Process), zap.String("version", offer.Version))
 	return terms, (*handingOver)(s), nil
 }
@@ -224,6 +227,9 @@ func (s *Service) keepAll() {
 	} else {
 		s.over.unlocked = false
 		s.revocation.LeaveCopies(false)
+	}
+	if s.opt.Fleet != nil {
+		s.opt.Fleet.Return()
 	}
 	s.setCeiling(s.runtime().Config.Ceiling())
 }

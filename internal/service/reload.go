@@ -85,6 +85,9 @@ func (s *Service) reloadFrom(ctx context.Context, src fileset.Source) (*admin.Re
 	s.metrics.Reloaded(err == nil, res.At)
 	if err != nil {
 		res.Error = err.Error()
+		if src != nil {
+			return res, err // whoever hands over the source logs it, once
+		}
 		s.log.Error("reload refused, the old configuration stays", zap.Error(err), zap.Strings("findings", res.Findings))
 		return res, err
 	}

@@ -149,7 +149,11 @@ func (s *Service) resume(ctx context.Context) {
 	if !gone() || time.Since(o.refused) < resumeAgain {
 		return
 	}
-	if _, err := s.Reload(ctx); err != nil {
+	src, err := s.fleetGood()
+	if err == nil {
+		_, err = s.reloadFrom(ctx, src)
+	}
+	if err != nil {
 		if o.refused.IsZero() {
 			s.log.Error("the process that has taken over has died, and this one cannot take the configuration of now: new flows are dropped until a process starts that can", zap.Error(err))
 		}

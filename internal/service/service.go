@@ -226,7 +226,7 @@ func (s *Service) gatewayConfig() gateway.Config {
 		Memory:   room,
 		Settings: gatewaySettings(s.rt),
 		Engine:   s.engine, Audit: s.records, Log: s.log,
-		Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation,
+		Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation, Stale: s.fleetStale(),
 		SourceMark: socketMark(s.rt.Config), OwnMark: ownMark(s.rt.Config), LocalOut: s.rt.Config.CapturesOut(), Here: tun.HasAddress,
 		Local: s.rt.Config.CapturesLocal(),
 	}

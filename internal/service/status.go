@@ -28,7 +28,7 @@ func (s *Service) Status() admin.Status {
 		Handshakes: turns.InFlight, Waiting: turns.Waiting, Refused: turns.Refused + turns.Expired,
 		Draining: s.draining, Slot: s.slot.String(), HandedOver: s.over.stays.Load() || s.over.back.Load(), Awaits: s.over.awaits.Load(), Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
-		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: admin.ShadowOf(s.gateway.Shadow()), Memory: mem,
+		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: admin.ShadowOf(s.gateway.Shadow()), Memory: mem, Fleet: s.fleetStatus(),
 	}
 }
 

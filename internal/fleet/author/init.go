@@ -76,20 +76,14 @@ func Init(dir string, o InitOptions) (*InitResult, error) {
 		name string
 		q    Quorum
 	}{{seal.RoleRoot, o.Root}, {seal.RolePolicy, o.Policy}} {
-		role := seal.Role{Threshold: r.q.K}
-		for i := range r.q.N {
-			key, pub, file, err := newKeyFile(o, fmt.Sprintf("%s-%d.key", r.name, i+1))
-			if err != nil {
-				return nil, err
-			}
-			res.Keys = append(res.Keys, KeyFile{file, r.name, pub.Kind(), pub.ID()})
-			all, role.Keys = append(all, pub), append(role.Keys, pub.ID())
-			if r.name == seal.RoleRoot {
-				rootKeys = append(rootKeys, key)
-			}
+		made, err := newRole(o.KeyDir, o.Kind, r.name, r.name, r.q)
+		if err != nil {
+			return nil, err
 		}
-		slices.Sort(role.Keys)
-		roles[r.name] = role
+		res.Keys, all, roles[r.name] = append(res.Keys, made.files...), append(all, made.public...), made.role
+		if r.name == seal.RoleRoot {
+			rootKeys = made.private
+		}
 	}
 	e, err := seal.NewRoot(o.Fleet, 1, all, roles).Envelope()
 	if err != nil {
@@ -107,22 +101,46 @@ func Init(dir string, o InitOptions) (*InitResult, error) {
 	return res, writefile.Create(at, text, 0o644)
 }
 
-func newKeyFile(o InitOptions, name string) (crypto.Signer, *seal.PublicKey, string, error) {
-	file := filepath.Join(o.KeyDir, name)
-	key, err := seal.NewKey(o.Kind)
+// madeRole is a role with keys of its own.
+type madeRole struct {
+	role    seal.Role
+	files   []KeyFile
+	private []crypto.Signer
+	public  []*seal.PublicKey
+}
+
+// newRole makes the keys of a role, in the files PREFIX-1.key, PREFIX-2.key, ...
+func newRole(dir, kind, name, prefix string, q Quorum) (*madeRole, error) {
+	made := &madeRole{role: seal.Role{Threshold: q.K}}
+	for i := range q.N {
+		file := filepath.Join(dir, fmt.Sprintf("%s-%d.key", prefix, i+1))
+		key, pub, err := newKeyFile(file, kind)
+		if err != nil {
+			return nil, err
+		}
+		made.files = append(made.files, KeyFile{file, name, pub.Kind(), pub.ID()})
+		made.private, made.public = append(made.private, key), append(made.public, pub)
+		made.role.Keys = append(made.role.Keys, pub.ID())
+	}
+	slices.Sort(made.role.Keys)
+	return made, nil
+}
+
+func newKeyFile(file, kind string) (crypto.Signer, *seal.PublicKey, error) {
+	key, err := seal.NewKey(kind)
 	if err != nil {
-		return nil, nil, file, err
+		return nil, nil, err
 	}
 	pub, err := seal.Public(key)
 	if err != nil {
-		return nil, nil, file, err
+		return nil, nil, err
 	}
 	text, err := seal.KeyPEM(key)
 	if err != nil {
-		return nil, nil, file, err
+		return nil, nil, err
 	}
 	defer clear(text)
-	return key, pub, file, writefile.Create(file, text, 0o600)
+	return key, pub, writefile.Create(file, text, 0o600)
 }
 
 // ReadKey reads a private key. Its file must be closed to all but its owner and group.
@@ -145,9 +163,15 @@ func ReadKey(path string) (crypto.Signer, error) {
 	return key, nil
 }
 
-// ReadRoot reads the newest root of a directory, each signed as the one before it demands. pinned
-// is the file of the root to begin with; "" is the first of the directory.
-func ReadRoot(dir, pinned string) (*seal.Root, error) {
+// Roots are those of a directory, each signed as the one before it demands, the oldest first.
+type Roots []*seal.Root
+
+// Newest is the root in force.
+func (r Roots) Newest() *seal.Root { return r[len(r)-1] }
+
+// ReadRoots reads the roots of a directory. pinned is the file of the root to begin with; "" is the
+// first of the directory.
+func ReadRoots(dir, pinned string) (Roots, error) {
 	if pinned == "" {
 		pinned = filepath.Join(dir, filepath.FromSlash(bundle.RootName(1)))
 	}
@@ -159,11 +183,11 @@ func ReadRoot(dir, pinned string) (*seal.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", pinned, err)
 	}
-	for {
+	for all := (Roots{root}); ; {
 		next := filepath.Join(dir, filepath.FromSlash(bundle.RootName(root.Version+1)))
 		text, err := readFile(next, seal.MaxEnvelope)
 		if errors.Is(err, fs.ErrNotExist) {
-			return root, nil
+			return all, nil
 		}
 		if err != nil {
 			return nil, err
@@ -171,6 +195,7 @@ func ReadRoot(dir, pinned string) (*seal.Root, error) {
 		if root, err = root.Next(text); err != nil {
 			return nil, fmt.Errorf("%s: %w", next, err)
 		}
+		all = append(all, root)
 	}
 }
 

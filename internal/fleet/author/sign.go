@@ -49,11 +49,12 @@ type SignResult struct {
 // them. It takes the place of bundle.json once enough keys have signed. What check refuses is not
 // signed.
 func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
-	root, err := ReadRoot(dir, "")
+	roots, err := ReadRoots(dir, "")
 	if err != nil {
 		return nil, err
 	}
-	keys, err := policyKeys(root, o.Keys)
+	root := roots.Newest()
+	keys, err := roleKeys(o.Keys, seal.RolePolicy, root)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
 		if e, err = seal.ParseEnvelope(text); err != nil {
 			return nil, err
 		}
-	} else if e, err = draft(ctx, dir, root, o); err != nil {
+	} else if e, err = draft(ctx, dir, roots, o); err != nil {
 		return nil, err
 	}
 	m, err := bundle.Parse(e.Unverified())
@@ -78,7 +79,7 @@ func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
 		return nil, fmt.Errorf("%s is of fleet %s, this is %s", next, m.Fleet, root.Fleet)
 	}
 	if o.Config == "" {
-		if err := waiting(ctx, dir, root, e, m, o); err != nil {
+		if err := waiting(ctx, dir, roots, e, m, o); err != nil {
 			return nil, fmt.Errorf("%s: %w", next, err)
 		}
 	}
@@ -93,21 +94,16 @@ func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
 // waiting says whether a bundle that waits for signatures is one to add to: a policy key has signed
 // it, it follows the published one, its files are there, and check takes it. Whoever may write the
 // directory could put anything there.
-func waiting(ctx context.Context, dir string, root *seal.Root, e *seal.Envelope, m *bundle.Manifest, o SignOptions) error {
-	if len(root.Signers(seal.RolePolicy, e)) == 0 {
+func waiting(ctx context.Context, dir string, roots Roots, e *seal.Envelope, m *bundle.Manifest, o SignOptions) error {
+	if len(roots.Newest().Signers(seal.RolePolicy, e)) == 0 {
 		return errors.New("no policy key has signed it: sign the configuration itself")
 	}
-	epoch, parent := int64(1), ""
-	before, sum, err := Published(dir, root)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	last, err := newest(dir, roots)
+	if err != nil {
 		return err
-	default:
-		epoch, parent = before.Epoch+1, sum
 	}
-	if m.Epoch != epoch || m.Parent != parent {
-		return fmt.Errorf("epoch %d after the manifest %.12q; the next is %d after %.12q", m.Epoch, m.Parent, epoch, parent)
+	if m.Epoch != last.Epoch+1 || m.Parent != last.Manifest {
+		return fmt.Errorf("epoch %d after the manifest %.12q; the next is %d after %.12q", m.Epoch, m.Parent, last.Epoch+1, last.Manifest)
 	}
 	for site := range m.Sites {
 		files, err := m.Of(site)
@@ -127,8 +123,8 @@ func waiting(ctx context.Context, dir string, root *seal.Root, e *seal.Envelope,
 	return nil
 }
 
-// policyKeys reads keys, each of which must have the role.
-func policyKeys(root *seal.Root, files []string) ([]crypto.Signer, error) {
+// roleKeys reads keys, each of which must have a role in one of the roots.
+func roleKeys(files []string, role string, roots ...*seal.Root) ([]crypto.Signer, error) {
 	var keys []crypto.Signer
 	for _, file := range files {
 		key, err := ReadKey(file)
@@ -139,8 +135,8 @@ func policyKeys(root *seal.Root, files []string) ([]crypto.Signer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(root.Roles[seal.RolePolicy].Keys, pub.ID()) {
-			return nil, fmt.Errorf("%s: root %d does not name this key for policy", file, root.Version)
+		if !slices.ContainsFunc(roots, func(r *seal.Root) bool { return slices.Contains(r.Roles[role].Keys, pub.ID()) }) {
+			return nil, fmt.Errorf("%s: root %d does not name this key for %s", file, roots[0].Version, role)
 		}
 		keys = append(keys, key)
 	}
@@ -151,22 +147,17 @@ func policyKeys(root *seal.Root, files []string) ([]crypto.Signer, error) {
 }
 
 // draft makes the next bundle: its files are in dir before it is.
-func draft(ctx context.Context, dir string, root *seal.Root, o SignOptions) (*seal.Envelope, error) {
+func draft(ctx context.Context, dir string, roots Roots, o SignOptions) (*seal.Envelope, error) {
+	last, err := newest(dir, roots)
+	if err != nil {
+		return nil, err
+	}
 	m := &bundle.Manifest{
-		Fleet: root.Fleet, Epoch: 1, RollbackTo: slices.Clone(o.RollbackTo), MinVersion: o.MinVersion, NotAfter: stamp(o.Now, o.Life),
+		Fleet: roots.Newest().Fleet, Epoch: last.Epoch + 1, Parent: last.Manifest, MinVersion: o.MinVersion, NotAfter: stamp(o.Now, o.Life),
 		Files: map[string]bundle.File{}, Sites: map[string]map[string]bundle.File{},
 	}
-	before, sum, err := Published(dir, root)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	if m.RollbackTo, err = older(dir, roots.Newest(), o.RollbackTo); err != nil {
 		return nil, err
-	default:
-		m.Epoch, m.Parent = before.Epoch+1, sum
-	}
-	slices.Sort(m.RollbackTo)
-	if m.RollbackTo == nil {
-		m.RollbackTo = []int64{}
 	}
 	files, err := collect(ctx, o.Config, o.Sites, o.Gateway, o.Engine)
 	if err != nil {
@@ -193,35 +184,6 @@ func draft(ctx context.Context, dir string, root *seal.Root, o SignOptions) (*se
 	return m.Seal()
 }
 
-// Published is the bundle of a directory, verified by its root, and the SHA-256 of its manifest.
-func Published(dir string, root *seal.Root) (*bundle.Manifest, string, error) {
-	text, err := readFile(filepath.Join(dir, bundle.HeadName), seal.MaxEnvelope)
-	if err != nil {
-		return nil, "", err
-	}
-	m, sum, err := verified(root, text)
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", filepath.Join(dir, bundle.HeadName), err)
-	}
-	return m, sum, nil
-}
-
-func verified(root *seal.Root, text []byte) (*bundle.Manifest, string, error) {
-	e, err := seal.ParseEnvelope(text)
-	if err != nil {
-		return nil, "", err
-	}
-	body, err := root.Open(seal.RolePolicy, seal.TypePolicy, e)
-	if err != nil {
-		return nil, "", err
-	}
-	m, err := bundle.Parse(body)
-	if err == nil && m.Fleet != root.Fleet {
-		err = seal.Refuse(seal.WrongFleet, "of fleet %s, this is %s", m.Fleet, root.Fleet)
-	}
-	return m, bundle.Sum(body), err
-}
-
 // publish writes the envelope to where it belongs.
 func publish(dir string, root *seal.Root, e *seal.Envelope, m *bundle.Manifest) (*SignResult, error) {
 	res := &SignResult{
@@ -240,6 +202,13 @@ func publish(dir string, root *seal.Root, e *seal.Envelope, m *bundle.Manifest) 
 	if res.Signed < res.Needed {
 		res.File = next
 		return res, writefile.Replace(next, text, 0o644)
+	}
+	kept := filepath.Join(dir, filepath.FromSlash(EpochName(m.Epoch)))
+	if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
+		return nil, err
+	}
+	if err := writefile.Replace(kept, text, 0o644); err != nil { // first: it says which epoch is the next
+		return nil, err
 	}
 	res.File = filepath.Join(dir, bundle.HeadName)
 	if err := writefile.Replace(res.File, text, 0o644); err != nil {

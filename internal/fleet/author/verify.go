@@ -16,23 +16,24 @@ import (
 
 // VerifyResult is a bundle that every gateway of its sites would take.
 type VerifyResult struct {
-	Fleet      string   `json:"fleet"`
-	Root       int64    `json:"root"`
-	Epoch      int64    `json:"epoch"`
-	Manifest   string   `json:"manifest"`
-	Sites      []string `json:"sites"`
-	Files      int      `json:"files"`
-	NotAfter   string   `json:"not_after,omitempty"`
-	RollbackTo []int64  `json:"rollback_to,omitempty"`
+	Fleet      string         `json:"fleet"`
+	Root       int64          `json:"root"`
+	Epoch      int64          `json:"epoch"`
+	Manifest   string         `json:"manifest"`
+	Sites      []string       `json:"sites"`
+	Files      int            `json:"files"`
+	NotAfter   string         `json:"not_after,omitempty"`
+	RollbackTo []bundle.Older `json:"rollback_to,omitempty"`
 }
 
 // Verify verifies the bundle of a directory as a gateway that has seen nothing does: roots from
 // pinned on, signatures, bounds, and every file.
 func Verify(dir, pinned string, now time.Time) (*VerifyResult, error) {
-	root, err := ReadRoot(dir, pinned)
+	roots, err := ReadRoots(dir, pinned)
 	if err != nil {
 		return nil, err
 	}
+	root := roots.Newest()
 	m, sum, err := Published(dir, root)
 	if err != nil {
 		return nil, err
@@ -82,11 +83,12 @@ func Diff(from, to, pinned string) (before, after int64, changes []Change, err e
 	}
 	var m [2]*bundle.Manifest
 	for i, dir := range []string{from, to} {
-		root, err := ReadRoot(dir, pinned)
+		roots, err := ReadRoots(dir, pinned)
 		if err != nil {
 			return 0, 0, nil, err
 		}
-		if m[i], _, err = Published(dir, root); err != nil {
+		slices.Reverse(roots) // after a rotation the published one may be of keys before
+		if m[i], _, err = readBundle(filepath.Join(dir, bundle.HeadName), roots...); err != nil {
 			return 0, 0, nil, err
 		}
 	}

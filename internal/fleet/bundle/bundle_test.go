@@ -10,7 +10,7 @@ import (
 func some() *Manifest {
 	f := File{SHA256: Sum([]byte("x")), Size: 1}
 	return &Manifest{
-		Fleet: "acme", Epoch: 7, RollbackTo: []int64{5, 6}, Files: map[string]File{Main: f, "lists/a.crl": f},
+		Fleet: "acme", Epoch: 7, RollbackTo: []Older{{5, Sum(nil)}, {6, Sum(nil)}}, Files: map[string]File{Main: f, "lists/a.crl": f},
 		Sites: map[string]map[string]File{"berlin": {}, "oslo": {"roots.pem": f, Main: {SHA256: Sum(nil)}}},
 	}
 }
@@ -42,9 +42,11 @@ func TestBadManifests(t *testing.T) {
 		"a bad parent":            {func(m *Manifest) { m.Parent = "x" }, seal.Unreadable},
 		"a bad version":           {func(m *Manifest) { m.MinVersion = "new" }, seal.Unreadable},
 		"a local time":            {func(m *Manifest) { m.NotAfter = "2027-01-01T00:00:00+01:00" }, seal.Unreadable},
-		"forward as a rollback":   {func(m *Manifest) { m.RollbackTo = []int64{8} }, seal.Unreadable},
-		"rollbacks out of order":  {func(m *Manifest) { m.RollbackTo = []int64{6, 5} }, seal.Unreadable},
-		"many rollbacks":          {func(m *Manifest) { m.RollbackTo = make([]int64, MaxRollback+1) }, seal.TooLarge},
+		"forward as a rollback":   {func(m *Manifest) { m.RollbackTo = []Older{{8, Sum(nil)}} }, seal.Unreadable},
+		"rollbacks out of order":  {func(m *Manifest) { m.RollbackTo = []Older{{6, Sum(nil)}, {5, Sum(nil)}} }, seal.Unreadable},
+		"a rollback twice":        {func(m *Manifest) { m.RollbackTo = []Older{{5, Sum(nil)}, {5, Sum([]byte("x"))}} }, seal.Unreadable},
+		"a rollback to any":       {func(m *Manifest) { m.RollbackTo = []Older{{5, ""}} }, seal.Unreadable},
+		"many rollbacks":          {func(m *Manifest) { m.RollbackTo = make([]Older, MaxRollback+1) }, seal.TooLarge},
 		"no digest":               {func(m *Manifest) { m.Files[Main] = File{} }, seal.Unreadable},
 		"a negative size":         {func(m *Manifest) { m.Files[Main] = File{Sum(nil), -1} }, seal.TooLarge},
 		"too much together":       {func(m *Manifest) { m.Files[Main] = File{Sum(nil), MaxSize}; m.Files["a"] = m.Files[Main] }, seal.TooLarge},

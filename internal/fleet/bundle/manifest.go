@@ -25,12 +25,20 @@ type Manifest struct {
 	MinVersion string `json:"min_version"`
 	// NotAfter is until when a gateway takes it; "" for ever. RFC 3339, UTC.
 	NotAfter string `json:"not_after"`
-	// RollbackTo are the older epochs that a gateway which has seen this one may go back to.
-	RollbackTo []int64 `json:"rollback_to"`
+	// RollbackTo are the older bundles that a gateway which has seen this one may go back to, sorted
+	// by epoch, each epoch once.
+	RollbackTo []Older `json:"rollback_to"`
 	// Files are those of all sites, by their path below the directory of the configuration.
 	Files map[string]File `json:"files"`
 	// Sites has a part for each site: files beside those of all, or in their place.
 	Sites map[string]map[string]File `json:"sites"`
+}
+
+// Older is a bundle before another one. An epoch that was voided may have two manifests, so that the
+// number alone does not say which.
+type Older struct {
+	Epoch    int64  `json:"epoch"`
+	Manifest string `json:"manifest"` // SHA-256, hexadecimal
 }
 
 // File is one of a bundle.
@@ -85,8 +93,10 @@ func (m *Manifest) check() error {
 	if _, err := seal.When(m.NotAfter); err != nil {
 		return bad("not_after: %w", err)
 	}
-	if !slices.IsSorted(m.RollbackTo) || slices.ContainsFunc(m.RollbackTo, func(e int64) bool { return e < 1 || e >= m.Epoch }) {
-		return bad("rollback_to is not sorted, or names an epoch that is not older")
+	for i, o := range m.RollbackTo {
+		if o.Epoch < 1 || o.Epoch >= m.Epoch || i > 0 && o.Epoch <= m.RollbackTo[i-1].Epoch || !isSum(o.Manifest) {
+			return bad("rollback_to is not sorted, names an epoch that is not older, or no SHA-256 of a manifest")
+		}
 	}
 	if err := checkFiles("files", m.Files); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +15,7 @@ type Seen struct {
 	Epoch int64 `json:"epoch"` // the highest
 	// Manifest is the SHA-256 of that one, and RollbackTo what it names.
 	Manifest   string  `json:"manifest"`
-	RollbackTo []int64 `json:"rollback_to"`
+	RollbackTo []Older `json:"rollback_to"`
 	// Good is the SHA-256 of the manifest that is in force, "" for none.
 	Good string `json:"good"`
 }
@@ -66,6 +67,34 @@ func Verify(root *seal.Root, seen Seen, gw Gateway, text []byte) (*Verified, err
 	return v, nil
 }
 
+// Epoch is that of a bundle that enough policy keys have signed, whether it is taken or not; 0 of any
+// other.
+func Epoch(root *seal.Root, text []byte) int64 {
+	e, err := seal.ParseEnvelope(text)
+	if err != nil {
+		return 0
+	}
+	body, err := root.Open(seal.RolePolicy, seal.TypePolicy, e)
+	if err != nil {
+		return 0
+	}
+	m, err := Parse(body)
+	if err != nil || m.Fleet != root.Fleet {
+		return 0
+	}
+	return m.Epoch
+}
+
+// Withdrawn says why a bundle in force should not be any more: the root does not name enough of the
+// keys that have signed it, or has voided its epoch. nil: all is well.
+func (s Seen) Withdrawn(root *seal.Root, v *Verified) error {
+	if v.Manifest.Epoch > s.Epoch {
+		return fmt.Errorf("epochs above %d were voided", s.Epoch)
+	}
+	_, err := root.Open(seal.RolePolicy, seal.TypePolicy, v.Envelope)
+	return err
+}
+
 // after is what is seen once a manifest is taken.
 func (s Seen) after(m *Manifest, sum string, root int64) (Seen, error) {
 	switch {
@@ -75,8 +104,10 @@ func (s Seen) after(m *Manifest, sum string, root int64) (Seen, error) {
 		return s, nil
 	case m.Epoch == s.Epoch:
 		return s, seal.Refuse(seal.OtherEpoch, "epoch %d was seen with the manifest %.12s, this is %.12s", m.Epoch, s.Manifest, sum)
-	case slices.Contains(s.RollbackTo, m.Epoch):
+	case slices.Contains(s.RollbackTo, Older{m.Epoch, sum}):
 		return s, nil
+	case slices.ContainsFunc(s.RollbackTo, func(o Older) bool { return o.Epoch == m.Epoch }):
+		return s, seal.Refuse(seal.OtherEpoch, "the rollback_to of epoch %d names another manifest for epoch %d, this is %.12s", s.Epoch, m.Epoch, sum)
 	}
 	return s, seal.Refuse(seal.OlderEpoch, "epoch %d, but %d was seen, whose rollback_to does not name it", m.Epoch, s.Epoch)
 }

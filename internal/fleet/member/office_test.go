@@ -82,7 +82,7 @@ func (o *office) sign(e *seal.Envelope, by ...crypto.Signer) []byte {
 // manifest is that of an epoch whose one file says which it is.
 func (o *office) manifest(epoch int64, change ...func(*bundle.Manifest)) *bundle.Manifest {
 	o.t.Helper()
-	m := &bundle.Manifest{Fleet: "acme", Epoch: epoch, RollbackTo: []int64{}, Files: map[string]bundle.File{}, Sites: map[string]map[string]bundle.File{"berlin": {}}}
+	m := &bundle.Manifest{Fleet: "acme", Epoch: epoch, RollbackTo: []bundle.Older{}, Files: map[string]bundle.File{}, Sites: map[string]map[string]bundle.File{"berlin": {}}}
 	o.add(m, bundle.Main, "epoch "+string(rune('0'+epoch)))
 	for _, f := range change {
 		f(m)
@@ -149,6 +149,9 @@ func (o *office) gate(site string, change ...func(*Options)) *gate {
 // start is the start of its process.
 func (g *gate) start() {
 	g.o.t.Helper()
+	if g.Member != nil {
+		g.Close()
+	}
 	g.Member = testpki.Must(Open(g.opt))
 	g.o.t.Cleanup(g.Close)
 }
@@ -200,6 +203,12 @@ func (g *gate) refuses(what string, why seal.Reason) {
 	if _, v, err := again.Good(); err != nil || v.Manifest.Epoch != before.Epoch {
 		g.o.t.Errorf("%s: after a restart %+v, %v", what, v, err)
 	}
+}
+
+// older names a bundle.
+func older(text []byte) bundle.Older {
+	e := testpki.Must(seal.ParseEnvelope(text))
+	return bundle.Older{Epoch: testpki.Must(bundle.Parse(e.Unverified())).Epoch, Manifest: bundle.Sum(e.Unverified())}
 }
 
 // copyDir is the source as it was.

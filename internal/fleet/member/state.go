@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/sslgate/sslgate/internal/fleet/bundle"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
@@ -18,32 +21,64 @@ import (
 
 // The files of the state directory. Each is replaced as a whole and is on disk, by fsync, before
 // what it says counts. What is in it is this gateway's own word, so the directory belongs to it
-// alone (mode 0700).
+// alone (mode 0700). During an upgrade two processes of one gateway have it: the one that holds
+// its lock writes, and the other one reads.
 const (
 	seenFile = "seen.json" // bundle.Seen
 	rootFile = "root.json" // the newest root that was taken
 	// pinnedFile is fleet.root as it was at the last start.
 	pinnedFile = "pinned.json"
-	// good-SHA256.json is the bundle in force, in its envelope, if seen.json has the same SHA-256.
+	// good-SHA256.json is a bundle in its envelope: the one in force if seen.json has the same
+	// SHA-256, else one that another process of the gateway uses (hold).
 	goodFile    = "good-%s.json"
+	goodPattern = "good-*.json"
+	blobsDir    = "blobs"
+	contactFile = "contact"      // when the source has answered last, with Options.RefuseAfter
 	pendingFile = "pending.json" // one that only a restart can put in force
 )
 
 // state is the state directory.
-type state struct{ dir string }
+type state struct {
+	dir      string
+	readOnly bool
+
+	mu      sync.Mutex
+	lock    io.Closer // nil: another process writes
+	yielded bool      // this process leaves the lock to another
+}
 
 func openState(dir string, readOnly bool) (*state, error) {
+	s := &state{dir: dir, readOnly: readOnly}
 	if readOnly {
-		return &state{dir}, nil
+		return s, nil
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o700); err != nil {
+	if err := os.MkdirAll(s.path(blobsDir), 0o700); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(dir)
-	if err == nil && info.Mode().Perm()&0o022 != 0 {
-		err = fmt.Errorf("%s may be written by others (mode %04o): chmod go-w %[1]s", dir, info.Mode().Perm())
+	for _, d := range []string{dir, s.path(blobsDir)} {
+		if err := ownAlone(d); err != nil {
+			return nil, err
+		}
 	}
-	return &state{dir}, err
+	return s, nil
+}
+
+// ownAlone says whether nobody else may write a directory.
+func ownAlone(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is no directory", dir)
+	case ok && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d, and this process runs as user %d: whoever owns it could say what was seen", dir, st.Uid, os.Geteuid())
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s may be written by others (mode %04o): chmod go-w %[1]s", dir, info.Mode().Perm())
+	}
+	return nil
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
@@ -57,7 +92,13 @@ func (s *state) read(name string, limit int64) ([]byte, error) {
 	return text, err
 }
 
+// write replaces a file. Only the process that has the lock does.
 func (s *state) write(name string, text []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return seal.Refuse(seal.StateUnwritten, "another process writes %s", s.dir)
+	}
 	if err := writefile.Replace(s.path(name), text, 0o600); err != nil {
 		return seal.Refuse(seal.StateUnwritten, "%w", err)
 	}
@@ -65,6 +106,11 @@ func (s *state) write(name string, text []byte) error {
 }
 
 func (s *state) remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return seal.Refuse(seal.StateUnwritten, "another process writes %s", s.dir)
+	}
 	if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return seal.Refuse(seal.StateUnwritten, "%w", err)
 	}
@@ -88,19 +134,22 @@ func (s *state) seen() (bundle.Seen, error) {
 // begin reads what was seen; in a new directory it writes down that nothing was. Where it is gone
 // from a directory that was used, everything could be replayed: that is an error.
 func (s *state) begin(readOnly bool) (bundle.Seen, error) {
-	if _, err := os.Lstat(s.path(seenFile)); !errors.Is(err, fs.ErrNotExist) || readOnly {
+	if _, err := os.Lstat(s.path(seenFile)); !errors.Is(err, fs.ErrNotExist) {
 		return s.seen()
 	}
-	for _, pattern := range []string{rootFile, pendingFile, "good-*.json", "blobs/*"} {
+	for _, pattern := range []string{rootFile, pendingFile, goodPattern, blobsDir + "/*"} {
 		if used, err := filepath.Glob(s.path(pattern)); err != nil || len(used) > 0 {
 			return bundle.Seen{}, fmt.Errorf("%s is gone, and %q are there: it is not known which bundles are old. Put it back, or begin with an empty directory", s.path(seenFile), used)
 		}
 	}
+	if readOnly {
+		return bundle.Seen{}, nil
+	}
 	return bundle.Seen{}, s.setSeen(bundle.Seen{})
 }
 
-// setSeen writes down what was seen. It lowers nothing that another process, such as the one that
-// takes over, has written meanwhile; a newer root alone does, which says so.
+// setSeen writes down what was seen. It lowers nothing that was written before, even by another
+// process on a file system without locks; a newer root alone does, which says so.
 func (s *state) setSeen(seen bundle.Seen) error {
 	now, err := s.seen()
 	if err != nil {
@@ -153,41 +202,14 @@ func (s *state) root(pinned []byte, readOnly bool) (*seal.Root, error) {
 	return believed, s.write(pinnedFile, pinned)
 }
 
-// setGood makes a bundle the one to begin with: its envelope is there before seen.json names it,
-// and that of the one before is removed after.
-func (s *state) setGood(sum string, text []byte, seen bundle.Seen) error {
-	before := seen.Good
-	if err := s.write(fmt.Sprintf(goodFile, sum), text); err != nil {
-		return err
-	}
+// setGood makes a bundle that is held the one to begin with.
+func (s *state) setGood(sum string, seen bundle.Seen) error {
 	seen.Good = sum
-	if err := s.setSeen(seen); err != nil || before == "" {
-		return err
-	}
-	return s.remove(fmt.Sprintf(goodFile, before))
+	return s.setSeen(seen)
 }
 
 // has says whether a file of a bundle is there, as the manifest names it.
 func (s *state) has(name string, f bundle.File) bool {
 	text, err := s.read(bundle.BlobName(f.SHA256), f.Size)
 	return err == nil && text != nil && f.Check(name, text) == nil
-}
-
-// sweep removes the files that neither of these bundles has.
-func (s *state) sweep(keep ...*bundle.Verified) error {
-	wanted := map[string]bool{}
-	for _, v := range keep {
-		if v != nil {
-			for _, f := range v.Files {
-				wanted[f.SHA256] = true
-			}
-		}
-	}
-	entries, err := os.ReadDir(s.path("blobs"))
-	for _, e := range entries {
-		if !wanted[e.Name()] {
-			err = errors.Join(err, os.Remove(s.path(bundle.BlobName(e.Name()))))
-		}
-	}
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,10 +107,12 @@ func TestRollback(t *testing.T) {
 	g := o.gate("berlin")
 	one, two := o.publish(1), o.publish(2)
 	g.looks(2)
-	three := o.publish(3, func(m *bundle.Manifest) { m.RollbackTo = []int64{2} })
+	three := o.publish(3, func(m *bundle.Manifest) { m.RollbackTo = []bundle.Older{older(two)} })
 	g.looks(3)
 	o.put(bundle.HeadName, one)
 	g.refuses("an epoch that is not named", seal.OlderEpoch)
+	o.put(bundle.HeadName, o.bundle(o.manifest(2, func(m *bundle.Manifest) { m.NotAfter = "2099-01-01T00:00:00Z" })))
+	g.refuses("another manifest with the number that is named", seal.OtherEpoch)
 	o.put(bundle.HeadName, two)
 	g.looks(2)
 	if s := g.Status(); s.Epoch != 2 || s.Seen != 3 {
@@ -316,19 +319,72 @@ func TestFilesInForceAlone(t *testing.T) {
 	}
 }
 
-// Two processes of one gateway, while one takes over from the other: the slower one lowers nothing.
-func TestSlowerProcessLowersNothing(t *testing.T) {
+// A bundle that stays in force though the root voids it, or does not name its keys any more, is said
+// to do so.
+func TestWithdrawnIsSeen(t *testing.T) {
 	o := newOffice(t)
 	g := o.gate("berlin")
 	o.publish(1)
 	g.looks(1)
-	slow := testpki.Must(Open(g.opt))
-	defer slow.Close()
-	two := o.publish(2)
-	o.publish(3)
-	g.looks(3)
-	o.put(bundle.HeadName, two)
-	if _, v, err := slow.Look(t.Context()); err == nil || v != nil || testpki.Must(slow.state.seen()).Epoch != 3 {
-		t.Errorf("%v, %+v, %+v", err, v, testpki.Must(slow.state.seen()))
+	o.publish(9)
+	g.looks(9)
+	if s := g.Status(); s.Withdrawn != "" || s.Offered != 9 {
+		t.Fatalf("%+v", s)
+	}
+	o.put(bundle.RootName(2), o.newRoot(2, 1, o.pub, o.rootKey...)) // the same keys
+	g.looks(0)
+	if s := g.Status(); s.Withdrawn != "" || s.Seen != 9 || s.Root != 2 {
+		t.Errorf("the next root names its keys, and the source has it: %+v", s)
+	}
+	o.policy, o.pub = o.keys(3)
+	o.put(bundle.RootName(3), o.newRoot(3, 1, o.pub, o.rootKey...))
+	if _, _, err := g.Look(t.Context()); seal.ReasonOf(err) != seal.Unsigned {
+		t.Error(err)
+	}
+	if s := g.Status(); s.Epoch != 9 || s.Seen != 1 || s.Withdrawn == "" {
+		t.Errorf("%+v", s)
+	}
+	o.publish(2)
+	g.looks(2)
+	if s := g.Status(); s.Withdrawn != "" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The operator's choice for a source that is silent: refuse, also over a restart.
+func TestStaleRefuses(t *testing.T) {
+	o := newOffice(t)
+	g := o.gate("berlin", func(opt *Options) { opt.RefuseAfter = time.Hour })
+	end := g.now.Add(48 * time.Hour).Truncate(time.Second)
+	o.publish(1, func(m *bundle.Manifest) { m.NotAfter = seal.Time(end) })
+	g.looks(1)
+	step := func(by time.Duration, refuses bool) {
+		t.Helper()
+		g.now = g.now.Add(by)
+		if g.Refuses() != refuses {
+			t.Errorf("after %s: %t", by, !refuses)
+		}
+	}
+	step(StaleAfter, false)
+	step(time.Hour-StaleAfter-2*time.Second, false)
+	g.start()
+	_, v, err := g.Good()
+	if err != nil || g.Took(v) != nil {
+		t.Fatal(err)
+	}
+	step(0, false)
+	step(2*time.Second, true)
+	g.start() // which does not begin a new hour
+	step(0, true)
+	g.looks(1)
+	step(0, false)
+	g.now = end.Add(-time.Second)
+	g.looks(0)
+	step(0, false)
+	step(time.Second, true)
+	keep := o.gate("berlin")
+	keep.now = keep.now.Add(1000 * time.Hour)
+	if keep.Refuses() || keep.Status().Fresh {
+		t.Error("to keep was chosen")
 	}
 }

@@ -203,6 +203,23 @@ func (r *Root) Signers(role string, e *Envelope) []string {
 	return e.signers(keys)
 }
 
+// Holders are the keys of a role.
+func (r *Root) Holders(role string) []*PublicKey {
+	var all []*PublicKey
+	for _, id := range r.Roles[role].Keys {
+		all = append(all, r.keys[id])
+	}
+	return all
+}
+
+// DraftRoot reads a root that waits for signatures: nothing to act on.
+func (e *Envelope) DraftRoot() (*Root, error) {
+	if e.PayloadType != TypeRoot {
+		return nil, Refuse(WrongType, "%.100q where a root was expected", e.PayloadType)
+	}
+	return parseRoot(e.body)
+}
+
 // Time is a time as it stands in what is signed; "" for none.
 func Time(t time.Time) string {
 	if t.IsZero() {
