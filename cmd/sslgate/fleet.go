@@ -49,7 +49,7 @@ Private keys are in no bundle. Keep those that sign on no gateway.`,
 	cmd.SetErr(stderr)
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", "./fleet", "`DIR`ectory of the fleet")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print one JSON object instead of text")
-	cmd.AddCommand(newFleetInitCmd(stdout, f), newFleetSignCmd(stdout, f), newFleetRotateCmd(stdout, f), newFleetVerifyCmd(stdout, f), newFleetDiffCmd(stdout, f))
+	cmd.AddCommand(newFleetInitCmd(stdout, f), newFleetSignCmd(stdout, f), newFleetRotateCmd(stdout, f), newFleetPushCmd(stdout, f), newFleetVerifyCmd(stdout, f), newFleetDiffCmd(stdout, f))
 	return cmd
 }
 

@@ -346,17 +346,17 @@ type Upgrade struct {
 type Fleet struct {
 	// Root is the file of the fleet's root, which names the keys that may sign. It was handed over with the gateway; newer ones follow it by themselves. Required.
 	Root string `yaml:"root"`
-	// Certificate is the PEM file of this gateway's own certificate. Its name spiffe://FLEET/gw/SITE/GATEWAY says which site's part of a bundle is taken, and an https source is shown it. Required.
+	// Certificate is the PEM file of this gateway's own certificate. Its name spiffe://FLEET/gw/SITE/GATEWAY says which site's part of a bundle is taken, and an https or etcd source is shown it. Required.
 	Certificate string `yaml:"certificate"`
-	// Key is the PEM file of its private key, readable by its owner (and group) only. Required for an https source.
+	// Key is the PEM file of its private key, readable by its owner (and group) only. Required for an https or etcd source.
 	Key string `yaml:"key"`
-	// Source is where bundles come from, which need not be trusted: file:/DIRECTORY or https://HOST/PATH. Required.
+	// Source is where bundles come from, which need not be trusted: file:/DIRECTORY, https://HOST/PATH, or etcd://HOST:PORT,HOST:PORT/PREFIX with the members of an etcd and what its keys begin with. Required.
 	Source string `yaml:"source"`
-	// CA is the PEM file of the roots that an https source is verified by. Default: those of the system.
+	// CA is the PEM file of the roots that an https or etcd source is verified by. Default: those of the system.
 	CA string `yaml:"ca"`
 	// State is the directory with the last good bundle and the highest epoch seen. Each gateway has its own. Required.
 	State string `yaml:"state"`
-	// Poll is how often the source is looked at, 100ms to 1h. Default 5s.
+	// Poll is how often the source is looked at, 100ms to 1h; etcd says besides at once when there is something new. Default 5s.
 	Poll Duration `yaml:"poll"`
 	// Stale is what the gateway does once its source has not answered for stale_after, or the not_after of the bundle in force has passed: keep lets new connections in by that bundle, refuse refuses them. Held ones stay. It says that it is not fresh in either case. Default keep.
 	Stale string `yaml:"stale"`

@@ -110,16 +110,16 @@ func (f *File) checkFleet(c *Fleet) {
 	for _, k := range []struct{ key, value, what string }{
 		{"root", c.Root, "the file of the fleet's root"},
 		{"certificate", c.Certificate, "the PEM file of this gateway's certificate"},
-		{"source", c.Source, "file:/DIRECTORY or https://HOST/PATH"},
+		{"source", c.Source, "file:/DIRECTORY, https://HOST/PATH or etcd://HOST:PORT/PREFIX"},
 		{"state", c.State, "the directory for what must not be forgotten"},
 	} {
 		f.check(k.value != "", "fleet."+k.key, "is missing: %s", k.what)
 	}
 	if c.Source != "" {
-		web := strings.HasPrefix(c.Source, "https://")
-		f.check(web || strings.HasPrefix(c.Source, "file:/"), "fleet.source", "wants file:/DIRECTORY or https://HOST/PATH, not %s", quote(c.Source))
-		f.check(!web || c.Key != "", "fleet.key", "is missing: an https source asks for the gateway's certificate, and for the proof that it has the key")
-		f.check(web || c.CA == "", "fleet.ca", "is of use with an https source alone: take it out")
+		net := strings.HasPrefix(c.Source, "https://") || strings.HasPrefix(c.Source, "etcd://")
+		f.check(net || strings.HasPrefix(c.Source, "file:/"), "fleet.source", "wants file:/DIRECTORY, https://HOST/PATH or etcd://HOST:PORT/PREFIX, not %s", quote(c.Source))
+		f.check(!net || c.Key != "", "fleet.key", "is missing: the source asks for the gateway's certificate, and for the proof that it has the key")
+		f.check(net || c.CA == "", "fleet.ca", "is of use with an https or etcd source alone: take it out")
 	}
 	if !f.has("fleet.poll") {
 		c.Poll = Duration(5 * time.Second)

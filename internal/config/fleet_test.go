@@ -93,7 +93,7 @@ func TestFleetKeys(t *testing.T) {
 		"{certificate: c, source: \"file:/s\", state: s}":                                                    "fleet.root",
 		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: no}":                                "fleet.stale",
 		"{root: r, certificate: c, source: \"file:/s\", state: s, stale_after: 1h}":                          "fleet.stale_after",
-		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: refuse, stale_after: 1s}":           "fleet.stale_after",
+		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: refuse, stale_after: 5s, poll: 1s}": "fleet.stale_after",
 		"{root: r, certificate: c, source: \"file:/s\", state: s, stale: refuse, stale_after: 1m, poll: 1m}": "fleet.stale_after",
 		"{root: r, certificate: c, source: \"https://h/s\", key: k, state: s, ca: c}":                        "",
 	} {

@@ -211,6 +211,9 @@ func (h *handingOver) End() {
 	}
 	if !h.over.stopping.Load() { // else this process ends, with what it has
 		(*Service)(h).keepAll()
+		if h.opt.Fleet != nil {
+			h.opt.Fleet.Return(true)
+		}
 	}
 	if !took {
 		h.steering.Tidy()
@@ -227,9 +230,6 @@ func (s *Service) keepAll() {
 	} else {
 		s.over.unlocked = false
 		s.revocation.LeaveCopies(false)
-	}
-	if s.opt.Fleet != nil {
-		s.opt.Fleet.Return()
 	}
 	s.setCeiling(s.runtime().Config.Ceiling())
 }

@@ -179,6 +179,9 @@ func (s *Service) resume(ctx context.Context) {
 		s.log.Error("not all is taken back", zap.Error(err))
 	}
 	s.keepAll()
+	if s.opt.Fleet != nil {
+		s.opt.Fleet.Return(false)
+	}
 	s.stack.CountBeside(0, nil)
 	if s.admin != nil {
 		if err := s.admin.EnterNetwork(); err != nil {

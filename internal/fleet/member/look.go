@@ -118,7 +118,13 @@ func (m *Member) leads() (bool, error) {
 			m.state.yield(false)
 			return false, seal.Refuse(seal.StateUnwritten, "%w", err)
 		}
-		m.tag = "" // what was refused by what the other one knew may be good
+		m.Retry() // what was refused by what the other one knew may be good
+		m.mu.Lock()
+		if m.own && m.good != nil {
+			m.followed, m.owed = m.seen.Good, m.good
+		}
+		m.own = false
+		m.mu.Unlock()
 		m.log.Info("this process writes fleet.state from now on", zap.String("directory", m.o.State))
 	}
 	return true, nil

@@ -60,6 +60,7 @@ type Member struct {
 	good   *bundle.Verified    // in force; nil: none yet
 	keeps  map[string]*os.File // the bundles that are not to be swept, by manifest
 	status Status
+	own    bool // see Return
 	// withdrawn is computed when it is asked for.
 	withdrawn withdrawal
 	noted     time.Time // the last answer of the source that is on disk
@@ -153,12 +154,18 @@ func (m *Member) Close() {
 }
 
 // Yield leaves the state directory to another process of this gateway, which takes over: from now
-// on this one follows what that one writes. Return ends it: once nobody has the directory, this
-// process writes again.
+// on this one follows what that one writes.
 func (m *Member) Yield() { m.state.yield(true) }
 
-// Return ends Yield.
-func (m *Member) Return() { m.state.comeBack() }
+// Return ends Yield: once nobody has the directory, this process writes again. With own what it has
+// in force itself counts then, for the other one has not done well; else what that one has put in
+// force.
+func (m *Member) Return(own bool) {
+	m.mu.Lock()
+	m.own = own
+	m.mu.Unlock()
+	m.state.comeBack()
+}
 
 // Names are fleet, site and gateway of the one name spiffe://FLEET/gw/SITE/GATEWAY that a gateway's
 // certificate has.

@@ -31,28 +31,39 @@ func OpenFiles(f Files, mark dialer.Mark, o Options) (*Member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet.certificate: %w", err)
 	}
+	if o.Credentials, err = ReadCredentials(f); err != nil {
+		return nil, fmt.Errorf("fleet.%w", err)
+	}
 	o.Certificate, o.Credentials.Mark = chain[0], mark
-	if f.Key != "" {
-		o.Credentials.Certificate = func() (tls.Certificate, error) { return pair(f.Certificate, f.Key) }
-		if _, err := o.Credentials.Certificate(); err != nil {
-			return nil, fmt.Errorf("fleet.key: %w", err)
-		}
-	}
-	if f.CA != "" {
-		text, err := read(f.CA, maxPEM)
-		if err != nil {
-			return nil, fmt.Errorf("fleet.ca: %w", err)
-		}
-		certs, err := pki.ParseCertificates(text.Text)
-		if err != nil {
-			return nil, fmt.Errorf("fleet.ca: %s: %w", f.CA, err)
-		}
-		o.Credentials.Roots = x509.NewCertPool()
-		for _, c := range certs {
-			o.Credentials.Roots.AddCert(c)
-		}
-	}
 	return Open(o)
+}
+
+// ReadCredentials reads what a source is shown, and whom it is verified by, from Key with
+// Certificate, and CA. An error begins with "key: " or "ca: ".
+func ReadCredentials(f Files) (Credentials, error) {
+	var c Credentials
+	if f.Key != "" {
+		c.Certificate = func() (tls.Certificate, error) { return pair(f.Certificate, f.Key) }
+		if _, err := c.Certificate(); err != nil {
+			return c, fmt.Errorf("key: %w", err)
+		}
+	}
+	if f.CA == "" {
+		return c, nil
+	}
+	text, err := read(f.CA, maxPEM)
+	if err != nil {
+		return c, fmt.Errorf("ca: %w", err)
+	}
+	certs, err := pki.ParseCertificates(text.Text)
+	if err != nil {
+		return c, fmt.Errorf("ca: %s: %w", f.CA, err)
+	}
+	c.Roots = x509.NewCertPool()
+	for _, cert := range certs {
+		c.Roots.AddCert(cert)
+	}
+	return c, nil
 }
 
 func read(path string, limit int64) (fileset.File, error) {

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -41,6 +42,9 @@ type Refused struct {
 // gateway writes the state directory, that is written down once this one does.
 func (m *Member) Took(v *bundle.Verified) error {
 	err := m.hold(v)
+	if err == nil {
+		m.keep(v.Sum)
+	}
 	m.mu.Lock()
 	m.good = v
 	m.said = map[string]bool{}
@@ -50,6 +54,7 @@ func (m *Member) Took(v *bundle.Verified) error {
 	m.owed = nil
 	switch {
 	case err != nil:
+		m.owed = v
 	case m.state.leads():
 		err = m.writeGood(v)
 	case v.Sum != seen.Good:
@@ -66,6 +71,9 @@ func (m *Member) writeGood(v *bundle.Verified) error {
 	seen := m.seen
 	m.mu.Unlock()
 	m.owed = v
+	if err := m.hold(v); err != nil {
+		return err
+	}
 	if seen.Good != v.Sum {
 		if err := m.state.setGood(v.Sum, seen); err != nil {
 			return err
@@ -75,7 +83,6 @@ func (m *Member) writeGood(v *bundle.Verified) error {
 		m.mu.Unlock()
 	}
 	m.owed, m.followed = nil, v.Sum
-	m.keep(v.Sum)
 	if err := errors.Join(m.state.remove(pendingFile), m.state.sweep(v)); err != nil {
 		m.log.Warn("old files of the fleet cannot be removed", zap.Error(err))
 	}
@@ -201,6 +208,21 @@ type Use struct {
 func (m *Member) Run(ctx context.Context, use Use) error {
 	tick := time.NewTicker(m.o.Poll)
 	defer tick.Stop()
+	changed := make(chan struct{}, 1)
+	if w, ok := m.source.(Watcher); ok {
+		watching, stop := context.WithCancel(ctx)
+		var group sync.WaitGroup
+		group.Go(func() {
+			w.Watch(watching, func() {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			})
+		})
+		defer group.Wait()
+		defer stop()
+	}
 	said := news{fresh: true}
 	for {
 		if m.skip && use.Stamp() != m.stamp {
@@ -214,6 +236,7 @@ func (m *Member) Run(ctx context.Context, use Use) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-changed:
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
@@ -17,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/etcd"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
@@ -32,8 +34,18 @@ type Source interface {
 	Close()
 }
 
-// parseSource reads a fleet.source.
+// Watcher is a Source that says by itself when there may be something new. Without it the source is
+// looked at every Options.Poll alone; with it too, for what does not say anything may be dead.
+type Watcher interface {
+	// Watch calls changed until ctx ends.
+	Watch(ctx context.Context, changed func())
+}
+
+// parseSource reads a fleet.source. The URL is nil for etcd, which etcd.Open reads itself.
 func parseSource(text string) (*url.URL, error) {
+	if strings.HasPrefix(text, etcd.Scheme) {
+		return nil, etcd.Check(text)
+	}
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
@@ -43,7 +55,7 @@ func parseSource(text string) (*url.URL, error) {
 	case u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "":
 		return u, nil
 	}
-	return nil, errors.New("wants file:/DIRECTORY or https://HOST/PATH")
+	return nil, errors.New("wants file:/DIRECTORY, https://HOST/PATH or etcd://HOST:PORT/PREFIX")
 }
 
 // Credentials are what a gateway shows to a source, and whom it believes.
@@ -53,23 +65,40 @@ type Credentials struct {
 	Mark        dialer.Mark
 }
 
+func (c Credentials) dialer() *net.Dialer {
+	d := c.Mark.Dialer()
+	d.Timeout = 10 * time.Second
+	return d
+}
+
+func (c Credentials) tls() *tls.Config {
+	config := &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS13}
+	if c.Certificate != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert, err := c.Certificate()
+			return &cert, err
+		}
+	}
+	return config
+}
+
+// OpenEtcd opens an etcd for who writes it.
+func OpenEtcd(place string, cred Credentials) (*etcd.Store, error) {
+	return etcd.Open(etcd.Options{Place: place, TLS: cred.tls(), Dial: cred.dialer().DialContext})
+}
+
 // newSource opens a source.
 func newSource(text string, cred Credentials) (Source, error) {
 	u, err := parseSource(text)
 	if err != nil {
 		return nil, err
 	}
-	if u.Scheme == "file" {
+	if u != nil && u.Scheme == "file" {
 		return files{u.Path}, nil
 	}
-	d := cred.Mark.Dialer()
-	d.Timeout = 10 * time.Second
-	config := &tls.Config{RootCAs: cred.Roots, MinVersion: tls.VersionTLS13}
-	if cred.Certificate != nil {
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			c, err := cred.Certificate()
-			return &c, err
-		}
+	d, config := cred.dialer(), cred.tls()
+	if u == nil {
+		return etcd.Open(etcd.Options{Place: text, TLS: config, Dial: d.DialContext})
 	}
 	return &web{base: u, client: &http.Client{
 		Transport: &http.Transport{
@@ -154,3 +183,8 @@ func (w *web) ask(ctx context.Context, name, last string, limit int64) ([]byte, 
 	}
 	return text, tag, nil
 }
+
+var (
+	_ Source  = (*etcd.Store)(nil)
+	_ Watcher = (*etcd.Store)(nil)
+)

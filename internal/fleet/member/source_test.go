@@ -79,6 +79,8 @@ func TestSourcesThatAreTaken(t *testing.T) {
 		"file:/srv/fleet": true, "https://fleet.example/a/b": true, "https://fleet.example": true,
 		"file:srv": false, "http://fleet.example": false, "https://u:p@fleet.example": false, "https://": false,
 		"file://host/x": false, "https://a/?x=1": false, "https://a/#x": false, "": false, "/srv/fleet": false, "etcd://a": false,
+		"etcd://a:2379/sslgate/acme": true, "etcd://a:2379,[::1]:2380/x": true, "etcd://a:2379": false, "etcd://a:2379/": false, "etcd://a:2379/../x": false,
+		"etcd://a:2379,b/x": false, "etcd://:2379/x": false, "etcd://a:0/x": false, "etcd://u@a:2379/x": false, "etcd://a:2379/x?y": false, "etcd:///x": false,
 	} {
 		if _, err := parseSource(text); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)

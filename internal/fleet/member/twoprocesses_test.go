@@ -59,7 +59,7 @@ func TestTwoProcesses(t *testing.T) {
 	old.looks(0)
 	o.publish(4)
 	old.looks(0) // not before it is told to
-	old.Return()
+	old.Return(false)
 	old.looks(4)
 	for pattern, n := range map[string]int{"blobs/*": 1, goodPattern: 1} {
 		if names := testpki.Must(filepath.Glob(filepath.Join(old.state, pattern))); len(names) != n {
@@ -106,6 +106,31 @@ func TestPendingInAnUpgrade(t *testing.T) {
 	if _, v, err := newer.Good(); err != nil || v.Manifest.Epoch != 2 {
 		t.Errorf("%+v, %v", v, err)
 	}
+}
+
+// A process that takes over puts a bundle in force, and does not do well: the one before it goes on
+// with its own, also after a restart.
+func TestTakenOverAndGivenBack(t *testing.T) {
+	o := newOffice(t)
+	old := o.gate("berlin")
+	o.publish(1)
+	old.looks(1)
+	two := o.publish(2)
+	newer := &gate{o: o, state: old.state, now: old.now, opt: old.opt}
+	newer.start()
+	old.Yield()
+	newer.looks(2)
+	newer.Close()
+	o.put(bundle.HeadName, []byte("nothing"))
+	old.Return(true)
+	if _, v, err := old.Look(t.Context()); err == nil || v != nil {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if _, v, err := old.Good(); err != nil || v.Manifest.Epoch != 1 {
+		t.Errorf("the next start would be with %+v, %v", v, err)
+	}
+	o.put(bundle.HeadName, two)
+	old.looks(2)
 }
 
 // What waits for a restart does not wait any more once the source has what is in force.

@@ -1,0 +1,131 @@
+package author
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+)
+
+// Store is what a bundle is pushed to.
+type Store interface {
+	// Head is that of member.Source.
+	Head(ctx context.Context, last string) (text []byte, tag string, err error)
+	// Put writes a file that never changes, unless it is there. It is an error where another is.
+	Put(ctx context.Context, name string, text []byte) error
+	// PutHead writes bundle.json, if it still has the tag last.
+	PutHead(ctx context.Context, text []byte, last string) error
+}
+
+// PushResult says what was pushed.
+type PushResult struct {
+	Fleet  string `json:"fleet"`
+	Epoch  int64  `json:"epoch"`
+	Before int64  `json:"before"` // the epoch that was there; 0: none
+	Files  int    `json:"files"`
+	Same   bool   `json:"same"` // it was there already
+}
+
+// Push writes the bundle of a directory to a store, bundle.json last. What a gateway would not take
+// after what is there is not pushed: neither an older epoch that the rollback_to there does not name,
+// nor another manifest with the same epoch.
+func Push(ctx context.Context, dir, pinned string, to Store, now time.Time) (*PushResult, error) {
+	if _, err := Verify(dir, pinned, now); err != nil {
+		return nil, err
+	}
+	roots, err := ReadRoots(dir, pinned)
+	if err != nil {
+		return nil, err
+	}
+	text, err := readFile(filepath.Join(dir, bundle.HeadName), seal.MaxEnvelope)
+	if err != nil {
+		return nil, err
+	}
+	m, sum, err := verified(roots.Newest(), text)
+	if err != nil {
+		return nil, err
+	}
+	res := &PushResult{Fleet: m.Fleet, Epoch: m.Epoch}
+	there, tag, err := to.Head(ctx, "")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		tag = ""
+	case err != nil:
+		return nil, err
+	case bytes.Equal(there, text):
+		res.Before, res.Same = m.Epoch, true
+	default:
+		if res.Before, err = follows(roots, there, bundle.Older{Epoch: m.Epoch, Manifest: sum}); err != nil {
+			return nil, err
+		}
+	}
+	if err := pushFiles(ctx, dir, m, roots, to, res); err != nil || res.Same {
+		return res, err
+	}
+	return res, to.PutHead(ctx, text, tag)
+}
+
+// follows says whether gateways that have taken the bundle of a text take another one. What no root
+// of the fleet stands for is none: whoever may write the store could put anything there.
+func follows(roots Roots, text []byte, o bundle.Older) (before int64, err error) {
+	for _, root := range slices.Backward(roots) {
+		m, sum, err := verified(root, text)
+		if err != nil {
+			continue
+		}
+		if root != roots.Newest() && roots.Newest().VoidAbove > 0 && m.Epoch > roots.Newest().VoidAbove {
+			return m.Epoch, nil
+		}
+		switch {
+		case o.Epoch > m.Epoch, o.Epoch == m.Epoch && o.Manifest == sum, slices.Contains(m.RollbackTo, o):
+			return m.Epoch, nil
+		case o.Epoch == m.Epoch:
+			return 0, seal.Refuse(seal.OtherEpoch, "epoch %d is there with the manifest %.12s, this is %.12s", m.Epoch, sum, o.Manifest)
+		}
+		return 0, seal.Refuse(seal.OlderEpoch, "epoch %d is there, whose rollback_to does not name %d", m.Epoch, o.Epoch)
+	}
+	return 0, nil
+}
+
+// pushFiles writes what bundle.json needs: roots and files. The pinned root is each gateway's own.
+func pushFiles(ctx context.Context, dir string, m *bundle.Manifest, roots Roots, to Store, res *PushResult) error {
+	for _, root := range roots {
+		name := bundle.RootName(root.Version)
+		text, err := readFile(filepath.Join(dir, filepath.FromSlash(name)), seal.MaxEnvelope)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = to.Put(ctx, name, text)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	done := map[string]bool{}
+	for _, files := range append(slices.Collect(maps.Values(m.Sites)), m.Files) {
+		for name, f := range files {
+			if done[f.SHA256] {
+				continue
+			}
+			done[f.SHA256] = true
+			text, err := blob(dir, name, f)
+			if err == nil {
+				err = to.Put(ctx, bundle.BlobName(f.SHA256), text)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			res.Files++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,301 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/readfile"
+)
+
+// headKey is below the prefix, as the names of package bundle are.
+const headKey = "live/head"
+
+// partSize is that of a part of a file: etcd takes requests of at most 1.5 MiB by default.
+const partSize = 512 << 10
+
+// maxPrefix is in bytes.
+const maxPrefix = 200
+
+// Times of the connection: one that is dead is noticed within aliveEvery and aliveFor. askFor bounds
+// one request.
+const (
+	aliveEvery = 10 * time.Second
+	aliveFor   = 5 * time.Second
+	askFor     = 10 * time.Second
+)
+
+// Options of a Store.
+type Options struct {
+	Place string // as Check wants it
+	TLS   *tls.Config
+	// Dial opens a TCP connection. Required.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Store is the part of an etcd below a prefix. Its methods may be called by anyone at any time.
+type Store struct {
+	client *clientv3.Client
+	prefix string // ends with /
+}
+
+// Scheme begins the place of a store: etcd://HOST:PORT,HOST:PORT/PREFIX. It is no URL, which has one
+// host.
+const Scheme = "etcd://"
+
+// Check says what is wrong with the place of a store.
+func Check(place string) error {
+	_, _, err := split(place)
+	return err
+}
+
+var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+
+// split returns the endpoints and the prefix of a place.
+func split(place string) (endpoints []string, prefix string, err error) {
+	rest, ok := strings.CutPrefix(place, Scheme)
+	hosts, prefix, found := strings.Cut(rest, "/")
+	prefix = "/" + strings.TrimSuffix(prefix, "/")
+	if !ok || !found || len(prefix) > maxPrefix || !prefixPattern.MatchString(prefix) || path.Clean(prefix) != prefix {
+		return nil, "", errors.New("wants etcd://HOST:PORT,HOST:PORT/PREFIX, where the prefix of keys is such as /sslgate/acme")
+	}
+	for host := range strings.SplitSeq(hosts, ",") {
+		name, port, err := net.SplitHostPort(host)
+		if n, errPort := strconv.ParseUint(port, 10, 16); err != nil || errPort != nil || n == 0 || name == "" || strings.ContainsAny(name, "@/?# ") {
+			return nil, "", fmt.Errorf("%q: wants HOST:PORT for each member of etcd", host)
+		}
+		endpoints = append(endpoints, "https://"+host)
+	}
+	return endpoints, prefix + "/", nil
+}
+
+// Open makes a Store. It connects when it is asked.
+func Open(o Options) (*Store, error) {
+	endpoints, prefix, err := split(o.Place)
+	if err != nil {
+		return nil, err
+	}
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: endpoints, TLS: o.TLS, Logger: zap.NewNop(), // what goes wrong is said by who asks
+		DialTimeout: askFor, DialKeepAliveTime: aliveEvery, DialKeepAliveTimeout: aliveFor, PermitWithoutStream: true,
+		MaxUnaryRetries:    3,       // the next look tries again
+		MaxCallRecvMsgSize: 4 << 20, // a part, or an envelope, and what gRPC adds
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return o.Dial(ctx, "tcp", address)
+		})},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Store{client: c, prefix: prefix}, nil
+}
+
+// Close ends the connections, and every Watch.
+func (s *Store) Close() { _ = s.client.Close() } // nothing is lost: every write was answered
+
+// ask bounds a request, and wants a member that has a leader: else it would wait until the time is
+// over.
+func ask(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(clientv3.WithRequireLeader(ctx), askFor)
+}
+
+func (s *Store) key(name string) string { return s.prefix + name }
+
+// Head returns bundle.json and a tag of it. The text is nil if it still has the tag last. It is what
+// a quorum of etcd has: without a quorum it is an error.
+func (s *Store) Head(ctx context.Context, last string) (text []byte, tag string, err error) {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	key := s.key(bundle.HeadName)
+	cluster, revision := parseTag(last)
+	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+		Else(clientv3.OpGet(key)).Commit()
+	if err != nil {
+		return nil, "", err
+	}
+	if res.Succeeded && revision != 0 && cluster == res.Header.ClusterId {
+		return nil, last, nil
+	}
+	if res.Succeeded { // there is none, or it is another cluster with the same number
+		return s.headAnew(ctx)
+	}
+	kvs := res.Responses[0].GetResponseRange().GetKvs()
+	if len(kvs) == 0 {
+		return nil, "", fmt.Errorf("%s: %w", key, fs.ErrNotExist)
+	}
+	return kvs[0].Value, formatTag(res.Header.ClusterId, kvs[0].ModRevision), nil
+}
+
+func (s *Store) headAnew(ctx context.Context) (text []byte, tag string, err error) {
+	key := s.key(bundle.HeadName)
+	res, err := s.client.Get(ctx, key)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(res.Kvs) == 0 {
+		return nil, "", fmt.Errorf("%s: %w", key, fs.ErrNotExist)
+	}
+	return res.Kvs[0].Value, formatTag(res.Header.ClusterId, res.Kvs[0].ModRevision), nil
+}
+
+// A tag is the cluster and the revision of a key: an etcd that was restored from a backup is another
+// cluster, whose revisions may be the same.
+func formatTag(cluster uint64, revision int64) string { return fmt.Sprintf("%d.%d", cluster, revision) }
+
+func parseTag(tag string) (cluster uint64, revision int64) {
+	c, r, _ := strings.Cut(tag, ".")
+	cluster, errCluster := strconv.ParseUint(c, 10, 64)
+	revision, errRevision := strconv.ParseInt(r, 10, 64)
+	if errCluster != nil || errRevision != nil {
+		return 0, 0
+	}
+	return cluster, revision
+}
+
+// Get returns a file of at most limit bytes: fs.ErrNotExist, readfile.ErrTooLarge, or etcd does not
+// answer.
+func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if !inParts(name) {
+		text, _, err := s.get(ctx, s.key(name))
+		if err == nil && int64(len(text)) > limit {
+			err = fmt.Errorf("%s is %w", s.key(name), readfile.ErrTooLarge)
+		}
+		return text, err
+	}
+	text := []byte{}
+	for part := 0; part == 0 || int64(len(text)) < limit; part++ {
+		more, _, err := s.get(ctx, s.key(partName(name, part)))
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(text)+len(more)) > limit {
+			return nil, fmt.Errorf("%s is %w", s.key(name), readfile.ErrTooLarge)
+		}
+		if text = append(text, more...); len(more) < partSize {
+			break
+		}
+	}
+	return text, nil
+}
+
+// get returns the value of a key and its revision.
+func (s *Store) get(ctx context.Context, key string) ([]byte, int64, error) {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	res, err := s.client.Get(ctx, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(res.Kvs) == 0 {
+		return nil, 0, fmt.Errorf("%s: %w", key, fs.ErrNotExist)
+	}
+	return res.Kvs[0].Value, res.Kvs[0].ModRevision, nil
+}
+
+// inParts says whether a file is kept in parts.
+func inParts(name string) bool { return name == bundle.BlobName(path.Base(name)) }
+
+func partName(name string, part int) string { return fmt.Sprintf("%s/%04d", name, part) }
+
+// Watch calls changed whenever there may be something new, until ctx ends: at first, after each
+// write of a head, and when it cannot say any more what is written. A member that has lost its leader
+// would be silent, so one with a leader is required.
+func (s *Store) Watch(ctx context.Context, changed func()) {
+	for ctx.Err() == nil {
+		s.watchOnce(ctx, changed)
+		if ctx.Err() == nil {
+			changed() // the look says what is wrong
+		}
+		wait := time.NewTimer(watchAgain)
+		select {
+		case <-ctx.Done():
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+}
+
+// watchAgain is how long after a watch that has ended the next one begins.
+const watchAgain = time.Second
+
+func (s *Store) watchOnce(ctx context.Context, changed func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := s.client.Watch(clientv3.WithRequireLeader(ctx), s.key("live/"), clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	for res := range events {
+		switch {
+		case res.Err() != nil: // no leader, or compacted: what is there is looked at anew
+			return
+		case res.Created, len(res.Events) > 0:
+			changed()
+		}
+	}
+}
+
+// errLost says that somebody else has written meanwhile.
+var errLost = errors.New("somebody else has written it meanwhile: try again")
+
+// Put writes a file that never changes, unless it is there. It is an error where another text is.
+func (s *Store) Put(ctx context.Context, name string, text []byte) error {
+	if !inParts(name) {
+		return s.create(ctx, s.key(name), text)
+	}
+	for part := 0; part == 0 || part*partSize <= len(text); part++ {
+		from := part * partSize
+		if err := s.create(ctx, s.key(partName(name, part)), text[from:min(len(text), from+partSize)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) create(ctx context.Context, key string, text []byte) error {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+		Then(clientv3.OpPut(key, string(text))).Else(clientv3.OpGet(key)).Commit()
+	if err != nil || res.Succeeded {
+		return err
+	}
+	if kvs := res.Responses[0].GetResponseRange().GetKvs(); len(kvs) == 0 || string(kvs[0].Value) != string(text) {
+		return fmt.Errorf("%s is there with another text", key)
+	}
+	return nil
+}
+
+// PutHead writes bundle.json and tells all that watch, if bundle.json still has a tag ("": there is
+// none). Roots and files are there before.
+func (s *Store) PutHead(ctx context.Context, text []byte, last string) error {
+	e, err := seal.ParseEnvelope(text)
+	if err != nil {
+		return err
+	}
+	m, err := bundle.Parse(e.Unverified())
+	if err != nil {
+		return err
+	}
+	_, revision := parseTag(last)
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	key := s.key(bundle.HeadName)
+	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+		Then(clientv3.OpPut(key, string(text)), clientv3.OpPut(s.key(headKey), fmt.Sprintf("%d %s", m.Epoch, bundle.Sum(e.Unverified())))).Commit()
+	if err == nil && !res.Succeeded {
+		err = fmt.Errorf("%s: %w", key, errLost)
+	}
+	return err
+}

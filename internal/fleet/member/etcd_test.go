@@ -1,0 +1,236 @@
+package member
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/fleet/author"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/etcd"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+)
+
+// push is `sslgate fleet push`.
+func (o *office) push(s *etcd.Store) (*author.PushResult, error) {
+	return author.Push(o.t.Context(), o.dir, "", s, time.Now())
+}
+
+func (o *office) pushed(s *etcd.Store, epoch int64) {
+	o.t.Helper()
+	if res, err := o.push(s); err != nil || res.Epoch != epoch || res.Same {
+		o.t.Fatalf("%+v, %v", res, err)
+	}
+}
+
+// An etcd is as good as a directory, and its thief can do as little: he has all that is written there,
+// and may write anything.
+func TestEtcdSource(t *testing.T) {
+	c := newCluster(t, 1)
+	o := newOffice(t)
+	o.put(bundle.RootName(1), o.root)
+	s := c.store(nil)
+	defer s.Close()
+	g := o.gate("berlin", func(opt *Options) { opt.Source, opt.Credentials = c.place(), c.credentials() })
+	g.refuses("nothing is there", seal.Unreachable)
+	one := o.publish(1, func(m *bundle.Manifest) {
+		o.add(m, "empty.txt", "")
+		o.add(m, "a-part.txt", strings.Repeat("p", 512<<10))
+		o.add(m, "parts.txt", strings.Repeat("long", 300<<10))
+	})
+	o.pushed(s, 1)
+	g.looks(1)
+	g.looks(0)
+	if res, err := o.push(s); err != nil || !res.Same || res.Before != 1 {
+		t.Errorf("pushed again: %+v, %v", res, err)
+	}
+	_, first, err := s.Head(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, tag, err := s.Head(t.Context(), first); text != nil || tag != first || err != nil {
+		t.Errorf("an unchanged head is sent: %d bytes, %q, %v", len(text), tag, err)
+	}
+
+	// What gateways would not take is not pushed, nor over what somebody else has written.
+	two := o.publish(2, func(m *bundle.Manifest) { o.add(m, "roots.pem", "the roots of two") })
+	o.pushed(s, 2)
+	g.looks(2)
+	if err := s.PutHead(t.Context(), two, first); err == nil || !strings.Contains(err.Error(), "meanwhile") {
+		t.Errorf("over what somebody else has written: %v", err)
+	}
+	o.put(bundle.HeadName, one)
+	if _, err := o.push(s); seal.ReasonOf(err) != seal.OlderEpoch {
+		t.Errorf("an older one: %v", err)
+	}
+	o.publish(2)
+	if _, err := o.push(s); seal.ReasonOf(err) != seal.OtherEpoch {
+		t.Errorf("another one with its number: %v", err)
+	}
+
+	thief := c.thief()
+	writes := func(key string, text []byte) {
+		t.Helper()
+		if _, err := thief.Put(t.Context(), "/sslgate/acme/"+key, string(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writes(bundle.HeadName, one)
+	g.refuses("replays", seal.OlderEpoch)
+	three := o.manifest(3, func(m *bundle.Manifest) { o.add(m, "roots.pem", "the roots of three") })
+	writes(bundle.HeadName, o.bundle(three, o.policy[0]))
+	g.refuses("signs alone", seal.Unsigned)
+	writes(bundle.HeadName, bytes.Repeat([]byte("x"), 1<<20))
+	g.refuses("writes nonsense", seal.Unreadable)
+	writes(bundle.HeadName, o.bundle(three))
+	g.refuses("withholds a file", seal.Missing)
+	blob := bundle.BlobName(three.Files["roots.pem"].SHA256)
+	for _, text := range []string{"the roots of thief", "the roots", "the roots of three, and mine"} {
+		writes(blob+"/0000", []byte(text))
+		writes(bundle.BlobName(three.Files[bundle.Main].SHA256)+"/0000", []byte("epoch 3"))
+		g.refuses("alters a file", seal.Altered)
+	}
+	his, hisPub := o.keys(2)
+	writes(bundle.RootName(2), o.newRoot(2, 0, hisPub, his...))
+	g.refuses("makes himself a root", seal.Unsigned)
+	if _, err := thief.Delete(t.Context(), "/sslgate/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	g.refuses("takes everything away", seal.Unreachable)
+
+	// The operator writes what he has, over whatever is there.
+	o.put(bundle.HeadName, two)
+	o.pushed(s, 2)
+	g.looks(0)
+	if st := g.Status(); st.Epoch != 2 || st.Last != nil {
+		t.Errorf("%+v", st)
+	}
+	other := testpki.Must(testpki.NewCA(testpki.Options{}))
+	o.gate("berlin", func(opt *Options) {
+		opt.Source, opt.Credentials = c.place(), c.credentials()
+		opt.Credentials.Roots = other.Pool()
+	}).refuses("an etcd of another CA", seal.Unreachable)
+}
+
+// A gateway that looks once an hour has what is pushed at once.
+func TestEtcdWatch(t *testing.T) {
+	c := newCluster(t, 1)
+	o := newOffice(t)
+	o.put(bundle.RootName(1), o.root)
+	s := c.store(nil)
+	defer s.Close()
+	g := o.gate("berlin", func(opt *Options) { opt.Source, opt.Credentials = c.place(), c.credentials() })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- g.Run(ctx, Use{Apply: func(context.Context, fileset.Source) error { return nil }, Stamp: func() string { return "as ever" }})
+	}()
+	for epoch := range int64(3) {
+		o.publish(epoch + 1)
+		o.pushed(s, epoch+1)
+		testenv.Eventually(t, "it is in force", func() bool { return g.Status().Epoch == epoch+1 }, func() any { return g.Status() })
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A watch that cannot go on where it was, because what came meanwhile was compacted away, says that
+// there may be something new.
+func TestEtcdCompacted(t *testing.T) {
+	c := newCluster(t, 1)
+	o := newOffice(t)
+	o.put(bundle.RootName(1), o.root)
+	net := newNetwork()
+	watched, s := c.store(net.dial), c.store(nil)
+	defer watched.Close()
+	defer s.Close()
+	changed, stop := watching(t, watched)
+	defer stop()
+	<-changed // the watch has begun
+	o.publish(1)
+	o.pushed(s, 1)
+	<-changed
+	mend := net.cut()
+	o.publish(2)
+	o.pushed(s, 2)
+	thief := c.thief()
+	res, err := thief.Put(t.Context(), "/elsewhere", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := thief.Compact(t.Context(), res.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	mend()
+	<-changed
+	testenv.Eventually(t, "it has the head of now", func() bool {
+		text, _, err := watched.Head(t.Context(), "")
+		return err == nil && bundle.Epoch(testpki.Must(seal.Pinned(o.root)), text) == 2
+	})
+	for len(changed) > 0 {
+		<-changed
+	}
+	o.publish(3) // and goes on from there
+	o.pushed(s, 3)
+	<-changed
+}
+
+// watching calls Watch, and sends for each call of changed.
+func watching(t *testing.T, s *etcd.Store) (changed chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	changed = make(chan struct{}, 1000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Watch(ctx, func() { changed <- struct{}{} })
+	}()
+	return changed, func() {
+		cancel()
+		<-done
+	}
+}
+
+// Without a quorum there is no answer, rather than an old one, and the watch says so; with it again
+// it goes on. Nobody is let in or out by it: what is in force stays.
+func TestEtcdWithoutQuorum(t *testing.T) {
+	c := newCluster(t, 3)
+	o := newOffice(t)
+	o.put(bundle.RootName(1), o.root)
+	s := c.store(nil)
+	defer s.Close()
+	o.publish(1)
+	o.pushed(s, 1)
+	g := o.gate("berlin", func(opt *Options) { opt.Source, opt.Credentials = c.place(), c.credentials() })
+	g.looks(1)
+	changed, stop := watching(t, s)
+	defer stop()
+	<-changed
+	c.kill(c.members[1:]...)
+	<-changed // no leader
+	g.refuses("without a quorum", seal.Unreachable)
+	if _, _, err := s.Head(t.Context(), ""); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an answer without a quorum: %v", err)
+	}
+	for _, m := range c.members[1:] {
+		c.start(m)
+	}
+	testenv.Eventually(t, "the quorum is back", func() bool {
+		_, _, err := s.Head(t.Context(), "")
+		return err == nil
+	})
+	g.looks(0)
+	o.publish(2)
+	o.pushed(s, 2)
+	g.looks(2)
+}
