@@ -49,13 +49,13 @@ Private keys are in no bundle. Keep those that sign on no gateway.`,
 	cmd.SetErr(stderr)
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", "./fleet", "`DIR`ectory of the fleet")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print one JSON object instead of text")
-	cmd.AddCommand(newFleetInitCmd(stdout, f), newFleetSignCmd(stdout, f), newFleetRotateCmd(stdout, f), newFleetPushCmd(stdout, f), newFleetVerifyCmd(stdout, f), newFleetDiffCmd(stdout, f))
+	cmd.AddCommand(newFleetInitCmd(stdout, f), newFleetSignCmd(stdout, f), newFleetRotateCmd(stdout, f), newFleetPushCmd(stdout, f), newFleetRevokeCmd(stdout, f), newFleetVerifyCmd(stdout, f), newFleetDiffCmd(stdout, f))
 	return cmd
 }
 
 func newFleetInitCmd(stdout io.Writer, f *fleetFlags) *cobra.Command {
 	var o author.InitOptions
-	var root, policy string
+	var root, policy, revoke string
 	cmd := &cobra.Command{
 		Use:   "init NAME",
 		Short: "Make the keys of a fleet, and the root that names them",
@@ -75,6 +75,9 @@ Nothing that is there is overwritten.`,
 			}
 			if o.Policy, err = author.ParseQuorum(policy); err != nil {
 				return usageError(cmd, "--policy %v", err)
+			}
+			if o.Revoke, err = author.ParseQuorum(revoke); err != nil {
+				return usageError(cmd, "--revoke %v", err)
 			}
 			if !seal.NameFits(o.Fleet) {
 				return usageError(cmd, "%q cannot be the name of a fleet: lower-case letters, digits and hyphens, at most 63", o.Fleet)
@@ -99,6 +102,7 @@ Nothing that is there is overwritten.`,
 	}
 	cmd.Flags().StringVar(&root, "root", "1/1", "`K/N`: of N root keys K must sign the next root")
 	cmd.Flags().StringVar(&policy, "policy", "1/1", "`K/N`: of N policy keys K must sign a bundle")
+	cmd.Flags().StringVar(&revoke, "revoke", "1/1", "`K/N`: of N online keys K must sign what is revoked besides CRLs")
 	cmd.Flags().StringVar(&o.Kind, "kind", seal.Kinds()[0], "`KIND` of the keys: "+strings.Join(seal.Kinds(), ", "))
 	cmd.Flags().StringVar(&o.KeyDir, "keys", "./fleet-keys", "`DIR`ectory of the private keys")
 	return cmd

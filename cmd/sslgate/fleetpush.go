@@ -62,3 +62,40 @@ A directory or a web server needs no such command: copy --dir there, blobs first
 	fl.StringVar(&files.CA, "ca", "", "`FILE` of the roots that etcd is verified by; default those of the system")
 	return cmd
 }
+
+func newFleetRevokeCmd(stdout io.Writer, f *fleetFlags) *cobra.Command {
+	var o author.RevokeOptions
+	cmd := &cobra.Command{
+		Use:   "revoke SERIAL|SPKI|SUBJECT...",
+		Short: "Add certificates to what all gateways refuse",
+		Long: `Add certificates to what all gateways refuse: by serial number (hexadecimal), by
+the SHA-256 of their public key (64 hexadecimal digits), or by subject. Whoever
+has issued them, whatever the CRLs say: new flows are refused, live flows end,
+and tickets are not taken.
+
+The list is revoked.json in --dir, signed by revoke keys. Those are online keys:
+they add to the list, and gateways take no list that has less than the one
+before. "sslgate fleet push" writes it to an etcd, whose gateways have it at
+once; from elsewhere they take it at their next look.`,
+		Example: `  sslgate fleet revoke --key fleet-keys/revoke-1.key 4f:3a:99 'CN=alice,O=Example'
+  sslgate fleet push etcd://e1.example:2379/sslgate/acme`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(o.Keys) == 0 {
+				return usageError(cmd, "which key signs? --key FILE")
+			}
+			o.Entries = args
+			res, err := author.Revoke(f.dir, o)
+			if err != nil {
+				return fleetExit(err)
+			}
+			if f.json {
+				return writeJSON(stdout, res)
+			}
+			return say(stdout, "list %d of fleet %s: %s, %s, %s: %s", res.Number, res.Fleet,
+				count(res.Serials, "serial number"), count(res.Keys, "public key"), count(res.Subjects, "subject"), res.File)
+		},
+	}
+	cmd.Flags().StringArrayVar(&o.Keys, "key", nil, "`FILE` of a private revoke key; may be repeated")
+	return cmd
+}

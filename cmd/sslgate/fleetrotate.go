@@ -12,13 +12,13 @@ import (
 
 func newFleetRotateCmd(stdout io.Writer, f *fleetFlags) *cobra.Command {
 	var o author.RotateOptions
-	var root, policy string
+	var root, policy, revoke string
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Make the root that follows, with other keys",
 		Long: `Make the root that follows, with other keys.
 
---policy and --root make new keys in the place of all of a role, as "sslgate
+--policy, --root and --revoke make new keys in the place of all of a role, as "sslgate
 fleet init" does; --void-above 41 says that epochs above 41 were signed with
 stolen keys and count for nothing. Enough root keys of the root in force must
 sign, and of the next one its own. Where not all are at hand it waits in
@@ -34,7 +34,7 @@ have, and warn that its keys are gone.`,
 			for _, q := range []struct {
 				flag, text string
 				to         *author.Quorum
-			}{{"root", root, &o.Root}, {"policy", policy, &o.Policy}} {
+			}{{"root", root, &o.Root}, {"policy", policy, &o.Policy}, {"revoke", revoke, &o.Revoke}} {
 				if q.text == "" {
 					continue
 				}
@@ -63,6 +63,7 @@ have, and warn that its keys are gone.`,
 	fl.StringArrayVar(&o.Keys, "key", nil, "`FILE` of a private root key; may be repeated")
 	fl.StringVar(&root, "root", "", "`K/N`: N new root keys in the place of all, of which K must sign")
 	fl.StringVar(&policy, "policy", "", "`K/N`: N new policy keys in the place of all, of which K must sign")
+	fl.StringVar(&revoke, "revoke", "", "`K/N`: N new revoke keys in the place of all, of which K must sign")
 	fl.Int64Var(&o.VoidAbove, "void-above", 0, "`EPOCH` above which all count for nothing")
 	fl.StringVar(&o.Kind, "kind", seal.Kinds()[0], "`KIND` of new keys: "+strings.Join(seal.Kinds(), ", "))
 	fl.StringVar(&o.KeyDir, "keys", "./fleet-keys", "`DIR`ectory of new private keys")

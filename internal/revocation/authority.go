@@ -194,6 +194,7 @@ const (
 	FromCRL    = "crl"
 	FromStaple = "staple"
 	FromOCSP   = "ocsp"
+	FromFleet  = "fleet" // see Denied
 )
 
 // Result is the answer of Check about a chain. The zero value refuses nothing; it is the
@@ -202,7 +203,7 @@ type Result struct {
 	Status Status
 	Mode   Mode
 	// Source of the answer about the certificate that decided: FromCRL, FromStaple,
-	// FromOCSP, or "" if there was no answer.
+	// FromOCSP, FromFleet, or "" if there was no answer.
 	Source string
 	// Until is when the first answer about the chain becomes stale; zero unless Status is
 	// Good.

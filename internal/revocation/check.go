@@ -18,6 +18,7 @@ import (
 // each but the root against the lists and the responder of its issuer. It may ask the
 // configured responder, within ctx (and Waiting); everything else is in memory.
 //
+//   - One certificate is denied (Deny): refused, in every mode.
 //   - One certificate is revoked, by a fresh list or a stale one: refused, in every mode
 //     but Off.
 //   - Nothing fresh is known about one of them: refused under Hard, let through with
@@ -29,6 +30,13 @@ func (c *Checker) Check(ctx context.Context, peer *handshake.Peer, now time.Time
 	}
 	s := c.data.Load()
 	v := s.authorities[peer.Authority]
+	if detail, denied := c.denied.Load().of(peer.Chain); denied {
+		r := Result{Status: Revoked, Mode: Hard, Source: FromFleet, Detail: detail, Code: reason.Revoked, Digest: s.digest}
+		if v != nil {
+			v.counters.count(&r)
+		}
+		return r
+	}
 	switch {
 	case v == nil:
 		return Result{Digest: s.digest, Code: reason.RevocationUnknown, Detail: "nothing is configured about revocation for the authority " + quote(peer.Authority)}
@@ -269,6 +277,9 @@ func (c *Checker) Ended(peer *handshake.Peer, now time.Time) (reason.Code, strin
 func (c *Checker) KnownRevoked(peer *handshake.Peer, now time.Time) (detail string, revoked bool) {
 	if peer == nil {
 		return "", false
+	}
+	if detail, denied := c.denied.Load().of(peer.Chain); denied {
+		return detail, true
 	}
 	v := c.data.Load().authorities[peer.Authority]
 	if v == nil || v.Mode == Off {

@@ -51,6 +51,7 @@ type Checker struct {
 	client *http.Client // for lists
 	asks   *http.Client // for responders, so that slow list servers cannot take their connections
 	data   atomic.Pointer[snapshot]
+	denied atomic.Pointer[Denied] // nil: nothing
 	epoch  atomic.Uint64
 	slots  slots
 	copies *copies // of the lists in force; they survive a restart

@@ -12,10 +12,13 @@ import (
 // certificates revoked that a client showed earlier, in DER, leaf first. It asks nobody and
 // looks at the answers of these authorities. It is for tickets: one of a certificate that was
 // revoked since is not to be taken, so that its client can show another certificate. Lists
-// are not looked at, because a ticket is bound to their digest.
+// are not looked at, because a ticket is bound to their digest. What is denied (Deny) is.
 //
 // False says nothing: Check decides.
 func (c *Checker) Withdrawn(authorities []string, shown [][]byte) bool {
+	if c.deniedBefore(shown) {
+		return true
+	}
 	s := c.data.Load()
 	var chain []*x509.Certificate
 	for _, name := range authorities {

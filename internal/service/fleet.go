@@ -9,9 +9,11 @@ import (
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
 	"github.com/sslgate/sslgate/internal/fleet/member"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
 	"github.com/sslgate/sslgate/internal/metrics"
+	"github.com/sslgate/sslgate/internal/revocation"
 	"github.com/sslgate/sslgate/internal/times"
 )
 
@@ -26,7 +28,22 @@ func (s *Service) runFleet(ctx context.Context) error {
 			s.log.Error("the bundle in force is not remembered: the next start is with the one before", zap.Error(err))
 		}
 	}
-	return m.Run(ctx, member.Use{Apply: s.applyBundle, Stamp: s.stamps})
+	return m.Run(ctx, member.Use{Apply: s.applyBundle, Stamp: s.stamps, Revoke: s.deny})
+}
+
+// deny refuses what the fleet has revoked, from now on; live flows of it end.
+func (s *Service) deny(r *bundle.SignedRevoked) {
+	if r == nil {
+		return
+	}
+	set := func(all []string) map[string]bool {
+		is := make(map[string]bool, len(all))
+		for _, s := range all {
+			is[s] = true
+		}
+		return is
+	}
+	s.revocation.Deny(&revocation.Denied{Number: r.Number, Serials: set(r.Serials), Keys: set(r.Keys), Subjects: set(r.Subjects)})
 }
 
 // fleetGood is the bundle of the fleet that was put in force last, by this process or by the one that

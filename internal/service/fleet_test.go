@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/fleet/author"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
 	"github.com/sslgate/sslgate/internal/fleet/member"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
@@ -66,7 +69,7 @@ func (h *house) joinFleet() *config.Config {
 			t.Fatal(err)
 		}
 	}
-	testpki.Must(author.Init(dir("fleet"), author.InitOptions{Fleet: "acme", Root: author.Quorum{K: 1, N: 1}, Policy: author.Quorum{K: 1, N: 1}, Kind: seal.Ed25519, KeyDir: dir("keys")}))
+	testpki.Must(author.Init(dir("fleet"), author.InitOptions{Fleet: "acme", Root: author.Quorum{K: 1, N: 1}, Policy: author.Quorum{K: 1, N: 1}, Revoke: author.Quorum{K: 1, N: 1}, Kind: seal.Ed25519, KeyDir: dir("keys")}))
 	h.put("root.json", 0o644, testpki.Must(os.ReadFile(dir("fleet/root/1.json"))))
 	leaf := testpki.Must(h.ca.Issue(testpki.Leaf{URIs: []string{"spiffe://acme/gw/berlin/one"}}))
 	chain, _, err := leaf.PEM()
@@ -144,4 +147,33 @@ func TestFleetsBundleIsPutInForce(t *testing.T) {
 	h.sign(h.bundleConfig())
 	inForce(5)
 	_ = h.good().Close()
+}
+
+// What the fleet revokes ends live flows and refuses new ones; nobody else is touched.
+func TestFleetRevokes(t *testing.T) {
+	h := newHouse(t, func(h *house) { h.joinFleet() })
+	alice := h.good()
+	r := &bundle.Revoked{Fleet: "acme", Number: 1, Serials: []string{}, Keys: []string{}, Subjects: []string{}}
+	if err := r.Add("CN=bob"); err != nil {
+		t.Fatal(err)
+	}
+	h.s.deny(&bundle.SignedRevoked{Revoked: r})
+	_ = h.good().Close()
+	if _, err := alice.Write([]byte("x")); err != nil {
+		t.Errorf("the flow of another client has ended: %v", err)
+	}
+	if _, err := io.ReadFull(alice, make([]byte, 1)); err != nil {
+		t.Errorf("the flow of another client has ended: %v", err)
+	}
+	dir := filepath.Join(h.dir, "fleet")
+	testpki.Must(author.Revoke(dir, author.RevokeOptions{Entries: []string{"CN=alice"}, Keys: []string{filepath.Join(h.dir, "keys", "revoke-1.key")}}))
+	if _, err := alice.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a live flow of a revoked client goes on: %v", err)
+	}
+	if c, err := h.connect("pay.example", true, true); err == nil {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a revoked client is let in")
+		}
+		_ = c.Close()
+	}
 }

@@ -214,6 +214,9 @@ func (s *Service) openParts(ctx context.Context) (err error) {
 		}
 		return errors.Join(err, s.records.Close())
 	}
+	if s.opt.Fleet != nil {
+		s.deny(s.opt.Fleet.Revoked())
+	}
 	return nil
 }
 

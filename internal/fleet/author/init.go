@@ -21,8 +21,9 @@ import (
 // InitOptions of a fleet.
 type InitOptions struct {
 	Fleet string
-	// Root and Policy say how many keys of how many must sign.
-	Root, Policy Quorum
+	// Root, Policy and Revoke say how many keys of how many must sign. The zero Quorum for Revoke
+	// gives nobody that role.
+	Root, Policy, Revoke Quorum
 	// Kind of the keys, one of seal.Kinds.
 	Kind string
 	// KeyDir is where the private keys go.
@@ -75,7 +76,10 @@ func Init(dir string, o InitOptions) (*InitResult, error) {
 	for _, r := range []struct {
 		name string
 		q    Quorum
-	}{{seal.RoleRoot, o.Root}, {seal.RolePolicy, o.Policy}} {
+	}{{seal.RoleRoot, o.Root}, {seal.RolePolicy, o.Policy}, {seal.RoleRevoke, o.Revoke}} {
+		if r.q == (Quorum{}) {
+			continue
+		}
 		made, err := newRole(o.KeyDir, o.Kind, r.name, r.name, r.q)
 		if err != nil {
 			return nil, err

@@ -23,6 +23,10 @@ type Store interface {
 	Put(ctx context.Context, name string, text []byte) error
 	// PutHead writes bundle.json, if it still has the tag last.
 	PutHead(ctx context.Context, text []byte, last string) error
+	// Get is that of member.Source, and Update writes what may change, if it is still old (nil: it
+	// is not there).
+	Get(ctx context.Context, name string, limit int64) ([]byte, error)
+	Update(ctx context.Context, name string, text, old []byte) error
 }
 
 // PushResult says what was pushed.
@@ -67,10 +71,47 @@ func Push(ctx context.Context, dir, pinned string, to Store, now time.Time) (*Pu
 			return nil, err
 		}
 	}
-	if err := pushFiles(ctx, dir, m, roots, to, res); err != nil || res.Same {
+	if err := pushFiles(ctx, dir, m, roots, to, res); err != nil {
+		return res, err
+	}
+	if err := pushRevoked(ctx, dir, roots, to); err != nil || res.Same {
 		return res, err
 	}
 	return res, to.PutHead(ctx, text, tag)
+}
+
+// pushRevoked writes the list of what is revoked, unless there is a newer one.
+func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
+	_, err := readRevoked(dir, roots)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	text, err := readFile(filepath.Join(dir, bundle.RevokedName), seal.MaxEnvelope)
+	if err != nil {
+		return err
+	}
+	there, err := to.Get(ctx, bundle.RevokedName, seal.MaxEnvelope)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		there = nil
+	case err != nil:
+		return err
+	case bytes.Equal(there, text):
+		return nil
+	default:
+		for _, root := range slices.Backward(roots) {
+			if have, err := bundle.VerifyRevoked(root, nil, there); err == nil {
+				if _, err := bundle.VerifyRevoked(roots.Newest(), have, text); err != nil {
+					return fmt.Errorf("%s: %w", bundle.RevokedName, err)
+				}
+				break
+			}
+		}
+	}
+	return to.Update(ctx, bundle.RevokedName, text, there)
 }
 
 // follows says whether gateways that have taken the bundle of a text take another one. What no root

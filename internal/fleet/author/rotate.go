@@ -21,8 +21,8 @@ const nextRootName = "root/next.json"
 // RotateOptions of the next root. Without any change, signatures are added to the root that waits
 // for them.
 type RotateOptions struct {
-	// Root and Policy are new keys in the place of all of a role; the zero Quorum leaves them.
-	Root, Policy Quorum
+	// Root, Policy and Revoke are new keys in the place of all of a role; the zero Quorum leaves them.
+	Root, Policy, Revoke Quorum
 	// VoidAbove, where not 0, voids the epochs above it: they were signed with stolen keys.
 	VoidAbove int64
 	Kind      string   // of new keys, one of seal.Kinds
@@ -31,7 +31,7 @@ type RotateOptions struct {
 }
 
 func (o *RotateOptions) changes() bool {
-	return o.Root != (Quorum{}) || o.Policy != (Quorum{}) || o.VoidAbove != 0
+	return o.Root != (Quorum{}) || o.Policy != (Quorum{}) || o.Revoke != (Quorum{}) || o.VoidAbove != 0
 }
 
 // RotateResult says what was made.
@@ -99,7 +99,7 @@ func nextRoot(before *seal.Root, o *RotateOptions, res *RotateResult) (*seal.Env
 	for _, r := range []struct {
 		name string
 		q    Quorum
-	}{{seal.RoleRoot, o.Root}, {seal.RolePolicy, o.Policy}} {
+	}{{seal.RoleRoot, o.Root}, {seal.RolePolicy, o.Policy}, {seal.RoleRevoke, o.Revoke}} {
 		if r.q == (Quorum{}) {
 			continue
 		}

@@ -108,3 +108,33 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+// A list that is read is written as it was, and has each entry in one form.
+func FuzzRevoked(f *testing.F) {
+	r := &Revoked{Fleet: "acme", Number: 1, Serials: []string{"0", "4f"}, Keys: []string{Sum(nil)}, Subjects: []string{"CN=a"}}
+	body, err := seal.Canonical(r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body, "00:4F")
+	f.Add([]byte(`{"fleet":"a","number":1,"serials":null,"spki":null,"subjects":null}`), "CN=a\\,b")
+	f.Fuzz(func(t *testing.T, body []byte, entry string) {
+		text, err := seal.NewEnvelope(seal.TypeRevoke, body).Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := ParseRevoked(text)
+		if err != nil {
+			return
+		}
+		again, err := seal.Canonical(r.Revoked)
+		if err != nil || string(again) != string(body) {
+			t.Errorf("%q is written as %q: %v", body, again, err)
+		}
+		if r.Add(entry) == nil {
+			if err := r.check(); err != nil && seal.ReasonOf(err) != seal.TooLarge {
+				t.Errorf("%q: %v", entry, err)
+			}
+		}
+	})
+}

@@ -299,3 +299,20 @@ func (s *Store) PutHead(ctx context.Context, text []byte, last string) error {
 	}
 	return err
 }
+
+// Update writes a file that may change, if it is still old (nil: it is not there), and tells all that
+// watch.
+func (s *Store) Update(ctx context.Context, name string, text, old []byte) error {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	key := s.key(name)
+	is := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+	if old != nil {
+		is = clientv3.Compare(clientv3.Value(key), "=", string(old))
+	}
+	res, err := s.client.Txn(ctx).If(is).Then(clientv3.OpPut(key, string(text)), clientv3.OpPut(s.key("live/"+name), "")).Commit()
+	if err == nil && !res.Succeeded {
+		err = fmt.Errorf("%s: %w", key, errLost)
+	}
+	return err
+}

@@ -169,6 +169,9 @@ func (m *Member) look(ctx context.Context) (*bundle.Verified, error) {
 	if err := m.lookForRoots(ctx); err != nil {
 		return nil, err
 	}
+	if err := m.lookForRevoked(ctx); err != nil {
+		m.Refuse(err) // which keeps nobody from a good bundle
+	}
 	text, tag, err := m.source.Head(ctx, m.tag)
 	if err != nil {
 		return nil, unreachable(err)

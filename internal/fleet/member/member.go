@@ -60,7 +60,10 @@ type Member struct {
 	good   *bundle.Verified    // in force; nil: none yet
 	keeps  map[string]*os.File // the bundles that are not to be swept, by manifest
 	status Status
-	own    bool // see Return
+	// revoked is what is revoked besides; nil: nothing. revokedText is its text.
+	revoked     *bundle.SignedRevoked
+	revokedText []byte
+	own         bool // see Return
 	// withdrawn is computed when it is asked for.
 	withdrawn withdrawal
 	noted     time.Time // the last answer of the source that is on disk
@@ -134,6 +137,9 @@ func (m *Member) remember() error {
 	m.mu.Lock()
 	m.root, m.seen = root, seen
 	m.mu.Unlock()
+	if err := m.rememberRevoked(); err != nil {
+		return fmt.Errorf("fleet.state: %w", err)
+	}
 	if readOnly {
 		return nil
 	}

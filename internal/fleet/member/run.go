@@ -202,6 +202,8 @@ type Use struct {
 	// Stamp changes when one of the files does that the configuration read last names: then what
 	// was refused may be good. A bundle may name files of the host.
 	Stamp func() string
+	// Revoke is called with each new list of what is revoked.
+	Revoke func(r *bundle.SignedRevoked)
 }
 
 // Run looks at the source every Poll until ctx ends.
@@ -224,12 +226,17 @@ func (m *Member) Run(ctx context.Context, use Use) error {
 		defer stop()
 	}
 	said := news{fresh: true}
+	var revoked *bundle.SignedRevoked
 	for {
 		if m.skip && use.Stamp() != m.stamp {
 			m.Retry()
 		}
 		if src, v, err := m.Look(ctx); err == nil && v != nil {
 			m.put(ctx, src, v, use)
+		}
+		if r := m.Revoked(); r != revoked {
+			use.Revoke(r)
+			revoked = r
 		}
 		said.look(m.Status(), m.log)
 		select {

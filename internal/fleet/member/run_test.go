@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
 	"github.com/sslgate/sslgate/internal/fleet/seal"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
@@ -39,6 +40,7 @@ func TestRefusedUntilAFileComes(t *testing.T) {
 				}
 				return nil
 			},
+			Revoke: func(*bundle.SignedRevoked) {},
 			Stamp: func() string {
 				is := <-there
 				there <- is

@@ -137,7 +137,7 @@ func (s *state) begin(readOnly bool) (bundle.Seen, error) {
 	if _, err := os.Lstat(s.path(seenFile)); !errors.Is(err, fs.ErrNotExist) {
 		return s.seen()
 	}
-	for _, pattern := range []string{rootFile, pendingFile, goodPattern, blobsDir + "/*"} {
+	for _, pattern := range []string{rootFile, pendingFile, bundle.RevokedName, goodPattern, blobsDir + "/*"} {
 		if used, err := filepath.Glob(s.path(pattern)); err != nil || len(used) > 0 {
 			return bundle.Seen{}, fmt.Errorf("%s is gone, and %q are there: it is not known which bundles are old. Put it back, or begin with an empty directory", s.path(seenFile), used)
 		}

@@ -14,6 +14,7 @@ import (
 const (
 	TypeRoot   = "application/vnd.sslgate.fleet.root.v1+json"
 	TypePolicy = "application/vnd.sslgate.fleet.policy.v1+json"
+	TypeRevoke = "application/vnd.sslgate.fleet.revoke.v1+json"
 )
 
 // Bounds of an envelope.

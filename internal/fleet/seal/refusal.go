@@ -20,6 +20,7 @@ const (
 	OtherEpoch     Reason = "other_epoch"      // another manifest with an epoch that was seen
 	WrongSite      Reason = "wrong_site"       // has no part for the site of the gateway's certificate
 	Expired        Reason = "expired"          // its not_after has passed
+	Loosens        Reason = "loosens"          // revokes less than was revoked, which revoke keys cannot
 	TooNew         Reason = "needs_upgrade"    // for a newer sslgate
 	Missing        Reason = "missing_file"     // a file that the manifest names is not there
 	Altered        Reason = "altered_file"     // a file is not the one that the manifest names
@@ -32,7 +33,7 @@ const (
 // Reasons are all of them.
 func Reasons() []Reason {
 	return []Reason{
-		Unreadable, TooLarge, WrongType, Unsigned, WrongFleet, WrongRoot, OlderEpoch, OtherEpoch, WrongSite, Expired, TooNew,
+		Unreadable, TooLarge, WrongType, Unsigned, WrongFleet, WrongRoot, OlderEpoch, OtherEpoch, WrongSite, Expired, Loosens, TooNew,
 		Missing, Altered, RefusedCheck, NeedsRestart, Unreachable, StateUnwritten,
 	}
 }

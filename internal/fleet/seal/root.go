@@ -11,10 +11,10 @@ import (
 const (
 	RoleRoot   = "root"   // names the keys of all roles, and its own successor
 	RolePolicy = "policy" // signs bundles
+	RoleRevoke = "revoke" // adds to what is revoked, and takes nothing away
 	// Places for roles that only tighten: they are read and kept, and sign nothing yet.
-	RoleRevoke = "revoke"
-	RoleRoll   = "roll"
-	RoleFresh  = "fresh"
+	RoleRoll  = "roll"
+	RoleFresh = "fresh"
 )
 
 // Root says which keys have which role. It is pinned on each gateway.

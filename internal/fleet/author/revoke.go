@@ -1,0 +1,92 @@
+package author
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"github.com/sslgate/sslgate/internal/fleet/bundle"
+	"github.com/sslgate/sslgate/internal/fleet/seal"
+	"github.com/sslgate/sslgate/internal/writefile"
+)
+
+// RevokeOptions say what is revoked.
+type RevokeOptions struct {
+	Entries []string // as bundle.Revoked.Add reads them
+	Keys    []string // files of private revoke keys
+}
+
+// RevokeResult says what is revoked now.
+type RevokeResult struct {
+	Fleet    string `json:"fleet"`
+	Number   int64  `json:"number"`
+	Serials  int    `json:"serials"`
+	Keys     int    `json:"spki"`
+	Subjects int    `json:"subjects"`
+	File     string `json:"file"`
+}
+
+// Revoke adds to the list of what is revoked in dir. Where the newest root does not name the keys of
+// the list before, it begins with that all the same: nobody is let in again by a rotation alone.
+func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
+	roots, err := ReadRoots(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	keys, err := roleKeys(o.Keys, seal.RoleRevoke, roots.Newest())
+	if err != nil {
+		return nil, err
+	}
+	next := &bundle.Revoked{Fleet: roots.Newest().Fleet, Serials: []string{}, Keys: []string{}, Subjects: []string{}}
+	before, err := readRevoked(dir, roots)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		next.Number = before.Number
+		next.Serials, next.Keys, next.Subjects = slices.Clone(before.Serials), slices.Clone(before.Keys), slices.Clone(before.Subjects)
+	}
+	next.Number++
+	for _, entry := range o.Entries {
+		if err := next.Add(entry); err != nil {
+			return nil, err
+		}
+	}
+	e, err := next.Seal()
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if err := e.Sign(key); err != nil {
+			return nil, err
+		}
+	}
+	text, err := e.Text()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := bundle.VerifyRevoked(roots.Newest(), nil, text); err != nil { // as gateways do
+		return nil, err
+	}
+	res := &RevokeResult{next.Fleet, next.Number, len(next.Serials), len(next.Keys), len(next.Subjects), filepath.Join(dir, bundle.RevokedName)}
+	return res, writefile.Replace(res.File, text, 0o644)
+}
+
+// readRevoked reads the list of a directory, which the keys of one of its roots have signed.
+func readRevoked(dir string, roots Roots) (*bundle.SignedRevoked, error) {
+	file := filepath.Join(dir, bundle.RevokedName)
+	text, err := readFile(file, seal.MaxEnvelope)
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range slices.Backward(roots) {
+		var r *bundle.SignedRevoked
+		if r, err = bundle.VerifyRevoked(root, nil, text); err == nil {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", file, err)
+}
