@@ -12,8 +12,8 @@ import (
 )
 
 // ownConnections may make connections of crypto/tls: the engine, `probe` where it asks for
-// what no engine of sslgate does, the lab, and a fleet's web server, which no flow meets.
-var ownConnections = []string{"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/", "internal/fleet/member/source.go"}
+// what no engine of sslgate does, the lab, and a fleet's web server and etcd, which no flow meets.
+var ownConnections = []string{"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/", "internal/fleet/member/source.go", "internal/fleet/etcd/"}
 
 // connectionNames are the functions and types of crypto/tls for that.
 var connectionNames = []string{

@@ -3,8 +3,6 @@ package member
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +17,17 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
+
+// silent is a look at a source that cannot answer. It waits no longer than it must: there is no answer
+// however long it waits.
+func (g *gate) silent(what string) {
+	g.o.t.Helper()
+	ctx, cancel := context.WithTimeout(g.o.t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, v, err := g.Look(ctx); v != nil || seal.ReasonOf(err) != seal.Unreachable || err == nil || g.Status().Last == nil {
+		g.o.t.Errorf("%s: %+v, %v, %+v", what, v, err, g.Status())
+	}
+}
 
 // push is `sslgate fleet push`.
 func (o *office) push(s *etcd.Store) (*author.PushResult, error) {
@@ -115,10 +124,11 @@ func TestEtcdSource(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	other := testpki.Must(testpki.NewCA(testpki.Options{}))
-	o.gate("berlin", func(opt *Options) {
+	stranger := o.gate("berlin", func(opt *Options) {
 		opt.Source, opt.Credentials = c.place(), c.credentials()
 		opt.Credentials.Roots = other.Pool()
-	}).refuses("an etcd of another CA", seal.Unreachable)
+	})
+	stranger.silent("an etcd of another CA")
 }
 
 // A gateway that looks once an hour has what is pushed at once.
@@ -218,10 +228,7 @@ func TestEtcdWithoutQuorum(t *testing.T) {
 	<-changed
 	c.kill(c.members[1:]...)
 	<-changed // no leader
-	g.refuses("without a quorum", seal.Unreachable)
-	if _, _, err := s.Head(t.Context(), ""); err == nil || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("an answer without a quorum: %v", err)
-	}
+	g.silent("without a quorum")
 	for _, m := range c.members[1:] {
 		c.start(m)
 	}

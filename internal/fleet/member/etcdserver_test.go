@@ -163,7 +163,7 @@ func (c *cluster) store(dial func(context.Context, string, string) (net.Conn, er
 	c.t.Helper()
 	cred := c.credentials()
 	if dial == nil {
-		dial = cred.dialer().DialContext
+		dial = cred.dial()
 	}
 	return testpki.Must(etcd.Open(etcd.Options{Place: c.place(), TLS: cred.tls(), Dial: dial}))
 }

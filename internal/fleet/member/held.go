@@ -73,7 +73,7 @@ func (s *state) comeBack() {
 func (s *state) hold(sum string, text []byte) (*os.File, error) {
 	name := s.path(fmt.Sprintf(goodFile, sum))
 	for range 100 { // somebody sweeps at the moment
-		f, err := os.Open(name)
+		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 		if errors.Is(err, fs.ErrNotExist) && text != nil && !s.readOnly {
 			// Its name says what is in it, so whoever makes it makes the same.
 			if err := writefile.Create(name, text, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -123,7 +123,7 @@ func (s *state) sweep(keep *bundle.Verified) error {
 
 // sweepOne removes a bundle's envelope if no process holds it; else its files are wanted.
 func (s *state) sweepOne(name string, wanted map[string]bool) error {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

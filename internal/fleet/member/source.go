@@ -65,10 +65,11 @@ type Credentials struct {
 	Mark        dialer.Mark
 }
 
-func (c Credentials) dialer() *net.Dialer {
+// dial opens connections.
+func (c Credentials) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := c.Mark.Dialer()
 	d.Timeout = 10 * time.Second
-	return d
+	return d.DialContext
 }
 
 func (c Credentials) tls() *tls.Config {
@@ -84,7 +85,7 @@ func (c Credentials) tls() *tls.Config {
 
 // OpenEtcd opens an etcd for who writes it.
 func OpenEtcd(place string, cred Credentials) (*etcd.Store, error) {
-	return etcd.Open(etcd.Options{Place: place, TLS: cred.tls(), Dial: cred.dialer().DialContext})
+	return etcd.Open(etcd.Options{Place: place, TLS: cred.tls(), Dial: cred.dial()})
 }
 
 // newSource opens a source.
@@ -96,13 +97,12 @@ func newSource(text string, cred Credentials) (Source, error) {
 	if u != nil && u.Scheme == "file" {
 		return files{u.Path}, nil
 	}
-	d, config := cred.dialer(), cred.tls()
 	if u == nil {
-		return etcd.Open(etcd.Options{Place: text, TLS: config, Dial: d.DialContext})
+		return OpenEtcd(text, cred)
 	}
 	return &web{base: u, client: &http.Client{
 		Transport: &http.Transport{
-			DialContext: d.DialContext, TLSClientConfig: config, ForceAttemptHTTP2: true,
+			DialContext: cred.dial(), TLSClientConfig: cred.tls(), ForceAttemptHTTP2: true,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second, IdleConnTimeout: time.Minute,
 			DisableCompression: true, MaxConnsPerHost: 4, MaxResponseHeaderBytes: 64 << 10,
 		},
