@@ -38,8 +38,8 @@ func (s *Stack) startPaced(l *link) (end func()) {
 	}
 }
 
-// pacedRoom is the send buffer in bytes that each flow may use, whatever its path: twice
-// Linux's default maximum (tcp_wmem).
+// pacedRoom is the send buffer in bytes that a flow may use whatever its path, once the
+// client has taken half as much: twice Linux's default maximum (tcp_wmem).
 const pacedRoom = 8 << 20
 
 // fitSendBuffer fits the send buffer to the path of the flow. Netstack's own tuning goes by
@@ -49,11 +49,21 @@ func (c *Conn) fitSendBuffer() {
 	if c.paced == nil {
 		return
 	}
+	room := int64(c.paced.Room(sender.Tuple{Client: c.src, Dest: c.dst}))
+	if room == 0 {
+		return // the path is not known yet
+	}
+	acked, _ := c.Acked()
 	so := c.ep.SocketOptions()
+	now := so.GetSendBufferSize()
 	_, most := so.SendBufferLimits()
-	want := min(max(int64(c.paced.Room(sender.Tuple{Client: c.src, Dest: c.dst})), pacedRoom), most)
-	if now := so.GetSendBufferSize(); want > now || want < now/2 {
-		so.SetSendBufferSize(want, true) // true ends netstack's own tuning
+	want := min(max(room, min(int64(2*acked), pacedRoom)), most)
+	if want <= now && want >= now/2 || want > now && want < now+now/4 && want < most {
+		return
+	}
+	so.SetSendBufferSize(want, true)                   // true ends netstack's own tuning
+	if _, most := so.SendBufferLimits(); want > most { // memory ran short meanwhile
+		so.SetSendBufferSize(most, false)
 	}
 }
 

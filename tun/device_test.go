@@ -96,7 +96,7 @@ func TestOpenDefaults(t *testing.T) {
 }
 
 func TestQueueLength(t *testing.T) {
-	for queues, want := range map[int]int{1: 2000, 4: 2000, 5: 1600, 8: 1000, maxQueues: 500} {
+	for queues, want := range map[int]int{1: 2000, 2: 2000, 4: 1000, 8: 500, maxQueues: 500} {
 		if got := queueLength(queues); got != want {
 			t.Errorf("%d queues: %d packets each, want %d", queues, got, want)
 		}

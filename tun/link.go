@@ -27,9 +27,8 @@ func (d *Device) configure(cfg *Config) error {
 		return fmt.Errorf("set the MTU of %s to %d: %w", d.name, cfg.MTU, err)
 	}
 	d.mtu = cfg.MTU
-	if err := netlink.LinkSetTxQLen(link, queueLength(len(d.queues))); err != nil {
-		return fmt.Errorf("set the queue of %s to %d packets: %w", d.name, queueLength(len(d.queues)), err)
-	}
+	// Without it packets are lost sooner, which is no reason not to start.
+	_ = netlink.LinkSetTxQLen(link, queueLength(len(d.queues)))
 	quiet(d.name)
 	for _, a := range addresses(cfg) {
 		if err := netlink.AddrAdd(link, a); err != nil {
@@ -46,7 +45,7 @@ func (d *Device) configure(cfg *Config) error {
 // own 500 overflow when flows with large windows begin: memory that they take for the first
 // time slows the reader down for tens of milliseconds, and a packet has up to 64 KiB. More
 // queues get fewer each, so that all together are bounded.
-func queueLength(queues int) int { return min(max(8000/queues, 500), 2000) }
+func queueLength(queues int) int { return min(max(4000/queues, 500), 2000) }
 
 // dummyAddress is the IPv4 dummy address (RFC 7600, section 4.8), for a device that is
 // given no address. Where rp_filter is on, even loose, Linux drops what comes in by a

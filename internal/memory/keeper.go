@@ -127,7 +127,7 @@ func (p *pace) tick(live, allocs uint64, busy bool) (collect bool) {
 	if (p.burst && p.rest == 0 || still) && p.quiet >= settled && allocs-p.collected > max(worthBytes, live/4) {
 		p.more, p.burst, p.rest = collections, false, restTicks
 	}
-	if p.quiet == 0 || p.more == 0 {
+	if p.quiet < settled || p.more == 0 {
 		return false
 	}
 	p.collected = allocs

@@ -102,6 +102,11 @@ func TestPaceOfBulk(t *testing.T) {
 			t.Fatalf("a collection at tick %d of a busy time", i)
 		}
 	}
+	for i := range 100 { // a series does not go on in the gaps of work
+		if p.tick(20*mib, allocs, i%2 == 0) {
+			t.Fatalf("a collection at tick %d of work in pieces", i)
+		}
+	}
 	made := 0
 	for range 100 {
 		if p.tick(20*mib, allocs, false) {
@@ -113,7 +118,7 @@ func TestPaceOfBulk(t *testing.T) {
 	}
 }
 
-// Work of this process counts, and sleep does not.
+// Work of this process counts.
 func TestProcessorTime(t *testing.T) {
 	before := processorTime()
 	if before == 0 {
