@@ -34,6 +34,7 @@ type rawClient struct {
 	server     *keys.Traffic // of application data
 	app        *keys.Traffic // of the client's application data, its first epoch
 	seen       func(msg []byte)
+	psk        []byte // of the session that is gone on with; nil: a full handshake
 }
 
 func newRaw(t testing.TB, conn net.Conn) *rawClient {
@@ -108,7 +109,7 @@ func (c *rawClient) readFlight() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	secret := keys.NewEarly(suite, nil).Handshake(shared)
+	secret := keys.NewEarly(suite, c.psk).Handshake(shared)
 	sum := c.transcript.Sum()
 	c.client = secret.Client(sum)
 	server := secret.Server(sum)

@@ -13,6 +13,7 @@ import (
 	"github.com/sslgate/sslgate/handshake/stdtls"
 	"github.com/sslgate/sslgate/internal/lab/handshaketest"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/ticket"
 )
 
 // owned makes a full handshake and returns the ticket that came of it, with its PSK.
@@ -69,7 +70,10 @@ func TestResumedSecretIsCleared(t *testing.T) {
 		"a share that is no point": func(c *rawClient) *handshaketest.Hello {
 			return c.hi().With(handshake.ExtKeyShare, c.share(make([]byte, 32)))
 		},
-		"well, to our flight": func(c *rawClient) *handshaketest.Hello { return c.hi() },
+		"a share that is short": func(c *rawClient) *handshaketest.Hello {
+			return c.hi().With(handshake.ExtKeyShare, c.share(make([]byte, 31)))
+		},
+		"to our flight, which uses it": func(c *rawClient) *handshaketest.Hello { return c.hi() },
 	} {
 		near, far := net.Pipe()
 		s := New(stdtls.New()).newServer(testenv.Context(t), far, nil, r.plan, nil, handshake.NewLedger(time.Now()))
@@ -115,17 +119,40 @@ func TestSecondHelloAndTickets(t *testing.T) {
 	if o.err != nil || o.s.Resumed || !o.s.HelloRetry || o.asked != 1 {
 		t.Errorf("without its ticket: %v, asked %d times", o.err, o.asked)
 	}
-	r.with(t, func(conn *net.TCPConn) {
+	o = r.with(t, func(conn *net.TCPConn) {
 		c, h := retried(t, conn)
 		c.sendHello(c.withTicket(h, m.Ticket, psk))
-		if sh, err := wire.ParseServerHello(c.next()); err != nil || !sh.PSK {
-			t.Errorf("with its ticket: %+v, %v", sh, err)
-		}
+		c.psk = psk
+		c.readFlight()
+		application := c.master.Client(c.transcript.Sum())
+		c.say(c.finished())
+		c.out.SetKeys(application)
+		c.send(handshake.RecordAlert, 1, 0)
+		c.end()
 	})
+	if o.err != nil || !o.s.Resumed || !o.s.HelloRetry || o.asked != 1 || !o.proven {
+		t.Errorf("with its ticket: %v, asked %d times", o.err, o.asked)
+	}
+}
+
+// Two sessions that differ in their version alone: each fits hellos of its own (CVE-2026-93831).
+// The lengths meet where a PSK of SHA-384 is as long as a master secret.
+func TestVersionOfATicket(t *testing.T) {
+	const suite12 = uint16(tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)
+	secret := make([]byte, keys.MasterSize)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		s := &server{choice: &choice{suite: keys.SuiteOf(tls.TLS_AES_256_GCM_SHA384)}, hello: &handshake.ClientHello{CipherSuites: []uint16{suite12}}}
+		if fits := s.fitsTicket(&ticket.State{Version: version, Suite: tls.TLS_AES_256_GCM_SHA384, Secret: secret}); fits != (version == tls.VersionTLS13) {
+			t.Errorf("in TLS 1.3 a session of %s fits: %v", handshake.VersionName(version), fits)
+		}
+		if fits := s.fitsTicket12(&ticket.State{Version: version, Suite: suite12, Group: 29, ExtendedMasterSecret: true, Secret: secret}); fits != (version == tls.VersionTLS12) {
+			t.Errorf("in TLS 1.2 a session of %s fits: %v", handshake.VersionName(version), fits)
+		}
+	}
 }
 
 // A ticket of one version opens in the other under the same plan, and is no session there: a
-// full handshake follows (CVE-2026-93831).
+// full handshake follows.
 func TestTicketOfAnotherVersion(t *testing.T) {
 	p := ticketed()
 	p.Profile.MinVersion, p.Profile.Suites12 = tls.VersionTLS12, keys.Suites12()

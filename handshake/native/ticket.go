@@ -66,6 +66,7 @@ func (s *server) resume() error {
 		}
 		sum, err := s.transcript.SumWith(offered.Truncated)
 		if err != nil {
+			clear(r.Secret)
 			return err
 		}
 		early := keys.NewEarly(s.choice.suite, r.Secret)

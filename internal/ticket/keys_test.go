@@ -128,9 +128,9 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		"a state": {state, state.Secret}, "not a pointer": {*state, state.Secret}, "in a struct": {struct{ S State }{*state}, state.Secret},
 		"a key": {keys[0], keys[0].Key}, "a pointer to one": {&keys[0], keys[0].Key}, "a list of them": {keys, keys[0].Key}, "those that seal": {k, keys[0].Key},
 	} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b", "%c", "%U"} {
 			text := fmt.Sprintf(verb, c.value)
-			for _, shape := range []string{string(c.secret), hex.EncodeToString(c.secret), strings.Trim(fmt.Sprint(c.secret), "[]"), strings.Trim(fmt.Sprintf("%#v", c.secret), "[]byte{}")} {
+			for _, shape := range []string{string(c.secret), hex.EncodeToString(c.secret), strings.ToUpper(hex.EncodeToString(c.secret)), strings.Trim(fmt.Sprintf(verb, c.secret), "[]\""), strings.Trim(fmt.Sprint(c.secret), "[]")} {
 				if strings.Contains(text, shape) {
 					t.Errorf("%s: %s shows it: %s", name, verb, text)
 				}

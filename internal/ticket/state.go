@@ -4,10 +4,13 @@
 package ticket
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -32,7 +35,7 @@ type State struct {
 	ExtendedMasterSecret bool
 	// Secret is the PSK of the ticket in TLS 1.3 (RFC 8446, section 4.6.1), the
 	// master secret in TLS 1.2 (RFC 5246, section 8.1), in bytes.
-	Secret []byte
+	Secret []byte `json:"-"`
 	// Chain is what the client showed, leaf first, in DER; empty if it showed none.
 	Chain [][]byte
 	// Staple is the OCSP response that the client showed with it, in DER; empty if none.
@@ -97,7 +100,18 @@ func Parse(data []byte) (*State, error) {
 	if len(data) > MaxState {
 		return nil, errState
 	}
-	b := cryptobyte.String(append([]byte(nil), data...))
+	own := bytes.Clone(data)
+	s, ok := parse(own)
+	if !ok {
+		clear(own) // nobody gets the secret that may be in it
+		return nil, errState
+	}
+	return s, nil
+}
+
+// parse is Parse of bytes that the state keeps.
+func parse(data []byte) (*State, bool) {
+	b := cryptobyte.String(data)
 	var version, flags uint8
 	var secret, chain, staple cryptobyte.String
 	var born, made, until uint64
@@ -106,7 +120,7 @@ func Parse(data []byte) (*State, error) {
 		!b.ReadUint16(&s.Version) || !b.ReadUint16(&s.Suite) || !b.ReadUint16(&s.Group) || !b.ReadUint16(&s.Scheme) ||
 		!b.CopyBytes(s.Session[:]) || !b.ReadUint64(&born) || !b.ReadUint64(&made) || !b.ReadUint64(&until) ||
 		!b.ReadUint8LengthPrefixed(&secret) || !b.ReadUint16LengthPrefixed(&chain) || !b.ReadUint16LengthPrefixed(&staple) || !b.Empty() {
-		return nil, errState
+		return nil, false
 	}
 	s.ExtendedMasterSecret = flags&hasEMS != 0
 	s.Born, s.Made, s.Until = time.Unix(int64(born), 0), time.Unix(int64(made), 0), time.Unix(int64(until), 0)
@@ -114,14 +128,11 @@ func Parse(data []byte) (*State, error) {
 	for !chain.Empty() {
 		var der cryptobyte.String
 		if !chain.ReadUint16LengthPrefixed(&der) {
-			return nil, errState
+			return nil, false
 		}
 		s.Chain = append(s.Chain, der)
 	}
-	if !s.valid() {
-		return nil, errState
-	}
-	return s, nil
+	return s, s.valid()
 }
 
 // valid says whether the fields agree with each other.
@@ -154,8 +165,8 @@ func (s *State) Leaf() [32]byte {
 	return sha256.Sum256(s.Chain[0])
 }
 
-// String names the session in records.
-func (s State) String() string { return hex.EncodeToString(s.Session[:]) }
-
-// GoString is the same: its secret is not printed with any verb.
-func (s State) GoString() string { return s.String() }
+// Format names the session in records, and keeps its secret out of whatever prints one by
+// mistake, with any verb.
+func (s State) Format(to fmt.State, _ rune) {
+	_, _ = io.WriteString(to, hex.EncodeToString(s.Session[:]))
+}

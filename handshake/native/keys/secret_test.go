@@ -31,10 +31,10 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		"not a pointer": {*client, client.value()}, "not a pointer, TLS 1.2": {*master12, master12.value},
 		"in a struct": {struct{ Secret *Traffic }{client}, client.value()}, "in a list": {[]any{client}, client.value()},
 	} {
-		shapes := []string{string(c.secret), hex.EncodeToString(c.secret), strings.ToUpper(hex.EncodeToString(c.secret)), strings.Trim(fmt.Sprint(c.secret), "[]"), strconv.Quote(string(c.secret))}
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+		usual := []string{string(c.secret), hex.EncodeToString(c.secret), strings.ToUpper(hex.EncodeToString(c.secret)), strings.Trim(fmt.Sprint(c.secret), "[]"), strconv.Quote(string(c.secret))}
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b", "%c", "%U"} {
 			text := fmt.Sprintf(verb, c.value)
-			for _, shape := range shapes {
+			for _, shape := range append(usual, strings.Trim(fmt.Sprintf(verb, c.secret), "[]")) {
 				if strings.Contains(text, shape) {
 					t.Errorf("%s: %s shows it: %s", name, verb, text)
 				}
