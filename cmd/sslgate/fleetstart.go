@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sslgate/sslgate/handshake/engines"
+	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/fileset"
@@ -108,18 +109,19 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 	if err != nil {
 		return nil, err
 	}
-	// Where another process has the state directory, this one is to take over from it: that one has
-	// the steering.
-	guarded := own.TUN.Attach || m.Status().Follows
+	guarded := own.TUN.Attach
 	guard := func() error {
-		if guarded {
+		if guarded || answers(ctx, own) {
 			return nil
 		}
 		guarded = true
 		log.Warn("there is no bundle of the fleet to start with: captured traffic goes nowhere until there is one")
 		return tun.Guard(service.SteerConfig(own))
 	}
-	look := func() (*bundle.Source, *bundle.Verified, error) { return m.Look(ctx) }
+	look := func() (*bundle.Source, *bundle.Verified, error) {
+		m.LookForRevoked(ctx)
+		return m.Look(ctx)
+	}
 	for places := []func() (*bundle.Source, *bundle.Verified, error){m.Pending, m.Good, look}; ; places = places[len(places)-2:] {
 		for i, place := range places {
 			if i == len(places)-1 { // before the source is asked: it may take minutes
@@ -147,6 +149,17 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 		case <-time.After(max(own.Fleet.Poll.Std(), time.Second)):
 		}
 	}
+}
+
+// answers says whether another process of this gateway runs: then it has the steering.
+func answers(ctx context.Context, own *config.Config) bool {
+	if own.Admin.Socket == config.AdminOff {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := admin.NewClient(own.Admin.Socket).Status(ctx)
+	return err == nil
 }
 
 // tryBundle checks a bundle; nil if it is of no use.

@@ -14,7 +14,7 @@ import (
 // them and whatever the mode of their authority is. It is never changed.
 type Denied struct {
 	Number   int64           // of the list, for people
-	Serials  map[string]bool // hexadecimal, lower case, no zeros in front
+	Serials  map[string]bool // of all but a trust anchor; hexadecimal, lower case, no zeros in front
 	Keys     map[string]bool // SHA-256 of SubjectPublicKeyInfo, hexadecimal, lower case
 	Subjects map[string]bool // as certname.Canonical writes them
 }
@@ -31,10 +31,10 @@ func (d *Denied) of(chain []*x509.Certificate) (detail string, denied bool) {
 	if d == nil {
 		return "", false
 	}
-	for _, cert := range chain {
+	for i, cert := range chain {
 		key := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 		switch {
-		case cert.SerialNumber != nil && d.Serials[cert.SerialNumber.Text(16)]:
+		case (i == 0 || i < len(chain)-1) && cert.SerialNumber != nil && d.Serials[cert.SerialNumber.Text(16)]:
 		case d.Keys[hex.EncodeToString(key[:])]:
 		case d.Subjects[certname.Of(cert.RawSubject)]:
 		default:
@@ -54,7 +54,7 @@ func (c *Checker) deniedBefore(shown [][]byte) bool {
 	for _, der := range shown {
 		cert, err := certread.Certificate(der)
 		if err != nil {
-			return false // Check decides
+			continue // Check decides
 		}
 		if _, denied := d.of([]*x509.Certificate{cert}); denied {
 			return true

@@ -23,10 +23,10 @@ type Store interface {
 	Put(ctx context.Context, name string, text []byte) error
 	// PutHead writes bundle.json, if it still has the tag last.
 	PutHead(ctx context.Context, text []byte, last string) error
-	// Get is that of member.Source, and Update writes what may change, if it is still old (nil: it
-	// is not there).
-	Get(ctx context.Context, name string, limit int64) ([]byte, error)
-	Update(ctx context.Context, name string, text, old []byte) error
+	// Current returns what may change, with a tag, and Update writes it, if it still has that ("":
+	// it is not there).
+	Current(ctx context.Context, name string) (text []byte, tag string, err error)
+	Update(ctx context.Context, name string, text []byte, last string) error
 }
 
 // PushResult says what was pushed.
@@ -93,10 +93,10 @@ func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
 	if err != nil {
 		return err
 	}
-	there, err := to.Get(ctx, bundle.RevokedName, seal.MaxEnvelope)
+	there, tag, err := to.Current(ctx, bundle.RevokedName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		there = nil
+		tag = ""
 	case err != nil:
 		return err
 	case bytes.Equal(there, text):
@@ -111,7 +111,7 @@ func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
 			}
 		}
 	}
-	return to.Update(ctx, bundle.RevokedName, text, there)
+	return to.Update(ctx, bundle.RevokedName, text, tag)
 }
 
 // follows says whether gateways that have taken the bundle of a text take another one. What no root

@@ -28,9 +28,17 @@ type RevokeResult struct {
 	File     string `json:"file"`
 }
 
-// Revoke adds to the list of what is revoked in dir. Where the newest root does not name the keys of
-// the list before, it begins with that all the same: nobody is let in again by a rotation alone.
+// Revoke adds to the list of what is revoked in dir, whatever keys have signed that: gateways take no
+// list that has less.
 func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
+	if _, err := ReadRoots(dir, ""); err != nil { // before a directory is made
+		return nil, err
+	}
+	unlock, err := locked(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	roots, err := ReadRoots(dir, "")
 	if err != nil {
 		return nil, err

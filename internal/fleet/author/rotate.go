@@ -49,6 +49,14 @@ type RotateResult struct {
 // Rotate makes the root that follows the newest of a fleet, or adds signatures to the one that waits
 // for them. It is published once enough keys of both have signed.
 func Rotate(dir string, o RotateOptions) (*RotateResult, error) {
+	if _, err := ReadRoots(dir, ""); err != nil { // before a directory is made
+		return nil, err
+	}
+	unlock, err := locked(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	roots, err := ReadRoots(dir, "")
 	if err != nil {
 		return nil, err

@@ -49,6 +49,14 @@ type SignResult struct {
 // them. It takes the place of bundle.json once enough keys have signed. What check refuses is not
 // signed.
 func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
+	if _, err := ReadRoots(dir, ""); err != nil { // before a directory is made
+		return nil, err
+	}
+	unlock, err := locked(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	roots, err := ReadRoots(dir, "")
 	if err != nil {
 		return nil, err

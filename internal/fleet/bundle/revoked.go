@@ -38,7 +38,7 @@ type SignedRevoked struct {
 
 var digitsPattern = regexp.MustCompile(`^[0-9a-f]{1,128}$`)
 
-var serialPattern = regexp.MustCompile(`^(0|[1-9a-f][0-9a-f]{0,127})$`)
+var serialPattern = regexp.MustCompile(`^(0|[1-9a-f][0-9a-f]{0,39})$`)
 
 func (r *Revoked) check() error {
 	bad := func(format string, args ...any) error {
@@ -102,9 +102,9 @@ func ParseRevoked(text []byte) (*SignedRevoked, error) {
 	return &SignedRevoked{r, e, Sum(e.Unverified())}, nil
 }
 
-// VerifyRevoked decides whether a list is taken after another one, nil for none. Where the root does
-// not name the keys any more that have signed that one, they were withdrawn, and with them its number
-// and what it adds: the root may loosen.
+// VerifyRevoked decides whether a list is taken after another one, nil for none. It has all that the
+// one before has, whatever keys have signed that. Where the root does not name those any more, its
+// number counts no more: a thief of them may have signed the highest.
 func VerifyRevoked(root *seal.Root, have *SignedRevoked, text []byte) (*SignedRevoked, error) {
 	e, err := seal.ParseEnvelope(text)
 	if err != nil {
@@ -123,23 +123,21 @@ func VerifyRevoked(root *seal.Root, have *SignedRevoked, text []byte) (*SignedRe
 	if have == nil {
 		return r, nil
 	}
-	if _, err := root.Open(seal.RoleRevoke, seal.TypeRevoke, have.Envelope); err != nil {
-		return r, nil
-	}
-	switch {
-	case r.Number < have.Number:
+	_, err = root.Open(seal.RoleRevoke, seal.TypeRevoke, have.Envelope)
+	switch counts := err == nil; {
+	case counts && r.Number < have.Number:
 		return nil, seal.Refuse(seal.OlderEpoch, "list %d of what is revoked, but %d was seen", r.Number, have.Number)
-	case r.Number == have.Number && r.Sum != have.Sum:
+	case counts && r.Number == have.Number && r.Sum != have.Sum:
 		return nil, seal.Refuse(seal.OtherEpoch, "list %d of what is revoked was seen with the digest %.12s, this is %.12s", r.Number, have.Sum, r.Sum)
 	}
-	if lacks := r.lacks(have.Revoked); lacks != "" {
+	if lacks := r.Lacks(have.Revoked); lacks != "" {
 		return nil, seal.Refuse(seal.Loosens, "list %d does not have %s any more, which list %d revokes", r.Number, lacks, have.Number)
 	}
 	return r, nil
 }
 
-// lacks names an entry of another list that r does not have; "" if it has all.
-func (r *Revoked) lacks(of *Revoked) string {
+// Lacks names an entry of another list that r does not have; "" if it has all.
+func (r *Revoked) Lacks(of *Revoked) string {
 	for _, pair := range [][2][]string{{of.Serials, r.Serials}, {of.Keys, r.Keys}, {of.Subjects, r.Subjects}} {
 		for _, s := range pair[0] {
 			if _, found := slices.BinarySearch(pair[1], s); !found {
@@ -157,11 +155,14 @@ func (r *Revoked) Add(entry string) error {
 	digits := strings.TrimPrefix(s, "0x")
 	hexadecimal := digitsPattern.MatchString(digits)
 	switch name, err := certname.Canonical(entry); {
-	case hexadecimal && len(s) == 64:
-		to = &r.Keys
+	case hexadecimal && len(digits) == 64:
+		to, s = &r.Keys, digits
 	case hexadecimal:
 		if s = strings.TrimLeft(digits, "0"); s == "" {
 			s = "0"
+		}
+		if !serialPattern.MatchString(s) {
+			return fmt.Errorf("%q has more digits than a serial number (at most 40), and fewer or more than the SHA-256 of a public key (64)", entry)
 		}
 	case err == nil:
 		to, s = &r.Subjects, name

@@ -20,6 +20,22 @@ type Seen struct {
 	Good string `json:"good"`
 }
 
+// ParseOldSeen reads what was written when rollback_to had numbers alone. A number without a digest
+// leads back to nothing.
+func ParseOldSeen(body []byte) (Seen, error) {
+	var old struct {
+		Root       int64   `json:"root"`
+		Epoch      int64   `json:"epoch"`
+		Manifest   string  `json:"manifest"`
+		RollbackTo []int64 `json:"rollback_to"`
+		Good       string  `json:"good"`
+	}
+	if err := seal.ParseCanonical(body, &old); err != nil {
+		return Seen{}, err
+	}
+	return Seen{Root: old.Root, Epoch: old.Epoch, Manifest: old.Manifest, RollbackTo: []Older{}, Good: old.Good}, nil
+}
+
 // Gateway is who takes a bundle.
 type Gateway struct {
 	Site    string

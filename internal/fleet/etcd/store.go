@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -127,21 +128,38 @@ func (s *Store) Head(ctx context.Context, last string) (text []byte, tag string,
 	if err != nil {
 		return nil, "", err
 	}
-	if res.Succeeded && revision != 0 && cluster == res.Header.ClusterId {
+	if res.Succeeded && revision != 0 && cluster == res.Header.GetClusterId() {
 		return nil, last, nil
 	}
 	if res.Succeeded { // there is none, or it is another cluster with the same number
-		return s.headAnew(ctx)
+		return s.current(ctx, key)
 	}
-	kvs := res.Responses[0].GetResponseRange().GetKvs()
+	kvs, err := ranged(res)
+	if err != nil {
+		return nil, "", err
+	}
 	if len(kvs) == 0 {
 		return nil, "", fmt.Errorf("%s: %w", key, fs.ErrNotExist)
 	}
-	return kvs[0].Value, formatTag(res.Header.ClusterId, kvs[0].ModRevision), nil
+	return kvs[0].GetValue(), formatTag(res.Header.GetClusterId(), kvs[0].GetModRevision()), nil
 }
 
-func (s *Store) headAnew(ctx context.Context) (text []byte, tag string, err error) {
-	key := s.key(bundle.HeadName)
+// ranged is what the one get of a transaction has found. The server may be a thief's.
+func ranged(res *clientv3.TxnResponse) ([]*mvccpb.KeyValue, error) {
+	if len(res.Responses) != 1 {
+		return nil, fmt.Errorf("etcd answers one question with %d answers", len(res.Responses))
+	}
+	return res.Responses[0].GetResponseRange().GetKvs(), nil
+}
+
+// Current returns a file that may change, and a tag of it.
+func (s *Store) Current(ctx context.Context, name string) (text []byte, tag string, err error) {
+	ctx, cancel := ask(ctx)
+	defer cancel()
+	return s.current(ctx, s.key(name))
+}
+
+func (s *Store) current(ctx context.Context, key string) (text []byte, tag string, err error) {
 	res, err := s.client.Get(ctx, key)
 	if err != nil {
 		return nil, "", err
@@ -149,7 +167,7 @@ func (s *Store) headAnew(ctx context.Context) (text []byte, tag string, err erro
 	if len(res.Kvs) == 0 {
 		return nil, "", fmt.Errorf("%s: %w", key, fs.ErrNotExist)
 	}
-	return res.Kvs[0].Value, formatTag(res.Header.ClusterId, res.Kvs[0].ModRevision), nil
+	return res.Kvs[0].GetValue(), formatTag(res.Header.GetClusterId(), res.Kvs[0].GetModRevision()), nil
 }
 
 // A tag is the cluster and the revision of a key: an etcd that was restored from a backup is another
@@ -271,10 +289,11 @@ func (s *Store) create(ctx context.Context, key string, text []byte) error {
 	if err != nil || res.Succeeded {
 		return err
 	}
-	if kvs := res.Responses[0].GetResponseRange().GetKvs(); len(kvs) == 0 || string(kvs[0].Value) != string(text) {
-		return fmt.Errorf("%s is there with another text", key)
+	kvs, err := ranged(res)
+	if err == nil && (len(kvs) == 0 || string(kvs[0].GetValue()) != string(text)) {
+		err = fmt.Errorf("%s is there with another text", key)
 	}
-	return nil
+	return err
 }
 
 // PutHead writes bundle.json and tells all that watch, if bundle.json still has a tag ("": there is
@@ -300,17 +319,15 @@ func (s *Store) PutHead(ctx context.Context, text []byte, last string) error {
 	return err
 }
 
-// Update writes a file that may change, if it is still old (nil: it is not there), and tells all that
-// watch.
-func (s *Store) Update(ctx context.Context, name string, text, old []byte) error {
+// Update writes a file that may change, if it still has a tag ("": it is not there), and tells all
+// that watch.
+func (s *Store) Update(ctx context.Context, name string, text []byte, last string) error {
 	ctx, cancel := ask(ctx)
 	defer cancel()
 	key := s.key(name)
-	is := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
-	if old != nil {
-		is = clientv3.Compare(clientv3.Value(key), "=", string(old))
-	}
-	res, err := s.client.Txn(ctx).If(is).Then(clientv3.OpPut(key, string(text)), clientv3.OpPut(s.key("live/"+name), "")).Commit()
+	_, revision := parseTag(last)
+	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+		Then(clientv3.OpPut(key, string(text)), clientv3.OpPut(s.key("live/"+name), "")).Commit()
 	if err == nil && !res.Succeeded {
 		err = fmt.Errorf("%s: %w", key, errLost)
 	}

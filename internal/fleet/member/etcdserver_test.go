@@ -66,7 +66,7 @@ func newCluster(t *testing.T, n int) *cluster {
 			m := &etcdMember{port: ports[i], args: []string{
 				"--name", fmt.Sprintf("m%d", i), "--data-dir", filepath.Join(c.dir, fmt.Sprintf("m%d-%d", try, i)),
 				"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-				"--initial-cluster", strings.Join(peers, ","), "--heartbeat-interval", "50", "--election-timeout", "500",
+				"--initial-cluster", strings.Join(peers, ","), "--heartbeat-interval", "100", "--election-timeout", "1000",
 				"--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key, "--enable-grpc-gateway=false",
 			}}
 			c.members = append(c.members, m)
@@ -108,6 +108,31 @@ func (c *cluster) start(m *etcdMember) {
 		defer close(m.gone)
 		_ = m.cmd.Wait() // it is killed
 	}()
+}
+
+// again starts members again, and once more if somebody has their port for a while.
+func (c *cluster) again(members ...*etcdMember) {
+	c.t.Helper()
+	for _, m := range members {
+		c.start(m)
+	}
+	testenv.Eventually(c.t, "the members answer", func() bool {
+		all := true
+		for _, m := range members {
+			select {
+			case <-m.gone:
+				c.start(m)
+			default:
+			}
+			conn, err := net.Dial("tcp", "127.0.0.1:"+m.port)
+			if err != nil {
+				all = false
+				continue
+			}
+			_ = conn.Close()
+		}
+		return all
+	}, func() any { return members[0].out.String() })
 }
 
 func (c *cluster) kill(members ...*etcdMember) {

@@ -169,14 +169,11 @@ func (m *Member) look(ctx context.Context) (*bundle.Verified, error) {
 	if err := m.lookForRoots(ctx); err != nil {
 		return nil, err
 	}
-	if err := m.lookForRevoked(ctx); err != nil {
-		m.Refuse(err) // which keeps nobody from a good bundle
-	}
 	text, tag, err := m.source.Head(ctx, m.tag)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	if text == nil {
+	if text == nil && m.tag != "" && tag == m.tag { // an empty one has another tag, and is refused
 		return nil, nil
 	}
 	m.tag, m.held = "", nil

@@ -54,6 +54,7 @@ type Member struct {
 	owed     *bundle.Verified // in force here, and not written down, for another process writes; nil: none
 
 	mu     sync.Mutex
+	logged map[seal.Reason]logged
 	said   map[string]bool // the refusals that were logged since the last bundle that was taken
 	root   *seal.Root
 	seen   bundle.Seen
@@ -63,7 +64,9 @@ type Member struct {
 	// revoked is what is revoked besides; nil: nothing. revokedText is its text.
 	revoked     *bundle.SignedRevoked
 	revokedText []byte
-	own         bool // see Return
+	revokedOwed bool       // it is not on disk yet
+	revoking    sync.Mutex // held while the source is asked for it
+	own         bool       // see Return
 	// withdrawn is computed when it is asked for.
 	withdrawn withdrawal
 	noted     time.Time // the last answer of the source that is on disk
@@ -71,7 +74,7 @@ type Member struct {
 
 // Open makes a Member of what it was given and of what its state directory remembers.
 func Open(o Options) (*Member, error) {
-	m := &Member{o: o, log: o.Log, keeps: map[string]*os.File{}, said: map[string]bool{}}
+	m := &Member{o: o, log: o.Log, keeps: map[string]*os.File{}, said: map[string]bool{}, logged: map[seal.Reason]logged{}}
 	if m.log == nil {
 		m.log = zap.NewNop()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,57 +14,81 @@ import (
 	"github.com/sslgate/sslgate/internal/fleet/seal"
 )
 
-// lookForRevoked takes a newer list of what is revoked. It is on disk before it counts, so that a
-// restart does not forget it. A source that has none changes nothing.
+// LookForRevoked takes a newer list of what is revoked. It counts at once, and is written down so that
+// a restart does not forget it; where it cannot be written, each further call tries again. A source
+// that has none changes nothing.
+func (m *Member) LookForRevoked(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	m.revoking.Lock()
+	defer m.revoking.Unlock()
+	if err := m.lookForRevoked(ctx); err != nil {
+		_ = m.refused(ctx, err) // it is said; what is known of revocations stays
+	}
+}
+
 func (m *Member) lookForRevoked(ctx context.Context) error {
 	text, err := m.source.Get(ctx, bundle.RevokedName, seal.MaxEnvelope)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return m.writeRevoked()
 	}
 	if err != nil {
-		return unreachable(err)
+		return errors.Join(unreachable(err), m.writeRevoked())
 	}
 	m.mu.Lock()
 	root, have, same := m.root, m.revoked, bytes.Equal(text, m.revokedText)
 	m.mu.Unlock()
-	if same {
+	if !same {
+		r, err := bundle.VerifyRevoked(root, have, text)
+		if err != nil {
+			return errors.Join(err, m.writeRevoked())
+		}
+		m.mu.Lock()
+		m.revoked, m.revokedText, m.revokedOwed = r, text, true
+		m.mu.Unlock()
+		m.log.Info("a new list of what is revoked", zap.Int64("number", r.Number), zap.Int("entries", len(r.Serials)+len(r.Keys)+len(r.Subjects)))
+	}
+	return m.writeRevoked()
+}
+
+// writeRevoked writes the list down, if that is owed and this process writes the directory.
+func (m *Member) writeRevoked() error {
+	m.mu.Lock()
+	text, owed := m.revokedText, m.revokedOwed
+	m.mu.Unlock()
+	if !owed || !m.state.leads() {
 		return nil
 	}
-	r, err := bundle.VerifyRevoked(root, have, text)
-	if err != nil {
+	if err := m.state.write(bundle.RevokedName, text); err != nil {
 		return err
-	}
-	if have == nil || r.Sum != have.Sum {
-		if err := m.state.write(bundle.RevokedName, text); err != nil {
-			return err
-		}
-		m.log.Info("a new list of what is revoked", zap.Int64("number", r.Number), zap.Int("entries", len(r.Serials)+len(r.Keys)+len(r.Subjects)))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.revoked, m.revokedText = r, text
+	m.revokedOwed = false
 	return nil
 }
 
-// rememberRevoked reads the list that was taken last. A damaged one is an error, never "nothing".
+// rememberRevoked reads the list that was taken last. A damaged one is an error, never "nothing". What
+// this process knows of revocations already is not forgotten.
 func (m *Member) rememberRevoked() error {
 	text, err := m.state.read(bundle.RevokedName, seal.MaxEnvelope)
-	if err != nil {
+	if err != nil || text == nil {
 		return err
 	}
 	m.mu.Lock()
-	same := bytes.Equal(text, m.revokedText)
-	m.mu.Unlock()
-	if same || text == nil {
+	defer m.mu.Unlock()
+	if bytes.Equal(text, m.revokedText) {
 		return nil
 	}
 	r, err := bundle.ParseRevoked(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.state.path(bundle.RevokedName), err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.revoked, m.revokedText = r, text
+	if m.revoked != nil && r.Lacks(m.revoked.Revoked) != "" {
+		m.revokedOwed = true
+		return nil
+	}
+	m.revoked, m.revokedText, m.revokedOwed = r, text, false
 	return nil
 }
 
@@ -72,4 +97,26 @@ func (m *Member) Revoked() *bundle.SignedRevoked {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.revoked
+}
+
+// runRevoked looks for revocations every Poll, and when changed says so, until ctx ends: beside the
+// looks for bundles, which may take minutes.
+func (m *Member) runRevoked(ctx context.Context, changed <-chan struct{}, use func(*bundle.SignedRevoked)) {
+	tick := time.NewTicker(m.o.Poll)
+	defer tick.Stop()
+	var used *bundle.SignedRevoked
+	for {
+		m.LookForRevoked(ctx)
+		if r := m.Revoked(); r != used {
+			use(r)
+			used = r
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-changed:
+			pause(ctx)
+		}
+	}
 }

@@ -43,8 +43,9 @@ func TestRevokedOnlyGrows(t *testing.T) {
 	o.publish(1)
 	g.looks(1)
 	first := o.revoked(1, keys[0], "0A:ff", "CN=alice")
+	looks := func() { g.LookForRevoked(t.Context()) }
 	o.put(bundle.RevokedName, first)
-	g.looks(0)
+	looks()
 	has := func(what string, number int64, serials ...string) {
 		t.Helper()
 		if r := g.Revoked(); r == nil || r.Number != number || !slices.Equal(r.Serials, serials) {
@@ -54,13 +55,14 @@ func TestRevokedOnlyGrows(t *testing.T) {
 	has("the first", 1, "aff")
 	second := o.revoked(2, keys[0], "aff", "b", "CN=alice")
 	o.put(bundle.RevokedName, second)
-	g.looks(0)
+	looks()
 	has("the second", 2, "aff", "b")
 	refused := func(what string, text []byte, why seal.Reason) {
 		t.Helper()
 		o.put(bundle.RevokedName, text)
 		before := g.Status().Refusals[why]
-		g.looks(0) // which keeps nobody from the bundle
+		looks()
+		g.looks(0) // which a bad list does not hinder
 		if g.Status().Refusals[why] != before+1 {
 			t.Errorf("%s: %+v", what, g.Status().Refusals)
 		}
@@ -77,22 +79,56 @@ func TestRevokedOnlyGrows(t *testing.T) {
 	if err := os.Remove(filepath.Join(o.dir, bundle.RevokedName)); err != nil {
 		t.Fatal(err)
 	}
-	g.looks(0)
+	looks()
 	has("withheld", 2, "aff", "b")
 	g.start()
 	has("after a restart", 2, "aff", "b")
 	if _, v, err := g.Good(); err != nil || g.Took(v) != nil {
 		t.Fatal(err)
 	}
+	o.put(bundle.RootName(3), []byte("nonsense")) // which anybody can write
+	o.put(bundle.RevokedName, second)
+	looks()
+	has("beside a bad root", 2, "aff", "b")
 
-	// The keys are stolen, and everybody is refused. The root names another one, which begins anew.
+	// The keys are stolen, and the highest number is used up. The root names another key, whose number
+	// begins anew; but it lets nobody in again either.
 	o.put(bundle.RevokedName, o.revoked(seal.MaxEpoch, keys[0], "aff", "b", "CN=alice", "CN=everybody"))
-	g.looks(0)
+	looks()
 	has("by the thief", seal.MaxEpoch, "aff", "b")
 	o.put(bundle.RootName(3), o.rootWithRevoke(3, pubs[1]))
-	o.put(bundle.RevokedName, o.revoked(3, keys[1], "aff", "CN=alice"))
 	g.looks(0)
-	has("by the key of now", 3, "aff")
+	o.put(bundle.RevokedName, o.revoked(1, keys[1]))
+	looks()
+	has("an empty one by the key of now", seal.MaxEpoch, "aff", "b")
+	o.put(bundle.RevokedName, o.revoked(1, keys[1], "aff", "b", "d", "CN=alice", "CN=everybody"))
+	looks()
+	has("by the key of now", 1, "aff", "b", "d")
+	g.start()
+	o.put(bundle.RevokedName, o.revoked(2, keys[1], "aff"))
+	looks()
+	has("after a restart", 1, "aff", "b", "d")
+
+	// It counts at once, though it cannot be written down, and is written when it can.
+	file := filepath.Join(g.state, bundle.RevokedName)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(file, "x"), 0o700); err != nil { // nothing can be renamed to it
+		t.Fatal(err)
+	}
+	o.put(bundle.RevokedName, o.revoked(2, keys[1], "aff", "b", "d", "e", "CN=alice", "CN=everybody"))
+	looks()
+	has("with a full disk", 2, "aff", "b", "d", "e")
+	if g.Status().Refusals[seal.StateUnwritten] == 0 {
+		t.Error("nobody is told that it is not written down")
+	}
+	if err := os.RemoveAll(file); err != nil {
+		t.Fatal(err)
+	}
+	looks()
+	g.start()
+	has("after the disk has room", 2, "aff", "b", "d", "e")
 	g.Close()
 	if err := os.WriteFile(filepath.Join(g.state, bundle.RevokedName), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -121,7 +122,7 @@ func (m *Member) Refuse(err error) {
 	m.mu.Lock()
 	m.status.Refusals[why]++
 	m.status.Last = &Refused{Reason: why, Detail: err.Error(), At: m.o.Now()}
-	again := m.said[key]
+	again := m.said[key] || !m.mayLog(why)
 	if len(m.said) >= maxSaid {
 		m.said = map[string]bool{}
 	}
@@ -130,6 +131,27 @@ func (m *Member) Refuse(err error) {
 	if !again {
 		m.log.Warn("the fleet's bundle is refused, the one in force stays", zap.String("reason", string(why)), zap.Error(err))
 	}
+}
+
+// A source that is different each time is not logged more often than maxLogged times in a minute for
+// each reason; the status has the last one, and the metrics count all.
+const maxLogged = 10
+
+// logged counts the lines of a reason since a time.
+type logged struct {
+	since time.Time
+	n     int
+}
+
+// mayLog says whether there is room for a line. mu is held.
+func (m *Member) mayLog(why seal.Reason) bool {
+	l, now := m.logged[why], m.o.Now()
+	if now.Sub(l.since) >= time.Minute {
+		l = logged{since: now}
+	}
+	l.n++
+	m.logged[why] = l
+	return l.n <= maxLogged
 }
 
 // Status is the state of the moment.
@@ -202,7 +224,7 @@ type Use struct {
 	// Stamp changes when one of the files does that the configuration read last names: then what
 	// was refused may be good. A bundle may name files of the host.
 	Stamp func() string
-	// Revoke is called with each new list of what is revoked.
+	// Revoke is called with each new list of what is revoked, beside the others.
 	Revoke func(r *bundle.SignedRevoked)
 }
 
@@ -210,23 +232,25 @@ type Use struct {
 func (m *Member) Run(ctx context.Context, use Use) error {
 	tick := time.NewTicker(m.o.Poll)
 	defer tick.Stop()
-	changed := make(chan struct{}, 1)
+	changed := [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
+	var group sync.WaitGroup
+	defer group.Wait()
+	beside, stop := context.WithCancel(ctx)
+	defer stop()
 	if w, ok := m.source.(Watcher); ok {
-		watching, stop := context.WithCancel(ctx)
-		var group sync.WaitGroup
 		group.Go(func() {
-			w.Watch(watching, func() {
-				select {
-				case changed <- struct{}{}:
-				default:
+			w.Watch(beside, func() {
+				for _, c := range changed {
+					select {
+					case c <- struct{}{}:
+					default:
+					}
 				}
 			})
 		})
-		defer group.Wait()
-		defer stop()
 	}
+	group.Go(func() { m.runRevoked(beside, changed[1], use.Revoke) })
 	said := news{fresh: true}
-	var revoked *bundle.SignedRevoked
 	for {
 		if m.skip && use.Stamp() != m.stamp {
 			m.Retry()
@@ -234,17 +258,25 @@ func (m *Member) Run(ctx context.Context, use Use) error {
 		if src, v, err := m.Look(ctx); err == nil && v != nil {
 			m.put(ctx, src, v, use)
 		}
-		if r := m.Revoked(); r != revoked {
-			use.Revoke(r)
-			revoked = r
-		}
 		said.look(m.Status(), m.log)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-changed:
+		case <-changed[0]:
+			pause(ctx)
 		}
+	}
+}
+
+// pause keeps a source that says all the time that it has something new from making all gateways look
+// all the time, and all at once.
+func pause(ctx context.Context) {
+	wait := time.NewTimer(100*time.Millisecond + rand.N(100*time.Millisecond))
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wait.C:
 	}
 }
 

@@ -125,7 +125,11 @@ func (s *state) seen() (bundle.Seen, error) {
 	if err != nil || text == nil {
 		return seen, err
 	}
-	if err := seal.ParseCanonical([]byte(strings.TrimSuffix(string(text), "\n")), &seen); err != nil {
+	body := []byte(strings.TrimSuffix(string(text), "\n"))
+	if err := seal.ParseCanonical(body, &seen); err != nil {
+		if seen, errOld := bundle.ParseOldSeen(body); errOld == nil {
+			return seen, nil
+		}
 		return seen, fmt.Errorf("%s is damaged, so it is not known which bundles are old: %w", s.path(seenFile), err)
 	}
 	return seen, nil

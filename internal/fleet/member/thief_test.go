@@ -238,6 +238,15 @@ func TestStateOrNothing(t *testing.T) {
 			t.Errorf("%q is taken", bad)
 		}
 	}
+	// What was written when rollback_to had numbers is read; such a number leads back to nothing.
+	if err := os.WriteFile(seen, bytes.Replace(text, []byte(`"rollback_to":[]`), []byte(`"rollback_to":[1]`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := Open(g.opt); err != nil || m.Status().Seen != 1 || len(m.seen.RollbackTo) != 0 {
+		t.Errorf("%v", err)
+	} else {
+		m.Close()
+	}
 	if err := os.Remove(seen); err != nil {
 		t.Fatal(err)
 	}
