@@ -174,10 +174,7 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 				ca = h.ca
 			}
 			o.show(testpki.Must(ca.Issue(c.leaf)).TLS())
-			conn := h.dial(server4)
-			defer conn.Close()
-			_, _ = conn.Write([]byte("secret")) // fails where the destination was refused before
-			if b, err := io.ReadAll(conn); err == nil || len(b) > 0 {
+			if b, err := h.tells("secret"); err == nil || len(b) > 0 {
 				t.Errorf("the client reads %q, %v", b, err)
 			}
 			if r := h.record(1); r.str("reason") != c.reason || r.str("verdict") != "failed" || r.str("action") != "originate" || r.str("alert_sent") != "" {
@@ -196,6 +193,19 @@ func TestOriginateVerifiesFirst(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tells says something to a destination that is refused at once, and returns what is read: the
+// reset may be there before the words, or before the dial returns.
+func (h *house) tells(words string) ([]byte, error) {
+	conn, err := h.client.Dial(testenv.Context(h.t), server4)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(testenv.Deadline())
+	_, _ = conn.Write([]byte(words))
+	return io.ReadAll(conn)
 }
 
 // A client that speaks TLS to such a rule is refused with an alert, however its hello is
