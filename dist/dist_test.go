@@ -12,7 +12,10 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
-var units = []string{"sslgate.service", "sslgate-guard.service"}
+var (
+	gateways = []string{"sslgate.service", "sslgate-guard.service"}
+	units    = append([]string{"sslgate-signer.service"}, gateways...)
+)
 
 // systemd itself reads the units and finds nothing wrong.
 func TestUnitsVerify(t *testing.T) {
@@ -73,7 +76,7 @@ func setting(t *testing.T, unit, key string) string {
 
 // What the gateway's safety rests on.
 func TestUnitsSay(t *testing.T) {
-	for _, u := range units {
+	for _, u := range gateways {
 		for key, want := range map[string]string{
 			"User": "sslgate", "AmbientCapabilities": "CAP_NET_ADMIN", "CapabilityBoundingSet": "CAP_NET_ADMIN",
 			"NoNewPrivileges": "yes", "LimitCORE": "0", "ProtectSystem": "strict",
@@ -81,6 +84,14 @@ func TestUnitsSay(t *testing.T) {
 			if got := setting(t, u, key); got != want {
 				t.Errorf("%s: %s=%s, want %s", u, key, got, want)
 			}
+		}
+	}
+	for key, want := range map[string]string{
+		"User": "sslgate-signer", "Group": "sslgate", "RuntimeDirectoryMode": "0750", "AmbientCapabilities": "", "CapabilityBoundingSet": "", "NoNewPrivileges": "yes",
+		"LimitCORE": "0", "PrivateNetwork": "yes", "PrivateDevices": "yes", "ProtectSystem": "strict", "RestrictAddressFamilies": "AF_UNIX",
+	} {
+		if got := setting(t, "sslgate-signer.service", key); got != want {
+			t.Errorf("sslgate-signer.service: %s=%s, want %s", key, got, want)
 		}
 	}
 	for key, want := range map[string]string{"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "RestartSec": "100ms", "ExecReload": "/usr/bin/sslgate reload --pid $MAINPID --or-upgrade", "NotifyAccess": "all", "KillMode": "process", "DeviceAllow": "/dev/net/tun rw"} {

@@ -24,7 +24,7 @@ type signerOptions struct {
 	socket     string
 	keys       []string
 	passphrase string
-	users      []uint
+	users      []string
 }
 
 // newSignerCmd is `sslgate signer`.
@@ -35,12 +35,16 @@ func newSignerCmd(stdout io.Writer) *cobra.Command {
 		Short: "Sign for a gateway that shall not have the key",
 		Long: `Have private keys in a process of their own, and sign with them for gateways
 whose configuration says "key: signer:SOCKET". Only digests of TLS's signature
-schemes are signed, and the keys are never given away. It may run as another
-user than the gateway. docs/signer.md has the protocol, so that others can
-write signers too: for a hardware module there is one in signers/pkcs11.`,
-		Example: "  sslgate signer --socket /run/sslgate-signer/s.sock --key pay.key --user 998\n  sslgate signer --socket s.sock --key pay.key --passphrase credential:pay",
+schemes are signed, and the keys are never given away; no core dump has them.
+It may run as another user than the gateway, as sslgate-signer.service does.
+docs/signer.md has the protocol, so that others can write signers too: for a
+hardware module there is one in signers/pkcs11.`,
+		Example: "  sslgate signer --socket /run/signer/s.sock --key pay.key --user sslgate\n  sslgate signer --socket s.sock --key pay.key --passphrase credential:pay",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := signer.Undumpable(); err != nil {
+				return &exitError{code: 1, err: err}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return o.run(ctx, stdout)
@@ -50,7 +54,7 @@ write signers too: for a hardware module there is one in signers/pkcs11.`,
 	f.StringVar(&o.socket, "socket", "", "listen on this Unix socket")
 	f.StringArrayVar(&o.keys, "key", nil, "sign with this private key, a PEM file, credential:NAME or env:NAME; may be repeated")
 	f.StringVar(&o.passphrase, "passphrase", "", "where the passphrase of encrypted keys stands: a file, credential:NAME or env:NAME")
-	f.UintSliceVar(&o.users, "user", nil, "the number of a user whose processes may ask, besides root and the own; may be repeated")
+	f.StringArrayVar(&o.users, "user", nil, "a user, by name or number, whose processes may ask, besides root and the own; may be repeated")
 	for _, name := range []string{"socket", "key"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err)
@@ -65,8 +69,12 @@ func (o *signerOptions) run(ctx context.Context, stdout io.Writer) error {
 		return &exitError{code: 1, err: err}
 	}
 	var users []uint32
-	for _, u := range o.users {
-		users = append(users, uint32(u))
+	for _, who := range o.users {
+		uid, err := signer.UserOf(who)
+		if err != nil {
+			return &exitError{code: 1, err: err}
+		}
+		users = append(users, uid)
 	}
 	s, err := signer.NewServer(keys, users...)
 	if err != nil {

@@ -87,7 +87,7 @@ var bans = []ban{
 	{"internal/fileset", module + "internal/config", nil, "it knows files, not what is in them"},
 	{"internal/audit", module + "stack", nil, "the record is written for any flow"},
 	{"internal/audit", module + "policy", nil, "the record carries words, not rules"},
-	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "internal/lab/handshaketest", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
+	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "internal/lab/handshaketest", "internal/lab/pebble", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
 	{"", "log", nil, "zap is the logger"},
 	{"", "math/rand", nil, "math/rand/v2, or crypto/rand for secrets"},
 }
@@ -131,7 +131,7 @@ var opensFiles = []string{
 	"internal/readfile/",
 	"tun/", "internal/memory/", "internal/doctor/kernel.go", "internal/service/buffers.go", // /proc, /sys
 	"internal/lab/", "internal/lab/testenv/", "internal/lab/testpki/",
-	"internal/lab/demo/", "internal/lab/bench/", "internal/lab/soak/", "internal/lab/attack/",
+	"internal/lab/demo/", "internal/lab/bench/", "internal/lab/soak/", "internal/lab/attack/", "internal/lab/pebble/",
 	"internal/pki/store.go", "internal/writefile/", // directories
 	"internal/config/docgen/",
 	"internal/fleet/member/held.go", // of its state directory, to lock them
@@ -144,7 +144,7 @@ const readReason = "what a configuration names is read from its fileset.Source, 
 var readsFiles = []string{
 	"internal/fileset/disk.go", "cmd/sslgate/", "internal/pki/store.go", "internal/probe/certs.go",
 	"internal/revocation/copies.go", "internal/revocation/state.go",
-	"internal/fleet/bundle/files.go", "internal/fleet/member/state.go",
+	"internal/fleet/bundle/files.go", "internal/fleet/member/state.go", "internal/acmeclient/account.go",
 }
 
 // calls that are banned outside the named folders.

@@ -12,8 +12,11 @@ import (
 )
 
 // ownConnections may make connections of crypto/tls: the engine, `probe` where it asks for
-// what no engine of sslgate does, the lab, and a fleet's web server and etcd, which no flow meets.
-var ownConnections = []string{"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/", "internal/fleet/member/source.go", "internal/fleet/etcd/"}
+// what no engine of sslgate does, the lab, and the web servers of a fleet and of a CA and an etcd, which
+// no flow meets.
+var ownConnections = []string{
+	"handshake/stdtls/", "internal/probe/complete.go", "internal/lab/", "internal/fleet/member/source.go", "internal/fleet/etcd/", "internal/acmeclient/http.go",
+}
 
 // connectionNames are the functions and types of crypto/tls for that.
 var connectionNames = []string{

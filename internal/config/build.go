@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"maps"
 	"net/netip"
@@ -42,6 +43,9 @@ type Runtime struct {
 	Revocation []revocation.Authority
 	// Own are the identities of files, by name. They are renewed while the Runtime is used.
 	Own []*Own
+	// Trusted are the authorities, by name, and after them those of the shadow. They are renewed
+	// while the Runtime is used.
+	Trusted []*Trusted
 	// Tickets are nil where there are none.
 	Tickets *RuntimeTickets
 	// Token is what admin.http asks for; nil where there is no such listener.
@@ -118,7 +122,10 @@ func buildBeside(f, beside *File, eng handshake.Engine, now time.Time) (*Runtime
 	b.sets(&env)
 	b.audit()
 	rt.Tickets = b.tickets()
-	rt.Own = b.owns
+	rt.Own, rt.Trusted = b.owns, b.trusts
+	for _, t := range b.trusts {
+		t.issuers = b.issuers
+	}
 	rt.Revocation = b.authorities
 	rt.TUNAddresses = f.tunAddresses()
 	rt.Files = files(f.Name, rt.Config)
@@ -177,6 +184,10 @@ func (b *builder) shadow(rt *Runtime, f *File, eng handshake.Engine) {
 		return
 	}
 	rt.Shadow = other.Set
+	for _, t := range other.Trusted {
+		t.Shadow = true
+	}
+	rt.Trusted = slices.Concat(rt.Trusted, other.Trusted)
 	rt.Files = slices.Concat(rt.Files, other.Files)
 }
 
@@ -206,6 +217,9 @@ func uses(c *Config) []string {
 			}
 		}
 		all = append(all, id.Issuer)
+		if id.ACME != nil {
+			all = append(all, id.ACME.Roots, id.ACME.AccountKey)
+		}
 	}
 	return slices.DeleteFunc(all, func(name string) bool { return name == "" })
 }
@@ -239,10 +253,14 @@ type builder struct {
 	// staples are the OCSP responses that were loaded, owns the identities of files.
 	staples []*Staple
 	owns    []*Own
+	// trusts are the authorities that were loaded.
+	trusts []*Trusted
 	// signers are those that were asked, by socket.
 	signers map[string]*asked
 	// renews says that an identity is read again while it is used.
 	renews bool
+	// inUse are its certificates until then.
+	inUse []tls.Certificate
 	// authorities is what was loaded of their revocation.
 	authorities []revocation.Authority
 }
@@ -290,6 +308,15 @@ func (f *File) resolved() *Config {
 			if *name != "" {
 				*name = f.abs(*name)
 			}
+		}
+		if id.ACME != nil {
+			a := *id.ACME
+			for _, name := range []*string{&a.Roots, &a.DNS, &a.AccountKey} {
+				if *name != "" {
+					*name = f.abs(*name)
+				}
+			}
+			id.ACME = &a
 		}
 		id.Also = slices.Clone(id.Also)
 		for i := range id.Also {

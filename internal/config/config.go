@@ -184,6 +184,8 @@ type Identity struct {
 	Names []string `yaml:"names"`
 	// Lifetime of a certificate that is made, 1h to 168h. Default 24h.
 	Lifetime Duration `yaml:"lifetime"`
+	// ACME orders the certificate of a CA, and renews it (docs/identities.md). It stands with its key in the directory "acme" of state. For clients alone, not for destination.identity. Default: none; certificate is shown.
+	ACME *ACME `yaml:"acme"`
 }
 
 // KeyPair is one more certificate of an identity, of another kind of key.
@@ -320,9 +322,9 @@ type Metrics struct {
 
 // Reload says what a changed configuration does to a running gateway. SIGHUP and `sslgate reload` read it anew; all of it is put in place, or nothing.
 type Reload struct {
-	// Watch also reloads when the configuration or a file it names has changed, certificates and keys that are renewed by themselves excepted; looked at every 5 seconds. A reload for which there was no memory or no time is tried again after 30 seconds, then ever less often, at least every 16 minutes. Default false.
+	// Watch also reloads when the configuration or a file it names has changed, certificates, keys and CAs that are renewed by themselves excepted; looked at every 5 seconds. A reload for which there was no memory or no time is tried again after 30 seconds, then ever less often, at least every 16 minutes. Default false.
 	Watch bool `yaml:"watch"`
-	// Renew shows renewed certificates of identities without a reload: their files are looked at every 5 seconds, and once certificate and key belong together, are valid, and are for the same names, kind of key and uses as before, new handshakes show them. Until then those of before stay, and `sslgate status` says why. No ticket ends by it. Default true; with false a reload takes them.
+	// Renew takes renewed certificates of identities and authorities without a reload: their files are looked at every 5 seconds. Once certificate and key of an identity belong together, are valid, and are for the same names, kind of key and uses as before, new handshakes show them; no ticket ends by it. Once the CAs of an authority can be used, and their files have been the same at two looks, new handshakes are verified by them, and live says what becomes of flows. Until then those of before stay, and `sslgate status` says why. Default true; with false a reload takes them.
 	Renew bool `yaml:"renew"`
 	// Live is what becomes of flows that relay already: "keep" (the default; they keep the policy they began with) or "reevaluate" (each is judged anew by the new policy, its certificates too, and ends where a new connection like it would be refused). Flows that do not relay yet are always judged by the new policy.
 	Live string `yaml:"live"`

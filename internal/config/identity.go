@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/acmeclient"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/identity"
@@ -25,12 +26,17 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// pairs are all certificates of an identity, the first one first.
+// pairs are all certificates of an identity, the first one first. Where it is ordered they stand
+// where placeACME says.
 func (id Identity) pairs() []KeyPair {
 	return append([]KeyPair{{Certificate: id.Certificate, Key: id.Key, Passphrase: id.Passphrase, OCSP: id.OCSP}}, id.Also...)
 }
 
 func (f *File) checkIdentity(path string, id *Identity) {
+	if id.ACME != nil {
+		f.checkACME(path, id)
+		return
+	}
 	f.check(id.Key != "", path+".key", "is missing: the PEM file of the private key")
 	if id.Issuer == "" {
 		f.check(id.Certificate != "", path+".certificate", "is missing: the PEM file of the certificate")
@@ -119,22 +125,7 @@ func (b *builder) keysApart(env policy.Environment) {
 			}
 		}
 	})
-	for i, r := range rules {
-		for j, name := range r.Client.Authorities {
-			var a *handshake.Authority
-			if loaded := env.Authorities[name]; loaded != nil {
-				a = loaded.Current()
-			}
-			for _, minter := range slices.Sorted(maps.Keys(b.issuers)) {
-				ca := b.issuers[minter]
-				if a != nil && slices.ContainsFunc(slices.Concat(a.Roots, a.Intermediates), func(c *x509.Certificate) bool {
-					return string(c.RawSubjectPublicKeyInfo) == string(ca.RawSubjectPublicKeyInfo)
-				}) {
-					b.add(indexPath(indexPath("policy.rules", i)+".client.authorities", j), fmt.Sprintf("%q trusts the CA of identity %q, which makes certificates on demand: it must vouch for no client", name, minter))
-				}
-			}
-		}
-	}
+	b.mintersApart(env)
 }
 
 // servesClients says whether the identity at a path is shown to clients: by a
@@ -162,13 +153,14 @@ type Own struct {
 	from   fileset.Source
 	source *identity.File
 
-	renewing sync.Mutex // one Renew at a time
+	order    *acmeclient.Order // by which it is renewed; nil: somebody else does that
+	renewing sync.Mutex        // one Renew at a time
 
 	mu      sync.Mutex // guards what follows
 	staples []*Staple
 	failed  error // why what stands in the files is not used; nil: it is
-	silent  error // why a signer of it does not sign; nil: it does, or there is none
-	asks    int   // how often in a row it did not
+	silent  error // why a signer of it does not sign, or the last order failed; nil: all is well
+	asks    int   // how often in a row a signer did not
 	signers map[string]*asked
 }
 
@@ -191,10 +183,13 @@ func (o *Own) Renew(now time.Time) (changed bool, err error) {
 }
 
 func (o *Own) read(now time.Time) (changed bool, _ []*Staple, err error) {
+	if o.notThere() {
+		return false, nil, nil
+	}
 	f := *o.file
 	f.in = newLoading(context.Background(), nil, o.from)
 	defer f.in.files.Close()
-	b := &builder{file: &f, now: now, failed: map[string]bool{}, renews: true, signers: maps.Clone(o.signers)}
+	b := &builder{file: &f, now: now, failed: map[string]bool{}, renews: true, inUse: o.source.Certificates(), signers: unasked(o.signers)}
 	certs, shown := b.pairs(keyPath("identities", o.Name), o.Name, f.Config.Identities[o.Name])
 	if err := failure(b.findings); err != nil {
 		return false, nil, err
@@ -230,7 +225,8 @@ func failure(all []Finding) error {
 	return nil
 }
 
-// Ask asks the signers of the identity whether they have its keys, where it has any.
+// Ask asks the signers of the identity whether they have its keys, where it has any, and what
+// those sign with.
 func (o *Own) Ask(ctx context.Context) {
 	if len(o.signers) == 0 {
 		return
@@ -243,14 +239,22 @@ func (o *Own) Ask(ctx context.Context) {
 			silent = err
 		}
 	}
-	for _, c := range o.source.Certificates() {
+	was := o.source.Certificates()
+	now, differ := slices.Clone(was), false
+	for i, c := range was {
 		key, ok := c.PrivateKey.(*signer.Remote)
 		if !ok || silent != nil {
 			continue
 		}
-		if _, err := key.Among(slices.Concat(slices.Collect(maps.Values(said))...)); err != nil {
+		schemes, err := key.Among(slices.Concat(slices.Collect(maps.Values(said))...))
+		if err != nil {
 			silent = err
+		} else if !slices.Equal(schemes, c.SupportedSignatureAlgorithms) {
+			now[i].SupportedSignatureAlgorithms, differ = schemes, true
 		}
+	}
+	if differ && silent == nil { // it did not answer when the certificate was loaded, or is another one now
+		o.source.Refit(was, now)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -285,10 +289,7 @@ func (o *Own) Close() {
 func (o *Own) Failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.failed != nil {
-		return o.failed
-	}
-	return o.silent
+	return cmp.Or(o.failed, o.silent, o.awaited())
 }
 
 // Staples are the OCSP responses shown with the certificates of the moment.
@@ -298,9 +299,12 @@ func (o *Own) Staples() []*Staple {
 	return o.staples
 }
 
-// Ends is when the first of the certificates in use ends.
+// Ends is when the first of the certificates in use ends; the zero time where there is none yet.
 func (o *Own) Ends() time.Time {
 	var ends time.Time
+	if o.source.Awaited() {
+		return ends
+	}
 	for _, c := range o.source.Certificates() {
 		if leaf := handshake.LeafOf(&c); leaf != nil && (ends.IsZero() || leaf.NotAfter.Before(ends)) {
 			ends = leaf.NotAfter
@@ -310,27 +314,24 @@ func (o *Own) Ends() time.Time {
 }
 
 // Stamp is a text that changes when one of the files does.
-func (o *Own) Stamp() string {
-	var b strings.Builder
-	for _, name := range o.Files {
-		stamp, err := o.from.Stamp(name)
-		if err != nil {
-			stamp = err.Error()
-		}
-		fmt.Fprintf(&b, "%s\n", stamp)
-	}
-	return b.String()
-}
+func (o *Own) Stamp() string { return stampsOf(o.from, o.Files) }
 
 // own is an identity of files, with its source; nil where there is nothing to go on with.
 func (b *builder) own(name string, id Identity) *Own {
 	before := len(b.findings)
 	staples := len(b.staples)
+	o := &Own{Name: name, file: b.file, from: b.file.in.files.Source(), signers: map[string]*asked{}}
 	certs, shown := b.pairs(keyPath("identities", name), name, id)
-	if Failed(b.findings[before:]) || len(certs) == 0 {
+	switch {
+	case id.ACME != nil:
+		if !b.ordered(o, id, certs, before) {
+			return nil
+		}
+	case Failed(b.findings[before:]) || len(certs) == 0:
 		return nil
+	default:
+		o.source, o.staples = identity.NewFile(certs, shown), slices.Clone(b.staples[staples:])
 	}
-	o := &Own{Name: name, file: b.file, from: b.file.in.files.Source(), source: identity.NewFile(certs, shown), staples: slices.Clone(b.staples[staples:]), signers: map[string]*asked{}}
 	for _, p := range id.pairs() {
 		for _, name := range []string{p.Certificate, p.Key, p.Passphrase} {
 			if socket, ok := signerSocket(name); ok {
@@ -368,8 +369,8 @@ func (rt *Runtime) Staples() []*Staple {
 }
 
 // Watched are the files whose change asks for a reload: all that were read, but for
-// certificates and keys that are renewed without one. Those count where only a reload can
-// take what is there.
+// certificates and keys that are renewed without one. Those of identities count where only a
+// reload can take what is there.
 func (rt *Runtime) Watched() []string {
 	if !rt.Config.Reload.Renew {
 		return rt.Files
@@ -379,11 +380,19 @@ func (rt *Runtime) Watched() []string {
 		times[name]++
 	}
 	renewed := map[string]bool{}
-	for _, o := range rt.Own {
-		for _, name := range o.Files {
+	reads := func(files []string) {
+		for _, name := range files {
 			if times[name]--; times[name] <= 0 {
 				renewed[name] = true
 			}
+		}
+	}
+	for _, o := range rt.Own {
+		reads(o.Files)
+	}
+	for _, t := range rt.Trusted {
+		if !t.Shadow {
+			reads(t.Files)
 		}
 	}
 	for _, o := range rt.Own {

@@ -32,56 +32,40 @@ const minRSABits = 2048
 func (b *builder) authority(name string, env *policy.Environment) {
 	path := keyPath("authorities", name)
 	b.failed[path] = true
-	a := b.file.Config.Authorities[name]
-	if a.Roots == "" {
+	anchors := b.anchors(name)
+	if anchors == nil {
 		return
 	}
-	path += ".roots"
-	file, certs := b.certificates(path, a.Roots)
-	if certs == nil {
-		return
-	}
-	if !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return b.now.Before(c.NotAfter) }) {
-		b.ending(path, file+": expired, every certificate in it: nobody can be verified", renewed(file), false)
-		return
-	}
-	roots, good := make([]*x509.Certificate, 0, len(certs)), true
-	for i, c := range certs {
-		what := fmt.Sprintf("%s: certificate %d (%s)", file, i+1, certname.Quoted(c))
-		switch {
-		case slices.ContainsFunc(roots, c.Equal):
-			b.warn(path, what+" is there twice")
-			continue
-		case !c.BasicConstraintsValid || !c.IsCA:
-			b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
-			good = false
-		case !keyusage.Allows(c, x509.KeyUsageCertSign):
-			b.add(path, what+" may not sign certificates (key usage, RFC 5280, section 4.2.1.3)")
-			good = false
-		case hugeKey(c):
-			b.add(path, what+" has an RSA key of more than 8192 bits, with which nothing is verified: it takes too long. Use RSA of 2048 to 4096 bits, or ECDSA P-256")
-			good = false
-		case certread.Key(c) != nil:
-			b.warn(path, fmt.Sprintf("%s: %s: nobody whose path ends there gets in. %s", file, certread.Key(c).Named()+": "+certread.Key(c).Why, certread.Key(c).Mend))
-		case b.now.Before(c.NotBefore):
-			b.warn(path, what+" is not valid before "+times.Stamp(c.NotBefore))
-		default:
-			b.expiring(path, file, what, c)
-		}
-		roots = append(roots, c)
-	}
-	if !good {
-		return
-	}
-	if a.Permits != nil && slices.ContainsFunc(policy.CheckPermits(a.Permits), func(e *fielderr.Error) bool { return !e.Warning }) {
+	permits := b.file.Config.Authorities[name].Permits
+	if permits != nil && slices.ContainsFunc(policy.CheckPermits(permits), func(e *fielderr.Error) bool { return !e.Warning }) {
 		return // Load has said so
 	}
-	delete(b.failed, keyPath("authorities", name))
-	anchors := &handshake.Authority{Name: name, Roots: roots}
-	b.intermediates(keyPath("authorities", name)+".intermediates", a.Intermediates, anchors)
-	env.Authorities[name], env.Permits[name] = anchors, a.Permits
-	rev := b.revocation(anchors)
-	b.authorities = append(b.authorities, rev)
+	delete(b.failed, path)
+	source := b.trusted(anchors, env)
+	env.Authorities[name], env.Permits[name] = source, permits
+	b.authorities = append(b.authorities, b.revocation(anchors, source))
+}
+
+// anchor says whether a root of a file is fit to be trusted; if not, why was added.
+func (b *builder) anchor(path, file, what string, c *x509.Certificate) bool {
+	switch {
+	case !c.BasicConstraintsValid || !c.IsCA:
+		b.add(path, what+" is no CA certificate (RFC 5280, section 4.2.1.9)")
+		return false
+	case !keyusage.Allows(c, x509.KeyUsageCertSign):
+		b.add(path, what+" may not sign certificates (key usage, RFC 5280, section 4.2.1.3)")
+		return false
+	case hugeKey(c):
+		b.add(path, what+" has an RSA key of more than 8192 bits, with which nothing is verified: it takes too long. Use RSA of 2048 to 4096 bits, or ECDSA P-256")
+		return false
+	case certread.Key(c) != nil:
+		b.warn(path, fmt.Sprintf("%s: %s: nobody whose path ends there gets in. %s", file, certread.Key(c).Named()+": "+certread.Key(c).Why, certread.Key(c).Mend))
+	case b.now.Before(c.NotBefore):
+		b.warn(path, what+" is not valid before "+times.Stamp(c.NotBefore))
+	default:
+		b.expiring(path, file, what, c)
+	}
+	return true
 }
 
 // identity loads one entry of identities into env.

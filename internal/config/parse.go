@@ -124,6 +124,7 @@ func parseIn(in *loading, name string, text []byte, host *File) *File {
 	f.graft(host)
 	if !d.enough {
 		f.checkValues()
+		f.placeACME()
 	}
 	f.findings = f.some(f.findings)
 	return f

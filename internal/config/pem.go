@@ -85,11 +85,23 @@ func signerSocket(key string) (socket string, ok bool) { return strings.CutPrefi
 // the bound else: so it is known before the deadline why a handshake fails.
 const maxSigning = 3 * time.Second
 
-// asked is a signer with what it said when it was asked for its keys.
+// asked is a signer with what it says when it is asked for its keys, once a load and once a
+// renewal.
 type asked struct {
 	*signer.Client
+	done bool // it was asked
 	keys []signer.KeyInfo
 	err  error
+}
+
+// unasked are the same signers, to be asked anew: they may have other keys by now. The
+// connections with them are kept.
+func unasked(all map[string]*asked) map[string]*asked {
+	out := make(map[string]*asked, len(all))
+	for socket, a := range all {
+		out[socket] = &asked{Client: a.Client}
+	}
+	return out
 }
 
 // Has says which schemes the signer signs with, nil for all; an error where it does not have
@@ -101,21 +113,32 @@ func (b *builder) signer(socket string) *asked {
 	a := b.signers[socket]
 	if a == nil {
 		a = &asked{Client: signer.New(socket, min(maxSigning, b.file.Config.Limits.Handshake.Std()/2))}
-		a.keys, a.err = a.Keys(b.file.in.context())
 		if b.signers == nil {
 			b.signers = map[string]*asked{}
 		}
 		b.signers[socket] = a
 	}
+	if !a.done {
+		a.keys, a.err = a.Keys(b.file.in.context())
+		a.done = true
+	}
 	return a
 }
 
-// remotePair is pair for a key that another process has. One that does not answer is a
-// warning: handshakes fail until it does, and nothing else is hindered.
+// remotePair is pair for a key that another process has. One that does not answer at a load
+// is a warning: handshakes fail until it does, and nothing else is hindered. At a renewal it
+// is an error: the certificate in use stays until the signer has said that it has the key of
+// the new one. A certificate that is in use already needs no question.
 func (b *builder) remotePair(path, identity string, p KeyPair, socket string, chain []*x509.Certificate) (*tls.Certificate, *handshake.Staple) {
 	path += ".key"
 	if !b.checkRemote(path, p, socket) || chain == nil {
 		return nil, nil
+	}
+	stapled := strings.TrimSuffix(path, ".key") + ".ocsp"
+	for i := range b.inUse {
+		if _, remote := b.inUse[i].PrivateKey.(*signer.Remote); remote && sameChain(b.inUse[i], *certificateOf(chain, nil)) {
+			return &b.inUse[i], b.staple(stapled, identity, p.OCSP, chain)
+		}
 	}
 	a := b.signer(fileset.Place(filepath.Dir(b.file.Name), socket))
 	key, err := a.Remote(chain[0].PublicKey)
@@ -124,13 +147,16 @@ func (b *builder) remotePair(path, identity string, p KeyPair, socket string, ch
 		return nil, nil
 	}
 	cert := certificateOf(chain, key)
-	if a.err != nil {
+	if a.err != nil && b.renews {
+		b.add(path, a.err.Error()+": the new certificate waits until it answers")
+		return nil, nil
+	} else if a.err != nil {
 		b.warn(path, a.err.Error()+": handshakes fail until it answers")
 	} else if cert.SupportedSignatureAlgorithms, err = a.Has(key); err != nil {
 		b.add(path, err.Error())
 		return nil, nil
 	}
-	return cert, b.staple(strings.TrimSuffix(path, ".key")+".ocsp", identity, p.OCSP, chain)
+	return cert, b.staple(stapled, identity, p.OCSP, chain)
 }
 
 // checkRemote says whether there is a socket to ask.

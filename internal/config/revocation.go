@@ -54,14 +54,15 @@ func (f *File) checkRevocation(path string, a *Authority) {
 }
 
 // revocation loads what an authority says of revocation. Lists in files are
-// read here, once, and handed on as they were checked.
-func (b *builder) revocation(anchors *handshake.Authority) revocation.Authority {
+// read here, once, and handed on as they were checked. source has the authority's
+// certificates later.
+func (b *builder) revocation(anchors *handshake.Authority, source handshake.AuthoritySource) revocation.Authority {
 	name, roots := anchors.Name, anchors.Roots
 	cfg := b.file.Config.Authorities[name]
 	path, before := keyPath("authorities", name), len(b.findings)
 	a := revocation.Authority{
 		Name: name, Mode: revocation.ParseMode(cfg.Revocation, len(cfg.CRL) > 0 || cfg.OCSP != nil),
-		Roots: roots, Intermediates: anchors.Intermediates, CAs: anchors, Refresh: time.Duration(cfg.CRLRefresh),
+		Roots: roots, Intermediates: anchors.Intermediates, CAs: source, Refresh: time.Duration(cfg.CRLRefresh),
 		Files: b.file.in.files.Source(),
 	}
 	if cfg.OCSP != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/acmeclient"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/policy"
 )
@@ -83,6 +84,14 @@ func (b *builder) keyless(name string) (policy.Identity, bool) {
 	defer func() { b.findings = b.findings[:before] }()
 	id := b.file.Config.Identities[name]
 	out := policy.Identity{Name: name}
+	if id.ACME != nil { // what will be there is known without any file
+		specimen, err := acmeclient.Specimen(id.ACME.Names, b.now)
+		if err != nil {
+			return out, false
+		}
+		out.Source = identity.NewAwaited([]tls.Certificate{*specimen}).ForServers()
+		return out, true
+	}
 	pairs, path := id.pairs(), keyPath("identities", name)
 	if id.Issuer != "" {
 		pairs = []KeyPair{{Certificate: id.Issuer}}

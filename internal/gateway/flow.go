@@ -25,7 +25,7 @@ import (
 //
 //  1. enter the registry of live flows (the stack has looked at the caps)
 //  2. policy.OnSYN: bypass, originate, or go on
-//  3. handshake.Peek: read the client hello, send nothing
+//  3. handshake.Peek: read the client hello, send nothing; a CA's validator ends here
 //  4. policy.OnHello: pick the rule; a refusal leaves with its exact alert
 //  5. Engine.Server with policy.OnPeer inside, which may refuse
 //  6. policy.OnPeer again, now that the peer is proven: the verdict
@@ -60,6 +60,7 @@ type flow struct {
 
 	revocation revocationSeen
 	spawn      func(func())     // runs a function in another goroutine
+	denied     *policy.Verdict  // of the SYN, where it waits for the hello: see challenge.go
 	turn       *fairqueue.Turn  // of the handshake in flight; nil before
 	turnLost   *handshake.Error // set if the turn could not be taken again
 	unsigned   error            // why another process did not sign for us; nil: nothing to say
@@ -168,7 +169,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	}
 	v, decided := fl.set.OnSYN(fl.facts)
 	fl.out.policy = fl.set.ID()
-	if decided {
+	if decided && !fl.mayValidate(v) {
 		fl.note(v)
 		switch v.Action {
 		case policy.Bypass:
@@ -194,6 +195,9 @@ func (fl *flow) walk(ctx context.Context) *relay {
 		return nil
 	}
 	defer fl.endTurn()
+	if fl.validated(hctx, conn) {
+		return nil
+	}
 	fl.renew()
 	v = fl.set.OnHello(fl.facts)
 	fl.note(v)

@@ -95,6 +95,8 @@ type Config struct {
 	// Revocation is asked about every client certificate that the policy allows; nil
 	// means no check.
 	Revocation Revocation
+	// Challenges answer the validators of a CA; nil: none.
+	Challenges Challenges
 	// Memory is asked for room for every flow; nil means no limit.
 	Memory Memory
 	// Stale says that the policy is too old to let new flows in; nil means never. It is asked for
@@ -137,6 +139,7 @@ type Gateway struct {
 
 	ticketKeys *ticket.Keys // the gateway's own
 	revocation Revocation   // nil: no check
+	challenges Challenges   // nil: none
 	finished   func(*audit.Record)
 }
 
@@ -156,7 +159,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		engine: c.Engine, audit: c.Audit, log: c.Log, dial: c.Dial, dialAs: c.DialAs, now: c.Now, stale: c.Stale,
-		refused: c.Refused, local: c.Local, localOut: c.LocalOut, revocation: c.Revocation,
+		refused: c.Refused, local: c.Local, localOut: c.LocalOut, revocation: c.Revocation, challenges: c.Challenges,
 		own:      &ownAddrs{list: c.Own, now: c.Now},
 		here:     &hereCache{ask: c.Here, now: c.Now},
 		registry: newRegistry(),

@@ -44,7 +44,7 @@ func TestLimitsPerIdentity(t *testing.T) {
 		if err := h.tryWith(&own, with); err == nil {
 			t.Errorf("%x: a third flow got in", version)
 		}
-		h.recordOf(reason.IdentityFlowLimit)
+		h.wantsAlert(h.recordOf(reason.IdentityFlowLimit))
 		if s := h.gw.Identities(); s.Known != 1 || s.Flows != 2 || s.Refused != 1 {
 			t.Errorf("%x: %+v", version, s)
 		}
@@ -64,7 +64,7 @@ func TestLimitsPerIdentity(t *testing.T) {
 		if refused == 0 {
 			t.Errorf("%x: twenty handshakes at once", version)
 		}
-		h.recordOf(reason.IdentityHandshakeLimit)
+		h.wantsAlert(h.recordOf(reason.IdentityHandshakeLimit))
 		if err := h.tryWith(&bob, with); err != nil {
 			t.Errorf("%x: another identity: %v", version, err)
 		}

@@ -70,5 +70,6 @@ func (fl *flow) whyUnsigned(e *handshake.Error) *handshake.Error {
 		return e
 	}
 	e.Side, e.Reason, e.Detail, e.Err = handshake.SideUs, reason.SignerFailed, fl.unsigned.Error(), fl.unsigned
+	e.Wanted = handshake.AlertOf(e.Reason) // crypto/tls sends another one in TLS 1.2
 	return e
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -103,9 +104,11 @@ func TestSignerThatHangs(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "internal error") && !strings.Contains(err.Error(), "handshake failure") {
 			t.Errorf("%x: without a signature: %v", version, err)
 		}
-		if r := h.recordOf(reason.SignerFailed); !strings.Contains(r.str("detail"), "no answer within") {
+		r := h.recordOf(reason.SignerFailed)
+		if !strings.Contains(r.str("detail"), "no answer within") {
 			t.Errorf("%x: detail %q", version, r.str("detail"))
 		}
+		h.wantsAlert(r)
 		echo(t, live) // a live flow has no need of it
 		_ = live.Close()
 		h.server = local
@@ -131,6 +134,16 @@ func (h *house) recordOf(code reason.Code) (found rec) {
 	return found
 }
 
+// wantsAlert compares the alert that a record wants with that of the list of reasons: these are
+// reasons that no client of e2e's TestAlertTable can provoke.
+func (h *house) wantsAlert(r rec) {
+	h.t.Helper()
+	want := handshake.AlertOf(reason.Code(r.str("reason"))).String()
+	if got := r.str("alert_wanted"); got != want {
+		h.t.Errorf("%s wants alert %q, not %q", r.str("reason"), got, want)
+	}
+}
+
 // Once our own certificate has ended nobody is shown it: the flow ends with its own reason.
 func TestIdentityThatHasEnded(t *testing.T) {
 	for _, version := range versions {
@@ -143,7 +156,7 @@ func TestIdentityThatHasEnded(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "internal error") {
 			t.Errorf("%x: %v", version, err)
 		}
-		h.recordOf(reason.IdentityEnded)
+		h.wantsAlert(h.recordOf(reason.IdentityEnded))
 		h.stop()
 	}
 }

@@ -88,6 +88,10 @@ func (fl *flow) cost() work.Units {
 // that sends plain HTTP, or hellos that are refused, as fast as possible is answered no
 // faster than others. Without a turn it gets a RST instead; the reason stays.
 func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
+	if fl.denied != nil {
+		fl.unheard()
+		return
+	}
 	e := handshake.AsError(err)
 	switch e.Reason {
 	case reason.HelloTimeout, reason.HelloEOF, reason.HelloReset: // what began this late, or not at all, may be no TLS

@@ -22,8 +22,9 @@ var ErrOtherKind = errors.New("another kind of certificate")
 // File is the source of certificates that were read from files. They, and their OCSP
 // responses, are replaced while it is used.
 type File struct {
-	kinds []Kind
-	now   atomic.Pointer[pairs]
+	kinds   []Kind
+	servers bool // see ForServers
+	now     atomic.Pointer[pairs]
 }
 
 // pairs are certificates with their keys, as they were read together.
@@ -31,6 +32,7 @@ type pairs struct {
 	certs   []tls.Certificate
 	staples []*handshake.Staple // by index; may be shorter, and have nil entries
 	ends    time.Time           // when the first of them ends
+	awaited bool                // none is there yet: certs are specimens, which are never shown
 }
 
 // NewFile makes a source of certificates with their OCSP responses, by index, in place
@@ -42,6 +44,27 @@ func NewFile(certs []tls.Certificate, staples []*handshake.Staple) *File {
 	return f
 }
 
+// NewAwaited makes a source of certificates that are not there yet, where specimens are of the
+// kind that they will be. Until Replace brings them For is an error with reason.IdentityEnded.
+func NewAwaited(specimens []tls.Certificate) *File {
+	f := NewFile(specimens, nil)
+	f.now.Load().awaited = true
+	return f
+}
+
+// ForServers says, before f is used, that its certificates are shown to clients alone, so that
+// it does not matter whether they are good for client authentication too: CAs change that.
+func (f *File) ForServers() *File {
+	f.servers = true
+	for i := range f.kinds {
+		f.kinds[i].Client = false
+	}
+	return f
+}
+
+// Awaited says that no certificate is there yet.
+func (f *File) Awaited() bool { return f.now.Load().awaited }
+
 // Replace puts renewed certificates, with their keys and OCSP responses, in the place of
 // those before: handshakes that begin from now on show them. ErrOtherKind changes
 // nothing.
@@ -51,12 +74,24 @@ func (f *File) Replace(certs []tls.Certificate, staples []*handshake.Staple) err
 		return fmt.Errorf("%w: %d certificates instead of %d", ErrOtherKind, len(now), len(f.kinds))
 	}
 	for i, k := range now {
+		if f.servers {
+			k.Client = false
+		}
 		if was := f.kinds[i]; !reflect.DeepEqual(k, was) {
 			return fmt.Errorf("%w: %s instead of %s", ErrOtherKind, k, was)
 		}
 	}
 	f.now.Store(newPairs(certs, staples))
 	return nil
+}
+
+// Refit puts the same certificates, whose keys turn out to sign with other schemes, in the place
+// of those of the moment, unless they were replaced meanwhile.
+func (f *File) Refit(was, now []tls.Certificate) {
+	old := f.now.Load()
+	if len(was) == len(now) && len(was) == len(old.certs) && &was[0] == &old.certs[0] {
+		f.now.CompareAndSwap(old, newPairs(now, old.staples))
+	}
 }
 
 func newPairs(certs []tls.Certificate, staples []*handshake.Staple) *pairs {
@@ -88,6 +123,11 @@ func (*File) OnDemand() bool { return false }
 // now. Where all have ended it is an error with reason.IdentityEnded.
 func (f *File) For(_ context.Context, _ *handshake.ClientHello, now time.Time) ([]tls.Certificate, error) {
 	p := f.now.Load()
+	if p.awaited {
+		e := handshake.OurFault("there is no certificate yet")
+		e.Reason = reason.IdentityEnded
+		return nil, e
+	}
 	ended := !p.ends.IsZero() && now.After(p.ends)
 	if !ended && !slices.ContainsFunc(p.staples, func(s *handshake.Staple) bool { return s != nil }) {
 		return p.certs, nil
@@ -123,7 +163,7 @@ func Good(certs []tls.Certificate, now time.Time) ([]tls.Certificate, error) {
 	return nil, e
 }
 
-// Certificates are those of the files.
+// Certificates are those of the files; where none is there yet, specimens.
 func (f *File) Certificates() []tls.Certificate { return f.now.Load().certs }
 
 // Is says what they are.

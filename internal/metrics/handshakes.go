@@ -14,15 +14,16 @@ type Staple struct {
 	Until time.Time // not served any more then
 }
 
-// Renewal says of an identity whether its source fails.
+// Renewal says of an identity, or an authority, whether its source fails.
 type Renewal struct {
-	Name   string
-	Failed bool
+	Authority bool
+	Name      string
+	Failed    bool
 }
 
 // handshakeDescs are the metrics of handshakes in flight, and of what they show.
 type handshakeDescs struct {
-	inFlight, inFlightMax, waiting, clients, turns, staple, renewal *prometheus.Desc
+	inFlight, inFlightMax, waiting, clients, turns, staple, renewal, trust *prometheus.Desc
 }
 
 func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheus.Desc) handshakeDescs {
@@ -34,6 +35,7 @@ func newHandshakeDescs(desc func(name, help string, labels ...string) *prometheu
 		turns:       desc("handshake_turns_total", "Turns by what came of them: begun; waited did not get theirs at once; refused found too many waiting; expired had their deadline before their turn; paced is no turn: a flow of small records was not read for a while.", "event"),
 		staple:      desc("ocsp_staple_expiry_timestamp_seconds", "When the OCSP response of an identity ends, after which it is not stapled; of several of that name, the first.", "name"),
 		renewal:     desc("identity_source_failed", "Whether the source of an identity fails (1): what stands in its files cannot be used, or its signer does not answer.", "name"),
+		trust:       desc("authority_source_failed", "Whether the source of an authority fails (1): what stands in its files cannot be used.", "name"),
 	}
 }
 
@@ -67,10 +69,13 @@ func (c *sourceCollector) collectStaples(ch chan<- prometheus.Metric, all []Stap
 
 func (c *sourceCollector) collectRenewals(ch chan<- prometheus.Metric, all []Renewal) {
 	for _, r := range all {
-		failed := 0.0
+		failed, desc := 0.0, c.handshakes.renewal
 		if r.Failed {
 			failed = 1
 		}
-		ch <- prometheus.MustNewConstMetric(c.handshakes.renewal, prometheus.GaugeValue, failed, r.Name)
+		if r.Authority {
+			desc = c.handshakes.trust
+		}
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, failed, r.Name)
 	}
 }

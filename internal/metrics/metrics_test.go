@@ -52,7 +52,9 @@ func fullSources() Sources {
 		Fleet: func() Fleet {
 			return Fleet{InForce: 41, Seen: 43, Offered: 42, Pending: 42, Root: 2, Contact: time.Unix(600, 0), Fresh: true, Refused: map[string]uint64{"unsigned": 17, "unreachable": 18}}
 		},
-		Renewals: func() []Renewal { return []Renewal{{"a", false}, {"b", true}} },
+		Renewals: func() []Renewal {
+			return []Renewal{{false, "a", false}, {false, "b", true}, {true, "b", false}, {true, "c", true}}
+		},
 		Certificates: func() []Certificate {
 			return []Certificate{{"identity", "a", time.Unix(200, 0)}, {"identity", "a", time.Unix(100, 0)}, {"authority", "a", time.Unix(300, 0)}}
 		},
@@ -127,6 +129,7 @@ func TestSources(t *testing.T) {
 		`sslgate_handshake_turns_total{event="begun"} 6`, `sslgate_handshake_turns_total{event="refused"} 1`,
 		`sslgate_ocsp_staple_expiry_timestamp_seconds{name="a"} 400`,
 		`sslgate_identity_source_failed{name="a"} 0`, `sslgate_identity_source_failed{name="b"} 1`,
+		`sslgate_authority_source_failed{name="b"} 0`, `sslgate_authority_source_failed{name="c"} 1`,
 	)
 }
 

@@ -42,6 +42,8 @@ const (
 	NoALPN          Code = "no_application_protocol"
 	// HandshakeLimit: limits.handshakes, handshakes_per_client, handshakes_per_second.
 	HandshakeLimit Code = "handshake_limit"
+	// ACMEChallenge: tls-alpn-01, RFC 8737.
+	ACMEChallenge Code = "acme_challenge"
 	// NoExtendedMasterSecret: RFC 7627, section 5.2.
 	NoExtendedMasterSecret Code = "no_extended_master_secret"
 
@@ -178,8 +180,9 @@ var entries = [...]Entry{
 	{NoExtendedMasterSecret, Refused, 1, 40, "the client offers TLS 1.2 without extended_master_secret (RFC 7627), which the rule's profile requires", "update the client's TLS library, or enable TLS 1.3 in it"},
 	{HandshakeLimit, Refused, 1, NoAlert, "too many handshakes wait for their turn, most of them this client's, or the turn did not come within limits.handshake", "keep connections open or resume sessions instead of making new ones, and retry later; the gateway's operator should look at limits.handshakes, handshakes_per_client and handshakes_per_second"},
 	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule answers, or only ones that need an answer and get none; the detail has both lists", "enable one of the rule's protocols in the client; or add the client's to alpn of the rule, if the destination speaks it"},
+	{ACMEChallenge, Refused, 1, NoAlert, "a CA asked for the proof that the gateway holds the name (tls-alpn-01, RFC 8737), and got it from the gateway itself; nothing was forwarded", "nothing: it is part of ordering a certificate"},
 
-	{IdentityEnded, Failed, 2, 80, "the gateway's own certificate for this connection (identity, or destination.identity) has ended, and no newer one is there", "the client can do nothing: the gateway's operator looks at `sslgate status` for why the certificate was not renewed, and renews it"},
+	{IdentityEnded, Failed, 2, 80, "the gateway's own certificate for this connection (identity, or destination.identity) has ended, or the first one is not there yet, and no newer one is there", "the client can do nothing: the gateway's operator looks at `sslgate status` for why the certificate was not renewed, and renews it"},
 	{SignerFailed, Failed, 3, 80, "the process that has the key of the gateway's certificate (signer:) did not sign; the record's detail says why", "the client can do nothing: the gateway's operator looks at the signer, and at `sslgate status`"},
 	{ClientRefused, Refused, 3, NoAlert, "the client did not accept the gateway's certificate or choice; its alert is in the record", "give the client the CA certificate of the gateway's identity"},
 	{HandshakeTimeout, Refused, 3, NoAlert, "the client stopped answering in the middle of the handshake", "look at the client's network, or at a client that waits for the user to pick a certificate"},

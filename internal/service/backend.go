@@ -184,7 +184,7 @@ func (s *Service) Readiness() admin.Readiness {
 	for _, text := range slices.Concat(s.staleStaples(now), s.fleetWarnings()) {
 		warn("%s", text)
 	}
-	s.identityReadiness(now, no, warn)
+	s.sourceReadiness(now, no, warn)
 	for _, c := range s.Certificates() {
 		left := times.Sub(c.NotAfter, now)
 		switch {

@@ -58,6 +58,9 @@ func usedByIdentity(name string, c config.Identity, id policy.Identity) []used {
 		}
 		return all
 	}
+	if f, ok := id.Source.(*identity.File); ok && f.Awaited() {
+		return nil
+	}
 	for i, pair := range id.Certificates() {
 		file := c.Certificate
 		if i > 0 && i <= len(c.Also) {

@@ -15,8 +15,9 @@ import (
 	"github.com/sslgate/sslgate/internal/times"
 )
 
-// watchOwn reads what we show again when its files have changed: certificates with their keys,
-// then OCSP responses, which belong to them. It needs no reload. See renewalWatch and stapleWatch.
+// watchOwn reads what we show and trust again when its files have changed: certificates with their
+// keys, CAs, then OCSP responses, which belong to the certificates. It needs no reload. See
+// renewalWatch and stapleWatch.
 func (s *Service) watchOwn(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -33,56 +34,100 @@ func (s *Service) watchOwn(ctx context.Context) error {
 	}
 }
 
-// renew is a look at the files of the identities.
+// renew is a look at the files of identities and authorities.
 func (s *Service) renew(ctx context.Context, now time.Time) {
 	if rt := s.runtime(); s.renewals.look(ctx, rt, s.log, now) {
-		s.lookForChanges() // which says what has changed
+		s.lookForChanges() // which says what has changed, and judges live flows anew
 	}
 }
 
-// renewalWatch is what renew remembers about the identities of the last look.
+// renewing is a source of certificates that renews itself: a *config.Own or a *config.Trusted.
+type renewing interface {
+	// Stamp changes when what it is read from does.
+	Stamp() string
+	// Renew reads it again. With an error what was there before stays in use.
+	Renew(now time.Time) (changed bool, err error)
+	// Failed is why it fails now; nil: all is well.
+	Failed() error
+	// Ends is when the first of its certificates ends.
+	Ends() time.Time
+}
+
+// ofKind is a source with its kind, of kindIdentity and kindAuthority, and its name. ordered says
+// that this process writes its files itself.
+type ofKind struct {
+	renewing
+	kind, name string
+	ordered    bool
+}
+
+// sources are those of a configuration.
+func sources(rt *config.Runtime) []ofKind {
+	var all []ofKind
+	for _, o := range rt.Own {
+		all = append(all, ofKind{o, kindIdentity, o.Name, o.Order() != nil})
+	}
+	for _, t := range rt.Trusted {
+		name := t.Name
+		if t.Shadow {
+			name += " of the shadow"
+		}
+		all = append(all, ofKind{t, kindAuthority, name, false})
+	}
+	return all
+}
+
+// renewalWatch is what renew remembers about the sources of the last look.
 type renewalWatch struct {
 	mu   sync.Mutex
-	seen map[*config.Own]*renewalSeen
+	seen map[renewing]*renewalSeen
 }
 
 type renewalSeen struct {
-	stamp string // of the files
-	said  string // the last warning
+	last string // the stamp of the last look
+	read string // the stamp of what was read
+	said string // the last warning
 }
 
-// look reads the identities whose files have changed, and those that could not be taken: a file
+// look reads the sources whose files have changed, and those that could not be taken: a file
 // may be half written. It says whether any was renewed. It logs why one is not, again each day,
 // and each hour of the last two days of its certificate.
+//
+// Half of a bundle of CAs may look like a whole one, so that of an authority is read once its
+// files have been the same at two looks. Of an identity certificate and key must fit.
 func (w *renewalWatch) look(ctx context.Context, rt *config.Runtime, log *zap.Logger, now time.Time) (renewed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	seen := make(map[*config.Own]*renewalSeen, len(rt.Own))
-	for _, o := range rt.Own {
-		v, ok := w.seen[o]
+	all := sources(rt)
+	seen := make(map[renewing]*renewalSeen, len(all))
+	for _, o := range all {
+		v, ok := w.seen[o.renewing]
 		if !ok {
 			v = &renewalSeen{} // a new configuration: one more read costs little
 		}
-		seen[o] = v
-		if stamp := o.Stamp(); rt.Config.Reload.Renew && (stamp != v.stamp || o.Failed() != nil) {
-			v.stamp = stamp
-			changed, err := o.Renew(now)
-			if changed {
-				log.Info("identity renewed", zap.String("identity", o.Name), zap.Time("not_after", o.Ends()))
-			}
-			if err == nil && v.said != "" && !changed {
-				log.Info("the source of the identity is in order again", zap.String("identity", o.Name))
+		seen[o.renewing] = v
+		stamp := o.Stamp()
+		settled := o.kind == kindIdentity || stamp == v.last
+		changed := false
+		if v.last = stamp; (rt.Config.Reload.Renew || o.ordered) && settled && (stamp != v.read || o.Failed() != nil) {
+			v.read = stamp
+			if changed, _ = o.Renew(now); changed { // Failed has the error
+				log.Info(o.kind+" renewed", zap.String(o.kind, o.name), zap.Time("not_after", o.Ends()))
 			}
 			renewed = renewed || changed
 		}
-		o.Ask(ctx)
+		if asks, ok := o.renewing.(interface{ Ask(context.Context) }); ok {
+			asks.Ask(ctx)
+		}
 		said := ""
 		if err := o.Failed(); err != nil {
 			said = fmt.Sprintf("%v (%s)", err, leftInSteps(now, o.Ends()))
 			if said != v.said {
-				log.Warn("the source of an identity fails", zap.String("identity", o.Name),
+				log.Warn("the source of an "+o.kind+" fails", zap.String(o.kind, o.name),
 					zap.Time("not_after", o.Ends()), zap.Float64("hours_left", hoursLeft(now, o.Ends())), zap.Error(err))
 			}
+		} else if v.said != "" && !changed {
+			log.Info("the source of the "+o.kind+" is in order again", zap.String(o.kind, o.name))
 		}
 		v.said = said
 	}
@@ -90,37 +135,54 @@ func (w *renewalWatch) look(ctx context.Context, rt *config.Runtime, log *zap.Lo
 	return renewed
 }
 
-// hoursLeft is rounded to a tenth, and negative for what has ended.
+// hoursLeft is rounded to a tenth, and negative for what has ended; 0 for what is not there yet.
 func hoursLeft(now, ends time.Time) float64 {
+	if ends.IsZero() {
+		return 0
+	}
 	return float64(times.Seconds(now, ends)/360) / 10
 }
 
 // leftInSteps changes once a day, and once an hour of the last two days.
 func leftInSteps(now, ends time.Time) string {
+	if ends.IsZero() {
+		return "none is in use"
+	}
 	if days := times.WholeDays(now, ends); days >= 2 {
 		return fmt.Sprint(days, " days")
 	}
 	return fmt.Sprint(times.Seconds(now, ends)/3600, " hours")
 }
 
-// identityReadiness reports each identity whose source fails: handshakes fail where a signer is
-// silent. What stands in the files and is not used leaves the certificate before.
-func (s *Service) identityReadiness(now time.Time, no func(kind admin.ReadyKind, format string, args ...any), warn func(format string, args ...any)) {
-	for _, o := range s.runtime().Own {
-		silent, failed := o.Silent(), o.Failed()
+// sourceReadiness reports each source that fails: handshakes fail where a signer is silent. What
+// stands in the files and is not used leaves what was there before. An identity without a
+// certificate is a warning alone: a gateway that is not ready gets no traffic, and so no CA's
+// validator either.
+func (s *Service) sourceReadiness(now time.Time, no func(kind admin.ReadyKind, format string, args ...any), warn func(format string, args ...any)) {
+	for _, o := range sources(s.runtime()) {
+		var silent error
+		if own, ok := o.renewing.(*config.Own); ok {
+			silent = own.Silent()
+		}
 		if silent != nil {
-			no(admin.ReadyIdentity, "the signer of identity %s does not sign: %v", o.Name, silent)
+			no(admin.ReadyIdentity, "the signer of identity %s does not sign: %v", o.name, silent)
 		}
-		if failed != nil && !errors.Is(failed, silent) {
-			warn("the source of identity %s fails: %v; the certificate in use has %.1f hours left", o.Name, failed, hoursLeft(now, o.Ends()))
+		failed := o.Failed()
+		if failed == nil || errors.Is(failed, silent) {
+			continue
 		}
+		left := "no certificate is in use"
+		if ends := o.Ends(); !ends.IsZero() {
+			left = fmt.Sprintf("the certificate in use has %.1f hours left", hoursLeft(now, ends))
+		}
+		warn("the source of %s %s fails: %v; %s", o.kind, o.name, failed, left)
 	}
 }
 
 func (s *Service) renewalMetrics() []metrics.Renewal {
 	var all []metrics.Renewal
-	for _, o := range s.runtime().Own {
-		all = append(all, metrics.Renewal{Name: o.Name, Failed: o.Failed() != nil})
+	for _, o := range sources(s.runtime()) {
+		all = append(all, metrics.Renewal{Authority: o.kind == kindAuthority, Name: o.name, Failed: o.Failed() != nil})
 	}
 	return all
 }

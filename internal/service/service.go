@@ -17,6 +17,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/engines"
+	"github.com/sslgate/sslgate/internal/acmeclient"
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/config"
@@ -97,6 +98,7 @@ type Service struct {
 	parts      partsCache
 	changes    changes // of certificates
 	renewals   renewalWatch
+	challenges acmeclient.Challenges // of orders under way
 
 	reloading sync.Mutex    // one reload at a time
 	trust     *policy.Trust // that live flows were decided by last; reloading guards it
@@ -230,6 +232,7 @@ func (s *Service) gatewayConfig() gateway.Config {
 		Settings: gatewaySettings(s.rt),
 		Engine:   s.engine, Audit: s.records, Log: s.log,
 		Refused: s.rt.TUNAddresses, Finished: s.finished, Revocation: s.revocation, Stale: s.fleetStale(),
+		Challenges: &s.challenges,
 		SourceMark: socketMark(s.rt.Config), OwnMark: ownMark(s.rt.Config), LocalOut: s.rt.Config.CapturesOut(), Here: tun.HasAddress,
 		Local: s.rt.Config.CapturesLocal(),
 	}
@@ -329,6 +332,7 @@ func (s *Service) supervise(ctx context.Context) error {
 	group.Go(func() error { return s.watchdog(parts) })
 	group.Go(func() error { return s.runMemory(parts) })
 	group.Go(func() error { return s.watchOwn(parts) })
+	group.Go(func() error { return s.runOrders(parts) })
 	group.Go(func() error { return s.watchLimits(parts) })
 	group.Go(func() error { return s.runFleet(parts) })
 	if s.steering != nil {

@@ -28,7 +28,7 @@ const (
 )
 
 // ErrPeer says that another process listens than may.
-var ErrPeer = errors.New("is not a signer's socket")
+var ErrPeer = errors.New("is not the socket of whom it should be")
 
 // ErrNoKey says that the signer does not have the key of a certificate.
 var ErrNoKey = errors.New("the signer does not have the key of the certificate")
@@ -198,7 +198,7 @@ func (c *Client) take(ctx context.Context) (x *conn, kept bool, err error) {
 		_ = dialled.Close()
 		return nil, false, ErrPeer
 	}
-	if err := c.peer(raw); err != nil {
+	if err := CheckPeer(raw, c.path); err != nil {
 		_ = raw.Close()
 		return nil, false, err
 	}
@@ -215,10 +215,10 @@ func (c *Client) keep(x *conn) {
 	c.idle = append(c.idle, x)
 }
 
-// peer looks at who listens (SO_PEERCRED, unix(7)): root, our own user, or the owner of the
-// socket's directory, which others must not be able to write. So nobody else can put a
-// socket of his in the place of the signer's.
-func (c *Client) peer(raw *net.UnixConn) error {
+// CheckPeer looks at who listens on the socket at a path (SO_PEERCRED, unix(7)): root, our own
+// user, or the owner of the socket's directory, which others must not be able to write. So
+// nobody else can put a socket of his in the place of it. The error is ErrPeer for others.
+func CheckPeer(raw *net.UnixConn, path string) error {
 	uid, err := peerOf(raw)
 	if err != nil {
 		return err
@@ -227,13 +227,13 @@ func (c *Client) peer(raw *net.UnixConn) error {
 		return nil
 	}
 	var dir unix.Stat_t
-	if err := unix.Stat(filepath.Dir(c.path), &dir); err != nil {
+	if err := unix.Stat(filepath.Dir(path), &dir); err != nil {
 		return err
 	}
 	if dir.Uid == uid && dir.Mode&0o022 == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s %w: user %d listens, who is neither root nor %d nor the owner of the directory, or others may write there", c.path, ErrPeer, uid, unix.Geteuid())
+	return fmt.Errorf("%s %w: user %d listens, who is neither root nor %d nor the owner of the directory, or others may write there", path, ErrPeer, uid, unix.Geteuid())
 }
 
 // peerOf is the user at the other end.

@@ -221,7 +221,7 @@ func TestPeers(t *testing.T) {
 	if uid, err := peerOf(raw); err != nil || uid != uint32(os.Geteuid()) {
 		t.Errorf("user %d, %v", uid, err)
 	}
-	if err := New(path, time.Second).peer(raw); err != nil {
+	if err := CheckPeer(raw, path); err != nil {
 		t.Error(err)
 	}
 }

@@ -24,7 +24,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := signer.Undumpable()
+	if err == nil {
+		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -52,9 +55,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		o.labels = append(o.labels, s)
 		return nil
 	})
-	f.Func("user", "the number of a user whose processes may ask, besides root and the own; may be repeated", func(s string) error {
-		var uid uint32
-		_, err := fmt.Sscan(s, &uid)
+	f.Func("user", "a user, by name or number, whose processes may ask, besides root and the own; may be repeated", func(s string) error {
+		uid, err := signer.UserOf(s)
 		o.users = append(o.users, uid)
 		return err
 	})

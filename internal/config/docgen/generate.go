@@ -17,6 +17,7 @@ import (
 // that others refer to their types by. The first one's Config is the top.
 var sources = []struct{ pkg, file string }{
 	{"", "internal/config/config.go"},
+	{"", "internal/config/acme.go"},
 	{"policy", "policy/spec.go"},
 	{"handshake", "handshake/profile.go"},
 }

@@ -1,0 +1,44 @@
+package acmeclient
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/dialer"
+)
+
+// maxAnswer bounds one answer of the CA in bytes: a chain of ten large certificates fits.
+const maxAnswer = 1 << 20
+
+// newHTTP makes the client that asks the CA. It takes no proxy from the environment, and
+// connects by the host's own sockets, which carry mark, so its traffic is not captured.
+func newHTTP(mark dialer.Mark, roots *x509.CertPool) *http.Client {
+	d := mark.Dialer()
+	d.Timeout = 10 * time.Second
+	return &http.Client{
+		Timeout: time.Minute,
+		Transport: bounded{&http.Transport{
+			DialContext: d.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second, IdleConnTimeout: time.Minute,
+			MaxConnsPerHost: 4, MaxResponseHeaderBytes: 64 << 10,
+		}},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("redirected to another place: name that place in the configuration")
+		},
+	}
+}
+
+// bounded ends answers after maxAnswer bytes.
+type bounded struct{ *http.Transport }
+
+// RoundTrip is http.RoundTripper.RoundTrip.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := b.Transport.RoundTrip(r)
+	if err == nil {
+		res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
+	}
+	return res, err
+}

@@ -1,0 +1,116 @@
+// Package pebble runs Let's Encrypt's small ACME server, pebble, for tests: a real CA that
+// validates, on loopback.
+package pebble
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+)
+
+// Server is a running pebble with the DNS that it asks.
+type Server struct {
+	// Directory is the URL for configurations; Roots the file with the CA of its web server.
+	Directory, Roots string
+	// DNS is what its validators find.
+	DNS *DNS
+
+	stop func()
+}
+
+// Options of a Server. The zero value validates in the DNS alone.
+type Options struct {
+	// TLSPort is where its validators of tls-alpn-01 go, at whatever address DNS has.
+	TLSPort int
+	// Accounts are the external accounts that it asks for (RFC 8555, section 7.3.4), with their
+	// keys in base64url; nil: it asks for none.
+	Accounts map[string]string
+}
+
+// Start runs a pebble until the test ends.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	program := testenv.Tool(t, "pebble")
+	dir := t.TempDir()
+	ca := testpki.Must(testpki.NewCA(testpki.Options{CN: "pebble's web server"}))
+	web := testpki.Must(ca.Issue(testpki.Leaf{DNS: []string{"localhost"}, IPs: []string{"127.0.0.1"}}))
+	cert, key, err := web.WritePEM(dir, "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Roots: filepath.Join(dir, "roots.pem"), DNS: startDNS(t)}
+	if err := os.WriteFile(s.Roots, ca.PEM(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
+	s.Directory = "https://" + listen + "/dir"
+	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
+		"listenAddress": listen, "certificate": cert, "privateKey": key, "httpPort": 1, "tlsPort": max(o.TLSPort, 1),
+		"ocspResponderURL": "", "externalAccountBindingRequired": o.Accounts != nil, "externalAccountMACKeys": o.Accounts,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "pebble.json")
+	if err := os.WriteFile(file, config, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-strict", "-config", file, "-dnsserver", s.DNS.Addr)
+	// No pauses and nothing by chance: no nonce is refused, and what was proven stays proven.
+	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=100")
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	t.Cleanup(func() {
+		s.stop()
+		if t.Failed() {
+			said, _ := os.ReadFile(log.Name())
+			t.Logf("pebble said:\n%s", said)
+		}
+	})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true}}
+	testenv.Eventually(t, "pebble answers", func() bool {
+		res, err := client.Get(s.Directory)
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	}, func() any { said, _ := os.ReadFile(log.Name()); return fmt.Sprintf("%s", said) })
+	return s
+}
+
+// Stop ends the server: an outage.
+func (s *Server) Stop() { s.stop() }
+
+// FreePort is a port of 127.0.0.1 where nobody listens.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().(*net.TCPAddr).Port
+}

@@ -1,0 +1,202 @@
+package service
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sslgate/sslgate/internal/lab/pebble"
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+	"github.com/sslgate/sslgate/internal/lab/testpki"
+	"github.com/sslgate/sslgate/internal/reason"
+)
+
+// byBridge leads connections to a port of loopback into the network of the house, as a
+// validator's would come. Until h is set they wait.
+func byBridge(t *testing.T) (port int, begin func(*house)) {
+	t.Helper()
+	ln := testpki.Must(net.Listen("tcp", "127.0.0.1:0"))
+	ready := make(chan *house, 1)
+	var run sync.WaitGroup
+	run.Go(func() {
+		h, ok := <-ready
+		if !ok {
+			return
+		}
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			run.Go(func() {
+				defer func() { _ = near.Close() }()
+				far, err := h.client.Dial(testenv.Context(t), houseServer)
+				if err != nil {
+					return
+				}
+				defer func() { _ = far.Close() }()
+				run.Go(func() { _, _ = io.Copy(far, near) })
+				_, _ = io.Copy(near, far)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		close(ready)
+		_ = ln.Close()
+		run.Wait()
+	})
+	return ln.Addr().(*net.TCPAddr).Port, func(h *house) { ready <- h }
+}
+
+// The gateway orders the certificate of an identity from a real CA, and answers its validator by
+// itself, though no rule lets it pass. Until the certificate is there handshakes fail for that
+// reason. It is renewed with the same policy; with the CA gone that is said, nothing else
+// happens, and the certificate lives on over a restart.
+func TestACME(t *testing.T) {
+	port, begin := byBridge(t)
+	ca := pebble.Start(t, pebble.Options{TLSPort: port})
+	var dir string
+	h := newHouse(t, func(h *house) {
+		dir = h.dir
+		text := strings.Replace(houseConfig, "certificate: srv.pem, key: srv.key", fmt.Sprintf(
+			"acme: {directory: %q, names: [pay.example], agree_terms: true, roots: %q}", ca.Directory, ca.Roots), 1)
+		h.put("sslgate.yaml", 0o644, []byte(text))
+	})
+	policy, own := h.s.policyID(), h.s.runtime().Own[0]
+	if c, err := h.connect("pay.example", true); err == nil {
+		_ = c.Close()
+		t.Error("a client was shown a certificate before there was any")
+	}
+	h.finished(1)
+	if err := own.Failed(); err == nil {
+		t.Error("nothing is said while no certificate is there")
+	}
+	if !strings.Contains(strings.Join(h.s.Readiness().Reasons, "\n"), "no certificate is in use") {
+		t.Errorf("readiness: %q", h.s.Readiness().Reasons)
+	}
+	begin(h)
+	shown := func() []byte {
+		t.Helper()
+		raw, err := h.client.Dial(testenv.Context(t), houseServer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = raw.Close() }()
+		_ = raw.SetDeadline(testenv.Deadline())
+		alice := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "alice", DNS: []string{"alice.example"}})).TLS()
+		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "pay.example", Certificates: []tls.Certificate{alice}})
+		if _, err := conn.Write([]byte("x")); err != nil {
+			return nil
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			return nil
+		}
+		return conn.ConnectionState().PeerCertificates[0].Raw
+	}
+	testenv.Eventually(t, "the ordered certificate is shown", func() bool { return shown() != nil }, func() any { return own.Failed() })
+	if err := own.Failed(); err != nil {
+		t.Error(err)
+	}
+	if n := h.seen.FilterMessage("identity renewed").Len(); n != 1 {
+		t.Errorf("%d renewals are logged", n)
+	}
+	file := filepath.Join(dir, "state", "acme", "pay.pem")
+	if info := testpki.Must(os.Stat(file)); info.Mode().Perm() != 0o600 {
+		t.Errorf("%s has mode %04o", file, info.Mode().Perm())
+	}
+
+	// Another one is ordered once it is due, and not before.
+	first, seen := shown(), orders{}
+	order := func() *ordering {
+		t.Helper()
+		before := shown()
+		h.s.obtain(t.Context(), own, seen)
+		if !bytes.Equal(before, shown()) {
+			t.Error("a certificate was ordered before it was due")
+		}
+		v := seen[own.Order().File]
+		v.due = time.Now()
+		h.s.obtain(t.Context(), own, seen)
+		return v
+	}
+	order()
+	second := shown()
+	if second == nil || bytes.Equal(first, second) {
+		t.Error("the certificate was not renewed")
+	}
+	if h.s.policyID() != policy {
+		t.Error("a renewal made another policy")
+	}
+
+	ca.Stop()
+	v := order()
+	if until := time.Until(v.due); v.wait != orderFirst || until < orderFirst/2 || until > 2*orderFirst {
+		t.Errorf("after an outage the next order is in %s", until)
+	}
+	if err := own.Failed(); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("an outage: %v", err)
+	}
+	if ready := strings.Join(h.s.Readiness().Reasons, "\n"); !strings.Contains(ready, "hours left") {
+		t.Errorf("readiness: %q", ready)
+	}
+	if !strings.Contains(h.metrics(), `sslgate_identity_source_failed{name="pay"} 1`) {
+		t.Error("the metric does not say so")
+	}
+	if !bytes.Equal(shown(), second) {
+		t.Error("an outage has an effect on handshakes")
+	}
+	// A reload, as a restart, reads what is on the disk.
+	h.asWritten("")
+	h.reload(true, "")
+	if !bytes.Equal(shown(), second) || h.s.policyID() != policy {
+		t.Error("after a reload another certificate is shown, or the policy is another one")
+	}
+	for _, why := range []reason.Code{reason.IdentityEnded, reason.ACMEChallenge} {
+		if !strings.Contains(h.metrics(), fmt.Sprintf("reason=%q", string(why))) {
+			t.Errorf("no flow ended with %s", why)
+		}
+	}
+}
+
+// A certificate is renewed at two thirds of its life, some earlier by chance, and one that is
+// missing at once. A CA that cannot be asked is asked again ever less often, and in time.
+func TestWhenOrdersAreDue(t *testing.T) {
+	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	to := from.AddDate(0, 0, 90)
+	for chance, want := range map[float64]time.Duration{0: 60 * 24 * time.Hour, 1: (60*24 - 180) * time.Hour} {
+		if got := renewAt(&x509.Certificate{NotBefore: from, NotAfter: to}, chance).Sub(from); got != want {
+			t.Errorf("chance %v: %s, want %s", chance, got, want)
+		}
+	}
+	if due := renewAt(nil, 0.5); due.After(from) {
+		t.Errorf("what is missing is due at %s", due)
+	}
+	var v ordering
+	var waits []time.Duration
+	for range 12 {
+		v.failed(io.EOF, from, to.Sub(from))
+		waits = append(waits, v.wait)
+		if d := v.due.Sub(from); d < v.wait || d > v.wait*5/4 {
+			t.Errorf("due after %s with a wait of %s", d, v.wait)
+		}
+	}
+	if waits[0] != orderFirst || waits[1] != 2*orderFirst || waits[11] != orderMost {
+		t.Errorf("%v", waits)
+	}
+	short := ordering{}
+	for range 12 {
+		short.failed(io.EOF, from, time.Hour)
+	}
+	if short.wait != 5*time.Minute {
+		t.Errorf("of a life of an hour: %s", short.wait)
+	}
+}
