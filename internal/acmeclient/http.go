@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/sslgate/sslgate/internal/dialer"
@@ -24,18 +25,36 @@ func newHTTP(mark dialer.Mark, roots *x509.CertPool) *http.Client {
 			DialContext: d.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second, IdleConnTimeout: time.Minute,
 			MaxConnsPerHost: 4, MaxResponseHeaderBytes: 64 << 10,
-		}},
+		}, new(atomic.Int64)},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("redirected to another place: name that place in the configuration")
 		},
 	}
 }
 
-// bounded ends answers after maxAnswer bytes.
-type bounded struct{ *http.Transport }
+// bounded asks by https alone, ends answers after maxAnswer bytes, and asks no more than
+// maxRequests times: the CA says itself where and how soon it is asked again.
+type bounded struct {
+	*http.Transport
+	asked *atomic.Int64
+}
+
+// maxRequests bounds one order: of a hundred names, some seconds each.
+const maxRequests = 5000
+
+var (
+	errNoHTTPS = errors.New("the CA names an address that is not https")
+	errTooMany = errors.New("the CA has been asked too often for one order")
+)
 
 // RoundTrip is http.RoundTripper.RoundTrip.
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" {
+		return nil, errNoHTTPS
+	}
+	if b.asked.Add(1) > maxRequests {
+		return nil, errTooMany
+	}
 	res, err := b.Transport.RoundTrip(r)
 	if err == nil {
 		res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)

@@ -324,8 +324,10 @@ type Metrics struct {
 type Reload struct {
 	// Watch also reloads when the configuration or a file it names has changed, certificates, keys and CAs that are renewed by themselves excepted; looked at every 5 seconds. A reload for which there was no memory or no time is tried again after 30 seconds, then ever less often, at least every 16 minutes. Default false.
 	Watch bool `yaml:"watch"`
-	// Renew takes renewed certificates of identities and authorities without a reload: their files are looked at every 5 seconds. Once certificate and key of an identity belong together, are valid, and are for the same names, kind of key and uses as before, new handshakes show them; no ticket ends by it. Once the CAs of an authority can be used, and their files have been the same at two looks, new handshakes are verified by them, and live says what becomes of flows. Until then those of before stay, and `sslgate status` says why. Default true; with false a reload takes them.
+	// Renew takes renewed certificates of identities and authorities without a reload: their files are looked at every 5 seconds. Once certificate and key of an identity belong together, are valid, and are for the same names, kind of key and uses as before, new handshakes show them; no ticket ends by it. Once the CAs of an authority can be used, have no key that was not trusted before (add_roots), and their files have been the same at two looks, new handshakes are verified by them, and live says what becomes of flows. Until then those of before stay, and `sslgate status` says why. Default true; with false a reload takes them.
 	Renew bool `yaml:"renew"`
+	// AddRoots lets renew also take roots of an authority whose key was not trusted before. Default false: whoever writes the file can renew and take out by himself, and a new one takes a reload.
+	AddRoots bool `yaml:"add_roots"`
 	// Live is what becomes of flows that relay already: "keep" (the default; they keep the policy they began with) or "reevaluate" (each is judged anew by the new policy, its certificates too, and ends where a new connection like it would be refused). Flows that do not relay yet are always judged by the new policy.
 	Live string `yaml:"live"`
 }

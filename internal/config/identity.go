@@ -402,5 +402,12 @@ func (rt *Runtime) Watched() []string {
 			}
 		}
 	}
+	for _, t := range rt.Trusted {
+		if errors.Is(t.Failed(), ErrNewRoot) {
+			for _, name := range t.Files {
+				delete(renewed, name)
+			}
+		}
+	}
 	return slices.DeleteFunc(slices.Clone(rt.Files), func(name string) bool { return renewed[name] })
 }

@@ -40,6 +40,23 @@ type Trusted struct {
 	failed   error      // why what stands in the files is not used; nil: it is
 }
 
+// ErrNewRoot says that files have a root with a key that was not trusted before. A reload takes
+// it, or reload.add_roots.
+var ErrNewRoot = errors.New("a CA that was not trusted before, which `sslgate reload` takes, or `reload: {add_roots: true}`")
+
+// newKey is the first of the roots whose key none of those before has; nil: they were renewed or
+// taken out.
+func newKey(before, now []*x509.Certificate) *x509.Certificate {
+	for _, c := range now {
+		if !slices.ContainsFunc(before, func(b *x509.Certificate) bool {
+			return string(b.RawSubjectPublicKeyInfo) == string(c.RawSubjectPublicKeyInfo)
+		}) {
+			return c
+		}
+	}
+	return nil
+}
+
 // Current is the authority of the moment.
 func (t *Trusted) Current() *handshake.Authority { return t.now.Load() }
 
@@ -69,6 +86,9 @@ func (t *Trusted) read(now time.Time) (changed bool, err error) {
 		return false, errors.New(strings.Join(t.Files, ", ") + ": there is no certificate to trust")
 	}
 	was := t.now.Load()
+	if added := newKey(was.Roots, next.Roots); added != nil && !f.Config.Reload.AddRoots {
+		return false, fmt.Errorf("%s: %w: %s", strings.Join(t.Files, ", "), ErrNewRoot, certname.Quoted(added))
+	}
 	if slices.EqualFunc(next.Roots, was.Roots, (*x509.Certificate).Equal) && slices.EqualFunc(next.Intermediates, was.Intermediates, (*x509.Certificate).Equal) {
 		return false, nil
 	}

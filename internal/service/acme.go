@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,6 +31,7 @@ type ordering struct {
 	of   *x509.Certificate // that due was set for; nil: there was none
 	due  time.Time         // of the next order
 	wait time.Duration
+	err  error // of the last order; nil: it has brought what is in use
 }
 
 // runOrders orders the certificates of identities with acme, before the first and in time before
@@ -39,11 +41,13 @@ func (s *Service) runOrders(ctx context.Context) error {
 	defer tick.Stop()
 	seen := orders{}
 	for {
+		var round sync.WaitGroup // one CA that hangs holds up no order of another
 		for _, o := range s.runtime().Own {
-			if s.ordersHere() && ctx.Err() == nil {
-				s.obtain(ctx, o, seen)
+			if v := seen.of(o); v != nil && s.ordersHere() {
+				round.Go(func() { s.obtain(ctx, o, v) })
 			}
 		}
+		round.Wait()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -57,17 +61,23 @@ func (s *Service) ordersHere() bool {
 	return (s.lease == nil || s.over.took.Load()) && !s.over.gave.Load()
 }
 
-// obtain orders the certificate of an identity if that is due.
-func (s *Service) obtain(ctx context.Context, o *config.Own, seen orders) {
+// of is what is remembered of an identity; nil where it is not ordered.
+func (s orders) of(o *config.Own) *ordering {
 	order := o.Order()
 	if order == nil {
-		return
+		return nil
 	}
-	v := seen[order.File]
+	v := s[order.File]
 	if v == nil {
 		v = &ordering{}
-		seen[order.File] = v
+		s[order.File] = v
 	}
+	return v
+}
+
+// obtain orders the certificate of an identity if that is due.
+func (s *Service) obtain(ctx context.Context, o *config.Own, v *ordering) {
+	order := o.Order()
 	leaf, life := o.Leaf(), time.Duration(0)
 	if !leaf.Equal(v.of) || v.due.IsZero() {
 		*v = ordering{of: leaf, due: renewAt(leaf, rand.Float64())}
@@ -76,6 +86,7 @@ func (s *Service) obtain(ctx context.Context, o *config.Own, seen orders) {
 		life = times.Sub(leaf.NotAfter, leaf.NotBefore)
 	}
 	if time.Now().Before(v.due) {
+		o.Ordered(v.err) // after a reload it is another Own
 		return
 	}
 	s.log.Info("a certificate is ordered", zap.String("identity", o.Name), zap.Strings("names", order.Names), zap.String("directory", order.Directory))
@@ -83,6 +94,7 @@ func (s *Service) obtain(ctx context.Context, o *config.Own, seen orders) {
 	if ctx.Err() != nil {
 		return
 	}
+	v.err = err
 	o.Ordered(err)
 	now := time.Now()
 	if err != nil {

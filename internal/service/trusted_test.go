@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,7 +27,9 @@ func trustsAlone(more string) string {
 // a new one get in, those of one that is gone do not and their live flows end under `reload:
 // {live: reevaluate}`. What cannot be used changes nothing, and is said.
 func TestAuthorityRenews(t *testing.T) {
-	h := newHouse(t, func(h *house) { h.put("sslgate.yaml", 0o644, []byte(trustsAlone("reload: {live: reevaluate}"))) })
+	h := newHouse(t, func(h *house) {
+		h.put("sslgate.yaml", 0o644, []byte(trustsAlone("reload: {live: reevaluate, add_roots: true}")))
+	})
 	trusted, policy := h.s.runtime().Trusted[0], h.s.policyID()
 	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "Other CA"}))
 	alice, bob := testpki.Must(h.ca.Issue(testpki.Leaf{CN: "alice"})), testpki.Must(other.Issue(testpki.Leaf{CN: "bob"}))
@@ -103,8 +106,8 @@ func TestAuthorityRenews(t *testing.T) {
 func TestBundleIsReadOnceSettled(t *testing.T) {
 	h := files(t)
 	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "Other CA"}))
-	h.put("sslgate.yaml", 0o644, []byte(trustsAlone("shadow: shadow.yaml")))
-	h.put("shadow.yaml", 0o644, []byte(trustsAlone("")))
+	h.put("sslgate.yaml", 0o644, []byte(trustsAlone("shadow: shadow.yaml\nreload: {add_roots: true}")))
+	h.put("shadow.yaml", 0o644, []byte(trustsAlone("reload: {add_roots: true}")))
 	h.put("still.yaml", 0o644, []byte(trustsAlone("reload: {renew: false}")))
 	load := func(name string) *config.Runtime {
 		t.Helper()
@@ -149,5 +152,37 @@ func TestBundleIsReadOnceSettled(t *testing.T) {
 	}
 	if len(rt.Trusted) != 2 || rt.Trusted[0].Shadow || !rt.Trusted[1].Shadow {
 		t.Errorf("%d authorities", len(rt.Trusted))
+	}
+}
+
+// A root whose key was not trusted before takes a reload, for which the watch over all files asks
+// then. One that is taken out, or renewed for the same key, does not.
+func TestNewRootTakesAReload(t *testing.T) {
+	h := files(t)
+	other := testpki.Must(testpki.NewCA(testpki.Options{CN: "Other CA"}))
+	h.put("sslgate.yaml", 0o644, []byte(trustsAlone("")))
+	h.put("ca.pem", 0o644, append(h.ca.PEM(), other.PEM()...))
+	rt, found := config.Check(filepath.Join(h.dir, "sslgate.yaml"), engines.New())
+	if rt == nil {
+		t.Fatal(found)
+	}
+	third, trusted := testpki.Must(testpki.NewCA(testpki.Options{CN: "Third CA"})), rt.Trusted[0]
+	for _, step := range []struct {
+		text  []byte
+		roots int
+		fails bool
+	}{
+		{append(append(h.ca.PEM(), other.PEM()...), third.PEM()...), 2, true},
+		{h.ca.PEM(), 1, false},
+		{append(h.ca.PEM(), other.PEM()...), 1, true}, // it was taken out, and is a new one again
+	} {
+		h.put("ca.pem", 0o644, step.text)
+		_, err := trusted.Renew(time.Now())
+		if errors.Is(err, config.ErrNewRoot) != step.fails || len(trusted.Current().Roots) != step.roots {
+			t.Errorf("%d roots: %v", len(trusted.Current().Roots), err)
+		}
+		if watched := strings.Contains(strings.Join(rt.Watched(), " "), "ca.pem"); watched != step.fails {
+			t.Errorf("the watch over all files looks at it: %v", watched)
+		}
 	}
 }

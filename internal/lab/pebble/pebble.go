@@ -6,12 +6,12 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -53,10 +53,8 @@ func Start(t testing.TB, o Options) *Server {
 	if err := os.WriteFile(s.Roots, ca.PEM(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
-	s.Directory = "https://" + listen + "/dir"
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
-		"listenAddress": listen, "certificate": cert, "privateKey": key, "httpPort": 1, "tlsPort": max(o.TLSPort, 1),
+		"listenAddress": "127.0.0.1:0", "certificate": cert, "privateKey": key, "httpPort": 1, "tlsPort": max(o.TLSPort, 1),
 		"ocspResponderURL": "", "externalAccountBindingRequired": o.Accounts != nil, "externalAccountMACKeys": o.Accounts,
 	}})
 	if err != nil {
@@ -89,6 +87,11 @@ func Start(t testing.TB, o Options) *Server {
 			t.Logf("pebble said:\n%s", said)
 		}
 	})
+	testenv.Eventually(t, "pebble listens", func() bool {
+		port := listens(cmd.Process.Pid)
+		s.Directory = "https://127.0.0.1:" + strconv.Itoa(port) + "/dir"
+		return port != 0
+	}, func() any { said, _ := os.ReadFile(log.Name()); return string(said) })
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true}}
 	testenv.Eventually(t, "pebble answers", func() bool {
 		res, err := client.Get(s.Directory)
@@ -97,20 +100,33 @@ func Start(t testing.TB, o Options) *Server {
 		}
 		_ = res.Body.Close()
 		return res.StatusCode == http.StatusOK
-	}, func() any { said, _ := os.ReadFile(log.Name()); return fmt.Sprintf("%s", said) })
+	}, func() any { said, _ := os.ReadFile(log.Name()); return string(said) })
 	return s
 }
 
 // Stop ends the server: an outage.
 func (s *Server) Stop() { s.stop() }
 
-// FreePort is a port of 127.0.0.1 where nobody listens.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// listens is the port of TCP on which a process listens; 0 while there is none.
+func listens(pid int) int {
+	sockets := map[string]bool{}
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, _ := os.ReadDir(dir) // it may have ended
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
+			sockets[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
+		}
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 10 || f[3] != "0A" || !sockets[f[9]] { // TCP_LISTEN
+			continue
+		}
+		_, port, _ := strings.Cut(f[1], ":")
+		if n, err := strconv.ParseUint(port, 16, 16); err == nil {
+			return int(n)
+		}
+	}
+	return 0
 }
