@@ -188,7 +188,7 @@ func parseTag(tag string) (cluster uint64, revision int64) {
 // answer.
 func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if !inParts(name) {
-		text, _, err := s.get(ctx, s.key(name))
+		text, err := s.get(ctx, s.key(name))
 		if err == nil && int64(len(text)) > limit {
 			err = fmt.Errorf("%s is %w", s.key(name), readfile.ErrTooLarge)
 		}
@@ -196,7 +196,7 @@ func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, erro
 	}
 	text := []byte{}
 	for part := 0; part == 0 || int64(len(text)) < limit; part++ {
-		more, _, err := s.get(ctx, s.key(partName(name, part)))
+		more, err := s.get(ctx, s.key(partName(name, part)))
 		if err != nil {
 			return nil, err
 		}
@@ -210,18 +210,18 @@ func (s *Store) Get(ctx context.Context, name string, limit int64) ([]byte, erro
 	return text, nil
 }
 
-// get returns the value of a key and its revision.
-func (s *Store) get(ctx context.Context, key string) ([]byte, int64, error) {
+// get returns the value of a key.
+func (s *Store) get(ctx context.Context, key string) ([]byte, error) {
 	ctx, cancel := ask(ctx)
 	defer cancel()
 	res, err := s.client.Get(ctx, key)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if len(res.Kvs) == 0 {
-		return nil, 0, fmt.Errorf("%s: %w", key, fs.ErrNotExist)
+		return nil, fmt.Errorf("%s: %w", key, fs.ErrNotExist)
 	}
-	return res.Kvs[0].Value, res.Kvs[0].ModRevision, nil
+	return res.Kvs[0].GetValue(), nil
 }
 
 // inParts says whether a file is kept in parts.

@@ -84,8 +84,8 @@ func (s *state) hold(sum string, text []byte) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
-			return f, nil // no locks here: see lead
+		if locked := unix.Flock(int(f.Fd()), unix.LOCK_SH) == nil; !locked {
+			return f, nil // no locks here: then sweep, which cannot have one either, removes nothing
 		}
 		is, err := f.Stat()
 		if named, errNamed := os.Stat(name); err == nil && errNamed == nil && os.SameFile(is, named) {
@@ -131,7 +131,7 @@ func (s *state) sweepOne(name string, wanted map[string]bool) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // read only: nothing to lose
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+	if free := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil; free {
 		return os.Remove(name)
 	}
 	text, err := s.read(filepath.Base(name), seal.MaxEnvelope)
