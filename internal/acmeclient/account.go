@@ -71,7 +71,13 @@ func encode(key crypto.Signer, chain [][]byte) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(der)
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	defer clear(block)
+	size := len(block)
+	for _, c := range chain {
+		size += 2*len(c) + 128 // so that no copy of the key is left behind by an append
+	}
+	text := append(make([]byte, 0, size), block...)
 	for _, c := range chain {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
@@ -42,6 +43,18 @@ func (fl *flow) mayValidate(v policy.Verdict) bool {
 	denied := v
 	fl.denied = &denied
 	return true
+}
+
+// deniedFor bounds what a refused client holds while a validator is awaited. A validator sends its
+// ClientHello at once.
+const deniedFor = 5 * time.Second
+
+// handshakeTime is how long the flow's handshake may take, from its start.
+func (fl *flow) handshakeTime() time.Duration {
+	if fl.denied != nil {
+		return min(fl.limits.Handshake, deniedFor)
+	}
+	return fl.limits.Handshake
 }
 
 // validated ends the flow, with its turn, if it is a validator's, or was let through in case it

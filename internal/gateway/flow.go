@@ -181,7 +181,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 		return nil
 	}
 
-	hctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.limits.Handshake))
+	hctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.handshakeTime()))
 	defer cancel()
 	hello, conn, err := handshake.Peek(hctx, fl.client, fl.limits.Hello)
 	if err != nil {
