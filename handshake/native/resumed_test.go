@@ -138,7 +138,7 @@ func TestSecondHelloAndTickets(t *testing.T) {
 // Two sessions that differ in their version alone: each fits hellos of its own (CVE-2026-93831).
 // The lengths meet where a PSK of SHA-384 is as long as a master secret.
 func TestVersionOfATicket(t *testing.T) {
-	const suite12 = uint16(tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)
+	const suite12 = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
 	secret := make([]byte, keys.MasterSize)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		s := &server{choice: &choice{suite: keys.SuiteOf(tls.TLS_AES_256_GCM_SHA384)}, hello: &handshake.ClientHello{CipherSuites: []uint16{suite12}}}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -37,7 +38,7 @@ func TestChallengeComesBeforeTheRules(t *testing.T) {
 						if s := conn.ConnectionState(); s.NegotiatedProtocol == validatorProtocol {
 							shown = s.PeerCertificates[0].Raw
 						}
-						if _, err := conn.Read(make([]byte, 1)); shown != nil && err != io.EOF {
+						if _, err := conn.Read(make([]byte, 1)); shown != nil && !errors.Is(err, io.EOF) {
 							t.Errorf("%s: after the proof: %v", name, err)
 						}
 					}
