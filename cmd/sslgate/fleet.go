@@ -126,8 +126,8 @@ is not signed.
 
 Where more than one key must sign, the bundle waits in next.json; without FILE
 its signatures are added to. With enough of them it becomes bundle.json, and is
-kept as epochs/EPOCH.json: put that in the place of bundle.json to go back to it,
-where a later one was signed with --rollback-to.
+kept as epochs/EPOCH.json: put that in the place of bundle.json to go back to
+it, where a later one was signed with --rollback-to.
 
 Exit code 0: it was signed. 1: it failed. 2: check refuses the configuration.`,
 		Example: `  sslgate fleet sign --key a.key --site berlin --site oslo=oslo sslgate.yaml

@@ -23,8 +23,9 @@ is written, and the bundle itself is written last, if what was there has not
 changed meanwhile. What gateways would not take after what is there is refused.
 What is there already is not written again: push once more after a failure.
 
-A directory or a web server needs no such command: copy --dir there, blobs first.`,
-		Example: "  sslgate fleet push --cert ci.pem --key ci.key --ca etcd-ca.pem etcd://e1.example:2379,e2.example:2379/sslgate/acme",
+A directory or a web server needs no such command: copy --dir there, blobs
+first.`,
+		Example: "  sslgate fleet push --cert ci.pem --key ci.key etcd://e1.example:2379/acme",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := etcd.Check(args[0]); err != nil {
@@ -77,7 +78,7 @@ The list is revoked.json in --dir, signed by revoke keys. Those are online keys:
 they add to the list, and gateways take no list that has less than the one
 before. "sslgate fleet push" writes it to an etcd, whose gateways have it at
 once; from elsewhere they take it at their next look.`,
-		Example: `  sslgate fleet revoke --key fleet-keys/revoke-1.key 4f:3a:99 'CN=alice,O=Example'
+		Example: `  sslgate fleet revoke --key fleet-keys/revoke-1.key 4f:3a:99 'CN=alice'
   sslgate fleet push etcd://e1.example:2379/sslgate/acme`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
