@@ -19,9 +19,9 @@ func newFleetRotateCmd(stdout io.Writer, f *fleetFlags) *cobra.Command {
 		Long: `Make the root that follows, with other keys.
 
 --policy, --root and --revoke make new keys in the place of all of a role, as
-"sslgate fleet init" does; --void-above 41 says that epochs above 41 were signed with
-stolen keys and count for nothing. Enough root keys of the root in force must
-sign, and of the next one its own. Where not all are at hand it waits in
+"sslgate fleet init" does; --void-above 41 says that epochs above 41 were signed
+with stolen keys and count for nothing. Enough root keys of the root in force
+must sign, and of the next one its own. Where not all are at hand it waits in
 root/next.json; without a change its signatures are added to. With enough of
 them it is published, and gateways follow it by themselves.
 

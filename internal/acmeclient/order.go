@@ -32,6 +32,11 @@ const (
 	// retries is how often one request is repeated where the CA is busy; the order itself is
 	// repeated by whoever asked for it.
 	retries = 4
+	// removeFor bounds the wait until the hook has taken a record away, also when the gateway
+	// stops: it must not hold that up.
+	removeFor = 5 * time.Second
+	// aheadFor is how far our clock may be behind the CA's.
+	aheadFor = 5 * time.Minute
 	// maxShown bounds what the CA says where it is shown, in bytes.
 	maxShown = 400
 )
@@ -125,6 +130,9 @@ func (o *Order) obtain(ctx context.Context, mark dialer.Mark, challenges *Challe
 	if err != nil {
 		return nil, nil, fmt.Errorf("order: %w", err)
 	}
+	if len(order.AuthzURLs) > len(o.Names) {
+		return nil, nil, fmt.Errorf("order: the CA wants %d proofs for %d names", len(order.AuthzURLs), len(o.Names))
+	}
 	for _, url := range order.AuthzURLs {
 		if err := o.authorize(ctx, client, url, challenges); err != nil {
 			return nil, nil, err
@@ -144,11 +152,12 @@ func (o *Order) obtain(ctx context.Context, mark dialer.Mark, challenges *Challe
 	if chain, _, err = client.CreateCertFromOrder(ctx, order, request, true); err != nil {
 		return nil, nil, fmt.Errorf("certificate: %w", err)
 	}
-	return own, chain, o.fits(own, chain)
+	return own, chain, o.fits(own, chain, time.Now())
 }
 
-// fits says what is wrong with what the CA has issued: it must be for our key and our names.
-func (o *Order) fits(key crypto.Signer, chain [][]byte) error {
+// fits says what is wrong with what the CA has issued: it must be for our key and our names, and
+// of use at that time. It takes the place of what is in use.
+func (o *Order) fits(key crypto.Signer, chain [][]byte, now time.Time) error {
 	if len(chain) == 0 {
 		return errors.New("the CA has issued nothing")
 	}
@@ -161,6 +170,17 @@ func (o *Order) fits(key crypto.Signer, chain [][]byte) error {
 	}
 	if !IsFor(leaf, o.Names) {
 		return fmt.Errorf("the CA has issued a certificate for other names: %v", certname.Alt(leaf.Extensions))
+	}
+	if now.Add(aheadFor).Before(leaf.NotBefore) || !now.Before(leaf.NotAfter) {
+		return fmt.Errorf("the CA has issued a certificate for %v to %v; now it is %v", leaf.NotBefore, leaf.NotAfter, now.UTC())
+	}
+	if leaf.IsCA {
+		return errors.New("the CA has issued a certificate of a CA")
+	}
+	for i, der := range chain[1:] {
+		if _, err := x509.ParseCertificate(der); err != nil {
+			return fmt.Errorf("certificate %d of the chain that the CA has sent: %w", i+2, err)
+		}
 	}
 	return nil
 }
@@ -180,6 +200,12 @@ func IsFor(c *x509.Certificate, names []string) bool {
 	return slices.EqualFunc(has, wants, strings.EqualFold)
 }
 
+// ordered says whether a name that the CA wants a proof for is one of ours. It says "a.example"
+// for "*.a.example" (RFC 8555, section 7.1.3).
+func (o *Order) ordered(name string) bool {
+	return slices.ContainsFunc(o.Names, func(n string) bool { return strings.EqualFold(strings.TrimPrefix(n, "*."), name) })
+}
+
 // authorize proves to the CA that we hold the name of one authorization.
 func (o *Order) authorize(ctx context.Context, client *acme.Client, url string, challenges *Challenges) error {
 	z, err := client.GetAuthorization(ctx, url)
@@ -190,6 +216,10 @@ func (o *Order) authorize(ctx context.Context, client *acme.Client, url string, 
 		return nil // proven lately
 	}
 	name, kind := z.Identifier.Value, "tls-alpn-01"
+	if z.Identifier.Type != "dns" || !o.ordered(name) {
+		// Whoever answers for any name that the CA says proves to others what is not ours.
+		return fmt.Errorf("the CA wants a proof for %q, which was not ordered", name)
+	}
 	if o.DNS != "" {
 		kind = "dns-01"
 	}
@@ -207,7 +237,7 @@ func (o *Order) authorize(ctx context.Context, client *acme.Client, url string, 
 			return err
 		}
 		defer func() {
-			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), hookFor)
+			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeFor)
 			defer cancel()
 			_ = askHook(clean, o.DNS, "remove", record, value) // what stays there is of no use to anybody
 		}()
