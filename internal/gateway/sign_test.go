@@ -68,7 +68,6 @@ func signs(t *testing.T, c *tls.Certificate, timeout time.Duration) *slowKey {
 // With the key in another process handshakes end as ever. One that hangs fails those that
 // need it, in time and with its own reason, and holds up nobody else, though there is one turn.
 func TestSignerThatHangs(t *testing.T) {
-	t.Parallel() // it waits for the signer
 	for _, version := range versions {
 		h := newHouse(t, mtls(), nil, func(c *Config) { c.Limits.Handshakes = 1 })
 		setTickets(h.gw, &Tickets{})

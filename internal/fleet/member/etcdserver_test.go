@@ -1,13 +1,13 @@
 package member
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -35,8 +35,8 @@ type cluster struct {
 type etcdMember struct {
 	args []string
 	port string
+	log  string // file
 	cmd  *exec.Cmd
-	out  *bytes.Buffer
 	gone chan struct{} // closed when the process has ended
 }
 
@@ -54,6 +54,7 @@ func newCluster(t *testing.T, n int) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { c.kill(c.members...) })
 	for try := range 5 {
 		ports := freePorts(t, 2*n)
 		var peers []string
@@ -63,22 +64,22 @@ func newCluster(t *testing.T, n int) *cluster {
 		c.members = nil
 		for i := range n {
 			peer, client := "http://127.0.0.1:"+ports[n+i], "https://127.0.0.1:"+ports[i]
-			m := &etcdMember{port: ports[i], args: []string{
+			m := &etcdMember{port: ports[i], log: filepath.Join(c.dir, fmt.Sprintf("m%d-%d.log", try, i)), args: []string{
 				"--name", fmt.Sprintf("m%d", i), "--data-dir", filepath.Join(c.dir, fmt.Sprintf("m%d-%d", try, i)),
 				"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 				"--initial-cluster", strings.Join(peers, ","), "--heartbeat-interval", "100", "--election-timeout", "1000",
 				"--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key, "--enable-grpc-gateway=false",
+				"--unsafe-no-fsync", // the process is killed, not the machine, and a busy disk holds nothing up
 			}}
 			c.members = append(c.members, m)
 			c.start(m)
 		}
-		t.Cleanup(func() { c.kill(c.members...) })
 		if c.answers() {
 			return c
 		}
 		c.kill(c.members...)
 	}
-	t.Fatalf("etcd does not start: %s", c.members[0].out)
+	t.Fatalf("etcd does not start: %s", c.members[0].said())
 	return nil
 }
 
@@ -98,9 +99,14 @@ func freePorts(t *testing.T, n int) (ports []string) {
 
 func (c *cluster) start(m *etcdMember) {
 	c.t.Helper()
-	m.out, m.gone = &bytes.Buffer{}, make(chan struct{})
+	out, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }() // the process has its own
+	m.gone = make(chan struct{})
 	m.cmd = exec.Command(c.program, m.args...)
-	m.cmd.Stdout, m.cmd.Stderr = m.out, m.out
+	m.cmd.Stdout, m.cmd.Stderr = out, out
 	if err := m.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -132,11 +138,23 @@ func (c *cluster) again(members ...*etcdMember) {
 			_ = conn.Close()
 		}
 		return all
-	}, func() any { return members[0].out.String() })
+	}, func() any { return members[0].said() })
+}
+
+// said is what the process has written so far.
+func (m *etcdMember) said() string {
+	text, err := os.ReadFile(m.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 func (c *cluster) kill(members ...*etcdMember) {
 	for _, m := range members {
+		if m.cmd == nil || m.cmd.Process == nil {
+			continue // it was never there
+		}
 		_ = m.cmd.Process.Kill() // unless it has ended
 		<-m.gone
 	}
@@ -166,7 +184,7 @@ func (c *cluster) answers() bool {
 		defer cancel()
 		_, _, err := s.Head(ctx, "")
 		return err == nil || errors.Is(err, fs.ErrNotExist)
-	})
+	}, func() any { return c.members[0].said() })
 	return ok
 }
 

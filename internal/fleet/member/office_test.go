@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"crypto"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -108,7 +109,9 @@ func (o *office) bundle(m *bundle.Manifest, by ...crypto.Signer) []byte {
 
 func (o *office) put(name string, text []byte) {
 	o.t.Helper()
-	if err := os.WriteFile(filepath.Join(o.dir, name), text, 0o644); err != nil {
+	// As what publishes does: another file, so that a stamp of the file shows it.
+	at := filepath.Join(o.dir, name)
+	if err := errors.Join(os.WriteFile(at+".new", text, 0o644), os.Rename(at+".new", at)); err != nil {
 		o.t.Fatal(err)
 	}
 }
