@@ -122,11 +122,14 @@ func (b *Budget) openIntake() {
 
 // Flooded says that no data of clients may be taken. It is called for each segment, and
 // measures once the segments since the last measurement could have filled half the room.
+// Where that does not come about, because who measures waits for a processor, segments that
+// could reach the line of Flood are not taken either.
 func (b *Budget) Flooded() bool {
 	in := &b.intake
 	if in.segments.Add(1)*segmentMost*2 > in.room.Load() && b.mu.TryLock() {
 		b.lookAgain()
 		b.mu.Unlock()
 	}
-	return b.Level() >= Flood
+	ceiling := b.ceiling.Load()
+	return b.Level() >= Flood || in.segments.Load()*segmentMost > max(in.room.Load(), 0)+floodLine(ceiling)-stopLine(ceiling)
 }

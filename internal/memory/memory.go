@@ -222,14 +222,17 @@ func (b *Budget) SetCeiling(ceiling int64) error {
 // limitOf is the ceiling less the program's own pages (file) and less five 32nds of the
 // ceiling: the collector's limit is soft, so it needs room to stop growth, and there must
 // be room between its limit and the line of the intake.
-func limitOf(ceiling, file int64) int64 {
-	return ceiling - file - ceiling/32*5
-}
+func limitOf(ceiling, file int64) int64 { return ceiling - file - margin(ceiling, 5) }
 
 // stopLine is the resident memory in bytes at which nothing more is read for clients,
 // floodLine that at which no data of clients is accepted.
-func stopLine(ceiling int64) int64  { return ceiling - ceiling/8 }
-func floodLine(ceiling int64) int64 { return ceiling - ceiling/32*3 }
+func stopLine(ceiling int64) int64  { return ceiling - margin(ceiling, 4) }
+func floodLine(ceiling int64) int64 { return ceiling - margin(ceiling, 3) }
+
+// margin is so many 32nds of the ceiling in bytes, but at least as much as of 256 MiB: on a
+// busy machine who measures may wait tens of milliseconds for a processor, in which clients
+// send and the collector lets grow as much below a small ceiling as below a large one.
+func margin(ceiling, parts int64) int64 { return max(ceiling, 256<<20) / 32 * parts }
 
 // Admit asks for room for a flow that exists; leave must be called when the flow ends.
 // small says that the client holds little compared with others. Admit is cheap and never
