@@ -31,7 +31,7 @@ func TestQueues(t *testing.T) {
 			for _, all := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%d/offload=%t/all=%t", queues, offload, all), func(t *testing.T) {
 					const flows, each = 48, 300_000
-					l := newLabOf(t, queues, offload, stack.Config{Handler: &handler{handle: echo}, AllPorts: all})
+					l := newLabOf(t, queues, offload, stack.Config{Handler: &handler{handle: echo}, AllPorts: all, HandshakeTimeout: patience})
 					var wg sync.WaitGroup
 					for i := range flows {
 						wg.Go(func() {
