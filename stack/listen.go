@@ -78,7 +78,7 @@ func (s *Stack) accept(ep tcpip.Endpoint, wq *waiter.Queue) {
 		return
 	}
 	c := newConn(ep, wq, src, dst, s.flows.ended)
-	c.paced = s.paced.Load()
+	c.takeSendBuffer(s.paced.Load())
 	if err := setConnOptions(ep, s.cfg); err != nil {
 		s.cfg.Log.Warn("connection options not set", zap.Error(err))
 	}

@@ -38,30 +38,39 @@ func (s *Stack) startPaced(l *link) (end func()) {
 	}
 }
 
-// pacedRoom is the send buffer in bytes that a flow may use whatever its path, once the
-// client has taken half as much: twice Linux's default maximum (tcp_wmem).
-const pacedRoom = 8 << 20
+// firstRoom is the send buffer in bytes that a flow may use at once, pacedRoom what it may use
+// whatever its path, once the client has taken half as much: twice Linux's default maximum
+// (tcp_wmem).
+const (
+	firstRoom = 1 << 20
+	pacedRoom = 8 << 20
+)
 
-// fitSendBuffer fits the send buffer to the path of the flow. Netstack's own tuning goes by
-// its congestion window, which knows no loss here and grows with all that was sent: each
-// slow download would soon hold the most that Config allows.
+// takeSendBuffer ends netstack's own tuning of the send buffer. It goes by its congestion
+// window, which knows no loss here and grows with all that was sent: each slow download
+// would soon hold the most that Config allows.
+func (c *Conn) takeSendBuffer(p *sender.Sender) {
+	if c.paced = p; p != nil {
+		so := c.ep.SocketOptions()
+		so.SetSendBufferSize(so.GetSendBufferSize(), true)
+	}
+}
+
+// fitSendBuffer fits the send buffer to the path of the flow, and to what the client takes.
 func (c *Conn) fitSendBuffer() {
 	if c.paced == nil {
 		return
 	}
 	room := int64(c.paced.Room(sender.Tuple{Client: c.src, Dest: c.dst}))
-	if room == 0 {
-		return // the path is not known yet
-	}
 	acked, _ := c.Acked()
 	so := c.ep.SocketOptions()
 	now := so.GetSendBufferSize()
 	_, most := so.SendBufferLimits()
-	want := min(max(room, min(int64(2*acked), pacedRoom)), most)
+	want := min(max(room, firstRoom, min(int64(2*acked), pacedRoom)), most)
 	if want <= now && want >= now/2 || want > now && want < now+now/4 && want < most {
 		return
 	}
-	so.SetSendBufferSize(want, true)                   // true ends netstack's own tuning
+	so.SetSendBufferSize(want, true)
 	if _, most := so.SendBufferLimits(); want > most { // memory ran short meanwhile
 		so.SetSendBufferSize(most, false)
 	}
