@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,13 +71,36 @@ func TestDataBehindCookie(t *testing.T) {
 	const clients = 3000
 	h, heard := hears()
 	l, begin := byCookie(t, h)
+	again := 0
 	for i := range clients {
 		src := netip.AddrPortFrom(client4, uint16(2000+i))
 		cookie := begin(src, server4)
 		say := fmt.Sprintf("client %d", i)
 		l.near.Inject(seg{src: src, dst: server4, seq: 8, ack: cookie + 1, flags: ack}.ip())
-		l.near.Inject(seg{src: src, dst: server4, seq: 8, ack: cookie + 1, flags: ack | psh, payload: []byte(say)}.ip())
+		data := seg{src: src, dst: server4, seq: 8, ack: cookie + 1, flags: ack | psh, payload: []byte(say)}
+		l.near.Inject(data.ip())
+		// A machine that stands still for earlyLife forgets what is held, and a client
+		// sends it again.
+		done := make(chan struct{})
+		var resent sync.WaitGroup
+		resent.Go(func() {
+			for wait := time.NewTicker(2 * time.Second); ; {
+				select {
+				case <-done:
+					wait.Stop()
+					return
+				case <-wait.C:
+					again++
+					l.near.Inject(data.ip())
+				}
+			}
+		})
 		listenTo(t, heard, say+" <nil>")
+		close(done)
+		resent.Wait()
+	}
+	if again > clients/100 {
+		t.Errorf("%d of %d clients had to send their data again", again, clients)
 	}
 	if st := l.stack.Stats(); st.SYNCookiesAccepted != clients || st.EarlyHeld == 0 || st.EarlyDropped != 0 || st.EarlyBytes != 0 {
 		t.Errorf("stats: %+v", st)
