@@ -93,10 +93,8 @@ func Init(dir string, o InitOptions) (*InitResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range rootKeys {
-		if err := e.Sign(key); err != nil {
-			return nil, err
-		}
+	if err := signAll(e, rootKeys); err != nil {
+		return nil, err
 	}
 	text, err := e.Text()
 	if err != nil {

@@ -31,18 +31,11 @@ type RevokeResult struct {
 // Revoke adds to the list of what is revoked in dir, whatever keys have signed that: gateways take no
 // list that has less.
 func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
-	if _, err := ReadRoots(dir, ""); err != nil { // before a directory is made
-		return nil, err
-	}
-	unlock, err := locked(dir)
+	roots, unlock, err := opened(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	roots, err := ReadRoots(dir, "")
-	if err != nil {
-		return nil, err
-	}
 	keys, err := roleKeys(o.Keys, seal.RoleRevoke, roots.Newest())
 	if err != nil {
 		return nil, err
@@ -67,10 +60,8 @@ func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range keys {
-		if err := e.Sign(key); err != nil {
-			return nil, err
-		}
+	if err := signAll(e, keys); err != nil {
+		return nil, err
 	}
 	text, err := e.Text()
 	if err != nil {

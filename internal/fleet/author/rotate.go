@@ -49,18 +49,11 @@ type RotateResult struct {
 // Rotate makes the root that follows the newest of a fleet, or adds signatures to the one that waits
 // for them. It is published once enough keys of both have signed.
 func Rotate(dir string, o RotateOptions) (*RotateResult, error) {
-	if _, err := ReadRoots(dir, ""); err != nil { // before a directory is made
-		return nil, err
-	}
-	unlock, err := locked(dir)
+	roots, unlock, err := opened(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	roots, err := ReadRoots(dir, "")
-	if err != nil {
-		return nil, err
-	}
 	before := roots.Newest()
 	res := &RotateResult{Fleet: before.Fleet, Keys: []KeyFile{}}
 	var e *seal.Envelope
@@ -82,10 +75,8 @@ func Rotate(dir string, o RotateOptions) (*RotateResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range keys {
-		if err := e.Sign(key); err != nil {
-			return nil, err
-		}
+	if err := signAll(e, keys); err != nil {
+		return nil, err
 	}
 	for i, r := range []*seal.Root{before, next} {
 		res.Signed[i], res.Needed[i] = len(r.Signers(seal.RoleRoot, e)), r.Roles[seal.RoleRoot].Threshold

@@ -49,18 +49,11 @@ type SignResult struct {
 // them. It takes the place of bundle.json once enough keys have signed. What check refuses is not
 // signed.
 func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
-	if _, err := ReadRoots(dir, ""); err != nil { // before a directory is made
-		return nil, err
-	}
-	unlock, err := locked(dir)
+	roots, unlock, err := opened(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	roots, err := ReadRoots(dir, "")
-	if err != nil {
-		return nil, err
-	}
 	root := roots.Newest()
 	keys, err := roleKeys(o.Keys, seal.RolePolicy, root)
 	if err != nil {
@@ -91,10 +84,8 @@ func Sign(ctx context.Context, dir string, o SignOptions) (*SignResult, error) {
 			return nil, fmt.Errorf("%s: %w", next, err)
 		}
 	}
-	for _, key := range keys {
-		if err := e.Sign(key); err != nil {
-			return nil, err
-		}
+	if err := signAll(e, keys); err != nil {
+		return nil, err
 	}
 	return publish(dir, root, e, m)
 }
@@ -152,6 +143,16 @@ func roleKeys(files []string, role string, roots ...*seal.Root) ([]crypto.Signer
 		return nil, errors.New("no key to sign with")
 	}
 	return keys, nil
+}
+
+// signAll signs with each of the keys.
+func signAll(e *seal.Envelope, keys []crypto.Signer) error {
+	for _, key := range keys {
+		if err := e.Sign(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // draft makes the next bundle: its files are in dir before it is.
