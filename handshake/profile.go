@@ -124,7 +124,7 @@ func ResolveProfiles(specs map[string]ProfileSpec, able *Capabilities) (map[stri
 		if !word.MatchString(name) {
 			path = "[" + strconv.Quote(name) + "]"
 		}
-		if _, named := namedProfile(name); named {
+		if _, named := NamedProfile(name); named {
 			list.Addf(path, "%s is a named profile and cannot be changed: choose another name, and base: %s", name, name)
 			continue
 		}
@@ -144,7 +144,8 @@ func ResolveProfiles(specs map[string]ProfileSpec, able *Capabilities) (map[stri
 	return out, nil
 }
 
-func namedProfile(name string) (Profile, bool) {
+// NamedProfile is one of NamedProfiles; ok says whether there is one of that name.
+func NamedProfile(name string) (p Profile, ok bool) {
 	for _, p := range NamedProfiles() {
 		if p.Name == name {
 			return p, true
@@ -162,11 +163,11 @@ func (s ProfileSpec) Resolve(name string, able *Capabilities) (Profile, error) {
 	if base == "" {
 		base = profileIntermediate
 	}
-	p, ok := namedProfile(base)
+	p, ok := NamedProfile(base)
 	if !ok {
 		list.Addf("base", "unknown profile %q%s: the base is one of the named profiles, %s",
 			s.Base, fielderr.Suggest(s.Base, profileNames()), strings.Join(profileNames(), ", "))
-		p, _ = namedProfile(profileIntermediate) // so that the rest is judged too
+		p, _ = NamedProfile(profileIntermediate) // so that the rest is judged too
 	}
 	p.Name = name
 	able = s.resolveEngine(&p, able, &list)

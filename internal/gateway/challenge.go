@@ -77,8 +77,9 @@ func (fl *flow) validated(ctx context.Context, conn net.Conn) bool {
 
 // validate makes the handshake with a validator, and ends the flow. It has its turn.
 func (fl *flow) validate(ctx context.Context, conn net.Conn, cert *tls.Certificate) {
+	profile, _ := handshake.NamedProfile(policy.DefaultProfile) // for all that may be a validator
 	params := &handshake.ServerParams{
-		Params:     handshake.Params{Profile: validatorProfile(), Certificates: []tls.Certificate{*cert}, ALPN: []string{validatorProtocol}, Now: fl.g.now},
+		Params:     handshake.Params{Profile: profile, Certificates: []tls.Certificate{*cert}, ALPN: []string{validatorProtocol}, Now: fl.g.now},
 		ClientAuth: handshake.ClientAuthNone,
 	}
 	watched := NewTurnConn(conn, fl.turn, func() error { return fl.resume(ctx) })
@@ -99,12 +100,6 @@ func (fl *flow) validate(ctx context.Context, conn net.Conn, cert *tls.Certifica
 		Step: handshake.StepServerFinished, Reason: reason.ACMEChallenge, Detail: fl.facts.Hello.ServerName,
 		Wanted: handshake.AlertNone, Received: handshake.AlertNone,
 	})
-}
-
-// validatorProfile is for all that may be a validator.
-func validatorProfile() handshake.Profile {
-	all := handshake.NamedProfiles()
-	return all[slices.IndexFunc(all, func(p handshake.Profile) bool { return p.Name == policy.DefaultProfile })]
 }
 
 // unheard ends a flow whose SYN is refused, once it has turned out to be no validator's.

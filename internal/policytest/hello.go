@@ -11,6 +11,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/handshake/engines"
+	"github.com/sslgate/sslgate/policy"
 )
 
 // Hello describes what a client offers in step 1. The zero value is the offer of a usual
@@ -123,13 +124,7 @@ func list16(ids []uint16) func(*cryptobyte.Builder) {
 // numbers resolves the names. Versions are sorted, highest first.
 func (h Hello) numbers() (versions, suites, groups []uint16, err error) {
 	able := engines.New().Capabilities() // a name is known if a configuration can use it
-	named := handshake.NamedProfiles()
-	usual := named[1]
-	for _, p := range named {
-		if p.Name == "intermediate" {
-			usual = p
-		}
-	}
+	usual, _ := handshake.NamedProfile(policy.DefaultProfile)
 	resolve := func(names []string, by func(string) (uint16, error), otherwise []uint16) []uint16 {
 		if names == nil {
 			return otherwise

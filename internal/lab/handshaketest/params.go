@@ -67,11 +67,9 @@ func ServerParams(change ...func(*handshake.ServerParams)) *handshake.ServerPara
 // Named is one of handshake.NamedProfiles; the test fails where there is none.
 func Named(t testing.TB, name string) handshake.Profile {
 	t.Helper()
-	for _, p := range handshake.NamedProfiles() {
-		if p.Name == name {
-			return p
-		}
+	p, ok := handshake.NamedProfile(name)
+	if !ok {
+		t.Fatalf("no profile %s", name)
 	}
-	t.Fatalf("no profile %s", name)
-	return handshake.Profile{}
+	return p
 }
