@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -48,13 +49,18 @@ var ErrNewRoot = errors.New("a CA that was not trusted before, which `sslgate re
 // taken out.
 func newKey(before, now []*x509.Certificate) *x509.Certificate {
 	for _, c := range now {
-		if !slices.ContainsFunc(before, func(b *x509.Certificate) bool {
-			return string(b.RawSubjectPublicKeyInfo) == string(c.RawSubjectPublicKeyInfo)
-		}) {
+		if !hasKey(before, c) {
 			return c
 		}
 	}
 	return nil
+}
+
+// hasKey says whether one of the certificates has the key of another one.
+func hasKey(certs []*x509.Certificate, of *x509.Certificate) bool {
+	return slices.ContainsFunc(certs, func(c *x509.Certificate) bool {
+		return bytes.Equal(c.RawSubjectPublicKeyInfo, of.RawSubjectPublicKeyInfo)
+	})
 }
 
 // Current is the authority of the moment.
@@ -161,9 +167,7 @@ func (b *builder) mintersApart(env policy.Environment) {
 			}
 			for _, minter := range slices.Sorted(maps.Keys(b.issuers)) {
 				ca := b.issuers[minter]
-				if a != nil && slices.ContainsFunc(slices.Concat(a.Roots, a.Intermediates), func(c *x509.Certificate) bool {
-					return string(c.RawSubjectPublicKeyInfo) == string(ca.RawSubjectPublicKeyInfo)
-				}) {
+				if a != nil && (hasKey(a.Roots, ca) || hasKey(a.Intermediates, ca)) {
 					b.add(indexPath(indexPath("policy.rules", i)+".client.authorities", j), fmt.Sprintf("%q trusts the CA of identity %q, which makes certificates on demand: it must vouch for no client", name, minter))
 				}
 			}

@@ -82,14 +82,10 @@ func Push(ctx context.Context, dir, pinned string, to Store, now time.Time) (*Pu
 
 // pushRevoked writes the list of what is revoked, unless there is a newer one.
 func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
-	_, err := readRevoked(dir, roots)
+	_, text, err := readRevoked(dir, roots)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	text, err := readFile(filepath.Join(dir, bundle.RevokedName), seal.MaxEnvelope)
 	if err != nil {
 		return err
 	}
@@ -102,12 +98,10 @@ func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
 	case bytes.Equal(there, text):
 		return nil
 	default:
-		for _, root := range slices.Backward(roots) {
-			if have, err := bundle.VerifyRevoked(root, nil, there); err == nil {
-				if _, err := bundle.VerifyRevoked(roots.Newest(), have, text); err != nil {
-					return fmt.Errorf("%s: %w", bundle.RevokedName, err)
-				}
-				break
+		// What no root of the fleet stands for is none.
+		if have, err := verifiedRevoked(roots, there); err == nil {
+			if _, err := bundle.VerifyRevoked(roots.Newest(), have, text); err != nil {
+				return fmt.Errorf("%s: %w", bundle.RevokedName, err)
 			}
 		}
 	}

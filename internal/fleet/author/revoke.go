@@ -41,7 +41,7 @@ func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
 		return nil, err
 	}
 	next := &bundle.Revoked{Fleet: roots.Newest().Fleet, Serials: []string{}, Keys: []string{}, Subjects: []string{}}
-	before, err := readRevoked(dir, roots)
+	before, _, err := readRevoked(dir, roots)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -74,18 +74,24 @@ func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
 	return res, writefile.Replace(res.File, text, 0o644)
 }
 
-// readRevoked reads the list of a directory, which the keys of one of its roots have signed.
-func readRevoked(dir string, roots Roots) (*bundle.SignedRevoked, error) {
+// readRevoked reads the list of a directory, and returns its text too.
+func readRevoked(dir string, roots Roots) (r *bundle.SignedRevoked, text []byte, err error) {
 	file := filepath.Join(dir, bundle.RevokedName)
-	text, err := readFile(file, seal.MaxEnvelope)
-	if err != nil {
-		return nil, err
+	if text, err = readFile(file, seal.MaxEnvelope); err != nil {
+		return nil, nil, err
 	}
+	if r, err = verifiedRevoked(roots, text); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, text, nil
+}
+
+// verifiedRevoked is the list of a text that the keys of one of the roots have signed.
+func verifiedRevoked(roots Roots, text []byte) (r *bundle.SignedRevoked, err error) {
 	for _, root := range slices.Backward(roots) {
-		var r *bundle.SignedRevoked
 		if r, err = bundle.VerifyRevoked(root, nil, text); err == nil {
 			return r, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", file, err)
+	return nil, err
 }
