@@ -45,6 +45,13 @@ func copiesIn(t *testing.T, state string) []string {
 	return all
 }
 
+// copyKnown says whether the checker has noted that a copy is written.
+func copyKnown(k *Checker, path string) bool {
+	k.copies.mu.Lock()
+	defer k.copies.mu.Unlock()
+	return k.copies.known[strings.TrimSuffix(filepath.Base(path), ".crl")]
+}
+
 // Whatever replaces a list while the gateway is down, the clients it revokes stay out,
 // and that is logged; a newer list is taken.
 func TestCopiesOutliveARestart(t *testing.T) {

@@ -104,7 +104,8 @@ func TestNumbersBegunAnew(t *testing.T) {
 		k.Prime(t.Context())
 		running(t, k)
 		status := func() Status { return k.Check(t.Context(), peerOf(w.client, w.root), clk.Now()).Status }
-		testenv.Eventually(t, "the copy", func() bool { return len(copiesIn(t, state)) == 1 })
+		// The file is there before the checker knows of it, and only then does it tell of it.
+		testenv.Eventually(t, "the copy", func() bool { return len(copiesIn(t, state)) == 1 && copyKnown(k, copiesIn(t, state)[0]) })
 		refused := func(text string) bool {
 			for _, e := range logs.FilterMessage("revocation list not taken").All() {
 				if msg, _ := e.ContextMap()["error"].(string); strings.Contains(msg, text) {
