@@ -20,12 +20,13 @@ func (p *ServerParams) Holds(s *State, hello *ClientHello) *Error {
 	refuse := func(code reason.Code, what string) *Error {
 		return Refuse(StepServerHello, code, what+" was negotiated, which the profile does not allow")
 	}
-	if what, ok := p.Profile.Allows(s.Version, s.Suite, s.Group); !ok {
-		return refuse(reason.NoCommonSuite, what)
-	}
+	// First, for it is the one that the hello has settled: the rest another choice may mend.
 	ems := s.ExtendedMasterSecret || hello.ExtendedMasterSecret // a server always agrees to it
 	if p.Profile.RequireEMS && s.Version < versionTLS13 && !ems {
 		return refuse(reason.NoExtendedMasterSecret, "TLS 1.2 without extended_master_secret")
+	}
+	if what, ok := p.Profile.Allows(s.Version, s.Suite, s.Group); !ok {
+		return refuse(reason.NoCommonSuite, what)
 	}
 	if s.ALPN != "" {
 		return p.holdsProtocol(s.ALPN)

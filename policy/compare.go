@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -132,6 +133,13 @@ func (s *Shadow) Judge(enforced Verdict, f Facts) (Difference, Verdict, bool) {
 func (s *Shadow) decide(enforced Verdict, f Facts) Verdict {
 	f.Upstream = nil // it was made by the enforced rule; the shadow's might make another
 	d := s.set.Redecide(f)
+	if p := d.Hello.Plan; d.Hello.Action == Terminate && f.State != nil && p.agreesAnew(f) {
+		if p.AsksAgreed() {
+			return d.Hello // what would be agreed on is not known
+		}
+		f.State = nil
+		d = s.set.Redecide(f)
+	}
 	switch asked := f.Peer != nil || enforced.Action == Terminate || answersAbsence(enforced.Reason); {
 	case !d.Decided && enforced.Action == Originate:
 		// The shadow would wait for a hello, and this client sends none.
@@ -140,11 +148,25 @@ func (s *Shadow) decide(enforced Verdict, f Facts) Verdict {
 		// The enforced policy bypassed without looking; what the shadow would
 		// have said of the hello is not known, only that it would have asked.
 		d.Verdict.Action, d.Verdict.Reason = Terminate, ""
-	case d.Hello.Action == Terminate && !asked:
+	case d.Hello.Action == Terminate && !asked && !d.Hello.Plan.byHello():
 		// Nobody was asked for a certificate: the shadow's answer ends here.
 		return d.Hello
 	}
 	return d.Verdict
+}
+
+// byHello says whether the hello is all that a rule which terminates judges a client by: no
+// certificate, and nothing that the handshake agrees on.
+func (p *Plan) byHello() bool {
+	return p != nil && p.Client != nil && p.Client.ClientAuth == handshake.ClientAuthNone && !p.AsksAgreed()
+}
+
+// agreesAnew says whether a handshake by the plan would agree on something else than
+// Facts.State has: its profile or its protocols exclude that, and the hello offers what they
+// do not exclude.
+func (p *Plan) agreesAnew(f Facts) bool {
+	e := p.ClientParams().Holds(f.State, f.Hello)
+	return e != nil && e.Reason != reason.NoExtendedMasterSecret
 }
 
 // answersAbsence says whether a refusal is one that follows only after a

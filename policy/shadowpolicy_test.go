@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
 )
 
@@ -59,6 +61,46 @@ rules:
 	var none *Shadow
 	if _, _, differ := none.Judge(Verdict{}, Facts{}); differ || none.SetID() != "" {
 		t.Error("no shadow differs")
+	}
+}
+
+// A shadow says what a new flow would get: it judges by the hello alone where its rule asks
+// for no certificate, and holds against nobody what another policy has agreed on with them.
+func TestShadowOfAnotherHandshake(t *testing.T) {
+	rule := func(more string) *Set {
+		return compile(t, `rules: [{name: a, to: ["10.0.0.1:443"], `+more+`}]`)
+	}
+	const terminate = `identity: pay, client: {certificate: none}, destination: {tls: plain}`
+	for name, c := range map[string]struct {
+		enforced, shadow string
+		want             Difference
+	}{
+		"a condition on the hello": {
+			`action: bypass`, `identity: pay, client: {certificate: none, when: "sni != 'a.internal'"}, destination: {tls: plain}`,
+			Difference{ShadowDenies, "a", "a", reason.Bypassed, reason.ConditionFailed},
+		},
+		"a condition on what is not agreed on yet": {
+			`action: bypass`, `identity: pay, client: {certificate: none, when: "tls.version == 'TLS 1.2'"}, destination: {tls: plain}`,
+			Difference{OtherAction, "a", "a", reason.Bypassed, ""},
+		},
+		"a certificate that nobody asked for": {
+			`action: bypass`, `identity: pay, client: {authorities: [staff]}, destination: {tls: plain}`,
+			Difference{OtherAction, "a", "a", reason.Bypassed, ""},
+		},
+		"another protocol": {terminate + `, alpn: [h2]`, terminate + `, alpn: [http/1.1]`, Difference{}},
+		"no protocol":      {terminate + `, alpn: [h2]`, terminate, Difference{}},
+		"another group":    {terminate, terminate + `, profile: pq`, Difference{}},
+	} {
+		enforced, shadow := rule(c.enforced), NewShadow(rule(c.shadow))
+		f := flow("10.1.1.1", "10.0.0.1:443", hello("a.internal", "h2", "http/1.1"))
+		f.Hello.Groups = []uint16{uint16(tls.X25519MLKEM768), uint16(tls.X25519)}
+		v := decide(enforced, f)
+		if v.Action == Terminate {
+			f.State = &handshake.State{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: uint16(tls.X25519), ALPN: "h2"}
+		}
+		if d, s, _ := shadow.Judge(v, f); d != c.want {
+			t.Errorf("%s: %+v, want %+v; the shadow says %+v", name, d, c.want, s)
+		}
 	}
 }
 
