@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -26,23 +27,39 @@ type Challenges interface {
 }
 
 // A validator comes from anywhere, to any address that the name has: its CA does not say from
-// where. While one is awaited, a SYN that a rule refuses is let through as far as the
-// ClientHello, and refused after it like before, unless it is a validator's hello. That is
-// answered here. No rule sees it, and nothing of it is dialled or relayed.
+// where. While one is awaited, a SYN to validatorPort that a rule refuses is let through as far as
+// the ClientHello, and refused after it like before, unless it is a validator's hello. That is
+// answered here. No rule sees it, and nothing of it is dialled or relayed. How many such clients
+// there are at a time is bounded by suspects.
+
+// validatorPort is where a validator connects to (RFC 8737, section 3).
+const validatorPort = 443
 
 // mayValidate says whether a refusal of the SYN waits for the ClientHello.
-func (g *Gateway) mayValidate(v policy.Verdict) bool {
-	return v.Action == policy.Deny && g.challenges != nil && g.challenges.Pending()
+func (g *Gateway) mayValidate(v policy.Verdict, src, dst netip.AddrPort) bool {
+	return g.suspect(v, dst) && g.suspects.room(src.Addr())
 }
 
-// mayValidate is the same for the flow, which remembers the refusal until then.
+func (g *Gateway) suspect(v policy.Verdict, dst netip.AddrPort) bool {
+	return v.Action == policy.Deny && dst.Port() == validatorPort && g.challenges != nil && g.challenges.Pending()
+}
+
+// mayValidate is the same for the flow, which remembers the refusal until then. It counts among the
+// suspects from here to its end.
 func (fl *flow) mayValidate(v policy.Verdict) bool {
-	if !fl.g.mayValidate(v) {
+	if !fl.g.suspect(v, fl.facts.Dst) || !fl.g.suspects.enter(fl.facts.Src.Addr()) {
 		return false
 	}
 	denied := v
 	fl.denied = &denied
 	return true
+}
+
+// noSuspect ends mayValidate.
+func (fl *flow) noSuspect() {
+	if fl.denied != nil {
+		fl.g.suspects.leave(fl.facts.Src.Addr())
+	}
 }
 
 // deniedFor bounds what a refused client holds while a validator is awaited. A validator sends its
@@ -57,22 +74,32 @@ func (fl *flow) handshakeTime() time.Duration {
 	return fl.limits.Handshake
 }
 
-// validated ends the flow, with its turn, if it is a validator's, or was let through in case it
-// was one. A validator offers the protocol alone (RFC 8737, section 3).
-func (fl *flow) validated(ctx context.Context, conn net.Conn) bool {
-	var cert *tls.Certificate
-	if h := fl.facts.Hello; fl.g.challenges != nil && slices.Equal(h.ALPN, []string{validatorProtocol}) && h.SNIPresent && !h.SNIInvalid {
-		cert = fl.g.challenges.For(h.ServerName)
+// asksForProof says whether a hello is a validator's, which offers the protocol alone (RFC 8737,
+// section 3).
+func asksForProof(h *handshake.ClientHello) bool {
+	return slices.Equal(h.ALPN, []string{validatorProtocol})
+}
+
+// proof is the certificate that answers the flow's hello; nil where it is not that of a validator
+// that is awaited.
+func (fl *flow) proof() *tls.Certificate {
+	h := fl.facts.Hello
+	if fl.g.challenges == nil || !asksForProof(h) || !h.SNIPresent || h.SNIInvalid {
+		return nil
 	}
-	switch {
-	case cert != nil:
-		fl.validate(ctx, conn, cert)
-	case fl.denied != nil:
-		fl.unheard()
-	default:
-		return false
+	return fl.g.challenges.For(h.ServerName)
+}
+
+// unawaited refuses a validator of another name while one is awaited: nothing behind us may be
+// taken for the holder of that name. Whose TLS a rule leaves to the destination may prove there
+// what is his.
+func (fl *flow) unawaited(v policy.Verdict) *handshake.Error {
+	if v.Action == policy.Bypass || fl.g.challenges == nil || !fl.g.challenges.Pending() || !asksForProof(fl.facts.Hello) {
+		return nil
 	}
-	return true
+	e := handshake.Refuse(handshake.StepClientHello, reason.ACMEUnawaited, "a proof is awaited for another name")
+	e.Wanted = handshake.AlertNone
+	return e
 }
 
 // validate makes the handshake with a validator, and ends the flow. It has its turn.
@@ -102,11 +129,19 @@ func (fl *flow) validate(ctx context.Context, conn net.Conn, cert *tls.Certifica
 	})
 }
 
-// unheard ends a flow whose SYN is refused, once it has turned out to be no validator's.
-func (fl *flow) unheard() {
-	if fl.turn == nil { // what came is no hello
-		fl.g.turns.Charge(fl.facts.Src.Addr(), work.Hello(0, 0))
+// unheard ends a flow whose SYN is refused, once it has turned out to be no validator's. Its client
+// pays for what it has sent; it has had no turn.
+func (fl *flow) unheard(conn net.Conn) {
+	cost := work.Hello(0, 0)
+	if h := fl.facts.Hello; h != nil {
+		cost = work.Hello(len(h.Raw), h.Records)
+	} else if c, ok := conn.(handshake.Peeked); ok {
+		cost = work.Hello(c.Pending(), c.Records())
 	}
+	fl.g.turns.Charge(fl.facts.Src.Addr(), cost)
 	fl.note(*fl.denied)
+	if h := fl.facts.Hello; h != nil && asksForProof(h) {
+		fl.out.said.reason, fl.out.said.detail = reason.ACMEUnawaited, "a proof is awaited for another name; a rule refuses this client: "+string(fl.denied.Reason)
+	}
 	fl.client.Reset()
 }

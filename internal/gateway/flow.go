@@ -180,6 +180,7 @@ func (fl *flow) walk(ctx context.Context) *relay {
 		fl.client.Reset()
 		return nil
 	}
+	defer fl.noSuspect()
 
 	hctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.handshakeTime()))
 	defer cancel()
@@ -191,16 +192,27 @@ func (fl *flow) walk(ctx context.Context) *relay {
 	fl.facts.Hello = hello
 	fl.ledger.NoteHello(hello)
 	fl.out.step = handshake.StepClientHello
+	proof := fl.proof()
+	if proof == nil && fl.denied != nil {
+		fl.unheard(conn)
+		return nil
+	}
 	if !fl.takeTurn(hctx) {
 		return nil
 	}
 	defer fl.endTurn()
-	if fl.validated(hctx, conn) {
+	if proof != nil {
+		fl.validate(hctx, conn, proof)
 		return nil
 	}
 	fl.renew()
 	v = fl.set.OnHello(fl.facts)
 	fl.note(v)
+	if e := fl.unawaited(v); e != nil {
+		fl.endTurn()
+		fl.refuseHello(e, hello.RecordVersion)
+		return nil
+	}
 	fl.live.picked(hello, v)
 	switch v.Action {
 	case policy.Bypass:
@@ -347,19 +359,6 @@ func (fl *flow) refuseHello(err error, recordVersion uint16) {
 	fl.out.sent = e.Wanted
 	fl.ledger.NoteAlert(e.Step, handshake.SideUs, e.Wanted)
 	lingerClose(fl.client)
-}
-
-// judge asks the shadow policy about a flow for which the enforced policy has its final
-// verdict. It returns nil if both agree or there is no shadow policy.
-func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Shadow {
-	if s == nil || enforced.Reason == "" {
-		return nil
-	}
-	d, v, differ := s.Judge(enforced, f)
-	if !differ {
-		return nil
-	}
-	return &audit.Shadow{Policy: s.SetID(), Kind: d.Kind.String(), Action: v.Action.String(), Rule: v.Rule, Reason: v.Reason, Detail: v.Detail}
 }
 
 // note stores a verdict as the current result of the flow.

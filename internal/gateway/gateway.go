@@ -140,6 +140,7 @@ type Gateway struct {
 	ticketKeys *ticket.Keys // the gateway's own
 	revocation Revocation   // nil: no check
 	challenges Challenges   // nil: none
+	suspects   suspects     // while a validator is awaited
 	finished   func(*audit.Record)
 }
 

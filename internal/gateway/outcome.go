@@ -188,3 +188,16 @@ func join(a, b string) string {
 	}
 	return a + ": " + b
 }
+
+// judge asks the shadow policy about a flow for which the enforced policy has its final
+// verdict. It returns nil if both agree or there is no shadow policy.
+func judge(s *policy.Shadow, enforced policy.Verdict, f policy.Facts) *audit.Shadow {
+	if s == nil || enforced.Reason == "" {
+		return nil
+	}
+	d, v, differ := s.Judge(enforced, f)
+	if !differ {
+		return nil
+	}
+	return &audit.Shadow{Policy: s.SetID(), Kind: d.Kind.String(), Action: v.Action.String(), Rule: v.Rule, Reason: v.Reason, Detail: v.Detail}
+}

@@ -54,7 +54,7 @@ func (g *Gateway) OnSYN(s stack.SYN) stack.SYNAnswer {
 		facts.Local = direction == audit.LocalOut
 	}
 	v, decided := now.set.OnSYN(facts)
-	if !decided || v.Action.Lets() || g.mayValidate(v) {
+	if !decided || v.Action.Lets() || g.mayValidate(v, s.Src, s.Dst) {
 		return stack.SYNPass
 	}
 	g.refuseSYN(s, v, judge(now.shadow, v, facts))

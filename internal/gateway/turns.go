@@ -89,7 +89,7 @@ func (fl *flow) cost() work.Units {
 // faster than others. Without a turn it gets a RST instead; the reason stays.
 func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	if fl.denied != nil {
-		fl.unheard()
+		fl.unheard(conn)
 		return
 	}
 	e := handshake.AsError(err)

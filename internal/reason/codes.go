@@ -44,6 +44,7 @@ const (
 	HandshakeLimit Code = "handshake_limit"
 	// ACMEChallenge: tls-alpn-01, RFC 8737.
 	ACMEChallenge Code = "acme_challenge"
+	ACMEUnawaited Code = "acme_unawaited"
 	// NoExtendedMasterSecret: RFC 7627, section 5.2.
 	NoExtendedMasterSecret Code = "no_extended_master_secret"
 
@@ -181,6 +182,7 @@ var entries = [...]Entry{
 	{HandshakeLimit, Refused, 1, NoAlert, "too many handshakes wait for their turn, most of them this client's, or the turn did not come within limits.handshake", "keep connections open or resume sessions instead of making new ones, and retry later; the gateway's operator should look at limits.handshakes, handshakes_per_client and handshakes_per_second"},
 	{NoALPN, Refused, 1, 120, "the client offers no application protocol (ALPN) that the rule answers, or only ones that need an answer and get none; the detail has both lists", "enable one of the rule's protocols in the client; or add the client's to alpn of the rule, if the destination speaks it"},
 	{ACMEChallenge, Refused, 1, NoAlert, "a CA asked for the proof that the gateway holds the name (tls-alpn-01, RFC 8737), and got it from the gateway itself; nothing was forwarded", "nothing: it is part of ordering a certificate"},
+	{ACMEUnawaited, Refused, 1, NoAlert, "a CA asked for the proof of a name (tls-alpn-01, RFC 8737) while this gateway awaits one for another name", "if the name is one of this gateway's, look at who has ordered a certificate for it: the CA has to come to that host"},
 
 	{IdentityEnded, Failed, 2, 80, "the gateway's own certificate for this connection (identity, or destination.identity) has ended, or the first one is not there yet, and no newer one is there", "the client can do nothing: the gateway's operator looks at `sslgate status` for why the certificate was not renewed, and renews it"},
 	{SignerFailed, Failed, 3, 80, "the process that has the key of the gateway's certificate (signer:) did not sign; the record's detail says why", "the client can do nothing: the gateway's operator looks at the signer, and at `sslgate status`"},
