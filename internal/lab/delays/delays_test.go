@@ -62,7 +62,7 @@ func TestListedPlaces(t *testing.T) {
 	for range always {
 		for hash, site := range []string{"a.go:1", "c.go:3", "b.go:2"} {
 			if c.slow(uint32(hash)) {
-				c.wait(1, site)
+				c.wait(uint32(1+hash), site)
 			}
 		}
 	}
