@@ -139,6 +139,14 @@ func doctorFleet(ctx context.Context, c *config.Config) []doctor.Finding {
 	if f.Refused != "" {
 		warn("epoch %d stays in force, what the source has is refused: %s", f.Epoch, f.Refused)
 	}
+	for _, what := range []string{f.Revoked.Behind, f.Revoked.Full} {
+		if what != "" {
+			warn("%s", what)
+		}
+	}
+	if f.Revoked.Refused != "" {
+		warn("the list of what is revoked stays, what the source has is refused: %s", f.Revoked.Refused)
+	}
 	if found == nil {
 		return []doctor.Finding{{Check: "fleet", Level: doctor.Good, Text: fmt.Sprintf("epoch %d is in force, and the source has no other", f.Epoch)}}
 	}

@@ -124,6 +124,9 @@ gateway's own, private keys above all. A site may have files of its own beside
 those of all, or in their place: --site berlin=DIR. What "sslgate check" refuses
 is not signed.
 
+Where the list of what "sslgate fleet revoke" revokes is full, or a thief of its
+keys has filled it, --revoked-anew has it begin anew: only policy keys can.
+
 Where more than one key must sign, the bundle waits in next.json; without FILE
 its signatures are added to. With enough of them it becomes bundle.json, and is
 kept as epochs/EPOCH.json: put that in the place of bundle.json to go back to
@@ -173,6 +176,7 @@ Exit code 0: it was signed. 1: it failed. 2: check refuses the configuration.`,
 	fl.StringArrayVar(&sites, "site", nil, "`SITE` or SITE=DIR of the bundle; may be repeated")
 	fl.Int64SliceVar(&o.RollbackTo, "rollback-to", nil, "older `EPOCH`s that gateways may go back to from this one")
 	fl.IntVar(&days, "days", 0, "`NUMBER` of days in which gateways take it; 0 for ever")
+	fl.StringVar(&o.RevokedAnew, "revoked-anew", "", "`FILE` of entries, one a line, that the list of what is revoked begins anew with")
 	fl.StringVar(&o.MinVersion, "min-version", "", "oldest sslgate `VERSION` that may take it")
 	fl.StringVar(&gateway, "gateway", "", "a gateway's own `FILE` to check the configuration with; default one that captures all ports")
 	return cmd
@@ -193,7 +197,7 @@ func signUsage(cmd *cobra.Command, o *author.SignOptions, sites []string, days i
 		return usageError(cmd, "for which sites? --site NAME")
 	}
 	if o.Config == "" {
-		for _, flag := range []string{"site", "rollback-to", "days", "min-version"} {
+		for _, flag := range []string{"site", "rollback-to", "days", "min-version", "revoked-anew"} {
 			if cmd.Flags().Changed(flag) {
 				return usageError(cmd, "--%s needs FILE", flag)
 			}

@@ -119,8 +119,9 @@ func startInFleet(ctx context.Context, file string, own *config.Config, log *zap
 		return tun.Guard(service.SteerConfig(own))
 	}
 	look := func() (*bundle.Source, *bundle.Verified, error) {
+		src, v, err := m.Look(ctx) // first: it says what the list begins with
 		m.LookForRevoked(ctx)
-		return m.Look(ctx)
+		return src, v, err
 	}
 	for places := []func() (*bundle.Source, *bundle.Verified, error){m.Pending, m.Good, look}; ; places = places[len(places)-2:] {
 		for i, place := range places {

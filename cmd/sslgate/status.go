@@ -131,6 +131,7 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 	if f := s.Fleet; f != nil {
 		row("fleet", "%s, site %s, gateway %s: epoch %d by root %d, source looked at %s ago",
 			escape.String(f.Name, 80), escape.String(f.Site, 80), escape.String(f.Gateway, 80), f.Epoch, f.Root, time.Since(f.Contact).Round(time.Second))
+		row("", "list %d of what is revoked: %s", f.Revoked.Number, count(f.Revoked.Entries, "certificate"))
 	}
 	for i, id := range s.TicketKeys {
 		switch i {

@@ -67,7 +67,18 @@ type Fleet struct {
 	Follows   bool      `json:"follows"`             // another process of this gateway writes fleet.state
 	Withdrawn string    `json:"withdrawn,omitempty"` // why the bundle in force should not be any more
 	// Refused is what the source has and was refused; left out where that is nothing.
-	Refused string `json:"refused,omitempty"`
+	Refused string       `json:"refused,omitempty"`
+	Revoked FleetRevoked `json:"revoked"`
+}
+
+// FleetRevoked is the fleet's list of what is revoked besides CRLs.
+type FleetRevoked struct {
+	Number  int64  `json:"number"` // in force; 0: none
+	Entries int    `json:"entries"`
+	Named   int64  `json:"named"`             // what there was when the newest bundle was signed; 0: it says nothing
+	Behind  string `json:"behind,omitempty"`  // what this gateway lacks of that
+	Full    string `json:"full,omitempty"`    // that there is little room left
+	Refused string `json:"refused,omitempty"` // the list that the source has, and why
 }
 
 // Dropped is what the guard dropped for one reason.

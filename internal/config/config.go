@@ -362,7 +362,7 @@ type Fleet struct {
 	State string `yaml:"state"`
 	// Poll is how often the source is looked at, 100ms to 1h; etcd says besides at once when there is something new. Default 5s.
 	Poll Duration `yaml:"poll"`
-	// Stale is what the gateway does once its source has not answered for stale_after, or the not_after of the bundle in force has passed: keep lets new connections in by that bundle, refuse refuses them. Held ones stay. It says that it is not fresh in either case. Default keep.
+	// Stale is what the gateway does once its source has not answered for stale_after, or has withheld the list of what is revoked that the newest bundle names, or the not_after of the bundle in force has passed: keep lets new connections in by that bundle, refuse refuses them. Held ones stay. It says that it is not fresh in either case. Default keep.
 	Stale string `yaml:"stale"`
 	// StaleAfter is the time after which `stale: refuse` counts, also over restarts, 10s to 720h. Default 1h.
 	StaleAfter Duration `yaml:"stale_after"`

@@ -16,9 +16,13 @@ type Fleet struct {
 	Fresh                           bool              // it had that a short time ago, and the bundle in force has not ended
 	Withdrawn                       bool              // the bundle in force should not be any more
 	Refused                         map[string]uint64 // by reason, of a closed list
+	// The list of what is revoked: its number, the one that the newest bundle names, and how many
+	// entries it has. 0: none.
+	RevokedNumber, RevokedNamed int64
+	RevokedEntries              int
 }
 
-type fleetDescs struct{ epoch, root, contact, fresh, withdrawn, refused *prometheus.Desc }
+type fleetDescs struct{ epoch, root, contact, fresh, withdrawn, refused, revoked, entries *prometheus.Desc }
 
 func newFleetDescs(desc func(name, help string, labels ...string) *prometheus.Desc) fleetDescs {
 	return fleetDescs{
@@ -28,6 +32,8 @@ func newFleetDescs(desc func(name, help string, labels ...string) *prometheus.De
 		fresh:     desc("fleet_fresh", "1 if the fleet's source had what is in force, or newer, in the last 90 seconds, and that has not ended."),
 		withdrawn: desc("fleet_withdrawn", "1 if the bundle in force is void by the root, or signed by keys that it does not name any more."),
 		refused:   desc("fleet_refused_total", "Looks at the fleet's source that ended with a refusal, by reason.", "reason"),
+		revoked:   desc("fleet_revoked_list", "Number of the fleet's list of what is revoked that is in force, and of the one that there was when the newest bundle was signed; 0 is none.", "list"),
+		entries:   desc("fleet_revoked_entries", "Entries of the fleet's list of what is revoked; at most 8192."),
 	}
 }
 
@@ -43,6 +49,9 @@ func (d *fleetDescs) collect(ch chan<- prometheus.Metric, f Fleet) {
 	gauge(d.contact, float64(f.Contact.Unix()))
 	gauge(d.fresh, number(f.Fresh))
 	gauge(d.withdrawn, number(f.Withdrawn))
+	gauge(d.revoked, float64(f.RevokedNumber), "in_force")
+	gauge(d.revoked, float64(f.RevokedNamed), "named")
+	gauge(d.entries, float64(f.RevokedEntries))
 	for why, n := range f.Refused {
 		ch <- prometheus.MustNewConstMetric(d.refused, prometheus.CounterValue, float64(n), why)
 	}

@@ -50,7 +50,7 @@ func fullSources() Sources {
 			return []Staple{{"a", time.Unix(500, 0)}, {"a", time.Unix(400, 0)}}
 		},
 		Fleet: func() Fleet {
-			return Fleet{InForce: 41, Seen: 43, Offered: 42, Pending: 42, Root: 2, Contact: time.Unix(600, 0), Fresh: true, Refused: map[string]uint64{"unsigned": 17, "unreachable": 18}}
+			return Fleet{InForce: 41, Seen: 43, Offered: 42, Pending: 42, Root: 2, Contact: time.Unix(600, 0), Fresh: true, Refused: map[string]uint64{"unsigned": 17, "unreachable": 18}, RevokedNumber: 6, RevokedNamed: 7, RevokedEntries: 19}
 		},
 		Renewals: func() []Renewal {
 			return []Renewal{{false, "a", false}, {false, "b", true}, {true, "b", false}, {true, "c", true}}

@@ -100,6 +100,11 @@ func (s *Service) fleetStatus() *admin.Fleet {
 	if st.Last != nil {
 		f.Refused = st.Last.Detail
 	}
+	r := st.Revoked
+	f.Revoked = admin.FleetRevoked{Number: r.Number, Entries: r.Entries, Named: r.Named, Behind: r.Behind, Full: r.Full}
+	if st.LastRevoked != nil {
+		f.Revoked.Refused = st.LastRevoked.Detail
+	}
 	return f
 }
 
@@ -114,6 +119,7 @@ func (s *Service) fleetMetrics() func() metrics.Fleet {
 		f := metrics.Fleet{
 			InForce: st.Epoch, Seen: st.Seen, Offered: st.Offered, Pending: st.Pending, Root: st.Root,
 			Contact: st.Contact, Fresh: st.Fresh, Withdrawn: st.Withdrawn != "", Refused: map[string]uint64{},
+			RevokedNumber: st.Revoked.Number, RevokedNamed: st.Revoked.Named, RevokedEntries: st.Revoked.Entries,
 		}
 		for why, n := range st.Refusals {
 			f.Refused[string(why)] = n
@@ -147,6 +153,14 @@ func (s *Service) fleetWarnings() []string {
 	}
 	if st.Last != nil {
 		all = append(all, fmt.Sprintf("epoch %d of fleet %s stays in force, what its source has is refused: %s", st.Epoch, st.Fleet, st.Last.Detail))
+	}
+	for _, what := range []string{st.Revoked.Behind, st.Revoked.Full} {
+		if what != "" {
+			all = append(all, what)
+		}
+	}
+	if st.LastRevoked != nil {
+		all = append(all, "the fleet's list of what is revoked that the source has is refused, the one in force stays: "+st.LastRevoked.Detail)
 	}
 	return all
 }

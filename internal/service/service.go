@@ -323,6 +323,9 @@ func (s *Service) supervise(ctx context.Context) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	rt := s.runtime() // the configuration of the start: a reload may change it once the parts run
+	if s.opt.Fleet != nil {
+		s.deny(s.opt.Fleet.Revoked()) // before the first flow
+	}
 	group, parts := errgroup.WithContext(parts)
 	group.Go(func() error { return s.gateway.Run(parts) })
 	group.Go(func() error { return s.stack.Run(parts) })

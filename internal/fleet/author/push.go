@@ -36,6 +36,18 @@ type PushResult struct {
 	Before int64  `json:"before"` // the epoch that was there; 0: none
 	Files  int    `json:"files"`
 	Same   bool   `json:"same"` // it was there already
+	// List is what is revoked; nil: there is none to push.
+	List *PushedList `json:"revoked,omitempty"`
+}
+
+// PushedList is a list of what is revoked that was pushed.
+type PushedList struct {
+	Number  int64 `json:"number"`
+	Entries int   `json:"entries"`
+	Same    bool  `json:"same"`                  // it was there already
+	Full    bool  `json:"nearly_full,omitempty"` // little room is left below bundle.MaxRevoked
+	// Refused is why it was not pushed: no gateway would take it.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Push writes the bundle of a directory to a store, bundle.json last. What a gateway would not take
@@ -74,20 +86,59 @@ func Push(ctx context.Context, dir, pinned string, to Store, now time.Time) (*Pu
 	if err := pushFiles(ctx, dir, m, roots, to, res); err != nil {
 		return res, err
 	}
-	if err := pushRevoked(ctx, dir, roots, to); err != nil || res.Same {
+	if err := pushRevoked(ctx, dir, roots, m.Revoked.Base.SHA256, to, res); err != nil || res.Same {
 		return res, err
 	}
 	return res, to.PutHead(ctx, text, tag)
 }
 
-// pushRevoked writes the list of what is revoked, unless there is a newer one.
-func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
-	_, text, err := readRevoked(dir, roots)
-	if errors.Is(err, fs.ErrNotExist) {
+// PushRevoked writes the list of what is revoked alone. It is one that begins as the bundle says that is
+// there: the list of another beginning needs its bundle first.
+func PushRevoked(ctx context.Context, dir, pinned string, to Store) (*PushResult, error) {
+	roots, err := ReadRoots(dir, pinned)
+	if err != nil {
+		return nil, err
+	}
+	res, base := &PushResult{Fleet: roots.Newest().Fleet}, ""
+	there, _, err := to.Head(ctx, "")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, root := range slices.Backward(roots) { // what no root of the fleet stands for is none
+		if m, _, err := verified(root, there); err == nil {
+			res.Epoch, res.Before, base = m.Epoch, m.Epoch, m.Revoked.Base.SHA256
+			break
+		}
+	}
+	r, _, err := readRevoked(dir, roots)
+	if err != nil {
+		return nil, err
+	}
+	if r.Base != base {
+		return nil, fmt.Errorf("list %d of what is revoked begins with %.12q, and by the bundle that is there (epoch %d) it begins with %.12q: push the bundle of the directory", r.Number, r.Base, res.Epoch, base)
+	}
+	if err := pushRevoked(ctx, dir, roots, base, to, res); err != nil {
+		return nil, err
+	}
+	if res.List.Refused != "" {
+		return nil, fmt.Errorf("no gateway would take it: %s", res.List.Refused)
+	}
+	return res, nil
+}
+
+// pushRevoked writes the list of what is revoked, unless there is a newer one. base is what it begins
+// with: a list that begins otherwise is replaced, or is not pushed.
+func pushRevoked(ctx context.Context, dir string, roots Roots, base string, to Store, res *PushResult) error {
+	r, text, err := readRevoked(dir, roots)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Base != base {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	res.List = &PushedList{Number: r.Number, Entries: r.Entries(), Full: bundle.NearlyFull(r.Entries())}
+	if res.List.Refused = refusedBy(roots.Newest(), text); res.List.Refused != "" {
+		return nil
 	}
 	there, tag, err := to.Current(ctx, bundle.RevokedName)
 	switch {
@@ -96,16 +147,25 @@ func pushRevoked(ctx context.Context, dir string, roots Roots, to Store) error {
 	case err != nil:
 		return err
 	case bytes.Equal(there, text):
+		res.List.Same = true
 		return nil
 	default:
 		// What no root of the fleet stands for is none.
-		if have, err := verifiedRevoked(roots, there); err == nil {
-			if _, err := bundle.VerifyRevoked(roots.Newest(), have, text); err != nil {
+		if have, err := verifiedRevoked(roots, there); err == nil && have.Base == base {
+			if _, err := bundle.VerifyRevoked(roots.Newest(), base, have, text); err != nil {
 				return fmt.Errorf("%s: %w", bundle.RevokedName, err)
 			}
 		}
 	}
 	return to.Update(ctx, bundle.RevokedName, text, tag)
+}
+
+// refusedBy says why gateways with a root take no such list, "" if they do: its keys may be gone since.
+func refusedBy(root *seal.Root, text []byte) string {
+	if _, err := bundle.OpenRevoked(root, text); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // follows says whether gateways that have taken the bundle of a text take another one. What no root
@@ -143,6 +203,13 @@ func pushFiles(ctx context.Context, dir string, m *bundle.Manifest, roots Roots,
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if _, text, err := baseOf(dir, m.Fleet, m.Revoked); err != nil {
+		return err
+	} else if text != nil {
+		if err := to.Put(ctx, bundle.BlobName(m.Revoked.Base.SHA256), text); err != nil {
+			return fmt.Errorf("%s: %w", baseName, err)
 		}
 	}
 	done := map[string]bool{}

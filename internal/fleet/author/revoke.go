@@ -1,9 +1,7 @@
 package author
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -26,6 +24,7 @@ type RevokeResult struct {
 	Keys     int    `json:"spki"`
 	Subjects int    `json:"subjects"`
 	File     string `json:"file"`
+	Full     bool   `json:"nearly_full,omitempty"` // little room is left below bundle.MaxRevoked
 }
 
 // Revoke adds to the list of what is revoked in dir, whatever keys have signed that: gateways take no
@@ -40,14 +39,13 @@ func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &bundle.Revoked{Fleet: roots.Newest().Fleet, Serials: []string{}, Keys: []string{}, Subjects: []string{}}
-	before, _, err := readRevoked(dir, roots)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	next := newRevoked(roots.Newest().Fleet)
+	before, err := listBefore(dir, roots)
+	if err != nil {
 		return nil, err
-	default:
-		next.Number = before.Number
+	}
+	if before != nil {
+		next.Number, next.Base = before.Number, before.Base
 		next.Serials, next.Keys, next.Subjects = slices.Clone(before.Serials), slices.Clone(before.Keys), slices.Clone(before.Subjects)
 	}
 	next.Number++
@@ -67,10 +65,10 @@ func Revoke(dir string, o RevokeOptions) (*RevokeResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := bundle.VerifyRevoked(roots.Newest(), nil, text); err != nil { // as gateways do
+	if _, err := bundle.OpenRevoked(roots.Newest(), text); err != nil { // as gateways do
 		return nil, err
 	}
-	res := &RevokeResult{next.Fleet, next.Number, len(next.Serials), len(next.Keys), len(next.Subjects), filepath.Join(dir, bundle.RevokedName)}
+	res := &RevokeResult{next.Fleet, next.Number, len(next.Serials), len(next.Keys), len(next.Subjects), filepath.Join(dir, bundle.RevokedName), bundle.NearlyFull(next.Entries())}
 	return res, writefile.Replace(res.File, text, 0o644)
 }
 
@@ -89,7 +87,7 @@ func readRevoked(dir string, roots Roots) (r *bundle.SignedRevoked, text []byte,
 // verifiedRevoked is the list of a text that the keys of one of the roots have signed.
 func verifiedRevoked(roots Roots, text []byte) (r *bundle.SignedRevoked, err error) {
 	for _, root := range slices.Backward(roots) {
-		if r, err = bundle.VerifyRevoked(root, nil, text); err == nil {
+		if r, err = bundle.OpenRevoked(root, text); err == nil {
 			return r, nil
 		}
 	}

@@ -28,9 +28,12 @@ type SignOptions struct {
 	RollbackTo []int64
 	Life       time.Duration // until not_after; 0: none
 	MinVersion string
-	Gateway    []byte // a gateway's own file to check with
-	Engine     handshake.Engine
-	Now        time.Time
+	// RevokedAnew is a file of entries that the list of what is revoked begins anew with; "": it goes
+	// on.
+	RevokedAnew string
+	Gateway     []byte // a gateway's own file to check with
+	Engine      handshake.Engine
+	Now         time.Time
 }
 
 // SignResult says what was signed.
@@ -104,6 +107,9 @@ func waiting(ctx context.Context, dir string, roots Roots, e *seal.Envelope, m *
 	if m.Epoch != last.Epoch+1 || m.Parent != last.Manifest {
 		return fmt.Errorf("epoch %d after the manifest %.12q; the next is %d after %.12q", m.Epoch, m.Parent, last.Epoch+1, last.Manifest)
 	}
+	if err := verifyBase(dir, m); err != nil {
+		return err
+	}
 	for site := range m.Sites {
 		files, err := m.Of(site)
 		if err != nil {
@@ -166,6 +172,9 @@ func draft(ctx context.Context, dir string, roots Roots, o SignOptions) (*seal.E
 		Files: map[string]bundle.File{}, Sites: map[string]map[string]bundle.File{},
 	}
 	if m.RollbackTo, err = older(dir, roots.Newest(), o.RollbackTo); err != nil {
+		return nil, err
+	}
+	if m.Revoked, err = revokedAt(dir, roots, o.RevokedAnew); err != nil {
 		return nil, err
 	}
 	files, err := collect(ctx, o.Config, o.Sites, o.Gateway, o.Engine)

@@ -42,6 +42,9 @@ func Verify(dir, pinned string, now time.Time) (*VerifyResult, error) {
 		return nil, seal.Refuse(seal.Expired, "epoch %d was to be taken until %s", m.Epoch, m.NotAfter)
 	}
 	res := &VerifyResult{Fleet: m.Fleet, Root: root.Version, Epoch: m.Epoch, Manifest: sum, NotAfter: m.NotAfter, RollbackTo: m.RollbackTo, Sites: slices.Sorted(maps.Keys(m.Sites))}
+	if err := verifyBase(dir, m); err != nil {
+		return nil, err
+	}
 	checked := map[string]bool{}
 	for _, files := range append(slices.Collect(maps.Values(m.Sites)), m.Files) {
 		for _, name := range slices.Sorted(maps.Keys(files)) {

@@ -31,6 +31,16 @@ type Manifest struct {
 	Files map[string]File `json:"files"`
 	// Sites has a part for each site: files beside those of all, or in their place.
 	Sites map[string]map[string]File `json:"sites"`
+	// Revoked is where the list of what is revoked stood when it was signed. The zero value says
+	// nothing of it.
+	Revoked RevokedAt `json:"revoked,omitzero"`
+}
+
+// RevokedAt is a place in the lists of what is revoked.
+type RevokedAt struct {
+	Number int64 `json:"number"` // a gateway with a lower one lacks something
+	// Base is the list that the policy keys had it begin anew with (ParseBase); zero: with nothing.
+	Base File `json:"base,omitzero"`
 }
 
 // Older is a bundle before another one. An epoch that was voided may have two manifests, so that the
@@ -96,6 +106,12 @@ func (m *Manifest) check() error {
 		if o.Epoch < 1 || o.Epoch >= m.Epoch || i > 0 && o.Epoch <= m.RollbackTo[i-1].Epoch || !isSum(o.Manifest) {
 			return bad("rollback_to is not sorted, names an epoch that is not older, or no SHA-256 of a manifest")
 		}
+	}
+	if r := m.Revoked; r != (RevokedAt{}) && (r.Number < 1 || r.Number > seal.MaxEpoch || r.Base != (File{}) && (!isSum(r.Base.SHA256) || r.Base.Size < 1)) {
+		return bad("revoked has no number, or its base no SHA-256")
+	}
+	if m.Revoked.Base.Size > seal.MaxPayload {
+		return seal.Refuse(seal.TooLarge, "the list of what is revoked begins with %d bytes, at most %d", m.Revoked.Base.Size, seal.MaxPayload)
 	}
 	if err := checkFiles("files", m.Files); err != nil {
 		return err

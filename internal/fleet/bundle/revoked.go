@@ -22,6 +22,8 @@ const MaxRevoked = 8192
 type Revoked struct {
 	Fleet  string `json:"fleet"`
 	Number int64  `json:"number"` // from 1, only grows
+	// Base is the SHA-256 of the list that the policy keys had it begin anew with; "": with nothing.
+	Base string `json:"base,omitempty"`
 	// Each is sorted and has no entry twice: serial numbers in hexadecimal, SHA-256 of
 	// SubjectPublicKeyInfo, names as certname.Canonical writes them.
 	Serials  []string `json:"serials"`
@@ -47,7 +49,10 @@ func (r *Revoked) check() error {
 	if !seal.NameFits(r.Fleet) || r.Number < 1 || r.Number > seal.MaxEpoch {
 		return bad("fleet %s, number %d", escape.Shown(r.Fleet, 80), r.Number)
 	}
-	if n := len(r.Serials) + len(r.Keys) + len(r.Subjects); n > MaxRevoked {
+	if r.Base != "" && !isSum(r.Base) {
+		return bad("base is no SHA-256")
+	}
+	if n := r.Entries(); n > MaxRevoked {
 		return seal.Refuse(seal.TooLarge, "a list of %d revoked certificates, at most %d", n, MaxRevoked)
 	}
 	for _, of := range []struct {
@@ -66,6 +71,20 @@ func (r *Revoked) check() error {
 		}
 	}
 	return nil
+}
+
+// Entries are how many it has.
+func (r *Revoked) Entries() int { return len(r.Serials) + len(r.Keys) + len(r.Subjects) }
+
+// NearlyFull says that there is little room left below MaxRevoked.
+func NearlyFull(entries int) bool { return entries >= MaxRevoked/10*9 }
+
+// RoomLeft is what is said of a list that is nearly full; "" of another one.
+func RoomLeft(entries int) string {
+	if !NearlyFull(entries) {
+		return ""
+	}
+	return fmt.Sprintf(", and room for %d more: \"sslgate fleet sign --revoked-anew FILE\" has it begin anew", MaxRevoked-entries)
 }
 
 // Seal is the list in an envelope that nobody has signed yet.
@@ -102,10 +121,43 @@ func ParseRevoked(text []byte) (*SignedRevoked, error) {
 	return &SignedRevoked{r, e, Sum(e.Unverified())}, nil
 }
 
-// VerifyRevoked decides whether a list is taken after another one, nil for none. It has all that the
-// one before has, whatever keys have signed that. Where the root does not name those any more, its
-// number counts no more: a thief of them may have signed the highest.
-func VerifyRevoked(root *seal.Root, have *SignedRevoked, text []byte) (*SignedRevoked, error) {
+// ParseBase reads the list that a manifest has the list of what is revoked begin anew with. Nobody
+// signs it: the manifest has its SHA-256. What it gives is the first list from there on.
+func ParseBase(fleet string, text []byte) (*SignedRevoked, error) {
+	r := &Revoked{}
+	if err := seal.ParseCanonical(text, r); err != nil {
+		return nil, seal.Refuse(seal.Unreadable, "the list that what is revoked begins with: %w", err)
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if r.Fleet != fleet || r.Number != 1 || r.Base != "" {
+		return nil, seal.Refuse(seal.Unreadable, "the list that what is revoked begins with: of fleet %s, number %d", r.Fleet, r.Number)
+	}
+	r.Base = Sum(text)
+	e, err := r.Seal()
+	if err != nil {
+		return nil, err
+	}
+	return &SignedRevoked{r, e, Sum(e.Unverified())}, nil
+}
+
+// Behind says what a list lacks of what a manifest says, nil for no list; "": nothing.
+func (at RevokedAt) Behind(have *SignedRevoked) string {
+	switch {
+	case at.Number == 0:
+	case have == nil:
+		return fmt.Sprintf("there is no list of what is revoked, and there was list %d when the newest bundle was signed", at.Number)
+	case have.Base != at.Base.SHA256:
+		return fmt.Sprintf("list %d of what is revoked is one from before the newest bundle had it begin anew", have.Number)
+	case have.Number < at.Number:
+		return fmt.Sprintf("list %d of what is revoked is in force, and there was list %d when the newest bundle was signed", have.Number, at.Number)
+	}
+	return ""
+}
+
+// OpenRevoked reads a list that enough revoke keys have signed.
+func OpenRevoked(root *seal.Root, text []byte) (*SignedRevoked, error) {
 	e, err := seal.ParseEnvelope(text)
 	if err != nil {
 		return nil, err
@@ -114,11 +166,26 @@ func VerifyRevoked(root *seal.Root, have *SignedRevoked, text []byte) (*SignedRe
 		return nil, err
 	}
 	r, err := ParseRevoked(text)
+	if err == nil && r.Fleet != root.Fleet {
+		err = seal.Refuse(seal.WrongFleet, "of fleet %s, this is %s", r.Fleet, root.Fleet)
+	}
+	return r, err
+}
+
+// VerifyRevoked decides whether a list is taken after another one, nil for none. It has all that the
+// one before has, whatever keys have signed that. Where the root does not name those any more, its
+// number counts no more: a thief of them may have signed the highest. Only the policy keys have it
+// begin anew: base is that of the list before, and without one that which the newest manifest names.
+func VerifyRevoked(root *seal.Root, base string, have *SignedRevoked, text []byte) (*SignedRevoked, error) {
+	r, err := OpenRevoked(root, text)
 	if err != nil {
 		return nil, err
 	}
-	if r.Fleet != root.Fleet {
-		return nil, seal.Refuse(seal.WrongFleet, "of fleet %s, this is %s", r.Fleet, root.Fleet)
+	if have != nil {
+		base = have.Base
+	}
+	if r.Base != base {
+		return nil, seal.Refuse(seal.OtherEpoch, "list %d of what is revoked begins with %.12q, and by the newest bundle that was taken it begins with %.12q", r.Number, r.Base, base)
 	}
 	if have == nil {
 		return r, nil

@@ -18,6 +18,11 @@ type Seen struct {
 	RollbackTo []Older `json:"rollback_to"`
 	// Good is the SHA-256 of the manifest that is in force, "" for none.
 	Good string `json:"good"`
+	// Back is what was gone back to under that one. Forward again leads only a newer one: else
+	// whoever writes the source could go to and fro. Zero: nothing.
+	Back Older `json:"back,omitzero"`
+	// Revoked is where the list of what is revoked stood, as the highest says.
+	Revoked RevokedAt `json:"revoked,omitzero"`
 }
 
 // ParseOldSeen reads what was written when rollback_to had numbers alone. A number without a digest
@@ -113,15 +118,27 @@ func (s Seen) Withdrawn(root *seal.Root, v *Verified) error {
 
 // after is what is seen once a manifest is taken.
 func (s Seen) after(m *Manifest, sum string, root int64) (Seen, error) {
+	is := Older{m.Epoch, sum}
 	switch {
 	case m.Epoch > s.Epoch:
-		return Seen{Root: root, Epoch: m.Epoch, Manifest: sum, RollbackTo: m.RollbackTo, Good: s.Good}, nil
-	case m.Epoch == s.Epoch && (sum == s.Manifest || sum == s.Good):
+		n := Seen{Root: root, Epoch: m.Epoch, Manifest: sum, RollbackTo: m.RollbackTo, Good: s.Good, Revoked: s.Revoked}
+		if m.Revoked != (RevokedAt{}) {
+			n.Revoked = m.Revoked
+		}
+		return n, nil
+	case m.Epoch == s.Epoch && (sum == s.Manifest && s.Back == (Older{}) || sum == s.Good):
 		return s, nil
+	case m.Epoch == s.Epoch && sum == s.Manifest:
+		return s, seal.Refuse(seal.RolledBack, "epoch %d was gone back from to %d: a newer one leads forward again", m.Epoch, s.Back.Epoch)
 	case m.Epoch == s.Epoch:
 		return s, seal.Refuse(seal.OtherEpoch, "epoch %d was seen with the manifest %.12s, this is %.12s", m.Epoch, s.Manifest, sum)
-	case slices.Contains(s.RollbackTo, Older{m.Epoch, sum}):
+	case slices.Contains(s.RollbackTo, is) && (s.Back == (Older{}) || m.Epoch <= s.Back.Epoch):
+		s.Back = is
 		return s, nil
+	case slices.Contains(s.RollbackTo, is) && sum == s.Good: // what was gone back to is not in force
+		return s, nil
+	case slices.Contains(s.RollbackTo, is):
+		return s, seal.Refuse(seal.RolledBack, "epoch %d was gone back from to %d: one newer than %d leads forward again", m.Epoch, s.Back.Epoch, s.Epoch)
 	case slices.ContainsFunc(s.RollbackTo, func(o Older) bool { return o.Epoch == m.Epoch }):
 		return s, seal.Refuse(seal.OtherEpoch, "the rollback_to of epoch %d names another manifest for epoch %d, this is %.12s", s.Epoch, m.Epoch, sum)
 	}

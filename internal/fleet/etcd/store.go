@@ -116,12 +116,17 @@ func ask(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func (s *Store) key(name string) string { return s.prefix + name }
 
-// Head returns bundle.json and a tag of it. The text is nil if it still has the tag last. It is what
-// a quorum of etcd has: without a quorum it is an error.
+// Head returns bundle.json and a tag of it, as Newer does.
 func (s *Store) Head(ctx context.Context, last string) (text []byte, tag string, err error) {
+	return s.Newer(ctx, bundle.HeadName, last, seal.MaxEnvelope)
+}
+
+// Newer returns a file that may change, of at most limit bytes, and a tag of it. The text is nil if it
+// still has the tag last. It is what a quorum of etcd has: without a quorum it is an error.
+func (s *Store) Newer(ctx context.Context, name, last string, limit int64) (text []byte, tag string, err error) {
 	ctx, cancel := ask(ctx)
 	defer cancel()
-	key := s.key(bundle.HeadName)
+	key := s.key(name)
 	cluster, revision := parseTag(last)
 	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
 		Else(clientv3.OpGet(key)).Commit()
@@ -132,16 +137,24 @@ func (s *Store) Head(ctx context.Context, last string) (text []byte, tag string,
 		return nil, last, nil
 	}
 	if res.Succeeded { // there is none, or it is another cluster with the same number
-		return s.current(ctx, key)
+		text, tag, err = s.current(ctx, key)
+	} else if kvs, errRange := ranged(res); errRange != nil {
+		err = errRange
+	} else {
+		text, tag, err = first(key, kvs, res.Header.GetClusterId())
 	}
-	kvs, err := ranged(res)
-	if err != nil {
-		return nil, "", err
+	if err == nil && int64(len(text)) > limit {
+		return nil, "", fmt.Errorf("%s is %w", key, readfile.ErrTooLarge)
 	}
+	return text, tag, err
+}
+
+// first is what a key has.
+func first(key string, kvs []*mvccpb.KeyValue, cluster uint64) (text []byte, tag string, err error) {
 	if len(kvs) == 0 {
 		return nil, "", fmt.Errorf("%s: %w", key, fs.ErrNotExist)
 	}
-	return kvs[0].GetValue(), formatTag(res.Header.GetClusterId(), kvs[0].GetModRevision()), nil
+	return kvs[0].GetValue(), formatTag(cluster, kvs[0].GetModRevision()), nil
 }
 
 // ranged is what the one get of a transaction has found. The server may be a thief's.
@@ -164,10 +177,7 @@ func (s *Store) current(ctx context.Context, key string) (text []byte, tag strin
 	if err != nil {
 		return nil, "", err
 	}
-	if len(res.Kvs) == 0 {
-		return nil, "", fmt.Errorf("%s: %w", key, fs.ErrNotExist)
-	}
-	return res.Kvs[0].GetValue(), formatTag(res.Header.GetClusterId(), res.Kvs[0].GetModRevision()), nil
+	return first(key, res.Kvs, res.Header.GetClusterId())
 }
 
 // A tag is the cluster and the revision of a key: an etcd that was restored from a backup is another

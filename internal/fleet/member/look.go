@@ -33,6 +33,7 @@ func (m *Member) Look(ctx context.Context) (*bundle.Source, *bundle.Verified, er
 		if !leads {
 			return nil, nil, nil
 		}
+		m.baseOwed(ctx)
 		if m.owed != nil {
 			err = m.writeGood(m.owed)
 		}
@@ -61,10 +62,15 @@ func (m *Member) refused(ctx context.Context, err error) error {
 	return err
 }
 
-// contact notes that the source has answered with what is in force, or newer.
+// contact notes that the source has answered with what is in force, or newer. Where this gateway lacks
+// revocations that the bundle in force says there were, it withholds them.
 func (m *Member) contact() {
 	now := m.o.Now()
 	m.mu.Lock()
+	if m.seen.Revoked.Behind(m.revoked) != "" {
+		m.mu.Unlock()
+		return
+	}
 	m.status.Contact = now
 	delete(m.said, string(seal.Unreachable))
 	due := m.o.RefuseAfter > 0 && (m.noted.IsZero() || now.Sub(m.noted) >= m.o.RefuseAfter/10)
@@ -169,7 +175,7 @@ func (m *Member) look(ctx context.Context) (*bundle.Verified, error) {
 	if err := m.lookForRoots(ctx); err != nil {
 		return nil, err
 	}
-	text, tag, err := m.source.Head(ctx, m.tag)
+	text, tag, err := m.source.Newer(ctx, bundle.HeadName, m.tag, seal.MaxEnvelope)
 	if err != nil {
 		return nil, unreachable(err)
 	}
@@ -202,8 +208,15 @@ func (m *Member) look(ctx context.Context) (*bundle.Verified, error) {
 	if err := m.fetch(ctx, v); err != nil {
 		return nil, err
 	}
+	base, err := m.newBase(ctx, v.Seen)
+	if err != nil {
+		return nil, err
+	}
 	// From here on nothing older is taken, whatever becomes of this one.
 	if err := m.saw(v.Seen); err != nil {
+		return nil, err
+	}
+	if err := m.beginAnew(base); err != nil {
 		return nil, err
 	}
 	m.tag = tag
@@ -292,7 +305,7 @@ func (m *Member) lookForRoots(ctx context.Context) error {
 // saw writes down what was seen, and remembers it then.
 func (m *Member) saw(seen bundle.Seen) error {
 	m.mu.Lock()
-	same := seen.Root == m.seen.Root && seen.Epoch == m.seen.Epoch && seen.Manifest == m.seen.Manifest && seen.Good == m.seen.Good
+	same := seen.Root == m.seen.Root && seen.Epoch == m.seen.Epoch && seen.Manifest == m.seen.Manifest && seen.Good == m.seen.Good && seen.Back == m.seen.Back
 	m.mu.Unlock()
 	if same {
 		return nil

@@ -66,6 +66,7 @@ type Member struct {
 	revokedText []byte
 	revokedOwed bool       // it is not on disk yet
 	revoking    sync.Mutex // held while the source is asked for it
+	revokedTag  string     // of the one in force; revoking is held
 	own         bool       // see Return
 	// withdrawn is computed when it is asked for.
 	withdrawn withdrawal

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -30,6 +31,29 @@ type Status struct {
 	Fresh     bool      // the source had what is in force, or newer, within StaleAfter, and its not_after has not passed
 	Refusals  map[seal.Reason]uint64
 	Last      *Refused // nil: nothing was refused since the last that was taken
+	Revoked   RevokedStatus
+	// LastRevoked is why the list of what is revoked was refused at the last look; nil: it was not.
+	LastRevoked *Refused
+}
+
+// RevokedStatus is the list of what is revoked.
+type RevokedStatus struct {
+	Number  int64 // 0: none
+	Entries int
+	Named   int64  // what there was when the newest bundle was signed; 0: it says nothing
+	Behind  string // what this gateway lacks of that; "": nothing
+	Full    string // that there is little room left; "": there is
+}
+
+func newRevokedStatus(r *bundle.SignedRevoked, at bundle.RevokedAt) RevokedStatus {
+	s := RevokedStatus{Named: at.Number, Behind: at.Behind(r)}
+	if r == nil {
+		return s
+	}
+	if s.Number, s.Entries = r.Number, r.Entries(); bundle.NearlyFull(s.Entries) {
+		s.Full = fmt.Sprintf("list %d of what is revoked has %d entries%s", s.Number, s.Entries, bundle.RoomLeft(s.Entries))
+	}
+	return s
 }
 
 // Refused is a bundle, or a root, that was not taken.
@@ -114,6 +138,17 @@ const maxSaid = 256
 // Refuse logs, counts and shows a refusal. Each is logged once until a bundle is taken; a source
 // that does not answer once until it does.
 func (m *Member) Refuse(err error) {
+	m.refuse(err, &m.status.Last, "the fleet's bundle is refused, the one in force stays")
+}
+
+// refusedList is Refuse for the list of what is revoked, unless the gateway stops.
+func (m *Member) refusedList(ctx context.Context, err error) {
+	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
+		m.refuse(err, &m.status.LastRevoked, "the fleet's list of what is revoked is refused, the one in force stays")
+	}
+}
+
+func (m *Member) refuse(err error, last **Refused, what string) {
 	why := seal.ReasonOf(err)
 	key := err.Error()
 	if r := (*seal.Refusal)(nil); errors.As(err, &r) && why == seal.Unreachable {
@@ -121,7 +156,7 @@ func (m *Member) Refuse(err error) {
 	}
 	m.mu.Lock()
 	m.status.Refusals[why]++
-	m.status.Last = &Refused{Reason: why, Detail: err.Error(), At: m.o.Now()}
+	*last = &Refused{Reason: why, Detail: err.Error(), At: m.o.Now()}
 	again := m.said[key] || !m.mayLog(why)
 	if len(m.said) >= maxSaid {
 		m.said = map[string]bool{}
@@ -129,7 +164,7 @@ func (m *Member) Refuse(err error) {
 	m.said[key] = true
 	m.mu.Unlock()
 	if !again {
-		m.log.Warn("the fleet's bundle is refused, the one in force stays", zap.String("reason", string(why)), zap.Error(err))
+		m.log.Warn(what, zap.String("reason", string(why)), zap.Error(err))
 	}
 }
 
@@ -166,6 +201,7 @@ func (m *Member) Status() Status {
 		s.Epoch, s.Withdrawn = m.good.Manifest.Epoch, m.withdrawn.of(m.root, m.seen, m.good)
 	}
 	s.Fresh = m.fresh(StaleAfter)
+	s.Revoked = newRevokedStatus(m.revoked, m.seen.Revoked)
 	s.Refusals = map[seal.Reason]uint64{}
 	for _, r := range seal.Reasons() {
 		s.Refusals[r] = m.status.Refusals[r]
@@ -249,13 +285,18 @@ func (m *Member) Run(ctx context.Context, use Use) error {
 			})
 		})
 	}
-	group.Go(func() { m.runRevoked(beside, changed[1], use.Revoke) })
+	anew := make(chan struct{}, 1)
+	group.Go(func() { m.runRevoked(beside, changed[1], anew, use.Revoke) })
 	said := news{fresh: true}
 	for {
 		if m.skip && use.Stamp() != m.stamp {
 			m.Retry()
 		}
 		if src, v, err := m.Look(ctx); err == nil && v != nil {
+			select {
+			case anew <- struct{}{}:
+			default:
+			}
 			m.put(ctx, src, v, use)
 		}
 		said.look(m.Status(), m.log)
@@ -292,7 +333,8 @@ func (n *news) look(s Status, log *zap.Logger) {
 	case s.Fresh:
 		log.Info("the fleet's source answers again")
 	default:
-		log.Warn("not fresh: the fleet's source has not had a bundle that is good for a while, or the one in force has ended", zap.Duration("after", StaleAfter))
+		log.Warn("not fresh: the fleet's source has not had a bundle that is good, or not the list of what is revoked, for a while, or the one in force has ended",
+			zap.Duration("after", StaleAfter), zap.String("lacks", s.Revoked.Behind))
 	}
 	if s.Withdrawn != n.withdrawn && s.Withdrawn != "" {
 		log.Warn("the bundle in force was withdrawn and stays until there is another one", zap.Int64("epoch", s.Epoch), zap.String("why", s.Withdrawn))

@@ -17,17 +17,16 @@ import (
 
 	"github.com/sslgate/sslgate/internal/dialer"
 	"github.com/sslgate/sslgate/internal/fileset"
-	"github.com/sslgate/sslgate/internal/fleet/bundle"
 	"github.com/sslgate/sslgate/internal/fleet/etcd"
-	"github.com/sslgate/sslgate/internal/fleet/seal"
 	"github.com/sslgate/sslgate/internal/readfile"
 )
 
 // Source is where bundles come from. Nothing of it is trusted.
 type Source interface {
-	// Head returns bundle.json and a tag of it. The text is nil if it still has the tag last.
-	Head(ctx context.Context, last string) (text []byte, tag string, err error)
-	// Get returns another file of at most limit bytes: fs.ErrNotExist, readfile.ErrTooLarge, or
+	// Newer returns a file that may change, of at most limit bytes, and a tag of it: errors as of Get.
+	// The text is nil if it still has the tag last.
+	Newer(ctx context.Context, name, last string, limit int64) (text []byte, tag string, err error)
+	// Get returns a file of at most limit bytes: fs.ErrNotExist, readfile.ErrTooLarge, or
 	// the source does not answer.
 	Get(ctx context.Context, name string, limit int64) ([]byte, error)
 	// Close ends its connections.
@@ -115,13 +114,13 @@ func newSource(text string, cred Credentials) (Source, error) {
 // files are a directory: a Git checkout, or what rsync or scp leave.
 type files struct{ dir string }
 
-func (f files) Head(ctx context.Context, last string) ([]byte, string, error) {
-	at := filepath.Join(f.dir, bundle.HeadName)
+func (f files) Newer(ctx context.Context, name, last string, limit int64) ([]byte, string, error) {
+	at := filepath.Join(f.dir, filepath.FromSlash(name))
 	tag, err := fileset.Disk{}.Stamp(at)
 	if err != nil || tag == last {
 		return nil, tag, err
 	}
-	read, err := fileset.Disk{}.Read(ctx, at, seal.MaxEnvelope, nil)
+	read, err := fileset.Disk{}.Read(ctx, at, limit, nil)
 	return read.Text, read.Stamp, err
 }
 
@@ -138,19 +137,15 @@ type web struct {
 	client *http.Client
 }
 
-func (w *web) Head(ctx context.Context, last string) ([]byte, string, error) {
-	return w.ask(ctx, bundle.HeadName, last, seal.MaxEnvelope)
-}
-
 func (w *web) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
-	text, _, err := w.ask(ctx, name, "", limit)
+	text, _, err := w.Newer(ctx, name, "", limit)
 	return text, err
 }
 
 func (w *web) Close() { w.client.CloseIdleConnections() }
 
-// ask gets a file unless it still has the ETag last (RFC 9110, section 13.1.2).
-func (w *web) ask(ctx context.Context, name, last string, limit int64) ([]byte, string, error) {
+// Newer gets a file unless it still has the ETag last (RFC 9110, section 13.1.2).
+func (w *web) Newer(ctx context.Context, name, last string, limit int64) ([]byte, string, error) {
 	at := *w.base
 	at.Path = path.Join(at.Path, name)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)

@@ -162,6 +162,9 @@ func (s *state) setSeen(seen bundle.Seen) error {
 	if now.Root > seen.Root || now.Root == seen.Root && now.Epoch > seen.Epoch {
 		return seal.Refuse(seal.StateUnwritten, "another process has seen epoch %d, this one %d", now.Epoch, seen.Epoch)
 	}
+	if now.Root == seen.Root && now.Epoch == seen.Epoch && now.Back.Epoch != 0 && (seen.Back.Epoch == 0 || seen.Back.Epoch > now.Back.Epoch) {
+		return seal.Refuse(seal.StateUnwritten, "another process has gone back to epoch %d", now.Back.Epoch)
+	}
 	text, err := seal.Canonical(seen)
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func TestRollback(t *testing.T) {
 	o.put(bundle.HeadName, one)
 	g.refuses("an epoch that is not named, after the restart", seal.OlderEpoch)
 	o.put(bundle.HeadName, three)
-	g.looks(3)
+	g.refuses("forward again without a newer one", seal.RolledBack)
 	o.publish(4)
 	g.looks(4)
 	o.put(bundle.HeadName, three)

@@ -17,6 +17,7 @@ const (
 	WrongFleet     Reason = "wrong_fleet"      // of another fleet
 	WrongRoot      Reason = "wrong_root"       // not the root that follows the one in force
 	OlderEpoch     Reason = "older_epoch"      // below the highest epoch seen, and no signed rollback_to names it
+	RolledBack     Reason = "rolled_back"      // it was gone back from, and only a newer epoch leads forward
 	OtherEpoch     Reason = "other_epoch"      // another manifest with an epoch that was seen
 	WrongSite      Reason = "wrong_site"       // has no part for the site of the gateway's certificate
 	Expired        Reason = "expired"          // its not_after has passed
@@ -33,7 +34,7 @@ const (
 // Reasons are all of them.
 func Reasons() []Reason {
 	return []Reason{
-		Unreadable, TooLarge, WrongType, Unsigned, WrongFleet, WrongRoot, OlderEpoch, OtherEpoch, WrongSite, Expired, Loosens, TooNew,
+		Unreadable, TooLarge, WrongType, Unsigned, WrongFleet, WrongRoot, OlderEpoch, RolledBack, OtherEpoch, WrongSite, Expired, Loosens, TooNew,
 		Missing, Altered, RefusedCheck, NeedsRestart, Unreachable, StateUnwritten,
 	}
 }
