@@ -176,7 +176,7 @@ func (c *compiler) authorities(at scope, names []string) []authority {
 		if source != nil {
 			a = source.Current()
 		}
-		if a == nil || len(a.Roots) == 0 {
+		if a == nil || len(a.Roots) == 0 && !awaited(source) {
 			at.errorf(field, "the authority %q has no trust anchors, so nothing could lead to it", name)
 			continue
 		}
@@ -190,9 +190,18 @@ func (c *compiler) authorities(at scope, names []string) []authority {
 			at.errorf(field, "the permits of %q cannot be read: %v", name, list.Err())
 			continue
 		}
+		if domain, ok := c.env.TrustDomains[name]; ok {
+			permits = permits.ofDomain(domain)
+		}
 		out = append(out, authority{Authority: a, source: source, permits: permits})
 	}
 	return out
+}
+
+// awaited says that a source may bring its certificates later: until then it trusts nobody.
+func awaited(s handshake.AuthoritySource) bool {
+	a, ok := s.(interface{ Awaited() bool })
+	return ok && a.Awaited()
 }
 
 // jsseMessage is the largest handshake message that Java's clients take, in bytes

@@ -154,6 +154,9 @@ func canonicalAuthorities(list []authority) []canonicalAuthority {
 		c := canonicalAuthority{Name: a.Name, Permits: "any"}
 		if p := a.permits; p != nil {
 			c.Permits = fmt.Sprintf("%q %q %q %q %q", texts(p.spiffe), texts(p.dns), texts(p.uri), texts(p.email), texts(p.ip))
+			if p.svid {
+				c.Permits += " svid"
+			}
 		}
 		out = append(out, c)
 	}

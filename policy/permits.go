@@ -20,6 +20,18 @@ type permits struct {
 	uri    []string // prefixes of other URIs, each with a host and a "/" at the end
 	email  []string // domains
 	ip     []netip.Prefix
+	svid   bool // only certificates that are X.509 SVIDs
+}
+
+// ofDomain are permits of an authority that signs SVIDs of one trust domain: p, which may be nil,
+// says what names they may have besides.
+func (p *permits) ofDomain(domain string) *permits {
+	out := permits{}
+	if p != nil {
+		out = *p
+	}
+	out.spiffe, out.svid = []string{domain}, true
+	return &out
 }
 
 // CheckPermits finds what is wrong in the permits of an authority; paths are
@@ -82,6 +94,12 @@ func parsePermittedEmail(s string) (string, error) {
 func (p *permits) refusal(n *certname.AltNames) string {
 	if p == nil {
 		return ""
+	}
+	if p.svid {
+		// The ID of a workload has a path: without one it is a trust domain (X509-SVID, section 3.1).
+		if id, ok := SPIFFEID(n); !ok || !strings.Contains(strings.TrimPrefix(id, pattern.SPIFFEScheme), "/") {
+			return "what has no SPIFFE ID of a workload"
+		}
 	}
 	for _, s := range n.DNS {
 		if !p.permitsDNS(s) {

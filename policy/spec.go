@@ -201,8 +201,11 @@ type PermitsSpec struct {
 type Environment struct {
 	Authorities map[string]handshake.AuthoritySource
 	Permits     map[string]*PermitsSpec // nil entry or absent: any name
-	Identities  map[string]Identity
-	Profiles    map[string]handshake.Profile // the named ones and those of the configuration
+	// TrustDomains has the authorities whose certificates are X.509 SVIDs of one SPIFFE trust
+	// domain, and of no other: whatever else they have signed is refused.
+	TrustDomains map[string]string
+	Identities   map[string]Identity
+	Profiles     map[string]handshake.Profile // the named ones and those of the configuration
 	// Sets has the members of the sets that stand in files, by name.
 	Sets map[string][]string
 	// Zone finds a time zone of the IANA database; nil knows UTC alone.

@@ -283,7 +283,9 @@ func (f *File) resolved() *Config {
 	c := f.Config
 	c.Authorities = maps.Clone(c.Authorities)
 	for name, a := range c.Authorities {
-		a.Roots = f.abs(a.Roots)
+		if a.Roots != "" {
+			a.Roots = f.abs(a.Roots)
+		}
 		if a.Intermediates != "" {
 			a.Intermediates = f.abs(a.Intermediates)
 		}

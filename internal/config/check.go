@@ -188,7 +188,11 @@ func interfaceFault(name string) string {
 func (f *File) checkNamed(c *Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Authorities)) {
 		a, path := c.Authorities[name], keyPath("authorities", name)
-		f.check(a.Roots != "", path+".roots", "is missing: the PEM file of the trust anchors")
+		if a.SPIFFE != nil {
+			f.checkBundle(path, &a)
+		} else {
+			f.check(a.Roots != "", path+".roots", "is missing: the PEM file of the trust anchors")
+		}
 		f.checkRevocation(path, &a)
 		if a.Permits == nil {
 			continue

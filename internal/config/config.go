@@ -152,6 +152,8 @@ type Authority struct {
 	Intermediates string `yaml:"intermediates"`
 	// OCSP is a responder to ask where no revocation list has an answer. Default: none is asked, also none that a certificate names.
 	OCSP *OCSP `yaml:"ocsp"`
+	// SPIFFE takes the roots from an agent of the SPIFFE Workload API, such as SPIRE's: the bundle of one trust domain (docs/identities.md). Roots that the agent adds or takes out count at once, without a reload; they are kept in memory alone. Default: none; roots is read.
+	SPIFFE *SPIFFEBundle `yaml:"spiffe"`
 }
 
 // OCSP is a responder to ask about certificates (RFC 6960).
@@ -186,6 +188,8 @@ type Identity struct {
 	Lifetime Duration `yaml:"lifetime"`
 	// ACME orders the certificate of a CA, and renews it (docs/identities.md). It stands with its key in the directory "acme" of state. For clients alone, not for destination.identity. Default: none; certificate is shown.
 	ACME *ACME `yaml:"acme"`
+	// SPIFFE takes certificate and key from an agent of the SPIFFE Workload API, such as SPIRE's, which renews them (docs/identities.md). They are kept in memory alone. Default: none; certificate is shown.
+	SPIFFE *SVID `yaml:"spiffe"`
 }
 
 // KeyPair is one more certificate of an identity, of another kind of key.

@@ -26,6 +26,10 @@ func (id Identity) pairs() []KeyPair {
 }
 
 func (f *File) checkIdentity(path string, id *Identity) {
+	if id.SPIFFE != nil {
+		f.checkSVID(path, id)
+		return
+	}
 	if id.ACME != nil {
 		f.checkACME(path, id)
 		return

@@ -43,6 +43,12 @@ func (b *builder) authority(name string, env *policy.Environment) {
 	delete(b.failed, path)
 	source := b.trusted(anchors, env)
 	env.Authorities[name], env.Permits[name] = source, permits
+	if s := b.file.Config.Authorities[name].SPIFFE; s != nil {
+		if env.TrustDomains == nil {
+			env.TrustDomains = map[string]string{}
+		}
+		env.TrustDomains[name] = s.TrustDomain
+	}
 	b.authorities = append(b.authorities, b.revocation(anchors, source))
 }
 

@@ -21,8 +21,8 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// Own is an identity whose certificates and keys stand in files. Somebody else renews the
-// files; Renew then reads them again. It is safe for many goroutines.
+// Own is an identity whose certificates and keys stand in files, or come from an agent. Somebody
+// else renews the files; Renew then reads them again. It is safe for many goroutines.
 type Own struct {
 	Name string
 	// Files are those of its certificates, keys and passphrases.
@@ -33,8 +33,10 @@ type Own struct {
 	from   fileset.Source
 	source *identity.File
 
-	order    *acmeclient.Order // by which it is renewed; nil: somebody else does that
-	renewing sync.Mutex        // one Renew at a time
+	order     *acmeclient.Order // by which it is renewed; nil: somebody else does that
+	agentOf                     // from which it comes
+	specimens []tls.Certificate // of what comes from there
+	renewing  sync.Mutex        // one Renew at a time
 
 	mu      sync.Mutex // guards what follows
 	staples []*Staple
@@ -63,6 +65,10 @@ func (o *Own) Renew(now time.Time) (changed bool, err error) {
 }
 
 func (o *Own) read(now time.Time) (changed bool, _ []*Staple, err error) {
+	if o.FromAgent() {
+		changed, err = o.take(now)
+		return changed, nil, err
+	}
 	if o.notThere() {
 		return false, nil, nil
 	}
@@ -169,7 +175,7 @@ func (o *Own) Close() {
 func (o *Own) Failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return cmp.Or(o.failed, o.silent, o.awaited())
+	return cmp.Or(o.failed, o.failing(), o.silent, o.awaited())
 }
 
 // Staples are the OCSP responses shown with the certificates of the moment.
@@ -193,14 +199,20 @@ func (o *Own) Ends() time.Time {
 	return ends
 }
 
-// Stamp is a text that changes when one of the files does.
-func (o *Own) Stamp() string { return stampsOf(o.from, o.Files) }
+// Stamp is a text that changes when one of the files does, or the agent says something.
+func (o *Own) Stamp() string { return stampsOf(o.from, o.Files) + o.stamp() }
 
 // own is an identity of files, with its source; nil where there is nothing to go on with.
 func (b *builder) own(name string, id Identity) *Own {
 	before := len(b.findings)
 	staples := len(b.staples)
 	o := &Own{Name: name, file: b.file, from: b.file.in.files.Source(), signers: map[string]*asked{}}
+	if id.SPIFFE != nil {
+		if Failed(b.findings[before:]) || !b.svid(o, id) {
+			return nil
+		}
+		return o
+	}
 	certs, shown := b.pairs(keyPath("identities", name), name, id)
 	switch {
 	case id.ACME != nil:

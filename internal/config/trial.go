@@ -17,6 +17,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/acmeclient"
 	"github.com/sslgate/sslgate/internal/identity"
+	"github.com/sslgate/sslgate/internal/spiffe"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -84,6 +85,14 @@ func (b *builder) keyless(name string) (policy.Identity, bool) {
 	defer func() { b.findings = b.findings[:before] }()
 	id := b.file.Config.Identities[name]
 	out := policy.Identity{Name: name}
+	if id.SPIFFE != nil {
+		specimen, err := spiffe.Specimen(id.SPIFFE.ID, id.SPIFFE.KeyType)
+		if err != nil {
+			return out, false
+		}
+		out.Source = identity.NewAwaited([]tls.Certificate{*specimen}).BySPIFFE()
+		return out, true
+	}
 	if id.ACME != nil { // what will be there is known without any file
 		specimen, err := acmeclient.Specimen(id.ACME.Names, b.now)
 		if err != nil {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -19,8 +20,8 @@ import (
 	"github.com/sslgate/sslgate/policy"
 )
 
-// Trusted is an authority whose certificates stand in files, and the source of them. Somebody
-// else renews the files; Renew then reads them again. Its name, and what it is permitted, do
+// Trusted is an authority whose certificates stand in files, or come from an agent, and the source
+// of them. Somebody else renews the files; Renew then reads them again. Its name, and what it is permitted, do
 // not change by that, so the policy stays the same. It is safe for many goroutines.
 type Trusted struct {
 	Name string
@@ -33,6 +34,7 @@ type Trusted struct {
 	env     *policy.Environment // that the rules were compiled with
 	from    fileset.Source
 	issuers map[string]*x509.Certificate // the CAs of our own, which make certificates on demand
+	agentOf                              // from which it comes
 
 	now atomic.Pointer[handshake.Authority]
 
@@ -84,6 +86,15 @@ func (t *Trusted) read(now time.Time) (changed bool, err error) {
 	f.in = newLoading(context.Background(), nil, t.from)
 	defer f.in.files.Close()
 	b := &builder{file: &f, now: now, failed: map[string]bool{}, renews: true, issuers: t.issuers}
+	was := t.now.Load()
+	if t.FromAgent() {
+		next, err := t.take(b)
+		if next == nil || sameCAs(next, was) {
+			return false, err
+		}
+		changed, other := t.put(b, next)
+		return changed, cmp.Or(other, err)
+	}
 	next := b.anchors(t.Name)
 	if err := failure(b.findings); err != nil {
 		return false, err
@@ -91,13 +102,17 @@ func (t *Trusted) read(now time.Time) (changed bool, err error) {
 	if next == nil {
 		return false, errors.New(strings.Join(t.Files, ", ") + ": there is no certificate to trust")
 	}
-	was := t.now.Load()
 	if added := newKey(was.Roots, next.Roots); added != nil && !f.Config.Reload.AddRoots {
 		return false, fmt.Errorf("%s: %w: %s", strings.Join(t.Files, ", "), ErrNewRoot, certname.Quoted(added))
 	}
-	if slices.EqualFunc(next.Roots, was.Roots, (*x509.Certificate).Equal) && slices.EqualFunc(next.Intermediates, was.Intermediates, (*x509.Certificate).Equal) {
+	if sameCAs(next, was) {
 		return false, nil
 	}
+	return t.put(b, next)
+}
+
+// put trusts what was read.
+func (t *Trusted) put(b *builder, next *handshake.Authority) (changed bool, err error) {
 	env := *t.env
 	env.Authorities = maps.Clone(env.Authorities)
 	env.Authorities[t.Name] = next
@@ -113,7 +128,7 @@ func (t *Trusted) read(now time.Time) (changed bool, err error) {
 func (t *Trusted) Failed() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.failed
+	return cmp.Or(t.failed, t.failing())
 }
 
 // Ends is when the first of the roots ends.
@@ -127,8 +142,8 @@ func (t *Trusted) Ends() time.Time {
 	return ends
 }
 
-// Stamp is a text that changes when one of the files does.
-func (t *Trusted) Stamp() string { return stampsOf(t.from, t.Files) }
+// Stamp is a text that changes when one of the files does, or the agent says something.
+func (t *Trusted) Stamp() string { return stampsOf(t.from, t.Files) + t.stamp() }
 
 func stampsOf(from fileset.Source, files []string) string {
 	var b strings.Builder
@@ -147,6 +162,9 @@ func (b *builder) trusted(a *handshake.Authority, env *policy.Environment) *Trus
 	t := &Trusted{Name: a.Name, file: b.file, env: env, from: b.file.in.files.Source()}
 	t.now.Store(a)
 	c := b.file.Config.Authorities[a.Name]
+	if c.SPIFFE != nil {
+		t.socket, _ = agentSocket(c.SPIFFE.Socket)
+	}
 	for _, name := range []string{c.Roots, c.Intermediates} {
 		if name != "" {
 			t.Files = append(t.Files, b.file.abs(name))
@@ -179,6 +197,9 @@ func (b *builder) mintersApart(env policy.Environment) {
 // with, and why was added.
 func (b *builder) anchors(name string) *handshake.Authority {
 	a, path := b.file.Config.Authorities[name], keyPath("authorities", name)+".roots"
+	if a.SPIFFE != nil {
+		return b.bundle(name)
+	}
 	if a.Roots == "" {
 		return nil
 	}

@@ -24,6 +24,7 @@ var ErrOtherKind = errors.New("another kind of certificate")
 type File struct {
 	kinds   []Kind
 	servers bool // see ForServers
+	spiffe  bool // see BySPIFFE
 	now     atomic.Pointer[pairs]
 }
 
@@ -62,6 +63,24 @@ func (f *File) ForServers() *File {
 	return f
 }
 
+// BySPIFFE says, before f is used, that its certificates are SVIDs: they are what their SPIFFE ID
+// says, and other names of theirs come and go.
+func (f *File) BySPIFFE() *File {
+	f.spiffe = true
+	for i := range f.kinds {
+		f.kinds[i] = f.kinds[i].bySPIFFE()
+	}
+	return f
+}
+
+// Await takes the certificates back: there are none until Replace brings others. Specimens are of
+// their kind.
+func (f *File) Await(specimens []tls.Certificate) {
+	p := newPairs(specimens, nil)
+	p.awaited = true
+	f.now.Store(p)
+}
+
 // Awaited says that no certificate is there yet.
 func (f *File) Awaited() bool { return f.now.Load().awaited }
 
@@ -76,6 +95,9 @@ func (f *File) Replace(certs []tls.Certificate, staples []*handshake.Staple) err
 	for i, k := range now {
 		if f.servers {
 			k.Client = false
+		}
+		if f.spiffe {
+			k = k.bySPIFFE()
 		}
 		if was := f.kinds[i]; !reflect.DeepEqual(k, was) {
 			return fmt.Errorf("%w: %s instead of %s", ErrOtherKind, k, was)
@@ -124,9 +146,7 @@ func (*File) OnDemand() bool { return false }
 func (f *File) For(_ context.Context, _ *handshake.ClientHello, now time.Time) ([]tls.Certificate, error) {
 	p := f.now.Load()
 	if p.awaited {
-		e := handshake.OurFault("there is no certificate yet")
-		e.Reason = reason.IdentityEnded
-		return nil, e
+		return nil, notThere()
 	}
 	ended := !p.ends.IsZero() && now.After(p.ends)
 	if !ended && !slices.ContainsFunc(p.staples, func(s *handshake.Staple) bool { return s != nil }) {
@@ -144,9 +164,19 @@ func (f *File) For(_ context.Context, _ *handshake.ClientHello, now time.Time) (
 	return out, nil
 }
 
+func notThere() error {
+	e := handshake.OurFault("there is no certificate yet")
+	e.Reason = reason.IdentityEnded
+	return e
+}
+
 // Good are those of our certificates that have not ended. Where all have it is an error
-// with reason.IdentityEnded: who would be shown one refuses it, and would not know why.
+// with reason.IdentityEnded: who would be shown one refuses it, and would not know why. So it is
+// where one is not there yet (NoKey).
 func Good(certs []tls.Certificate, now time.Time) ([]tls.Certificate, error) {
+	if slices.ContainsFunc(certs, func(c tls.Certificate) bool { _, ok := c.PrivateKey.(NoKey); return ok }) {
+		return nil, notThere()
+	}
 	ended := func(c tls.Certificate) bool {
 		leaf := handshake.LeafOf(&c)
 		return leaf != nil && now.After(leaf.NotAfter)

@@ -67,3 +67,9 @@ func kindOf(leaf *x509.Certificate) Kind {
 	slices.Sort(k.Names)
 	return k
 }
+
+// bySPIFFE is the kind without names that are no SPIFFE IDs.
+func (k Kind) bySPIFFE() Kind {
+	k.Names = slices.DeleteFunc(slices.Clone(k.Names), func(name string) bool { return !strings.HasPrefix(name, "uri:spiffe://") })
+	return k
+}

@@ -36,6 +36,9 @@ func usedBy(rt *config.Runtime) []used {
 	}
 	for _, name := range slices.Sorted(maps.Keys(rt.Environment.Authorities)) {
 		a, c := rt.Environment.Authorities[name].Current(), rt.Config.Authorities[name]
+		if c.SPIFFE != nil {
+			c.Roots = c.SPIFFE.Socket
+		}
 		for _, root := range a.Roots {
 			all = append(all, used{kindAuthority, name, c.Roots, root})
 		}
@@ -63,6 +66,9 @@ func usedByIdentity(name string, c config.Identity, id policy.Identity) []used {
 	}
 	for i, pair := range id.Certificates() {
 		file := c.Certificate
+		if c.SPIFFE != nil {
+			file = c.SPIFFE.Socket
+		}
 		if i > 0 && i <= len(c.Also) {
 			file = c.Also[i-1].Certificate
 		}

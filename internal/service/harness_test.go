@@ -193,6 +193,7 @@ func (h *house) start(rt *config.Runtime) {
 	h.stop = func() {
 		cancel()
 		<-h.ended
+		h.s.agents.Close()
 	}
 	t.Cleanup(func() {
 		h.stop()

@@ -58,6 +58,7 @@ func (s *Service) reloadFrom(ctx context.Context, src fileset.Source) (*admin.Re
 			err = s.dialAs(rt.Config)
 		}
 		if err == nil {
+			s.attend(ctx, rt)
 			s.revocation.Reload(rt.Revocation) // first, so that it knows every authority that the new rules may name
 			s.gateway.Put(gatewaySettings(rt))
 			s.hub.Keep(ruleNames(rt.Config))
@@ -95,6 +96,7 @@ func (s *Service) reloadFrom(ctx context.Context, src fileset.Source) (*admin.Re
 	for _, o := range old.Own {
 		o.Close()
 	}
+	s.agents.Keep(rt.Agents())
 	s.reloads++
 	s.log.Info("reloaded", zap.String("policy", res.Policy), zap.String("before", res.Before), zap.String("snapshot", res.Snapshot), zap.Int("ended", res.Ended))
 	return res, nil

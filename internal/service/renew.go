@@ -30,6 +30,7 @@ func (s *Service) watchOwn(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-s.agents.Changed():
 		}
 	}
 }
@@ -54,25 +55,25 @@ type renewing interface {
 }
 
 // ofKind is a source with its kind, of kindIdentity and kindAuthority, and its name. ordered says
-// that this process writes its files itself.
+// that this process writes its files itself, agent that there are none: an agent brings it.
 type ofKind struct {
 	renewing
-	kind, name string
-	ordered    bool
+	kind, name     string
+	ordered, agent bool
 }
 
 // sources are those of a configuration.
 func sources(rt *config.Runtime) []ofKind {
 	var all []ofKind
 	for _, o := range rt.Own {
-		all = append(all, ofKind{o, kindIdentity, o.Name, o.Order() != nil})
+		all = append(all, ofKind{o, kindIdentity, o.Name, o.Order() != nil, o.FromAgent()})
 	}
 	for _, t := range rt.Trusted {
 		name := t.Name
 		if t.Shadow {
 			name += " of the shadow"
 		}
-		all = append(all, ofKind{t, kindAuthority, name, false})
+		all = append(all, ofKind{t, kindAuthority, name, false, t.FromAgent()})
 	}
 	return all
 }
@@ -107,9 +108,9 @@ func (w *renewalWatch) look(ctx context.Context, rt *config.Runtime, log *zap.Lo
 		}
 		seen[o.renewing] = v
 		stamp := o.Stamp()
-		settled := o.kind == kindIdentity || stamp == v.last
+		settled := o.kind == kindIdentity || o.agent || stamp == v.last
 		changed := false
-		if v.last = stamp; (rt.Config.Reload.Renew || o.ordered) && settled && (stamp != v.read || o.Failed() != nil) {
+		if v.last = stamp; (rt.Config.Reload.Renew || o.ordered || o.agent) && settled && (stamp != v.read || o.Failed() != nil) {
 			v.read = stamp
 			if changed, _ = o.Renew(now); changed { // Failed has the error
 				log.Info(o.kind+" renewed", zap.String(o.kind, o.name), zap.Time("not_after", o.Ends()))
@@ -169,6 +170,10 @@ func (s *Service) sourceReadiness(now time.Time, no func(kind admin.ReadyKind, f
 		}
 		failed := o.Failed()
 		if failed == nil || errors.Is(failed, silent) {
+			continue
+		}
+		if a, ok := o.renewing.(interface{ Unanswered() bool }); ok && a.Unanswered() {
+			no(admin.ReadyIdentity, "%s %s has no certificate yet: %v", o.kind, o.name, failed)
 			continue
 		}
 		left := "no certificate is in use"

@@ -28,6 +28,7 @@ import (
 	"github.com/sslgate/sslgate/internal/metrics"
 	"github.com/sslgate/sslgate/internal/peerlimit"
 	"github.com/sslgate/sslgate/internal/revocation"
+	"github.com/sslgate/sslgate/internal/spiffe"
 	"github.com/sslgate/sslgate/policy"
 	"github.com/sslgate/sslgate/stack"
 	"github.com/sslgate/sslgate/tun"
@@ -99,6 +100,7 @@ type Service struct {
 	changes    changes // of certificates
 	renewals   renewalWatch
 	challenges acmeclient.Challenges // of orders under way
+	agents     *spiffe.Agents        // of the SPIFFE Workload API
 
 	reloading sync.Mutex    // one reload at a time
 	trust     *policy.Trust // that live flows were decided by last; reloading guards it
@@ -144,6 +146,7 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 	defer s.unlockState()
 	defer func() { err = errors.Join(err, s.records.Close()) }()
 	defer s.notify.close()
+	defer s.agents.Close()
 	c := rt.Config
 	if s.gateway, err = gateway.New(s.gatewayConfig()); err != nil {
 		return err
@@ -175,10 +178,10 @@ func Run(ctx context.Context, rt *config.Runtime, opt Options) (err error) {
 }
 
 // newService makes the parts that touch neither packets nor the host's network. The caller must
-// close records and notify, and unlock the state directory.
+// close records, notify and agents, and unlock the state directory.
 func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *admin.Lease) (*Service, error) {
 	s := &Service{opt: opt, lease: lease, log: opt.Log, engine: engines.New(), rt: rt, file: opt.File, started: time.Now()}
-	s.hub, s.asked = admin.NewHub(), make(chan struct{})
+	s.hub, s.asked, s.agents = admin.NewHub(), make(chan struct{}), spiffe.NewAgents()
 	s.over.handed, s.over.parting, s.over.resumed, s.over.untaken = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1), make(chan error, 1)
 	s.askDrain = sync.OnceFunc(func() { close(s.asked) })
 	err := s.lockState(rt.Config.State)
@@ -189,6 +192,7 @@ func newService(ctx context.Context, rt *config.Runtime, opt Options, lease *adm
 		s.unlockState()
 		return nil, err
 	}
+	s.attend(ctx, rt)
 	s.warnMemory()
 	s.changes.look(rt, s.log)
 	s.trustChanged(rt)
