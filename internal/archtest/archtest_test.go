@@ -87,7 +87,7 @@ var bans = []ban{
 	{"internal/fileset", module + "internal/config", nil, "it knows files, not what is in them"},
 	{"internal/audit", module + "stack", nil, "the record is written for any flow"},
 	{"internal/audit", module + "policy", nil, "the record carries words, not rules"},
-	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "internal/lab/handshaketest", "internal/lab/pebble", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
+	{"", "testing", []string{"internal/lab/testenv", "internal/lab/testpki", "internal/lab/handshaketest", "internal/lab/pebble", "internal/lab/spire", "stack/stacktest", "tun/tuntest"}, "test code stays in tests"},
 	{"", "log", nil, "zap is the logger"},
 	{"", "math/rand", nil, "math/rand/v2, or crypto/rand for secrets"},
 }
@@ -131,7 +131,7 @@ var opensFiles = []string{
 	"internal/readfile/",
 	"tun/", "internal/memory/", "internal/doctor/kernel.go", "internal/service/buffers.go", // /proc, /sys
 	"internal/lab/", "internal/lab/testenv/", "internal/lab/testpki/",
-	"internal/lab/demo/", "internal/lab/bench/", "internal/lab/soak/", "internal/lab/attack/", "internal/lab/pebble/",
+	"internal/lab/demo/", "internal/lab/bench/", "internal/lab/soak/", "internal/lab/attack/", "internal/lab/pebble/", "internal/lab/spire/",
 	"internal/pki/store.go", "internal/writefile/", // directories
 	"internal/config/docgen/",
 	"internal/fleet/member/held.go", // of its state directory, to lock them

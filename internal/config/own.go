@@ -18,6 +18,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fileset"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/signer"
+	"github.com/sslgate/sslgate/internal/spiffe"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -33,10 +34,10 @@ type Own struct {
 	from   fileset.Source
 	source *identity.File
 
-	order     *acmeclient.Order // by which it is renewed; nil: somebody else does that
-	agentOf                     // from which it comes
-	specimens []tls.Certificate // of what comes from there
-	renewing  sync.Mutex        // one Renew at a time
+	order      *acmeclient.Order // by which it is renewed; nil: somebody else does that
+	spiffe.Use                   // from which it comes
+	specimens  []tls.Certificate // of what comes from there
+	renewing   sync.Mutex        // one Renew at a time
 
 	mu      sync.Mutex // guards what follows
 	staples []*Staple
@@ -200,7 +201,7 @@ func (o *Own) Ends() time.Time {
 }
 
 // Stamp is a text that changes when one of the files does, or the agent says something.
-func (o *Own) Stamp() string { return stampsOf(o.from, o.Files) + o.stamp() }
+func (o *Own) Stamp() string { return stampsOf(o.from, o.Files) + o.Use.Stamp() }
 
 // own is an identity of files, with its source; nil where there is nothing to go on with.
 func (b *builder) own(name string, id Identity) *Own {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -39,21 +38,9 @@ type SPIFFEBundle struct {
 	TrustDomain string `yaml:"trust_domain"`
 }
 
-// agentSocket is the path of a socket that is written as unix:///PATH, or as a path alone.
-func agentSocket(written string) (path string, ok bool) {
-	path = written
-	for _, prefix := range []string{"unix://", "unix:"} {
-		if rest, cut := strings.CutPrefix(written, prefix); cut {
-			path = rest
-			break
-		}
-	}
-	return path, filepath.IsAbs(path) && filepath.Clean(path) == path
-}
-
 func (f *File) checkAgentSocket(path, written string) {
 	if f.check(written != "", path, "is missing: the socket of the agent, such as unix:///run/spire/agent.sock"); written != "" {
-		_, ok := agentSocket(written)
+		_, ok := spiffe.Socket(written)
 		f.check(ok, path, "%s: wants unix:///PATH, a socket of this host with an absolute path", quote(written))
 	}
 }
@@ -98,7 +85,7 @@ func (f *File) checkBundle(path string, a *Authority) {
 // svid makes the source of an identity whose agent has not answered yet; false where nothing can
 // be made of what is written.
 func (b *builder) svid(o *Own, id Identity) bool {
-	socket, ok := agentSocket(id.SPIFFE.Socket)
+	socket, ok := spiffe.Socket(id.SPIFFE.Socket)
 	if !ok || pattern.CheckSPIFFE(id.SPIFFE.ID) != nil {
 		return false // Load has said so
 	}
@@ -107,52 +94,19 @@ func (b *builder) svid(o *Own, id Identity) bool {
 		b.add(keyPath("identities", o.Name)+".spiffe.id", err.Error())
 		return false
 	}
-	o.socket, o.specimens = socket, []tls.Certificate{*specimen}
+	o.Socket, o.specimens = socket, []tls.Certificate{*specimen}
 	o.source = identity.NewAwaited(o.specimens).BySPIFFE()
 	return true
-}
-
-// agentOf is the agent of a source; the zero value is of none.
-type agentOf struct {
-	socket string
-	agent  *spiffe.Agent
-}
-
-// failing is why the agent does not answer; nil where it does, or there is none.
-func (a *agentOf) failing() error {
-	if a.socket == "" || a.agent == nil {
-		return nil
-	}
-	_, _, err := a.agent.Now()
-	return err
-}
-
-// stamp changes with each answer.
-func (a *agentOf) stamp() string {
-	if a.agent == nil {
-		return ""
-	}
-	_, changes, _ := a.agent.Now()
-	return fmt.Sprint(changes)
-}
-
-// answer is the last good one; nil if there is none.
-func (a *agentOf) answer() *spiffe.Answer {
-	if a.agent == nil {
-		return nil
-	}
-	last, _, _ := a.agent.Now()
-	return last
 }
 
 // Agents are the sockets of the agents that identities and authorities come from.
 func (rt *Runtime) Agents() []string {
 	var all []string
 	for _, o := range rt.Own {
-		all = append(all, o.socket)
+		all = append(all, o.Socket)
 	}
 	for _, t := range rt.Trusted {
-		all = append(all, t.socket)
+		all = append(all, t.Socket)
 	}
 	slices.Sort(all)
 	return slices.DeleteFunc(slices.Compact(all), func(s string) bool { return s == "" })
@@ -162,38 +116,38 @@ func (rt *Runtime) Agents() []string {
 // said.
 func (rt *Runtime) Attach(agent func(socket string) *spiffe.Agent, now time.Time) {
 	for _, o := range rt.Own {
-		if o.socket != "" {
-			o.agent = agent(o.socket)
+		if o.Socket != "" {
+			o.Agent = agent(o.Socket)
 			_, _ = o.Renew(now) // Failed has the error
 		}
 	}
 	for _, t := range rt.Trusted {
-		if t.socket != "" {
-			t.agent = agent(t.socket)
+		if t.Socket != "" {
+			t.Agent = agent(t.Socket)
 			_, _ = t.Renew(now) // Failed has the error
 		}
 	}
 }
 
 // FromAgent says that the certificates come from an agent.
-func (o *Own) FromAgent() bool { return o.socket != "" }
+func (o *Own) FromAgent() bool { return o.Socket != "" }
 
 // FromAgent says that the CAs come from an agent.
-func (t *Trusted) FromAgent() bool { return t.socket != "" }
+func (t *Trusted) FromAgent() bool { return t.Socket != "" }
 
 // Unanswered says that an agent has never said what the certificates are.
-func (o *Own) Unanswered() bool { return o.socket != "" && o.source.Awaited() }
+func (o *Own) Unanswered() bool { return o.Socket != "" && o.source.Awaited() }
 
 // Unanswered says that an agent has never said anything.
-func (t *Trusted) Unanswered() bool { return t.socket != "" && t.answer() == nil }
+func (t *Trusted) Unanswered() bool { return t.Socket != "" && t.Answer() == nil }
 
 // Awaited says that there may be no CA at the moment: an agent brings them.
-func (t *Trusted) Awaited() bool { return t.socket != "" }
+func (t *Trusted) Awaited() bool { return t.Socket != "" }
 
 // take puts the SVID of the agent's last answer in the place of what is shown. One that the agent
 // has taken back is shown no longer.
 func (o *Own) take(now time.Time) (changed bool, err error) {
-	answer := o.answer()
+	answer := o.Answer()
 	if answer == nil {
 		return false, nil // Failed says why
 	}
@@ -227,20 +181,20 @@ func (o *Own) take(now time.Time) (changed bool, err error) {
 
 // late is why an agent that answers is one that fails: it renews an SVID at half of its life.
 func (o *Own) late(now time.Time) error {
-	if o.socket == "" || o.source.Awaited() {
+	if o.Socket == "" || o.source.Awaited() {
 		return nil
 	}
 	leaf := o.Leaf()
 	if leaf == nil || now.Before(times.Part(leaf.NotBefore, leaf.NotAfter, 3, 4)) {
 		return nil
 	}
-	return fmt.Errorf("the SPIFFE agent at %s has not renewed the SVID", o.socket)
+	return fmt.Errorf("the SPIFFE agent at %s has not renewed the SVID", o.Socket)
 }
 
 // take is what an agent trusts now; nil where what was trusted before goes on to be. With an error
 // and without CAs the agent has taken them back.
 func (t *Trusted) take(b *builder) (*handshake.Authority, error) {
-	next, answer := &handshake.Authority{Name: t.Name}, t.answer()
+	next, answer := &handshake.Authority{Name: t.Name}, t.Answer()
 	if answer == nil {
 		return nil, nil // Failed says why
 	}
@@ -264,7 +218,7 @@ func (t *Trusted) take(b *builder) (*handshake.Authority, error) {
 // bundle begins with an authority without CAs, which trusts nobody.
 func (b *builder) bundle(name string) *handshake.Authority {
 	s := b.file.Config.Authorities[name].SPIFFE
-	if _, ok := agentSocket(s.Socket); !ok || pattern.CheckTrustDomain(s.TrustDomain) != nil {
+	if _, ok := spiffe.Socket(s.Socket); !ok || pattern.CheckTrustDomain(s.TrustDomain) != nil {
 		return nil // Load has said so
 	}
 	return &handshake.Authority{Name: name}
@@ -277,5 +231,5 @@ func sameCAs(a, b *handshake.Authority) bool {
 
 // failing is why the source of an identity fails although what was read is in use.
 func (o *Own) failing() error {
-	return cmp.Or(o.agentOf.failing(), o.late(time.Now()))
+	return cmp.Or(o.Use.Failing(), o.late(time.Now()))
 }

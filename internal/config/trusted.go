@@ -17,6 +17,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/fileset"
+	"github.com/sslgate/sslgate/internal/spiffe"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -30,11 +31,11 @@ type Trusted struct {
 	// Shadow says that the configuration of the shadow has it.
 	Shadow bool
 
-	file    *File               // what names them; its values do not change
-	env     *policy.Environment // that the rules were compiled with
-	from    fileset.Source
-	issuers map[string]*x509.Certificate // the CAs of our own, which make certificates on demand
-	agentOf                              // from which it comes
+	file       *File               // what names them; its values do not change
+	env        *policy.Environment // that the rules were compiled with
+	from       fileset.Source
+	issuers    map[string]*x509.Certificate // the CAs of our own, which make certificates on demand
+	spiffe.Use                              // from which it comes
 
 	now atomic.Pointer[handshake.Authority]
 
@@ -128,7 +129,7 @@ func (t *Trusted) put(b *builder, next *handshake.Authority) (changed bool, err 
 func (t *Trusted) Failed() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return cmp.Or(t.failed, t.failing())
+	return cmp.Or(t.failed, t.Use.Failing())
 }
 
 // Ends is when the first of the roots ends.
@@ -143,7 +144,7 @@ func (t *Trusted) Ends() time.Time {
 }
 
 // Stamp is a text that changes when one of the files does, or the agent says something.
-func (t *Trusted) Stamp() string { return stampsOf(t.from, t.Files) + t.stamp() }
+func (t *Trusted) Stamp() string { return stampsOf(t.from, t.Files) + t.Use.Stamp() }
 
 func stampsOf(from fileset.Source, files []string) string {
 	var b strings.Builder
@@ -163,7 +164,7 @@ func (b *builder) trusted(a *handshake.Authority, env *policy.Environment) *Trus
 	t.now.Store(a)
 	c := b.file.Config.Authorities[a.Name]
 	if c.SPIFFE != nil {
-		t.socket, _ = agentSocket(c.SPIFFE.Socket)
+		t.Socket, _ = spiffe.Socket(c.SPIFFE.Socket)
 	}
 	for _, name := range []string{c.Roots, c.Intermediates} {
 		if name != "" {

@@ -50,7 +50,7 @@ func TestAnswers(t *testing.T) {
 		t.Fatal(last, failed)
 	}
 	got, err := last.SVID("spiffe://example.org/gateway")
-	if err != nil || !got.Leaf.Equal(one.Cert) || !bytes.Equal(testpki.Must(x509.MarshalPKCS8PrivateKey(got.PrivateKey)), testpki.Must(x509.MarshalPKCS8PrivateKey(one.Key))) {
+	if err != nil || !got.Leaf.Equal(one.Cert.Cert) || !bytes.Equal(testpki.Must(x509.MarshalPKCS8PrivateKey(got.PrivateKey)), testpki.Must(x509.MarshalPKCS8PrivateKey(one.Key))) {
 		t.Error(got, err)
 	}
 	if roots, err := last.Bundle("far.example"); err != nil || len(roots) != 1 || !roots[0].Equal(far.CA.Cert) {
@@ -86,7 +86,7 @@ func TestOutages(t *testing.T) {
 		"no key":                   func(r *workload.X509SVIDResponse) { r.Svids[0].X509SvidKey = nil },
 		"a bundle that is none":    func(r *workload.X509SVIDResponse) { r.Svids[0].Bundle = []byte("x") },
 		"a domain that is none":    func(r *workload.X509SVIDResponse) { r.FederatedBundles["spiffe://A/b c"] = nil },
-		"no SPIFFE ID":             func(r *workload.X509SVIDResponse) { r.Svids[0] = home.SVID(plain(t, home)) },
+		"no SPIFFE ID":             func(r *workload.X509SVIDResponse) { r.Svids[0] = home.SVID(plain(home)) },
 		"a CA for a workload":      func(r *workload.X509SVIDResponse) { r.Svids[0].X509Svid = home.CA.Cert.Raw },
 		"more SVIDs than are ours": func(r *workload.X509SVIDResponse) { r.Svids = many(home, MaxSVIDs+1) },
 		"more CAs than there are":  func(r *workload.X509SVIDResponse) { r.Svids[0].Bundle = rootsOf(home, MaxRoots+1) },
@@ -126,11 +126,9 @@ func TestOutages(t *testing.T) {
 	until(t, "the agent is back", a, good)
 }
 
-func plain(t *testing.T, d *spire.Domain) *testpki.Cert {
-	t.Helper()
-	c := testpki.Must(d.CA.Issue(testpki.Leaf{URIs: []string{"https://example.org/x"}}))
-	c.Cert.URIs[0].Scheme, c.Cert.URIs[0].Host = "spiffe", "example.org" // what the message says, not the certificate
-	return c
+// plain is no SVID, whatever the message says.
+func plain(d *spire.Domain) *spire.Issued {
+	return &spire.Issued{Cert: testpki.Must(d.CA.Issue(testpki.Leaf{URIs: []string{"https://example.org/x"}})), ID: "spiffe://example.org/x"}
 }
 
 func many(d *spire.Domain, n int) []*workload.X509SVID {

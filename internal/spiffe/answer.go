@@ -23,10 +23,14 @@ import (
 const (
 	// MaxAnswer is its size in bytes.
 	MaxAnswer = 4 << 20
-	// MaxSVIDs is how many SVIDs it may have, MaxChain how many certificates each of them.
-	MaxSVIDs, MaxChain = 100, 10
-	// MaxBundles is how many trust domains it may have, MaxRoots how many CAs each of them.
-	MaxBundles, MaxRoots = 1000, 100
+	// MaxSVIDs is how many SVIDs it may have.
+	MaxSVIDs = 100
+	// MaxChain is how many certificates an SVID may have.
+	MaxChain = 10
+	// MaxBundles is how many trust domains it may have.
+	MaxBundles = 1000
+	// MaxRoots is how many CAs a trust domain may have.
+	MaxRoots = 100
 )
 
 // Answer is what an agent has said at one moment. It is complete: what is not in it, the agent

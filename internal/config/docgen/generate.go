@@ -18,6 +18,7 @@ import (
 var sources = []struct{ pkg, file string }{
 	{"", "internal/config/config.go"},
 	{"", "internal/config/acme.go"},
+	{"", "internal/config/spiffe.go"},
 	{"policy", "policy/spec.go"},
 	{"handshake", "handshake/profile.go"},
 }

@@ -145,16 +145,24 @@ func (d *Domain) Rotate() {
 	d.Roots = append(slices.Clip(d.Roots), d.CA.Cert)
 }
 
-// Issue makes an SVID for a path, such as "/gateway", of the trust domain; l has what else there
-// is in it.
-func (d *Domain) Issue(path string, l testpki.Leaf) *testpki.Cert {
-	l.CN, l.URIs = "-", []string{"spiffe://" + d.Name + path}
-	return testpki.Must(d.CA.Issue(l))
+// Issued is an SVID with its ID.
+type Issued struct {
+	*testpki.Cert
+	ID string
+}
+
+// Issue makes an SVID for a path, such as "/gateway", of the trust domain; l has key, times and DNS
+// names.
+func (d *Domain) Issue(path string, l testpki.Leaf) *Issued {
+	id := "spiffe://" + d.Name + path
+	return &Issued{testpki.Must(d.CA.Issue(testpki.Leaf{
+		CN: "-", URIs: []string{id}, DNS: l.DNS, Key: l.Key, NotBefore: l.NotBefore, NotAfter: l.NotAfter, Mutate: l.Mutate,
+	})), id}
 }
 
 // SVID is an SVID as an agent sends it, with the bundle of the domain.
-func (d *Domain) SVID(c *testpki.Cert) *workload.X509SVID {
-	svid := &workload.X509SVID{SpiffeId: c.Cert.URIs[0].String(), X509SvidKey: testpki.Must(x509.MarshalPKCS8PrivateKey(c.Key)), Bundle: d.Bundle()}
+func (d *Domain) SVID(c *Issued) *workload.X509SVID {
+	svid := &workload.X509SVID{SpiffeId: c.ID, X509SvidKey: testpki.Must(x509.MarshalPKCS8PrivateKey(c.Key)), Bundle: d.Bundle()}
 	for _, c := range c.Chain {
 		svid.X509Svid = append(svid.X509Svid, c.Raw...)
 	}
