@@ -7,7 +7,8 @@
 // one that matters. The environment of a perturbed program says which:
 //
 //	SSLGATE_DELAYS        the seed, a number; without it nothing is slow
-//	SSLGATE_DELAYS_ONLY   a file with a place, such as policy/set.go:12, on each line: these are slow instead
+//	SSLGATE_DELAYS_ONLY   a file with a place, such as policy/set.go:12, on each line: these are
+//	                      slow instead, for as long as the seed says
 //	SSLGATE_DELAYS_LOG    a file that gets a line for each place that has been slow
 package delays
 
@@ -23,10 +24,11 @@ import (
 )
 
 const (
-	// slowShare is the share of places that a seed makes slow, of 1<<32: a fortieth.
-	slowShare = 1 << 32 / 40
-	// usual and long are the bounds of a delay. One slow place in eight has long ones.
-	usual, long = 25 * time.Millisecond, 300 * time.Millisecond
+	// slowShare is the share of places that a seed makes slow, of 1<<32: a twentieth.
+	slowShare = 1 << 32 / 20
+	// usual and long are the bounds of a delay. One slow place in three has long ones: most
+	// orders that go wrong need a delay that outlasts several steps of another goroutine.
+	usual, long = 30 * time.Millisecond, 300 * time.Millisecond
 	// always is how often a place is surely slow. After n passes it is slow with the chance
 	// always/n, so a place in a loop does not stop the program.
 	always = 4
@@ -44,22 +46,22 @@ type choice struct {
 
 func fromEnvironment(get func(string) string) *choice {
 	c := &choice{log: get("SSLGATE_DELAYS_LOG")}
-	if file := get("SSLGATE_DELAYS_ONLY"); file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			panic(err)
-		}
-		c.only = map[string]bool{}
-		for site := range strings.FieldsSeq(string(text)) {
-			c.only[site] = true
-		}
-		c.share = 1<<32 - 1
-	} else if seed := get("SSLGATE_DELAYS"); seed != "" {
+	if seed := get("SSLGATE_DELAYS"); seed != "" {
 		n, err := strconv.ParseUint(seed, 10, 32)
 		if err != nil {
 			panic(fmt.Sprintf("SSLGATE_DELAYS: %v", err))
 		}
 		c.seed, c.share = mix(uint32(n)), slowShare
+	}
+	if file := get("SSLGATE_DELAYS_ONLY"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			panic(err)
+		}
+		c.only, c.share = map[string]bool{}, 1<<32-1
+		for site := range strings.FieldsSeq(string(text)) {
+			c.only[site] = true
+		}
 	}
 	return c
 }
@@ -94,7 +96,7 @@ func (c *choice) wait(lot uint32, site string) {
 		c.write(site)
 	}
 	length := usual
-	if lot%8 == 0 {
+	if lot%3 == 0 {
 		length = long
 	}
 	left := syscall.NsecToTimespec(int64(time.Millisecond) + rand.Int64N(int64(length)))
