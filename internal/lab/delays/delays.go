@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	// slowShare is the share of places that a seed makes slow, of 1<<32: a twentieth.
-	slowShare = 1 << 32 / 20
+	// slowShare is the share of places that a seed makes slow, of 1<<32: a thirtieth.
+	slowShare = 1 << 32 / 30
 	// usual and long are the bounds of a delay. One slow place in three has long ones: most
 	// orders that go wrong need a delay that outlasts several steps of another goroutine.
-	usual, long = 30 * time.Millisecond, 300 * time.Millisecond
+	usual, long = 50 * time.Millisecond, time.Second
 	// always is how often a place is surely slow. After n passes it is slow with the chance
 	// always/n, so a place in a loop does not stop the program.
 	always = 4

@@ -42,7 +42,7 @@ func TestSeedsSelect(t *testing.T) {
 			both++
 		}
 	}
-	if n := len(first); n < places/40 || n > places/10 || len(again) != n || both > n/2 {
+	if n := len(first); n < places/60 || n > places/15 || len(again) != n || both > n/2 {
 		t.Errorf("%d places are slow, then %d, and %d of them with another seed", n, len(again), both)
 	}
 	if none := slow(); len(none) != 0 {
