@@ -40,7 +40,9 @@ func (h *house) pair(l testpki.Leaf) *testpki.Cert {
 // The answer to a reload and the log name each certificate that was taken, and the one
 // that it has taken the place of; of authorities those that came and went.
 func TestReloadNamesCertificates(t *testing.T) {
-	h := newHouse(t)
+	// With renewals the gateway's own look may take a certificate before the reload does.
+	without := []byte(strings.Replace(houseConfig, "policy:", "reload: {renew: false}\npolicy:", 1))
+	h := newHouse(t, func(h *house) { h.put("sslgate.yaml", 0o644, without) })
 	h.asWritten("")
 	reload := func(what string, changes ...string) *admin.ReloadResult {
 		t.Helper()
@@ -95,7 +97,7 @@ func TestReloadNamesCertificates(t *testing.T) {
 	if res, ok, err := h.api.Reload(t.Context()); err != nil || ok || len(res.Certificates) > 0 {
 		t.Errorf("refused: %v, %v, %+v", ok, err, res)
 	}
-	h.put("sslgate.yaml", 0o644, []byte(houseConfig))
+	h.put("sslgate.yaml", 0o644, without)
 	reload("nothing since")
 }
 

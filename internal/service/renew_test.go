@@ -218,6 +218,11 @@ func TestRenewalUnderLoad(t *testing.T) {
 					t.Fatalf("renewal %d: %v", i, err)
 				}
 				testenv.Eventually(t, "handshakes go on", func() bool { return t.Failed() || handshakes.Load() > begun+4 })
+				// A look of the gateway's own that began before the renewal stands in the way of this one's.
+				testenv.Eventually(t, "the change is logged", func() bool {
+					r.s.lookForChanges()
+					return r.seen.FilterMessage("certificate changed").Len() == i+1
+				})
 			}
 			stop.Store(true)
 			load.Wait()
