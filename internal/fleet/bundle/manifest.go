@@ -3,6 +3,7 @@ package bundle
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"path"
 	"regexp"
@@ -73,12 +74,27 @@ const (
 func Parse(body []byte) (*Manifest, error) {
 	m := &Manifest{}
 	if err := seal.ParseCanonical(body, m); err != nil {
+		if epoch := oldForm(body); epoch != 0 {
+			return nil, seal.Refuse(seal.Unreadable, "the manifest of epoch %d names in rollback_to the numbers of epochs, as before: it says not which manifests. Sign the configuration anew", epoch)
+		}
 		return nil, seal.Refuse(seal.Unreadable, "the manifest: %w", err)
 	}
 	if err := m.check(); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// oldForm is the epoch of a manifest from when rollback_to had numbers alone; 0: it is none.
+func oldForm(body []byte) int64 {
+	var old struct {
+		Epoch      int64   `json:"epoch"`
+		RollbackTo []int64 `json:"rollback_to"`
+	}
+	if err := json.Unmarshal(body, &old); err != nil || len(old.RollbackTo) == 0 {
+		return 0
+	}
+	return old.Epoch
 }
 
 func (m *Manifest) check() error {

@@ -164,8 +164,13 @@ func (m *Manifest) fits(gw Gateway) error {
 	if end := m.Ends(); !end.IsZero() && !gw.Now.Before(end) {
 		return seal.Refuse(seal.Expired, "epoch %d was to be taken until %s", m.Epoch, m.NotAfter)
 	}
-	if m.MinVersion != "" && slices.Compare(version(gw.Version), version(m.MinVersion)) < 0 {
-		return seal.Refuse(seal.TooNew, "epoch %d is for sslgate %s and later, this is %q", m.Epoch, m.MinVersion, gw.Version)
+	return m.FitsVersion(gw.Version)
+}
+
+// FitsVersion says whether an sslgate of a version may use the manifest.
+func (m *Manifest) FitsVersion(have string) error {
+	if m.MinVersion != "" && slices.Compare(version(have), version(m.MinVersion)) < 0 {
+		return seal.Refuse(seal.TooNew, "epoch %d is for sslgate %s and later, this is %q", m.Epoch, m.MinVersion, have)
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ const headKey = "live/head"
 // partSize is that of a part of a file: etcd takes requests of at most 1.5 MiB by default.
 const partSize = 512 << 10
 
+// maxAnswer bounds an answer in bytes: a part, or an envelope, and what gRPC adds.
+const maxAnswer = 4 << 20
+
 // maxPrefix is in bytes.
 const maxPrefix = 200
 
@@ -43,7 +46,8 @@ const (
 // Options of a Store.
 type Options struct {
 	Place string // as Check wants it
-	TLS   *tls.Config
+	// TLS is what the next connection is made with. Required.
+	TLS func() (*tls.Config, error)
 	// Dial opens a TCP connection. Required.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -91,11 +95,11 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: o.TLS, Logger: zap.NewNop(), // what goes wrong is said by who asks
+		Endpoints: endpoints, Logger: zap.NewNop(), // what goes wrong is said by who asks
 		DialTimeout: askFor, DialKeepAliveTime: aliveEvery, DialKeepAliveTimeout: aliveFor, PermitWithoutStream: true,
 		MaxUnaryRetries:    3,       // the next look tries again
-		MaxCallRecvMsgSize: 4 << 20, // a part, or an envelope, and what gRPC adds
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		MaxCallRecvMsgSize: maxAnswer,
+		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(security{o.TLS}), grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return o.Dial(ctx, "tcp", address)
 		})},
 	})
@@ -238,41 +242,6 @@ func (s *Store) get(ctx context.Context, key string) ([]byte, error) {
 func inParts(name string) bool { return name == bundle.BlobName(path.Base(name)) }
 
 func partName(name string, part int) string { return fmt.Sprintf("%s/%04d", name, part) }
-
-// Watch calls changed whenever there may be something new, until ctx ends: at first, after each
-// write of a head, and when it cannot say any more what is written. A member that has lost its leader
-// would be silent, so one with a leader is required.
-func (s *Store) Watch(ctx context.Context, changed func()) {
-	for ctx.Err() == nil {
-		s.watchOnce(ctx, changed)
-		if ctx.Err() == nil {
-			changed() // the look says what is wrong
-		}
-		wait := time.NewTimer(watchAgain)
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-		}
-		wait.Stop()
-	}
-}
-
-// watchAgain is how long after a watch that has ended the next one begins.
-const watchAgain = time.Second
-
-func (s *Store) watchOnce(ctx context.Context, changed func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	events := s.client.Watch(clientv3.WithRequireLeader(ctx), s.key("live/"), clientv3.WithPrefix(), clientv3.WithCreatedNotify())
-	for res := range events {
-		switch {
-		case res.Err() != nil: // no leader, or compacted: what is there is looked at anew
-			return
-		case res.Created, len(res.Events) > 0:
-			changed()
-		}
-	}
-}
 
 // errLost says that somebody else has written meanwhile.
 var errLost = errors.New("somebody else has written it meanwhile: try again")

@@ -198,7 +198,7 @@ func (c *cluster) place() string {
 
 func (c *cluster) credentials() Credentials {
 	own := testpki.Must(c.ca.Issue(testpki.Leaf{URIs: []string{"spiffe://acme/gw/berlin/one"}})).TLS()
-	return Credentials{Roots: c.ca.Pool(), Certificate: func() (tls.Certificate, error) { return own, nil }}
+	return Credentials{Roots: poolOf(c.ca.Pool()), Certificate: func() (tls.Certificate, error) { return own, nil }}
 }
 
 // store opens the cluster; dial nil is the usual one.
@@ -208,7 +208,7 @@ func (c *cluster) store(dial func(context.Context, string, string) (net.Conn, er
 	if dial == nil {
 		dial = cred.dial()
 	}
-	return testpki.Must(etcd.Open(etcd.Options{Place: c.place(), TLS: cred.tls(), Dial: dial}))
+	return testpki.Must(etcd.Open(etcd.Options{Place: c.place(), TLS: cred.tls, Dial: dial}))
 }
 
 // thief is who may write everything in it.
@@ -218,7 +218,7 @@ func (c *cluster) thief() *clientv3.Client {
 	for _, m := range c.members {
 		places = append(places, "https://127.0.0.1:"+m.port)
 	}
-	client := testpki.Must(clientv3.New(clientv3.Config{Endpoints: places, TLS: c.credentials().tls(), Logger: zap.NewNop()}))
+	client := testpki.Must(clientv3.New(clientv3.Config{Endpoints: places, TLS: testpki.Must(c.credentials().tls()), Logger: zap.NewNop()}))
 	c.t.Cleanup(func() { _ = client.Close() })
 	return client
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,7 +39,27 @@ func (s *state) lead() (leads, now bool, err error) {
 		return false, false, err
 	}
 	s.lock = lock
+	s.sweepHalves()
 	return true, true, nil
+}
+
+// halfAfter is how old a file that is half written must be, so that nobody writes it any more.
+const halfAfter = time.Hour
+
+// sweepHalves removes what a crash has left half written. Nothing reads it, so it is no error if it
+// stays.
+func (s *state) sweepHalves() {
+	for _, dir := range []string{s.dir, s.path(blobsDir)} {
+		halves, err := filepath.Glob(filepath.Join(dir, writefile.TempPrefix+"*"))
+		if err != nil {
+			continue
+		}
+		for _, name := range halves {
+			if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > halfAfter {
+				_ = os.Remove(name)
+			}
+		}
+	}
 }
 
 // leads says whether this process has the lock.

@@ -81,6 +81,9 @@ func (m *Member) remembered(seen bundle.Seen, text []byte) (*bundle.Verified, er
 	if err != nil {
 		return nil, err
 	}
+	if err := manifest.FitsVersion(m.o.Version); err != nil { // this sslgate may be an older one than before
+		return nil, err
+	}
 	v := &bundle.Verified{Manifest: manifest, Envelope: e, Sum: seen.Good, Seen: seen}
 	v.Files, err = manifest.Of(m.site)
 	return v, err

@@ -51,19 +51,26 @@ func ReadCredentials(f Files) (Credentials, error) {
 	if f.CA == "" {
 		return c, nil
 	}
-	text, err := read(f.CA, maxPEM)
+	c.Roots = func() (*x509.CertPool, error) { return readPool(f.CA) }
+	_, err := c.Roots()
+	return c, err
+}
+
+// readPool reads roots.
+func readPool(path string) (*x509.CertPool, error) {
+	text, err := read(path, maxPEM)
 	if err != nil {
-		return c, fmt.Errorf("ca: %w", err)
+		return nil, fmt.Errorf("ca: %w", err)
 	}
 	certs, err := pki.ParseCertificates(text.Text)
 	if err != nil {
-		return c, fmt.Errorf("ca: %s: %w", f.CA, err)
+		return nil, fmt.Errorf("ca: %s: %w", path, err)
 	}
-	c.Roots = x509.NewCertPool()
+	pool := x509.NewCertPool()
 	for _, cert := range certs {
-		c.Roots.AddCert(cert)
+		pool.AddCert(cert)
 	}
-	return c, nil
+	return pool, nil
 }
 
 func read(path string, limit int64) (fileset.File, error) {

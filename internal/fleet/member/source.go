@@ -60,7 +60,7 @@ func parseSource(text string) (*url.URL, error) {
 // Credentials are what a gateway shows to a source, and whom it believes.
 type Credentials struct {
 	Certificate func() (tls.Certificate, error) // read when it is asked for, so that a renewed one counts
-	Roots       *x509.CertPool                  // nil: those of the system
+	Roots       func() (*x509.CertPool, error)  // the same; nil: those of the system
 	Mark        dialer.Mark
 }
 
@@ -71,20 +71,51 @@ func (c Credentials) dial() func(ctx context.Context, network, address string) (
 	return d.DialContext
 }
 
-func (c Credentials) tls() *tls.Config {
-	config := &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS13}
+// tls is what the next connection is made with.
+func (c Credentials) tls() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS13}
+	if c.Roots != nil {
+		var err error
+		if config.RootCAs, err = c.Roots(); err != nil {
+			return nil, err
+		}
+	}
 	if c.Certificate != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			cert, err := c.Certificate()
 			return &cert, err
 		}
 	}
-	return config
+	return config, nil
+}
+
+// dialTLS opens a connection to a web server.
+func (c Credentials) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	config, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+		return nil, err
+	}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	conn, err := c.dial()(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the error is that of the handshake
+		return nil, err
+	}
+	return secured, nil
 }
 
 // OpenEtcd opens an etcd for who writes it.
 func OpenEtcd(place string, cred Credentials) (*etcd.Store, error) {
-	return etcd.Open(etcd.Options{Place: place, TLS: cred.tls(), Dial: cred.dial()})
+	return etcd.Open(etcd.Options{Place: place, TLS: cred.tls, Dial: cred.dial()})
 }
 
 // newSource opens a source.
@@ -101,8 +132,7 @@ func newSource(text string, cred Credentials) (Source, error) {
 	}
 	return &web{base: u, client: &http.Client{
 		Transport: &http.Transport{
-			DialContext: cred.dial(), TLSClientConfig: cred.tls(), ForceAttemptHTTP2: true,
-			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 20 * time.Second, IdleConnTimeout: time.Minute,
+			DialContext: cred.dial(), DialTLSContext: cred.dialTLS, ForceAttemptHTTP2: true, ResponseHeaderTimeout: 20 * time.Second, IdleConnTimeout: time.Minute,
 			DisableCompression: true, MaxConnsPerHost: 4, MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error {

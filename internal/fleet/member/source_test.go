@@ -15,6 +15,10 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testpki"
 )
 
+func poolOf(roots *x509.CertPool) func() (*x509.CertPool, error) {
+	return func() (*x509.CertPool, error) { return roots, nil }
+}
+
 // A web server is as good as a directory: the same bundle, by mutual TLS, and an unchanged one is
 // not sent again.
 func TestWebSource(t *testing.T) {
@@ -47,7 +51,7 @@ func TestWebSource(t *testing.T) {
 	own := testpki.Must(ca.Issue(testpki.Leaf{URIs: []string{"spiffe://acme/gw/berlin/one"}})).TLS()
 	use := func(roots *x509.CertPool, cert *tls.Certificate) func(*Options) {
 		return func(opt *Options) {
-			opt.Source, opt.Credentials.Roots = srv.URL+"/at", roots
+			opt.Source, opt.Credentials.Roots = srv.URL+"/at", poolOf(roots)
 			if cert != nil {
 				opt.Credentials.Certificate = func() (tls.Certificate, error) { return *cert, nil }
 			}
