@@ -13,6 +13,7 @@ import (
 
 	"github.com/sslgate/sslgate/internal/acmeclient"
 	"github.com/sslgate/sslgate/internal/identity"
+	"github.com/sslgate/sslgate/internal/spiffe"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -161,7 +162,9 @@ var errAwaited = errors.New("there is no certificate yet: it is being ordered")
 
 // awaited is why nothing is shown although nothing has failed; nil where there is a certificate.
 func (o *Own) awaited() error {
-	if o.source.Awaited() {
+	if o.source.Awaited() && o.FromAgent() {
+		return spiffe.ErrNotYet
+	} else if o.source.Awaited() {
 		return errAwaited
 	}
 	return nil

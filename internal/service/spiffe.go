@@ -2,9 +2,13 @@ package service
 
 import (
 	"context"
+	"os"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/sslgate/sslgate/internal/config"
+	"github.com/sslgate/sslgate/internal/spiffe"
 )
 
 // agentsFor bounds how long a start or a reload waits for agents that were never asked before: one
@@ -19,6 +23,9 @@ func (s *Service) attend(ctx context.Context, rt *config.Runtime) {
 	defer cancel()
 	for _, socket := range rt.Agents() {
 		s.agents.At(socket) // all are asked at the same time
+		if why := spiffe.Open(socket, os.Getuid()); why != "" {
+			s.log.Warn("the socket of a SPIFFE agent is not safe", zap.String("socket", socket), zap.String("why", why))
+		}
 	}
 	for _, socket := range rt.Agents() {
 		s.agents.At(socket).Wait(ctx)
