@@ -196,6 +196,13 @@ func (h *house) start(rt *config.Runtime) {
 		h.s.agents.Close()
 	}
 	t.Cleanup(func() {
+		if t.Failed() { // a test that has failed does not wait for a delay of an hour
+			h.s.mu.Lock()
+			hasty, config := *h.s.rt, *h.s.rt.Config
+			config.Limits.ShutdownDelay, config.Limits.Drain = 0, 0
+			hasty.Config, h.s.rt = &config, &hasty
+			h.s.mu.Unlock()
+		}
 		h.stop()
 		h.client.Close()
 		_ = near.Close()

@@ -26,12 +26,13 @@ import (
 const (
 	// slowShare is the share of places that a seed makes slow, of 1<<32: a thirtieth.
 	slowShare = 1 << 32 / 30
-	// usual and long are the bounds of a delay. One slow place in three has long ones: most
-	// orders that go wrong need a delay that outlasts several steps of another goroutine.
-	usual, long = 50 * time.Millisecond, time.Second
+	// usual and long are the bounds of a delay. One slow place in six has long ones: some
+	// orders that go wrong need a delay that outlasts several steps of another goroutine, and
+	// many of them would use up the time that a handshake has.
+	usual, long = 50 * time.Millisecond, 600 * time.Millisecond
 	// always is how often a place is surely slow. After n passes it is slow with the chance
 	// always/n, so a place in a loop does not stop the program.
-	always = 4
+	always = 2
 )
 
 // run is what the environment asks for. It is read before any function of the program runs.
@@ -96,7 +97,7 @@ func (c *choice) wait(lot uint32, site string) {
 		c.write(site)
 	}
 	length := usual
-	if lot%3 == 0 {
+	if lot%6 == 0 {
 		length = long
 	}
 	left := syscall.NsecToTimespec(int64(time.Millisecond) + rand.Int64N(int64(length)))
