@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/sslgate/sslgate/handshake/stdtls"
@@ -20,6 +21,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fleet/seal"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
+	"github.com/sslgate/sslgate/internal/reason"
 )
 
 // ownConfig is the part of houseConfig that stays with the gateway.
@@ -170,10 +172,20 @@ func TestFleetRevokes(t *testing.T) {
 	if _, err := alice.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a live flow of a revoked client goes on: %v", err)
 	}
-	if c, err := h.connect("pay.example", true, true); err == nil {
-		if _, err := c.Read(make([]byte, 1)); err == nil {
-			t.Error("a revoked client is let in")
-		}
+	testenv.Eventually(t, "it is logged", func() bool {
+		return h.seen.FilterField(zap.String("reason", "client_certificate_revoked")).Len() == 1
+	})
+	c, err := h.connect("pay.example", true, true)
+	if err == nil {
+		_, err = c.Read(make([]byte, 1)) // TLS 1.3: the refusal comes with the first read
 		_ = c.Close()
 	}
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a revoked client is not refused: %v", err)
+	}
+	testenv.Eventually(t, "there is a record of the refusal", func() bool {
+		f := adminAll
+		f.Reason = reason.Revoked
+		return len(h.s.hub.Recent(f, 10)) == 1
+	})
 }
