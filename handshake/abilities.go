@@ -61,6 +61,13 @@ type DirectWriter interface {
 	WaitWrite() error
 }
 
+// Corker can make what is written wait for its FIN, so that both leave in one segment.
+// Nothing waits longer than until Uncork, which must follow.
+type Corker interface {
+	Cork()
+	Uncork()
+}
+
 // Wrapper is a connection on another one. What it holds itself is not seen below.
 type Wrapper interface{ NetConn() net.Conn }
 
@@ -98,6 +105,21 @@ func Ability[T any](conn net.Conn) (T, bool) {
 		}
 		conn = w.NetConn()
 	}
+}
+
+// EndBelow has notify write the last bytes, such as close_notify, and closes the sending side
+// of the connection. Where that can be, both leave in one segment: each costs a packet on
+// every hop, and the peer an acknowledgement.
+func EndBelow(conn net.Conn, notify func() error) error {
+	if c, ok := Ability[Corker](conn); ok {
+		c.Cork()
+		defer c.Uncork()
+	}
+	err := notify()
+	if fin := CloseWriteBelow(conn); !errors.Is(fin, ErrNoHalfClose) {
+		err = errors.Join(err, fin)
+	}
+	return err
 }
 
 // CloseWriteBelow closes the sending side of a connection, ErrNoHalfClose where that

@@ -231,6 +231,21 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 }
 
+// Cork makes what is written from now on wait for Uncork, if nothing else sends it before.
+// With a CloseWrite between the two, the last data and the FIN leave in one segment.
+func (c *Conn) Cork() {
+	if c.paced != nil {
+		c.paced.Cork(sender.Tuple{Client: c.src, Dest: c.dst})
+	}
+}
+
+// Uncork must follow each Cork.
+func (c *Conn) Uncork() {
+	if c.paced != nil {
+		c.paced.Uncork(sender.Tuple{Client: c.src, Dest: c.dst})
+	}
+}
+
 // CloseWrite sends FIN after the data written so far. The client then reads EOF, and
 // this side can still read.
 func (c *Conn) CloseWrite() error {

@@ -34,6 +34,7 @@ type link struct {
 	batches sync.Pool // of *txBatch
 
 	paced *sender.Sender // nil: netstack's own sender
+	acks  *delayedACKs
 }
 
 // txBatch holds the buffers of one WriteBatch: the packets as lists of slices, and their
@@ -47,12 +48,14 @@ type txBatch struct {
 }
 
 func newLink(dev Device, stats *counters) *link {
-	return &link{
+	l := &link{
 		queues:  queuesOf(dev),
 		mtu:     uint32(dev.MTU()),
 		offload: dev.Offload(),
 		stats:   stats,
 	}
+	l.acks = newDelayedACKs(l.Whole, &stats.acksMerged)
+	return l
 }
 
 // WritePackets sends the packets in one batch. It never returns an error, not even for a
@@ -68,7 +71,10 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	}
 	b := l.batch()
 	for _, p := range pkts {
-		l.add(b, p)
+		if !l.acks.takes(p) {
+			l.acks.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
+			l.add(b, p)
+		}
 	}
 	l.send(b)
 	return len(pkts), nil
@@ -77,14 +83,16 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 // WritePacket is WritePackets for one packet. It makes link netstack's queueing
 // discipline, because netstack's own makes a list for each packet.
 func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
-	if l.paced == nil || !l.paced.Out(p) {
-		l.Whole(p)
+	if l.paced != nil && l.paced.Out(p) || l.acks.takes(p) {
+		return nil
 	}
+	l.Whole(p)
 	return nil
 }
 
 // Whole sends a packet as netstack has made it.
 func (l *link) Whole(p *gstack.PacketBuffer) {
+	l.acks.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
 	b := l.batch()
 	l.add(b, p)
 	l.send(b)
@@ -92,6 +100,11 @@ func (l *link) Whole(p *gstack.PacketBuffer) {
 
 // Part sends a part of a packet.
 func (l *link) Part(p sender.Part) {
+	ip := ipv4HeaderLen
+	if p.V6 {
+		ip = ipv6HeaderLen
+	}
+	l.acks.sent(p.Head[:ip], p.Head[ip:])
 	b := l.batch()
 	first := len(b.slices)
 	b.slices = append(b.slices, b.header(l.partHeader(p)), p.Head)

@@ -101,6 +101,10 @@ func (s *Stack) Run(ctx context.Context) error {
 	l := newLink(s.cfg.Device, &s.counters)
 	endPaced := s.startPaced(l)
 	defer endPaced()
+	var delayed sync.WaitGroup
+	delayed.Go(l.acks.run)
+	defer delayed.Wait()
+	defer l.acks.close()
 	ns, err := newNetstack(s.cfg, l)
 	if err != nil {
 		return err

@@ -152,6 +152,9 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 			defer l.paced.Check(sender.Tuple{Client: p.tcp.src, Dest: p.tcp.dst})
 		}
 	}
+	if p.proto == protoTCP && p.tcp.flags&(flagSYN|flagRST) == 0 {
+		l.acks.expect(p.tcp)
+	}
 	// The headers have a view of their own. Netstack pulls the headers up, which would
 	// copy all of a shared view.
 	payload := buffer.MakeWithView(buffer.NewViewWithData(head))

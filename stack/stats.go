@@ -68,6 +68,7 @@ type Stats struct {
 	ResetsSent     uint64 // by netstack, without those for SYNs
 	ResetsReceived uint64
 	ACKsOutdated   uint64 // not handled: a later one of the same batch acknowledged more
+	ACKsMerged     uint64 // acknowledgements of netstack that data has taken along
 
 	// Of the sender of package sender.
 	PacedFlows, PacedPackets int    // flows with something under way, and packets of netstack that are kept, now
@@ -113,7 +114,7 @@ type counters struct {
 	synPassed, synReset, synDropped, synLimited                 atomic.Uint64
 	synOverflow, handshakesTimedOut, dataDropped                atomic.Uint64
 	handshakesEvicted                                           atomic.Uint64
-	acksOutdated                                                atomic.Uint64
+	acksOutdated, acksMerged                                    atomic.Uint64
 	tooBigLimited, urgent, unstamped, synData                   atomic.Uint64
 }
 
@@ -137,6 +138,7 @@ func (c *counters) snapshot() Stats {
 		SYNOverflow: c.synOverflow.Load(), HandshakesTimedOut: c.handshakesTimedOut.Load(),
 		HandshakesEvicted: c.handshakesEvicted.Load(),
 		ACKsOutdated:      c.acksOutdated.Load(),
+		ACKsMerged:        c.acksMerged.Load(),
 		TooBigLimited:     c.tooBigLimited.Load(), Urgent: c.urgent.Load(), Unstamped: c.unstamped.Load(), SYNData: c.synData.Load(),
 	}
 }

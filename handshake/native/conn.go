@@ -240,11 +240,7 @@ func (c *conn) grant() {
 func (c *conn) CloseWrite() error {
 	c.writeMu.Lock()
 	defer c.release()
-	err := c.notify()
-	if fin := handshake.CloseWriteBelow(c.Conn); !errors.Is(fin, handshake.ErrNoHalfClose) {
-		err = errors.Join(err, fin)
-	}
-	return err
+	return handshake.EndBelow(c.Conn, c.notify)
 }
 
 // notify sends close_notify, once.

@@ -172,12 +172,11 @@ func (c *sessionConn) CloseWrite() error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	c.raw.patient.Store(true)
-	err := c.Conn.CloseWrite()
-	c.raw.out.end()
-	if fin := handshake.CloseWriteBelow(c.raw.Conn); !errors.Is(fin, handshake.ErrNoHalfClose) {
-		err = errors.Join(err, fin)
-	}
-	return err
+	return handshake.EndBelow(c.raw.Conn, func() error {
+		err := c.Conn.CloseWrite()
+		c.raw.out.end()
+		return err
+	})
 }
 
 // SetWriteDeadline sets the deadline of Write and CloseWrite.

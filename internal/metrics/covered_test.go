@@ -176,6 +176,7 @@ func unalarmed() []struct{ series, why string } {
 		{`sslgate_stack_retransmits_total`, "the paths of clients: a bound is the operator's to choose"},
 		{`sslgate_stack_retransmission_timeouts_total`, "the paths of clients: a bound is the operator's to choose"},
 		{`sslgate_stack_acks_outdated_total`, "work saved"},
+		{`sslgate_stack_acks_merged_total`, "work saved"},
 		{`sslgate_stack_resets_total`, "an everyday end of clients"},
 		{`sslgate_stack_flows_total{result="accepted"}`, "work"},
 		{`sslgate_build_info`, "a name"},

@@ -25,7 +25,7 @@ func full() *Metrics {
 func fullSources() Sources {
 	return Sources{
 		Stack: func() stack.Stats {
-			return stack.Stats{PacketsIn: 7, TooBig: 21, ACKsOutdated: 22, QueuePackets: []uint64{3, 4}, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
+			return stack.Stats{PacketsIn: 7, TooBig: 21, ACKsOutdated: 22, ACKsMerged: 23, QueuePackets: []uint64{3, 4}, Bad: stack.BadPackets{Checksum: 3}, FragmentBytes: 9}
 		},
 		Gauges: func() Gauges {
 			return Gauges{Reasons: 14, Flows: 1, FlowsMax: 2, BytesUp: 11, BytesDown: 12, Queues: map[string][2]int{"q": {3, 4}}, Memory: map[string]uint64{"part": 5}, Dropped: map[string]uint64{"quic": 13}}
@@ -123,7 +123,7 @@ func TestSources(t *testing.T) {
 		`sslgate_ocsp_requests_total{authority="staff",result="cached"} 3`,
 		`sslgate_handshakes_in_flight 3`, `sslgate_handshakes_limit 8`, `sslgate_handshake_clients 5`,
 		`sslgate_queue_length{queue="handshakes"} 4`, `sslgate_queue_capacity{queue="handshakes"} 32`,
-		`sslgate_stack_too_big_total{result="passed"} 21`, `sslgate_stack_acks_outdated_total 22`, `sslgate_ready_reasons 14`,
+		`sslgate_stack_too_big_total{result="passed"} 21`, `sslgate_stack_acks_outdated_total 22`, `sslgate_stack_acks_merged_total 23`, `sslgate_ready_reasons 14`,
 		`sslgate_handshakes_waiting{for="client"} 1`, `sslgate_handshakes_waiting{for="others"} 15`,
 		`sslgate_revocation_bad_staples_total{authority="staff"} 16`,
 		`sslgate_handshake_turns_total{event="begun"} 6`, `sslgate_handshake_turns_total{event="refused"} 1`,

@@ -195,6 +195,7 @@ func stackMetrics(desc func(name, help string, labels ...string) *prometheus.Des
 	add("stack_retransmits_total", "TCP segments sent again.", "", by{"": func(s *stack.Stats) uint64 { return s.Retransmits }})
 	add("stack_retransmission_timeouts_total", "TCP retransmission timeouts.", "", by{"": func(s *stack.Stats) uint64 { return s.Timeouts }})
 	add("stack_acks_outdated_total", "Acknowledgements that came together with a later one, so that they were not looked at.", "", by{"": func(s *stack.Stats) uint64 { return s.ACKsOutdated }})
+	add("stack_acks_merged_total", "Acknowledgements that waited a few milliseconds, and went with data.", "", by{"": func(s *stack.Stats) uint64 { return s.ACKsMerged }})
 	add("stack_resets_total", "TCP resets, without those that answer a SYN.", "direction", by{
 		"sent":     func(s *stack.Stats) uint64 { return s.ResetsSent },
 		"received": func(s *stack.Stats) uint64 { return s.ResetsReceived },

@@ -108,10 +108,10 @@ func (f *flow) note(tcp []byte, now time.Duration) {
 }
 
 // out takes a packet with data or a FIN. taken is false if the caller has to send it;
-// alive is false if the flow was given up meanwhile.
-func (f *flow) out(pkt *gstack.PacketBuffer, now time.Duration) (taken, alive bool) {
+// alive is false if the flow was given up meanwhile. With corked it is not sent yet.
+func (f *flow) out(pkt *gstack.PacketBuffer, now time.Duration, corked bool) (taken, alive bool) {
 	taken, alive = f.keep(pkt, now)
-	if taken {
+	if taken && !corked {
 		f.transmit(now)
 	}
 	return taken, alive
@@ -137,6 +137,9 @@ func (f *flow) keep(pkt *gstack.PacketBuffer, now time.Duration) (taken, alive b
 		return false, true // never seen to happen; netstack itself sends it again
 	}
 	f.newest.note(tcp, now)
+	if data == 0 && f.finish() {
+		return true, true
+	}
 	mss := segmentSize(pkt)
 	if pkt.GSOOptions.Type != gstack.GSONone {
 		f.mss = mss
@@ -152,6 +155,22 @@ func (f *flow) keep(pkt *gstack.PacketBuffer, now time.Duration) (taken, alive b
 	f.pauses.check = 0
 	f.queued = p.end()
 	return true, true
+}
+
+// finish adds netstack's FIN, which has a packet of its own, to the last data, if nothing of
+// that was sent yet. It returns false if there is none.
+func (f *flow) finish() bool {
+	if f.next == f.q.len() {
+		return false
+	}
+	last := f.q.at(f.q.len() - 1)
+	if last.sent > 0 || last.size > last.data {
+		return false
+	}
+	last.size++
+	last.asIs = false
+	f.queued++
+	return true
 }
 
 // repeated takes a packet that netstack sends again. Either its timeout, which is much

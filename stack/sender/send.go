@@ -202,8 +202,11 @@ func (f *flow) parts(p *packet, from, to int, now time.Duration) (parts []Part) 
 	if !f.s.cfg.Offload {
 		step = min(step, p.mss)
 	}
-	for at := from; at < to; at += step {
-		size := min(step, to-at)
+	for at, size := from, 0; at < to; at += size {
+		size = min(step, to-at)
+		if at+size == p.data {
+			size = to - at // the FIN goes with the last data
+		}
 		parts = append(parts, Part{
 			Head: f.newest.head(p, at, size, now, f.s.cfg.Offload), V6: f.v6,
 			Pkt: p.pkt, At: at, Size: size - p.fin(at+size), MSS: p.mss,

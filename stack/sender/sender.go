@@ -78,6 +78,7 @@ type Sender struct {
 type shard struct {
 	mu     sync.RWMutex
 	flow   map[Tuple]*flow
+	corked map[Tuple]struct{} // see Cork; nil: none
 	closed bool
 }
 
@@ -158,11 +159,43 @@ func (s *Sender) Out(pkt *gstack.PacketBuffer) bool {
 				return false // closed
 			}
 		}
-		if taken, alive := f.out(pkt, s.now()); alive {
+		if taken, alive := f.out(pkt, s.now(), s.corked(t)); alive {
 			return taken
 		}
 		s.remove(t, f)
 	}
+}
+
+// Cork makes what netstack sends from now on wait for Uncork, so that the last data of a
+// flow and its FIN are one segment. It does not make anything else wait: an acknowledgement
+// or a timer may send all the same.
+func (s *Sender) Cork(t Tuple) {
+	sh := s.shard(t)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.corked == nil {
+		sh.corked = map[Tuple]struct{}{}
+	}
+	sh.corked[t] = struct{}{}
+}
+
+// Uncork sends what Cork has made wait.
+func (s *Sender) Uncork(t Tuple) {
+	sh := s.shard(t)
+	sh.mu.Lock()
+	delete(sh.corked, t)
+	sh.mu.Unlock()
+	if f := s.find(t); f != nil {
+		f.transmit(s.now())
+	}
+}
+
+func (s *Sender) corked(t Tuple) bool {
+	sh := s.shard(t)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	_, yes := sh.corked[t]
+	return yes
 }
 
 // In takes a segment of a client before netstack sees it: its TCP header, which it may

@@ -146,8 +146,11 @@ func (n *newest) head(p *packet, at, size int, now time.Duration, partial bool) 
 	ip := p.pkt.NetworkHeader().Slice()
 	h := n.write(ip, p.pkt.TransportHeader().Slice(), p.seq+uint32(at), now)
 	t := h[len(ip):]
-	if at+size < p.size {
+	switch {
+	case at+size < p.size:
 		t[13] &^= flagPSH | flagFIN
+	case p.fin(p.size) > 0:
+		t[13] |= flagFIN // netstack has sent it in a packet of its own: see finish
 	}
 	data := size - p.fin(at+size)
 	sum := finish(h, len(ip), at/p.mss, data)
