@@ -34,7 +34,7 @@ type link struct {
 	batches sync.Pool // of *txBatch
 
 	paced *sender.Sender // nil: netstack's own sender
-	acks  *delayedACKs
+	acks  *sender.DelayedACKs
 }
 
 // txBatch holds the buffers of one WriteBatch: the packets as lists of slices, and their
@@ -54,7 +54,7 @@ func newLink(dev Device, stats *counters) *link {
 		offload: dev.Offload(),
 		stats:   stats,
 	}
-	l.acks = newDelayedACKs(l.Whole, &stats.acksMerged)
+	l.acks = sender.NewDelayedACKs(l.Whole, &stats.acksMerged)
 	return l
 }
 
@@ -71,8 +71,8 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 	}
 	b := l.batch()
 	for _, p := range pkts {
-		if !l.acks.takes(p) {
-			l.acks.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
+		if !l.acks.Takes(p) {
+			l.acks.Sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
 			l.add(b, p)
 		}
 	}
@@ -83,7 +83,7 @@ func (l *link) WritePackets(list gstack.PacketBufferList) (int, tcpip.Error) {
 // WritePacket is WritePackets for one packet. It makes link netstack's queueing
 // discipline, because netstack's own makes a list for each packet.
 func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
-	if l.paced != nil && l.paced.Out(p) || l.acks.takes(p) {
+	if l.paced != nil && l.paced.Out(p) || l.acks.Takes(p) {
 		return nil
 	}
 	l.Whole(p)
@@ -92,7 +92,7 @@ func (l *link) WritePacket(p *gstack.PacketBuffer) tcpip.Error {
 
 // Whole sends a packet as netstack has made it.
 func (l *link) Whole(p *gstack.PacketBuffer) {
-	l.acks.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
+	l.acks.Sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
 	b := l.batch()
 	l.add(b, p)
 	l.send(b)
@@ -104,7 +104,7 @@ func (l *link) Part(p sender.Part) {
 	if p.V6 {
 		ip = ipv6HeaderLen
 	}
-	l.acks.sent(p.Head[:ip], p.Head[ip:])
+	l.acks.Sent(p.Head[:ip], p.Head[ip:])
 	b := l.batch()
 	first := len(b.slices)
 	b.slices = append(b.slices, b.header(l.partHeader(p)), p.Head)

@@ -102,9 +102,9 @@ func (s *Stack) Run(ctx context.Context) error {
 	endPaced := s.startPaced(l)
 	defer endPaced()
 	var delayed sync.WaitGroup
-	delayed.Go(l.acks.run)
+	delayed.Go(l.acks.Run)
 	defer delayed.Wait()
-	defer l.acks.close()
+	defer l.acks.Close()
 	ns, err := newNetstack(s.cfg, l)
 	if err != nil {
 		return err

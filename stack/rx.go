@@ -153,7 +153,7 @@ func (l *link) receivePacket(g *gate, s *rxSlot, h vnetHeader, size int) (bodyKe
 		}
 	}
 	if p.proto == protoTCP && p.tcp.flags&(flagSYN|flagRST) == 0 {
-		l.acks.expect(p.tcp)
+		l.acks.Expect(sender.Tuple{Client: p.tcp.src, Dest: p.tcp.dst}, p.tcp.seq, p.tcp.payload+int(p.tcp.flags&flagFIN))
 	}
 	// The headers have a view of their own. Netstack pulls the headers up, which would
 	// copy all of a shared view.

@@ -1,4 +1,4 @@
-package stack
+package sender
 
 import (
 	"encoding/binary"
@@ -11,15 +11,10 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-var (
-	waitsClient = netip.MustParseAddrPort("10.1.0.2:40000")
-	waitsDest   = netip.MustParseAddrPort("192.0.2.7:443")
-)
-
-// ackRig has the clock of delayedACKs, and what it sent.
+// ackRig has the clock of DelayedACKs, and what it sent.
 type ackRig struct {
 	t    testing.TB
-	d    *delayedACKs
+	d    *DelayedACKs
 	at   time.Time
 	sent []uint32
 	late atomic.Uint64
@@ -27,17 +22,17 @@ type ackRig struct {
 
 func newACKRig(t testing.TB) *ackRig {
 	r := &ackRig{t: t, at: time.Unix(1000, 0)}
-	r.d = newDelayedACKs(func(p *gstack.PacketBuffer) {
+	r.d = NewDelayedACKs(func(p *gstack.PacketBuffer) {
 		r.sent = append(r.sent, binary.BigEndian.Uint32(p.TransportHeader().Slice()[8:]))
 	}, &r.late)
 	r.d.now = func() time.Time { return r.at }
-	t.Cleanup(r.d.close)
+	t.Cleanup(r.d.Close)
 	return r
 }
 
 // client has the client send size bytes from seq on.
 func (r *ackRig) client(seq uint32, size int, flags uint8) {
-	r.d.expect(segment{src: waitsClient, dst: waitsDest, seq: seq, payload: size, flags: flags})
+	r.d.Expect(tuple, seq, size+int(flags&flagFIN))
 }
 
 // netstack makes a packet and says whether it waits.
@@ -47,19 +42,19 @@ func (r *ackRig) netstack(ack uint32, size int, flags uint8, options ...byte) (w
 	})
 	defer pkt.DecRef()
 	tcp := pkt.TransportHeader().Push(tcpHeaderLen + len(options))
-	binary.BigEndian.PutUint16(tcp, waitsDest.Port())
-	binary.BigEndian.PutUint16(tcp[2:], waitsClient.Port())
+	binary.BigEndian.PutUint16(tcp, dest.Port())
+	binary.BigEndian.PutUint16(tcp[2:], client.Port())
 	binary.BigEndian.PutUint32(tcp[8:], ack)
 	tcp[12], tcp[13] = byte(len(tcp)/4<<4), flags
 	copy(tcp[tcpHeaderLen:], options)
 	ip := pkt.NetworkHeader().Push(ipv4HeaderLen)
 	ip[0], ip[9] = 0x45, protoTCP
-	copy(ip[12:], waitsDest.Addr().AsSlice())
-	copy(ip[16:], waitsClient.Addr().AsSlice())
-	if r.d.takes(pkt) {
+	copy(ip[12:], dest.Addr().AsSlice())
+	copy(ip[16:], client.Addr().AsSlice())
+	if r.d.Takes(pkt) {
 		return true
 	}
-	r.d.sent(ip, tcp)
+	r.d.Sent(ip, tcp)
 	return false
 }
 
@@ -135,7 +130,7 @@ func TestDelayedACKs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newACKRig(t)
 			c.play(r)
-			if got := r.wait(ackDelay - time.Nanosecond); len(got) != 0 {
+			if got := r.wait(ackWait - time.Nanosecond); len(got) != 0 {
 				t.Errorf("too early: %v", got)
 			}
 			if got := r.wait(time.Nanosecond); len(got) != c.late {
@@ -165,19 +160,19 @@ func TestDelayedACKsAreBounded(t *testing.T) {
 	r := newACKRig(t)
 	for i := range 2 * maxDelayed {
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 1)
-		r.d.expect(segment{src: src, dst: waitsDest, seq: 1, payload: 1, flags: flagACK})
+		r.d.Expect(Tuple{Client: src, Dest: dest}, 1, 1)
 	}
 	if n := len(r.d.flow); n != maxDelayed {
 		t.Errorf("%d flows", n)
 	}
-	r.wait(ackDelay)
+	r.wait(ackWait)
 	if len(r.d.flow) != 0 || len(r.d.order) != 0 {
 		t.Errorf("left: %d, %d", len(r.d.flow), len(r.d.order))
 	}
 }
 
 // FuzzDelayedACKs: whatever comes in whatever order, what netstack has acknowledged is
-// acknowledged to the client within ackDelay.
+// acknowledged to the client within ackWait.
 func FuzzDelayedACKs(f *testing.F) {
 	f.Add([]byte{0, 10, 1, 0, 2, 0, 3, 9})
 	f.Add([]byte{0, 200, 1, 0, 0, 200, 1, 0, 4, 0, 1, 0, 3, 1, 3, 1})
@@ -215,7 +210,7 @@ func FuzzDelayedACKs(f *testing.F) {
 			if r.wait(0); len(r.sent) > 0 {
 				tell(r.sent[len(r.sent)-1])
 			}
-			if told != acked && r.at.Sub(since) > ackDelay {
+			if told != acked && r.at.Sub(since) > ackWait {
 				t.Fatalf("acknowledged %v ago, and not told", r.at.Sub(since))
 			}
 			if int(r.d.count.Load()) != len(r.d.flow) {

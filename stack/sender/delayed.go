@@ -1,8 +1,7 @@
-package stack
+package sender
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +14,9 @@ import (
 // data within milliseconds, a client hello with our flight and a request with its reply.
 // Then the acknowledgement of its own is a packet for nothing, on every hop.
 const (
-	// ackDelay is how long an acknowledgement waits for data. A client that waits for it
+	// ackWait is how long an acknowledgement waits for data. A client that waits for it
 	// because of Nagle's algorithm waits this much longer; Linux delays by 40 ms and more.
-	ackDelay = 5 * time.Millisecond
+	ackWait = 5 * time.Millisecond
 	// ackBytes is how much may come meanwhile: less than two full segments of the smallest
 	// MTU of IPv6, so that bulk data is acknowledged as before.
 	ackBytes = 2 * 1220
@@ -25,26 +24,26 @@ const (
 	maxDelayed = 4096
 )
 
-// delayedACKs holds what waits.
-type delayedACKs struct {
+// DelayedACKs holds the acknowledgements that wait.
+type DelayedACKs struct {
 	send func(*gstack.PacketBuffer)
 	now  func() time.Time
 
 	count atomic.Int64 // of flow
 	mu    sync.Mutex
-	flow  map[synTuple]*delayedACK
+	flow  map[Tuple]*delayedACK
 	order []*delayedACK // by due, the first from head on
 	head  int
 	timer *time.Timer
 	armed bool
-	over  chan struct{} // closed by close
+	over  chan struct{} // closed by Close
 
 	merged *atomic.Uint64
 }
 
 // delayedACK is what is not acknowledged of one flow.
 type delayedACK struct {
-	t        synTuple
+	t        Tuple
 	from, to uint32 // sequence numbers of the client's data, from the first that waits
 	due      time.Time
 	pkt      *gstack.PacketBuffer // netstack's acknowledgement; nil: not made yet
@@ -52,14 +51,16 @@ type delayedACK struct {
 	gone     bool                 // not in flow any more
 }
 
-func newDelayedACKs(send func(*gstack.PacketBuffer), merged *atomic.Uint64) *delayedACKs {
-	d := &delayedACKs{send: send, now: time.Now, flow: map[synTuple]*delayedACK{}, timer: time.NewTimer(time.Hour), over: make(chan struct{}), merged: merged}
+// NewDelayedACKs makes one that calls send with what nothing has taken along, and counts in
+// merged what data has. Run must be called for its timer.
+func NewDelayedACKs(send func(*gstack.PacketBuffer), merged *atomic.Uint64) *DelayedACKs {
+	d := &DelayedACKs{send: send, now: time.Now, flow: map[Tuple]*delayedACK{}, timer: time.NewTimer(time.Hour), over: make(chan struct{}), merged: merged}
 	d.timer.Stop()
 	return d
 }
 
-// run sends what has waited long enough, until close.
-func (d *delayedACKs) run() {
+// Run sends what has waited long enough, until Close.
+func (d *DelayedACKs) Run() {
 	for {
 		select {
 		case <-d.timer.C:
@@ -70,8 +71,8 @@ func (d *delayedACKs) run() {
 	}
 }
 
-// close gives back what waits. Nothing is delayed any more.
-func (d *delayedACKs) close() {
+// Close gives back what waits. Nothing is delayed any more.
+func (d *DelayedACKs) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, a := range d.flow {
@@ -90,46 +91,45 @@ func (a *delayedACK) release() {
 	}
 }
 
-// expect is told of a segment of a client before netstack sees it: its acknowledgement may
-// wait.
-func (d *delayedACKs) expect(s segment) {
-	size := uint32(s.payload) + uint32(s.flags&flagFIN)
+// Expect is told of a segment of a client before netstack sees it: its sequence number and
+// the bytes of its data, a FIN included. Its acknowledgement may wait.
+func (d *DelayedACKs) Expect(t Tuple, seq uint32, bytes int) {
+	size := uint32(bytes)
 	if size == 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t := synTuple{s.src, s.dst}
 	switch a := d.flow[t]; {
-	case a != nil && s.seq == a.to && s.seq+size-a.from < ackBytes:
+	case a != nil && seq == a.to && seq+size-a.from < ackBytes:
 		a.to += size
 	case a != nil:
 		// Too much, or something odd: netstack's next acknowledgement goes at once, and
 		// takes the place of this one.
 		a.to = a.from
 	case size < ackBytes && d.flow != nil && len(d.flow) < maxDelayed:
-		a = &delayedACK{t: t, from: s.seq, to: s.seq + size, due: d.now().Add(ackDelay)}
+		a = &delayedACK{t: t, from: seq, to: seq + size, due: d.now().Add(ackWait)}
 		d.flow[t] = a
 		d.count.Store(int64(len(d.flow)))
 		d.order = append(d.order, a)
 		if !d.armed {
 			d.armed = true
-			d.timer.Reset(ackDelay)
+			d.timer.Reset(ackWait)
 		}
 	}
 }
 
-// takes says whether it keeps a packet that netstack sends: a bare acknowledgement of what
-// expect was told of.
-func (d *delayedACKs) takes(pkt *gstack.PacketBuffer) bool {
+// Takes says whether it keeps a packet that netstack sends: a bare acknowledgement of what
+// Expect was told of.
+func (d *DelayedACKs) Takes(pkt *gstack.PacketBuffer) bool {
 	if d.count.Load() == 0 || pkt.Data().Size() > 0 {
 		return false
 	}
 	tcp := pkt.TransportHeader().Slice()
-	if len(tcp) < tcpHeaderLen || tcp[13] != flagACK || !onlyTimestamps(tcp) {
+	if len(tcp) < tcpHeaderLen || tcp[13] != flagACK || len(tcp) != tcpHeaderLen && (len(tcp) != tcpHeaderLen+timestampsLen || binary.BigEndian.Uint32(tcp[tcpHeaderLen:]) != stampsAsUsual) {
 		return false
 	}
-	t, ok := tupleOut(pkt.NetworkHeader().Slice(), tcp)
+	t, ok := tupleOf(pkt.NetworkHeader().Slice(), tcp)
 	if !ok {
 		return false
 	}
@@ -146,12 +146,12 @@ func (d *delayedACKs) takes(pkt *gstack.PacketBuffer) bool {
 	return true
 }
 
-// sent is told of a packet that is sent: what it acknowledges need not wait any more.
-func (d *delayedACKs) sent(ip, tcp []byte) {
+// Sent is told of a packet that is sent: what it acknowledges need not wait any more.
+func (d *DelayedACKs) Sent(ip, tcp []byte) {
 	if d.count.Load() == 0 || len(tcp) < tcpHeaderLen {
 		return
 	}
-	t, ok := tupleOut(ip, tcp)
+	t, ok := tupleOf(ip, tcp)
 	if !ok {
 		return
 	}
@@ -173,14 +173,14 @@ func (d *delayedACKs) sent(ip, tcp []byte) {
 }
 
 // forget takes a out of flow. d.mu is held.
-func (d *delayedACKs) forget(a *delayedACK) {
+func (d *DelayedACKs) forget(a *delayedACK) {
 	delete(d.flow, a.t)
 	a.gone = true
 	d.count.Store(int64(len(d.flow)))
 }
 
 // fire sends what is due.
-func (d *delayedACKs) fire() {
+func (d *DelayedACKs) fire() {
 	for _, pkt := range d.due() {
 		d.send(pkt)
 		pkt.DecRef()
@@ -188,7 +188,7 @@ func (d *delayedACKs) fire() {
 }
 
 // due takes out the acknowledgements that are due, and sets the timer for the rest.
-func (d *delayedACKs) due() (all []*gstack.PacketBuffer) {
+func (d *DelayedACKs) due() (all []*gstack.PacketBuffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.armed = false
@@ -215,18 +215,4 @@ func (d *delayedACKs) due() (all []*gstack.PacketBuffer) {
 	d.order = d.order[:copy(d.order, d.order[d.head:])]
 	d.head = 0
 	return all
-}
-
-// tupleOut is the flow of a packet that goes to a client.
-func tupleOut(ip, tcp []byte) (t synTuple, ok bool) {
-	var src, dst netip.Addr
-	switch {
-	case len(ip) >= ipv4HeaderLen && ip[0]>>4 == 4:
-		src, dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-	case len(ip) >= ipv6HeaderLen && ip[0]>>4 == 6:
-		src, dst = netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40]))
-	default:
-		return t, false
-	}
-	return synTuple{netip.AddrPortFrom(dst, binary.BigEndian.Uint16(tcp[2:])), netip.AddrPortFrom(src, binary.BigEndian.Uint16(tcp))}, true
 }
