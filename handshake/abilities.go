@@ -35,8 +35,8 @@ type BareCloser interface{ CloseWriteBare() error }
 type ReadWaiter interface{ WaitRead() }
 
 // RecordCounter counts what the peer has made us read since the handshake: the records,
-// and the answers to KeyUpdates that it asked for (RFC 8446, section 4.6.3). A peer decides how much data is in a record, so bytes of data do not tell what
-// reading them costs. Only the goroutine that calls Read may call it.
+// and the answers to KeyUpdates that it asked for (RFC 8446, section 4.6.3). A peer decides how
+// much data a record has. Only the goroutine that calls Read may call it.
 type RecordCounter interface{ Received() (records, answers int) }
 
 // RecordsAtOnce bounds the records of which one Read takes data, where a connection has
@@ -62,11 +62,8 @@ type DirectWriter interface {
 }
 
 // Corker can make what is written wait for its FIN, so that both leave in one segment.
-// Nothing waits longer than until Uncork, which must follow.
-type Corker interface {
-	Cork()
-	Uncork()
-}
+// Nothing waits longer than until Cork(false), which must follow.
+type Corker interface{ Cork(on bool) }
 
 // Wrapper is a connection on another one. What it holds itself is not seen below.
 type Wrapper interface{ NetConn() net.Conn }
@@ -108,12 +105,11 @@ func Ability[T any](conn net.Conn) (T, bool) {
 }
 
 // EndBelow has notify write the last bytes, such as close_notify, and closes the sending side
-// of the connection. Where that can be, both leave in one segment: each costs a packet on
-// every hop, and the peer an acknowledgement.
+// of the connection. Where that can be, both leave in one segment.
 func EndBelow(conn net.Conn, notify func() error) error {
 	if c, ok := Ability[Corker](conn); ok {
-		c.Cork()
-		defer c.Uncork()
+		c.Cork(true)
+		defer c.Cork(false)
 	}
 	err := notify()
 	if fin := CloseWriteBelow(conn); !errors.Is(fin, ErrNoHalfClose) {

@@ -231,18 +231,17 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 }
 
-// Cork makes what is written from now on wait for Uncork, if nothing else sends it before.
-// With a CloseWrite between the two, the last data and the FIN leave in one segment.
-func (c *Conn) Cork() {
-	if c.paced != nil {
-		c.paced.Cork(sender.Tuple{Client: c.src, Dest: c.dst})
-	}
-}
-
-// Uncork must follow each Cork.
-func (c *Conn) Uncork() {
-	if c.paced != nil {
-		c.paced.Uncork(sender.Tuple{Client: c.src, Dest: c.dst})
+// Cork makes what is written from now on wait for Cork(false), which must follow, if nothing
+// else sends it before. With a CloseWrite between the two, the last data and the FIN leave
+// in one segment.
+func (c *Conn) Cork(on bool) {
+	t := sender.Tuple{Client: c.src, Dest: c.dst}
+	switch {
+	case c.paced == nil:
+	case on:
+		c.paced.Cork(t)
+	default:
+		c.paced.Uncork(t)
 	}
 }
 

@@ -68,10 +68,10 @@ func TestLastDataWithFIN(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		both := make(chan bool, 1)
 		l := newLab(t, 1500, offload, stack.Config{Paced: true, Ports: []uint16{443}, Handler: &handler{handle: func(_ context.Context, f *stack.Flow) {
-			f.Conn.Cork()
+			f.Conn.Cork(true)
 			_, _ = f.Conn.Write([]byte("bye"))
 			_ = f.Conn.CloseWrite()
-			f.Conn.Uncork()
+			f.Conn.Cork(false)
 			_, _ = io.Copy(io.Discard, f.Conn)
 			_ = f.Conn.Close()
 		}}})

@@ -47,20 +47,17 @@ func (s *socket) note(err error) {
 	}
 }
 
-// Cork makes a small write wait for the FIN, for at most 200 ms (tcp(7), TCP_CORK).
-func (s *socket) Cork() { s.cork(1) }
-
-// Uncork sends what waits, if there was no FIN. An error means that the socket is gone.
-func (s *socket) Uncork() {
-	if !s.finished.Load() {
-		s.cork(0)
+// Cork makes a small write wait for the FIN, for at most 200 ms (tcp(7), TCP_CORK). An error
+// means that the socket is gone.
+func (s *socket) Cork(on bool) {
+	value := 0
+	switch {
+	case s.raw == nil, !on && s.finished.Load(): // the FIN has sent what waited
+		return
+	case on:
+		value = 1
 	}
-}
-
-func (s *socket) cork(on int) {
-	if s.raw != nil {
-		_ = s.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, on) })
-	}
+	_ = s.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, value) })
 }
 
 // CloseWrite sends a FIN, unless it fails.
