@@ -40,13 +40,18 @@ func newMesh(t *testing.T, ready bool) *mesh {
 		m.say()
 	}
 	m.house = newHouse(t, func(h *house) {
-		h.put("sslgate.yaml", 0o644, []byte(strings.NewReplacer(
-			"staff: {roots: ca.pem, crl: [staff.crl]}", fmt.Sprintf("home: {spiffe: {socket: \"unix://%s\", trust_domain: example.org}}\n  far: {spiffe: {socket: \"unix://%[1]s\", trust_domain: far.example}}", m.agent.Socket),
-			"certificate: srv.pem, key: srv.key", fmt.Sprintf("spiffe: {socket: \"unix://%s\", id: spiffe://example.org/gateway}", m.agent.Socket),
-			"authorities: [staff]", `authorities: [home, far], allow: [{san_uri: ["spiffe://example.org/client", "spiffe://far.example/client"]}]`,
-		).Replace(houseConfig)))
+		h.put("sslgate.yaml", 0o644, []byte(m.config()))
 	})
 	return m
+}
+
+// config is that of the house.
+func (m *mesh) config() string {
+	return strings.NewReplacer(
+		"staff: {roots: ca.pem, crl: [staff.crl]}", fmt.Sprintf("home: {spiffe: {socket: \"unix://%s\", trust_domain: example.org}}\n  far: {spiffe: {socket: \"unix://%[1]s\", trust_domain: far.example}}", m.agent.Socket),
+		"certificate: srv.pem, key: srv.key", fmt.Sprintf("spiffe: {socket: \"unix://%s\", id: spiffe://example.org/gateway}", m.agent.Socket),
+		"authorities: [staff]", `authorities: [home, far], allow: [{san_uri: ["spiffe://example.org/client", "spiffe://far.example/client"]}]`,
+	).Replace(houseConfig)
 }
 
 // answer is what the agent has to say: the gateway's SVID, one of no use to it, and both bundles.
