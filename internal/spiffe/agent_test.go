@@ -71,6 +71,7 @@ func TestAnswers(t *testing.T) {
 // While the agent is away, refuses, or sends what cannot be read, the last good answer stays, and
 // it is said why. It is asked again by itself.
 func TestOutages(t *testing.T) {
+	testenv.Slow(t)
 	agent, home := spire.StartAgent(t), spire.NewDomain("example.org")
 	svid := func() *workload.X509SVID { return home.SVID(home.Issue("/gateway", testpki.Leaf{})) }
 	agent.Say(spire.Answer(nil, svid()))
