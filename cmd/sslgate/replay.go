@@ -53,7 +53,7 @@ with --strict, but some flow could not be, or a line was passed over.`,
 				}
 				result := rep.Result()
 				if asJSON {
-					err = writeJSON(stdout, replayJSON{result, r.Bad, r.Damaged})
+					err = writeJSON(stdout, replayJSON{result, r.Bad, r.Damaged, r.Twice})
 				} else {
 					err = replayText(stdout, &result, &r)
 				}
@@ -80,6 +80,7 @@ type replayJSON struct {
 	replay.Result
 	Damaged int64           `json:"damaged"`
 	At      []report.Damage `json:"damaged_at"`
+	Twice   []string        `json:"files_twice"` // were given before, and were read once
 }
 
 func replayText(w io.Writer, r *replay.Result, read *report.Reader) error {
@@ -87,6 +88,14 @@ func replayText(w io.Writer, r *replay.Result, read *report.Reader) error {
 		if err := printWrapped(w, "damaged  ", fmt.Sprintf("%s: %s; passed over", d.Place, d.Why)); err != nil {
 			return err
 		}
+	}
+	for _, name := range read.Twice {
+		if err := printWrapped(w, "twice    ", name+" was given before, and is read once"); err != nil {
+			return err
+		}
+	}
+	if r.Again > 0 {
+		fmt.Fprintf(w, "twice    %s: read before in another file, and counted once\n", count(int(r.Again), "record"))
 	}
 	title := map[string]string{
 		policy.ShadowDenies.String(): "NOW REFUSED", policy.ShadowAllows.String(): "NOW LET THROUGH", policy.OtherAction.String(): "another action",

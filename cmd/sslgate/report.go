@@ -26,8 +26,9 @@ func newReportCmd(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		Short: "Make an inventory of what the audit records have seen",
 		Long: `Make an inventory of what the audit records have seen: the cryptography that is
 spoken, the certificates, the clients. The files are read once, one after the
-other, in bounded memory. Those that gzip has compressed are read as they are,
-and "-" is standard input. A line that is no record is named and passed over.
+other, in bounded memory. Those that gzip, zstd or bzip2 has compressed are read
+as they are, and "-" is standard input. A line that is no record is named and
+passed over. A record that is read twice counts once.
 
 Exit code 0, also where lines were damaged. 2: wrong usage, or a file cannot
 be read.`,
@@ -44,7 +45,7 @@ be read.`,
 towards clients and towards destinations. From what the clients' hellos offer:
 who has no ML-KEM, and who would fail under which of the named profiles
 (sslgate profiles). Certificates are no part of that judgement.`,
-			"  sslgate report crypto /var/log/sslgate/audit.jsonl*\n  zstd -dc old.zst | sslgate report crypto - --json",
+			"  sslgate report crypto /var/log/sslgate/audit.jsonl*\n  xz -dc old.xz | sslgate report crypto - --json",
 			func(v *report.Inventory, r report.Read) reported { c := v.Crypto(r); return &c },
 		},
 		{
@@ -131,9 +132,13 @@ func inventory(ctx context.Context, stdin io.Reader, stderr io.Writer, files, ca
 	}
 	packets := int64(0)
 	for _, name := range captures {
-		n, err := capture(ctx, name, v)
-		if err != nil {
+		n, err := capture(ctx, stdin, name, v)
+		switch {
+		case err != nil && (n == 0 || ctx.Err() != nil):
 			return nil, report.Read{}, fmt.Errorf("%s: %w", name, err)
+		case err != nil: // a capture that was cut off, as they are where their program is ended
+			r.Bad++
+			r.Damaged = append(r.Damaged, report.Damage{Place: name, Why: err.Error() + "; the rest cannot be read"})
 		}
 		packets += n
 	}
@@ -142,14 +147,24 @@ func inventory(ctx context.Context, stdin io.Reader, stderr io.Writer, files, ca
 	return v, read, nil
 }
 
-// capture adds the connections of a capture. It returns the number of its packets.
-func capture(ctx context.Context, name string, v *report.Inventory) (int64, error) {
-	f, _, err := readfile.Open(name)
+// capture adds the connections of a capture, which may be compressed, or of standard input
+// for "-". It returns the number of its packets.
+func capture(ctx context.Context, stdin io.Reader, name string, v *report.Inventory) (int64, error) {
+	from := stdin
+	if name != "-" {
+		f, _, err := readfile.Open(name)
+		if err != nil {
+			return 0, err
+		}
+		defer f.Close()
+		from = f
+	}
+	in, done, err := report.Unpack(from)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	stats, err := pcap.Read(ctx, f, v.Add)
+	defer done()
+	stats, err := pcap.Read(ctx, in, v.Add)
 	return stats.Packets, err
 }
 

@@ -69,6 +69,9 @@ would not be usable.`,
 				for _, d := range r.Damaged {
 					questions = append(questions, fmt.Sprintf("%s was passed over: %s.", d.Place, d.Why))
 				}
+				for _, name := range r.Twice {
+					questions = append(questions, name+" was given before, and was read once.")
+				}
 				section, err := suggest.Policy(rules, questions)
 				if err != nil {
 					return &exitError{code: 2, err: err}

@@ -61,6 +61,7 @@ type Result struct {
 	Groups    []Group   `json:"groups"`     // those to look at first in front
 	Rest      int64     `json:"not_listed"` // different flows of groups for which there was no room
 	Unknown   []Unknown `json:"unknown"`
+	Again     int64     `json:"again"` // records that were given twice, and count once
 }
 
 type groupKey struct {
@@ -76,6 +77,7 @@ type Replay struct {
 	r       Result
 	groups  map[groupKey]*Group
 	unknown map[unknownKey]int64
+	series  audit.Series
 }
 
 // New begins a replay.
@@ -96,11 +98,16 @@ func (r *Replay) Add(line []byte) error {
 	if err != nil {
 		return err
 	}
+	if r.series.Add(p.ID, p.Seq, p.Time) {
+		return nil
+	}
 	r.r.Flows++
 	was, ok := Enforced(p)
 	if !ok {
-		switch reason.Code(p.Reason) {
-		case reason.Revoked, reason.RevocationUnknown, reason.PolicyChanged:
+		switch code := reason.Code(p.Reason); {
+		case !Known(p):
+			r.uncertain("its record is of a version that has other reasons or actions", "")
+		case code == reason.Revoked, code == reason.RevocationUnknown, code == reason.PolicyChanged:
 			r.uncertain("it was refused for what no policy knows: "+p.Reason, "")
 		default:
 			r.r.Undecided++
@@ -171,7 +178,7 @@ func (r *Replay) differs(p *audit.Parsed, d policy.Difference, client netip.Addr
 // Result is what was found so far.
 func (r *Replay) Result() Result {
 	out := r.r
-	out.Groups, out.Unknown = []Group{}, []Unknown{}
+	out.Groups, out.Unknown, out.Again = []Group{}, []Unknown{}, r.series.Again()
 	for _, g := range r.groups {
 		c := *g
 		c.Clients = len(g.addresses)
@@ -208,6 +215,24 @@ func facts(p *audit.Parsed) (policy.Facts, error) {
 	return f, err
 }
 
+// Known says whether this version has the reason and the action of a record. What another one
+// has let through by an action of its own, no policy here can decide as it was.
+func Known(p *audit.Parsed) bool {
+	_, ok := reason.Lookup(reason.Code(p.Reason))
+	_, action := actionOf(p.Action)
+	return ok && action
+}
+
+// actionOf is the action of a record; ok is false for one that this version does not have.
+func actionOf(word string) (a policy.Action, ok bool) {
+	for _, a := range []policy.Action{policy.Terminate, policy.Bypass, policy.Originate, policy.Deny} {
+		if word == a.String() {
+			return a, true
+		}
+	}
+	return policy.Deny, word == ""
+}
+
 // Enforced is the last word that the policy had about the flow of a record; false where it
 // had none, because somebody else ended the flow before.
 func Enforced(p *audit.Parsed) (policy.Verdict, bool) {
@@ -217,10 +242,8 @@ func Enforced(p *audit.Parsed) (policy.Verdict, bool) {
 	if !ok {
 		return v, false
 	}
-	for _, a := range []policy.Action{policy.Terminate, policy.Bypass, policy.Originate} {
-		if p.Action == a.String() {
-			v.Action = a
-		}
+	if v.Action, ok = actionOf(p.Action); !ok {
+		return v, false
 	}
 	switch {
 	case e.Kind == reason.Allowed:

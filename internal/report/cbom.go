@@ -124,12 +124,13 @@ func (b *bom) protocols(v *Inventory) {
 			}
 		}
 	}
+	numbers := suiteBytes()
 	for _, version := range sortedKeys(flows) {
 		p := &bomProtocol{Type: "tls", Version: strings.TrimPrefix(version, "TLS ")}
 		slices.Sort(suites[version])
 		for _, name := range suites[version] {
 			if name != "" {
-				p.Suites = append(p.Suites, bomSuite{name, suiteBytes(name)})
+				p.Suites = append(p.Suites, bomSuite{name, numbers[name]})
 			}
 		}
 		b.add("protocol/"+version, version, bomCrypto{AssetType: "protocol", Protocol: p}, bomProperty{"sslgate:flows", fmt.Sprint(flows[version])})
@@ -201,20 +202,20 @@ func (b *bom) add(ref, name string, c bomCrypto, properties ...bomProperty) {
 
 // moment is a time as the schema wants it, "" for what is none.
 func moment(s string) string {
-	if _, err := time.Parse(time.RFC3339, s); err != nil {
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
 		return ""
 	}
-	return s
+	return at.UTC().Format(time.RFC3339)
 }
 
-// suiteBytes are the two numbers of a CipherSuite; nil for a name that is none.
-func suiteBytes(name string) []string {
+// suiteBytes are the two numbers of each CipherSuite that has a name.
+func suiteBytes() map[string][]string {
+	out := map[string][]string{}
 	for id := range 1 << 16 {
-		if handshake.SuiteName(uint16(id)) == name {
-			return []string{fmt.Sprintf("0x%02X", id>>8), fmt.Sprintf("0x%02X", id&0xff)}
-		}
+		out[handshake.SuiteName(uint16(id))] = []string{fmt.Sprintf("0x%02X", id>>8), fmt.Sprintf("0x%02X", id&0xff)}
 	}
-	return nil
+	return out
 }
 
 func sortedKeys(m map[string]int64) []string {

@@ -45,6 +45,7 @@ type pageData struct {
 	CertificateCount int64
 	MoreCertificates int
 	MoreClients      int
+	MoreDamaged      int64
 }
 
 type pageLeg struct {
@@ -87,6 +88,7 @@ func (v *Inventory) page(read Read, now time.Time) pageData {
 	d := pageData{
 		CSS:  template.CSS(pageCSS), //nolint:gosec // our own file
 		Made: now.UTC().Format(time.DateTime) + " UTC", Crypto: c, Time: v.time.plot(),
+		MoreDamaged: c.Read.Damaged - int64(len(c.Read.At)),
 		ClientCount: int64(len(v.clients.m)), CertificateCount: int64(len(v.certificates.m)),
 	}
 	for _, l := range []struct {

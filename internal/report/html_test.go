@@ -106,6 +106,20 @@ func schema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
+// validate holds a bill of materials against the schema.
+func validate(t *testing.T, bom []byte) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(bom))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := schema(t)
+	if err := s.Validate(doc); err != nil {
+		t.Errorf("%v\n%s", err, bom)
+	}
+	return s
+}
+
 // The bill of materials is one by CycloneDX's own schema, and its library reads all of it.
 func TestCBOM(t *testing.T) {
 	v, r := read(t, file(t, "audit.jsonl", day(t)))
@@ -126,14 +140,7 @@ func TestCBOM(t *testing.T) {
 	if err := v.CBOM(&b, v.Read([]string{"f"}, r), "v1", start); err != nil {
 		t.Fatal(err)
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(b.Bytes()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := schema(t)
-	if err := s.Validate(doc); err != nil {
-		t.Errorf("%v\n%s", err, b.String())
-	}
+	s := validate(t, b.Bytes())
 	var broken map[string]any
 	if err := json.Unmarshal(bytes.Replace(b.Bytes(), []byte(`"key-agree"`), []byte(`"made up"`), 1), &broken); err != nil {
 		t.Fatal(err)

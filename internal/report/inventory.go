@@ -16,6 +16,7 @@ import (
 // Inventory is what was seen in records.
 type Inventory struct {
 	flows       int64
+	undated     int64  // flows whose time cannot be read
 	first, last string // RFC 3339 in UTC, as records have it
 	verdicts    counts
 	actions     counts
@@ -31,7 +32,7 @@ type Inventory struct {
 	time                    timeline
 	clients                 *table[netip.Addr, client]
 	certificates            *table[certificateKey, certificate]
-	series                  series
+	series                  audit.Series
 	scratch                 record
 }
 
@@ -95,11 +96,15 @@ func (v *Inventory) Add(line []byte) error {
 	if err := parse(line, r); err != nil {
 		return err
 	}
-	v.flows++
-	if v.first == "" || r.Time < v.first {
-		v.first = r.Time
+	if v.series.Add(r.ID, r.Seq, r.Time) {
+		return nil
 	}
-	v.last = max(v.last, r.Time)
+	v.flows++
+	if !stamped(r.Time) {
+		v.undated++
+		r.Time = ""
+	}
+	v.first, v.last = earlier(v.first, r.Time), max(v.last, r.Time)
 	v.verdicts.add(r.Verdict)
 	v.actions.add(r.Action)
 	if r.Verdict != reason.Allowed.String() {
@@ -117,8 +122,31 @@ func (v *Inventory) Add(line []byte) error {
 	v.certificate(r, r.DestinationPeer, roleDestination)
 	v.seen(r)
 	v.time.add(r)
-	v.series.add(r)
 	return nil
+}
+
+// stamped says whether a text has the form of a record's time, "2026-11-01T08:00:00.000000Z"
+// with any fraction or none: such texts are in the order of their times.
+func stamped(s string) bool {
+	const form, most = "0000-00-00T00:00:00", 30
+	if len(s) <= len(form) || len(s) > most || s[len(s)-1] != 'Z' {
+		return false
+	}
+	for i := range len(form) {
+		if c := s[i]; form[i] == '0' && (c < '0' || c > '9') || form[i] != '0' && c != form[i] {
+			return false
+		}
+	}
+	fraction := s[len(form) : len(s)-1]
+	return fraction == "" || fraction[0] == '.' && strings.Trim(fraction[1:], "0123456789") == ""
+}
+
+// earlier is the first of two times, "" being none.
+func earlier(a, b string) string {
+	if a == "" || b != "" && b < a {
+		return b
+	}
+	return a
 }
 
 // seen adds what was read of a bypassed flow.
@@ -163,7 +191,7 @@ func (l *leg) add(p *audit.ParsedLeg, peer *audit.ParsedPeer) {
 	}
 }
 
-const pairSeparator = "\x00"
+const pairSeparator = "|"
 
 // plaintext is the version of a leg without TLS.
 const plaintext = "plaintext"
@@ -192,13 +220,11 @@ func (v *Inventory) client(r *record, judged *judgement) {
 	if err != nil || at.Addr().Zone() != "" { // a zone is text
 		return
 	}
-	c, isNew := v.clients.at(at.Addr().Unmap(), entryBytes)
+	c, _ := v.clients.at(at.Addr().Unmap(), entryBytes)
 	if c == nil {
 		return
 	}
-	if isNew || r.Time < c.first {
-		c.first = r.Time
-	}
+	c.first = earlier(c.first, r.Time)
 	c.last = max(c.last, r.Time)
 	c.flows++
 	switch r.Verdict {
@@ -268,13 +294,12 @@ func (v *Inventory) certificate(r *record, p *audit.ParsedPeer, role string) {
 		if len(p.SANs) > len(sans) {
 			c.sans = append(c.sans[:len(c.sans):len(c.sans)], "and others")
 		}
-		c.first = r.Time
 	}
 	c.flows++
 	if p.Proven {
 		c.proven++
 	}
-	c.first, c.last = min(c.first, r.Time), max(c.last, r.Time)
+	c.first, c.last = earlier(c.first, r.Time), max(c.last, r.Time)
 	v.certificates.grow(&c.places, shorter(place(r)))
 	if at, err := netip.ParseAddrPort(r.Client); err == nil && at.Addr().Zone() == "" {
 		v.certificates.grow(&c.clients, at.Addr().Unmap().String())

@@ -3,11 +3,12 @@ package report
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 
 	"github.com/sslgate/sslgate/internal/readfile"
 )
@@ -19,7 +20,7 @@ const (
 	readBuffer = 256 << 10
 	// maxNamed bounds how many damaged lines are named. All are counted.
 	maxNamed = 20
-	// tellEvery is how many lines lie between two calls of Reader.Progress.
+	// tellEvery is how many lines lie between two calls of Reader.Tell.
 	tellEvery = 4096
 )
 
@@ -29,7 +30,7 @@ type Progress struct {
 	At, Of     int    // its number from 1, and how many there are
 	Lines      int64
 	Bytes      int64 // of JSON, after decompression
-	Compressed int64 // bytes of all files that were read
+	Compressed int64 // as they are in the files
 }
 
 // Damage names a line that is no record.
@@ -38,8 +39,8 @@ type Damage struct {
 	Why   string `json:"why"`
 }
 
-// Reader reads the lines of audit logs, one file after the other: plain ones, and those
-// that gzip has compressed, whatever their names are.
+// Reader reads the lines of audit logs, one file after the other: plain ones, and those that
+// gzip, zstd or bzip2 has compressed, whatever their names are.
 type Reader struct {
 	// Stdin is what the name "-" means.
 	Stdin io.Reader
@@ -49,7 +50,10 @@ type Reader struct {
 	// Damaged are the first lines that are no records; Bad counts all of them.
 	Damaged []Damage
 	Bad     int64
+	// Twice are the names of files that were given before, and are read once.
+	Twice []string
 
+	read     []os.FileInfo
 	progress Progress
 }
 
@@ -78,90 +82,108 @@ func (r *Reader) tell() {
 }
 
 func (r *Reader) file(ctx context.Context, name string, f func([]byte) error) error {
-	in := r.Stdin
+	from := r.Stdin
 	if name != "-" {
-		file, _, err := readfile.Open(name)
+		file, info, err := readfile.Open(name)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
-		in = file
-	}
-	raw := bufio.NewReaderSize(&counted{in, &r.progress.Compressed}, readBuffer)
-	plain := raw
-	switch head, _ := raw.Peek(6); { // less in a shorter file
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}): // RFC 1952, section 2.3.1
-		unpacked, err := gzip.NewReader(raw)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		plain = bufio.NewReaderSize(unpacked, readBuffer)
-	case other(head) != "":
-		return fmt.Errorf("%s is compressed by %s: give it uncompressed, `%s -dc FILE | sslgate report ... -`", name, other(head), other(head))
-	}
-	for n := int64(1); ; n++ {
-		if n%tellEvery == 0 {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			r.tell()
-		}
-		line, long, err := next(plain)
-		if len(line) > 0 {
-			r.progress.Lines++
-			r.progress.Bytes += int64(len(line)) + 1
-			why := error(nil)
-			if long {
-				why = errors.New("longer than 1 MiB")
-			} else {
-				why = f(line)
-			}
-			if why != nil {
-				r.damaged(name, n, why)
-			}
-		}
-		if errors.Is(err, io.EOF) {
+		if slices.ContainsFunc(r.read, func(o os.FileInfo) bool { return same(o, info) }) {
+			r.Twice = append(r.Twice, name)
 			return nil
 		}
-		if err != nil {
-			r.damaged(name, n, fmt.Errorf("the rest cannot be read: %w", err))
+		r.read = append(r.read, info)
+		from = file
+	}
+	unpacked, done, err := Unpack(&counted{from, &r.progress.Compressed})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer done()
+	in := lines{ctx: ctx, in: bufio.NewReaderSize(&counted{unpacked, &r.progress.Bytes}, readBuffer), tell: r.tell}
+	for n := int64(1); ; n++ {
+		line, err := in.next()
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(line) > 0 {
+			r.progress.Lines++
+			why := f
+			if in.long {
+				why = func([]byte) error { return errors.New("longer than 1 MiB") }
+			}
+			if err := why(line); err != nil {
+				r.damaged(name, n, err)
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return nil
+		default:
+			r.Bad++
+			r.name(name, n, fmt.Errorf("the rest cannot be read: %w", err))
 			return nil
 		}
 	}
 }
 
-// other is the program that has compressed a file, if it is none that is read here.
-func other(head []byte) string {
-	for magic, program := range map[string]string{"\x28\xb5\x2f\xfd": "zstd", "\xfd7zXZ\x00": "xz", "BZh": "bzip2", "\x04\x22\x4d\x18": "lz4"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return program
-		}
-	}
-	return ""
+// same says whether a file is what was read before. One that has changed meanwhile is not: it
+// has more, or its inode is another's now.
+func same(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// lines cuts what is read into lines.
+type lines struct {
+	ctx  context.Context
+	in   *bufio.Reader
+	tell func()
+	long bool // the last one was too long, and is not whole
+	n    int
 }
 
 // next returns the next line without its end. Of one that is too long only the beginning is
-// returned, and the rest is passed over.
-func next(r *bufio.Reader) (line []byte, long bool, err error) {
-	line, err = r.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) { // longer than the buffer: copy
-		line = bytes.Clone(line)
-		for errors.Is(err, bufio.ErrBufferFull) {
-			var more []byte
-			more, err = r.ReadSlice('\n')
-			if long = long || len(line)+len(more) > maxLine; !long {
-				line = append(line, more...)
-			}
+// returned, and the rest is passed over. An error of the context ends it in the middle of a
+// line too: one may be of any length.
+func (l *lines) next() (line []byte, err error) {
+	l.long = false
+	part, err := l.part()
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return bytes.TrimRight(part, "\r\n"), err
+	}
+	line = bytes.Clone(part)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		part, err = l.part()
+		if l.long = l.long || len(line)+len(part) > maxLine; !l.long {
+			line = append(line, part...)
 		}
 	}
-	return bytes.TrimRight(line, "\r\n"), long, err
+	return bytes.TrimRight(line, "\r\n"), err
+}
+
+// part is a line, or as much of it as fits into the buffer.
+func (l *lines) part() ([]byte, error) {
+	part, err := l.in.ReadSlice('\n')
+	if l.n++; l.n%tellEvery == 0 || errors.Is(err, bufio.ErrBufferFull) {
+		if l.ctx.Err() != nil {
+			return part, context.Cause(l.ctx)
+		}
+		l.tell()
+	}
+	return part, err
 }
 
 func (r *Reader) damaged(name string, n int64, why error) {
-	r.Bad++
-	if len(r.Damaged) < maxNamed {
-		r.Damaged = append(r.Damaged, Damage{Place: fmt.Sprintf("%s:%d", name, n), Why: why.Error()})
+	if r.Bad++; len(r.Damaged) < maxNamed {
+		r.name(name, n, why)
 	}
+}
+
+// name says what is wrong where, however much was named before.
+func (r *Reader) name(name string, n int64, why error) {
+	r.Damaged = append(r.Damaged, Damage{Place: fmt.Sprintf("%s:%d", name, n), Why: why.Error()})
 }
 
 // counted counts the bytes that are read.

@@ -37,6 +37,7 @@ type writer struct {
 const (
 	markClient = "10.111.112.113"
 	markSerial = "77665544332211aa"
+	markSeq    = 7766554433
 )
 
 func newWriter(t testing.TB, hostile bool) *writer {
@@ -51,6 +52,7 @@ func newWriter(t testing.TB, hostile bool) *writer {
 	old := hello(t, policytest.Hello{SNI: "shop.example", Versions: []string{"1.2"}, Groups: []string{"secp256r1"}})
 	for i := range 8 {
 		line := written(t, func(r *audit.Record) {
+			r.ID, r.Seq = "0badcafe-1", markSeq
 			r.Ledger, r.DestLedger = entries, entries
 			r.DestinationLeg = r.ClientLeg
 			switch {
@@ -96,6 +98,7 @@ func (w *writer) line(n int, into []byte) []byte {
 	}
 	fill(markClient, fmt.Sprintf("10.1%02d.1%02d.1%02d", client/10000%100, client/100%100, client%100))
 	fill(markSerial, fmt.Sprintf("%016x", serial+1))
+	fill(fmt.Sprint(markSeq), fmt.Sprint(1_000_000_000+n))
 	if s := fmt.Sprintf("%016x", serial+1); w.hostile {
 		fill("7766 5544 3322 11aa", s[:4]+" "+s[4:8]+" "+s[8:12]+" "+s[12:])
 	}

@@ -198,10 +198,6 @@ func TestFiles(t *testing.T) {
 	if rd.Flows < 11 || rd.Flows > 15 {
 		t.Errorf("%d flows", rd.Flows)
 	}
-	zstd := file(t, "a.zst", []byte("\x28\xb5\x2f\xfd and more"))
-	if err := (&Reader{}).Each(context.Background(), []string{zstd}, New().Add); err == nil || !strings.Contains(err.Error(), "compressed by zstd") {
-		t.Errorf("zstd: %v", err)
-	}
 	in := &Reader{Stdin: bytes.NewReader(text)}
 	piped := New()
 	if err := in.Each(context.Background(), []string{"-"}, piped.Add); err != nil || piped.flows != 4 {

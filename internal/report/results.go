@@ -23,15 +23,27 @@ type Read struct {
 	// Missing is how many records are in no file, though later ones of the same process are: by
 	// their numbers (seq), which older versions do not have.
 	Missing int64 `json:"missing"`
+	// Again is how many records were read before, by their numbers too, and count once.
+	Again int64 `json:"again"`
+	// Twice are names of files that were given before, and were read once.
+	Twice []string `json:"files_twice"`
+	// Undated is how many flows have no time that can be read: they are in no span of time.
+	Undated int64 `json:"undated"`
 	// Full says which tables had no room for everything: what is listed is less than was seen.
 	Full []string `json:"full"`
 }
 
 // Read is what the inventory was made of.
 func (v *Inventory) Read(files []string, r *Reader) Read {
-	out := Read{Files: len(files), Lines: r.Lines(), Damaged: r.Bad, At: r.Damaged, Flows: v.flows, From: v.first, To: v.last, Missing: v.series.missing(), Full: []string{}}
-	if out.At == nil {
-		out.At = []Damage{}
+	out := Read{
+		Files: len(files), Lines: r.Lines(), Damaged: r.Bad, At: []Damage{}, Flows: v.flows, From: v.first, To: v.last,
+		Missing: v.series.Missing(), Again: v.series.Again(), Twice: []string{}, Undated: v.undated, Full: []string{},
+	}
+	for _, d := range r.Damaged {
+		out.At = append(out.At, Damage{shown(d.Place), shown(d.Why)})
+	}
+	for _, name := range r.Twice {
+		out.Twice = append(out.Twice, shown(name))
 	}
 	if v.clients.lost > 0 {
 		out.Full = append(out.Full, "clients")
@@ -42,8 +54,8 @@ func (v *Inventory) Read(files []string, r *Reader) Read {
 	if v.time.lost > 0 {
 		out.Full = append(out.Full, "hours")
 	}
-	if v.series.lost > 0 {
-		out.Full = append(out.Full, "processes")
+	if v.series.Full() {
+		out.Full = append(out.Full, "record numbers")
 	}
 	return out
 }
@@ -167,13 +179,10 @@ type Certificate struct {
 func (v *Inventory) Certificates(read Read, now time.Time) Certificates {
 	out := Certificates{Read: read, All: []Certificate{}}
 	for k, c := range v.certificates.m {
-		sans := c.sans
-		if sans == nil {
-			sans = []string{}
-		}
+		sans := few{texts: c.sans}
 		e := Certificate{
-			Of: k.role, Subject: c.subject, Issuer: k.issuer, Serial: k.serial, SANs: sans, SPKI: k.spki, Key: c.key,
-			NotBefore: c.notBefore, NotAfter: c.notAfter, Authority: c.authority, Flows: c.flows, Proven: c.proven,
+			Of: k.role, Subject: shown(c.subject), Issuer: shown(k.issuer), Serial: shown(k.serial), SANs: sans.list(), SPKI: shown(k.spki), Key: shown(c.key),
+			NotBefore: shown(c.notBefore), NotAfter: shown(c.notAfter), Authority: shown(c.authority), Flows: c.flows, Proven: c.proven,
 			First: c.first, Last: c.last, Places: c.places.list(), Clients: c.clients.list(),
 		}
 		if n, ok := days(now, c.notAfter); ok {

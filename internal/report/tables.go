@@ -3,6 +3,8 @@ package report
 import (
 	"cmp"
 	"slices"
+
+	"github.com/sslgate/sslgate/internal/escape"
 )
 
 // Bounds of what is remembered, whatever the files hold. What does not fit is counted, and
@@ -89,7 +91,7 @@ func (c *counts) add(name string) {
 func (c *counts) list() []Count {
 	out := []Count{}
 	for name, n := range c.m {
-		out = append(out, Count{name, n})
+		out = append(out, Count{shown(name), n})
 	}
 	slices.SortFunc(out, func(a, b Count) int {
 		return cmp.Or(cmp.Compare(b.Flows, a.Flows), cmp.Compare(a.Name, b.Name))
@@ -121,11 +123,16 @@ func (f *few) add(s string, room bool) bool {
 
 // list is never nil.
 func (f *few) list() []string {
-	if f.texts == nil {
-		return []string{}
+	out := []string{}
+	for _, s := range f.texts {
+		out = append(out, shown(s))
 	}
 	if f.more {
-		return append(slices.Clone(f.texts), "and others")
+		out = append(out, "and others")
 	}
-	return f.texts
+	return out
 }
+
+// shown is a text of a record as a report has it. What a gateway has written is escaped
+// already and stays as it is; a file may hold anything.
+func shown(s string) string { return escape.Shown(s, maxLine) }

@@ -55,13 +55,22 @@ func (p *page) head(r *Read) {
 	}
 	p.wrapped("", text)
 	for _, d := range r.At {
-		p.wrapped("damaged  ", fmt.Sprintf("%s: %s; passed over", d.Place, d.Why))
+		p.wrapped("damaged  ", d.Place+": "+d.Why+"; passed over")
 	}
 	if more := r.Damaged - int64(len(r.At)); more > 0 {
 		p.line("damaged  %s more", count(more, "line"))
 	}
 	if r.Missing > 0 {
 		p.wrapped("missing  ", count(r.Missing, "record")+": the numbers between (seq) are in no file that was read")
+	}
+	for _, name := range r.Twice {
+		p.wrapped("twice    ", name+": was given before, and is read once")
+	}
+	if r.Again > 0 {
+		p.wrapped("twice    ", count(r.Again, "record")+": read before in another file, and counted once")
+	}
+	if r.Undated > 0 {
+		p.wrapped("undated  ", count(r.Undated, "flow")+": the record has no time that can be read")
 	}
 	for _, t := range r.Full {
 		p.wrapped("full     ", fmt.Sprintf("the table of %s had no room for all: what is listed here is less than was seen", t))

@@ -116,6 +116,9 @@ func (s *Suggester) Rules(base []policy.RuleSpec, wrong func(policy.Spec) map[in
 	if s.lost > 0 {
 		questions = append(questions, plural(int(s.lost), "flow")+" found no room: give fewer records at once.")
 	}
+	if n := s.series.Again(); n > 0 {
+		questions = append(questions, "Given twice, and counted once: "+plural(int(n), "record")+".")
+	}
 	return rules, questions
 }
 

@@ -66,6 +66,8 @@ type Suggester struct {
 	names map[identity]bool // whether a rule can ask for them
 	now   *replay.Replay    // the policy that is narrowed, and what of it is asked
 	set   *policy.Set
+
+	series audit.Series
 }
 
 // New begins a suggestion: a policy, narrowed to what records say.
@@ -99,9 +101,15 @@ func (s *Suggester) Add(line []byte) error {
 	if _, err := time.Parse(time.RFC3339Nano, p.Time); err != nil {
 		return errors.New("no time that can be read")
 	}
+	if s.series.Add(p.ID, p.Seq, p.Time) {
+		return nil
+	}
 	s.flows++
 	v, judged := replay.Enforced(p)
 	switch {
+	case !judged && !replay.Known(p):
+		s.ask("Recorded by a version that has other reasons or actions, on the way to " + where(p) + ": what became of it? Nothing is suggested for it.")
+		return nil
 	case !judged:
 		return nil
 	case !v.Action.Lets():
