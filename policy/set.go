@@ -145,6 +145,24 @@ func (s *Set) CanSay(r *RuleSpec) error {
 	return c.list.Err()
 }
 
+// Meets says whether a certificate with one alternative name, of kind "dns", "uri" or "email",
+// has what an alternative demands of names of that kind: yes where it demands nothing of them.
+func (s *Set) Meets(a AllowSpec, kind, name string) bool {
+	var only AllowSpec
+	var c claims
+	switch kind {
+	case "dns":
+		only.SANDNS, c.names.DNS = a.SANDNS, []string{name}
+	case "uri":
+		only.SANURI, c.names.URI = a.SANURI, []string{name}
+	case "email":
+		only.SANEmail, c.names.Email = a.SANEmail, []string{name}
+	}
+	compiler := newCompiler(Spec{}, Environment{Engine: s.engine})
+	alternative := compileAlternative(compiler.scope(""), &only)
+	return !compiler.list.Failed() && alternative.unmet(&c) == nil
+}
+
 // walk begins a walk over the rules that the flow may fit.
 func (s *Set) walk(f *subject) walker {
 	if s.index == nil {

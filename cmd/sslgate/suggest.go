@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ would not be usable.`,
 				if err != nil {
 					return err
 				}
-				s := suggest.New(set)
+				s := suggest.New(set, slices.Clone(base.Config.Policy.Rules))
 				r := report.Reader{Stdin: stdin}
 				clear := showProgress(&r, stderr)
 				err = r.Each(cmd.Context(), files, s.Add)
@@ -63,7 +64,7 @@ would not be usable.`,
 				if err != nil {
 					return &exitError{code: 2, err: err}
 				}
-				rules, questions := s.Rules(base.Config.Policy.Rules, func(spec policy.Spec) map[int]string {
+				rules, questions := s.Rules(func(spec policy.Spec) map[int]string {
 					return mistakes(base, config.StandIns{Own: true, Identity: identity}, spec)
 				})
 				for _, d := range r.Damaged {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -164,6 +165,11 @@ func (p *Parsed) Offered() []string {
 		all = append(all, escape.Original(s))
 	}
 	return all
+}
+
+// WholeALPN says whether Offered is all that the client sent, and whole.
+func (p *Parsed) WholeALPN() bool {
+	return len(p.ALPN) <= maxNames && !slices.ContainsFunc(p.ALPN, func(s string) bool { return len(s) >= escape.MaxString })
 }
 
 // Entry returns the entry in the form of package handshake.

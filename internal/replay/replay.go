@@ -288,13 +288,44 @@ func (r *Replay) decide(p *audit.Parsed, was policy.Verdict, f policy.Facts) (v 
 	case decided:
 		return syn, ""
 	case p.Hello.Partly:
-		return policy.Verdict{}, "the answer needs the client's hello, of which the record has only a part"
+		return r.partly(p, f)
 	}
 	v = r.set.OnHello(f)
 	if v.Action != policy.Terminate {
 		return v, ""
 	}
 	return r.peer(p, was, f, v)
+}
+
+// partly is decide for a hello of which the record has a part: its fingerprint, which is that
+// of the whole, and what it offers as far as it fits. Whether its server name is a valid one is
+// not known, nor what else a rule that terminates holds against its profile.
+func (r *Replay) partly(p *audit.Parsed, f policy.Facts) (policy.Verdict, string) {
+	const why = "the answer needs the client's hello, of which the record has only a part"
+	if p.Hello.JA4 == "" || !p.WholeALPN() {
+		return policy.Verdict{}, why
+	}
+	f.JA4 = p.Hello.JA4
+	v := r.set.OnHello(f)
+	invalid := *f.Hello
+	invalid.SNIPresent, invalid.SNIInvalid = true, true
+	f.Hello = &invalid
+	other := r.set.OnHello(f)
+	switch {
+	case v.Action != other.Action, v.Rule != other.Rule, v.Reason != other.Reason, v.Would != other.Would:
+	case v.Action == policy.Bypass, v.Action == policy.Deny && decidesWithout(v.Reason):
+		return v, ""
+	}
+	return policy.Verdict{Rule: v.Rule}, why
+}
+
+// decidesWithout says whether a refusal at the hello is one of the rules' selectors alone.
+func decidesWithout(code reason.Code) bool {
+	switch code {
+	case reason.RuleDeny, reason.NoRule, reason.OutsideTime, reason.NoALPN:
+		return true
+	}
+	return false
 }
 
 // peer is decide for a flow whose hello comes to a rule that terminates.

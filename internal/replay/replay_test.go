@@ -239,6 +239,66 @@ func TestReplayAgreesWithTheGateway(t *testing.T) {
 	}
 }
 
+// Of a hello that a record has only in part the fingerprint is that of the whole: it decides
+// where neither the name nor a profile does.
+func TestPartOfAHello(t *testing.T) {
+	env := env(t)
+	compile := func(rules ...policy.RuleSpec) *policy.Set {
+		set, found := policy.Compile(policy.Spec{Rules: rules}, env)
+		if set == nil {
+			t.Fatal(found)
+		}
+		return set
+	}
+	to := dsts[:1]
+	past := policy.RuleSpec{Name: "past", To: to, Action: "bypass"}
+	for name, change := range map[string]func(h *handshake.ClientHello){
+		"many suites":    func(h *handshake.ClientHello) { h.CipherSuites = append(h.CipherSuites, make([]uint16, 200)...) },
+		"an odd name":    func(h *handshake.ClientHello) { h.SNIInvalid, h.SNISent = true, "a.example:443" },
+		"a trailing dot": func(h *handshake.ClientHello) { h.SNITrailingDot = true },
+		"many protocols": func(h *handshake.ClientHello) { h.ALPN = make([]string, 40) },
+	} {
+		hello, err := policytest.Hello{SNI: "a.example"}.ClientHello()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hello = new(*hello)
+		change(hello)
+		f := policy.Facts{Now: today, Src: netip.MustParseAddrPort("10.1.0.1:4000"), Dst: netip.MustParseAddrPort(dsts[0]), Hello: hello}
+		print := policy.RuleSpec{Name: "print", To: to, JA4: []string{ja4.Of(hello)}, Action: "deny"}
+		other := policy.RuleSpec{Name: "print", To: to, JA4: []string{"t13d9999h2_*_*"}, Action: "deny"}
+		was := compile(past).OnHello(f)
+		for next, c := range map[string]struct {
+			set  *policy.Set
+			want string
+		}{
+			"by its fingerprint":        {compile(print, past), "1 different"},
+			"by another":                {compile(other, past), "1 the same"},
+			"by name":                   {compile(policy.RuleSpec{Name: "named", To: to, SNI: []string{"a.example"}, Action: "bypass"}), "1 uncertain"},
+			"by a profile":              {compile(policy.RuleSpec{Name: "past", To: to, Identity: "own", Client: policy.ClientSpec{Certificate: "none"}, Destination: policy.DestinationSpec{TLS: "plain"}}), "1 uncertain"},
+			"by the addresses":          {compile(past), "1 the same"},
+			"by its fingerprint, later": {compile(policy.RuleSpec{Name: "named", To: to, SNI: []string{"b.example"}, Action: "deny"}, print), "1 different"},
+		} {
+			r := New(c.set)
+			if err := r.Add(recordOf(t, was, nil, f, hello)); err != nil {
+				t.Fatal(err)
+			}
+			got := r.Result()
+			want := c.want
+			if name == "many protocols" && next != "by the addresses" { // which of them were offered is not known
+				want = "1 uncertain"
+			}
+			if says := fmt.Sprintf("%d different, %d the same, %d uncertain", got.Different, got.Same, got.Uncertain); !strings.Contains(says, want) {
+				t.Errorf("%s, %s: %s, want %s", name, next, says, want)
+			}
+			// What it is certain of is what the gateway does.
+			if is, _, _ := live(c.set, f, false); got.Uncertain == 0 && is.Action.Lets() != (got.Same == 1) {
+				t.Errorf("%s, %s: the gateway says %v, replay %+v", name, next, is.Action, got)
+			}
+		}
+	}
+}
+
 // What ends a flow beside the policy says nothing of it.
 func TestUndecided(t *testing.T) {
 	r := New(nil)

@@ -47,7 +47,7 @@ type draft struct {
 
 // how is what paths must have in common to be in one rule.
 func (d *draft) how() string {
-	return fmt.Sprintf("%d %q %v %v %q %v", d.action, d.rule, d.local, d.without, d.ids, len(d.snis) == 0)
+	return fmt.Sprintf("%d %q %v %v %#v %v", d.action, d.rule, d.local, d.without, d.ids, len(d.snis) == 0)
 }
 
 func (d *draft) add(o *draft) {
@@ -56,10 +56,10 @@ func (d *draft) add(o *draft) {
 	maps.Copy(d.days, o.days)
 }
 
-// Rules makes the rules, and the questions. base are the rules of the configuration that was
-// in force: a suggested rule is one of them, narrowed. wrong says by its number what is wrong
-// with a rule of a policy.
-func (s *Suggester) Rules(base []policy.RuleSpec, wrong func(policy.Spec) map[int]string) (rules []Rule, questions []string) {
+// Rules makes the rules, and the questions. A suggested rule is one of the configuration,
+// narrowed. wrong says by its number what is wrong with a rule of a policy.
+func (s *Suggester) Rules(wrong func(policy.Spec) map[int]string) (rules []Rule, questions []string) {
+	base := s.base
 	drafts := s.drafts()
 	// Each step joins what is the same in all but one part, so that the product of the parts
 	// has no path that was not seen.
@@ -287,11 +287,21 @@ func (d *draft) suggest(base []policy.RuleSpec, names map[string]int) (r Rule, q
 	}
 	r.Spec = spec
 	r.Evidence = fmt.Sprintf("%s, %s, %s from %s to %s", plural(int(d.flows), "flow"), plural(len(d.clients), "client"), plural(len(d.days), "day"), day(d.first), day(d.last))
-	if len(d.ids) > 0 {
-		r.Evidence += ", " + plural(len(d.ids), "identity")
+	if n := identities(d.ids); n > 0 {
+		r.Evidence += ", " + plural(n, "identity")
 		r.Evidence = strings.Replace(r.Evidence, "identitys", "identities", 1)
 	}
 	return r, ""
+}
+
+// identities is how many there are, by whichever alternatives.
+func identities(ids []identity) int {
+	all := map[identity]bool{}
+	for _, id := range ids {
+		id.alternative = 0
+		all[id] = true
+	}
+	return len(all)
 }
 
 // demand narrows what the rule demands of the client's certificate to what was proven.
@@ -309,28 +319,27 @@ func (d *draft) demand(spec *policy.RuleSpec) (question string) {
 	if !d.without {
 		spec.Client.Certificate = "required"
 	}
-	if len(spec.Client.Allow) > 1 {
-		return fmt.Sprintf("Rule %s has several alternatives in allow: by which of them does each client pass? Nothing is suggested for it.", d.rule)
-	}
-	var kept policy.AllowSpec // demands besides names
-	if len(spec.Client.Allow) == 1 {
-		kept = spec.Client.Allow[0]
+	alternatives := spec.Client.Allow
+	if alternatives == nil {
+		alternatives = []policy.AllowSpec{{}}
 	}
 	authorities := map[string]bool{}
+	names, pairs, allowed := map[identity]bool{}, map[identity]bool{}, map[identity]bool{}
+	spec.Client.Allow = nil
 	for _, id := range d.ids {
 		authorities[id.authority] = true
+		by := id
+		id.alternative = 0
+		pairs[id] = true
+		id.authority = ""
+		names[id] = true
+		if by.authority = ""; !allowed[by] { // each name, by each alternative that it may have passed by
+			allowed[by] = true
+			spec.Client.Allow = append(spec.Client.Allow, by.allow(alternatives[by.alternative]))
+		}
 	}
 	spec.Client.Authorities = slices.Sorted(maps.Keys(authorities))
-	spec.Client.Allow = nil
-	seen := map[identity]bool{} // by the name alone
-	for _, id := range d.ids {
-		if id.authority = ""; seen[id] {
-			continue
-		}
-		seen[id] = true
-		spec.Client.Allow = append(spec.Client.Allow, id.allow(kept))
-	}
-	if len(seen)*len(authorities) == len(d.ids) {
+	if len(names)*len(authorities) == len(pairs) {
 		return "" // each name was proven by each authority
 	}
 	when := byAuthority(d.ids)
@@ -352,8 +361,12 @@ const maxCondition = 4096
 // byAuthority is a condition that binds each name to the authorities that it was proven by.
 // An issuer's name does not: an authority gives what names it likes.
 func byAuthority(ids []identity) string {
-	names := map[string][]string{}
+	names, seen := map[string][]string{}, map[identity]bool{}
 	for _, id := range ids {
+		if id.alternative = 0; seen[id] {
+			continue
+		}
+		seen[id] = true
 		has := fmt.Sprintf("%q in cert.%s", id.value, id.field)
 		if id.field == "spki" {
 			has = fmt.Sprintf("cert.spki == %q", id.value)

@@ -6,6 +6,7 @@ package suggest
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,6 +21,10 @@ import (
 const (
 	// maxPaths bounds what is told apart, at some 500 bytes each.
 	maxPaths = 1 << 17
+	// maxIdentities bounds those of all paths, and the certificates whose are remembered.
+	maxIdentities = 1 << 17
+	// maxDays bounds the days of a path that are told apart.
+	maxDays = 1 << 12
 	// maxAsked bounds the questions of one kind.
 	maxAsked = 1 << 10
 )
@@ -34,9 +39,11 @@ type path struct {
 	action policy.Action
 }
 
-// identity is a client that has proven itself.
+// identity is a client that has proven itself, as an alternative of its rule's allow asks for
+// it.
 type identity struct {
 	authority, field, value string
+	alternative             int // of the rule; 0 where allow is left out
 }
 
 // sample is one flow of a path.
@@ -63,16 +70,22 @@ type Suggester struct {
 	lost  int64
 	asked map[string]int64 // questions, with how many flows they are about
 	flows int64
-	names map[identity]bool // whether a rule can ask for them
-	now   *replay.Replay    // the policy that is narrowed, and what of it is asked
+	names map[identity]bool     // whether a rule can ask for them
+	known map[string][]identity // of certificates that were seen
+	ids   int                   // of all paths
+	base  []policy.RuleSpec     // the rules that are narrowed
+	now   *replay.Replay        // their policy, and what of it is asked
 	set   *policy.Set
 
 	series audit.Series
 }
 
-// New begins a suggestion: a policy, narrowed to what records say.
-func New(now *policy.Set) *Suggester {
-	return &Suggester{paths: map[path]*use{}, asked: map[string]int64{}, names: map[identity]bool{}, now: replay.New(now), set: now}
+// New begins a suggestion: a policy and its rules, narrowed to what records say.
+func New(now *policy.Set, base []policy.RuleSpec) *Suggester {
+	return &Suggester{
+		paths: map[path]*use{}, asked: map[string]int64{}, names: map[identity]bool{}, known: map[string][]identity{},
+		base: base, now: replay.New(now), set: now,
+	}
 }
 
 func (s *Suggester) ask(question string) {
@@ -154,45 +167,128 @@ func (s *Suggester) Add(line []byte) error {
 func (s *Suggester) count(u *use, p *audit.Parsed, v policy.Verdict) {
 	u.flows++
 	u.first, u.last = min(u.first, p.Time), max(u.last, p.Time)
-	if len(p.Time) >= 10 {
+	if len(u.days) < maxDays {
 		u.days[p.Time[:10]] = true
 	}
 	if v.Action != policy.Terminate {
 		return
 	}
-	id, ok := s.proven(p.Peer)
-	switch {
-	case p.Peer == nil:
+	if p.Peer == nil {
 		u.without = true
-	case ok:
-		u.proven[id] = true
-	default:
+		return
+	}
+	ids := s.proven(p.Peer, p.Rule)
+	if len(ids) == 0 {
 		s.ask("A certificate without a name that a rule can ask for, on the way to " + where(p) + ": who is it? Nothing is suggested for it.")
+	}
+	for _, id := range ids {
+		switch {
+		case u.proven[id]:
+		case s.ids >= maxIdentities:
+			s.lost++
+		default:
+			s.ids++
+			u.proven[id] = true
+		}
 	}
 }
 
-// proven is the identity that a rule can ask for: a URI, a DNS name or an address for mail,
-// else the key.
-func (s *Suggester) proven(p *audit.ParsedPeer) (identity, bool) {
-	if p == nil || !p.Proven || p.Authority == "" {
-		return identity{}, false
+// proven is the certificate as the alternatives of the rule can ask for it: by each that it may
+// have passed by. The answers are remembered.
+func (s *Suggester) proven(p *audit.ParsedPeer, rule string) []identity {
+	if !p.Proven || p.Authority == "" {
+		return nil
 	}
-	for _, kind := range []struct{ prefix, field string }{{"uri:", "san_uri"}, {"dns:", "san_dns"}, {"email:", "san_email"}} {
-		for _, n := range p.SANs {
-			// What was cut, escaped or has a pattern in it is no name to be asked for.
-			if name, ok := strings.CutPrefix(n, kind.prefix); ok && !strings.ContainsAny(name, "\\*\" ") && !strings.HasSuffix(name, "...") && name != "" {
-				if id := (identity{p.Authority, kind.field, name}); s.canSay(id) {
-					return id, true
-				}
-			}
+	key := fmt.Sprintf("%q %q %q %q", rule, p.Authority, p.SPKI, p.SANs)
+	ids, known := s.known[key]
+	if known {
+		return ids
+	}
+	for i, a := range s.alternatives(rule) {
+		if id, ok := s.by(a, p); ok {
+			id.alternative = i
+			ids = append(ids, id)
 		}
 	}
-	return identity{p.Authority, "spki", p.SPKI}, len(p.SPKI) == 64
+	if len(s.known) < maxIdentities {
+		s.known[key] = ids
+	}
+	return ids
 }
+
+// alternatives are those of a rule of the configuration; one that demands nothing where it has
+// none.
+func (s *Suggester) alternatives(rule string) []policy.AllowSpec {
+	i := slices.IndexFunc(s.base, func(r policy.RuleSpec) bool { return r.Name == rule })
+	if i < 0 || len(s.base[i].Client.Allow) == 0 {
+		return []policy.AllowSpec{{}}
+	}
+	return s.base[i].Client.Allow
+}
+
+// by is what an alternative can ask for to have this certificate and no other: a URI, a DNS
+// name or an address for mail, else the key. The name is one that the alternative takes
+// already, so that it stays as narrow as it is. It is not ok where the certificate has no
+// such name: then it has not passed by this alternative.
+func (s *Suggester) by(a policy.AllowSpec, p *audit.ParsedPeer) (identity, bool) {
+	if otherSubject(a, p.Subject) {
+		return identity{}, false
+	}
+	for _, kind := range []struct {
+		word, field string
+		asks        []string
+	}{{"uri", "san_uri", a.SANURI}, {"dns", "san_dns", a.SANDNS}, {"email", "san_email", a.SANEmail}} {
+		unknown := len(p.SANs) > maxSANs
+		for _, n := range p.SANs {
+			name, ok := strings.CutPrefix(n, kind.word+":")
+			// What was cut, escaped or has a pattern in it is no name to be asked for.
+			switch whole := !strings.ContainsAny(name, "\\*\" ") && !strings.HasSuffix(name, "..."); {
+			case !ok || name == "":
+			case !whole:
+				unknown = true
+			case s.set.Meets(a, kind.word, name):
+				if id := (identity{authority: p.Authority, field: kind.field, value: name}); s.canSay(id) {
+					return id, true
+				}
+				unknown = true
+			}
+		}
+		if kind.asks != nil && !unknown {
+			return identity{}, false
+		}
+	}
+	return identity{authority: p.Authority, field: "spki", value: p.SPKI}, len(p.SPKI) == 64 && (a.SPKI == nil || slices.Contains(a.SPKI, p.SPKI))
+}
+
+// otherSubject says whether a subject surely has none of the values that an alternative asks
+// for. A text of RFC 4514 has each as "CN=value", but for characters that it escapes.
+func otherSubject(a policy.AllowSpec, subject string) bool {
+	if strings.HasSuffix(subject, "...") {
+		return false // cut
+	}
+	for _, part := range []struct {
+		key    string
+		values []string
+	}{{"CN=", a.SubjectCN}, {"O=", a.SubjectO}, {"OU=", a.SubjectOU}} {
+		may := func(v string) bool { return strings.ContainsFunc(v, odd) || strings.Contains(subject, part.key+v) }
+		if part.values != nil && !slices.ContainsFunc(part.values, may) {
+			return true
+		}
+	}
+	return false
+}
+
+// odd is a character that a text of a record may have in another form.
+func odd(r rune) bool {
+	return r != ' ' && r != '.' && r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+}
+
+// maxSANs is how many names a record has of a certificate.
+const maxSANs = 32
 
 // canSay says whether a rule can ask for an identity. The answers are remembered.
 func (s *Suggester) canSay(id identity) bool {
-	id.authority = ""
+	id.authority, id.alternative = "", 0
 	can, known := s.names[id]
 	if !known {
 		r := policy.RuleSpec{Name: "r", To: []string{"*:443"}, Client: policy.ClientSpec{Allow: []policy.AllowSpec{id.allow(policy.AllowSpec{})}}}
@@ -259,7 +355,7 @@ func sorted(m map[identity]bool) []identity {
 		out = append(out, id)
 	}
 	slices.SortFunc(out, func(a, b identity) int {
-		return cmp.Or(cmp.Compare(a.authority, b.authority), cmp.Compare(a.field, b.field), cmp.Compare(a.value, b.value))
+		return cmp.Or(cmp.Compare(a.authority, b.authority), cmp.Compare(a.field, b.field), cmp.Compare(a.value, b.value), cmp.Compare(a.alternative, b.alternative))
 	})
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/sslgate/sslgate/handshake"
@@ -25,6 +26,9 @@ import (
 	"github.com/sslgate/sslgate/internal/policytest"
 	"github.com/sslgate/sslgate/policy"
 )
+
+// Users of one CA: the one has two names, the other the first of them.
+const bothNames, firstName = 8, 9
 
 type pki struct {
 	cas   map[string]*testpki.CA
@@ -43,6 +47,8 @@ var testPKI = sync.OnceValue(func() pki {
 		{"staff", testpki.Leaf{DNS: []string{"a.user"}}}, {"staff", testpki.Leaf{DNS: []string{"b.user"}}}, {"partner", testpki.Leaf{DNS: []string{"a.user"}}},
 		{"staff", testpki.Leaf{URIs: []string{"spiffe://corp/x"}}}, {"staff", testpki.Leaf{CN: "no other name"}}, {"staff", testpki.Leaf{CN: "pattern", DNS: []string{"*.user"}}},
 		{"staff", testpki.Leaf{CN: "odd", DNS: []string{"-no-host-"}}}, {"partner", testpki.Leaf{DNS: []string{"B.user"}}},
+		{"staff", testpki.Leaf{DNS: []string{"c.user", "c.admin"}}}, {"staff", testpki.Leaf{DNS: []string{"c.user"}}}, {"partner", testpki.Leaf{DNS: []string{"d.admin"}, URIs: []string{"spiffe://corp/x"}}},
+		{"staff", testpki.Leaf{DNS: []string{"d.admin", "e.admin"}}},
 	} {
 		l.leaf.NotBefore, l.leaf.NotAfter = day0.Add(-48*time.Hour), day0.Add(72*time.Hour)
 		p.users = append(p.users, testpki.Must(p.cas[l.ca].Issue(l.leaf)))
@@ -110,6 +116,11 @@ rules:
     identity: own
     client: {authorities: [staff, partner], certificate: optional, allow: [{key_bits: 256}]}
     destination: {tls: plain}
+  - name: several
+    to: ["10.0.0.6:443"]
+    identity: own
+    client: {authorities: [staff, partner], allow: [{san_dns: ["*.admin"]}, {san_uri: ["spiffe://corp/*"], key_bits: 256}, {subject_cn: [no other name]}]}
+    destination: {tls: plain}
   - {name: till, from: ["10.1.0.0/16"], to: ["10.0.0.5:80"], action: originate, destination: {tls: verify, authorities: [staff], name: pay.example}}
 `
 
@@ -151,7 +162,7 @@ type someFlow struct {
 func drawFlow(t *rapid.T) someFlow {
 	f := someFlow{
 		client: rapid.SampledFrom([]string{"10.1.0.1", "10.1.0.2", "10.1.0.3", "10.2.0.1", "10.2.0.2", "10.2.0.3"}).Draw(t, "client"),
-		dst:    rapid.SampledFrom([]string{"10.0.0.1:443", "10.0.0.2:443", "10.0.0.3:443", "10.0.0.4:443", "10.0.0.9:443", "10.0.0.5:80", "10.0.0.7:443"}).Draw(t, "destination"),
+		dst:    rapid.SampledFrom([]string{"10.0.0.1:443", "10.0.0.2:443", "10.0.0.3:443", "10.0.0.4:443", "10.0.0.9:443", "10.0.0.5:80", "10.0.0.6:443", "10.0.0.6:443", "10.0.0.7:443"}).Draw(t, "destination"),
 		sni:    rapid.SampledFrom([]string{"", "old.example", "free.example", "a.example", "b.example", long}).Draw(t, "name"),
 		user:   rapid.IntRange(-1, len(testPKI().users)-1).Draw(t, "user"),
 		alpn:   rapid.SampledFrom([][]string{nil, nil, {"h2"}, {"http/1.1"}, {"grpc", "http/1.1"}, {"h2", "http/1.1"}}).Draw(t, "protocols"),
@@ -214,13 +225,13 @@ func decide(t rapid.TB, set *policy.Set, s someFlow) (v policy.Verdict, rec []by
 
 // suggested is what is suggested of records, read again as it was written.
 func suggested(t rapid.TB, spec policy.Spec, records [][]byte) (policy.Spec, []Rule, []string, string) {
-	s := New(compile(t, spec))
+	s := New(compile(t, spec), spec.Rules)
 	for _, r := range records {
 		if err := s.Add(r); err != nil {
 			t.Fatalf("%v: %s", err, r)
 		}
 	}
-	rules, questions := s.Rules(spec.Rules, wrong(t))
+	rules, questions := s.Rules(wrong(t))
 	text, err := Policy(rules, questions)
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -247,7 +258,10 @@ func TestDay(t *testing.T) {
 		was := make([]policy.Verdict, len(day))
 		key := func(f someFlow, v policy.Verdict) string {
 			user := fmt.Sprint(f.user)
-			if v.Action != policy.Terminate || v.Rule != "strict" {
+			if f.user == bothNames && v.Rule == "strict" {
+				user = fmt.Sprint(firstName) // that rule takes them for one by the name that both have
+			}
+			if v.Action != policy.Terminate || v.Rule != "strict" && v.Rule != "several" {
 				user = "any"
 			}
 			sni := f.sni
@@ -280,8 +294,20 @@ func TestDay(t *testing.T) {
 				passed++
 			}
 		}
-		for range 20 {
+		for i := range 40 {
 			f := drawFlow(t)
+			if i%2 == 0 { // one of the day, but for a part of it
+				near := rapid.SampledFrom(day).Draw(t, "near")
+				switch other := f; rapid.IntRange(0, 3).Draw(t, "part") {
+				case 0:
+					near.client, near.dst = other.client, other.dst
+				case 1:
+					near.sni = other.sni
+				default:
+					near.user = other.user
+				}
+				f = near
+			}
 			b, _ := decide(t, before, f)
 			v, _ := decide(t, after, f)
 			if !v.Action.Lets() {
@@ -421,6 +447,32 @@ rules:
 	}
 	if len(questions) != 1 || !strings.Contains(questions[0], "1 flow: Let through by rule hours on the way to 10.0.0.4:443; a rule for exactly that cannot be") {
 		t.Errorf("%q", questions)
+	}
+}
+
+// Of several alternatives each that a certificate may have passed by stays, narrowed to a name
+// that it takes already; those that it cannot have passed by are gone.
+func TestAlternatives(t *testing.T) {
+	spec := baseSpec(t)
+	before := compile(t, spec)
+	var records [][]byte
+	for _, user := range []int{bothNames, 4, 10} {
+		_, rec := decide(t, before, someFlow{client: "10.1.0.1", dst: "10.0.0.6:443", sni: "a.example", user: user, hour: 10})
+		records = append(records, rec)
+	}
+	next, rules, questions, text := suggested(t, spec, records)
+	if len(questions) != 0 || len(rules) != 1+1 || !rules[0].kept {
+		t.Errorf("%d rules, %q\n%s", len(rules), questions, text)
+	}
+	var got []string
+	for _, a := range next.Rules[len(next.Rules)-1].Client.Allow {
+		got = append(got, fmt.Sprint(a.SANURI, a.SANDNS, len(a.SPKI), a.SubjectCN, a.KeyBits))
+	}
+	// The partner has a name of the first alternative and a URI that the second takes; which of
+	// them it has passed by is not known, and either asks for what was proven.
+	want := []string{"[spiffe://corp/x] [*.admin] 0 [] 0", "[spiffe://corp/x] [] 0 [] 256", "[] [c.admin] 0 [] 0", "[] [] 1 [no other name] 0"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s\n%s", d, text)
 	}
 }
 

@@ -175,10 +175,8 @@ func certificate(r *Rule) (*policytest.Certificate, bool) {
 	default:
 		return nil, false
 	}
-	a := r.Spec.Client.Allow[0]
 	// Stand-ins have no other demands than names.
-	plain := policy.AllowSpec{SANURI: a.SANURI, SANDNS: a.SANDNS, SANEmail: a.SANEmail}
-	return c, fmt.Sprint(a) == fmt.Sprint(plain) && !r.conditioned
+	return c, fmt.Sprint(r.Spec.Client.Allow[0]) == fmt.Sprint(id.allow(policy.AllowSpec{})) && !r.conditioned
 }
 
 // elsewhere is an address of the family that no rule has for this destination; of the
