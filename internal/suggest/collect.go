@@ -270,7 +270,7 @@ func otherSubject(a policy.AllowSpec, subject string) bool {
 		key    string
 		values []string
 	}{{"CN=", a.SubjectCN}, {"O=", a.SubjectO}, {"OU=", a.SubjectOU}} {
-		may := func(v string) bool { return strings.ContainsFunc(v, odd) || strings.Contains(subject, part.key+v) }
+		may := func(v string) bool { return v != strings.TrimSpace(v) || strings.ContainsFunc(v, odd) || strings.Contains(subject, part.key+v) }
 		if part.values != nil && !slices.ContainsFunc(part.values, may) {
 			return true
 		}
