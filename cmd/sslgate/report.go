@@ -11,8 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sslgate/sslgate/internal/pcap"
-	"github.com/sslgate/sslgate/internal/readfile"
 	"github.com/sslgate/sslgate/internal/report"
 )
 
@@ -130,42 +128,13 @@ func inventory(ctx context.Context, stdin io.Reader, stderr io.Writer, files, ca
 	if err := r.Each(ctx, files, v.Add); err != nil {
 		return nil, report.Read{}, err
 	}
-	packets := int64(0)
-	for _, name := range captures {
-		n, err := capture(ctx, stdin, name, v)
-		switch {
-		case err != nil && (n == 0 || ctx.Err() != nil):
-			return nil, report.Read{}, fmt.Errorf("%s: %w", name, err)
-		case err != nil: // a capture that was cut off, as they are where their program is ended
-			r.Bad++
-			r.Damaged = append(r.Damaged, report.Damage{Place: name, Why: err.Error() + "; the rest cannot be read"})
-		}
-		packets += n
+	packets, err := r.Captures(ctx, captures, v.Add)
+	if err != nil {
+		return nil, report.Read{}, err
 	}
 	read := v.Read(files, &r)
 	read.Packets = packets
 	return v, read, nil
-}
-
-// capture adds the connections of a capture, which may be compressed, or of standard input
-// for "-". It returns the number of its packets.
-func capture(ctx context.Context, stdin io.Reader, name string, v *report.Inventory) (int64, error) {
-	from := stdin
-	if name != "-" {
-		f, _, err := readfile.Open(name)
-		if err != nil {
-			return 0, err
-		}
-		defer f.Close()
-		from = f
-	}
-	in, done, err := report.Unpack(from)
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	stats, err := pcap.Read(ctx, in, v.Add)
-	return stats.Packets, err
 }
 
 // progressEvery is how often the progress is written anew.

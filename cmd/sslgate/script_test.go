@@ -64,7 +64,10 @@ func underPolicy(config string, records []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			v := set.OnHello(f)
+			v, decided := set.OnSYN(f)
+			if !decided {
+				v = set.OnHello(f)
+			}
 			if v.Plan == nil || v.Rule != p.Rule {
 				return nil, fmt.Errorf("flow %s comes to rule %q, and was one of %q: %s", p.ID, v.Rule, p.Rule, v.Reason)
 			}

@@ -10,7 +10,7 @@ import (
 
 // Numbers that are missing between those that are there are counted, of each process by itself,
 // in whatever order its records come.
-func TestMissingRecords(t *testing.T) {
+func TestMissingNumbers(t *testing.T) {
 	type one struct {
 		id  string
 		seq uint64

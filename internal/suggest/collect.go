@@ -231,7 +231,7 @@ func (s *Suggester) alternatives(rule string) []policy.AllowSpec {
 // already, so that it stays as narrow as it is. It is not ok where the certificate has no
 // such name: then it has not passed by this alternative.
 func (s *Suggester) by(a policy.AllowSpec, p *audit.ParsedPeer) (identity, bool) {
-	if otherSubject(a, p.Subject) {
+	if otherSubject(a, p.Subject) || otherKey(a, p.Key) {
 		return identity{}, false
 	}
 	for _, kind := range []struct {
@@ -270,12 +270,21 @@ func otherSubject(a policy.AllowSpec, subject string) bool {
 		key    string
 		values []string
 	}{{"CN=", a.SubjectCN}, {"O=", a.SubjectO}, {"OU=", a.SubjectOU}} {
-		may := func(v string) bool { return v != strings.TrimSpace(v) || strings.ContainsFunc(v, odd) || strings.Contains(subject, part.key+v) }
+		may := func(v string) bool {
+			return v != strings.TrimSpace(v) || strings.ContainsFunc(v, odd) || strings.Contains(subject, part.key+v)
+		}
 		if part.values != nil && !slices.ContainsFunc(part.values, may) {
 			return true
 		}
 	}
 	return false
+}
+
+// otherKey says whether a kind of key, as "ECDSA P-256" in a record, is none that an
+// alternative asks for, as "ecdsa".
+func otherKey(a policy.AllowSpec, key string) bool {
+	key = strings.ReplaceAll(strings.ToLower(key), "-", "")
+	return a.KeyType != nil && key != "" && !slices.ContainsFunc(a.KeyType, func(kind string) bool { return strings.HasPrefix(key, kind) })
 }
 
 // odd is a character that a text of a record may have in another form.

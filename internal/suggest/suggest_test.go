@@ -119,7 +119,7 @@ rules:
   - name: several
     to: ["10.0.0.6:443"]
     identity: own
-    client: {authorities: [staff, partner], allow: [{san_dns: ["*.admin"]}, {san_uri: ["spiffe://corp/*"], key_bits: 256}, {subject_cn: [no other name]}]}
+    client: {authorities: [staff, partner], allow: [{san_dns: ["*.admin"]}, {san_uri: ["spiffe://corp/*"], key_bits: 256}, {subject_cn: [no other name]}, {san_dns: ["*.admin"], key_type: [rsa, mldsa65]}, {subject_cn: [another]}]}
     destination: {tls: plain}
   - {name: till, from: ["10.1.0.0/16"], to: ["10.0.0.5:80"], action: originate, destination: {tls: verify, authorities: [staff], name: pay.example}}
 `

@@ -1,0 +1,74 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sslgate/sslgate/internal/lab/testenv"
+)
+
+// harness shows the page in frames of some widths and says how far each would have to be
+// scrolled sideways, the whole or a part of it.
+const harness = `<!doctype html><style>iframe { height: 600px; border: 0 }</style>%s<script>
+onload = () => {
+  document.body.textContent = JSON.stringify([...document.querySelectorAll("iframe")].map(f => {
+    const d = f.contentDocument, cut = e => e.scrollWidth - e.clientWidth;
+    return {width: f.clientWidth, page: cut(d.documentElement), most: Math.max(...[...d.querySelectorAll("body *")].map(cut)), rows: d.querySelectorAll("tbody tr").length};
+  }));
+};
+</script>`
+
+// The page is read without scrolling sideways, on a telephone too, whatever long names it has.
+func TestPageFits(t *testing.T) {
+	chromium := testenv.Tool(t, "chromium")
+	v, r := read(t, file(t, "audit.jsonl", day(t)))
+	long := strings.Repeat("x", 120)
+	for i := range 20 {
+		line := fmt.Sprintf(`{"msg":"flow","time":"2026-11-01T09:00:00Z","client":"[2001:db8:1234:5678:9abc:def0:1234:%x]:1","destination":"[2001:db8:1234:5678:9abc:def0:1234:5678]:443","sni":"%s.example","reason":"verified","action":"terminate","verdict":"allowed","client_leg":{"version":"TLS 1.2","suite":"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384","group":"SecP384r1MLKEM1024"},"peer":{"proven":true,"subject":"CN=%s%d,O=Corp","serial":"%d","issuer":"CN=%s","sans":["dns:%s.example"],"key":"ECDSA P-256","not_after":"2026-12-01T00:00:00Z"}}`, i, long, long, i, i, long, long)
+		if err := v.Add([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var page bytes.Buffer
+	if err := v.HTML(&page, v.Read([]string{"f"}, r), start); err != nil {
+		t.Fatal(err)
+	}
+	widths := []int{320, 400, 700, 1280}
+	frames := ""
+	for _, w := range widths {
+		frames += fmt.Sprintf(`<iframe src="/page" style="width: %dpx"></iframe>`, w)
+	}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		if r.URL.Path == "/page" {
+			_, _ = w.Write(page.Bytes())
+			return
+		}
+		_, _ = fmt.Fprintf(w, harness, frames)
+	}))
+	defer web.Close()
+	cmd := exec.CommandContext(testenv.Context(t), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(), "--dump-dom", web.URL)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`\[\{.*\}\]`).Find(out)
+	var got []struct{ Width, Page, Most, Rows int }
+	if err := json.Unmarshal([]byte(html.UnescapeString(string(m))), &got); err != nil || len(got) != len(widths) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, g := range got {
+		if g.Width != widths[i] || g.Page > 0 || g.Most > 0 || g.Rows < 40 {
+			t.Errorf("at %d px: %+v", widths[i], g)
+		}
+	}
+}
