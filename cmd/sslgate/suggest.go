@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +84,7 @@ would not be usable.`,
 					return &exitError{code: 2, err: err}
 				}
 				return say(stdout, "%s for %s in %s, %s below them; `sslgate check -c %s` and `sslgate test %s` are next",
-					count(len(rules), "rule"), count(int(r.Lines()), "record"), out, count(len(questions), "question"), out, testName(out))
+					count(len(rules), "rule"), count(int(r.Lines()), "record"), out, count(len(questions), "question"), out, suggest.TestName(out))
 			})
 		},
 	}
@@ -109,11 +108,6 @@ func mistakes(file *config.File, ins config.StandIns, spec policy.Spec) map[int]
 	return out
 }
 
-func testName(out string) string {
-	ext := filepath.Ext(out)
-	return strings.TrimSuffix(out, ext) + "_test" + ext
-}
-
 func writeSuggestion(cmd *cobra.Command, from, out string, section []byte, rules []suggest.Rule) error {
 	if filepath.Dir(filepath.Clean(from)) != filepath.Dir(filepath.Clean(out)) {
 		return fmt.Errorf("%s is in another directory than %s, from where the files that it names are looked for", out, from)
@@ -130,8 +124,8 @@ func writeSuggestion(cmd *cobra.Command, from, out string, section []byte, rules
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(testName(out)); err == nil {
-		return fmt.Errorf("%s exists", testName(out))
+	if _, err := os.Lstat(suggest.TestName(out)); err == nil {
+		return fmt.Errorf("%s exists", suggest.TestName(out))
 	}
 	usable := func(name string) error {
 		if _, _, err := ownPolicy(name); err != nil {
@@ -139,28 +133,8 @@ func writeSuggestion(cmd *cobra.Command, from, out string, section []byte, rules
 		}
 		return nil
 	}
-	if err := writeNew(out, whole, usable); err != nil || tests == nil {
+	if err := suggest.WriteNew(out, whole, usable); err != nil || tests == nil {
 		return err
 	}
-	return writeNew(testName(out), tests, func(string) error { return nil })
-}
-
-// writeNew writes a file that must not exist yet, if it is usable.
-func writeNew(name string, text []byte, usable func(string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".suggest-*") // of mode 0600: rules name people
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) //nolint:errcheck // it may be left, if the directory is gone
-	if _, err := f.Write(text); err != nil {
-		_ = f.Close() // the write has failed already
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := usable(f.Name()); err != nil {
-		return err
-	}
-	return os.Link(f.Name(), name) // fails where there is one already
+	return suggest.WriteNew(suggest.TestName(out), tests, func(string) error { return nil })
 }

@@ -7,6 +7,7 @@ import (
 	"html"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -55,8 +56,13 @@ func TestPageFits(t *testing.T) {
 		_, _ = fmt.Fprintf(w, harness, frames)
 	}))
 	defer web.Close()
+	dir, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer testenv.Eventually(t, "chromium's files are gone", func() bool { return os.RemoveAll(dir) == nil }) // its children write until they end
 	cmd := exec.CommandContext(testenv.Context(t), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(), "--dump-dom", web.URL)
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+dir, "--dump-dom", web.URL)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
