@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -75,7 +74,7 @@ it was refused, and which of the named profiles its hellos do not meet.`,
 					if err != nil {
 						return &exitError{code: 2, err: err}
 					}
-					if err := reportFiles(v, read, page, cbom); err != nil {
+					if err := v.WriteFiles(read, page, cbom, version(), time.Now()); err != nil {
 						return &exitError{code: 2, err: err}
 					}
 					result := r.of(v, read)
@@ -93,30 +92,6 @@ it was refused, and which of the named profiles its hellos do not meet.`,
 		cmd.AddCommand(sub)
 	}
 	return cmd
-}
-
-// reportFiles writes the files that are asked for. They name people, so others may not
-// read them.
-func reportFiles(v *report.Inventory, read report.Read, page, cbom string) error {
-	for _, f := range []struct {
-		name  string
-		write func(w io.Writer) error
-	}{
-		{page, func(w io.Writer) error { return v.HTML(w, read, time.Now()) }},
-		{cbom, func(w io.Writer) error { return v.CBOM(w, read, version(), time.Now()) }},
-	} {
-		if f.name == "" {
-			continue
-		}
-		var b bytes.Buffer
-		if err := f.write(&b); err != nil {
-			return err
-		}
-		if err := os.WriteFile(f.name, b.Bytes(), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // inventory reads the files. How far it is stands on stderr if that is a terminal.
