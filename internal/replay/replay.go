@@ -306,10 +306,13 @@ func (r *Replay) partly(p *audit.Parsed, f policy.Facts) (policy.Verdict, string
 		return policy.Verdict{}, why
 	}
 	f.JA4 = p.Hello.JA4
+	hello := *f.Hello
+	if p.SNI != "" { // its extension may be one of those that are left out
+		hello.SNIPresent, hello.SNIInvalid = true, false
+	}
+	f.Hello = &hello
 	v := r.set.OnHello(f)
-	invalid := *f.Hello
-	invalid.SNIPresent, invalid.SNIInvalid = true, true
-	f.Hello = &invalid
+	hello.SNIPresent, hello.SNIInvalid = true, true
 	other := r.set.OnHello(f)
 	switch {
 	case v.Action != other.Action, v.Rule != other.Rule, v.Reason != other.Reason, v.Would != other.Would:

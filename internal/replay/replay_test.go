@@ -253,7 +253,14 @@ func TestPartOfAHello(t *testing.T) {
 	to := dsts[:1]
 	past := policy.RuleSpec{Name: "past", To: to, Action: "bypass"}
 	for name, change := range map[string]func(h *handshake.ClientHello){
-		"many suites":    func(h *handshake.ClientHello) { h.CipherSuites = append(h.CipherSuites, make([]uint16, 200)...) },
+		"many suites": func(h *handshake.ClientHello) { h.CipherSuites = append(h.CipherSuites, make([]uint16, 200)...) },
+		"many extensions": func(h *handshake.ClientHello) {
+			var more []handshake.Extension
+			for i := range uint16(200) {
+				more = append(more, handshake.Extension{Type: 0x7000 + i})
+			}
+			h.Extensions = append(more, h.Extensions...)
+		},
 		"an odd name":    func(h *handshake.ClientHello) { h.SNIInvalid, h.SNISent = true, "a.example:443" },
 		"a trailing dot": func(h *handshake.ClientHello) { h.SNITrailingDot = true },
 		"many protocols": func(h *handshake.ClientHello) { h.ALPN = make([]string, 40) },
@@ -273,6 +280,7 @@ func TestPartOfAHello(t *testing.T) {
 			want string
 		}{
 			"by its fingerprint":        {compile(print, past), "1 different"},
+			"by name, refused":          {compile(policy.RuleSpec{Name: "named", To: to, SNI: []string{"a.example"}, Action: "deny"}, past), "1 uncertain"},
 			"by another":                {compile(other, past), "1 the same"},
 			"by name":                   {compile(policy.RuleSpec{Name: "named", To: to, SNI: []string{"a.example"}, Action: "bypass"}), "1 uncertain"},
 			"by a profile":              {compile(policy.RuleSpec{Name: "past", To: to, Identity: "own", Client: policy.ClientSpec{Certificate: "none"}, Destination: policy.DestinationSpec{TLS: "plain"}}), "1 uncertain"},
