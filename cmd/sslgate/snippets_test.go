@@ -87,6 +87,11 @@ policy:
 // over puts part over base: maps are put together, all else is replaced, and of
 // rules those of the same name.
 func over(base, part tree) {
+	if part["spiffe"] != nil { // in the place of files
+		for _, file := range []string{"certificate", "key", "roots"} {
+			delete(base, file)
+		}
+	}
 	for k, v := range part {
 		had, hadMap := base[k].(tree)
 		if put, isMap := v.(tree); isMap && hadMap {
@@ -143,6 +148,9 @@ func (l *library) fill(c tree) {
 	part := func(name string) tree { m, _ := c[name].(tree); return m }
 	for name, v := range part("authorities") {
 		a := v.(tree)
+		if a["spiffe"] != nil && a["roots"] == nil {
+			continue // an agent's
+		}
 		root := l.roots[name]
 		if root == nil {
 			root = testpki.Must(testpki.NewCA(testpki.Options{CN: name}))
