@@ -142,6 +142,7 @@ func printStatus(w io.Writer, s admin.Status, ready admin.Readiness) error {
 		}
 	}
 	printRevocation(row, s)
+	printIdentities(row, s)
 	row("flows", "%d of %d", s.Flows, s.FlowsMax)
 	row("handshakes", "%d in flight, %d wait, %d refused for want of a turn", s.Handshakes, s.Waiting, s.Refused)
 	if m := s.Memory; m != nil && m.Ceiling > 0 {

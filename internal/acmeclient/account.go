@@ -50,9 +50,15 @@ func (o *Order) accountFile() string {
 	return filepath.Join(filepath.Dir(o.File), "account-"+hex.EncodeToString(sum[:8])+".key")
 }
 
+// read is a file that was written by us, as a whole.
+func read(path string, limit int64) ([]byte, error) {
+	_, text, err := readfile.All(context.Background(), path, limit, nil)
+	return text, err
+}
+
 // readKey reads a private key that encode has written; fs.ErrNotExist if there is none.
 func readKey(path string) (crypto.Signer, error) {
-	_, text, err := readfile.All(context.Background(), path, maxKey, nil)
+	text, err := read(path, maxKey)
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,17 @@ import (
 // maxAnswer bounds one answer of the CA in bytes: a chain of ten large certificates fits.
 const maxAnswer = 1 << 20
 
-// newHTTP makes the client that asks the CA. It takes no proxy from the environment, and
-// connects by the host's own sockets, which carry mark, so its traffic is not captured.
-func newHTTP(mark dialer.Mark, roots *x509.CertPool) *http.Client {
-	d := mark.Dialer()
-	d.Timeout = 10 * time.Second
+// dialFor bounds one connection with the CA.
+const dialFor = 10 * time.Second
+
+// newHTTP makes the client that asks the CA with that directory. It takes no proxy from the
+// environment, and connects by the host's own sockets, which carry mark, so its traffic is not
+// captured.
+func newHTTP(mark dialer.Mark, directory string, roots *x509.CertPool) *http.Client {
 	return &http.Client{
 		Timeout: time.Minute,
 		Transport: bounded{&http.Transport{
-			DialContext: d.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+			DialContext: newPlaces(directory).dialContext(mark), TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 			TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second, IdleConnTimeout: time.Minute,
 			MaxConnsPerHost: 4, MaxResponseHeaderBytes: 64 << 10,
 		}, new(atomic.Int64)},

@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,15 +75,6 @@ func ParseExternalKey(text []byte) ([]byte, error) {
 	return key, nil
 }
 
-// RetryAfter is an error of a CA that wants to be left alone for a while.
-type RetryAfter struct {
-	error
-	For time.Duration // 0: it does not say how long
-}
-
-// Unwrap is what the CA says.
-func (e *RetryAfter) Unwrap() error { return e.error }
-
 // Obtain orders the certificate, and writes it with its key and chain into o.File: all of it, or
 // nothing with an error. That is a *RetryAfter where the CA limits how often it is asked.
 func (o *Order) Obtain(ctx context.Context, mark dialer.Mark, challenges *Challenges) error {
@@ -96,11 +86,8 @@ func (o *Order) Obtain(ctx context.Context, mark dialer.Mark, challenges *Challe
 	key, chain, err := o.obtain(ctx, mark, challenges)
 	if err != nil {
 		said := errors.New("ACME, " + o.Directory + ": " + escape.Shown(err.Error(), maxShown))
-		var refused *acme.Error
-		if errors.As(err, &refused) {
-			if wait, ok := acme.RateLimit(refused); ok {
-				return &RetryAfter{said, wait}
-			}
+		if wait, ok := limits(err, time.Now()); ok {
+			return &RetryAfter{said, wait}
 		}
 		return said
 	}
@@ -117,7 +104,7 @@ func (o *Order) obtain(ctx context.Context, mark dialer.Mark, challenges *Challe
 	if err != nil {
 		return nil, nil, err
 	}
-	client := &acme.Client{Key: account, DirectoryURL: o.Directory, HTTPClient: newHTTP(mark, o.Roots), UserAgent: "sslgate", RetryBackoff: backoff}
+	client := &acme.Client{Key: account, DirectoryURL: o.Directory, HTTPClient: newHTTP(mark, o.Directory, o.Roots), UserAgent: "sslgate", RetryBackoff: backoff}
 	defer client.HTTPClient.CloseIdleConnections()
 	who := &acme.Account{Contact: o.Contact}
 	if o.External.ID != "" {
@@ -200,6 +187,13 @@ func IsFor(c *x509.Certificate, names []string) bool {
 	return slices.EqualFunc(has, wants, strings.EqualFold)
 }
 
+// HasOneOf says whether a certificate has one of these DNS names, as it is written.
+func HasOneOf(c *x509.Certificate, names []string) bool {
+	return slices.ContainsFunc(certname.Alt(c.Extensions), func(has certname.AltName) bool {
+		return has.Kind == "dns" && slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, has.Name) })
+	})
+}
+
 // ordered says whether a name that the CA wants a proof for is one of ours. It says "a.example"
 // for "*.a.example" (RFC 8555, section 7.1.3).
 func (o *Order) ordered(name string) bool {
@@ -255,12 +249,4 @@ func (o *Order) authorize(ctx context.Context, client *acme.Client, url string, 
 		return fmt.Errorf("%s: %w", kind, err)
 	}
 	return nil
-}
-
-// backoff is how long to wait before a request is repeated for the nth time; 0: no more.
-func backoff(n int, _ *http.Request, _ *http.Response) time.Duration {
-	if n > retries {
-		return 0
-	}
-	return time.Duration(n) * time.Second
 }

@@ -225,10 +225,14 @@ func TestProgramOfTheDocument(t *testing.T) {
 		t.Fatal("docs/identities.md has no such program")
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "nsupdate"), []byte("#!/bin/sh\n[ \"$1\" = -k ] && cat >>"+dir+"/said\n"), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "nsupdate"), []byte("#!/bin/sh\n[ \"$1\" = -k ] && [ \"$(cat \"$2\")\" = secret ] && cat >>"+dir+"/said\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	t.Setenv("CREDENTIALS_DIRECTORY", dir) // as LoadCredential= has it
+	if err := os.WriteFile(filepath.Join(dir, "key"), []byte("secret\n"), 0o400); err != nil {
+		t.Fatal(err)
+	}
 	socket := hook(t, nil, "read -r what name value\n"+program)
 	for _, do := range []string{"present", "remove"} {
 		if err := askHook(testenv.Context(t), socket, do, "_acme-challenge.pay.example", "a-b_c"); err != nil {

@@ -47,8 +47,10 @@ type Status struct {
 	Shadow  *Shadow   `json:"shadow,omitempty"`
 	// Revocation has each authority by its name, those with revocation off too.
 	Revocation []AuthorityRevocation `json:"revocation"`
-	Memory     *Memory               `json:"memory,omitempty"`
-	Fleet      *Fleet                `json:"fleet,omitempty"` // left out where the gateway is in none
+	// Identities has each identity by its name, but for those whose certificates are made on demand.
+	Identities []IdentitySource `json:"identities"`
+	Memory     *Memory          `json:"memory,omitempty"`
+	Fleet      *Fleet           `json:"fleet,omitempty"` // left out where the gateway is in none
 }
 
 // Fleet is how the gateway stands in its fleet. An epoch of 0 is none.

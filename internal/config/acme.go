@@ -37,6 +37,9 @@ type ACME struct {
 	DNS string `yaml:"dns"`
 }
 
+// validatorPort is where a CA connects to for tls-alpn-01 (RFC 8737, section 3).
+const validatorPort = 443
+
 // maxACMENames is how many names one certificate may have: Let's Encrypt issues no more.
 const maxACMENames = 100
 
@@ -97,11 +100,21 @@ func (b *builder) ordered(o *Own, id Identity, certs []tls.Certificate, before i
 	if id.Certificate == "" {
 		return false // without `state`, as Load has said
 	}
+	specimen, err := acmeclient.Specimen(id.ACME.Names, b.now)
+	if err != nil {
+		b.add(path, err.Error())
+		return false
+	}
 	switch {
 	case len(certs) != 1:
 		why = cmp.Or(why, errors.New(b.file.abs(id.Certificate)+" is not usable"))
 	case !acmeclient.IsFor(certs[0].Leaf, id.ACME.Names):
-		why = errors.New("it has other names")
+		if why == nil && acmeclient.HasOneOf(certs[0].Leaf, id.ACME.Names) {
+			o.source = identity.NewStandIn(*specimen, certs[0])
+		}
+		if why = errors.New("it has other names"); o.source != nil {
+			b.warn(path, b.file.abs(id.Certificate)+" has other names: a running gateway orders another one, and until it is there handshakes for names that it lacks fail")
+		}
 	case why == nil || b.now.After(certs[0].Leaf.NotAfter): // once it has ended nobody is shown it
 		o.source = identity.NewFile(certs, nil).ForServers()
 		if why != nil {
@@ -109,11 +122,6 @@ func (b *builder) ordered(o *Own, id Identity, certs []tls.Certificate, before i
 		}
 	}
 	if o.source == nil {
-		specimen, err := acmeclient.Specimen(id.ACME.Names, b.now)
-		if err != nil {
-			b.add(path, err.Error())
-			return false
-		}
 		o.source = identity.NewAwaited([]tls.Certificate{*specimen}).ForServers()
 		b.warn(path, "no certificate can be used yet ("+why.Error()+"): a running gateway orders one, and handshakes fail until it is there")
 	}
@@ -122,6 +130,8 @@ func (b *builder) ordered(o *Own, id Identity, certs []tls.Certificate, before i
 	}
 	if id.ACME.DNS != "" {
 		o.order.DNS = b.file.abs(id.ACME.DNS)
+	} else if p := b.file.Config.Capture.Ports; !p.All && !slices.Contains(p.List, validatorPort) {
+		b.warn(path, "a CA proves the names by a handshake at port 443, and capture.ports does not have it: the proof fails unless somebody leads that port here; capture it, or name a program for the DNS in dns")
 	}
 	if id.ACME.Account != "" {
 		text, ok := b.passphrase(path+".account_key", id.ACME.AccountKey)
@@ -179,10 +189,21 @@ func (o *Own) notThere() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Leaf is the first certificate in use; nil where there is none yet.
+// Leaf is the first certificate in use; nil where there is none yet, or none of the names that
+// are ordered.
 func (o *Own) Leaf() *x509.Certificate {
-	if c := o.source.Certificates(); !o.source.Awaited() && len(c) > 0 {
+	if c := o.source.Certificates(); !o.source.Awaited() && !o.source.StandsIn() && len(c) > 0 {
 		return c[0].Leaf
+	}
+	return nil
+}
+
+var errStandIn = errors.New("the certificate in use has other names than acme.names: another one is being ordered")
+
+// standsIn is why what is shown is not what is ordered; nil where it is.
+func (o *Own) standsIn() error {
+	if o.source.StandsIn() {
+		return errStandIn
 	}
 	return nil
 }

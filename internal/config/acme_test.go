@@ -41,7 +41,7 @@ func TestOrderedIdentity(t *testing.T) {
 		"good":         {pemOf(good), 0o600, false, ""},
 		"ended":        {pemOf(ended), 0o600, false, "expired on"},
 		"not there":    {nil, 0, true, "no such file"},
-		"other names":  {pemOf(testpki.Leaf{DNS: []string{"pay.example"}}), 0o600, true, "it has other names"},
+		"other names":  {pemOf(testpki.Leaf{DNS: []string{"else.example"}}), 0o600, true, "it has other names"},
 		"nonsense":     {[]byte("nonsense\n"), 0o600, true, "no certificate can be used yet"},
 		"half of it":   {pemOf(good)[:300], 0o600, true, "no certificate can be used yet"},
 		"open for all": {pemOf(good), 0o644, true, "is open to everyone"},

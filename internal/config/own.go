@@ -37,7 +37,8 @@ type Own struct {
 	order      *acmeclient.Order // by which it is renewed; nil: somebody else does that
 	spiffe.Use                   // from which it comes
 	specimens  []tls.Certificate // of what comes from there
-	renewing   sync.Mutex        // one Renew at a time
+	renewing   sync.Mutex        // one Renew at a time; guards half
+	half       string            // the stamp of what may have been half written, see whole
 
 	mu      sync.Mutex // guards what follows
 	staples []*Staple
@@ -76,13 +77,20 @@ func (o *Own) read(now time.Time) (changed bool, _ []*Staple, err error) {
 	f := *o.file
 	f.in = newLoading(context.Background(), nil, o.from)
 	defer f.in.files.Close()
+	stamp := o.Stamp()
 	b := &builder{file: &f, now: now, failed: map[string]bool{}, renews: true, inUse: o.source.Certificates(), signers: unasked(o.signers)}
 	certs, shown := b.pairs(keyPath("identities", o.Name), o.Name, f.Config.Identities[o.Name])
+	if err := unchanged(o, stamp); err != nil {
+		return false, nil, err
+	}
 	if err := failure(b.findings); err != nil {
 		return false, nil, err
 	}
 	if slices.EqualFunc(certs, o.source.Certificates(), sameChain) {
 		return false, nil, nil
+	}
+	if err := o.whole(certs, stamp); err != nil {
+		return false, nil, err
 	}
 	env := *o.env
 	env.Identities = maps.Clone(env.Identities)
@@ -152,6 +160,20 @@ func (o *Own) Ask(ctx context.Context) {
 	}
 }
 
+// Kind says where the certificates come from: "acme", "spiffe", "signer" where another process has
+// a key, else "files".
+func (o *Own) Kind() string {
+	switch {
+	case o.FromAgent():
+		return "spiffe"
+	case o.order != nil:
+		return "acme"
+	case len(o.signers) > 0:
+		return "signer"
+	}
+	return "files"
+}
+
 // Silent is why handshakes that need a signature of its signers fail, where Ask has found it
 // twice in a row: one answer may be late. nil: they sign, or there are none.
 func (o *Own) Silent() error {
@@ -176,7 +198,7 @@ func (o *Own) Close() {
 func (o *Own) Failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return cmp.Or(o.failed, o.failing(), o.silent, o.awaited())
+	return cmp.Or(o.failed, o.failing(), o.silent, o.awaited(), o.standsIn())
 }
 
 // Staples are the OCSP responses shown with the certificates of the moment.
@@ -186,7 +208,7 @@ func (o *Own) Staples() []*Staple {
 	return o.staples
 }
 
-// Ends is when the first of the certificates in use ends; the zero time where there is none yet.
+// Ends is when the first of the certificates in use ends, of one that stands in too; the zero time where there is none yet.
 func (o *Own) Ends() time.Time {
 	var ends time.Time
 	if o.source.Awaited() {

@@ -86,6 +86,7 @@ func (t *Trusted) read(now time.Time) (changed bool, err error) {
 	f := *t.file
 	f.in = newLoading(context.Background(), nil, t.from)
 	defer f.in.files.Close()
+	stamp := t.Stamp()
 	b := &builder{file: &f, now: now, failed: map[string]bool{}, renews: true, issuers: t.issuers}
 	was := t.now.Load()
 	if t.FromAgent() {
@@ -97,6 +98,9 @@ func (t *Trusted) read(now time.Time) (changed bool, err error) {
 		return changed, cmp.Or(other, err)
 	}
 	next := b.anchors(t.Name)
+	if err := unchanged(t, stamp); err != nil {
+		return false, err
+	}
 	if err := failure(b.findings); err != nil {
 		return false, err
 	}

@@ -30,6 +30,20 @@ func (m Mark) Dialer(more ...func(network string, fd int) error) *net.Dialer {
 	return d
 }
 
+// Checked is Dialer where check is asked for each address that a name has turned out to have, with
+// its port, before it is connected to; its error ends that. Lookups of names are not asked for.
+func (m Mark) Checked(check func(address string) error) *net.Dialer {
+	d := m.Dialer()
+	before := d.Control
+	d.Control = func(network, address string, raw syscall.RawConn) error {
+		if err := check(address); err != nil || before == nil {
+			return err
+		}
+		return before(network, address, raw)
+	}
+	return d
+}
+
 // plain is Dialer without a resolver of its own.
 func (m Mark) plain(more ...func(network string, fd int) error) *net.Dialer {
 	if m == 0 && len(more) == 0 {

@@ -28,11 +28,11 @@ func TestOthersWhileAChallengeIsPending(t *testing.T) {
 	h := newHouse(t, bypassing, nil, func(c *Config) { c.Challenges = challenges })
 	proof := testpki.Must(h.ca.Issue(testpki.Leaf{DNS: []string{"pay.example"}})).TLS()
 	alice, seen := h.alice(), 0
-	try := func(sni string, protocols ...string) (err error, why string) {
+	try := func(sni string, protocols ...string) (why string, err error) {
 		t.Helper()
 		err = h.tryWith(alice, func(c *tls.Config) { c.ServerName, c.NextProtos = sni, protocols })
 		seen++
-		return err, h.record(seen).str("reason")
+		return h.record(seen).str("reason"), err
 	}
 	type client struct {
 		sni       string
@@ -46,7 +46,7 @@ func TestOthersWhileAChallengeIsPending(t *testing.T) {
 	before := map[string]end{}
 	key := func(c client) string { return c.sni + " " + strings.Join(c.protocols, ",") }
 	for _, c := range clients {
-		err, why := try(c.sni, c.protocols...)
+		why, err := try(c.sni, c.protocols...)
 		before[key(c)] = end{err == nil, why}
 	}
 	if e := before["pay.example "]; !e.passed {
@@ -55,13 +55,13 @@ func TestOthersWhileAChallengeIsPending(t *testing.T) {
 	over := challenges.Await("pay.example", &proof)
 	defer over()
 	for _, c := range clients {
-		err, why := try(c.sni, c.protocols...)
+		why, err := try(c.sni, c.protocols...)
 		if now := (end{err == nil, why}); now != before[key(c)] {
 			t.Errorf("%v: %+v (%v), and without a challenge %+v", c, now, err, before[key(c)])
 		}
 	}
 	dials := h.dials.Load()
-	if err, why := try("a.shop.example", validatorProtocol); err == nil || why != string(reason.ACMEUnawaited) {
+	if why, err := try("a.shop.example", validatorProtocol); err == nil || why != string(reason.ACMEUnawaited) {
 		t.Errorf("a validator of another name: %v, %s", err, why)
 	}
 	if n := h.dials.Load(); n != dials {

@@ -34,6 +34,7 @@ type pairs struct {
 	staples []*handshake.Staple // by index; may be shorter, and have nil entries
 	ends    time.Time           // when the first of them ends
 	awaited bool                // none is there yet: certs are specimens, which are never shown
+	standIn bool                // certs are those of before, with other names
 }
 
 // NewFile makes a source of certificates with their OCSP responses, by index, in place
@@ -143,10 +144,13 @@ func (*File) OnDemand() bool { return false }
 
 // For is the certificates that have not ended, with the OCSP responses that are good
 // now. Where all have ended it is an error with reason.IdentityEnded.
-func (f *File) For(_ context.Context, _ *handshake.ClientHello, now time.Time) ([]tls.Certificate, error) {
+func (f *File) For(_ context.Context, h *handshake.ClientHello, now time.Time) ([]tls.Certificate, error) {
 	p := f.now.Load()
 	if p.awaited {
 		return nil, notThere()
+	}
+	if err := p.lacks(h); err != nil {
+		return nil, err
 	}
 	ended := !p.ends.IsZero() && now.After(p.ends)
 	if !ended && !slices.ContainsFunc(p.staples, func(s *handshake.Staple) bool { return s != nil }) {

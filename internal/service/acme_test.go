@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sslgate/sslgate/internal/acmeclient"
+	"github.com/sslgate/sslgate/internal/config"
 	"github.com/sslgate/sslgate/internal/lab/pebble"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/lab/testpki"
@@ -57,6 +61,32 @@ func byBridge(t *testing.T) (port int, begin func(*house)) {
 	return ln.Addr().(*net.TCPAddr).Port, func(h *house) { ready <- h }
 }
 
+// unlocked waits until nobody orders the certificate: then the order before is remembered too.
+func unlocked(t *testing.T, own *config.Own) {
+	t.Helper()
+	testenv.Eventually(t, "nobody orders", func() bool {
+		release, err := own.Order().Lock()
+		if err != nil {
+			return false
+		}
+		release()
+		return true
+	})
+}
+
+// forgotten has nothing remembered of an order.
+func forgotten(t *testing.T, own *config.Own) {
+	t.Helper()
+	unlocked(t, own)
+	if err := os.Remove(memoryOf(own)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+func memoryOf(own *config.Own) string {
+	return filepath.Join(strings.TrimSuffix(own.Order().File, ".pem")+".order", "memory.json")
+}
+
 // The gateway orders the certificate of an identity from a real CA, and answers its validator by
 // itself, though no rule lets it pass. Until the certificate is there handshakes fail for that
 // reason. It is renewed with the same policy; with the CA gone that is said, nothing else
@@ -91,12 +121,17 @@ func TestACME(t *testing.T) {
 		}
 		return conn.ConnectionState().PeerCertificates[0].Raw
 	}
-	first, seen := []byte(nil), orders{}
+	first, v := []byte(nil), &ordering{}
+	// again orders at once, whatever is remembered.
+	again := func() {
+		t.Helper()
+		forgotten(t, own)
+		v.of, v.due = own.Leaf(), time.Unix(1, 0)
+		h.s.obtain(t.Context(), own, v)
+	}
 	testenv.Eventually(t, "the ordered certificate is shown", func() bool {
 		if err := own.Failed(); err != nil && strings.Contains(err.Error(), "ACME") { // a validator has no patience
-			v := seen.of(own)
-			v.due = time.Unix(1, 0)
-			h.s.obtain(t.Context(), own, v)
+			again()
 		}
 		first = shown()
 		return first != nil
@@ -107,15 +142,19 @@ func TestACME(t *testing.T) {
 		t.Errorf("%s has mode %04o", file, info.Mode().Perm())
 	}
 
-	// Another one is ordered once it is due, and not before.
-	v := seen.of(own)
+	// Another one is ordered once it is due, and not before: nor so soon after the last one.
+	unlocked(t, own)
 	*v = ordering{}
+	h.s.obtain(t.Context(), own, v)
+	v.due = time.Unix(1, 0)
 	h.s.obtain(t.Context(), own, v)
 	if second := shown(); !bytes.Equal(first, second) {
 		t.Error("a certificate was ordered before it was due")
 	}
-	v.due = time.Unix(1, 0)
-	h.s.obtain(t.Context(), own, v)
+	if wait := time.Until(v.due); wait > orderLeast || wait < orderLeast/2 {
+		t.Errorf("the next one may be ordered in %s", wait)
+	}
+	again()
 	second := shown()
 	if second == nil || bytes.Equal(first, second) {
 		t.Error("the certificate was not renewed")
@@ -125,10 +164,7 @@ func TestACME(t *testing.T) {
 	}
 
 	ca.Stop()
-	*v = ordering{}
-	h.s.obtain(t.Context(), own, v)
-	v.due = time.Unix(1, 0)
-	h.s.obtain(t.Context(), own, v)
+	again()
 	if v.wait != orderFirst {
 		t.Errorf("after an outage the next order is in %s", v.wait)
 	}
@@ -177,6 +213,18 @@ func TestWhenOrdersAreDue(t *testing.T) {
 	}
 	if waits[0] != orderFirst || waits[1] != 2*orderFirst || waits[11] != orderMost {
 		t.Errorf("%v", waits)
+	}
+	var limited ordering
+	for i, want := range []time.Duration{limitedFirst, 2 * limitedFirst, 4 * limitedFirst, 8 * limitedFirst, 16 * limitedFirst, orderRest, orderRest} {
+		limited.failed(&acmeclient.RetryAfter{}, from, to.Sub(from))
+		if d := limited.due.Sub(from); d < want || d > want*5/4 {
+			t.Errorf("limited for the %dth time: due after %s, want %s", i+1, d, want)
+		}
+	}
+	said := ordering{}
+	said.failed(&acmeclient.RetryAfter{For: 3 * time.Hour}, from, time.Hour)
+	if d := said.due.Sub(from); d < 3*time.Hour {
+		t.Errorf("limited for three hours: due after %s", d)
 	}
 	short := ordering{}
 	for range 12 {

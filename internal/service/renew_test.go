@@ -292,6 +292,9 @@ func TestRenewalThatFails(t *testing.T) {
 		if !strings.Contains(r.metrics(), `sslgate_identity_source_failed{name="pay"} 1`) {
 			t.Errorf("%s: the metric does not say so", what)
 		}
+		if ids := r.s.Status().Identities; len(ids) != 1 || ids[0].Name != "pay" || ids[0].Source != "files" || ids[0].HoursLeft != 30 || !strings.Contains(ids[0].Error, c.said) {
+			t.Errorf("%s: the status says %+v", what, ids)
+		}
 		warned := r.seen.FilterMessageSnippet("the source of an identity fails").TakeAll()
 		if len(warned) != 1 || warned[0].Level != zap.WarnLevel || warned[0].ContextMap()["hours_left"] == nil {
 			t.Errorf("%s: logged %v", what, warned)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"errors"
+	"time"
 
 	"github.com/sslgate/sslgate/internal/admin"
 	"github.com/sslgate/sslgate/internal/config"
@@ -29,6 +30,7 @@ func (s *Service) Status() admin.Status {
 		Draining: s.draining, Slot: s.slot.String(), HandedOver: s.over.stays.Load() || s.over.back.Load(), Awaits: s.over.awaits.Load(), Reloads: s.reloads, LastReload: s.last,
 		SYNsPassed: st.SYNPassed, SYNsRefused: st.SYNReset + st.SYNDropped + st.SYNLimited, BadPackets: st.Bad.Total(),
 		Repairs: s.repairs(), Dropped: s.dropped(), Shadow: admin.ShadowOf(s.gateway.Shadow()), Memory: mem, Fleet: s.fleetStatus(),
+		Identities: identitySources(s.rt, time.Now()),
 	}
 }
 

@@ -36,6 +36,10 @@ type Options struct {
 	// Accounts are the external accounts that it asks for (RFC 8555, section 7.3.4), with their
 	// keys in base64url; nil: it asks for none.
 	Accounts map[string]string
+	// NoReuse has every order prove its names anew; else what was proven stays proven.
+	NoReuse bool
+	// RejectNonces is how many of a hundred good nonces are refused (RFC 8555, section 6.5).
+	RejectNonces int
 }
 
 // Start runs a pebble until the test ends.
@@ -65,8 +69,12 @@ func Start(t testing.TB, o Options) *Server {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "-strict", "-config", file, "-dnsserver", s.DNS.Addr)
-	// No pauses and nothing by chance: no nonce is refused, and what was proven stays proven.
-	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=100")
+	// No pauses, and nothing by chance that no test asks for.
+	reuse := 100
+	if o.NoReuse {
+		reuse = 0
+	}
+	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT="+strconv.Itoa(o.RejectNonces), "PEBBLE_AUTHZREUSE="+strconv.Itoa(reuse))
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
