@@ -126,7 +126,7 @@ func TestACME(t *testing.T) {
 	again := func() {
 		t.Helper()
 		forgotten(t, own)
-		v.of, v.due = own.Leaf(), time.Unix(1, 0)
+		*v = ordering{of: own.Leaf(), due: time.Unix(1, 0)}
 		h.s.obtain(t.Context(), own, v)
 	}
 	testenv.Eventually(t, "the ordered certificate is shown", func() bool {
