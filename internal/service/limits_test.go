@@ -66,9 +66,12 @@ func TestLimitsAreToldOf(t *testing.T) {
 			h.synFlood()
 			h.metric(`sslgate_stack_syn_cookies_total{event="sent"} [1-9]`)
 			src := netip.MustParseAddrPort("198.51.100.9:999")
-			for i := range 64 {
-				h.far.Inject(lab.Segment{Src: src, Dst: houseServer, Seq: 8 + uint32(i), Ack: 1, Flags: lab.ACK, Payload: []byte("x")}.Packet())
-			}
+			h.await(func() bool { // what waits is forgotten within 0.2 s: on a slow machine before it is too much
+				for i := range 64 {
+					h.far.Inject(lab.Segment{Src: src, Dst: houseServer, Seq: 8 + uint32(i), Ack: 1, Flags: lab.ACK, Payload: []byte("x")}.Packet())
+				}
+				return h.s.stack.Stats().EarlyDropped > 0
+			})
 		}},
 		{name: "fragments", log: "fragments", metric: `sslgate_stack_fragments_total{event="evicted"} [1-9]`, meet: func(h *house) {
 			for i := range 64 {
