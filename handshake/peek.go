@@ -46,10 +46,16 @@ const (
 // The error is a *Error of step 1: not TLS, no hello in time, one that is too
 // large or that ParseClientHello refuses. The hello is nil then.
 func Peek(ctx context.Context, conn net.Conn, limit int) (*ClientHello, Conn, error) {
+	return PeekFrom(ctx, conn, limit, nil)
+}
+
+// PeekFrom is Peek where the first bytes of the flight were read already: begun, which it
+// takes over.
+func PeekFrom(ctx context.Context, conn net.Conn, limit int, begun []byte) (*ClientHello, Conn, error) {
 	if limit <= 0 || limit > MaxHello {
 		limit = MaxHello
 	}
-	p := &peeker{ctx: ctx, conn: conn, limit: limit}
+	p := &peeker{ctx: ctx, conn: conn, limit: limit, raw: begun}
 	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(expired)

@@ -97,7 +97,7 @@ func (c *compiler) takenForSelector() {
 // selected: some flow fits both, and o has a protocol that r has not.
 func (r *rule) partedByALPN(o *rule) bool {
 	switch {
-	case r.action != Terminate || len(r.alpn) == 0 || r.offered != nil, o.action != Terminate || o.offered != nil:
+	case r.action != Terminate || len(r.alpn) == 0 || r.offered != nil, o.action != Terminate || o.offered != nil, r.upgrade != o.upgrade:
 		return false
 	case len(o.alpn) == 0 && !o.silent && o.plan.Client.AnswersNone:
 		return false // alpn: [] answers none, on purpose

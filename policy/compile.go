@@ -7,6 +7,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -42,6 +43,7 @@ func (c *compiler) compile(spec Spec) (*Set, []*fielderr.Error) {
 	c.sameService(spec.Rules)
 	c.weakerDemands()
 	c.waitsForHello()
+	c.otherDialogue()
 	c.noHeader()
 	c.sets.unused()
 	if c.over() {
@@ -102,6 +104,7 @@ func (c *compiler) finish() {
 	for _, r := range c.set.rules {
 		c.set.passes = c.set.passes || r.observe && r.action == Deny
 		c.set.timed = c.set.timed || r.window != nil
+		c.set.upgrades = c.set.upgrades || r.upgrade != upgrade.None
 		r.trusted, r.destTrusted = newTrust(r.authorities), newTrust(r.destination)
 		for _, a := range slices.Concat(r.authorities, r.destination) {
 			if !named[a.Name] {
@@ -221,6 +224,7 @@ func parseALPN(s string) (string, error) {
 // demands compiles what the rule does with a flow that fits.
 func (c *compiler) demands(at scope, r *rule, spec *RuleSpec) {
 	oneOf(at, "plaintext", spec.Plaintext, Deny)
+	c.upgrade(at, r, spec)
 	if spec.JA4 != nil && r.action != Deny {
 		at.errorf("ja4", "with action %s the rule would let through by what a client can imitate: ja4 is for action deny; write a rule with action: deny in front (and mode: observe if it shall only be recorded), and leave ja4 out here", r.action)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/sslgate/sslgate/handshake"
+	"github.com/sslgate/sslgate/internal/upgrade"
 )
 
 // originate compiles a rule whose clients speak without TLS. It is decided by the first
@@ -45,6 +46,9 @@ func (c *compiler) originate(at scope, r *rule, spec *RuleSpec) {
 	leg := spec.Destination
 	leg.Dial = "" // said above
 	c.destination(dest, r, &leg, &handshake.Params{Profile: profile, Ledger: ledgerMode(at, spec.Ledger)}, nil)
+	if p := r.plan.DestUpgrade; p != upgrade.None && spec.ALPN == nil {
+		r.plan.Offered = []string{p.ALPN()}
+	}
 	if r.plan.dest != nil {
 		r.plan.dest.ALPN = r.plan.Offered
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/fielderr"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -29,6 +30,9 @@ func (m TLSMode) String() string {
 func (c *compiler) terminate(at scope, r *rule, spec *RuleSpec) {
 	if len(spec.ALPN) > 0 { // [] says that none is meant
 		r.alpn = protocols(at, "alpn", spec.ALPN)
+	}
+	if r.upgrade != upgrade.None {
+		r.alpn = []string{r.upgrade.ALPN()}
 	}
 	client := &handshake.ServerParams{Params: handshake.Params{ALPN: r.alpn, MaxChain: c.env.MaxChain, MaxChainBytes: c.env.MaxChainBytes}}
 	if spec.Identity == "" {
@@ -270,7 +274,7 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec, rule, s
 		for _, f := range []struct {
 			name string
 			set  bool
-		}{{"authorities", spec.Authorities != nil}, {"name", spec.Name != ""}, {"profile", spec.Profile != ""}, {"identity", spec.Identity != ""}, {"pins", spec.Pins != nil}} {
+		}{{"authorities", spec.Authorities != nil}, {"name", spec.Name != ""}, {"profile", spec.Profile != ""}, {"identity", spec.Identity != ""}, {"pins", spec.Pins != nil}, {"upgrade", spec.Upgrade != ""}} {
 			if f.set {
 				at.errorf(f.name, "there is no TLS to the destination (tls: plain), so this cannot be kept")
 			}
@@ -288,6 +292,7 @@ func (c *compiler) destination(at scope, r *rule, spec *DestinationSpec, rule, s
 			}
 		}
 	}
+	c.destinationUpgrade(at, r, spec)
 	r.destination = c.authorities(at, spec.Authorities)
 	if spec.Authorities == nil && mode == TLSVerify {
 		at.errorf("authorities", `"destination.authorities" must say from whom the destination's certificate may come`)

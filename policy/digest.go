@@ -78,7 +78,9 @@ func (p *Plan) AsksAgreed() bool {
 // canonicalRule is what digest hashes of one rule.
 type canonicalRule struct {
 	Name, Action, Mode string
-	Local              bool `json:",omitempty"` // sets without it keep their digest
+	Local              bool   `json:",omitempty"` // sets without it keep their digest
+	Upgrade            string `json:",omitempty"`
+	DestUpgrade        string `json:",omitempty"`
 	From, To, SNI      []string
 	Time               string
 	ALPN               []string // in order: it is our preference
@@ -114,7 +116,7 @@ type canonicalParams struct {
 func (r *rule) canonical() canonicalRule {
 	c := canonicalRule{
 		Name: r.name, Action: r.action.String(), Mode: r.mode().String(),
-		Local: r.local, From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered), JA4: r.ja4.canonical(),
+		Local: r.local, Upgrade: r.upgrade.Word(), DestUpgrade: r.plan.DestUpgrade.Word(), From: r.from.canonical(), To: r.to.canonical(), SNI: r.sni.canonical(), Time: r.window.String(), ALPN: r.alpn, ALPNOffered: texts(r.offered), JA4: r.ja4.canonical(),
 		Authorities: canonicalAuthorities(r.authorities), Allow: make([]string, 0, len(r.allow)),
 		DestAuthorities: canonicalAuthorities(r.destination), DestName: r.destName,
 		DestMode: r.plan.Mode.String(), ProxyV2: r.plan.ProxyV2, DialFirst: r.plan.DialFirst, Port: r.plan.Port, Offered: r.plan.Offered, Auth: r.auth.String(), OnRevoked: r.onRevoked.String(),

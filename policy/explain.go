@@ -10,6 +10,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/certname"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -24,7 +25,7 @@ type Trace struct {
 	// Passed says that the rule fits and is passed over: an observed deny.
 	Passed bool
 	// Condition that was looked at: the first selector that does not fit
-	// ("local", "from", "to", "time", "sni", "alpn_offered", "ja4"), or the demand.
+	// ("local", "from", "to", "time", "upgrade", "sni", "alpn_offered", "ja4"), or the demand.
 	Condition string
 	Seen      string // what the flow has
 	Wanted    string // what the rule asks for
@@ -96,7 +97,7 @@ func (e *Explanation) trace(s *Set, flow *subject, f Facts) {
 			continue
 		}
 		if sel == selNone && r.action == Terminate && flow.hello != nil {
-			e.demands(s.engine, r, i, f)
+			e.demands(s.engine, r, i, f, flow)
 		}
 		if sel == selNone || sel == selHello {
 			return
@@ -115,6 +116,8 @@ func (r *rule) tell(sel selector, f *subject) (condition, seen, wanted string) {
 		return "to", f.dst.String(), r.to.words()
 	case selTime:
 		return "time", f.now.In(r.window.zone).Format("Mon 15:04 MST"), r.window.String()
+	case selUpgrade:
+		return "upgrade", "a client that begins with " + f.began.Begins() + ", where it is waited for " + f.dialogue.Begins(), r.upgrade.Begins()
 	case selSNI:
 		switch {
 		case !f.hello.SNIPresent:
@@ -139,10 +142,16 @@ func (r *rule) tell(sel selector, f *subject) (condition, seen, wanted string) {
 }
 
 // demands asks what OnHello and OnPeer ask, one after the other.
-func (e *Explanation) demands(engine handshake.Planner, r *rule, i int, f Facts) {
+func (e *Explanation) demands(engine handshake.Planner, r *rule, i int, f Facts, flow *subject) {
 	add := func(condition string, fits bool, seen, wanted string) bool {
 		e.Demands = append(e.Demands, Trace{Rule: r.name, Index: i, Fits: fits, Condition: condition, Seen: seen, Wanted: wanted})
 		return fits
+	}
+	if r.upgrade != upgrade.None {
+		refused := r.direct(flow)
+		if !add("upgrade", refused == nil, "a client that begins with "+f.Upgrade.Begins(), r.upgrade.Begins()+", or TLS that offers "+r.upgrade.ALPN()) && !r.observe {
+			return
+		}
 	}
 	var refused *handshake.Error
 	if refused = f.Hello.Acceptable(r.plan.Client.Profile); r.observe {
@@ -292,7 +301,7 @@ func (e *Explanation) changes() []string {
 		return out
 	}
 	// The rule that fits, then those that came closest.
-	for _, condition := range [...]string{"", "hello", "alpn_offered", "sni", "time", "to", "from", "local"} {
+	for _, condition := range [...]string{"", "hello", "upgrade", "alpn_offered", "sni", "time", "to", "from", "local"} {
 		for _, t := range e.Rules {
 			switch {
 			case t.Condition != condition || len(out) >= maxChanges:

@@ -3,6 +3,7 @@ package policy
 import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 )
 
 // This file is `mode: observe`. A flow is decided as ever, and where the answer
@@ -84,6 +85,13 @@ func (s *Set) before(p *Plan, f Facts) Would {
 		if flow, _, ok := s.subject(f); ok {
 			if _, _, passed := s.first(&flow); passed != nil {
 				return wouldOf(s.refuse(passed.name, reason.RuleDeny, ""))
+			}
+		}
+	}
+	if p.Upgrade != upgrade.None && f.Hello != nil {
+		if flow, _, ok := s.subject(f); ok {
+			if e := p.rule.direct(&flow); e != nil {
+				return wouldOf(s.refuseAs(p.rule, e))
 			}
 		}
 	}

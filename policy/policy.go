@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 )
 
 // Identity is a loaded entry of identities.
@@ -37,9 +38,12 @@ func (id Identity) Minted() bool { return id.Source != nil && id.Source.OnDemand
 type Facts struct {
 	Now   time.Time
 	Src   netip.AddrPort
-	Dst   netip.AddrPort         // the original destination
-	Local bool                   // the client is a program of this host
-	Hello *handshake.ClientHello // nil before OnHello
+	Dst   netip.AddrPort // the original destination
+	Local bool           // the client is a program of this host
+	// Upgrade is what the client asked for TLS by before its hello; None for TLS from the
+	// first byte.
+	Upgrade upgrade.Protocol
+	Hello   *handshake.ClientHello // nil before OnHello
 	// JA4 is the fingerprint of a flow that is made up; "" for that of Hello.
 	JA4   string
 	Peer  *handshake.Peer  // nil before OnPeer, and where no certificate was shown
@@ -154,6 +158,8 @@ type Plan struct {
 	// without a Source where there is none.
 	own, destOwn Identity
 	Mode         TLSMode // towards the destination; TLSPlain for bypass
+	// Upgrade is the dialogue with the client before TLS, DestUpgrade that with the destination.
+	Upgrade, DestUpgrade upgrade.Protocol
 	// dest is the handshake with the destination, nil where Mode is
 	// TLSPlain. ServerName and VerifyName follow the flow: Destination fills
 	// them in.

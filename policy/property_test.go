@@ -75,7 +75,11 @@ func drawRule(t *rapid.T, name string) RuleSpec {
 	}
 	if r.Action == "terminate" {
 		r.Identity, r.Destination.TLS = "pay", "plain"
-		r.ALPN = someOf(t, "alpn", someALPN, 0)
+		if rapid.IntRange(0, 3).Draw(t, "upgrades") == 0 {
+			r.Upgrade = "postgres"
+		} else {
+			r.ALPN = someOf(t, "alpn", someALPN, 0)
+		}
 		r.Profile = rapid.SampledFrom([]string{"", "modern"}).Draw(t, "profile")
 		switch r.Client.Certificate = rapid.SampledFrom([]string{"none", "none", "optional", "required"}).Draw(t, "certificate"); r.Client.Certificate {
 		case "none":
@@ -107,7 +111,11 @@ func drawFlow(t *rapid.T) Facts {
 	}).Draw(t, "family")
 	src := netip.MustParseAddr(rapid.SampledFrom(family[0]).Draw(t, "src"))
 	dst := netip.MustParseAddr(rapid.SampledFrom(family[1]).Draw(t, "dst"))
-	h := hello(rapid.SampledFrom([]string{"", "a.example", "b.a.example", "c", "x.b.a.example", "d.example"}).Draw(t, "sni"), someOf(t, "offered", someALPN, 0)...)
+	offered := someOf(t, "offered", someALPN, 0)
+	if rapid.IntRange(0, 3).Draw(t, "postgresql") == 0 {
+		offered = append(offered, "postgresql")
+	}
+	h := hello(rapid.SampledFrom([]string{"", "a.example", "b.a.example", "c", "x.b.a.example", "d.example"}).Draw(t, "sni"), offered...)
 	if rapid.IntRange(0, 9).Draw(t, "odd") == 0 {
 		h = invalidSNI()
 	}
@@ -206,7 +214,7 @@ func TestOrderOfDisjointRulesIsFree(t *testing.T) {
 }
 
 func fits(r *rule, f Facts) bool {
-	return r.match(&subject{src: f.Src, dst: f.Dst, now: f.Now, hello: f.Hello}) == selNone
+	return r.match(&subject{src: f.Src, dst: f.Dst, now: f.Now, hello: f.Hello, dialogue: r.upgrade}) == selNone
 }
 
 // A rule that Compile says is covered never gets a flow, and one flow that

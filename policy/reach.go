@@ -20,7 +20,7 @@ const maxCompared = 1 << 14
 // covers says whether every flow that fits o fits r: in each selector by
 // itself, what o takes is inside what r takes. It may say no where it is so.
 func (r *rule) covers(o *rule) bool {
-	return r.window.covers(o.window) && r.coversSources(o) && r.coversDestinations(o) &&
+	return r.sameBeginning(o) && r.window.covers(o.window) && r.coversSources(o) && r.coversDestinations(o) &&
 		coversList(r.sni, o.sni, pattern.Host.Covers) && coversALPN(r.offered, o.offered) &&
 		coversList(r.ja4, o.ja4, ja4.Pattern.Covers)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/ja4"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy/pattern"
 )
 
@@ -15,7 +16,8 @@ import (
 type rule struct {
 	name    string
 	action  Action
-	observe bool // decided and recorded, not enforced
+	observe bool             // decided and recorded, not enforced
+	upgrade upgrade.Protocol // before the hello
 
 	// Selectors; a nil list fits everything, but to, which fits nothing.
 	local   bool // only programs of this host
@@ -70,6 +72,7 @@ const (
 	selSource                      // from
 	selDestination                 // to
 	selTime                        // time
+	selUpgrade                     // upgrade
 	selSNI                         // sni
 	selALPN                        // alpn_offered
 	selJA4                         // ja4
@@ -83,6 +86,10 @@ type subject struct {
 	now      time.Time
 	hello    *handshake.ClientHello
 	ja4      string // of the hello; "" until a rule asks
+	// began is how the client began, dialogue what it was waited for to begin with. early says
+	// that the first packet decides, so that nothing is waited for. They count with a hello.
+	began, dialogue upgrade.Protocol
+	early           bool
 }
 
 // fingerprint is worked out once a flow, and only where a rule asks.
@@ -106,6 +113,8 @@ func (r *rule) match(f *subject) selector {
 		return selDestination
 	case r.window != nil && !r.window.contains(f.now):
 		return selTime
+	case f.hello != nil && !r.speaks(f):
+		return selUpgrade
 	case !r.needsHello():
 		return selNone
 	case f.hello == nil:

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 )
 
 // Set is a compiled policy. It is immutable and safe for concurrent use. A nil
@@ -35,6 +36,7 @@ type Set struct {
 	// passes says that there is an observed deny rule, timed that there is one
 	// with a time window.
 	passes, timed bool
+	upgrades      bool   // there is a rule with upgrade
 	trust         *trust // of all rules; nil: no authorities
 }
 
@@ -62,7 +64,7 @@ func (s *Set) OnSYN(f Facts) (v Verdict, decided bool) {
 	switch {
 	case r == nil:
 		return s.noRule(&flow, passed), true
-	case sel == selHello || r.action == Terminate:
+	case r.waits(sel):
 		return s.refuse("", reason.Internal, "not decided without the client hello"), false
 	}
 	return s.letOrDeny(r, passed), true
@@ -77,7 +79,7 @@ func (s *Set) Awaiting(f Facts) string {
 	if !ok {
 		return ""
 	}
-	if r, sel, _ := s.first(&flow); r != nil && (sel == selHello || r.action == Terminate) {
+	if r, sel, _ := s.first(&flow); r != nil && r.waits(sel) {
 		return r.name
 	}
 	return ""
@@ -101,7 +103,7 @@ func (s *Set) OnHello(f Facts) Verdict {
 	case r == nil:
 		return s.noRule(&flow, passed)
 	case r.action == Terminate:
-		return s.terminate(r, f.Hello, passed)
+		return s.terminate(r, &flow, passed)
 	case r.action == Originate:
 		v := s.refuse(r.name, reason.ClientSpeaksTLS, "")
 		if r.observe && s.open != nil {
@@ -181,6 +183,8 @@ func (s *Set) noRule(f *subject, passed *rule) Verdict {
 	v := s.refuse("", reason.NoRule, "")
 	h := f.hello
 	switch {
+	case !f.asWaitedFor():
+		return s.refuse("", reason.NotTLS, "the client begins with "+f.began.Begins()) // there is no TLS to be observed
 	case s.failsAt(f, selALPN):
 		v = s.refuse("", reason.NoALPN, "offered"+quoted(h.ALPN))
 	case !s.failsAt(f, selSNI):
@@ -194,7 +198,7 @@ func (s *Set) noRule(f *subject, passed *rule) Verdict {
 	default:
 		v = s.refuse("", reason.SNIUnknown, clip(h.ServerName))
 	}
-	if s.open == nil {
+	if s.open == nil || f.began != upgrade.None { // what was answered already cannot be bypassed
 		return v
 	}
 	return s.observed(&s.open.plan, v, passed)
@@ -240,13 +244,26 @@ func (s *Set) subject(f Facts) (out subject, v Verdict, ok bool) {
 		// A rule with a time would not fit, and one behind it might let through.
 		return out, s.refuse("", reason.Internal, "no time"), false
 	}
-	return subject{src: src, dst: dst, local: f.Local, now: f.Now, hello: f.Hello, ja4: f.JA4}, v, true
+	out = subject{src: src, dst: dst, local: f.Local, now: f.Now, hello: f.Hello, ja4: f.JA4, began: f.Upgrade}
+	if f.Hello != nil && (s.upgrades || f.Upgrade != upgrade.None) {
+		out.dialogue, out.early = s.dialogue(out)
+	}
+	return out, v, true
 }
 
 // terminate checks that the hello can meet the rule's profile at all, while
 // every alert can still be sent.
-func (s *Set) terminate(r *rule, hello *handshake.ClientHello, passed *rule) Verdict {
-	if r.observe {
+func (s *Set) terminate(r *rule, f *subject, passed *rule) Verdict {
+	hello := f.hello
+	e := r.direct(f)
+	switch {
+	case e != nil && r.observe:
+		v := s.observed(&r.plan, s.refuseAs(r, e), passed)
+		v.Reason = "" // nobody is verified yet
+		return v
+	case e != nil:
+		return s.refuseAs(r, e)
+	case r.observe:
 		return s.observeHello(r, hello, passed)
 	}
 	if e := hello.Acceptable(r.plan.Client.Profile); e != nil {

@@ -42,6 +42,8 @@ type RuleSpec struct {
 	Mode string `yaml:"mode"`
 	// Action is "terminate" (the default), "bypass" (relay without looking inside), "originate" (the client speaks without TLS, and sslgate makes the TLS connection with the destination for it) or "deny".
 	Action string `yaml:"action"`
+	// Upgrade is how the client begins before TLS, for terminate: "postgres" (an SSLRequest, or TLS at once with the ALPN "postgresql"; one that goes on without TLS is refused in the words of its protocol) or "none" (TLS from the first byte). It is known before the hello, so all rules that wait for a hello of the same client and destination must say the same: the first one counts, and the others are not for it. Clients are answered the protocol's ALPN. Default none.
+	Upgrade string `yaml:"upgrade"`
 	// Identity names the entry of identities whose certificate is shown to the client. Required for terminate.
 	Identity string `yaml:"identity"`
 	// Profile names the cryptographic profile towards the client: modern, intermediate, or one of profiles. Default intermediate.
@@ -157,6 +159,8 @@ type AllowSpec struct {
 type DestinationSpec struct {
 	// TLS is "verify" (TLS with full verification of chain and name), "plain" (no TLS to the destination) or "insecure" (TLS with whoever answers: nothing is verified but pins). Required for terminate.
 	TLS string `yaml:"tls"`
+	// Upgrade is how the destination is asked for TLS: "postgres" (an SSLRequest; one that says no ends the flow) or "none" (TLS from the first byte). Default: the rule's upgrade.
+	Upgrade string `yaml:"upgrade"`
 	// Authorities names the entries of authorities that the destination's certificate may come from. Required for verify.
 	Authorities []string `yaml:"authorities"`
 	// Name is the DNS name or IP address the destination's certificate must be for. Default: the client's SNI, or the destination address where it sent none.

@@ -145,6 +145,9 @@ func (c *compiler) evades(weak, strong int) bool {
 	if c.set.rules[strong].ja4 != nil {
 		return false
 	}
+	if a, b := c.set.rules[weak], c.set.rules[strong]; b.action != Deny && a.upgrade != b.upgrade {
+		return false // how a client must begin is settled before it can choose
+	}
 	if c.set.rules[min(weak, strong)].needsHello() {
 		// A deny behind a rule that lets through is the default written out.
 		return strong < weak || c.set.rules[strong].action != Deny || c.set.rules[weak].action == Bypass

@@ -136,7 +136,8 @@ func (a *auditLine) settle(e *policy.Explanation) {
 // that no rule was picked by one.
 func (a *auditLine) unread() bool {
 	switch reason.Code(a.Reason) {
-	case reason.HelloTimeout, reason.HelloEOF, reason.HelloReset, reason.HelloTooLarge, reason.HelloTooMany, reason.HelloMalformed, reason.PlainHTTP, reason.NotTLS:
+	case reason.HelloTimeout, reason.HelloEOF, reason.HelloReset, reason.HelloTooLarge, reason.HelloTooMany, reason.HelloMalformed, reason.PlainHTTP, reason.NotTLS,
+		reason.NotUpgraded, reason.UpgradeMalformed, reason.UpgradeInjected, reason.UpgradeCancel:
 		return true
 	}
 	return false
@@ -159,6 +160,9 @@ func (a *auditLine) facts() (policy.Facts, error) {
 	f.Local = audit.Direction(a.Direction) == audit.LocalOut
 	if a.Step == 0 || a.Action == policy.Originate.String() || a.unread() {
 		return f, nil // decided by the first packet, or not at all
+	}
+	if f.Upgrade, err = policytest.ParseUpgrade(a.Upgrade); err != nil {
+		return f, fmt.Errorf("%s: flow %q: %w", a.place, a.ID, err)
 	}
 	if a.Hello != nil {
 		if f.Hello, err = a.Hello.ClientHello(a.SNI, a.Offered()); err != nil {

@@ -22,6 +22,7 @@ import (
 // explainFlags are the facts of a flow from the command line.
 type explainFlags struct {
 	config, from, to, sni, ja4, cert, at string
+	upgrade                              string
 	alpn, tls                            []string
 	flow, audit                          string
 	local, syn, json                     bool
@@ -60,7 +61,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 				err = needs(cmd, "audit", "flow")
 			}
 			if err == nil {
-				err = excludes(cmd, "flow", "from", "to", "sni", "ja4", "alpn", "tls", "at", "local", "syn")
+				err = excludes(cmd, "flow", "from", "to", "upgrade", "sni", "ja4", "alpn", "tls", "at", "local", "syn")
 			}
 			if err != nil {
 				return err
@@ -72,6 +73,7 @@ Exit code 0: the flow goes through. 1: it is refused. 2: wrong usage.`,
 	configFlag(cmd, &f.config)
 	fl.StringVar(&f.from, "from", "", "client `ADDR`ess, perhaps with :PORT")
 	fl.StringVar(&f.to, "to", "", "original destination, `ADDR:PORT`")
+	fl.StringVar(&f.upgrade, "upgrade", "", "`PROTOCOL` in which the client asks for TLS: postgres (default TLS at once)")
 	fl.StringVar(&f.sni, "sni", "", "server `NAME` that the client asks for (default none)")
 	fl.StringVar(&f.ja4, "ja4", "", "`FINGERPRINT` of the client's hello (default that of a usual client)")
 	fl.StringSliceVar(&f.alpn, "alpn", nil, "application `PROTOCOL`s that the client offers")
@@ -147,6 +149,9 @@ func (f *explainFlags) facts() (policy.Facts, *auditLine, error) {
 	}
 	if f.syn {
 		return facts, nil, nil
+	}
+	if facts.Upgrade, err = policytest.ParseUpgrade(f.upgrade); err != nil {
+		return facts, nil, fmt.Errorf("--upgrade: %w", err)
 	}
 	if facts.JA4 = f.ja4; f.ja4 != "" {
 		if err = policytest.CheckJA4(f.ja4); err != nil {

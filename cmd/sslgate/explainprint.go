@@ -44,6 +44,9 @@ func explainText(w io.Writer, f policy.Facts, e *policy.Explanation, record *aud
 	p.field("from", f.Src.String())
 	p.field("to", f.Dst.String())
 	p.field("at", f.Now.UTC().Format(time.RFC3339))
+	if f.Upgrade.Word() != "" {
+		p.field("begins", "with "+f.Upgrade.Begins())
+	}
 	if f.Hello != nil {
 		p.field("hello", f.Hello.Summary())
 	}

@@ -50,12 +50,14 @@ type Parsed struct {
 	AlertReceived string `json:"alert_received,omitempty"`
 
 	Engine          string            `json:"engine,omitempty"`
+	Upgrade         string            `json:"upgrade,omitempty"`
 	ClientLeg       *ParsedLeg        `json:"client_leg,omitempty"`
 	Peer            *ParsedPeer       `json:"peer,omitempty"`
 	Shadow          *ParsedShadow     `json:"shadow,omitempty"`
 	Revocation      *ParsedRevocation `json:"revocation,omitempty"`
 	Dialed          string            `json:"dialed,omitempty"`
 	DialedFrom      string            `json:"dialed_from,omitempty"`
+	DestUpgrade     string            `json:"destination_upgrade,omitempty"`
 	DestEngine      string            `json:"destination_engine,omitempty"`
 	DestinationLeg  *ParsedLeg        `json:"destination_leg,omitempty"`
 	DestinationPeer *ParsedPeer       `json:"destination_peer,omitempty"`

@@ -44,7 +44,9 @@ type Record struct {
 	AlertReceived handshake.Alert
 
 	ClientLeg      *handshake.State
-	Plaintext      bool // the client's leg is without TLS, as its rule has it (action originate)
+	Plaintext      bool   // the client's leg is without TLS, as its rule has it (action originate)
+	Upgrade        string // what the client has asked for TLS by; "" for TLS from the first byte
+	DestUpgrade    string // what the destination was asked for TLS by
 	DestinationLeg *handshake.State
 	Dialed         netip.AddrPort
 	DialedFrom     netip.AddrPort  // set where it is the client's address
@@ -149,6 +151,7 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if r.Engine != handshake.EngineStd {
 		enc.AddString("engine", r.Engine.String())
 	}
+	str("upgrade", r.Upgrade)
 	var client zapcore.ObjectMarshaler
 	switch {
 	case r.ClientLeg != nil:
@@ -182,6 +185,7 @@ func (r *Record) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if r.DialedFrom.IsValid() {
 		enc.AddString("dialed_from", r.DialedFrom.String())
 	}
+	str("destination_upgrade", r.DestUpgrade)
 	if r.DestEngine != handshake.EngineStd {
 		enc.AddString("destination_engine", r.DestEngine.String())
 	}

@@ -63,6 +63,9 @@ func Block(r *audit.Parsed) string {
 		field(&b, "detail", r.Detail)
 	}
 	field(&b, "alert", alerts(r))
+	if r.Upgrade != "" {
+		field(&b, "asked by", "upgrade: "+r.Upgrade+", before TLS")
+	}
 	certificate(&b, "certificate", r.Peer)
 	agreed(&b, "client leg", r.ClientLeg)
 	if r.Dialed != "" {

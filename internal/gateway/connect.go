@@ -12,6 +12,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/identity"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -64,11 +65,14 @@ func (fl *flow) dial(ctx context.Context, plan *policy.Plan) (*destination, erro
 func (fl *flow) connect(ctx context.Context, session *handshake.Session, plan *policy.Plan) (*destination, error) {
 	// Offer only the protocol that was agreed with the client.
 	var offer []string
-	if session.ALPN != "" {
+	switch {
+	case plan.Upgrade != upgrade.None: // a client that has asked for TLS in it need not offer it
+		offer = []string{plan.Upgrade.ALPN()}
+	case session.ALPN != "":
 		offer = []string{session.ALPN}
 	}
 	dest, up, err := fl.reach(ctx, session, plan, offer)
-	if err == nil && up != nil && up.ALPN != session.ALPN {
+	if err == nil && up != nil && !sameProtocol(plan, session.ALPN, up.ALPN) {
 		dest.reset()
 		return nil, handshake.Refuse(handshake.StepApplicationData, reason.UpstreamALPN,
 			"client's leg "+quoteOrNone(session.ALPN)+", destination's leg "+quoteOrNone(up.ALPN))
@@ -139,7 +143,7 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	params.Certificates = fl.signing(ctx, params.Certificates)
 	ledger := handshake.NewLedger(fl.start)
 	fl.live.reaching(ledger)
-	up, err := fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
+	up, err := fl.secure(ctx, dest, plan, params, check, ledger)
 	// The destination decides how much this costs, but the client decides that it is spent.
 	fl.g.turns.Charge(fl.facts.Src.Addr(), ledger.Spent())
 	fl.out.dest.ledger, fl.out.dest.lost, fl.out.dest.engine = ledger.Entries(), ledger.Lost(), ledger.Engine()
@@ -153,6 +157,27 @@ func (fl *flow) reachNow(ctx context.Context, session *handshake.Session, plan *
 	fl.out.dest.leg, fl.out.dest.peer = &up.State, up.Peer
 	fl.facts.Upstream = upstream(plan, up)
 	return &destination{Conn: up.Conn, reset: dest.reset, raw: dest.raw, sock: dest.sock}, up, nil
+}
+
+// secure makes TLS of the connection with the destination.
+func (fl *flow) secure(ctx context.Context, dest *destination, plan *policy.Plan, params *handshake.ClientParams, check handshake.CheckPeer, ledger *handshake.Ledger) (*handshake.Session, error) {
+	if err := fl.upgradeDestination(ctx, dest, plan, ledger); err != nil {
+		return nil, err
+	}
+	return fl.g.engine.Client(ctx, dest.Conn, params, check, ledger)
+}
+
+// sameProtocol says whether both legs speak the same application protocol, by what was
+// agreed on with ALPN. One that was asked for TLS in a protocol need not be asked for the
+// protocol in TLS: PostgreSQL 16 answers no ALPN, and 17 does.
+func sameProtocol(plan *policy.Plan, client, dest string) bool {
+	switch {
+	case plan.DestUpgrade != upgrade.None:
+		return dest == "" || dest == plan.DestUpgrade.ALPN()
+	case plan.Upgrade != upgrade.None:
+		return dest == plan.Upgrade.ALPN()
+	}
+	return dest == client
 }
 
 func quoteOrNone(s string) string {

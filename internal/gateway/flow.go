@@ -25,7 +25,8 @@ import (
 //
 //  1. enter the registry of live flows (the stack has looked at the caps)
 //  2. policy.OnSYN: bypass, originate, or go on
-//  3. handshake.Peek: read the client hello, send nothing; a CA's validator ends here
+//  3. what the rule's upgrade has before TLS (upgrade.go); then handshake.Peek: read the
+//     client hello, send nothing; a CA's validator ends here
 //  4. policy.OnHello: pick the rule; a refusal leaves with its exact alert
 //  5. Engine.Server with policy.OnPeer inside, which may refuse
 //  6. policy.OnPeer again, now that the peer is proven: the verdict
@@ -184,9 +185,8 @@ func (fl *flow) walk(ctx context.Context) *relay {
 
 	hctx, cancel := context.WithDeadline(ctx, fl.start.Add(fl.handshakeTime()))
 	defer cancel()
-	hello, conn, err := handshake.Peek(hctx, fl.client, fl.limits.Hello)
-	if err != nil {
-		fl.refuseUnread(hctx, conn, err)
+	hello, conn := fl.readHello(hctx)
+	if hello == nil {
 		return nil
 	}
 	fl.facts.Hello = hello

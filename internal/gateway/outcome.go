@@ -7,6 +7,7 @@ import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/audit"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -45,6 +46,7 @@ type reached struct {
 	leg          *handshake.State
 	peer         *handshake.Peer
 	engine       handshake.EngineKind
+	upgraded     upgrade.Protocol // what it was asked for TLS by
 	ledger       []handshake.Entry
 	lost         int // entries over handshake.MaxEntries
 }
@@ -130,8 +132,8 @@ func (fl *flow) record() *audit.Record {
 		ClientLeg: o.leg, Peer: o.shown, Revocation: fl.revocation.recorded,
 		Dialed: o.dest.dialed, DialedFrom: o.dest.from, DestinationLeg: o.dest.leg, DestPeer: o.dest.peer,
 		Shadow: judge(fl.shadow, fl.verdict, fl.facts), Would: o.said.would,
-		Plaintext: o.said.action == policy.Originate,
-		Engine:    fl.ledger.Engine(), DestEngine: o.dest.engine,
+		Plaintext: o.said.action == policy.Originate, Upgrade: fl.facts.Upgrade.Word(), DestUpgrade: o.dest.upgraded.Word(),
+		Engine: fl.ledger.Engine(), DestEngine: o.dest.engine,
 		Ledger: fl.ledger.Final(), DestLedger: o.dest.ledger, LedgerLost: fl.ledger.Lost() + o.dest.lost,
 		Setup: o.setup, Duration: time.Since(fl.start),
 	}

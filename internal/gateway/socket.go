@@ -75,6 +75,17 @@ func (s *socket) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// unread is how many bytes have come and were not read.
+func (s *socket) unread() (n int) {
+	if s.raw == nil {
+		return 0
+	}
+	_ = s.raw.Control(func(fd uintptr) { // fails on a closed socket, as whatever is done next
+		n, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+	})
+	return n
+}
+
 // Written is how many bytes the kernel has taken.
 func (s *socket) Written() uint64 { return s.written.Load() }
 

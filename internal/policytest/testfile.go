@@ -14,6 +14,7 @@ import (
 	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/ja4"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -34,6 +35,7 @@ type Case struct {
 	To          string       `yaml:"to"`        // the original destination, ADDRESS:PORT
 	Local       bool         `yaml:"local"`     // the client is a program of this host
 	Plaintext   bool         `yaml:"plaintext"` // the client speaks without TLS
+	Upgrade     string       `yaml:"upgrade"`   // what the client asks for TLS by: postgres; default TLS from the first byte
 	SNI         string       `yaml:"sni"`
 	ALPN        []string     `yaml:"alpn"`
 	JA4         string       `yaml:"ja4"` // fingerprint of the hello; default that of the one that is made here
@@ -144,7 +146,13 @@ func (c *Case) facts(now time.Time) (policy.Facts, error) {
 			list.Addf("at", "%q is no time such as 2026-11-23T10:00:00Z", c.At)
 		}
 	}
+	if f.Upgrade, err = ParseUpgrade(c.Upgrade); err != nil {
+		list.Addf("upgrade", "%v", err)
+	}
 	if c.Plaintext {
+		if c.Upgrade != "" {
+			list.Addf("upgrade", "a client that speaks without TLS asks for none")
+		}
 		if c.SNI != "" || c.ALPN != nil || c.TLS != nil || c.Suites != nil || c.Groups != nil || c.JA4 != "" || c.Certificate != nil {
 			list.Addf("plaintext", "a client that speaks without TLS shows no name, protocols, versions, suites, groups, fingerprint or certificate")
 		}
@@ -192,6 +200,15 @@ func ParseSource(s string) (netip.AddrPort, error) {
 		return a, nil
 	}
 	return netip.AddrPort{}, fmt.Errorf("%q is no address of a client, 10.1.0.7 or fd00::7", s)
+}
+
+// ParseUpgrade parses what a client asks for TLS by, "" for TLS from the first byte.
+func ParseUpgrade(s string) (upgrade.Protocol, error) {
+	p, ok := upgrade.Parse(s)
+	if !ok {
+		return p, fmt.Errorf("%q is no way to ask for TLS: write %q, or leave it out for TLS from the first byte", s, upgrade.Postgres)
+	}
+	return p, nil
 }
 
 // CheckJA4 says what is wrong with the fingerprint of one client.
@@ -257,8 +274,12 @@ func (t *File) Run(set *policy.Set, rules []policy.RuleSpec, stand *StandIns, re
 		}
 		why := Ask(set, t.facts[i], chain)
 		if c.Plaintext && !why.Decided { // it is waited for a hello, and none comes
+			code := reason.NotTLS
+			if set.Dialogue(t.facts[i]) != upgrade.None {
+				code = reason.NotUpgraded
+			}
 			v := &why.Verdict
-			v.Action, v.Rule, v.Reason, v.Detail, v.Alert = policy.Deny, "", reason.NotTLS, "", handshake.AlertOf(reason.NotTLS)
+			v.Action, v.Rule, v.Reason, v.Detail, v.Alert = policy.Deny, "", code, "", handshake.AlertOf(code)
 			why.Decided = true
 			why.Reason, _ = reason.Lookup(v.Reason)
 		}

@@ -45,6 +45,11 @@ const (
 	// ACMEChallenge: tls-alpn-01, RFC 8737.
 	ACMEChallenge Code = "acme_challenge"
 	ACMEUnawaited Code = "acme_unawaited"
+	// What is said in the clear before TLS, under a rule with upgrade.
+	NotUpgraded      Code = "client_not_upgraded"
+	UpgradeMalformed Code = "upgrade_malformed"
+	UpgradeInjected  Code = "plaintext_injected" // CVE-2011-0411, CVE-2021-23214
+	UpgradeCancel    Code = "cancel_in_the_clear"
 	// NoExtendedMasterSecret: RFC 7627, section 5.2.
 	NoExtendedMasterSecret Code = "no_extended_master_secret"
 
@@ -102,6 +107,9 @@ const (
 	UpstreamALPN      Code = "destination_alpn_mismatch"
 	UpstreamFailed    Code = "destination_handshake_failed"
 	UpstreamTimeout   Code = "destination_handshake_timeout"
+	// What is said in the clear before TLS, under destination.upgrade.
+	UpstreamNotUpgraded Code = "destination_not_upgraded"
+	UpstreamInjected    Code = "destination_plaintext_injected" // CVE-2021-23222
 
 	// Let through.
 
@@ -170,6 +178,10 @@ var entries = [...]Entry{
 	{PlainHTTP, Refused, 1, 10, "plain HTTP on a TLS port", "use https:// in the client's address"},
 	{NotTLS, Refused, 1, 10, "the first bytes are not a TLS record", "switch the client to TLS, or ask for a rule for this client and destination with action originate, if the destination speaks TLS, or else bypass"},
 	{ClientSpeaksTLS, Refused, 1, 10, "the client speaks TLS, and the rule is for clients that speak without (action originate)", "switch TLS off in the client, or ask for a rule with action terminate or bypass for it; TLS within TLS is hardly meant"},
+	{NotUpgraded, Refused, 1, NoAlert, "the client goes on without TLS, and the rule is for clients that upgrade to it (upgrade); it was told so in its protocol", "switch TLS on in the client, so that it cannot go on without: sslmode=verify-full for PostgreSQL"},
+	{UpgradeMalformed, Refused, 1, NoAlert, "what the client says before TLS is not the protocol of the rule's upgrade", "look which protocol the client speaks; one that speaks TLS from the first byte needs a rule without upgrade, or the protocol's ALPN"},
+	{UpgradeInjected, Refused, 1, NoAlert, "more came in the clear behind the client's request for TLS, before it was answered", "a client that does not wait for the answer is broken; if it is not, somebody between it and the gateway has added to what it says (CVE-2021-23214)"},
+	{UpgradeCancel, Refused, 1, NoAlert, "a request in the clear to cancel a query (PostgreSQL's CancelRequest), which proves nobody", "cancel with pg_cancel_backend(), or set statement_timeout; programs that cancel with PQcancelStart of libpq 17 do it through TLS, and psql does not"},
 	{BadCompression, Refused, 1, 47, "the client's list of compression methods has no null method, or more than it where TLS 1.3 forbids that (RFC 8446, section 4.1.2)", "update the client's TLS library"},
 	{ProtocolVersion, Refused, 1, 70, "the client offers no protocol version that the rule's profile allows", "enable TLS 1.2 or 1.3 in the client"},
 	{NoCommonSuite, Refused, 1, 71, "the client offers no CipherSuite that the rule's profile allows", "enable one of the profile's CipherSuites in the client (ECDHE with AES-GCM or ChaCha20-Poly1305)"},
@@ -230,6 +242,8 @@ var entries = [...]Entry{
 	{UpstreamRefusedUs, Failed, 9, 80, "the destination ended the handshake with an alert; it is in the record", "look at the destination's log; often it wants a client certificate (destination.identity)"},
 	{UpstreamALPN, Failed, 9, 80, "the destination agreed to another application protocol than the client's leg", "align the rule's alpn list with what the destination speaks"},
 	{UpstreamFailed, Failed, 9, 80, "the TLS handshake with the destination failed; the record's detail says how", "look whether the destination speaks TLS on this port"},
+	{UpstreamNotUpgraded, Failed, 9, 80, "the destination does not upgrade to TLS as destination.upgrade says; the record's detail has its answer", "switch TLS on at the destination (ssl = on for PostgreSQL)"},
+	{UpstreamInjected, Failed, 9, 80, "more came in the clear behind the destination's yes to TLS", "somebody between the gateway and the destination adds to what it says (CVE-2021-23222), or it is no server of this protocol"},
 	{UpstreamTimeout, Failed, 9, 80, "the destination stopped answering in the middle of the TLS handshake", "look at the destination's load, or whether it speaks TLS on this port"},
 
 	{OK, Allowed, 9, NoAlert, "the client proved a certificate that the rule allows", ""},

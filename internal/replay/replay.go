@@ -211,6 +211,9 @@ func facts(p *audit.Parsed) (policy.Facts, error) {
 		return f, errors.New("no destination that can be read")
 	}
 	f.Local = audit.Direction(p.Direction) == audit.LocalOut
+	if f.Upgrade, err = policytest.ParseUpgrade(p.Upgrade); err != nil {
+		return f, errors.New("no upgrade that is known")
+	}
 	f.Hello, err = p.Hello.ClientHello(p.SNI, p.Offered())
 	return f, err
 }
@@ -265,6 +268,8 @@ func decides(code reason.Code, step int, handshaking bool, rule string) bool {
 		return false // other facts than a policy has
 	case reason.NoRule, reason.OutsideTime, reason.RuleDeny, reason.NoALPN, reason.SNIMissing, reason.SNIUnknown, reason.SNIInvalid, reason.ClientSpeaksTLS:
 		return true
+	case reason.NotUpgraded, reason.UpgradeMalformed, reason.UpgradeInjected, reason.UpgradeCancel:
+		return false // of what was said before TLS, which a record has not
 	case reason.ProtocolVersion, reason.NoCommonSuite, reason.NoCommonGroup, reason.NoCommonSigAlg, reason.NoExtendedMasterSecret:
 		return !handshaking && rule != "" // else it was found in the handshake, or before any rule
 	}

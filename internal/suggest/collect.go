@@ -51,6 +51,8 @@ type sample struct {
 	at   path
 	time string   // RFC 3339
 	alpn []string // that it offered
+	// upgrade is what it has asked for TLS by, "" for TLS from the first byte.
+	upgrade string
 }
 
 // use is how a path was used.
@@ -156,7 +158,7 @@ func (s *Suggester) Add(line []byte) error {
 		}
 		u = &use{sample: sample{at: at, time: p.Time}, first: p.Time, days: map[string]bool{}, proven: map[identity]bool{}}
 		if v.Action != policy.Originate {
-			u.sample.alpn = p.Offered()
+			u.sample.alpn, u.sample.upgrade = p.Offered(), p.Upgrade
 		}
 		s.paths[at] = u
 	}

@@ -113,7 +113,7 @@ func Tests(rules []Rule, config, now string) ([]byte, error) {
 func tests(r *Rule, all []Rule) []policytest.Case {
 	seen := r.draft.sample
 	c := policytest.Case{
-		Name: r.Spec.Name + ": as it was seen", Local: r.Spec.Local, From: seen.at.client.String(), To: seen.at.dst.String(), ALPN: seen.alpn,
+		Name: r.Spec.Name + ": as it was seen", Local: r.Spec.Local, From: seen.at.client.String(), To: seen.at.dst.String(), ALPN: seen.alpn, Upgrade: seen.upgrade,
 		Plaintext: r.Spec.Action == policy.Originate.String(), Want: policytest.Want{Verdict: verdict(r), Rule: r.Spec.Name},
 	}
 	if seen.at.sni != noName {

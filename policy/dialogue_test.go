@@ -1,0 +1,109 @@
+package policy
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
+)
+
+// pgRules are rules of one database: by name, by address, and others beside it.
+const pgRules = `
+rules:
+  - {name: stop, to: ["*:5432"], sni: [old.internal], action: deny}
+  - {name: pg, to: ["10.0.0.1:5432"], upgrade: postgres, sni: [db.internal], identity: pay, client: {authorities: [staff]}, destination: {tls: plain}}
+  - {name: web, to: ["10.0.0.0/24:5432"], identity: pay, client: {authorities: [staff]}, destination: {tls: plain}}
+  - {name: raw, to: ["10.0.1.1:5432"], action: bypass}
+`
+
+// What a client says before TLS follows from the first packet, and only rules of that
+// dialogue, and those that deny, take part when its hello is there.
+func TestDialogue(t *testing.T) {
+	set := compile(t, pgRules)
+	for name, c := range map[string]struct {
+		to     string
+		began  upgrade.Protocol
+		sni    string
+		alpn   []string
+		waits  upgrade.Protocol
+		action Action
+		rule   string
+		reason reason.Code
+	}{
+		"as it is waited for":            {"10.0.0.1:5432", upgrade.Postgres, "db.internal", nil, upgrade.Postgres, Terminate, "pg", ""},
+		"TLS at once, with the ALPN":     {"10.0.0.1:5432", upgrade.None, "db.internal", []string{"postgresql"}, upgrade.Postgres, Terminate, "pg", ""},
+		"TLS at once, without the ALPN":  {"10.0.0.1:5432", upgrade.None, "db.internal", nil, upgrade.Postgres, Deny, "pg", reason.NoALPN},
+		"another ALPN":                   {"10.0.0.1:5432", upgrade.Postgres, "db.internal", []string{"h2"}, upgrade.Postgres, Deny, "pg", reason.NoALPN},
+		"a rule of TLS behind":           {"10.0.0.1:5432", upgrade.Postgres, "web.internal", nil, upgrade.Postgres, Deny, "", reason.SNIUnknown},
+		"the same, TLS at once":          {"10.0.0.1:5432", upgrade.None, "web.internal", nil, upgrade.Postgres, Deny, "", reason.SNIUnknown},
+		"a deny rule is for all":         {"10.0.0.1:5432", upgrade.Postgres, "old.internal", nil, upgrade.Postgres, Deny, "stop", reason.RuleDeny},
+		"where TLS is waited for":        {"10.0.0.2:5432", upgrade.None, "web.internal", nil, upgrade.None, Terminate, "web", ""},
+		"a request where TLS is":         {"10.0.0.2:5432", upgrade.Postgres, "web.internal", nil, upgrade.None, Deny, "", reason.NotTLS},
+		"behind a deny rule with a name": {"10.0.1.1:5432", upgrade.Postgres, "x.internal", nil, upgrade.None, Deny, "", reason.NotTLS},
+	} {
+		f := flow("10.1.1.1", c.to, hello(c.sni, c.alpn...))
+		f.Upgrade = c.began
+		if got := set.Dialogue(f); got != c.waits {
+			t.Errorf("%s: waits for %s", name, got)
+		}
+		if v := set.OnHello(f); v.Action != c.action || v.Rule != c.rule || v.Reason != c.reason {
+			t.Errorf("%s: %v by %q, %s %s", name, v.Action, v.Rule, v.Reason, v.Detail)
+		}
+	}
+}
+
+// An observed policy bypasses what no rule fits, but not a client that has its answer
+// already: there is nobody left who could speak to it.
+func TestDialogueObserved(t *testing.T) {
+	set := compile(t, "mode: observe\n"+pgRules)
+	f := flow("10.1.1.1", "10.0.0.1:5432", hello("web.internal", "postgresql"))
+	f.Upgrade = upgrade.Postgres
+	if v := set.OnHello(f); v.Action != Deny || v.Reason != reason.SNIUnknown {
+		t.Errorf("with its answer: %+v", v)
+	}
+	f.Upgrade = upgrade.None
+	if v := set.OnHello(f); v.Action != Bypass || v.Would.Reason != reason.SNIUnknown {
+		t.Errorf("TLS at once: %+v", v)
+	}
+	f.Hello = new(*hello("db.internal"))
+	v := set.OnHello(f)
+	if v.Action != Terminate {
+		t.Fatalf("without its ALPN: %+v", v)
+	}
+	if v = set.OnPeer(v.Plan, f); v.Would.Reason != reason.NoALPN || v.Action != Terminate {
+		t.Errorf("without its ALPN: %+v", v)
+	}
+}
+
+// However a client begins: nobody comes to a rule of another dialogue, and what the first
+// packet decides is not changed by it.
+func TestDialogueNeverCrosses(t *testing.T) {
+	env := testEnv(t)
+	rapid.Check(t, func(t *rapid.T) {
+		set := buildSpec(t, env, Spec{Rules: drawRules(t), Mode: rapid.SampledFrom([]string{"", "observe"}).Draw(t, "set's mode")})
+		f := drawWhole(t)
+		f.Upgrade = rapid.SampledFrom([]upgrade.Protocol{upgrade.None, upgrade.Postgres}).Draw(t, "began")
+		waits := set.Dialogue(f)
+		v := set.OnHello(f)
+		syn, decided := set.OnSYN(f)
+		switch {
+		case decided:
+			if v.Action != syn.Action && syn.Action != Originate || v.Rule != syn.Rule {
+				t.Fatalf("SYN %+v, hello %+v", syn, v)
+			}
+		case v.Action == Deny:
+		case f.Upgrade != upgrade.None && f.Upgrade != waits:
+			t.Fatalf("began with %s, was waited for with %s, and is let through: %+v", f.Upgrade, waits, v)
+		case v.Plan.Upgrade != waits && v.Plan.Rule != "":
+			t.Fatalf("waited for with %s, and comes to a rule of %s", waits, v.Plan.Upgrade)
+		case f.Upgrade != upgrade.None && v.Action != Terminate:
+			t.Fatalf("it has its answer, and is not terminated: %+v", v)
+		}
+		f = asFound(set, f)
+		if e, d := set.Explain(f), decide(set, f); !sameAnswer(d, e.Verdict) {
+			t.Fatalf("done %+v, said %+v", d, e.Verdict)
+		}
+	})
+}
