@@ -114,11 +114,10 @@ func (c *compiler) destinationUpgrade(at scope, r *rule, spec *DestinationSpec) 
 		r.plan.DestUpgrade, _ = oneOf(at, "upgrade", spec.Upgrade, upgrade.None, upgrade.Postgres)
 	}
 	switch {
-	case r.upgrade == upgrade.None && r.plan.DestUpgrade == upgrade.None:
-	case r.action == Originate:
-		at.warnf("upgrade", "a server that offers SCRAM-SHA-256-PLUS binds the password to its certificate, and a client without TLS sees none: libpq ends the connection then. Passwords by SCRAM do not pass here; certificates (destination.identity) do")
-	default:
-		at.warnf("tls", "a server that offers SCRAM-SHA-256-PLUS binds the password to the certificate that the client sees, which is sslgate's and not its own: set channel_binding=disable in clients that have passwords, or write tls: plain where the way to the server is safe")
+	case r.action == Originate && r.plan.DestUpgrade != upgrade.None && spec.Identity == "":
+		at.warnf("upgrade", "a server that offers SCRAM-SHA-256-PLUS binds the password to its certificate, and a client without TLS sees none: libpq ends the connection then. Passwords by SCRAM do not pass here; a certificate (identity) does")
+	case r.upgrade != upgrade.None && spec.Upgrade == "":
+		at.warnf("tls", "a server that offers SCRAM-SHA-256-PLUS binds the password to the certificate that the client sees, which is sslgate's and not its own: set channel_binding=disable in clients that have passwords, or write tls: plain where the way to the server is safe; upgrade: %s beside tls says that this is known", r.upgrade)
 	}
 }
 

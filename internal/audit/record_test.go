@@ -65,6 +65,7 @@ func fullRecord(t testing.TB) *Record {
 	r.Engine, r.DestEngine = handshake.EngineNative, handshake.EngineNative
 	r.ClientLeg, r.DestinationLeg, r.Dialed = st, st, netip.MustParseAddrPort("192.0.2.2:443")
 	r.Direction = LocalOut
+	r.Upgrade, r.DestUpgrade = "postgres", "postgres"
 	r.DialedFrom = netip.MustParseAddrPort("192.0.2.1:40000")
 	r.Peer, r.DestPeer = testPeer(t, "client\x1b[31m\n\u202e"), testPeer(t, "server")
 	r.Shadow = &Shadow{Policy: "fedcba9876543210", Kind: "shadow_denies", Action: "deny", Rule: "next", Reason: reason.NotAllowed, Detail: "d"}
