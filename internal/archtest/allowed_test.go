@@ -91,6 +91,8 @@ var larger = map[string]struct {
 	"handshake":       {43, 6000, []string{"clienthello", "verify"}, "a hello, a chain and a profile are judged over the same unexported types"},
 	"tun":             {35, 5700, nil, "table, rules and routes are written and repaired from one state"},
 	"policy":          {48, 8600, []string{"when"}, "a rule is compiled, decided and explained over the same unexported types"},
+
+	"internal/gateway": {36, 5800, nil, "a flow walks through all of it, over one unexported type"},
 }
 
 func TestSizesOfPackages(t *testing.T) {
