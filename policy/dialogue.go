@@ -117,7 +117,7 @@ func (c *compiler) destinationUpgrade(at scope, r *rule, spec *DestinationSpec) 
 	case r.action == Originate && r.plan.DestUpgrade != upgrade.None && spec.Identity == "":
 		at.warnf("upgrade", "a server that offers SCRAM-SHA-256-PLUS binds the password to its certificate, and a client without TLS sees none: libpq ends the connection then. Passwords by SCRAM do not pass here; a certificate (identity) does")
 	case r.upgrade != upgrade.None && spec.Upgrade == "":
-		at.warnf("tls", "a server that offers SCRAM-SHA-256-PLUS binds the password to the certificate that the client sees, which is sslgate's and not its own: set channel_binding=disable in clients that have passwords, or write tls: plain where the way to the server is safe; upgrade: %s beside tls says that this is known", r.upgrade)
+		at.warnf("tls", "a server that offers SCRAM-SHA-256-PLUS binds the password to its certificate, and the client to the one of the rule's identity: give the identity the server's own certificate, or set channel_binding=disable in clients that have passwords, or write tls: plain where the way to the server is safe; upgrade: %s beside tls says that this is known", r.upgrade)
 	}
 }
 
