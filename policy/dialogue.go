@@ -73,6 +73,18 @@ func (r *rule) direct(f *subject) *handshake.Error {
 	return nil
 }
 
+// direct is that of the rule of a plan.
+func (s *Set) direct(p *Plan, f Facts) *handshake.Error {
+	if p.Upgrade == upgrade.None || f.Hello == nil {
+		return nil
+	}
+	flow, _, ok := s.subject(f)
+	if !ok {
+		return nil
+	}
+	return p.rule.direct(&flow)
+}
+
 // sameBeginning says whether what o takes r can take too, as to how clients begin.
 func (r *rule) sameBeginning(o *rule) bool {
 	switch {

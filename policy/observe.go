@@ -3,7 +3,6 @@ package policy
 import (
 	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/reason"
-	"github.com/sslgate/sslgate/internal/upgrade"
 )
 
 // This file is `mode: observe`. A flow is decided as ever, and where the answer
@@ -88,12 +87,8 @@ func (s *Set) before(p *Plan, f Facts) Would {
 			}
 		}
 	}
-	if p.Upgrade != upgrade.None && f.Hello != nil {
-		if flow, _, ok := s.subject(f); ok {
-			if e := p.rule.direct(&flow); e != nil {
-				return wouldOf(s.refuseAs(p.rule, e))
-			}
-		}
+	if e := s.direct(p, f); e != nil {
+		return wouldOf(s.refuseAs(p.rule, e))
 	}
 	if p == &p.rule.wide && f.Hello != nil {
 		if e := s.engine.Refuses(p.rule.plan.Client, f.Hello); e != nil {

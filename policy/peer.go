@@ -26,7 +26,7 @@ func (s *Set) OnPeer(p *Plan, f Facts) Verdict {
 	v.Plan = p
 	if w := s.before(p, f); w.Deny {
 		v.Would = w
-		if r.observe && p == &r.wide {
+		if r.observe && (p == &r.wide || s.direct(p, f) != nil) {
 			v.Reason = reason.Observed
 		}
 	}

@@ -257,14 +257,14 @@ func (s *Set) terminate(r *rule, f *subject, passed *rule) Verdict {
 	hello := f.hello
 	e := r.direct(f)
 	switch {
-	case e != nil && r.observe:
-		v := s.observed(&r.plan, s.refuseAs(r, e), passed)
-		v.Reason = "" // nobody is verified yet
+	case r.observe:
+		v := s.observeHello(r, hello, passed)
+		if e != nil && v.Action != Deny && passed == nil {
+			v.Would = wouldOf(s.refuseAs(r, e))
+		}
 		return v
 	case e != nil:
 		return s.refuseAs(r, e)
-	case r.observe:
-		return s.observeHello(r, hello, passed)
 	}
 	if e := hello.Acceptable(r.plan.Client.Profile); e != nil {
 		return s.refuseAs(r, e)

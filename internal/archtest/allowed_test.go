@@ -88,7 +88,7 @@ var larger = map[string]struct {
 }{
 	"cmd/sslgate":     {43, 6300, nil, "a command has a file of its own"},
 	"internal/config": {41, 6700, nil, "mistakes are put at places that only the parser knows"},
-	"handshake":       {43, 6000, []string{"clienthello", "verify"}, "a hello, a chain and a profile are judged over the same unexported types"},
+	"handshake":       {43, 6100, []string{"clienthello", "verify"}, "a hello, a chain and a profile are judged over the same unexported types"},
 	"tun":             {35, 5700, nil, "table, rules and routes are written and repaired from one state"},
 	"policy":          {48, 8600, []string{"when"}, "a rule is compiled, decided and explained over the same unexported types"},
 
