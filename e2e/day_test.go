@@ -187,13 +187,14 @@ func (w *world) spend(config string, more []visit) []record {
 }
 
 // keepDay leaves the day for the transcripts of docs/report.md, where it is asked for:
-// SSLGATE_TEST_KEEP_DAY=cmd/sslgate/testdata/day, with the path from the root.
+// SSLGATE_TEST_KEEP_DAY=cmd/sslgate/testdata/day, with the path from the root. Its CA is not kept:
+// it ends.
 func (w *world) keepDay() {
 	dir := os.Getenv("SSLGATE_TEST_KEEP_DAY")
 	if dir == "" {
 		return
 	}
-	for _, name := range []string{"sslgate.yaml", "day.jsonl", "ca.pem"} {
+	for _, name := range []string{"sslgate.yaml", "day.jsonl"} {
 		b, err := os.ReadFile(filepath.Join(w.dir, name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
