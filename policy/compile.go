@@ -70,6 +70,7 @@ type compiler struct {
 	names map[string]bool         // rule names taken
 	sets  *sets
 	when  conditions
+	dead  map[int]bool // rules that can never match
 	// whole says for every rule how far it could be read: what follows from a
 	// part that could not be is left unsaid.
 	whole []parts
@@ -87,7 +88,7 @@ func newCompiler(spec Spec, env Environment) *compiler {
 		c.set.alerts[e.Code] = handshake.AlertOf(e.Code)
 	}
 	c.sets = newSets(&c.list, spec.Sets, &c.env)
-	c.when.done = map[string]*condition{}
+	c.when.done, c.dead = map[string]*condition{}, map[int]bool{}
 	c.mode, _ = oneOf(newScope(&c.list, ""), "mode", spec.Mode, Enforce, Observe)
 	if c.mode == Observe {
 		open := &rule{action: Bypass, observe: true}

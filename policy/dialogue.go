@@ -85,15 +85,42 @@ func (s *Set) direct(p *Plan, f Facts) *handshake.Error {
 	return p.rule.direct(&flow)
 }
 
-// sameBeginning says whether what o takes r can take too, as to how clients begin.
+// sameBeginning says whether what o takes r can take too, as to how clients begin. A rule
+// that goes by addresses alone takes them however they begin, or keeps them from o by what
+// they are waited for to say, unless a rule before it has settled that: see settled.
 func (r *rule) sameBeginning(o *rule) bool {
 	switch {
-	case r.action == Deny:
+	case r.action == Deny || !r.needsHello():
 		return true
 	case o.action == Deny:
 		return !r.plan.set.upgrades
 	}
 	return r.upgrade == o.upgrade
+}
+
+// settled says whether a rule before i may have settled that clients of rule j are waited
+// for to begin in another way than rule i has them begin, so that they may come past i to j.
+func (c *compiler) settled(s *search, i, j int) bool {
+	first, later := c.set.rules[i], c.set.rules[j]
+	if !c.set.upgrades || first.action == Deny || first.needsHello() || later.action != Deny && first.upgrade == later.upgrade {
+		return false
+	}
+	v := c.meeting(later)
+	for k := range v.all() {
+		r := c.set.rules[k]
+		if k >= i || !s.compare(later.pairs(r)) {
+			break
+		}
+		if r.action != Deny && r.upgrade != first.upgrade && r.meets(later) {
+			return true
+		}
+	}
+	return s.ended // nothing is claimed then
+}
+
+// sameAddresses says whether r takes every flow of o as far as the first packet tells.
+func (r *rule) sameAddresses(o *rule) bool {
+	return r.window.covers(o.window) && r.coversSources(o) && r.coversDestinations(o)
 }
 
 // upgrade compiles what the client says before TLS.
@@ -134,7 +161,7 @@ func (c *compiler) destinationUpgrade(at scope, r *rule, spec *DestinationSpec) 
 }
 
 // otherDialogue reports rules that an earlier one keeps from their clients, because it waits
-// for them to begin in another way.
+// for them to begin in another way. Of a rule that is left nothing neverMatch has spoken.
 func (c *compiler) otherDialogue() {
 	if !c.set.upgrades {
 		return
@@ -145,7 +172,7 @@ func (c *compiler) otherDialogue() {
 		if s.over() {
 			return
 		}
-		if later.action == Deny || later.action == Originate || !c.whole[j].selectors { // waitsForHello has the latter
+		if later.action == Deny || later.action == Originate || c.dead[j] || !c.whole[j].selectors { // waitsForHello has those that originate
 			continue
 		}
 		var before []other
@@ -155,22 +182,60 @@ func (c *compiler) otherDialogue() {
 			if i >= j || len(before) >= maxAround || !s.compare(later.pairs(first)) {
 				break
 			}
-			if first.action == Deny || first.upgrade == later.upgrade || !first.needsHello() || !c.whole[i].selectors ||
-				!first.meets(later) || !first.window.meets(later.window) || first.local && !later.local && !first.coversSources(later) {
+			if first.action == Deny || c.dead[i] || !c.whole[i].selectors {
 				continue
 			}
-			before = append(before, other{i, first.name, ""})
+			if first.upgrade == later.upgrade {
+				if first.sameAddresses(later) {
+					break // how its clients begin is settled by this one
+				}
+				continue
+			}
+			if first.keepsFrom(later) {
+				before = append(before, other{i, first.name, ""})
+			}
 		}
-		if len(before) == 0 {
-			continue
-		}
-		first := c.set.rules[before[0].index]
-		hint := "give them addresses of their own"
-		if later.action == Terminate && first.action == Terminate {
-			hint = "write the same upgrade in both, or " + hint
-		}
-		c.list.WarnAlso(fmt.Sprintf("rules[%d]", j), placesOf(before),
-			"rule %q is for clients that begin with %s, and where %s before it fits by addresses it waits for %s: such clients never come to rule %q; %s",
-			later.name, later.upgrade.Begins(), rulesOf(namesOf(before)), first.upgrade.Begins(), later.name, hint)
+		c.reportDialogue(j, before)
 	}
+}
+
+// keepsFrom says whether r keeps clients from a later rule because it waits for them to begin
+// in another way. One that goes by addresses alone takes all of its clients in any case, and
+// stands before a wider one in good order; but not where that one names a destination of
+// which it is left nothing.
+func (r *rule) keepsFrom(o *rule) bool {
+	if r.needsHello() {
+		return r.meets(o) && r.window.meets(o.window) && (!r.local || o.local || r.coversSources(o))
+	}
+	if !r.window.covers(o.window) || !r.coversSources(o) || r.to.len()*o.to.len() > maxCompared {
+		return false
+	}
+	for e := range o.to.all() {
+		if coveredBy(e.prefix, r.prefixesFor(e.port)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *compiler) reportDialogue(j int, before []other) {
+	if len(before) == 0 {
+		return
+	}
+	first, later := c.set.rules[before[0].index], c.set.rules[j]
+	hint := "give them addresses of their own"
+	if later.action == Terminate && first.action == Terminate {
+		hint = "write the same upgrade in both, or " + hint
+	}
+	c.list.WarnAlso(fmt.Sprintf("rules[%d]", j), placesOf(before),
+		"rule %q is for clients that begin with %s, and where %s before it fits by addresses it %s: such clients never come to rule %q; %s",
+		later.name, later.upgrade.Begins(), rulesOf(namesOf(before)), first.insteadOf(), later.name, hint)
+}
+
+// insteadOf says what a rule does that keeps clients from another one, for a person.
+func (r *rule) insteadOf() string {
+	if r.waits(selNone) || r.needsHello() {
+		return "waits for " + r.upgrade.Begins()
+	}
+	return "takes them by the first packet (action " + r.action.String() + ")"
 }

@@ -1,10 +1,13 @@
 package policy
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/sslgate/sslgate/internal/fielderr"
 	"github.com/sslgate/sslgate/internal/reason"
 	"github.com/sslgate/sslgate/internal/upgrade"
 )
@@ -77,6 +80,44 @@ func TestDialogueObserved(t *testing.T) {
 	}
 }
 
+// A reload between the answer and the hello, to a rule that decides by the first packet: the
+// destination was asked nothing, so it gets no hello.
+func TestDialogueReloaded(t *testing.T) {
+	for name, text := range map[string]string{
+		"bypass":    `rules: [{name: now, to: ["*:5432"], action: bypass}]`,
+		"originate": "mode: observe\n" + `rules: [{name: now, from: ["10.0.0.0/8"], to: ["*:5432"], action: originate, destination: {tls: verify, authorities: [servers], name: pay.internal}}]`,
+	} {
+		f := flow("10.1.1.1", "10.0.0.1:5432", hello("db.internal", "postgresql"))
+		f.Upgrade = upgrade.Postgres
+		if v := compile(t, text).OnHello(f); v.Action != Deny || v.Reason != reason.PolicyChanged || v.Rule != "now" {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
+// A rule that Compile says can never match is the rule of no client, however it begins.
+func TestDialogueNeverMatch(t *testing.T) {
+	env := testEnv(t)
+	rapid.Check(t, func(t *rapid.T) {
+		rules := drawRules(t)
+		c := newCompiler(Spec{Sets: someSets}, env)
+		for i := range rules {
+			c.rule(i, &rules[i])
+		}
+		c.finish()
+		before := len(fielderr.All(c.list.Err()))
+		c.neverMatch()
+		f := drawFlow(t)
+		f.Upgrade = rapid.SampledFrom([]upgrade.Protocol{upgrade.None, c.set.Dialogue(f)}).Draw(t, "began")
+		v := c.set.OnHello(f)
+		for _, e := range fielderr.All(c.list.Err())[before:] {
+			if !e.Warning && v.Rule != "" && strings.HasPrefix(e.Msg, fmt.Sprintf("rule %q can never match", v.Rule)) {
+				t.Fatalf("%s; and it is the rule of %+v: %+v", e.Msg, f, v)
+			}
+		}
+	})
+}
+
 // However a client begins: nobody comes to a rule of another dialogue, and what the first
 // packet decides is not changed by it.
 func TestDialogueNeverCrosses(t *testing.T) {
@@ -89,6 +130,12 @@ func TestDialogueNeverCrosses(t *testing.T) {
 		v := set.OnHello(f)
 		syn, decided := set.OnSYN(f)
 		switch {
+		case f.Upgrade != upgrade.None && v.Action != Terminate && v.Action != Deny:
+			t.Fatalf("it has its answer, and is not terminated: %+v", v)
+		case decided && f.Upgrade != upgrade.None && v.Reason == reason.PolicyChanged && v.Action == Deny && v.Plan == nil:
+			if syn.Action == Deny {
+				t.Fatalf("SYN %+v, hello %+v", syn, v)
+			}
 		case decided:
 			if v.Action != syn.Action && syn.Action != Originate || v.Rule != syn.Rule {
 				t.Fatalf("SYN %+v, hello %+v", syn, v)
@@ -98,8 +145,6 @@ func TestDialogueNeverCrosses(t *testing.T) {
 			t.Fatalf("began with %s, was waited for with %s, and is let through: %+v", f.Upgrade, waits, v)
 		case v.Plan.Upgrade != waits && v.Plan.Rule != "":
 			t.Fatalf("waited for with %s, and comes to a rule of %s", waits, v.Plan.Upgrade)
-		case f.Upgrade != upgrade.None && v.Action != Terminate:
-			t.Fatalf("it has its answer, and is not terminated: %+v", v)
 		}
 		f = asFound(set, f)
 		if e, d := set.Explain(f), decide(set, f); !sameAnswer(d, e.Verdict) {

@@ -90,7 +90,19 @@ func (s *Set) Awaiting(f Facts) string {
 // plaintext, and with the rule if it was the rule's profile that the hello
 // could not meet. The Reason of Terminate is empty, for nobody is verified
 // yet. It does not allocate unless it denies, or the rule is observed.
+//
+// A client that asked for TLS and has its answer is terminated or denied, whatever the rules
+// are by now: its destination was asked nothing, and takes no hello.
 func (s *Set) OnHello(f Facts) Verdict {
+	v := s.onHello(f)
+	if f.Upgrade != upgrade.None && v.Action != Terminate && v.Action != Deny {
+		return s.refuse(v.Rule, reason.PolicyChanged, "a client that was answered to "+f.Upgrade.Begins()+" would be let through with action "+v.Action.String())
+	}
+	return v
+}
+
+// onHello is OnHello by the rules alone.
+func (s *Set) onHello(f Facts) Verdict {
 	flow, v, ok := s.subject(f)
 	if !ok {
 		return v

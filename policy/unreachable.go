@@ -22,11 +22,12 @@ func (c *compiler) neverMatch() {
 			if !s.compare(before.coverCost(r)) {
 				return
 			}
-			if c.whole[j].selectors && before.covers(r) {
+			if c.whole[j].selectors && before.covers(r) && !c.settled(s, j, i) {
 				hint := ""
 				if before.partedByALPN(r) {
 					hint = "; " + before.partHint(r)
 				}
+				c.dead[i] = true
 				c.list.Addf(fmt.Sprintf("rules[%d]", i), "rule %q can never match: rule %q before it takes everything it would%s", r.name, before.name, hint)
 				break
 			}

@@ -64,7 +64,7 @@ func (c *compiler) weakerDemands() {
 			case stronger[classes.of[j]] && strong.window != nil && j < i && !weak.window.within(strong.window):
 				later = append(later, other{j, strong.name, ""})
 			case evades && !stronger[classes.of[j]]:
-				if field != "" {
+				if field != "" && weak.upgrade == strong.upgrade { // else strong is left nobody: see otherDialogue
 					beside = append(beside, other{j, strong.name, field})
 				}
 			}
@@ -145,8 +145,8 @@ func (c *compiler) evades(weak, strong int) bool {
 	if c.set.rules[strong].ja4 != nil {
 		return false
 	}
-	if a, b := c.set.rules[weak], c.set.rules[strong]; b.action != Deny && a.upgrade != b.upgrade {
-		return false // how a client must begin is settled before it can choose
+	if a, b := c.set.rules[weak], c.set.rules[strong]; strong < weak && b.action != Deny && a.upgrade != b.upgrade {
+		return false // strong has settled how clients must begin: weak is left none of them
 	}
 	if c.set.rules[min(weak, strong)].needsHello() {
 		// A deny behind a rule that lets through is the default written out.
