@@ -117,7 +117,7 @@ func TestRefusedCertificateIsNamed(t *testing.T) {
 	serial := f.Client.Cert.SerialNumber.Bytes()
 	at := bytes.Index(f.Client.Cert.Raw, serial)
 	negative := bytes.Clone(f.Client.Cert.Raw)
-	negative[at] |= 0x80 // the INTEGER is a negative one now
+	negative[at] = 0x80 // the INTEGER is a negative one now, whose first nine bits are not alike (X.690, section 8.3.2)
 	if at < 2 || negative[at-2] != 2 {
 		t.Fatal("the serial number is padded: the test needs another certificate")
 	}
