@@ -251,7 +251,7 @@ func template(from, to time.Time, before, after time.Duration) (*x509.Certificat
 		to = now.Add(after)
 	}
 	return &x509.Certificate{
-		SerialNumber: serial.Add(serial, big.NewInt(1)),
+		SerialNumber: serial.SetBit(serial, 126, 1), // 16 octets, and none before them in DER
 		NotBefore:    from, NotAfter: to, BasicConstraintsValid: true,
 	}, nil
 }
