@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -77,11 +78,12 @@ func TestFilesThatAreBeingWritten(t *testing.T) {
 		}
 	}
 	disk := own.from
+	room := bytes.Repeat([]byte("\n"), 100) // another length is another stamp, also within one tick of the file system's clock
 	second, chain := issue(middle)
 	own.from = &written{Source: disk, after: filepath.Join(dir, "pay.pem"), write: func() { put("pay.pem", append(chain, '\n')) }}
 	renew("written after it was read", errChanging, first, 2)
 	renew("at the next look", nil, second, 2)
-	own.from = &written{Source: disk, after: filepath.Join(dir, "pay.key"), write: func() { put("pay.pem", firstChain) }}
+	own.from = &written{Source: disk, after: filepath.Join(dir, "pay.key"), write: func() { put("pay.pem", append(firstChain, room...)) }}
 	third, chain := issue(middle)
 	renew("the certificate of before comes while the key is read", errChanging, second, 2)
 	own.from = disk
