@@ -106,7 +106,7 @@ func TestOrderByDNS(t *testing.T) {
 	for range 2 {
 		var err error
 		testenv.Eventually(t, "the order is done", func() bool { // a validator has no patience
-			err = obtain()
+			err = attempt(t, o)
 			return err == nil
 		}, func() any { return err })
 		c, err := tls.LoadX509KeyPair(o.File, o.File)

@@ -11,6 +11,14 @@ import (
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 )
 
+// attempt is one order of some: one that hangs leaves time for another within the patience.
+func attempt(t *testing.T, o *Order) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience()/3)
+	defer cancel()
+	return o.Obtain(ctx, 0, &Challenges{})
+}
+
 // A CA that remembers proofs wants none for a second order; one that does not is told again. Its
 // refusal of nonces, of every fourth, hinders no order.
 func TestProofsAndNonces(t *testing.T) {
@@ -26,17 +34,11 @@ func TestProofsAndNonces(t *testing.T) {
 				Directory: ca.Directory, Roots: rootsOf(t, ca.Roots), Names: []string{"pay.example"},
 				File: filepath.Join(t.TempDir(), "pay.pem"), DNS: hook(t, ca.DNS, goodHook),
 			}
-			// One that hangs leaves time for another.
-			attempt := func() error {
-				ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience()/3)
-				defer cancel()
-				return o.Obtain(ctx, 0, &Challenges{})
-			}
 			order := func() {
 				t.Helper()
 				var err error
 				testenv.Eventually(t, "the order is done", func() bool { // a validator has no patience
-					err = attempt()
+					err = attempt(t, o)
 					return err == nil
 				}, func() any { return err })
 				if _, err := tls.LoadX509KeyPair(o.File, o.File); err != nil {
@@ -51,7 +53,7 @@ func TestProofsAndNonces(t *testing.T) {
 			}
 			var err error
 			testenv.Eventually(t, "a proof is asked for", func() bool { // many refused nonces in a row come before it
-				err = attempt()
+				err = attempt(t, o)
 				return err == nil || strings.Contains(err.Error(), "nobody proves any more")
 			}, func() any { return err })
 			if err == nil {

@@ -79,6 +79,13 @@ func Eventually(t testing.TB, what string, cond func() bool, states ...func() an
 	eventually(t, Patience(), what, cond, states)
 }
 
+// EventuallyWithin is Eventually for what takes its time by design, such as the life of a certificate:
+// within is more than one patience, and a multiple of it.
+func EventuallyWithin(t testing.TB, within time.Duration, what string, cond func() bool, states ...func() any) {
+	t.Helper()
+	eventually(t, within, what, cond, states)
+}
+
 func eventually(t testing.TB, within time.Duration, what string, cond func() bool, states []func() any) {
 	t.Helper()
 	deadline := time.Now().Add(within)
