@@ -16,37 +16,40 @@ import (
 // take part.
 
 // Dialogue is what a client is waited for to say before TLS, where the first packet does not
-// decide; None for TLS from the first byte.
-func (s *Set) Dialogue(f Facts) upgrade.Protocol {
+// decide, and the rule that says so; None and "" for TLS from the first byte.
+func (s *Set) Dialogue(f Facts) (p upgrade.Protocol, rule string) {
 	f.Hello = nil
 	if s == nil || !s.upgrades {
-		return upgrade.None
+		return upgrade.None, ""
 	}
 	flow, _, ok := s.subject(f)
 	if !ok {
-		return upgrade.None
+		return upgrade.None, ""
 	}
-	p, _ := s.dialogue(flow)
-	return p
+	if r, _ := s.dialogue(flow); r != nil && r.upgrade != upgrade.None {
+		return r.upgrade, r.name
+	}
+	return upgrade.None, ""
 }
 
-// dialogue is Dialogue. early says that the first packet decides.
-func (s *Set) dialogue(f subject) (p upgrade.Protocol, early bool) {
+// dialogue is Dialogue; nil where no rule says anything. early says that the first packet
+// decides.
+func (s *Set) dialogue(f subject) (r *rule, early bool) {
 	f.hello = nil
 	early = true
 	w := s.walk(&f)
 	for i := w.step(); i >= 0; i = w.step() {
-		r := s.rules[i]
+		r = s.rules[i]
 		sel := r.match(&f)
 		if sel != selNone && sel != selHello || sel == selNone && r.observe && !r.action.Lets() {
 			continue // does not fit, or is passed over
 		}
 		early = early && !r.waits(sel)
 		if r.action != Deny || sel == selNone {
-			return r.upgrade, early
+			return r, early
 		}
 	}
-	return upgrade.None, early
+	return nil, early
 }
 
 // waits says whether a rule that fits the first packet, as far as sel says, waits for a hello.
@@ -151,6 +154,14 @@ func (c *compiler) upgrade(at scope, r *rule, spec *RuleSpec) {
 func (c *compiler) destinationUpgrade(at scope, r *rule, spec *DestinationSpec) {
 	if r.plan.DestUpgrade = r.upgrade; spec.Upgrade != "" {
 		r.plan.DestUpgrade, _ = oneOf(at, "upgrade", spec.Upgrade, upgrade.None, upgrade.Postgres)
+	}
+	if p := r.plan.DestUpgrade; p != upgrade.None {
+		for _, name := range slices.Concat(r.alpn, r.plan.Offered) {
+			if name != p.ALPN() {
+				at.errorf("upgrade", "a destination that is asked for TLS by %s speaks nothing but %q, and alpn of the rule has %q: leave alpn out, or this", p.Begins(), p.ALPN(), name)
+				break
+			}
+		}
 	}
 	switch {
 	case r.action == Originate && r.plan.DestUpgrade != upgrade.None && spec.Identity == "":

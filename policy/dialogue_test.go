@@ -48,8 +48,9 @@ func TestDialogue(t *testing.T) {
 	} {
 		f := flow("10.1.1.1", c.to, hello(c.sni, c.alpn...))
 		f.Upgrade = c.began
-		if got := set.Dialogue(f); got != c.waits {
-			t.Errorf("%s: waits for %s", name, got)
+		got, rule := set.Dialogue(f)
+		if got != c.waits || (rule == "pg") != (got == upgrade.Postgres) {
+			t.Errorf("%s: waits for %s, by %q", name, got, rule)
 		}
 		if v := set.OnHello(f); v.Action != c.action || v.Rule != c.rule || v.Reason != c.reason {
 			t.Errorf("%s: %v by %q, %s %s", name, v.Action, v.Rule, v.Reason, v.Detail)
@@ -89,8 +90,12 @@ func TestDialogueReloaded(t *testing.T) {
 	} {
 		f := flow("10.1.1.1", "10.0.0.1:5432", hello("db.internal", "postgresql"))
 		f.Upgrade = upgrade.Postgres
-		if v := compile(t, text).OnHello(f); v.Action != Deny || v.Reason != reason.PolicyChanged || v.Rule != "now" {
+		set := compile(t, text)
+		if v := set.OnHello(f); v.Action != Deny || v.Reason != reason.PolicyChanged || v.Rule != "now" {
 			t.Errorf("%s: %+v", name, v)
+		}
+		if v := set.Redecide(f).Verdict; v.Action != Bypass {
+			t.Errorf("%s, a flow that begins: %+v", name, v)
 		}
 	}
 }
@@ -108,7 +113,8 @@ func TestDialogueNeverMatch(t *testing.T) {
 		before := len(fielderr.All(c.list.Err()))
 		c.neverMatch()
 		f := drawFlow(t)
-		f.Upgrade = rapid.SampledFrom([]upgrade.Protocol{upgrade.None, c.set.Dialogue(f)}).Draw(t, "began")
+		waits, _ := c.set.Dialogue(f)
+		f.Upgrade = rapid.SampledFrom([]upgrade.Protocol{upgrade.None, waits}).Draw(t, "began")
 		v := c.set.OnHello(f)
 		for _, e := range fielderr.All(c.list.Err())[before:] {
 			if !e.Warning && v.Rule != "" && strings.HasPrefix(e.Msg, fmt.Sprintf("rule %q can never match", v.Rule)) {
@@ -126,7 +132,7 @@ func TestDialogueNeverCrosses(t *testing.T) {
 		set := buildSpec(t, env, Spec{Rules: drawRules(t), Mode: rapid.SampledFrom([]string{"", "observe"}).Draw(t, "set's mode")})
 		f := drawWhole(t)
 		f.Upgrade = rapid.SampledFrom([]upgrade.Protocol{upgrade.None, upgrade.Postgres}).Draw(t, "began")
-		waits := set.Dialogue(f)
+		waits, _ := set.Dialogue(f)
 		v := set.OnHello(f)
 		syn, decided := set.OnSYN(f)
 		switch {
@@ -145,6 +151,9 @@ func TestDialogueNeverCrosses(t *testing.T) {
 			t.Fatalf("began with %s, was waited for with %s, and is let through: %+v", f.Upgrade, waits, v)
 		case v.Plan.Upgrade != waits && v.Plan.Rule != "":
 			t.Fatalf("waited for with %s, and comes to a rule of %s", waits, v.Plan.Upgrade)
+		}
+		if v.Reason == reason.PolicyChanged {
+			return // Explain is of a flow that begins
 		}
 		f = asFound(set, f)
 		if e, d := set.Explain(f), decide(set, f); !sameAnswer(d, e.Verdict) {

@@ -60,7 +60,7 @@ func (s *Set) Redecide(f Facts) Decision {
 		return d
 	}
 	d.Moment = momentHello
-	d.Hello = s.OnHello(f)
+	d.Hello = s.onHello(f) // of a flow that begins now, or goes on as it was: none is changed to another action
 	d.Verdict = d.Hello
 	switch d.Verdict.Action {
 	case Terminate:

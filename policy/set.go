@@ -258,7 +258,10 @@ func (s *Set) subject(f Facts) (out subject, v Verdict, ok bool) {
 	}
 	out = subject{src: src, dst: dst, local: f.Local, now: f.Now, hello: f.Hello, ja4: f.JA4, began: f.Upgrade}
 	if f.Hello != nil && (s.upgrades || f.Upgrade != upgrade.None) {
-		out.dialogue, out.early = s.dialogue(out)
+		var r *rule
+		if r, out.early = s.dialogue(out); r != nil {
+			out.dialogue = r.upgrade
+		}
 	}
 	return out, v, true
 }

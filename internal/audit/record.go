@@ -45,7 +45,7 @@ type Record struct {
 
 	ClientLeg      *handshake.State
 	Plaintext      bool   // the client's leg is without TLS, as its rule has it (action originate)
-	Upgrade        string // what the client has asked for TLS by; "" for TLS from the first byte
+	Upgrade        string // what the client has asked for TLS by; "" for TLS from the first byte, or nothing
 	DestUpgrade    string // what the destination was asked for TLS by
 	DestinationLeg *handshake.State
 	Dialed         netip.AddrPort

@@ -173,7 +173,8 @@ func (fl *flow) secure(ctx context.Context, dest *destination, plan *policy.Plan
 func sameProtocol(plan *policy.Plan, client, dest string) bool {
 	switch {
 	case plan.DestUpgrade != upgrade.None:
-		return dest == "" || dest == plan.DestUpgrade.ALPN()
+		name := plan.DestUpgrade.ALPN()
+		return (client == "" || client == name) && (dest == "" || dest == name)
 	case plan.Upgrade != upgrade.None:
 		return dest == plan.Upgrade.ALPN()
 	}

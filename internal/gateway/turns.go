@@ -95,7 +95,7 @@ func (fl *flow) refuseUnread(ctx context.Context, conn net.Conn, err error) {
 	e := handshake.AsError(err)
 	switch e.Reason {
 	case reason.HelloTimeout, reason.HelloEOF, reason.HelloReset: // what began this late, or not at all, may be no TLS
-		e.Detail = fmt.Sprintf("%s in %s; rule %q waits for a ClientHello", e.Detail, time.Since(fl.start).Round(time.Second), fl.set.Awaiting(fl.facts))
+		e.Detail = fmt.Sprintf("%s in %s; rule %q waits for a ClientHello", e.Detail, time.Since(fl.start).Round(time.Second), fl.awaited())
 	}
 	cost := work.Hello(0, 0)
 	if c, ok := conn.(handshake.Peeked); ok {

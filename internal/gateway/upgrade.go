@@ -23,19 +23,20 @@ import (
 // the flow was refused.
 func (fl *flow) readHello(ctx context.Context) (*handshake.ClientHello, handshake.Conn) {
 	var begun []byte
-	if p := fl.set.Dialogue(fl.facts); p != upgrade.None && fl.denied == nil {
-		left, step, e := converse(ctx, fl.client, p.WithClient(), fl.ledger)
-		switch {
-		case e != nil:
-			fl.refuseUnread(ctx, nil, clientEnd(ctx, e, len(left)))
-			return nil, nil
-		case step.Then == upgrade.End:
-			fl.refuseTalk(ctx, step, len(left))
-			return nil, nil
-		case step.Then == upgrade.TLS:
+	if p, _ := fl.set.Dialogue(fl.facts); p != upgrade.None && fl.denied == nil {
+		t, e := converse(ctx, fl.client, p.WithClient(), fl.ledger)
+		if t.asked {
 			fl.facts.Upgrade = p
 		}
-		begun = left
+		switch {
+		case e != nil:
+			fl.refuseUnread(ctx, nil, clientEnd(ctx, e, len(t.left)))
+			return nil, nil
+		case t.step.Then == upgrade.End:
+			fl.refuseTalk(ctx, t)
+			return nil, nil
+		}
+		begun = t.left
 	}
 	hello, conn, err := handshake.PeekFrom(ctx, fl.client, fl.limits.Hello, begun)
 	if err != nil {
@@ -45,12 +46,22 @@ func (fl *flow) readHello(ctx context.Context) (*handshake.ClientHello, handshak
 	return hello, conn
 }
 
+// talked is what has come of a dialogue.
+type talked struct {
+	step  upgrade.Step // the last one
+	left  []byte       // what the peer has said and was not taken
+	took  int          // bytes of the peer that were
+	asked bool         // the peer has asked for TLS
+}
+
+// heard is how many bytes the peer has said.
+func (t *talked) heard() int { return t.took + len(t.left) }
+
 // converse is a dialogue until TLS begins or it ends. What the last step says is sent, but
-// for the last word of an end. left is what the peer has said and was not taken. The error
-// is that of the connection, as it came.
+// for the last word of an end. The error is that of the connection, as it came.
 //
 // The deadline is ctx's. The deadlines of conn are taken off at the end.
-func converse(ctx context.Context, conn net.Conn, talk *upgrade.Talk, ledger *handshake.Ledger) (left []byte, step upgrade.Step, err error) {
+func converse(ctx context.Context, conn net.Conn, talk *upgrade.Talk, ledger *handshake.Ledger) (t talked, err error) {
 	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(expired)
@@ -63,28 +74,33 @@ func converse(ctx context.Context, conn net.Conn, talk *upgrade.Talk, ledger *ha
 		_ = conn.SetDeadline(time.Time{}) // fails only where conn is closed, and then the next Read says so
 	}()
 	b, n := make([]byte, upgrade.MaxSaid), 0
-	for step = talk.Begin(); ; step = talk.Next(b[:n]) {
-		n = copy(b, b[step.Took:n])
-		answers := step.Say != nil && step.Then != upgrade.End
-		if q, ok := handshake.Ability[handshake.InboundQueue](conn); ok && answers && step.Heard != "" && q.Waiting() > 0 {
+	for t.step = talk.Begin(); ; t.step = talk.Next(b[:n]) {
+		t.took += t.step.Took
+		n = copy(b, b[t.step.Took:n])
+		t.left = b[:n]
+		answers := t.step.Say != nil && t.step.Then != upgrade.End
+		if q, ok := handshake.Ability[handshake.InboundQueue](conn); ok && answers && t.step.Heard != "" && q.Waiting() > 0 {
 			// What has come since is as early as if it had come with the rest.
-			step, answers = talk.Injected(step.Heard, q.Waiting()), false
+			t.step, answers = talk.Injected(t.step, q.Waiting()), false
 		}
-		note(ledger, step)
+		t.asked = t.asked || t.step.Asks
+		noteHeard(ledger, t.step)
 		if answers {
-			if _, err := conn.Write(step.Say); err != nil {
-				return b[:n], step, err
+			if _, err := conn.Write(t.step.Say); err != nil {
+				return t, err
 			}
+			noteSaid(ledger, t.step)
 		}
 		switch {
-		case step.Then != upgrade.More:
-			return b[:n], step, nil
-		case step.Took > 0 && n > 0:
+		case t.step.Then != upgrade.More:
+			return t, nil
+		case t.step.Took > 0 && n > 0:
 			continue // there is more to be looked at already
 		}
 		m, err := readSome(conn, b[n:])
-		if n += m; err != nil {
-			return b[:n], step, err
+		n += m
+		if t.left = b[:n]; err != nil {
+			return t, err
 		}
 	}
 }
@@ -104,14 +120,27 @@ func readSome(conn net.Conn, b []byte) (int, error) {
 // maxEmptyReads is how often in a row a connection may return nothing, as in bufio.
 const maxEmptyReads = 100
 
-// note puts the messages of a step into the ledger. They come before the steps of TLS.
-func note(ledger *handshake.Ledger, s upgrade.Step) {
+// noteHeard puts what the peer has said in a step into the ledger. It comes before the steps
+// of TLS.
+func noteHeard(ledger *handshake.Ledger, s upgrade.Step) {
 	if s.Heard != "" {
 		ledger.Note(handshake.Entry{From: handshake.SidePeer, Message: s.Heard, Size: s.Took, Facts: "in the clear"})
 	}
+}
+
+// noteSaid is noteHeard of what we have said, once it is sent.
+func noteSaid(ledger *handshake.Ledger, s upgrade.Step) {
 	if s.Said != "" {
 		ledger.Note(handshake.Entry{From: handshake.SideUs, Message: s.Said, Size: len(s.Say), Facts: "in the clear"})
 	}
+}
+
+// awaited is the rule for which the flow waits for its client to say something.
+func (fl *flow) awaited() string {
+	if _, rule := fl.set.Dialogue(fl.facts); rule != "" {
+		return rule
+	}
+	return fl.set.Awaiting(fl.facts)
 }
 
 // clientEnd is the refusal of a client whose connection ends in the middle of a dialogue.
@@ -131,11 +160,11 @@ func clientEnd(ctx context.Context, err error, left int) *handshake.Error {
 	return e
 }
 
-// refuseTalk ends a flow whose client does not come to TLS, after heard bytes that were not
-// taken. As in refuseUnread an answer waits for a turn, and without one it is a RST.
-func (fl *flow) refuseTalk(ctx context.Context, s upgrade.Step, heard int) {
-	e := handshake.Refuse(handshake.StepClientHello, s.Reason, fmt.Sprintf("%s; rule %q waits for it to ask for TLS", s.Detail, fl.set.Awaiting(fl.facts)))
-	cost := work.Hello(heard, 0)
+// refuseTalk ends a flow whose client does not come to TLS. As in refuseUnread an answer waits for a turn, and without one it is a RST.
+func (fl *flow) refuseTalk(ctx context.Context, t talked) {
+	s := t.step
+	e := handshake.Refuse(handshake.StepClientHello, s.Reason, fmt.Sprintf("%s; rule %q waits for it to ask for TLS", s.Detail, fl.awaited()))
+	cost := work.Hello(t.heard(), 0)
 	fl.refuse(e)
 	if s.Say == nil {
 		fl.g.turns.Charge(fl.facts.Src.Addr(), cost)
@@ -144,6 +173,7 @@ func (fl *flow) refuseTalk(ctx context.Context, s upgrade.Step, heard int) {
 	}
 	turn, err := fl.g.turns.Begin(ctx, fl.facts.Src.Addr())
 	if err != nil {
+		fl.out.said.detail = join(fl.out.said.detail, s.Said+" not sent: "+err.Error())
 		fl.client.Reset()
 		return
 	}
@@ -155,6 +185,7 @@ func (fl *flow) refuseTalk(ctx context.Context, s upgrade.Step, heard int) {
 		fl.client.Reset()
 		return
 	}
+	noteSaid(fl.ledger, s)
 	lingerClose(fl.client)
 }
 
@@ -163,7 +194,9 @@ func (fl *flow) upgradeDestination(ctx context.Context, dest *destination, plan 
 	if plan.DestUpgrade == upgrade.None {
 		return nil
 	}
-	_, step, err := converse(ctx, dest.Conn, plan.DestUpgrade.WithDestination(), ledger)
+	t, err := converse(ctx, dest.Conn, plan.DestUpgrade.WithDestination(), ledger)
+	ledger.Spend(work.Hello(t.heard(), 0)) // also for a destination that says no, or nothing
+	step := t.step
 	switch {
 	case err != nil:
 		code := reason.UpstreamFailed
@@ -178,7 +211,7 @@ func (fl *flow) upgradeDestination(ctx context.Context, dest *destination, plan 
 		return handshake.Refuse(handshake.StepNone, step.Reason, step.Detail)
 	}
 	if n := dest.sock.unread(); n > 0 { // before it has our hello
-		s := plan.DestUpgrade.WithDestination().Injected(step.Heard, n)
+		s := plan.DestUpgrade.WithDestination().Injected(step, n)
 		return handshake.Refuse(handshake.StepNone, s.Reason, s.Detail)
 	}
 	fl.out.dest.upgraded = plan.DestUpgrade

@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sslgate/sslgate/handshake"
 	"github.com/sslgate/sslgate/internal/lab/testenv"
 	"github.com/sslgate/sslgate/internal/reason"
+	"github.com/sslgate/sslgate/internal/upgrade"
 	"github.com/sslgate/sslgate/policy"
 )
 
@@ -100,25 +104,82 @@ func TestUpgradePostgres(t *testing.T) {
 	}
 }
 
+// spoken are the messages in the clear of a record's ledger.
+func spoken(r rec) string {
+	var said []string
+	ledger, _ := r["ledger"].([]any)
+	for _, e := range ledger {
+		if e, _ := e.(map[string]any); e["facts"] == "in the clear" {
+			said = append(said, fmt.Sprint(e["message"]))
+		}
+	}
+	return strings.Join(said, " ")
+}
+
+// An answer stands in the ledger once it is sent, and the last word of an end is not said by
+// converse.
+func TestConverseNotes(t *testing.T) {
+	startup := append([]byte{0, 0, 0, 17, 0, 3, 0, 0}, "user\x00bob\x00"...)
+	for name, c := range map[string]struct {
+		say    []byte
+		hangUp bool // before the answer
+		want   []string
+	}{
+		"the answer is lost": {request(sslRequest), true, []string{"SSLRequest 8"}},
+		"the answer is read": {request(sslRequest), false, []string{"SSLRequest 8", "S 1"}},
+		"the last word":      {startup, false, []string{"StartupMessage 17"}},
+	} {
+		ours, theirs := net.Pipe()
+		ledger := handshake.NewLedger(time.Now())
+		done, ctx := make(chan error, 1), testenv.Context(t)
+		go func() {
+			_, err := converse(ctx, ours, upgrade.Postgres.WithClient(), ledger)
+			done <- err
+		}()
+		if _, err := theirs.Write(c.say); err != nil { // it returns once all is read
+			t.Fatal(err)
+		}
+		if c.hangUp {
+			_ = theirs.Close()
+		} else if len(c.want) > 1 {
+			answer(t, theirs)
+		}
+		err := testenv.Receive(t, "the end of the dialogue", done)
+		_, _ = ours.Close(), theirs.Close()
+		var got []string
+		for _, e := range ledger.Entries() {
+			got = append(got, fmt.Sprintf("%s %d", e.Message, e.Size))
+		}
+		if (err != nil) != c.hangUp || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, the ledger: %q", name, err, got)
+		}
+	}
+}
+
 // Whatever else a client says, nothing of it reaches the destination: it is not even
 // dialled. Who goes on without TLS is told so in the words of its protocol.
 func TestUpgradePostgresRefuses(t *testing.T) {
 	startup := append([]byte{0, 0, 0, 17, 0, 3, 0, 0}, "user\x00bob\x00\x00"...)
 	cancel := append([]byte{0, 0, 0, 16}, binary.BigEndian.AppendUint32(nil, cancelRequest)...)
-	h := newHouse(t, postgres(nil), nil)
+	spec := postgres(nil)
+	stop := policy.RuleSpec{Name: "stop", To: []string{"*:443"}, SNI: []string{"old.example"}, Action: "deny"} // it waits for no request
+	spec.Rules = append([]policy.RuleSpec{stop}, spec.Rules...)
+	h := newHouse(t, spec, nil)
 	n := 0
 	for name, c := range map[string]struct {
 		say    []byte
 		reads  string // SQLSTATE of an ErrorResponse; "" for none
 		reason reason.Code
+		talk   string // in the ledger
+		asked  string
 	}{
-		"a StartupMessage":                {startup, "28000", reason.NotUpgraded},
-		"a CancelRequest":                 {append(cancel, 1, 2, 3, 4, 5, 6, 7, 8), "", reason.UpgradeCancel},
-		"HTTP":                            {[]byte("GET / HTTP/1.1\r\n\r\n"), "", reason.UpgradeMalformed},
-		"an unknown code":                 {request(80877105), "", reason.UpgradeMalformed},
-		"a query behind SSLRequest":       {append(request(sslRequest), "Q\x00\x00\x00\x0dselect 1\x00"...), "", reason.UpgradeInjected},
-		"a hello behind SSLRequest":       {append(request(sslRequest), 22, 3, 1, 2, 0, 1), "", reason.UpgradeInjected},
-		"SSLRequest behind GSSENCRequest": {append(request(gssRequest), request(sslRequest)...), "", reason.UpgradeInjected},
+		"a StartupMessage":                {startup, "28000", reason.NotUpgraded, "StartupMessage ErrorResponse", ""},
+		"a CancelRequest":                 {append(cancel, 1, 2, 3, 4, 5, 6, 7, 8), "", reason.UpgradeCancel, "CancelRequest", ""},
+		"HTTP":                            {[]byte("GET / HTTP/1.1\r\n\r\n"), "", reason.UpgradeMalformed, "", ""},
+		"an unknown code":                 {request(80877105), "", reason.UpgradeMalformed, "", ""},
+		"a query behind SSLRequest":       {append(request(sslRequest), "Q\x00\x00\x00\x0dselect 1\x00"...), "", reason.UpgradeInjected, "SSLRequest", "postgres"},
+		"a hello behind SSLRequest":       {append(request(sslRequest), 22, 3, 1, 2, 0, 1), "", reason.UpgradeInjected, "SSLRequest", "postgres"},
+		"SSLRequest behind GSSENCRequest": {append(request(gssRequest), request(sslRequest)...), "", reason.UpgradeInjected, "GSSENCRequest", ""},
 	} {
 		for _, piece := range []int{len(c.say), 1} {
 			if piece == 1 && c.reason == reason.UpgradeInjected {
@@ -136,12 +197,16 @@ func TestUpgradePostgresRefuses(t *testing.T) {
 					break // it is refused by its first bytes
 				}
 			}
+			if c.reads != "" {
+				_ = raw.CloseWrite() // what lingers for it ends by that, without a reset
+			}
 			got := testenv.Receive(t, "the end of what it reads", read)
 			_ = raw.Close()
 			if told := len(got) > 0 && got[0] == 'E' && bytes.Contains(got, []byte("C"+c.reads+"\x00")); told != (c.reads != "") || !told && len(got) > 0 {
 				t.Errorf("%s: reads %q", name, got)
 			}
-			if r := h.record(n); r.str("reason") != string(c.reason) || r.str("verdict") != "refused" || r.str("alert_sent") != "" || r["step"] != 1.0 {
+			if r := h.record(n); r.str("reason") != string(c.reason) || r.str("verdict") != "refused" || r.str("alert_sent") != "" || r["step"] != 1.0 ||
+				r.str("upgrade") != c.asked || spoken(r) != c.talk || !strings.Contains(r.str("detail"), `rule "pg" waits`) {
 				t.Errorf("%s: the record: %v", name, r)
 			}
 		}
@@ -154,7 +219,8 @@ func TestUpgradePostgresRefuses(t *testing.T) {
 // What comes after the answer must be TLS. A client that has sent nothing, or not enough,
 // ends at the deadline of the hello.
 func TestUpgradePostgresThenNothing(t *testing.T) {
-	h := newHouse(t, postgres(nil), nil)
+	patient := func(c *Config) { c.Settings.Limits.Handshake = 10 * testenv.Patience() }
+	h := newHouse(t, postgres(nil), nil, patient)
 	raw := h.dial(server4)
 	if _, err := raw.Write(request(sslRequest)); err != nil {
 		t.Fatal(err)
@@ -168,32 +234,55 @@ func TestUpgradePostgresThenNothing(t *testing.T) {
 	if r := h.record(1); r.str("reason") != "not_tls" || r.str("upgrade") != "postgres" {
 		t.Errorf("the record: %v", r)
 	}
-	var waiting []net.Conn
-	for _, say := range [][]byte{nil, request(sslRequest)[:5], request(gssRequest)} {
-		raw := h.dial(server4)
-		if _, err := raw.Write(say); err != nil {
-			t.Fatal(err)
-		}
-		waiting = append(waiting, raw)
-	}
-	for i, raw := range waiting {
-		_, _ = io.Copy(io.Discard, raw) // until the deadline
-		_ = raw.Close()
-		if r := h.record(i + 2); r.str("reason") != "hello_timeout" || !strings.Contains(r.str("detail"), "pg") {
-			t.Errorf("the record: %v", r)
-		}
-	}
 	raw = h.dial(server4)
 	if _, err := raw.Write(request(sslRequest)[:5]); err != nil {
 		t.Fatal(err)
 	}
 	_ = raw.CloseWrite()
 	_, _ = io.Copy(io.Discard, raw)
-	if r := h.record(5); r.str("reason") != "hello_eof" {
+	if r := h.record(2); r.str("reason") != "hello_eof" {
 		t.Errorf("after an early end, the record: %v", r)
 	}
-	if d := h.dials.Load(); d != 0 {
+	short := newHouse(t, postgres(nil), nil)
+	var waiting []net.Conn
+	for _, say := range [][]byte{nil, request(sslRequest)[:5], request(gssRequest)} {
+		raw := short.dial(server4)
+		_, _ = raw.Write(say) // fails only where it is too late already
+		waiting = append(waiting, raw)
+	}
+	for i, raw := range waiting {
+		_, _ = io.Copy(io.Discard, raw) // until the deadline
+		_ = raw.Close()
+		if r := short.record(i + 1); r.str("reason") != "hello_timeout" || !strings.Contains(r.str("detail"), `rule "pg" waits`) || r.str("upgrade") != "" {
+			t.Errorf("the record: %v", r)
+		}
+	}
+	if d := h.dials.Load() + short.dials.Load(); d != 0 {
 		t.Errorf("%d dials", d)
+	}
+}
+
+// Where the destination is asked for TLS in a protocol, both legs speak that one or none.
+func TestSameProtocol(t *testing.T) {
+	for _, c := range []struct {
+		client, dest upgrade.Protocol
+		agreed, far  string
+		same         bool
+	}{
+		{upgrade.None, upgrade.None, "h2", "h2", true},
+		{upgrade.None, upgrade.None, "h2", "", false},
+		{upgrade.None, upgrade.Postgres, "h2", "", false},
+		{upgrade.None, upgrade.Postgres, "h2", "postgresql", false},
+		{upgrade.None, upgrade.Postgres, "", "postgresql", true},
+		{upgrade.None, upgrade.Postgres, "postgresql", "", true},
+		{upgrade.Postgres, upgrade.Postgres, "", "", true},
+		{upgrade.Postgres, upgrade.Postgres, "", "h2", false},
+		{upgrade.Postgres, upgrade.None, "", "postgresql", true},
+		{upgrade.Postgres, upgrade.None, "", "", false},
+	} {
+		if got := sameProtocol(&policy.Plan{Upgrade: c.client, DestUpgrade: c.dest}, c.agreed, c.far); got != c.same {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
 
@@ -251,7 +340,11 @@ func TestUpgradeDestination(t *testing.T) {
 			if c.direct {
 				serve = o.serve(echoTLS)
 			}
-			h := newHouse(t, c.spec, serve)
+			served := make(chan struct{}, 8)
+			h := newHouse(t, c.spec, func(conn net.Conn) {
+				serve(conn)
+				served <- struct{}{}
+			})
 			o.show(h.server)
 			raw := h.dial(server4)
 			defer raw.Close()
@@ -276,6 +369,7 @@ func TestUpgradeDestination(t *testing.T) {
 				t.Errorf("the record: %v", r)
 			}
 			h.stop()
+			testenv.Receive(t, "the end of the destination", served)
 			if o.saw([]byte("secret")) || o.saw([]byte("no request")) {
 				t.Error("the destination got the client's words in the clear, or no request")
 			}

@@ -275,7 +275,7 @@ func (t *File) Run(set *policy.Set, rules []policy.RuleSpec, stand *StandIns, re
 		why := Ask(set, t.facts[i], chain)
 		if c.Plaintext && !why.Decided { // it is waited for a hello, and none comes
 			code := reason.NotTLS
-			if set.Dialogue(t.facts[i]) != upgrade.None {
+			if p, _ := set.Dialogue(t.facts[i]); p != upgrade.None {
 				code = reason.NotUpgraded
 			}
 			v := &why.Verdict

@@ -47,17 +47,17 @@ func (p *postgresServer) next(said []byte) Step {
 	}
 	switch n, code := binary.BigEndian.Uint32(said), binary.BigEndian.Uint32(said[4:]); {
 	case code == codeSSL && n == requestLen:
-		return Step{Took: requestLen, Say: []byte("S"), Then: TLS, Heard: "SSLRequest", Said: "S"}
+		return Step{Took: requestLen, Say: []byte("S"), Then: TLS, Heard: "SSLRequest", Asks: true, Said: "S"}
 	case code == codeGSS && n == requestLen && !p.gss:
 		p.gss = true
 		return Step{Took: requestLen, Say: []byte("N"), Heard: "GSSENCRequest", Said: "N"}
 	case code == codeCancel:
 		// Whoever knows the secret of a session may cancel its query, and who that is was not
 		// verified. Nothing is answered to a CancelRequest, by a server neither.
-		return Step{Then: End, Heard: "CancelRequest", Reason: reason.UpgradeCancel, Detail: "a CancelRequest in the clear"}
+		return Step{Took: min(int(n), len(said)), Then: End, Heard: "CancelRequest", Reason: reason.UpgradeCancel, Detail: "a CancelRequest in the clear"}
 	case code>>16 == 3:
 		return Step{
-			Then: End, Heard: "StartupMessage", Reason: reason.NotUpgraded, Detail: "a StartupMessage without TLS",
+			Took: min(int(n), len(said)), Then: End, Heard: "StartupMessage", Reason: reason.NotUpgraded, Detail: "a StartupMessage without TLS",
 			Said: "ErrorResponse", Say: errorResponse("28000", "this connection must be encrypted with TLS",
 				"Set sslmode=verify-full, and sslcert and sslkey if a client certificate is asked for."),
 		}
@@ -102,9 +102,9 @@ func (postgresClient) next(said []byte) Step {
 	case 'S':
 		return Step{Took: 1, Then: TLS, Heard: "S"}
 	case 'N':
-		return Step{Then: End, Heard: "N", Reason: reason.UpstreamNotUpgraded, Detail: "answers N to SSLRequest: it has no TLS"}
+		return Step{Took: 1, Then: End, Heard: "N", Reason: reason.UpstreamNotUpgraded, Detail: "answers N to SSLRequest: it has no TLS"}
 	case 'E':
-		return Step{Then: End, Heard: "ErrorResponse", Reason: reason.UpstreamNotUpgraded, Detail: "answers SSLRequest with an error"}
+		return Step{Took: len(said), Then: End, Heard: "ErrorResponse", Reason: reason.UpstreamNotUpgraded, Detail: "answers SSLRequest with an error"}
 	}
 	return Step{Then: End, Reason: reason.UpstreamNotUpgraded, Detail: fmt.Sprintf("answers SSLRequest with the byte %#02x, which no PostgreSQL server does", said[0])}
 }

@@ -80,13 +80,16 @@ const (
 
 // Step is what is to be done with what the peer has said.
 type Step struct {
-	// Took is how many bytes of what the peer has said are done with.
+	// Took is how many bytes of what the peer has said are done with. With Heard they are that
+	// message, as far as it was heard.
 	Took int
 	// Say is what is answered; nil for nothing.
 	Say  []byte
 	Then Then
 	// Heard and Said name the messages, for the ledger; "" for none.
 	Heard, Said string
+	// Asks says that what was heard is a request for TLS.
+	Asks bool
 	// Reason, with End, and its Detail, which may quote the peer.
 	Reason reason.Code
 	Detail string
@@ -155,16 +158,16 @@ func (t *Talk) Next(said []byte) Step {
 	case s.Then == End, s.Then == Direct:
 		return s
 	case rest > 0 && (s.Say != nil || s.Then == TLS):
-		return t.Injected(s.Heard, rest)
+		return t.Injected(s, rest)
 	case s.Then == More && (rest >= MaxSaid || t.steps > maxSteps && s.Took > 0):
 		return Step{Then: End, Reason: t.d.malformed(), Detail: fmt.Sprintf("more than %d bytes, or %d messages, before TLS", MaxSaid, maxSteps)}
 	}
 	return s
 }
 
-// Injected is the end for n bytes that were said before the answer to a message.
-func (t *Talk) Injected(heard string, n int) Step {
-	return Step{Then: End, Heard: heard, Reason: t.d.injected(), Detail: fmt.Sprintf("%d bytes in the clear behind %s, before TLS", n, heard)}
+// Injected is the end for n bytes that were said before the answer to the message of a step.
+func (t *Talk) Injected(s Step, n int) Step {
+	return Step{Took: s.Took, Then: End, Heard: s.Heard, Asks: s.Asks, Reason: t.d.injected(), Detail: fmt.Sprintf("%d bytes in the clear behind %s, before TLS", n, s.Heard)}
 }
 
 // quoted is the beginning of what a peer has said.

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -21,6 +22,8 @@ type outcome struct {
 	said   string // by us
 	left   int    // of what was given and was not taken
 	given  int    // how much was, until it ended
+	heard  string // the messages with their sizes
+	asked  bool
 	steps  int
 }
 
@@ -39,6 +42,10 @@ func run(t testing.TB, talk *Talk, in []byte, pieces []byte) outcome {
 		if s.Say != nil {
 			o.said += string(s.Say)
 		}
+		if s.Heard != "" {
+			o.heard += fmt.Sprintf("%s %d ", s.Heard, s.Took)
+		}
+		o.asked = o.asked || s.Asks
 		o.steps++
 		switch s.Then {
 		case More:
@@ -103,6 +110,33 @@ func TestPostgresClients(t *testing.T) {
 		o := run(t, Postgres.WithClient(), c.in, c.pieces)
 		if o.then != c.then || o.reason != c.reason || o.said != c.said {
 			t.Errorf("%s: then %d, %s, says %q", name, o.then, o.reason, o.said)
+		}
+	}
+}
+
+// The last step too says how much of a message was heard, and whether it asked for TLS.
+func TestHeard(t *testing.T) {
+	ssl, gss := message(8, codeSSL), message(8, codeGSS)
+	for name, c := range map[string]struct {
+		talk  *Talk
+		in    []byte
+		heard string
+		asked bool
+	}{
+		"SSLRequest":               {Postgres.WithClient(), ssl, "SSLRequest 8 ", true},
+		"a byte behind SSLRequest": {Postgres.WithClient(), append(slices.Clone(ssl), 'Q'), "SSLRequest 8 ", true},
+		"a byte behind GSSAPI's":   {Postgres.WithClient(), append(slices.Clone(gss), 'Q'), "GSSENCRequest 8 ", false},
+		"a CancelRequest":          {Postgres.WithClient(), message(16, codeCancel, 1, 2, 3, 4, 5, 6, 7, 8), "CancelRequest 16 ", false},
+		"half of a StartupMessage": {Postgres.WithClient(), message(17, 3<<16, 'u'), "StartupMessage 9 ", false},
+		"more than StartupMessage": {Postgres.WithClient(), message(9, 3<<16, 0, 'Q'), "StartupMessage 9 ", false},
+		"TLS":                      {Postgres.WithClient(), []byte{22, 3, 1}, "", false},
+		"a server's no":            {Postgres.WithDestination(), []byte("N"), "N 1 ", false},
+		"a server's no, and more":  {Postgres.WithDestination(), []byte("NO"), "N 1 ", false},
+		"a server's yes, and more": {Postgres.WithDestination(), []byte("SR"), "S 1 ", false},
+		"a server's error":         {Postgres.WithDestination(), []byte("E\x00\x00\x00\x08SNO\x00"), "ErrorResponse 9 ", false},
+	} {
+		if o := run(t, c.talk, c.in, nil); o.heard != c.heard || o.asked != c.asked {
+			t.Errorf("%s: heard %q, asked %v", name, o.heard, o.asked)
 		}
 	}
 }
