@@ -368,6 +368,9 @@ func TestUpgradeDestination(t *testing.T) {
 			if r := h.record(1); r.str("reason") != string(c.reason) || r.str("destination_upgrade") != c.asked || !good && r.str("verdict") != "failed" {
 				t.Errorf("the record: %v", r)
 			}
+			if w := h.gw.Handshakes().Work; w <= 0 { // also by a destination that says no
+				t.Errorf("charged: %v", w)
+			}
 			h.stop()
 			testenv.Receive(t, "the end of the destination", served)
 			if o.saw([]byte("secret")) || o.saw([]byte("no request")) {
