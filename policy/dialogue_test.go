@@ -152,11 +152,8 @@ func TestDialogueNeverCrosses(t *testing.T) {
 		case v.Plan.Upgrade != waits && v.Plan.Rule != "":
 			t.Fatalf("waited for with %s, and comes to a rule of %s", waits, v.Plan.Upgrade)
 		}
-		if v.Reason == reason.PolicyChanged {
-			return // Explain is of a flow that begins
-		}
-		f = asFound(set, f)
-		if e, d := set.Explain(f), decide(set, f); !sameAnswer(d, e.Verdict) {
+		f = asFound(set, f)                                                                                        // at another time
+		if e, d := set.Explain(f), decide(set, f); d.Reason != reason.PolicyChanged && !sameAnswer(d, e.Verdict) { // Explain is of a flow that begins
 			t.Fatalf("done %+v, said %+v", d, e.Verdict)
 		}
 	})
