@@ -97,7 +97,7 @@ func Open(o Options) (*Store, error) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints, Logger: zap.NewNop(), // what goes wrong is said by who asks
 		DialTimeout: askFor, DialKeepAliveTime: aliveEvery, DialKeepAliveTimeout: aliveFor, PermitWithoutStream: true,
-		MaxUnaryRetries:    3,       // the next look tries again
+		MaxUnaryRetries:    3, // the next look tries again
 		MaxCallRecvMsgSize: maxAnswer,
 		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(security{o.TLS}), grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return o.Dial(ctx, "tcp", address)
