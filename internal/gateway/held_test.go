@@ -227,7 +227,8 @@ func TestHeldIsMeasured(t *testing.T) {
 		{"bypassed with one large extension", bypassing(oneExtension), echoed, 1 << 10, 56 << 10, false},
 		{"bypassed with many extensions", bypassing(manyExtensions), echoed, 1 << 10, 56 << 10, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		// once is the measurement, and says what is wrong with it.
+		once := func(t *testing.T) (wrong string) {
 			before := restingHeap(t)
 			var wg sync.WaitGroup
 			var far []net.Conn
@@ -275,12 +276,26 @@ func TestHeldIsMeasured(t *testing.T) {
 			}
 			t.Logf("a flow holds %d KiB, said are %d", real>>10, said>>10)
 			// The fixed part is meant for flows of the stack, which are not here.
-			if said-flowCost > 6*real || said < real/2 || real < c.least || real-lent > c.most {
-				t.Errorf("a flow holds %d bytes, said are %d, of them %d fixed", real, said, flowCost)
-			}
 			if (strange == flows) != c.strange {
 				t.Errorf("%d of %d are strange", strange, flows)
 			}
+			if said-flowCost > 6*real || said < real/2 || real < c.least || real-lent > c.most {
+				return fmt.Sprintf("a flow holds %d bytes, said are %d, of them %d fixed", real, said, flowCost)
+			}
+			return ""
+		}
+		t.Run(c.name, func(t *testing.T) {
+			// What earlier flows held is let go of late now and then, in the middle of a
+			// measurement: certificates of a megabyte and more. A flow that holds too much, or
+			// too little, does so each time.
+			var wrong string
+			for range 5 {
+				if wrong = once(t); wrong == "" {
+					return
+				}
+				t.Log(wrong)
+			}
+			t.Error(wrong)
 		})
 	}
 }
