@@ -23,6 +23,7 @@ type packet struct {
 	flags        byte // TCP: these instead, if not 0
 	icmpMTU      uint16
 	ack          uint32 // TCP
+	seq          uint32 // TCP; 0: 1
 }
 
 func (p packet) transport() []byte {
@@ -40,6 +41,7 @@ func (p packet) transport() []byte {
 		h = binary.BigEndian.AppendUint16(h, p.sport)
 		h = binary.BigEndian.AppendUint16(h, p.dport)
 		h = append(h, 0, 0, 0, 1, 0, 0, 0, 0, 5<<4, flags, 0xff, 0xff, 0, 0, 0, 0)
+		binary.BigEndian.PutUint32(h[4:], max(p.seq, 1))
 		binary.BigEndian.PutUint32(h[8:], p.ack)
 		sum = 16
 	case unix.IPPROTO_UDP:
