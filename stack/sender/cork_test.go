@@ -100,6 +100,9 @@ func TestCorkIsSoft(t *testing.T) {
 	other := Tuple{Client: dest, Dest: client} // not known
 	r.s.Cork(other)
 	r.s.Uncork(other)
+	if n := r.s.corks.Load(); n != 0 {
+		t.Errorf("%d flows are corked", n)
+	}
 	for i := range r.s.table {
 		if c := r.s.table[i].corked; len(c) != 0 {
 			t.Errorf("still corked: %v", c)

@@ -138,7 +138,7 @@ func (d *DelayedACKs) Takes(pkt *gstack.PacketBuffer) bool {
 	defer d.mu.Unlock()
 	a := d.flow[t]
 	// One that says the same as the one that waits tells of a window or answers a probe.
-	if a == nil || int32(ack-a.from) <= 0 || int32(ack-a.to) > 0 || a.pkt != nil && ack == a.ack {
+	if a == nil || !before(a.from, ack) || before(a.to, ack) || a.pkt != nil && ack == a.ack {
 		return false
 	}
 	a.release()
@@ -162,7 +162,7 @@ func (d *DelayedACKs) Sent(ip, tcp []byte) {
 		return
 	}
 	ack := binary.BigEndian.Uint32(tcp[8:])
-	if tcp[13]&flagRST == 0 && (int32(ack-a.to) < 0 || a.pkt != nil && int32(ack-a.ack) < 0) {
+	if tcp[13]&flagRST == 0 && (before(ack, a.to) || a.pkt != nil && before(ack, a.ack)) {
 		return
 	}
 	if a.pkt != nil {

@@ -69,6 +69,7 @@ type Sender struct {
 	now   func() time.Duration // since the start, monotonic
 	seed  maphash.Seed
 	count atomic.Int64 // flows
+	corks atomic.Int64 // flows that are corked
 	table [shards]shard
 	timer timers
 
@@ -176,21 +177,31 @@ func (s *Sender) Cork(t Tuple) {
 	if sh.corked == nil {
 		sh.corked = map[Tuple]struct{}{}
 	}
-	sh.corked[t] = struct{}{}
+	if _, already := sh.corked[t]; !already {
+		sh.corked[t] = struct{}{}
+		s.corks.Add(1)
+	}
 }
 
 // Uncork sends what Cork has made wait.
 func (s *Sender) Uncork(t Tuple) {
 	sh := s.shard(t)
 	sh.mu.Lock()
-	delete(sh.corked, t)
+	if _, was := sh.corked[t]; was {
+		delete(sh.corked, t)
+		s.corks.Add(-1)
+	}
 	sh.mu.Unlock()
 	if f := s.find(t); f != nil {
 		f.transmit(s.now())
 	}
 }
 
+// corked is asked for each packet with data, and most of the time nothing is.
 func (s *Sender) corked(t Tuple) bool {
+	if s.corks.Load() == 0 {
+		return false
+	}
 	sh := s.shard(t)
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
